@@ -1,0 +1,98 @@
+"""The mailbox of an envelope: local-part and domain (RFC 5321 §4.1.2, RFC 6531 §3.3).
+
+What always holds: `local_part` is the *semantic* local-part, unquoted (RFC 5321 §4.1.2: quoting is a way of writing);
+`domain` is canonical: lower-case A-labels, so that the U-label and the A-label form of a domain are one, or an address
+literal such as ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``, or "" for the bare ``<Postmaster>`` (RFC 5321 §4.1.1.3).
+The null reverse-path ``<>`` is no Address but None. Parsing from the wire is `protocol.grammar`'s; this room knows
+only how to write one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+import idna
+import msgspec
+
+# RFC 5321 §4.1.2: Dot-string = Atom *("." Atom), with RFC 6531 §3.3: atext =/ UTF8-non-ascii
+_DOT_STRING: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
+                                r"(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+)*")
+
+
+class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One mailbox. Two addresses are equal when the local-parts are equal to the octet and the domains are the same."""
+
+    local_part: str
+    domain: str
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can be sent without SMTPUTF8 (the domain always can)."""
+        return self.local_part.isascii()
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the domain is an address literal (RFC 5321 §4.1.3)."""
+        return self.domain.startswith("[")
+
+    def __str__(self) -> str:
+        """The wire form, the local-part quoted where it must be: ``"a b"@example.org``."""
+        local_part = self.local_part if _DOT_STRING.fullmatch(self.local_part) else quote(self.local_part)
+        return f"{local_part}@{self.domain}" if self.domain else local_part
+
+    def readable(self) -> str:
+        """For people: the domain in U-labels where that is possible."""
+        local_part = str(Address(self.local_part, ""))
+        return f"{local_part}@{readable_domain(self.domain)}" if self.domain else local_part
+
+
+def quote(local_part: str) -> str:
+    """A Quoted-string (RFC 5321 §4.1.2)."""
+    return '"' + local_part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def path(address: Address | None) -> str:
+    """``<a@example.org>``, or ``<>`` for the null reverse-path."""
+    return f"<{address}>" if address is not None else "<>"
+
+
+@lru_cache(maxsize=65536)
+def canonical_domain(text: str) -> str:
+    """The canonical form of a domain name: A-labels in lower case, without a final dot.
+
+    Raises ValueError where `text` is no domain name (RFC 5321 §4.1.2, RFC 5890 §2.3.2.1) or longer than 255 octets.
+    """
+    lowered = text.lower().removesuffix(".")
+    if lowered.isascii():
+        if not _LDH_NAME.fullmatch(lowered) or len(lowered) > 255:
+            raise ValueError(f"not a domain name: {text!r}")
+        if "xn--" not in lowered:
+            return lowered
+    try:
+        # UTS 46 maps what people type (full-width dots, capitals) to what IDNA 2008 allows.
+        encoded = idna.encode(lowered, uts46=True, std3_rules=False).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ValueError(f"not a domain name: {text!r} ({error})") from error
+    if len(encoded) > 255:
+        raise ValueError(f"domain name longer than 255 octets: {text!r}")
+    return encoded
+
+
+# RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str]; underscores occur in real host names and harm nobody. Labels of at
+# most 63 octets (RFC 1035 §2.3.4).
+_LDH_NAME: Final = re.compile(
+    r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
+
+
+@lru_cache(maxsize=8192)
+def readable_domain(domain: str) -> str:
+    """The domain in U-labels for people; the A-labels where they do not decode."""
+    if "xn--" not in domain:
+        return domain
+    try:
+        return idna.decode(domain)
+    except (idna.IDNAError, UnicodeError):
+        return domain

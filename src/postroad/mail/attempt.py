@@ -1,0 +1,56 @@
+"""One try to bring one recipient a hop further, with its outcome in the words of RFC 3464.
+
+An Attempt is all that a DSN, the log, the history and the retry schedule need to know; a DSN only prints it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from postroad.mail.reply import Reply
+
+
+class Outcome(enum.Enum):
+    """RFC 3464 §2.3.3 action-field, where DEFERRED becomes ``delayed`` once it is told."""
+
+    DELIVERED = "delivered"  # final delivery: into a Maildir, to an LMTP server, a program
+    RELAYED = "relayed"  # another MTA has taken it
+    DEFERRED = "deferred"  # to be tried again
+    FAILED = "failed"
+
+
+class Reach(enum.Enum):
+    """How far a failure reaches: what else need not be tried now for the same reason."""
+
+    SESSION = "session"  # this connection is of no use any more
+    HOP = "hop"  # this host cannot be used now
+    DESTINATION = "destination"  # no host of the destination can
+    MESSAGE = "message"  # this message for all its recipients here
+    RECIPIENT = "recipient"  # this recipient only
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """The outcome for one recipient. `status`: enhanced code, always set. `text`: what we say of it, for people.
+
+    `reply`: what the remote said (its Diagnostic-Code, type smtp), None where it said nothing and the finding is ours.
+    `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without.
+    `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461 §5.2).
+    `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
+    """
+
+    outcome: Outcome
+    reach: Reach
+    status: str
+    text: str = ""
+    reply: Reply | None = None
+    remote_name: str = ""
+    remote_address: str = ""
+    remote_port: int = 0
+    tls: str = ""
+    dsn_passed: bool = False
+    started_us: int = 0
+    took_us: int = 0
+    connect_us: int = 0
+    transport: str = "smtp"

@@ -1,0 +1,95 @@
+"""The envelope: who sends, who receives, and how (RFC 5321 §2.3.1 with its extensions), and where it came from.
+
+An Envelope is made once, when a message is accepted, and never changed; what becomes of each recipient is the queue's
+to know. A recipient is named by its place in `recipients` from here on.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from postroad.mail.address import Address
+
+
+class Body(enum.Enum):
+    """BODY= of MAIL (RFC 6152, RFC 3030)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
+
+
+class Ret(enum.Enum):
+    """RET= of MAIL (RFC 3461 §4.3); UNSET leaves the choice to us."""
+
+    UNSET = ""
+    FULL = "FULL"
+    HDRS = "HDRS"
+
+
+class Notify(enum.IntFlag):
+    """NOTIFY= of RCPT (RFC 3461 §4.1). UNSET: failure and delay are told, as if the parameter were absent."""
+
+    UNSET = 0
+    NEVER = 1
+    SUCCESS = 2
+    FAILURE = 4
+    DELAY = 8
+
+
+class Recipient(msgspec.Struct, frozen=True, array_like=True):
+    """One forward-path with its parameters.
+
+    `orcpt`: the ORCPT parameter decoded, ``"rfc822;a@example.org"`` (RFC 3461 §4.2), "" where none was given.
+    `given`: the mailbox as the client named it where an alias or rewriting changed it, else None.
+    `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
+    """
+
+    address: Address
+    notify: Notify = Notify.UNSET
+    orcpt: str = ""
+    given: Address | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+class Peer(msgspec.Struct, frozen=True, array_like=True):
+    """The client that gave us the message, as trace fields, log and history need it.
+
+    `address` is the IP address as text ("" for mail that we made), `hello` the EHLO or LHLO argument, `protocol` the
+    ``with`` type (RFC 3848: ESMTPSA, LMTP, …), `tls` a short text such as "TLSv1.3 TLS_AES_256_GCM_SHA384" or "",
+    `identity` the authenticated account or "", `listener` the name of the listener from the configuration.
+    """
+
+    address: str = ""
+    port: int = 0
+    hello: str = ""
+    protocol: str = ""
+    tls: str = ""
+    identity: str = ""
+    listener: str = ""
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """The envelope of one accepted message.
+
+    `id`: the queue id (see `mail.identifier`). `size`: octets of the content as stored, trace fields included.
+    `accepted_us`: when end-of-data was seen. `message_id`: the Message-ID field's value with its angle brackets, or "".
+    `parameters`: further ESMTP parameters of MAIL as (keyword in capitals, value): AUTH, REQUIRETLS, BY, MT-PRIORITY, …
+    `parent`: the queue id of the message that this one reports on (a DSN) or was split from, else 0.
+    """
+
+    id: int
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...]
+    size: int
+    accepted_us: int
+    peer: Peer = Peer()
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+    ret: Ret = Ret.UNSET
+    envid: str = ""
+    message_id: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+    parent: int = 0

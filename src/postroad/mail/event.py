@@ -1,0 +1,123 @@
+"""Events: the only facts. Log, history, metrics, trace and web pages are readers of this one stream.
+
+Each event belongs to one message (`id`, the queue id) or to none (0: sessions, the node), and tells when (`at_us`).
+Events that change the state of a message are committed with that change (promise 3), in the shard's journal.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Peer
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    at_us: int
+    id: int
+
+
+class Accepted(_Event, frozen=True, array_like=True, tag="accepted"):
+    """A message has been accepted: its responsibility is ours. `took_us`: from MAIL to the commit."""
+
+    reverse_path: str  # "" for the null reverse-path
+    recipients: tuple[str, ...]
+    size: int
+    message_id: str
+    peer: Peer
+    envid: str = ""
+    parent: int = 0
+    took_us: int = 0
+
+
+class Expanded(_Event, frozen=True, array_like=True, tag="expanded"):
+    """An alias has turned one recipient into others, at acceptance."""
+
+    recipient: str
+    into: tuple[str, ...]
+
+
+class Attempted(_Event, frozen=True, array_like=True, tag="attempted"):
+    """One attempt with one outcome for these recipients. `next_us`: when the next follows, 0 where none does.
+
+    `attempts`: how many there have been, this one included.
+    """
+
+    recipients: tuple[str, ...]
+    destination: str
+    attempt: Attempt
+    attempts: int = 1
+    next_us: int = 0
+
+
+class Failed(_Event, frozen=True, array_like=True, tag="failed"):
+    """Recipients have come to an end without delivery other than by an attempt's failure: expired, routed nowhere,
+    failed by an operator. `by`: "" or who did it."""
+
+    recipients: tuple[str, ...]
+    status: str
+    text: str
+    by: str = ""
+
+
+class Reported(_Event, frozen=True, array_like=True, tag="reported"):
+    """A DSN has been made and accepted (`report`: its queue id), or why not (`report` = 0, `text`)."""
+
+    recipients: tuple[str, ...]
+    action: str
+    report: int = 0
+    text: str = ""
+
+
+class Held(_Event, frozen=True, array_like=True, tag="held"):
+    recipients: tuple[str, ...]
+    by: str = ""
+    text: str = ""
+
+
+class Released(_Event, frozen=True, array_like=True, tag="released"):
+    """Released from hold, or asked to be tried at once (`now`)."""
+
+    recipients: tuple[str, ...]
+    by: str = ""
+    now: bool = False
+
+
+class Removed(_Event, frozen=True, array_like=True, tag="removed"):
+    """Discarded by an operator or a rule, without a DSN."""
+
+    recipients: tuple[str, ...]
+    by: str = ""
+    text: str = ""
+
+
+class Refused(_Event, frozen=True, array_like=True, tag="refused"):
+    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said."""
+
+    peer: Peer
+    phase: str
+    reply: str
+    reverse_path: str = ""
+    recipient: str = ""
+
+
+class Session(_Event, frozen=True, array_like=True, tag="session"):
+    """A client's session ended (`id` 0)."""
+
+    peer: Peer
+    reason: str
+    messages: int = 0
+    errors: int = 0
+    took_us: int = 0
+
+
+class Noted(_Event, frozen=True, array_like=True, tag="noted"):
+    """Something about the node worth a line (`id` 0 or a message's): `level` is debug, info, warning or error."""
+
+    level: str
+    text: str
+
+
+Event = (
+    Accepted | Expanded | Attempted | Failed | Reported | Held | Released | Removed | Refused | Session | Noted
+)

@@ -1,0 +1,65 @@
+"""Where a recipient goes next: the destination by which queueing, limits and back-off go, and its hops in order.
+
+A Destination is decided at once, from tables, for each recipient (`route`); its hops are found when a connection must
+be opened (MX and address look-ups, RFC 5321 §5.1), because a kept connection needs none.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Transport(enum.Enum):
+    SMTP = "smtp"
+    LMTP = "lmtp"
+    MAILDIR = "maildir"
+    PROGRAM = "program"
+
+
+class TlsDemand(enum.Enum):
+    """How much TLS a destination demands. MAY is opportunistic (RFC 7435): encrypt where offered, prove nothing."""
+
+    NEVER = "never"
+    MAY = "may"
+    ENCRYPT = "encrypt"  # refuse to go on without TLS, any certificate
+    VERIFY = "verify"  # a chain to a trusted root and the host's name in the certificate (RFC 6125)
+    IMPLICIT = "implicit"  # TLS from the first octet (RFC 8314 §3.3), verified as VERIFY
+
+
+class Destination(msgspec.Struct, frozen=True, array_like=True):
+    """One destination. `key` names it for people and for limits; two destinations with one key are the same.
+
+    Keys: the recipient's domain for MX routing (``example.com``), ``[host]:port`` for a set next hop,
+    ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME`` and ``program:NAME`` for local delivery (NAME = domain).
+    SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
+    socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
+    `credentials`: name of the credentials to AUTH with, "" for none.
+    """
+
+    key: str
+    transport: Transport
+    domain: str = ""
+    host: str = ""
+    port: int = 25
+    path: str = ""
+    command: tuple[str, ...] = ()
+    tls: TlsDemand = TlsDemand.MAY
+    credentials: str = ""
+
+
+class Hop(msgspec.Struct, frozen=True, array_like=True):
+    """One server to try: its name (as MX or configuration said, for TLS and reports) and one address of it."""
+
+    name: str
+    address: str  # IP address, or the path of a Unix socket
+    port: int = 25
+    preference: int = 0
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A destination with its hops, in the order in which to try them."""
+
+    destination: Destination
+    hops: tuple[Hop, ...]

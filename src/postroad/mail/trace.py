@@ -1,0 +1,72 @@
+"""Trace fields: Received and Return-Path, and counting hops (RFC 5321 §4.4, §6.3; RFC 3848; RFC 8314 §4.3).
+
+What always holds: a field made here is pure ASCII unless the message is SMTPUTF8, is folded below 998 octets a line,
+and holds no control octet whatever the peer called itself.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+from postroad.mail import identifier
+from postroad.mail.address import Address, path
+from postroad.mail.envelope import Peer
+from postroad.mail.message import header_end
+
+
+def received(
+    peer: Peer, *, by: str, queue_id: int, recipient: Address | None, accepted_us: int, client_name: str = ""
+) -> bytes:
+    """A Received field with its CRLF (RFC 5321 §4.4).
+
+    `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None.
+    `client_name`: the client's name from a checked reverse look-up, "" where there is none.
+    """
+    literal = f"[IPv6:{peer.address}]" if ":" in peer.address else f"[{peer.address}]"
+    tcp_info = f"{client_name} {literal}" if client_name else literal
+    parts = [f"Received: from {_word(peer.hello)} ({tcp_info})" if peer.address else "Received:"]
+    parts.append(f"\r\n\tby {by} (Postroad) with {peer.protocol or 'ESMTP'} id {identifier.text(queue_id)}")
+    if peer.tls:
+        parts.append(f"\r\n\t({_comment(peer.tls)})")
+    if recipient is not None:
+        parts.append(f"\r\n\tfor {path(recipient)}")
+    parts.append(f";\r\n\t{date(accepted_us // 1_000_000)}\r\n")
+    return "".join(parts).encode()
+
+
+def return_path(reverse_path: Address | None) -> bytes:
+    """The Return-Path field that final delivery puts on top (RFC 5321 §4.4)."""
+    return f"Return-Path: {path(reverse_path)}\r\n".encode()
+
+
+def hops(octets: bytes) -> int:
+    """How many Received fields the header section holds, for the loop count (RFC 5321 §6.3)."""
+    section = b"\r\n" + octets[: header_end(octets)].lower()
+    return section.count(b"\r\nreceived:")
+
+
+@lru_cache(maxsize=8)
+def date(seconds: int) -> str:
+    """A date-time in UTC (RFC 5322 §3.3), such as ``Mon, 23 Nov 2026 12:15:00 +0000``; `seconds` since 1970."""
+    moment = time.gmtime(seconds)
+    return (
+        f"{_DAYS[moment.tm_wday]}, {moment.tm_mday} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year} "
+        f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} +0000"
+    )
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _word(hello: str) -> str:
+    """The EHLO argument as one word of at most 255 printable characters."""
+    if hello and hello.isprintable() and " " not in hello and "(" not in hello and ")" not in hello:
+        return hello[:255]
+    kept = "".join(char for char in hello if char.isprintable() and char not in ' ()<>;"\\')
+    return kept[:255] or "unknown"
+
+
+def _comment(text: str) -> str:
+    return "".join(char if char.isprintable() and char not in "()\\" else "?" for char in text)

@@ -1,0 +1,132 @@
+"""Command: what the server machine hands to its host, one value per legal command (RFC 5321 §4.1.1 and extensions).
+
+The machine has parsed, bounded and put in order all of them: its host never sees an illegal command. Octets of
+content come as `Content`, in as many pieces as the machine found convenient; the last says so.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body, Notify, Ret
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The first command of every session: the host answers with the greeting (220, 421 or 554)."""
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """EHLO, HELO or LHLO (`verb`) with its argument, a domain or an address literal, as written."""
+
+    verb: str
+    name: str
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """MAIL FROM. `size` is SIZE= (0 where absent); `auth` the mailbox of AUTH= ("" absent, "<>" for ``AUTH=<>``);
+    `parameters` all others that were announced, (keyword in capitals, value)."""
+
+    reverse_path: Address | None
+    size: int = 0
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+    ret: Ret = Ret.UNSET
+    envid: str = ""
+    auth: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+class Rcpt(msgspec.Struct, frozen=True):
+    """RCPT TO. A source route was parsed and ignored (RFC 5321 §4.1.1.3); `orcpt` is decoded: "rfc822;a@b"."""
+
+    forward_path: Address
+    notify: Notify = Notify.UNSET
+    orcpt: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+class Data(msgspec.Struct, frozen=True):
+    """DATA: the host answers 354 or refuses."""
+
+
+class Content(msgspec.Struct, frozen=True):
+    """Octets of content, dots unstuffed, line ends checked. `last`: the content is complete, the host answers.
+
+    Over LMTP the host then answers once per accepted recipient, in order (RFC 2033 §4.2).
+    """
+
+    octets: bytes
+    last: bool
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """The end of one BDAT chunk that is not the last (RFC 3030 §2): the host answers 250, or refuses the transaction.
+
+    The octets of chunks come as `Content` (last=False) before it; BDAT LAST ends with Content(last=True).
+    """
+
+    size: int
+
+
+class Overflow(msgspec.Struct, frozen=True):
+    """The content has ended but broke a limit or a rule on its way; all of it was swallowed. The machine has already
+    answered (552 5.3.4 too big, 550 5.5.2 bare CR or LF, …) and dropped the transaction; the host must drop its own."""
+
+    status: str
+    text: str
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """RSET, answered by the machine (250 2.0.0): the transaction is dropped."""
+
+
+class StartTls(msgspec.Struct, frozen=True):
+    """STARTTLS: the machine has answered 220; when its output is flushed the host starts TLS and tells the machine
+    `tls_started()`. Nothing that came behind it in plaintext is kept (RFC 3207 §4, CVE-2011-0411)."""
+
+
+class Auth(msgspec.Struct, frozen=True):
+    """AUTH: a mechanism that was offered, and the initial response decoded (None where absent)."""
+
+    mechanism: str
+    initial: bytes | None
+
+
+class AuthResponse(msgspec.Struct, frozen=True):
+    """A line of an AUTH exchange, decoded. A cancel ("*") and bad base64 are answered by the machine."""
+
+    response: bytes
+
+
+class AuthCancelled(msgspec.Struct, frozen=True):
+    """The exchange was cancelled or broken; the machine has answered 501."""
+
+
+class Vrfy(msgspec.Struct, frozen=True):
+    verb: str  # VRFY or EXPN
+    argument: str
+
+
+class Help(msgspec.Struct, frozen=True):
+    argument: str
+
+
+class Etrn(msgspec.Struct, frozen=True):
+    argument: str
+
+
+class Quit(msgspec.Struct, frozen=True):
+    """QUIT, answered 221 by the machine: the host closes when its output is flushed."""
+
+
+class TooManyErrors(msgspec.Struct, frozen=True):
+    """The session broke a limit; the machine has answered 421: the host closes when its output is flushed."""
+
+    text: str
+
+
+Command = (
+    Connected | Hello | Mail | Rcpt | Data | Content | Chunk | Overflow | Reset | StartTls | Auth | AuthResponse
+    | AuthCancelled | Vrfy | Help | Etrn | Quit | TooManyErrors
+)

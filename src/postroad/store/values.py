@@ -1,0 +1,67 @@
+"""What the stages give to the spool and get from it: values, no I/O."""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Event
+from postroad.mail.message import Content
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A message to be accepted, or as it stands in the spool."""
+
+    envelope: Envelope
+    content: Content
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """One recipient that waits for its next event.
+
+    `index`: its place in the envelope. `due_us`: when to try next. `destination`: the key (`mail.route.Destination`).
+    `attempts`: tries so far. `held`: an operator or a rule holds it, `due_us` then counts for nothing.
+    `told`: the sender has had a delay DSN. `status`, `text`, `remote`: of the last attempt, for the queue's listing.
+    """
+
+    index: int
+    due_us: int
+    destination: str
+    attempts: int = 0
+    held: bool = False
+    told: bool = False
+    status: str = ""
+    text: str = ""
+    remote: str = ""
+    last_us: int = 0
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A message with those of its recipients that were asked for. Content is read apart (`Spool.content`)."""
+
+    envelope: Envelope
+    waiting: tuple[Waiting, ...]
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What became of some recipients of one message; one commit with the DSNs that it brings and its events.
+
+    `ended`: places that have come to their end. `waiting`: places with their new state, each replaces the old one.
+    The first settlement of a fresh message names *all* its recipients, in one of the two. With its last recipient's
+    end the message and its content go. `accepted`: new messages (DSNs), fresh as if they had come by SMTP.
+    """
+
+    id: int
+    ended: tuple[int, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    accepted: tuple[Stored, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits for one destination: recipients in all, of these held, and when the first is due (0: all held)."""
+
+    destination: str
+    count: int
+    held: int
+    due_us: int
