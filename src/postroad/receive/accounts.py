@@ -1,0 +1,252 @@
+"""The accounts that may authenticate: the users file and what it says of each (RFC 4954, RFC 6409 §6.1).
+
+The file is text in UTF-8, one account per line, ``name:hash:addresses``:
+
+    # comment
+    alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA:alice@example.org,sales@example.org
+    robot@example.org:$argon2id$...:*@example.org
+
+`name` is what the client gives as its authentication identity, `hash` an encoded argon2 hash, `addresses` the mailboxes
+that the account may send from: a mailbox, ``*@domain`` for all of a domain, or ``*`` for any. An account without
+addresses that is a mailbox by its own name may send from that one.
+
+What always holds: a name that the file does not know costs the same time to verify as one that it knows
+(`Accounts.verify` then hashes against a decoy with the parameters that most accounts have). The file is read again when
+it changed; one with a faulty line, or one that cannot be read, is not taken: the accounts before it stay. Passwords and
+names are compared in the form of RFC 8265. `Accounts` is changed on the event loop only; `matches` is slow (tens of
+milliseconds) and meant for a thread; it reads nothing that changes.
+
+Threads, the cache and the limits of verification are in `receive.authenticate`.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import argon2
+import msgspec
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from postroad.mail.address import Address, canonical_domain
+
+LINE_MAX: Final = 65_536  # octets of one line of the file
+NAME_MAX: Final = 255  # characters of a name
+PASSWORD_MAX: Final = 1024  # octets of a password; a longer one is never hashed
+ANY: Final = "*"
+
+# Memory in KiB, passes and lanes of a new hash: OWASP's Argon2id profile for servers that verify many at a time.
+_MEMORY_KIB: Final = 19_456
+_PASSES: Final = 2
+_LANES: Final = 1
+
+_ENCODED: Final = re.compile(
+    r"\$argon2(?:id|i|d)\$v=\d{1,3}\$m=\d{1,8},t=\d{1,4},p=\d{1,3}\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,128}"
+)
+_MEMORY_MAX_KIB: Final = 1_048_576  # what a hash of the file may ask for: 1 GiB
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account. `addresses` as in the file, in canonical form: ``a@example.org``, ``*@example.org`` or ``*``."""
+
+    name: str
+    hash: str
+    addresses: tuple[str, ...] = ()
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with a line (1 is the first) of the users file; line 0 is the file as a whole."""
+
+    line: int
+    text: str
+
+
+def parse(text: str) -> tuple[dict[str, Account], tuple[Fault, ...]]:
+    """The accounts of a users file by name, and all that is wrong with it."""
+    accounts: dict[str, Account] = {}
+    faults: list[Fault] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        parsed = parse_line(stripped)
+        if isinstance(parsed, str):
+            faults.append(Fault(number, parsed))
+        elif parsed.name in accounts:
+            faults.append(Fault(number, f"the account {parsed.name!r} is there twice"))
+        else:
+            accounts[parsed.name] = parsed
+    return accounts, tuple(faults)
+
+
+def parse_line(line: str) -> Account | str:
+    """The account of one line, or what is wrong with it."""
+    if len(line) > LINE_MAX:
+        return f"the line is longer than {LINE_MAX} characters"
+    parts = line.split(":")
+    if len(parts) not in (2, 3):
+        return "a line is name:hash:addresses, with the addresses separated by commas"
+    name = prepare(parts[0])
+    if name is None or (fault := name_fault(name)):
+        return fault if name is not None else "the account name holds characters that RFC 8265 does not allow"
+    if (fault := hash_fault(parts[1])):
+        return fault
+    addresses: list[str] = []
+    for written in parts[2].split(",") if len(parts) == 3 and parts[2].strip() else ():
+        address = canonical_address(written.strip())
+        if address is None:
+            return f"{written.strip()!r} is neither a mailbox nor *@domain nor *"
+        addresses.append(address)
+    return Account(name, parts[1], tuple(addresses))
+
+
+def format_line(account: Account) -> str:
+    """The line of an account, without a line end. `parse_line` of it is the account again."""
+    return f"{account.name}:{account.hash}:{','.join(account.addresses)}"
+
+
+def name_fault(name: str) -> str:
+    """Why `name` can be no account name, or ""."""
+    if not name or len(name) > NAME_MAX:
+        return f"an account name has 1 to {NAME_MAX} characters"
+    if not name.isprintable() or ":" in name or name.startswith("#") or name != name.strip():
+        return "an account name holds no colon or control character, no space at its ends, and does not start with #"
+    return ""
+
+
+def hash_fault(encoded: str) -> str:
+    """Why `encoded` can be no hash, or ""."""
+    if not _ENCODED.fullmatch(encoded):
+        return "the hash is no encoded argon2 hash ($argon2id$v=19$m=...,t=...,p=...$salt$hash)"
+    try:
+        parameters = argon2.extract_parameters(encoded)
+    except InvalidHashError:
+        return "the hash is no encoded argon2 hash"
+    if parameters.memory_cost > _MEMORY_MAX_KIB:
+        return f"the hash asks for more than {_MEMORY_MAX_KIB} KiB of memory"
+    return ""
+
+
+def canonical_address(written: str) -> str | None:
+    """``*``, ``*@domain`` or a mailbox with its local-part in lower case and its domain in A-labels; else None.
+
+    Local-parts are compared without case: to lock a user out of ``Alice@`` because the file says ``alice@`` helps
+    nobody, and the domains named here are the operator's own (RFC 5321 §2.4 leaves that to them).
+    """
+    if written == ANY:
+        return ANY
+    local_part, at, domain = written.rpartition("@")
+    if not at or not local_part or "," in local_part or not local_part.isprintable():
+        return None
+    if len(local_part) > 1 and local_part[0] == local_part[-1] == '"':
+        local_part = re.sub(r"\\(.)", r"\1", local_part[1:-1])
+    try:
+        return f"{local_part.lower()}@{canonical_domain(domain)}"
+    except ValueError:
+        return None
+
+
+def owns(account: Account, address: Address) -> bool:
+    """Whether the account may send from `address`."""
+    addresses = account.addresses
+    if not addresses:
+        own = canonical_address(account.name)
+        addresses = (own,) if own is not None and own[0] != ANY else ()
+    if ANY in addresses or f"*@{address.domain}" in addresses:
+        return True
+    return f"{address.local_part.lower()}@{address.domain}" in addresses
+
+
+def hash_password(password: str) -> str:
+    """An encoded Argon2id hash with a new salt. ValueError for a password that nobody could authenticate with."""
+    prepared = prepare(password)
+    if not prepared or len(prepared.encode()) > PASSWORD_MAX:
+        raise ValueError(f"a password has 1 to {PASSWORD_MAX} octets and no control characters")
+    hasher = argon2.PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES)
+    return hasher.hash(prepared)
+
+
+def prepare(text: str) -> str | None:
+    """A name or password in the form in which it is compared (RFC 8265 §4.2.2), or None where that allows it not."""
+    if text.isascii():
+        return text if text.isprintable() else None
+    mapped = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
+    normal = unicodedata.normalize("NFC", mapped)
+    return None if any(unicodedata.category(char) in ("Cc", "Cs", "Cn") for char in normal) else normal
+
+
+def decoy(accounts: dict[str, Account]) -> str:
+    """A hash that no password has, with the parameters that most accounts have."""
+    counted = collections.Counter(account.hash.rsplit("$", 2)[0] for account in accounts.values())
+    common = counted.most_common(1)
+    head = common[0][0] if common else f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}"
+    return f"{head}${_text(16)}${_text(32)}"
+
+
+def _text(length: int) -> str:
+    return base64.b64encode(os.urandom(length)).decode("ascii").rstrip("=")
+
+
+def matches(encoded: str, password: str) -> bool:
+    """Whether the password has this hash. Slow: for a thread. `encoded` was checked when the file was read."""
+    try:
+        return argon2.PasswordHasher().verify(encoded, password)
+    except VerifyMismatchError:
+        return False
+    except (VerificationError, InvalidHashError):
+        return False  # parameters that this machine cannot serve: nobody gets in by them
+
+
+class Accounts:
+    """The accounts of one users file, as it stands now.
+
+    `faulty` is told once for each state of the file that could not be taken.
+    """
+
+    def __init__(self, path: Path, faulty: Callable[[tuple[Fault, ...]], None]) -> None:
+        self._path = path
+        self._faulty = faulty
+        self._accounts: dict[str, Account] = {}
+        self._decoy = decoy({})
+        self._seen: tuple[int, int, int] | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the file again where it changed since. One stat(2) where it did not."""
+        try:
+            found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if seen == self._seen:
+                return
+            text = self._path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            if self._seen != (0, 0, 0):
+                self._seen = (0, 0, 0)
+                self._faulty((Fault(0, f"{self._path}: {error}"),))
+            return
+        self._seen = seen
+        accounts, faults = parse(text)
+        if faults:
+            self._faulty(faults)
+            return
+        self._accounts = accounts
+        self._decoy = decoy(accounts)
+
+    def find(self, name: str) -> Account | None:
+        return self._accounts.get(name)
+
+    def hash_of(self, name: str) -> str:
+        """The hash to verify a password of `name` against: a decoy where there is no such account."""
+        account = self._accounts.get(name)
+        return account.hash if account is not None else self._decoy
+
+    def owns(self, name: str, address: Address) -> bool:
+        """Whether the account called `name` may send from `address`; an account that is gone may not."""
+        account = self._accounts.get(name)
+        return account is not None and owns(account, address)
