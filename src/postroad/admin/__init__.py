@@ -1,0 +1,1 @@
+"""What the operator sees: the command line. It stands above `config`, and below `node`, which adds `serve` to it."""

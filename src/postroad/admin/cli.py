@@ -1,0 +1,82 @@
+"""The command line `postroad`: one group, whose commands are imported when they are called.
+
+The table below is all that `postroad --help` reads, so that it answers at once; shell completion and a command's own
+help import that one command. `node.main` adds `serve`, which needs the floor above this one.
+Exit codes: 0 done, 1 could not be done, 2 wrong usage (click's), 78 the configuration is wrong (EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, NamedTuple
+
+import click
+
+
+class Place(NamedTuple):
+    """Where a command stands and what it does, in one line."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Final[Mapping[str, Place]] = {
+    "check": Place("postroad.admin.check", "check", "Check the configuration; all problems at once."),
+    "config": Place("postroad.admin.reference", "config", "Print the reference of all settings, or an example."),
+    "queue": Place("postroad.admin.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),
+    "trace": Place("postroad.admin.trace", "trace", "Tell what happened to a message, and what comes next."),
+    "user": Place("postroad.admin.users", "user", "Add, list and remove accounts; set their passwords."),
+    "version": Place("postroad.admin.version", "version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by a table and imports each when it is called."""
+
+    def __init__(self, places: Mapping[str, Place], **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        self._places = places
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(self._places)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        place = self._places.get(name)
+        if place is None:
+            return None
+        command = getattr(import_module(place.module), place.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._places[name].summary) for name in self.list_commands(context)])
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, arguments)
+        except click.UsageError as error:
+            near = _nearest(arguments[0], self._places)
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean {near!r}?", context) from None
+            raise
+
+
+def _nearest(name: str, known: Mapping[str, Place]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, n=1)), "")
+
+
+def group(further: Mapping[str, Place]) -> click.Group:
+    """The command `postroad` with the commands of this room and `further` ones."""
+    return LazyGroup(
+        {**COMMANDS, **further},
+        name="postroad",
+        help="Postroad, a mail transfer agent. It keeps, relays and delivers mail and tells what happened to it.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )

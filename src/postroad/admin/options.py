@@ -1,0 +1,71 @@
+"""Options that every command has, and how a command comes by its settings.
+
+`--config FILE` names the configuration; without it, POSTROAD_CONFIG; without that, `postroad.toml` in the working
+directory, then `/etc/postroad/postroad.toml`. Where the configuration cannot be used, all its problems go to stderr
+and the command ends with 78 (EX_CONFIG of sysexits.h). `config` is imported in the functions, not with the module:
+`postroad --help` must not wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from postroad.config.problem import Problem
+    from postroad.config.settings import Settings
+
+EX_CONFIG: Final = 78
+_HERE: Final = Path("postroad.toml")
+_SYSTEM: Final = Path("/etc/postroad/postroad.toml")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def config_option(command: _Command) -> _Command:
+    """`--config FILE`, handed to the command as `config: Path | None`; see `config_path`."""
+    return click.option(
+        "--config",
+        "-c",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="POSTROAD_CONFIG",
+        metavar="FILE",
+        help="Configuration file  [default: ./postroad.toml, then /etc/postroad/postroad.toml; env POSTROAD_CONFIG]",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """`--json`, handed to the command as `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def config_path(given: Path | None) -> Path:
+    """The configuration file to use: the one given, else the first of the usual places that exists."""
+    if given is not None:
+        return given
+    return _HERE if _HERE.exists() or not _SYSTEM.exists() else _SYSTEM
+
+
+def settings_of(given: Path | None, *, files: bool = False) -> Settings:
+    """The settings, or the end of the command with 78 and all problems on stderr.
+
+    `files`: also demand that the files named in it (keys, users, aliases) can be read. Commands that only look at the
+    spool do not need them, and their user may not have the right to read them.
+    """
+    from postroad.config.load import load
+
+    found = load(config_path(given), files=files)
+    if isinstance(found, list):
+        end_with(found)
+    return found
+
+
+def end_with(problems: Iterable[Problem]) -> NoReturn:
+    """Prints the problems, one paragraph each, and ends the process with 78."""
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    sys.exit(EX_CONFIG)

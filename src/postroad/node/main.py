@@ -1,0 +1,18 @@
+"""The entry point `postroad`: the operator's commands of `admin`, and `serve`, which runs the node.
+
+Here and not in `admin`, because `serve` needs the node and imports only go downward. Nothing heavy is imported before
+a command asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroad.admin.cli import Place, group
+
+_SERVE: Final = Place("postroad.node.serve", "serve", "Run the node in the foreground.")
+
+
+def main() -> None:
+    """Runs the command that the process was called with."""
+    group({"serve": _SERVE})(prog_name="postroad")
