@@ -1,0 +1,98 @@
+"""Which rules a listener has, by its role.
+
+                connect  hello         mail                           rcpt                            message
+    mx                   hello_syntax                                 relay_control, null_sender      hop_limit
+    submission                         authenticated, sender_owned    relay_control                   hop_limit
+    relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
+    LMTP, any role                                                    local_only                      hop_limit
+
+Rules of the operator (`extra`) are asked behind these, in each phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from postroad.check import message, relay, sender
+from postroad.check.compose import compose
+from postroad.mail.address import Address
+from postroad.mail.context import Role, Rule, Rules
+
+
+class PolicyOptions(msgspec.Struct, frozen=True):
+    """Settings of the rules of one listener.
+
+    `hops_max`: Received fields of a message (RFC 5321 §6.3: at least 100). `hello_syntax`: whether EHLO with what is
+    no domain and no address literal is refused. `null_sender_recipients_max`: recipients of a message with the null
+    reverse-path, 0 for no limit. `auth_relays`: on mx and relay listeners, whether authenticated accounts may relay.
+    `trust_network`: on a submission listener, whether trusted networks need no authentication. `strangers`: on a relay
+    listener, whether clients of other networks may send to our own domains, as on an mx listener.
+    """
+
+    hops_max: int = 100
+    hello_syntax: bool = False
+    null_sender_recipients_max: int = 0
+    auth_relays: bool = True
+    trust_network: bool = False
+    strangers: bool = True
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What rules ask of other rooms. Domains are in canonical form (`mail.address`)."""
+
+    is_local: Callable[[str], bool]
+    is_relay: Callable[[str], bool]
+    recipient: relay.Known
+    owns: Callable[[str, Address], bool]
+
+
+def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra: Rules | None = None) -> Rules:
+    """The composed rules of a listener."""
+    extra = extra or Rules()
+    return Rules(
+        connect=_phase(extra.connect),
+        hello=_phase(extra.hello, *_hello(role, options)),
+        mail=_phase(extra.mail, *_mail(role, options, known, lmtp)),
+        rcpt=_phase(extra.rcpt, *_rcpt(role, options, known, lmtp)),
+        message=_phase(extra.message, message.hop_limit(options.hops_max)),
+    )
+
+
+def _phase(extra: Rule | None, *own: Rule) -> Rule | None:
+    return compose((*own, extra) if extra is not None else own)
+
+
+def _hello(role: Role, options: PolicyOptions) -> tuple[Rule, ...]:
+    # User agents call themselves anything: RFC 6409 §4.2 leaves it to us, and a user is known by the account.
+    return (sender.hello_syntax,) if options.hello_syntax and role is not Role.SUBMISSION else ()
+
+
+def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+    if lmtp:
+        return ()
+    match role:
+        case Role.SUBMISSION:
+            return sender.authenticated(trust_network=options.trust_network), sender.sender_owned(known.owns)
+        case Role.RELAY | Role.MX:
+            return (sender.sender_owned(known.owns),) if options.auth_relays else ()
+        case _:
+            assert_never(role)
+
+
+def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+    if lmtp:
+        return (relay.local_only(is_local=known.is_local, known=known.recipient),)
+    control = relay.relay_control(
+        is_local=known.is_local,
+        is_relay=known.is_relay,
+        known=known.recipient,
+        trust_network=role is Role.RELAY or (role is Role.SUBMISSION and options.trust_network),
+        trust_identity=role is Role.SUBMISSION or options.auth_relays,
+        strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
+    )
+    if role is not Role.SUBMISSION and options.null_sender_recipients_max:
+        return control, sender.null_sender_recipients(options.null_sender_recipients_max)
+    return (control,)

@@ -1,0 +1,94 @@
+"""Relay control: to which recipients a client may send through us (RFC 5321 §3.6.2, §7.9), and whether they exist.
+
+What always holds: no rule made here accepts a recipient of a domain that is neither ours nor one we relay for, unless
+the client is authenticated or comes from a trusted network, where the maker was told that this counts. Recipients
+unknown at a local domain are refused at RCPT, so that no DSN about them is ever made by us (no backscatter).
+`postmaster` of our own domains is accepted always, by RFC 5321 §4.5.1: from strangers, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from postroad.mail.address import Address
+from postroad.mail.context import Context, Rule
+from postroad.mail.verdict import ACCEPT, Verdict, reject
+
+Known = Callable[[Address], bool | Awaitable[bool]]
+"""Whether a mailbox of a local domain exists (also as an alias). An awaitable where it must be looked up outside."""
+
+
+def relay_control(
+    *,
+    is_local: Callable[[str], bool],
+    is_relay: Callable[[str], bool],
+    known: Known,
+    trust_network: bool,
+    trust_identity: bool,
+    strangers: bool = True,
+) -> Rule:
+    """The rule of SMTP listeners for each recipient.
+
+    `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
+    whether others may send to our own domains; where not, only postmaster is open to them.
+    """
+
+    def rule(context: Context) -> Verdict | Awaitable[Verdict]:
+        recipient = context.recipient
+        assert recipient is not None
+        ours = (trust_network and context.trusted) or (trust_identity and context.peer.identity != "")
+        if is_local(recipient.domain):
+            if is_postmaster(recipient):
+                return ACCEPT
+            if not (ours or strangers):
+                return _stranger(recipient)
+            return _existing(recipient, known)
+        if ours or (strangers and is_relay(recipient.domain)):
+            return ACCEPT
+        return _denied(recipient)
+
+    return rule
+
+
+def local_only(*, is_local: Callable[[str], bool], known: Known) -> Rule:
+    """The rule of LMTP listeners: every recipient is local (RFC 2033 §4.2, §5: no queueing, no relay)."""
+
+    def rule(context: Context) -> Verdict | Awaitable[Verdict]:
+        recipient = context.recipient
+        assert recipient is not None
+        if not is_local(recipient.domain):
+            return _denied(recipient)
+        return ACCEPT if is_postmaster(recipient) else _existing(recipient, known)
+
+    return rule
+
+
+def is_postmaster(address: Address) -> bool:
+    """RFC 5321 §4.5.1: "postmaster" in any case."""
+    return len(address.local_part) == 10 and address.local_part.lower() == "postmaster"
+
+
+def _existing(recipient: Address, known: Known) -> Verdict | Awaitable[Verdict]:
+    answer = known(recipient)
+    if answer is True:
+        return ACCEPT
+    if answer is False:
+        return _unknown(recipient)
+    assert not isinstance(answer, bool)
+    return _awaited(recipient, answer)
+
+
+async def _awaited(recipient: Address, answer: Awaitable[bool]) -> Verdict:
+    return ACCEPT if await answer else _unknown(recipient)
+
+
+def _unknown(recipient: Address) -> Verdict:
+    return reject(550, "5.1.1", f"<{recipient}>: no such user here", "unknown recipient")
+
+
+def _denied(recipient: Address) -> Verdict:
+    return reject(550, "5.7.1", f"<{recipient}>: relaying denied", "relaying denied")
+
+
+def _stranger(recipient: Address) -> Verdict:
+    return reject(554, "5.7.1", f"<{recipient}>: this server takes mail from its own networks only", "not trusted")

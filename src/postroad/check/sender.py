@@ -1,0 +1,83 @@
+"""Rules about who sends: authentication demanded, the sender's address checked, null reverse-paths, the HELO name."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from postroad.mail.address import Address, canonical_domain
+from postroad.mail.context import Context, Rule
+from postroad.mail.verdict import ACCEPT, Verdict, reject
+
+_AUTHENTICATE = reject(530, "5.7.0", "Authentication required", "not authenticated")
+_HELLO = reject(501, "5.5.4", "Say EHLO with a domain name or an address literal", "bad EHLO argument")
+_NULL = reject(550, "5.5.3", "A notification has fewer recipients", "null reverse-path with many recipients")
+
+
+def authenticated(*, trust_network: bool) -> Rule:
+    """RFC 6409 §4.3: an MSA demands authentication (530 5.7.0), or authorises by network where told so."""
+
+    def rule(context: Context) -> Verdict:
+        if context.peer.identity or (trust_network and context.trusted):
+            return ACCEPT
+        return _AUTHENTICATE
+
+    return rule
+
+
+def sender_owned(owns: Callable[[str, Address], bool]) -> Rule:
+    """RFC 6409 §6.1: an account sends from addresses that are its own (553 5.7.1 otherwise).
+
+    The null reverse-path belongs to nobody and is left alone: user agents send receipts with it (RFC 8098 §3).
+    """
+
+    def rule(context: Context) -> Verdict:
+        identity, sender = context.peer.identity, context.reverse_path
+        if not identity or sender is None or owns(identity, sender):
+            return ACCEPT
+        return reject(
+            553, "5.7.1", f"<{sender}>: not an address of the account you authenticated as", "sender not owned"
+        )
+
+    return rule
+
+
+def null_sender_recipients(recipients_max: int) -> Rule:
+    """A notification (reverse-path ``<>``) goes to at most `recipients_max` recipients."""
+
+    def rule(context: Context) -> Verdict:
+        if context.reverse_path is None and context.recipients >= recipients_max:
+            return _NULL
+        return ACCEPT
+
+    return rule
+
+
+def hello_syntax(context: Context) -> Verdict:
+    """RFC 5321 §4.1.1.1: the argument of EHLO is a domain or an address literal. Whether it is true is not asked
+    (§4.1.4: "MUST NOT refuse to accept a message on that basis")."""
+    name = context.peer.hello
+    return ACCEPT if _is_domain(name) or _is_literal(name) else _HELLO
+
+
+def _is_domain(name: str) -> bool:
+    try:
+        canonical_domain(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_literal(name: str) -> bool:
+    """RFC 5321 §4.1.3: ``[192.0.2.1]``, ``[IPv6:2001:db8::1]``."""
+    if not (name.startswith("[") and name.endswith("]")):
+        return False
+    inner = name[1:-1]
+    try:
+        if inner[:5].lower() == "ipv6:":
+            ipaddress.IPv6Address(inner[5:])
+        else:
+            ipaddress.IPv4Address(inner)
+    except ValueError:
+        return False
+    return True
