@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from postroad.mail.envelope import Envelope
@@ -65,3 +67,38 @@ class Backlog(msgspec.Struct, frozen=True):
     count: int
     held: int
     due_us: int
+
+
+class FailureKind(enum.Enum):
+    """Why the spool could not do what was asked. Nothing of the operation is stored; it may be asked again."""
+
+    FULL = "full"  # no space, or less than the budget leaves for new mail: 452 4.3.1
+    IO = "io"  # the disk or the database failed: 451 4.3.0
+    CLOSED = "closed"  # the spool is closing or closed: 421 4.3.2
+    INVALID = "invalid"  # this operation alone cannot be stored (beyond a limit of the engine): 554 5.3.0
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """`text` is for the log: what failed, where."""
+
+    kind: FailureKind
+    text: str
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which messages an operator means; what is unset ("" / () / None) does not narrow, all that is set must hold.
+
+    `ids`: queue ids. `message_id`: with or without angle brackets. `sender`, `recipient`: an address, or ``@domain``
+    for all of a domain, any case; ``<>`` is the null reverse-path; `recipient` also finds the address as it was given.
+    `destination`: a destination's key. `held`: only messages with (or without any) held recipient.
+    With `destination`, `held` or a `recipient` that waits no longer, only what still waits is looked at; a fresh
+    message (accepted, never tried) has no destination yet and is not held.
+    """
+
+    ids: tuple[int, ...] = ()
+    message_id: str = ""
+    sender: str = ""
+    recipient: str = ""
+    destination: str = ""
+    held: bool | None = None
+    limit: int = 100_000
