@@ -1,0 +1,1 @@
+"""Supervisor, worker and wiring: the only makers of real doors."""

@@ -1,0 +1,1 @@
+"""When and what next: retry schedule, fair order, concurrency per destination, back-off."""

@@ -1,0 +1,92 @@
+"""Permits: how many connections to one destination the whole node holds (design.md §4).
+
+The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for each connection that
+it opens, never for a message. What always holds: granted permits of a destination never pass its limit; the permits
+of a worker that died come back; where one worker holds all and another asks, the holder is asked to give one up, down
+to its fair share.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+
+class PermitOffice:
+    """The supervisor's side. `send(worker, frame)` delivers ("granted", key) and ("wanted", key)."""
+
+    def __init__(self, limit: Callable[[str], int], send: Callable[[int, tuple[str, str]], None]) -> None:
+        self._limit = limit
+        self._send = send
+        self._held: dict[str, dict[int, int]] = {}
+        self._asking: dict[str, deque[int]] = {}
+
+    def ask(self, worker: int, key: str) -> None:
+        held = self._held.setdefault(key, {})
+        if sum(held.values()) < self._limit(key):
+            held[worker] = held.get(worker, 0) + 1
+            self._send(worker, ("granted", key))
+            return
+        self._asking.setdefault(key, deque()).append(worker)
+        most = max(held, key=lambda number: held[number], default=worker)
+        if most != worker and held[most] > held.get(worker, 0) + 1:
+            self._send(most, ("wanted", key))
+
+    def release(self, worker: int, key: str) -> None:
+        held = self._held.get(key)
+        if held is None or worker not in held:
+            return
+        held[worker] -= 1
+        if not held[worker]:
+            del held[worker]
+        self._grant_next(key)
+
+    def worker_died(self, worker: int) -> None:
+        """All its permits come back, all its questions are void."""
+        for queue in self._asking.values():
+            while worker in queue:
+                queue.remove(worker)
+        for key in [key for key, held in self._held.items() if worker in held]:
+            del self._held[key][worker]
+            self._grant_next(key)
+
+    def _grant_next(self, key: str) -> None:
+        held, asking = self._held.setdefault(key, {}), self._asking.get(key)
+        while asking and sum(held.values()) < self._limit(key):
+            worker = asking.popleft()
+            held[worker] = held.get(worker, 0) + 1
+            self._send(worker, ("granted", key))
+        if not held:
+            del self._held[key]
+        if not asking:
+            self._asking.pop(key, None)
+
+    def counts(self) -> dict[str, int]:
+        """Connections held, by destination."""
+        return {key: sum(held.values()) for key, held in self._held.items()}
+
+
+class WorkerPermits:
+    """A worker's side, as `queue.Permits`."""
+
+    def __init__(self, send: Callable[[tuple[str, str]], None]) -> None:
+        self._send = send
+        self._waiting: dict[str, deque[Callable[[], None]]] = {}
+
+    def acquire(self, key: str, granted: Callable[[], None]) -> None:
+        self._waiting.setdefault(key, deque()).append(granted)
+        self._send(("ask", key))
+
+    def release(self, key: str) -> None:
+        self._send(("release", key))
+
+    def granted(self, key: str) -> None:
+        """The supervisor has granted one."""
+        waiting = self._waiting.get(key)
+        if not waiting:
+            self._send(("release", key))
+            return
+        granted = waiting.popleft()
+        if not waiting:
+            del self._waiting[key]
+        granted()

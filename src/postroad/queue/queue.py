@@ -1,0 +1,776 @@
+"""The queue of one worker: it gives every accepted recipient its next event, until it has come to its end.
+
+Fresh messages go from their commit straight to a courier; what must wait is a row in the spool and, in memory, no more
+than the time at which the first row of its destination is due. All state belongs to the event loop; nothing here
+blocks, and there is no task per message.
+
+What always holds:
+- A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
+  (`Mail.active`); one in the spool with a due time is known to the agenda through its destination.
+- A job's outcome becomes one settlement: ends, new due times, DSNs and events in one commit (promise 3). A settlement
+  that fails (disk full) is tried again until it succeeds; the recipient is not attempted meanwhile (promise 4).
+- Settlements of one message reach the spool one after the other; the first names all recipients.
+- Connections to one destination never pass the node's limit (`Permits`), nor the worker's own.
+
+How it fails: an exception in a courier is the courier's to turn into an Attempt. What the spool cannot give (content
+lost with a damaged disk) defers the recipient and is said in the log, it is never dropped.
+
+Not here: what a route is (`route`), how a message is carried (`deliver`), what a DSN says (`report`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Notify
+from postroad.mail.event import Attempted, Event, Noted
+from postroad.mail.job import Job
+from postroad.mail.message import Content, ContentFile
+from postroad.mail.route import Destination
+from postroad.queue import schedule
+from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Slot, Trouble
+from postroad.queue.options import QueueOptions
+from postroad.store.spool import Failure, Spool
+from postroad.store.values import Backlog, Loaded, Settlement, Stored, Waiting
+from postroad.world.clock import Clock
+
+
+class Permits(Protocol):
+    """The node's count of connections per destination."""
+
+    def acquire(self, key: str, granted: Callable[[], None]) -> None:
+        """Ask for one; `granted` is called once, at once or later."""
+
+    def release(self, key: str) -> None: ...
+
+
+class Reporter(Protocol):
+    """Makes the DSN for recipients that ended (or are delayed) together; None where none is to be sent.
+
+    The events say what was made, or why not. `until_us`: for delays, how long it will be tried.
+    """
+
+    def __call__(
+        self,
+        envelope: Envelope,
+        outcomes: Sequence[tuple[int, Attempt]],
+        *,
+        delayed: bool,
+        content: Content,
+        until_us: int,
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
+
+
+DestinationOf = Callable[[Address], Destination | Attempt]
+
+_ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
+
+
+class Queue:
+    """See the module. `log` gets the events of each commit once it is durable."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        options: QueueOptions,
+        clock: Clock,
+        chance: random.Random,
+        destination_of: DestinationOf,
+        opener: Opener,
+        permits: Permits,
+        report: Reporter,
+        log: Callable[[tuple[Event, ...]], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.options = options
+        self.destination_of = destination_of
+        self._spool = spool
+        self._clock = clock
+        self._chance = chance
+        self._open = opener
+        self._permits = permits
+        self._report = report
+        self._log = log
+        self._loop = loop
+        self._mails: dict[int, Mail] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._agenda: list[tuple[int, int, str]] = []
+        self._stored: dict[tuple[int, str], int] = {}  # due time of the first row in the spool
+        self._loading: set[tuple[int, str]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_us = 0
+        self._settling: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
+        self._unsettled = 0
+        self._connections = 0
+        self._starved: deque[Lane] = deque()
+        self._octets = 0
+        self._stopping = False
+        self._quiet: asyncio.Event = asyncio.Event()
+
+    # -- in and out of the worker's life -------------------------------------------------------------------------
+
+    def start(self, shards: Sequence[int]) -> None:
+        """Take up what the spool holds: rows that wait, and messages accepted yet never settled."""
+        boundary = self._spool.new_id()
+        for shard in shards:
+            self._spool.backlog(shard, partial(self._resume_backlog, shard))
+            self._spool.fresh(shard, 0, 500, partial(self._resume_fresh, shard, boundary))
+
+    def _resume_backlog(self, shard: int, backlog: list[Backlog]) -> None:
+        for entry in backlog:
+            if entry.due_us:
+                self._note_stored(shard, entry.destination, entry.due_us)
+
+    def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.id < boundary and envelope.id not in self._mails:
+                self._take_up(Mail(envelope, None, None))
+        if envelopes and envelopes[-1].id < boundary and not self._stopping:
+            self._spool.fresh(shard, envelopes[-1].id, 500, partial(self._resume_fresh, shard, boundary))
+
+    async def drain(self, limit_s: float) -> bool:
+        """Start nothing new; wait until what is being carried has ended and is committed. False where time ran out."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for lane in list(self._lanes.values()):
+            for slot in list(lane.idle):
+                self._drop(slot)
+            lane.idle.clear()
+        self._check_quiet()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _check_quiet(self) -> None:
+        if self._stopping and not self._unsettled and not any(lane.busy for lane in self._lanes.values()):
+            self._quiet.set()
+
+    # -- messages come in ----------------------------------------------------------------------------------------
+
+    def add(self, stored: Stored) -> None:
+        """A message whose acceptance is durable, with no recipient settled yet."""
+        self._take_up(Mail(stored.envelope, stored.content, None))
+
+    def _take_up(self, mail: Mail) -> None:
+        envelope = mail.envelope
+        if self._stopping:
+            return  # it is in the spool, fresh; the next start takes it up
+        self._mails[envelope.id] = mail
+        content = mail.content
+        if isinstance(content, bytes):
+            octets = len(content)
+            if self._octets + octets > self.options.memory_max:
+                mail.content = None
+            else:
+                self._octets += octets
+                mail.octets = octets
+        recipients = envelope.recipients
+        if len(recipients) == 1:
+            mail.active.add(0)
+            destination = self.destination_of(recipients[0].address)
+            if type(destination) is Destination:
+                lane = self._lane(destination)
+                self._enqueue(lane, Item(mail, (0,)))
+                self._pump(lane)
+                return
+        else:
+            mail.active.update(range(len(recipients)))
+        self._dispatch(mail, range(len(recipients)))
+
+    def _dispatch(self, mail: Mail, places: Sequence[int]) -> None:
+        """Send places of one message to the lanes of their destinations; all are in `mail.active` already."""
+        groups: dict[str, list[int]] = {}
+        destinations: dict[str, Destination] = {}
+        failures: list[tuple[int, Attempt]] = []
+        for place in places:
+            destination = self.destination_of(mail.envelope.recipients[place].address)
+            if isinstance(destination, Attempt):
+                failures.append((place, destination))
+            else:
+                destinations[destination.key] = destination
+                groups.setdefault(destination.key, []).append(place)
+        for key, group in groups.items():
+            lane = self._lane(destinations[key])
+            self._enqueue(lane, Item(mail, tuple(group)))
+            self._pump(lane)
+        if failures:
+            self._finish(mail, failures, "")
+
+    def _lane(self, destination: Destination) -> Lane:
+        lane = self._lanes.get(destination.key)
+        if lane is None:
+            lane = self._lanes[destination.key] = Lane(destination)
+        else:
+            lane.destination = destination  # a reload may have changed how it is reached
+        return lane
+
+    def _enqueue(self, lane: Lane, item: Item) -> None:
+        if len(lane.ready) >= self.options.ready_max:
+            self._spill(lane, item)
+        else:
+            lane.ready.append(item)
+
+    def _spill(self, lane: Lane, item: Item) -> None:
+        """Too many messages of one destination are in memory: this one waits in the spool."""
+        mail, now_us = item.mail, self._clock.now_us()
+        if mail.states is None:
+            self._settle(mail, Settlement(id=mail.envelope.id, waiting=self._rows(mail, item.places, now_us)), item.places)
+        else:
+            shard = identifier.shard_of(mail.envelope.id)
+            self._forget(mail, item.places)
+            self._note_stored(shard, lane.destination.key, now_us)
+
+    # -- lanes: couriers carry what is ready -----------------------------------------------------------------------
+
+    def _pump(self, lane: Lane) -> None:
+        """Give what is ready to idle couriers, and ask for more couriers where that helps and is allowed."""
+        ready = lane.ready
+        while ready and not self._stopping:
+            if lane.idle:
+                slot = lane.idle.pop()
+                if slot.courier.usable:
+                    self._carry(slot)
+                else:
+                    self._drop(slot)
+                continue
+            trouble = self._troubles.get(lane.destination.key)
+            limit = self.options.concurrency
+            if trouble is not None and not lane.slots:
+                if trouble.until_us > self._clock.now_us():
+                    self._postpone(lane, trouble.attempt, trouble.until_us)
+                    return
+                limit = 1  # one probe; the others wait for what it finds
+            if lane.couriers >= limit or lane.opening >= len(ready):
+                return
+            if self._connections >= self.options.connections_max:
+                if not lane.starved:
+                    lane.starved = True
+                    self._starved.append(lane)
+                    self._free_an_idle_courier()
+                return
+            lane.opening += 1
+            self._connections += 1
+            self._permits.acquire(lane.destination.key, partial(self._granted, lane))
+
+    def _free_an_idle_courier(self) -> None:
+        """All of the worker's connections are taken: one that is idle makes room."""
+        for lane in self._lanes.values():
+            if lane.idle:
+                self._drop(lane.idle.pop(0))
+                return
+
+    def _granted(self, lane: Lane) -> None:
+        if not lane.ready or self._stopping:
+            self._opening_ended(lane)
+            self._close_if_unused(lane)
+            return
+        self._open(lane.destination, partial(self._opened, lane), partial(self._lost, lane))
+
+    def _opening_ended(self, lane: Lane) -> None:
+        lane.opening -= 1
+        self._connections -= 1
+        self._permits.release(lane.destination.key)
+        self._feed_starved()
+
+    def _feed_starved(self) -> None:
+        if self._starved:
+            lane = self._starved.popleft()
+            lane.starved = False
+            self._loop.call_soon(self._pump, lane)
+
+    def _opened(self, lane: Lane, result: Courier | Attempt) -> None:
+        if isinstance(result, Attempt):
+            self._opening_ended(lane)
+            self._opening_failed(lane, result)
+            self._close_if_unused(lane)
+            return
+        lane.opening -= 1
+        self._troubles.pop(lane.destination.key, None)
+        slot = Slot(lane, result)
+        lane.slots[result] = slot
+        if lane.ready and not self._stopping:
+            self._carry(slot)
+            self._pump(lane)  # after a probe that went well
+        elif self._stopping:
+            self._drop(slot)
+        else:
+            lane.idle.append(slot)
+
+    def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
+        if lane.slots:
+            return  # others to this destination work: the remote takes no more connections, no reason to give up
+        key, now_us = lane.destination.key, self._clock.now_us()
+        if attempt.outcome is Outcome.FAILED:
+            self._postpone(lane, attempt, 0)
+            return
+        trouble = self._troubles.get(key)
+        if trouble is None or trouble.until_us <= now_us:
+            failures = trouble.failures + 1 if trouble is not None else 1
+            until_us = now_us + int(schedule.backoff_s(self.options, failures, self._chance) * 1_000_000)
+            trouble = self._troubles[key] = Trouble(failures, until_us, attempt)
+        self._postpone(lane, attempt, trouble.until_us)
+
+    def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
+        """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
+        items = list(lane.ready)
+        lane.ready.clear()
+        for item in items:
+            self._finish(item.mail, [(place, attempt) for place in item.places], lane.destination.key, until_us)
+
+    def _carry(self, slot: Slot) -> None:
+        lane = slot.lane
+        item = lane.ready.popleft()
+        most = self.options.recipients_per_job_max
+        if len(item.places) > most:
+            # The rest goes to the end of the line: a mailing does not hold up what came behind it.
+            lane.ready.append(Item(item.mail, item.places[most:]))
+            item = Item(item.mail, item.places[:most])
+        slot.item = item
+        lane.busy += 1
+        mail = item.mail
+        if mail.content is None:
+            self._spool.content(mail.envelope.id, partial(self._content_loaded, slot, item))
+        else:
+            self._hand_over(slot, item, mail.content)
+
+    def _content_loaded(self, slot: Slot, item: Item, content: Content | None) -> None:
+        if content is not None:
+            if slot.courier.usable:
+                self._hand_over(slot, item, content)
+                return
+            slot.item = None
+            slot.lane.busy -= 1
+            slot.lane.ready.appendleft(item)  # the connection went while the disk was read
+            self._drop(slot)
+            self._pump(slot.lane)
+            self._check_quiet()
+            return
+        text = "the content could not be read from the spool"
+        lost = Attempt(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", text, transport=slot.lane.destination.transport.value)
+        self._log((Noted(self._clock.now_us(), item.mail.envelope.id, "error", text),))
+        job = Job(item.mail.envelope, item.places, b"", slot.lane.destination)
+        self._carried(slot, job, (lost,) * len(item.places))
+
+    def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
+        job = Job(item.mail.envelope, item.places, content, slot.lane.destination)
+        slot.courier.carry(job, partial(self._carried, slot))
+
+    def _carried(self, slot: Slot, job: Job, attempts: tuple[Attempt, ...]) -> None:
+        """A courier is done with a job."""
+        lane, item = slot.lane, slot.item
+        assert item is not None
+        slot.item = None
+        lane.busy -= 1
+        usable = slot.courier.usable
+        replay = (
+            not usable
+            and slot.carried > 0
+            and not item.replays
+            and attempts[0].outcome is Outcome.DEFERRED
+            and attempts[0].reach is Reach.SESSION
+            and not self._stopping
+            and all(attempt.reach is Reach.SESSION for attempt in attempts)
+        )
+        slot.carried += 1
+        if replay:
+            # A kept connection ended as we used it: that says nothing of the message. Once more, on another one.
+            item.replays = 1
+            lane.ready.appendleft(item)
+        if usable and not self._stopping and not lane.surrender:
+            if lane.ready:
+                self._carry(slot)
+            else:
+                lane.idle.append(slot)
+        else:
+            if lane.surrender:
+                lane.surrender -= 1
+            self._drop(slot)
+        if not replay:
+            places = item.places
+            self._finish(item.mail, list(zip(places, attempts, strict=True)), lane.destination.key)
+        if lane.ready:
+            self._pump(lane)
+        if self._stopping:
+            self._check_quiet()
+
+    def _lost(self, lane: Lane, courier: Courier) -> None:
+        """An idle courier has become of no use (the remote closed, or it was idle for too long)."""
+        slot = lane.slots.get(courier)
+        if slot is None or slot.item is not None:
+            return
+        if slot in lane.idle:
+            lane.idle.remove(slot)
+        self._drop(slot)
+
+    def _drop(self, slot: Slot) -> None:
+        lane = slot.lane
+        if lane.slots.pop(slot.courier, None) is None:
+            return
+        slot.courier.close()
+        self._connections -= 1
+        self._permits.release(lane.destination.key)
+        self._feed_starved()
+        self._close_if_unused(lane)
+
+    def _close_if_unused(self, lane: Lane) -> None:
+        if lane.unused and self._lanes.get(lane.destination.key) is lane:
+            del self._lanes[lane.destination.key]
+
+    def surrender(self, key: str) -> None:
+        """Another worker needs a connection to this destination: give one up, idle or when its job is done."""
+        lane = self._lanes.get(key)
+        if lane is None or not lane.slots:
+            return
+        if lane.idle:
+            self._drop(lane.idle.pop(0))
+        elif lane.surrender < lane.busy:
+            lane.surrender += 1
+
+    # -- outcomes: settlements -------------------------------------------------------------------------------------
+
+    def _finish(
+        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int = 0
+    ) -> None:
+        """Turn outcomes into one settlement. Where a DSN needs the content and it is not in memory, read it first."""
+        if mail.content is None and self._needs_content(mail, results):
+            self._unsettled += 1
+            self._spool.content(
+                mail.envelope.id, partial(self._finish_with, mail, results, key, not_before_us)
+            )
+        else:
+            self._settle_results(mail, results, key, not_before_us, mail.content or b"")
+
+    def _finish_with(
+        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int, content: Content | None
+    ) -> None:
+        self._unsettled -= 1
+        self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
+
+    def _needs_content(self, mail: Mail, results: Sequence[tuple[int, Attempt]]) -> bool:
+        envelope, now_us = mail.envelope, self._clock.now_us()
+        late = self._late(envelope, now_us)
+        return any(
+            attempt.outcome is Outcome.FAILED
+            or (attempt.outcome is Outcome.DEFERRED and late)
+            or (attempt.outcome in _ENDS and bool(envelope.recipients[place].notify & Notify.SUCCESS))
+            for place, attempt in results
+        )
+
+    def _late(self, envelope: Envelope, now_us: int) -> bool:
+        """Whether a deferral now may bring a DSN."""
+        notice_us = schedule.delay_due_us(self.options, envelope)
+        return now_us >= schedule.expires_us(self.options, envelope) or (0 < notice_us <= now_us)
+
+    def _settle_results(
+        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int, content: Content
+    ) -> None:
+        envelope, now_us = mail.envelope, self._clock.now_us()
+        options, states = self.options, mail.states
+        ended: list[int] = []
+        waiting: list[Waiting] = []
+        told: list[tuple[int, Attempt]] = []  # ends that may want a DSN
+        delayed: list[tuple[int, Attempt]] = []
+        groups: dict[tuple[Attempt, int, int], list[str]] = {}
+        expires_us = schedule.expires_us(options, envelope)
+        notice_us = schedule.delay_due_us(options, envelope)
+        for place, attempt in results:
+            recipient = envelope.recipients[place]
+            state = states.get(place) if states else None
+            attempts = state.attempts + 1 if state is not None else 1
+            due_us = 0
+            if attempt.outcome in _ENDS:
+                ended.append(place)
+                if recipient.notify & Notify.SUCCESS:
+                    told.append((place, attempt))
+            elif attempt.outcome is Outcome.FAILED or now_us >= expires_us:
+                if attempt.outcome is not Outcome.FAILED:
+                    attempt = _expired(attempt, now_us - envelope.accepted_us)
+                ended.append(place)
+                told.append((place, attempt))
+            else:
+                was_told = state is not None and state.told
+                tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
+                if tell:
+                    delayed.append((place, attempt))
+                due_us = schedule.next_due_us(options, envelope, attempts, was_told or tell, now_us, self._chance)
+                if due_us < not_before_us:
+                    # Its destination is left alone for now; come a little after that, not all at one moment.
+                    spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)
+                    due_us = min(not_before_us + spread_us, max(expires_us, now_us + 1_000_000))
+                waiting.append(
+                    Waiting(
+                        place, due_us, key, attempts, told=was_told or tell, status=attempt.status,
+                        text=str(attempt.reply) if attempt.reply is not None else attempt.text,
+                        remote=attempt.remote_name, last_us=now_us,
+                    )
+                )
+            groups.setdefault((attempt, attempts, due_us), []).append(str(recipient.address))
+        events: list[Event] = [
+            Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
+            for (attempt, attempts, due_us), names in groups.items()
+        ]
+        accepted: tuple[Stored, ...] = ()
+        if told:
+            accepted, reported = self._report(envelope, told, delayed=False, content=content, until_us=0)
+            events.extend(reported)
+        if delayed:
+            more, reported = self._report(envelope, delayed, delayed=True, content=content, until_us=expires_us)
+            accepted += more
+            events.extend(reported)
+        places = tuple(place for place, _ in results)
+        rows: tuple[Waiting, ...] = tuple(waiting)
+        self._settle(mail, Settlement(envelope.id, tuple(ended), rows, accepted, tuple(events)), places)
+
+    def _rows(self, mail: Mail, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
+        """Rows for places of a message that has none in the spool yet."""
+        rows = []
+        for place in places:
+            destination = self.destination_of(mail.envelope.recipients[place].address)
+            key = destination.key if isinstance(destination, Destination) else ""
+            rows.append(Waiting(place, due_us, key))
+        return tuple(rows)
+
+    def _settle(self, mail: Mail, settlement: Settlement, places: Sequence[int]) -> None:
+        """Commit; `places` are those that leave memory with it. One settlement of a message at a time."""
+        if mail.states is None:
+            if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
+                named = {*settlement.ended, *(row.index for row in settlement.waiting)}
+                others = [place for place in range(len(mail.envelope.recipients)) if place not in named]
+                settlement = Settlement(
+                    settlement.id, settlement.ended,
+                    settlement.waiting + self._rows(mail, others, self._clock.now_us()),
+                    settlement.accepted, settlement.events,
+                )
+            mail.states = {row.index: row for row in settlement.waiting}
+        else:
+            for row in settlement.waiting:
+                mail.states[row.index] = row
+        for place in settlement.ended:
+            mail.states.pop(place, None)
+        self._unsettled += 1
+        behind = self._settling.get(settlement.id)
+        if behind is not None:
+            behind.append(settlement)
+            mail.leaving.append(places)
+            return
+        self._settling[settlement.id] = []
+        self._spool.settle(settlement, partial(self._settled, mail, settlement, [places]))
+
+    def _settled(
+        self, mail: Mail, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
+    ) -> None:
+        if failure is not None:
+            # The disk is full or failing: the outcome is not lost, it is committed as soon as that works again.
+            self._log((Noted(self._clock.now_us(), settlement.id, "error", f"cannot commit an outcome: {failure.text}"),))
+            self._loop.call_later(
+                self.options.settle_retry_s,
+                partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),
+            )
+            return
+        self._unsettled -= len(places)
+        leaving = {place for group in places for place in group}
+        behind = self._settling.pop(settlement.id)
+        if behind:
+            self._settling[settlement.id] = []
+            merged = _merge(behind)
+            groups, mail.leaving = mail.leaving, []
+            self._spool.settle(merged, partial(self._settled, mail, merged, groups))
+            later = {row.index for row in merged.waiting} | set(merged.ended)
+        else:
+            later = set()
+        if settlement.waiting:
+            shard = identifier.shard_of(settlement.id)
+            for row in settlement.waiting:
+                if row.index in leaving and row.index not in later and not row.held:
+                    self._note_stored(shard, row.destination, row.due_us)
+        self._forget(mail, leaving)
+        if settlement.events:
+            self._log(settlement.events)
+        for stored in settlement.accepted:
+            self.add(stored)
+        if self._stopping:
+            self._check_quiet()
+
+    def _forget(self, mail: Mail, places: Sequence[int] | set[int]) -> None:
+        """These places are in memory no more; with the last of them the message."""
+        mail.active.difference_update(places)
+        if not mail.active:
+            self._mails.pop(mail.envelope.id, None)
+            self._octets -= mail.octets
+            mail.octets = 0
+            mail.content = None if not isinstance(mail.content, ContentFile) else mail.content
+
+    # -- what waits in the spool -----------------------------------------------------------------------------------
+
+    def _note_stored(self, shard: int, key: str, due_us: int) -> None:
+        """A row of this destination is due then. Only the first is kept in mind."""
+        known_us = self._stored.get((shard, key))
+        if known_us is None or due_us < known_us:
+            self._stored[shard, key] = due_us
+            heapq.heappush(self._agenda, (due_us, shard, key))
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._stopping or not self._agenda:
+            return
+        due_us = self._agenda[0][0]
+        if self._timer is not None:
+            if self._timer_us <= due_us:
+                return
+            self._timer.cancel()
+        self._timer_us = due_us
+        # A wall clock may jump: look at least every 30 s.
+        wait_s = min(max((due_us - self._clock.now_us()) / 1_000_000, 0.0), 30.0)
+        self._timer = self._loop.call_later(wait_s, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now_us = self._clock.now_us()
+        agenda, stored = self._agenda, self._stored
+        started = 0
+        while agenda and agenda[0][0] <= now_us:
+            if len(self._lanes) + started >= self.options.lanes_max:
+                self._timer_us = now_us + 250_000
+                self._timer = self._loop.call_later(0.25, self._fire)
+                return
+            due_us, shard, key = heapq.heappop(agenda)
+            if stored.get((shard, key)) != due_us:
+                continue  # an earlier due time has replaced this one
+            del stored[shard, key]
+            if self._load(shard, key):
+                started += 1
+        self._arm()
+
+    def _load(self, shard: int, key: str) -> bool:
+        now_us = self._clock.now_us()
+        lane = self._lanes.get(key)
+        if (shard, key) in self._loading or (lane is not None and len(lane.ready) > self.options.ready_max // 2):
+            self._note_stored(shard, key, now_us + 200_000)
+            return False
+        self._loading.add((shard, key))
+        limit = self.options.load_max
+        self._spool.take(shard, key, now_us, limit, partial(self._taken, shard, key, now_us, limit))
+        return True
+
+    def _taken(self, shard: int, key: str, before_us: int, limit: int, loaded: list[Loaded]) -> None:
+        self._loading.discard((shard, key))
+        if self._stopping:
+            return
+        rows = sum(len(entry.waiting) for entry in loaded)
+        fresh = 0
+        for entry in loaded:
+            mail = self._mails.get(entry.envelope.id)
+            if mail is None:
+                mail = Mail(entry.envelope, None, {})
+            elif mail.states is None:
+                continue  # its first settlement is still to come
+            places = []
+            for row in entry.waiting:
+                if row.index not in mail.active:
+                    assert mail.states is not None
+                    mail.states[row.index] = row
+                    mail.active.add(row.index)
+                    places.append(row.index)
+            if places:
+                fresh += len(places)
+                self._mails[entry.envelope.id] = mail
+                self._dispatch(mail, places)
+        if rows >= limit:
+            # More are due. What was all in memory already must first go from there.
+            self._note_stored(shard, key, before_us if fresh else self._clock.now_us() + 100_000)
+        else:
+            self._spool.next_due(shard, key, partial(self._next_due_found, shard, key), before_us)
+
+    def _next_due_found(self, shard: int, key: str, due_us: int) -> None:
+        if due_us:
+            self._note_stored(shard, key, due_us)
+
+    # -- for operators -----------------------------------------------------------------------------------------------
+
+    def withdraw(self, number: int) -> tuple[int, ...]:
+        """Take all recipients of a message that are not being carried or settled out of memory.
+
+        They are rows in the spool then, and nobody's but the caller's until he calls `changed`. The answer names those
+        that could not be withdrawn.
+        """
+        mail = self._mails.get(number)
+        if mail is None:
+            return ()
+        if mail.states is None:
+            everyone = tuple(range(len(mail.envelope.recipients)))
+            self._settle(mail, Settlement(number, waiting=self._rows(mail, everyone, self._clock.now_us())), ())
+        withdrawn: set[int] = set()
+        for lane in list(self._lanes.values()):
+            kept: deque[Item] = deque()
+            for item in lane.ready:
+                if item.mail is mail:
+                    withdrawn.update(item.places)
+                else:
+                    kept.append(item)
+            if len(kept) != len(lane.ready):
+                lane.ready = kept
+        self._forget(mail, withdrawn)
+        return tuple(sorted(mail.active))
+
+    def changed(self, number: int, keys: Sequence[str]) -> None:
+        """An operator has changed rows of a message: look at these destinations now, and leave no back-off in place."""
+        shard = identifier.shard_of(number)
+        for key in keys:
+            self._troubles.pop(key, None)
+            self._note_stored(shard, key, self._clock.now_us())
+
+    def troubles(self) -> dict[str, tuple[int, int, str]]:
+        """Destinations left alone for now: failures in a row, until when, and why."""
+        return {key: (item.failures, item.until_us, item.attempt.text) for key, item in self._troubles.items()}
+
+    @property
+    def in_memory(self) -> int:
+        return len(self._mails)
+
+    @property
+    def carrying(self) -> int:
+        return sum(lane.busy for lane in self._lanes.values())
+
+
+def _merge(settlements: Sequence[Settlement]) -> Settlement:
+    """Settlements of one message, in their order, as one."""
+    if len(settlements) == 1:
+        return settlements[0]
+    ended = tuple(place for one in settlements for place in one.ended)
+    gone = set(ended)
+    rows = {row.index: row for one in settlements for row in one.waiting if row.index not in gone}
+    return Settlement(
+        settlements[0].id,
+        ended,
+        tuple(rows.values()),
+        tuple(stored for one in settlements for stored in one.accepted),
+        tuple(event for one in settlements for event in one.events),
+    )
+
+
+def _expired(attempt: Attempt, age_us: int) -> Attempt:
+    """The last attempt of a recipient whose time is over; the code of the actual problem is kept (RFC 3463 §3.5,
+    X.4.7: "the code for the actual problem found … should be returned rather than this code")."""
+    days = age_us / 86_400_000_000
+    span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
+    text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"
+    return Attempt(
+        Outcome.FAILED, attempt.reach, attempt.status, text, attempt.reply, attempt.remote_name,
+        attempt.remote_address, attempt.remote_port, attempt.tls, attempt.dsn_passed, attempt.started_us,
+        attempt.took_us, attempt.connect_us, attempt.transport,
+    )

@@ -1,0 +1,57 @@
+"""The retry schedule: when a recipient is tried next, and when it has been tried long enough. Pure.
+
+RFC 5321 §4.5.4.1: the interval grows, the give-up time is at least 4 to 5 days. What always holds: the next attempt
+never comes after the end of the lifetime, nor much after the time at which a delay must be told, so both are on time.
+"""
+
+from __future__ import annotations
+
+import random
+
+from postroad.mail.envelope import Envelope, Notify, Recipient
+from postroad.queue.options import QueueOptions
+
+_US = 1_000_000
+
+
+def interval_s(options: QueueOptions, attempts: int, chance: random.Random) -> float:
+    """Seconds to wait after the `attempts`-th failure (1 = the first)."""
+    grown = options.retry_first_s * options.retry_factor ** min(attempts - 1, 64)
+    return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * chance.random() - 1.0))
+
+
+def backoff_s(options: QueueOptions, failures: int, chance: random.Random) -> float:
+    """Seconds for which a destination is left alone after `failures` openings failed in a row (1 = the first)."""
+    grown = options.backoff_first_s * 2.0 ** min(failures - 1, 32)
+    return min(grown, options.backoff_max_s) * (1.0 + options.retry_jitter * (2.0 * chance.random() - 1.0))
+
+
+def expires_us(options: QueueOptions, envelope: Envelope) -> int:
+    """When the message's lifetime ends."""
+    lifetime_s = options.lifetime_s if envelope.reverse_path is not None else options.lifetime_dsn_s
+    return envelope.accepted_us + int(lifetime_s * _US)
+
+
+def delay_due_us(options: QueueOptions, envelope: Envelope) -> int:
+    """When a delay is to be told, 0 for never."""
+    if options.delay_notice_s <= 0 or envelope.reverse_path is None:
+        return 0
+    return envelope.accepted_us + int(options.delay_notice_s * _US)
+
+
+def wants_delay(recipient: Recipient) -> bool:
+    """RFC 3461 §4.1: DELAY must be asked for, or NOTIFY be absent (§5.2.6 leaves that to us: we tell)."""
+    return recipient.notify is Notify.UNSET or bool(recipient.notify & Notify.DELAY)
+
+
+def next_due_us(
+    options: QueueOptions, envelope: Envelope, attempts: int, told: bool, now_us: int, chance: random.Random
+) -> int:
+    """When to try again after the `attempts`-th failure at `now_us`."""
+    due_us = now_us + int(interval_s(options, attempts, chance) * _US)
+    notice_us = delay_due_us(options, envelope)
+    if not told and now_us < notice_us < due_us:
+        # The next attempt is at the hour at which the sender must be told: one attempt more, and the news is fresh.
+        due_us = notice_us + int(chance.random() * 60 * _US)
+    end_us = expires_us(options, envelope)
+    return max(now_us + _US, min(due_us, end_us))
