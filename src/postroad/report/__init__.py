@@ -1,0 +1,1 @@
+"""Readers of the event stream: delivery status notifications and the log."""

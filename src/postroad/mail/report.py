@@ -1,0 +1,67 @@
+"""What there is to tell the sender of one recipient: the material of a delivery status notification (DSN).
+
+The queue knows these facts and hands them over; `report.dsn` decides whether the sender wants to know, and prints
+them. No octet of a DSN is made here.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.envelope import Notify, Recipient
+
+
+class Action(enum.Enum):
+    """RFC 3464 §2.3.3 action-value."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+    EXPANDED = "expanded"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One recipient, what became of it, and by which attempt.
+
+    `attempt`: the last one; where there was none (expired before the first, failed by an operator, expanded) one that
+    is made for the report, with outcome, status and text and no `started_us`. `expired`: it failed because the time
+    for attempts is over, `attempt` then says what stood in the way. `until_us`: for DELAYED, when we shall give up
+    (RFC 3464 §2.3.9), else 0. `into_count`: for EXPANDED, how many recipients the alias became.
+    """
+
+    recipient: Recipient
+    action: Action
+    attempt: Attempt
+    expired: bool = False
+    until_us: int = 0
+    into_count: int = 0
+
+
+def action_of(outcome: Outcome) -> Action:
+    """The action that an attempt's outcome is reported as."""
+    return _ACTIONS[outcome]
+
+
+_ACTIONS = {
+    Outcome.DELIVERED: Action.DELIVERED,
+    Outcome.RELAYED: Action.RELAYED,
+    Outcome.DEFERRED: Action.DELAYED,
+    Outcome.FAILED: Action.FAILED,
+}
+
+
+def wants(notify: Notify, action: Action, *, dsn_passed: bool = False) -> bool:
+    """Whether the sender of a recipient with this NOTIFY is to be told (RFC 3461 §4.1, §5.2.2, §5.2.3, §5.2.5, §5.2.6).
+
+    The null reverse-path is the caller's to see: nobody is there to be told. `dsn_passed`: the next MTA has taken the
+    wish to hear of success with the message, so telling is its duty (§5.2.1).
+    """
+    if action is Action.FAILED:
+        return notify is Notify.UNSET or (Notify.FAILURE in notify and Notify.NEVER not in notify)
+    if action is Action.DELAYED:
+        return notify is Notify.UNSET or (Notify.DELAY in notify and Notify.NEVER not in notify)
+    return bool(notify) and Notify.SUCCESS in notify and Notify.NEVER not in notify and not dsn_passed

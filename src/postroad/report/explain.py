@@ -1,0 +1,178 @@
+"""The part of a DSN that people read: what happened, to whom, what the remote said, what to do next. Pure.
+
+What always holds: no line that others supplied can look like one of ours at the left margin (recipients and replies
+are indented), and no control octet is in it (`report.text`). Recipients for whom the same is to be said share one
+paragraph, so that a mailing's report stays readable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.mail import identifier, trace
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Envelope
+from postroad.mail.message import first
+from postroad.mail.report import Action, Report
+from postroad.report.encoded_word import decode
+from postroad.report.options import ReportOptions
+from postroad.report.remedy import advice
+from postroad.report.text import clean, shorten, wrapped
+
+_REPLY_MAX = 1_000  # characters of a reply in the text; the delivery status holds more
+_SUBJECT_MAX = 200
+
+
+class Told(msgspec.Struct, frozen=True):
+    """All that the text speaks of. `head`: the original's header section. `to_postmaster`: instead of the sender."""
+
+    action: Action
+    reports: list[Report]
+    envelope: Envelope
+    options: ReportOptions
+    head: bytes
+    now_us: int
+    to_postmaster: bool
+
+
+def subject(told: Told) -> str:
+    """The Subject of the DSN, in ASCII: with the recipient where it is one and short."""
+    outcome = _SUBJECTS[told.action]
+    if len(told.reports) == 1:
+        recipient = _named(told.reports[0])
+        if recipient.is_ascii and len(str(recipient)) <= 80:
+            return f"{outcome}: {clean(str(recipient))}"
+        return f"{outcome}: 1 recipient"
+    return f"{outcome}: {len(told.reports)} recipients"
+
+
+def explanation(told: Told) -> list[str]:
+    """The lines of the text, without line ends."""
+    contact = told.options.contact or f"postmaster@{told.options.hostname}"
+    lines = [f"This is the mail system at {told.options.hostname}.", ""]
+    lines += wrapped(_headline(told), "")
+    for paragraph, addresses in _paragraphs(told).items():
+        lines.append("")
+        lines += [f"  <{address}>" for address in addresses]
+        lines += paragraph
+    lines.append("")
+    lines += _message(told)
+    lines.append("")
+    lines += wrapped(
+        f"Questions about this report go to {contact}. The details for administrators are in the next part of this "
+        f"report; the message is known here as {identifier.text(told.envelope.id)}.",
+        "",
+    )
+    return lines
+
+
+def _named(report: Report) -> Address:
+    """The recipient as the sender knows it: before aliases (RFC 3464 §2.3.2, §4.2)."""
+    return report.recipient.given or report.recipient.address
+
+
+def _paragraphs(told: Told) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for report in told.reports:
+        address = clean(_named(report).readable())
+        found.setdefault(tuple(_paragraph(report, told)), []).append(address)
+    return found
+
+
+def _paragraph(report: Report, told: Told) -> list[str]:
+    attempt = report.attempt
+    match report.action:
+        case Action.FAILED | Action.DELAYED:
+            words = advice(attempt.status)
+            lines = wrapped(_over_time(report, told) + words.what, "    ")
+            lines += _answer(attempt)
+            if report.action is Action.FAILED and not told.to_postmaster:
+                lines += wrapped(f"What you can do: {words.remedy}", "    ")
+            if report.until_us:
+                lines += wrapped(f"It is tried again until {_date(report.until_us)}.", "    ")
+            return lines
+        case Action.RELAYED | Action.DELIVERED:
+            return _answer(attempt)
+        case Action.EXPANDED:
+            number = report.into_count
+            return wrapped(f"It was passed on to {number} recipients." if number else "It was passed on.", "    ")
+
+
+def _over_time(report: Report, told: Told) -> str:
+    if not report.expired:
+        return ""
+    hours = max(1, round((told.now_us - told.envelope.accepted_us) / 3_600_000_000))
+    time = f"{hours} hours" if hours < 72 else f"{round(hours / 24)} days"
+    return f"It was tried for {time if hours > 1 else 'an hour'}, then given up. What stood in its way: "
+
+
+def _answer(attempt: Attempt) -> list[str]:
+    """Who said what, as far as anyone said anything."""
+    if attempt.reply is not None:
+        remote = clean(attempt.remote_name or attempt.remote_address) or "the next mail system"
+        if "/" in remote:  # a local socket
+            remote = "the local mailbox server"
+        said = shorten(clean(str(attempt.reply)), _REPLY_MAX)
+        return wrapped(f"{remote} answered: {said}", "    ")
+    if attempt.text and not attempt.status.startswith("2"):
+        return wrapped(f"In detail: {shorten(clean(attempt.text), _REPLY_MAX)}", "    ")
+    return []
+
+
+def _headline(told: Told) -> str:
+    one = len(told.reports) == 1
+    whom = "the recipient below" if one else f"the {len(told.reports)} recipients below"
+    if told.to_postmaster:
+        return (
+            "A message without a return address (most often a report, as this is one) could not be delivered to "
+            f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. Nothing more is tried."
+        )
+    match told.action:
+        case Action.FAILED:
+            return f"Your message could not be delivered to {whom}. Nothing more is tried: it is up to you now."
+        case Action.DELAYED:
+            return (
+                f"Your message has not yet been delivered to {whom}. It is kept and tried again: you need do nothing, "
+                "and you should not send it again. You will be told if it cannot be delivered in the end."
+            )
+        case Action.DELIVERED:
+            return f"Your message was delivered to {whom}. This report was asked for; it does not say that it was read."
+        case Action.RELAYED:
+            return (
+                f"Your message was handed over to another mail system for {whom}, which does not confirm the "
+                "delivery. You will hear nothing more of it unless that system reports a failure."
+            )
+        case Action.EXPANDED:
+            return (
+                f"Your message was accepted for {whom} and passed on to everyone whom that address stands for. "
+                "You will only be told of failures from here on."
+            )
+
+
+def _message(told: Told) -> list[str]:
+    """What message it is about, as its sender may remember it."""
+    lines = ["The message:"]
+    title = first(told.head, b"Subject") if told.head else None
+    if title:
+        lines += wrapped(f"Subject: {shorten(clean(decode(title)), _SUBJECT_MAX)}", "    ")
+    written = first(told.head, b"Date") if told.head else None
+    if written:
+        lines += wrapped(f"Date: {shorten(clean(written), 100)}", "    ")
+    if told.envelope.message_id:
+        lines += wrapped(f"Message-ID: {shorten(clean(told.envelope.message_id), 300)}", "    ")
+    lines.append(f"    Accepted here: {_date(told.envelope.accepted_us)}")
+    return lines
+
+
+def _date(at_us: int) -> str:
+    return trace.date(at_us // 1_000_000)
+
+
+_SUBJECTS = {
+    Action.FAILED: "Not delivered",
+    Action.DELAYED: "Not yet delivered",
+    Action.DELIVERED: "Delivered",
+    Action.RELAYED: "Handed over",
+    Action.EXPANDED: "Passed on",
+}
