@@ -14,14 +14,14 @@ The form is the simplest that loses nothing. Text and delivery status are 7-bit,
 NUL) only the header section is returned. SMTPUTF8 is used only where the reverse-path itself needs it; then the UTF-8
 media types go as 8bit, else they are encoded (RFC 6533 §4.5).
 
-Not here: when to report (the queue knows), and storing what was made, which is one commit with what it reports
-(promise 3). A function that reads content from a file is handed in.
+How it fails: content that cannot be read any more is left out; a report without it is still a report. Not here: when
+to report (the queue knows), and storing what was made, which is one commit with what it reports (promise 3).
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -30,16 +30,17 @@ import msgspec
 from postroad.mail import identifier, trace
 from postroad.mail import status as codes
 from postroad.mail.address import Address, canonical_domain
-from postroad.mail.attempt import Attempt
+from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
 from postroad.mail.event import Accepted, Event, Reported
 from postroad.mail.message import HEADER_MAX, Content, ContentFile, header_end
 from postroad.mail.message import size as content_size
 from postroad.mail.reply import Reply
-from postroad.mail.report import Action, Report, wants
+from postroad.mail.report import Action, Report, action_of, wants
 from postroad.report.explain import Told, explanation, subject
 from postroad.report.options import ReportOptions
 from postroad.report.text import ascii_of, clean, field, shorten
+from postroad.store.content import head
 from postroad.store.values import Stored
 
 # RFC 3461 §6.3 (g): where there is no code that describes it
@@ -140,6 +141,47 @@ def _accepted(envelope: Envelope) -> Accepted:
     )  # fmt: skip
 
 
+class Reporter:
+    """What the queue calls: `make` with the node's settings, clock and ids."""
+
+    def __init__(
+        self, options: ReportOptions, now_us: Callable[[], int], new_id: Callable[[], int], read: Read = head
+    ) -> None:
+        self._options = options
+        self._now_us = now_us
+        self._new_id = new_id
+        self._read = read
+
+    def __call__(
+        self,
+        envelope: Envelope,
+        outcomes: Sequence[tuple[int, Attempt]],
+        *,
+        delayed: bool,
+        content: Content | None,
+        until_us: int,
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        """DSNs and events for recipients (places in the envelope) and the attempts that ended them.
+
+        `delayed`: they are tried further, until `until_us`. A transient status that has ended a recipient means that
+        its time was over (RFC 3464 §2.3.4 keeps the class 4 of what stood in the way).
+        """
+        reports = [
+            Report(
+                envelope.recipients[place],
+                Action.DELAYED if delayed else action_of(attempt.outcome),
+                attempt,
+                expired=not delayed and attempt.outcome is Outcome.FAILED and attempt.status.startswith("4"),
+                until_us=until_us,
+            )
+            for place, attempt in outcomes
+        ]
+        made = make(
+            reports, envelope, content, self._options, now_us=self._now_us(), new_id=self._new_id, read=self._read
+        )
+        return made.accepted, made.events
+
+
 # The message
 
 
@@ -158,8 +200,8 @@ def _message(
     assert to is not None  # _why_not has seen to it
     utf8 = not to.is_ascii
     name = identifier.text(number)
-    head, returned, eight_bit = _returned(action, envelope, content, options, utf8, read)
-    told = Told(action, reports, envelope, options, head, now_us, to_postmaster=to_postmaster)
+    section, returned, eight_bit = _returned(action, envelope, content, options, utf8, read)
+    told = Told(action, reports, envelope, options, section, now_us, to_postmaster=to_postmaster)
     status, status_utf8 = _delivery_status(action, reports, envelope, options, utf8)
     text, text_encoding = _text(explanation(told))
     boundary = _boundary(name, (text, status, *returned))
@@ -378,19 +420,26 @@ def _returned(
     action: Action, envelope: Envelope, content: Content | None, options: ReportOptions, utf8: bool, read: Read
 ) -> tuple[bytes, tuple[bytes, ...], bool]:
     """The header section for the text's use, the third part with its own header, and whether it is 8-bit."""
-    if content is None:
+    whole = content is not None and _is_whole(action, envelope, content, options)
+    octets = _octets(content, whole, read)
+    if octets is None:
         return b"", (), False
-    if _is_whole(action, envelope, content, options):
-        octets = content if isinstance(content, bytes) else read(content, content.size)
-        head = octets[: header_end(octets)]
-        form = _whole_form(octets, head, envelope, utf8)
+    section = octets[: header_end(octets)]
+    if whole:
+        form = _whole_form(octets, section, envelope, utf8)
         if form is not None:
-            return head, *form
-    else:
-        octets = content if isinstance(content, bytes) else read(content, HEADER_MAX)
-        head = octets[: header_end(octets)]
-    kept = _cut_header(head, options.header_max)
-    return head, *_header_form(kept, envelope, utf8)
+            return section, *form
+    return section, *_header_form(_cut_section(section, options.header_max), envelope, utf8)
+
+
+def _octets(content: Content | None, whole: bool, read: Read) -> bytes | None:
+    """What is needed of the content, None where it cannot be had: the report then goes without it."""
+    if content is None or isinstance(content, bytes):
+        return content
+    try:
+        return read(content, content.size if whole else HEADER_MAX)
+    except OSError:
+        return None
 
 
 def _is_whole(action: Action, envelope: Envelope, content: Content, options: ReportOptions) -> bool:
@@ -403,7 +452,7 @@ def _is_whole(action: Action, envelope: Envelope, content: Content, options: Rep
 
 
 def _whole_form(
-    octets: bytes, head: bytes, envelope: Envelope, utf8: bool
+    octets: bytes, section: bytes, envelope: Envelope, utf8: bool
 ) -> tuple[tuple[bytes, ...], bool] | None:
     """The part that returns the whole message and whether it is 8-bit; None where none can hold it."""
     if envelope.body is Body.BINARY_MIME or b"\0" in octets or _has_long_line(octets):
@@ -411,7 +460,7 @@ def _whole_form(
         return None
     if octets.isascii():
         return (b"Content-Type: message/rfc822\r\n\r\n", octets), False
-    if not envelope.smtputf8 or head.isascii():
+    if not envelope.smtputf8 or section.isascii():
         return (b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", octets), True
     if utf8:
         return (b"Content-Type: message/global\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", octets), True
@@ -420,22 +469,22 @@ def _whole_form(
     return (b"Content-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", encoded), False
 
 
-def _header_form(head: bytes, envelope: Envelope, utf8: bool) -> tuple[tuple[bytes, ...], bool]:
+def _header_form(section: bytes, envelope: Envelope, utf8: bool) -> tuple[tuple[bytes, ...], bool]:
     """The part that returns the header section alone, and whether it is 8-bit."""
-    if head.isascii() and b"\0" not in head and not _has_long_line(head):
-        return (b"Content-Type: text/rfc822-headers\r\n\r\n", head), False
+    if section.isascii() and b"\0" not in section and not _has_long_line(section):
+        return (b"Content-Type: text/rfc822-headers\r\n\r\n", section), False
     # RFC 6533 §4.3 for UTF-8 header fields; RFC 6522 §4 allows quoted-printable for any other that is not 7-bit.
-    kind = b"message/global-headers" if envelope.smtputf8 and not head.isascii() else b"text/rfc822-headers"
-    if utf8 and b"\0" not in head and not _has_long_line(head):
-        return (b"Content-Type: " + kind + b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", head), True
-    encoded = binascii.b2a_qp(head, istext=True)
+    kind = b"message/global-headers" if envelope.smtputf8 and not section.isascii() else b"text/rfc822-headers"
+    if utf8 and b"\0" not in section and not _has_long_line(section):
+        return (b"Content-Type: " + kind + b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", section), True
+    encoded = binascii.b2a_qp(section, istext=True)
     return (b"Content-Type: " + kind + b"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", encoded), False
 
 
-def _cut_header(head: bytes, size_max: int) -> bytes:
-    if len(head) <= size_max:
-        return head
-    return head[: head.rfind(b"\n", 0, size_max) + 1]
+def _cut_section(section: bytes, size_max: int) -> bytes:
+    if len(section) <= size_max:
+        return section
+    return section[: section.rfind(b"\n", 0, size_max) + 1]
 
 
 def _has_long_line(octets: bytes) -> bool:
