@@ -1,0 +1,198 @@
+"""The one table of ESMTP extensions: keyword, RFC, parameters, verbs, and what each end does with it.
+
+What always holds: a parameter of MAIL or RCPT is taken only when the row that brings it was announced in the session
+(RFC 5321 §4.1.1.11), and a verb only when its row says so; both are read off this table. How a value is parsed stands
+in `protocol.grammar`; a parameter with a `pattern` needs no more than that and travels as it was written.
+
+https://www.rfc-editor.org/rfc/rfc5321#section-2.2 and the RFC named in each row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from postroad.protocol.limits import Limits
+from postroad.protocol.offer import Dialect, Offer
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A parameter of MAIL or RCPT. `pattern`: what its value must match ("" for no value at all), None where
+    `protocol.grammar` knows more of it than a pattern can say."""
+
+    keyword: str
+    pattern: str | None = None
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """One row. `announce`: the EHLO line that an Offer makes, None when it is not offered.
+
+    `mail_octets`, `rcpt_octets`: by how much it lengthens the command line (RFC 5321 §4.5.3.1.4).
+    `server`, `client`: what each end does, in words. `lmtp`: whether it may be offered over LMTP.
+    """
+
+    keyword: str
+    rfc: str
+    announce: Callable[[Offer, Limits], str | None]
+    server: str
+    client: str
+    mail: tuple[Parameter, ...] = ()
+    rcpt: tuple[Parameter, ...] = ()
+    verbs: tuple[str, ...] = ()
+    mail_octets: int = 0
+    rcpt_octets: int = 0
+    lmtp: bool = True
+
+
+def _when(on: Callable[[Offer], bool], line: str) -> Callable[[Offer, Limits], str | None]:
+    return lambda offer, limits: line if on(offer) else None
+
+
+# RFC 3339 §5.6 date-time, as RFC 4865 §4.3 and RFC 7293 §4.1 use it
+_DATE_TIME: Final = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)"
+
+EXTENSIONS: Final[tuple[Extension, ...]] = (
+    Extension(
+        "PIPELINING", "RFC 2920", _when(lambda offer: offer.pipelining, "PIPELINING"),
+        server="commands are answered in order; where a client must wait, it is held to it",
+        client="MAIL, RCPT and DATA in one write",
+    ),
+    Extension(
+        "SIZE", "RFC 1870", lambda offer, limits: f"SIZE {limits.size_max}" if offer.size else None,
+        server="SIZE= above the limit is refused at MAIL (552 5.3.4)",
+        client="declares the size; a message above the remote's limit is not begun",
+        mail=(Parameter("SIZE"),), mail_octets=26,
+    ),
+    Extension(
+        "8BITMIME", "RFC 6152", _when(lambda offer: offer.eight_bit_mime, "8BITMIME"),
+        server="BODY= is kept with the envelope", client="BODY=8BITMIME where offered",
+        mail=(Parameter("BODY"),), mail_octets=17,
+    ),
+    Extension(
+        "SMTPUTF8", "RFC 6531", _when(lambda offer: offer.smtputf8 and offer.eight_bit_mime, "SMTPUTF8"),
+        server="addresses in UTF-8 after MAIL … SMTPUTF8", client="SMTPUTF8 where the message needs it, else 5.6.7",
+        mail=(Parameter("SMTPUTF8", ""),), mail_octets=10,
+    ),
+    Extension(
+        "DSN", "RFC 3461", _when(lambda offer: offer.dsn, "DSN"),
+        server="RET, ENVID, NOTIFY and ORCPT are kept with the envelope", client="passed on where offered",
+        mail=(Parameter("RET"), Parameter("ENVID")), rcpt=(Parameter("NOTIFY"), Parameter("ORCPT")),
+        mail_octets=116, rcpt_octets=536,
+    ),
+    Extension(
+        "ENHANCEDSTATUSCODES", "RFC 2034", lambda offer, limits: "ENHANCEDSTATUSCODES",
+        server="on every reply but the greeting, EHLO and 3yz", client="read from each reply",
+    ),
+    Extension(
+        "CHUNKING", "RFC 3030", _when(lambda offer: offer.chunking, "CHUNKING"),
+        server="BDAT in any sizes", client="BDAT for binary content", verbs=("BDAT",),
+    ),
+    Extension(
+        "BINARYMIME", "RFC 3030", _when(lambda offer: offer.binarymime and offer.chunking, "BINARYMIME"),
+        server="BODY=BINARYMIME; content is then not looked at for lines", client="BODY=BINARYMIME where offered",
+        mail_octets=16,
+    ),
+    Extension(
+        "STARTTLS", "RFC 3207", _when(lambda offer: offer.starttls and not offer.tls, "STARTTLS"),
+        server="a new session after the handshake; plaintext behind it is thrown away",
+        client="used where offered or demanded", verbs=("STARTTLS",),
+    ),
+    Extension(
+        "AUTH", "RFC 4954", lambda offer, limits: "AUTH " + " ".join(offer.auth) if offer.auth else None,
+        server="SASL exchange; AUTH= is kept with the envelope", client="to smart hosts that demand it",
+        mail=(Parameter("AUTH"),), verbs=("AUTH",), mail_octets=500,
+    ),
+    Extension(
+        "VRFY", "RFC 5321 §3.5", _when(lambda offer: offer.vrfy, "VRFY"),
+        server="answered by the host, else 252", client="not used", verbs=("VRFY",),
+    ),
+    Extension(
+        "EXPN", "RFC 5321 §3.5", _when(lambda offer: offer.expn, "EXPN"),
+        server="answered by the host, else 502", client="not used", verbs=("EXPN",),
+    ),
+    Extension(
+        "HELP", "RFC 5321 §4.1.1.8", _when(lambda offer: offer.help, "HELP"),
+        server="answered by the host, else 502", client="not used", verbs=("HELP",),
+    ),
+    Extension(
+        "ETRN", "RFC 1985", _when(lambda offer: offer.etrn, "ETRN"),
+        server="answered by the host, else 502", client="not used", verbs=("ETRN",), lmtp=False,
+    ),
+    Extension(
+        "LIMITS", "RFC 9422",
+        lambda offer, limits: f"LIMITS RCPTMAX={limits.recipients_max}" if offer.limits else None,
+        server="announces recipients_max", client="obeyed",
+    ),
+    Extension(
+        # RFC 8689 §4.1: never announced outside TLS
+        "REQUIRETLS", "RFC 8689", _when(lambda offer: offer.requiretls and offer.tls, "REQUIRETLS"),
+        server="kept with the envelope", client="passed on, over verified TLS only",
+        mail=(Parameter("REQUIRETLS", ""),), mail_octets=11,
+    ),
+    Extension(
+        "DELIVERBY", "RFC 2852",
+        lambda offer, limits: None if offer.by_min_s is None else f"DELIVERBY {offer.by_min_s}".removesuffix(" 0"),
+        server="kept with the envelope", client="passed on where offered",
+        mail=(Parameter("BY", r"-?\d{1,9};[NRnr][Tt]?"),), mail_octets=17,
+    ),
+    Extension(
+        "FUTURERELEASE", "RFC 4865",
+        lambda offer, limits: None if offer.hold_max_s is None else f"FUTURERELEASE {offer.hold_max_s}",
+        server="kept with the envelope (submission)", client="not used",
+        mail=(Parameter("HOLDFOR", r"[1-9]\d{0,8}"), Parameter("HOLDUNTIL", _DATE_TIME)), mail_octets=34, lmtp=False,
+    ),
+    Extension(
+        "MT-PRIORITY", "RFC 6710",
+        lambda offer, limits: None if offer.mt_priority is None else f"MT-PRIORITY {offer.mt_priority}".strip(),
+        server="kept with the envelope", client="passed on where offered",
+        mail=(Parameter("MT-PRIORITY", r"[+-]?[0-9]"),), mail_octets=15,
+    ),
+    Extension(
+        "RRVS", "RFC 7293", _when(lambda offer: offer.rrvs, "RRVS"),
+        server="kept with the recipient", client="passed on where offered",
+        rcpt=(Parameter("RRVS", rf"{_DATE_TIME}(?:;[CRcr])?"),), rcpt_octets=33,
+    ),
+)
+
+BY_KEYWORD: Final[dict[str, Extension]] = {extension.keyword: extension for extension in EXTENSIONS}
+
+PATTERNS: Final[dict[str, re.Pattern[str]]] = {
+    parameter.keyword: re.compile(parameter.pattern)
+    for extension in EXTENSIONS
+    for parameter in (*extension.mail, *extension.rcpt)
+    if parameter.pattern is not None
+}
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What an Offer comes to, worked out once: EHLO lines, and the parameters and verbs that they allow."""
+
+    lines: tuple[str, ...]
+    keywords: frozenset[str]
+    mail: frozenset[str]
+    rcpt: frozenset[str]
+    verbs: frozenset[str]
+
+
+NO_TERMS: Final = Terms((), frozenset(), frozenset(), frozenset(), frozenset())  # a session begun with HELO
+
+
+@lru_cache(maxsize=256)
+def terms(offer: Offer, limits: Limits, dialect: Dialect) -> Terms:
+    """The terms of a session begun with EHLO or LHLO."""
+    told = [
+        (extension, line)
+        for extension in EXTENSIONS
+        if (extension.lmtp or dialect is Dialect.SMTP) and (line := extension.announce(offer, limits)) is not None
+    ]
+    return Terms(
+        lines=tuple(line for _, line in told),
+        keywords=frozenset(extension.keyword for extension, _ in told),
+        mail=frozenset(parameter.keyword for extension, _ in told for parameter in extension.mail),
+        rcpt=frozenset(parameter.keyword for extension, _ in told for parameter in extension.rcpt),
+        verbs=frozenset(verb for extension, _ in told for verb in extension.verbs),
+    )

@@ -1,0 +1,51 @@
+"""What a server offers in a session: the dialect and the extensions that are switched on.
+
+An Offer is made by the host from its listener's settings and from what the session has reached (TLS, identity); it is
+replaced as a whole by `ServerMachine.tls_started` and `authenticated`. What each field means on the wire is said once,
+in the table of `protocol.extension`.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Dialect(enum.Enum):
+    SMTP = "smtp"  # RFC 5321; submission (RFC 6409) speaks the same
+    LMTP = "lmtp"  # RFC 2033: LHLO, and a reply per accepted recipient
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """`auth`: the SASL mechanisms now; `auth_after_tls`: those that only TLS would bring (538 without it).
+
+    `tls`: the session is under TLS. `tls_required`, `auth_required`: 530 until it has come to that.
+    `vrfy`, `expn`, `help`, `etrn`: the host answers these commands; without, VRFY is answered 252 and the others 502.
+    `by_min_s`: DELIVERBY's least by-time, `hold_max_s`: FUTURERELEASE's longest hold, each offered when not None.
+    `mt_priority`: the name of the priority assignment policy ("MIXER", "STANAG4406", "NSEP"), "" to offer it unnamed.
+    """
+
+    pipelining: bool = True
+    size: bool = True
+    eight_bit_mime: bool = True
+    smtputf8: bool = True
+    dsn: bool = True
+    chunking: bool = True
+    binarymime: bool = False
+    starttls: bool = False
+    tls: bool = False
+    tls_required: bool = False
+    auth: tuple[str, ...] = ()
+    auth_after_tls: tuple[str, ...] = ()
+    auth_required: bool = False
+    vrfy: bool = False
+    expn: bool = False
+    help: bool = True
+    etrn: bool = False
+    limits: bool = False
+    requiretls: bool = False
+    by_min_s: int | None = None
+    hold_max_s: int | None = None
+    mt_priority: str | None = None
+    rrvs: bool = False
