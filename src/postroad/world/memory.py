@@ -1,0 +1,42 @@
+"""glibc's malloc set up for a process that reads into buffers of 256 KiB (mallopt(3)).
+
+glibc maps an allocation above M_MMAP_THRESHOLD on its own and unmaps it when it is freed, and gives the top of the heap
+back above M_TRIM_THRESHOLD: with the default of 128 KiB each read of a socket then costs a mapping, its page faults and
+an unmapping. Setting either of the two also ends glibc's own adjustment of both, hence both are set.
+
+To be called once, early in the life of a worker. Does nothing, and says so, where the C library has no mallopt (musl,
+macOS). Nothing here ever fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+import msgspec
+
+# malloc.h
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+MMAP_THRESHOLD_MAX: Final = 32 * 1024 * 1024  # HEAP_MAX / 2 on 64 bits; glibc refuses more
+
+
+class MemoryOptions(msgspec.Struct, frozen=True):
+    """Sizes in octets; 0 leaves the C library's own. What is freed above `trim_threshold` goes back to the system."""
+
+    mmap_threshold: int = 4 * 1024 * 1024
+    trim_threshold: int = 32 * 1024 * 1024
+
+
+def tune_malloc(options: MemoryOptions) -> bool:
+    """Set both thresholds for this process. Whether the C library took them."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt.restype = ctypes.c_int
+    mmap_threshold = min(options.mmap_threshold, MMAP_THRESHOLD_MAX)
+    mapped = not mmap_threshold or mallopt(_M_MMAP_THRESHOLD, mmap_threshold) == 1
+    trimmed = not options.trim_threshold or mallopt(_M_TRIM_THRESHOLD, options.trim_threshold) == 1
+    return mapped and trimmed

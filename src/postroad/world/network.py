@@ -1,0 +1,173 @@
+"""Connections, in and out, on the running event loop: TCP over IPv4 and IPv6, Unix sockets, TLS on top.
+
+What always holds: `connect` and `start_tls` end within their time limit; addresses are IP addresses or paths, names are
+never resolved here (`world.dns` does that); a TCP connection has TCP_NODELAY, because the dialog of SMTP is written in
+as few pieces as possible already and must not wait for acknowledgements.
+
+How it fails: with OSError and nothing else (TimeoutError and ssl.SSLError are OSErrors). That the remote refused,
+was silent or has a bad certificate is for the caller to turn into an Attempt; `why` gives it words. After a failed
+`start_tls` the transport is closed.
+
+Not here: buffers and pauses (the Protocol's), certificates (`world.tls`), listening addresses (`world.system`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class Server(Protocol):
+    """What listens. Sessions that it brought forth are not its own: closing it ends none of them."""
+
+    def close(self) -> None:
+        """Stop listening, in this process."""
+        ...
+
+
+class Network(Protocol):
+    async def connect(
+        self,
+        protocol_factory: Callable[[], P],
+        address: str,
+        port: int,
+        *,
+        path: str = "",
+        source: str = "",
+        timeout_s: float,
+        context: ssl.SSLContext | None = None,
+        server_name: str = "",
+    ) -> tuple[asyncio.Transport, P]:
+        """A connection to an IP address and port, or to the Unix socket `path`. `source`: our own IP address, "" for
+        the system's choice. `context`: TLS from the first octet (RFC 8314 §3.3); the protocol then sees only that."""
+        ...
+
+    async def start_tls(
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.BaseProtocol,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_name: str = "",
+        timeout_s: float,
+    ) -> asyncio.Transport:
+        """TLS on a connection. The transport to use from here on; `connection_made` is not called again.
+
+        The caller has dropped what it had read but not yet used (RFC 3207 §4.2, CVE-2011-0411).
+        """
+        ...
+
+    async def serve(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        *,
+        context: ssl.SSLContext | None = None,
+        backlog: int = 512,
+        handshake_s: float = 60.0,
+    ) -> Server:
+        """Listen on a bound socket. `context`: TLS from the first octet, its handshake within `handshake_s`."""
+        ...
+
+
+class SystemNetwork:
+    """The machine's network, on the running loop."""
+
+    async def connect(
+        self,
+        protocol_factory: Callable[[], P],
+        address: str,
+        port: int,
+        *,
+        path: str = "",
+        source: str = "",
+        timeout_s: float,
+        context: ssl.SSLContext | None = None,
+        server_name: str = "",
+    ) -> tuple[asyncio.Transport, P]:
+        loop = asyncio.get_running_loop()
+        # With TLS and no name to check the loop still wants to be given one.
+        name = (server_name or address) if context is not None else None
+        async with asyncio.timeout(timeout_s):
+            if path:
+                return await loop.create_unix_connection(protocol_factory, path, ssl=context, server_hostname=name)
+            # asyncio and uvloop both set TCP_NODELAY on their own.
+            return await loop.create_connection(
+                protocol_factory,
+                address,
+                port,
+                ssl=context,
+                server_hostname=name,
+                local_addr=(source, 0) if source else None,
+            )
+
+    async def start_tls(
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.BaseProtocol,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_name: str = "",
+        timeout_s: float,
+    ) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        if transport.is_closing():
+            raise ConnectionResetError("the connection was closed before TLS began")
+        try:
+            async with asyncio.timeout(timeout_s):
+                started = await loop.start_tls(
+                    transport,
+                    protocol,
+                    context,
+                    server_side=server_side,
+                    server_hostname=None if server_side else server_name or None,
+                    ssl_handshake_timeout=timeout_s,
+                )
+        except BaseException:
+            transport.abort()
+            raise
+        if started is None:  # asyncio: the peer went away in the middle
+            raise ConnectionResetError("the connection was closed while TLS began")
+        return started
+
+    async def serve(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        *,
+        context: ssl.SSLContext | None = None,
+        backlog: int = 512,
+        handshake_s: float = 60.0,
+    ) -> Server:
+        loop = asyncio.get_running_loop()
+        limit_s = handshake_s if context is not None else None
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(
+                protocol_factory, sock=sock, ssl=context, backlog=backlog, ssl_handshake_timeout=limit_s
+            )
+        return await loop.create_server(
+            protocol_factory, sock=sock, ssl=context, backlog=backlog, ssl_handshake_timeout=limit_s
+        )
+
+
+def why(error: OSError) -> str:
+    """What went wrong with a connection, for people: "connection refused", "the certificate has expired"."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"certificate not accepted: {error.verify_message or error}"
+        case ssl.SSLError():
+            return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        case TimeoutError():
+            return "timed out"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case _:
+            return (error.strerror or str(error) or type(error).__name__).lower()
+

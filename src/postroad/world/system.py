@@ -1,0 +1,206 @@
+"""The machine around the node: listening sockets, user and rights, limits, and the service manager (systemd).
+
+To be used by the supervisor at its start and end, never on the way of a message. What always holds: a listening socket
+is listening when it is handed out, so that "in use" is found before anything else starts; a Unix socket has its mode
+before anybody can connect; rights that were dropped cannot be taken back. How it fails: with Problem values.
+
+Not here: reading configuration, workers (`node`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import ipaddress
+import os
+import pwd
+import resource
+import socket
+import stat
+import time
+from collections.abc import Mapping
+
+from postroad.world.problem import Problem
+
+
+def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 512) -> socket.socket | Problem:
+    """A listening TCP socket on an IP address ("" for all of IPv4 and IPv6) and port (0: any that is free).
+
+    An IPv6 address takes IPv6 only, so that 0.0.0.0 and :: can be listened on side by side; "" takes both.
+    """
+    where = f"[{address}]:{port}" if ":" in address else f"{address or '*'}:{port}"
+    try:
+        family = socket.AF_INET6 if not address or ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    except ValueError:
+        return Problem(where, "is no IP address to listen on", 'Write one, as "0.0.0.0", "127.0.0.1" or "::1".')
+    if not 0 <= port < 65_536:
+        return Problem(where, "has no valid port", "Write a port from 1 to 65535.")
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        return _cannot_listen(where, port, error)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address else 0)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((address or "::", port))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        return _cannot_listen(where, port, error)
+    return sock
+
+
+def _cannot_listen(where: str, port: int, error: OSError) -> Problem:
+    match error.errno:
+        case errno.EADDRINUSE:
+            remedy = f"Stop what listens there (`ss -ltnp 'sport = :{port}'` names it), or set another port."
+            return Problem(where, "is in use", remedy)
+        case errno.EACCES | errno.EPERM:
+            remedy = "Start as root, give CAP_NET_BIND_SERVICE, or set a port above 1023."
+            return Problem(where, "may not be listened on", remedy)
+        case errno.EADDRNOTAVAIL:
+            return Problem(where, "is no address of this machine", "See `ip address` for those it has.")
+        case errno.EAFNOSUPPORT:
+            return Problem(where, "IPv6 is off on this machine", 'Set an IPv4 address, as "0.0.0.0".')
+        case _:
+            return Problem(where, f"cannot be listened on ({error.strerror or error})", "Set another address or port.")
+
+
+def bind_unix(path: str, *, mode: int = 0o600, backlog: int = 512) -> socket.socket | Problem:
+    """A listening Unix socket. One that a dead process left behind is replaced, one that is in use is not."""
+    remedy = _occupied(path)
+    if remedy is not None:
+        return remedy
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+        os.chmod(path, mode)  # nobody can connect before listen()
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        return Problem(path, f"cannot be made ({error.strerror or error})", "Make its folder, writable for Postroad.")
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _occupied(path: str) -> Problem | None:
+    """Why the path cannot be used; an abandoned socket there is removed."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return Problem(path, "exists and is no socket", "Remove it, or set another path.")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Problem(path, f"cannot be looked at ({error.strerror or error})", "Check the rights of its folder.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return None
+        except OSError as error:
+            return Problem(path, f"cannot be tried ({error.strerror or error})", "Check the socket's owner and mode.")
+    return Problem(path, "is in use", "Stop the program that listens there, or set another path.")
+
+
+def drop_privileges(user: str, group: str = "") -> Problem | None:
+    """Become `user` for good, with its groups; `group` instead of its own main group. Nothing is done where this
+    process runs as that user already."""
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return Problem(user, "there is no such user", f"Make it (`useradd --system {user}`), or name another.")
+    try:
+        group_id = grp.getgrnam(group).gr_gid if group else account.pw_gid
+    except KeyError:
+        return Problem(group, "there is no such group", f"Make it (`groupadd --system {group}`), or name another.")
+    if os.getuid() == account.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        return Problem(user, "this process is not root and cannot become another user", f"Start as root or as {user}.")
+    if account.pw_uid == 0:
+        return None
+    os.initgroups(user, group_id)
+    os.setresgid(group_id, group_id, group_id)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return None
+    return Problem(user, "root's rights could be taken back", "Report this as a bug, with the system's name.")
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise the soft limit of open files (RLIMIT_NOFILE) toward `wanted`, the hard one too where we may. What it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _infinite(soft) or soft >= wanted:
+        return wanted if _infinite(soft) else soft
+    if not _infinite(hard) and hard < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return wanted
+    reachable = wanted if _infinite(hard) else min(wanted, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+        return reachable
+    return soft
+
+
+def _infinite(limit: int) -> bool:
+    return limit == resource.RLIM_INFINITY
+
+
+class ServiceManager:
+    """What systemd is told (sd_notify(3)), over the socket that NOTIFY_SOCKET names; without one, nothing happens.
+
+    The variables are read, and to be removed from the environment of children by who starts them.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        path = environment.get("NOTIFY_SOCKET", "")
+        self._path = "\0" + path[1:] if path.startswith("@") else path  # an abstract name
+        usable = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        watchdog_us = environment.get("WATCHDOG_USEC", "") if usable else ""
+        # Half the time that the manager waits, as sd_watchdog_enabled(3) advises; 0 for no watchdog.
+        self.watchdog_s = int(watchdog_us) / 2_000_000 if watchdog_us.isascii() and watchdog_us.isdigit() else 0.0
+
+    def ready(self, status: str = "") -> bool:
+        """Started, or done with reloading."""
+        return self._tell("READY=1", status)
+
+    def reloading(self) -> bool:
+        """A reload begins; `ready` ends it. The time is what Type=notify-reload asks for."""
+        return self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self, status: str = "") -> bool:
+        return self._tell("STOPPING=1", status)
+
+    def status(self, text: str) -> bool:
+        return self._tell("", text)
+
+    def alive(self) -> bool:
+        """To be told every `watchdog_s`."""
+        return self._tell("WATCHDOG=1")
+
+    def _tell(self, state: str, status: str = "") -> bool:
+        """Whether the manager was told."""
+        if not self._path:
+            return False
+        lines = [state] if state else []
+        if status:
+            lines.append("STATUS=" + status.replace("\n", " "))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.settimeout(1)
+                sock.sendto("\n".join(lines).encode(), self._path)
+        except OSError:
+            return False
+        return True
