@@ -63,7 +63,8 @@ class Content(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """The end of one BDAT chunk that is not the last (RFC 3030 §2): the host answers 250, or refuses the transaction.
 
-    The octets of chunks come as `Content` (last=False) before it; BDAT LAST ends with Content(last=True).
+    The octets of chunks come as `Content` (last=False), some perhaps after it, when there is enough for a piece; BDAT
+    LAST ends with Content(last=True).
     """
 
     size: int
@@ -104,8 +105,11 @@ class AuthCancelled(msgspec.Struct, frozen=True):
 
 
 class Vrfy(msgspec.Struct, frozen=True):
+    """`smtputf8`: the client takes UTF-8 in the reply (RFC 6531 §3.7.4.2)."""
+
     verb: str  # VRFY or EXPN
     argument: str
+    smtputf8: bool = False
 
 
 class Help(msgspec.Struct, frozen=True):
@@ -121,7 +125,8 @@ class Quit(msgspec.Struct, frozen=True):
 
 
 class TooManyErrors(msgspec.Struct, frozen=True):
-    """The session broke a limit; the machine has answered 421: the host closes when its output is flushed."""
+    """The session broke a limit, or what it sends cannot be told from content any more; the machine has answered 421
+    (554 5.5.0 for improper pipelining): the host closes when its output is flushed."""
 
     text: str
 

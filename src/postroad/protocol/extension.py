@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.reply import Reply, encode
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
 
@@ -169,16 +170,18 @@ PATTERNS: Final[dict[str, re.Pattern[str]]] = {
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What an Offer comes to, worked out once: EHLO lines, and the parameters and verbs that they allow."""
+    """What an Offer comes to, worked out once: EHLO lines (`block`: as octets), and the parameters and verbs that they
+    allow."""
 
     lines: tuple[str, ...]
+    block: bytes
     keywords: frozenset[str]
     mail: frozenset[str]
     rcpt: frozenset[str]
     verbs: frozenset[str]
 
 
-NO_TERMS: Final = Terms((), frozenset(), frozenset(), frozenset(), frozenset())  # a session begun with HELO
+NO_TERMS: Final = Terms((), b"", frozenset(), frozenset(), frozenset(), frozenset())  # a session begun with HELO
 
 
 @lru_cache(maxsize=256)
@@ -189,8 +192,10 @@ def terms(offer: Offer, limits: Limits, dialect: Dialect) -> Terms:
         for extension in EXTENSIONS
         if (extension.lmtp or dialect is Dialect.SMTP) and (line := extension.announce(offer, limits)) is not None
     ]
+    lines = tuple(line for _, line in told)
     return Terms(
-        lines=tuple(line for _, line in told),
+        lines=lines,
+        block=encode(Reply(250, "", lines)) if lines else b"",
         keywords=frozenset(extension.keyword for extension, _ in told),
         mail=frozenset(parameter.keyword for extension, _ in told for parameter in extension.mail),
         rcpt=frozenset(parameter.keyword for extension, _ in told for parameter in extension.rcpt),

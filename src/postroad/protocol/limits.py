@@ -17,7 +17,7 @@ from postroad.mail.message import HEADER_MAX
 
 
 class StrayLineEnds(enum.Enum):
-    """What becomes of a CR or LF in content that is not part of a CRLF. The end of data is CRLF "." CRLF in any case."""
+    """What becomes of a CR or LF in content that is not part of a CRLF. The end of data stays CRLF "." CRLF."""
 
     REFUSE = "refuse"  # 550 5.5.2 at the end (RFC 5321 §2.3.8; what SMTP smuggling lives on)
     REPAIR = "repair"  # it becomes CRLF; breaks signatures, for trusted clients that cannot do better
@@ -40,7 +40,8 @@ class Limits(msgspec.Struct, frozen=True):
              " sends longer ones, and no buffer of ours depends on it."),
     ] = 16_384
     size_max: Annotated[
-        int, Meta(ge=65_536, description="The content of a message (RFC 5321 §4.5.3.1.7, RFC 1870); announced as SIZE."),
+        int,
+        Meta(ge=65_536, description="The content of a message (RFC 5321 §4.5.3.1.7, RFC 1870); announced as SIZE."),
     ] = 104_857_600
     header_size_max: Annotated[
         int, Meta(ge=65_536, le=HEADER_MAX, description="The header section of a message."),
@@ -55,7 +56,8 @@ class Limits(msgspec.Struct, frozen=True):
              " longer than 64 octets are in use (VERP, SRS), so only the whole is bounded."),
     ] = 512
     errors_max: Annotated[
-        int, Meta(ge=1, description="Errors of protocol since the last accepted message; the next one ends the session."),
+        int,
+        Meta(ge=1, description="Errors of protocol since the last accepted message; the next one ends the session."),
     ] = 20
     idle_commands_max: Annotated[
         int, Meta(ge=10, description="Commands that carry no mail (NOOP, RSET, VRFY, EHLO, …) since the last accepted"
@@ -66,7 +68,8 @@ class Limits(msgspec.Struct, frozen=True):
                   " endless line is looked for; then the session ends."),
     ] = 1_073_741_824
     piece_size: Annotated[
-        int, Meta(ge=4_096, description="Content is handed on in pieces of this size or more; smaller messages as one."),
+        int,
+        Meta(ge=4_096, description="Content is handed on in pieces of this size or more; smaller messages as one."),
     ] = 65_536
     stray_line_ends: Annotated[
         StrayLineEnds, Meta(description="A bare CR or LF in content: refuse (550 5.5.2) or repair."),

@@ -1,0 +1,253 @@
+"""Content on its way in: DATA with its dots, BDAT with its chunks, and what both must hold to.
+
+What always holds: content that is handed on ends its lines with CRLF only, unless it is BINARYMIME; the end of DATA is
+CRLF "." CRLF and nothing else (RFC 5321 §4.1.1.4, §4.5.2), wherever the stream was split; content that breaks a rule
+is swallowed to its true end, never parsed as commands, and `Scrutiny.fault` says why. How the stream was split changes
+where pieces end, not what they hold together. A reader holds at most a piece and one line; everything is done to whole
+pieces with `find`, `count` and `replace`.
+
+RFC 5321 §2.3.8, §4.5.2, §4.5.3.1; RFC 3030 §2. Not here: commands, and what is answered (`server`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroad.mail.reply import Reply, reply
+from postroad.protocol.limits import Limits, StrayLineEnds
+
+TOO_BIG: Final = reply(552, "5.3.4", "Message size exceeds the limit")  # RFC 1870 §6.3
+STRAY: Final = reply(550, "5.5.2", "Bare CR or LF in content, lines must end with CRLF")
+NUL: Final = reply(550, "5.5.2", "NUL in content")
+LINE_TOO_LONG: Final = reply(554, "5.6.0", "Line of content too long")
+HEADER_TOO_LARGE: Final = reply(552, "5.3.4", "Header section too large")
+TOO_MANY_FIELDS: Final = reply(554, "5.6.0", "Too many header fields")
+
+_ALL_BUT_LINE_ENDS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
+
+
+class Scrutiny:
+    """What the content of one transaction is held to, whichever command brings it.
+
+    Pieces come in order; each but the last ends with LF, unless `binary`. `size`: octets of content so far.
+    `fault`: the reply that content deserves, once it has broken a rule; it is not looked at any further then.
+    """
+
+    __slots__ = ("_fields", "_header_size", "_in_header", "_limits", "binary", "fault", "size")
+
+    def __init__(self, limits: Limits, *, binary: bool) -> None:
+        self._limits = limits
+        self._in_header = True
+        self._header_size = 0
+        self._fields = 0
+        self.binary = binary  # BODY=BINARYMIME: octets, not lines (RFC 3030 §3)
+        self.size = 0
+        self.fault: Reply | None = None
+
+    def pass_on(self, piece: bytes) -> bytes:
+        """The piece as it may be handed on; b"" when it, or one before it, has broken a rule."""
+        limits = self._limits
+        if not self.binary:
+            # All CR and LF of the piece in their order, against as many CRLF as there are: equal only if there is none
+            # outside a CRLF. Two passes in C, no line is looked at by itself.
+            ends = piece.translate(None, _ALL_BUT_LINE_ENDS)
+            if ends != b"\r\n" * piece.count(b"\r\n"):
+                if limits.stray_line_ends is StrayLineEnds.REFUSE:
+                    return self._refuse(STRAY)
+                piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+            if limits.nul_refused and 0 in piece:
+                return self._refuse(NUL)
+            if not _lines_fit(piece, limits.text_line_max):
+                return self._refuse(LINE_TOO_LONG)
+        self.size += len(piece)
+        if self.size > limits.size_max:
+            return self._refuse(TOO_BIG)
+        if self._in_header and (fault := self._read_header(piece)) is not None:
+            return self._refuse(fault)
+        return piece
+
+    def exceeds(self, more: int) -> bool:
+        """Whether `more` octets make the content too big; they are then refused."""
+        if self.fault is None and self.size + more > self._limits.size_max:
+            self._refuse(TOO_BIG)
+        return self.fault is not None
+
+    def line_too_long(self, length: int) -> bool:
+        """Whether an unfinished line of `length` octets is too long already; it is then refused."""
+        if self.fault is None and not self.binary and length > self._limits.text_line_max:
+            self._refuse(LINE_TOO_LONG)
+        return self.fault is not None
+
+    def _refuse(self, fault: Reply) -> bytes:
+        self.fault = self.fault or fault
+        return b""
+
+    def _read_header(self, piece: bytes) -> Reply | None:
+        """Size and number of fields of the header section, up to the empty line (RFC 5322 §2.1)."""
+        found = -2 if piece.startswith(b"\r\n") else piece.find(b"\r\n\r\n")
+        done = found != -1
+        end = found + 2 if done else len(piece)
+        self._in_header = not done
+        self._header_size += end
+        if self._header_size > self._limits.header_size_max:
+            return HEADER_TOO_LARGE
+        if self._fields and piece.startswith((b" ", b"\t")):
+            self._fields -= 1  # the piece before ended in the middle of a folded field
+        self._fields += piece.count(b"\r\n", 0, end)
+        # Folded lines (RFC 5322 §2.2.3) are counted off only where it matters: in a large header section.
+        if self._fields > self._limits.header_fields_max or not done:
+            self._fields -= piece.count(b"\r\n ", 0, end) + piece.count(b"\r\n\t", 0, end)
+        return TOO_MANY_FIELDS if self._fields > self._limits.header_fields_max else None
+
+
+def _lines_fit(piece: bytes, line_max: int) -> bool:
+    """Whether no line, CRLF included, has more than `line_max` octets. Looks at two lines per `line_max` octets."""
+    start, end = 0, len(piece)
+    while end - start > line_max:
+        start = piece.rfind(b"\n", start, start + line_max) + 1
+        if start == 0:
+            return False
+    return True
+
+
+class DataReader:
+    """The content behind DATA, to its end (RFC 5321 §4.5.2). One for each message.
+
+    Pieces end with a line, so that dots and line ends are never divided between two of them.
+    """
+
+    __slots__ = ("_fresh", "_held", "_piece_size", "scrutiny", "swallowed")
+
+    def __init__(self, scrutiny: Scrutiny, piece_size: int) -> None:
+        self.scrutiny = scrutiny
+        self.swallowed = 0
+        self._piece_size = piece_size
+        self._held = b""  # not yet handed on; once there is a fault, the last octets of what was swallowed
+        self._fresh = True  # what is held begins behind a CRLF, the one that ended DATA itself included
+
+    def read(self, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        """Take octets from `at` on: the offset behind what was taken, a piece (b"": none), whether the data ended."""
+        if self.scrutiny.fault is not None:
+            return self._swallow(octets, at)
+        held = self._held
+        if held:
+            buffer, begin = held + octets[at:], 0
+            search, shift = max(len(held) - 4, 0), at - len(held)
+        else:
+            buffer, begin, search, shift = octets, at, at, 0
+        if self._fresh and buffer.startswith(b".\r\n", begin):
+            end, behind, stuffed = begin, begin + 3, False
+        else:
+            found = buffer.find(b"\r\n.", search)
+            stuffed = found >= 0 and buffer[found + 3 : found + 5] != b"\r\n"
+            if stuffed:
+                found = buffer.find(b"\r\n.\r\n", found + 1)
+            end, behind = found + 2, found + 5
+            if found < 0:
+                return len(octets), self._hold(buffer, begin), False
+        self._held = b""
+        piece = self._unstuff(buffer[begin:end], stuffed or search > begin)
+        return behind + shift, self.scrutiny.pass_on(piece), True
+
+    def _hold(self, buffer: bytes, begin: int) -> bytes:
+        """Keep what has no end yet; give whole lines of it once there is enough for a piece."""
+        if len(buffer) - begin < self._piece_size:
+            self._held = buffer[begin:] if begin else buffer
+            return b""
+        cut = buffer.rfind(b"\n", begin) + 1 or begin
+        self._held = buffer[cut:]
+        piece = b""
+        if cut > begin:
+            piece = self.scrutiny.pass_on(self._unstuff(buffer[begin:cut], True))
+            self._fresh = buffer.startswith(b"\r\n", cut - 2)
+        if self.scrutiny.line_too_long(len(self._held)):
+            self._swallow_held()
+        return piece
+
+    def _unstuff(self, lines: bytes, stuffed: bool) -> bytes:
+        """RFC 5321 §4.5.2: a period that begins a line is taken away. A line begins behind a CRLF only."""
+        if self._fresh and lines.startswith(b"."):
+            lines = lines[1:]
+        return lines.replace(b"\r\n.", b"\r\n") if stuffed else lines
+
+    def _swallow_held(self) -> None:
+        held = b"\r\n" + self._held if self._fresh else self._held
+        self._held = held[-4:]
+
+    def _swallow(self, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        """Look for the end of data only."""
+        held = self._held
+        buffer = held + octets[at:]
+        found = buffer.find(b"\r\n.\r\n")
+        if found < 0:
+            self.swallowed += len(octets) - at
+            self._held = buffer[-4:]
+            return len(octets), b"", False
+        self._held = b""
+        return at + found + 5 - len(held), b"", True
+
+
+class ChunkReader:
+    """The chunks of BDAT (RFC 3030 §2). One for each message; `begin` announces a chunk, `read` takes its octets.
+
+    Small chunks are held together until there is enough for a piece, so content may be handed on after the end of the
+    chunk that brought it, at the latest with the last.
+    """
+
+    __slots__ = ("_held", "_left", "_piece_size", "last", "scrutiny", "size", "swallowed")
+
+    def __init__(self, scrutiny: Scrutiny, piece_size: int) -> None:
+        self.scrutiny = scrutiny
+        self.swallowed = 0
+        self.size = 0
+        self.last = False
+        self._left = 0
+        self._held = b""
+        self._piece_size = piece_size
+
+    def begin(self, size: int, *, last: bool) -> None:
+        """A chunk of `size` octets comes now."""
+        self.size, self.last, self._left = size, last, size
+        if self.scrutiny.exceeds(len(self._held) + size):
+            self._held = b""
+
+    def read(self, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        """As `DataReader.read`; the end is that of the chunk."""
+        end = min(len(octets), at + self._left)
+        self._left -= end - at
+        done = self._left == 0
+        if self.scrutiny.fault is not None:
+            self.swallowed += end - at
+            return end, b"", done
+        buffer = self._held + octets[at:end]
+        if done and self.last:
+            self._held = b""
+            return end, self.scrutiny.pass_on(buffer), True
+        if len(buffer) < self._piece_size:
+            self._held = buffer
+            return end, b"", done
+        # Whole lines, so that no CRLF is divided; binary content has none.
+        cut = len(buffer) if self.scrutiny.binary else buffer.rfind(b"\n") + 1
+        piece = self.scrutiny.pass_on(buffer[:cut]) if cut else b""
+        self._held = buffer[cut:]
+        if self.scrutiny.line_too_long(len(self._held)):
+            self._held = b""
+        return end, piece, done
+
+
+class RefusedChunk:
+    """A chunk that was refused on sight: its octets are swallowed all the same (RFC 3030 §2), then it is answered."""
+
+    __slots__ = ("_left", "answer", "swallowed")
+
+    def __init__(self, size: int, answer: Reply) -> None:
+        self.answer = answer
+        self.swallowed = 0
+        self._left = size
+
+    def read(self, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        """As `ChunkReader.read`; there is never a piece."""
+        end = min(len(octets), at + self._left)
+        self._left -= end - at
+        self.swallowed += end - at
+        return end, b"", self._left == 0

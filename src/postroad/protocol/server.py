@@ -1,0 +1,834 @@
+"""The server's side of SMTP and LMTP without I/O: octets in, commands out, replies in, octets out.
+
+The host feeds what it read, takes commands with `next_command` until there is none, answers each that asks for it, and
+writes what `take_output` gives before it waits for more octets (RFC 2920 §3.2 (7)). Commands come one at a time: the
+next only after the last was answered, so replies stand in the order of commands (RFC 2920 §3.2 (1)).
+
+What always holds: the host sees legal commands only; every command has exactly one reply (over LMTP the content has
+one per accepted recipient), made here where syntax, order or a limit is broken; nothing raises, whatever the octets;
+how the stream was split changes nothing, except that a client which does not wait where it must is caught only when
+its octets have come. Memory is bounded by `Limits` and by what the host feeds.
+
+How it fails: with 421 (554 5.5.0 for improper pipelining) and `TooManyErrors`, after which nothing is read any more.
+An exception from here is a bug, of the machine or of a host that answers what was not asked.
+
+RFC 5321, RFC 2033 (LMTP), RFC 2920 (PIPELINING), RFC 3030 (CHUNKING), RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2034
+(enhanced status codes). Not here: time limits, policy, SASL mechanisms (`sasl`), the syntax of arguments (`grammar`),
+content (`data`), the order of commands (`state`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable
+from typing import Final
+
+from postroad.mail.envelope import Body
+from postroad.mail.reply import Reply, encode, reply
+from postroad.protocol.command import (
+    Auth,
+    AuthCancelled,
+    AuthResponse,
+    Chunk,
+    Command,
+    Connected,
+    Content,
+    Data,
+    Etrn,
+    Hello,
+    Help,
+    Mail,
+    Overflow,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTls,
+    TooManyErrors,
+    Vrfy,
+)
+from postroad.protocol.data import ChunkReader, DataReader, RefusedChunk, Scrutiny
+from postroad.protocol.extension import terms
+from postroad.protocol.grammar import BAD_SYNTAX, parse_hello, parse_mail, parse_rcpt, plain_mail, plain_rcpt
+from postroad.protocol.limits import Limits, StrayLineEnds
+from postroad.protocol.offer import Dialect, Offer
+from postroad.protocol.state import BAD_ORDER, NEXT, Session, State, Transaction, Verb
+
+__all__ = ["Dialect", "Limits", "Offer", "ServerMachine", "State", "StrayLineEnds"]
+
+OK: Final = reply(250, "2.0.0", "Ok")
+CANNOT_VRFY: Final = reply(252, "2.0.0", "Cannot VRFY user, but will accept message and attempt delivery")  # §3.5.3
+READY_FOR_TLS: Final = reply(220, "2.0.0", "Ready to start TLS")
+UNKNOWN: Final = reply(500, "5.5.2", "Command not recognized")
+OTHER_DIALECT: Final = reply(500, "5.5.1", "Not a command of this protocol")  # RFC 2033 §4.1
+LINE_TOO_LONG: Final = reply(500, "5.5.2", "Command line too long")  # RFC 5321 §4.5.3.1.9
+AUTH_TOO_LONG: Final = reply(500, "5.5.6", "Authentication exchange line is too long")  # RFC 4954 §6
+BAD_OCTETS: Final = reply(500, "5.5.2", "Control characters in a command line")
+NO_ARGUMENT: Final = reply(501, "5.5.4", "No arguments allowed")
+BAD_HELLO: Final = reply(501, "5.5.4", "Syntax: a domain or an address literal must follow")
+NOT_IMPLEMENTED: Final = reply(502, "5.5.1", "Command not implemented")
+NOT_BINARY: Final = reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")  # RFC 3030 §3
+TLS_ACTIVE: Final = reply(503, "5.5.1", "TLS is active already")
+AUTHENTICATED: Final = reply(503, "5.5.1", "Already authenticated")  # RFC 4954 §4
+NEEDS_EHLO: Final = reply(503, "5.5.1", "Bad sequence of commands, send EHLO first")
+NO_SERVICE: Final = reply(503, "5.5.1", "No service here")  # RFC 5321 §3.1
+BAD_MECHANISM: Final = reply(504, "5.5.4", "Mechanism not offered")  # RFC 4954 §4
+BAD_BASE64: Final = reply(501, "5.5.2", "Not base64")  # RFC 4954 §4
+CANCELLED: Final = reply(501, "5.7.0", "Authentication cancelled")
+NEEDS_TLS: Final = reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
+NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 §6
+MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
+TOO_MANY_RECIPIENTS: Final = reply(452, "5.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
+NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
+IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
+
+# RFC 3207 §4, RFC 4954 §6: what may be said before TLS, or before authentication, where that is demanded
+_BEFORE_TLS: Final = frozenset({Verb.NOOP, Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.QUIT})
+_BEFORE_AUTH: Final = frozenset(
+    {Verb.AUTH, Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.RSET, Verb.QUIT, Verb.STARTTLS}
+)
+
+_VERBS: Final = {verb.name.encode(): verb for verb in Verb}
+_HELLOS: Final = {
+    Dialect.SMTP: frozenset({Verb.EHLO, Verb.HELO}),
+    Dialect.LMTP: frozenset({Verb.LHLO}),
+}
+# RFC 5321 Appendix F, RFC 821 §3.4, §3.8: known, and not implemented
+_OBSOLETE: Final = frozenset({b"TURN", b"SEND", b"SOML", b"SAML"})
+# A browser made to speak to us (cross-protocol request): nothing it sends is mail.
+_HTTP: Final = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
+)
+_TLS_RECORD: Final = b"\x16\x03"  # a handshake on a port without implicit TLS
+
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 3030 §2: bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CRLF; chunk-size = 1*DIGIT; end-marker = "LAST"
+_BDAT: Final = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)?[ \t]*", re.IGNORECASE)
+
+
+class ServerMachine:
+    """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
+
+    __slots__ = (
+        "_at", "_awaited", "_content", "_demand", "_faults", "_idle", "_input", "_limits", "_listening", "_loose",
+        "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state", "_transaction",
+        "dialect", "early_talker", "errors",
+    )  # fmt: skip
+
+    def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
+        self.dialect = dialect
+        self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
+        self.errors = 0  # of protocol, in the whole session
+        self._limits = limits
+        self._state = State.CONNECTED
+        self._session = Session(offer)
+        self._transaction: Transaction | None = None
+        self._demand: tuple[frozenset[Verb], Reply] | None = None
+        self._pipelining = False
+        self._name = ""  # our own, as the greeting said it
+        self._input = b""
+        self._at = 0  # how much of the input was taken
+        self._output: list[bytes] = []
+        self._pending: Command | None = None  # asked of the host and not answered
+        self._awaited = 0  # replies that the pending content still needs (LMTP)
+        self._content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
+        self._listening = False  # lines or content are read; else only `_loose` is to be had
+        self._loose: Command | None = Connected()
+        self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
+        self._skipped = 0
+        self._faults = 0  # errors, and idle commands, since the last accepted message
+        self._idle = 0
+
+    # ---- what the host reads
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def hello(self) -> str:
+        """The argument of the last EHLO, HELO or LHLO, "" before."""
+        return self._session.hello
+
+    @property
+    def esmtp(self) -> bool:
+        """Whether the session was begun with EHLO or LHLO."""
+        return self._session.esmtp
+
+    @property
+    def identity(self) -> str:
+        return self._session.identity
+
+    @property
+    def offer(self) -> Offer:
+        return self._session.offer
+
+    @property
+    def buffered(self) -> int:
+        """Octets that were fed and not yet read. The host pauses reading above a limit of its own."""
+        return len(self._input) - self._at
+
+    # ---- octets
+
+    def feed(self, octets: bytes) -> None:
+        """Octets from the client. Before TLS has started, and after the end, they are thrown away."""
+        if self._at < len(self._input):
+            self._input = self._input[self._at :] + octets
+        else:
+            self._input = octets
+        self._at = 0
+        if not self._listening:
+            self._feed_unheard()
+
+    def _feed_unheard(self) -> None:
+        if self._state is State.CONNECTED:
+            self.early_talker = True
+        elif self._state is State.TLS or self._state is State.CLOSED:
+            self._input = b""  # RFC 3207 §4.2, CVE-2011-0411
+
+    def take_output(self) -> bytes:
+        """What to write now, b"" for nothing."""
+        output = self._output
+        if not output:
+            return b""
+        octets = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return octets
+
+    # ---- commands
+
+    def next_command(self) -> Command | None:
+        """The next command, None while more octets are needed or the last command is unanswered."""
+        if self._pending is not None:
+            return None
+        if not self._listening:
+            return self._take_loose()
+        while True:
+            content = self._content
+            if content is None:
+                at = self._at
+                end = self._input.find(b"\r\n", at)
+                if end < 0:
+                    return self._unfinished()
+                self._at = end + 2
+                command = self._line(self._input[at:end])
+                if command is not None:
+                    return command
+            else:
+                command = self._read_content(content)
+                if command is not None or self._content is content:
+                    return command
+
+    def _take_loose(self) -> Command | None:
+        """What is to be said beside the stream: the first command, the end of a chunk, or the last word."""
+        command, self._loose = self._loose, None
+        if isinstance(command, Connected):
+            self._pending = command
+        elif isinstance(command, Chunk):
+            self._pending = command
+            self._listening = True
+        return command
+
+    def _unfinished(self) -> Command | None:
+        """There is no whole line (RFC 5321 §2.3.8: CRLF and nothing else ends one)."""
+        rest = self._input[self._at :] if self._at else self._input
+        self._input, self._at = rest, 0
+        if not rest:
+            return None
+        if self._skip is None:
+            if self._state is State.GREETED and rest.startswith(_TLS_RECORD):
+                return self._end(421, "4.7.0", "TLS is not spoken at once on this port")
+            is_auth = self._is_auth(rest)
+            if len(rest) < (self._limits.auth_line_max if is_auth else self._limits.command_line_max):
+                return None
+            self._skip = AUTH_TOO_LONG if is_auth else LINE_TOO_LONG
+            self._skipped = 0
+        # A long line is swallowed to its end, so that its tail is not taken for a command.
+        self._skipped += len(rest)
+        self._input = b"\r" if rest.endswith(b"\r") else b""
+        if self._skipped > self._limits.swallow_max:
+            return self._end(421, "4.7.0", "Line without an end")
+        return None
+
+    def _is_auth(self, line: bytes) -> bool:
+        return self._state is State.AUTH or line[:5].upper() == b"AUTH "
+
+    def _line(self, line: bytes) -> Command | None:
+        if self._skip is not None or len(line) > self._limits.command_line_max - 2:
+            too_long = self._too_long(line)
+            if too_long is not None:
+                return self._auth_broken(too_long) if self._state is State.AUTH else self._error(too_long)
+        if self._state is State.AUTH:
+            return self._auth_response(line)
+        handler = _HANDLERS.get(line[:5].upper())
+        return handler(self, line) if handler is not None else self._other(line)
+
+    def _too_long(self, line: bytes) -> Reply | None:
+        if self._skip is not None:
+            answer, self._skip = self._skip, None
+            return answer
+        if not self._is_auth(line):
+            return LINE_TOO_LONG
+        return AUTH_TOO_LONG if len(line) > self._limits.auth_line_max - 2 else None
+
+    # ---- order
+
+    def _may(self, verb: Verb) -> bool:
+        return (self._state, verb) in NEXT and (self._demand is None or verb in self._demand[0])
+
+    def _not_now(self, verb: Verb) -> Reply:
+        """Why `_may` said no."""
+        if self._demand is not None and verb not in self._demand[0]:
+            return self._demand[1]
+        transaction = self._transaction
+        if (
+            self._state is State.MAIL
+            and (verb is Verb.DATA or verb is Verb.BDAT)
+            and transaction is not None
+            and transaction.refused
+            and self.dialect is Dialect.SMTP  # RFC 2033 §4.2 demands 503
+        ):
+            return NO_VALID_RECIPIENTS
+        return BAD_ORDER[self._state]
+
+    def _ran_ahead(self) -> bool:
+        """Whether octets have come behind a command that must be the last of a group (RFC 2920 §3.1)."""
+        return self._at < len(self._input) and self._limits.pipelining_strict
+
+    # ---- the way of a message
+
+    def _mail(self, line: bytes) -> Command | None:
+        if not self._may(Verb.MAIL):
+            return self._error(self._not_now(Verb.MAIL))
+        if not self._pipelining and self._ran_ahead():
+            return self._improper()
+        mail = plain_mail(line)
+        if mail is None:
+            agreed = self._session.terms
+            parsed = parse_mail(line.rstrip(), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
+            if isinstance(parsed, Reply):
+                return self._error(parsed)
+            mail = parsed
+        self._pending = mail
+        return mail
+
+    def _rcpt(self, line: bytes) -> Command | None:
+        transaction = self._transaction
+        if not self._may(Verb.RCPT) or transaction is None:
+            return self._error(self._not_now(Verb.RCPT))
+        if not self._pipelining and self._ran_ahead():
+            return self._improper()
+        rcpt = plain_rcpt(line)
+        if rcpt is None:
+            agreed, smtputf8 = self._session.terms, transaction.mail.smtputf8
+            allowed = agreed.rcpt | (agreed.keywords & _FLAGS)
+            parsed = parse_rcpt(line.rstrip(), allowed, self._limits, smtputf8=smtputf8)
+            if isinstance(parsed, Reply):
+                transaction.refused += 1
+                return self._error(parsed)
+            rcpt = parsed
+        if transaction.accepted >= self._limits.recipients_max:
+            self._output.append(encode(TOO_MANY_RECIPIENTS))  # no error of the client's: it goes on in a next one
+            return None
+        self._pending = rcpt
+        return rcpt
+
+    def _data(self, line: bytes) -> Command | None:
+        transaction = self._transaction
+        if not self._may(Verb.DATA) or transaction is None:
+            return self._error(self._not_now(Verb.DATA))
+        if len(line) > 4 and line[4:].strip():
+            return self._error(NO_ARGUMENT)
+        if transaction.mail.body is Body.BINARY_MIME:
+            return self._error(NOT_BINARY)
+        if self._ran_ahead():
+            return self._improper()
+        data = self._pending = Data()
+        return data
+
+    def _bdat(self, line: bytes) -> Command | None:
+        found = _BDAT.fullmatch(line)
+        if found is None:
+            # Where the chunk ends is unknown: what follows could be content, and must not be taken for commands.
+            return self._end(421, "4.5.4", "BDAT without a size")
+        size, last = int(found[1]), found[2] is not None
+        refusal = self._bdat_refusal()
+        transaction = self._transaction
+        if refusal is not None or transaction is None:
+            if size > self._limits.swallow_max:
+                return self._end(421, "4.5.4", "Chunk too large")
+            self._content = RefusedChunk(size, refusal or BAD_ORDER[State.READY])
+            return None
+        chunks = transaction.chunks
+        if chunks is None:
+            scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is Body.BINARY_MIME)
+            chunks = transaction.chunks = ChunkReader(scrutiny, self._limits.piece_size)
+        chunks.begin(size, last=last)
+        if chunks.scrutiny.fault is not None and size > self._limits.swallow_max:
+            return self._end(421, "4.5.4", "Chunk too large")
+        self._state = NEXT[self._state, Verb.BDAT]
+        self._content = chunks
+        return None
+
+    def _bdat_refusal(self) -> Reply | None:
+        if self._may(Verb.BDAT) and "BDAT" in self._session.terms.verbs:
+            return None
+        if not self._session.offer.chunking:
+            return NOT_IMPLEMENTED
+        return self._not_now(Verb.BDAT) if not self._may(Verb.BDAT) else NEEDS_EHLO
+
+    def _read_content(self, content: DataReader | ChunkReader | RefusedChunk) -> Command | None:
+        self._at, piece, ended = content.read(self._input, self._at)
+        if self._at == len(self._input):
+            self._input, self._at = b"", 0
+        if not ended:
+            if content.swallowed > self._limits.swallow_max:
+                return self._end(421, "4.7.0", "Content without an end")
+            return Content(piece, False) if piece else None
+        self._content = None
+        if isinstance(content, RefusedChunk):
+            return self._error(content.answer)
+        last = not isinstance(content, ChunkReader) or content.last
+        fault = content.scrutiny.fault
+        if fault is not None:
+            return self._overflow(fault, last)
+        if last:
+            command = self._pending = Content(piece, True)
+            return command
+        chunk = Chunk(content.size) if isinstance(content, ChunkReader) else None
+        if piece:
+            self._listening, self._loose = False, chunk
+            return Content(piece, False)
+        self._pending = chunk
+        return chunk
+
+    def _overflow(self, fault: Reply, last: bool) -> Command:
+        """Content that was refused on its way, now that all of it has come."""
+        transaction = self._transaction
+        count = transaction.accepted if transaction and last and self.dialect is Dialect.LMTP else 1
+        self._output.append(encode(fault) * count)
+        self.errors += 1
+        self._faults += 1
+        self._drop_transaction()
+        return Overflow(fault.status, fault.text)
+
+    def _drop_transaction(self) -> None:
+        self._transaction = None
+        self._state = State.READY
+
+    # ---- other commands
+
+    def _other(self, line: bytes) -> Command | None:
+        if _CONTROL.search(line):
+            return self._error(BAD_OCTETS)
+        word, _, argument = line.rstrip(b" \t").partition(b" ")
+        word = word.upper()
+        verb = _VERBS.get(word)
+        if verb is None:
+            if word in _HTTP:
+                return self._end(421, "4.7.0", "This is no HTTP server")
+            return self._error(NOT_IMPLEMENTED if word in _OBSOLETE else UNKNOWN)
+        argument = argument.lstrip(b" ")
+        match verb:
+            case Verb.EHLO | Verb.HELO | Verb.LHLO:
+                return self._hello(verb, argument)
+            case Verb.NOOP:
+                return self._noop()
+            case Verb.RSET:
+                return self._rset(argument)
+            case Verb.QUIT:
+                return self._quit(argument)
+            case Verb.STARTTLS:
+                return self._starttls(argument)
+            case Verb.AUTH:
+                return self._auth(argument)
+            case Verb.VRFY | Verb.EXPN:
+                return self._vrfy(verb, argument)
+            case Verb.HELP:
+                return self._help(argument)
+            case Verb.ETRN:
+                return self._etrn(argument)
+            case _:  # MAIL, RCPT, DATA and BDAT came by `_HANDLERS` unless their argument is malformed
+                handler = _HANDLERS[word]
+                return handler(self, line)
+
+    def _hello(self, verb: Verb, argument: bytes) -> Command | None:
+        if verb not in _HELLOS[self.dialect]:
+            return self._error(OTHER_DIALECT)
+        if not self._may(verb):
+            return self._error(self._not_now(verb))
+        name = parse_hello(argument)
+        if name is None:
+            return self._error(BAD_HELLO)
+        if self._ran_ahead():
+            return self._improper()
+        if (command := self._count_idle()) is not None:
+            return command
+        self._pending = Hello(verb.name, name)
+        return self._pending
+
+    def _noop(self) -> Command | None:
+        if not self._may(Verb.NOOP):
+            return self._error(self._not_now(Verb.NOOP))
+        if (command := self._count_idle()) is not None:
+            return command
+        self._output.append(encode(OK))
+        return None
+
+    def _rset(self, argument: bytes) -> Command | None:
+        if not self._may(Verb.RSET):
+            return self._error(self._not_now(Verb.RSET))
+        if argument:
+            return self._error(NO_ARGUMENT)
+        if (command := self._count_idle()) is not None:
+            return command
+        self._state = NEXT[self._state, Verb.RSET]
+        self._transaction = None
+        self._output.append(encode(OK))
+        return Reset()
+
+    def _quit(self, argument: bytes) -> Command | None:
+        if argument:
+            return self._error(NO_ARGUMENT)
+        # RFC 5321 §4.2: the domain comes first in the text of 221 and 421
+        self._output.append(encode(reply(221, "2.0.0", f"{self._name} Service closing transmission channel".lstrip())))
+        self._close()
+        return Quit()
+
+    def _starttls(self, argument: bytes) -> Command | None:
+        offer = self._session.offer
+        if offer.tls:
+            return self._error(TLS_ACTIVE)
+        if not offer.starttls:
+            return self._error(NOT_IMPLEMENTED)
+        if not self._may(Verb.STARTTLS):
+            return self._error(self._not_now(Verb.STARTTLS))
+        if not self._session.esmtp:
+            return self._error(NEEDS_EHLO)
+        if argument:
+            return self._error(NO_ARGUMENT)
+        self._output.append(encode(READY_FOR_TLS))
+        self._close()
+        self._state = State.TLS
+        return StartTls()
+
+    def _vrfy(self, verb: Verb, argument: bytes) -> Command | None:
+        if not self._may(verb):
+            return self._error(self._not_now(verb))
+        offer = self._session.offer
+        if verb is Verb.EXPN and not offer.expn:
+            return self._error(NOT_IMPLEMENTED)
+        try:
+            text = argument.decode("utf-8")
+        except UnicodeDecodeError:
+            return self._error(BAD_SYNTAX)
+        # RFC 6531 §3.7.4.2: vrfy = "VRFY" SP String [ SP "SMTPUTF8" ] CRLF
+        smtputf8 = "SMTPUTF8" in self._session.terms.keywords and text.upper().endswith(" SMTPUTF8")
+        if smtputf8:
+            text = text[:-9].rstrip()
+        if not text:
+            return self._error(BAD_SYNTAX)
+        if (command := self._count_idle()) is not None:
+            return command
+        if verb is Verb.VRFY and not offer.vrfy:
+            self._output.append(encode(CANNOT_VRFY))
+            return None
+        self._pending = Vrfy(verb.name, text, smtputf8)
+        return self._pending
+
+    def _help(self, argument: bytes) -> Command | None:
+        if not self._may(Verb.HELP):
+            return self._error(self._not_now(Verb.HELP))
+        if not self._session.offer.help:
+            return self._error(NOT_IMPLEMENTED)
+        if (command := self._count_idle()) is not None:
+            return command
+        self._pending = Help(argument.decode("utf-8", "replace"))
+        return self._pending
+
+    def _etrn(self, argument: bytes) -> Command | None:
+        if not self._session.offer.etrn or self.dialect is Dialect.LMTP:
+            return self._error(NOT_IMPLEMENTED)
+        if not self._may(Verb.ETRN):
+            return self._error(self._not_now(Verb.ETRN))
+        if not self._session.esmtp:
+            return self._error(NEEDS_EHLO)
+        if not argument or b" " in argument or not argument.isascii():  # RFC 1985 §5.1
+            return self._error(BAD_SYNTAX)
+        if (command := self._count_idle()) is not None:
+            return command
+        self._pending = Etrn(argument.decode("ascii"))
+        return self._pending
+
+    # ---- AUTH
+
+    def _auth(self, argument: bytes) -> Command | None:
+        refusal = self._auth_refusal(argument)
+        if refusal is not None:
+            return self._error(refusal)
+        if self._ran_ahead():
+            return self._improper()
+        word, _, initial = argument.partition(b" ")
+        octets: bytes | None = None
+        if initial:
+            # RFC 4954 §4: "=" is an initial response of no octets
+            octets = b"" if initial == b"=" else _from_base64(initial)
+            if octets is None:
+                return self._error(BAD_BASE64)
+        self._pending = Auth(word.decode("ascii").upper(), octets)
+        return self._pending
+
+    def _auth_refusal(self, argument: bytes) -> Reply | None:
+        session = self._session
+        offer = session.offer
+        if not self._may(Verb.AUTH):
+            return self._not_now(Verb.AUTH)
+        if not offer.auth and not offer.auth_after_tls:
+            return NOT_IMPLEMENTED
+        if not session.esmtp:
+            return NEEDS_EHLO
+        if session.identity:
+            return AUTHENTICATED
+        mechanism = argument.partition(b" ")[0].decode("ascii", "replace").upper()
+        if not mechanism:
+            return BAD_SYNTAX
+        if mechanism in offer.auth:
+            return None
+        return MECHANISM_NEEDS_TLS if mechanism in offer.auth_after_tls and not offer.tls else BAD_MECHANISM
+
+    def _auth_response(self, line: bytes) -> Command | None:
+        if line == b"*":  # RFC 4954 §4
+            return self._auth_broken(CANCELLED)
+        octets = _from_base64(line)
+        if octets is None:
+            return self._auth_broken(BAD_BASE64)
+        self._pending = AuthResponse(octets)
+        return self._pending
+
+    def _auth_broken(self, answer: Reply) -> Command:
+        self._state = State.READY
+        return self._error(answer) or AuthCancelled()
+
+    # ---- answers
+
+    def reply(self, answer: Reply) -> None:
+        """The answer to the last command. For Content(last=True) over LMTP: once per accepted recipient, in order."""
+        pending = self._pending
+        if pending is None:
+            raise RuntimeError("no command waits for an answer")
+        self._pending = None
+        kind = type(pending)
+        if kind is Rcpt:
+            self._output.append(encode(answer))
+            self._rcpt_answered(answer)
+        elif isinstance(pending, Mail):
+            self._output.append(encode(answer))
+            if answer.ok:
+                self._transaction = Transaction(pending)
+                self._state = NEXT[self._state, Verb.MAIL]
+        elif kind is Data:
+            self._data_answered(answer)
+        elif kind is Content:
+            self._output.append(encode(answer))
+            self._content_answered(pending, answer)
+        elif isinstance(pending, Hello):
+            self._hello_answered(pending, answer)
+        elif kind is Connected:
+            self._greet(answer)
+        else:
+            self._output.append(encode(answer))
+            if kind is Chunk:
+                if not answer.ok:  # RFC 3030 §2: what follows is refused until a new transaction
+                    self._drop_transaction()
+            elif kind is Auth or kind is AuthResponse:
+                self._auth_answered(answer)
+
+    def _rcpt_answered(self, answer: Reply) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            return
+        if answer.ok:
+            transaction.accepted += 1
+            self._state = State.RCPT
+        else:
+            transaction.refused += 1
+
+    def _data_answered(self, answer: Reply) -> None:
+        transaction = self._transaction
+        if answer.code == 354 and transaction is not None:
+            if self._ran_ahead():  # octets came while the host thought
+                self._loose = self._improper()
+                return
+            transaction.scrutiny = Scrutiny(self._limits, binary=False)
+            self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
+            self._state = State.CONTENT
+        self._output.append(encode(answer))
+
+    def _content_answered(self, pending: Command, answer: Reply) -> None:
+        if answer.ok:
+            self._faults = self._idle = 0
+        transaction = self._transaction
+        if self.dialect is Dialect.LMTP and transaction is not None:  # RFC 2033 §4.2
+            transaction.accepted -= 1
+            if transaction.accepted > 0:
+                self._pending = pending
+                return
+        self._drop_transaction()
+
+    def _hello_answered(self, pending: Hello, answer: Reply) -> None:
+        if not answer.ok:  # RFC 5321 §4.1.4: the state stays
+            self._output.append(encode(answer))
+            return
+        if self._ran_ahead():
+            self._loose = self._improper()
+            return
+        session = self._session
+        if pending.verb == "HELO":
+            self._session = Session(session.offer, hello=pending.name, identity=session.identity)
+            self._output.append(encode(Reply(250, "", answer.lines)))
+        else:
+            agreed = terms(session.offer, self._limits, self.dialect)
+            self._session = Session(session.offer, agreed, pending.name, True, session.identity)
+            self._output.append(_extended(answer, agreed.lines, agreed.block))
+        self._drop_transaction()
+        self._settle()
+
+    def _greet(self, answer: Reply) -> None:
+        self._output.append(encode(answer))
+        self._name = answer.lines[0].partition(" ")[0] if answer.code == 220 and answer.lines else ""
+        self._state = State.GREETED
+        self._listening = True
+        if answer.code == 421:
+            self._close()
+        elif not answer.ok:  # RFC 5321 §3.1: after 554, QUIT alone is served
+            self._demand = frozenset({Verb.QUIT}), NO_SERVICE
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Work out what the session as it now is demands and allows."""
+        session = self._session
+        offer = session.offer
+        self._pipelining = "PIPELINING" in session.terms.keywords
+        if offer.tls_required and not offer.tls:
+            self._demand = _BEFORE_TLS, NEEDS_TLS
+        elif offer.auth_required and not session.identity:
+            self._demand = _BEFORE_AUTH, NEEDS_AUTH
+        else:
+            self._demand = None
+
+    def _auth_answered(self, answer: Reply) -> None:
+        """The exchange ended without success."""
+        self._state = State.READY
+        self.errors += 1
+        self._faults += 1
+        if self._faults > self._limits.errors_max:
+            self._loose = self._end(421, "4.7.0", "Too many errors")
+
+    def challenge(self, octets: bytes) -> None:
+        """Answer AUTH with 334 and go on with the exchange (RFC 4954 §4)."""
+        if not isinstance(self._pending, Auth | AuthResponse):
+            raise RuntimeError("no AUTH exchange waits for a challenge")
+        self._pending = None
+        self._state = State.AUTH
+        self._output.append(b"334 " + binascii.b2a_base64(octets, newline=False) + b"\r\n")
+
+    def authenticated(self, identity: str, answer: Reply, offer: Offer) -> None:
+        """AUTH has succeeded: `answer` is 235, `offer` what holds from here on. EHLO need not be said again, as no
+        security layer comes with a mechanism of ours (RFC 4954 §4)."""
+        if not isinstance(self._pending, Auth | AuthResponse):
+            raise RuntimeError("no AUTH exchange waits for its end")
+        self._pending = None
+        session = self._session
+        agreed = terms(offer, self._limits, self.dialect)
+        self._session = Session(offer, agreed, session.hello, session.esmtp, identity)
+        self._state = State.READY
+        self._settle()
+        self._output.append(encode(answer))
+
+    def tls_started(self, offer: Offer) -> None:
+        """The handshake is done: a new session (RFC 3207 §4.2). Nothing from before it is known any more."""
+        self._input, self._at = b"", 0
+        self._session = Session(offer)
+        self._transaction = None
+        self._state = State.GREETED
+        self._listening = True
+        self._settle()
+
+    def refuse(self, answer: Reply) -> None:
+        """Say this unasked, such as 421 at a time limit, and hear no more; the host closes."""
+        self._output.append(encode(answer))
+        self._close()
+        self._loose = None
+
+    # ---- errors
+
+    def _error(self, answer: Reply) -> Command | None:
+        """Answer an error of protocol; the one too many ends the session instead."""
+        self.errors += 1
+        self._faults += 1
+        if self._faults > self._limits.errors_max:
+            return self._end(421, "4.7.0", "Too many errors")
+        self._output.append(encode(answer))
+        return None
+
+    def _count_idle(self) -> Command | None:
+        self._idle += 1
+        if self._idle > self._limits.idle_commands_max:
+            return self._end(421, "4.7.0", "Too many commands without mail")
+        return None
+
+    def _improper(self) -> Command:
+        self.errors += 1
+        self._output.append(encode(IMPROPER_PIPELINING))
+        self._close()
+        return TooManyErrors(IMPROPER_PIPELINING.text)
+
+    def _end(self, code: int, status: str, text: str) -> Command:
+        self._output.append(encode(reply(code, status, f"{self._name} {text}".lstrip())))
+        self._close()
+        return TooManyErrors(text)
+
+    def _close(self) -> None:
+        self._state = State.CLOSED
+        self._listening = False
+        self._input, self._at = b"", 0
+        self._content = None
+        self._transaction = None
+        self._pending = None
+        self._skip = None
+
+
+def _extended(answer: Reply, lines: tuple[str, ...], block: bytes) -> bytes:
+    """The reply to EHLO: the greeting line and the keywords (RFC 5321 §4.1.1.1); no status (RFC 2034 §4)."""
+    if not block:
+        return encode(Reply(250, "", answer.lines))
+    if len(answer.lines) == 1:  # most often: only the first line differs, so only it is made anew
+        return b"250-" + encode(Reply(250, "", answer.lines))[4:] + block
+    return encode(Reply(250, "", (*answer.lines, *lines)))
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    """RFC 4648 §4, strictly: no line breaks, no characters outside the alphabet, right padding."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+# What the grammar asks of the session beside parameters' own keywords.
+_FLAGS: Final = frozenset({"BINARYMIME", "SMTPUTF8"})
+
+_Handler = Callable[[ServerMachine, bytes], Command | None]
+
+# By the first five octets in capitals, so that one look-up finds verb and delimiter.
+_HANDLERS: Final[dict[bytes, _Handler]] = {
+    b"MAIL ": ServerMachine._mail,
+    b"RCPT ": ServerMachine._rcpt,
+    b"DATA": ServerMachine._data,
+    b"DATA ": ServerMachine._data,
+    b"BDAT ": ServerMachine._bdat,
+    b"MAIL": ServerMachine._mail,
+    b"RCPT": ServerMachine._rcpt,
+    b"BDAT": ServerMachine._bdat,
+}
