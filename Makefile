@@ -1,0 +1,66 @@
+# Nothing is installed outside this checkout: .venv holds the tools and libraries, var/ the state of `make run`.
+# `make run` needs Python 3.11 or newer, git and make; uv is used where it is there, venv and pip otherwise.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifeq ($(UV),)
+  MAKE_VENV = $(PYTHON) -m venv $(VENV)
+  INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+else
+  MAKE_VENV = $(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+  INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench docs clean
+
+help:
+	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
+	@echo 'make check  ruff, mypy --strict, the import contract and the fast tests'
+	@echo 'make test   all tests'
+	@echo 'make bench  compare with Postfix, side by side'
+	@echo 'make docs   write docs/configuration.md and examples/postroad.toml from the settings'
+	@echo 'make clean  remove what the above have made, var/ and .venv included'
+
+run: $(VENV)/.installed
+	@exec $(BIN)/postroad serve --demo var
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not peer'
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m bench
+
+docs: $(VENV)/.installed
+	$(BIN)/postroad config reference > docs/configuration.md
+	$(BIN)/postroad config example > examples/postroad.toml
+
+clean:
+	rm -rf $(VENV) var dist build bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A Python that is too old would fail much later, with a message about syntax.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Postroad needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing)." >&2; \
+	  echo "Name another one: make run PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(MAKE_VENV)
+
+$(VENV)/.installed: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements.lock -r requirements-build.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@

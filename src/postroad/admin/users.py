@@ -1,0 +1,306 @@
+"""`postroad user`: the accounts file of `[auth] users` (its format: `receive.accounts`).
+
+What always holds: the file is replaced as a whole, by a synced copy and a rename, so that the node never reads half of
+it and a crash leaves the old or the new one; comments and the other accounts' lines stay as they are. Its mode is 0640;
+owner and group stay those of the file before, a new one has the group of its folder where root makes it, so that a node
+that runs as another user can read it. Two commands at once do not undo each other. Passwords come from a prompt or from
+standard input, never from the command line, where every user of the machine could read them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+from postroad.admin.options import config_option, end_with, json_option, settings_of
+
+if TYPE_CHECKING:
+    from postroad.receive.accounts import Account
+
+_MODE: Final = 0o640
+_PASSWORD_LINE_MAX: Final = 8192
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _file_option(command: _Command) -> _Command:
+    kind = click.Path(path_type=Path, dir_okay=False)
+    text = "The accounts file, where it is not the one that the configuration names."
+    return click.option("--file", "file", type=kind, help=text)(command)
+
+
+@click.group()
+def user() -> None:
+    """Accounts that may authenticate: who they are and which addresses they may send from.
+
+    A running node takes a change within moments; it need not be told.
+    """
+
+
+@user.command()
+@click.argument("name")
+@click.option(
+    "--address",
+    "-a",
+    "addresses",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A mailbox that the account may send from, *@DOMAIN for all of a domain, * for any. Repeat it for several.",
+)
+@config_option
+@_file_option
+def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
+    """Add the account NAME; the password is asked for, or read from standard input.
+
+    Without --address, an account whose name is a mailbox may send from that one.
+    """
+    from postroad.receive.accounts import Account, canonical_address
+
+    name = _checked_name(name)
+    if not addresses and (canonical_address(name) or "*").startswith("*"):
+        _end(f"Say with --address which addresses {name!r} may send from: its name is no mailbox by itself.")
+    path = _file(config, file)
+    if name in _lines(path)[1]:
+        _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
+    hashed = _hash(_password())
+    with _editing(path) as (lines, known):
+        if name in known:
+            _end(f"There is an account {name!r} already.")
+        lines.append(_line(Account(name, hashed, _checked_addresses(addresses))))
+    click.echo(f"Added {name}.", err=True)
+
+
+@user.command()
+@click.argument("name")
+@config_option
+@_file_option
+def password(name: str, config: Path | None, file: Path | None) -> None:
+    """Set the password of the account NAME; it is asked for, or read from standard input."""
+    import msgspec
+
+    name = _checked_name(name)
+    path = _file(config, file)
+    _found(_lines(path)[1], name)
+    hashed = _hash(_password())
+    with _editing(path) as (lines, known):
+        place, account = _found(known, name)
+        lines[place] = _line(msgspec.structs.replace(account, hash=hashed))
+    click.echo(f"The password of {name} is set.", err=True)
+
+
+@user.command()
+@click.argument("name")
+@click.argument("addresses", nargs=-1, required=True)
+@config_option
+@_file_option
+def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
+    """Set the ADDRESSES that the account NAME may send from, in place of those it had."""
+    import msgspec
+
+    with _editing(_file(config, file)) as (lines, known):
+        place, account = _found(known, _checked_name(name))
+        lines[place] = _line(msgspec.structs.replace(account, addresses=_checked_addresses(addresses)))
+    click.echo(f"{name} may send from {', '.join(addresses)}.", err=True)
+
+
+@user.command()
+@click.argument("name")
+@config_option
+@_file_option
+def remove(name: str, config: Path | None, file: Path | None) -> None:
+    """Remove the account NAME."""
+    with _editing(_file(config, file)) as (lines, known):
+        place, _ = _found(known, _checked_name(name))
+        del lines[place]
+    click.echo(f"Removed {name}.", err=True)
+
+
+@user.command("list")
+@config_option
+@_file_option
+@json_option
+def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
+    """List the accounts with the addresses that they may send from."""
+    _, known = _lines(_file(config, file))
+    accounts = [account for _, account in known.values()]
+    if as_json:
+        click.echo(json.dumps([{"name": each.name, "addresses": _may_send(each)} for each in accounts]))
+        return
+    width = max((len(each.name) for each in accounts), default=0)
+    for each in accounts:
+        click.echo(f"{each.name:{width}}  {', '.join(_may_send(each))}")
+
+
+def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]) -> None:
+    """Adds an account, or gives the one of this name a new password and addresses. A missing file is made."""
+    from postroad.receive.accounts import Account, hash_password
+
+    account = Account(name, hash_password(password), _checked_addresses(addresses))
+    with _editing(path) as (lines, known):
+        if name in known:
+            lines[known[name][0]] = _line(account)
+        else:
+            lines.append(_line(account))
+
+
+def _may_send(account: Account) -> list[str]:
+    return list(account.addresses) or [account.name]
+
+
+# ---- what the operator gave -----------------------------------------------------------------------------------------
+
+
+def _checked_name(name: str) -> str:
+    from postroad.receive.accounts import name_fault, prepare
+
+    prepared = prepare(name)
+    fault = "an account name holds no control characters" if prepared is None else name_fault(prepared)
+    if prepared is None or fault:
+        _end(f"{name!r} can be no account: {fault}.")
+    return prepared
+
+
+def _checked_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    from postroad.receive.accounts import canonical_address
+
+    found = [(each, canonical_address(each)) for each in addresses]
+    for given, address in found:
+        if address is None or ":" in given:
+            _end(f"{given!r} is neither a mailbox nor *@domain nor *.")
+    return tuple(dict.fromkeys(address for _, address in found if address is not None))
+
+
+def _password() -> str:
+    """From a prompt, asked twice, or the first line of standard input."""
+    if sys.stdin.isatty():
+        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return answer
+    line = sys.stdin.readline(_PASSWORD_LINE_MAX)
+    if not line.rstrip("\r\n"):
+        _end("There was no password on standard input.")
+    return line.rstrip("\r\n")
+
+
+def _hash(password: str) -> str:
+    from postroad.receive.accounts import hash_password
+
+    try:
+        return hash_password(password)
+    except ValueError as error:
+        _end(f"This can be no password: {error}.")
+
+
+def _found(known: dict[str, tuple[int, Account]], name: str) -> tuple[int, Account]:
+    if name not in known:
+        _end(f"There is no account {name!r}; `postroad user list` shows those that there are.")
+    return known[name]
+
+
+def _end(text: str) -> NoReturn:
+    raise click.ClickException(text)
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+
+def _file(config: Path | None, given: Path | None) -> Path:
+    from postroad.admin.options import config_path
+    from postroad.config.load import at
+
+    if given is not None:
+        return given.resolve()
+    settings = settings_of(config)
+    if settings.auth.users is None:
+        remedy = 'Add users = "users" under [auth], or name the file with --file'
+        end_with([at(config_path(config), ("auth", "users"), "No accounts file is set", remedy)])
+    return settings.auth.users.resolve()
+
+
+def _line(account: Account) -> str:
+    from postroad.receive.accounts import format_line
+
+    return format_line(account)
+
+
+def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
+    """The lines of the file, and each account with the place of its line. A missing file has none."""
+    from postroad.config.problem import Problem
+    from postroad.receive.accounts import parse, parse_line
+
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return [], {}
+    except (OSError, UnicodeDecodeError) as error:
+        _end(f"{path} cannot be read: {error}")
+    _, faults = parse(text)
+    if faults:
+        remedy = "Mend the line; a node does not take a file with a faulty one"
+        end_with(Problem(path, fault.line, "", fault.text, remedy) for fault in faults)
+    lines = text.split("\n")
+    if lines[-1] == "":
+        del lines[-1]
+    known = {}
+    for place, line in enumerate(lines):
+        account = parse_line(line.strip()) if line.strip() and not line.strip().startswith("#") else ""
+        if not isinstance(account, str):
+            known[account.name] = (place, account)
+    return lines, known
+
+
+@contextmanager
+def _editing(path: Path) -> Iterator[tuple[list[str], dict[str, tuple[int, Account]]]]:
+    """The lines to change in place; written when the block ends without an exception. One editor at a time."""
+    import fcntl
+
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        _end(f"{path.parent}: {error.strerror}")
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        lines, known = _lines(path)
+        yield lines, known
+        try:
+            _replace(path, folder, "".join(f"{line}\n" for line in lines).encode())
+        except OSError as error:
+            _end(f"{path} cannot be written: {error.strerror}")
+    finally:
+        os.close(folder)
+
+
+def _replace(path: Path, folder: int, octets: bytes) -> None:
+    import tempfile
+
+    descriptor, copy = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _keep_owner(path, file.fileno())
+            os.fchmod(file.fileno(), _MODE)
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(copy, path)
+        os.fsync(folder)
+    except BaseException:
+        Path(copy).unlink(missing_ok=True)
+        raise
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, -1, path.parent.stat().st_gid)
+        return
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        os.fchown(descriptor, before.st_uid, before.st_gid)

@@ -1,0 +1,306 @@
+"""What the settings say against each other: each key is right by itself, together they cannot work.
+
+Pure: each function looks at one matter and yields its findings. Paths are written as in the file (`listener`, not
+`listeners`) and count elements as `Settings` does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from typing import Final
+
+from postroad.config.finding import Finding
+from postroad.config.listening import UNIX, Listener
+from postroad.config.locate import Path
+from postroad.config.routing import LocalDomain
+from postroad.config.settings import Settings
+from postroad.mail.context import Role
+from postroad.mail.route import TlsDemand
+from postroad.protocol.offer import Dialect
+from postroad.receive.options import Tls
+
+
+def find(settings: Settings) -> list[Finding]:
+    """All contradictions."""
+    return [finding for check in _CHECKS for finding in check(settings)]
+
+
+# ---- listeners ------------------------------------------------------------------------------------------------------
+
+
+def _auth(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listeners):
+        if not listener.offers_auth:
+            continue
+        here = ("listener", index)
+        if settings.auth.users is None:
+            blame = (*here, "auth") if listener.auth else (*here, "role")
+            yield Finding(
+                (blame, (*here, "auth"), ("auth", "users")),
+                f"The listener {listener.name!r} offers AUTH, but there are no accounts",
+                'Add users = "users" under [auth] and make an account with `postroad user add`',
+            )
+        if settings.tls_of(listener) is Tls.NONE and not listener.auth_without_tls:
+            yield Finding(
+                ((*here, "tls"), (*here, "auth"), (*here, "role"), ("tls", "certificate")),
+                f"The listener {listener.name!r} would offer AUTH under TLS only, but has no TLS",
+                "Name certificate and key under [tls]; on a trusted wire, auth_without_tls = true does without",
+            )
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listeners):
+        if listener.tls not in (None, Tls.NONE) and settings.tls.certificate is None:
+            yield Finding(
+                (("listener", index, "tls"), ("tls", "certificate")),
+                f"The listener {listener.name!r} is to have TLS, but there is no certificate",
+                'Name certificate and key under [tls], or write tls = "none"',
+            )
+    if settings.tls.certificate is None:
+        for key in ("key", "further"):
+            if getattr(settings.tls, key):
+                yield Finding(
+                    (("tls", key), ("tls", "certificate")),
+                    f"There is {key!r}, but no first certificate",
+                    "Name the certificate under [tls]",
+                )
+
+
+def _same_place(settings: Settings) -> Iterator[Finding]:
+    places = [
+        (("listener", index), place) for index, listener in enumerate(settings.listeners) for place in _places(listener)
+    ]
+    for (one, place), (other, other_place) in combinations(places, 2):
+        if _overlap(place, other_place):
+            name = settings.listeners[one[1]].name
+            key = "address" if one == other or other_place[0].startswith(UNIX) else "port"
+            yield Finding(
+                ((*other, key), (*other, "address"), (*other, "port"), (*one, "address"), (*one, "port")),
+                f"{_place(other_place)} is taken by the listener {name!r} already ({_place(place)})",
+                "Give each listener an address or port of its own",
+            )
+
+
+def _places(listener: Listener) -> list[tuple[str, int]]:
+    return [(address, 0 if address.startswith(UNIX) else listener.port) for address in listener.address]
+
+
+def _overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    if one[1] != other[1]:
+        return False
+    if one[0] == other[0]:
+        return True
+    if UNIX in one[0] or UNIX in other[0]:
+        return False
+    first, second = ipaddress.ip_address(one[0]), ipaddress.ip_address(other[0])
+    return first.version == second.version and (first.is_unspecified or second.is_unspecified)
+
+
+def _place(place: tuple[str, int]) -> str:
+    address, port = place
+    return address if address.startswith(UNIX) else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listeners))
+    yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domains))
+    yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hops))
+    local = {domain.name for domain in settings.domains}
+    for index, domain in enumerate(settings.relay.domains):
+        if domain in local:
+            yield Finding(
+                (("relay", "domains", index), ("domain",)),
+                f"{domain!r} is a local domain already",
+                "A domain is either delivered here or passed on: remove it in one of the two places",
+            )
+
+
+def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
+    first: dict[str, Path] = {}
+    for path, name in named:
+        if name in first:
+            yield Finding(
+                (path, first[name]), f"{name!r} is there twice", "Remove one of the two, or name it differently"
+            )
+        first.setdefault(name, path)
+
+
+def _roles(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listeners):
+        here = ("listener", index)
+        if listener.role is Role.MX and not settings.domains and not settings.relay.domains:
+            yield Finding(
+                ((*here, "role"), ("domain",), ("relay", "domains")),
+                f"The listener {listener.name!r} takes mail for our own domains, but there are none",
+                "Add a [[domain]], or domains under [relay]",
+            )
+        if listener.role is Role.RELAY and not listener.trusted_networks and not listener.offers_auth:
+            yield Finding(
+                ((*here, "trusted_networks"), (*here, "role"), (*here, "auth")),
+                f"Nobody may relay by the listener {listener.name!r}: it trusts no network",
+                'Add trusted_networks = ["192.0.2.0/24"] with the networks of your clients',
+            )
+        for key, role, what in (("trust_network", Role.SUBMISSION, "submission"), ("strangers", Role.RELAY, "relay")):
+            if key in listener.model_fields_set and listener.role is not role:
+                yield Finding(
+                    ((*here, key), (*here, "role")),
+                    f"This means nothing for the role {listener.role.value!r}",
+                    f'Remove it; it is for the role "{what}"',
+                )
+
+
+def _lmtp(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listeners):
+        here = ("listener", index)
+        if listener.protocol is not Dialect.LMTP:
+            continue
+        if listener.port == 25 and any(not address.startswith(UNIX) for address in listener.address):
+            yield Finding(
+                ((*here, "port"), (*here, "protocol"), (*here, "address")),
+                "LMTP may not be spoken on port 25 (RFC 2033 §5)",
+                "Take another port, such as 24, or a Unix socket",
+            )
+        if listener.role is Role.SUBMISSION:
+            yield Finding(
+                ((*here, "protocol"), (*here, "role")),
+                "Submission is spoken over SMTP (RFC 6409), not LMTP",
+                'Write protocol = "smtp", or another role',
+            )
+
+
+# ---- where mail goes ------------------------------------------------------------------------------------------------
+
+_KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "maildir": ("path",),
+    "lmtp": ("socket", "host", "port"),
+    "program": ("command",),
+}
+
+
+def _delivery(settings: Settings) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.domains):
+        here = ("domain", index)
+        if missing := _missing(domain):
+            keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver])
+            yield Finding((*keys, (*here, "deliver")), f"{domain.name!r} does not say where to", missing)
+        if domain.deliver == "lmtp" and domain.socket and domain.host:
+            yield Finding(
+                ((*here, "host"), (*here, "socket"), (*here, "deliver")),
+                "There is a host and a socket, too",
+                "An LMTP server is reached by one of the two: remove the other",
+            )
+        for other, keys_of in _KEYS_OF.items():
+            for key in keys_of:
+                if other != domain.deliver and key in domain.model_fields_set:
+                    yield Finding(
+                        ((*here, key), (*here, "deliver")),
+                        f'This means nothing with deliver = "{domain.deliver}"',
+                        f'Remove it, or write deliver = "{other}"',
+                    )
+        if not domain.recipients and domain.recipients_file is None:
+            yield Finding(
+                ((*here, "recipients"), (*here, "recipients_file")),
+                f"{domain.name!r} has no recipients",
+                'Name them in recipients or recipients_file, or write recipients = "any"',
+            )
+
+
+def _missing(domain: LocalDomain) -> str:
+    match domain.deliver:
+        case "maildir":
+            return "" if domain.path else 'Add path = "/var/mail/{domain}/{local_part}"'
+        case "lmtp":
+            return "" if domain.socket or domain.host else "Add socket, or host and port, of the LMTP server"
+        case "program":
+            return "" if domain.command else 'Add command = ["/path/of/the/program", "argument"]'
+
+
+def _next_hops(settings: Settings) -> Iterator[Finding]:
+    for index, hop in enumerate(settings.next_hops):
+        here = ("next_hop", index)
+        keys = tuple((*here, key) for key in ("password", "password_file", "username"))
+        if hop.password and hop.password_file:
+            yield Finding(keys, "There is a password and a password_file, too", "Remove one of the two")
+        if hop.username and not hop.password and not hop.password_file:
+            yield Finding(keys[::-1], "There is a username, but no password", "Add password_file")
+        if not hop.username and (hop.password or hop.password_file):
+            yield Finding(keys, "There is a password, but no username", "Add username")
+        if hop.username and hop.tls is TlsDemand.NEVER:
+            yield Finding(
+                ((*here, "tls"), *keys),
+                "The password would go over the wire for anyone to read",
+                'Write tls = "verify", or remove the username',
+            )
+        if hop.mx and _is_address(hop.host):
+            yield Finding(
+                ((*here, "mx"), (*here, "host")),
+                "An IP address has no MX records",
+                "Write the domain as host, or mx = false",
+            )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+# The first may not be more than the second.
+_ORDERED: Final[tuple[tuple[str, str, str], ...]] = (
+    ("dns", "timeout_s", "total_s"),
+    ("dns", "ttl_min_s", "ttl_max_s"),
+    ("queue", "retry_first_s", "retry_max_s"),
+    ("queue", "backoff_first_s", "backoff_max_s"),
+    ("queue", "delay_notice_s", "lifetime_s"),
+    ("log", "batch_max", "buffer_max"),
+    ("limits", "command_s", "session_s"),
+    ("limits", "data_block_s", "message_s"),
+    ("limits", "message_s", "session_s"),
+    ("limits", "sessions_per_client_max", "sessions_max"),
+    ("limits", "header_size_max", "size_max"),
+)
+
+
+def _order(settings: Settings) -> Iterator[Finding]:
+    for section, less, more in _ORDERED:
+        values = getattr(settings, section)
+        if getattr(values, less) > getattr(values, more):
+            blame = less if less in values.model_fields_set else more
+            yield Finding(
+                ((section, blame), (section, less), (section, more)),
+                f"It is more than {more}" if blame == less else f"It is less than {less}",
+                f"Set {section}.{less} to at most {section}.{more}",
+            )
+
+
+def _dns(settings: Settings) -> Iterator[Finding]:
+    if not settings.dns.ipv4 and not settings.dns.ipv6:
+        yield Finding(
+            (("dns", "ipv6"), ("dns", "ipv4")), "Without IPv4 and IPv6 no host can be reached", "Allow one of them"
+        )
+
+
+def _group(settings: Settings) -> Iterator[Finding]:
+    if settings.group and not settings.user:
+        yield Finding((("group",), ("user",)), "There is a group to become, but no user", "Add user, or remove group")
+
+
+_CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
+    _auth,
+    _certificate,
+    _same_place,
+    _names,
+    _roles,
+    _lmtp,
+    _delivery,
+    _next_hops,
+    _order,
+    _dns,
+    _group,
+)

@@ -1,0 +1,151 @@
+"""The files and names of the system that the settings point to: whether they are there and hold what they should.
+
+Only looks. A certificate is loaded as a listener would load it, so that what passes here also serves; the accounts,
+recipients and passwords are read. What the node makes for itself (the spool, Maildirs) need not be there yet.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+from typing import Final
+
+from msgspec.structs import replace
+
+from postroad.config.finding import Finding
+from postroad.config.locate import Path
+from postroad.config.options import server_tls_options
+from postroad.config.settings import Settings
+from postroad.receive import accounts
+from postroad.world import tls
+from postroad.world.problem import Problem, unreadable
+
+
+def find(settings: Settings) -> list[Finding]:
+    """All files that cannot be read or do not hold what they should."""
+    return [finding for check in _CHECKS for finding in check(settings)]
+
+
+def read_text(path: FilePath) -> str | Problem:
+    """A text in UTF-8, or why it cannot be had."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        return unreadable(str(path), error)
+    except UnicodeDecodeError as error:
+        return Problem(str(path), f"is not in UTF-8 (octet {error.start})", "Save the file in UTF-8")
+
+
+def _found(key: Path, problem: Problem) -> Finding:
+    return Finding((key,), f"{problem.where}: {problem.text}", problem.remedy or "Check the file")
+
+
+# ---- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    options = server_tls_options(settings)
+    if options is None:
+        return
+    keys: list[Path] = [("tls",), *(("tls", "further", index) for index in range(len(settings.tls.further)))]
+    seen: set[Problem] = set()
+    for key, files in zip(keys, options.certificates, strict=True):
+        made = tls.server_tls(replace(options, certificates=(files,)))
+        for problem in made if isinstance(made, tuple) else ():
+            if problem not in seen:
+                yield _tls_finding(key, files, options, problem)
+            seen.add(problem)
+
+
+def _tls_finding(key: Path, files: tls.CertificateFiles, options: tls.ServerTlsOptions, problem: Problem) -> Finding:
+    match problem.where:
+        case "ciphers":
+            return Finding((("tls", "ciphers"),), problem.text, problem.remedy)
+        case where if where == options.client_ca_file:
+            return _found(("tls", "client_ca_file"), problem)
+        case where if where == files.key:
+            return _found((*key, "key"), problem)
+        case _:
+            return _found((*key, "certificate"), problem)
+
+
+# ---- accounts, recipients, passwords --------------------------------------------------------------------------------
+
+
+def _users(settings: Settings) -> Iterator[Finding]:
+    if (path := settings.auth.users) is None:
+        return
+    key: Path = ("auth", "users")
+    text = read_text(path)
+    if isinstance(text, Problem):
+        remedy = "Make it with `postroad user add`, or correct the path" if not path.exists() else text.remedy
+        yield Finding((key,), f"{path}: {text.text}", remedy)
+        return
+    for fault in accounts.parse(text)[1]:
+        yield Finding((key,), fault.text, "Mend the line, or write it with `postroad user`", path, fault.line)
+
+
+def _recipients(settings: Settings) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.domains):
+        if domain.recipients_file is None:
+            continue
+        key = ("domain", index, "recipients_file")
+        text = read_text(domain.recipients_file)
+        if isinstance(text, Problem):
+            yield _found(key, text)
+
+
+def _passwords(settings: Settings) -> Iterator[Finding]:
+    for index, hop in enumerate(settings.next_hops):
+        if hop.password_file is None:
+            continue
+        key = ("next_hop", index, "password_file")
+        text = read_text(hop.password_file)
+        if isinstance(text, Problem):
+            yield _found(key, text)
+        elif not text.split("\n", 1)[0].strip():
+            yield Finding((key,), f"{hop.password_file} has no password in its first line", "Write the password there")
+
+
+# ---- folders and users ----------------------------------------------------------------------------------------------
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    if settings.state_dir.exists() and not settings.state_dir.is_dir():
+        yield Finding((("state_dir",),), f"{settings.state_dir} is no folder", "Name a folder")
+    if settings.log.path is not None and not settings.log.path.parent.is_dir():
+        yield Finding(
+            (("log", "path"),), f"There is no folder {settings.log.path.parent}", "Make it, or correct the path"
+        )
+    for index, domain in enumerate(settings.domains):
+        if domain.command and not FilePath(domain.command[0]).is_file():
+            yield Finding(
+                (("domain", index, "command"),),
+                f"There is no program {domain.command[0]}",
+                "Write the whole path of the program",
+            )
+
+
+def _owner(settings: Settings) -> Iterator[Finding]:
+    known: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+        ("user", settings.user, pwd.getpwnam),
+        ("group", settings.group, grp.getgrnam),
+    )
+    for key, name, find_name in known:
+        try:
+            if name:
+                find_name(name)
+        except KeyError:
+            yield Finding(((key,),), f"This system has no {key} {name!r}", f"Make the {key}, or name another one")
+
+
+_CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
+    _tls,
+    _users,
+    _recipients,
+    _passwords,
+    _folders,
+    _owner,
+)

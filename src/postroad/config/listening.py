@@ -1,0 +1,231 @@
+"""How mail comes in: listeners, certificates, the limits of a session, accounts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+
+from postroad.check.client import ClientOptions
+from postroad.check.policy import PolicyOptions
+from postroad.config.field import UNSET, Section, of, setting, several, tables
+from postroad.config.values import Domain, File, ListeningAddress, Octets, Port, Seconds, TrustedNetwork, one_or_more
+from postroad.mail.context import Role
+from postroad.protocol.limits import Limits as ProtocolLimits
+from postroad.protocol.limits import StrayLineEnds
+from postroad.protocol.offer import Dialect
+from postroad.receive.authenticate import AuthOptions
+from postroad.receive.options import ReceiveOptions
+from postroad.receive.options import Tls as ListenerTls
+from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
+
+UNIX: Final = "unix:"
+_AUTH: Final = AuthOptions()
+_TLS: Final = ServerTlsOptions()
+_RECEIVE: Final = ReceiveOptions()
+_POLICY: Final = PolicyOptions()
+_CLIENTS: Final = ClientOptions()
+
+
+class Listener(Section):
+    """One place where mail is accepted. Give one table `[[listener]]` for each port."""
+
+    name: str = setting(UNSET, "The listener's name in the log, the history and `trace`.", example='"mx"')
+    address: Annotated[tuple[ListeningAddress, ...], BeforeValidator(one_or_more)] = several(
+        ("0.0.0.0", "::"), "The addresses to listen on, or one Unix socket.", least=1, example='["0.0.0.0", "::"]'
+    )
+    port: Port = setting(25, "The port to listen on; without meaning for a Unix socket.", least=1, most=65535)
+    role: Role = setting(
+        Role.MX,
+        "What the listener is for. `mx`: mail from anywhere for our own domains. `submission`: mail from users, who "
+        "must authenticate. `relay`: mail from trusted networks to anywhere.",
+        source="RFC 6409",
+        word=True,
+    )
+    protocol: Dialect = setting(
+        Dialect.SMTP, "The protocol spoken: SMTP, or LMTP with a reply per recipient.", source="RFC 2033", word=True
+    )
+    tls: ListenerTls | None = setting(
+        None,
+        "`none`: no TLS. `starttls`: offered. `required`: no mail before STARTTLS. `implicit`: TLS from the first "
+        "octet, on a port of its own. Unset: `starttls` where `[tls]` names a certificate, else `none`.",
+        source="RFC 3207, RFC 8314 §3.3",
+        word=True,
+    )
+    auth: bool | None = setting(
+        None, "Whether AUTH is offered, under TLS only. Unset: on submission listeners only.", source="RFC 4954"
+    )
+    auth_without_tls: bool = setting(
+        False, "Whether AUTH is offered without TLS, too. Passwords then go over the wire for anyone to read."
+    )
+    trusted_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        (), "Networks whose clients may relay to anywhere without an account, for the role `relay`."
+    )
+
+    hello_syntax: bool = setting(
+        _POLICY.hello_syntax, "Whether EHLO with what is neither a domain nor an address literal is refused."
+    )
+    null_sender_recipients_max: int = setting(
+        _POLICY.null_sender_recipients_max,
+        "Recipients of a message with the null reverse-path; 0: no limit.",
+        unit="recipients",
+        least=0,
+    )
+    auth_relays: bool = setting(
+        _POLICY.auth_relays, "Whether authenticated accounts may relay on a listener that is not for submission."
+    )
+    trust_network: bool = setting(
+        _POLICY.trust_network, "On a submission listener: whether trusted networks need no authentication."
+    )
+    strangers: bool = setting(
+        _POLICY.strangers, "On a relay listener: whether clients of other networks may send to our own domains."
+    )
+
+    @property
+    def offers_auth(self) -> bool:
+        """Whether AUTH is offered here."""
+        return self.role is Role.SUBMISSION if self.auth is None else self.auth
+
+    @property
+    def socket_path(self) -> str:
+        """The path of the Unix socket to listen on, or ""."""
+        return next((each.removeprefix(UNIX) for each in self.address if each.startswith(UNIX)), "")
+
+
+class Limits(Section):
+    """What one session, one client and one message may take. No limit can be set below what an RFC demands."""
+
+    command_line_max: Octets = of(ProtocolLimits, "command_line_max", source="RFC 5321 §4.5.3.1.4")
+    auth_line_max: Octets = of(ProtocolLimits, "auth_line_max", source="RFC 4954 §4.5")
+    text_line_max: Octets = of(ProtocolLimits, "text_line_max", source="RFC 5321 §4.5.3.1.6")
+    size_max: Octets = of(ProtocolLimits, "size_max", source="RFC 5321 §4.5.3.1.7")
+    header_size_max: Octets = of(ProtocolLimits, "header_size_max")
+    header_fields_max: int = of(ProtocolLimits, "header_fields_max")
+    recipients_max: int = of(ProtocolLimits, "recipients_max", source="RFC 5321 §4.5.3.1.8")
+    path_max: Octets = of(ProtocolLimits, "path_max", source="RFC 5321 §4.5.3.1.3")
+    errors_max: int = of(ProtocolLimits, "errors_max")
+    idle_commands_max: int = of(ProtocolLimits, "idle_commands_max")
+    swallow_max: Octets = of(ProtocolLimits, "swallow_max")
+    piece_size: Octets = of(ProtocolLimits, "piece_size")
+    stray_line_ends: StrayLineEnds = of(ProtocolLimits, "stray_line_ends", source="RFC 5321 §2.3.8", word=True)
+    nul_refused: bool = of(ProtocolLimits, "nul_refused", source="RFC 5322 §4")
+    pipelining_strict: bool = of(ProtocolLimits, "pipelining_strict", source="RFC 2920 §3.1")
+    hops_max: int = setting(
+        _POLICY.hops_max,
+        "Received fields of a message; with more it goes in circles.",
+        unit="fields",
+        least=100,
+        source="RFC 5321 §6.3",
+    )
+    command_s: Seconds = setting(
+        _RECEIVE.command_s,
+        "How long a client may be silent between two commands.",
+        least=300,
+        source="RFC 5321 §4.5.3.2.7",
+    )
+    data_block_s: Seconds = setting(
+        _RECEIVE.data_block_s,
+        "How long a client may be silent within the content.",
+        least=180,
+        source="RFC 5321 §4.5.3.2.5",
+    )
+    message_s: Seconds = setting(_RECEIVE.message_s, "How long a message may take, from MAIL to its end.", least=600)
+    session_s: Seconds = setting(_RECEIVE.session_s, "How long a session may last.", least=600)
+    handshake_s: Seconds = setting(_RECEIVE.handshake_s, "How long a TLS handshake may take.", least=1)
+    close_s: Seconds = setting(_RECEIVE.close_s, "How long a client may take to read our last words.", least=0.1)
+    memory_content_max: Octets = setting(
+        _RECEIVE.memory_content_max,
+        "Content up to this size is kept in memory while it arrives; more goes to a file.",
+        least=0,
+    )
+    input_max: Octets = setting(
+        _RECEIVE.input_max,
+        "Unread octets of a session; with more, the client is not read from for a while.",
+        least=4096,
+    )
+    auth_failures_max: int = setting(
+        _RECEIVE.auth_failures_max, "Wrong passwords in one session; the next ends it.", unit="tries", least=1
+    )
+    sessions_max: int = setting(_CLIENTS.sessions_max, "Sessions at a time in one worker.", unit="sessions", least=1)
+    sessions_per_client_max: int = setting(
+        _CLIENTS.sessions_per_client_max, "Of these, for one IPv4 address or one IPv6 /64.", unit="sessions", least=1
+    )
+
+
+class Receive(Section):
+    """How sessions are answered beyond the rules of the protocol."""
+
+    repair: bool = setting(
+        _RECEIVE.repair,
+        "Whether submission listeners add a missing Date, Message-ID, From or Sender.",
+        source="RFC 6409 §8",
+    )
+    vrfy: bool = setting(
+        _RECEIVE.vrfy,
+        "Whether VRFY tells which mailboxes there are; else it is answered 252, whatever is asked.",
+        source="RFC 5321 §3.5.3, §7.3",
+    )
+    expn: bool = setting(
+        _RECEIVE.expn,
+        "Whether EXPN is answered 252 instead of 502; what a list holds is never told.",
+        source="RFC 5321 §7.3",
+    )
+    default_domain: Domain | None = setting(
+        None, "The domain of the bare `<Postmaster>`; unset: the first `[[domain]]`.", source="RFC 5321 §4.1.1.3"
+    )
+
+
+class FurtherCertificate(Section):
+    """A certificate beside the first; give one table `[[tls.further]]` for each. A client that asks for a name (SNI,
+    RFC 6066 §3) is shown the certificate that holds it."""
+
+    certificate: File = setting(UNSET, "The certificate with its chain, PEM.", example='"tls/example.net.pem"')
+    key: File | None = setting(None, "Its private key, PEM; unset: in the same file.", example='"tls/example.net.key"')
+
+
+class Tls(Section):
+    """TLS as a server. The files are read again when they change, without a dropped session."""
+
+    certificate: File | None = setting(
+        None,
+        "The certificate with its chain, PEM, the leaf first. Without one there is no TLS.",
+        example='"tls/mail.pem"',
+    )
+    key: File | None = setting(None, "Its private key, PEM; unset: in the same file.", example='"tls/mail.key"')
+    minimum: Version = setting(_TLS.minimum, "The oldest version of TLS.", source="RFC 9325", word=True)
+    ciphers: str = setting(_TLS.ciphers, "OpenSSL's list of ciphers for TLS 1.2 and below.")
+    client_certificates: ClientCertificates = setting(
+        _TLS.client_certificates,
+        "`never`: clients are not asked for a certificate. `asked`: one that is sent must be good. `demanded`: there "
+        "must be one.",
+        word=True,
+    )
+    client_ca_file: File | None = setting(
+        None, "The roots that client certificates must lead to, PEM; unset: the system's."
+    )
+    further: tuple[FurtherCertificate, ...] = tables("further", "Certificates for further names.")
+
+
+class Auth(Section):
+    """Accounts: who may authenticate (AUTH PLAIN and LOGIN under TLS), and how passwords are verified."""
+
+    users: File | None = setting(
+        None,
+        "The accounts: a text with a line `name:hash:addresses` each, written by `postroad user`. It is read again "
+        "when it changes.",
+        example='"users"',
+    )
+    threads: int = setting(
+        _AUTH.threads, "Passwords verified at a time in one worker.", unit="threads", least=1, most=64
+    )
+    queue_max: int = setting(
+        _AUTH.queue_max,
+        "Clients of one worker that wait for that at most; the next is told to come back (454).",
+        unit="clients",
+        least=1,
+    )
+    cache_s: Seconds = setting(_AUTH.cache_s, "How long a right password is remembered; 0: not at all.", least=0)
+    cache_max: int = setting(_AUTH.cache_max, "Right passwords remembered at most.", unit="passwords", least=0)
+    failure_delay_s: Seconds = setting(
+        _AUTH.failure_delay_s, "How long the answer to a wrong password is kept back.", least=0, most=60
+    )

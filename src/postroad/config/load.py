@@ -1,0 +1,246 @@
+"""From the configuration file to `Settings`, or to all of its problems at once.
+
+What always holds: no Settings leave this room that the file contradicts itself on; every problem names file, line, key
+and remedy; a consequence of a problem is not reported as another one. To find all problems in one go, what is wrong is
+left out and the rest is looked at again, as if the wrong keys were not there.
+
+A text that is no TOML has one problem only, since nothing behind it can be understood. This room reads files and
+touches nothing else: whether a port is free shows when the node binds it (`at` then gives the place to blame).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec.structs import replace
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from postroad.config import contradictions, files, locate, schema
+from postroad.config.finding import Finding, touches, written
+from postroad.config.problem import Problem
+from postroad.config.settings import Settings
+
+FILE_MAX: Final = 16 * 1024 * 1024
+_ROUNDS_MAX: Final = 8
+_TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+def load(path: Path, *, files: bool = True) -> Settings | list[Problem]:
+    """The settings in the file at `path`, or all its problems in the order of their lines.
+
+    `files`: also read the files that it names (certificates, users, aliases, recipients, passwords).
+    """
+    text = _read(path)
+    return text if isinstance(text, list) else parse(text, path, files=files)
+
+
+def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Problem]:
+    """The settings of a text that stands, or would stand, in the file at `path`."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return [_no_toml(text, path, error)]
+    document = _Pruned(raw)
+    settings, findings = _settle(document, path.absolute().parent)
+    if settings is not None:
+        findings += _further(settings, document, findings, check_files=files)
+    if settings is not None and not findings:
+        return settings
+    lines = locate.locate(text)
+    places = sorted(findings, key=lambda finding: locate.line_of(lines, finding.about[0]))
+    return [_problem(path, lines, finding) for finding in places]
+
+
+def at(path: Path, key: locate.Path, text: str, remedy: str) -> Problem:
+    """A problem that showed later, such as a port that is taken, at the line of `key` in the file as it stands now."""
+    content = _read(path)
+    try:
+        lines = {} if isinstance(content, list) else locate.locate(content)
+    except tomllib.TOMLDecodeError:
+        lines = {}
+    return _problem(path, lines, Finding((key,), text, remedy))
+
+
+def _read(path: Path) -> str | list[Problem]:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(FILE_MAX + 1)
+    except FileNotFoundError:
+        remedy = "Name the file with --config or POSTROAD_CONFIG; `postroad config example` prints one to begin with"
+        return [Problem(path, 0, "", "There is no such file", remedy)]
+    except OSError as error:
+        return [Problem(path, 0, "", f"Cannot be read: {error.strerror}", "Give this user the right to read it")]
+    if len(octets) > FILE_MAX:
+        return [Problem(path, 0, "", f"Is larger than {FILE_MAX} octets", "Is this the configuration?")]
+    try:
+        return octets.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        return [Problem(path, line, "", "Is not in UTF-8 here", "Save the file in UTF-8, as TOML demands")]
+
+
+def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    message = str(error)
+    place = _TOML_PLACE.search(message)
+    line = int(place[1]) if place and place[1] else text.count("\n") + 1
+    reason = message[: place.start()] if place else message
+    return Problem(
+        path, line, "", f"This is not TOML: {reason}", "Mend the line; https://toml.io says how TOML is written"
+    )
+
+
+def _problem(path: Path, lines: dict[locate.Path, int], finding: Finding) -> Problem:
+    place = finding.about[0]
+    file, line = (path, locate.line_of(lines, place)) if finding.file is None else (finding.file, finding.line)
+    return Problem(file, line, written(place), finding.text, finding.remedy)
+
+
+# ---- what each key must be ------------------------------------------------------------------------------------------
+
+
+def _settle(document: _Pruned, folder: Path) -> tuple[Settings | None, list[Finding]]:
+    """The settings with all that is wrong left out of the document, and what that is. None where nothing is left that
+    could be settings."""
+    findings: list[Finding] = []
+    faulty: list[locate.Path] = []
+    for _ in range(_ROUNDS_MAX):
+        try:
+            return Settings.model_validate(document.value(), context={"folder": folder}), findings
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                path = document.original(detail["loc"])
+                if not any(touches(path, other) for other in faulty):
+                    findings.append(_finding(detail, path, document.get(path)))
+                faulty.append(path)
+                document.leave_out(path)
+    return None, findings
+
+
+class _Pruned:
+    """A TOML document without some of its keys; remembers where in the whole document each array element stood."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self._raw = raw
+        self._out: set[locate.Path] = set()
+
+    def leave_out(self, path: locate.Path) -> None:
+        """Leaves out the key at `path`; where it is not there (a missing one), the table that misses it."""
+        kept = path
+        while kept and (kept in self._out or not _there(self._raw, kept)):
+            kept = kept[:-1]
+        if kept and isinstance(kept[-1], int) and not isinstance(_get(self._raw, kept), dict):
+            kept = kept[:-1]  # an element that is no table: the whole list
+        self._out.add(kept)
+
+    def value(self) -> dict[str, Any]:
+        value: dict[str, Any] = self._copy(self._raw, ())
+        return value
+
+    def get(self, path: locate.Path) -> Any:
+        """The value at a path in the whole document, None where there is none."""
+        return _get(self._raw, path)
+
+    def original(self, location: tuple[str | int, ...]) -> locate.Path:
+        """The path in the whole document of a location in the pruned one."""
+        path: locate.Path = ()
+        for part in location:
+            here = _get(self._raw, path)
+            if isinstance(part, int) and isinstance(here, list):
+                kept = [index for index in range(len(here)) if (*path, index) not in self._out]
+                part = kept[part] if part < len(kept) else part
+            path = (*path, part)
+        return path
+
+    def _copy(self, value: Any, path: locate.Path) -> Any:
+        if isinstance(value, dict):
+            pairs = ((key, (*path, key)) for key in value)
+            return {key: self._copy(value[key], inner) for key, inner in pairs if inner not in self._out}
+        if isinstance(value, list):
+            inners = ((index, (*path, index)) for index in range(len(value)))
+            return [self._copy(value[index], inner) for index, inner in inners if inner not in self._out]
+        return value
+
+
+def _get(value: Any, path: locate.Path) -> Any:
+    for part in path:
+        match value:
+            case dict() if part in value:
+                value = value[part]
+            case list() if isinstance(part, int) and part < len(value):
+                value = value[part]
+            case _:
+                return None
+    return value
+
+
+def _there(value: Any, path: locate.Path) -> bool:
+    return _get(value, path) is not None
+
+
+def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
+    context = detail.get("ctx", {})
+    name = path[-1] if path else ""
+    match detail["type"]:
+        case "postroad":
+            return Finding((path,), str(context["text"]), str(context["remedy"]))
+        case "extra_forbidden":
+            return Finding((path,), f"There is no setting {name!r}", schema.suggestion(Settings, path))
+        case "missing":
+            return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
+        case "literal_error" | "enum":
+            return Finding((path,), f"{_shown(value)} is none of its words", f"Write {context['expected']}")
+        case "greater_than_equal":
+            return Finding((path,), f"{_shown(value)} is too little", schema.bounds(Settings, path))
+        case "less_than_equal":
+            return Finding((path,), f"{_shown(value)} is too much", schema.bounds(Settings, path))
+        case "too_short":
+            return Finding((path,), "The list is too short", schema.bounds(Settings, path))
+        case kind:
+            return Finding((path,), f"{_shown(value)} is {_called(value)}", _REMEDIES.get(kind, detail["msg"]))
+
+
+_REMEDIES: Final = {
+    "bool_type": "Write true or false, without quotes",
+    "int_type": "Write a whole number, without quotes",
+    "int_from_float": "Write a whole number",
+    "float_type": "Write a number, without quotes",
+    "string_type": "Write a text in quotes",
+    "tuple_type": "Write a list in brackets, such as [ … , … ]",
+    "model_type": "Write a table here, under a header in brackets",
+    "model_attributes_type": "Write a table here, under a header in brackets",
+}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _called(value: Any) -> str:
+    match value:
+        case bool():
+            return "of the wrong type: true or false"
+        case int() | float():
+            return "of the wrong type: a number"
+        case str():
+            return "of the wrong type: a text"
+        case list():
+            return "of the wrong type: a list"
+        case dict():
+            return "of the wrong type: a table"
+    return "of the wrong type: a date or time"
+
+
+# ---- what the keys must be together ---------------------------------------------------------------------------------
+
+
+def _further(settings: Settings, document: _Pruned, before: list[Finding], *, check_files: bool) -> list[Finding]:
+    """Contradictions and unreadable files, but none that follow from what was found before."""
+    found = [*contradictions.find(settings), *(files.find(settings) if check_files else ())]
+    placed = [replace(each, about=tuple(map(document.original, each.about))) for each in found]
+    faulty = [path for finding in before for path in finding.about]
+    return [each for each in placed if not any(touches(path, other) for path in each.about for other in faulty)]

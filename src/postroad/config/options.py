@@ -1,0 +1,121 @@
+"""What each room takes of the settings: its own Struct of options.
+
+A section's keys are named as the fields of the room's Struct are, so `_into` only has to carry them over; what is named
+differently, or comes from several sections, is said here. A field that no section has is an error at once, so that no
+option of a room is forgotten when it is added.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from postroad.check.client import ClientOptions
+from postroad.check.policy import PolicyOptions
+from postroad.config.field import Section
+from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
+from postroad.config.settings import Settings
+from postroad.protocol.limits import Limits
+from postroad.queue.options import QueueOptions
+from postroad.receive.authenticate import AuthOptions
+from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.report.options import LogOptions, ReportOptions
+from postroad.world.dns import DnsOptions
+from postroad.world.memory import MemoryOptions
+from postroad.world.tls import CertificateFiles, ServerTlsOptions
+
+_Options = TypeVar("_Options", bound=msgspec.Struct)
+
+
+def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
+    """The Struct with each field from `given`, or else from the first section that has a key of its name."""
+    values = dict(given)
+    for field in msgspec.structs.fields(struct):
+        if field.name not in values:
+            section = next(each for each in sections if field.name in type(each).model_fields)
+            values[field.name] = _plain(getattr(section, field.name))
+    return struct(**values)
+
+
+def _plain(value: Any) -> Any:
+    """Rooms write paths as text, and "" where there is none."""
+    return "" if value is None else str(value) if isinstance(value, Path) else value
+
+
+def listener_options(settings: Settings) -> tuple[ListenerOptions, ...]:
+    """One for each address of each listener, in the order of the file."""
+    return tuple(
+        _listener(settings, listener, address) for listener in settings.listeners for address in listener.address
+    )
+
+
+def _listener(settings: Settings, listener: Listener, address: str) -> ListenerOptions:
+    unix = address.startswith(UNIX)
+    return _into(
+        ListenerOptions,
+        listener,
+        address="" if unix else address,
+        path=address.removeprefix(UNIX) if unix else "",
+        tls=settings.tls_of(listener),
+        auth=listener.offers_auth,
+    )
+
+
+def policy_options(settings: Settings, listener: Listener) -> PolicyOptions:
+    """The rules of one listener."""
+    return _into(PolicyOptions, listener, settings.limits)
+
+
+def receive_options(settings: Settings) -> ReceiveOptions:
+    """What holds for all listeners."""
+    first = settings.domains[0].name if settings.domains else settings.hostname
+    return _into(
+        ReceiveOptions,
+        settings.limits,
+        settings.receive,
+        hostname=settings.hostname,
+        default_domain=settings.receive.default_domain or first,
+        limits=_into(Limits, settings.limits),
+    )
+
+
+def client_options(settings: Settings) -> ClientOptions:
+    return _into(ClientOptions, settings.limits)
+
+
+def auth_options(settings: Settings) -> AuthOptions:
+    return _into(AuthOptions, settings.auth)
+
+
+def server_tls_options(settings: Settings) -> ServerTlsOptions | None:
+    """None where there is no certificate."""
+    tls = settings.tls
+    if tls.certificate is None:
+        return None
+    return _into(ServerTlsOptions, tls, certificates=(_files(tls), *map(_files, tls.further)))
+
+
+def _files(named: Tls | FurtherCertificate) -> CertificateFiles:
+    return CertificateFiles(_plain(named.certificate), _plain(named.key))
+
+
+def dns_options(settings: Settings) -> DnsOptions:
+    return _into(DnsOptions, settings.dns)
+
+
+def queue_options(settings: Settings) -> QueueOptions:
+    return _into(QueueOptions, settings.queue)
+
+
+def report_options(settings: Settings) -> ReportOptions:
+    return _into(ReportOptions, settings.dsn, hostname=settings.hostname, postmaster=settings.postmaster)
+
+
+def log_options(settings: Settings) -> LogOptions:
+    return _into(LogOptions, settings.log)
+
+
+def memory_options(settings: Settings) -> MemoryOptions:
+    return _into(MemoryOptions, settings.memory)

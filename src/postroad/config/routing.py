@@ -1,0 +1,79 @@
+"""Where mail goes: our own domains and how they are delivered, relay domains, next hops."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from postroad.config.field import UNSET, Section, setting, several
+from postroad.config.values import Domain, DomainPattern, File, Host, Port, one_or_more
+from postroad.mail.route import TlsDemand
+
+Deliver = Literal["maildir", "lmtp", "program"]
+
+
+class LocalDomain(Section):
+    """A domain whose mail is delivered here. Give one table `[[domain]]` for each."""
+
+    name: Domain = setting(UNSET, "The domain.", example='"example.org"')
+    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        'The local-parts that there are, or `"any"` for all. Others are refused at RCPT (550 5.1.1); postmaster always '
+        "is there.",
+        source="RFC 5321 §4.5.1",
+        example='["alice", "bob"]',
+    )
+    recipients_file: File | None = setting(
+        None, "A file with a local-part in each line, beside those of `recipients`; `#` begins a comment."
+    )
+    deliver: Deliver = setting(
+        "maildir",
+        "`maildir`: into the folder `path`. `lmtp`: to the LMTP server at `socket`, or at `host` and `port`. "
+        "`program`: to the standard input of `command`.",
+        source="RFC 2033",
+        example='"maildir"',
+    )
+    path: File | None = setting(
+        None,
+        "Maildir: the folder, where `{domain}` and `{local_part}` are the recipient's.",
+        example='"/var/mail/{domain}/{local_part}"',
+    )
+    socket: File | None = setting(None, "LMTP: the path of the server's Unix socket.")
+    host: Host | None = setting(None, "LMTP: the server's name or address.")
+    port: Port = setting(24, "LMTP: the server's port.", least=1, most=65535)
+    command: tuple[str, ...] = several(
+        (),
+        "Program: the command and its arguments, run without a shell; `{sender}`, `{recipient}`, `{local_part}` and "
+        "`{domain}` stand for the envelope's.",
+    )
+
+
+class Relay(Section):
+    """Domains that are not ours, yet whose mail we take from anywhere and pass on."""
+
+    domains: tuple[DomainPattern, ...] = several((), "The domains whose mail is taken and passed on.")
+
+
+class NextHop(Section):
+    """Where the mail for some domains goes instead of to their MX. The most exact pattern wins."""
+
+    domain: DomainPattern = setting(UNSET, "The recipients' domains.", example='"*"')
+    host: Host = setting(UNSET, "The server to hand the mail to.", example='"smtp.example.net"')
+    port: Port = setting(25, "Its port.", least=1, most=65535, example="587")
+    mx: bool = setting(False, "Whether `host` is a domain whose MX records are looked up.")
+    tls: TlsDemand = setting(
+        TlsDemand.MAY,
+        "How much TLS is demanded. `never`: none used. `may`: where offered. `encrypt`: or no delivery. `verify`: and "
+        "a certificate that proves the host's name. `implicit`: as `verify`, TLS from the first octet.",
+        source="RFC 3207, RFC 7435, RFC 8314 §3.3",
+        word=True,
+        example='"verify"',
+    )
+    username: str = setting(
+        "", "The account to AUTH with; without one there is no AUTH.", source="RFC 4954", example='"example"'
+    )
+    password: str = setting("", "Its password. Better in `password_file`.", secret=True)
+    password_file: File | None = setting(
+        None, "A file whose first line is the password.", example='"smtp.example.net.password"'
+    )

@@ -1,0 +1,61 @@
+"""The whole configuration as one frozen value.
+
+A section is a module's worth of keys: `listening` (how mail comes in), `routing` (where it goes), `running` (how the
+node works). What each room takes of it is put together in `options`.
+"""
+
+from __future__ import annotations
+
+from postroad.config.field import UNSET, Section, setting, table, tables
+from postroad.config.listening import Auth, Limits, Listener, Receive, Tls
+from postroad.config.routing import LocalDomain, NextHop, Relay
+from postroad.config.running import Dns, Dsn, Log, Memory, Queue
+from postroad.config.values import Domain, File, Mailbox, Seconds
+from postroad.receive.options import Tls as ListenerTls
+
+
+class Settings(Section):
+    """The node as a whole; these keys stand before the first table."""
+
+    hostname: Domain = setting(
+        UNSET,
+        "The node's own full name, in greetings, EHLO, trace fields and reports. It should have an address in DNS that "
+        "leads here, and that address should lead back to it.",
+        source="RFC 5321 §2.3.5, §4.1.4",
+        example='"mail.example.org"',
+    )
+    state_dir: File = setting(
+        UNSET, "The folder of spool and history. It must keep what is synced to it.", example='"/var/lib/postroad"'
+    )
+    user: str = setting("", 'The user to become after binding the ports, where the node is started as root; "": stay.')
+    group: str = setting("", 'The group to become with it; "": the user\'s own.')
+    workers: int = setting(0, "Worker processes; 0: one for each core.", unit="processes", least=0, most=1024)
+    shutdown_s: Seconds = setting(30.0, "How long, at shutdown, what is in flight may take to end.", least=0)
+    postmaster: Mailbox = setting(
+        "",
+        'Who gets the report when a message without a return address fails; "": nobody, it is only logged.',
+        source="RFC 3461 §5.2",
+        example='"postmaster@example.org"',
+    )
+    aliases: File | None = setting(
+        None, "A file of aliases, `name: mailbox, mailbox …` in each line.", example='"aliases"'
+    )
+    listeners: tuple[Listener, ...] = tables("listener", "Where mail is accepted.")
+    tls: Tls = table(Tls, "TLS as a server.")
+    limits: Limits = table(Limits, "Limits of sessions and messages.")
+    receive: Receive = table(Receive, "How sessions are answered.")
+    auth: Auth = table(Auth, "Accounts.")
+    domains: tuple[LocalDomain, ...] = tables("domain", "Our own domains.")
+    relay: Relay = table(Relay, "Domains to pass on.")
+    next_hops: tuple[NextHop, ...] = tables("next_hop", "Set next hops.")
+    dns: Dns = table(Dns, "Name resolution.")
+    queue: Queue = table(Queue, "Retries and concurrency.")
+    dsn: Dsn = table(Dsn, "Reports to senders.")
+    log: Log = table(Log, "The log.")
+    memory: Memory = table(Memory, "Memory.")
+
+    def tls_of(self, listener: Listener) -> ListenerTls:
+        """How much TLS a listener has, where its own `tls` is unset, too."""
+        if listener.tls is not None:
+            return listener.tls
+        return ListenerTls.NONE if self.tls.certificate is None else ListenerTls.STARTTLS

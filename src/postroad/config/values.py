@@ -1,0 +1,213 @@
+"""The kinds of value a setting may have beyond TOML's own: durations, sizes, domains, addresses, networks, files.
+
+Each is an `Annotated` type whose validator turns what the operator wrote into what the rooms take. A wrong value is a
+`PydanticCustomError` that says what is wrong and carries the remedy; `load` makes a Problem of it. `Kind` stands beside
+the validator and gives the reference its words.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import BeforeValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from postroad.mail.address import canonical_domain
+from postroad.protocol.grammar import parse_mailbox
+from postroad.world.dns import parse_server
+from postroad.world.problem import Problem
+
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_OCTETS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_LONG: Final = (("d", 86400), ("h", 3600), ("m", 60))
+_LARGE: Final = (("T", 1024**4), ("G", 1024**3), ("M", 1024**2), ("K", 1024))
+_SIZE: Final = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+class Kind(NamedTuple):
+    """What the reference says of a type: its name, and how it is written."""
+
+    name: str
+    written: str
+
+
+def show(value: Any, kind: Kind | None) -> str:
+    """A value as it is written in the file; "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(show(each, kind) for each in value) + "]"
+    match kind.name if kind else "":
+        case "duration":
+            return _show_unit(float(value), _LONG, "s")
+        case "size":
+            return _show_unit(float(value), _LARGE, "")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, enum.Enum):
+        return show(value.value, kind)
+    return str(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
+
+
+def _show_unit(value: float, units: tuple[tuple[str, int], ...], smallest: str) -> str:
+    for unit, factor in units:
+        if value and value % factor == 0:
+            return f'"{int(value // factor)}{unit}"'
+    number = f"{value:g}" if value < 1e6 else str(int(value))
+    return f'"{number}{smallest}"' if smallest and value else number
+
+
+def wrong(text: str, remedy: str) -> PydanticCustomError:
+    """The error of a value that cannot be used. Braces in the texts are kept as they are."""
+    return PydanticCustomError("postroad", "{text}", {"text": text, "remedy": remedy})
+
+
+def duration_s(written: Any) -> float:
+    """Seconds of ``30``, ``"30s"``, ``"5m"``, ``"1h 30m"``, ``"5d"``."""
+    if isinstance(written, int | float) and not isinstance(written, bool):
+        return float(written)
+    if isinstance(written, str):
+        parts = list(_DURATION_PART.finditer(written.strip()))
+        if parts and "".join(part.group() for part in parts) == written.strip():
+            return float(sum(float(part[1]) * _SECONDS[part[2]] for part in parts))
+    raise wrong(f"{written!r} is not a duration", 'Write seconds as a number, or a text such as "30s", "5m", "4h"')
+
+
+def octets(written: Any) -> int:
+    """Octets of ``1048576``, ``"50M"``, ``"1G"``; K, M, G and T are powers of 1024."""
+    if isinstance(written, int) and not isinstance(written, bool):
+        return written
+    if isinstance(written, str) and (found := _SIZE.fullmatch(written.strip())):
+        return int(found[1]) * _OCTETS[found[2].upper()]
+    raise wrong(f"{written!r} is not a size", 'Write octets as a number, or a text such as "64K", "50M", "1G"')
+
+
+def domain(written: Any) -> str:
+    """The canonical form of a domain name."""
+    if isinstance(written, str):
+        try:
+            return canonical_domain(written)
+        except ValueError:
+            pass
+    raise wrong(f"{written!r} is not a domain name", 'Write a name such as "example.org"')
+
+
+def domain_pattern(written: Any) -> str:
+    """A domain, ``.example.org`` for all domains below it, or ``*`` for all domains."""
+    if written == "*":
+        return "*"
+    if isinstance(written, str) and written.startswith("."):
+        return "." + domain(written[1:])
+    return domain(written)
+
+
+def host(written: Any) -> str:
+    """The name or the IP address of a host."""
+    try:
+        return ip_address(written)
+    except PydanticCustomError:
+        pass
+    try:
+        return domain(written)
+    except PydanticCustomError:
+        raise wrong(f"{written!r} is not a host", 'Write a name such as "mail.example.org" or an IP address') from None
+
+
+def mailbox(written: Any) -> str:
+    """A mailbox in its wire form; "" for none."""
+    if written == "":
+        return ""
+    parsed = parse_mailbox(written) if isinstance(written, str) else None
+    if parsed is None or not parsed.domain:
+        raise wrong(f"{written!r} is not a mailbox", 'Write a mailbox such as "postmaster@example.org"')
+    return str(parsed)
+
+
+def ip_address(written: Any) -> str:
+    """An IP address in its shortest form."""
+    try:
+        if isinstance(written, str):
+            return str(ipaddress.ip_address(written))
+    except ValueError:
+        pass
+    raise wrong(f"{written!r} is not an IP address", 'Write an address such as "192.0.2.1" or "2001:db8::1"')
+
+
+def network(written: Any) -> str:
+    """A network, or a single address as a network of its own."""
+    try:
+        if isinstance(written, str):
+            return str(ipaddress.ip_network(written))
+    except ValueError as error:
+        if "host bits" in str(error):
+            wider = ipaddress.ip_network(written, strict=False)
+            raise wrong(
+                f"{written!r} is an address within a network", f'Write "{wider}" for the network, or the address alone'
+            ) from None
+    raise wrong(f"{written!r} is not a network", 'Write a network such as "192.0.2.0/24" or "2001:db8::/32"')
+
+
+def trusted_network(written: Any) -> str:
+    """A network, or ``unix`` for the clients of a Unix socket."""
+    return "unix" if written == "unix" else network(written)
+
+
+def listening_address(written: Any) -> str:
+    """An IP address to listen on, or ``unix:`` and the path of a socket."""
+    if isinstance(written, str) and written.startswith("unix:"):
+        if not written.removeprefix("unix:").startswith("/"):
+            raise wrong(f"{written!r} has no absolute path", 'Write "unix:" and the absolute path of the socket')
+        return written
+    return ip_address(written)
+
+
+def dns_server(written: Any) -> str:
+    """``192.0.2.1``, ``192.0.2.1:53``, ``2001:db8::1``, ``[2001:db8::1]:53``, as `world.dns` reads it."""
+    if not isinstance(written, str) or isinstance(parse_server(written), Problem):
+        raise wrong(f"{written!r} is not the address of a server", 'Write "192.0.2.1:53" or "[2001:db8::1]:53"')
+    return written
+
+
+def file_path(written: Any, info: ValidationInfo) -> Path:
+    """A path; a relative one counts from the folder of the configuration file. It need not exist."""
+    if isinstance(written, str) and written and "\0" not in written:
+        return Path(info.context["folder"] if info.context else ".", written)
+    raise wrong(f"{written!r} is not a path", "Write the path of a file as a text in quotes")
+
+
+def one_or_more(written: Any) -> Any:
+    """A single value where a list of them may stand."""
+    return written if isinstance(written, list) else [written]
+
+
+_NET: Final = Kind("network", '`"192.0.2.0/24"`, `"2001:db8::/32"` or a single address')
+
+Seconds = Annotated[float, BeforeValidator(duration_s), Kind("duration", '`"30s"`, `"5m"`, `"4h"`, `"5d"`, or seconds')]
+Octets = Annotated[int, BeforeValidator(octets), Kind("size", '`"64K"`, `"50M"`, `"1G"` (powers of 1024), or octets')]
+Domain = Annotated[str, BeforeValidator(domain), Kind("domain", '`"example.org"`; U-labels are understood')]
+DomainPattern = Annotated[
+    str,
+    BeforeValidator(domain_pattern),
+    Kind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
+]
+IpAddress = Annotated[str, BeforeValidator(ip_address), Kind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`')]
+Network = Annotated[str, BeforeValidator(network), _NET]
+ListeningAddress = Annotated[
+    str, BeforeValidator(listening_address), Kind("address", '`"0.0.0.0"`, `"::"` or `"unix:/run/postroad/lmtp"`')
+]
+TrustedNetwork = Annotated[
+    str, BeforeValidator(trusted_network), Kind("network", f'{_NET.written}; `"unix"` for a Unix socket')
+]
+DnsServer = Annotated[
+    str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port, 53')
+]
+Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
+Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
+File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths count from the configuration's folder")]
+Port = Annotated[int, Kind("port", "1 to 65535")]
