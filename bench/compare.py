@@ -223,8 +223,8 @@ def _note(results: Results, turn: Turn) -> None:
     results.turns.append(turn)
     memory = f"  peak {turn.memory_peak / 1e6:.0f} MB" if turn.memory_peak else ""
     print(
-        f"  {turn.mode:<11} round {turn.round}  {turn.server:<9} {turn.rate:>10.1f}/s  {turn.cpu_us:>9.1f} µs CPU each  "
-        f"250 after {turn.accepted_s:.2f} s, all after {turn.relayed_s:.2f} s{memory}",
+        f"  {turn.mode:<11} round {turn.round}  {turn.server:<9} {turn.rate:>10.1f}/s  {turn.cpu_us:>9.1f} µs CPU each"
+        f"  250 after {turn.accepted_s:.2f} s, all after {turn.relayed_s:.2f} s{memory}",
         flush=True,
     )
 

@@ -1,0 +1,143 @@
+"""A private Dovecot: LMTP on TCP and on a Unix socket, IMAP to read what came."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.peers.harness import need, ports
+from tests.peers.harness.process import NotReady, Program, accepts, listens, own_to, tail
+
+_CONFIG = """\
+base_dir = {directory}/run
+state_dir = {directory}/state
+log_path = {directory}/dovecot.log
+info_log_path = {directory}/dovecot.log
+protocols = imap lmtp
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_username_format = %Lu
+first_valid_uid = 1
+mail_location = maildir:{directory}/mail/%d/%n
+mail_plugins = quota
+lmtp_rcpt_check_quota = no
+lmtp_save_to_detail_mailbox = no
+recipient_delimiter = +
+passdb {{
+  driver = passwd-file
+  args = {directory}/users
+}}
+userdb {{
+  driver = passwd-file
+  args = {directory}/users
+}}
+service imap-login {{
+  inet_listener imap {{
+    address = 127.0.0.1
+    port = {imap_port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {lmtp_port}
+  }}
+  unix_listener {directory}/lmtp {{
+    mode = 0666
+  }}
+}}
+plugin {{
+  quota = maildir:User quota
+}}
+"""
+
+
+class Dovecot:
+    """One instance with these `users` (mailboxes), all with the password `password`.
+
+    `lmtp_port` and `imap_port` on 127.0.0.1, `lmtp_path` the Unix socket. `full`: users whose quota is used up.
+    """
+
+    password = "secret"
+
+    def __init__(self, directory: Path, *, users: Sequence[str], full: Sequence[str] = ()) -> None:
+        need.root()
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o755)
+        self.lmtp_port = ports.port()
+        self.imap_port = ports.port()
+        self.lmtp_path = directory / "lmtp"
+        (directory / "mail").mkdir()
+        own_to(directory / "mail", "mail")
+        (directory / "users").write_text("".join(
+            f"{user}:{{PLAIN}}{self.password}:mail:mail::{directory}/mail/home::"
+            f"{'userdb_quota_rule=*:bytes=1' if user in full else ''}\n"
+            for user in (*users, *full)
+        ))
+        config = directory / "dovecot.conf"
+        config.write_text(_CONFIG.format(directory=directory, lmtp_port=self.lmtp_port, imap_port=self.imap_port))
+        self._program = Program([need.program("dovecot"), "-F", "-c", str(config)], directory / "dovecot.out")
+        need.program("lmtp", "/usr/lib/dovecot/lmtp")
+        need.program("imap", "/usr/lib/dovecot/imap")
+
+    def start(self) -> None:
+        self._program.start()
+        self._program.ready(
+            lambda: listens("127.0.0.1", self.lmtp_port) and listens("127.0.0.1", self.imap_port)
+            and accepts(self.lmtp_path),
+            "dovecot listens",
+        )
+
+    def stop(self) -> None:
+        self._program.stop()
+
+    def messages(self, user: str) -> list[bytes]:
+        """All messages of the user's INBOX, read by IMAP."""
+        with self._imap(user) as imap:
+            imap.select("INBOX", readonly=True)
+            _, found = imap.search(None, "ALL")
+            messages = []
+            for number in found[0].split():
+                _, parts = imap.fetch(number.decode(), "(BODY.PEEK[])")
+                part = parts[0]
+                assert isinstance(part, tuple)
+                messages.append(part[1])
+            return messages
+
+    def wait(self, user: str, count: int = 1, within_s: float = 20.0, of: str = "") -> list[bytes]:
+        """Waits until the user has `count` messages that contain `of`, and returns these."""
+        end = time.monotonic() + within_s
+        while True:
+            found = [message for message in self.messages(user) if of.encode() in message]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > end:
+                raise NotReady(f"{user} has {len(found)} of {count} messages with {of!r}\n{self.log()}")
+            time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def _imap(self, user: str) -> Iterator[imaplib.IMAP4]:
+        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=10)
+        try:
+            imap.login(user, self.password)
+            yield imap
+        finally:
+            imap.logout()
+
+    def log(self) -> str:
+        return tail(self.directory / "dovecot.log") + self._program.log()
+
+    def __enter__(self) -> Dovecot:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,81 @@
+"""A private Knot DNS server that answers for zones written in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+
+from tests.peers.harness import need, ports
+from tests.peers.harness.process import Program, tail
+
+_CONFIG = """\
+server:
+    listen: 127.0.0.1@{port}
+    rundir: {directory}/run
+    automatic-acl: off
+database:
+    storage: {directory}/db
+log:
+  - target: stderr
+    any: info
+template:
+  - id: default
+    storage: {directory}/zones
+    file: "%s.zone"
+    zonefile-sync: -1
+    journal-content: none
+zone:
+{zones}"""
+
+_HEAD = """\
+$TTL 60
+@ IN SOA ns.{zone}. admin.{zone}. 1 60 60 60 60
+@ IN NS ns.{zone}.
+ns IN A 127.0.0.1
+"""
+
+
+class Knot:
+    """One instance on 127.0.0.1:`port`. `zones`: name → lines of the zone file behind SOA and NS."""
+
+    def __init__(self, directory: Path, zones: Mapping[str, str]) -> None:
+        self.port = ports.port()
+        for name in ("run", "db", "zones"):
+            (directory / name).mkdir(parents=True)
+        for zone, lines in zones.items():
+            text = _HEAD.format(zone=zone) + "\n".join(line.strip() for line in lines.splitlines()) + "\n"
+            (directory / "zones" / f"{zone}.zone").write_text(text)
+        config = directory / "knot.conf"
+        entries = "".join(f"  - domain: {zone}\n" for zone in zones)
+        config.write_text(_CONFIG.format(port=self.port, directory=directory, zones=entries))
+        self._zones = list(zones)
+        self._log = directory / "knot.log"
+        self._program = Program([need.program("knotd"), "-c", str(config)], self._log)
+
+    def start(self) -> None:
+        self._program.start()
+        self._program.ready(lambda: all(map(self._answers, self._zones)), "knot answers for its zones")
+
+    def stop(self) -> None:
+        self._program.stop()
+
+    def _answers(self, zone: str) -> bool:
+        try:
+            answer = dns.query.udp(dns.message.make_query(zone, "SOA"), "127.0.0.1", 0.3, self.port)
+        except (TimeoutError, OSError, dns.exception.DNSException):
+            return False
+        return bool(answer.answer)
+
+    def log(self) -> str:
+        return tail(self._log)
+
+    def __enter__(self) -> Knot:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
