@@ -1,0 +1,114 @@
+"""Relay control: every kind of client against every kind of recipient."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+
+import pytest
+
+from postroad.check import policy
+from postroad.check.policy import Known, PolicyOptions
+from postroad.mail.address import Address
+from postroad.mail.context import Context, Role, Rule
+from postroad.mail.envelope import Peer
+from postroad.mail.verdict import Verdict
+
+USERS = {Address("ann", "local.test"), Address("bob", "other.test")}
+KNOWN = Known(
+    is_local=lambda domain: domain in ("local.test", "other.test"),
+    is_relay=lambda domain: domain == "relay.test",
+    recipient=lambda address: address in USERS,
+    owns=lambda name, address: (name, str(address)) == ("ann", "ann@local.test"),
+)
+STRANGER, TRUSTED, ACCOUNT = "stranger", "trusted", "account"
+
+
+def context(client: str, recipient: str) -> Context:
+    local_part, _, domain = recipient.rpartition("@")
+    return Context(
+        Peer(address="192.0.2.1", identity="ann" if client == ACCOUNT else ""),
+        trusted=client == TRUSTED,
+        recipient=Address(local_part, domain),
+    )
+
+
+def ask(rule: Rule | None, context: Context) -> str:
+    assert rule is not None
+    verdict = rule(context)
+    assert isinstance(verdict, Verdict)
+    return f"{verdict.reply.code} {verdict.reply.status}" if verdict.reply else "ok"
+
+
+RELAYING, UNKNOWN, NETWORK = "550 5.7.1", "550 5.1.1", "554 5.7.1"
+
+
+@pytest.mark.parametrize(
+    ("role", "client", "ann", "nobody", "postmaster", "relay", "elsewhere"),
+    [
+        (Role.MX, STRANGER, "ok", UNKNOWN, "ok", "ok", RELAYING),
+        (Role.MX, TRUSTED, "ok", UNKNOWN, "ok", "ok", RELAYING),
+        (Role.MX, ACCOUNT, "ok", UNKNOWN, "ok", "ok", "ok"),
+        (Role.RELAY, STRANGER, "ok", UNKNOWN, "ok", "ok", RELAYING),
+        (Role.RELAY, TRUSTED, "ok", UNKNOWN, "ok", "ok", "ok"),
+        (Role.RELAY, ACCOUNT, "ok", UNKNOWN, "ok", "ok", "ok"),
+        (Role.SUBMISSION, ACCOUNT, "ok", UNKNOWN, "ok", "ok", "ok"),
+        (Role.SUBMISSION, STRANGER, NETWORK, NETWORK, "ok", RELAYING, RELAYING),
+    ],
+)
+def test_recipients_by_role_and_client(
+    role: Role, client: str, ann: str, nobody: str, postmaster: str, relay: str, elsewhere: str
+) -> None:
+    rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).rcpt
+    recipients = ("ann@local.test", "nobody@local.test", "PostMaster@other.test", "x@relay.test", "x@elsewhere.test")
+    answers = [ask(rule, context(client, recipient)) for recipient in recipients]
+    assert answers == [ann, nobody, postmaster, relay, elsewhere]
+
+
+def test_authenticated_accounts_do_not_relay_on_mx_where_that_is_off() -> None:
+    rule = policy.rules(Role.MX, PolicyOptions(auth_relays=False), KNOWN, lmtp=False).rcpt
+    assert ask(rule, context(ACCOUNT, "x@elsewhere.test")) == RELAYING
+    assert ask(rule, context(ACCOUNT, "ann@local.test")) == "ok"
+
+
+def test_relay_listener_closed_to_strangers_but_for_postmaster() -> None:
+    rule = policy.rules(Role.RELAY, PolicyOptions(strangers=False), KNOWN, lmtp=False).rcpt
+    assert ask(rule, context(STRANGER, "ann@local.test")) == NETWORK
+    assert ask(rule, context(STRANGER, "x@relay.test")) == RELAYING
+    assert ask(rule, context(STRANGER, "postmaster@local.test")) == "ok"
+    assert ask(rule, context(TRUSTED, "ann@local.test")) == "ok"
+
+
+@pytest.mark.parametrize("client", [STRANGER, TRUSTED, ACCOUNT])
+def test_lmtp_takes_local_recipients_only(client: str) -> None:
+    rule = policy.rules(Role.RELAY, PolicyOptions(), KNOWN, lmtp=True).rcpt
+    assert ask(rule, context(client, "ann@local.test")) == "ok"
+    assert ask(rule, context(client, "nobody@local.test")) == UNKNOWN
+    assert ask(rule, context(client, "postmaster@local.test")) == "ok"
+    assert ask(rule, context(client, "x@relay.test")) == RELAYING
+
+
+def test_the_refusal_names_the_mailbox() -> None:
+    rule = policy.rules(Role.MX, PolicyOptions(), KNOWN, lmtp=False).rcpt
+    assert rule is not None
+    verdict = rule(context(STRANGER, "no body@local.test"))
+    assert isinstance(verdict, Verdict) and verdict.reply is not None
+    assert '<"no body"@local.test>' in verdict.reply.text
+
+
+@pytest.mark.parametrize(("mailbox", "expected"), [("ann@local.test", "ok"), ("nobody@local.test", UNKNOWN)])
+async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
+    async def known(address: Address) -> bool:
+        await asyncio.sleep(0)
+        return address in USERS
+
+    rule = policy.rules(
+        Role.MX, PolicyOptions(), Known(KNOWN.is_local, KNOWN.is_relay, known, KNOWN.owns), lmtp=False
+    ).rcpt
+    assert rule is not None
+    pending = rule(context(STRANGER, mailbox))
+    assert inspect.isawaitable(pending)
+    assert isinstance(pending, Awaitable)
+    verdict = await pending
+    assert (f"{verdict.reply.code} {verdict.reply.status}" if verdict.reply else "ok") == expected
