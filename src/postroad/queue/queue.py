@@ -26,7 +26,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
@@ -39,9 +39,11 @@ from postroad.mail.route import Destination
 from postroad.queue import schedule
 from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Slot, Trouble
 from postroad.queue.options import QueueOptions
-from postroad.store.spool import Failure, Spool
-from postroad.store.values import Backlog, Loaded, Settlement, Stored, Waiting
+from postroad.store.values import Backlog, Failure, Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
+
+if TYPE_CHECKING:
+    from postroad.store.spool import Spool
 
 
 class Permits(Protocol):
@@ -306,10 +308,15 @@ class Queue:
         if lane.ready and not self._stopping:
             self._carry(slot)
             self._pump(lane)  # after a probe that went well
-        elif self._stopping:
+        else:
+            self._rest(slot)
+
+    def _rest(self, slot: Slot) -> None:
+        """A courier without work: kept for what comes, unless somebody needs its place."""
+        if self._stopping or self._starved:
             self._drop(slot)
         else:
-            lane.idle.append(slot)
+            slot.lane.idle.append(slot)
 
     def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
         if lane.slots:
@@ -395,7 +402,7 @@ class Queue:
             if lane.ready:
                 self._carry(slot)
             else:
-                lane.idle.append(slot)
+                self._rest(slot)
         else:
             if lane.surrender:
                 lane.surrender -= 1

@@ -1,0 +1,263 @@
+"""A spool in memory with the face of the real one, couriers that follow a script, and a queue between them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.event import Event, Reported
+from postroad.mail.job import Job
+from postroad.mail.message import Content
+from postroad.mail.reply import Reply
+from postroad.mail.route import Destination, Transport
+from postroad.queue.lane import Courier
+from postroad.queue.options import QueueOptions
+from postroad.queue.queue import Queue
+from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Settlement, Stored, Waiting
+from tests.sim.virtual import VirtualClock, VirtualLoop
+
+RELAYED = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0", reply=Reply(250, "2.0.0", ("ok",)))
+FAILED = Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.1.1", reply=Reply(550, "5.1.1", ("no such user",)))
+DEFERRED = Attempt(Outcome.DEFERRED, Reach.RECIPIENT, "4.2.0", reply=Reply(450, "4.2.0", ("later",)))
+BROKEN = Attempt(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was lost")
+DEAD = Attempt(Outcome.DEFERRED, Reach.DESTINATION, "4.4.1", "connection refused")
+NOWHERE = Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.2", "no such domain")
+
+
+class FakeSpool:
+    """Executes every call in order, one loop turn later; `broken` makes commits fail."""
+
+    def __init__(self, loop: VirtualLoop, clock: VirtualClock) -> None:
+        self.loop, self.clock = loop, clock
+        self.messages: dict[int, Stored] = {}
+        self.rows: dict[int, dict[int, Waiting] | None] = {}
+        self.events: list[Event] = []
+        self.commits: list[Settlement] = []
+        self.broken = False
+        self.last = 0
+        self.takes = 0
+
+    def _later(self, work: Callable[[], None]) -> None:
+        self.loop.call_soon(work)
+
+    def new_id(self) -> int:
+        self.last = identifier.make(self.clock.now_us(), 0, self.last)
+        return self.last
+
+    def store(self, stored: Stored) -> None:
+        self.messages[stored.envelope.id] = stored
+        self.rows[stored.envelope.id] = None
+
+    def settle(self, settlement: Settlement, done: Callable[[Failure | None], None]) -> None:
+        def work() -> None:
+            if self.broken:
+                self.loop.call_soon(done, Failure(FailureKind.FULL, "no space left on device"))
+                return
+            self.commits.append(settlement)
+            rows = self.rows[settlement.id]
+            named = {*settlement.ended, *(row.index for row in settlement.waiting)}
+            if rows is None:
+                everyone = set(range(len(self.messages[settlement.id].envelope.recipients)))
+                assert named == everyone, f"the first settlement names {named}, not {everyone}"
+                rows = self.rows[settlement.id] = {}
+            else:
+                assert set(settlement.ended) <= set(rows), "an end of a recipient that is not there"
+            for place in settlement.ended:
+                rows.pop(place, None)
+            for row in settlement.waiting:
+                rows[row.index] = row
+            if not rows:
+                del self.rows[settlement.id], self.messages[settlement.id]
+            for stored in settlement.accepted:
+                self.store(stored)
+            self.events.extend(settlement.events)
+            self.loop.call_soon(done, None)
+
+        self._later(work)
+
+    def take(
+        self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
+    ) -> None:
+        def work() -> None:
+            self.takes += 1
+            due = sorted(
+                (row.due_us, number, row.index, row)
+                for number, rows in self.rows.items()
+                for row in (rows or {}).values()
+                if row.destination == destination and row.due_us <= before_us and not row.held
+            )[:limit]
+            found: dict[int, list[Waiting]] = {}
+            for _, number, _, row in due:
+                found.setdefault(number, []).append(row)
+            self.loop.call_soon(
+                done, [Loaded(self.messages[number].envelope, tuple(rows)) for number, rows in found.items()]
+            )
+
+        self._later(work)
+
+    def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None:
+        def work() -> None:
+            due = [
+                row.due_us
+                for rows in self.rows.values()
+                for row in (rows or {}).values()
+                if row.destination == destination and row.due_us > after_us and not row.held
+            ]
+            self.loop.call_soon(done, min(due, default=0))
+
+        self._later(work)
+
+    def backlog(self, shard: int, done: Callable[[list[Backlog]], None]) -> None:
+        def work() -> None:
+            found: dict[str, list[Waiting]] = {}
+            for rows in self.rows.values():
+                for row in (rows or {}).values():
+                    found.setdefault(row.destination, []).append(row)
+            self.loop.call_soon(done, [
+                Backlog(key, len(rows), sum(row.held for row in rows),
+                        min((row.due_us for row in rows if not row.held), default=0))
+                for key, rows in found.items()
+            ])
+
+        self._later(work)
+
+    def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None:
+        def work() -> None:
+            found = sorted(number for number, rows in self.rows.items() if rows is None and number > after)[:limit]
+            self.loop.call_soon(done, [self.messages[number].envelope for number in found])
+
+        self._later(work)
+
+    def content(self, number: int, done: Callable[[Content | None], None]) -> None:
+        def work() -> None:
+            stored = self.messages.get(number)
+            self.loop.call_soon(done, stored.content if stored is not None else None)
+
+        self._later(work)
+
+
+class FakeCourier:
+    """Carries for `took_s`, then answers what `world.answer(job, place)` says."""
+
+    def __init__(self, world: World, destination: Destination) -> None:
+        self.world, self.destination = world, destination
+        self.usable = True
+        self.closed = False
+
+    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+        assert self.usable and not self.closed
+        self.world.jobs.append(job)
+        self.world.carrying += 1
+        self.world.carrying_most = max(self.world.carrying_most, self.world.carrying)
+
+        def end() -> None:
+            self.world.carrying -= 1
+            attempts = tuple(self.world.answer(job, place) for place in job.recipients)
+            if any(attempt.reach is Reach.SESSION for attempt in attempts):
+                self.usable = False
+            for place, attempt in zip(job.recipients, attempts, strict=True):
+                if attempt.outcome in (Outcome.RELAYED, Outcome.DELIVERED):
+                    self.world.arrived.append((job.envelope.id, place))
+            done(job, attempts)
+
+        self.world.loop.call_later(self.world.took_s, end)
+
+    def close(self) -> None:
+        self.closed = True
+        self.usable = False
+
+
+class World:
+    """A queue in a virtual world. `answer` and `dead` may be replaced at any time."""
+
+    def __init__(self, seed: int = 1, **options: Any) -> None:
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.spool = FakeSpool(self.loop, self.clock)
+        self.jobs: list[Job] = []
+        self.arrived: list[tuple[int, int]] = []
+        self.carrying = self.carrying_most = 0
+        self.took_s = 0.01
+        self.answer: Callable[[Job, int], Attempt] = lambda job, place: RELAYED
+        self.dead: dict[str, Attempt] = {}
+        self.openings: list[tuple[float, str]] = []
+        self.couriers: list[FakeCourier] = []
+        self.held_permits: dict[str, int] = {}
+        self.reports: list[tuple[int, tuple[str, ...], bool]] = []
+        self.logged: list[Event] = []
+        self.options = QueueOptions(**options)
+        self.chance = random.Random(seed)
+        self.queue = self.new_queue()
+
+    def new_queue(self) -> Queue:
+        return Queue(
+            spool=self.spool,  # type: ignore[arg-type]
+            options=self.options, clock=self.clock, chance=self.chance, destination_of=self.destination_of,
+            opener=self.open, permits=self, report=self.report, log=self.logged.extend, loop=self.loop,
+        )
+
+    def destination_of(self, address: Address) -> Destination | Attempt:
+        if address.domain == "nowhere.example":
+            return NOWHERE
+        return Destination(address.domain, Transport.SMTP, domain=address.domain)
+
+    def acquire(self, key: str, granted: Callable[[], None]) -> None:
+        self.held_permits[key] = self.held_permits.get(key, 0) + 1
+        self.loop.call_soon(granted)
+
+    def release(self, key: str) -> None:
+        self.held_permits[key] -= 1
+        assert self.held_permits[key] >= 0
+
+    def open(
+        self,
+        destination: Destination,
+        opened: Callable[[Courier | Attempt], None],
+        lost: Callable[[Courier], None],
+    ) -> None:
+        self.openings.append((self.loop.now, destination.key))
+
+        def end() -> None:
+            if destination.key in self.dead:
+                opened(self.dead[destination.key])
+                return
+            courier = FakeCourier(self, destination)
+            self.couriers.append(courier)
+            opened(courier)
+
+        self.loop.call_later(0.02, end)
+
+    def report(self, envelope: Envelope, outcomes: Any, *, delayed: bool, content: Content, until_us: int) -> Any:
+        self.reports.append(
+            (envelope.id, tuple(str(envelope.recipients[place].address) for place, _ in outcomes), delayed)
+        )
+        assert content, "a DSN is made with the content in hand"
+        if envelope.reverse_path is None:
+            return (), ()
+        number = self.spool.new_id()
+        dsn = Envelope(number, None, (Recipient(envelope.reverse_path),), 10, self.clock.now_us(), parent=envelope.id)
+        return (Stored(dsn, b"the report"),), (Reported(self.clock.now_us(), envelope.id, (), "failed", number),)
+
+    def accept(self, *recipients: str, sender: str | None = "s@sender.example", content: bytes = b"content") -> int:
+        number = self.spool.new_id()
+        reverse_path = Address(*sender.split("@")) if sender else None
+        envelope = Envelope(
+            number, reverse_path, tuple(Recipient(Address(*name.split("@"))) for name in recipients),
+            len(content), self.clock.now_us(),
+        )
+        stored = Stored(envelope, content)
+        self.spool.store(stored)
+        self.loop.call_soon(self.queue.add, stored)
+        return number
+
+    def run(self, seconds: float) -> None:
+        self.loop.call_later(seconds, self.loop.stop)
+        self.loop.run_forever()
+
+    def arrivals(self, number: int) -> list[int]:
+        return sorted(place for message, place in self.arrived if message == number)

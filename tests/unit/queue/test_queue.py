@@ -1,0 +1,344 @@
+"""The queue: every recipient comes to exactly one end, at the right time, within the limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroad.mail.event import Attempted
+from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+def test_a_fresh_message_goes_straight_to_a_courier_and_leaves_nothing() -> None:
+    world = World()
+    number = world.accept("a@x.example")
+    world.run(1)
+    assert world.arrivals(number) == [0]
+    assert not world.spool.messages
+    assert world.spool.takes == 0
+    assert world.queue.in_memory == 0
+    [event] = [event for event in world.spool.events if isinstance(event, Attempted)]
+    assert event.recipients == ("a@x.example",) and event.next_us == 0
+
+
+def test_recipients_of_one_destination_share_a_job() -> None:
+    world = World()
+    world.accept("a@x.example", "b@y.example", "c@x.example")
+    world.run(1)
+    assert sorted(job.recipients for job in world.jobs) == [(0, 2), (1,)]
+    assert not world.spool.messages
+
+
+def test_a_job_holds_no_more_recipients_than_allowed_and_others_come_between() -> None:
+    world = World(recipients_per_job_max=10, concurrency=1)
+    many = world.accept(*(f"r{n}@x.example" for n in range(95)))
+    single = world.accept("one@x.example")
+    world.run(5)
+    assert [len(job.recipients) for job in world.jobs if job.envelope.id == many] == [10] * 9 + [5]
+    assert [job.envelope.id for job in world.jobs].index(single) <= 2
+    assert world.arrivals(many) == list(range(95))
+
+
+def test_a_deferred_recipient_is_tried_again_with_growing_intervals() -> None:
+    world = World(retry_jitter=0.0, delay_notice_s=0.0)
+    world.answer = lambda job, place: DEFERRED
+    world.accept("a@x.example")
+    world.run(6 * HOUR)
+    at = [event.at_us for event in world.spool.events if isinstance(event, Attempted)]
+    gaps = [(later - earlier) / 1e6 for earlier, later in zip(at, at[1:], strict=False)]
+    expected = [300 * 1.7**n for n in range(len(gaps))]
+    assert len(gaps) >= 5
+    for gap, wanted in zip(gaps, expected, strict=True):
+        assert gap == pytest.approx(wanted, abs=1.0)
+
+
+def test_it_arrives_when_the_remote_changes_its_mind() -> None:
+    world = World()
+    answers = iter([DEFERRED, DEFERRED, RELAYED])
+    world.answer = lambda job, place: next(answers)
+    number = world.accept("a@x.example")
+    world.run(DAY)
+    assert world.arrivals(number) == [0]
+    assert not world.spool.messages and world.queue.in_memory == 0
+
+
+def test_a_failure_and_its_dsn_are_one_commit_and_the_dsn_is_sent() -> None:
+    world = World()
+    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    number = world.accept("a@x.example", "b@x.example")
+    world.run(1)
+    [commit] = [commit for commit in world.spool.commits if commit.id == number]
+    assert set(commit.ended) == {0, 1} and len(commit.accepted) == 1
+    assert world.arrivals(commit.accepted[0].envelope.id) == [0]
+    assert not world.spool.messages
+
+
+def test_some_fail_some_arrive_some_wait() -> None:
+    world = World()
+    outcomes = {0: RELAYED, 1: FAILED, 2: DEFERRED}
+    world.answer = lambda job, place: outcomes[place] if job.envelope.reverse_path else RELAYED
+    number = world.accept("a@x.example", "b@x.example", "c@x.example")
+    world.run(1)
+    rows = world.spool.rows[number]
+    assert rows is not None and list(rows) == [2] and rows[2].attempts == 1
+    assert rows[2].text == "450 4.2.0 later"
+    outcomes[2] = RELAYED
+    world.run(DAY)
+    assert world.arrivals(number) == [0, 2] and not world.spool.messages
+
+
+def test_a_recipient_expires_with_a_dsn_and_a_delay_is_told_before() -> None:
+    world = World()
+    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    number = world.accept("a@x.example")
+    world.run(5 * DAY + HOUR)
+    assert [(report[0], report[2]) for report in world.reports] == [(number, True), (number, False)]
+    told_us = [event.at_us for event in world.spool.events if type(event).__name__ == "Reported"]
+    accepted_us = world.spool.commits[0].events[0].at_us
+    assert 4 * HOUR <= (told_us[0] - accepted_us) / 1e6 < 4 * HOUR + 120
+    assert (told_us[1] - accepted_us) / 1e6 == pytest.approx(5 * DAY, abs=60)
+    assert not world.spool.messages
+
+
+def test_no_delay_is_told_where_notify_excludes_it() -> None:
+    world = World(delay_notice_s=0.0)
+    world.answer = lambda job, place: DEFERRED
+    world.accept("a@x.example")
+    world.run(2 * DAY)
+    assert not world.reports
+
+
+def test_a_dead_destination_is_left_alone_as_a_whole() -> None:
+    world = World(retry_jitter=0.0)
+    world.dead["x.example"] = DEAD
+    for n in range(50):
+        world.accept(f"r{n}@x.example")
+    healthy = world.accept("a@y.example")
+    world.run(50)
+    assert len([key for _, key in world.openings if key == "x.example"]) <= world.options.concurrency
+    assert world.arrivals(healthy) == [0]
+    before = len(world.openings)
+    world.accept("late@x.example")  # comes while the destination is left alone: no new connection
+    world.run(5)
+    assert len(world.openings) == before
+    del world.dead["x.example"]
+    world.run(2 * HOUR)
+    assert len(world.arrived) == 52 and not world.spool.messages
+
+
+def test_backoff_grows_while_a_destination_stays_dead() -> None:
+    world = World(retry_jitter=0.0, retry_first_s=10.0, retry_factor=1.0)
+    world.dead["x.example"] = DEAD
+    world.accept("a@x.example")
+    world.run(4 * HOUR)
+    times = [at for at, _ in world.openings]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert gaps[0] >= 60 and gaps[-1] >= 3600 and len(gaps) < 16
+    assert world.queue.troubles()["x.example"][0] == len(times)
+
+
+def test_a_permanent_failure_of_the_destination_ends_all_its_recipients() -> None:
+    world = World()
+    world.dead["x.example"] = NOWHERE
+    world.accept("a@x.example")
+    world.accept("b@x.example")
+    world.run(10)
+    assert not [number for number, stored in world.spool.messages.items() if stored.envelope.reverse_path]
+    assert len(world.reports) == 2
+
+
+def test_no_route_fails_at_once() -> None:
+    world = World()
+    number = world.accept("a@nowhere.example", "b@y.example")
+    world.run(5)
+    assert world.arrivals(number) == [1]
+    assert (number, ("a@nowhere.example",), False) in world.reports
+    assert number not in world.spool.messages
+
+
+def test_concurrency_per_destination_is_bounded_and_used() -> None:
+    world = World(concurrency=3)
+    world.took_s = 1.0
+    for n in range(30):
+        world.accept(f"r{n}@x.example")
+    world.run(11)
+    assert world.carrying_most == 3
+    assert len(world.arrived) == 30
+    assert max(world.held_permits.values()) <= 3
+
+
+def test_connections_of_the_worker_are_bounded_and_idle_ones_make_room() -> None:
+    world = World(connections_max=4)
+    for n in range(40):
+        world.accept(f"r@d{n}.example")
+    world.run(5)
+    assert len(world.arrived) == 40
+    assert sum(world.held_permits.values()) <= 4
+
+
+def test_a_kept_connection_that_ended_is_replaced_at_once() -> None:
+    world = World(concurrency=1)
+    world.accept("a@x.example")
+    world.run(1)
+    broke: list[bool] = []
+
+    def answer(job: object, place: int) -> object:
+        if not broke:
+            broke.append(True)
+            return BROKEN
+        return RELAYED
+
+    world.answer = answer  # type: ignore[assignment]
+    number = world.accept("b@x.example")
+    world.run(1)
+    assert world.arrivals(number) == [0] and len(world.openings) == 2
+
+
+def test_a_connection_that_breaks_at_its_first_job_defers() -> None:
+    world = World()
+    world.answer = lambda job, place: BROKEN
+    number = world.accept("a@x.example")
+    world.run(2)
+    assert len(world.jobs) == 1 and world.spool.rows[number] is not None
+
+
+def test_outcomes_wait_for_a_disk_that_is_full_and_nothing_is_sent_twice() -> None:
+    world = World()
+    number = world.accept("a@x.example", "b@y.example")
+    world.spool.broken = True
+    world.run(30)
+    assert world.arrivals(number) == [0, 1] and number in world.spool.messages
+    world.spool.broken = False
+    world.run(5)
+    assert world.arrivals(number) == [0, 1] and not world.spool.messages and len(world.jobs) == 2
+
+
+def test_what_is_too_much_for_memory_waits_in_the_spool_and_arrives() -> None:
+    world = World(ready_max=10, load_max=4, concurrency=2)
+    numbers = [world.accept(f"r{n}@x.example") for n in range(200)]
+    world.run(0.05)
+    assert world.queue.in_memory < 200
+    world.run(120)
+    assert sorted(number for number, _ in world.arrived) == sorted(numbers)
+    assert not world.spool.messages
+
+
+def test_content_beyond_the_memory_budget_is_read_again() -> None:
+    world = World(memory_max=1000, concurrency=1)
+    numbers = [world.accept(f"r{n}@x.example", content=b"x" * 400) for n in range(10)]
+    world.run(5)
+    assert [len(job.content) for job in world.jobs] == [400] * 10  # type: ignore[arg-type]
+    assert len(world.arrived) == len(numbers)
+
+
+def test_a_restart_takes_up_what_was_fresh_and_what_waited() -> None:
+    world = World()
+    world.answer = lambda job, place: DEFERRED
+    waited = world.accept("a@x.example")
+    world.run(5)
+    number = world.spool.new_id()
+    world.loop.run_until_complete(world.queue.drain(1.0))
+    fresh = world.accept("b@y.example")  # accepted, then the node died before its first attempt
+    world.run(1)
+    assert not [job for job in world.jobs if job.envelope.id == fresh] and fresh > number
+    world.answer = lambda job, place: RELAYED
+    world.queue = world.new_queue()
+    world.queue.start([0])
+    world.run(HOUR)
+    assert world.arrivals(waited) == [0] and world.arrivals(fresh) == [0] and not world.spool.messages
+
+
+def test_draining_ends_what_is_carried_and_starts_nothing() -> None:
+    world = World(concurrency=1)
+    world.took_s = 2.0
+    for n in range(5):
+        world.accept(f"r{n}@x.example")
+    world.run(0.5)
+    assert world.loop.run_until_complete(world.queue.drain(10.0)) is True
+    assert len(world.arrived) == 1 and len(world.spool.messages) == 4
+    world.run(20)
+    assert len(world.arrived) == 1
+    assert sum(world.held_permits.values()) == 0
+
+
+def test_draining_gives_up_at_its_limit() -> None:
+    world = World()
+    world.took_s = 100.0
+    world.accept("a@x.example")
+    world.run(0.5)
+    assert world.loop.run_until_complete(world.queue.drain(1.0)) is False
+
+
+def test_withdrawn_recipients_are_not_carried_until_told() -> None:
+    world = World(concurrency=1)
+    world.took_s = 1.0
+    first = world.accept("a@x.example")
+    second = world.accept("b@x.example", "c@y.example")
+    world.run(0.5)
+    assert world.queue.withdraw(first) == (0,)  # being carried
+    busy = world.queue.withdraw(second)
+    assert busy == (1,)
+    world.run(5)
+    assert world.arrivals(second) == [1]
+    world.queue.changed(second, ["x.example"])
+    world.run(5)
+    assert world.arrivals(second) == [0, 1] and not world.spool.messages
+
+
+def test_surrendering_a_connection() -> None:
+    world = World(concurrency=2)
+    world.accept("a@x.example")
+    world.run(1)
+    assert world.held_permits["x.example"] == 1
+    world.queue.surrender("x.example")
+    assert world.held_permits["x.example"] == 0
+    world.accept("b@x.example")
+    world.run(1)
+    assert len(world.arrived) == 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None:
+    world = World(
+        seed, concurrency=3, ready_max=15, load_max=5, recipients_per_job_max=3, connections_max=6, memory_max=100,
+    )
+    chance = world.chance
+    domains = [f"d{n}.example" for n in range(8)]
+    ended: dict[tuple[int, int], int] = {}
+
+    def answer(job: object, place: int) -> object:
+        return chance.choice([RELAYED, RELAYED, DEFERRED, BROKEN, FAILED])
+
+    world.answer = answer  # type: ignore[assignment]
+
+    def weather() -> None:
+        world.dead.clear()
+        for domain in domains:
+            if chance.random() < 0.3:
+                world.dead[domain] = DEAD
+        world.spool.broken = chance.random() < 0.1
+        world.took_s = chance.random() * 3
+        if world.loop.now < 2 * DAY:
+            world.loop.call_later(chance.random() * HOUR, weather)
+        else:
+            world.dead.clear()
+            world.spool.broken = False
+
+    world.loop.call_soon(weather)
+    sizes: dict[int, int] = {}
+    for _ in range(120):
+        names = [f"r{n}@{chance.choice(domains)}" for n in range(chance.choice([1, 1, 1, 5, 12]))]
+        sizes[world.accept(*names)] = len(names)
+        if chance.random() < 0.3:
+            world.run(chance.random() * 100)
+    world.run(12 * DAY)
+    assert not world.spool.messages
+    for commit in world.spool.commits:
+        for place in commit.ended:
+            ended[commit.id, place] = ended.get((commit.id, place), 0) + 1
+    for number, size in sizes.items():
+        assert [ended.get((number, place)) for place in range(size)] == [1] * size
+    assert world.queue.in_memory == 0 and world.queue.carrying == 0
+    assert len(world.arrived) == len(set(world.arrived))
