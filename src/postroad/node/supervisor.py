@@ -1,0 +1,444 @@
+"""The supervisor: binds, drops privileges, starts one worker per core, starts them again, reloads and stops them.
+
+It carries no mail. What must hold for the whole node is asked of it: permits per destination (`permits`), what an
+operator wants done (`control`). Workers are separate programs joined by a `Link`; each inherits its own listening
+sockets and owns its shards of the spool.
+
+What always holds: one node per state folder (a lock that workers inherit, so that it is held until the last is gone);
+a worker that dies is started again and takes up its shards; a configuration that is not valid as a whole changes
+nothing. How it fails: without its supervisor a worker ends by itself; what it had accepted is in the spool.
+
+Exit codes: 0 stopped as asked, 1 could not start, 78 the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from postroad.node.control import Control
+from postroad.node.link import Frame, Link
+from postroad.node.permits import PermitOffice
+from postroad.node.sockets import Endpoint, bind
+from postroad.world import system
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+LOCK_WAIT_S: Final = 15.0
+READY_S: Final = 60.0
+PREPARE_S: Final = 30.0
+_RESTART_FIRST_S: Final = 0.05
+_RESTART_MAX_S: Final = 5.0
+
+# These are taken at start only; a reload that changes one is refused as a whole, with a word on why.
+FIXED: Final = ("state_dir", "user", "group", "workers")
+
+Say = Callable[[str, str], None]  # level, text
+
+
+class Worker:
+    """One worker process as the supervisor sees it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.link: Link | None = None
+        self.ready = False
+        self.started = 0.0
+        self.restarts = 0
+        self.ended = asyncio.Event()
+
+
+class Supervisor:
+    """See the module. `load` reads and validates the configuration again: settings, or the problems as lines."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say) -> None:
+        self.settings = settings
+        self._load = load
+        self._say = say
+        self._workers: list[Worker] = []
+        self._sockets: dict[Endpoint, list[socket.socket]] = {}
+        self._office = PermitOffice(lambda key: self.settings.queue.concurrency, self._send)
+        self._stopping = False
+        self._stop = asyncio.Event()
+        self._lock = -1
+        self._answers: dict[int, tuple[set[int], list[tuple[int, Any]], asyncio.Future[list[tuple[int, Any]]]]] = {}
+        self._question = 0
+        self._reloading = False
+        self._reload_again = False
+        self._shards = 0
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> str:
+        """Everything that may fail before the first worker: folders, lock, sockets, privileges. "" or what is wrong."""
+        settings = self.settings
+        try:
+            identity = system.identity(settings.user, settings.group) if settings.user else None
+        except LookupError as error:
+            return str(error)
+        state_dir = Path(settings.state_dir)
+        try:
+            _make_folders(state_dir, identity)
+        except OSError as error:
+            return f"cannot use the state folder {state_dir}: {error.strerror}; create it, or set `state_dir`"
+        problem = self._take_lock(state_dir / "run" / "node.lock")
+        if problem:
+            return problem
+        system.raise_open_files()
+        problems = self._bind_all()
+        if problems:
+            return "\n".join(problems)
+        if identity is not None and os.geteuid() == 0:
+            os.chown(state_dir / "run" / "node.lock", identity.uid, identity.gid)
+            system.drop_privileges(identity)
+        elif os.geteuid() == 0:
+            self._say("warning", "running as root: set `user` so that the node drops its privileges")
+        self._shards = max(self._worker_count(), _shards_on_disk(state_dir / "spool"))
+        return ""
+
+    def _worker_count(self) -> int:
+        return self.settings.workers or len(os.sched_getaffinity(0))
+
+    def _take_lock(self, path: Path) -> str:
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        waited_until = time.monotonic() + LOCK_WAIT_S
+        told = False
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+                alive = holder.isdigit() and Path(f"/proc/{holder}").exists()
+                if alive or time.monotonic() > waited_until:
+                    return (
+                        f"another node (process {holder or 'unknown'}) uses {path.parent.parent}; stop it first, "
+                        "or set another `state_dir`"
+                    )
+                if not told:
+                    told = True
+                    self._say("info", "waiting for workers of the node that ran before to end")
+                time.sleep(0.1)
+            else:
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+                return ""
+
+    def _bind_all(self) -> list[str]:
+        problems = []
+        for endpoint in endpoints(self.settings):
+            bound = bind(endpoint, self._worker_count())
+            if isinstance(bound, str):
+                problems.append(bound)
+            else:
+                self._sockets[endpoint] = bound
+        return problems
+
+    async def run(self) -> int:
+        """Start the workers, serve until SIGTERM, stop them."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        control = Control(Path(self.settings.state_dir) / "run" / "control", self.ask, self.status)
+        problem = await control.start()
+        if problem:
+            self._say("error", problem)
+            return 1
+        self._workers = [Worker(number) for number in range(self._worker_count())]
+        for worker in self._workers:
+            self._spawn(worker)
+        if not await self._all_ready():
+            self._say("error", "a worker did not come up; see the lines above")
+            await self._shut_down()
+            return 1
+        system.notify("READY=1", f"STATUS={len(self._workers)} workers")
+        self._say("info", f"ready: {len(self._workers)} workers, {self._shards} shards, pid {os.getpid()}")
+        for endpoint in self._sockets:
+            self._say("info", f"listening on {endpoint}")
+        await self._stop.wait()
+        system.notify("STOPPING=1")
+        self._say("info", "stopping")
+        await control.stop()
+        await self._shut_down()
+        self._say("info", "stopped")
+        return 0
+
+    async def _all_ready(self) -> bool:
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until and not self._stop.is_set():
+            if all(worker.ready for worker in self._workers):
+                return True
+            if any(worker.restarts > 2 for worker in self._workers):
+                return False
+            await asyncio.sleep(0.01)
+        return self._stop.is_set()
+
+    # -- workers -----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, worker: Worker) -> None:
+        ours, theirs = socket.socketpair()
+        worker.started = time.monotonic()
+        worker.ready = False
+        worker.ended.clear()
+        worker.process = subprocess.Popen(
+            [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(), self._lock),
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        worker.link = Link(
+            ours,
+            asyncio.get_running_loop(),
+            lambda frame, descriptors: self._received(worker, frame),
+            lambda: self._link_ended(worker),
+        )
+        shards = [shard for shard in range(self._shards) if shard % len(self._workers) == worker.number]
+        keys = list(self._sockets)
+        worker.link.send(
+            ("start", worker.number, shards, self.settings, keys),
+            [self._sockets[key][worker.number].fileno() for key in keys],
+        )
+
+    def _send(self, number: int, frame: Frame) -> None:
+        link = self._workers[number].link
+        if link is not None:
+            link.send(frame)
+
+    def _received(self, worker: Worker, frame: Frame) -> None:
+        match frame:
+            case ("ask", key):
+                self._office.ask(worker.number, key)
+            case ("release", key):
+                self._office.release(worker.number, key)
+            case ("ready",):
+                worker.ready = True
+            case ("answer", question, value):
+                self._answered(worker.number, question, value)
+            case _:
+                self._say("error", f"worker {worker.number} sent an unknown frame {frame[0]!r}")
+
+    def _link_ended(self, worker: Worker) -> None:
+        worker.link = None
+        self._office.worker_died(worker.number)
+        for question in list(self._answers):
+            self._answered(worker.number, question, None)
+
+    def _reap(self) -> None:
+        """SIGCHLD: a worker has ended."""
+        for worker in self._workers:
+            process = worker.process
+            if process is None or process.poll() is None:
+                continue
+            worker.process = None
+            worker.ready = False
+            worker.ended.set()
+            if worker.link is not None:
+                worker.link.close()
+            if self._stopping:
+                continue
+            how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+            lived_s = time.monotonic() - worker.started
+            worker.restarts = worker.restarts + 1 if lived_s < 10 else 1
+            wait_s = min(_RESTART_FIRST_S * 2 ** (worker.restarts - 1), _RESTART_MAX_S)
+            self._say("error", f"worker {worker.number} ended with {how} after {lived_s:.1f} s; starting it again")
+            asyncio.get_running_loop().call_later(wait_s, self._spawn_again, worker)
+
+    def _spawn_again(self, worker: Worker) -> None:
+        if not self._stopping and worker.process is None:
+            self._spawn(worker)
+
+    async def _shut_down(self) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            self._send(worker.number, ("stop", self.settings.shutdown_s))
+        waits = [worker.ended.wait() for worker in self._workers if worker.process is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.shutdown_s + 5.0):
+                await asyncio.gather(*waits)
+        for worker in self._workers:
+            if worker.process is not None:
+                self._say("warning", f"worker {worker.number} did not stop in time; what it has is kept in the spool")
+                worker.process.kill()
+                worker.process.wait()
+
+    # -- questions to workers: operators, reload ---------------------------------------------------------------------
+
+    async def ask(self, kind: str, value: Any, numbers: list[int] | None = None) -> list[tuple[int, Any]]:
+        """Ask workers (all by default) and gather (worker, answer); None from one that died or took too long."""
+        self._question += 1
+        question = self._question
+        asked = {
+            worker.number
+            for worker in self._workers
+            if worker.link is not None and worker.ready and (numbers is None or worker.number in numbers)
+        }
+        if not asked:
+            return []
+        future: asyncio.Future[list[tuple[int, Any]]] = asyncio.get_running_loop().create_future()
+        self._answers[question] = (set(asked), [], future)
+        for number in asked:
+            self._send(number, (kind, question, value))
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                return await future
+        except TimeoutError:
+            return [*self._answers[question][1], *((number, None) for number in self._answers[question][0])]
+        finally:
+            del self._answers[question]
+
+    def _answered(self, number: int, question: int, value: Any) -> None:
+        entry = self._answers.get(question)
+        if entry is None or number not in entry[0]:
+            return
+        waiting, answers, future = entry
+        waiting.discard(number)
+        answers.append((number, value))
+        if not waiting and not future.done():
+            future.set_result(answers)
+
+    def status(self) -> dict[str, Any]:
+        """What the control socket tells of the node."""
+        return {
+            "pid": os.getpid(),
+            "shards": self._shards,
+            "workers": [
+                {
+                    "number": worker.number,
+                    "pid": worker.process.pid if worker.process is not None else 0,
+                    "ready": worker.ready,
+                    "up_s": round(time.monotonic() - worker.started, 1),
+                }
+                for worker in self._workers
+            ],
+            "connections": self._office.counts(),
+        }
+
+    # -- reload --------------------------------------------------------------------------------------------------------
+
+    def _reload_asked(self) -> None:
+        if self._reloading:
+            self._reload_again = True
+            return
+        self._reloading = True
+        asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            system.notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            problems = await self._reload_once()
+            for problem in problems:
+                self._say("error", f"not reloaded: {problem}")
+            if problems:
+                self._say("error", "the new configuration is refused; the old one stays in force")
+            else:
+                self._say("info", "reloaded: the new configuration is in force")
+        finally:
+            system.notify("READY=1")
+            self._reloading = False
+            if self._reload_again:
+                self._reload_again = False
+                self._reload_asked()
+
+    async def _reload_once(self) -> list[str]:
+        found = await asyncio.to_thread(self._load)
+        if isinstance(found, list):
+            return found
+        fixed = [key for key in FIXED if getattr(found, key) != getattr(self.settings, key)]
+        if fixed:
+            return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
+        added, problems = self._bind_added(found)
+        if not problems:
+            answers = await self.ask("prepare", found)
+            problems = sorted({
+                f"worker {number}: {answer}" if answer is not None else f"worker {number} did not answer"
+                for number, answer in answers
+                if answer != ""
+            })
+        if problems:
+            for sockets in added.values():
+                _close_all(sockets)
+            for worker in self._workers:
+                self._send(worker.number, ("abandon",))
+            return problems
+        self.settings = found
+        wanted = set(endpoints(found))
+        removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]
+        self._sockets.update(added)
+        keys = list(added)
+        for worker in self._workers:
+            if worker.link is not None:
+                worker.link.send(("commit", keys), [added[key][worker.number].fileno() for key in keys])
+        # The workers have stopped accepting there by then; ours are the last descriptors of those sockets.
+        await self.ask("sync", None)
+        for endpoint in removed:
+            _close_all(self._sockets.pop(endpoint))
+        return []
+
+    def _bind_added(self, settings: Settings) -> tuple[dict[Endpoint, list[socket.socket]], list[str]]:
+        added: dict[Endpoint, list[socket.socket]] = {}
+        problems = []
+        for endpoint in endpoints(settings):
+            if endpoint in self._sockets or endpoint in added:
+                continue
+            bound = bind(endpoint, len(self._workers))
+            if isinstance(bound, str):
+                problems.append(bound)
+            else:
+                added[endpoint] = bound
+        return added, problems
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """Every endpoint of every listener."""
+    found = []
+    for listener in settings.listener:
+        for address in listener.address:
+            path = address.removeprefix("unix:")
+            found.append(Endpoint(path=path) if path != address else Endpoint(address, listener.port))
+    return found
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in set(sockets):
+        sock.close()
+
+
+def _make_folders(state_dir: Path, identity: system.Identity | None) -> None:
+    for folder in (state_dir, state_dir / "run", state_dir / "spool", state_dir / "history"):
+        made = not folder.exists()
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if made and identity is not None and os.geteuid() == 0:
+            os.chown(folder, identity.uid, identity.gid)
+
+
+def _shards_on_disk(spool: Path) -> int:
+    """One more than the highest shard there is: a node with fewer workers than before still takes up all shards."""
+    numbers = [int(path.stem) for path in spool.glob("*.db") if path.stem.isdigit()]
+    return max(numbers, default=-1) + 1
+
+
+def main(settings: Settings, load: Callable[[], Settings | list[str]], say: Say) -> int:
+    """Run a node until it is told to stop; the exit code."""
+    # Workers get the settings over the link: better to know here that they can.
+    pickle.dumps(settings)
+    supervisor = Supervisor(settings, load, say)
+    problem = supervisor.prepare()
+    if problem:
+        for line in problem.split("\n"):
+            say("error", line)
+        return 1
+    return asyncio.run(supervisor.run())
