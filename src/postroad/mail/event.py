@@ -92,13 +92,17 @@ class Removed(_Event, frozen=True, array_like=True, tag="removed"):
 
 
 class Refused(_Event, frozen=True, array_like=True, tag="refused"):
-    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said."""
+    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said.
+
+    `reason`: what the rule said of it, shorter than the reply; the account name that was tried, where AUTH failed.
+    """
 
     peer: Peer
     phase: str
     reply: str
     reverse_path: str = ""
     recipient: str = ""
+    reason: str = ""
 
 
 class Session(_Event, frozen=True, array_like=True, tag="session"):

@@ -34,7 +34,8 @@ import argon2
 import msgspec
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
-from postroad.mail.address import Address, canonical_domain
+from postroad.mail.address import Address
+from postroad.protocol.grammar import parse_domain, parse_mailbox
 
 LINE_MAX: Final = 65_536  # octets of one line of the file
 NAME_MAX: Final = 255  # characters of a name
@@ -141,15 +142,11 @@ def canonical_address(written: str) -> str | None:
     """
     if written == ANY:
         return ANY
-    local_part, at, domain = written.rpartition("@")
-    if not at or not local_part or "," in local_part or not local_part.isprintable():
-        return None
-    if len(local_part) > 1 and local_part[0] == local_part[-1] == '"':
-        local_part = re.sub(r"\\(.)", r"\1", local_part[1:-1])
-    try:
-        return f"{local_part.lower()}@{canonical_domain(domain)}"
-    except ValueError:
-        return None
+    if written.startswith("*@"):
+        domain = parse_domain(written[2:])
+        return f"*@{domain}" if domain is not None else None
+    mailbox = parse_mailbox(written)
+    return f"{mailbox.local_part.lower()}@{mailbox.domain}" if mailbox is not None else None
 
 
 def owns(account: Account, address: Address) -> bool:

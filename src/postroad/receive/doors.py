@@ -1,0 +1,98 @@
+"""What the receive stage is handed by `node`: the spool, the clock, TLS, and what other stages know.
+
+Each is a function, so that a test or a simulation puts its own in place. All are called on the event loop, and all
+that report back do so on it, exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Envelope, Peer, Recipient
+from postroad.mail.event import Event
+from postroad.mail.message import ContentFile
+from postroad.mail.reply import Reply
+from postroad.mail.verdict import Verdict
+from postroad.receive.authenticate import Authenticator
+from postroad.store.values import Failure, Stored, Waiting
+from postroad.world.network import Network
+
+
+class Expansion(msgspec.Struct, frozen=True):
+    """What aliases made of the recipients of a message: those that there are now, and what happened to the others.
+
+    No recipients left means that all went into nothing, as the aliases say.
+    """
+
+    recipients: tuple[Recipient, ...]
+    events: tuple[Event, ...] = ()
+
+
+class Incoming(Protocol):
+    """Content on its way into a file of the spool (`store.content.Incoming`)."""
+
+    resumed: Callable[[], None] | None
+
+    def write(self, octets: bytes) -> bool:
+        """Take octets. False: enough for now, `resumed` will be called."""
+
+    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+        """Sync the file. After a Failure nothing is left of it."""
+
+    def abort(self) -> None: ...
+
+
+class Accept(Protocol):
+    def __call__(
+        self,
+        stored: Stored,
+        events: tuple[Event, ...],
+        done: Callable[[Failure | None], None],
+        waiting: tuple[Waiting, ...] = (),
+        reports: tuple[Stored, ...] = (),
+    ) -> None:
+        """One commit: the message, its events, how its recipients wait (() is fresh), and the DSNs that it brings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """The doors of all listeners of a worker.
+
+    `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
+    queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
+    DSNs that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3). `held(envelope, text)`: how the
+    recipients wait where a rule holds the message.
+    `record`: events for the history (refusals); `log`: events for the log only (ends of sessions, failures of ours).
+    `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
+    `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
+    `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
+    `tls_context()`: the server's TLS context now; None where no certificate is set.
+    `authenticator`: None where no listener has AUTH. `etrn(peer, argument)`: None where ETRN is off.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    now_us: Callable[[], int]
+    new_id: Callable[[], int]
+    accept: Accept
+    incoming: Callable[[int], Incoming]
+    queued: Callable[[Stored], None]
+    expand: Callable[[int, int, tuple[Recipient, ...]], Expansion]
+    reports: Callable[[Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[Stored, ...]]
+    held: Callable[[Envelope, str], tuple[Waiting, ...]]
+    record: Callable[[tuple[Event, ...]], None]
+    log: Callable[[tuple[Event, ...]], None]
+    admit: Callable[[str, bool], Verdict]
+    left: Callable[[str], None]
+    known: Callable[[Address], bool | Awaitable[bool | None] | None]
+    owns: Callable[[str, Address], bool]
+    network: Network
+    tls_context: Callable[[], ssl.SSLContext | None]
+    authenticator: Authenticator | None = None
+    etrn: Callable[[Peer, str], Reply] | None = None

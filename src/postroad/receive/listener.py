@@ -1,0 +1,78 @@
+"""A listener: one inherited listening socket, and the sessions of its clients.
+
+What always holds: settings are swapped as a whole (`renew`), and no session is lost by it: it takes them at its next
+transaction. At the end (`stop`) nobody new is let in, idle sessions get 421 4.3.2 at once, those with an open
+transaction when it has ended, and all that are left when the limit is reached are broken off; a message that was handed
+to the spool is kept in any case.
+
+Not here: binding sockets (`world.system`), what holds for all workers (`node`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from postroad.receive.session import Session
+from postroad.receive.setting import Setting
+from postroad.world.network import Server
+
+
+class Listener:
+    """Serves one socket. All methods are called on the event loop."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._server: Server | None = None
+        self._sessions: set[Session] = set()
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are connected."""
+        return len(self._sessions)
+
+    async def serve(self, sock: socket.socket, backlog: int = 512) -> None:
+        """Listen on a bound socket. TLS is begun by the session, on implicit TLS listeners too: so a new certificate
+        needs no new socket, and a client that is turned away costs no handshake. OSError where it cannot listen."""
+        self._server = await self.setting.doors.network.serve(self.connect, sock, backlog=backlog)
+
+    def connect(self) -> Session:
+        """The protocol of a new connection."""
+        return Session(self)
+
+    def renew(self, setting: Setting) -> None:
+        """New settings: new sessions begin with them, others take them with their next EHLO or MAIL."""
+        self.setting = setting
+
+    def close(self) -> None:
+        """Let nobody in any more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def stop(self, limit_s: float) -> None:
+        """Close, and wait until all sessions have ended, `limit_s` seconds at most; break off what is left then."""
+        self.close()
+        for session in tuple(self._sessions):
+            session.leave()
+        if self._sessions:
+            loop = self.setting.doors.loop
+            self._empty = loop.create_future()
+            timer = loop.call_later(limit_s, self._break_off)
+            await self._empty
+            timer.cancel()
+
+    def _break_off(self) -> None:
+        for session in tuple(self._sessions):
+            session.break_off()
+
+    # ---- What sessions tell
+
+    def joined(self, session: Session) -> None:
+        self._sessions.add(session)
+
+    def gone(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if not self._sessions and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)

@@ -1,0 +1,77 @@
+"""Settings of the receive stage: of all listeners, and of each."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from postroad.mail.context import Role
+from postroad.protocol.limits import Limits
+from postroad.protocol.offer import Dialect
+
+
+class Tls(enum.Enum):
+    """TLS on a listener."""
+
+    NONE = "none"
+    STARTTLS = "starttls"  # offered (RFC 3207)
+    REQUIRED = "required"  # offered, and demanded before MAIL (530 5.7.0, RFC 3207 §4)
+    IMPLICIT = "implicit"  # from the first octet (RFC 8314 §3.3)
+
+
+class ListenerOptions(msgspec.Struct, frozen=True):
+    """One listener. `name` stands in log, history and `Peer.listener`. It listens at `address` and `port`, or at the
+    Unix socket `path`.
+
+    `trusted_networks`: addresses or networks ("192.0.2.0/24") whose clients count as trusted; a Unix socket's client
+    does where "unix" is among them. `auth`: AUTH is offered, under TLS only unless `auth_without_tls`.
+    """
+
+    name: str
+    role: Role = Role.MX
+    protocol: Dialect = Dialect.SMTP
+    address: str = ""
+    port: int = 25
+    path: str = ""
+    tls: Tls = Tls.NONE
+    trusted_networks: tuple[str, ...] = ()
+    auth: bool = False
+    auth_without_tls: bool = False
+
+
+class ReceiveOptions(msgspec.Struct, frozen=True):
+    """All listeners.
+
+    `hostname`: our name in greeting and trace fields. `default_domain`: of the bare ``<Postmaster>`` (RFC 5321
+    §4.1.1.3). `limits`: of the protocol machine.
+
+    Time limits, each answered with 421 4.4.2: `command_s` for the next command (RFC 5321 §4.5.3.2.7: at least 300),
+    `data_block_s` for the next octets of content, `message_s` from MAIL to the end of data, `session_s` for a session
+    (counted when no transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last
+    words.
+
+    `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `input_max`: octets held
+    unread while the session waits for something; then the client is not read from. `auth_failures_max`: wrong passwords
+    until 421. `refusals_max`: commands of a client, neither trusted nor authenticated, that rules refused since its
+    last accepted message, until 421. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
+    §8). `vrfy`: VRFY tells which mailboxes of local domains exist, else it is 252 whatever was asked (RFC 5321 §7.3).
+    `expn`: EXPN is answered 252 instead of 502; what a list holds is never told.
+    """
+
+    hostname: str = "localhost"
+    default_domain: str = ""
+    limits: Limits = Limits()
+    command_s: float = 300.0
+    data_block_s: float = 180.0
+    message_s: float = 7_200.0
+    session_s: float = 43_200.0
+    handshake_s: float = 30.0
+    close_s: float = 10.0
+    memory_content_max: int = 1_048_576
+    input_max: int = 65_536
+    auth_failures_max: int = 3
+    refusals_max: int = 100
+    repair: bool = True
+    vrfy: bool = False
+    expn: bool = False

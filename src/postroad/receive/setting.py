@@ -1,0 +1,79 @@
+"""The settings of one listener as they stand now, with all that can be worked out from them ahead.
+
+A Setting is replaced as a whole at reload; a session takes the new one at its next transaction.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from postroad.mail.context import Role, Rules
+from postroad.mail.reply import Reply
+from postroad.protocol.offer import Dialect, Offer
+from postroad.receive.doors import Doors
+from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+
+UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
+MECHANISMS: Final = ("PLAIN", "LOGIN")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One listener's settings. Make it with `setting`. `repair`: messages are mended as a submission server may."""
+
+    listener: ListenerOptions
+    options: ReceiveOptions
+    rules: Rules
+    doors: Doors
+    lmtp: bool
+    repair: bool
+    networks: tuple[Network, ...]
+    greeting: Reply
+    hello: Reply
+
+    def trusts(self, address: str) -> bool:
+        """Whether a client's address ("" for a Unix socket) is in a trusted network."""
+        if not address:
+            return UNIX in self.listener.trusted_networks
+        if not self.networks:
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self.networks if network.version == parsed.version)
+
+    def offer(self, *, tls: bool) -> Offer:
+        """What a session is offered now; `tls`: it is under TLS."""
+        listener, doors = self.listener, self.doors
+        auth = MECHANISMS if listener.auth and doors.authenticator is not None else ()
+        may_auth = tls or listener.auth_without_tls
+        startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED)
+        return Offer(
+            starttls=startable and not tls and doors.tls_context() is not None,
+            tls=tls,
+            tls_required=listener.tls is Tls.REQUIRED,
+            auth=auth if may_auth else (),
+            auth_after_tls=() if may_auth else auth,
+            vrfy=self.options.vrfy,
+            expn=self.options.expn,
+            etrn=doors.etrn is not None,
+        )
+
+
+def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> Setting:
+    """ValueError for a trusted network that is none."""
+    lmtp = listener.protocol is Dialect.LMTP
+    words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
+    return Setting(
+        listener=listener,
+        options=options,
+        rules=rules,
+        doors=doors,
+        lmtp=lmtp,
+        repair=options.repair and listener.role is Role.SUBMISSION and not lmtp,
+        networks=tuple(ipaddress.ip_network(text) for text in listener.trusted_networks if text != UNIX),
+        greeting=Reply(220, "", (words,)),
+        hello=Reply(250, "", (options.hostname,)),
+    )

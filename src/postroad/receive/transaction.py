@@ -1,0 +1,205 @@
+"""One mail transaction: what MAIL, RCPT and the content said, and the message made of it (RFC 5321 §3.3).
+
+What always holds: content stands in memory up to a threshold and in a file of the spool beyond it, never in both; a
+transaction is dropped as a whole (`abort`). The content of an mx or relay listener gets its Received field and is
+otherwise kept to the octet; that of a submission listener is mended first (`receive.repair`).
+
+BODY: a message declared 7BIT may hold 8-bit octets; it is taken, as most MTAs do, and its envelope says 8BITMIME, so
+that the next hop hears the truth. One declared 8BITMIME that is pure ASCII is 7BIT to the next hop: nothing need be
+converted or returned where that lacks the extension (RFC 6152 §3). BINARYMIME stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from postroad.mail import message, trace
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body, Envelope, Peer, Recipient
+from postroad.mail.event import Accepted, Removed
+from postroad.protocol.command import Mail
+from postroad.receive.doors import Incoming
+
+
+class Transaction:
+    """What a session knows of its open transaction. One writer: the session."""
+
+    __slots__ = (
+        "ascii_only",
+        "deadline",
+        "discarded",
+        "dropped",
+        "head",
+        "held",
+        "id",
+        "incoming",
+        "mail",
+        "message_id",
+        "peer",
+        "pieces",
+        "recipients",
+        "size",
+        "started_us",
+    )
+
+    def __init__(self, mail: Mail, peer: Peer, started_us: int, deadline: float) -> None:
+        self.mail = mail
+        self.peer = peer
+        self.started_us = started_us
+        self.deadline = deadline  # loop time until which the end of data must have come
+        self.recipients: list[Recipient] = []  # all that had their 250, in order
+        self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
+        self.held = ""  # why a rule holds the message, "" where none does
+        self.dropped = ""  # why a rule lets the whole message go
+        self.id = 0  # the queue id, from the first octet of content on
+        self.pieces: list[bytes] = []
+        self.size = 0  # octets as the client sent them
+        self.head = b""  # the header section, once the content is finished or has gone to a file
+        self.message_id = ""
+        self.ascii_only = True
+        self.incoming: Incoming | None = None
+
+    def add(self, octets: bytes) -> None:
+        """Content that is kept in memory for now."""
+        self.pieces.append(octets)
+        self.size += len(octets)
+
+    def abort(self) -> None:
+        """Let go of all of it."""
+        self.pieces.clear()
+        if self.incoming is not None:
+            self.incoming.abort()
+            self.incoming = None
+
+    def body(self) -> Body:
+        """What the content is, as the next hop should hear it."""
+        declared = self.mail.body
+        if declared is Body.BINARY_MIME:
+            return declared
+        return Body.SEVEN_BIT if self.ascii_only else Body.EIGHT_BIT_MIME
+
+
+Mend = Callable[[bytes], bytes]
+
+
+def finished(transaction: Transaction, hostname: str, now_us: int, mend: Mend | None) -> bytes:
+    """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
+    pieces = transaction.pieces
+    octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if mend is not None:
+        octets = mend(octets)
+    transaction.head = head = octets[: message.header_end(octets)]
+    transaction.message_id = message.first(head, b"message-id") or ""
+    transaction.ascii_only = octets.isascii()
+    return received(transaction, hostname, now_us) + octets
+
+
+def spill(transaction: Transaction, incoming: Incoming, hostname: str, now_us: int, mend: Mend | None) -> bool:
+    """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
+
+    False, here and of `stream`: enough for now, as `Incoming.write` says.
+    """
+    octets = finished(transaction, hostname, now_us, mend)
+    transaction.pieces.clear()
+    transaction.incoming = incoming
+    return incoming.write(octets)
+
+
+def stream(transaction: Transaction, octets: bytes) -> bool:
+    """Further content of a message that has gone to a file."""
+    assert transaction.incoming is not None
+    transaction.size += len(octets)
+    if transaction.ascii_only:
+        transaction.ascii_only = octets.isascii()
+    return transaction.incoming.write(octets)
+
+
+def received(transaction: Transaction, hostname: str, now_us: int) -> bytes:
+    """The Received field. FOR names the recipient only where there is a single one: others are nobody's business
+    (RFC 5321 §7.6)."""
+    recipients = transaction.recipients
+    single = recipients[0].address if len(recipients) == 1 else None
+    return trace.received(
+        transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us
+    )
+
+
+def wanted(transaction: Transaction) -> tuple[Recipient, ...]:
+    """The recipients to be delivered to: each mailbox once, as it was first named, without the discarded."""
+    recipients = transaction.recipients
+    if transaction.dropped:
+        return ()
+    if len(recipients) == 1 and not transaction.discarded:
+        return (recipients[0],)
+    first: dict[Address, Recipient] = {}
+    for place, recipient in enumerate(recipients):
+        if place not in transaction.discarded:
+            first.setdefault(recipient.address, recipient)
+    return tuple(first.values())
+
+
+def envelope(transaction: Transaction, recipients: tuple[Recipient, ...], size: int, now_us: int) -> Envelope:
+    """The envelope of the message as it is stored."""
+    mail = transaction.mail
+    return Envelope(
+        transaction.id,
+        mail.reverse_path,
+        recipients,
+        size,
+        now_us,
+        transaction.peer,
+        transaction.body(),
+        mail.smtputf8,
+        mail.ret,
+        mail.envid,
+        transaction.message_id,
+        parameters(mail, transaction.peer),
+    )
+
+
+def parameters(mail: Mail, peer: Peer) -> tuple[tuple[str, str], ...]:
+    """The further parameters of MAIL. AUTH= of a client that has not authenticated counts as ``<>`` (RFC 4954 §5)."""
+    if not mail.auth:
+        return mail.parameters
+    return (*mail.parameters, ("AUTH", mail.auth if peer.identity else "<>"))
+
+
+def accepted(envelope: Envelope, started_us: int) -> Accepted:
+    """The event of acceptance."""
+    sender = envelope.reverse_path
+    return Accepted(
+        envelope.accepted_us,
+        envelope.id,
+        str(sender) if sender is not None else "",
+        tuple([str(recipient.address) for recipient in envelope.recipients]),
+        envelope.size,
+        envelope.message_id,
+        envelope.peer,
+        envelope.envid,
+        0,
+        max(0, envelope.accepted_us - started_us),
+    )
+
+
+def removed(transaction: Transaction, now_us: int) -> tuple[Removed, ...]:
+    """The events of recipients that rules let go."""
+    recipients = transaction.recipients
+    if transaction.dropped:
+        names = tuple(str(recipient.address) for recipient in recipients)
+        return (Removed(now_us, transaction.id, names, "", transaction.dropped),)
+    return tuple(
+        Removed(now_us, transaction.id, (str(recipients[place].address),), "", why)
+        for place, why in transaction.discarded.items()
+    )
+
+
+@lru_cache(maxsize=64)
+def with_type(lmtp: bool, esmtp: bool, tls: bool, identity: bool, smtputf8: bool) -> str:
+    """The WITH protocol type of the Received field (RFC 3848, RFC 6531 §4.3)."""
+    if not (lmtp or esmtp):
+        return "SMTP"
+    base = ("UTF8LMTP" if lmtp else "UTF8SMTP") if smtputf8 else ("LMTP" if lmtp else "ESMTP")
+    return base + ("S" if tls else "") + ("A" if identity else "")
+
+

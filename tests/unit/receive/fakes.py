@@ -1,0 +1,303 @@
+"""Stand-ins for what surrounds a session: loop with a clock of its own, transport, spool, doors."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from postroad.check import policy
+from postroad.check.client import ClientOptions, Clients
+from postroad.check.policy import Known, PolicyOptions
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.context import Role, Rules
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.event import Event
+from postroad.mail.message import ContentFile
+from postroad.protocol.offer import Dialect
+from postroad.receive.doors import Doors, Expansion
+from postroad.receive.listener import Listener
+from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.session import Session
+from postroad.receive.setting import setting
+from postroad.store.values import Failure, FailureKind, Stored, Waiting
+
+NOW_US = 1_795_000_000_000_000  # in November 2026
+
+
+class Loop:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._numbers = itertools.count()
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., None], *arguments: Any) -> _Timer:
+        timer = _Timer(callback, arguments)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def call_later(self, delay: float, callback: Callable[..., None], *arguments: Any) -> _Timer:
+        return self.call_at(self.now + delay, callback, *arguments)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(coroutine)
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            when, _, timer = heapq.heappop(self._timers)
+            self.now = max(self.now, when)
+            if not timer.cancelled:
+                timer.callback(*timer.arguments)
+        self.now = end
+
+    @property
+    def timers(self) -> int:
+        return sum(not timer.cancelled for _, _, timer in self._timers)
+
+
+class _Timer:
+    def __init__(self, callback: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self.callback, self.arguments, self.cancelled = callback, arguments, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written; the client's side of it is the test."""
+
+    def __init__(self, peer: tuple[str, int] | str = ("192.0.2.1", 50_000)) -> None:
+        super().__init__({"peername": peer})
+        self.written = b""
+        self.writes = 0
+        self.closed = self.aborted = self.paused = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def write(self, data: Any) -> None:
+        assert not self.closed, "written after close"
+        self.written += data
+        self.writes += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+        if isinstance(self.protocol, asyncio.Protocol):
+            self.protocol.connection_lost(None)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+class Incoming:
+    def __init__(self, spool: Spool, id: int) -> None:
+        self.spool, self.id = spool, id
+        self.octets = b""
+        self.resumed: Callable[[], None] | None = None
+        self.aborted = False
+        self.slow = False
+
+    def write(self, octets: bytes) -> bool:
+        self.octets += octets
+        return not self.spool.slow
+
+    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+        if self.spool.file_failure is not None:
+            done(self.spool.file_failure)
+        elif self.spool.patient:
+            self.spool.finishing.append(lambda: done(ContentFile(f"/{self.id}", len(self.octets))))
+        else:
+            done(ContentFile(f"/{self.id}", len(self.octets)))
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Spool:
+    """Commits at once, or when it is told (`patient`)."""
+
+    def __init__(self) -> None:
+        self.patient = False
+        self.slow = False
+        self.failure: Failure | None = None
+        self.file_failure: Failure | None = None
+        self.stored: list[Stored] = []
+        self.reports: list[Stored] = []
+        self.waiting: list[tuple[Waiting, ...]] = []
+        self.events: list[Event] = []
+        self.pending: list[Callable[[], None]] = []
+        self.finishing: list[Callable[[], None]] = []
+        self.incomings: list[Incoming] = []
+        self._last = 0
+
+    def new_id(self) -> int:
+        self._last = identifier.make(NOW_US, 0, self._last)
+        return self._last
+
+    def accept(
+        self,
+        stored: Stored,
+        events: tuple[Event, ...],
+        done: Callable[[Failure | None], None],
+        waiting: tuple[Waiting, ...] = (),
+        reports: tuple[Stored, ...] = (),
+    ) -> None:
+        def commit() -> None:
+            if self.failure is None:
+                self.stored.append(stored)
+                self.reports += reports
+                self.events += events
+                self.waiting.append(waiting)
+            done(self.failure)
+
+        if self.patient:
+            self.pending.append(commit)
+        else:
+            commit()
+
+    def commit(self) -> None:
+        pending, self.pending = self.pending, []
+        for each in pending:
+            each()
+
+    def incoming(self, id: int) -> Incoming:
+        self.incomings.append(Incoming(self, id))
+        return self.incomings[-1]
+
+
+USERS = {Address("ann", "local.test"), Address("bob", "local.test")}
+
+
+def owns(name: str, address: Address) -> bool:
+    return str(address) == f"{name}@local.test"
+
+
+KNOWN = Known(
+    is_local=lambda domain: domain == "local.test",
+    is_relay=lambda domain: domain == "relay.test",
+    recipient=lambda address: address in USERS,
+    owns=owns,
+)
+
+FULL, IO = Failure(FailureKind.FULL, "full"), Failure(FailureKind.IO, "io")
+CLOSED, INVALID = Failure(FailureKind.CLOSED, "closed"), Failure(FailureKind.INVALID, "no")
+
+
+class House:
+    """A listener with stand-ins around it."""
+
+    def __init__(
+        self,
+        role: Role = Role.MX,
+        dialect: Dialect = Dialect.SMTP,
+        *,
+        options: ReceiveOptions | None = None,
+        listener: ListenerOptions | None = None,
+        policy_options: PolicyOptions | None = None,
+        rules: Rules | None = None,
+        clients: ClientOptions | None = None,
+        expand: Callable[[int, int, tuple[Recipient, ...]], Expansion] | None = None,
+        loop: Any = None,
+        **doors: Any,
+    ) -> None:
+        self.loop = loop or Loop()
+        self.spool = Spool()
+        self.queued: list[Stored] = []
+        self.recorded: list[Event] = []
+        self.logged: list[Event] = []
+        self.clients = Clients(clients or ClientOptions())
+        self.options = options or ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
+        self.listener_options = listener or ListenerOptions("front", role, dialect)
+        lmtp = self.listener_options.protocol is Dialect.LMTP
+        composed = policy.rules(
+            self.listener_options.role, policy_options or PolicyOptions(), KNOWN, lmtp=lmtp, extra=rules
+        )
+        self.doors = Doors(
+            **{
+                "loop": self.loop,
+                "now_us": lambda: NOW_US,
+                "new_id": self.spool.new_id,
+                "accept": self.spool.accept,
+                "incoming": self.spool.incoming,
+                "queued": self.queued.append,
+                "expand": expand or (lambda id, now_us, recipients: Expansion(recipients)),
+                "reports": lambda stored, given, events: (),
+                "held": held,
+                "record": self.recorded.extend,
+                "log": self.logged.extend,
+                "admit": self.clients.admit,
+                "left": self.clients.left,
+                "known": lambda address: address in USERS if address.domain == "local.test" else None,
+                "owns": owns,
+                "network": None,
+                "tls_context": lambda: None,
+                **doors,
+            }
+        )
+        self.rules = composed
+        self.listener = Listener(setting(self.listener_options, self.options, composed, self.doors))
+
+    def client(self, peer: tuple[str, int] | str = ("192.0.2.1", 50_000)) -> Client:
+        return Client(self, peer)
+
+
+def held(envelope: Envelope, text: str) -> tuple[Waiting, ...]:
+    return tuple(
+        Waiting(index, 0, recipient.address.domain, held=True, text=text)
+        for index, recipient in enumerate(envelope.recipients)
+    )
+
+
+class Client:
+    """A client of a session over the stand-in transport."""
+
+    def __init__(self, house: House, peer: tuple[str, int] | str) -> None:
+        self.house = house
+        self.transport = Transport(peer)
+        self.session: Session = house.listener.connect()
+        self.transport.protocol = self.session
+        self.session.connection_made(self.transport)
+
+    def heard(self) -> bytes:
+        """What the server has said since the last time."""
+        written, self.transport.written = self.transport.written, b""
+        return written
+
+    def say(self, octets: bytes | str) -> str:
+        """Send, and give what came back, CRLF as LF."""
+        self.transport.written = b""
+        if octets and not self.transport.closed:
+            self.session.data_received(octets.encode() if isinstance(octets, str) else octets)
+        return self.heard().decode().replace("\r\n", "\n").removesuffix("\n")
+
+    def codes(self, *lines: str) -> list[str]:
+        """Say line by line; the last line's first two words of each answer."""
+        return [" ".join(self.say(line + "\r\n").rpartition("\n")[2].split(" ")[:2]) for line in lines]
+
+    def hang_up(self, error: Exception | None = None) -> None:
+        self.transport.closed = True
+        self.session.connection_lost(error)
+
+
+def opened(house: House, hello: str = "EHLO client.test") -> Client:
+    """A client that has said hello."""
+    client = house.client()
+    client.say("")
+    assert client.say(hello + "\r\n").startswith("250")
+    return client
