@@ -2,20 +2,23 @@
 
 Each worker has its own SO_REUSEPORT socket of a TCP address, so that the kernel spreads connections; the supervisor
 keeps all of them open, so that a worker's death loses no connection that waits in its accept queue. A Unix socket is
-one for all workers. What cannot be bound is a value that names address, port and remedy.
+one for all workers.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-BACKLOG = 4096
+from postroad.world import system
+from postroad.world.problem import Problem
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+BACKLOG: Final = 4096
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -31,79 +34,37 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-def bind(endpoint: Endpoint, count: int) -> list[socket.socket] | str:
-    """`count` listening sockets for an endpoint (the same one `count` times for a Unix socket), or what is wrong."""
-    try:
-        if endpoint.path:
-            return [_bind_unix(endpoint.path)] * count
-        return _bind_tcp(endpoint, count)
-    except OSError as error:
-        return f"cannot listen on {endpoint}: {_remedy(error, endpoint)}"
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """Every endpoint of every listener, in the order of the file; the same order as `config.options.listener_options`."""
+    found = []
+    for listener in settings.listener:
+        for address in listener.address:
+            path = address.removeprefix("unix:")
+            found.append(Endpoint(path=path) if path != address else Endpoint(address, listener.port))
+    return found
 
 
-def _bind_tcp(endpoint: Endpoint, count: int) -> list[socket.socket]:
-    family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-    # A first socket without SO_REUSEPORT finds out whether another program (even one that shares its port) is there.
-    _probe(family, endpoint)
+def bind(endpoint: Endpoint, count: int) -> list[socket.socket] | Problem:
+    """`count` listening sockets for an endpoint (for a Unix socket the same one, `count` times)."""
+    if endpoint.path:
+        # Who may connect is the folder's to say: a mail delivery agent or a web server has a user of its own.
+        bound = system.bind_unix(endpoint.path, mode=0o666, backlog=BACKLOG)
+        return bound if isinstance(bound, Problem) else [bound] * count
+    # Alone first: with SO_REUSEPORT the kernel would let us share the port with another node of the same user.
+    probe = system.bind(endpoint.address, endpoint.port, backlog=1)
+    if isinstance(probe, Problem):
+        return probe
+    probe.close()
     sockets: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            sock = _tcp_socket(family)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((endpoint.address, endpoint.port))
-        for sock in sockets:
-            sock.listen(BACKLOG)
-    except OSError:
-        for sock in sockets:
-            sock.close()
-        raise
+    for _ in range(count):
+        bound = system.bind(endpoint.address, endpoint.port, reuse_port=True, backlog=BACKLOG)
+        if isinstance(bound, Problem):
+            close_all(sockets)
+            return bound
+        sockets.append(bound)
     return sockets
 
 
-def _probe(family: socket.AddressFamily, endpoint: Endpoint) -> None:
-    with _tcp_socket(family) as probe:
-        probe.bind((endpoint.address, endpoint.port))
-
-
-def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return sock
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """A Unix socket; a stale one of a node that is gone is replaced, anything else at that path is not touched."""
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if stat.S_ISSOCK(place.lstat().st_mode):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(path) == 0:
-                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            place.unlink()
-    except FileNotFoundError:
-        pass
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    sock.bind(path)
-    place.chmod(0o666)  # who may connect is the folder's to say
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _remedy(error: OSError, endpoint: Endpoint) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "the address is in use; stop the program that listens there (see `ss -ltnp`) or set another port"
-        case errno.EACCES | errno.EPERM if endpoint.port and endpoint.port < 1024:
-            return "a port below 1024 needs root or CAP_NET_BIND_SERVICE; start as root with `user` set"
-        case errno.EACCES | errno.EPERM:
-            return f"permission denied; check the folder of {endpoint.path or endpoint}"
-        case errno.EADDRNOTAVAIL:
-            return "this machine has no such address; correct `address`"
-        case _:
-            return error.strerror or str(error)
+def close_all(sockets: list[socket.socket]) -> None:
+    for sock in set(sockets):
+        sock.close()

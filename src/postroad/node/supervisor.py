@@ -16,8 +16,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import grp
 import os
 import pickle
+import pwd
 import signal
 import socket
 import subprocess
@@ -30,14 +32,16 @@ from typing import TYPE_CHECKING, Any, Final
 from postroad.node.control import Control
 from postroad.node.link import Frame, Link
 from postroad.node.permits import PermitOffice
-from postroad.node.sockets import Endpoint, bind
+from postroad.node.sockets import Endpoint, bind, close_all, endpoints
 from postroad.world import system
+from postroad.world.problem import Problem
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 LOCK_WAIT_S: Final = 15.0
 READY_S: Final = 60.0
+OPEN_FILES: Final = 65_536
 PREPARE_S: Final = 30.0
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
@@ -79,32 +83,39 @@ class Supervisor:
         self._reloading = False
         self._reload_again = False
         self._shards = 0
+        self._manager = system.ServiceManager(os.environ)
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+        }
 
     # -- start -------------------------------------------------------------------------------------------------------
 
     def prepare(self) -> str:
         """Everything that may fail before the first worker: folders, lock, sockets, privileges. "" or what is wrong."""
         settings = self.settings
-        try:
-            identity = system.identity(settings.user, settings.group) if settings.user else None
-        except LookupError as error:
-            return str(error)
         state_dir = Path(settings.state_dir)
+        as_root = os.geteuid() == 0
         try:
-            _make_folders(state_dir, identity)
+            owner = _owner(settings.user, settings.group) if as_root and settings.user else None
+            _make_folders(state_dir, owner)
+        except KeyError:
+            return f"there is no user {settings.user!r} or group {settings.group!r}; make it, or correct `user`, `group`"
         except OSError as error:
             return f"cannot use the state folder {state_dir}: {error.strerror}; create it, or set `state_dir`"
         problem = self._take_lock(state_dir / "run" / "node.lock")
         if problem:
             return problem
-        system.raise_open_files()
+        system.raise_file_limit(OPEN_FILES)
         problems = self._bind_all()
         if problems:
             return "\n".join(problems)
-        if identity is not None and os.geteuid() == 0:
-            os.chown(state_dir / "run" / "node.lock", identity.uid, identity.gid)
-            system.drop_privileges(identity)
-        elif os.geteuid() == 0:
+        if settings.user:
+            refused = system.drop_privileges(settings.user, settings.group)
+            if refused is not None:
+                return str(refused)
+        elif as_root:
             self._say("warning", "running as root: set `user` so that the node drops its privileges")
         self._shards = max(self._worker_count(), _shards_on_disk(state_dir / "spool"))
         return ""
@@ -113,7 +124,7 @@ class Supervisor:
         return self.settings.workers or len(os.sched_getaffinity(0))
 
     def _take_lock(self, path: Path) -> str:
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         waited_until = time.monotonic() + LOCK_WAIT_S
         told = False
         while True:
@@ -140,8 +151,8 @@ class Supervisor:
         problems = []
         for endpoint in endpoints(self.settings):
             bound = bind(endpoint, self._worker_count())
-            if isinstance(bound, str):
-                problems.append(bound)
+            if isinstance(bound, Problem):
+                problems.append(str(bound))
             else:
                 self._sockets[endpoint] = bound
         return problems
@@ -165,17 +176,25 @@ class Supervisor:
             self._say("error", "a worker did not come up; see the lines above")
             await self._shut_down()
             return 1
-        system.notify("READY=1", f"STATUS={len(self._workers)} workers")
+        self._manager.ready(f"{len(self._workers)} workers")
+        watchdog = asyncio.ensure_future(self._watch()) if self._manager.watchdog_s else None
         self._say("info", f"ready: {len(self._workers)} workers, {self._shards} shards, pid {os.getpid()}")
         for endpoint in self._sockets:
             self._say("info", f"listening on {endpoint}")
         await self._stop.wait()
-        system.notify("STOPPING=1")
+        self._manager.stopping()
         self._say("info", "stopping")
         await control.stop()
         await self._shut_down()
+        if watchdog is not None:
+            watchdog.cancel()
         self._say("info", "stopped")
         return 0
+
+    async def _watch(self) -> None:
+        while True:
+            self._manager.alive()
+            await asyncio.sleep(self._manager.watchdog_s)
 
     async def _all_ready(self) -> bool:
         until = time.monotonic() + READY_S
@@ -198,6 +217,7 @@ class Supervisor:
             [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), self._lock),
             stdin=subprocess.DEVNULL,
+            env=self._environment,
         )
         theirs.close()
         worker.link = Link(
@@ -338,7 +358,7 @@ class Supervisor:
 
     async def _reload(self) -> None:
         try:
-            system.notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            self._manager.reloading()
             problems = await self._reload_once()
             for problem in problems:
                 self._say("error", f"not reloaded: {problem}")
@@ -347,7 +367,7 @@ class Supervisor:
             else:
                 self._say("info", "reloaded: the new configuration is in force")
         finally:
-            system.notify("READY=1")
+            self._manager.ready()
             self._reloading = False
             if self._reload_again:
                 self._reload_again = False
@@ -370,7 +390,7 @@ class Supervisor:
             })
         if problems:
             for sockets in added.values():
-                _close_all(sockets)
+                close_all(sockets)
             for worker in self._workers:
                 self._send(worker.number, ("abandon",))
             return problems
@@ -385,7 +405,7 @@ class Supervisor:
         # The workers have stopped accepting there by then; ours are the last descriptors of those sockets.
         await self.ask("sync", None)
         for endpoint in removed:
-            _close_all(self._sockets.pop(endpoint))
+            close_all(self._sockets.pop(endpoint))
         return []
 
     def _bind_added(self, settings: Settings) -> tuple[dict[Endpoint, list[socket.socket]], list[str]]:
@@ -395,34 +415,25 @@ class Supervisor:
             if endpoint in self._sockets or endpoint in added:
                 continue
             bound = bind(endpoint, len(self._workers))
-            if isinstance(bound, str):
-                problems.append(bound)
+            if isinstance(bound, Problem):
+                problems.append(str(bound))
             else:
                 added[endpoint] = bound
         return added, problems
 
 
-def endpoints(settings: Settings) -> list[Endpoint]:
-    """Every endpoint of every listener."""
-    found = []
-    for listener in settings.listener:
-        for address in listener.address:
-            path = address.removeprefix("unix:")
-            found.append(Endpoint(path=path) if path != address else Endpoint(address, listener.port))
-    return found
+def _owner(user: str, group: str) -> tuple[int, int]:
+    """User and group id; KeyError where there is no such user or group."""
+    account = pwd.getpwnam(user)
+    return account.pw_uid, grp.getgrnam(group).gr_gid if group else account.pw_gid
 
 
-def _close_all(sockets: list[socket.socket]) -> None:
-    for sock in set(sockets):
-        sock.close()
-
-
-def _make_folders(state_dir: Path, identity: system.Identity | None) -> None:
+def _make_folders(state_dir: Path, owner: tuple[int, int] | None) -> None:
     for folder in (state_dir, state_dir / "run", state_dir / "spool", state_dir / "history"):
         made = not folder.exists()
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if made and identity is not None and os.geteuid() == 0:
-            os.chown(folder, identity.uid, identity.gid)
+        if made and owner is not None:
+            os.chown(folder, *owner)
 
 
 def _shards_on_disk(spool: Path) -> int:

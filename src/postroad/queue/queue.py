@@ -118,6 +118,7 @@ class Queue:
         self._starved: deque[Lane] = deque()
         self._octets = 0
         self._stopping = False
+        self._withdrawn: dict[int, set[str]] = {}  # id → destinations whose lanes an operator took it out of
         self._quiet: asyncio.Event = asyncio.Event()
 
     # -- in and out of the worker's life -------------------------------------------------------------------------
@@ -729,17 +730,21 @@ class Queue:
                     withdrawn.update(item.places)
                 else:
                     kept.append(item)
-            if len(kept) != len(lane.ready):
-                lane.ready = kept
+            if len(kept) == len(lane.ready):
+                continue
+            lane.ready = kept
+            self._withdrawn.setdefault(number, set()).add(lane.destination.key)
         self._forget(mail, withdrawn)
         return tuple(sorted(mail.active))
 
     def changed(self, number: int, keys: Sequence[str]) -> None:
-        """An operator has changed rows of a message: look at these destinations now, and leave no back-off in place."""
-        shard = identifier.shard_of(number)
+        """The message is the queue's again, and rows of these destinations are due: look at them now, back-off or not.
+        What was withdrawn and not changed goes back to where it was."""
+        shard, now_us = identifier.shard_of(number), self._clock.now_us()
         for key in keys:
             self._troubles.pop(key, None)
-            self._note_stored(shard, key, self._clock.now_us())
+        for key in {*keys, *self._withdrawn.pop(number, ())}:
+            self._note_stored(shard, key, now_us)
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""

@@ -1,0 +1,169 @@
+"""A worker process: one event loop, its shards of the spool, its listening sockets; it carries mail the whole way.
+
+Started by the supervisor with the number of a socket as its only argument (`node.link`), over which it gets its
+settings. What always holds: a worker whose supervisor is gone ends; SIGTERM ends it as the supervisor's word does;
+an exception that reaches the loop is logged with its traceback and ends one session or one job, never the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+
+from postroad.config import options
+from postroad.mail.event import Noted
+from postroad.node.link import Frame, Link
+from postroad.node.permits import WorkerPermits
+from postroad.node.sockets import Endpoint
+from postroad.node.wiring import Assembly, World, system_world
+from postroad.report.log import Log, LogHandler
+from postroad.world.memory import tune_malloc
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
+LOOK_S: Final = 5.0  # how often files that may change by themselves (certificates, users) are looked at
+
+
+class WorkerProcess:
+    """The worker's side of the link, and its life from start to stop."""
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._link = Link(sock, loop, self._received, self._link_ended)
+        self._permits = WorkerPermits(self._link.send)
+        self._assembly: Assembly | None = None
+        self._log: Log | None = None
+        self._stopping = False
+        self.ended: asyncio.Future[int] = loop.create_future()
+
+    def _received(self, frame: Frame, descriptors: list[int]) -> None:
+        assembly = self._assembly
+        match frame:
+            case ("granted", key):
+                self._permits.granted(key)
+            case ("wanted", key) if assembly is not None:
+                assembly.queue.surrender(key)
+            case ("start", number, shards, settings, keys):
+                sockets = _sockets(keys, descriptors)
+                self._task(self._start(number, shards, settings, sockets))
+            case ("stop", limit_s):
+                self._task(self.stop(limit_s))
+            case ("prepare", question, settings) if assembly is not None:
+                self._link.send(("answer", question, assembly.prepare(settings)))
+            case ("commit", keys) if assembly is not None:
+                self._task(assembly.commit(_sockets(keys, descriptors)))
+            case ("abandon",) if assembly is not None:
+                assembly.abandon()
+            case ("sync", question, _):
+                # Behind whatever was asked before: tasks that were made then have had their turn.
+                self._loop.call_later(0.05, self._link.send, ("answer", question, ""))
+            case ("operate", question, value) if assembly is not None:
+                assembly.operate(value, lambda rows: self._link.send(("answer", question, rows)))
+            case ("status", question, _) if assembly is not None:
+                self._link.send(("answer", question, assembly.status()))
+            case _:
+                logging.getLogger("postroad").error("the supervisor sent %r too early", frame[0])
+
+    def _task(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        task.add_done_callback(self._check)
+
+    def _check(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logging.getLogger("postroad").error("a task failed", exc_info=task.exception())
+            if self._assembly is None or self._stopping:
+                self._end(1)
+
+    async def _start(
+        self, number: int, shards: list[int], settings: Settings, sockets: dict[Endpoint, socket.socket]
+    ) -> None:
+        tune_malloc(options.memory_options(settings))
+        world = system_world(random.Random(os.urandom(16)))
+        self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
+        _log_through(LogHandler(self._log, self._loop, world.clock.now_us))
+        assembly = Assembly(
+            settings, number=number, shards=shards, world=world, permits=self._permits, log=self._log, loop=self._loop
+        )
+        problem = await assembly.start(sockets)
+        if problem:
+            self._log.write(Noted(world.clock.now_us(), 0, "error", f"worker {number} cannot start: {problem}"))
+            self._log.flush()
+            self._end(1)
+            return
+        self._assembly = assembly
+        self._look(world)
+        # What lives from here on lives long: it need not be looked through for garbage again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        self._link.send(("ready",))
+
+    def _look(self, world: World) -> None:
+        if self._assembly is not None and not self._stopping:
+            self._assembly.look()
+            self._loop.call_later(LOOK_S, self._look, world)
+
+    async def stop(self, limit_s: float) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._assembly is not None:
+            await self._assembly.stop(limit_s)
+        self._end(0)
+
+    def _link_ended(self) -> None:
+        if not self._stopping:
+            logging.getLogger("postroad").error("the supervisor is gone; this worker ends")
+            self._loop.create_task(self.stop(ORPHAN_S))
+
+    def _end(self, code: int) -> None:
+        if self._log is not None:
+            self._log.close()
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+
+def _sockets(keys: list[Endpoint], descriptors: list[int]) -> dict[Endpoint, socket.socket]:
+    return {key: socket.socket(fileno=descriptor) for key, descriptor in zip(keys, descriptors, strict=True)}
+
+
+def _log_through(handler: logging.Handler) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def main() -> int:
+    """The process. Its only argument is the number of the socket to the supervisor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = WorkerProcess(sock, loop)
+    loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(worker.stop(30.0)))
+    try:
+        return loop.run_until_complete(worker.ended)
+    finally:
+        loop.close()
+
+
+
+
+if __name__ == "__main__":
+    code = main()
+    # Threads of libraries (password hashing, file writing) must not keep a stopped worker alive.
+    sys.stdout.flush()
+    os._exit(code)
