@@ -1,7 +1,6 @@
 """What the settings say against each other: each key is right by itself, together they cannot work.
 
-Pure: each function looks at one matter and yields its findings. Paths are written as in the file (`listener`, not
-`listeners`) and count elements as `Settings` does.
+Pure: each function looks at one matter and yields its findings. Paths count elements as `Settings` does.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def find(settings: Settings) -> list[Finding]:
 
 
 def _auth(settings: Settings) -> Iterator[Finding]:
-    for index, listener in enumerate(settings.listeners):
+    for index, listener in enumerate(settings.listener):
         if not listener.offers_auth:
             continue
         here = ("listener", index)
@@ -51,7 +50,7 @@ def _auth(settings: Settings) -> Iterator[Finding]:
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:
-    for index, listener in enumerate(settings.listeners):
+    for index, listener in enumerate(settings.listener):
         if listener.tls not in (None, Tls.NONE) and settings.tls.certificate is None:
             yield Finding(
                 (("listener", index, "tls"), ("tls", "certificate")),
@@ -70,11 +69,11 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
 
 def _same_place(settings: Settings) -> Iterator[Finding]:
     places = [
-        (("listener", index), place) for index, listener in enumerate(settings.listeners) for place in _places(listener)
+        (("listener", index), place) for index, listener in enumerate(settings.listener) for place in _places(listener)
     ]
     for (one, place), (other, other_place) in combinations(places, 2):
         if _overlap(place, other_place):
-            name = settings.listeners[one[1]].name
+            name = settings.listener[one[1]].name
             key = "address" if one == other or other_place[0].startswith(UNIX) else "port"
             yield Finding(
                 ((*other, key), (*other, "address"), (*other, "port"), (*one, "address"), (*one, "port")),
@@ -104,10 +103,10 @@ def _place(place: tuple[str, int]) -> str:
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
-    yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listeners))
-    yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domains))
-    yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hops))
-    local = {domain.name for domain in settings.domains}
+    yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listener))
+    yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domain))
+    yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hop))
+    local = {domain.name for domain in settings.domain}
     for index, domain in enumerate(settings.relay.domains):
         if domain in local:
             yield Finding(
@@ -128,9 +127,9 @@ def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
 
 
 def _roles(settings: Settings) -> Iterator[Finding]:
-    for index, listener in enumerate(settings.listeners):
+    for index, listener in enumerate(settings.listener):
         here = ("listener", index)
-        if listener.role is Role.MX and not settings.domains and not settings.relay.domains:
+        if listener.role is Role.MX and not settings.domain and not settings.relay.domains:
             yield Finding(
                 ((*here, "role"), ("domain",), ("relay", "domains")),
                 f"The listener {listener.name!r} takes mail for our own domains, but there are none",
@@ -152,7 +151,7 @@ def _roles(settings: Settings) -> Iterator[Finding]:
 
 
 def _lmtp(settings: Settings) -> Iterator[Finding]:
-    for index, listener in enumerate(settings.listeners):
+    for index, listener in enumerate(settings.listener):
         here = ("listener", index)
         if listener.protocol is not Dialect.LMTP:
             continue
@@ -180,7 +179,7 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
 
 
 def _delivery(settings: Settings) -> Iterator[Finding]:
-    for index, domain in enumerate(settings.domains):
+    for index, domain in enumerate(settings.domain):
         here = ("domain", index)
         if missing := _missing(domain):
             keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver])
@@ -218,7 +217,7 @@ def _missing(domain: LocalDomain) -> str:
 
 
 def _next_hops(settings: Settings) -> Iterator[Finding]:
-    for index, hop in enumerate(settings.next_hops):
+    for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
         if hop.password and hop.password_file:

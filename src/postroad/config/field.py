@@ -34,7 +34,7 @@ def setting(
     word: bool = False,
 ) -> Any:
     """A pydantic Field. `default` UNSET: the key must be given. `source`: the RFC section that the value obeys or the
-    least value comes from. `example`: what the example file says, as TOML; "" leaves the key commented out there.
+    least value comes from. `example`: what an example says, as TOML; needed where there is no default.
     `word`: the type is an Enum and one of its values stands in the file. `secret`: never printed."""
     return Field(
         default=default,
@@ -58,14 +58,14 @@ def of(struct: type[msgspec.Struct], name: str, description: str = "", *, source
     return setting(default, told, least=least, most=most, source=source, word=word)
 
 
-def table(model: type[Section], description: str) -> Any:
+def table(model: type[Section]) -> Any:
     """A sub-table that may be left out: all its settings then have their defaults."""
-    return Field(default_factory=model, description=description)
+    return Field(default_factory=model)
 
 
-def tables(name: str, description: str) -> Any:
-    """An array of tables called `name` in the file, empty by default. Lists become tuples: nobody changes them."""
-    return Field(default=(), alias=name, strict=False, description=description)
+def tables() -> Any:
+    """An array of tables, empty by default. TOML's lists become tuples, so that nobody changes them."""
+    return Field(default=(), strict=False)
 
 
 def several(

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
-from postroad.config.options import server_tls_options
+from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.settings import Settings
 from postroad.receive import accounts
 from postroad.world import tls
@@ -59,6 +59,20 @@ def _tls(settings: Settings) -> Iterator[Finding]:
             seen.add(problem)
 
 
+def _outbound_tls(settings: Settings) -> Iterator[Finding]:
+    options = client_tls_options(settings)
+    here: Path = ("outbound", "tls")
+    places = {options.ca_file: "ca_file"}
+    if options.certificate is not None:
+        places |= {options.certificate.certificate: "certificate", options.certificate.key: "key"}
+    for problem in tls.ClientTls(options).problems():
+        key = places.get(problem.where, problem.where)
+        if key in places.values():
+            yield _found((*here, key), problem)
+        else:
+            yield Finding(((*here, "ciphers"), (*here, "opportunistic_ciphers")), problem.text, problem.remedy)
+
+
 def _tls_finding(key: Path, files: tls.CertificateFiles, options: tls.ServerTlsOptions, problem: Problem) -> Finding:
     match problem.where:
         case "ciphers":
@@ -88,7 +102,7 @@ def _users(settings: Settings) -> Iterator[Finding]:
 
 
 def _recipients(settings: Settings) -> Iterator[Finding]:
-    for index, domain in enumerate(settings.domains):
+    for index, domain in enumerate(settings.domain):
         if domain.recipients_file is None:
             continue
         key = ("domain", index, "recipients_file")
@@ -98,7 +112,7 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
 
 
 def _passwords(settings: Settings) -> Iterator[Finding]:
-    for index, hop in enumerate(settings.next_hops):
+    for index, hop in enumerate(settings.next_hop):
         if hop.password_file is None:
             continue
         key = ("next_hop", index, "password_file")
@@ -119,7 +133,7 @@ def _folders(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             (("log", "path"),), f"There is no folder {settings.log.path.parent}", "Make it, or correct the path"
         )
-    for index, domain in enumerate(settings.domains):
+    for index, domain in enumerate(settings.domain):
         if domain.command and not FilePath(domain.command[0]).is_file():
             yield Finding(
                 (("domain", index, "command"),),
@@ -143,6 +157,7 @@ def _owner(settings: Settings) -> Iterator[Finding]:
 
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
+    _outbound_tls,
     _users,
     _recipients,
     _passwords,

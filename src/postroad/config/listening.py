@@ -49,11 +49,15 @@ class Listener(Section):
         None,
         "`none`: no TLS. `starttls`: offered. `required`: no mail before STARTTLS. `implicit`: TLS from the first "
         "octet, on a port of its own. Unset: `starttls` where `[tls]` names a certificate, else `none`.",
+        example='"starttls"',
         source="RFC 3207, RFC 8314 §3.3",
         word=True,
     )
     auth: bool | None = setting(
-        None, "Whether AUTH is offered, under TLS only. Unset: on submission listeners only.", source="RFC 4954"
+        None,
+        "Whether AUTH is offered, under TLS only. Unset: on submission listeners only.",
+        source="RFC 4954",
+        example="true",
     )
     auth_without_tls: bool = setting(
         False, "Whether AUTH is offered without TLS, too. Passwords then go over the wire for anyone to read."
@@ -146,6 +150,12 @@ class Limits(Section):
     auth_failures_max: int = setting(
         _RECEIVE.auth_failures_max, "Wrong passwords in one session; the next ends it.", unit="tries", least=1
     )
+    refusals_max: int = setting(
+        _RECEIVE.refusals_max,
+        "Commands of a stranger that our rules refused since its last accepted message; the next ends the session.",
+        unit="commands",
+        least=1,
+    )
     sessions_max: int = setting(_CLIENTS.sessions_max, "Sessions at a time in one worker.", unit="sessions", least=1)
     sessions_per_client_max: int = setting(
         _CLIENTS.sessions_per_client_max, "Of these, for one IPv4 address or one IPv6 /64.", unit="sessions", least=1
@@ -171,7 +181,10 @@ class Receive(Section):
         source="RFC 5321 §7.3",
     )
     default_domain: Domain | None = setting(
-        None, "The domain of the bare `<Postmaster>`; unset: the first `[[domain]]`.", source="RFC 5321 §4.1.1.3"
+        None,
+        "The domain of the bare `<Postmaster>`; unset: the first `[[domain]]`.",
+        source="RFC 5321 §4.1.1.3",
+        example='"example.org"',
     )
 
 
@@ -201,9 +214,9 @@ class Tls(Section):
         word=True,
     )
     client_ca_file: File | None = setting(
-        None, "The roots that client certificates must lead to, PEM; unset: the system's."
+        None, "The roots that client certificates must lead to, PEM; unset: the system's.", example='"tls/clients.pem"'
     )
-    further: tuple[FurtherCertificate, ...] = tables("further", "Certificates for further names.")
+    further: tuple[FurtherCertificate, ...] = tables()
 
 
 class Auth(Section):

@@ -16,7 +16,9 @@ from postroad.check.client import ClientOptions
 from postroad.check.policy import PolicyOptions
 from postroad.config.field import Section
 from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
+from postroad.config.outbound import OutboundTls
 from postroad.config.settings import Settings
+from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
 from postroad.receive.authenticate import AuthOptions
@@ -24,7 +26,7 @@ from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
-from postroad.world.tls import CertificateFiles, ServerTlsOptions
+from postroad.world.tls import CertificateFiles, ClientTlsOptions, ServerTlsOptions
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 
@@ -34,7 +36,9 @@ def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
     values = dict(given)
     for field in msgspec.structs.fields(struct):
         if field.name not in values:
-            section = next(each for each in sections if field.name in type(each).model_fields)
+            section = next((each for each in sections if field.name in type(each).model_fields), None)
+            if section is None:
+                raise LookupError(f"no section has the setting {struct.__name__}.{field.name}")
             values[field.name] = _plain(getattr(section, field.name))
     return struct(**values)
 
@@ -47,7 +51,7 @@ def _plain(value: Any) -> Any:
 def listener_options(settings: Settings) -> tuple[ListenerOptions, ...]:
     """One for each address of each listener, in the order of the file."""
     return tuple(
-        _listener(settings, listener, address) for listener in settings.listeners for address in listener.address
+        _listener(settings, listener, address) for listener in settings.listener for address in listener.address
     )
 
 
@@ -70,7 +74,7 @@ def policy_options(settings: Settings, listener: Listener) -> PolicyOptions:
 
 def receive_options(settings: Settings) -> ReceiveOptions:
     """What holds for all listeners."""
-    first = settings.domains[0].name if settings.domains else settings.hostname
+    first = settings.domain[0].name if settings.domain else settings.hostname
     return _into(
         ReceiveOptions,
         settings.limits,
@@ -97,8 +101,22 @@ def server_tls_options(settings: Settings) -> ServerTlsOptions | None:
     return _into(ServerTlsOptions, tls, certificates=(_files(tls), *map(_files, tls.further)))
 
 
-def _files(named: Tls | FurtherCertificate) -> CertificateFiles:
+def _files(named: Tls | FurtherCertificate | OutboundTls) -> CertificateFiles:
     return CertificateFiles(_plain(named.certificate), _plain(named.key))
+
+
+def deliver_options(settings: Settings) -> DeliverOptions:
+    return _into(
+        DeliverOptions,
+        settings.outbound,
+        maildir=_into(MaildirOptions, settings.maildir),
+        program=_into(ProgramOptions, settings.program),
+    )
+
+
+def client_tls_options(settings: Settings) -> ClientTlsOptions:
+    tls = settings.outbound.tls
+    return _into(ClientTlsOptions, tls, certificate=None if tls.certificate is None else _files(tls))
 
 
 def dns_options(settings: Settings) -> DnsOptions:

@@ -25,7 +25,9 @@ class LocalDomain(Section):
         example='["alice", "bob"]',
     )
     recipients_file: File | None = setting(
-        None, "A file with a local-part in each line, beside those of `recipients`; `#` begins a comment."
+        None,
+        "A file with a local-part in each line, beside those of `recipients`; `#` begins a comment.",
+        example='"recipients"',
     )
     deliver: Deliver = setting(
         "maildir",
@@ -39,8 +41,8 @@ class LocalDomain(Section):
         "Maildir: the folder, where `{domain}` and `{local_part}` are the recipient's.",
         example='"/var/mail/{domain}/{local_part}"',
     )
-    socket: File | None = setting(None, "LMTP: the path of the server's Unix socket.")
-    host: Host | None = setting(None, "LMTP: the server's name or address.")
+    socket: File | None = setting(None, "LMTP: the path of the server's Unix socket.", example='"/run/dovecot/lmtp"')
+    host: Host | None = setting(None, "LMTP: the server's name or address.", example='"imap.example.org"')
     port: Port = setting(24, "LMTP: the server's port.", least=1, most=65535)
     command: tuple[str, ...] = several(
         (),

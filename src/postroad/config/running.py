@@ -153,7 +153,9 @@ class Log(Section):
 
     format: LogFormat = setting(_LOG.format, "`human`: for reading. `json`: an object in each line.", word=True)
     level: LogLevel = setting(_LOG.level, "Lines of this level and above are written.", word=True)
-    path: File | None = setting(None, "The file; unset: standard error. It is opened again on SIGHUP.")
+    path: File | None = setting(
+        None, "The file; unset: standard error. It is opened again on SIGHUP.", example='"/var/log/postroad/log"'
+    )
     flush_s: Seconds = setting(_LOG.flush_s, "Lines are written together after this time at the latest.", least=0)
     batch_max: Octets = setting(_LOG.batch_max, "Lines are written as soon as so much waits.", least=1024)
     buffer_max: Octets = setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import inspect
 import typing
 from collections.abc import Iterator
 from functools import lru_cache
@@ -52,14 +53,14 @@ class Table(msgspec.Struct, frozen=True):
         return (f"[[{name}]]" if self.many else f"[{name}]") if name else ""
 
 
-def tables(section: type[Section], path: tuple[str, ...] = (), many: bool = False, about: str = "") -> Iterator[Table]:
+def tables(section: type[Section], path: tuple[str, ...] = (), many: bool = False) -> Iterator[Table]:
     """The table of this section, then those within it, in the order of their declaration."""
-    fields = [(info.alias or name, info) for name, info in section.model_fields.items()]
+    fields = list(section.model_fields.items())
     keys = tuple(_key(name, info) for name, info in fields if not _inner(info))
-    yield Table(path, many, about or (section.__doc__ or "").strip(), keys)
+    yield Table(path, many, inspect.cleandoc(section.__doc__ or ""), keys)
     for name, info in fields:
         if inner := _inner(info):
-            yield from tables(inner[0], (*path, name), inner[1], info.description or "")
+            yield from tables(inner[0], (*path, name), inner[1])
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from postroad.config.field import UNSET, Section, setting, table, tables
 from postroad.config.listening import Auth, Limits, Listener, Receive, Tls
+from postroad.config.outbound import Maildir, Outbound, Program
 from postroad.config.routing import LocalDomain, NextHop, Relay
 from postroad.config.running import Dns, Dsn, Log, Memory, Queue
 from postroad.config.values import Domain, File, Mailbox, Seconds
@@ -40,19 +41,22 @@ class Settings(Section):
     aliases: File | None = setting(
         None, "A file of aliases, `name: mailbox, mailbox …` in each line.", example='"aliases"'
     )
-    listeners: tuple[Listener, ...] = tables("listener", "Where mail is accepted.")
-    tls: Tls = table(Tls, "TLS as a server.")
-    limits: Limits = table(Limits, "Limits of sessions and messages.")
-    receive: Receive = table(Receive, "How sessions are answered.")
-    auth: Auth = table(Auth, "Accounts.")
-    domains: tuple[LocalDomain, ...] = tables("domain", "Our own domains.")
-    relay: Relay = table(Relay, "Domains to pass on.")
-    next_hops: tuple[NextHop, ...] = tables("next_hop", "Set next hops.")
-    dns: Dns = table(Dns, "Name resolution.")
-    queue: Queue = table(Queue, "Retries and concurrency.")
-    dsn: Dsn = table(Dsn, "Reports to senders.")
-    log: Log = table(Log, "The log.")
-    memory: Memory = table(Memory, "Memory.")
+    listener: tuple[Listener, ...] = tables()
+    tls: Tls = table(Tls)
+    limits: Limits = table(Limits)
+    receive: Receive = table(Receive)
+    auth: Auth = table(Auth)
+    domain: tuple[LocalDomain, ...] = tables()
+    relay: Relay = table(Relay)
+    next_hop: tuple[NextHop, ...] = tables()
+    outbound: Outbound = table(Outbound)
+    maildir: Maildir = table(Maildir)
+    program: Program = table(Program)
+    dns: Dns = table(Dns)
+    queue: Queue = table(Queue)
+    dsn: Dsn = table(Dsn)
+    log: Log = table(Log)
+    memory: Memory = table(Memory)
 
     def tls_of(self, listener: Listener) -> ListenerTls:
         """How much TLS a listener has, where its own `tls` is unset, too."""

@@ -196,7 +196,11 @@ DomainPattern = Annotated[
     BeforeValidator(domain_pattern),
     Kind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
 ]
-IpAddress = Annotated[str, BeforeValidator(ip_address), Kind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`')]
+IpAddress = Annotated[
+    str,
+    BeforeValidator(lambda written: written and ip_address(written)),
+    Kind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`'),
+]
 Network = Annotated[str, BeforeValidator(network), _NET]
 ListeningAddress = Annotated[
     str, BeforeValidator(listening_address), Kind("address", '`"0.0.0.0"`, `"::"` or `"unix:/run/postroad/lmtp"`')

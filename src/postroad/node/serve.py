@@ -1,0 +1,98 @@
+"""`postroad serve`: loads the configuration, then runs the supervisor until it is told to stop.
+
+Exit codes: those of `node.supervisor`; 78 with all problems on stderr where the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from postroad.admin.options import config_option, config_path, settings_of
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+
+@click.command()
+@config_option
+@click.option(
+    "--demo",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Run the demonstration node in FOLDER; what it lacks (configuration, certificate, account) is made.",
+)
+@click.pass_context
+def serve(context: click.Context, config: Path | None, demo: Path | None) -> None:
+    """Run the node in the foreground.
+
+    SIGTERM and SIGINT stop it: what is in flight ends, the rest stays queued. SIGHUP makes it take a changed
+    configuration, as a whole or not at all.
+    """
+    if demo is not None and context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--demo has its configuration in its folder: give --config or --demo, not both.")
+    path = config_path(config) if demo is None else _prepared(demo)
+    settings = settings_of(path, files=True)
+    if demo is not None:
+        from postroad.admin.demo import banner
+
+        click.echo(banner(demo, path, settings))
+    from postroad.node import supervisor
+
+    sys.exit(supervisor.main(settings, lambda: _load(path), _say(settings)))
+
+
+def _prepared(folder: Path) -> Path:
+    from postroad.admin.demo import prepare
+
+    prepared = prepare(folder, datetime.datetime.now(datetime.UTC))
+    if not isinstance(prepared, Path):
+        raise click.ClickException(str(prepared))
+    return prepared
+
+
+def _load(path: Path) -> Settings | list[str]:
+    from postroad.config.load import load
+
+    found = load(path)
+    return [str(problem) for problem in found] if isinstance(found, list) else found
+
+
+def _say(settings: Settings) -> Callable[[str, str], None]:
+    """Writes a line about the node to the log, in the form and place that the configuration says."""
+    from postroad.config.options import log_options
+    from postroad.mail.event import Noted
+    from postroad.report.line import LEVELS, human_line, json_line
+    from postroad.report.options import LogFormat
+
+    options = log_options(settings)
+    line = json_line if options.format is LogFormat.JSON else human_line
+    rank = LEVELS.index(options.level.value)
+
+    def say(level: str, text: str) -> None:
+        if LEVELS.index(level) >= rank:
+            _write(options.path, line(Noted(time.time_ns() // 1000, 0, level, text)) + b"\n")
+
+    return say
+
+
+def _write(path: str, octets: bytes) -> None:
+    """Appends to the file, which a log rotation may have moved away meanwhile; to stderr where that fails, too."""
+    if path:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            octets = f"{path}: {error.strerror}: ".encode() + octets
+        else:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(octets)
+            return
+    sys.stderr.buffer.write(octets)
+    sys.stderr.buffer.flush()
