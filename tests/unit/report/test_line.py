@@ -1,0 +1,190 @@
+"""Lines of the log: what they say, and what they never hold."""
+
+from __future__ import annotations
+
+import json
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+
+from postroad.mail import identifier
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Peer
+from postroad.mail.event import (
+    Accepted,
+    Attempted,
+    Event,
+    Expanded,
+    Failed,
+    Held,
+    Noted,
+    Refused,
+    Released,
+    Removed,
+    Reported,
+    Session,
+)
+from postroad.mail.reply import Reply
+from postroad.report.line import DEBUG, ERROR, INFO, WARNING, human_line, json_line, rank_of
+
+AT_US = 1_790_000_000_123_456
+ID = identifier.make(AT_US, 3, 0)
+ID_TEXT = identifier.text(ID)
+PEER = Peer("192.0.2.7", 1234, "client.example.org", "ESMTPSA", "TLSv1.3 AES", "alice", "submission")
+RELAYED = Attempt(
+    Outcome.RELAYED, Reach.RECIPIENT, "2.0.0", "", Reply(250, "2.0.0", ("ok queued",)), "mx.example.net", "192.0.2.9",
+    25, "TLSv1.3 AES", took_us=2300, connect_us=10_000,
+)  # fmt: skip
+DEFERRED = msgspec.structs.replace(RELAYED, outcome=Outcome.DEFERRED, status="4.2.2", reply=None, text="mailbox full")
+FAILED = msgspec.structs.replace(DEFERRED, outcome=Outcome.FAILED, reply=Reply(550, "", ("no", "never")), tls="")
+
+EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
+    (
+        Accepted(AT_US, ID, "alice@example.org", ("bob@example.net",), 4096, "<1@example.org>", PEER, "QQ", 0, 800),
+        INFO,
+        "accepted from <alice@example.org> for <bob@example.net>, 4096 octets by client.example.org[192.0.2.7]:1234 "
+        "ESMTPSA (TLSv1.3 AES) as alice at submission, Message-ID <1@example.org>, ENVID QQ, in 0.8 ms",
+        {"kind": "accepted", "reverse_path": "alice@example.org", "recipients": ["bob@example.net"], "size": 4096,
+         "recipient_count": 1, "message_id": "<1@example.org>", "envid": "QQ", "parent": "", "took_us": 800,
+         "client": {"address": "192.0.2.7", "port": 1234, "hello": "client.example.org", "protocol": "ESMTPSA",
+                    "tls": "TLSv1.3 AES", "identity": "alice", "listener": "submission"}},
+    ),
+    (
+        Accepted(AT_US, ID, "", ("a@b",), 10, "", Peer(listener="report"), parent=ID),
+        INFO,
+        f"accepted from <> for <a@b>, 10 octets, reports on {ID_TEXT}",
+        {"kind": "accepted", "parent": ID_TEXT},
+    ),
+    (
+        Attempted(AT_US, ID, ("bob@example.net",), "example.net", RELAYED),
+        INFO,
+        "relayed for <bob@example.net> to example.net at mx.example.net[192.0.2.9]:25 (TLSv1.3 AES): 2.0.0 "
+        '"250 2.0.0 ok queued", in 2.3 ms + 10.0 ms to connect',
+        {"kind": "attempted", "recipients": ["bob@example.net"], "recipient_count": 1, "destination": "example.net",
+         "outcome": "relayed", "reach": "recipient", "status": "2.0.0", "text": "", "reply": "250 2.0.0 ok queued",
+         "transport": "smtp", "remote_name": "mx.example.net", "remote_address": "192.0.2.9", "remote_port": 25,
+         "tls": "TLSv1.3 AES", "took_us": 2300, "connect_us": 10_000, "attempts": 1, "next": None},
+    ),
+    (
+        Attempted(AT_US, ID, ("a@b", "c@d"), "b", DEFERRED, 3, AT_US + 60_000_000),
+        INFO,
+        "deferred for <a@b>, <c@d> to b at mx.example.net[192.0.2.9]:25 (TLSv1.3 AES): 4.2.2 mailbox full, in 2.3 ms + "
+        "10.0 ms to connect, attempt 3, next 2026-09-21T14:14:20.123456Z",
+        {"kind": "attempted", "recipients": ["a@b", "c@d"], "recipient_count": 2, "attempts": 3, "reply": "",
+         "next": "2026-09-21T14:14:20.123456Z"},
+    ),
+    (
+        Attempted(AT_US, ID, ("a@b",), "b", FAILED),
+        WARNING,
+        'failed for <a@b> to b at mx.example.net[192.0.2.9]:25: 4.2.2 "550 no never" mailbox full, in 2.3 ms + '
+        "10.0 ms to connect",
+        {"kind": "attempted", "outcome": "failed", "reply": "550 no never"},
+    ),
+    (
+        Failed(AT_US, ID, ("a@b",), "5.4.7", "given up", "root"),
+        WARNING,
+        "failed for <a@b>: 5.4.7 given up, by root",
+        {"kind": "failed", "recipients": ["a@b"], "recipient_count": 1, "status": "5.4.7", "text": "given up",
+         "by": "root"},
+    ),
+    (
+        Reported(AT_US, ID, ("a@b",), "failed", ID + 1024),
+        INFO,
+        f"reported failed for <a@b> in {identifier.text(ID + 1024)}",
+        {"kind": "reported", "recipients": ["a@b"], "action": "failed", "report": identifier.text(ID + 1024), "text": ""},
+    ),
+    (
+        Reported(AT_US, ID, ("a@b",), "failed", 0, "no return address"),
+        INFO,
+        "not reported failed for <a@b>: no return address",
+        {"kind": "reported", "report": "", "text": "no return address"},
+    ),
+    (Expanded(AT_US, ID, "all@x", ("a@x", "b@x")), INFO, "expanded <all@x> into <a@x>, <b@x>",
+     {"kind": "expanded", "recipient": "all@x", "into": ["a@x", "b@x"], "into_count": 2}),
+    (Held(AT_US, ID, ("a@b",), "root", "looks odd"), INFO, "held for <a@b>, by root: looks odd",
+     {"kind": "held", "recipients": ["a@b"], "by": "root", "text": "looks odd"}),
+    (Released(AT_US, ID, ("a@b",), "root"), INFO, "released for <a@b>, by root",
+     {"kind": "released", "recipients": ["a@b"], "by": "root", "now": False}),
+    (Released(AT_US, ID, ("a@b",), "", True), INFO, "to be tried now for <a@b>", {"kind": "released", "now": True}),
+    (Removed(AT_US, ID, ("a@b",), "root"), INFO, "removed for <a@b>, by root",
+     {"kind": "removed", "recipients": ["a@b"], "by": "root", "text": ""}),
+    (
+        Refused(AT_US, 0, PEER, "RCPT", "550 5.7.1 no relay", "a@b", "c@d"),
+        INFO,
+        "refused RCPT of client.example.org[192.0.2.7]:1234 ESMTPSA (TLSv1.3 AES) as alice at submission: 550 5.7.1 no "
+        "relay; from <a@b>; for <c@d>",
+        {"kind": "refused", "phase": "RCPT", "reply": "550 5.7.1 no relay", "reverse_path": "a@b", "recipient": "c@d",
+         "id": ""},
+    ),
+    (
+        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 1, 12_000_000),
+        DEBUG,
+        "session of -[192.0.2.7]:1 SMTP ended: quit; 2 messages, 1 errors, 12.0 s",
+        {"kind": "session", "reason": "quit", "messages": 2, "errors": 1, "took_us": 12_000_000},
+    ),
+    (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
+    (Noted(AT_US, 0, "strange", "x"), INFO, "x", {"kind": "noted", "level": "info"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("event", "rank", "said", "record"), EVENTS)
+def test_lines(event: Event, rank: int, said: str, record: dict[str, Any]) -> None:
+    level = ("debug", "info", "warning", "error")[rank]
+    assert rank_of(event) == rank
+    id_text = ID_TEXT if event.id else "-"
+    assert human_line(event).decode() == f"2026-09-21T14:13:20.123456Z {level} {id_text} {said}"
+    found = json.loads(json_line(event))
+    expected = {"time": "2026-09-21T14:13:20.123456Z", "level": level, "id": ID_TEXT if event.id else "", **record}
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_every_kind_of_event_is_there() -> None:
+    assert {type(event) for event, *_ in EVENTS} == set(typing.get_args(Event))
+
+
+def test_keys_are_the_same_for_every_event_of_a_kind() -> None:
+    keys: dict[str, list[str]] = {}
+    for event, *_ in EVENTS:
+        record = json.loads(json_line(event))
+        assert list(record)[:4] == ["time", "level", "kind", "id"]
+        assert keys.setdefault(record["kind"], list(record)) == list(record)
+
+
+HOSTILE = ["a\r\nb", "\x1b[31m", "a\0b", "\x7f", "\x9b31m", "\u2028", "\u202e", "\U000e0001", "\ud800", '"\\', "ünï", "\t"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
+    peer = Peer(text, 1, text, text, text, text, text)
+    of = Attempt(Outcome.FAILED, Reach.HOP, text, text, Reply(550, text, (text,)), text, text, 25, text)
+    events: list[Event] = [
+        Accepted(AT_US, ID, text, (text,), 1, text, peer, text),
+        Expanded(AT_US, ID, text, (text,)),
+        Attempted(AT_US, ID, (text,), text, of),
+        Failed(AT_US, ID, (text,), text, text, text),
+        Reported(AT_US, ID, (text,), text, 0, text),
+        Held(AT_US, ID, (text,), text, text),
+        Released(AT_US, ID, (text,), text),
+        Removed(AT_US, ID, (text,), text, text),
+        Refused(AT_US, 0, peer, text, text, text, text),
+        Session(AT_US, 0, peer, text),
+        Noted(AT_US, 0, "info", text),
+    ]
+    for event in events:
+        assert human_line(event).decode().isprintable()
+        line = json_line(event).decode()
+        assert line.isprintable()
+        found = json.dumps(json.loads(line), ensure_ascii=False)
+        if text != "\ud800":
+            assert json.dumps(text, ensure_ascii=False)[1:-1] in found
+
+
+def test_a_mailing_names_its_first_recipients() -> None:
+    everyone = tuple(f"user{number}@example.net" for number in range(1000))
+    event = Attempted(AT_US, ID, everyone, "example.net", RELAYED)
+    line = human_line(event).decode()
+    assert "<user99@example.net> and 900 more to" in line and "user100@" not in line
+    record = json.loads(json_line(event))
+    assert len(record["recipients"]) == 100 and record["recipient_count"] == 1000
