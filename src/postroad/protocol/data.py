@@ -11,6 +11,7 @@ RFC 5321 §2.3.8, §4.5.2, §4.5.3.1; RFC 3030 §2. Not here: commands, and what
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from postroad.mail.reply import Reply, reply
@@ -22,6 +23,10 @@ NUL: Final = reply(550, "5.5.2", "NUL in content")
 LINE_TOO_LONG: Final = reply(554, "5.6.0", "Line of content too long")
 HEADER_TOO_LARGE: Final = reply(552, "5.3.4", "Header section too large")
 TOO_MANY_FIELDS: Final = reply(554, "5.6.0", "Too many header fields")
+
+# RFC 5322 §2.2: a field begins with a field-name of printable characters and a colon (§4.5: perhaps a space before it).
+_FIELD: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]+[ \t]*:")
+_NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?![!-9;-~]+[ \t]*:|[ \t]|\Z)")
 
 _ALL_BUT_LINE_ENDS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
 
@@ -84,20 +89,27 @@ class Scrutiny:
 
     def _read_header(self, piece: bytes) -> Reply | None:
         """Size and number of fields of the header section, up to the empty line (RFC 5322 §2.1)."""
+        limits = self._limits
         found = -2 if piece.startswith(b"\r\n") else piece.find(b"\r\n\r\n")
-        done = found != -1
-        end = found + 2 if done else len(piece)
-        self._in_header = not done
+        end = found + 2 if found != -1 else len(piece)
+        fields = piece.count(b"\r\n", 0, end)
+        self._in_header = found == -1
+        if self._in_header or self._fields + fields > limits.header_fields_max:  # no usual message: look closer
+            end, fields = self._measure(piece, end)
         self._header_size += end
-        if self._header_size > self._limits.header_size_max:
+        self._fields += fields
+        if self._header_size > limits.header_size_max:
             return HEADER_TOO_LARGE
-        if self._fields and piece.startswith((b" ", b"\t")):
-            self._fields -= 1  # the piece before ended in the middle of a folded field
-        self._fields += piece.count(b"\r\n", 0, end)
-        # Folded lines (RFC 5322 §2.2.3) are counted off only where it matters: in a large header section.
-        if self._fields > self._limits.header_fields_max or not done:
-            self._fields -= piece.count(b"\r\n ", 0, end) + piece.count(b"\r\n\t", 0, end)
-        return TOO_MANY_FIELDS if self._fields > self._limits.header_fields_max else None
+        return TOO_MANY_FIELDS if self._fields > limits.header_fields_max else None
+
+    def _measure(self, piece: bytes, end: int) -> tuple[int, int]:
+        """Where the header section really ends, and how many fields stand before it: what is no field ends it too, and
+        a folded field counts once (RFC 5322 §2.2.3)."""
+        other = _NO_FIELD.search(piece, 0, end)
+        if other is not None:
+            end = other.end()
+            self._in_header = False
+        return end, len(_FIELD.findall(piece, 0, end))
 
 
 def _lines_fit(piece: bytes, line_max: int) -> bool:

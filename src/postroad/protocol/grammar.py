@@ -164,9 +164,12 @@ def _literal(inner: str) -> str | None:
         if not _IPV6.fullmatch(rest):
             return None
         try:
-            return f"[IPv6:{ipaddress.IPv6Address(rest)}]"
+            address = ipaddress.IPv6Address(rest)
         except ValueError:
             return None
+        # RFC 5952 §5 writes a mapped address with a dotted tail; ipaddress does so only from Python 3.13 on.
+        mapped = address.ipv4_mapped
+        return f"[IPv6:::ffff:{mapped}]" if mapped is not None else f"[IPv6:{address}]"
     return f"[{inner}]" if colon and _GENERAL.fullmatch(inner) else None
 
 

@@ -106,6 +106,21 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BDAT: Final = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)?[ \t]*", re.IGNORECASE)
 
 
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs as much as a dict look-up more.
+_AUTH: Final = State.AUTH
+_CLOSED: Final = State.CLOSED
+_CONNECTED: Final = State.CONNECTED
+_CONTENT: Final = State.CONTENT
+_READY: Final = State.READY
+_RCPT: Final = State.RCPT
+_VERB_MAIL: Final = Verb.MAIL
+_VERB_RCPT: Final = Verb.RCPT
+_VERB_DATA: Final = Verb.DATA
+_BINARY_MIME: Final = Body.BINARY_MIME
+_LMTP: Final = Dialect.LMTP
+_DATA: Final = Data()
+
+
 class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
@@ -120,7 +135,7 @@ class ServerMachine:
         self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
         self.errors = 0  # of protocol, in the whole session
         self._limits = limits
-        self._state = State.CONNECTED
+        self._state = _CONNECTED
         self._session = Session(offer)
         self._transaction: Transaction | None = None
         self._demand: tuple[frozenset[Verb], Reply] | None = None
@@ -181,9 +196,9 @@ class ServerMachine:
             self._feed_unheard()
 
     def _feed_unheard(self) -> None:
-        if self._state is State.CONNECTED:
+        if self._state is _CONNECTED:
             self.early_talker = True
-        elif self._state is State.TLS or self._state is State.CLOSED:
+        elif self._state is State.TLS or self._state is _CLOSED:
             self._input = b""  # RFC 3207 §4.2, CVE-2011-0411
 
     def take_output(self) -> bytes:
@@ -206,12 +221,12 @@ class ServerMachine:
         while True:
             content = self._content
             if content is None:
-                at = self._at
-                end = self._input.find(b"\r\n", at)
+                octets, at = self._input, self._at
+                end = octets.find(b"\r\n", at)
                 if end < 0:
                     return self._unfinished()
                 self._at = end + 2
-                command = self._line(self._input[at:end])
+                command = self._line(octets[at:end])
                 if command is not None:
                     return command
             else:
@@ -231,8 +246,8 @@ class ServerMachine:
 
     def _unfinished(self) -> Command | None:
         """There is no whole line (RFC 5321 §2.3.8: CRLF and nothing else ends one)."""
-        rest = self._input[self._at :] if self._at else self._input
-        self._input, self._at = rest, 0
+        rest = self._input = self._input[self._at :]
+        self._at = 0
         if not rest:
             return None
         if self._skip is None:
@@ -251,14 +266,14 @@ class ServerMachine:
         return None
 
     def _is_auth(self, line: bytes) -> bool:
-        return self._state is State.AUTH or line[:5].upper() == b"AUTH "
+        return self._state is _AUTH or line[:5].upper() == b"AUTH "
 
     def _line(self, line: bytes) -> Command | None:
         if self._skip is not None or len(line) > self._limits.command_line_max - 2:
             too_long = self._too_long(line)
             if too_long is not None:
-                return self._auth_broken(too_long) if self._state is State.AUTH else self._error(too_long)
-        if self._state is State.AUTH:
+                return self._auth_broken(too_long) if self._state is _AUTH else self._error(too_long)
+        if self._state is _AUTH:
             return self._auth_response(line)
         handler = _HANDLERS.get(line[:5].upper())
         return handler(self, line) if handler is not None else self._other(line)
@@ -283,7 +298,7 @@ class ServerMachine:
         transaction = self._transaction
         if (
             self._state is State.MAIL
-            and (verb is Verb.DATA or verb is Verb.BDAT)
+            and (verb is _VERB_DATA or verb is Verb.BDAT)
             and transaction is not None
             and transaction.refused
             and self.dialect is Dialect.SMTP  # RFC 2033 §4.2 demands 503
@@ -298,8 +313,8 @@ class ServerMachine:
     # ---- the way of a message
 
     def _mail(self, line: bytes) -> Command | None:
-        if not self._may(Verb.MAIL):
-            return self._error(self._not_now(Verb.MAIL))
+        if not self._may(_VERB_MAIL):
+            return self._error(self._not_now(_VERB_MAIL))
         if not self._pipelining and self._ran_ahead():
             return self._improper()
         mail = plain_mail(line)
@@ -314,8 +329,8 @@ class ServerMachine:
 
     def _rcpt(self, line: bytes) -> Command | None:
         transaction = self._transaction
-        if not self._may(Verb.RCPT) or transaction is None:
-            return self._error(self._not_now(Verb.RCPT))
+        if not self._may(_VERB_RCPT) or transaction is None:
+            return self._error(self._not_now(_VERB_RCPT))
         if not self._pipelining and self._ran_ahead():
             return self._improper()
         rcpt = plain_rcpt(line)
@@ -335,16 +350,16 @@ class ServerMachine:
 
     def _data(self, line: bytes) -> Command | None:
         transaction = self._transaction
-        if not self._may(Verb.DATA) or transaction is None:
-            return self._error(self._not_now(Verb.DATA))
+        if not self._may(_VERB_DATA) or transaction is None:
+            return self._error(self._not_now(_VERB_DATA))
         if len(line) > 4 and line[4:].strip():
             return self._error(NO_ARGUMENT)
-        if transaction.mail.body is Body.BINARY_MIME:
+        if transaction.mail.body is _BINARY_MIME:
             return self._error(NOT_BINARY)
         if self._ran_ahead():
             return self._improper()
-        data = self._pending = Data()
-        return data
+        self._pending = _DATA
+        return _DATA
 
     def _bdat(self, line: bytes) -> Command | None:
         found = _BDAT.fullmatch(line)
@@ -361,7 +376,7 @@ class ServerMachine:
             return None
         chunks = transaction.chunks
         if chunks is None:
-            scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is Body.BINARY_MIME)
+            scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is _BINARY_MIME)
             chunks = transaction.chunks = ChunkReader(scrutiny, self._limits.piece_size)
         chunks.begin(size, last=last)
         if chunks.scrutiny.fault is not None and size > self._limits.swallow_max:
@@ -405,7 +420,7 @@ class ServerMachine:
     def _overflow(self, fault: Reply, last: bool) -> Command:
         """Content that was refused on its way, now that all of it has come."""
         transaction = self._transaction
-        count = transaction.accepted if transaction and last and self.dialect is Dialect.LMTP else 1
+        count = transaction.accepted if transaction and last and self.dialect is _LMTP else 1
         self._output.append(encode(fault) * count)
         self.errors += 1
         self._faults += 1
@@ -414,7 +429,7 @@ class ServerMachine:
 
     def _drop_transaction(self) -> None:
         self._transaction = None
-        self._state = State.READY
+        self._state = _READY
 
     # ---- other commands
 
@@ -547,7 +562,7 @@ class ServerMachine:
         return self._pending
 
     def _etrn(self, argument: bytes) -> Command | None:
-        if not self._session.offer.etrn or self.dialect is Dialect.LMTP:
+        if not self._session.offer.etrn or self.dialect is _LMTP:
             return self._error(NOT_IMPLEMENTED)
         if not self._may(Verb.ETRN):
             return self._error(self._not_now(Verb.ETRN))
@@ -606,7 +621,7 @@ class ServerMachine:
         return self._pending
 
     def _auth_broken(self, answer: Reply) -> Command:
-        self._state = State.READY
+        self._state = _READY
         return self._error(answer) or AuthCancelled()
 
     # ---- answers
@@ -625,7 +640,7 @@ class ServerMachine:
             self._output.append(encode(answer))
             if answer.ok:
                 self._transaction = Transaction(pending)
-                self._state = NEXT[self._state, Verb.MAIL]
+                self._state = NEXT[self._state, _VERB_MAIL]
         elif kind is Data:
             self._data_answered(answer)
         elif kind is Content:
@@ -649,7 +664,7 @@ class ServerMachine:
             return
         if answer.ok:
             transaction.accepted += 1
-            self._state = State.RCPT
+            self._state = _RCPT
         else:
             transaction.refused += 1
 
@@ -661,14 +676,14 @@ class ServerMachine:
                 return
             transaction.scrutiny = Scrutiny(self._limits, binary=False)
             self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
-            self._state = State.CONTENT
+            self._state = _CONTENT
         self._output.append(encode(answer))
 
     def _content_answered(self, pending: Command, answer: Reply) -> None:
         if answer.ok:
             self._faults = self._idle = 0
         transaction = self._transaction
-        if self.dialect is Dialect.LMTP and transaction is not None:  # RFC 2033 §4.2
+        if self.dialect is _LMTP and transaction is not None:  # RFC 2033 §4.2
             transaction.accepted -= 1
             if transaction.accepted > 0:
                 self._pending = pending
@@ -719,7 +734,7 @@ class ServerMachine:
 
     def _auth_answered(self, answer: Reply) -> None:
         """The exchange ended without success."""
-        self._state = State.READY
+        self._state = _READY
         self.errors += 1
         self._faults += 1
         if self._faults > self._limits.errors_max:
@@ -730,7 +745,7 @@ class ServerMachine:
         if not isinstance(self._pending, Auth | AuthResponse):
             raise RuntimeError("no AUTH exchange waits for a challenge")
         self._pending = None
-        self._state = State.AUTH
+        self._state = _AUTH
         self._output.append(b"334 " + binascii.b2a_base64(octets, newline=False) + b"\r\n")
 
     def authenticated(self, identity: str, answer: Reply, offer: Offer) -> None:
@@ -742,7 +757,7 @@ class ServerMachine:
         session = self._session
         agreed = terms(offer, self._limits, self.dialect)
         self._session = Session(offer, agreed, session.hello, session.esmtp, identity)
-        self._state = State.READY
+        self._state = _READY
         self._settle()
         self._output.append(encode(answer))
 
@@ -790,7 +805,7 @@ class ServerMachine:
         return TooManyErrors(text)
 
     def _close(self) -> None:
-        self._state = State.CLOSED
+        self._state = _CLOSED
         self._listening = False
         self._input, self._at = b"", 0
         self._content = None

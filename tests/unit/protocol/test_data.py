@@ -1,0 +1,257 @@
+"""Content on its way in: the end of data and its look-alikes over every split, dots, limits, chunks."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+
+from postroad.mail.reply import Reply
+from postroad.protocol.data import (
+    HEADER_TOO_LARGE,
+    LINE_TOO_LONG,
+    NUL,
+    STRAY,
+    TOO_BIG,
+    TOO_MANY_FIELDS,
+    ChunkReader,
+    DataReader,
+    RefusedChunk,
+    Scrutiny,
+)
+from postroad.protocol.limits import Limits, StrayLineEnds
+from tests.unit.protocol.host import every_octet
+
+LIMITS = Limits()
+
+
+def read(parts: list[bytes], limits: Limits = LIMITS, binary: bool = False) -> tuple[bytes, Reply | None, bytes | None]:
+    """Content, fault, and what stood behind the end of data (None: the end has not come)."""
+    reader = DataReader(Scrutiny(limits, binary=binary), limits.piece_size)
+    content = b""
+    for number, part in enumerate(parts):
+        at, piece, ended = reader.read(part, 0)
+        content += piece
+        if ended:
+            return content, reader.scrutiny.fault, part[at:] + b"".join(parts[number + 1 :])
+        assert at == len(part)
+    return content, reader.scrutiny.fault, None
+
+
+def halves(octets: bytes) -> list[list[bytes]]:
+    """Whole, split at each place into two, and octet by octet."""
+    return [[octets], every_octet(octets), *([octets[:at], octets[at:]] for at in range(1, len(octets)))]
+
+
+@pytest.mark.parametrize(
+    ("wire", "content"),
+    [
+        (b".\r\n", b""),
+        (b"a\r\n.\r\n", b"a\r\n"),
+        (b"\r\n.\r\n", b"\r\n"),
+        (b"..\r\n.\r\n", b".\r\n"),
+        (b".a\r\n.\r\n", b"a\r\n"),
+        (b"...\r\n..\r\n.\r\n", b"..\r\n.\r\n"),
+        (b"a\r\n..b\r\n...\r\n.c\r\n.\r\n", b"a\r\n.b\r\n..\r\nc\r\n"),
+        (b"a.\r\n.\r\n", b"a.\r\n"),
+        (b"\r\n..\r\n\r\n.\r\n", b"\r\n.\r\n\r\n"),
+        (b"Subject: x\r\n\r\nbody\r\n.\r\n", b"Subject: x\r\n\r\nbody\r\n"),
+    ],
+)
+@pytest.mark.parametrize("behind", [b"", b"QUIT\r\n", b".\r\n", b"\r\n.\r\n", b"\n"])
+@pytest.mark.parametrize("piece_size", [65_536, 1])
+def test_data_to_its_end(wire: bytes, content: bytes, behind: bytes, piece_size: int) -> None:
+    limits = msgspec.structs.replace(LIMITS, piece_size=piece_size)
+    for parts in halves(wire + behind):
+        assert read(parts, limits) == (content, None, behind), parts
+
+
+# Everything that servers have taken for the end of data (CVE-2023-51764, -51765, -51766, CVE-2024-27305 and others).
+ENDS = [b"\r\n", b"\n", b"\r", b"\r\r\n", b"\r\n\n", b"\n\r", b"\r\0\n", b"\0", b"\0\r\n", b"\r\n\0", b""]
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(ENDS, ENDS)))
+@pytest.mark.parametrize("dots", [b".", b"..", b"\0.", b".\0"])
+def test_look_alikes_of_the_end(before: bytes, after: bytes, dots: bytes) -> None:
+    smuggled = b"Subject: x\r\n\r\na" + before + dots + after
+    wire = smuggled + b"MAIL FROM:<evil@example.org>\r\nDATA\r\n.\r\nQUIT\r\n"
+    # What the rule itself says, without any cleverness: the first CRLF "." CRLF ends it.
+    end = wire.index(b"\r\n.\r\n") + 2
+    inside, behind = wire[:end], wire[end + 3 :]
+    strays = inside.replace(b"\r\n", b"")
+    bad = b"\r" in strays or b"\n" in strays
+    for piece_size in (65_536, 1, 16):
+        limits = msgspec.structs.replace(LIMITS, piece_size=piece_size)
+        for parts in halves(wire):
+            content, fault, rest = read(parts, limits)
+            assert rest == behind, parts
+            if bad or b"\0" in inside:
+                assert fault in (STRAY, NUL), parts
+            else:
+                assert fault is None
+                assert content == inside.replace(b"\r\n.", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "look_alike", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b".\n", b".\r"]
+)
+def test_a_look_alike_alone_is_no_end(look_alike: bytes) -> None:
+    for parts in halves(look_alike):
+        assert read(parts)[2] is None
+
+
+@pytest.mark.parametrize("wire", [b"a\nb\r\n.\r\n", b"a\rb\r\n.\r\n", b"\n.\r\n\r\n.\r\n", b"a\r\r\n\n.\r\n.\r\n"])
+def test_repair(wire: bytes) -> None:
+    for piece_size in (65_536, 1):
+        limits = msgspec.structs.replace(LIMITS, stray_line_ends=StrayLineEnds.REPAIR, piece_size=piece_size)
+        whole = read([wire], msgspec.structs.replace(limits, piece_size=65_536))
+        assert whole[1:] == (None, b"")
+        assert whole[0].count(b"\r\n") == whole[0].count(b"\r") == whole[0].count(b"\n")
+        for parts in halves(wire):
+            assert read(parts, limits) == whole, parts
+
+
+def test_repair_does_not_unstuff_behind_a_bare_line_end() -> None:
+    limits = msgspec.structs.replace(LIMITS, stray_line_ends=StrayLineEnds.REPAIR, piece_size=1)
+    for parts in halves(b"a\n.b\r\n..c\r\n.\r\n"):
+        assert read(parts, limits) == (b"a\r\n.b\r\n.c\r\n", None, b"")
+
+
+def test_nul() -> None:
+    wire = b"a\0b\r\n.\r\n"
+    for parts in halves(wire):
+        assert read(parts) == (b"", NUL, b"")
+        assert read(parts, msgspec.structs.replace(LIMITS, nul_refused=False)) == (b"a\0b\r\n", None, b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "good", "bad", "fault"),
+    [
+        ({"size_max": 10}, b"x" * 8 + b"\r\n", b"x" * 9 + b"\r\n", TOO_BIG),
+        ({"size_max": 10}, b".." + b"x" * 7 + b"\r\n", b".." + b"x" * 8 + b"\r\n", TOO_BIG),
+        ({"text_line_max": 6}, b"abcd\r\nabcd\r\na\r\nabcd\r\n", b"abcd\r\nabcde\r\na\r\n", LINE_TOO_LONG),
+        ({"text_line_max": 6}, b"..bcd\r\n", b"..bcde\r\n", LINE_TOO_LONG),
+        ({"header_size_max": 8}, b"A: b\r\n\r\n" + b"x" * 20 + b"\r\n", b"A: bcde\r\n\r\n", HEADER_TOO_LARGE),
+        ({"header_size_max": 8}, b"\r\n" + b"x" * 20 + b"\r\n", b"A: bcdef\r\n", HEADER_TOO_LARGE),
+        ({"header_size_max": 8}, b"A: b\r\nno field\r\n" + b"x\r\n" * 9, b"A: b\r\nB: c\r\n\r\n", HEADER_TOO_LARGE),
+        ({"header_fields_max": 2}, b"A: b\r\n c\r\n\td\r\nB: c\r\n\r\n" + b"x: y\r\n" * 9,
+         b"A: b\r\nB: c\r\nC: d\r\n\r\n", TOO_MANY_FIELDS),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("piece_size", [65_536, 1, 7])
+def test_limits(
+    changes: dict[str, int], good: bytes, bad: bytes, fault: Reply, piece_size: int
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, piece_size=piece_size, **changes)
+    unstuffed = good.removeprefix(b".")
+    for parts in halves(good + b".\r\n"):
+        assert read(parts, limits) == (unstuffed, None, b""), parts
+    for parts in halves(bad + b".\r\nQUIT"):
+        content, found, rest = read(parts, limits)
+        assert (found, rest) == (fault, b"QUIT"), parts
+        assert bad.removeprefix(b".").startswith(content)
+
+
+def test_a_header_bomb() -> None:
+    wire = b"X: y\r\n" * 10_000 + b"\r\n.\r\n"
+    assert read([wire])[1] == TOO_MANY_FIELDS
+    folded = b"X: y\r\n" + b" z\r\n" * 10_000 + b"\r\n.\r\n"
+    assert read([folded])[1] is None
+    no_header = b"no field at all\r\n" * 20_000 + b".\r\n"
+    assert read([no_header])[1] is None
+    assert read(every_octet(b"X: y\r\n" * 1001 + b"no: field\r\n.\r\n"))[1] == TOO_MANY_FIELDS
+    huge = [b"X: " + b"y" * 900 + b"\r\n"] * 1000 + [b"\r\n.\r\n"]
+    assert read(huge)[1] == HEADER_TOO_LARGE
+
+
+def test_a_line_without_end_is_not_kept() -> None:
+    reader = DataReader(Scrutiny(LIMITS, binary=False), LIMITS.piece_size)
+    for _ in range(1000):
+        at, piece, ended = reader.read(b"x" * 10_000, 0)
+        assert (at, piece, ended) == (10_000, b"", False)
+        assert len(reader._held) <= LIMITS.piece_size + 10_000
+    assert reader.scrutiny.fault == LINE_TOO_LONG
+    assert reader.swallowed > 9_000_000
+    assert reader.read(b"\r\n.\r\nQUIT", 0) == (5, b"", True)
+
+
+def test_small_content_is_one_piece_and_large_content_comes_in_large_ones() -> None:
+    line = b"x" * 98 + b"\r\n"
+    for size, feed in ((600, 1_460), (10_000, 1_460), (10_000, 262_144)):
+        wire = line * size + b".\r\n"
+        reader = DataReader(Scrutiny(LIMITS, binary=False), LIMITS.piece_size)
+        pieces = []
+        for at in range(0, len(wire), feed):
+            _, piece, ended = reader.read(wire[at : at + feed], 0)
+            if piece:
+                pieces.append(piece)
+        assert ended
+        assert b"".join(pieces) == line * size
+        assert all(len(piece) >= LIMITS.piece_size - 100 for piece in pieces[:-1])
+        assert (len(pieces) == 1) == (size == 600)
+
+
+# ---- BDAT
+
+
+def chunks(
+    sizes: list[bytes], split: int, limits: Limits = LIMITS, binary: bool = False
+) -> tuple[bytes, Reply | None]:
+    """Feed each as a chunk, in parts of `split` octets with octets of the next command behind; the last has LAST."""
+    reader = ChunkReader(Scrutiny(limits, binary=binary), limits.piece_size)
+    content = b""
+    for number, chunk in enumerate(sizes):
+        reader.begin(len(chunk), last=number == len(sizes) - 1)
+        wire = chunk + b"RSET\r\n"
+        start, ended = 0, False
+        while not ended:
+            at, piece, ended = reader.read(wire[start : start + split], 0)
+            start += at
+            content += piece
+        assert start == len(chunk)
+    return content, reader.scrutiny.fault
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""], [b"", b""], [b"a\r\n"], [b"a\r", b"\nb\r\n"], [b"a\r\n", b"", b"b\r\n", b""], [b"no line end"],
+        [b".\r\n"], [b"a\r\n.\r\nb\r\n"], [b"x" * 100 + b"\r\n", b"y" * 100, b"\r\n"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("piece_size", [65_536, 1, 16])
+def test_chunks(parts: list[bytes], piece_size: int) -> None:
+    limits = msgspec.structs.replace(LIMITS, piece_size=piece_size)
+    for split in (1, 2, 7, 1000):
+        assert chunks(parts, split, limits) == (b"".join(parts), None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ([b"a\nb\r\n"], STRAY), ([b"a\r", b"b\r\n"], STRAY), ([b"a\r\n\r"], STRAY), ([b"a\r\n", b"\n"], STRAY),
+        ([b"a\0\r\n"], NUL), ([b"a\n.\r\n", b"more\r\n"], STRAY),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("piece_size", [65_536, 1])
+def test_chunks_of_text_are_held_to_line_ends(parts: list[bytes], fault: Reply, piece_size: int) -> None:
+    limits = msgspec.structs.replace(LIMITS, piece_size=piece_size)
+    for split in (1, 3, 1000):
+        assert chunks(parts, split, limits)[1] == fault
+        assert chunks(parts, split, limits, binary=True) == (b"".join(parts), None)
+
+
+def test_chunks_have_limits() -> None:
+    limits = msgspec.structs.replace(LIMITS, size_max=10, text_line_max=6, piece_size=4)
+    assert chunks([b"abcd\r\n", b"abc\r\n"], 3, limits)[1] == TOO_BIG
+    assert chunks([b"abcdefg\r\n"], 3, limits)[1] == LINE_TOO_LONG
+    assert chunks([b"abcdefg", b"x"], 3, limits)[1] == LINE_TOO_LONG
+    assert chunks([b"abcdefghi"], 3, limits, binary=True) == (b"abcdefghi", None)
+
+
+def test_a_refused_chunk_is_swallowed() -> None:
+    refused = RefusedChunk(5, STRAY)
+    assert refused.read(b"xxabc", 2) == (5, b"", False)
+    assert refused.read(b"deRSET", 0) == (2, b"", True)
+    assert RefusedChunk(0, STRAY).read(b"", 0) == (0, b"", True)
