@@ -49,7 +49,9 @@ def envelope(*recipients: Recipient, **changes: Any) -> Envelope:
     return msgspec.structs.replace(made, **changes)
 
 
-def report(to: Recipient | None = None, action: Action = Action.FAILED, attempt: Attempt = FAILURE, **changes: Any) -> Report:
+def report(
+    to: Recipient | None = None, action: Action = Action.FAILED, attempt: Attempt = FAILURE, **changes: Any
+) -> Report:
     return Report(to or recipient(), action, attempt, **changes)
 
 

@@ -42,8 +42,9 @@ SUCCESS = Attempt(
     Outcome.DELIVERED, Reach.RECIPIENT, "2.1.5", "", None, transport="maildir", started_us=NOW_US
 )
 DEFERRAL = Attempt(
-    Outcome.DEFERRED, Reach.HOP, "4.4.1", "connection refused", None, "mx.example.net", "192.0.2.9", 25, started_us=NOW_US
-)
+    Outcome.DEFERRED, Reach.HOP, "4.4.1", "connection refused", None, "mx.example.net", "192.0.2.9", 25,
+    started_us=NOW_US,
+)  # fmt: skip
 
 
 class Parsed:
@@ -59,7 +60,7 @@ class Parsed:
         assert not self.message.defects
         assert self.message.get_content_type() == "multipart/report"
         assert self.message.get_param("report-type") == "delivery-status"
-        parts = list(self.message.iter_parts())  # type: ignore[attr-defined]
+        parts = list(self.message.iter_parts())
         self.text_part, self.status_part, *rest = parts
         self.returned = rest[0] if rest else None
         assert len(rest) <= 1
@@ -172,7 +173,7 @@ def test_its_envelope() -> None:
         (Action.FAILED, FAILURE, "could not be delivered"),
         (Action.DELAYED, DEFERRAL, "not yet been delivered"),
         (Action.DELIVERED, SUCCESS, "was delivered"),
-        (Action.RELAYED, attempt(outcome=Outcome.RELAYED, status="2.0.0", reply=Reply(250, "2.0.0", ("ok",))), "handed"),
+        (Action.RELAYED, attempt(outcome=Outcome.RELAYED, status="2.0.0", reply=Reply(250, "", ("ok",))), "handed"),
         (Action.EXPANDED, attempt(outcome=Outcome.DELIVERED, status="2.0.0", reply=None, remote_name="",
                                   remote_address=""), "passed on"),
     ],
@@ -501,7 +502,11 @@ def test_what_the_sender_named_is_reported_not_what_an_alias_made_of_it() -> Non
             "smtp; 550-5.7.1 first 550 5.7.1 second",
         ),
         (attempt(remote_name=""), "dns; [192.0.2.9]", "smtp; 550 5.1.1 no such user here"),
-        (attempt(remote_name="", remote_address="2001:db8::1"), "dns; [IPv6:2001:db8::1]", "smtp; 550 5.1.1 no such user here"),
+        (
+            attempt(remote_name="", remote_address="2001:db8::1"),
+            "dns; [IPv6:2001:db8::1]",
+            "smtp; 550 5.1.1 no such user here",
+        ),
         (attempt(remote_name="/run/lmtp", remote_address="/run/lmtp"), None, "smtp; 550 5.1.1 no such user here"),
         (attempt(reply=None, text="connection refused"), "dns; mx.example.net", "x-postroad; connection refused"),
         (attempt(reply=None, text="", remote_name="", remote_address=""), None, None),

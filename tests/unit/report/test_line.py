@@ -93,7 +93,8 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
         Reported(AT_US, ID, ("a@b",), "failed", ID + 1024),
         INFO,
         f"reported failed for <a@b> in {identifier.text(ID + 1024)}",
-        {"kind": "reported", "recipients": ["a@b"], "action": "failed", "report": identifier.text(ID + 1024), "text": ""},
+        {"kind": "reported", "recipients": ["a@b"], "action": "failed", "report": identifier.text(ID + 1024),
+         "text": ""},
     ),
     (
         Reported(AT_US, ID, ("a@b",), "failed", 0, "no return address"),
@@ -152,7 +153,9 @@ def test_keys_are_the_same_for_every_event_of_a_kind() -> None:
         assert keys.setdefault(record["kind"], list(record)) == list(record)
 
 
-HOSTILE = ["a\r\nb", "\x1b[31m", "a\0b", "\x7f", "\x9b31m", "\u2028", "\u202e", "\U000e0001", "\ud800", '"\\', "ünï", "\t"]
+HOSTILE = [
+    "a\r\nb", "\x1b[31m", "a\0b", "\x7f", "\x9b31m", "\u2028", "\u202e", "\U000e0001", "\ud800", '"\\', "ünï", "\t",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -69,7 +70,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(real(handle, octets))
         return counts[-1]
 
-    monkeypatch.setattr(log_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     return counts
 
 
@@ -189,10 +190,8 @@ def _stuck(make: Callable[[], tuple[int, int]], tmp_path: Path, monkeypatch: pyt
     received = bytearray()
     os.set_blocking(reader, False)
     for _ in range(1000):
-        try:
+        with contextlib.suppress(BlockingIOError):
             received += os.read(reader, 1_000_000)
-        except BlockingIOError:
-            pass
         if not loop.timers:
             break
         loop.turn()
@@ -246,7 +245,7 @@ def test_a_disk_that_fails_is_remembered_and_tried_again(tmp_path: Path, monkeyp
             raise OSError(28, "No space left on device")
         return real(handle, octets)
 
-    monkeypatch.setattr(log_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     log.write(noted("one"))
     loop.turn()
     assert "No space left" in log.failure and len(loop.timers) == 1
