@@ -1,0 +1,121 @@
+"""From the end of data to the commit: a complete transaction becomes a stored message, or the reply that says why not.
+
+What always holds: `told` is called exactly once, with the reply to the end of data; with 250 only after the spool has
+reported the commit (promise 1), and after the queue has taken the message over. None of this needs the client: when it
+goes away meanwhile, the message is kept all the same, since it has said all and may have seen nothing of our 250.
+
+How it fails: a full or failing disk is 452 4.3.1 or 451 4.3.0, nothing of the message is left in the spool, and the log
+says what failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from postroad.mail import identifier, message
+from postroad.mail.envelope import Notify
+from postroad.mail.event import Event, Held, Noted
+from postroad.mail.message import Content, ContentFile
+from postroad.mail.reply import Reply, reply
+from postroad.receive import transaction as transactions
+from postroad.receive.doors import Expansion
+from postroad.receive.replies import LEAVING
+from postroad.receive.setting import Setting
+from postroad.receive.transaction import Transaction
+from postroad.store.values import Failure, FailureKind, Stored, Waiting
+
+_FAILURES: Final = {
+    FailureKind.FULL: reply(452, "4.3.1", "Not enough space, try again later"),
+    FailureKind.IO: reply(451, "4.3.0", "Could not store the message, try again later"),
+    FailureKind.CLOSED: LEAVING,
+    FailureKind.INVALID: reply(554, "5.3.0", "The message cannot be stored"),
+}
+
+Told = Callable[[Reply], None]
+
+
+def accept(setting: Setting, transaction: Transaction, octets: bytes | None, told: Told) -> None:
+    """Accept the message. `octets`: its content as it is to be stored, None where it has gone to a file."""
+    if octets is not None:
+        _store(setting, transaction, told, octets)
+    else:
+        assert transaction.incoming is not None
+        transaction.incoming.finish(partial(_filed, setting, transaction, told))
+
+
+def _filed(setting: Setting, transaction: Transaction, told: Told, answer: ContentFile | Failure) -> None:
+    """Large content is on stable storage, or is not."""
+    if isinstance(answer, Failure):
+        _failed(setting, transaction, told, answer)
+    else:
+        _store(setting, transaction, told, answer)
+
+
+def _store(setting: Setting, transaction: Transaction, told: Told, content: Content) -> None:
+    """Hand the message to the spool, with all that goes into the same commit."""
+    doors = setting.doors
+    now_us = doors.now_us()
+    given = transactions.wanted(transaction)
+    expansion = doors.expand(transaction.id, now_us, given) if given else Expansion(())
+    recipients = expansion.recipients
+    named = recipients or tuple(transaction.recipients)
+    envelope = transactions.envelope(transaction, named, message.size(content), now_us)
+    events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expansion.events)
+    if transaction.discarded or transaction.dropped:
+        events += transactions.removed(transaction, now_us)
+    if not recipients:
+        # Nobody is left to deliver to: rules or aliases let the message go, and its events say so.
+        transaction.abort()
+        doors.record(events)
+        told(_queued(transaction.id))
+        return
+    stored = Stored(envelope, content)
+    waiting: tuple[Waiting, ...] = ()
+    reports: tuple[Stored, ...] = ()
+    if transaction.held:
+        waiting = doors.held(envelope, transaction.held)
+        names = tuple(str(recipient.address) for recipient in recipients)
+        events += (Held(now_us, transaction.id, names, "", transaction.held),)
+    if expansion.events and any(recipient.notify & Notify.SUCCESS for recipient in given):
+        reports = doors.reports(stored, given, expansion.events)
+    done = partial(_committed, setting, transaction, told, stored, reports)
+    if waiting or reports:
+        doors.accept(stored, events, done, waiting, reports)
+    else:
+        doors.accept(stored, events, done)
+
+
+def _committed(
+    setting: Setting,
+    transaction: Transaction,
+    told: Told,
+    stored: Stored,
+    reports: tuple[Stored, ...],
+    failure: Failure | None,
+) -> None:
+    """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
+    session."""
+    if failure is not None:
+        _failed(setting, transaction, told, failure)
+        return
+    queued = setting.doors.queued
+    if not transaction.held:
+        queued(stored)
+    for report in reports:
+        queued(report)
+    told(_queued(transaction.id))
+
+
+def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Failure) -> None:
+    """Nothing of the message is stored: the client shall come back with it."""
+    transaction.abort()
+    doors = setting.doors
+    text = f"{identifier.text(transaction.id)} could not be stored: {failure.text}"
+    doors.log((Noted(doors.now_us(), transaction.id, "error", text),))
+    told(_FAILURES[failure.kind])
+
+
+def _queued(queue_id: int) -> Reply:
+    return Reply(250, "2.0.0", (f"Ok: queued as {identifier.text(queue_id)}",))

@@ -1,0 +1,494 @@
+"""What a session says to each command: the facts of its client, rules asked, the transaction built up.
+
+What always holds: each command that the machine hands over is answered once, now or when what it waits for has come;
+policy is asked of `check`'s rules and never decided here. New settings are taken at EHLO and MAIL only, so that a
+transaction ends under the rules under which it began.
+
+Not here: octets, time, the connection (`receive.session`); what becomes of a complete message (`receive.acceptance`).
+RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.context import Context, Role, Rule
+from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.event import Refused
+from postroad.mail.reply import Reply, reply
+from postroad.mail.verdict import ACCEPT, Action, Verdict
+from postroad.protocol import command as commands
+from postroad.protocol import sasl
+from postroad.protocol.grammar import parse_mailbox
+from postroad.protocol.server import ServerMachine
+from postroad.receive import acceptance, repair, replies
+from postroad.receive import transaction as transactions
+from postroad.receive.authenticate import Finding
+from postroad.receive.setting import Setting
+from postroad.receive.transaction import Transaction, with_type
+
+if TYPE_CHECKING:
+    from postroad.receive.session import Session
+
+
+class Dialog:
+    """The server's side of the talk with one client. One writer: its session."""
+
+    __slots__ = (
+        "_address",
+        "_auth_failures",
+        "_esmtp",
+        "_hello",
+        "_identity",
+        "_peer",
+        "_port",
+        "_refusals",
+        "_sasl",
+        "_session",
+        "_tls",
+        "_trusted",
+        "machine",
+        "messages",
+        "setting",
+        "transaction",
+    )
+
+    def __init__(self, session: Session, setting: Setting, address: str, port: int, trusted: bool) -> None:
+        self.setting = setting
+        self.machine = ServerMachine(setting.listener.protocol, setting.offer(tls=False), setting.options.limits)
+        self.transaction: Transaction | None = None
+        self.messages = 0  # accepted so far
+        self._session = session
+        self._address, self._port, self._trusted = address, port, trusted
+        self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
+        self._peer: Peer | None = None  # of these facts, made when wanted
+        self._sasl: sasl.Mechanism | None = None
+        self._auth_failures = self._refusals = 0
+
+    # ---- Facts
+
+    def who(self) -> Peer:
+        """The client, as the facts are now."""
+        peer = self._peer
+        if peer is None:
+            peer = self._peer = self._describe(smtputf8=False)
+        return peer
+
+    def _describe(self, *, smtputf8: bool) -> Peer:
+        setting = self.setting
+        protocol = with_type(setting.lmtp, self._esmtp, bool(self._tls), bool(self._identity), smtputf8)
+        return Peer(
+            self._address, self._port, self._hello, protocol, self._tls, self._identity, setting.listener.name
+        )
+
+    def drop(self) -> None:
+        """Let go of the transaction, with what it has in the spool."""
+        transaction = self.transaction
+        if transaction is not None:
+            self.transaction = None
+            transaction.abort()
+
+    def secured(self, tls: str, *, from_the_start: bool) -> None:
+        """TLS is on. `from_the_start`: nothing was said before it; else a new session begins (RFC 3207 §4.2)."""
+        self.drop()
+        self._tls = tls
+        self._hello, self._identity, self._esmtp, self._peer, self._sasl = "", "", False, None, None
+        setting = self.setting
+        offer = setting.offer(tls=True)
+        if from_the_start:
+            self.machine = ServerMachine(setting.listener.protocol, offer, setting.options.limits)
+        else:
+            self.machine.tls_started(offer)
+
+    # ---- Verdicts
+
+    def _judge(self, rule: Rule | None, context: Context, judged: Callable[[Verdict], None]) -> None:
+        verdict = ACCEPT if rule is None else rule(context)
+        if isinstance(verdict, Verdict):
+            judged(verdict)
+        else:
+            self._session.wait_for(verdict, judged)
+
+    def _refuse(
+        self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
+    ) -> None:
+        """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
+        self.note_refusal(verdict, phase, sender, recipient)
+        answer = verdict.reply or replies.UNSURE
+        self._refusals += 1
+        if self._refusals > self.setting.options.refusals_max and not (self._trusted or self._identity):
+            answer = replies.TOO_MANY_REFUSALS
+        self.machine.reply(answer)
+        if answer is replies.TOO_MANY_REFUSALS:
+            self._session.end("too many refusals")
+        elif verdict.disconnect or answer.code == 421:
+            self._session.end(verdict.reason)
+
+    def note_refusal(
+        self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
+    ) -> None:
+        """The event of a refusal."""
+        doors = self.setting.doors
+        refused = Refused(
+            doors.now_us(),
+            0,
+            self.who(),
+            phase,
+            str(verdict.reply or replies.UNSURE),
+            str(sender) if sender is not None else "",
+            str(recipient) if recipient is not None else "",
+            verdict.reason,
+        )
+        doors.record((refused,))
+
+    # ---- The session
+
+    def connected(self, command: commands.Connected) -> None:
+        self._judge(self.setting.rules.connect, Context(self.who(), self._trusted), self._connect_judged)
+
+    def _connect_judged(self, verdict: Verdict) -> None:
+        if _passes(verdict):
+            self.machine.reply(self.setting.greeting)
+        else:  # after 554 the machine serves QUIT (RFC 5321 §3.1)
+            self._refuse(verdict, "CONNECT")
+
+    def hello(self, command: commands.Hello) -> None:
+        before = (self._hello, self._esmtp)
+        self._hello, self._esmtp, self._peer = command.name, command.verb != "HELO", None
+        rule = self._session.current.rules.hello
+        self._judge(rule, Context(self.who(), self._trusted), partial(self._hello_judged, command, before))
+
+    def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
+        if _passes(verdict):
+            self.drop()  # RFC 5321 §4.1.4: as RSET
+            self.setting = self._session.current
+            self.machine.reply(self.setting.hello)
+        else:
+            self._refuse(verdict, command.verb)
+            (self._hello, self._esmtp), self._peer = before, None
+
+    def start_tls(self, command: commands.StartTls) -> None:
+        self.drop()
+        self._session.start_tls()
+
+    # ---- The transaction
+
+    def mail(self, command: commands.Mail) -> None:
+        session = self._session
+        setting = self.setting = session.current
+        if session.leaving:
+            self.machine.reply(replies.LEAVING)
+            session.end("shutdown")
+            return
+        rule = setting.rules.mail
+        if rule is None:
+            self._mail_judged(command, ACCEPT)
+            return
+        verdict = rule(Context(self.who(), self._trusted, command.reverse_path, command.size))
+        if isinstance(verdict, Verdict):
+            self._mail_judged(command, verdict)
+        else:
+            session.wait_for(verdict, partial(self._mail_judged, command))
+
+    def _mail_judged(self, command: commands.Mail, verdict: Verdict) -> None:
+        if not _passes(verdict):
+            self._refuse(verdict, "MAIL", command.reverse_path)
+            return
+        setting = self.setting
+        doors = setting.doors
+        peer = self._describe(smtputf8=True) if command.smtputf8 else self.who()
+        transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
+        self.transaction = transaction
+        if verdict is not ACCEPT:
+            _keep(transaction, verdict)
+        self.machine.reply(replies.SENDER_OK)
+
+    def rcpt(self, command: commands.Rcpt) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        address = command.forward_path
+        setting = self.setting
+        if not address.domain:  # RFC 5321 §4.1.1.3: the bare <Postmaster>
+            address = Address(address.local_part, setting.options.default_domain)
+        recipient = Recipient(address, command.notify, command.orcpt, None, command.parameters)
+        rule = setting.rules.rcpt
+        if rule is None:
+            self._rcpt_judged(recipient, ACCEPT)
+            return
+        mail = transaction.mail
+        context = Context(
+            self.who(), self._trusted, mail.reverse_path, mail.size, address, len(transaction.recipients)
+        )
+        verdict = rule(context)
+        if isinstance(verdict, Verdict):
+            self._rcpt_judged(recipient, verdict)
+        else:
+            self._session.wait_for(verdict, partial(self._rcpt_judged, recipient))
+
+    def _rcpt_judged(self, recipient: Recipient, verdict: Verdict) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        if verdict is not ACCEPT:
+            if not _passes(verdict):
+                self._refuse(verdict, "RCPT", transaction.mail.reverse_path, recipient.address)
+                return
+            if verdict.action is Action.DISCARD:
+                transaction.discarded[len(transaction.recipients)] = verdict.reason
+            elif verdict.action is Action.HOLD:
+                transaction.held = transaction.held or verdict.reason or "held by a rule"
+        transaction.recipients.append(recipient)
+        self.machine.reply(replies.RECIPIENT_OK)
+
+    def data(self, command: commands.Data) -> None:
+        assert self.transaction is not None
+        self.transaction.id = self.setting.doors.new_id()
+        self.machine.reply(replies.GO_AHEAD)
+
+    def content(self, command: commands.Content) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        if not transaction.id:  # BDAT
+            transaction.id = self.setting.doors.new_id()
+        if transaction.incoming is None:
+            transaction.add(command.octets)
+            if transaction.size > self.setting.options.memory_content_max:
+                self._spill(transaction)
+        elif not transactions.stream(transaction, command.octets):
+            self._session.fall_behind()
+        if command.last:
+            self._end_of_data(transaction)
+
+    def chunk(self, command: commands.Chunk) -> None:
+        self.machine.reply(replies.CHUNK_OK)
+
+    def overflow(self, command: commands.Overflow) -> None:
+        """The machine has refused the content on its way, and answered."""
+        transaction = self.transaction
+        if transaction is not None:
+            code = 552 if command.status == "5.3.4" else 550
+            verdict = Verdict(Action.REJECT, Reply(code, command.status, (command.text,)), command.text)
+            self.note_refusal(verdict, "DATA", transaction.mail.reverse_path)
+        self.drop()
+
+    def reset(self, command: commands.Reset) -> None:
+        self.drop()
+
+    # ---- The end of data
+
+    def _mend(self, transaction: Transaction) -> Callable[[bytes], bytes] | None:
+        """How a submission server repairs the message; None where it is left as it is."""
+        setting = self.setting
+        if not setting.repair:
+            return None
+        identity = transaction.peer.identity
+        return partial(
+            repair.repaired,
+            reverse_path=transaction.mail.reverse_path,
+            owns=partial(setting.doors.owns, identity) if identity else None,
+            message_id=f"<{identifier.text(transaction.id)}@{setting.options.hostname}>",
+            submitted_us=transaction.started_us,
+        )
+
+    def _spill(self, transaction: Transaction) -> None:
+        """Too much for memory: the content goes into a file from here on."""
+        setting = self.setting
+        incoming = setting.doors.incoming(transaction.id)
+        incoming.resumed = self._session.catch_up
+        now_us = setting.doors.now_us()
+        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, self._mend(transaction)):
+            self._session.fall_behind()
+
+    def _end_of_data(self, transaction: Transaction) -> None:
+        setting = self.setting
+        octets: bytes | None = None
+        if transaction.incoming is None:
+            now_us = setting.doors.now_us()
+            octets = transactions.finished(transaction, setting.options.hostname, now_us, self._mend(transaction))
+        rule = setting.rules.message
+        if rule is None:
+            self._message_judged(transaction, octets, ACCEPT)
+            return
+        context = Context(
+            transaction.peer,
+            self._trusted,
+            transaction.mail.reverse_path,
+            transaction.size,
+            None,
+            len(transaction.recipients),
+            transaction.head,
+        )
+        self._judge(rule, context, partial(self._message_judged, transaction, octets))
+
+    def _message_judged(self, transaction: Transaction, octets: bytes | None, verdict: Verdict) -> None:
+        if verdict is not ACCEPT:
+            if not _passes(verdict):
+                self.note_refusal(verdict, "DATA", transaction.mail.reverse_path)
+                self.drop()
+                self._answer_all(transaction, verdict.reply or replies.UNSURE)
+                if verdict.disconnect:
+                    self._session.end(verdict.reason)
+                return
+            _keep(transaction, verdict)
+        # From here on the message is not the session's any more: it is kept even where the client goes away.
+        self.transaction = None
+        self._session.hold()
+        acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
+
+    def _told(self, transaction: Transaction, answer: Reply) -> None:
+        """What became of the message. The client may be gone."""
+        if answer.ok:
+            self.messages += 1
+            self._refusals = 0
+        if not self._session.ended:
+            self._session.resume(partial(self._answer_all, transaction, answer))
+
+    def _answer_all(self, transaction: Transaction, answer: Reply) -> None:
+        """The answer to the end of data; over LMTP one for each accepted recipient (RFC 2033 §4.2)."""
+        for _ in transaction.recipients if self.setting.lmtp else (None,):
+            self.machine.reply(answer)
+        if answer.code == 421:
+            self._session.end("shutdown" if answer is replies.LEAVING else answer.text)
+
+    # ---- AUTH (RFC 4954)
+
+    def auth(self, command: commands.Auth) -> None:
+        self._sasl = sasl.MECHANISMS[command.mechanism]()
+        self._step(self._sasl.begin(command.initial))
+
+    def auth_response(self, command: commands.AuthResponse) -> None:
+        assert self._sasl is not None
+        self._step(self._sasl.respond(command.response))
+
+    def auth_cancelled(self, command: commands.AuthCancelled) -> None:
+        self._sasl = None
+
+    def _step(self, step: sasl.Step) -> None:
+        match step:
+            case sasl.Challenge():
+                self.machine.challenge(step.octets)
+            case sasl.Refused():
+                self._sasl = None
+                self.machine.reply(step.reply)
+            case sasl.Verify():
+                self._sasl = None
+                self._verify(step)
+            case _:
+                assert_never(step)
+
+    def _verify(self, step: sasl.Verify) -> None:
+        authenticator = self.setting.doors.authenticator
+        if authenticator is None:  # AUTH was switched off since EHLO
+            self.machine.reply(replies.AUTH_BUSY)
+            return
+        self._session.hold()
+        authenticator.verify(step.authcid, step.password, partial(self._verified, step.authcid, step.authzid))
+
+    def _verified(self, authcid: str, authzid: str, finding: Finding, identity: str) -> None:
+        if not self._session.ended:
+            self._session.resume(partial(self._tell_finding, authcid, authzid, finding, identity))
+
+    def _tell_finding(self, authcid: str, authzid: str, finding: Finding, identity: str) -> None:
+        # RFC 4616 §2: an account acts as itself here, never as another.
+        if finding is Finding.RIGHT and authzid not in ("", authcid, identity):
+            finding = Finding.WRONG
+        match finding:
+            case Finding.RIGHT:
+                self._identity, self._peer = identity, None
+                offer = self.setting.offer(tls=bool(self._tls))
+                self.machine.authenticated(identity, replies.AUTHENTICATED, offer)
+            case Finding.BUSY:
+                self.machine.reply(replies.AUTH_BUSY)
+            case Finding.WRONG:
+                self._auth_failures += 1
+                last = self._auth_failures >= self.setting.options.auth_failures_max
+                answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
+                self.note_refusal(Verdict(Action.REJECT, answer, authcid), "AUTH")
+                self.machine.reply(answer)
+                if last:
+                    self._session.end("too many failed authentications")
+            case _:
+                assert_never(finding)
+
+    # ---- The rest
+
+    def vrfy(self, command: commands.Vrfy) -> None:
+        """VRFY where it tells, EXPN where it is answered (RFC 5321 §3.5). On a submission listener strangers learn
+        nothing."""
+        setting = self.setting
+        stranger = setting.listener.role is Role.SUBMISSION and not (self._identity or self._trusted)
+        mailbox = parse_mailbox(command.argument.strip().removeprefix("<").removesuffix(">"))
+        if command.verb != "VRFY" or stranger or mailbox is None:
+            self.machine.reply(replies.CANNOT_VERIFY)
+            return
+        known = setting.doors.known(mailbox)
+        if known is None or isinstance(known, bool):
+            self.machine.reply(_verified(mailbox, known))
+        else:
+            self._session.wait_for(_as_verdict(mailbox, known), self._vrfy_found)
+
+    def _vrfy_found(self, verdict: Verdict) -> None:
+        self.machine.reply(verdict.reply or replies.UNSURE)
+
+    def help(self, command: commands.Help) -> None:
+        self.machine.reply(replies.HELP)
+
+    def etrn(self, command: commands.Etrn) -> None:
+        etrn = self.setting.doors.etrn
+        self.machine.reply(etrn(self.who(), command.argument) if etrn is not None else replies.NOT_OFFERED)
+
+    def quit(self, command: commands.Quit) -> None:
+        self._session.end("quit")
+
+    def too_many_errors(self, command: commands.TooManyErrors) -> None:
+        self._session.end(command.text)
+
+
+HANDLERS: Final[dict[type, Callable[[Dialog, Any], None]]] = {
+    commands.Connected: Dialog.connected,
+    commands.Hello: Dialog.hello,
+    commands.Mail: Dialog.mail,
+    commands.Rcpt: Dialog.rcpt,
+    commands.Data: Dialog.data,
+    commands.Content: Dialog.content,
+    commands.Chunk: Dialog.chunk,
+    commands.Overflow: Dialog.overflow,
+    commands.Reset: Dialog.reset,
+    commands.StartTls: Dialog.start_tls,
+    commands.Auth: Dialog.auth,
+    commands.AuthResponse: Dialog.auth_response,
+    commands.AuthCancelled: Dialog.auth_cancelled,
+    commands.Vrfy: Dialog.vrfy,
+    commands.Help: Dialog.help,
+    commands.Etrn: Dialog.etrn,
+    commands.Quit: Dialog.quit,
+    commands.TooManyErrors: Dialog.too_many_errors,
+}
+
+
+def _passes(verdict: Verdict) -> bool:
+    """Whether the way goes on. HOLD and DISCARD are acceptance to the client."""
+    return verdict.action is not Action.REJECT and verdict.action is not Action.DEFER
+
+
+def _keep(transaction: Transaction, verdict: Verdict) -> None:
+    """What a verdict on MAIL or on the content means for the whole message."""
+    if verdict.action is Action.HOLD:
+        transaction.held = transaction.held or verdict.reason or "held by a rule"
+    elif verdict.action is Action.DISCARD:
+        transaction.dropped = transaction.dropped or verdict.reason or "discarded by a rule"
+
+
+def _verified(mailbox: Address, known: bool | None) -> Reply:
+    if known is None:
+        return replies.CANNOT_VERIFY
+    if known:
+        return reply(250, "2.1.5", f"<{mailbox}>")
+    return reply(550, "5.1.1", f"<{mailbox}>: no such user here")
+
+
+async def _as_verdict(mailbox: Address, known: Awaitable[bool | None]) -> Verdict:
+    return Verdict(Action.ACCEPT, _verified(mailbox, await known))

@@ -1,0 +1,29 @@
+"""What a session says of its own: the fixed replies."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroad.mail.reply import reply
+
+SENDER_OK: Final = reply(250, "2.1.0", "Sender OK")
+RECIPIENT_OK: Final = reply(250, "2.1.5", "Recipient OK")
+GO_AHEAD: Final = reply(354, "", "Send the message, end with <CRLF>.<CRLF>")
+CHUNK_OK: Final = reply(250, "2.0.0", "Chunk OK")
+HELP: Final = reply(214, "2.0.0", "See RFC 5321; write to postmaster about this server")
+CANNOT_VERIFY: Final = reply(252, "2.5.2", "Cannot verify, but will take mail and try to deliver it")  # RFC 5321 §7.3
+NOT_OFFERED: Final = reply(502, "5.5.1", "Command not implemented")
+
+# RFC 4954 §6
+AUTHENTICATED: Final = reply(235, "2.7.0", "Authentication succeeded")
+WRONG_CREDENTIALS: Final = reply(535, "5.7.8", "Authentication credentials invalid")
+AUTH_BUSY: Final = reply(454, "4.7.0", "Temporary authentication failure, try again later")
+
+# The last words of a session (RFC 5321 §3.8)
+TIMEOUT: Final = reply(421, "4.4.2", "Timeout, closing the connection")
+LEAVING: Final = reply(421, "4.3.2", "The service is shutting down")
+BROKEN: Final = reply(421, "4.3.0", "Internal error, closing the connection")
+TOO_MANY_FAILURES: Final = reply(421, "4.7.0", "Too many failed authentications")
+TOO_MANY_REFUSALS: Final = reply(421, "4.7.0", "Too many refused commands")
+
+UNSURE: Final = reply(451, "4.3.0", "Local error, try again later")
