@@ -27,7 +27,7 @@ from tests.peers.harness.counter import Counter
 from tests.peers.harness.smtptools import Sink, run_source, source_command
 
 from bench.processes import MemoryWatch, cpu_s
-from bench.servers import PostfixServer, Server
+from bench.servers import PostfixServer, PostroadServer, Server
 
 _RESULTS = need.ROOT / "bench" / "results"
 
@@ -174,8 +174,6 @@ def running(server: Server) -> Iterator[Server]:
 def make_server(name: str, directory: Path, next_port: int, settings: Sequence[str]) -> Server:
     if name == "postfix":
         return PostfixServer(directory / name, next_port, dict(line.split("=", 1) for line in settings))
-    from bench.postroad_server import PostroadServer
-
     return PostroadServer(directory / name, next_port)
 
 

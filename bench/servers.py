@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.peers.harness import ports
 from tests.peers.harness.postfix import Postfix
+from tests.peers.harness.postroad import Node, next_hop, relay_listener
 
 POSTFIX_SETTINGS: Final[Mapping[str, str]] = {
     "in_flow_delay": "0",
@@ -46,3 +48,16 @@ class PostfixServer(Postfix):
     def __init__(self, directory: Path, next_port: int, settings: Mapping[str, str] | None = None) -> None:
         relay = {"relayhost": f"[127.0.0.1]:{next_port}"}
         super().__init__(directory, settings={**POSTFIX_SETTINGS, **relay, **(settings or {})})
+
+
+class PostroadServer(Node):
+    """Postroad in its default configuration, which names only a listener, what it may relay and the next hop."""
+
+    name = "postroad"
+
+    def __init__(self, directory: Path, next_port: int) -> None:
+        settings = {
+            "listener": [relay_listener(ports.port(), tls="none")],
+            "next_hop": [next_hop("*", next_port)],
+        }
+        super().__init__(directory, settings, defaults={"hostname": "postroad.test", "state_dir": "state"})

@@ -97,6 +97,15 @@ class Remote:
         until(lambda: len(self.transactions) >= count, f"{count} messages at the remote", within_s=within_s)
         return list(self.transactions)
 
+    def wait_for(self, chosen: Callable[[Transaction], bool], within_s: float = 20.0) -> Transaction:
+        """Waits for a message of which `chosen` is true."""
+        def found() -> Transaction | None:
+            return next(filter(chosen, self.transactions), None)
+
+        transaction = until(found, "the message at the remote", within_s=within_s)
+        assert isinstance(transaction, Transaction)
+        return transaction
+
     def opened(self) -> Dialog:
         with self._lock:
             dialog = Dialog(len(self.dialogs) + 1)

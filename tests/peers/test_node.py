@@ -1,0 +1,263 @@
+"""The node as a program: reload, shutdown, privileges, systemd, a worker that dies, a wrong configuration."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.harness import maildir, need, ports
+from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop, relay_listener
+from tests.peers.harness.process import NotReady, folder, listens, own_to, until
+from tests.peers.harness.remote import Dialog, Remote
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with folder("node") as path:
+        yield path
+
+
+def _local(home: Path, **settings: object) -> Node:
+    return Node(home / "n", {"domain": [local_domain("example.test")], **settings})
+
+
+def _send(port: int, subject: str, to: str = "a@example.test") -> None:
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        client.sendmail("b@c.test", [to], f"Subject: {subject}\r\n\r\nhello\r\n")
+
+
+def test_reload_takes_a_new_configuration_without_dropping_a_session(home: Path) -> None:
+    with _local(home) as node, smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.ehlo("client.test")
+        client.mail("b@c.test")
+        assert client.rcpt("a@second.test")[0] == 250, "a relay listener takes mail to anywhere"
+        client.rset()
+        added = ports.port()
+        node.config["listener"].append(mx_listener(added))
+        node.config["domain"].append(local_domain("second.test", ["known"]))
+        node.reload()
+        until(lambda: listens("127.0.0.1", added), f"the new listener\n{node.log()}")
+        _send(added, "after the reload", "known@second.test")
+        assert maildir.wait(node.maildir("known@second.test"))
+        # The session that was open goes on.
+        client.sendmail("b@c.test", ["a@example.test"], "Subject: same session\r\n\r\nhello\r\n")
+        assert maildir.wait(node.maildir("a@example.test"), of="same session")
+        # A listener that is gone from the file takes no more connections.
+        node.config["listener"].pop()
+        node.reload()
+        until(lambda: not listens("127.0.0.1", added), f"the listener is closed\n{node.log()}")
+
+
+@pytest.mark.parametrize("fault", ["unknown_key = 1\n", "not toml at all [", ""])
+def test_reload_refuses_a_wrong_configuration_and_keeps_the_old(home: Path, fault: str) -> None:
+    with _local(home) as node:
+        good = node.config_path.read_text()
+        node.config_path.write_text(fault + (good if fault else ""))
+        node.program.signal(signal.SIGHUP)
+        node.wait_log("the old one stays in force")
+        _send(node.port, "still here")
+        assert maildir.wait(node.maildir("a@example.test"), of="still here")
+        node.config_path.write_text(good)
+        node.program.signal(signal.SIGHUP)
+        node.wait_log("the new configuration is in force")
+
+
+def test_reload_under_load_loses_nothing(home: Path) -> None:
+    with _local(home) as node:
+        sent: list[str] = []
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.is_set():
+                subject = f"number {len(sent)}."
+                _send(node.port, subject)
+                sent.append(subject)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for _ in range(5):
+            node.reload()
+            time.sleep(0.3)
+        stop.set()
+        sender.join()
+        found = b"".join(maildir.wait(node.maildir("a@example.test"), len(sent)))
+        assert len(sent) > 5 and all(subject.encode() in found for subject in sent)
+
+
+def test_sigterm_lets_a_transaction_end_and_says_421_to_an_idle_client(home: Path) -> None:
+    node = _local(home, shutdown_s=10)
+    node.start()
+    idle = socket.create_connection(("127.0.0.1", node.port), 20)
+    idle.recv(512)
+    busy = socket.create_connection(("127.0.0.1", node.port), 20)
+    reader = busy.makefile("rb")
+    for line in (b"", b"EHLO client.test", b"MAIL FROM:<b@c.test>", b"RCPT TO:<a@example.test>", b"DATA"):
+        if line:
+            busy.sendall(line + b"\r\n")
+        while reader.readline()[3:4] == b"-":
+            pass
+    node.program.signal(signal.SIGTERM)
+    assert idle.recv(512).startswith(b"421 4.3.2"), node.log()
+    until(lambda: not listens("127.0.0.1", node.port), "no new connections")
+    busy.sendall(b"Subject: in flight\r\n\r\nhello\r\n.\r\n")
+    assert reader.readline().startswith(b"250 2."), node.log()
+    started = time.monotonic()
+    assert node.program.wait(15) == 0
+    assert time.monotonic() - started < 9, "it does not wait for longer than there is something to wait for"
+    node.start()
+    assert maildir.wait(node.maildir("a@example.test"), of="in flight")
+    node.stop()
+
+
+def test_sigterm_keeps_what_could_not_be_delivered(home: Path) -> None:
+    def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
+        return "450 4.2.0 later" if verb == "RCPT" else None
+
+    with Remote(rule) as remote:
+        node = _local(home, next_hop=[next_hop("*", remote.port)])
+        node.start()
+        for number in range(20):
+            _send(node.port, f"kept {number}.", "x@else.example")
+        node.stop()
+        remote.rule = lambda dialog, verb, argument: None
+        node.start()
+        try:
+            remote.wait(20)
+            assert len({each.content.split(b"Subject: ")[1].split(b".")[0] for each in remote.transactions}) == 20
+        finally:
+            node.stop()
+
+
+def test_a_worker_that_dies_is_started_again_and_its_mail_goes_on(home: Path) -> None:
+    def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
+        return "450 4.2.0 later" if verb == "RCPT" else None
+
+    with Remote(rule) as remote, _local(home, next_hop=[next_hop("*", remote.port)]) as node:
+        for number in range(20):
+            _send(node.port, f"shard {number}.", "x@else.example")
+        for place in range(2):
+            gone = node.kill_worker(place)
+            until(lambda pid=gone: pid not in node.workers() and len(node.workers()) == 2, "a new worker")
+            node.ready()
+        remote.rule = lambda dialog, verb, argument: None
+        remote.wait(20)
+
+
+def _interpreter(user: str) -> tuple[str, dict[str, str]]:
+    """A Python that `user` may run, and what it needs in its environment to find what this one finds."""
+    entry = pwd.getpwnam(user)
+    here = {"PYTHONPATH": f"{need.ROOT / 'src'}:{sysconfig.get_path('purelib')}"}
+    for candidate in (sys.executable, "/usr/bin/python3", shutil.which("python3") or ""):
+        tried = subprocess.run(
+            ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", candidate, "-c",
+             "import sys, msgspec, uvloop, postroad; print(sys.version_info[:2])"],
+            capture_output=True, text=True, check=False, env={**os.environ, **here},
+        ) if candidate else None
+        if tried is not None and tried.stdout.strip() == str(sys.version_info[:2]):
+            return candidate, here
+    need.missing(f"there is no Python {sys.version_info[:2]} that the user {user} may run")
+    raise AssertionError("unreachable")
+
+
+def test_started_as_root_it_binds_and_then_drops_to_its_user(home: Path) -> None:
+    need.root()
+    user = "mail"
+    python, environment = _interpreter(user)
+    entry = pwd.getpwnam(user)
+    address = ports.address()
+    node = Node(home / "n", {
+        "user": user, "listener": [mx_listener(25, address=address)], "domain": [local_domain("example.test")],
+    }, environment=environment, python=python)
+    (node.directory / "mail").mkdir()
+    own_to(node.directory / "mail", user)
+    with node:
+        for pid in (node.pid, *node.workers()):
+            status = Path(f"/proc/{pid}/status").read_text()
+            fields = {name: value.split() for name, _, value in (line.partition(":") for line in status.splitlines())}
+            assert set(fields["Uid"]) == {str(entry.pw_uid)} and set(fields["Gid"]) == {str(entry.pw_gid)}
+            assert fields["CapEff"] == ["0" * 16]
+        with smtplib.SMTP(address, 25, timeout=20) as client:
+            client.sendmail("b@c.test", ["a@example.test"], "Subject: unprivileged\r\n\r\nhello\r\n")
+        assert maildir.wait(node.maildir("a@example.test"))
+        assert all(path.stat().st_uid == entry.pw_uid for path in node.state.rglob("*"))
+
+
+def test_systemd_is_told_of_ready_reloading_and_stopping(home: Path) -> None:
+    path = home / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(path))
+        path.chmod(0o777)
+        notified.settimeout(20)
+        node = Node(home / "n", {"domain": [local_domain("example.test")]}, environment={"NOTIFY_SOCKET": str(path)})
+        node.start()
+        said = [notified.recv(4096).decode()]
+        assert "READY=1" in said[0]
+        node.reload()
+        while not (said[-1] != said[0] and "READY=1" in said[-1]):
+            said.append(notified.recv(4096).decode())
+            if len(said) > 2 and "READY=1" in said[-1]:
+                break
+        assert any("RELOADING=1" in each for each in said)
+        node.stop()
+        while "STOPPING=1" not in said[-1]:
+            said.append(notified.recv(4096).decode())
+
+
+def test_a_wrong_configuration_is_told_with_all_its_faults(home: Path) -> None:
+    node = _local(home)
+    text = node.config_path.read_text()
+    node.config_path.write_text("wrokers = 2\n" + text.replace('role = "relay"', 'role = "realy"'))
+    for command in ("check", "serve"):
+        said = node.command(command, code=78)
+        assert "wrokers" in said and "workers" in said and "realy" in said
+        assert "postroad.toml:1:" in said or "line 1" in said
+
+
+def test_a_port_in_use_is_told_with_its_listener(home: Path) -> None:
+    node = _local(home)
+    with socket.create_server(("127.0.0.1", node.port)):
+        node.program.start()
+        code = node.program.wait(20)
+    assert code in (1, 78) and str(node.port) in node.log() and "in use" in node.log().lower()
+
+
+def test_two_nodes_do_not_share_a_state_folder(home: Path) -> None:
+    with _local(home) as node:
+        other = Node(home / "n2", {"state_dir": str(node.state), "listener": [relay_listener(ports.port())]})
+        other.program.start()
+        assert other.program.wait(40) == 1
+        assert str(node.state) in other.log()
+        _send(node.port, "undisturbed")
+
+
+def test_the_whole_node_killed_starts_again_with_all_it_had(home: Path) -> None:
+    def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
+        return "450 4.2.0 later" if verb == "RCPT" else None
+
+    with Remote(rule) as remote:
+        node = _local(home, next_hop=[next_hop("*", remote.port)])
+        node.start()
+        for number in range(10):
+            _send(node.port, f"kept {number}.", "x@else.example")
+        node.kill()
+        remote.rule = lambda dialog, verb, argument: None
+        node.start()
+        try:
+            remote.wait(10)
+        except NotReady as error:
+            raise AssertionError(f"{error}\n{node.log()}") from None
+        finally:
+            node.stop()
