@@ -47,7 +47,15 @@ def setting(
     )
 
 
-def of(struct: type[msgspec.Struct], name: str, description: str = "", *, source: str = "", word: bool = False) -> Any:
+def of(
+    struct: type[msgspec.Struct],
+    name: str,
+    description: str = "",
+    *,
+    unit: str = "",
+    source: str = "",
+    word: bool = False,
+) -> Any:
     """A setting that a room declares as a field of its Struct: the default, the bounds and, unless one is given here,
     the description are taken from there (`msgspec.Meta`)."""
     default = next(field.default for field in msgspec.structs.fields(struct) if field.name == name)
@@ -55,7 +63,7 @@ def of(struct: type[msgspec.Struct], name: str, description: str = "", *, source
     meta = next((each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, msgspec.Meta)), None)
     least, most = (meta.ge, meta.le) if meta else (None, None)
     told = description or (meta.description if meta else "") or ""
-    return setting(default, told, least=least, most=most, source=source, word=word)
+    return setting(default, told, unit=unit, least=least, most=most, source=source, word=word)
 
 
 def table(model: type[Section]) -> Any:

@@ -120,15 +120,23 @@ def _settle(document: _Pruned, folder: Path) -> tuple[Settings | None, list[Find
     return None, findings
 
 
+# What stands for a key that must be there and is wrong or missing, so that all else can be looked at.
+_STAND_INS: Final = {"hostname": "localhost", "state_dir": "."}
+
+
 class _Pruned:
     """A TOML document without some of its keys; remembers where in the whole document each array element stood."""
 
     def __init__(self, raw: dict[str, Any]) -> None:
         self._raw = raw
         self._out: set[locate.Path] = set()
+        self._given: dict[str, str] = {}
 
     def leave_out(self, path: locate.Path) -> None:
         """Leaves out the key at `path`; where it is not there (a missing one), the table that misses it."""
+        if len(path) == 1 and path[0] in _STAND_INS:
+            self._given[str(path[0])] = _STAND_INS[str(path[0])]
+            return
         kept = path
         while kept and (kept in self._out or not _there(self._raw, kept)):
             kept = kept[:-1]
@@ -138,7 +146,7 @@ class _Pruned:
 
     def value(self) -> dict[str, Any]:
         value: dict[str, Any] = self._copy(self._raw, ())
-        return value
+        return value | self._given
 
     def get(self, path: locate.Path) -> Any:
         """The value at a path in the whole document, None where there is none."""

@@ -103,7 +103,10 @@ def domain_pattern(written: Any) -> str:
     if written == "*":
         return "*"
     if isinstance(written, str) and written.startswith("."):
-        return "." + domain(written[1:])
+        try:
+            return "." + canonical_domain(written[1:])
+        except ValueError:
+            pass
     return domain(written)
 
 

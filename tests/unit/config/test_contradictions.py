@@ -1,0 +1,250 @@
+"""Settings that are right by themselves and cannot work together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroad.config.load import parse
+
+HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
+DOMAIN = '[[domain]]\nname = "example.org"\nrecipients = "any"\npath = "mail/{local_part}"\n'
+TLS = '[tls]\ncertificate = "tls.pem"\n'
+USERS = '[auth]\nusers = "users"\n'
+
+
+def listener(*lines: str, name: str = "x", port: int = 2525) -> str:
+    return "\n".join(["[[listener]]", f'name = "{name}"', 'address = "127.0.0.1"', f"port = {port}", *lines, ""])
+
+
+def domain(*lines: str) -> str:
+    return "\n".join(["[[domain]]", 'name = "example.org"', *lines, ""])
+
+
+def hop(*lines: str) -> str:
+    return "\n".join(["[[next_hop]]", 'domain = "*"', 'host = "smtp.example.net"', *lines, ""])
+
+
+def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
+    parsed = parse(HEAD + text, folder / "postroad.toml", files=False)
+    return [(each.key, each.text, each.remedy) for each in parsed] if isinstance(parsed, list) else []
+
+
+WRONG: list[tuple[str, str, str, str, str]] = [
+    (
+        "submission without accounts",
+        listener('role = "submission"') + TLS,
+        "listener[1].role",
+        "there are no accounts",
+        "postroad user add",
+    ),
+    (
+        "AUTH asked for without accounts",
+        listener("auth = true") + DOMAIN + TLS,
+        "listener[1].auth",
+        "there are no accounts",
+        "[auth]",
+    ),
+    (
+        "submission without TLS",
+        listener('role = "submission"') + USERS,
+        "listener[1].tls",
+        "but has no TLS",
+        "certificate and key under [tls]",
+    ),
+    (
+        "TLS demanded without a certificate",
+        listener('tls = "required"') + DOMAIN,
+        "listener[1].tls",
+        "there is no certificate",
+        'tls = "none"',
+    ),
+    ("a key without a certificate", '[tls]\nkey = "tls.key"', "tls.key", "no first certificate", "under [tls]"),
+    (
+        "two listeners at one place",
+        listener(name="a") + listener(name="b") + DOMAIN,
+        "listener[2].port",
+        "127.0.0.1:2525 is taken by the listener 'a'",
+        "of its own",
+    ),
+    (
+        "all addresses and one of them",
+        listener(name="a").replace("127.0.0.1", "0.0.0.0") + listener(name="b") + DOMAIN,
+        "listener[2].port",
+        "taken by the listener 'a' already (0.0.0.0:2525)",
+        "of its own",
+    ),
+    (
+        "one address twice",
+        listener().replace('"127.0.0.1"', '["::1", "::1"]') + DOMAIN,
+        "listener[1].address",
+        "[::1]:2525 is taken",
+        "of its own",
+    ),
+    (
+        "one Unix socket twice",
+        listener(name="a").replace("127.0.0.1", "unix:/s")
+        + listener(name="b", port=3).replace("127.0.0.1", "unix:/s")
+        + DOMAIN,
+        "listener[2].address",
+        "unix:/s is taken",
+        "of its own",
+    ),
+    (
+        "one name for two listeners",
+        listener() + listener(port=3) + DOMAIN,
+        "listener[2].name",
+        "'x' is there twice",
+        "name it differently",
+    ),
+    ("a domain twice", DOMAIN + DOMAIN.replace("example.org", "EXAMPLE.org"), "domain[2].name", "twice", "Remove"),
+    ("one pattern for two next hops", hop() + hop(), "next_hop[2].domain", "'*' is there twice", "Remove"),
+    (
+        "a local domain to be passed on",
+        DOMAIN + '[relay]\ndomains = ["a.example", "example.org"]',
+        "relay.domains[2]",
+        "'example.org' is a local domain",
+        "remove it in one",
+    ),
+    ("mail for no domain", listener(), "listener[1].role", "there are none", "Add a [[domain]]"),
+    (
+        "a relay for nobody",
+        listener('role = "relay"'),
+        "listener[1].trusted_networks",
+        "Nobody may relay",
+        "192.0.2.0/24",
+    ),
+    (
+        "a key of another role",
+        listener("trust_network = true") + DOMAIN,
+        "listener[1].trust_network",
+        "means nothing for the role 'mx'",
+        '"submission"',
+    ),
+    (
+        "another key of another role",
+        listener("strangers = false") + DOMAIN,
+        "listener[1].strangers",
+        "means nothing",
+        '"relay"',
+    ),
+    ("LMTP on port 25", listener('protocol = "lmtp"', port=25) + DOMAIN, "listener[1].port", "RFC 2033 §5", "port"),
+    (
+        "submission over LMTP",
+        listener('protocol = "lmtp"', 'role = "submission"') + TLS + USERS,
+        "listener[1].protocol",
+        "over SMTP",
+        '"smtp"',
+    ),
+    ("a Maildir nowhere", domain('recipients = "any"'), "domain[1].path", "does not say where to", "Add path"),
+    (
+        "LMTP to nowhere",
+        domain('recipients = "any"', 'deliver = "lmtp"'),
+        "domain[1].socket",
+        "does not say where to",
+        "Add socket, or host",
+    ),
+    (
+        "LMTP to two places",
+        domain('recipients = "any"', 'deliver = "lmtp"', 'socket = "s"', 'host = "h"'),
+        "domain[1].host",
+        "and a socket",
+        "remove the other",
+    ),
+    (
+        "a program that is none",
+        domain('recipients = "any"', 'deliver = "program"'),
+        "domain[1].command",
+        "does not say where to",
+        "Add command",
+    ),
+    (
+        "a key of another delivery",
+        domain('recipients = "any"', 'path = "mail"', "port = 24"),
+        "domain[1].port",
+        'nothing with deliver = "maildir"',
+        'deliver = "lmtp"',
+    ),
+    ("a domain without recipients", domain('path = "mail"'), "domain[1].recipients", "has no recipients", '"any"'),
+    (
+        "two passwords",
+        hop('username = "u"', 'password = "p"', 'password_file = "f"'),
+        "next_hop[1].password",
+        "and a password_file",
+        "Remove one",
+    ),
+    ("no password", hop('username = "u"'), "next_hop[1].username", "no password", "password_file"),
+    ("no username", hop('password = "p"'), "next_hop[1].password", "no username", "Add username"),
+    (
+        "a password for all to read",
+        hop('username = "u"', 'password = "p"', 'tls = "never"'),
+        "next_hop[1].tls",
+        "for anyone to read",
+        'tls = "verify"',
+    ),
+    ("MX of an address", hop("mx = true").replace("smtp.example.net", "::1"), "next_hop[1].mx", "no MX", "mx = false"),
+    ("no way out", "[dns]\nipv4 = false\nipv6 = false", "dns.ipv6", "no host can be reached", "Allow one"),
+    (
+        "too long a first pause",
+        '[queue]\nretry_first_s = "5h"',
+        "queue.retry_first_s",
+        "more than retry_max_s",
+        "at most",
+    ),
+    (
+        "too short a longest pause",
+        "[queue]\nretry_max_s = 9",
+        "queue.retry_max_s",
+        "less than retry_first_s",
+        "at most",
+    ),
+    (
+        "a notice too late",
+        '[queue]\ndelay_notice_s = "6d"',
+        "queue.delay_notice_s",
+        "more than lifetime_s",
+        "lifetime_s",
+    ),
+    ("a group alone", 'group = "mail"', "group", "no user", "Add user"),
+]
+
+RIGHT: list[tuple[str, str]] = [
+    ("nothing at all", ""),
+    ("mail in", listener() + DOMAIN),
+    ("mail for relay domains", listener() + '[relay]\ndomains = [".example.net"]'),
+    ("submission", listener('role = "submission"', 'tls = "required"') + TLS + USERS),
+    ("submission without TLS on purpose", listener('role = "submission"', "auth_without_tls = true") + USERS),
+    ("submission by network", listener('role = "submission"', "trust_network = true", "auth = false")),
+    ("relay by network", listener('role = "relay"', 'trusted_networks = ["10.0.0.0/8"]', "strangers = false")),
+    ("relay by account", listener('role = "relay"', "auth = true") + TLS + USERS),
+    ("one port, two addresses", listener(name="a") + listener(name="b").replace("127.0.0.1", "127.0.0.2") + DOMAIN),
+    (
+        "one port, two families",
+        listener(name="a").replace("127.0.0.1", "0.0.0.0") + listener(name="b").replace("127.0.0.1", "::") + DOMAIN,
+    ),
+    ("two ports, one address", listener(name="a") + listener(name="b", port=2526) + DOMAIN),
+    ("two Unix sockets", listener(name="a").replace("127.0.0.1", "unix:/a")
+     + listener(name="b").replace("127.0.0.1", "unix:/b") + DOMAIN),
+    ("LMTP at a Unix socket", listener('protocol = "lmtp"', port=25).replace("127.0.0.1", "unix:/l") + DOMAIN),
+    ("LMTP delivery", domain('recipients = "any"', 'deliver = "lmtp"', 'host = "::1"', "port = 2424")),
+    ("a program", domain('recipients = ["a"]', 'deliver = "program"', 'command = ["/bin/cat"]')),
+    ("recipients of a file", domain('recipients_file = "r"', 'path = "mail"')),
+    ("a smart host", hop("port = 587", 'tls = "verify"', 'username = "u"', 'password_file = "p"')),
+    ("an exact and a general next hop", hop() + hop().replace("*", "example.net")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said", "remedy"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG]
+)
+def test_a_contradiction_is_found_at_its_key(text: str, key: str, said: str, remedy: str, tmp_path: Path) -> None:
+    problems = found(text, tmp_path)
+    assert [each[0] for each in problems] == [key]
+    assert said in problems[0][1]
+    assert remedy in problems[0][2]
+
+
+@pytest.mark.parametrize("text", [case[1] for case in RIGHT], ids=[case[0] for case in RIGHT])
+def test_what_works_is_no_contradiction(text: str, tmp_path: Path) -> None:
+    assert found(text, tmp_path) == []

@@ -1,0 +1,143 @@
+"""The files, users and groups that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from postroad.config.load import load
+from postroad.config.problem import Problem
+from postroad.config.settings import Settings
+from postroad.receive.accounts import hash_password
+
+WHOLE = """\
+hostname = "mail.example.org"
+state_dir = "state"
+[tls]
+certificate = "tls.pem"
+key = "tls.key"
+[[tls.further]]
+certificate = "other.pem"
+[outbound.tls]
+ca_file = "roots.pem"
+[auth]
+users = "users"
+[[domain]]
+name = "example.org"
+recipients_file = "recipients"
+deliver = "program"
+command = ["/bin/cat"]
+[[next_hop]]
+domain = "*"
+host = "smtp.example.net"
+username = "example"
+password_file = "password"
+[log]
+path = "log"
+"""
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def hashed() -> str:
+    return hash_password("secret")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
+    one, other = authority.issue_cert("mail.example.org"), authority.issue_cert("mail.example.net")
+    one.cert_chain_pems[0].write_to_path(tmp_path / "tls.pem")
+    one.private_key_pem.write_to_path(tmp_path / "tls.key")
+    other.private_key_and_cert_chain_pem.write_to_path(tmp_path / "other.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.key")
+    authority.cert_pem.write_to_path(tmp_path / "roots.pem")
+    (tmp_path / "users").write_text(f"# accounts\nalice@example.org:{hashed}:\n")
+    (tmp_path / "recipients").write_text("# people\nalice\nbob\n")
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "postroad.toml").write_text(WHOLE)
+    return tmp_path
+
+
+def problems(folder: Path) -> list[Problem]:
+    found = load(folder / "postroad.toml")
+    return found if isinstance(found, list) else []
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _write(name: str, text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return write
+
+
+def _say(old: str, new: str) -> Callable[[Path], None]:
+    return _write("postroad.toml", WHOLE.replace(old, new, 1))
+
+
+def _copy(name: str, other: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / other).write_bytes((folder / name).read_bytes()) and None
+
+
+CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
+    ("no certificate", _remove("tls.pem"), ("postroad.toml", 4, "tls.certificate", "no such file")),
+    ("no key", _remove("tls.key"), ("postroad.toml", 5, "tls.key", "no such file")),
+    ("no PEM", _write("tls.pem", "x"), ("postroad.toml", 4, "tls.certificate", "no certificate in PEM")),
+    ("the key of another", _copy("other.key", "tls.key"), ("postroad.toml", 5, "tls.key", "is not the key of")),
+    ("no further one", _remove("other.pem"), ("postroad.toml", 7, "tls.further[1].certificate", "no such file")),
+    (
+        "no ciphers",
+        _say('key = "tls.key"', 'key = "tls.key"\nciphers = "ROT13"'),
+        ("postroad.toml", 6, "tls.ciphers", "OpenSSL knows none"),
+    ),
+    ("no roots", _remove("roots.pem"), ("postroad.toml", 9, "outbound.tls.ca_file", "no such file")),
+    ("no accounts", _remove("users"), ("postroad.toml", 11, "auth.users", "no such file")),
+    ("a faulty account", _write("users", "\nalice\n"), ("users", 2, "auth.users", "name:hash:addresses")),
+    ("no recipients", _remove("recipients"), ("postroad.toml", 14, "domain[1].recipients_file", "no such file")),
+    ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 16, "domain[1].command", "no program /bin/no")),
+    ("no password", _remove("password"), ("postroad.toml", 21, "next_hop[1].password_file", "no such file")),
+    ("an empty password", _write("password", "\nx"), ("postroad.toml", 21, "next_hop[1].password_file", "no password")),
+    ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 23, "log.path", "There is no folder")),
+    ("a file for a folder", _say('"state"', '"users"'), ("postroad.toml", 2, "state_dir", "is no folder")),
+    (
+        "no such user",
+        _say("[tls]", 'user = "no-such-user"\n[tls]'),
+        ("postroad.toml", 3, "user", "no user 'no-such-user'"),
+    ),
+    (
+        "no such group",
+        _say("[tls]", 'user = "root"\ngroup = "no-such-group"\n[tls]'),
+        ("postroad.toml", 4, "group", "no group 'no-such-group'"),
+    ),
+]
+
+
+def test_all_files_in_order_are_no_problem(folder: Path) -> None:
+    assert problems(folder) == []
+
+
+@pytest.mark.parametrize(("change", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_file_that_cannot_be_used_is_named(
+    change: Callable[[Path], None], expected: tuple[str, int, str, str], folder: Path
+) -> None:
+    change(folder)
+    found = problems(folder)
+    assert [(each.file.name, each.line, each.key) for each in found] == [expected[:3]]
+    assert expected[3] in found[0].text
+    assert found[0].remedy
+
+
+def test_without_the_look_at_files_none_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "postroad.toml").write_text(WHOLE)
+    assert isinstance(load(tmp_path / "postroad.toml", files=False), Settings)
+    assert len(problems(tmp_path)) == 6

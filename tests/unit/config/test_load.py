@@ -1,0 +1,255 @@
+"""From a file to settings, or to all of its problems with line, key and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroad.config.load import at, load, parse
+from postroad.config.problem import Problem
+from postroad.config.settings import Settings
+from postroad.mail.context import Role
+
+RIGHT = """\
+hostname = "mail.example.org"
+state_dir = "state"
+
+[[listener]]
+name = "mx"
+address = "127.0.0.1"
+port = 2525
+
+[[domain]]
+name = "example.org"
+recipients = "any"
+path = "mail/{domain}/{local_part}"
+"""
+
+
+def problems(text: str, folder: Path, *, files: bool = False) -> list[Problem]:
+    found = parse(text, folder / "postroad.toml", files=files)
+    return found if isinstance(found, list) else []
+
+
+def settings(text: str, folder: Path) -> Settings:
+    found = parse(text, folder / "postroad.toml", files=False)
+    assert isinstance(found, Settings), [str(problem) for problem in found]
+    return found
+
+
+def test_a_right_file_gives_frozen_settings(tmp_path: Path) -> None:
+    (tmp_path / "postroad.toml").write_text(RIGHT)
+    found = load(tmp_path / "postroad.toml")
+    assert isinstance(found, Settings), found
+    assert found.listener[0].address == ("127.0.0.1",)
+    assert found.listener[0].role is Role.MX
+    assert found.state_dir == tmp_path / "state"
+    assert found.domain[0].path == tmp_path / "mail/{domain}/{local_part}"
+    with pytest.raises(ValueError, match="frozen"):
+        found.workers = 3
+
+
+def test_an_absolute_path_stays_as_it_is(tmp_path: Path) -> None:
+    assert settings(RIGHT.replace('"state"', '"/srv/state"'), tmp_path).state_dir == Path("/srv/state")
+
+
+# Each case: what is put in place of what in RIGHT ("" is put at the end); line, key, words of the text and the remedy.
+CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
+    ("unknown key", "", "[limits]\ncomand_s = 300", (14, "limits.comand_s", "no setting", "Did you mean 'command_s'?")),
+    ("unknown table", "", "[limit]\n", (13, "limit", "no setting 'limit'", "Did you mean 'limits'?")),
+    ("unknown in an element", "port = 2525", "prot = 2525", (7, "listener[1].prot", "no setting", "'port'")),
+    ("in another table", "", "[queue]\ncommand_s = 300", (14, "queue.command_s", "no setting", "limits.command_s")),
+    (
+        "misspelt in another table",
+        "",
+        "[queue]\ntrust_netwrk = 1",
+        (14, "queue.trust_netwrk", "", "listener.trust_network"),
+    ),
+    ("nowhere near", "", "[log]\nzzzzzz = 1", (14, "log.zzzzzz", "no setting", "known here: batch_max")),
+    ("a text for a number", "port = 2525", 'port = "2525"', (7, "listener[1].port", "a text", "whole number, without")),
+    ("a broken number", "port = 2525", "port = 25.25", (7, "listener[1].port", "a number", "whole number")),
+    ("true for a number", "port = 2525", "port = true", (7, "listener[1].port", "true or false", "whole number")),
+    ("a number for a text", 'name = "mx"', "name = 5", (5, "listener[1].name", "a number", "text in quotes")),
+    ("a text for true", "", '[receive]\nvrfy = "yes"', (14, "receive.vrfy", "a text", "true or false")),
+    ("a date", "", "[receive]\nvrfy = 2026-01-01", (14, "receive.vrfy", "a date", "true or false")),
+    ("a table for a number", "port = 2525", "port = { a = 1 }", (7, "listener[1].port", "a table", "whole number")),
+    (
+        "a number for a table",
+        'state_dir = "state"',
+        'state_dir = "state"\nqueue = 5',
+        (3, "queue", "a number", "Write a table"),
+    ),
+    ("a table for an array of them", "[[domain]]", "[domain]", (9, "domain", "a table", "list in brackets")),
+    ("too large", "port = 2525", "port = 65536", (7, "listener[1].port", "65536 is too much", "1 to 65535")),
+    ("too small", "port = 2525", "port = 0", (7, "listener[1].port", "0 is too little", "1 to 65535")),
+    (
+        "below the RFC",
+        "",
+        "[limits]\nrecipients_max = 99",
+        (14, "limits.recipients_max", "too little", "RFC 5321 §4.5.3.1.8"),
+    ),
+    (
+        "a time below the RFC",
+        "",
+        '[limits]\ncommand_s = "299s"',
+        (14, "limits.command_s", "'299s' is too", "5m or more (RFC"),
+    ),
+    (
+        "a size below the RFC",
+        "",
+        '[limits]\nsize_max = "63K"',
+        (14, "limits.size_max", "'63K' is too", "64K or more (RFC"),
+    ),
+    (
+        "too few hops",
+        "",
+        "[limits]\nhops_max = 99",
+        (14, "limits.hops_max", "99 is too little", "100 or more (RFC 5321 §6.3)"),
+    ),
+    ("no duration", "", '[limits]\ncommand_s = "soon"', (14, "limits.command_s", "'soon' is not a duration", '"5m"')),
+    ("no word of it", "port = 2525", 'role = "mix"', (7, "listener[1].role", "'mix' is none", "'mx', 'submission' or")),
+    ("no address", '"127.0.0.1"', '["::", "localhost"]', (6, "listener[1].address[2]", "'localhost'", "192.0.2.1")),
+    ("no addresses", '"127.0.0.1"', "[]", (6, "listener[1].address", "too short", "1 of them or more")),
+    (
+        "host bits",
+        "port = 2525",
+        'trusted_networks = ["10.0.0.1/8"]',
+        (7, "listener[1].trusted_networks[1]", "", "10.0.0.0/8"),
+    ),
+    ("missing key", 'name = "mx"\n', "", (4, "listener[1].name", "'name' is missing", "name = …")),
+    (
+        "missing at the top",
+        'hostname = "mail.example.org"\n',
+        "",
+        (0, "hostname", "'hostname' is missing", "hostname = …"),
+    ),
+    ("no domain name", '"mail.example.org"', '"mail_!"', (1, "hostname", "'mail_!' is not a domain", "example.org")),
+    ("an empty path", '"state"', '""', (2, "state_dir", "'' is not a path", "path of a file")),
+    ("no TOML", "port = 2525", "port 2525", (7, "", "not TOML", "Mend the line")),
+    ("a key twice", "port = 2525", "port = 2525\nport = 26", (8, "", "not TOML: Cannot overwrite", "Mend the line")),
+    ("a text without end", "", 'a = """\n\n', (15, "", "not TOML", "Mend the line")),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_problem_names_line_key_and_remedy(
+    old: str, new: str, expected: tuple[int, str, str, str], tmp_path: Path
+) -> None:
+    assert old in RIGHT
+    found = problems(RIGHT.replace(old, new, 1) if old else RIGHT + new, tmp_path)
+    line, key, text, remedy = expected
+    assert [(each.line, each.key) for each in found] == [(line, key)]
+    assert found[0].file == tmp_path / "postroad.toml"
+    assert text in found[0].text
+    assert remedy in found[0].remedy
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    text = """\
+hostname = "mail.example.org"
+state_dir = 5
+wokers = 2
+
+[[listener]]
+name = "mx"
+port = "25"
+
+[[listener]]
+port = 2525
+
+[[listener]]
+name = "smtp"
+address = "127.0.0.1"
+port = 2526
+tls = "implicit"
+
+[[listener]]
+name = "smtp"
+address = "127.0.0.1"
+port = 2526
+
+[[domain]]
+name = "example.org"
+recipients = "any"
+deliver = "lmtp"
+
+[limits]
+command_s = 1
+size_max = "1"
+
+[queue]
+retry_first_s = "2d"
+"""
+    assert [(each.line, each.key) for each in problems(text, tmp_path)] == [
+        (2, "state_dir"),
+        (3, "wokers"),
+        (7, "listener[1].port"),
+        (9, "listener[2].name"),
+        (16, "listener[3].tls"),
+        (19, "listener[4].name"),
+        (21, "listener[4].port"),
+        (23, "domain[1].socket"),
+        (29, "limits.command_s"),
+        (30, "limits.size_max"),
+        (33, "queue.retry_first_s"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("users of the wrong type", '[[listener]]\nname = "s"\nport = 587\nrole = "submission"\n[auth]\nusers = 5',
+         ["listener[2].role", "auth.users"]),
+        ("a domain without a name", RIGHT.replace('name = "example.org"\n', ""), ["domain[1].name"]),
+        ("a wrong address", RIGHT.replace('"127.0.0.1"', '"x"'), ["listener[1].address[1]"]),
+    ],
+)  # fmt: skip
+def test_a_consequence_is_no_problem_of_its_own(name: str, text: str, expected: list[str], tmp_path: Path) -> None:
+    whole = text if text.startswith("hostname") else RIGHT + text
+    found = [each.key for each in problems(whole, tmp_path)]
+    # A submission listener without TLS is wrong for a reason of its own; that it lacks accounts follows from line 18.
+    assert found == [key.replace("role", "tls") for key in expected]
+
+
+def test_a_problem_reads_as_one_line(tmp_path: Path) -> None:
+    found = problems(RIGHT.replace("port = 2525", "prot = 2525"), tmp_path)
+    assert str(found[0]) == (
+        f"{tmp_path}/postroad.toml:7: listener[1].prot: There is no setting 'prot'. Did you mean 'port'?"
+    )
+
+
+def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
+    found = load(tmp_path / "none.toml")
+    assert isinstance(found, list)
+    assert [(each.line, each.text) for each in found] == [(0, "There is no such file")]
+    assert "postroad config example" in found[0].remedy
+
+
+def test_a_folder_and_other_encodings_are_problems(tmp_path: Path) -> None:
+    folder = load(tmp_path)
+    assert isinstance(folder, list) and "Is a directory" in folder[0].text
+    file = tmp_path / "postroad.toml"
+    file.write_bytes(b'a = 1\nb = "\xff"\n')
+    found = load(file)
+    assert isinstance(found, list)
+    assert [(each.line, each.text) for each in found] == [(2, "Is not in UTF-8 here")]
+
+
+def test_line_ends_of_other_systems_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_bytes(RIGHT.replace("\n", "\r\n").encode())
+    assert isinstance(load(file), Settings)
+    file.write_bytes(RIGHT.replace("port = 2525", "prot = 1").replace("\n", "\r\n").encode())
+    found = load(file)
+    assert isinstance(found, list) and found[0].line == 7
+
+
+def test_a_later_problem_finds_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_text(RIGHT)
+    found = at(file, ("listener", 0, "port"), "the port is taken", "take another")
+    assert (found.line, found.key) == (7, "listener[1].port")
+    assert at(tmp_path / "gone.toml", ("listener", 0), "x", "y").line == 0
+    file.write_text("no toml")
+    assert at(file, ("listener", 0), "x", "y").line == 0
