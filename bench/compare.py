@@ -232,8 +232,8 @@ def table(results: Results, names: Sequence[str]) -> str:
     head = f"{'mode':<12}{'unit':<14}" + "".join(f"{name + ' rate':>16}{name + ' µs CPU':>18}" for name in names)
     lines = [head + ("   ratio: rate    CPU" if len(names) > 1 else "")]
     for mode in MODES:
-        medians = [_medians(results, name, mode.name) for name in names]
-        if all(medians):
+        medians = [found for name in names if (found := _medians(results, name, mode.name)) is not None]
+        if len(medians) == len(names):
             line = f"{mode.name:<12}{mode.unit:<14}" + "".join(f"{rate:>16.1f}{cpu:>18.1f}" for rate, cpu in medians)
             if len(names) > 1:
                 line += f"{medians[-1][0] / medians[0][0]:>15.2f}{medians[-1][1] / medians[0][1]:>7.2f}"
@@ -245,10 +245,10 @@ def table(results: Results, names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _medians(results: Results, server: str, mode: str) -> tuple[float, float] | tuple[()]:
+def _medians(results: Results, server: str, mode: str) -> tuple[float, float] | None:
     turns = [turn for turn in results.turns if turn.server == server and turn.mode == mode]
     if not turns:
-        return ()
+        return None
     return statistics.median(turn.rate for turn in turns), statistics.median(turn.cpu_us for turn in turns)
 
 

@@ -129,7 +129,7 @@ def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int) -
 
 def _fill(node: Node, body: bytes) -> tuple[list[int], tuple[int, bytes]]:
     """Sends until the first refusal: what was accepted, and the refusal."""
-    accepted = []
+    accepted: list[int] = []
     for number in range(5_000):
         code, text = _try(node, number, body)
         if code != 250:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir
+from tests.peers.harness import dsn, maildir
 from tests.peers.harness.dovecot import Dovecot
 from tests.peers.harness.postroad import Node, local_domain
 
@@ -54,9 +54,8 @@ def test_each_recipient_has_an_outcome_of_its_own(pair: Pair) -> None:
     with smtplib.SMTP("127.0.0.1", pair.node.port, timeout=20) as client:
         client.sendmail("sender@example.test", to, b"Subject: three fates\r\n\r\n" + b"hello\r\n" * 100)
     assert pair.dovecot.wait("alice@tcp.example", of="three fates")
-    report = maildir.wait(pair.node.maildir("sender@example.test"), of="unknown@tcp.example")[0]
-    status = list(maildir.parse(report).iter_parts())[1].get_payload()
-    failed = {each["Final-Recipient"]: each["Status"] for each in status[1:]}
+    (report,) = dsn.wait(pair.node.maildir("sender@example.test"), "unknown@tcp.example")
+    failed = {each["Final-Recipient"]: each["Status"] for each in report.recipients}
     assert failed["rfc822; unknown@tcp.example"] == "5.1.1"
     assert pair.dovecot.messages("full@tcp.example") == []
     # A message counts once, however the LMTP server answers for the others.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir, ports
+from tests.peers.harness import dsn, maildir, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.exim import Exim
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop, relay_listener
@@ -67,10 +67,9 @@ def test_exim_relays_to_postroad_over_tls_in_chunks(pair: Pair) -> None:
 
 def test_a_recipient_that_exim_refuses_brings_a_dsn(pair: Pair) -> None:
     _send(pair.node.port, "sender@example.test", ["nobody@exim.example"], b"Subject: lost\r\n\r\nhello\r\n")
-    report = maildir.parse(maildir.wait(pair.node.maildir("sender@example.test"), of="nobody@exim.example")[0])
-    _, status, _ = report.iter_parts()
-    assert status.get_payload()[1]["Action"] == "failed"
-    assert "no such mailbox here" in status.get_payload()[1]["Diagnostic-Code"]
+    (report,) = dsn.wait(pair.node.maildir("sender@example.test"), "nobody@exim.example")
+    (fields,) = report.recipients
+    assert fields["Action"] == "failed" and "no such mailbox here" in fields["Diagnostic-Code"]
 
 
 def test_a_recipient_that_postroad_refuses_makes_exim_tell_its_sender(pair: Pair) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ _DUPLICATES_PER_CRASH = 250
 def _size(number: int) -> int:
     """Mostly small; now and then one so large that it stands in a file of its own."""
     return 2_000_000 if number % 400 == 0 else 4096
+
+
+def _has(load: Load, share: float) -> bool:
+    return len(load.accepted) >= share
 
 
 def _recipients(number: int) -> list[str]:
@@ -50,7 +55,7 @@ def test_what_got_its_250_arrives_through_crashes(place: Path) -> None:
             for number in range(_CRASHES):
                 # A crash comes after a further share of the messages, at a random moment.
                 share = _MESSAGES * (number + chance.random()) / _CRASHES
-                until(lambda share=share: len(load.accepted) >= share, f"{share:.0f} accepted", within_s=90)
+                until(partial(_has, load, share), f"{share:.0f} accepted", within_s=90)
                 time.sleep(chance.random() * 0.05)
                 if number % 2:
                     node.kill()

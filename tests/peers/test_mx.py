@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir, need, ports
+from tests.peers.harness import dsn, maildir, need, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.postroad import Node, local_domain
 from tests.peers.harness.remote import Dialog, Remote
@@ -88,8 +88,8 @@ def _arrived(remote: Remote, subject: str) -> bool:
 
 def _report(world: World, subject: str) -> tuple[str, str]:
     """Action and status of the DSN that came for it."""
-    octets = maildir.wait(world.node.maildir("sender@example.test"), of=subject)[0]
-    fields = list(maildir.parse(octets).iter_parts())[1].get_payload()[1]
+    (report,) = dsn.wait(world.node.maildir("sender@example.test"), subject)
+    (fields,) = report.recipients
     return fields["Action"], fields["Status"]
 
 

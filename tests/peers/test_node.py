@@ -14,6 +14,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,15 @@ def test_a_worker_that_dies_is_started_again_and_its_mail_goes_on(home: Path) ->
             _send(node.port, f"shard {number}.", "x@else.example")
         for place in range(2):
             gone = node.kill_worker(place)
-            until(lambda pid=gone: pid not in node.workers() and len(node.workers()) == 2, "a new worker")
+            until(partial(_renewed, node, gone), "a new worker")
             node.ready()
         remote.rule = lambda dialog, verb, argument: None
         remote.wait(20)
+
+
+def _renewed(node: Node, gone: int) -> bool:
+    workers = node.workers()
+    return gone not in workers and len(workers) == 2
 
 
 def _interpreter(user: str) -> tuple[str, dict[str, str]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import smtplib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir
+from tests.peers.harness import dsn
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.postroad import Node, local_domain, next_hop
 from tests.peers.harness.remote import DROP, Dialog, Remote
@@ -57,14 +57,10 @@ def _send(node: Node, *to: str, subject: str, mail: tuple[str, ...] = (), body: 
         client.sendmail("sender@example.test", list(to), f"Subject: {subject}\r\n\r\n".encode() + body, mail)
 
 
-def _reports(node: Node, subject: str, count: int = 1) -> list[dict[str, str]]:
+def _reports(node: Node, subject: str, count: int = 1) -> list[Mapping[str, str]]:
     """The per-recipient fields of the DSNs that came for `subject`, one mapping per recipient."""
-    found = maildir.wait(node.maildir("sender@example.test"), count, of=subject)
-    fields = []
-    for octets in found:
-        status = list(maildir.parse(octets).iter_parts())[1].get_payload()
-        fields += [{name: str(value) for name, value in each.items()} for each in status[1:]]
-    return fields
+    reports = dsn.wait(node.maildir("sender@example.test"), subject, count)
+    return [fields for report in reports for fields in report.recipients]
 
 
 def _once(verb: str, reply: str, times: int = 1) -> Callable[[Dialog, str, str], str | None]:

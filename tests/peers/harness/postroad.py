@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -248,12 +247,3 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-def settle(node: Node, within_s: float = 20.0) -> None:
-    """Waits until the queue is empty, as `postroad queue` sees it."""
-    end = time.monotonic() + within_s
-    while node.queued():
-        if time.monotonic() > end:
-            raise NotReady(f"the queue is not empty: {node.command('queue')}\n{node.log()}")
-        time.sleep(0.1)
