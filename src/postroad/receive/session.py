@@ -174,6 +174,7 @@ class Session(asyncio.Protocol):
             output = machine.take_output()
             if output:
                 transport.write(output)
+                handled = True  # what the machine answers by itself is a step, too
         except Exception:
             self._broken(dialog, transport)
         finally:

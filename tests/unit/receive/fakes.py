@@ -50,6 +50,11 @@ class Loop:
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coroutine)
 
+    def run_in_executor(self, executor: Any, work: Callable[..., Any], *arguments: Any) -> _Work:
+        done = _Work(work(*arguments))
+        self.call_later(0, done.tell)
+        return done
+
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
         while self._timers and self._timers[0][0] <= end:
@@ -70,6 +75,27 @@ class _Timer:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+
+class _Work:
+    """A future that ends when the loop comes round."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        self.callbacks: list[Callable[[Any], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.callbacks.append(callback)
+
+    def tell(self) -> None:
+        for callback in self.callbacks:
+            callback(self)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> Any:
+        return self.outcome
 
 
 class Transport(asyncio.Transport):

@@ -1,0 +1,287 @@
+"""Limits in time and number: every wait has its end, and the session tells why."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroad.check.client import ClientOptions
+from postroad.mail.context import Context, Rules
+from postroad.mail.event import Refused
+from postroad.mail.event import Session as Ended
+from postroad.mail.verdict import ACCEPT, Verdict, defer, reject
+from postroad.protocol.limits import Limits
+from postroad.receive.options import ListenerOptions, ReceiveOptions
+from tests.unit.receive.fakes import House, opened
+from tests.unit.receive.test_session import DIALOG, MESSAGE, begun
+
+OPTIONS = ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
+
+
+def ended(house: House) -> Ended:
+    (found,) = [event for event in house.logged if isinstance(event, Ended)]
+    return found
+
+
+# ---- Time
+
+
+def test_a_silent_client_hears_421_after_its_time_and_not_before() -> None:
+    house = House()
+    client = opened(house)
+    house.loop.pass_time(299)
+    assert not client.transport.closed
+    house.loop.pass_time(2)
+    assert client.heard().startswith(b"421 4.4.2") and client.transport.closed
+    client.hang_up()
+    assert ended(house).reason == "timeout"
+
+
+def test_a_client_that_says_nothing_at_all() -> None:
+    house = House()
+    client = house.client()
+    client.heard()
+    house.loop.pass_time(301)
+    assert client.heard().startswith(b"421 4.4.2")
+
+
+def test_each_command_puts_the_deadline_off() -> None:
+    house = House()
+    client = opened(house)
+    for _ in range(10):
+        house.loop.pass_time(250)
+        assert client.codes("NOOP") == ["250 2.0.0"]
+    house.loop.pass_time(301)
+    assert client.transport.closed
+
+
+def test_single_octets_do_not_put_the_deadline_off() -> None:
+    house = House()
+    client = opened(house)
+    for octet in "MAIL FROM:<aaaaaaaaaaaa":
+        if client.transport.closed:
+            break
+        client.say(octet)
+        house.loop.pass_time(20)
+    assert client.transport.closed
+    assert house.loop.now < 1000 + 350
+
+
+def test_content_that_does_not_come() -> None:
+    house = House()
+    client = begun(house)
+    house.loop.pass_time(179)
+    client.say("Subject: x\r\n")  # not a whole piece: the machine holds it
+    assert not client.transport.closed
+    house.loop.pass_time(2)
+    assert client.heard().startswith(b"421 4.4.2")
+    client.hang_up()
+    assert not house.spool.stored
+
+
+def test_content_that_drips_ends_with_the_message_deadline() -> None:
+    options = ReceiveOptions(hostname="mx.local.test", message_s=1_000, limits=Limits(piece_size=4096))
+    house = House(options=options)
+    client = begun(house)
+    for _ in range(100):
+        if client.transport.closed:
+            break
+        client.say(b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 100)
+        house.loop.pass_time(100)
+    assert client.transport.closed
+    assert 1_900 < house.loop.now < 2_200
+    assert client.heard() == b"" or True
+
+
+def test_a_session_ends_between_two_messages_after_its_time() -> None:
+    house = House(options=ReceiveOptions(hostname="mx.local.test", session_s=1_000))
+    client = opened(house)
+    for _ in range(10):
+        house.loop.pass_time(200)
+        if client.transport.closed:
+            break
+        client.say(DIALOG[1])
+        client.say(DIALOG[2])
+    assert client.transport.closed
+    assert len(house.spool.stored) == 4
+
+
+def test_a_client_that_does_not_take_our_last_words_is_broken_off() -> None:
+    house = House()
+    client = opened(house)
+    client.say("QUIT\r\n")
+    assert client.transport.closed and not client.transport.aborted
+    house.loop.pass_time(11)
+    assert client.transport.aborted
+    assert house.listener.sessions == 0
+
+
+def test_a_slow_commit_is_no_fault_of_the_client() -> None:
+    house = House()
+    house.spool.patient = True
+    client = begun(house)
+    client.say(MESSAGE + b".\r\n")
+    house.loop.pass_time(5_000)
+    assert not client.transport.closed
+    house.spool.commit()
+    assert client.heard().startswith(b"250 2.0.0")
+    house.loop.pass_time(299)
+    assert not client.transport.closed
+    house.loop.pass_time(2)
+    assert client.transport.closed
+
+
+def test_a_client_that_does_not_read_is_not_answered_and_ends() -> None:
+    house = House()
+    client = opened(house)
+    client.session.pause_writing()
+    assert client.say("NOOP\r\n" * 5) == ""
+    client.session.resume_writing()
+    assert client.heard().count(b"250 2.0.0") == 5
+    client.session.pause_writing()
+    client.say("NOOP\r\n")
+    house.loop.pass_time(301)
+    assert client.transport.closed
+    house.loop.pass_time(11)
+    assert client.transport.aborted
+
+
+def test_what_a_client_sends_without_reading_is_bounded() -> None:
+    house = House(options=ReceiveOptions(hostname="mx.local.test", input_max=1_000))
+    client = opened(house)
+    client.session.pause_writing()
+    for _ in range(30):
+        client.say(b"NOOP " + b"x" * 93 + b"\r\n")
+    assert client.transport.paused
+    client.session.resume_writing()
+    assert not client.transport.paused
+    assert client.heard().count(b"250") == 30
+
+
+# ---- Number
+
+
+def test_too_many_errors() -> None:
+    client = opened(House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=3))))
+    assert client.codes(*["NONSENSE"] * 4) == ["500 5.5.2"] * 3 + ["421 4.7.0"]
+    assert client.transport.closed
+
+
+def test_too_many_refused_recipients() -> None:
+    house = House(options=ReceiveOptions(hostname="mx.local.test", refusals_max=3))
+    client = opened(house)
+    client.say("MAIL FROM:<>\r\n")
+    assert client.codes(*["RCPT TO:<no@local.test>"] * 4) == ["550 5.1.1"] * 3 + ["421 4.7.0"]
+    assert client.transport.closed
+    client.hang_up()
+    assert ended(house).reason == "too many refusals"
+    assert len(house.recorded) == 4
+
+
+def test_an_accepted_message_makes_good_for_refusals() -> None:
+    house = House(options=ReceiveOptions(hostname="mx.local.test", refusals_max=3))
+    client = opened(house)
+    for _ in range(3):
+        assert client.codes("MAIL FROM:<>", *["RCPT TO:<no@local.test>"] * 3)[-1] == "550 5.1.1"
+        assert client.codes("RCPT TO:<ann@local.test>", "DATA")[-1] == "354 Send"
+        assert client.say(MESSAGE + b".\r\n").startswith("250")
+
+
+def test_trusted_clients_may_be_refused_as_often_as_they_like() -> None:
+    options = ReceiveOptions(hostname="mx.local.test", refusals_max=3)
+    house = House(options=options, listener=ListenerOptions("front", trusted_networks=("192.0.2.0/24",)))
+    client = opened(house)
+    client.say("MAIL FROM:<>\r\n")
+    assert client.codes(*["RCPT TO:<no@local.test>"] * 10) == ["550 5.1.1"] * 10
+
+
+def test_too_many_recipients() -> None:
+    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(recipients_max=100)))
+    client = opened(house)
+    client.say("MAIL FROM:<>\r\n")
+    answers = client.say("".join(f"RCPT TO:<x{number}@relay.test>\r\n" for number in range(101))).split("\n")
+    assert {answer[:9] for answer in answers[:100]} == {"250 2.1.5"} and answers[100].startswith("452 ")
+    assert client.codes("DATA") == ["354 Send"]
+    client.say(MESSAGE + b".\r\n")
+    assert len(house.spool.stored[0].envelope.recipients) == 100
+
+
+def test_too_many_sessions_of_one_client() -> None:
+    house = House(clients=ClientOptions(sessions_per_client_max=2))
+    clients = [house.client() for _ in range(2)]
+    refused = house.client()
+    assert refused.heard().startswith(b"421 4.7.0") and refused.transport.closed
+    assert house.client(("192.0.2.2", 1)).heard().startswith(b"220 ")
+    refused.hang_up()
+    assert house.clients.sessions == 3
+    clients[0].hang_up()
+    assert house.client().heard().startswith(b"220 ")
+    (event,) = house.recorded
+    assert isinstance(event, Refused) and event.phase == "CONNECT"
+
+
+# ---- Rules of the greeting
+
+
+@pytest.mark.parametrize(
+    ("verdict", "greeting", "closed"),
+    [
+        (reject(554, "5.7.1", "Go away"), b"554 5.7.1 Go away\r\n", False),
+        (defer(421, "4.7.0", "Not now"), b"421 4.7.0 Not now\r\n", True),
+        (defer(450, "4.7.0", "Not now", disconnect=True), b"450 4.7.0 Not now\r\n", True),
+        (ACCEPT, b"220 mx.local.test ESMTP Postroad\r\n", False),
+    ],
+)
+def test_greetings(verdict: Verdict, greeting: bytes, closed: bool) -> None:
+    def connect(context: Context) -> Verdict:
+        assert context.peer.address == "192.0.2.1"
+        return verdict
+
+    house = House(rules=Rules(connect=connect))
+    client = house.client()
+    assert client.heard() == greeting
+    assert client.transport.closed is closed
+    if verdict.reply and not closed:  # RFC 5321 §3.1
+        assert client.codes("EHLO client.test", "QUIT") == ["503 5.5.1", "221 2.0.0"]
+
+
+# ---- The end of the node
+
+
+async def test_idle_sessions_are_told_and_busy_ones_come_to_their_end() -> None:
+    house = House()
+    house.spool.patient = True
+    idle, open_one, busy = opened(house), begun(house), begun(house)
+    busy.say(MESSAGE + b".\r\n")
+    for client in (idle, open_one, busy):
+        client.session.leave()
+    assert idle.heard().startswith(b"421 4.3.2") and idle.transport.closed
+    assert not open_one.transport.closed and not busy.transport.closed
+    open_one.say(MESSAGE + b".\r\n")
+    house.spool.commit()
+    for client in (open_one, busy):
+        lines = client.heard().split(b"\r\n")
+        assert [line[:9] for line in lines] == [b"250 2.0.0", b"421 4.3.2", b""]
+        assert client.transport.closed
+    assert len(house.queued) == 2
+
+
+def test_no_new_transaction_is_begun_by_a_session_that_is_to_leave() -> None:
+    house = House()
+    house.spool.patient = True
+    client = begun(house)
+    client.say(MESSAGE + b".\r\nMAIL FROM:<>\r\n")
+    client.session.leave()
+    house.spool.commit()
+    assert [line[:9] for line in client.heard().decode().split("\r\n")] == ["250 2.0.0", "421 4.3.2", ""]
+
+
+def test_what_is_left_is_broken_off_and_its_message_kept() -> None:
+    house = House()
+    house.spool.patient = True
+    client = begun(house)
+    client.say(MESSAGE + b".\r\n")
+    client.session.leave()
+    client.session.break_off()
+    assert client.transport.aborted and house.listener.sessions == 0
+    house.spool.commit()
+    assert len(house.queued) == 1

@@ -1,0 +1,319 @@
+"""What each role of a listener refuses, over the dialog; verdicts of all kinds; aliases; new settings."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from postroad.check.policy import PolicyOptions
+from postroad.mail.address import Address
+from postroad.mail.context import Context, Role, Rule, Rules
+from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.event import Accepted, Event, Expanded, Held, Noted, Refused, Removed
+from postroad.mail.verdict import ACCEPT, Action, Verdict, reject
+from postroad.protocol.offer import Dialect
+from postroad.receive.doors import Expansion
+from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.setting import setting
+from postroad.store.values import Stored
+from tests.unit.receive.fakes import House, opened
+from tests.unit.receive.test_session import MESSAGE, begun, content
+
+LOCAL, UNKNOWN, ELSEWHERE = "RCPT TO:<ann@local.test>", "RCPT TO:<no@local.test>", "RCPT TO:<x@elsewhere.test>"
+
+
+def test_mx_takes_mail_for_its_own_domains_only() -> None:
+    house = House()
+    client = opened(house)
+    assert client.codes(
+        "MAIL FROM:<eve@elsewhere.test>", LOCAL, UNKNOWN, ELSEWHERE, "RCPT TO:<x@relay.test>",
+        "RCPT TO:<Postmaster>", "RCPT TO:<POSTMASTER@local.test>",
+    ) == ["250 2.1.0", "250 2.1.5", "550 5.1.1", "550 5.7.1", "250 2.1.5", "250 2.1.5", "250 2.1.5"]  # fmt: skip
+    assert [(event.phase, event.recipient, event.reverse_path) for event in house.recorded if isinstance(event, Refused)] == [
+        ("RCPT", "no@local.test", "eve@elsewhere.test"), ("RCPT", "x@elsewhere.test", "eve@elsewhere.test"),
+    ]  # fmt: skip
+    client.say("DATA\r\n")
+    client.say(MESSAGE + b".\r\n")
+    assert [str(each.address) for each in house.spool.stored[0].envelope.recipients] == [
+        "ann@local.test", "x@relay.test", "postmaster@local.test", "POSTMASTER@local.test",
+    ]  # fmt: skip
+
+
+def test_no_valid_recipients_no_data() -> None:
+    assert opened(House()).codes("MAIL FROM:<>", UNKNOWN, "DATA")[-1] == "554 5.5.1"
+
+
+def test_mx_leaves_the_message_as_it_is() -> None:
+    house = House()
+    client = begun(house)
+    odd = b"X: 1\r\nFROM : a\r\n\r\nno date, no id\r\n"
+    client.say(odd + b".\r\n")
+    assert content(house).endswith(b"\r\n" + odd)
+    assert content(house).count(b"\r\n\r\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"), [("192.0.2.0/24", "250 2.1.5"), ("192.0.2.1", "250 2.1.5"), ("198.51.100.0/24", "550 5.7.1")]
+)
+def test_relay_serves_trusted_networks(network: str, expected: str) -> None:
+    house = House(listener=ListenerOptions("relay", Role.RELAY, trusted_networks=("2001:db8::/32", network)))
+    assert opened(house).codes("MAIL FROM:<eve@elsewhere.test>", ELSEWHERE)[-1] == expected
+
+
+def test_relay_may_be_closed_to_strangers() -> None:
+    house = House(listener=ListenerOptions("relay", Role.RELAY), policy_options=PolicyOptions(strangers=False))
+    assert opened(house).codes("MAIL FROM:<eve@elsewhere.test>", LOCAL, "RCPT TO:<Postmaster>") == [
+        "250 2.1.0", "554 5.7.1", "250 2.1.5",
+    ]  # fmt: skip
+
+
+def test_clients_of_a_unix_socket_are_trusted_where_it_says_so() -> None:
+    for trusted, expected in (("unix",), "250 2.1.5"), ((), "550 5.7.1"):
+        house = House(listener=ListenerOptions("relay", Role.RELAY, trusted_networks=trusted))
+        client = house.client("")
+        assert client.codes("EHLO c.test", "MAIL FROM:<>", ELSEWHERE)[-1] == expected
+
+
+def test_submission_demands_authentication() -> None:
+    house = House(Role.SUBMISSION)
+    client = opened(house)
+    assert client.codes("MAIL FROM:<ann@local.test>", "RCPT TO:<bob@local.test>") == ["530 5.7.0", "503 5.5.1"]
+    (event,) = house.recorded
+    assert isinstance(event, Refused)
+    assert (event.phase, event.reverse_path, event.reply[:9]) == ("MAIL", "ann@local.test", "530 5.7.0")
+
+
+def test_lmtp_takes_local_recipients_only() -> None:
+    house = House(Role.RELAY, Dialect.LMTP)
+    client = opened(house, "LHLO client.test")
+    assert client.codes("MAIL FROM:<>", LOCAL, UNKNOWN, ELSEWHERE, "RCPT TO:<x@relay.test>") == [
+        "250 2.1.0", "250 2.1.5", "550 5.1.1", "550 5.7.1", "550 5.7.1",
+    ]  # fmt: skip
+
+
+def test_loops_are_refused() -> None:
+    house = House(policy_options=PolicyOptions(hops_max=3))
+    client = begun(house)
+    assert client.say(b"Received: x\r\n" * 4 + MESSAGE + b".\r\n").startswith("554 5.4.6")
+    assert not house.spool.stored
+    (event,) = house.recorded
+    assert isinstance(event, Refused) and event.phase == "DATA" and event.reason == "mail loop"
+    assert client.codes("MAIL FROM:<>") == ["250 2.1.0"]
+
+
+def test_loops_in_large_messages_are_refused_and_leave_no_file() -> None:
+    house = House(
+        policy_options=PolicyOptions(hops_max=3),
+        options=ReceiveOptions(hostname="mx.local.test", memory_content_max=1_000),
+    )
+    client = begun(house)
+    assert client.say(b"Received: x\r\n" * 4 + MESSAGE + b"x\r\n" * 10_000 + b".\r\n").startswith("554 5.4.6")
+    assert not house.spool.stored and house.spool.incomings[0].aborted
+
+
+def test_a_loop_refused_over_lmtp_is_told_to_each_recipient() -> None:
+    house = House(dialect=Dialect.LMTP, policy_options=PolicyOptions(hops_max=3))
+    client = opened(house, "LHLO client.test")
+    client.say("MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nRCPT TO:<bob@local.test>\r\nDATA\r\n")
+    answers = client.say(b"Received: x\r\n" * 4 + MESSAGE + b".\r\n").split("\n")
+    assert [answer[:9] for answer in answers] == ["554 5.4.6", "554 5.4.6"]
+
+
+# ---- Verdicts: REJECT, DEFER, HOLD, DISCARD; at once and later
+
+PHASES = ("mail", "rcpt", "message")
+
+
+def rules(phase: str, verdict: Verdict, *, slow: bool) -> Rules:
+    def at_once(context: Context) -> Verdict:
+        return verdict
+
+    async def later(context: Context) -> Verdict:
+        await asyncio.sleep(0)
+        return verdict
+
+    rule: Rule = later if slow else at_once
+    return Rules(**{phase: rule})
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def dialog(house: House) -> list[str]:
+    """The codes of a whole message, each command sent when the one before is answered or never will be."""
+    client = opened(house)
+    answers = []
+    for octets in (b"MAIL FROM:<e@f.test>\r\n", b"RCPT TO:<ann@local.test>\r\n", b"DATA\r\n", MESSAGE + b".\r\n"):
+        heard = client.say(octets)
+        await settle()
+        heard += client.heard().decode()
+        answers.append(heard[:9])
+        if heard[:1] in "45":
+            break
+    return answers
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_rule_that_rejects(phase: str, slow: bool) -> None:
+    house = House(rules=rules(phase, reject(550, "5.7.1", "No", "because"), slow=slow))
+    answers = await dialog(house)
+    assert answers[-1] == "550 5.7.1" and len(answers) == {"mail": 1, "rcpt": 2, "message": 4}[phase]
+    assert not house.spool.stored
+    assert [event.reason for event in house.recorded if isinstance(event, Refused)] == ["because"]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_rule_that_holds(phase: str, slow: bool) -> None:
+    house = House(rules=rules(phase, Verdict(Action.HOLD, reason="looks odd"), slow=slow))
+    assert (await dialog(house))[-1] == "250 2.0.0"
+    assert not house.queued
+    ((waiting,),) = house.spool.waiting
+    assert waiting.held and waiting.text == "looks odd"
+    assert [type(event) for event in house.spool.events] == [Accepted, Held]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_rule_that_discards(phase: str, slow: bool) -> None:
+    house = House(rules=rules(phase, Verdict(Action.DISCARD, reason="rubbish"), slow=slow))
+    assert (await dialog(house))[-1] == "250 2.0.0"
+    assert not house.queued and not house.spool.stored
+    accepted, removed = house.recorded
+    assert isinstance(accepted, Accepted) and accepted.recipients == ("ann@local.test",)
+    assert isinstance(removed, Removed) and (removed.recipients, removed.text) == (("ann@local.test",), "rubbish")
+
+
+def test_one_of_two_recipients_is_discarded() -> None:
+    def rcpt(context: Context) -> Verdict:
+        assert context.recipient is not None
+        return Verdict(Action.DISCARD, reason="left") if context.recipient.local_part == "bob" else ACCEPT
+
+    house = House(rules=Rules(rcpt=rcpt))
+    client = opened(house)
+    client.say("MAIL FROM:<>\r\nRCPT TO:<bob@local.test>\r\nRCPT TO:<ann@local.test>\r\nDATA\r\n")
+    assert client.say(MESSAGE + b".\r\n").startswith("250 2.0.0")
+    assert [str(each.address) for each in house.spool.stored[0].envelope.recipients] == ["ann@local.test"]
+    removed = house.spool.events[1]
+    assert isinstance(removed, Removed) and removed.recipients == ("bob@local.test",)
+    assert len(house.queued) == 1
+
+
+async def test_commands_behind_a_rule_that_waits_wait_too() -> None:
+    house = House(rules=rules("rcpt", ACCEPT, slow=True))
+    client = opened(house)
+    assert client.say("MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nRCPT TO:<bob@local.test>\r\nDATA\r\n") == "250 2.1.0 Sender OK"
+    for _ in range(5):
+        await settle()
+    assert [line[:9] for line in client.heard().decode().split("\r\n")] == ["250 2.1.5", "250 2.1.5", "354 Send ", ""]
+
+
+async def test_a_rule_that_breaks_defers() -> None:
+    async def broken(context: Context) -> Verdict:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    house = House(rules=Rules(rcpt=broken))
+    assert (await dialog(house))[-1] == "451 4.3.0"
+    assert any(isinstance(event, Noted) and "ZeroDivisionError" in event.text for event in house.logged)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_client_that_goes_away_while_a_rule_waits_leaves_nothing(phase: str) -> None:
+    cancelled = []
+
+    async def endless(context: Context) -> Verdict:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        return ACCEPT
+
+    house = House(rules=Rules(**{phase: endless}))
+    client = opened(house)
+    for octets in (b"MAIL FROM:<>\r\n", b"RCPT TO:<ann@local.test>\r\n", b"DATA\r\n", MESSAGE + b".\r\n"):
+        client.say(octets)
+        await settle()
+        if client.session._busy:
+            break
+    client.hang_up()
+    await settle()
+    assert cancelled and not house.spool.stored and house.listener.sessions == 0
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_refused_ehlo_changes_nothing(slow: bool) -> None:
+    async def later(verdict: Verdict) -> Verdict:
+        await asyncio.sleep(0)
+        return verdict
+
+    def hello(context: Context) -> object:
+        verdict = reject(550, "5.7.1", "No") if context.peer.hello == "bad.test" else ACCEPT
+        return later(verdict) if slow else verdict
+
+    house = House(rules=Rules(hello=hello))  # type: ignore[arg-type]
+    client = house.client()
+    for octets in ("EHLO client.test", "MAIL FROM:<>", "EHLO bad.test", "RCPT TO:<ann@local.test>", "DATA"):
+        client.say(octets + "\r\n")
+        await settle()
+    client.say(MESSAGE + b".\r\n")
+    assert house.spool.stored[0].envelope.peer.hello == "client.test"
+
+
+# ---- Aliases
+
+
+def test_aliases_turn_one_into_others_in_the_same_commit() -> None:
+    made: list[tuple[Stored, tuple[Recipient, ...], tuple[Event, ...]]] = []
+
+    def expand(id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
+        given = recipients[0].address
+        into = tuple(Recipient(Address(name, "relay.test"), given=given) for name in ("x", "y"))
+        return Expansion(into, (Expanded(now_us, id, str(given), ("x@relay.test", "y@relay.test")),))
+
+    def reports(stored: Stored, given: tuple[Recipient, ...], events: tuple[Event, ...]) -> tuple[Stored, ...]:
+        made.append((stored, given, events))
+        return (stored,)
+
+    house = House(expand=expand, reports=reports)
+    begun(house).say(MESSAGE + b".\r\n")
+    assert [str(each.address) for each in house.spool.stored[0].envelope.recipients] == ["x@relay.test", "y@relay.test"]
+    assert [type(event) for event in house.spool.events] == [Accepted, Expanded]
+    assert not made, "nobody asked for a report"
+
+    begun(house, rcpt=" NOTIFY=SUCCESS").say(MESSAGE + b".\r\n")
+    ((_, given, _),) = made
+    assert given[0].notify is Notify.SUCCESS and str(given[0].address) == "ann@local.test"
+    assert len(house.spool.reports) == 1 and len(house.queued) == 3
+
+
+def test_aliases_into_nothing() -> None:
+    house = House(expand=lambda id, now_us, recipients: Expansion((), (Expanded(now_us, id, "ann@local.test", ()),)))
+    assert begun(house).say(MESSAGE + b".\r\n").startswith("250 2.0.0")
+    assert not house.spool.stored and not house.queued
+    assert [type(event) for event in house.recorded] == [Accepted, Expanded]
+
+
+# ---- New settings
+
+
+def test_a_transaction_ends_under_the_rules_under_which_it_began() -> None:
+    house = House()
+    client = opened(house)
+    client.say("MAIL FROM:<>\r\n")
+    strict = Rules(rcpt=lambda context: reject(550, "5.7.1", "New rules"))
+    house.listener.renew(setting(house.listener_options, house.options, strict, house.doors))
+    assert client.codes("RCPT TO:<ann@local.test>", "RSET", "MAIL FROM:<>", "RCPT TO:<ann@local.test>") == [
+        "250 2.1.5", "250 2.0.0", "250 2.1.0", "550 5.7.1",
+    ]  # fmt: skip
+
+
+def test_a_bad_trusted_network_is_an_error() -> None:
+    house = House()
+    with pytest.raises(ValueError, match=r"192\.0\.2\.1/24"):
+        setting(ListenerOptions("x", trusted_networks=("192.0.2.1/24",)), house.options, house.rules, house.doors)
