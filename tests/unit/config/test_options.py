@@ -1,0 +1,177 @@
+"""Every setting reaches a room, and every option of a room can be set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from postroad.config import options
+from postroad.config.load import parse
+from postroad.config.settings import Settings
+from postroad.mail.context import Role
+from postroad.receive.options import ListenerOptions, Tls
+from postroad.world.tls import CertificateFiles
+
+HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
+WHOLE = """
+[[listener]]
+name = "mx"
+address = ["127.0.0.1", "::1", "unix:/run/mx"]
+port = 2525
+hello_syntax = true
+[[listener]]
+name = "submission"
+address = "127.0.0.1"
+port = 587
+role = "submission"
+tls = "required"
+[tls]
+certificate = "a.pem"
+key = "a.key"
+[[tls.further]]
+certificate = "b.pem"
+[auth]
+users = "users"
+[[domain]]
+name = "example.org"
+recipients = "any"
+path = "mail"
+"""
+
+
+def settings(text: str) -> Settings:
+    found = parse(HEAD + text, Path("/srv/postroad.toml"), files=False)
+    assert isinstance(found, Settings), [str(each) for each in found]
+    return found
+
+
+DEFAULTS = settings("")
+
+BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
+    (options.auth_options, {}),
+    (options.client_options, {}),
+    (options.client_tls_options, {}),
+    (options.deliver_options, {}),
+    (options.dns_options, {}),
+    (options.log_options, {}),
+    (options.memory_options, {}),
+    (options.queue_options, {}),
+    (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
+    (options.report_options, {"hostname": "mail.example.org"}),
+]
+
+
+@pytest.mark.parametrize(("build", "changed"), BUILDERS, ids=[build.__name__ for build, _ in BUILDERS])
+def test_without_a_word_in_the_file_each_room_has_its_own_defaults(
+    build: Callable[[Settings], msgspec.Struct], changed: dict[str, Any]
+) -> None:
+    made = build(DEFAULTS)
+    assert made == msgspec.structs.replace(type(made)(), **changed)
+
+
+def _value(value: Any) -> tuple[str, Any] | None:
+    """Another value of the same kind: as it is written, and as the room has it."""
+    match value:
+        case bool():
+            return str(not value).lower(), not value
+        case int():
+            return str(value + 1), value + 1
+        case float():
+            return str(value + 0.5), value + 0.5
+    return None
+
+
+# Which room takes the numbers and truths of which table.
+SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
+    ("auth", options.auth_options),
+    ("outbound", options.deliver_options),
+    ("maildir", lambda found: options.deliver_options(found).maildir),
+    ("program", lambda found: options.deliver_options(found).program),
+    ("dns", options.dns_options),
+    ("queue", options.queue_options),
+    ("dsn", options.report_options),
+    ("log", options.log_options),
+    ("memory", options.memory_options),
+    ("receive", options.receive_options),
+    ("limits", options.receive_options),
+    ("limits", lambda found: options.receive_options(found).limits),
+    ("limits", options.client_options),
+    ("limits", lambda found: options.policy_options(found, found.listener[0])),
+]
+CHANGES = [
+    (section, name, *changed, build)
+    for section, build in SECTIONS
+    for name, value in getattr(DEFAULTS, section)
+    if (changed := _value(value)) and hasattr(build(settings(WHOLE)), name)
+]
+# These stand at their greatest value already.
+CHANGES = [each for each in CHANGES if each[1] not in ("header_size_max",)]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "text", "value", "build"), CHANGES, ids=[f"{each[0]}.{each[1]}" for each in CHANGES]
+)
+def test_a_setting_reaches_its_room(
+    section: str, name: str, text: str, value: Any, build: Callable[[Settings], Any]
+) -> None:
+    found = settings(WHOLE.replace("[auth]", f"[auth]\n{name} = {text}") if section == "auth" else
+                     f"{WHOLE}[{section}]\n{name} = {text}\n")  # fmt: skip
+    assert getattr(build(found), name) == value
+
+
+def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
+    reached = {(section, name) for section, name, *_ in CHANGES}
+    sections = {section for section, _ in SECTIONS}
+    left = [
+        f"{section}.{name}"
+        for section in sorted(sections)
+        for name, value in getattr(DEFAULTS, section)
+        if _value(value) and (section, name) not in reached
+    ]
+    assert left == ["limits.header_size_max"]
+
+
+def test_a_listener_is_one_for_each_address() -> None:
+    found = options.listener_options(settings(WHOLE))
+    assert found == (
+        ListenerOptions("mx", Role.MX, address="127.0.0.1", port=2525, tls=Tls.STARTTLS),
+        ListenerOptions("mx", Role.MX, address="::1", port=2525, tls=Tls.STARTTLS),
+        ListenerOptions("mx", Role.MX, port=2525, path="/run/mx", tls=Tls.STARTTLS),
+        ListenerOptions("submission", Role.SUBMISSION, address="127.0.0.1", port=587, tls=Tls.REQUIRED, auth=True),
+    )
+
+
+def test_rules_are_those_of_the_listener() -> None:
+    found = settings(WHOLE)
+    assert [options.policy_options(found, each).hello_syntax for each in found.listener] == [True, False]
+
+
+def test_certificates_are_those_named_the_first_one_first() -> None:
+    made = options.server_tls_options(settings(WHOLE))
+    assert made is not None
+    assert made.certificates == (CertificateFiles("/srv/a.pem", "/srv/a.key"), CertificateFiles("/srv/b.pem", ""))
+    assert options.server_tls_options(DEFAULTS) is None
+
+
+def test_our_own_certificate_goes_out_where_one_is_named() -> None:
+    found = settings('[outbound.tls]\ncertificate = "c.pem"\nca_file = "r.pem"\n')
+    made = options.client_tls_options(found)
+    assert (made.certificate, made.ca_file) == (CertificateFiles("/srv/c.pem", ""), "/srv/r.pem")
+
+
+def test_the_bare_postmaster_belongs_to_the_first_domain() -> None:
+    assert options.receive_options(settings(WHOLE)).default_domain == "example.org"
+    named = settings(WHOLE + '[receive]\ndefault_domain = "Example.net"\n')
+    assert options.receive_options(named).default_domain == "example.net"
+
+
+def test_an_option_that_no_section_has_is_an_error() -> None:
+    class Options(msgspec.Struct, frozen=True):
+        forgotten: int = 1
+
+    with pytest.raises(LookupError, match=r"Options\.forgotten"):
+        options._into(Options, DEFAULTS.queue)
