@@ -226,11 +226,11 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
             yield Finding(keys[::-1], "There is a username, but no password", "Add password_file")
         if not hop.username and (hop.password or hop.password_file):
             yield Finding(keys, "There is a password, but no username", "Add username")
-        if hop.username and hop.tls is TlsDemand.NEVER:
+        if hop.username and hop.tls is TlsDemand.NEVER and not hop.auth_without_tls:
             yield Finding(
-                ((*here, "tls"), *keys),
-                "The password would go over the wire for anyone to read",
-                'Write tls = "verify", or remove the username',
+                ((*here, "tls"), *keys, (*here, "auth_without_tls")),
+                "Without TLS the password would go over the wire for anyone to read, and is not sent",
+                'Write tls = "verify"; to a server on this machine, auth_without_tls = true',
             )
         if hop.mx and _is_address(hop.host):
             yield Finding(

@@ -79,3 +79,6 @@ class NextHop(Section):
     password_file: File | None = setting(
         None, "A file whose first line is the password.", example='"smtp.example.net.password"'
     )
+    auth_without_tls: bool = setting(
+        False, "Whether the password may go over the wire without TLS, for anyone to read: a server on this machine."
+    )

@@ -231,6 +231,10 @@ RIGHT: list[tuple[str, str]] = [
     ("a program", domain('recipients = ["a"]', 'deliver = "program"', 'command = ["/bin/cat"]')),
     ("recipients of a file", domain('recipients_file = "r"', 'path = "mail"')),
     ("a smart host", hop("port = 587", 'tls = "verify"', 'username = "u"', 'password_file = "p"')),
+    (
+        "a password without TLS on purpose",
+        hop('username = "u"', 'password = "p"', 'tls = "never"', "auth_without_tls = true"),
+    ),
     ("an exact and a general next hop", hop() + hop().replace("*", "example.net")),
 ]  # fmt: skip
 
