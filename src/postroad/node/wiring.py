@@ -1,0 +1,406 @@
+"""The wiring of one worker: every room's doors are made here, and only here.
+
+`Assembly` is a whole node's way of a message without the process around it, so that a simulation can build one with a
+`World` of its own. What always holds: settings that can be reloaded are in `Tables` and in the listeners' settings,
+both replaced as a whole; a reload is prepared first, which may fail, then committed, which cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from postroad.check.client import Clients
+from postroad.config import options
+from postroad.deliver.opener import Opener
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Event, Expanded, Noted
+from postroad.mail.route import Destination, Route
+from postroad.node.sockets import BACKLOG, Endpoint, endpoints
+from postroad.node.tables import Tables, build
+from postroad.queue.operator import Operator, OperatorResult, read_request
+from postroad.queue.queue import Permits, Queue
+from postroad.receive.accounts import Accounts, Fault
+from postroad.receive.authenticate import Authenticator
+from postroad.receive.doors import Doors
+from postroad.receive.listener import Listener
+from postroad.receive.setting import Setting
+from postroad.receive.setting import setting as listener_setting
+from postroad.report.dsn import Reporter
+from postroad.report.log import Log
+from postroad.store.history import Historian
+from postroad.store.spool import Spool
+from postroad.store.values import Failure, Stored, Waiting
+from postroad.world.clock import Clock, SystemClock
+from postroad.world.dns import DnsOptions, DnsResolver, Resolver
+from postroad.world.network import Network, SystemNetwork
+from postroad.world.problem import Problem
+from postroad.world.programs import Programs, SystemPrograms
+from postroad.world.tls import ClientTls, ServerTls, server_tls
+
+if TYPE_CHECKING:
+    import socket
+
+    from postroad.config.settings import Settings
+
+FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
+_LOG: Final = logging.getLogger("postroad")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All that the outside is."""
+
+    clock: Clock
+    chance: random.Random
+    network: Network
+    programs: Programs
+    resolver: Callable[[DnsOptions], Resolver]
+
+
+def system_world(chance: random.Random) -> World:
+    """The real one."""
+    clock = SystemClock()
+    return World(
+        clock=clock,
+        chance=chance,
+        network=SystemNetwork(),
+        programs=SystemPrograms(),
+        resolver=lambda dns: DnsResolver(dns, clock, chance),
+    )
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A reload that is ready to be committed."""
+
+    settings: Any
+    tables: Tables
+    server_tls: ServerTls | None
+    accounts: Accounts | None
+
+
+class Assembly:
+    """One worker's rooms, joined. Everything runs on `loop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        number: int,
+        shards: Sequence[int],
+        world: World,
+        permits: Permits,
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.number = number
+        self._settings = settings
+        self._shards = tuple(shards)
+        self._world = world
+        self._permits = permits
+        self._log = log
+        self._loop = loop
+        self._listeners: dict[Endpoint, Listener] = {}
+        self._prepared: Prepared | None = None
+        self._server_tls: ServerTls | None = None
+        self._accounts: Accounts | None = None
+        self._authenticator: Authenticator | None = None
+        self._clients = Clients(options.client_options(settings))
+        self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+        self.tables: Tables
+        self.spool: Spool
+        self.queue: Queue
+
+    # -- start and stop ------------------------------------------------------------------------------------------------
+
+    async def start(self, sockets: dict[Endpoint, socket.socket]) -> str:
+        """Open everything and begin to serve. "" or what is wrong."""
+        settings, world = self._settings, self._world
+        prepared = self._make(settings)
+        if isinstance(prepared, str):
+            return prepared
+        self.tables = prepared.tables
+        self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
+        state_dir = Path(settings.state_dir)
+        self.spool = Spool(
+            state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop,
+            notice=self._note,
+        )  # fmt: skip
+        problem = self.spool.start()
+        if problem:
+            return str(problem)
+        self._historian = Historian(
+            state_dir / "spool", state_dir / "history", self.spool, options.history_options(settings), world.clock
+        )
+        self._resolver = world.resolver(options.dns_options(settings))
+        self._client_tls = ClientTls(options.client_tls_options(settings))
+        self._opener = self._make_opener()
+        self._reporter = Reporter(options.report_options(settings), world.clock.now_us, self.spool.new_id)
+        self.queue = Queue(
+            spool=self.spool,
+            options=options.queue_options(settings),
+            clock=world.clock,
+            chance=world.chance,
+            destination_of=self.tables.destination,
+            opener=lambda destination, opened, lost: self._opener(destination, opened, lost),
+            permits=self._permits,
+            report=lambda envelope, outcomes, **facts: self._reporter(envelope, outcomes, **facts),
+            log=self._log.write_all,
+            loop=self._loop,
+        )
+        self._operator = Operator(
+            spool=self.spool,
+            shards=self._shards,
+            report=lambda envelope, outcomes, **facts: self._reporter(envelope, outcomes, **facts),
+            destination_of=lambda address: self.tables.destination(address),
+            clock=world.clock,
+            withdraw=self.queue.withdraw,
+            changed=self.queue.changed,
+            add=self.queue.add,
+            log=self._log.write_all,
+        )
+        if self._accounts is not None:
+            self._authenticator = Authenticator(
+                self._accounts, options.auth_options(settings), self._loop, world.chance
+            )
+        self.queue.start(self._shards)
+        self._historian.start()
+        await self._listen(settings, sockets)
+        return ""
+
+    async def stop(self, limit_s: float) -> None:
+        """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
+        sessions = [listener.stop(limit_s) for listener in self._listeners.values()]
+        await asyncio.gather(*sessions, return_exceptions=True)
+        if not await self.queue.drain(limit_s):
+            self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
+        self._opener.cancel()
+        self._historian.close()
+        if self._authenticator is not None:
+            self._authenticator.close()
+        await self._loop.run_in_executor(None, self.spool.close)
+        self._log.flush()
+
+    async def _listen(self, settings: Settings, sockets: dict[Endpoint, socket.socket]) -> None:
+        made = self._listener_settings(settings)
+        for endpoint, sock in sockets.items():
+            listener = Listener(made[endpoint])
+            self._listeners[endpoint] = listener
+            await listener.serve(sock, BACKLOG)
+
+    # -- what is made of the settings ----------------------------------------------------------------------------------
+
+    def _make(self, settings: Settings) -> Prepared | str:
+        """All that can be made without touching what runs. A text says what is wrong."""
+        tables = build(settings)
+        if isinstance(tables, str):
+            return tables
+        tls: ServerTls | None = None
+        wanted = options.server_tls_options(settings)
+        if wanted is not None:
+            made = server_tls(wanted)
+            if isinstance(made, tuple):
+                return "; ".join(map(str, made))
+            tls = made
+        outward = ClientTls(options.client_tls_options(settings)).problems()
+        if outward:
+            return "; ".join(map(str, outward))
+        accounts = Accounts(settings.auth.users, self._accounts_faulty) if settings.auth.users is not None else None
+        return Prepared(settings, tables, tls, accounts)
+
+    def _accounts_faulty(self, faults: tuple[Fault, ...]) -> None:
+        for fault in faults:
+            self._note(Noted(self._world.clock.now_us(), 0, "error", f"accounts: {fault}"))
+
+    def _make_opener(self) -> Opener:
+        settings = self._settings
+        return Opener(
+            name=settings.hostname,
+            options=options.deliver_options(settings),
+            network=self._world.network,
+            tls=self._client_tls,
+            hops=self._hops,
+            credentials=self._credentials,
+            programs=self._world.programs,
+            clock=self._world.clock,
+            loop=self._loop,
+            pool=self._pool,
+        )
+
+    async def _hops(self, destination: Destination) -> Route | Attempt:
+        return await self.tables.hops(destination, self._resolver, self._world.chance)
+
+    def _credentials(self, name: str) -> Any:
+        return self.tables.credentials.get(name)
+
+    def _listener_settings(self, settings: Settings) -> dict[Endpoint, Setting]:
+        """The setting of each listener. The doors are made for it, so that all of it is of one configuration."""
+        made = {}
+        receive = options.receive_options(settings)
+        doors = self._doors()
+        sections = [listener for listener in settings.listener for _ in listener.address]
+        for endpoint, section, listener in zip(
+            endpoints(settings), sections, options.listener_options(settings), strict=True
+        ):
+            rules = self.tables.rules(options.policy_options(settings, section), listener, self._owns)
+            made[endpoint] = listener_setting(listener, receive, rules, doors)
+        return made
+
+    def _doors(self) -> Doors:
+        tables, spool = self.tables, self.spool
+        return Doors(
+            loop=self._loop,
+            now_us=self._world.clock.now_us,
+            new_id=spool.new_id,
+            accept=spool.accept,
+            incoming=spool.incoming,
+            queued=self.queue.add,
+            expand=tables.expand,
+            reports=self._expanded_reports,
+            held=self._held,
+            record=self._record,
+            log=self._log.write_all,
+            admit=self._clients.admit,
+            left=self._clients.left,
+            known=tables.known,
+            owns=self._owns,
+            network=self._world.network,
+            tls_context=self._tls_context,
+            authenticator=self._authenticator,
+        )
+
+    # -- doors -----------------------------------------------------------------------------------------------------------
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        return self._server_tls.context if self._server_tls is not None else None
+
+    def _owns(self, account: str, address: Address) -> bool:
+        return self._accounts is not None and self._accounts.owns(account, address)
+
+    def _note(self, event: Event) -> None:
+        self._log.write(event)
+
+    def _record(self, events: tuple[Event, ...]) -> None:
+        self.spool.record(events)
+        self._log.write_all(events)
+
+    def _held(self, envelope: Envelope, text: str) -> tuple[Waiting, ...]:
+        """All recipients of a message that a rule holds."""
+        rows = []
+        for place, recipient in enumerate(envelope.recipients):
+            destination = self.tables.destination(recipient.address)
+            key = destination.key if isinstance(destination, Destination) else ""
+            rows.append(Waiting(place, envelope.accepted_us, key, held=True, text=text))
+        return tuple(rows)
+
+    def _expanded_reports(self, stored: Stored, given: Any, events: tuple[Event, ...]) -> tuple[Stored, ...]:
+        return tuple(
+            report
+            for event in events
+            if isinstance(event, Expanded)
+            for report in self.tables.expanded_report(stored, given, event, self._reporter)
+        )
+
+    # -- reload ----------------------------------------------------------------------------------------------------------
+
+    def prepare(self, settings: Settings) -> str:
+        """Make ready for new settings. "" or why they cannot be taken."""
+        prepared = self._make(settings)
+        if isinstance(prepared, str):
+            self._prepared = None
+            return prepared
+        self._prepared = prepared
+        return ""
+
+    def abandon(self) -> None:
+        self._prepared = None
+
+    async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
+        """Take what was prepared; sessions and connections go on. `sockets`: those of new endpoints."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return
+        settings = self._settings = prepared.settings
+        self.tables = prepared.tables
+        self._server_tls = prepared.server_tls
+        self._accounts = prepared.accounts
+        self._clients.options = options.client_options(settings)
+        self._client_tls = ClientTls(options.client_tls_options(settings))
+        self._resolver = self._world.resolver(options.dns_options(settings))
+        self._opener = self._make_opener()
+        self._reporter = Reporter(options.report_options(settings), self._world.clock.now_us, self.spool.new_id)
+        self.queue.options = options.queue_options(settings)
+        self.queue.destination_of = self.tables.destination
+        if self._accounts is None:
+            self._authenticator = None
+        elif self._authenticator is None:
+            self._authenticator = Authenticator(
+                self._accounts, options.auth_options(settings), self._loop, self._world.chance
+            )
+        else:
+            self._authenticator.accounts = self._accounts
+            self._authenticator.options = options.auth_options(settings)
+        self._log.renew(options.log_options(settings))
+        wanted = self._listener_settings(settings)
+        for endpoint in [endpoint for endpoint in self._listeners if endpoint not in wanted]:
+            listener = self._listeners.pop(endpoint)
+            self._loop.create_task(listener.stop(settings.shutdown_s))
+        for endpoint, listener in self._listeners.items():
+            listener.renew(wanted[endpoint])
+        for endpoint, sock in sockets.items():
+            listener = Listener(wanted[endpoint])
+            self._listeners[endpoint] = listener
+            await listener.serve(sock, BACKLOG)
+
+    def look(self) -> None:
+        """Files that change by themselves: certificates, accounts, aliases, recipients."""
+        if self._server_tls is not None:
+            reloaded = self._server_tls.reload()
+            for problem in reloaded.problems:
+                self._note(Noted(self._world.clock.now_us(), 0, "error", f"the old certificates stay: {problem}"))
+            if reloaded.taken:
+                self._note(Noted(self._world.clock.now_us(), 0, "info", "new certificates are in force"))
+        if self._accounts is not None:
+            self._accounts.refresh()
+        for problem in self.tables.look():
+            self._note(Noted(self._world.clock.now_us(), 0, "error", str(problem)))
+
+    # -- operators -------------------------------------------------------------------------------------------------------
+
+    def operate(self, value: Any, done: Callable[[Any], None]) -> None:
+        """An operator's request, as JSON gave it; `done` gets rows, or a text that says what is wrong."""
+        request = read_request(value)
+        if isinstance(request, str):
+            done(request)
+            return
+        self._operator.operate(request, partial(_as_plain, done))
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "sessions": self._clients.sessions,
+            "in_memory": self.queue.in_memory,
+            "carrying": self.queue.carrying,
+            "left_alone": [
+                {"destination": key, "failures": failures, "until_us": until_us, "reason": text}
+                for key, (failures, until_us, text) in self.queue.troubles().items()
+            ],
+        }
+
+
+def _as_plain(done: Callable[[Any], None], rows: list[OperatorResult]) -> None:
+    done([msgspec.to_builtins(row) for row in rows])
+
+
