@@ -51,10 +51,10 @@ clean:
 # A Python that is too old would fail much later, with a message about syntax.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Postroad needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing)." >&2; \
+	  echo "Postroad needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>/dev/null || echo not there)." >&2; \
 	  echo "Name another one: make run PYTHON=python3.12" >&2; \
 	  exit 1; }
-	$(MAKE_VENV)
+	$(MAKE_VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements.lock -r requirements-build.lock
