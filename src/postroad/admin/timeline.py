@@ -86,12 +86,16 @@ def trail(
     recipient: str = "",
     reports: Iterable[Trail] = (),
 ) -> Trail:
-    """`loaded`: what the spool holds of the message, None where nothing. `recipient`: only what concerns this one."""
+    """`loaded`: what the spool holds of the message, None where nothing. `recipient`: only what concerns this one,
+    and those whom it was expanded into."""
     known = [*events]
     outlooks = _outlooks(known, loaded, running, now_us)
     if recipient:
-        known = [event for event in known if _concerns(event, recipient)]
-        outlooks = [outlook for outlook in outlooks if _same(outlook.recipient, recipient)] or outlooks
+        into = {name for event in known if isinstance(event, Expanded) and _same(event.recipient, recipient)
+                for name in event.into}  # fmt: skip
+        meant = {recipient.lower(), *(name.lower() for name in into)}
+        known = [event for event in known if _concerns(event, meant)]
+        outlooks = [outlook for outlook in outlooks if outlook.recipient.lower() in meant] or outlooks
     return Trail(id, tuple(known), tuple(outlooks), tuple(reports))
 
 
@@ -100,18 +104,32 @@ def reports_of(events: Iterable[Event]) -> list[int]:
     return [event.report for event in events if isinstance(event, Reported) and event.report]
 
 
+def names_recipient(events: Iterable[Event], loaded: Loaded | None, address: str) -> bool:
+    """Whether `address` is a recipient of the message, now or before an alias."""
+    if not address:
+        return False
+    if loaded is not None and any(_same(str(each.address), address) for each in loaded.envelope.recipients):
+        return True
+    return any(
+        any(_same(name, address) for name in event.recipients)
+        if isinstance(event, Accepted)
+        else isinstance(event, Expanded) and _same(event.recipient, address)
+        for event in events
+    )
+
+
 def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-def _concerns(event: Event, recipient: str) -> bool:
+def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
         case Accepted() | Noted() | Session() | Refused():
             return True
         case Expanded():
-            return _same(event.recipient, recipient) or any(_same(name, recipient) for name in event.into)
+            return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
         case _:
-            return any(_same(name, recipient) for name in event.recipients)
+            return any(name.lower() in meant for name in event.recipients)
 
 
 # What comes next
@@ -146,7 +164,7 @@ def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> Outlook:
     if row.held:
         text = f"is held{f' because: {reason}' if reason else ''}; `postroad queue release` lets it go on"
         return Outlook(name, Fate.HELD, text, *facts)
-    because = f", because: {row.remote + ': ' if row.remote else ''}{reason}" if reason else ""
+    because = f", because: {clean(row.remote) + ': ' if row.remote else ''}{reason}" if reason else ""
     times = f" after {row.attempts} attempt{'s' if row.attempts != 1 else ''}" if row.attempts else ""
     if row.due_us <= now_us:
         if running:

@@ -1,0 +1,324 @@
+"""What `postroad queue` shows: values from the state of the spool to rows of a table, to lines, and to JSON. Pure.
+
+Text of others is cleaned where it is shown (`admin.present`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from postroad.admin.present import octets, span, when
+from postroad.mail import identifier
+from postroad.mail.address import path
+from postroad.mail.envelope import Envelope, Notify
+from postroad.mail.message import fields
+from postroad.queue.operator import OperatorResult
+from postroad.report.encoded_word import decode
+from postroad.report.line import iso
+from postroad.report.text import clean, shorten
+from postroad.store.values import Backlog, Loaded, Waiting
+
+_REASON_MAX = 100  # characters of a reason in a table
+_FIELDS_MAX = 100  # header fields that are shown
+_VALUE_MAX = 500
+NOT_ROUTED = "(not tried yet)"
+
+
+class DestinationLine(msgspec.Struct, frozen=True):
+    """What waits for one destination. `oldest` and `next` as ISO 8601; `reason` is that of its oldest message."""
+
+    destination: str
+    count: int
+    held: int
+    oldest: str | None
+    next: str | None
+    reason: str
+
+
+class RecipientLine(msgspec.Struct, frozen=True):
+    """One recipient that waits. `state`: fresh, waiting, due or held."""
+
+    recipient: str
+    state: str
+    destination: str
+    attempts: int
+    next: str | None
+    last: str | None
+    status: str
+    reason: str
+    remote: str
+
+
+class MessageLine(msgspec.Struct, frozen=True):
+    """One message with what waits of it."""
+
+    id: str
+    accepted: str
+    reverse_path: str
+    size: int
+    message_id: str
+    recipient_count: int
+    recipients: list[RecipientLine]
+
+
+# From the spool's values
+
+
+def destination_line(backlog: Backlog, oldest: Loaded | None) -> DestinationLine:
+    """`oldest`: the oldest message of the destination, None where that was not looked up."""
+    reason = ""
+    if oldest is not None:
+        rows = [row for row in oldest.waiting if row.destination == backlog.destination]
+        reason = max(rows, key=lambda row: row.last_us).text if rows else ""
+    return DestinationLine(
+        backlog.destination,
+        backlog.count,
+        backlog.held,
+        iso(oldest.envelope.accepted_us) if oldest is not None else None,
+        iso(backlog.due_us) if backlog.due_us else None,
+        reason,
+    )
+
+
+def fresh_line(envelopes: Sequence[Envelope]) -> DestinationLine:
+    """Messages of which nothing has been settled: on their way at this moment, or waiting for the node to start."""
+    count = sum(len(envelope.recipients) for envelope in envelopes)
+    return DestinationLine(NOT_ROUTED, count, 0, iso(envelopes[0].accepted_us), None, "")
+
+
+def message_line(loaded: Loaded, now_us: int) -> MessageLine:
+    envelope = loaded.envelope
+    if loaded.waiting:
+        rows = [_recipient_line(envelope, row, now_us) for row in loaded.waiting]
+    else:
+        rows = [
+            RecipientLine(str(each.address), "fresh", "", 0, None, None, "", "", "") for each in envelope.recipients
+        ]
+    return MessageLine(
+        identifier.text(envelope.id),
+        iso(envelope.accepted_us),
+        str(envelope.reverse_path) if envelope.reverse_path is not None else "",
+        envelope.size,
+        envelope.message_id,
+        len(envelope.recipients),
+        rows,
+    )
+
+
+def _recipient_line(envelope: Envelope, row: Waiting, now_us: int) -> RecipientLine:
+    state = "held" if row.held else "due" if row.due_us <= now_us else "waiting"
+    return RecipientLine(
+        str(envelope.recipients[row.index].address),
+        state,
+        row.destination,
+        row.attempts,
+        None if row.held else iso(row.due_us),
+        iso(row.last_us) if row.last_us else None,
+        row.status,
+        row.text,
+        row.remote,
+    )
+
+
+# Tables
+
+
+DESTINATION_HEADINGS = ("DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "REASON OF THE OLDEST")
+DESTINATION_RIGHT = frozenset({1, 2})
+
+
+def destination_rows(
+    backlogs: Iterable[tuple[Backlog, Loaded | None]], fresh: Sequence[Envelope], now_us: int
+) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for backlog, oldest in backlogs:
+        line = destination_line(backlog, oldest)
+        rows.append((
+            line.destination or NOT_ROUTED,
+            str(line.count),
+            str(line.held),
+            span(now_us - oldest.envelope.accepted_us) if oldest is not None else "",
+            _due(backlog.due_us, now_us) if backlog.due_us else "held",
+            shorten(line.reason, _REASON_MAX),
+        ))
+    if fresh:
+        count = sum(len(envelope.recipients) for envelope in fresh)
+        rows.append((NOT_ROUTED, str(count), "0", span(now_us - fresh[0].accepted_us), "now", ""))
+    return rows
+
+
+MESSAGE_HEADINGS = ("ID", "AGE", "SIZE", "FROM", "TO", "ATTEMPTS", "NEXT", "REASON")
+MESSAGE_RIGHT = frozenset({1, 2, 5})
+
+
+def message_rows(messages: Iterable[Loaded], now_us: int) -> list[tuple[str, ...]]:
+    """One row for each message; recipients that share their state share one row, others have rows of their own."""
+    rows = []
+    for loaded in messages:
+        envelope = loaded.envelope
+        head: tuple[str, ...] = (
+            identifier.text(envelope.id),
+            span(now_us - envelope.accepted_us),
+            octets(envelope.size),
+            path(envelope.reverse_path),
+        )
+        for names, attempts, due, reason in _grouped(loaded, now_us):
+            rows.append((*head, names, attempts, due, shorten(reason, _REASON_MAX)))
+            head = ("", "", "", "")
+    return rows
+
+
+def _grouped(loaded: Loaded, now_us: int) -> list[tuple[str, str, str, str]]:
+    recipients = loaded.envelope.recipients
+    if not loaded.waiting:
+        return [(_some([str(each.address) for each in recipients]), "0", "now", "")]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in loaded.waiting:
+        due = "held" if row.held else _due(row.due_us, now_us)
+        groups.setdefault((str(row.attempts), due, row.text), []).append(str(recipients[row.index].address))
+    return [(_some(names), *facts) for facts, names in groups.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _due(due_us: int, now_us: int) -> str:
+    return f"in {span(due_us - now_us)}" if due_us > now_us else "now"
+
+
+# One message in full
+
+
+def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
+    """The lines of `queue show`."""
+    envelope = loaded.envelope
+    lines = [
+        f"Message {identifier.text(envelope.id)}",
+        f"  accepted    {when(envelope.accepted_us, now_us)}",
+        f"  from        {clean(path(envelope.reverse_path))}",
+        f"  size        {octets(envelope.size)} ({envelope.size})",
+        f"  Message-ID  {clean(envelope.message_id) or 'none'}",
+    ]
+    peer = envelope.peer
+    if peer.address:
+        client = f"{peer.hello or '-'} [{peer.address}]:{peer.port}, {peer.protocol}, {peer.tls or 'without TLS'}"
+        client += f", authenticated as {peer.identity}" if peer.identity else ""
+        lines.append(f"  client      {clean(client)}" + (f", at {clean(peer.listener)}" if peer.listener else ""))
+    if envelope.parent:
+        lines.append(f"  reports on  {identifier.text(envelope.parent)}")
+    wishes = [f"BODY={envelope.body.value}"]
+    wishes += ["SMTPUTF8"] if envelope.smtputf8 else []
+    wishes += [f"RET={envelope.ret.value}"] if envelope.ret.value else []
+    wishes += [f"ENVID={envelope.envid}"] if envelope.envid else []
+    wishes += [f"{keyword}={value}" if value else keyword for keyword, value in envelope.parameters]
+    lines.append(f"  parameters  {clean(' '.join(wishes))}")
+    lines.append("")
+    for place, recipient in enumerate(envelope.recipients):
+        row = next((each for each in loaded.waiting if each.index == place), None)
+        lines += _recipient_lines(loaded, place, row, now_us)
+        wishes = ["NOTIFY=" + ",".join(_notifies(recipient.notify))] if recipient.notify else []
+        wishes += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
+        if wishes:
+            lines.append(clean(f"      {' '.join(wishes)}"))
+    if head:
+        lines += ["", "Header:"]
+        for number, field in enumerate(fields(head)):
+            if number == _FIELDS_MAX:
+                lines.append("  ...")
+                break
+            lines.append(f"  {field.name}: {shorten(clean(decode(field.text)), _VALUE_MAX)}")
+    return lines
+
+
+def _recipient_lines(loaded: Loaded, place: int, row: Waiting | None, now_us: int) -> list[str]:
+    recipient = loaded.envelope.recipients[place]
+    name = clean(path(recipient.address))
+    if recipient.given is not None:
+        name += f" (given as {clean(path(recipient.given))})"
+    if row is None:
+        return [f"  {name}: " + ("has come to its end" if loaded.waiting else "not tried yet")]
+    state = "held" if row.held else f"next attempt {when(row.due_us, now_us)}"
+    lines = [f"  {name}: {state}"]
+    lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
+    if row.last_us:
+        lines[-1] += f", the last {when(row.last_us, now_us)}"
+    if row.text:
+        lines.append(f"      because: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
+    if row.told:
+        lines.append("      the sender has been told of the delay")
+    return lines
+
+
+def _notifies(notify: Notify) -> list[str]:
+    """The keywords of NOTIFY=; none where it was absent."""
+    return [flag.name or "" for flag in (Notify.NEVER, Notify.SUCCESS, Notify.FAILURE, Notify.DELAY) if flag & notify]
+
+
+class NamedLine(msgspec.Struct, frozen=True):
+    """One recipient as the envelope has it; `given`: the mailbox that was named, where an alias changed it, else ""."""
+
+    recipient: str
+    given: str
+    notify: list[str]
+    orcpt: str
+
+
+class ShownLine(msgspec.Struct, frozen=True):
+    """`queue show --json`: all of the envelope, what waits of it, and the header fields as [name, value]."""
+
+    message: MessageLine
+    parent: str
+    body: str
+    smtputf8: bool
+    ret: str
+    envid: str
+    parameters: dict[str, str]
+    client: dict[str, str | int]
+    recipients: list[NamedLine]
+    header: list[tuple[str, str]]
+
+
+def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
+    envelope, peer = loaded.envelope, loaded.envelope.peer
+    return ShownLine(
+        message_line(loaded, now_us),
+        identifier.text(envelope.parent) if envelope.parent else "",
+        envelope.body.value,
+        envelope.smtputf8,
+        envelope.ret.value,
+        envelope.envid,
+        dict(envelope.parameters),
+        {
+            "address": peer.address, "port": peer.port, "hello": peer.hello, "protocol": peer.protocol,
+            "tls": peer.tls, "identity": peer.identity, "listener": peer.listener,
+        },
+        [
+            NamedLine(str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt)
+            for each in envelope.recipients
+        ],
+        [(field.name, field.text) for _, field in zip(range(_FIELDS_MAX), fields(head), strict=False)],
+    )  # fmt: skip
+
+
+# What an operator has done
+
+
+def result_rows(results: Iterable[OperatorResult]) -> list[tuple[str, ...]]:
+    return [
+        (each.id, each.recipient or f"{each.count} recipients", each.destination, each.text) for each in results
+    ]
+
+
+RESULT_HEADINGS = ("ID", "RECIPIENT", "DESTINATION", "RESULT")
+
+
+def summary(results: Sequence[OperatorResult], dry_run: bool) -> str:
+    """``2 recipients, 1 left alone``."""
+    done = sum(each.count for each in results if each.done)
+    left = sum(each.count for each in results if not each.done)
+    text = f"{done} recipient{'s' if done != 1 else ''}"
+    text += f", {left} left alone" if left else ""
+    return f"{text}; nothing was changed (--dry-run)" if dry_run else text

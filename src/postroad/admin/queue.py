@@ -1,0 +1,357 @@
+"""`postroad queue`: what waits, and what an operator does to it.
+
+Lists read the spool's files, so they work whether the node runs or not. Actions go to the running node by its control
+socket; where none runs the command opens the spool itself (`admin.offline`).
+
+How it fails: what cannot be read or done is one line on stderr and exit code 1; nothing is done by halves but what is
+said: each message's change is one commit.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from postroad.admin.options import config_option, json_option, settings_of
+
+if TYPE_CHECKING:
+    from postroad.admin.view import SpoolView
+    from postroad.queue.operator import OperatorRequest, OperatorResult
+    from postroad.store.values import Loaded, Selection
+
+HEAD_MAX = 262_144  # octets of a message that are read for its header section
+FRESH_MAX = 10_000  # messages on their way that are counted
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _filters(command: _Command) -> _Command:
+    for option in (
+        click.option("--held/--not-held", default=None, help="Only what is held, or only what is not."),
+        click.option("--to", "recipient", default="", metavar="ADDRESS", help="Only this recipient, or @domain."),
+        click.option("--from", "sender", default="", metavar="ADDRESS", help="Only of this sender, @domain or <>."),
+        click.option("--destination", default="", metavar="DESTINATION", help="Only what goes to this destination."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@click.option("--messages", "-m", is_flag=True, help="List messages instead of destinations.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most lines.")
+@_filters
+@json_option
+@config_option
+@click.pass_context
+def queue(
+    context: click.Context,
+    messages: bool,
+    limit: int,
+    destination: str,
+    sender: str,
+    recipient: str,
+    held: bool | None,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """List what waits, by destination or by message; see the commands for what can be done to it."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from postroad.admin import selector
+    from postroad.store.values import Selection
+
+    wanted = selector.narrowed(
+        Selection(limit=limit), sender=sender, recipient=recipient, destination=destination, held=held
+    )
+    spool = _spool(config)
+    if messages or sender or recipient or held is not None:
+        _list_messages(spool, wanted, limit, as_json)
+    else:
+        _list_destinations(spool, destination, limit, as_json)
+
+
+def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool) -> None:
+    from postroad.admin import listing
+    from postroad.admin.present import print_table
+    from postroad.store.values import Selection
+
+    backlogs = [each for each in spool.backlog() if destination in ("", each.destination)]
+    backlogs.sort(key=lambda each: (-each.count, each.destination))
+    fresh = [] if destination else spool.fresh(FRESH_MAX)
+    shown: list[tuple[Any, Loaded | None]] = []
+    for backlog in backlogs[:limit]:
+        oldest = spool.select(Selection(destination=backlog.destination, limit=1)) if backlog.destination else []
+        shown.append((backlog, spool.load(oldest[0]) if oldest else None))
+    if as_json:
+        lines = [listing.destination_line(*each) for each in shown]
+        _print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
+        return
+    if not backlogs and not fresh:
+        click.echo("The queue is empty.")
+        return
+    rows = listing.destination_rows(shown, fresh, _now_us())
+    print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
+    count = sum(each.count for each in backlogs) + sum(len(each.recipients) for each in fresh)
+    held = sum(each.held for each in backlogs)
+    more = f"; {len(backlogs) - limit} destinations more, see --limit" if len(backlogs) > limit else ""
+    click.echo(f"{count} recipients, {held} held, {len(backlogs)} destinations{more}", err=True)
+
+
+def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: bool) -> None:
+    from postroad.admin import listing
+    from postroad.admin.present import print_table
+
+    now_us = _now_us()
+    found = [loaded for id in spool.select(wanted)[:limit] if (loaded := spool.load(id)) is not None]
+    if as_json:
+        _print_json([listing.message_line(loaded, now_us) for loaded in found])
+        return
+    if not found:
+        click.echo("Nothing like that waits.")
+        return
+    print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us), listing.MESSAGE_RIGHT)
+    if len(found) == limit:
+        click.echo(f"the oldest {limit} messages; there may be more, see --limit", err=True)
+
+
+@queue.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@config_option
+@click.pass_obj
+def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path | None) -> None:
+    """Show messages in full: envelope, what waits and why, header fields."""
+    from postroad.admin import listing
+    from postroad.mail import identifier
+
+    spool = _spool(config or outer)
+    now_us = _now_us()
+    found: list[tuple[Loaded, bytes]] = []
+    missing: list[str] = []
+    for written in ids:
+        number = identifier.parse(written)
+        loaded = spool.load(number) if number is not None else None
+        if loaded is None or number is None:
+            missing.append(written)
+        else:
+            found.append((loaded, spool.head(number, HEAD_MAX)))
+    if as_json:
+        _print_json([listing.shown_line(loaded, head, now_us) for loaded, head in found])
+    else:
+        for place, (loaded, head) in enumerate(found):
+            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us)))
+    for written in missing:
+        click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what became of it", err=True)
+    if missing:
+        sys.exit(1)
+
+
+def _action(command: _Command) -> _Command:
+    for option in (
+        click.argument("selectors", metavar="SELECTOR...", nargs=-1),
+        click.option("--all", "everything", is_flag=True, help="Everything in the queue."),
+        _filters,
+        click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask before --all is removed or failed."),
+        json_option,
+        config_option,
+        click.pass_obj,
+    ):
+        command = option(command)
+    return command
+
+
+def _reason(command: _Command) -> _Command:
+    return click.option("--reason", default="", metavar="TEXT", help="Why; for log, history and report.")(command)
+
+
+@queue.command()
+@_action
+def retry(outer: Path | None, **options: Any) -> None:
+    """Try now what waits for its time.
+
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
+    """
+    _act("retry", outer, **options)
+
+
+@queue.command()
+@_reason
+@_action
+def hold(outer: Path | None, **options: Any) -> None:
+    """Do not try until released.
+
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
+    """
+    _act("hold", outer, **options)
+
+
+@queue.command()
+@_action
+def release(outer: Path | None, **options: Any) -> None:
+    """Try now what was held.
+
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
+    """
+    _act("release", outer, **options)
+
+
+@queue.command()
+@_reason
+@_action
+def remove(outer: Path | None, **options: Any) -> None:
+    """Discard; nobody is told.
+
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
+    """
+    _act("remove", outer, **options)
+
+
+@queue.command()
+@click.option("--status", default="", metavar="CODE", help="Enhanced status code of the report.  [default: 5.4.7]")
+@_reason
+@_action
+def fail(outer: Path | None, **options: Any) -> None:
+    """Give up; the sender is told.
+
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
+    """
+    _act("fail", outer, **options)
+
+
+def _act(
+    name: str,
+    outer: Path | None,
+    *,
+    selectors: tuple[str, ...],
+    everything: bool,
+    destination: str,
+    sender: str,
+    recipient: str,
+    held: bool | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    config: Path | None,
+    reason: str = "",
+    status: str = "",
+) -> None:
+    from postroad.admin import selector
+    from postroad.queue.operator import FAILED_STATUS, OperatorAction, OperatorRequest, read_request
+
+    action = OperatorAction(name)
+    filters = {"sender": sender, "recipient": recipient, "destination": destination, "held": held}
+    selections = [
+        selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
+        for each in _selections(selectors, everything=everything, filtered=any(filters.values()) or held is not None)
+    ]
+    request = OperatorRequest(
+        action, tuple(selections), dry_run, _who(), reason, status or FAILED_STATUS
+    )
+    import msgspec
+
+    checked = read_request(msgspec.to_builtins(request))
+    if isinstance(checked, str):
+        raise click.UsageError(checked)
+    if everything and action in (OperatorAction.REMOVE, OperatorAction.FAIL) and not (dry_run or yes):
+        click.confirm(f"Really {name} everything in the queue?", abort=True, err=True)
+    results = _operate(checked, config or outer)
+    _print_results(results, request, selections, as_json)
+
+
+def _selections(selectors: tuple[str, ...], *, everything: bool, filtered: bool) -> list[Selection]:
+    from postroad.admin import selector
+    from postroad.store.values import Selection
+
+    if everything and selectors:
+        raise click.UsageError("Name selectors or --all, not both.")
+    if everything or (filtered and not selectors):
+        return [Selection(limit=selector.MESSAGES_MAX)]
+    if not selectors:
+        raise click.UsageError("Say what is meant: a queue id, an address, a destination, or --all.")
+    found = []
+    for written in selectors:
+        each = selector.selection(written)
+        if isinstance(each, str):
+            raise click.UsageError(each)
+        found.append(each)
+    return found
+
+
+def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResult]:
+    from postroad.admin import control, offline
+
+    settings = settings_of(config)
+    state_dir = Path(settings.state_dir)
+    try:
+        return control.operate(state_dir, request)
+    except control.NotRunning:
+        pass
+    except control.Refused as error:
+        _end(str(error))
+    try:
+        return offline.operate(settings, request)
+    except offline.CannotOpen as error:
+        _end(str(error))
+
+
+def _print_results(
+    results: list[OperatorResult], request: OperatorRequest, selections: list[Selection], as_json: bool
+) -> None:
+    from postroad.admin import listing
+    from postroad.admin.present import print_table
+    from postroad.mail import identifier
+
+    if as_json:
+        _print_json(results)
+    elif results:
+        print_table(listing.RESULT_HEADINGS, listing.result_rows(results))
+    named = {each.id for each in results}
+    for id in [id for each in selections for id in each.ids]:
+        if identifier.text(id) not in named:
+            click.echo(f"{identifier.text(id)}: not in the queue", err=True)
+    if not as_json:
+        click.echo(f"{request.action.value}: {listing.summary(results, request.dry_run)}", err=True)
+    if not any(each.done for each in results):
+        sys.exit(1)
+
+
+def _spool(config: Path | None) -> SpoolView:
+    from postroad.admin.view import CannotRead, open_spool
+
+    try:
+        return open_spool(Path(settings_of(config).state_dir))
+    except CannotRead as error:
+        _end(str(error))
+
+
+def _who() -> str:
+    """Who asks, for the events: the user who called sudo, else the user."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return name if name.isprintable() else "unknown"
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _end(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)

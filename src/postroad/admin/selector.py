@@ -1,0 +1,56 @@
+"""What an operator writes to name messages and recipients: from text to a Selection. Pure.
+
+A queue id (12 characters), a Message-ID (``<...>``), an address, ``@domain`` for all recipients of a domain, else a
+destination as `postroad queue` lists it. A prefix says it outright: ``id:``, ``to:``, ``from:``, ``destination:``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.store.values import Selection
+
+MESSAGES_MAX = 1_000_000  # messages that one request can mean
+
+
+def selection(written: str) -> Selection | str:
+    """The Selection, or what is wrong with what was written."""
+    kind, colon, rest = written.partition(":")
+    match kind if colon else "":
+        case "id":
+            number = identifier.parse(rest)
+            return _of(ids=(number,)) if number is not None else f"{rest!r} is not a queue id (12 letters and digits)"
+        case "to" if "@" in rest:
+            return _of(recipient=rest)
+        case "from" if "@" in rest or rest == "<>":
+            return _of(sender=rest)
+        case "to" | "from":
+            return f"{rest!r} is not an address, nor @domain"
+        case "destination" if rest:
+            return _of(destination=rest)
+    number = identifier.parse(written)
+    if number is not None:
+        return _of(ids=(number,))
+    if written.startswith("<") and written.endswith(">") and len(written) > 2:
+        return _of(message_id=written)
+    if "@" in written and not written.endswith("@"):
+        return _of(recipient=written)
+    if not written or written.endswith("@"):
+        return f"{written!r} names nothing: give a queue id, an address, or a destination"
+    return _of(destination=written)
+
+
+def narrowed(each: Selection, *, sender: str, recipient: str, destination: str, held: bool | None) -> Selection:
+    """`each` with what the options say on top; what it says itself stays."""
+    return msgspec.structs.replace(
+        each,
+        sender=each.sender or sender,
+        recipient=each.recipient or recipient,
+        destination=each.destination or destination,
+        held=held if each.held is None else each.held,
+    )
+
+
+def _of(**said: object) -> Selection:
+    return msgspec.structs.replace(Selection(limit=MESSAGES_MAX), **said)

@@ -1,0 +1,139 @@
+"""`postroad trace`: what happened to a message, and what comes next.
+
+Reads history and spool, whether the node runs or not; `admin.timeline` does the telling. A DSN that was made is
+followed, too, as deep as there are any.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from postroad.admin.options import config_option, json_option, settings_of
+
+if TYPE_CHECKING:
+    from postroad.admin.timeline import Trail
+    from postroad.admin.view import HistoryView, SpoolView
+
+DEPTH_MAX = 4  # a report on a report on a report; there is no more than a report to the postmaster
+
+
+@click.command()
+@click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS")
+@click.option("--since", default="", metavar="SPAN", help="How far back to look: 12h, 7d, 2w.  [default: all]")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most messages.")
+@json_option
+@config_option
+def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None) -> None:
+    """Tell what happened to a message, with every attempt and the remote's words, and what comes next.
+
+    The newest message comes last. An ADDRESS may be of a sender or of a recipient.
+    """
+    from postroad.admin import control
+    from postroad.admin.present import duration
+    from postroad.admin.timeline import json_of, lines
+    from postroad.admin.view import CannotRead, open_history, open_spool
+
+    now_us = time.time_ns() // 1000
+    since_us = 0
+    if since:
+        length_us = duration(since)
+        if length_us is None:
+            raise click.UsageError(f"{since!r} is not a span of time such as 12h, 7d or 2w.")
+        since_us = now_us - length_us
+    state_dir = Path(settings_of(config).state_dir)
+    try:
+        spool, history = open_spool(state_dir), open_history(state_dir)
+        running = control.is_running(state_dir)
+        trails = find(what, spool, history, running=running, now_us=now_us, since_us=since_us, limit=limit)
+    except CannotRead as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    if as_json:
+        sys.stdout.buffer.write(json_of(trails) + b"\n")
+    for place, trail in enumerate(trails if not as_json else ()):
+        click.echo("\n".join(([""] if place else []) + list(lines(trail, now_us))))
+    if not trails:
+        click.echo(f"Nothing is known of {what}.", err=True)
+        sys.exit(1)
+
+
+def find(
+    what: str,
+    spool: SpoolView,
+    history: HistoryView,
+    *,
+    running: bool,
+    now_us: int,
+    since_us: int = 0,
+    limit: int = 20,
+) -> list[Trail]:
+    """The trails of what was named, the oldest first."""
+    from postroad.mail import identifier
+
+    number = identifier.parse(what)
+    if number is not None:
+        trail = _trail(number, "", spool, history, running, now_us, DEPTH_MAX)
+        return [trail] if trail is not None else []
+    is_message_id = what.startswith("<") and what.endswith(">")
+    ids: Sequence[int]
+    if is_message_id:
+        ids = _ids(spool, history, message_id=what, since_us=since_us, limit=limit)
+    else:
+        ids = _ids(spool, history, address=what, since_us=since_us, limit=limit)
+        if not ids and "@" in what:  # a Message-ID may be written without its angle brackets
+            ids = _ids(spool, history, message_id=f"<{what}>", since_us=since_us, limit=limit)
+            is_message_id = bool(ids)
+    recipient = "" if is_message_id else what
+    found = [_trail(id, recipient, spool, history, running, now_us, DEPTH_MAX) for id in ids]
+    return [trail for trail in found if trail is not None]
+
+
+def _ids(
+    spool: SpoolView,
+    history: HistoryView,
+    *,
+    since_us: int,
+    limit: int,
+    message_id: str = "",
+    address: str = "",
+) -> list[int]:
+    """The newest, the oldest of them first: of the history and of the spool, which may hold what is older than that."""
+    from postroad.mail import identifier
+    from postroad.store.values import Selection
+
+    found = set(history.find(message_id=message_id, address=address, since_us=since_us, limit=limit))
+    wanted = [Selection(message_id=message_id)] if message_id else [
+        Selection(recipient=address), Selection(sender=address),
+    ]  # fmt: skip
+    for selection in wanted:
+        found.update(id for id in spool.select(selection) if identifier.made_us(id) >= since_us)
+    return sorted(found)[-limit:]
+
+
+def _trail(
+    id: int, address: str, spool: SpoolView, history: HistoryView, running: bool, now_us: int, depth: int
+) -> Trail | None:
+    from postroad.admin import timeline
+
+    # The spool first: what ends in between is then in the history for sure.
+    loaded = spool.load(id)
+    events = history.events(id)
+    if loaded is None and not events:
+        return None
+    # An address that is the sender's narrows nothing.
+    recipient = address if timeline.names_recipient(events, loaded, address) else ""
+    reports = [
+        report
+        for number in timeline.reports_of(events)
+        if depth > 0
+        and (report := _trail(number, "", spool, history, running, now_us, depth - 1)) is not None
+    ]
+    return timeline.trail(
+        id, events, loaded, running=running, now_us=now_us, recipient=recipient, reports=reports
+    )

@@ -1,0 +1,135 @@
+"""What `postroad queue` shows."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from postroad.admin import listing
+from postroad.mail import identifier
+from postroad.mail.envelope import Body, Notify, Recipient, Ret
+from postroad.queue.operator import OperatorResult
+from postroad.store.values import Backlog, Loaded
+from tests.unit.admin_queue.material import ACCEPTED_US, ID, NOW_US, TEXT, S, address, envelope, waiting
+
+DUE_US = NOW_US + 12 * 60 * S
+
+
+def test_destinations() -> None:
+    oldest = Loaded(
+        envelope("a@example.net", "b@example.net", "c@other.example"),
+        (waiting(0, last_us=1, text="old"), waiting(1, last_us=2, text="newer"),
+         waiting(2, last_us=3, text="other", destination="other.example")),
+    )  # fmt: skip
+    rows = listing.destination_rows(
+        [(Backlog("example.net", 2, 1, DUE_US), oldest), (Backlog("", 1, 1, 0), None)], [envelope("x@y", "z@y")], NOW_US
+    )
+    assert rows == [
+        ("example.net", "2", "1", "2 h", "in 12 min", "newer"),
+        ("(not tried yet)", "1", "1", "", "held", ""),
+        ("(not tried yet)", "2", "0", "2 h", "now", ""),
+    ]
+    line = listing.destination_line(Backlog("example.net", 2, 1, DUE_US), oldest)
+    assert msgspec.to_builtins(line) == {
+        "destination": "example.net", "count": 2, "held": 1, "oldest": "2026-09-21T12:13:20.000000Z",
+        "next": "2026-09-21T14:25:20.000000Z", "reason": "newer",
+    }  # fmt: skip
+    assert all(len(row) == len(listing.DESTINATION_HEADINGS) for row in rows)
+
+
+def test_messages() -> None:
+    names = [f"user{number}@example.net" for number in range(4)]
+    mixed = Loaded(envelope(*names), (waiting(0), waiting(1), waiting(2, held=True), waiting(3, due_us=NOW_US)))
+    fresh = Loaded(envelope("a@x", "b@x", reverse_path=None), ())
+    rows = listing.message_rows([mixed, fresh], NOW_US)
+    reason = "450 4.2.2 mailbox full"
+    assert rows == [
+        (TEXT, "2 h", "4.0 KB", "<alice@example.org>", "user0@example.net and 1 more", "3", "in 12 min", reason),
+        ("", "", "", "", "user2@example.net", "3", "held", reason),
+        ("", "", "", "", "user3@example.net", "3", "now", reason),
+        (TEXT, "2 h", "4.0 KB", "<>", "a@x and 1 more", "0", "now", ""),
+    ]
+    assert all(len(row) == len(listing.MESSAGE_HEADINGS) for row in rows)
+    line = listing.message_line(mixed, NOW_US)
+    assert [each.state for each in line.recipients] == ["waiting", "waiting", "held", "due"]
+    assert [each.next for each in line.recipients][2] is None
+    assert [each.state for each in listing.message_line(fresh, NOW_US).recipients] == ["fresh", "fresh"]
+
+
+HEAD = b"Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\nX-Evil: \x1b[31m\r\nTo: a@x,\r\n b@x\r\n\r\n"
+
+
+def test_one_in_full() -> None:
+    about = envelope(
+        "a@x", "b@x", "c@x", envid="QQ", ret=Ret.HDRS, body=Body.EIGHT_BIT_MIME, smtputf8=True, parent=ID,
+        parameters=(("MT-PRIORITY", "3"), ("REQUIRETLS", "")),
+    )  # fmt: skip
+    to = Recipient(address("a@x"), Notify.SUCCESS | Notify.FAILURE, "rfc822;a@x", address("info@x"))
+    about = msgspec.structs.replace(about, recipients=(to, *about.recipients[1:]))
+    loaded = Loaded(about, (waiting(0, told=True), waiting(1, held=True, attempts=0, last_us=0, text="")))
+    assert listing.shown(loaded, HEAD, NOW_US) == [
+        f"Message {TEXT}",
+        "  accepted    2026-09-21 12:13:20 UTC (2 h ago)",
+        "  from        <alice@example.org>",
+        "  size        4.0 KB (4096)",
+        "  Message-ID  <1@example.org>",
+        "  client      client.example.org [192.0.2.7]:1234, ESMTPSA, TLSv1.3 AES, authenticated as alice, at "
+        "submission",
+        f"  reports on  {TEXT}",
+        "  parameters  BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ MT-PRIORITY=3 REQUIRETLS",
+        "",
+        "  <a@x> (given as <info@x>): next attempt 2026-09-21 14:25:20 UTC (in 12 min)",
+        "      to example.net, attempts 3, the last 2026-09-21 13:13:20 UTC (1 h ago)",
+        "      because: mx.example.net: 450 4.2.2 mailbox full",
+        "      the sender has been told of the delay",
+        "      NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a@x",
+        "  <b@x>: held",
+        "      to example.net, attempts 0",
+        "  <c@x>: has come to its end",
+        "",
+        "Header:",
+        "  Subject: Grüße",
+        "  X-Evil: ?[31m",
+        "  To: a@x, b@x",
+    ]
+    found = json.loads(msgspec.json.encode(listing.shown_line(loaded, HEAD, NOW_US)))
+    assert found["header"][0] == ["Subject", "=?utf-8?Q?Gr=C3=BC=C3=9Fe?="]
+    assert found["recipients"][0] == {
+        "recipient": "a@x", "given": "info@x", "notify": ["SUCCESS", "FAILURE"], "orcpt": "rfc822;a@x",
+    }  # fmt: skip
+    assert found["parameters"] == {"MT-PRIORITY": "3", "REQUIRETLS": ""} and found["parent"] == TEXT
+    assert found["client"]["identity"] == "alice" and found["message"]["recipients"][1]["state"] == "held"
+
+
+def test_a_fresh_message_in_full() -> None:
+    shown = listing.shown(Loaded(envelope("a@x"), ()), b"", NOW_US)
+    assert shown[-1] == "  <a@x>: not tried yet"
+
+
+def test_hundreds_of_header_fields() -> None:
+    head = b"".join(b"X-%d: y\r\n" % number for number in range(1000))
+    shown = listing.shown(Loaded(envelope("a@x"), ()), head, NOW_US)
+    assert shown[-1] == "  ..." and len(shown) < 120
+    assert len(listing.shown_line(Loaded(envelope("a@x"), ()), head, NOW_US).header) == 100
+
+
+def test_results() -> None:
+    results = [
+        OperatorResult(TEXT, "a@x", "x", True, "held"),
+        OperatorResult(TEXT, "b@x", "x", False, "is being delivered now"),
+        OperatorResult("", "", "y", True, "held", 50),
+    ]
+    assert listing.result_rows(results) == [
+        (TEXT, "a@x", "x", "held"),
+        (TEXT, "b@x", "x", "is being delivered now"),
+        ("", "50 recipients", "y", "held"),
+    ]
+    assert listing.summary(results, False) == "51 recipients, 1 left alone"
+    assert listing.summary(results[:1], True) == "1 recipient; nothing was changed (--dry-run)"
+
+
+def test_fresh_line() -> None:
+    line = listing.fresh_line([envelope("a@x", "b@x"), envelope("c@x", id=identifier.make(NOW_US, 1, 0))])
+    assert (line.count, line.oldest) == (3, "2026-09-21T12:13:20.000000Z")
+    assert ACCEPTED_US == NOW_US - 7200 * S

@@ -1,0 +1,57 @@
+"""Times, spans, sizes, tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroad.admin.present import clock_time, duration, moment, octets, plain_table, span, when
+
+S = 1_000_000
+NOW_US = 1_790_000_000_123_456
+
+
+@pytest.mark.parametrize(
+    ("length_us", "text"),
+    [
+        (0, "0.0 ms"), (1_234, "1.2 ms"), (40_000, "40 ms"), (1_200_000, "1.2 s"), (59 * S, "59 s"), (60 * S, "1 min"),
+        (3599 * S, "59 min"), (3600 * S, "1 h"), (3661 * S, "1 h 1 min"), (86_400 * S, "1 d"),
+        (5 * 86_400 * S + 4 * 3600 * S, "5 d 4 h"), (-2 * S, "-2.0 s"),
+    ],
+)  # fmt: skip
+def test_span(length_us: int, text: str) -> None:
+    assert span(length_us) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KB"), (4096, "4.0 KB"), (20_480, "20 KB"), (1 << 20, "1.0 MB"),
+     (5 << 30, "5.0 GB"), (5 << 50, "5120 TB")],
+)  # fmt: skip
+def test_octets(size: int, text: str) -> None:
+    assert octets(size) == text
+
+
+def test_times() -> None:
+    assert moment(NOW_US) == "2026-09-21 14:13:20 UTC"
+    assert clock_time(NOW_US) == "14:13:20.123"
+    assert when(NOW_US + 720 * S, NOW_US) == "2026-09-21 14:25:20 UTC (in 12 min)"
+    assert when(NOW_US - 720 * S, NOW_US) == "2026-09-21 14:01:20 UTC (12 min ago)"
+
+
+@pytest.mark.parametrize(
+    ("text", "length_us"),
+    [("90s", 90 * S), ("30m", 1800 * S), ("12h", 43_200 * S), ("7d", 604_800 * S), ("2w", 1_209_600 * S),
+     ("", None), ("d", None), ("7", None), ("-1d", None), ("1.5d", None), ("1y", None), ("9" * 10 + "d", None)],
+)  # fmt: skip
+def test_duration(text: str, length_us: int | None) -> None:
+    assert duration(text) == length_us
+
+
+def test_plain_table() -> None:
+    rows = [("a.example", "1", "why\r\nnot"), ("much.longer.example", "1000", "")]
+    assert list(plain_table(("NAME", "COUNT", "REASON"), rows, frozenset({1}))) == [
+        "NAME                 COUNT  REASON",
+        "a.example                1  why  not",
+        "much.longer.example   1000",
+    ]
+    assert list(plain_table(("A",), [], frozenset())) == ["A"]
