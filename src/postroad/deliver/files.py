@@ -1,0 +1,68 @@
+"""Content written to a file descriptor with LF line ends, as Maildirs and programs on Unix have it.
+
+BINARYMIME content is written octet for octet: its line ends are not ours to change (RFC 3030 §3). Blocks: to be called
+on a thread. Fails with OSError. `Posix` are the calls of the operating system, so that a test can let each of them
+fail.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from postroad.mail.message import Content
+from postroad.store.content import pieces
+
+
+class Posix(msgspec.Struct, frozen=True):
+    """The calls that touch the disk; as in `os`."""
+
+    open: Callable[..., int] = os.open
+    close: Callable[[int], None] = os.close
+    write: Callable[[int, Any], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    mkdir: Callable[..., None] = os.mkdir
+    rename: Callable[..., None] = os.rename
+    unlink: Callable[..., None] = os.unlink
+
+
+class LineEnds:
+    """CRLF → LF for content that comes in pieces."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""  # a CR whose LF may be in the next piece
+
+    def piece(self, octets: bytes) -> bytes:
+        octets = self._held + octets
+        self._held = b""
+        if octets.endswith(b"\r"):
+            octets, self._held = octets[:-1], b"\r"
+        return octets.replace(b"\r\n", b"\n")
+
+    def end(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+
+def write_message(posix: Posix, handle: int, prefix: bytes, content: Content, *, binary: bool) -> int:
+    """`prefix` (header fields, CRLF) and content; how many octets were written."""
+    if binary:
+        return _write(posix, handle, prefix) + sum(_write(posix, handle, piece) for piece in pieces(content))
+    ends = LineEnds()
+    written = _write(posix, handle, ends.piece(prefix))
+    for piece in pieces(content):
+        written += _write(posix, handle, ends.piece(piece))
+    return written + _write(posix, handle, ends.end())
+
+
+def _write(posix: Posix, handle: int, octets: bytes) -> int:
+    view = memoryview(octets)
+    while view:
+        view = view[posix.write(handle, view) :]
+    return len(octets)

@@ -1,0 +1,73 @@
+"""A recipient's mailbox as a folder: the template, and a local-part made safe to be part of a path.
+
+Decided: a local-part that cannot stand in a path as it is, is refused (5.1.3), never encoded: two mailboxes must not
+share a folder, and no folder must bear a name that its owner would not know again. Refused are: the empty one, one
+with ``/``, NUL or what cannot be printed, one that begins with ``.`` or ``-`` (``..`` among them), and one of more than
+255 octets. Before that the address extension is taken off and the case is folded, as the options say; folding is lower
+case of the NFC form.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from postroad.deliver.options import MaildirOptions
+from postroad.mail.address import Address
+
+_PLACEHOLDER: Final = re.compile(r"\{(domain|local_part)\}")
+_NAME_MAX: Final = 255  # octets, NAME_MAX of the file systems in use
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """`base`: what the operator wrote and answers for. `names`: folders below it that depend on the address."""
+
+    base: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "/".join((self.base.rstrip("/"), *self.names))
+
+
+@lru_cache(maxsize=16384)
+def folder(template: str, address: Address, domain: str, options: MaildirOptions) -> Folder | str:
+    """The Maildir of a recipient, or why there is none. `domain`: for an address that has none (``<Postmaster>``)."""
+    local_part = mailbox_name(address.local_part, options)
+    values = {"local_part": local_part, "domain": address.domain or domain}
+    for name, value in values.items():
+        fault = fault_of(value)
+        if fault and f"{{{name}}}" in template:
+            return f"{'local-part' if name == 'local_part' else name} {fault}"
+    components = template.split("/")
+    first = next((at for at, part in enumerate(components) if _PLACEHOLDER.search(part)), len(components) - 1)
+    names = tuple(
+        _PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in components[first:] if part not in ("", ".")
+    )
+    return Folder("/".join(components[:first]) or ("/" if template.startswith("/") else "."), names)
+
+
+def mailbox_name(local_part: str, options: MaildirOptions) -> str:
+    """The local-part without its address extension (RFC 5233 calls it detail), folded."""
+    name = local_part
+    if options.detail_delimiter:
+        # an extension of nothing is none: "+lists" is a mailbox of that name
+        at = name.find(options.detail_delimiter, 1)
+        name = name[:at] if at > 0 else name
+    return unicodedata.normalize("NFC", name).lower() if options.fold_case else name
+
+
+def fault_of(name: str) -> str:
+    """Why a name cannot be that of a folder (CVE-2020-7247 and its kin); "" where it can."""
+    if not name:
+        return "is empty"
+    if "/" in name or not name.isprintable():
+        return "holds a character that no folder may have in its name"
+    if name[0] in ".-":
+        return f"begins with {name[0]!r}"
+    if len(name.encode("utf-8", "replace")) > _NAME_MAX:
+        return "is too long for a folder"
+    return ""

@@ -1,0 +1,222 @@
+"""Local delivery into Maildirs (https://cr.yp.to/proto/maildir.html), on threads.
+
+A message is written to ``tmp``, synced, moved to ``new``, and ``new`` is synced; only then it is delivered. On top of
+it stand Return-Path (RFC 5321 §4.4) and Delivered-To; a message that bears the same Delivered-To already goes round in
+circles (5.4.6).
+
+What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
+``new``; folders below the operator's part of the path are opened one after the other without following symbolic
+links, must be our own and not writable for everybody, and are made with mode 0700.
+
+How it fails: a full disk defers (4.3.1), a full quota (4.2.2), a folder that is not as it should be (4.3.5), anything
+else the system says (4.3.0), each with the reason; what was in ``tmp`` is removed. A mailbox name that makes no path
+fails (5.1.3). Not here: who exists (`route`, `check`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from postroad.deliver.files import Posix, write_message
+from postroad.deliver.mailbox import Folder, folder
+from postroad.deliver.options import MaildirOptions
+from postroad.deliver.smtp import Settings
+from postroad.mail import identifier
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Body
+from postroad.mail.job import Job
+from postroad.mail.message import HEADER_MAX, count, fields, size
+from postroad.mail.route import Transport
+from postroad.mail.trace import return_path
+from postroad.protocol.transaction import Finding
+from postroad.store.content import head
+
+_LOG: Final = logging.getLogger(__name__)
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Unfit(OSError):
+    """A folder that we do not trust."""
+
+
+class MaildirCourier:
+    """Delivers one job at a time, one recipient after the other. Always usable until closed."""
+
+    def __init__(self, shared: Settings, posix: Posix) -> None:
+        self._shared = shared
+        self._writer = Writer(shared.name, shared.options.maildir, posix)
+        self._busy = False
+        self._closed = False
+
+    @property
+    def usable(self) -> bool:
+        return not self._busy and not self._closed
+
+    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+        """Carry a job. One at a time."""
+        assert not self._busy, "one job at a time"
+        self._busy = True
+        started_us = self._shared.clock.now_us()
+
+        def ended(future: asyncio.Future[tuple[Finding, ...]]) -> None:
+            self._busy = False
+            took_us = max(0, self._shared.clock.now_us() - started_us)
+            done(job, tuple(_attempt(finding, started_us, took_us) for finding in future.result()))
+
+        work = self._shared.loop.run_in_executor(self._shared.pool, self._writer.deliver, job, started_us)
+        work.add_done_callback(ended)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _attempt(finding: Finding, started_us: int, took_us: int) -> Attempt:
+    return Attempt(
+        finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
+        transport=Transport.MAILDIR.value,
+    )
+
+
+class Writer:
+    """The work itself; blocks. `host`: ours, for file names."""
+
+    def __init__(self, host: str, options: MaildirOptions, posix: Posix) -> None:
+        self._host = host.replace("/", "\\057").replace(":", "\\072")  # as the specification has it
+        self._options = options
+        self._posix = posix
+        self._count = itertools.count(1)
+
+    def deliver(self, job: Job, now_us: int) -> tuple[Finding, ...]:
+        """One finding for each recipient of the job, in order."""
+        return tuple(self._deliver(job, place, now_us) for place in job.recipients)
+
+    def _deliver(self, job: Job, place: int, now_us: int) -> Finding:
+        address = job.envelope.recipients[place].address
+        box = folder(job.destination.path, address, job.destination.domain, self._options)
+        if isinstance(box, str):
+            return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
+        try:
+            delivered_to = str(address)
+            if _has_been_here(head(job.content, HEADER_MAX), delivered_to):
+                text = f"the message has been delivered to {delivered_to} before: a loop"
+                return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.4.6", text)
+            prefix = return_path(job.envelope.reverse_path) + f"Delivered-To: {delivered_to}\r\n".encode()
+            name = self._write(box, prefix, job, now_us)
+        except OSError as error:
+            return _failed(error, box)
+        except Exception as error:  # a bug; caught here so that the other recipients keep what they have
+            _LOG.exception("delivery to %s", box)
+            return _deferred("4.3.0", f"internal error: {type(error).__name__}")
+        return Finding(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}/new/{name}")
+
+    def _write(self, box: Folder, prefix: bytes, job: Job, now_us: int) -> str:
+        posix = self._posix
+        temporary = self._name(job.envelope.id, now_us)
+        with self._opened(box) as (tmp, new):
+            try:
+                handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
+                try:
+                    binary = job.envelope.body is Body.BINARY_MIME
+                    written = write_message(posix, handle, prefix, job.content, binary=binary)
+                    posix.fsync(handle)
+                finally:
+                    posix.close(handle)
+                # S: octets of the file, W: octets with CRLF line ends; mail readers take both from the name
+                name = f"{temporary},S={written},W={len(prefix) + size(job.content)}"
+                posix.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=new)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    posix.unlink(temporary, dir_fd=tmp)
+                raise
+            try:
+                posix.fsync(new)
+            except OSError:
+                with contextlib.suppress(OSError):  # it will be delivered again
+                    posix.unlink(name, dir_fd=new)
+                raise
+        return name
+
+    def _name(self, id: int, now_us: int) -> str:
+        seconds, microseconds = divmod(now_us, 1_000_000)
+        return (
+            f"{seconds}.M{microseconds:06}P{os.getpid()}Q{next(self._count)}_{identifier.text(id)}.{self._host}"
+        )
+
+    @contextlib.contextmanager
+    def _opened(self, box: Folder) -> Iterator[tuple[int, int]]:
+        """Descriptors of ``tmp`` and ``new``."""
+        with contextlib.ExitStack() as stack:
+            at = self._open_base(box.base)
+            stack.callback(self._posix.close, at)
+            for name in box.names:
+                at = self._open_folder(name, at)
+                stack.callback(self._posix.close, at)
+            opened = {}
+            for name in ("cur", "tmp", "new"):
+                opened[name] = self._open_folder(name, at)
+                stack.callback(self._posix.close, opened[name])
+            yield opened["tmp"], opened["new"]
+
+    def _open_base(self, base: str) -> int:
+        """The operator's part: it may be a symbolic link, and is made where its own parent is there."""
+        try:
+            return self._posix.open(base, _DIRECTORY)
+        except FileNotFoundError:
+            if not self._options.make_folders:
+                raise
+        self._posix.mkdir(base, 0o700)
+        return self._posix.open(base, _DIRECTORY)
+
+    def _open_folder(self, name: str, parent: int) -> int:
+        posix = self._posix
+        try:
+            handle = posix.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        except FileNotFoundError:
+            if not self._options.make_folders:
+                raise
+            with contextlib.suppress(FileExistsError):  # another delivery was faster
+                posix.mkdir(name, 0o700, dir_fd=parent)
+            posix.fsync(parent)
+            handle = posix.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Unfit(error.errno, f"{name!r} is a symbolic link or no folder") from error
+            raise
+        found = posix.fstat(handle)
+        if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+            posix.close(handle)
+            raise Unfit(errno.EPERM, f"{name!r} is not our own, or everybody may write to it")
+        return handle
+
+
+def _has_been_here(section: bytes, delivered_to: str) -> bool:
+    if not count(section, b"delivered-to"):  # one search; the walk over all fields is seldom needed
+        return False
+    lowered = delivered_to.lower()
+    return any(field.name.lower() == "delivered-to" and field.text.lower() == lowered for field in fields(section))
+
+
+def _failed(error: OSError, box: Folder) -> Finding:
+    reason = error.strerror or str(error)
+    if isinstance(error, Unfit):
+        return _deferred("4.3.5", f"{box}: {reason}")
+    match error.errno:
+        case errno.ENOSPC:
+            return _deferred("4.3.1", f"{box}: the disk is full")
+        case errno.EDQUOT:
+            return _deferred("4.2.2", f"{box}: the quota is used up")
+        case _:
+            return _deferred("4.3.0", f"{box}: {reason}")
+
+
+def _deferred(status: str, text: str) -> Finding:
+    return Finding(Outcome.DEFERRED, Reach.RECIPIENT, status, text)

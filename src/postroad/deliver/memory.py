@@ -1,0 +1,50 @@
+"""What is remembered of hops for a short time: which could not be reached, and whose TLS failed.
+
+A hop that failed is not left out, it is tried after all others, so that connections opened beside each other do not
+all wait for a dead host, and a host that comes back is found. Bounded; times are those of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from postroad.mail.route import Hop
+
+_ENTRIES_MAX: Final = 10_000
+
+
+class HopMemory:
+    def __init__(self, failed_s: float, plain_s: float) -> None:
+        self._failed_s = failed_s
+        self._plain_s = plain_s
+        self._failed: dict[tuple[str, int], float] = {}
+        self._plain: dict[tuple[str, int], float] = {}
+
+    def failed(self, hop: Hop, now: float) -> None:
+        """It could not be reached, or refused the session."""
+        _note(self._failed, hop, now + self._failed_s, now)
+
+    def reached(self, hop: Hop) -> None:
+        self._failed.pop((hop.address, hop.port), None)
+
+    def tls_failed(self, hop: Hop, now: float) -> None:
+        _note(self._plain, hop, now + self._plain_s, now)
+
+    def speaks_plain(self, hop: Hop, now: float) -> bool:
+        """Whether TLS with it failed not long ago."""
+        return self._plain.get((hop.address, hop.port), 0.0) > now
+
+    def ordered(self, hops: Sequence[Hop], now: float) -> list[Hop]:
+        """As they stand, those that failed not long ago behind the others."""
+        failed = self._failed
+        if not failed:
+            return list(hops)
+        return sorted(hops, key=lambda hop: failed.get((hop.address, hop.port), 0.0) > now)
+
+
+def _note(entries: dict[tuple[str, int], float], hop: Hop, until: float, now: float) -> None:
+    if len(entries) >= _ENTRIES_MAX:
+        for key in [key for key, end in entries.items() if end <= now] or list(entries)[: _ENTRIES_MAX // 2]:
+            del entries[key]
+    entries[hop.address, hop.port] = until

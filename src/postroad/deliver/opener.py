@@ -1,0 +1,195 @@
+"""Opens couriers: finds a destination's hops and tries them in order (RFC 5321 §5.1).
+
+What always holds: `opened` is called exactly once for each call, with a courier that is ready or with the Attempt that
+says why there is none; never from within the call.
+
+How it fails: an Attempt of the reach DESTINATION. It is permanent only where every hop says for good that it takes no
+mail (521, 556: RFC 7504) or the look-up found that there is none; all else is tried again, a greeting of 554 too, for
+it is more often a matter of the day than of the host. An exception is a bug: it is caught here, once, logged, and
+becomes a deferral.
+
+Not here: MX look-ups (`route.mx`, handed in as `hops`), how many connections there may be (the queue), what is said to
+a hop (`session`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from typing import Any, Final, Protocol, assert_never
+
+import msgspec
+
+from postroad.deliver.credentials import Credentials
+from postroad.deliver.files import Posix
+from postroad.deliver.maildir import MaildirCourier
+from postroad.deliver.memory import HopMemory
+from postroad.deliver.options import DeliverOptions
+from postroad.deliver.program import ProgramCourier
+from postroad.deliver.session import Visit, Ways, deferred, place, visit
+from postroad.deliver.smtp import Settings, SmtpCourier, settings
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.job import Job
+from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.mail.status import with_class
+from postroad.protocol.transaction import Finding
+from postroad.world.clock import Clock
+from postroad.world.network import Network
+from postroad.world.programs import Programs
+from postroad.world.tls import ClientTls
+
+_LOG: Final = logging.getLogger(__name__)
+_TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
+
+# RFC 7504 §3: the host, or the domain, takes no mail, and will take none.
+_NO_MAIL: Final = (521, 556)
+
+
+class Courier(Protocol):
+    """As docs/flow.md has it."""
+
+    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None: ...
+
+    @property
+    def usable(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+Hops = Callable[[Destination], Awaitable[Route | Attempt]]
+Opened = Callable[[Courier | Attempt], None]
+Lost = Callable[[Courier], None]
+
+
+class Opener:
+    """Call it: `opener(destination, opened, lost)`. See the module.
+
+    `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
+    for files, which all couriers share.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        options: DeliverOptions,
+        network: Network,
+        tls: ClientTls,
+        hops: Hops,
+        credentials: Callable[[str], Credentials | None],
+        programs: Programs,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        pool: Executor,
+        posix: Posix | None = None,
+    ) -> None:
+        self._hops = hops
+        self._credentials = credentials
+        self._programs = programs
+        self._loop = loop
+        self._posix = posix or Posix()
+        self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s)
+        self._shared: Settings = settings(name, options, clock, loop, pool)
+        self._ways = Ways(self._shared, network, tls)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
+        match destination.transport:
+            case Transport.MAILDIR:
+                self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix))
+            case Transport.PROGRAM:
+                self._loop.call_soon(opened, ProgramCourier(self._shared, self._programs))
+            case Transport.SMTP | Transport.LMTP:
+                self._start(self._open(destination, opened, lost))
+            case _ as unknown:
+                assert_never(unknown)
+
+    def cancel(self) -> None:
+        """End all openings under way: their `opened` is called with a deferral."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)  # the loop alone would not keep it
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, destination: Destination, opened: Opened, lost: Lost) -> None:
+        result: Courier | Attempt
+        try:
+            result = await self._find(destination, lost)
+        except asyncio.CancelledError:
+            result = self._attempt(destination, None, deferred("4.3.2", "we broke off the opening of a connection"))
+        except Exception as error:
+            _LOG.exception("opening a connection to %s", destination.key)
+            result = self._attempt(destination, None, deferred("4.3.0", f"internal error: {type(error).__name__}"))
+        opened(result)
+
+    async def _find(self, destination: Destination, lost: Lost) -> SmtpCourier | Attempt:
+        """The first hop that takes us, else the outcome that leaves most hope."""
+        found = await self._hops(destination)
+        if isinstance(found, Attempt):
+            return found
+        if not found.hops:
+            return self._attempt(destination, None, deferred("4.4.4", "the look-up gave no host to try"))
+        credentials = None
+        if destination.credentials:
+            credentials = self._credentials(destination.credentials)
+            if credentials is None:
+                text = f"there are no credentials named {destination.credentials!r}"
+                return self._attempt(destination, None, deferred("4.3.5", text))
+        hops_max = max(1, self._shared.options.hops_max)
+        attempts: list[Attempt] = []
+        for hop in self._memory.ordered(found.hops, self._loop.time())[:hops_max]:
+            result = await self._try(destination, hop, credentials, lost)
+            if isinstance(result, SmtpCourier):
+                self._memory.reached(hop)
+                return result
+            self._memory.failed(hop, self._loop.time())
+            attempts.append(self._attempt(destination, hop, _softened(result)))
+        return _verdict(attempts)
+
+    async def _try(
+        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
+    ) -> SmtpCourier | Finding:
+        """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
+        plain = destination.tls is TlsDemand.NEVER or (
+            destination.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, self._loop.time())
+        )
+        where = Visit(destination, hop, credentials, plain)
+        result = await visit(self._ways, where, lost)
+        if result is None:
+            self._memory.tls_failed(hop, self._loop.time())
+            result = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
+        return result if result is not None else deferred("4.7.5", f"{place(hop)}: TLS failed")
+
+    def _attempt(self, destination: Destination, hop: Hop | None, finding: Finding) -> Attempt:
+        return Attempt(
+            finding.outcome, Reach.DESTINATION, finding.status, finding.text, finding.reply,
+            remote_name=hop.name if hop is not None else "",
+            remote_address=hop.address if hop is not None else "",
+            remote_port=hop.port if hop is not None else 0,
+            started_us=self._shared.clock.now_us(),
+            transport=destination.transport.value,
+        )
+
+
+def _softened(finding: Finding) -> Finding:
+    """A refused session fails the mail only where the host says that it never takes any."""
+    code = finding.reply.code if finding.reply is not None else 0
+    if finding.outcome is not Outcome.FAILED or code in _NO_MAIL:
+        return finding
+    return Finding(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
+
+
+def _verdict(attempts: Sequence[Attempt]) -> Attempt:
+    """One outcome for all hops: the first deferral, else the first failure; its text tells of them all."""
+    chosen = next((attempt for attempt in attempts if attempt.outcome is Outcome.DEFERRED), attempts[0])
+    if len(attempts) == 1:
+        return chosen
+    told = "; ".join(
+        f"{attempt.remote_name}[{attempt.remote_address}]: {attempt.reply or attempt.text}" for attempt in attempts
+    )
+    return msgspec.structs.replace(chosen, text=f"{len(attempts)} hosts tried: {told}"[:_TEXT_MAX])

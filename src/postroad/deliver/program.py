@@ -1,0 +1,212 @@
+"""Local delivery to a program: the content on its standard input, its exit code as the answer (sysexits.h).
+
+What always holds: no shell (CVE-2020-7247, CVE-2019-10149). A placeholder is a whole argument: ``{recipient}``,
+``{local_part}``, ``{domain}``, ``{sender}`` (empty for the null reverse-path); the same values are in the environment
+as RECIPIENT, LOCAL_PART, DOMAIN and SENDER. A value that begins with ``-`` is taken for an option by most programs: it
+is refused (5.1.3) unless ``--`` stands before its placeholder. The message has LF line ends and Return-Path on top.
+
+How it fails: by exit code as in `_EXITS`; killed, out of time or not started defers (4.3.0). What it wrote, bounded and
+cleaned, is the text of the attempt. Not here: running it (`world.programs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from postroad.deliver.files import Posix, write_message
+from postroad.deliver.smtp import Settings
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Body, Envelope
+from postroad.mail.job import Job
+from postroad.mail.message import ContentFile
+from postroad.mail.route import Transport
+from postroad.mail.trace import return_path
+from postroad.protocol.transaction import Finding
+from postroad.world.programs import Ended, Programs
+
+_LOG: Final = logging.getLogger(__name__)
+_PLACEHOLDER: Final = re.compile(r"\{(recipient|local_part|domain|sender)\}")
+_TEXT_MAX: Final = 500
+
+# sysexits.h → status. A class of 4 is for what may be otherwise another time.
+_EXITS: Final = {
+    0: "2.0.0",
+    64: "5.3.0",  # EX_USAGE
+    65: "5.6.0",  # EX_DATAERR
+    66: "5.3.0",  # EX_NOINPUT
+    67: "5.1.1",  # EX_NOUSER
+    68: "5.1.2",  # EX_NOHOST
+    69: "5.3.0",  # EX_UNAVAILABLE
+    70: "5.3.0",  # EX_SOFTWARE
+    71: "4.3.0",  # EX_OSERR
+    72: "5.3.0",  # EX_OSFILE
+    73: "5.2.0",  # EX_CANTCREAT
+    74: "4.3.0",  # EX_IOERR
+    75: "4.3.0",  # EX_TEMPFAIL
+    76: "5.5.0",  # EX_PROTOCOL
+    77: "5.7.0",  # EX_NOPERM
+    78: "4.3.5",  # EX_CONFIG: ours to mend
+    126: "4.3.5",  # found, but not to be executed
+    127: "4.3.5",  # not found
+}
+
+
+class ProgramCourier:
+    """Delivers one job at a time, one recipient after the other. Always usable until closed."""
+
+    def __init__(self, shared: Settings, programs: Programs) -> None:
+        self._shared = shared
+        self._programs = programs
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def usable(self) -> bool:
+        return self._task is None and not self._closed
+
+    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+        """Carry a job. One at a time."""
+        assert self._task is None, "one job at a time"
+        self._task = self._shared.loop.create_task(self._carry(job, done))
+
+    def close(self) -> None:
+        self._closed = True
+
+    async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+        attempts: list[Attempt] = []
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                stdin = await self._stdin(job, stack)
+                for place in job.recipients:
+                    attempts += [await self._deliver(job, place, stdin)]
+        except asyncio.CancelledError:
+            attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
+        except OSError as error:
+            found = _deferred("4.3.0", f"the content could not be made ready: {error.strerror or error}")
+            attempts += [_attempt(found, 0, 0)] * _left(job, attempts)
+        except Exception as error:
+            _LOG.exception("delivery by %s", job.destination.key)
+            found = _deferred("4.3.0", f"internal error: {type(error).__name__}")
+            attempts += [_attempt(found, 0, 0)] * _left(job, attempts)
+        self._task = None
+        done(job, tuple(attempts))
+
+    async def _stdin(self, job: Job, stack: contextlib.AsyncExitStack) -> bytes | Path:
+        options = self._shared.options.program
+        prefix = return_path(job.envelope.reverse_path) if options.return_path else b""
+        binary = job.envelope.body is Body.BINARY_MIME
+        content = job.content
+        if isinstance(content, bytes):
+            return prefix + content if binary else (prefix + content).replace(b"\r\n", b"\n")
+        work = partial(_copy, prefix, content, binary=binary)
+        path = await self._shared.loop.run_in_executor(self._shared.pool, work)
+        stack.callback(path.unlink, missing_ok=True)
+        return path
+
+    async def _deliver(self, job: Job, place: int, stdin: bytes | Path) -> Attempt:
+        shared, options = self._shared, self._shared.options.program
+        started_us = shared.clock.now_us()
+        values = _values(job.envelope, job.envelope.recipients[place].address, job.destination.domain)
+        command = arguments(job.destination.command, values)
+        if isinstance(command, Finding):
+            return _attempt(command, started_us, 0)
+        ended = await self._programs.run(
+            command,
+            stdin=stdin,
+            environment={"PATH": options.path, "LANG": "C.UTF-8", **{key.upper(): values[key] for key in values}},
+            directory=options.directory,
+            timeout_s=options.time_s,
+            output_max=options.output_max,
+        )
+        return _attempt(_finding(ended, options.time_s), started_us, max(0, shared.clock.now_us() - started_us))
+
+
+def _left(job: Job, attempts: Sequence[Attempt]) -> int:
+    return len(job.recipients) - len(attempts)
+
+
+def _copy(prefix: bytes, content: ContentFile, *, binary: bool) -> Path:
+    """Large content as the program is to read it, in a file of our own; on a thread."""
+    handle, name = tempfile.mkstemp(prefix="postroad-")
+    try:
+        write_message(Posix(), handle, prefix, content, binary=binary)
+    except BaseException:
+        os.unlink(name)
+        raise
+    finally:
+        os.close(handle)
+    return Path(name)
+
+
+def _values(envelope: Envelope, address: Address, domain: str) -> dict[str, str]:
+    return {
+        "recipient": str(address),
+        "local_part": address.local_part,
+        "domain": address.domain or domain,
+        "sender": str(envelope.reverse_path) if envelope.reverse_path is not None else "",
+    }
+
+
+def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...] | Finding:
+    """The command with its placeholders filled in, or why it cannot be run for this message."""
+    if not command:
+        return _deferred("4.3.5", "no command is set for this destination")
+    made: list[str] = []
+    options_ended = False
+    for word in command:
+        found = _PLACEHOLDER.fullmatch(word)
+        if found is None:
+            if _PLACEHOLDER.search(word):
+                return _deferred("4.3.5", f"a placeholder of a command must be a whole argument: {word!r}")
+            options_ended = options_ended or word == "--"
+            made.append(word)
+            continue
+        value = values[found[1]]
+        if not value.isprintable() or (value.startswith("-") and not options_ended):
+            status = "5.1.7" if found[1] == "sender" else "5.1.3"
+            text = f"the {found[1].replace('_', '-')} cannot be given to a program as an argument"
+            return Finding(Outcome.FAILED, Reach.RECIPIENT, status, text)
+        made.append(value)
+    return tuple(made)
+
+
+def _finding(ended: Ended, time_s: float) -> Finding:
+    said = _clean(ended.output)
+    if ended.error:
+        return _deferred("4.3.0", f"the program could not be started: {ended.error}")
+    if ended.timed_out:
+        return _deferred("4.3.0", f"the program did not end within {time_s:g} s" + (f": {said}" if said else ""))
+    if ended.signal_number:
+        return _deferred("4.3.0", f"the program was ended by signal {ended.signal_number}: {said}".rstrip(": "))
+    status = _EXITS.get(ended.exit_code, "5.3.0")
+    if status.startswith("2"):
+        return Finding(Outcome.DELIVERED, Reach.RECIPIENT, status, said)
+    outcome = Outcome.FAILED if status.startswith("5") else Outcome.DEFERRED
+    return Finding(outcome, Reach.RECIPIENT, status, f"the program ended with {ended.exit_code}: {said}".rstrip(": "))
+
+
+def _clean(output: bytes) -> str:
+    """What the program said, on one line, without what a terminal would act upon."""
+    text = " ".join(output.decode("utf-8", "backslashreplace").split())
+    return "".join(char if char.isprintable() else "?" for char in text)[:_TEXT_MAX]
+
+
+def _deferred(status: str, text: str) -> Finding:
+    return Finding(Outcome.DEFERRED, Reach.RECIPIENT, status, text)
+
+
+def _attempt(finding: Finding, started_us: int, took_us: int) -> Attempt:
+    return Attempt(
+        finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
+        transport=Transport.PROGRAM.value,
+    )

@@ -1,0 +1,186 @@
+"""One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a finding why not.
+
+RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954. TLS as `mail.route.TlsDemand` says; MAIL is never said here.
+Where TLS was only wished for and its handshake failed the answer is None: the connection is spent, the caller may try
+once more with `plain` (RFC 7435).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+
+import msgspec
+
+from postroad.deliver.credentials import Credentials, exchange
+from postroad.deliver.smtp import Settings, SmtpCourier
+from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.reply import Reply
+from postroad.mail.route import Destination, Hop, TlsDemand
+from postroad.mail.status import with_class
+from postroad.protocol.client import Authenticated, AuthRefused, ClientEvent, Ended, StartHandshake, TlsRefused
+from postroad.protocol.transaction import Finding, Security
+from postroad.world.network import Network, why
+from postroad.world.problem import Problem
+from postroad.world.tls import ClientTls, Proof, describe
+
+_PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
+
+
+class Ways(msgspec.Struct, frozen=True):
+    """What every try needs."""
+
+    shared: Settings
+    network: Network
+    tls: ClientTls
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """Where to, and as whom. `plain`: without TLS, though it may be offered."""
+
+    destination: Destination
+    hop: Hop
+    credentials: Credentials | None
+    plain: bool
+
+
+async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Finding | None:
+    """The courier, why there is none, or None (see the module)."""
+    clock = ways.shared.clock
+    started_us = clock.now_us()
+    context = None if where.plain else _context(ways.tls, where.destination.tls)
+    if isinstance(context, Problem):
+        return deferred("4.3.5", f"TLS cannot be set up: {context}")
+    courier = await _connected(ways, where, context)
+    if isinstance(courier, Finding):
+        return courier
+    try:
+        found = await _set_up(ways, where, courier, context)
+    except BaseException:
+        courier.abort()
+        raise
+    if not isinstance(found, Security):
+        courier.abort()
+        return found
+    if not courier.alive:
+        return deferred("4.4.2", "the remote closed the connection")
+    courier.release(found, describe(courier.transport), max(0, clock.now_us() - started_us), lost)
+    return courier
+
+
+async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -> SmtpCourier | Finding:
+    hop, options = where.hop, ways.shared.options
+    implicit = where.destination.tls is TlsDemand.IMPLICIT
+    path = hop.address if hop.address.startswith("/") else ""
+    source = "" if path else (options.source_ipv6 if ":" in hop.address else options.source_ipv4)
+    try:
+        _, courier = await ways.network.connect(
+            lambda: SmtpCourier(ways.shared, where.destination.transport, hop),
+            hop.address, hop.port, path=path, source=source, timeout_s=options.connect_s,
+            context=context if implicit else None, server_name=hop.name if implicit else "",
+        )
+    except ssl.SSLError as error:
+        return deferred("4.7.5", f"{place(hop)}: {why(error)}")
+    except OSError as error:
+        return deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}")
+    return courier
+
+
+async def _set_up(
+    ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext | None
+) -> Security | Finding | None:
+    event: ClientEvent | Finding | None = await courier.event()
+    demand = where.destination.tls
+    secure = demand is TlsDemand.IMPLICIT
+    if context is not None and not secure and not isinstance(event, Ended):
+        if courier.machine.capabilities.starttls:
+            event = await _secured(ways, where, courier, context)
+            secure = not isinstance(event, TlsRefused)
+            if event is None:
+                return None
+        if not secure and demand is not TlsDemand.MAY:
+            return _no_tls(where.hop, event)
+    match event:
+        case Ended():
+            return event.finding
+        case Finding():
+            return event
+        case _:
+            security = Security(tls=secure, verified=secure and demand in _PROVED)
+            return await _identified(where, courier, security)
+
+
+async def _secured(
+    ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext
+) -> ClientEvent | Finding | None:
+    """STARTTLS: the event behind it, a Finding where the handshake failed, None where plaintext may be tried."""
+    event = await courier.ask_for_tls()
+    if not isinstance(event, StartHandshake):
+        return event
+    try:
+        transport = await ways.network.start_tls(
+            courier.transport, courier, context, server_name=where.hop.name,
+            timeout_s=ways.shared.options.handshake_s,
+        )
+    except OSError as error:
+        if where.destination.tls is TlsDemand.MAY:
+            return None
+        return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
+    if not courier.alive:  # octets came in plaintext before the handshake had begun
+        return await courier.event()
+    return await courier.tls_started(transport)
+
+
+async def _identified(where: Visit, courier: SmtpCourier, security: Security) -> Security | Finding:
+    if where.credentials is None:
+        return security
+    made = exchange(where.credentials, courier.machine.capabilities.mechanisms, tls=security.tls)
+    if isinstance(made, str):
+        return deferred("4.7.4", f"{place(where.hop)}: {made}")
+    match await courier.authenticate(made):
+        case Authenticated():
+            return msgspec.structs.replace(security, authenticated=True)
+        case AuthRefused(reply=reply):
+            # Wrong credentials are ours to mend, not the sender's: the mail waits.
+            status = with_class(reply.status, "4") if reply is not None and reply.status else "4.7.8"
+            return deferred(status, f"{place(where.hop)} refused our credentials", reply)
+        case Ended(finding=finding):
+            return finding
+        case event:
+            raise AssertionError(event)
+
+
+def _no_tls(hop: Hop, event: ClientEvent | Finding | None) -> Finding:
+    """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way."""
+    if isinstance(event, TlsRefused):
+        return deferred("4.7.4", f"{place(hop)} refused STARTTLS, which is demanded", event.reply)
+    return deferred("4.7.4", f"{place(hop)} does not offer STARTTLS, which is demanded")
+
+
+def _context(tls: ClientTls, demand: TlsDemand) -> ssl.SSLContext | Problem | None:
+    match demand:
+        case TlsDemand.NEVER:
+            return None
+        case TlsDemand.MAY:
+            return tls.context(Proof.NOTHING)
+        case TlsDemand.ENCRYPT:
+            return tls.context(Proof.NOTHING, broad=False)
+        case TlsDemand.VERIFY | TlsDemand.IMPLICIT:
+            return tls.context(Proof.NAME)
+
+
+def deferred(status: str, text: str, reply: Reply | None = None) -> Finding:
+    """What is to be tried again, at another host or later."""
+    return Finding(Outcome.DEFERRED, Reach.HOP, status, text, reply)
+
+
+@lru_cache(maxsize=1024)
+def place(hop: Hop) -> str:
+    """A hop for people: ``mx.example.org[192.0.2.1]:25``."""
+    if hop.address.startswith("/"):
+        return hop.address
+    address = f"[{hop.address}]"
+    return f"{address}:{hop.port}" if hop.name == hop.address else f"{hop.name}{address}:{hop.port}"
+
+

@@ -1,0 +1,572 @@
+"""The courier over SMTP and LMTP: one connection, kept, carrying one job after the other (RFC 5321, RFC 2033).
+
+A thin front of `protocol.client.ClientMachine`: octets, time limits, content. What goes out is written in few pieces:
+the envelope in one, content with its end in one up to `whole_max`, larger content in pieces as the remote takes them.
+
+What always holds:
+- `done` of a job is called exactly once, never from within `carry`, whatever happens to the connection.
+- Each wait has a limit (RFC 5321 §4.5.3.2): one deadline and one timer per connection; the timer is armed anew only
+  when it fires, so that a command costs no timer. A limit begins anew with a whole reply, not with an octet of one.
+- A connection that ended without a word on what was being carried gives attempts of the reach SESSION, unless the end
+  of data had been sent (`protocol.client`); the queue may then try at once on another connection.
+- A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one.
+- `lost` is called at most once, when an idle courier has become of no use.
+
+Not here: which host (`opener`), what the dialog means (`protocol.client`), retries (the queue).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final, cast
+
+import msgspec
+
+from postroad.deliver.options import DeliverOptions
+from postroad.deliver.stream import Piece, Stream, look_through
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.job import Job
+from postroad.mail.message import HEADER_MAX, size
+from postroad.mail.route import Hop, Transport
+from postroad.protocol import stuffing, transaction
+from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Exchange, Finished, SendContent, Step
+from postroad.protocol.replies import ReplyLimits
+from postroad.protocol.transaction import Finding, Inspection, Security
+from postroad.world.clock import Clock
+from postroad.world.network import why
+
+Done = Callable[[Job, tuple[Attempt, ...]], None]
+
+_TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take."""
+
+    name: str
+    options: DeliverOptions
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    pool: Executor
+    limits_s: dict[Step, float]
+    reply_limits: ReplyLimits
+
+
+def settings(
+    name: str, options: DeliverOptions, clock: Clock, loop: asyncio.AbstractEventLoop, pool: Executor
+) -> Settings:
+    """`pool` reads files; a few threads are enough."""
+    limits_s = {
+        Step.GREETING: options.greeting_s,
+        Step.HELLO: options.hello_s,
+        Step.HELO: options.hello_s,
+        Step.STARTTLS: options.starttls_s,
+        Step.HANDSHAKE: options.handshake_s + options.connect_s,  # the network's own limit comes first
+        Step.AUTH: options.auth_s,
+        Step.IDLE: options.idle_s,
+        Step.RSET: options.reset_s,
+        Step.MAIL: options.mail_s,
+        Step.RCPT: options.rcpt_s,
+        Step.DATA: options.data_initiation_s,
+        Step.CONTENT: options.data_block_s,
+        Step.END: options.data_termination_s,
+        Step.DOT: options.data_termination_s,
+        Step.QUIT: options.quit_s,
+        Step.CLOSED: options.quit_s,
+    }
+    replies = ReplyLimits(options.reply_line_max, options.reply_lines_max, options.reply_size_max)
+    return Settings(name, options, clock, loop, pool, limits_s, replies)
+
+
+class SmtpCourier(asyncio.Protocol):
+    """See the module. Made by the opener, who sets the session up and then lets it go with `release`."""
+
+    def __init__(self, shared: Settings, kind: Transport, hop: Hop) -> None:
+        self.hop = hop
+        self.machine = ClientMachine(shared.name, lmtp=kind is Transport.LMTP, limits=shared.reply_limits)
+        self._shared = shared
+        self._loop = shared.loop
+        self._clock = shared.clock
+        self._kind = kind.value
+        self._transport: asyncio.Transport | None = None
+        self._security = Security()
+        self._tls = ""
+        self._connect_us = 0
+        self._lost: Callable[[SmtpCourier], None] | None = None
+        self._waiter: asyncio.Future[ClientEvent] | None = None
+        self._opening: deque[ClientEvent] = deque()  # events of the set-up that nobody has waited for yet
+        self._alive = False
+        self._closing = False
+        self._paused = False
+        self._deadline = 0.0
+        self._armed = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._transactions = 0
+        self._transactions_max = shared.options.messages_max
+        self._expires = 0.0
+        # of the job
+        self._job: Job | None = None
+        self._done: Done | None = None
+        self._started_us = 0
+        self._transaction_end = 0.0
+        self._findings: list[Finding | None] = []
+        self._rest: list[tuple[int, bytes]] = []  # recipients, by place in the job, whose RCPT is still to be said
+        self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
+        self._open = transaction.Opening(b"", False, False)
+        self._ready: tuple[bytes, bytes] | None = None  # content and its end, as they are sent in one go
+        self._stream: Stream | None = None
+        self._fetching = False
+
+    # -- the set-up, for the opener ----------------------------------------------------------------------------------
+
+    async def event(self) -> ClientEvent:
+        """The next event of the set-up; Ended is the last."""
+        if not self._opening:
+            self._waiter = self._loop.create_future()
+            try:
+                return await self._waiter
+            finally:
+                self._waiter = None
+        return self._opening.popleft()
+
+    async def ask_for_tls(self) -> ClientEvent:
+        """STARTTLS: StartHandshake, TlsRefused or Ended."""
+        self.machine.start_tls()
+        self._flush()
+        return await self.event()
+
+    async def tls_started(self, transport: asyncio.Transport) -> ClientEvent:
+        """TLS is on; EHLO again: Ready or Ended."""
+        self._transport = transport
+        self.machine.tls_started()
+        self._flush()
+        return await self.event()
+
+    async def authenticate(self, exchange: Exchange) -> ClientEvent:
+        """AUTH: Authenticated, AuthRefused or Ended."""
+        self.machine.authenticate(exchange)
+        self._flush()
+        return await self.event()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None
+        return self._transport
+
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
+    def release(self, security: Security, tls: str, connect_us: int, lost: Callable[[SmtpCourier], None]) -> None:
+        """The session is set up: from here on the courier belongs to the queue."""
+        self._security = security
+        self._tls = tls
+        self._connect_us = connect_us
+        self._lost = lost
+        self._expires = self._loop.time() + self._shared.options.age_s
+        if self.machine.capabilities.mail_max:  # RFC 9422 §3: MAILMAX
+            self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
+        self._wait()
+
+    # -- the face towards the queue ----------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may carry another job now."""
+        return (
+            self._alive
+            and self._job is None
+            and not self._closing
+            and self._transactions < self._transactions_max
+            and self._loop.time() < self._expires
+        )
+
+    def carry(self, job: Job, done: Done) -> None:
+        """Carry a job. One at a time."""
+        assert self._job is None, "one job at a time"
+        self._job, self._done = job, done
+        self._started_us = self._clock.now_us()
+        self._findings = [None] * len(job.recipients)
+        self._transaction_end = self._loop.time() + self._shared.options.transaction_s
+        if not self._alive or self._closing:
+            self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
+        elif not transaction.must_inspect(job.envelope, self.machine.capabilities):
+            self._announce(job, None)
+        elif isinstance(job.content, bytes):
+            content = job.content
+            self._announce(job, transaction.inspect(content[:HEADER_MAX], ascii=content.isascii()))
+        else:
+            look_through(job.content, self._shared.pool, self._loop, self._looked_through)
+
+    def close(self) -> None:
+        """QUIT, at leisure; a job under way is ended first."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._job is None:
+            self._leave()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        if self._alive and self.machine.step is Step.IDLE:
+            self.machine.quit()
+            self._flush()
+            self._wait()
+        else:
+            self.abort()
+
+    # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
+
+    def _looked_through(self, found: Inspection | str) -> None:
+        job = self._job
+        if job is None:
+            return  # the connection has gone meanwhile
+        if isinstance(found, str):
+            self._conclude_soon(_unreadable(found))
+        elif not self._alive:
+            self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was closed"))
+        else:
+            self._announce(job, found)
+
+    def _announce(self, job: Job, inspection: Inspection | None) -> None:
+        """Make the commands of the job and say the first of them."""
+        envelope, content, options = job.envelope, job.content, self._shared.options
+        offered = self.machine.capabilities
+        recipients = envelope.recipients
+        opening = transaction.opening(
+            envelope, size(content), offered, self._security,
+            utf8_wanted=not all(recipients[place].address.is_ascii for place in job.recipients),
+            inspection=inspection, bdat_size_min=options.bdat_size_min,
+            waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000,
+        )
+        if isinstance(opening, Finding):
+            self._conclude_soon(opening)
+            return
+        self._open = opening
+        self._ready = None
+        if isinstance(content, bytes) and len(content) <= options.whole_max:
+            if opening.bdat:
+                self._ready = (b"BDAT %d LAST\r\n" % len(content), content)
+            else:
+                self._ready = stuffing.stuffed(content)
+                if self._ready is None:
+                    self._conclude_soon(_STRAY_LINE_END)
+                    return
+        rest = self._rest = []
+        for number, place in enumerate(job.recipients):
+            command = transaction.rcpt(recipients[place], offered, smtputf8=opening.smtputf8)
+            if isinstance(command, Finding):
+                self._findings[number] = command
+            else:
+                rest.append((number, command))
+        if rest:
+            self._begin()
+        else:
+            self._loop.call_soon(self._conclude)
+
+    def _begin(self) -> None:
+        """One transaction with as many of the rest as it may have."""
+        rest, offered = self._rest, self.machine.capabilities
+        if offered.rcpt_max or offered.rcpt_domain_max:
+            job = self._job
+            assert job is not None
+            self._round, self._rest = _fitting(rest, job, offered.rcpt_max, offered.rcpt_domain_max)
+        else:
+            self._round, self._rest = rest, []
+        self._transactions += 1
+        self.machine.begin(self._open.mail, [command for _, command in self._round], bdat=self._open.bdat)
+        self._flush()
+        self._wait()
+        if self.machine.step is Step.CLOSED:  # octets had come that nobody asked for
+            self._loop.call_soon(self._process)
+
+    def _finished(self, event: Finished) -> None:
+        """A transaction is over."""
+        for (number, _), finding in zip(self._round, event.findings, strict=True):
+            self._findings[number] = finding
+        if event.excess:
+            self._rest = [self._round[place] for place in sorted(event.excess)] + self._rest
+        if self._rest and self._alive and self._transactions < self._transactions_max:
+            self._begin()
+        else:
+            self._conclude()
+
+    def _session_ended(self, event: Ended) -> None:
+        """The session is over while a job was carried: all that is undecided shares its fate."""
+        for (number, _), finding in zip(self._round, event.findings, strict=False):
+            self._findings[number] = finding
+        self._conclude(event.finding)
+
+    def _conclude_soon(self, finding: Finding) -> None:
+        """For all recipients, but not from within `carry`."""
+        self._loop.call_soon(self._conclude, finding)
+
+    def _conclude(self, rest: Finding | None = None) -> None:
+        """The job is over; `rest` is for recipients without a finding of their own."""
+        job, done = self._job, self._done
+        if job is None or done is None:
+            return
+        attempts = self._attempts(rest or _NOT_TRIED)
+        self._job = self._done = self._stream = self._ready = None
+        self._findings = []
+        self._rest = []
+        self._round = []
+        done(job, attempts)
+        if self._job is None and self._alive:
+            if self._closing:
+                self._leave()
+            else:
+                self._wait()
+
+    def _attempts(self, rest: Finding) -> tuple[Attempt, ...]:
+        took_us = max(0, self._clock.now_us() - self._started_us)
+        connect_us, self._connect_us = self._connect_us, 0
+        made: list[Attempt] = []
+        last: Finding | None = None
+        for finding in self._findings:
+            if finding is None:
+                finding = rest
+            if finding is not last:
+                last = finding
+                attempt = Attempt(
+                    finding.outcome, finding.reach, finding.status, finding.text, finding.reply, self.hop.name,
+                    self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
+                    took_us, connect_us, self._kind,
+                )
+            made.append(attempt)
+        return tuple(made)
+
+    # -- content -------------------------------------------------------------------------------------------------------
+
+    def _send_content(self, bdat: bool) -> None:
+        job, transport = self._job, self.transport
+        assert job is not None
+        if self._ready is not None:
+            transport.writelines(self._ready)
+            self.machine.content_sent()
+            return
+        if bdat:
+            # RFC 3030 §2: one chunk of the whole size; its octets may follow in any pieces
+            transport.write(b"BDAT %d LAST\r\n" % size(job.content))
+        self._stream = Stream(
+            job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
+            loop=self._loop,
+        )
+        self._fetch()
+
+    def _fetch(self) -> None:
+        stream = self._stream
+        if stream is not None and not self._fetching and not self._paused:
+            self._fetching = True
+            stream.fetch(lambda piece: self._fetched(stream, piece))
+
+    def _fetched(self, stream: Stream, piece: Piece) -> None:
+        self._fetching = False
+        if stream is not self._stream or not self._alive or self.machine.step is not Step.CONTENT:
+            self._fetch()  # the piece is of a job that is over
+            return
+        if piece.error or piece.broken:
+            # The data is not ended, so that the remote cannot take half a message for a whole one.
+            self._end_session(_unreadable(piece.error) if piece.error else _STRAY_LINE_END)
+            return
+        if piece.octets:
+            self.transport.write(piece.octets)
+        if piece.last:
+            self._stream = None
+            self.machine.content_sent()
+        self._wait()
+        self._fetch()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wait()  # a block of data went out (RFC 5321 §4.5.3.2.5)
+        self._fetch()
+
+    # -- the connection ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own, which are no subclass
+        self._transport = cast(asyncio.Transport, transport)
+        self._alive = True
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        self.machine.feed(data)
+        self._process()
+
+    def _process(self) -> None:
+        """Take all that the machine has found; the end of a job is told last, when all else is in order."""
+        machine = self.machine
+        answers = machine.answers
+        finished: Finished | None = None
+        ended: Ended | None = None
+        while (event := machine.next_event()) is not None:
+            if isinstance(event, SendContent):
+                self._send_content(event.bdat)
+            elif isinstance(event, Finished):
+                finished = event
+            elif isinstance(event, Ended):
+                ended = event
+            else:
+                self._tell(event)
+        self._flush()
+        if machine.answers != answers and ended is None:
+            self._wait()
+        if ended is not None:
+            self._shut()
+        if finished is not None:
+            self._finished(finished)
+        elif ended is not None:
+            self._session_over(ended)
+        elif machine.step is Step.CLOSED and self._alive:  # QUIT was answered
+            self.transport.close()
+
+    def _flush(self) -> None:
+        output = self.machine.take_output()
+        if output and self._transport is not None:
+            self._transport.write(output)
+
+    def _end_session(self, finding: Finding) -> None:
+        """We end it, for a reason of our own."""
+        ended = self.machine.end(finding)
+        self._shut()
+        self._session_over(ended)
+
+    def _shut(self) -> None:
+        """The connection is of no more use; nothing that is still in a buffer may go out."""
+        self._alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _session_over(self, ended: Ended) -> None:
+        if self._job is not None:
+            self._session_ended(ended)
+        elif self._lost is None:
+            self._tell(ended)
+        elif not self._closing:
+            self._closing = True
+            self._lost(self)
+
+    def _tell(self, event: ClientEvent) -> None:
+        """An event of the set-up."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(event)
+        elif self._lost is None:
+            self._opening.append(event)
+
+    def eof_received(self) -> bool:
+        return False  # close; what is half open is of no use to SMTP
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._alive:
+            return  # it was us
+        text = "the remote closed the connection"
+        if isinstance(exc, OSError):
+            text = f"the connection was lost: {why(exc)}"
+        ended = self.machine.lost("4.4.2", text)
+        self._shut()
+        self._session_over(ended)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Set the deadline for what is being waited for now."""
+        if not self._alive:
+            return
+        now = self._loop.time()
+        limit_s = self._shared.limits_s[Step.CONTENT if self._paused else self.machine.step]
+        deadline = now + limit_s
+        if self._job is not None and deadline > self._transaction_end:
+            deadline = self._transaction_end
+        self._deadline = deadline
+        if self._timer is None or deadline < self._armed:
+            self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """The timer looks at the deadline at least every `idle_s`, so that a shorter limit seldom moves it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = min(self._deadline, now + self._shared.options.idle_s)
+        self._timer = self._loop.call_at(self._armed, self._ticked)
+
+    def _ticked(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if now + _TIMER_SLACK_S < self._deadline:
+            self._arm(now)
+            return
+        step = self.machine.step
+        if step is Step.IDLE and self._job is None:
+            self._idle_ended()
+        elif step in (Step.QUIT, Step.CLOSED):
+            self.abort()
+        else:
+            limit_s = self._shared.limits_s[Step.CONTENT if self._paused else step]
+            self._end_session(_silent(step, limit_s, paused=self._paused))
+
+    def _idle_ended(self) -> None:
+        if self._closing or self._lost is None:
+            self.abort()
+            return
+        self._lost(self)
+        self.close()
+
+
+def _fitting(
+    rest: list[tuple[int, bytes]], job: Job, rcpt_max: int, domain_max: int
+) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+    """As many as the remote's LIMITS allow in one transaction (RFC 9422 §3), and the others."""
+    chosen: list[tuple[int, bytes]] = []
+    left: list[tuple[int, bytes]] = []
+    domains: set[str] = set()
+    for entry in rest:
+        domain = job.envelope.recipients[job.recipients[entry[0]]].address.domain
+        full = (rcpt_max and len(chosen) >= rcpt_max) or (
+            domain_max and domain not in domains and len(domains) >= domain_max
+        )
+        if full:
+            left.append(entry)
+        else:
+            domains.add(domain)
+            chosen.append(entry)
+    return chosen, left
+
+
+_NOT_TRIED: Final = Finding(
+    Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", "no room for this recipient in a transaction of this connection"
+)
+_STRAY_LINE_END: Final = Finding(
+    Outcome.FAILED, Reach.MESSAGE, "5.6.1",
+    "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",
+)
+
+
+def _unreadable(reason: str) -> Finding:
+    return Finding(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", f"the content could not be read: {reason}")
+
+
+def _silent(step: Step, limit_s: float, *, paused: bool) -> Finding:
+    if step is Step.CONTENT or paused:
+        text = f"the remote took no data for {limit_s:g} s"
+    else:
+        text = f"no answer to {_WAITED_FOR.get(step, step.name)} within {limit_s:g} s"
+    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", text)
+
+
+_WAITED_FOR: Final = {
+    Step.GREETING: "the connection", Step.HELLO: "EHLO", Step.END: "the end of data", Step.DOT: "the end of data",
+}

@@ -1,0 +1,533 @@
+"""The client machine: one SMTP (RFC 5321) or LMTP (RFC 2033) session as its client sees it, sans-I/O.
+
+Octets of the remote go in by `feed`, events come out by `next_event` until None, what is to be written by
+`take_output`. The host starts what it wants (`begin`, `start_tls`, `authenticate`, `quit`) only while `step` is IDLE.
+
+What always holds:
+- Replies are matched to commands by counting, never by their text (RFC 2920 §3.1). A reply that nobody asked for ends
+  the session, 421 does at any time.
+- Where PIPELINING is offered MAIL, all RCPT and DATA are one group; else each waits for its reply.
+- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later.
+- Content is asked for (`SendContent`) only when somebody was accepted. Where DATA is accepted with nobody to send to, a
+  single dot is sent (RFC 2920 §3.1).
+- An outcome behind the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
+  not be tried again at once, for the remote may have the message.
+
+How it fails: `Ended`, once, as the last event. It carries the findings for the recipients of a transaction under way.
+Nothing raises for what a remote does.
+
+Not here: octets of content (`stuffing`), sockets, TLS and time limits (`deliver.smtp`; `step` and `answers` say what is
+being waited for and whether it has come).
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.reply import Reply
+from postroad.protocol import capability
+from postroad.protocol.capability import Capabilities
+from postroad.protocol.replies import Broken, ReplyLimits, ReplyReader
+from postroad.protocol.stuffing import END
+from postroad.protocol.transaction import Finding, Subject, brief, refusal
+
+
+class Step(enum.Enum):
+    """What the session waits for: a reply to this, or (last five) something of the host."""
+
+    GREETING = enum.auto()
+    HELLO = enum.auto()
+    HELO = enum.auto()  # after EHLO was refused
+    STARTTLS = enum.auto()
+    AUTH = enum.auto()
+    RSET = enum.auto()
+    MAIL = enum.auto()
+    RCPT = enum.auto()
+    DATA = enum.auto()
+    END = enum.auto()  # end of data, or of the last chunk
+    DOT = enum.auto()  # end of data that nobody was to get
+    QUIT = enum.auto()
+    IDLE = enum.auto()
+    HANDSHAKE = enum.auto()
+    CONTENT = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """EHLO, LHLO or HELO was accepted: `capabilities` are known, the session is idle."""
+
+
+class StartHandshake(msgspec.Struct, frozen=True):
+    """STARTTLS was accepted: the host starts TLS, then calls `tls_started`."""
+
+
+class TlsRefused(msgspec.Struct, frozen=True):
+    """STARTTLS was refused; the session is idle, in plaintext."""
+
+    reply: Reply
+
+
+class Authenticated(msgspec.Struct, frozen=True):
+    """AUTH succeeded; the session is idle."""
+
+
+class AuthRefused(msgspec.Struct, frozen=True):
+    """AUTH failed, the session is idle. `reply` None: the exchange was broken and cancelled by us."""
+
+    reply: Reply | None
+
+
+class SendContent(msgspec.Struct, frozen=True):
+    """The remote waits for the content: by BDAT, or dots stuffed with the end of data. Then call `content_sent`."""
+
+    bdat: bool
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The transaction is over, one finding per RCPT, in order. `excess`: which were refused only because there were
+    too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
+
+    findings: tuple[Finding, ...]
+    excess: frozenset[int] = frozenset()
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The session is over; close the connection. `findings`: as in Finished where a transaction was under way."""
+
+    finding: Finding
+    findings: tuple[Finding, ...] = ()
+
+
+class Goodbye(msgspec.Struct, frozen=True):
+    """QUIT was answered."""
+
+
+ClientEvent = (
+    Ready | StartHandshake | TlsRefused | Authenticated | AuthRefused | SendContent | Finished | Ended | Goodbye
+)
+
+
+class Exchange(msgspec.Struct):
+    """One AUTH exchange (RFC 4954 §4): `initial` is the initial response or None where the mechanism has none;
+    `respond` gives the response to a challenge, None to cancel."""
+
+    mechanism: str
+    initial: bytes | None
+    respond: Callable[[bytes], bytes | None]
+
+
+_AUTH_LINE_MAX = 512  # RFC 4954 §4: an initial response must not make the command longer than a command may be
+
+
+class ClientMachine:
+    """See the module. `name`: our name for EHLO, a domain or an address literal."""
+
+    __slots__ = (
+        "_accepted", "_bdat", "_events", "_excess", "_exchange", "_expected", "_findings", "_lmtp", "_mail_refusal",
+        "_output", "_place", "_reader", "_reset", "_state", "_success", "_todo", "answers", "capabilities", "greeting",
+        "name",
+    )
+
+    def __init__(self, name: str, *, lmtp: bool = False, limits: ReplyLimits | None = None) -> None:
+        self.name = name
+        self.capabilities = Capabilities()
+        self.greeting: Reply | None = None
+        self.answers = 0  # replies that were complete, for time limits
+        self._lmtp = lmtp
+        self._success = Outcome.DELIVERED if lmtp else Outcome.RELAYED
+        self._reader = ReplyReader(limits)
+        self._output: list[bytes] = []
+        self._events: deque[ClientEvent] = deque()
+        self._expected: deque[Step] = deque((Step.GREETING,))
+        self._state = Step.IDLE  # what holds when no reply is expected
+        self._exchange: Exchange | None = None
+        self._reset = False  # the remote has a transaction open that is over for us
+        # of the transaction under way
+        self._findings: list[Finding | None] = []
+        self._todo: deque[tuple[Step, bytes]] = deque()
+        self._accepted: list[int] = []
+        self._excess: list[int] = []
+        self._place = 0  # the RCPT, or over LMTP the accepted recipient, that the next reply is for
+        self._mail_refusal: Finding | None = None
+        self._bdat = False
+
+    # -- octets ----------------------------------------------------------------------------------------------------
+
+    def feed(self, octets: bytes) -> None:
+        """Octets of the remote; nothing that came after the end of the session counts."""
+        self._reader.feed(octets)
+
+    def take_output(self) -> bytes:
+        """What to write now."""
+        output = self._output
+        if not output:
+            return b""
+        octets = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return octets
+
+    @property
+    def step(self) -> Step:
+        """What is being waited for."""
+        return self._expected[0] if self._expected else self._state
+
+    def next_event(self) -> ClientEvent | None:
+        """The next thing that the host must know, None where more octets are needed."""
+        if self._events:
+            return self._events.popleft()
+        while self._state is not Step.CLOSED:
+            if self._state is Step.HANDSHAKE:
+                return self._injected() if self._reader.pending else None
+            answer = self._reader.next()
+            if answer is None:
+                return None
+            event = self._broken(answer.text) if isinstance(answer, Broken) else self._answered(answer)
+            if event is not None:
+                return event
+        return None
+
+    # -- what the host may ask for while idle ----------------------------------------------------------------------
+
+    def begin(self, mail: bytes, rcpts: Sequence[bytes], *, bdat: bool = False) -> None:
+        """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT."""
+        assert self.step is Step.IDLE and rcpts
+        if self._reader.pending:
+            # It would be taken for the reply to MAIL, and all behind it for something else than it is.
+            self._findings = [None] * len(rcpts)
+            self._events.append(self._broken("octets that nothing was asked for"))
+            return
+        self._findings = [None] * len(rcpts)
+        self._accepted = []
+        self._excess = []
+        self._place = 0
+        self._mail_refusal = None
+        self._bdat = bdat
+        expected, output = self._expected, self._output
+        if self.capabilities.pipelining:  # RFC 2920 §3.1: DATA may be the last of a group
+            if self._reset:
+                self._reset = False
+                output.append(b"RSET\r\n")
+                expected.append(Step.RSET)
+            output.append(mail)
+            output.extend(rcpts)
+            expected.append(Step.MAIL)
+            expected.extend((Step.RCPT,) * len(rcpts))
+            if not bdat:
+                output.append(b"DATA\r\n")
+                expected.append(Step.DATA)
+            return
+        todo = self._todo = deque(((Step.MAIL, mail), *((Step.RCPT, command) for command in rcpts)))
+        if self._reset:
+            self._reset = False
+            todo.appendleft((Step.RSET, b"RSET\r\n"))
+        self._say(*todo.popleft())
+
+    def content_sent(self) -> None:
+        """The content with its end is on its way: the remote's answer is awaited."""
+        assert self._state is Step.CONTENT
+        self._state = Step.IDLE
+        self._place = 0
+        # RFC 2033 §4.2: LMTP answers once for each RCPT that was accepted
+        self._expected.extend((Step.END,) * (len(self._accepted) if self._lmtp else 1))
+
+    def start_tls(self) -> None:
+        """STARTTLS (RFC 3207)."""
+        assert self.step is Step.IDLE
+        self._say(Step.STARTTLS, b"STARTTLS\r\n")
+
+    def tls_started(self) -> None:
+        """TLS is on: what was learnt before counts no more (RFC 3207 §4.2)."""
+        assert self._state is Step.HANDSHAKE
+        self._state = Step.IDLE
+        self._reader.forget()
+        self.capabilities = Capabilities()
+        self._hello()
+
+    def authenticate(self, exchange: Exchange) -> None:
+        """AUTH (RFC 4954)."""
+        assert self.step is Step.IDLE
+        self._exchange = exchange
+        line = f"AUTH {exchange.mechanism}".encode("ascii")
+        if exchange.initial is not None:
+            with_initial = line + b" " + (b64encode(exchange.initial) or b"=")
+            if len(with_initial) + 2 <= _AUTH_LINE_MAX:
+                line = with_initial
+            else:
+                exchange = Exchange(exchange.mechanism, None, _late_initial(exchange))
+                self._exchange = exchange
+        self._say(Step.AUTH, line + b"\r\n")
+
+    def quit(self) -> None:
+        """QUIT; nothing may follow."""
+        if self.step is Step.IDLE:
+            self._say(Step.QUIT, b"QUIT\r\n")
+
+    # -- how a session ends without the remote's word ----------------------------------------------------------------
+
+    def lost(self, status: str, text: str) -> Ended:
+        """The connection is gone, or the remote was silent for too long."""
+        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, status, text))
+
+    def end(self, finding: Finding) -> Ended:
+        """End the session with this finding for all that are undecided; for nobody where it had ended before."""
+        undecided = finding
+        if self.step is Step.END and finding.reach is Reach.SESSION and finding.reply is None:
+            # RFC 5321 §4.5.3.2.6: the remote may have taken it
+            text = f"{finding.text}; the whole message had been sent, the remote may have taken it"
+            undecided = Finding(finding.outcome, Reach.MESSAGE, finding.status, text)
+        findings = self._decided(undecided)
+        self._state = Step.CLOSED
+        self._expected.clear()
+        self._todo.clear()
+        self._events.clear()
+        self._output.clear()
+        self._findings = []
+        return Ended(finding, findings)
+
+    def _decided(self, undecided: Finding) -> tuple[Finding, ...]:
+        """A finding for each recipient: its own, else that of MAIL, else `undecided`."""
+        rest = self._mail_refusal or undecided
+        return tuple(found if found is not None else rest for found in self._findings)
+
+    def _broken(self, text: str) -> Ended:
+        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
+
+    def _injected(self) -> Ended:
+        """RFC 3207 §4, CVE-2011-0411: plaintext behind the answer would be read as if TLS had brought it."""
+        text = "octets in plaintext behind the answer to STARTTLS"
+        return self.end(Finding(Outcome.DEFERRED, Reach.HOP, "4.7.0", text))
+
+    # -- replies -------------------------------------------------------------------------------------------------------
+
+    def _say(self, step: Step, octets: bytes) -> None:
+        self._output.append(octets)
+        self._expected.append(step)
+
+    def _answered(self, answer: Reply) -> ClientEvent | None:
+        self.answers += 1
+        expected = self._expected
+        if answer.code == 421 and self.step is not Step.GREETING:  # RFC 5321 §3.8: may come at any time
+            return self.end(refusal(answer, Reach.SESSION, Subject.SESSION))
+        if not expected or self._output:
+            return self._unasked(answer)
+        step = expected.popleft()
+        match step:
+            case Step.MAIL:
+                if not answer.ok:
+                    if answer.intermediate:
+                        return self._unfit("MAIL", answer)
+                    self._mail_refusal = refusal(answer, Reach.MESSAGE, Subject.SENDER)
+            case Step.RCPT:
+                if not self._rcpt_answered(answer):
+                    return self._unfit("RCPT", answer)
+            case Step.DATA:
+                return self._data_answered(answer)
+            case Step.END:
+                return self._end_answered(answer)
+            case Step.RSET:
+                # RFC 5321 §4.1.1.5: always 250; without it nobody knows which transaction is open
+                if not answer.ok:
+                    return self._unfit("RSET", answer)
+            case Step.DOT:
+                return self._finish()
+            case _:
+                return self._opened(step, answer)
+        return None if expected else self._advance()
+
+    def _opened(self, step: Step, answer: Reply) -> ClientEvent | None:
+        """A reply to what makes or ends a session."""
+        match step:
+            case Step.GREETING:
+                return self._greeted(answer)
+            case Step.HELLO | Step.HELO:
+                return self._hello_answered(step, answer)
+            case Step.STARTTLS:
+                return self._starttls_answered(answer)
+            case Step.AUTH:
+                return self._auth_answered(answer)
+            case _:
+                self._state = Step.CLOSED
+                return Goodbye()
+
+    def _unasked(self, answer: Reply) -> Ended:
+        if self.step is Step.CONTENT and answer.code >= 400:
+            # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
+            return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+        return self._broken(f"a reply that nothing was asked for: {brief(answer)}")
+
+    def _unfit(self, verb: str, answer: Reply) -> Ended:
+        return self.end(_odd(verb, answer))
+
+    def _greeted(self, answer: Reply) -> ClientEvent | None:
+        self.greeting = answer
+        if answer.code != 220:  # RFC 5321 §4.3.2: CONNECTION ESTABLISHMENT, S: 220, E: 554
+            return self._unopened("the connection", answer)
+        self._hello()
+        return None
+
+    def _hello(self) -> None:
+        self._say(Step.HELLO, f"{'LHLO' if self._lmtp else 'EHLO'} {self.name}\r\n".encode("ascii"))
+
+    def _hello_answered(self, step: Step, answer: Reply) -> ClientEvent | None:
+        if answer.ok:
+            self.capabilities = capability.parse(answer.lines) if step is Step.HELLO else Capabilities()
+            return Ready()
+        if answer.permanent and step is Step.HELLO and not self._lmtp:
+            # RFC 5321 §3.2: a server that does not support ESMTP is greeted with HELO
+            self._say(Step.HELO, f"HELO {self.name}\r\n".encode("ascii"))
+            return None
+        return self._unopened(step.name, answer)
+
+    def _unopened(self, verb: str, answer: Reply) -> Ended:
+        if answer.code < 400:
+            return self._unfit(verb, answer)
+        return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
+
+    def _starttls_answered(self, answer: Reply) -> ClientEvent | None:
+        if answer.code != 220:
+            return TlsRefused(brief(answer)) if answer.code >= 400 else self._unfit("STARTTLS", answer)
+        if self._reader.pending:
+            return self._injected()
+        self._state = Step.HANDSHAKE
+        return StartHandshake()
+
+    def _auth_answered(self, answer: Reply) -> ClientEvent | None:
+        exchange = self._exchange
+        if answer.code == 334 and exchange is not None:
+            response = _respond(exchange, answer)
+            if response is None:
+                self._exchange = None
+                self._say(Step.AUTH, b"*\r\n")  # RFC 4954 §4: cancel; the server answers 501
+            else:
+                self._say(Step.AUTH, b64encode(response) + b"\r\n")
+            return None
+        self._exchange = None
+        if exchange is None:
+            return AuthRefused(None) if answer.code >= 400 else self._unfit("AUTH", answer)
+        if answer.code == 235:
+            return Authenticated()
+        return AuthRefused(brief(answer)) if answer.code >= 400 else self._unfit("AUTH", answer)
+
+    def _rcpt_answered(self, answer: Reply) -> bool:
+        place = self._place
+        self._place = place + 1
+        if self._mail_refusal is not None:
+            return True  # it tells nothing of the recipient
+        if answer.ok:  # 250 and 251; 252 is taken as well
+            self._accepted.append(place)
+            return True
+        if answer.intermediate:
+            return False
+        if self._accepted and _too_many(answer):
+            self._excess.append(place)
+            self._findings[place] = Finding(Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", _EXCESS, brief(answer))
+        else:
+            self._findings[place] = refusal(answer, Reach.RECIPIENT, Subject.RECIPIENT)
+        return True
+
+    def _advance(self) -> ClientEvent | None:
+        """All that was said is answered, and DATA was not among it."""
+        todo = self._todo
+        if self._mail_refusal is not None:
+            todo.clear()
+            return self._finish()
+        if todo:
+            self._say(*todo.popleft())
+            return None
+        if not self._accepted:
+            self._reset = True
+            return self._finish()
+        if self._bdat:
+            if self._reader.pending:
+                return self._broken("octets behind the answers to RCPT")
+            self._state = Step.CONTENT
+            return SendContent(bdat=True)
+        self._say(Step.DATA, b"DATA\r\n")
+        return None
+
+    def _data_answered(self, answer: Reply) -> ClientEvent | None:
+        if answer.code == 354:
+            if self._accepted:
+                if self._reader.pending:
+                    # It would be taken for the answer to a content that the remote has not seen.
+                    return self._broken("octets behind the answer to DATA")
+                self._state = Step.CONTENT
+                return SendContent(bdat=False)
+            if self._lmtp:
+                # RFC 2033 §4.2 demands 503; how many replies a dot would bring now nobody can tell
+                findings = self._decided(_NOBODY)
+                self._findings = []
+                self._events.append(Ended(_NOBODY))
+                self._state = Step.CLOSED
+                return Finished(findings, frozenset(self._excess))
+            self._say(Step.DOT, END)  # RFC 2920 §3.1: "the client SMTP should send a single dot"
+            return None
+        if answer.code < 400:
+            return self._unfit("DATA", answer)
+        if self._accepted:
+            self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+        self._reset = True
+        return self._finish()
+
+    def _end_answered(self, answer: Reply) -> ClientEvent | None:
+        if answer.intermediate:
+            # What became of the message nobody knows: not at once again
+            odd = _odd("the end of data", answer)
+            return self.end(Finding(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
+        if answer.ok:
+            status = answer.status or "2.0.0"
+            finding = Finding(self._success, Reach.RECIPIENT, status, "", brief(answer))
+        else:
+            finding = refusal(answer, Reach.RECIPIENT if self._lmtp else Reach.MESSAGE, Subject.MESSAGE)
+        if not self._lmtp:
+            self._decide_accepted(finding)
+            return self._finish()
+        self._findings[self._accepted[self._place]] = finding
+        self._place += 1
+        return None if self._expected else self._finish()
+
+    def _decide_accepted(self, finding: Finding) -> None:
+        for place in self._accepted:
+            self._findings[place] = finding
+
+    def _finish(self) -> Finished:
+        findings = self._decided(_NOBODY)
+        self._findings = []
+        return Finished(findings, frozenset(self._excess)) if self._excess else Finished(findings)
+
+
+_EXCESS = "the remote took no more recipients in this transaction"
+
+# Stands where every recipient has a finding already; it can be seen only in LMTP's impossible 354.
+_NOBODY = Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", "DATA was accepted though no recipient was")
+
+
+def _odd(verb: str, answer: Reply) -> Finding:
+    kept = brief(answer)
+    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"a reply that does not fit {verb}: {kept}", kept)
+
+
+def _too_many(answer: Reply) -> bool:
+    """RFC 5321 §4.5.3.1.10: 452, or 552 from servers that follow RFC 821, behind recipients that were accepted."""
+    return answer.code in (452, 552) and answer.status in ("", "4.5.3", "5.5.3")
+
+
+def _respond(exchange: Exchange, answer: Reply) -> bytes | None:
+    try:
+        challenge = b64decode(answer.lines[-1], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return exchange.respond(challenge)
+
+
+def _late_initial(exchange: Exchange) -> Callable[[bytes], bytes | None]:
+    """The initial response as the answer to the first, empty challenge (RFC 4954 §4)."""
+    waiting = [exchange.initial]
+    return lambda challenge: waiting.pop() if waiting else exchange.respond(challenge)

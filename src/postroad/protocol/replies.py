@@ -1,0 +1,172 @@
+"""Replies of a remote server, read strictly and bounded (RFC 5321 §4.2, RFC 2034 §4).
+
+What always holds: a Reply that comes out has one code of 200..599 on all its lines, at most `lines_max` lines, and no
+control octet in its text: what cannot be printed is ``?``, octets that are no UTF-8 are escaped. Its `status` is the
+enhanced code of its first line where the class agrees with the code (RFC 2034 §4), else "".
+
+Lines end with CRLF. A line that ends with a bare LF is not taken as a line: a server that quotes what it was sent
+(``550 <a\\n250 ok>``) would shift all replies behind it, and a 250 that belongs to nothing loses mail. A lone CR is a
+control octet like any other.
+
+How it fails: what is no reply, or is too long, makes the reader answer `Broken`, once and for ever: no octet behind it
+can be trusted. It is a value; nothing here raises.
+
+Not here: which command a reply answers (`client`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from postroad.mail.reply import Reply
+
+# RFC 5321 §4.2: Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF
+# A second digit of 6 to 9 is tolerated: the first one decides (RFC 5321 §4.3.2).
+_LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+# RFC 2034 §4: status-code SP text
+_STATUS: Final = re.compile(r"([245]\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2}))(?: +|$)")
+_CACHED_MAX: Final = 200  # longer lines are not worth keeping
+
+
+class ReplyLimits(msgspec.Struct, frozen=True):
+    """In octets, line ends counted: of a line (the RFC asks for 512), of a whole reply; and lines of a reply."""
+
+    line_max: int = 4096
+    lines_max: int = 128
+    reply_max: int = 65_536
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """What came is no SMTP reply; `text` says why."""
+
+    text: str
+
+
+class ReplyReader:
+    """Octets in by `feed`, replies out by `next` until it gives None."""
+
+    __slots__ = ("_at", "_broken", "_buffer", "_code", "_held", "_limits", "_lines")
+
+    def __init__(self, limits: ReplyLimits | None = None) -> None:
+        self._limits = limits or ReplyLimits()
+        self._buffer = b""
+        self._at = 0  # octets of the buffer that are done with
+        self._lines: list[str] = []  # of a reply that is not complete
+        self._code = 0
+        self._held = 0  # octets of those lines
+        self._broken: Broken | None = None
+
+    def feed(self, octets: bytes) -> None:
+        """More octets from the remote."""
+        left = self._buffer[self._at :]
+        self._buffer = left + octets if left else octets
+        self._at = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether octets are held that have not come out as a reply."""
+        return self._at < len(self._buffer) or bool(self._lines)
+
+    def forget(self) -> None:
+        """Drop all that is held: the octets belong to a session that is over (RFC 3207 §4.2)."""
+        self._buffer, self._at, self._held = b"", 0, 0
+        self._lines.clear()
+
+    def next(self) -> Reply | Broken | None:
+        """The next reply; None where more octets are needed."""
+        if self._broken is not None:
+            return self._broken
+        buffer, limits = self._buffer, self._limits
+        while True:
+            start = self._at
+            end = buffer.find(b"\n", start, start + limits.line_max)
+            if end < 0:
+                return self._unfinished(start)
+            if buffer[end - 1 : end] != b"\r" or end == start:
+                return self._break("a line of the reply does not end with CRLF")
+            self._at = end + 1
+            line = buffer[start : end - 1]
+            if not self._lines:
+                answer = _single(line) if len(line) <= _CACHED_MAX else _parse_single(line)
+                if answer is not None:
+                    return answer
+            if self._add(line, end + 1 - start):
+                return self._complete()
+            if self._broken is not None:
+                return self._broken
+
+    def _unfinished(self, start: int) -> Broken | None:
+        held = len(self._buffer) - start
+        if held >= self._limits.line_max:
+            return self._break(f"a line of the reply is longer than {self._limits.line_max} octets")
+        if held and self._buffer[start] not in b"2345":
+            return self._break(f"not an SMTP reply: {_text(self._buffer[start : start + 80])}")
+        return None
+
+    def _add(self, line: bytes, octets: int) -> bool:
+        """Take up one line of a reply of several; True where it is the last."""
+        match = _LINE.fullmatch(line)
+        if match is None:
+            self._break(f"not an SMTP reply: {_text(line[:80])}")
+            return False
+        code = int(match[1])
+        if self._lines and code != self._code:
+            # RFC 5321 §4.2.1: the code on each of the lines must be the same
+            self._break(f"a reply that changes its code from {self._code} to {code}")
+            return False
+        self._held += octets
+        if len(self._lines) >= self._limits.lines_max or self._held > self._limits.reply_max:
+            self._break(f"a reply of more than {self._limits.lines_max} lines or {self._limits.reply_max} octets")
+            return False
+        self._code = code
+        self._lines.append(_text(match[3] or b""))
+        return match[2] != b"-"
+
+    def _complete(self) -> Reply:
+        lines, self._lines, self._held = self._lines, [], 0
+        match = _STATUS.match(lines[0])
+        if match is None or match[1][0] != str(self._code)[0]:
+            return Reply(self._code, "", tuple(lines))
+        status = match[1]
+        return Reply(self._code, status, tuple(_without(line, status) for line in lines))
+
+    def _break(self, text: str) -> Broken:
+        self._broken = Broken(text)
+        self.forget()
+        return self._broken
+
+
+def _parse_single(line: bytes) -> Reply | None:
+    """A reply of one line; None where it is no reply or not the whole of one."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[2] == b"-":
+        return None
+    code, text = int(match[1]), _text(match[3] or b"")
+    found = _STATUS.match(text)
+    if found is None or ord(found[1][0]) != line[0]:  # RFC 2034 §4: its class agrees with the code
+        return Reply(code, "", (text,))
+    return Reply(code, found[1], (text[found.end() :],))
+
+
+_single = lru_cache(maxsize=1024)(_parse_single)
+
+
+def _without(line: str, status: str) -> str:
+    """The line without the enhanced code in front of it (RFC 2034 §4: it stands on every line)."""
+    if line.startswith(status):
+        rest = line[len(status) :]
+        if not rest or rest[0] == " ":
+            return rest.lstrip(" ")
+    return line
+
+
+def _text(octets: bytes) -> str:
+    """Octets of a remote as text that is safe in logs and DSNs."""
+    text = octets.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "?" for char in text.replace("\t", " "))

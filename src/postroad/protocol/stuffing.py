@@ -1,0 +1,69 @@
+"""Content on its way out: dots stuffed, the end of data put behind it (RFC 5321 §4.5.2, §4.1.1.4).
+
+What always holds: no bare CR and no bare LF goes out. A server might take one for a line end, and what stands behind
+it for commands (SMTP smuggling); so content that holds one is told as None and must not be sent. Pieces may be cut
+anywhere, between CR and LF and in front of a dot too.
+
+Not here: BDAT, which sends octets as they are (RFC 3030 §2).
+"""
+
+from __future__ import annotations
+
+END = b".\r\n"
+
+
+def clean(octets: bytes) -> bool:
+    """Whether each CR is followed by LF and each LF stands behind a CR (RFC 5321 §2.3.8)."""
+    pairs = octets.count(b"\r\n")
+    return pairs == octets.count(b"\n") and pairs == octets.count(b"\r")
+
+
+def stuffed(content: bytes) -> tuple[bytes, bytes] | None:
+    """The whole content ready to send, and its end; None where it holds a bare CR or LF."""
+    if not clean(content):
+        return None
+    return _dots(content, at_line_start=True), _end(content)
+
+
+def _dots(octets: bytes, *, at_line_start: bool) -> bytes:
+    if b"\r\n." in octets:
+        octets = octets.replace(b"\r\n.", b"\r\n..")
+    return b"." + octets if at_line_start and octets.startswith(b".") else octets
+
+
+def _end(content: bytes) -> bytes:
+    # RFC 5321 §4.1.1.4: the CRLF that ends the last line is the first of <CRLF>.<CRLF>
+    return END if not content or content.endswith(b"\r\n") else b"\r\n" + END
+
+
+class Stuffer:
+    """The same for content that comes in pieces. `broken`: a bare CR or LF was met, the data must not be ended."""
+
+    __slots__ = ("_at_line_start", "_held", "broken")
+
+    def __init__(self) -> None:
+        self._at_line_start = True
+        self._held = b""  # a CR whose LF may be in the next piece
+        self.broken = False
+
+    def piece(self, octets: bytes) -> bytes:
+        """What to send for this piece, perhaps nothing."""
+        if self._held:
+            octets, self._held = self._held + octets, b""
+        if octets.endswith(b"\r"):
+            octets, self._held = octets[:-1], b"\r"
+        if not octets or self.broken:
+            return b""
+        if not clean(octets):
+            self.broken = True
+            return b""
+        sent = _dots(octets, at_line_start=self._at_line_start)
+        self._at_line_start = octets.endswith(b"\r\n")
+        return sent
+
+    def end(self) -> bytes | None:
+        """What ends the data; None where it must not be ended."""
+        if self._held or self.broken:
+            self.broken = True
+            return None
+        return END if self._at_line_start else b"\r\n" + END

@@ -1,0 +1,305 @@
+"""What a mail transaction says to a remote with these capabilities, or why it cannot be said to it.
+
+Pure functions: envelope and capabilities in, octets of MAIL and RCPT out, or a Finding. RFC 5321 §4.1.1.2 and .3 with
+SIZE (RFC 1870), 8BITMIME (RFC 6152), BINARYMIME (RFC 3030), SMTPUTF8 (RFC 6531), DSN (RFC 3461, RFC 6533), AUTH=
+(RFC 4954 §5), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), RRVS (RFC 7293). FUTURERELEASE is
+for submission and ends with us.
+
+What always holds: no parameter goes out whose extension was not offered; no command holds CR, LF or NUL, whatever an
+address or a parameter held; what the remote cannot take without loss is FAILED here, before MAIL, not sent and mangled
+(no conversion is done: RFC 6152 §3, RFC 6531 §3.2).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from postroad.mail.address import Address, path
+from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
+from postroad.mail.message import fields, header_end
+from postroad.mail.reply import Reply
+from postroad.protocol.capability import Capabilities
+from postroad.protocol.grammar import orcpt_encode, xtext_encode
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The outcome for a recipient as far as the protocol knows it; an Attempt says also where and when."""
+
+    outcome: Outcome
+    reach: Reach
+    status: str
+    text: str = ""
+    reply: Reply | None = None
+
+
+class Security(msgspec.Struct, frozen=True):
+    """What is known of the session besides its capabilities: TLS, whether the server's name was proved by its
+    certificate, whether we have authenticated ourselves."""
+
+    tls: bool = False
+    verified: bool = False
+    authenticated: bool = False
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """What was found in the content, where `must_inspect` asks for it."""
+
+    ascii: bool  # all of it is ASCII
+    utf8_header: bool  # a header section holds UTF-8, or may: one of a part, deeper than is looked
+
+
+def must_inspect(envelope: Envelope, offered: Capabilities) -> bool:
+    """Whether the remote lacks what the envelope asks for, so that the content decides what can be done."""
+    return (envelope.body is Body.EIGHT_BIT_MIME and not offered.eight_bit_mime) or (
+        envelope.smtputf8 and not offered.smtputf8
+    )
+
+
+def inspect(head: bytes, *, ascii: bool) -> Inspection:
+    """`head`: octets from the start that hold the whole header section; `ascii`: whether the whole content is."""
+    section = head[: header_end(head)]
+    if ascii:
+        return Inspection(ascii=True, utf8_header=False)
+    if not section.isascii():
+        return Inspection(ascii=False, utf8_header=True)
+    # RFC 6531 §3.2: no UTF-8 header "at any level within its MIME structure"; parts have headers of their own.
+    composite = any(
+        field.name.lower() == "content-type" and field.text.lower().startswith(("multipart/", "message/"))
+        for field in fields(section)
+    )
+    return Inspection(ascii=False, utf8_header=composite)
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """How a message is announced: the MAIL command, whether SMTPUTF8 is in force, and whether BDAT carries it."""
+
+    mail: bytes
+    smtputf8: bool
+    bdat: bool
+
+
+def opening(
+    envelope: Envelope,
+    size: int,
+    offered: Capabilities,
+    security: Security,
+    *,
+    utf8_wanted: bool,
+    inspection: Inspection | None,
+    bdat_size_min: int,
+    waited_s: int = 0,
+) -> Opening | Finding:
+    """MAIL for a content of `size` octets. `utf8_wanted`: a recipient of the transaction needs SMTPUTF8.
+
+    `inspection` is given where `must_inspect` said so. Content of `bdat_size_min` and more goes by BDAT where offered.
+    `waited_s`: how long we have had the message, for DELIVERBY.
+    """
+    sender = envelope.reverse_path
+    if offered.size_max and size > offered.size_max:  # RFC 1870 §6.3
+        text = f"the message has {size} octets, the remote takes {offered.size_max} at most"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.4", text)
+    wants_utf8 = utf8_wanted or envelope.smtputf8 or (sender is not None and not sender.is_ascii)
+    if wants_utf8 and not offered.smtputf8:
+        if sender is not None and not sender.is_ascii:
+            text = "the sender's address is not ASCII and the remote does not offer SMTPUTF8"
+            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.7", text)
+        if inspection is not None and inspection.utf8_header:
+            text = "the header is not ASCII and the remote does not offer SMTPUTF8"
+            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.9", text)
+    refused = _body_refused(envelope, offered, inspection)
+    if refused is None and envelope.parameters:
+        refused = _tls_refused(envelope, offered, security) or _time_refused(envelope, offered, waited_s)
+    if refused is not None:
+        return refused
+    smtputf8 = wants_utf8 and offered.smtputf8
+    words = _mail_parameters(envelope, size, offered, smtputf8)
+    if envelope.parameters:
+        words += _further_parameters(envelope, offered, security, waited_s)
+    command = f"MAIL FROM:{path(sender)}{words}"
+    octets = _octets(command)
+    if octets is None:
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
+    by_bdat = offered.chunking and (envelope.body is Body.BINARY_MIME or size >= bdat_size_min)
+    return Opening(octets, smtputf8, by_bdat)
+
+
+def _body_refused(envelope: Envelope, offered: Capabilities, inspection: Inspection | None) -> Finding | None:
+    body = envelope.body
+    if body is Body.BINARY_MIME and not offered.binary_mime:  # RFC 3030 §3
+        text = "the message is BINARYMIME, which the remote does not offer"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.1", text)
+    if body is Body.EIGHT_BIT_MIME and not offered.eight_bit_mime and inspection is not None and not inspection.ascii:
+        text = "the message holds 8-bit data and the remote does not offer 8BITMIME"  # RFC 6152 §3
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.3", text)
+    return None
+
+
+def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) -> Finding | None:
+    """RFC 8689 §4.2.1; a null reverse-path is sent on all the same (§5)."""
+    required = any(keyword == "REQUIRETLS" for keyword, _ in envelope.parameters)
+    if not required or envelope.reverse_path is None:
+        return None
+    if not security.tls or not security.verified:
+        text = "the sender requires TLS (REQUIRETLS) with a verified certificate, which this session has not"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.7.10", text)
+    if not offered.require_tls:
+        text = "the sender requires TLS (REQUIRETLS), which the remote does not offer"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.7.30", text)
+    return None
+
+
+def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> Finding | None:
+    """RFC 2852: a message that is to be returned when its time is over is not given to who does not keep the time."""
+    for keyword, value in envelope.parameters:
+        if keyword != "BY" or "R" not in value.upper():
+            continue
+        if _by_time(value, waited_s)[0] <= 0:
+            text = "the time within which the sender wanted it delivered (BY) is over"
+            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
+        if "DELIVERBY" not in offered.keywords:
+            text = "the sender wants it delivered in time or returned (BY), and the remote does not offer DELIVERBY"
+            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.3", text)
+    return None
+
+
+def _by_time(value: str, waited_s: int) -> tuple[int, str]:
+    """RFC 2852 §4: by-value = by-time ";" by-mode [by-trace]; the time that is left, and the rest."""
+    seconds, _, rest = value.partition(";")
+    # §4: by-time has nine digits at most
+    return max(int(seconds) - waited_s, -999_999_999), rest
+
+
+def _mail_parameters(envelope: Envelope, size: int, offered: Capabilities, smtputf8: bool) -> str:
+    words = f" SIZE={size}" if offered.size else ""
+    if envelope.body is Body.EIGHT_BIT_MIME and offered.eight_bit_mime:
+        words += " BODY=8BITMIME"
+    elif envelope.body is Body.BINARY_MIME:
+        words += " BODY=BINARYMIME"
+    if smtputf8:
+        words += " SMTPUTF8"
+    if offered.dsn:  # RFC 3461 §5.2.1
+        if envelope.ret is not Ret.UNSET:
+            words += f" RET={envelope.ret.value}"
+        if envelope.envid:
+            words += f" ENVID={xtext_encode(envelope.envid)}"
+    return words
+
+
+def _further_parameters(envelope: Envelope, offered: Capabilities, security: Security, waited_s: int) -> str:
+    words = ""
+    for keyword, value in envelope.parameters:
+        match keyword:
+            case "AUTH" if security.authenticated:  # RFC 4954 §5: told only where both ends trust each other
+                words += f" AUTH={xtext_encode(value)}"
+            case "REQUIRETLS" if offered.require_tls:
+                words += " REQUIRETLS"
+            case "BY" if "DELIVERBY" in offered.keywords:
+                left_s, rest = _by_time(value, waited_s)
+                words += f" BY={left_s};{rest}"
+            case "MT-PRIORITY" if "MT-PRIORITY" in offered.keywords:
+                words += f" MT-PRIORITY={value}"
+            case _:
+                pass
+    return words
+
+
+def rcpt(recipient: Recipient, offered: Capabilities, *, smtputf8: bool) -> bytes | Finding:
+    """RCPT for one recipient; `smtputf8` as in the opening."""
+    address = recipient.address
+    if not smtputf8 and not address.is_ascii:  # RFC 6531 §3.2
+        text = "the address is not ASCII and the remote does not offer SMTPUTF8"
+        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.6.7", text)
+    octets = _octets(f"RCPT TO:{path(address)}{_rcpt_parameters(recipient, offered, smtputf8)}")
+    if octets is None:
+        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", "the address cannot be written in a command")
+    return octets
+
+
+def _rcpt_parameters(recipient: Recipient, offered: Capabilities, smtputf8: bool) -> str:
+    words = ""
+    if offered.dsn:
+        if recipient.notify is not Notify.UNSET:
+            words += f" NOTIFY={notify(recipient.notify)}"
+        original = recipient.orcpt or (_original(recipient.given) if recipient.given is not None else "")
+        if original:
+            words += f" ORCPT={orcpt_encode(original, smtputf8=smtputf8)}"
+    for keyword, value in recipient.parameters:
+        if keyword == "RRVS" and "RRVS" in offered.keywords:  # RFC 7293 §3
+            words += f" RRVS={value}"
+    return words
+
+
+def _original(given: Address) -> str:
+    """RFC 3461 §5.2.1 (d): an ORCPT of our own names the address as we were given it."""
+    return f"rfc822;{given}" if given.is_ascii else f"utf-8;{given}"
+
+
+@lru_cache(maxsize=16)
+def notify(wanted: Notify) -> str:
+    """RFC 3461 §4.1: NEVER, or a list of the others."""
+    if wanted & Notify.NEVER:
+        return "NEVER"
+    return ",".join(name for flag, name in _NOTIFY if wanted & flag)
+
+
+_NOTIFY: Final = ((Notify.SUCCESS, "SUCCESS"), (Notify.FAILURE, "FAILURE"), (Notify.DELAY, "DELAY"))
+
+
+def _octets(command: str) -> bytes | None:
+    """The command with its CRLF; None where it holds what must not be in a line (CVE-2020-7247 and its kin)."""
+    if not command.isprintable() and _CONTROL.search(command):
+        return None
+    try:
+        return command.encode() + b"\r\n"
+    except UnicodeEncodeError:  # a lone surrogate is no character
+        return None
+
+
+class Subject(enum.Enum):
+    """What a remote refuses, in words for people."""
+
+    SESSION = "the session"
+    SENDER = "the sender"
+    RECIPIENT = "the recipient"
+    MESSAGE = "the message"
+
+
+def refusal(answer: Reply, reach: Reach, subject: Subject) -> Finding:
+    """What a 4xx or 5xx means."""
+    status = answer.status or status_of(answer.code, at_rcpt=subject is Subject.RECIPIENT)
+    if answer.permanent:
+        return Finding(Outcome.FAILED, reach, status, f"the remote refused {subject.value}", brief(answer))
+    return Finding(Outcome.DEFERRED, reach, status, f"the remote refused {subject.value} for now", brief(answer))
+
+
+def status_of(code: int, *, at_rcpt: bool = False) -> str:
+    """An enhanced code for a reply without one: only where RFC 5248 §2.4 and RFC 5321 §4.2.3 leave no doubt, else
+    ``x.0.0`` (a 550 may be an unknown mailbox as well as a policy)."""
+    if at_rcpt and code in _AT_RCPT:
+        return _AT_RCPT[code]
+    known = _STATUS_OF.get(code)
+    return known if known is not None else f"{code // 100}.0.0"
+
+
+_AT_RCPT: Final = {552: "5.2.2", 553: "5.1.3"}
+_STATUS_OF: Final = {
+    421: "4.3.2", 432: "4.7.12", 452: "4.3.1", 454: "4.7.0", 455: "4.5.4",
+    500: "5.5.2", 501: "5.5.4", 502: "5.5.1", 503: "5.5.1", 504: "5.5.4", 521: "5.3.2", 530: "5.7.0", 534: "5.7.9",
+    535: "5.7.8", 538: "5.7.11", 552: "5.3.4", 555: "5.5.4", 556: "5.1.10",
+}
+
+
+def brief(answer: Reply) -> Reply:
+    """The reply as it is kept: at most 20 lines of 512 characters each, so that no remote fills the history."""
+    lines = answer.lines
+    if len(lines) == 1 and len(lines[0]) <= 512:
+        return answer
+    return Reply(answer.code, answer.status, tuple(line[:512] for line in lines[:20]))
