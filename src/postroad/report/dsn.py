@@ -289,7 +289,13 @@ def _delivery_status(
     """The octets of the second part, and whether they are UTF-8 (RFC 6533 §4.1)."""
     written = clean if utf8 else ascii_of
     parts = [_per_message(envelope, options)]
-    parts += [_per_recipient(action, report, envelope, written) for report in reports]
+    outcomes: dict[tuple[int, int], str] = {}  # most recipients of a mailing share their attempt
+    for report in reports:
+        shared = (id(report.attempt), report.until_us)
+        outcome = outcomes.get(shared)
+        if outcome is None:
+            outcome = outcomes[shared] = _outcome(action, report, written)
+        parts.append(_named(report.recipient, utf8) + outcome)
     text = "\r\n".join(parts)
     return text.encode("utf-8", "backslashreplace"), not text.isascii()
 
@@ -311,16 +317,18 @@ def _per_message(envelope: Envelope, options: ReportOptions) -> str:
     ))  # fmt: skip
 
 
-def _per_recipient(
-    action: Action, report: Report, envelope: Envelope, written: Callable[[str], str]
-) -> str:
-    recipient, attempt = report.recipient, report.attempt
-    utf8 = written is clean
+def _named(recipient: Recipient, utf8: bool) -> str:
+    """The fields that say whom it is about."""
+    # RFC 3461 §6.3 (d): there if and only if ORCPT was.
+    original = field("Original-Recipient", _original(recipient.orcpt, utf8)) if recipient.orcpt else ""
     # RFC 3464 §2.3.2: the mailbox as it was when we accepted the message, not what an alias made of it (§4.2).
+    return original + field("Final-Recipient", _typed(recipient.given or recipient.address, utf8))
+
+
+def _outcome(action: Action, report: Report, written: Callable[[str], str]) -> str:
+    """The fields that say what became of it."""
+    attempt = report.attempt
     return "".join((
-        # RFC 3461 §6.3 (d): there if and only if ORCPT was.
-        field("Original-Recipient", _original(recipient.orcpt, utf8)) if recipient.orcpt else "",
-        field("Final-Recipient", _typed(recipient.given or recipient.address, utf8)),
         f"Action: {action.value}\r\nStatus: {codes.parse(attempt.status) or _UNKNOWN[action]}\r\n",
         _remote(attempt),
         _diagnostic(action, attempt, written),

@@ -74,9 +74,13 @@ def _named(report: Report) -> Address:
 
 def _paragraphs(told: Told) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], list[str]] = {}
+    written: dict[tuple[int, bool, int, int], list[str]] = {}  # most recipients of a mailing share their attempt
     for report in told.reports:
-        address = clean(_named(report).readable())
-        found.setdefault(tuple(_paragraph(report, told)), []).append(address)
+        shared = (id(report.attempt), report.expired, report.until_us, report.into_count)
+        names = written.get(shared)
+        if names is None:
+            names = written[shared] = found.setdefault(tuple(_paragraph(report, told)), [])
+        names.append(clean(_named(report).readable()))
     return found
 
 
