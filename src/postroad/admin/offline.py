@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.event import Noted
 from postroad.queue.operator import Operator, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
+from postroad.store.schema import SpoolError
 from postroad.store.spool import Spool
 from postroad.world.clock import SystemClock
 
@@ -79,11 +79,11 @@ async def _operate(
 
     loop = asyncio.get_running_loop()
     clock = SystemClock()
-    noted: list[Noted] = []
-    spool = Spool(directory, shards, options.spool_options(settings), clock, loop, notice=noted.append)
-    problem = spool.start()
-    if problem:
-        raise CannotOpen(str(problem))
+    spool = Spool(directory, shards, options.spool_options(settings), clock, loop)
+    try:
+        spool.start()
+    except SpoolError as error:
+        raise CannotOpen(str(error)) from error
     try:
         reporter = Reporter(options.report_options(settings), clock.now_us, spool.new_id)
         operator = Operator(

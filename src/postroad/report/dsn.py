@@ -75,13 +75,14 @@ def make(
     options: ReportOptions,
     *,
     now_us: int,
-    new_id: Callable[[], int],
+    new_id: Callable[[int], int],
     read: Read,
 ) -> Made:
     """The DSNs for recipients of one message that have come to their end or to a delay together, one per action.
 
     `content` None: it can no longer be read, the report then goes without it. `read` gives the first octets of a
-    content file. A failure of which nobody can be told gives an event that says why.
+    content file. `new_id(shard)`: a report is kept in the shard of the message, so that they can share a commit. A
+    failure of which nobody can be told gives an event that says why.
     """
     told: dict[Action, list[Report]] = {}
     untold: dict[str, list[Report]] = {}
@@ -91,12 +92,13 @@ def make(
             told.setdefault(report.action, []).append(report)
         elif why:
             untold.setdefault(why, []).append(report)
+    shard = identifier.shard_of(envelope.id)
     accepted: list[Stored] = []
     events: list[Event] = [
         Reported(now_us, envelope.id, _names(those), Action.FAILED.value, 0, why) for why, those in untold.items()
     ]
     for action, those in told.items():
-        stored = _message(action, those, envelope, content, options, now_us, new_id(), read)
+        stored = _message(action, those, envelope, content, options, now_us, new_id(shard), read)
         accepted.append(stored)
         events.append(Reported(now_us, envelope.id, _names(those), action.value, stored.envelope.id))
         events.append(_accepted(stored.envelope))
@@ -145,7 +147,7 @@ class Reporter:
     """What the queue calls: `make` with the node's settings, clock and ids."""
 
     def __init__(
-        self, options: ReportOptions, now_us: Callable[[], int], new_id: Callable[[], int], read: Read = head
+        self, options: ReportOptions, now_us: Callable[[], int], new_id: Callable[[int], int], read: Read = head
     ) -> None:
         self._options = options
         self._now_us = now_us

@@ -41,8 +41,8 @@ class FakeSpool:
         self.at_once = at_once
         self.last = 0
 
-    def new_id(self) -> int:
-        self.last = identifier.make(NOW_US, 0, self.last)
+    def new_id(self, shard: int = 0) -> int:
+        self.last = identifier.make(NOW_US, shard, self.last)
         return self.last
 
     def _later(self, work: Callable[[], None]) -> None:

@@ -70,9 +70,9 @@ def made(
     """`make` with ids that count up from the message's."""
     last = ID
 
-    def new_id() -> int:
+    def new_id(shard: int) -> int:
         nonlocal last
-        last = identifier.make(now_us, 3, last)
+        last = identifier.make(now_us, shard, last)
         return last
 
     def read_file(file: ContentFile, limit: int) -> bytes:

@@ -298,6 +298,8 @@ def test_one_dsn_for_each_action_with_all_its_recipients() -> None:
         "delayed": ["rfc822; e@example.net"],
     }
     assert len({dsn.envelope.id for dsn in dsns.values()}) == 3
+    # They share a commit with what they report on, so they share its shard.
+    assert {identifier.shard_of(dsn.envelope.id) for dsn in dsns.values()} == {3}
     assert dsns["failed"].message["Subject"] == "Not delivered: 2 recipients"
     assert not any(b"c@example.net" in dsn.octets for dsn in dsns.values())
 
@@ -680,7 +682,7 @@ def test_content_without_a_line_end_or_a_body() -> None:
 
 def test_the_reporter_tells_expired_delayed_and_ended_apart() -> None:
     ids = iter(range(ID + 1024, ID + 10**6, 1024))
-    reporter = Reporter(OPTIONS, lambda: NOW_US + 7_200_000_000, lambda: next(ids))
+    reporter = Reporter(OPTIONS, lambda: NOW_US + 7_200_000_000, lambda shard: next(ids))
     about = envelope()
     stored, events = reporter(about, [(0, DEFERRAL)], delayed=True, content=CONTENT, until_us=NOW_US + 10**12)
     (fields,) = Parsed(stored[0]).per_recipient
