@@ -24,6 +24,8 @@ from postroad.queue.options import QueueOptions
 from postroad.receive.authenticate import AuthOptions
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
+from postroad.route.mx import MxOptions
+from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.tls import CertificateFiles, ClientTlsOptions, ServerTlsOptions
@@ -105,6 +107,10 @@ def _files(named: Tls | FurtherCertificate | OutboundTls) -> CertificateFiles:
     return CertificateFiles(_plain(named.certificate), _plain(named.key))
 
 
+def mx_options(settings: Settings) -> MxOptions:
+    return _into(MxOptions, settings.mx)
+
+
 def deliver_options(settings: Settings) -> DeliverOptions:
     return _into(
         DeliverOptions,
@@ -125,6 +131,10 @@ def dns_options(settings: Settings) -> DnsOptions:
 
 def queue_options(settings: Settings) -> QueueOptions:
     return _into(QueueOptions, settings.queue)
+
+
+def spool_options(settings: Settings) -> SpoolOptions:
+    return _into(SpoolOptions, settings.store)
 
 
 def report_options(settings: Settings) -> ReportOptions:

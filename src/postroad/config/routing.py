@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
 from postroad.config.field import UNSET, Section, setting, several
 from postroad.config.values import Domain, DomainPattern, File, Host, Port, one_or_more
 from postroad.mail.route import TlsDemand
+from postroad.route.mx import MxOptions
 
 Deliver = Literal["maildir", "lmtp", "program"]
+Prefer = Literal["", "ipv6", "ipv4"]
+
+_MX: Final = MxOptions()
 
 
 class LocalDomain(Section):
@@ -55,6 +59,23 @@ class Relay(Section):
     """Domains that are not ours, yet whose mail we take from anywhere and pass on."""
 
     domains: tuple[DomainPattern, ...] = several((), "The domains whose mail is taken and passed on.")
+
+
+class Mx(Section):
+    """How the servers of a domain are chosen by its MX records (RFC 5321 §5.1)."""
+
+    mx_max: int = setting(_MX.mx_max, "Mail exchangers of a domain that are looked at.", unit="servers", least=1)
+    addresses_max: int = setting(
+        _MX.addresses_max,
+        "Addresses of one of them that are tried.",
+        unit="addresses",
+        least=2,
+        source="RFC 5321 §5.1",
+    )
+    prefer: Prefer = setting(_MX.prefer, 'Which addresses of a server are tried first; "": as the resolver gives them.')
+    loopback: bool = setting(
+        _MX.loopback, "Whether the MX of a domain may have a loopback address, which means another machine's own."
+    )
 
 
 class NextHop(Section):

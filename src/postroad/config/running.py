@@ -1,4 +1,4 @@
-"""How the node works: DNS, the queue, reports to senders, the log, memory."""
+"""How the node works: DNS, the queue, the spool, reports to senders, the log, memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from postroad.config.field import Section, setting, several
 from postroad.config.values import DnsServer, File, Mailbox, Octets, Seconds
 from postroad.queue.options import QueueOptions
 from postroad.report.options import LogFormat, LogLevel, LogOptions, ReportOptions
+from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MMAP_THRESHOLD_MAX, MemoryOptions
 
 _DNS: Final = DnsOptions()
 _QUEUE: Final = QueueOptions()
+_STORE: Final = SpoolOptions()
 _REPORT: Final = ReportOptions()
 _LOG: Final = LogOptions()
 _MEMORY: Final = MemoryOptions()
@@ -126,6 +128,30 @@ class Queue(Section):
         _QUEUE.settle_retry_s,
         "After how long an outcome that could not be written (disk full) is written again.",
         least=0.01,
+    )
+
+
+class Store(Section):
+    """The spool: how messages are kept on the disk."""
+
+    inline_max: Octets = setting(
+        _STORE.inline_max,
+        "Content up to this size stands in the database, larger content in a file of its own.",
+        least=0,
+    )
+    free_min: Octets = setting(
+        _STORE.free_min, "With less free space on the disk new mail is refused (452) while the queue drains.", least=0
+    )
+    wal_max: Octets = setting(
+        _STORE.wal_max, "The size of the write-ahead log at which it is taken into the database.", least=1_048_576
+    )
+    record_s: Seconds = setting(
+        _STORE.record_s,
+        "How long events that change nothing (sessions, refusals) wait to be written with others.",
+        least=0,
+    )
+    file_threads: int = setting(
+        _STORE.file_threads, "Threads of one worker that write content files.", unit="threads", least=1, most=64
     )
 
 

@@ -59,8 +59,10 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.dns_options, {}),
     (options.log_options, {}),
     (options.memory_options, {}),
+    (options.mx_options, {}),
     (options.queue_options, {}),
     (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
+    (options.spool_options, {}),
     (options.report_options, {"hostname": "mail.example.org"}),
 ]
 
@@ -91,8 +93,10 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("outbound", options.deliver_options),
     ("maildir", lambda found: options.deliver_options(found).maildir),
     ("program", lambda found: options.deliver_options(found).program),
+    ("mx", options.mx_options),
     ("dns", options.dns_options),
     ("queue", options.queue_options),
+    ("store", options.spool_options),
     ("dsn", options.report_options),
     ("log", options.log_options),
     ("memory", options.memory_options),
