@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from postroad.mail.reply import Reply
+from postroad.protocol import data, grammar, server
 from postroad.protocol.command import (
     Auth,
     AuthResponse,
@@ -47,6 +48,10 @@ from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.server import ServerMachine
 
+# What the machine says of itself: a host that is asked where the machine should have known is a failure.
+_OWN = frozenset(
+    value for module in (data, grammar, server) for value in vars(module).values() if isinstance(value, Reply)
+)
 _ASKED = (Connected, Hello, Mail, Rcpt, Data, Chunk, Auth, AuthResponse, Vrfy, Help, Etrn)
 _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3}) (.*)")
 
@@ -191,7 +196,9 @@ class Player:
         lines = self.transcript.replies[self.given]
         code, found = int(lines[0][:3]), [_STATUS.fullmatch(line[4:]) for line in lines]
         if all(found):
-            return Reply(code, found[0][1], tuple(one[2] for one in found if one))  # type: ignore[index]
+            answer = Reply(code, found[0][1], tuple(one[2] for one in found if one))  # type: ignore[index]
+            assert answer not in _OWN, f"the host was asked, and the machine should have said {answer}"
+            return answer
         return Reply(code, "", tuple(line[4:] for line in lines))
 
     def _answer(self, command: Command) -> None:

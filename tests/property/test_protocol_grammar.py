@@ -97,10 +97,10 @@ def test_orcpt_of_utf8(address: str) -> None:
 parts = st.lists(
     st.one_of(
         st.binary(max_size=12),
-        st.sampled_from([b"MAIL FROM:", b"RCPT TO:", b"<", b">", b"@", b'"', b"\\", b" SIZE=1",
-        b" ORCPT=utf-8;\\x{", b"}",
-                         b" ENVID=", b"+0A", b"[IPv6:", b"]", b"a@b.example", b",", b":", b" NOTIFY=", b"xn--",
-                         b"\xc3\xa4"]),
+        st.sampled_from(
+            [b"MAIL FROM:", b"RCPT TO:", b"<", b">", b"@", b'"', b"\\", b" SIZE=1", b" ORCPT=utf-8;\\x{", b"}", b",",
+             b" ENVID=", b"+0A", b"[IPv6:", b"]", b"a@b.example", b":", b" NOTIFY=", b"xn--", b"\xc3\xa4"]
+        ),
     ),
     max_size=10,
 )  # fmt: skip

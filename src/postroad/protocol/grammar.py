@@ -108,6 +108,9 @@ _NO_QUCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~\u0080-\U0010ffff]")
 _NO_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
 _UNITEXT_ASCII: Final = frozenset(" \\+=")  # the only ASCII characters that are embedded and printable
 
+# RFC 5321 §4.1.2: Domain = sub-domain *("." sub-domain); sub-domain = Let-dig [Ldh-str], in its canonical form
+_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+
 # RFC 5321 §4.1.3: IPv4-address-literal = Snum 3("." Snum); Snum = 1*3DIGIT
 _IPV4: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 #   General-address-literal = Standardized-tag ":" 1*dcontent; Standardized-tag = Ldh-str; dcontent = %d33-90 / %d94-126
@@ -133,9 +136,11 @@ def parse_domain(text: str) -> str | None:
     if text.endswith("."):  # RFC 5321 §4.1.2 knows no final dot
         return None
     try:
-        return canonical_domain(text)
+        domain = canonical_domain(text)
     except ValueError:
         return None
+    # UTS 46 maps other full stops to ".", also a final one, and compatibility characters to ASCII.
+    return domain if text.isascii() or _NAME.fullmatch(domain) else None
 
 
 def _address(found: re.Match[str]) -> Address | None:

@@ -72,6 +72,7 @@ def test_a_mailbox(text: str, local_part: str, domain: str) -> None:
         "a@[IPv6:fe80::1%eth0]", "a@[:x]", "a@[x-:y]", "a@[1.2.3.4", "a@1.2.3.4]", "a@[a b]", "a\r\n@example.org",
         "a@example.org\n", "a\x00b@example.org", "<a@example.org>", "a@exa mple.org", "(c)a@example.org", "a,b@c",
         "jörg@mü ller.example", "a@\u3002example", "a:b@c.example", "a;b@c.example",
+        "a@b\u3002", "a@b\uff0e", "a@b\uff20c", "a@b\u00a0c", "a@b\u2024", "a@\u0660.\u3002",
     ],
 )  # fmt: skip
 def test_no_mailbox(text: str) -> None:
@@ -80,6 +81,7 @@ def test_no_mailbox(text: str) -> None:
 
 def test_one_domain_in_both_its_forms() -> None:
     assert parse_domain("bücher.example") == parse_domain("XN--BCHER-KVA.example") == "xn--bcher-kva.example"
+    assert parse_domain("b\u3002example") == "b.example"
     assert parse_domain("example.org.") is None
     assert parse_domain("[192.0.2.1") is None
 
