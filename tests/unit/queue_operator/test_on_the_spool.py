@@ -41,7 +41,7 @@ class Node:
     async def accept(self, shard: int, *recipients: str) -> int:
         to = tuple(Recipient(address(each)) for each in recipients)
         envelope = Envelope(
-            self.spool.new_id(shard), address("alice@example.org"), to, len(CONTENT), NOW_US - HOUR_US, Peer("192.0.2.1"),
+            self.spool.new_id(shard), address("alice@example.org"), to, len(CONTENT), NOW_US, Peer("192.0.2.1"),
         )  # fmt: skip
         events = (Accepted(NOW_US, envelope.id, "alice@example.org", recipients, len(CONTENT), "", envelope.peer),)
         assert await answer(self.spool.accept, Stored(envelope, CONTENT), events) is None
