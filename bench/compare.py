@@ -264,8 +264,10 @@ def main() -> int:
     parser.add_argument("--postfix", action="append", default=[], metavar="NAME=VALUE",
                         help="a setting of main.cf to try; may be given again")
     asked = parser.parse_args()
-    if os.geteuid() != 0:
-        print("bench: a private Postfix can only be started by root", file=sys.stderr)
+    missing = [name for name in ("postfix", "smtp-source", "smtp-sink") if need.find(name) is None]
+    if missing or os.geteuid() != 0:
+        print(f"bench: {', '.join(missing)} must be installed (Debian's package postfix; .ci/run does it)" if missing
+              else "bench: a private Postfix can only be started by root", file=sys.stderr)
         return 1
     names = [asked.only] if asked.only else ["postfix", "postroad"]
     modes = [mode for mode in MODES if not asked.mode or mode.name in asked.mode]

@@ -29,13 +29,17 @@ def root() -> None:
         missing("the test must run as root")
 
 
-def program(name: str, *places: str) -> str:
+def find(name: str, *places: str) -> str | None:
     """The path of a program; `places` are looked at before PATH and the folders of system programs."""
     for place in places:
         if os.access(place, os.X_OK):
             return place
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/bin"))
-    found = shutil.which(name, path=path)
+    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/bin")))
+
+
+def program(name: str, *places: str) -> str:
+    """As `find`; where it is not there the test cannot run."""
+    found = find(name, *places)
     if found is None:
         missing(f"the program {name} is not installed (.ci/run installs it)")
         raise AssertionError("unreachable")
