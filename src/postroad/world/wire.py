@@ -60,10 +60,10 @@ _QUESTION_POINTER: Final = b"\xc0\x0c"
 
 
 class MxRecord(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """One MX record; `host` is "" for the root, as a null MX has it (RFC 7505)."""
+    """One MX record; `exchange` is "" for the root, as a null MX has it (RFC 7505)."""
 
     preference: int
-    host: str
+    exchange: str
 
 
 Value = str | MxRecord
