@@ -1,0 +1,61 @@
+"""How values stand in a shard: msgpack of the structs of `mail`, which encode as arrays.
+
+Fields are only ever appended, with defaults, so what an older Postroad wrote stays readable
+(docs/decisions/0003-values.md). The events of a commit stand in one blob: an array of one array for each operation,
+put together from parts that were encoded when the operation was asked for, so that the writer only joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Event
+from postroad.store.values import Waiting
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ENVELOPE: Final = msgspec.msgpack.Decoder(Envelope)
+_WAITING: Final = msgspec.msgpack.Decoder(Waiting)
+_JOURNAL: Final = msgspec.msgpack.Decoder(list[list[Event]])
+_EVENTS: Final = msgspec.msgpack.Decoder(list[Event])
+_ARRAY_32: Final = b"\xdd"  # msgpack: array 32, then its length in four octets, big-endian
+
+Undecodable = msgspec.MsgspecError  # what the decoders raise
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    return _ENCODER.encode(envelope)
+
+
+def encode_waiting(waiting: Waiting) -> bytes:
+    return _ENCODER.encode(waiting)
+
+
+def encode_events(events: Sequence[Event]) -> bytes:
+    """One part of a journal row, and the whole of a batch of the history."""
+    return _ENCODER.encode(events)
+
+
+def join_events(parts: Sequence[bytes]) -> bytes:
+    """The blob of a journal row."""
+    return b"".join((_ARRAY_32, len(parts).to_bytes(4, "big"), *parts))
+
+
+def decode_envelope(octets: bytes) -> Envelope:
+    return _ENVELOPE.decode(octets)
+
+
+def decode_waiting(octets: bytes) -> Waiting:
+    return _WAITING.decode(octets)
+
+
+def decode_journal(octets: bytes) -> list[Event]:
+    """The events of one journal row, in order."""
+    return [event for part in _JOURNAL.decode(octets) for event in part]
+
+
+def decode_events(octets: bytes) -> list[Event]:
+    return _EVENTS.decode(octets)

@@ -1,0 +1,253 @@
+"""Content in files: writing it as it arrives, naming it, reading it.
+
+Content above `SpoolOptions.inline_max` stands in ``DIR/NN/xx/<queue id>`` beside its shard (xx spreads the files over
+256 folders). It is written by a thread while it arrives, through a bounded backlog, and file and folder are synced
+before `finish` answers, so before the commit that names it (promise 1). A crash before that commit leaves a file that
+no message names; it is removed when its shard is opened.
+
+How it fails: `Incoming` remembers the first error, swallows what else comes, and gives the Failure at `finish`. Reading
+raises OSError. Not here: content in the shard (`store.shard`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from postroad.mail import identifier
+from postroad.mail.message import Content, ContentFile
+from postroad.store.values import Failure, FailureKind
+
+PIECE: Final = 262_144  # octets read or written at once
+BACKLOG_MAX: Final = 524_288  # octets that wait for the disk before `write` asks for a pause
+_CHECK_EVERY: Final = 4_194_304  # octets written between two looks at the free space
+_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+
+Run = Callable[[Callable[[], None]], None]  # hands a piece of work to a thread, or to the loop
+
+
+def folder(directory: Path, shard: int) -> Path:
+    """Where a shard's files are: ``DIR/NN``."""
+    return directory / f"{shard:02}"
+
+
+def file_path(directory: Path, id: int) -> Path:
+    """``DIR/NN/xx/<queue id>``; xx are the low bits of the id's time."""
+    return folder(directory, identifier.shard_of(id)) / f"{id >> 10 & 255:02x}" / identifier.text(id)
+
+
+def content_file(directory: Path, id: int) -> ContentFile | None:
+    """The file of a message's content as it stands now, or None. Anything but a regular file of our own is none."""
+    path = file_path(directory, id)
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return ContentFile(str(path), found.st_size)
+
+
+def pieces(content: Content, size: int = PIECE, start: int = 0) -> Iterator[bytes]:
+    """The content from `start` in pieces of at most `size` octets. Blocks for the disk; the kernel reads ahead."""
+    if isinstance(content, bytes):
+        for at in range(start, len(content), size):
+            yield content[at : at + size]
+        return
+    handle = os.open(content.path, os.O_RDONLY | _FLAGS)
+    try:
+        os.posix_fadvise(handle, start, 0, os.POSIX_FADV_SEQUENTIAL)
+        at = start
+        while at < content.size:
+            piece = os.pread(handle, min(size, content.size - at), at)
+            if not piece:
+                raise OSError(errno.EIO, f"shorter than its {content.size} octets", content.path)
+            at += len(piece)
+            yield piece
+    finally:
+        os.close(handle)
+
+
+def head(content: Content, limit: int) -> bytes:
+    """The first `limit` octets, for instance for the header section."""
+    if isinstance(content, bytes):
+        return content[:limit]
+    return next(pieces(content, min(limit, content.size)), b"") if limit and content.size else b""
+
+
+def read(content: Content) -> bytes:
+    """All octets, in memory."""
+    return content if isinstance(content, bytes) else b"".join(pieces(content))
+
+
+def failure_of(error: OSError, what: str) -> Failure:
+    """The Failure that an error of the operating system is."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return Failure(FailureKind.FULL if full else FailureKind.IO, f"{what}: {error.strerror or error}")
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the entries of a folder durable. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """Makes a folder for us alone and makes its name durable; one that is there must be a real one. Raises OSError."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise
+        return
+    sync_directory(path.parent)
+
+
+class Incoming:
+    """Large content on its way into its file. Used on the loop; the disk is touched by `run` only.
+
+    `write` answers whether more may come at once; after False the producer pauses until `resumed` is called (on the
+    loop). `finish` answers exactly once, on the loop, with the file, synced, or with why not; then the content is to be
+    accepted, or dropped by `abort`. `abort` may be called at any time, also after a failed `finish` or accept.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        id: int,
+        run: Run,
+        on_loop: Run,
+        room: Callable[[], Failure | None] = lambda: None,
+        resumed: Callable[[], None] | None = None,
+    ) -> None:
+        self.size = 0  # octets given so far
+        self.resumed = resumed
+        self._directory = directory
+        self._path = file_path(directory, id)
+        self._run = run
+        self._on_loop = on_loop
+        self._room = room
+        # Shared with the thread: only appended here and popped there, or set once by one side.
+        self._pieces: deque[bytes] = deque()
+        self._failure: Failure | None = None
+        self._written = 0
+        self._scheduled = False
+        self._aborted = False
+        # The thread's own.
+        self._handle = -1
+        self._made = False  # the file is ours: one that stood there before is never removed
+        self._checked = 0
+        # The loop's own.
+        self._paused = False
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first error so far: the host may refuse the message before its end."""
+        return self._failure
+
+    def write(self, octets: bytes) -> bool:
+        """Takes octets. False: enough for now, `resumed` will be called."""
+        if self._failure is not None:
+            self.size += len(octets)
+            return True
+        self._pieces.append(octets)
+        self.size += len(octets)
+        if not self._scheduled:
+            self._scheduled = True
+            self._run(self._write_pieces)
+        if self.size - self._written <= BACKLOG_MAX:
+            return True
+        self._paused = True
+        return False
+
+    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+        """The content is complete."""
+        self._run(lambda: self._finish(done))
+
+    def abort(self) -> None:
+        """Removes what there is. What was accepted must not be aborted."""
+        self._aborted = True
+        self._run(self._remove)
+
+    def _write_pieces(self) -> None:
+        self._scheduled = False  # before the pieces are looked at: what comes from now on schedules again
+        while self._pieces and not self._aborted and self._failure is None:
+            taken = [self._pieces.popleft() for _ in range(len(self._pieces))]
+            try:
+                self._open()
+                for piece in taken:
+                    self._write_all(piece)
+            except OSError as error:
+                self._failure = failure_of(error, f"writing {self._path}")
+        if self._aborted or self._failure is not None:
+            self._pieces.clear()
+            self._written = self.size
+        self._on_loop(self._resume)
+
+    def _open(self) -> None:
+        if self._handle >= 0:
+            return
+        make_directory(self._path.parent.parent)
+        make_directory(self._path.parent)
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        self._made = True
+
+    def _write_all(self, piece: bytes) -> None:
+        if self._written >= self._checked:
+            self._checked = self._written + _CHECK_EVERY
+            self._failure = self._room()
+            if self._failure is not None:
+                return
+        view = memoryview(piece)
+        while view:
+            count = os.write(self._handle, view[:PIECE])
+            view = view[count:]
+            self._written += count
+
+    def _resume(self) -> None:
+        if self._paused and self.size - self._written <= BACKLOG_MAX // 2:
+            self._paused = False
+            if self.resumed is not None and not self._aborted:
+                self.resumed()
+
+    def _finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+        self._write_pieces()
+        if self._failure is None and not self._aborted:
+            try:
+                self._open()  # content of no octets at all
+                os.fdatasync(self._handle)
+                sync_directory(self._path.parent)
+            except OSError as error:
+                self._failure = failure_of(error, f"syncing {self._path}")
+        self._close()
+        answer = self._failure or ContentFile(str(self._path), self._written)
+        if self._failure is not None:
+            self._remove()
+        self._on_loop(lambda: done(answer))
+
+    def _close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _remove(self) -> None:
+        self._pieces.clear()
+        self._close()
+        if self._made:
+            remove(self._path)
+
+
+def remove(path: Path) -> None:
+    """Removes a content file. One that cannot be removed is an orphan, which the next start removes."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return

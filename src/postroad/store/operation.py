@@ -1,0 +1,111 @@
+"""What the spool hands to a shard: one value for each call, with what it says already encoded.
+
+These are made for every message, so they are plain objects with slots; `done` is called on the loop by the spool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from postroad.store.values import Failure, Waiting
+
+if TYPE_CHECKING:
+    from postroad.store.shard import Shard
+
+
+class Row:
+    """A message to be written, encoded: `octets` is None where the content is in a file."""
+
+    __slots__ = ("count", "envelope", "id", "octets")
+
+    def __init__(self, id: int, envelope: bytes, octets: bytes | None, count: int) -> None:
+        self.id = id
+        self.envelope = envelope
+        self.octets = octets
+        self.count = count
+
+
+class Accept:
+    """A new message; with `waiting` it is settled at once (mail that is held on arrival). `reports`: DSNs with it."""
+
+    __slots__ = ("done", "events", "reports", "row", "waiting")
+
+    def __init__(
+        self,
+        row: Row,
+        waiting: tuple[Waiting, ...],
+        events: bytes,
+        done: Callable[[Failure | None], None],
+        reports: tuple[Row, ...] = (),
+    ) -> None:
+        self.row = row
+        self.waiting = waiting
+        self.events = events
+        self.done = done
+        self.reports = reports
+
+
+class Settle:
+    """A settlement. `accepted`: the DSNs, encoded."""
+
+    __slots__ = ("accepted", "done", "ended", "events", "id", "waiting")
+
+    def __init__(
+        self,
+        id: int,
+        ended: tuple[int, ...],
+        waiting: tuple[Waiting, ...],
+        accepted: tuple[Row, ...],
+        events: bytes,
+        done: Callable[[Failure | None], None],
+    ) -> None:
+        self.id = id
+        self.ended = ended
+        self.waiting = waiting
+        self.accepted = accepted
+        self.events = events
+        self.done = done
+
+
+class Read:
+    """A question to a shard, answered from what stands there after all operations before it."""
+
+    __slots__ = ("ask", "done", "empty")
+
+    def __init__(self, ask: Callable[[Shard], Any], done: Callable[[Any], None], empty: Any) -> None:
+        self.ask = ask
+        self.done = done
+        self.empty = empty  # what is answered when the spool closes before it could be read
+
+
+class Trim:
+    """The history has the journal up to `seq`: remove it there."""
+
+    __slots__ = ("done", "seq")
+
+    def __init__(self, seq: int, done: Callable[[Failure | None], None]) -> None:
+        self.seq = seq
+        self.done = done
+
+
+class Record:
+    """Events without a change of state; b"" only asks for a commit that takes along what waits."""
+
+    __slots__ = ("done", "events")
+
+    def __init__(self, events: bytes, done: Callable[[Failure | None], None] = lambda failure: None) -> None:
+        self.events = events
+        self.done = done
+
+
+class Postponed:
+    """The answer to a read that could not be made: ask again."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+Operation = Accept | Settle | Read | Trim | Record

@@ -1,0 +1,189 @@
+"""The tables of a shard, how a connection to it is opened, and the SQL that writes many rows at once.
+
+A shard is one SQLite file, ``DIR/NN.db``, in WAL mode with ``synchronous=FULL``: a commit has returned only when its
+frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous).
+
+    fresh      accepted, never settled: the envelope. Small whatever the queue's size, so it is read at once at start
+    message    settled at least once and not ended: the envelope
+    content    the octets; no row where they stand in a file (`store.content`)
+    recipient  one row for each recipient that waits; none for messages that ended at their first settlement
+    journal    one row for each commit with all its events, until the history has them
+
+`recipient_due` covers what the queue asks: what is due for a destination is a short range of it, the backlog one
+pass over it. Statements write up to 64 rows at once, because each step of SQLite gives the interpreter's lock away
+and must win it back from a busy loop. Not here: what is written when (`store.shard`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+VERSION: Final = 1  # PRAGMA user_version: the layout below
+APPLICATION_ID: Final = 0x50535244  # "PSRD", told by file(1)
+PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0005-spool.md
+BUSY_TIMEOUT_S: Final = 10.0  # another connection is in its way only when an operator opened the file for writing
+ROWS_MAX: Final = 64  # rows in one statement
+
+Connect = Callable[[Path], sqlite3.Connection]  # opens one file for writing; tests hand in one that fails
+Row = tuple[Any, ...]
+
+
+class Rows(NamedTuple):
+    """A statement over any number of rows: `before`, then `row` as often as there are rows, then `after`."""
+
+    before: str
+    row: str
+    after: str = ""
+    between: str = ","
+
+
+TABLES: Final = """
+CREATE TABLE fresh(id INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE message(id INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE content(id INTEGER PRIMARY KEY, octets BLOB NOT NULL);
+CREATE TABLE recipient(
+    id INTEGER NOT NULL, number INTEGER NOT NULL, destination TEXT NOT NULL, held INTEGER NOT NULL,
+    due_us INTEGER NOT NULL, state BLOB NOT NULL, PRIMARY KEY(id, number)) WITHOUT ROWID;
+CREATE INDEX recipient_due ON recipient(destination, held, due_us);
+CREATE TABLE journal(seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, last_id INTEGER NOT NULL, events BLOB NOT NULL);
+"""
+
+# held: 0 waits, 1 held, 2 damaged (the envelope or the state cannot be read; kept for repair, never tried)
+DAMAGED: Final = 2
+
+INSERT_FRESH: Final = Rows("INSERT OR REPLACE INTO fresh VALUES ", "(?,?)", "")
+INSERT_MESSAGE: Final = Rows("INSERT OR REPLACE INTO message VALUES ", "(?,?)", "")
+INSERT_CONTENT: Final = Rows("INSERT OR REPLACE INTO content VALUES ", "(?,?)", "")
+INSERT_RECIPIENT: Final = Rows("INSERT OR REPLACE INTO recipient VALUES ", "(?,?,?,?,?,?)", "")
+UPDATE_RECIPIENT: Final = Rows(
+    "WITH new(id, number, destination, held, due_us, state) AS (VALUES ", "(?,?,?,?,?,?)",
+    ") UPDATE recipient SET destination = new.destination, held = new.held, due_us = new.due_us, state = new.state"
+    " FROM new WHERE recipient.id = new.id AND recipient.number = new.number",
+)  # fmt: skip
+# Not "(id, number) IN (VALUES …)": for that SQLite goes through the whole table.
+DELETE_RECIPIENT: Final = Rows("DELETE FROM recipient WHERE ", "(id=? AND number=?)", "", " OR ")
+MOVE_FRESH: Final = Rows("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id IN (", "?", ")")
+DELETE_FRESH: Final = Rows("DELETE FROM fresh WHERE id IN (", "?", ")")
+DELETE_MESSAGE: Final = Rows("DELETE FROM message WHERE id IN (", "?", ")")
+DELETE_CONTENT: Final = Rows("DELETE FROM content WHERE id IN (", "?", ")")
+SELECT_FRESH: Final = Rows("SELECT id, envelope FROM fresh WHERE id IN (", "?", ")")
+SELECT_FRESH_IDS: Final = Rows("SELECT id FROM fresh WHERE id IN (", "?", ")")
+SELECT_MESSAGE: Final = Rows("SELECT id, envelope FROM message WHERE id IN (", "?", ")")
+SELECT_PRESENT: Final = Rows("SELECT id FROM message WHERE id IN (", "?", ")")
+SELECT_WAITING: Final = Rows("SELECT DISTINCT id FROM recipient WHERE id IN (", "?", ")")
+SELECT_STATES: Final = Rows("SELECT id, destination, held FROM recipient WHERE id IN (", "?", ")")
+
+BACKLOG: Final = (
+    "SELECT destination, count(*), total(held <> 0), min(CASE held WHEN 0 THEN due_us END) FROM recipient"
+    " GROUP BY destination ORDER BY destination"
+)
+
+
+class SpoolError(Exception):
+    """A shard cannot be opened: its text says which file, why, and what to do. Raised at start only."""
+
+
+def database(directory: Path, shard: int) -> Path:
+    """``DIR/NN.db``."""
+    return directory / f"{shard:02}.db"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens a shard for its writer. The file must exist (empty is enough). Raises sqlite3.Error."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    try:
+        for pragma in (
+            f"page_size={PAGE_SIZE}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "fullfsync=1",  # macOS: fsync alone does not reach the platter
+            "checkpoint_fullfsync=1",
+            "wal_autocheckpoint=0",  # the shard does it, after it has answered
+            "secure_delete=0",  # some builds zero what is deleted: twice the writing for every message
+            "auto_vacuum=0",  # freed pages are used again; keeping the file small would cost at each commit
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+            "foreign_keys=0",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Makes the tables in an empty file, or checks that their version is ours. Raises SpoolError, sqlite3.Error."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found == VERSION:
+        return
+    if found or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise SpoolError(f"layout {found} is not known to this version of Postroad, which knows {VERSION}")
+    script = TABLES + f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+    connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Opens a database to read it, whoever writes it, or nobody does. Raises sqlite3.Error.
+
+    Without a WAL beside it nobody has it open, and where we may not make one SQLite needs `immutable` to read it.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = _reader(uri)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError:
+        connection.close()
+        if Path(f"{path}-wal").exists():
+            raise
+        connection = _reader(f"{uri}&immutable=1")
+    return connection
+
+
+def _reader(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only=1")
+    return connection
+
+
+def write_rows(
+    connection: sqlite3.Connection, template: Rows, values: Sequence[Any], width: int = 1
+) -> int:
+    """Runs `template` over all `values`, `width` of them to a row. Returns the rows changed."""
+    changed = 0
+    for start, count in _pieces(len(values) // width):
+        piece = values[start * width : (start + count) * width]
+        changed += connection.execute(_text(template, count), piece).rowcount
+    return changed
+
+
+def read_rows(connection: sqlite3.Connection, template: Rows, ids: Iterable[int]) -> Iterator[Row]:
+    """The rows that `template` selects for all `ids`."""
+    values = list(ids)
+    for start, count in _pieces(len(values)):
+        yield from connection.execute(_text(template, count), values[start : start + count]).fetchall()
+
+
+_SIZES: Final = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # few statements for any count, few texts to keep prepared
+
+
+def _pieces(count: int) -> Iterator[tuple[int, int]]:
+    """Cuts `count` rows into statements: (first row, rows)."""
+    start = 0
+    for size in _SIZES:
+        while count - start >= size:
+            yield start, size
+            start += size
+
+
+@lru_cache(maxsize=512)
+def _text(template: Rows, count: int) -> str:
+    return template.before + template.between.join([template.row] * count) + template.after

@@ -1,0 +1,136 @@
+"""Which messages a Selection means: looked up by index where it can be, else by going through the envelopes.
+
+Works on any connection to a shard, in steps of a bounded number of rows, so that the spool's writer can commit between
+two of them and a reader holds no snapshot for long. Addresses and Message-IDs are first looked for in the encoded
+envelope, where text stands as it is; only what may match is decoded.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Envelope
+from postroad.store import codec, schema
+from postroad.store.values import Selection
+
+_STEP: Final = 2000  # messages in one step where an index finds them
+_SPAN: Final = 10_000  # messages in one step where all are looked at (a few milliseconds)
+_ID_MAX: Final = (1 << 63) - 1
+
+
+def step(connection: sqlite3.Connection, selection: Selection, after: int) -> tuple[list[int], int | None]:
+    """Ids above `after` that match, in order, from one step; and the id behind which to go on, None at the end."""
+    candidates = _chosen if selection.ids else _at_destination if selection.destination else _all
+    rows, last = candidates(connection, selection, after)
+    waiting = _waiting(connection, rows) if _looks_at_waiting(selection) else {}
+    return [id for id, octets in rows if matches(octets, selection, waiting.get(id, frozenset()))], last
+
+
+# Candidates as (id, encoded envelope) in the order of ids, and the id behind which to go on, None at the end.
+_Step = tuple[list[tuple[int, bytes]], int | None]
+
+
+def _chosen(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
+    ids = sorted(each for each in set(selection.ids) if each > after)
+    return _envelopes(connection, ids[:_STEP]), ids[_STEP - 1] if len(ids) > _STEP else None
+
+
+def _at_destination(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
+    rows = connection.execute(
+        "SELECT DISTINCT id FROM recipient WHERE destination = ? AND id > ? ORDER BY id LIMIT ?",
+        (selection.destination, after, _STEP),
+    ).fetchall()
+    ids = [id for (id,) in rows]
+    return _envelopes(connection, ids), ids[-1] if len(ids) == _STEP else None
+
+
+def _all(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
+    """A span of both tables of which each holds at most _SPAN rows."""
+    ends = []
+    for table in ("message", "fresh"):
+        row = connection.execute(
+            f"SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT 1 OFFSET {_SPAN - 1}", (after,)
+        ).fetchone()
+        if row is not None:
+            ends.append(row[0])
+    last = min(ends, default=None)
+    needles = _needles(selection)
+    where = " AND ".join(["id > ? AND id <= ?", *["instr(envelope, ?) > 0"] * len(needles)])
+    values = (after, _ID_MAX if last is None else last, *needles)
+    rows: list[tuple[int, bytes]] = []
+    for table in ("message", "fresh"):
+        rows += connection.execute(f"SELECT id, envelope FROM {table} WHERE {where}", values).fetchall()
+    return sorted(rows), last
+
+
+def _envelopes(connection: sqlite3.Connection, ids: list[int]) -> list[tuple[int, bytes]]:
+    rows = [*schema.read_rows(connection, schema.SELECT_MESSAGE, ids)]
+    rows += schema.read_rows(connection, schema.SELECT_FRESH, ids)
+    return sorted((id, octets) for id, octets in rows)
+
+
+def _looks_at_waiting(selection: Selection) -> bool:
+    return bool(selection.destination) or selection.held is not None
+
+
+def _waiting(
+    connection: sqlite3.Connection, rows: list[tuple[int, bytes]]
+) -> dict[int, frozenset[tuple[str, bool]]]:
+    """(destination, held) of the waiting recipients of each message."""
+    found: dict[int, set[tuple[str, bool]]] = {}
+    for id, destination, held in schema.read_rows(connection, schema.SELECT_STATES, [id for id, _ in rows]):
+        found.setdefault(id, set()).add((destination, held != 0))
+    return {id: frozenset(states) for id, states in found.items()}
+
+
+def matches(octets: bytes, selection: Selection, waiting: frozenset[tuple[str, bool]]) -> bool:
+    """Whether one message, as encoded, with what waits of it, is meant."""
+    states = {held for destination, held in waiting if selection.destination in ("", destination)}
+    if selection.destination and not states:
+        return False
+    if selection.held is not None and (True in states) is not selection.held:
+        return False
+    if not (selection.sender or selection.recipient or selection.message_id):
+        return True
+    try:
+        envelope = codec.decode_envelope(octets)
+    except codec.Undecodable:
+        return False
+    return (
+        (not selection.sender or names(selection.sender, envelope.reverse_path))
+        and (not selection.recipient or _has_recipient(selection.recipient, envelope))
+        and (not selection.message_id or envelope.message_id.strip("<>") == selection.message_id.strip("<>"))
+    )
+
+
+def _has_recipient(wanted: str, envelope: Envelope) -> bool:
+    return any(
+        names(wanted, each.address) or (each.given is not None and names(wanted, each.given))
+        for each in envelope.recipients
+    )
+
+
+def names(wanted: str, address: Address | None) -> bool:
+    """Whether `wanted` (an address, ``@domain`` or ``<>``) means `address`, whatever the case."""
+    if address is None:
+        return wanted == "<>"
+    if wanted.startswith("@"):
+        return address.domain == wanted[1:].lower()
+    return str(address).lower() == wanted.lower() or address.readable().lower() == wanted.lower()
+
+
+def _needles(selection: Selection) -> list[bytes]:
+    """Octets that stand in the encoded envelope of every message that is meant.
+
+    A domain stands there in lower case. A U-label cannot be looked for like this; nor can a local-part of any case.
+    """
+    found = []
+    for wanted in (selection.sender, selection.recipient):
+        domain = wanted.rpartition("@")[2].lower() if "@" in wanted else ""
+        if domain and domain.isascii():
+            found.append(domain.encode())
+    if selection.message_id:
+        found.append(selection.message_id.strip("<>").encode())
+    return found

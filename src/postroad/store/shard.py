@@ -1,0 +1,672 @@
+"""One shard: the operations that the spool's writer hands it, applied in their order, many to one commit.
+
+What always holds:
+- An operation is answered only after the commit it stands in, and that commit was synced (promise 1).
+- A settlement, the DSNs that it brings and its events are one commit (promise 3).
+- Applying what was applied already changes nothing: a commit that failed may yet be found written after a crash of the
+  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before the next commit.
+
+How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
+the new mail. An error of the disk: all is refused, the connection is dropped and opened anew for the next commit, since
+after a failed sync the pages in memory are not to be trusted. Any other error is due to one operation: each is tried
+alone. Reads are never refused: the spool asks them again later.
+
+Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spool`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from postroad.mail import identifier
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Event, Noted
+from postroad.mail.message import Content
+from postroad.store import codec, content, schema
+from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.schema import SpoolError
+from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Waiting
+
+CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
+_ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
+_UNDO_MAX: Final = 100_000
+_CACHED_FROM: Final = 20  # recipients from which an envelope is worth keeping
+
+
+_ENVIRONMENT: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOLFS,
+    }
+)  # fmt: skip
+_KEEP_OPEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM})
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Shard:
+    """`room` tells why new mail must be refused for lack of space, or None. `note` takes what the operator should
+    read. `remove` is handed the path of each content file whose message has ended."""
+
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        now_us: Callable[[], int],
+        *,
+        connect: schema.Connect = schema.connect,
+        room: Callable[[Shard], Failure | None] = lambda shard: None,
+        note: Callable[[Event], None] = lambda event: None,
+        remove: Callable[[Path], None] = content.remove,
+    ) -> None:
+        self.number = number
+        self.path = schema.database(directory, number)
+        self.last_id = number
+        self.written = 0  # octets that went into the WAL since the last checkpoint, about
+        self._directory = directory
+        self._now_us = now_us
+        self._connect = connect
+        self._room = room
+        self._note = note
+        self._remove = remove
+        self._lock = -1
+        self._connection: sqlite3.Connection | None = None
+        self._seq = 0
+        # Messages accepted by this process and not yet settled, with how many recipients they have: their settlement
+        # needs no look into the tables.
+        self._new: dict[int, int] = {}
+        self._large: set[int] = set()  # messages whose content is in a file
+        self._undo: list[int] = []  # messages refused by a failed commit, to be taken out of what it may have left
+        self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
+        self._batch = _Batch()
+
+    # --- opening and closing
+
+    def open(self) -> None:
+        """Locks, opens, recovers. Raises SpoolError."""
+        self._take_lock()
+        try:
+            _make_private_file(self.path)
+            self._connection = self._open_or_set_aside()
+            self._recover()
+            self._clear_orphans()
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise SpoolError(f"{self.path}: cannot be opened: {error}") from error
+        except SpoolError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the database (which takes the WAL into it) and gives the lock free."""
+        self._disconnect()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _take_lock(self) -> None:
+        path = self._directory / f"{self.number:02}.lock"
+        try:
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = -1
+            raise SpoolError(f"{self.path}: another process has it open for writing; is a node running?") from None
+        except OSError as error:
+            raise SpoolError(f"{path}: cannot be locked: {error.strerror}") from error
+
+    def _open_or_set_aside(self) -> sqlite3.Connection:
+        try:
+            return self._open_checked()
+        except sqlite3.DatabaseError as error:
+            if _primary(error) not in _DAMAGE:
+                raise
+            self._set_aside(str(error))
+        _make_private_file(self.path)
+        return self._open_checked()
+
+    def _open_checked(self) -> sqlite3.Connection:
+        connection = self._connect(self.path)
+        try:
+            try:
+                schema.create(connection)
+            except SpoolError as error:
+                raise SpoolError(f"{self.path}: {error}") from None
+            if self.path.stat().st_size <= CHECK_MAX:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if found != "ok":
+                    raise _damaged(found)
+        except BaseException:
+            connection.close()
+            raise
+        content.sync_directory(self._directory)
+        return connection
+
+    def _set_aside(self, why: str) -> None:
+        """Moves a damaged database, its WAL and its content files away, for repair; the shard starts empty."""
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._now_us() // 1_000_000))
+        aside = f"{self.path.name}.damaged-{stamp}"
+        for ending in ("", "-wal", "-shm"):
+            source = Path(f"{self.path}{ending}")
+            if source.exists():
+                os.rename(source, self._directory / f"{aside}{ending}")
+        files = content.folder(self._directory, self.number)
+        if files.exists():
+            os.rename(files, self._directory / f"{files.name}.damaged-{stamp}")
+        content.sync_directory(self._directory)
+        self._say("error", f"{self.path} is damaged ({why}): set aside as {aside}; the shard starts empty")
+
+    def _recover(self) -> None:
+        connection = self._use()
+        highest = [
+            connection.execute(f"SELECT max({column}) FROM {table}").fetchone()[0] or 0
+            for table, column in (("fresh", "id"), ("message", "id"))
+        ]
+        last = connection.execute("SELECT seq, last_id FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        # The journal keeps its last row, so seq never runs twice. A new file starts at the time it was made, and so
+        # above what the history has seen of one that was set aside.
+        self._seq, last_id = last if last is not None else (self._now_us(), 0)
+        self.last_id = max(self.last_id, last_id, *highest)
+
+    def _clear_orphans(self) -> None:
+        """Removes files that no message names. We hold the lock and nothing was accepted yet: all of them are old."""
+        names: dict[int, Path] = {}
+        for path in content.folder(self._directory, self.number).glob("??/*"):
+            id = identifier.parse(path.name)
+            if id is None or identifier.shard_of(id) != self.number:
+                continue
+            names[id] = path
+        connection = self._use()
+        for template in (schema.SELECT_FRESH_IDS, schema.SELECT_PRESENT):
+            self._large.update(id for (id,) in schema.read_rows(connection, template, names))
+        orphans = [path for id, path in names.items() if id not in self._large]
+        for path in orphans:
+            content.remove(path)
+        if orphans:
+            self._say("info", f"{self.path}: removed {len(orphans)} content files of messages never accepted")
+
+    def _use(self) -> sqlite3.Connection:
+        """The connection, opened anew after an error. Raises sqlite3.Error."""
+        if self._connection is None:
+            self._connection = self._connect(self.path)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                self._say("error", f"{self.path}: closing: {error}")
+
+    def _say(self, level: str, text: str) -> None:
+        self._note(Noted(self._now_us(), 0, level, text))
+
+    # --- committing
+
+    def commit(self, operations: Sequence[Operation]) -> list[Any]:
+        """Applies all and commits. One answer for each, in order: None or a Failure; a read's result or Postponed."""
+        refused = self._room(self) if any(type(each) is Accept for each in operations) else None
+        if refused is None:
+            return self._attempt(operations)
+        return self._without_accepts(operations, refused)
+
+    def _attempt(self, operations: Sequence[Operation]) -> list[Any]:
+        try:
+            return self._transact(operations)
+        except Exception as error:
+            failure = self._fail(error, operations)
+            if failure.kind is FailureKind.INVALID and len(operations) > 1:
+                return [self._attempt((each,))[0] for each in operations]
+            if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
+                return self._without_accepts(operations, failure)
+        return [Postponed(failure.text) if type(each) is Read else failure for each in operations]
+
+    def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
+        """No space for new mail: what ends messages goes on, it makes room."""
+        others = iter(self._attempt([each for each in operations if type(each) is not Accept]))
+        return [refused if type(each) is Accept else next(others) for each in operations]
+
+    def _transact(self, operations: Sequence[Operation]) -> list[Any]:
+        connection = self._use()
+        batch = self._batch = _Batch()
+        if all(type(each) is Read for each in operations):
+            return [self._read(each) for each in operations if type(each) is Read]
+        connection.execute("BEGIN IMMEDIATE")
+        batch.transaction = True
+        if self._undo:
+            self._delete_messages(connection, self._undo)
+        answers = [self._apply(connection, each) for each in operations]
+        self._flush(connection)
+        if batch.events:
+            self._seq += 1
+            events = codec.join_events(batch.events)
+            batch.written += len(events)
+            connection.execute(
+                "INSERT INTO journal VALUES (?,?,?,?)", (self._seq, self._now_us(), self.last_id, events)
+            )
+        connection.execute("COMMIT")
+        batch.transaction = False
+        self._undo.clear()
+        self._after(batch)
+        return answers
+
+    def _after(self, batch: _Batch) -> None:
+        """The commit is durable: what is known in memory follows."""
+        self.written += batch.written + 6 * schema.PAGE_SIZE
+        self._new.update(batch.added)
+        for id in batch.settled:
+            self._new.pop(id, None)
+        self._large.update(batch.large)
+        if self._large:
+            for id in self._large.intersection(batch.removed):
+                self._large.discard(id)
+                self._remove(content.file_path(self._directory, id))
+
+    def _fail(self, error: Exception, operations: Sequence[Operation]) -> Failure:
+        """Rolls back and tells what it was. What is no error of SQLite is a bug, and concerns one operation."""
+        primary = _primary(error)
+        kind = _kind(primary) if isinstance(error, sqlite3.Error) else FailureKind.INVALID
+        if kind is FailureKind.IO and _is_full(self._directory):
+            kind = FailureKind.FULL
+        failure = Failure(kind, f"{self.path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
+        try:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            primary = sqlite3.SQLITE_IOERR
+        if len(operations) == 1 or kind is not FailureKind.INVALID:
+            trace = "" if isinstance(error, sqlite3.Error) else "\n" + "".join(traceback.format_exception(error))
+            self._say("error", f"commit failed: {failure.text}{trace}")
+        if kind is not FailureKind.INVALID and primary not in _KEEP_OPEN:
+            self._disconnect()
+            if self._batch.transaction:
+                self._undo = [*self._undo, *_accepted(operations)][-_UNDO_MAX:]
+        return failure
+
+    # --- applying one operation
+
+    def _apply(self, connection: sqlite3.Connection, operation: Operation) -> Any:
+        match operation:
+            case Accept():
+                return self._accept(operation)
+            case Settle():
+                return self._settle(connection, operation)
+            case Read():
+                self._flush(connection)
+                return self._read(operation)
+            case Trim():
+                # The last row stays: it says how far seq and the ids have come.
+                connection.execute(
+                    "DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)", (operation.seq,)
+                )
+                return None
+            case Record():
+                if operation.events:
+                    self._batch.events.append(operation.events)
+                return None
+            case _:
+                assert_never(operation)
+
+    def _accept(self, operation: Accept) -> None:
+        row, waiting = operation.row, operation.waiting
+        batch = self._batch
+        if waiting:
+            batch.messages += (row.id, row.envelope)
+            batch.recipients += _recipient_rows(row.id, waiting)
+            self._gather_content(row)
+        else:
+            self._gather_fresh(row)
+        batch.touched.add(row.id)
+        for report in operation.reports:
+            self._gather_fresh(report)
+        if operation.events:
+            batch.events.append(operation.events)
+
+    def _gather_fresh(self, row: Row) -> None:
+        self._batch.fresh += (row.id, row.envelope)
+        self._batch.added[row.id] = row.count
+        self._gather_content(row)
+
+    def _gather_content(self, row: Row) -> None:
+        batch = self._batch
+        if row.octets is not None:
+            batch.contents += (row.id, row.octets)
+            batch.written += len(row.octets)
+        else:
+            batch.large.append(row.id)
+        batch.written += len(row.envelope)
+
+    def _settle(self, connection: sqlite3.Connection, operation: Settle) -> Failure | None:
+        batch = self._batch
+        id = operation.id
+        if id in batch.touched:  # accepted or settled in this very commit: what is gathered of it goes first
+            self._flush(connection)
+        count = None if id in batch.settled else self._new.get(id) or batch.added.get(id)
+        if count is not None and not operation.waiting and len(operation.ended) == count:
+            batch.gone.append(id)
+            batch.settled.add(id)
+        else:
+            failure = self._settle_looking(connection, operation, count)
+            if failure is not None:
+                return failure
+        batch.touched.add(id)
+        for row in operation.accepted:
+            self._gather_fresh(row)
+        if operation.events:
+            batch.events.append(operation.events)
+        return None
+
+    def _settle_looking(
+        self, connection: sqlite3.Connection, operation: Settle, count: int | None
+    ) -> Failure | None:
+        """A settlement that leaves recipients waiting, or of a message that is not new to this process.
+
+        `count`: its recipients where it is known to be fresh. What names a message or a recipient that is not there
+        (any more) changes nothing: an end cannot be taken back.
+        """
+        batch = self._batch
+        id = operation.id
+        if count is None and id not in batch.settled:
+            row = connection.execute("SELECT envelope FROM fresh WHERE id = ?", (id,)).fetchone()
+            count = None if row is None else len(codec.decode_envelope(row[0]).recipients)
+        batch.written += 512 * len(operation.waiting)
+        if count is None:
+            for place in operation.ended:
+                batch.ended += (id, place)
+            batch.changed += _recipient_rows(id, operation.waiting)
+            return None
+        named = {*operation.ended, *(each.index for each in operation.waiting)}
+        if len(named) != count:
+            text = f"first settlement of {identifier.text(id)} names {len(named)} of {count} recipients"
+            return Failure(FailureKind.INVALID, text)
+        batch.settled.add(id)
+        if operation.waiting:
+            batch.moved.append(id)
+            batch.recipients += _recipient_rows(id, operation.waiting)
+        else:
+            batch.gone.append(id)
+        return None
+
+    def _flush(self, connection: sqlite3.Connection) -> None:
+        """Writes what was gathered. Deletions first: what they free is used again at once."""
+        batch = self._batch
+        write = schema.write_rows
+        if batch.gone:
+            write(connection, schema.DELETE_FRESH, batch.gone)
+            write(connection, schema.DELETE_CONTENT, batch.gone)
+            batch.removed += batch.gone
+            batch.gone.clear()
+        if batch.moved:
+            write(connection, schema.MOVE_FRESH, batch.moved)
+            write(connection, schema.DELETE_FRESH, batch.moved)
+            batch.moved.clear()
+        if batch.fresh:
+            write(connection, schema.INSERT_FRESH, batch.fresh, 2)
+            batch.fresh.clear()
+        if batch.messages:
+            write(connection, schema.INSERT_MESSAGE, batch.messages, 2)
+            batch.messages.clear()
+        if batch.contents:
+            write(connection, schema.INSERT_CONTENT, batch.contents, 2)
+            batch.contents.clear()
+        if batch.recipients:
+            write(connection, schema.INSERT_RECIPIENT, batch.recipients, 6)
+            batch.recipients.clear()
+        if batch.changed:
+            write(connection, schema.UPDATE_RECIPIENT, batch.changed, 6)
+            batch.changed.clear()
+        if batch.ended:
+            self._end(connection, batch.ended)
+            batch.ended.clear()
+        batch.touched.clear()
+
+    def _end(self, connection: sqlite3.Connection, ended: Sequence[int]) -> None:
+        """Removes recipients, and the messages that have none left."""
+        schema.write_rows(connection, schema.DELETE_RECIPIENT, ended, 2)
+        touched = dict.fromkeys(ended[::2])
+        for (id,) in schema.read_rows(connection, schema.SELECT_WAITING, touched):
+            del touched[id]
+        if touched:
+            self._delete_messages(connection, list(touched))
+            self._batch.removed += touched
+
+    def _delete_messages(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+        for template in (schema.DELETE_FRESH, schema.DELETE_MESSAGE, schema.DELETE_CONTENT):
+            schema.write_rows(connection, template, ids)
+
+    # --- reading (the questions of `Read`)
+
+    def _read(self, operation: Read) -> Any:
+        try:
+            return operation.ask(self)
+        except sqlite3.Error as error:
+            if not self._batch.transaction:
+                if _primary(error) not in _KEEP_OPEN:
+                    self._disconnect()
+            elif self._connection is None or not self._connection.in_transaction:
+                raise  # SQLite has rolled back the commit that this read stands in
+            return Postponed(f"{self.path}: {error}")
+
+    def take(self, destination: str, before_us: int, limit: int) -> list[Loaded]:
+        """Due recipients of a destination, the oldest due first, at most `limit` of them, by message."""
+        rows = self._use().execute(
+            "SELECT id, state FROM recipient WHERE destination = ? AND held = 0 AND due_us <= ?"
+            " ORDER BY due_us LIMIT ?",
+            (destination, before_us, limit),
+        ).fetchall()  # fmt: skip
+        return self._loaded(rows)
+
+    def next_due(self, destination: str, after_us: int = 0) -> int:
+        """When the first recipient of a destination is due after a time; 0 where none waits for longer."""
+        row = self._use().execute(
+            "SELECT due_us FROM recipient WHERE destination = ? AND held = 0 AND due_us > ? ORDER BY due_us LIMIT 1",
+            (destination, after_us or -1),
+        ).fetchone()  # fmt: skip
+        return 0 if row is None else max(1, row[0])
+
+    def load(self, id: int) -> Loaded | None:
+        """A message with all its waiting recipients; none wait of one never settled."""
+        rows = self._use().execute("SELECT id, state FROM recipient WHERE id = ? ORDER BY number", (id,)).fetchall()
+        loaded = self._loaded(rows) if rows else [Loaded(each, ()) for each in self._envelopes_of([id])]
+        return loaded[0] if loaded else None
+
+    def fresh(self, after: int, limit: int) -> list[Envelope]:
+        """Messages accepted and never settled, in the order of their ids, above `after`."""
+        found = []
+        rows = self._use().execute("SELECT id, envelope FROM fresh WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        for id, octets in rows.fetchall():
+            try:
+                found.append(codec.decode_envelope(octets))
+            except codec.Undecodable as error:
+                self._keep_for_repair(id, str(error))
+        return found
+
+    def backlog(self) -> list[Backlog]:
+        """What waits, by destination."""
+        rows = self._use().execute(schema.BACKLOG).fetchall()
+        return [Backlog(name, count, int(held), due_us or 0) for name, count, held, due_us in rows]
+
+    def content(self, id: int) -> Content | None:
+        """The octets of a message, or its file; None where there is no such message."""
+        if id in self._large:
+            return content.content_file(self._directory, id)
+        row = self._use().execute("SELECT octets FROM content WHERE id = ?", (id,)).fetchone()
+        return None if row is None else row[0]
+
+    def free_inside(self) -> int:
+        """Octets that the file has free within itself."""
+        try:
+            return int(self._use().execute("PRAGMA freelist_count").fetchone()[0]) * schema.PAGE_SIZE
+        except sqlite3.Error:
+            return 0
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For `store.selecting`, within a read. Raises sqlite3.Error."""
+        return self._use()
+
+    def _loaded(self, rows: Iterable[tuple[int, bytes]]) -> list[Loaded]:
+        waiting: dict[int, list[Waiting]] = {}
+        for id, state in rows:
+            try:
+                waiting.setdefault(id, []).append(codec.decode_waiting(state))
+            except codec.Undecodable as error:
+                self._keep_for_repair(id, str(error))
+        envelopes = {each.id: each for each in self._envelopes_of(waiting)}
+        return [Loaded(envelopes[id], tuple(places)) for id, places in waiting.items() if id in envelopes]
+
+    def _envelopes_of(self, ids: Iterable[int]) -> list[Envelope]:
+        found: list[Envelope] = []
+        missing: list[int] = []
+        for id in ids:
+            kept = self._envelopes.get(id)
+            if kept is None:
+                missing.append(id)
+            else:
+                self._envelopes.move_to_end(id)
+                found.append(kept)
+        connection = self._use()
+        rows = list(schema.read_rows(connection, schema.SELECT_MESSAGE, missing))
+        if len(rows) < len(missing):
+            rows += schema.read_rows(connection, schema.SELECT_FRESH, set(missing).difference(id for id, _ in rows))
+        for id, octets in rows:
+            try:
+                envelope = codec.decode_envelope(octets)
+            except codec.Undecodable as error:
+                self._keep_for_repair(id, str(error))
+                continue
+            found.append(envelope)
+            if len(envelope.recipients) >= _CACHED_FROM:
+                self._keep_decoded(envelope)
+        return found
+
+    def _keep_decoded(self, envelope: Envelope) -> None:
+        self._envelopes[envelope.id] = envelope
+        total = sum(len(each.recipients) for each in self._envelopes.values())
+        while total > _ENVELOPES_MAX and len(self._envelopes) > 1:
+            _, dropped = self._envelopes.popitem(last=False)
+            total -= len(dropped.recipients)
+
+    def _keep_for_repair(self, id: int, why: str) -> None:
+        """A row that cannot be read: it stays, is never due, and does not stand in the way of others."""
+        self._say("error", f"{self.path}: message {identifier.text(id)} is damaged ({why}); it is kept, not delivered")
+        connection = self._use()
+        connection.execute("UPDATE recipient SET held = ? WHERE id = ?", (schema.DAMAGED, id))
+        connection.execute("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id = ?", (id,))
+        if connection.execute("DELETE FROM fresh WHERE id = ?", (id,)).rowcount:
+            connection.execute("INSERT OR IGNORE INTO recipient VALUES (?,0,'',?,0,?)", (id, schema.DAMAGED, b""))
+
+    # --- the WAL
+
+    def checkpoint(self) -> None:
+        """Takes the WAL into the database, as far as readers let. An error costs nothing but a longer WAL."""
+        self.written = 0
+        try:
+            self._use().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            self._say("error", f"{self.path}: checkpoint: {error}")
+            if _primary(error) not in _KEEP_OPEN:
+                self._disconnect()
+
+
+class _Batch:
+    """What one commit has gathered. Flat lists: the values of the rows, one after another."""
+
+    __slots__ = (
+        "added", "changed", "contents", "ended", "events", "fresh", "gone", "large", "messages", "moved", "recipients",
+        "removed", "settled", "touched", "transaction", "written",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.fresh: list[Any] = []
+        self.messages: list[Any] = []
+        self.contents: list[Any] = []
+        self.recipients: list[Any] = []
+        self.changed: list[Any] = []
+        self.ended: list[int] = []
+        self.gone: list[int] = []  # fresh, all ended
+        self.moved: list[int] = []  # fresh, some wait
+        self.removed: list[int] = []
+        self.large: list[int] = []
+        self.events: list[bytes] = []
+        self.added: dict[int, int] = {}
+        self.settled: set[int] = set()  # settled in this commit, no longer new
+        self.touched: set[int] = set()  # has something gathered that is not yet written
+        self.written = 0
+        self.transaction = False
+
+
+def _recipient_rows(id: int, waiting: Iterable[Waiting]) -> list[Any]:
+    rows: list[Any] = []
+    for each in waiting:
+        rows += (id, each.index, each.destination, int(each.held), each.due_us, codec.encode_waiting(each))
+    return rows
+
+
+def _accepted(operations: Iterable[Operation]) -> list[int]:
+    """The ids that a failed commit would have added."""
+    ids = []
+    for each in operations:
+        match each:
+            case Accept():
+                ids += [each.row.id, *(row.id for row in each.reports)]
+            case Settle():
+                ids += [row.id for row in each.accepted]
+            case _:
+                pass
+    return ids
+
+
+def _make_private_file(path: Path) -> None:
+    """Makes an empty file for us alone; one that is there must be a regular file of ours.
+
+    Raises SpoolError, OSError.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(handle)
+    finally:
+        os.close(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise SpoolError(f"{path}: not a regular file of its own")
+    if found.st_uid != os.geteuid():
+        raise SpoolError(f"{path}: belongs to user {found.st_uid}, not to the one that runs the node ({os.geteuid()})")
+
+
+def _primary(error: Exception) -> int:
+    """SQLite's primary result code; 0 where the error is the module's own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _damaged(text: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(text)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+def _kind(primary: int) -> FailureKind:
+    if primary == sqlite3.SQLITE_FULL:
+        return FailureKind.FULL
+    return FailureKind.IO if primary in _ENVIRONMENT else FailureKind.INVALID
+
+
+def _is_full(directory: Path) -> bool:
+    """A write that failed without saying so (a quota, delayed allocation) on a file system with no space left."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < 1_048_576

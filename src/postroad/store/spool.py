@@ -1,0 +1,559 @@
+"""The spool: the durable queue of one worker. One thread writes all its shards, many operations to a commit.
+
+What always holds:
+- Operations are executed in the order of the calls; a callback is called on the loop, once, in that order too, and
+  after the commit that its operation stands in is on stable storage (promise 1).
+- While the thread commits, what comes gathers and is the next commit; an operation that comes alone is committed at
+  once. There is no timer on the way.
+- `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
+
+How it fails: an operation that changes something is answered with a Failure and has then changed nothing; it may be
+asked again. A read is not answered with an error: it is asked again each second until the shard can be read (an empty
+answer would strand mail). What the operator should know goes to `log`. An exception from a callback goes to the loop's
+exception handler and stops no other callback.
+
+With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run.
+Not here: the tables (`store.shard`, `store.schema`), files (`store.content`), reading from outside (`store.reader`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Event, Noted
+from postroad.mail.message import Content
+from postroad.store import codec, schema, selecting
+from postroad.store.content import Incoming, remove
+from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.schema import SpoolError
+from postroad.store.shard import Shard
+from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
+from postroad.world.clock import Clock
+
+__all__ = ["Spool", "SpoolError", "SpoolOptions"]
+
+_RETRY_S: Final = 1.0  # until a read that failed is asked again
+_SELECT_STEPS: Final = 4  # steps of a selection between two commits
+_RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
+_SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
+
+
+class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the spool.
+
+    `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which
+    new mail is refused (452) while the queue drains. `wal_max`: octets of WAL at which it is taken into the database.
+    `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
+    `file_threads`: threads that write content files.
+    """
+
+    inline_max: int = 1_048_576
+    free_min: int = 268_435_456
+    wal_max: int = 50_331_648
+    record_s: float = 1.0
+    file_threads: int = 2
+
+
+class Spool:
+    """The shards of one worker. All methods are called on the loop; `start` and `close` block (`close` may be called on
+    another thread while the loop runs, and its last answers then come on the loop)."""
+
+    def __init__(
+        self,
+        directory: Path,
+        shards: Sequence[int],
+        options: SpoolOptions,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        log: Callable[[Event], None] | None = None,
+        connect: schema.Connect = schema.connect,
+        threads: bool = True,
+    ) -> None:
+        if not shards:
+            raise ValueError("a spool has at least one shard")
+        self.directory = directory
+        self.options = options
+        self.shards = tuple(shards)
+        self._clock = clock
+        self._loop = loop
+        self._log = log if log is not None else _log
+        self._threads = threads
+        self._main = self.shards[0]
+        self._shards = {
+            number: Shard(
+                directory, number, clock.now_us, connect=connect, room=self._room, note=self._note, remove=self._unlink
+            )
+            for number in self.shards
+        }
+        self._last_ids = dict.fromkeys(self.shards, 0)
+        self._free_looked_us = 0
+        self._free = 0
+        # Between the loop and the writer: each end only puts or only takes.
+        self._operations: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._answers: deque[tuple[_Asked, Any]] = deque()
+        self._recorded: deque[bytes] = deque()
+        # The writer's own.
+        self._postponed: list[_Asked] = []
+        # The loop's own.
+        self._writer: threading.Thread | None = None
+        self._files: list[_FileThread] = []
+        self._next_file = 0
+        self._running = False
+        self._loop_thread = 0
+        self._turn_scheduled = False
+        self._record_timer: asyncio.TimerHandle | None = None
+
+    # --- life
+
+    def start(self) -> None:
+        """Opens and recovers the shards. Raises SpoolError, with all shards closed again."""
+        _check_directory(self.directory)
+        opened: list[Shard] = []
+        try:
+            for shard in self._shards.values():
+                shard.open()
+                opened.append(shard)
+        except SpoolError:
+            for shard in opened:
+                shard.close()
+            raise
+        self._last_ids = {number: shard.last_id for number, shard in self._shards.items()}
+        self._running = True
+        self._loop_thread = threading.get_ident()
+        if self._threads:
+            self._files = [_FileThread(f"files-{number}") for number in range(max(1, self.options.file_threads))]
+            self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
+            self._writer.start()
+
+    def close(self) -> None:
+        """Does what was asked, answers it, and stops. Blocks until it is on stable storage."""
+        if not self._running:
+            return
+        self._running = False
+        if self._writer is not None:
+            self._operations.put(None)
+            self._writer.join()
+        else:
+            self._turn()
+        self._answers += [(each, each.operation.empty) for each in self._postponed if isinstance(each.operation, Read)]
+        self._postponed.clear()
+        if threading.get_ident() == self._loop_thread:
+            self._answer()
+        else:
+            self._loop.call_soon_threadsafe(self._answer)
+        for each in self._files:
+            each.close()
+        for shard in self._shards.values():
+            shard.close()
+
+    # --- ids
+
+    def new_id(self, shard: int | None = None) -> int:
+        """A queue id never given before. `shard`: for a message that must share a commit with another (a DSN): the
+        shard of that other one. Without it: the shard that takes new mail."""
+        number = self._main if shard is None else shard
+        made = identifier.make(self._clock.now_us(), number, self._last_ids[number])
+        self._last_ids[number] = made
+        self._shards[number].last_id = made  # the next commit's journal row keeps it
+        return made
+
+    # --- changes
+
+    def accept(
+        self,
+        stored: Stored,
+        events: tuple[Event, ...],
+        done: Callable[[Failure | None], None],
+        waiting: tuple[Waiting, ...] = (),
+        reports: tuple[Stored, ...] = (),
+    ) -> None:
+        """Keeps a new message. With `waiting` (all its recipients) it is at once as if settled so: mail held on
+        arrival. `reports`: DSNs that its acceptance brings, in the same commit and of the same shard (ValueError).
+        `done(None)`: it is on stable storage. After a Failure content in a file is still the caller's."""
+        id = stored.envelope.id
+        shard = identifier.shard_of(id)
+        if reports and any(identifier.shard_of(each.envelope.id) != shard for each in reports):
+            raise ValueError("a message and the reports it brings must be of one shard: new_id(shard_of(id))")
+        operation = Accept(
+            _row(stored),
+            waiting,
+            codec.encode_events(events) if events else b"",
+            done,
+            tuple(map(_row, reports)) if reports else (),
+        )
+        self._put(shard, operation)
+
+    def settle(self, settlement: Settlement, done: Callable[[Failure | None], None]) -> None:
+        """Commits what became of recipients. Messages in `accepted` must have ids of the same shard (ValueError)."""
+        shard = identifier.shard_of(settlement.id)
+        accepted = settlement.accepted
+        _check_shard(shard, accepted)
+        operation = Settle(
+            settlement.id,
+            settlement.ended,
+            settlement.waiting,
+            tuple(map(_row, accepted)) if accepted else (),
+            codec.encode_events(settlement.events) if settlement.events else b"",
+            done,
+        )
+        self._put(shard, operation)
+
+    def record(self, events: tuple[Event, ...]) -> None:
+        """Keeps events that change nothing. They join the next commit, or have one of their own after `record_s`."""
+        if not events or not self._running:
+            return
+        if len(self._recorded) < _RECORDED_MAX:
+            self._recorded.append(codec.encode_events(events))
+        if self._record_timer is None:
+            self._record_timer = self._loop.call_later(self.options.record_s, self._record_now)
+
+    def trim(self, shard: int, seq: int, done: Callable[[Failure | None], None]) -> None:
+        """Forgets the journal of a shard up to `seq`: the history has it."""
+        self._put(shard, Trim(seq, done))
+
+    def trim_soon(self, shard: int, seq: int) -> None:
+        """`trim` without an answer, from any thread."""
+        asked = _Asked(shard, Trim(seq, _ignore))
+        if self._writer is not None:
+            self._operations.put(asked)
+        else:
+            self._put(shard, asked.operation)
+
+    # --- questions
+
+    def take(
+        self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
+    ) -> None:
+        """Recipients of a destination that are due before `before_us` and not held, the oldest due first, at most
+        `limit` of them, gathered by message. They stay due until they are settled."""
+        self._put(shard, Read(lambda each: each.take(destination, before_us, limit), done, []))
+
+    def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None:
+        """When the first recipient of a destination that is not held is due after `after_us`; 0: none waits."""
+        self._put(shard, Read(lambda each: each.next_due(destination, after_us), done, 0))
+
+    def load(self, id: int, done: Callable[[Loaded | None], None]) -> None:
+        """A message with all its waiting recipients (none of a fresh one), None where it has ended."""
+        self._put(identifier.shard_of(id), Read(lambda each: each.load(id), done, None))
+
+    def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None:
+        """Messages accepted and never settled, with ids above `after`, the oldest first."""
+        self._put(shard, Read(lambda each: each.fresh(after, limit), done, []))
+
+    def backlog(self, shard: int, done: Callable[[list[Backlog]], None]) -> None:
+        """What waits, by destination."""
+        self._put(shard, Read(Shard.backlog, done, []))
+
+    def content(self, id: int, done: Callable[[Content | None], None]) -> None:
+        """The octets or the file of a message; None where it has ended."""
+        self._put(identifier.shard_of(id), Read(lambda each: each.content(id), done, None))
+
+    def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
+        """The ids that an operator means, over all shards of this worker, at most `selection.limit`. Commits go on
+        meanwhile, so what is accepted while it is being answered may be among them or not."""
+        _Select(self, selection, done).next_shard()
+
+    # --- large content
+
+    def incoming(self, id: int, resumed: Callable[[], None] | None = None) -> Incoming:
+        """A file for content above `inline_max`; see `store.content.Incoming`."""
+        if not self._files:
+            return Incoming(self.directory, id, self._soon, self._soon, self._room_on_disk, resumed)
+        self._next_file = (self._next_file + 1) % len(self._files)
+        run = self._files[self._next_file].put
+        return Incoming(self.directory, id, run, self._soon_from_thread, self._room_on_disk, resumed)
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        self._loop.call_soon(work)
+
+    def _soon_from_thread(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+            self._loop.call_soon_threadsafe(work)
+
+    # --- the loop's side
+
+    def _put(self, shard: int, operation: Operation) -> None:
+        asked = _Asked(shard, operation)
+        if not self._running or shard not in self._shards:
+            self._loop.call_soon(self._refuse, asked)
+            return
+        self._operations.put(asked)
+        if self._writer is None and not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _refuse(self, asked: _Asked) -> None:
+        operation = asked.operation
+        if isinstance(operation, Read):
+            operation.done(operation.empty)
+        elif not isinstance(operation, Record):
+            why = f"shard {asked.shard} is not of this worker" if self._running else "the spool is closed"
+            operation.done(Failure(FailureKind.CLOSED, why))
+
+    def _record_now(self) -> None:
+        self._record_timer = None
+        if self._recorded:
+            self._put(self._main, Record(b""))
+
+    def _answer(self) -> None:
+        """Calls back, in order."""
+        answers = self._answers
+        while answers:
+            asked, answer = answers.popleft()
+            try:
+                asked.operation.done(answer)
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "callback of the spool", "exception": error})
+
+    def _note(self, event: Event) -> None:
+        """From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._log, event)
+        except RuntimeError:  # the loop is closed
+            self._log(event)
+
+    def _unlink(self, path: Path) -> None:
+        """The content file of a message that has ended: unlinking many megabytes takes a while."""
+        if self._files:
+            self._files[0].put(partial(remove, path))
+        else:
+            remove(path)
+
+    # --- the writer's side
+
+    def _write(self) -> None:
+        """The writer thread."""
+        while True:
+            batch, going = self._gather()
+            if batch:
+                self._answers.extend(self._commit(batch))
+                try:
+                    self._loop.call_soon_threadsafe(self._answer)
+                except RuntimeError:  # the loop is closed: `close` answers, if it is called
+                    going = False
+            for shard in self._shards.values():
+                if shard.written > self.options.wal_max or (not batch and shard.written):
+                    shard.checkpoint()
+            if not going:
+                if self._recorded:
+                    self._commit([_Asked(self._main, Record(b""))])
+                return
+
+    def _gather(self) -> tuple[list[_Asked], bool]:
+        """All that waits; blocks while nothing does. Empty when it is time for a checkpoint. False: no more comes."""
+        operations = self._operations
+        timeout = _RETRY_S if self._postponed or any(each.written for each in self._shards.values()) else None
+        try:
+            batch = [operations.get(timeout=timeout)]
+        except queue.Empty:
+            return self._again(), True
+        batch += [operations.get_nowait() for _ in range(operations.qsize())]
+        going = None not in batch
+        return [*self._again(), *(each for each in batch if each is not None)], going
+
+    def _again(self) -> list[_Asked]:
+        taken, self._postponed = self._postponed, []
+        return taken
+
+    def _turn(self) -> None:
+        """Without threads: what the writer would do, on the loop."""
+        self._turn_scheduled = False
+        batch = self._again()
+        batch += [each for _ in range(self._operations.qsize()) if (each := self._operations.get_nowait()) is not None]
+        if batch:
+            self._answers.extend(self._commit(batch))
+        self._answer()
+        for shard in self._shards.values():
+            if shard.written > self.options.wal_max:
+                shard.checkpoint()
+        if self._postponed and self._running and not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_later(_RETRY_S, self._turn)
+
+    def _commit(self, batch: list[_Asked]) -> list[tuple[_Asked, Any]]:
+        """One commit for each shard that is touched; the answers in the order of the batch."""
+        if len(self._shards) == 1:
+            return self._commit_shard(self._main, batch)
+        by_shard: dict[int, list[_Asked]] = {}
+        for asked in batch:
+            by_shard.setdefault(asked.shard, []).append(asked)
+        answered = {
+            id(asked): answer
+            for number, part in by_shard.items()
+            for asked, answer in self._commit_shard(number, part)
+        }
+        return [(asked, answered[id(asked)]) for asked in batch if id(asked) in answered]
+
+    def _commit_shard(self, number: int, part: list[_Asked]) -> list[tuple[_Asked, Any]]:
+        operations = [asked.operation for asked in part]
+        recorded: list[bytes] = []
+        if number == self._main and self._recorded:
+            recorded = [self._recorded.popleft() for _ in range(len(self._recorded))]
+            operations += map(Record, recorded)
+        answers = self._shards[number].commit(operations)
+        if recorded and type(answers[-1]) is Failure:
+            self._recorded.extendleft(reversed(recorded))
+        found = []
+        for asked, answer in zip(part, answers, strict=False):
+            if type(answer) is Postponed:
+                self._postpone(asked, answer)
+            elif type(asked.operation) is not Record:
+                found.append((asked, answer))
+        return found
+
+    def _postpone(self, asked: _Asked, why: Postponed) -> None:
+        if not asked.postponed:
+            asked.postponed = True
+            self._note(Noted(self._clock.now_us(), 0, "error", f"reading the spool failed, asked again: {why.text}"))
+        self._postponed.append(asked)
+
+    def _room(self, shard: Shard) -> Failure | None:
+        """Why new mail must be refused. Pages that are free within the file count as room."""
+        failure = self._room_on_disk()
+        if failure is not None and self._free + shard.free_inside() >= self.options.free_min:
+            return None
+        return failure
+
+    def _room_on_disk(self) -> Failure | None:
+        now_us = self._clock.now_us()
+        if abs(now_us - self._free_looked_us) >= _SPACE_EVERY_US:
+            self._free_looked_us = now_us
+            try:
+                found = os.statvfs(self.directory)
+            except OSError as error:
+                return Failure(FailureKind.IO, f"{self.directory}: {error.strerror}")
+            self._free = found.f_bavail * found.f_frsize
+        if self._free >= self.options.free_min:
+            return None
+        text = f"{self.directory}: {self._free} octets free, fewer than free_min {self.options.free_min}"
+        return Failure(FailureKind.FULL, text)
+
+
+class _Asked:
+    """An operation on its way through the writer."""
+
+    __slots__ = ("operation", "postponed", "shard")
+
+    def __init__(self, shard: int, operation: Operation) -> None:
+        self.shard = shard
+        self.operation = operation
+        self.postponed = False
+
+
+class _Select:
+    """A selection on its way over the shards, a few steps between two commits."""
+
+    def __init__(self, spool: Spool, selection: Selection, done: Callable[[list[int]], None]) -> None:
+        self._spool = spool
+        self._selection = selection
+        self._done = done
+        self._shards = iter(spool.shards)
+        self._found: list[int] = []
+
+    def next_shard(self) -> None:
+        number = next(self._shards, None)
+        if number is None or len(self._found) >= self._selection.limit:
+            self._done(sorted(self._found)[: self._selection.limit])
+        else:
+            self._ask(number, 0)
+
+    def _ask(self, number: int, after: int) -> None:
+        read = Read(lambda shard: self._steps(shard, after), partial(self._answered, number), ([], None))
+        self._spool._put(number, read)
+
+    def _steps(self, shard: Shard, after: int) -> tuple[list[int], int | None]:
+        """On the writer: ids found, and where to go on."""
+        found: list[int] = []
+        last: int | None = after
+        for _ in range(_SELECT_STEPS):
+            if last is None:
+                break
+            more, last = selecting.step(shard.connection, self._selection, last)
+            found += more
+        return found, last
+
+    def _answered(self, number: int, answer: tuple[list[int], int | None]) -> None:
+        found, last = answer
+        self._found += found
+        if last is None or len(self._found) >= self._selection.limit:
+            self.next_shard()
+        else:
+            self._ask(number, last)
+
+
+class _FileThread:
+    """A thread that runs what it is handed, in order."""
+
+    def __init__(self, name: str) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        self.put = self._work.put
+
+    def close(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except Exception:
+                logging.getLogger("postroad.store").exception("work on a content file")
+
+
+def _row(stored: Stored) -> Row:
+    envelope, octets = stored.envelope, stored.content
+    return Row(
+        envelope.id,
+        codec.encode_envelope(envelope),
+        octets if isinstance(octets, bytes) else None,
+        len(envelope.recipients),
+    )
+
+
+def _check_shard(shard: int, brought: tuple[Stored, ...]) -> None:
+    """What is to be one commit must be of one shard (promise 3)."""
+    if any(identifier.shard_of(each.envelope.id) != shard for each in brought):
+        raise ValueError("a message and the reports it brings must be of one shard: new_id(shard_of(id))")
+
+
+def _ignore(failure: Failure | None) -> None:
+    """The history asks again to trim what was not trimmed."""
+
+
+def _log(event: Event) -> None:
+    if isinstance(event, Noted):
+        level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+        logging.getLogger("postroad.store").log(level.get(event.level, logging.ERROR), "%s", event.text)
+
+
+def _check_directory(directory: Path) -> None:
+    """The spool's folder: made if it is not there, ours alone. Raises SpoolError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.lstat(directory)
+    except OSError as error:
+        raise SpoolError(f"{directory}: {error.strerror}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise SpoolError(f"{directory}: not a folder (a symbolic link is not followed)")
+    if found.st_uid != os.geteuid():
+        raise SpoolError(f"{directory}: belongs to user {found.st_uid}, the node runs as {os.geteuid()}")
+    if found.st_mode & 0o022:
+        raise SpoolError(f"{directory}: others may write there; chmod go-w {directory}")
