@@ -47,9 +47,10 @@ from postroad.protocol.command import (
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.server import ServerMachine
+from postroad.protocol.state import BAD_ORDER
 
 # What the machine says of itself: a host that is asked where the machine should have known is a failure.
-_OWN = frozenset(
+_OWN = frozenset(BAD_ORDER.values()) | frozenset(
     value for module in (data, grammar, server) for value in vars(module).values() if isinstance(value, Reply)
 )
 _ASKED = (Connected, Hello, Mail, Rcpt, Data, Chunk, Auth, AuthResponse, Vrfy, Help, Etrn)

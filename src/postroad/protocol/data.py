@@ -28,8 +28,6 @@ TOO_MANY_FIELDS: Final = reply(554, "5.6.0", "Too many header fields")
 _FIELD: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]+[ \t]*:")
 _NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?![!-9;-~]+[ \t]*:|[ \t]|\Z)")
 
-_ALL_BUT_LINE_ENDS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
-
 
 class Scrutiny:
     """What the content of one transaction is held to, whichever command brings it.
@@ -53,10 +51,7 @@ class Scrutiny:
         """The piece as it may be handed on; b"" when it, or one before it, has broken a rule."""
         limits = self._limits
         if not self.binary:
-            # All CR and LF of the piece in their order, against as many CRLF as there are: equal only if there is none
-            # outside a CRLF. Two passes in C, no line is looked at by itself.
-            ends = piece.translate(None, _ALL_BUT_LINE_ENDS)
-            if ends != b"\r\n" * piece.count(b"\r\n"):
+            if not _only_crlf(piece):
                 if limits.stray_line_ends is StrayLineEnds.REFUSE:
                     return self._refuse(STRAY)
                 piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
@@ -110,6 +105,21 @@ class Scrutiny:
             end = other.end()
             self._in_header = False
         return end, len(_FIELD.findall(piece, 0, end))
+
+
+def _only_crlf(piece: bytes) -> bool:
+    """Whether there is no CR and no LF outside a CRLF. The last line need not be ended.
+
+    `splitlines` takes one octet away for each bare CR or LF and two for each CRLF, so they are all CRLF if and only if
+    two octets went for each line that was ended. All in C; a third faster than counting, at lines of usual length.
+    """
+    lines = piece.splitlines()
+    ended = len(lines)
+    if not piece.endswith(b"\n"):
+        if piece.endswith(b"\r"):
+            return False
+        ended -= 1 if piece else 0
+    return len(piece) - len(b"".join(lines)) == 2 * ended
 
 
 def _lines_fit(piece: bytes, line_max: int) -> bool:

@@ -19,6 +19,7 @@ from postroad.protocol.data import (
     DataReader,
     RefusedChunk,
     Scrutiny,
+    _only_crlf,
 )
 from postroad.protocol.limits import Limits, StrayLineEnds
 from tests.unit.protocol.host import every_octet
@@ -190,6 +191,14 @@ def test_small_content_is_one_piece_and_large_content_comes_in_large_ones() -> N
         assert b"".join(pieces) == line * size
         assert all(len(piece) >= LIMITS.piece_size - 100 for piece in pieces[:-1])
         assert (len(pieces) == 1) == (size == 600)
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_strays_are_found_in_every_combination(length: int) -> None:
+    for octets in itertools.product((b"\r", b"\n", b"a"), repeat=length):
+        piece = b"".join(octets)
+        rest = piece.replace(b"\r\n", b"")
+        assert _only_crlf(piece) == (b"\r" not in rest and b"\n" not in rest), piece
 
 
 # ---- BDAT
