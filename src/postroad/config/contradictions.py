@@ -106,11 +106,16 @@ def _names(settings: Settings) -> Iterator[Finding]:
     yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listener))
     yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domain))
     yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hop))
+    relayed: list[tuple[Path, str]] = [
+        *((("relay", "domains", index), name) for index, name in enumerate(settings.relay.domains)),
+        *((("relay", "domain", index, "name"), each.name) for index, each in enumerate(settings.relay.domain)),
+    ]
+    yield from _twice(relayed)
     local = {domain.name for domain in settings.domain}
-    for index, domain in enumerate(settings.relay.domains):
+    for path, domain in relayed:
         if domain in local:
             yield Finding(
-                (("relay", "domains", index), ("domain",)),
+                (path, ("domain",)),
                 f"{domain!r} is a local domain already",
                 "A domain is either delivered here or passed on: remove it in one of the two places",
             )
@@ -129,9 +134,9 @@ def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
 def _roles(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
-        if listener.role is Role.MX and not settings.domain and not settings.relay.domains:
+        if listener.role is Role.MX and not (settings.domain or settings.relay.domains or settings.relay.domain):
             yield Finding(
-                ((*here, "role"), ("domain",), ("relay", "domains")),
+                ((*here, "role"), ("domain",), ("relay",)),
                 f"The listener {listener.name!r} takes mail for our own domains, but there are none",
                 "Add a [[domain]], or domains under [relay]",
             )
@@ -206,6 +211,17 @@ def _delivery(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _relayed(settings: Settings) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.relay.domain):
+        here = ("relay", "domain", index)
+        if not domain.recipients and domain.recipients_file is None:
+            yield Finding(
+                ((*here, "recipients"), (*here, "recipients_file")),
+                f"{domain.name!r} has no recipients",
+                "Name them, or put the name among the domains under [relay], which take mail for any recipient",
+            )
+
+
 def _missing(domain: LocalDomain) -> str:
     match domain.deliver:
         case "maildir":
@@ -222,6 +238,9 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
         if hop.password and hop.password_file:
             yield Finding(keys, "There is a password and a password_file, too", "Remove one of the two")
+        for key in ("port", "username"):
+            if hop.host is None and key in hop.model_fields_set:
+                yield Finding(((*here, key), (*here, "host")), "This means nothing without a host", "Add host")
         if hop.username and not hop.password and not hop.password_file:
             yield Finding(keys[::-1], "There is a username, but no password", "Add password_file")
         if not hop.username and (hop.password or hop.password_file):
@@ -232,10 +251,10 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
                 "Without TLS the password would go over the wire for anyone to read, and is not sent",
                 'Write tls = "verify"; to a server on this machine, auth_without_tls = true',
             )
-        if hop.mx and _is_address(hop.host):
+        if hop.mx and (hop.host is None or _is_address(hop.host)):
             yield Finding(
                 ((*here, "mx"), (*here, "host")),
-                "An IP address has no MX records",
+                "There is no domain whose MX records could be looked up",
                 "Write the domain as host, or mx = false",
             )
 
@@ -298,6 +317,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _roles,
     _lmtp,
     _delivery,
+    _relayed,
     _next_hops,
     _order,
     _dns,

@@ -17,8 +17,11 @@ from msgspec.structs import replace
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
+from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
 from postroad.receive import accounts
+from postroad.route import aliases
+from postroad.route.recipients import read_names
 from postroad.world import tls
 from postroad.world.problem import Problem, unreadable
 
@@ -36,6 +39,14 @@ def read_text(path: FilePath) -> str | Problem:
         return unreadable(str(path), error)
     except UnicodeDecodeError as error:
         return Problem(str(path), f"is not in UTF-8 (octet {error.start})", "Save the file in UTF-8")
+
+
+def _within(key: Path, file: FilePath, problem: Problem) -> Finding:
+    """A problem with a line of the file, where the room that reads it names one (``FILE:LINE``), or with all of it."""
+    name, _, line = problem.where.rpartition(":")
+    if name == str(file) and line.isdigit():
+        return Finding((key,), problem.text, problem.remedy, file, int(line))
+    return _found(key, problem)
 
 
 def _found(key: Path, problem: Problem) -> Finding:
@@ -102,13 +113,24 @@ def _users(settings: Settings) -> Iterator[Finding]:
 
 
 def _recipients(settings: Settings) -> Iterator[Finding]:
-    for index, domain in enumerate(settings.domain):
-        if domain.recipients_file is None:
-            continue
-        key = ("domain", index, "recipients_file")
-        text = read_text(domain.recipients_file)
-        if isinstance(text, Problem):
-            yield _found(key, text)
+    domains: list[tuple[Path, LocalDomain | RelayDomain]] = [
+        *((("domain", index), each) for index, each in enumerate(settings.domain)),
+        *((("relay", "domain", index), each) for index, each in enumerate(settings.relay.domain)),
+    ]
+    for here, domain in domains:
+        if domain.recipients_file is not None:
+            read = read_names(str(domain.recipients_file), domain.name, settings.routing.detail_delimiter)
+            if isinstance(read, Problem):
+                yield _within((*here, "recipients_file"), domain.recipients_file, read)
+
+
+def _aliases(settings: Settings) -> Iterator[Finding]:
+    if (path := settings.aliases) is None:
+        return
+    text = read_text(path)
+    read = (text,) if isinstance(text, Problem) else aliases.parse(text, str(path))
+    for problem in read if isinstance(read, tuple) else ():
+        yield _within(("aliases",), path, problem)
 
 
 def _passwords(settings: Settings) -> Iterator[Finding]:
@@ -160,6 +182,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _outbound_tls,
     _users,
     _recipients,
+    _aliases,
     _passwords,
     _folders,
     _owner,

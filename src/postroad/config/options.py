@@ -17,14 +17,18 @@ from postroad.check.policy import PolicyOptions
 from postroad.config.field import Section
 from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
 from postroad.config.outbound import OutboundTls
+from postroad.config.routing import NextHop
 from postroad.config.settings import Settings
 from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
+from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
 from postroad.receive.authenticate import AuthOptions
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
+from postroad.route import options as route
 from postroad.route.mx import MxOptions
+from postroad.route.options import RoutingOptions
 from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -107,6 +111,23 @@ def _files(named: Tls | FurtherCertificate | OutboundTls) -> CertificateFiles:
     return CertificateFiles(_plain(named.certificate), _plain(named.key))
 
 
+def routing_options(settings: Settings) -> RoutingOptions:
+    relayed = tuple(route.RelayDomain(name) for name in settings.relay.domains)
+    return _into(
+        RoutingOptions,
+        settings.routing,
+        local=tuple(_into(route.LocalDomain, each, deliver=Transport(each.deliver)) for each in settings.domain),
+        relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
+        next_hops=tuple(_into(route.NextHop, each, credentials=credentials_name(each)) for each in settings.next_hop),
+        postmaster=settings.postmaster,
+    )
+
+
+def credentials_name(hop: NextHop) -> str:
+    """By which name a destination asks for the credentials of this next hop; "" where it has none."""
+    return hop.domain if hop.username else ""
+
+
 def mx_options(settings: Settings) -> MxOptions:
     return _into(MxOptions, settings.mx)
 
@@ -115,7 +136,7 @@ def deliver_options(settings: Settings) -> DeliverOptions:
     return _into(
         DeliverOptions,
         settings.outbound,
-        maildir=_into(MaildirOptions, settings.maildir),
+        maildir=_into(MaildirOptions, settings.maildir, settings.routing),
         program=_into(ProgramOptions, settings.program),
     )
 

@@ -114,10 +114,6 @@ class Maildir(Section):
     """Delivery into Maildirs. Their folders are named for each `[[domain]]`."""
 
     fold_case: bool = setting(_MAILDIR.fold_case, "Whether the local-part names its folder in lower case.")
-    detail_delimiter: str = setting(
-        _MAILDIR.detail_delimiter,
-        'What stands behind the first of these characters in a local-part does not name the folder; "": none.',
-    )
     make_folders: bool = setting(_MAILDIR.make_folders, "Whether missing folders are made.")
 
 

@@ -6,14 +6,16 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
-from postroad.config.field import UNSET, Section, setting, several
+from postroad.config.field import UNSET, Section, setting, several, tables
 from postroad.config.values import Domain, DomainPattern, File, Host, Port, one_or_more
 from postroad.mail.route import TlsDemand
 from postroad.route.mx import MxOptions
+from postroad.route.options import RoutingOptions
 
 Deliver = Literal["maildir", "lmtp", "program"]
 Prefer = Literal["", "ipv6", "ipv4"]
 
+_ROUTING: Final = RoutingOptions()
 _MX: Final = MxOptions()
 
 
@@ -55,10 +57,45 @@ class LocalDomain(Section):
     )
 
 
+class RelayDomain(Section):
+    """A domain to pass on whose recipients we know, so that others are refused at RCPT. Give one table
+    `[[relay.domain]]` for each."""
+
+    name: DomainPattern = setting(UNSET, "The domain, or a pattern of domains.", example='"example.net"')
+    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
+        (), "The local-parts that there are.", example='["alice", "bob"]'
+    )
+    recipients_file: File | None = setting(
+        None, "A file with a local-part in each line, beside those of `recipients`.", example='"recipients"'
+    )
+
+
 class Relay(Section):
     """Domains that are not ours, yet whose mail we take from anywhere and pass on."""
 
-    domains: tuple[DomainPattern, ...] = several((), "The domains whose mail is taken and passed on.")
+    domains: tuple[DomainPattern, ...] = several(
+        (), "The domains whose mail is taken for any recipient.", example='["example.net"]'
+    )
+    domain: tuple[RelayDomain, ...] = tables()
+
+
+class Routing(Section):
+    """How recipients find their destination."""
+
+    tls: TlsDemand = setting(
+        _ROUTING.tls,
+        "How much TLS is demanded of servers found by MX, in the words of `[[next_hop]]`.",
+        source="RFC 7435",
+        word=True,
+    )
+    mx_port: Port = setting(_ROUTING.mx_port, "The port of servers found by MX.", least=1, most=65535)
+    literals: bool = setting(
+        _ROUTING.literals, "Whether mail to address literals of other hosts is sent there.", source="RFC 5321 §4.1.3"
+    )
+    detail_delimiter: str = setting(
+        _ROUTING.detail_delimiter,
+        'The characters that begin an address extension in a local-part (`ada+lists` is `ada`); "": none.',
+    )
 
 
 class Mx(Section):
@@ -82,7 +119,11 @@ class NextHop(Section):
     """Where the mail for some domains goes instead of to their MX. The most exact pattern wins."""
 
     domain: DomainPattern = setting(UNSET, "The recipients' domains.", example='"*"')
-    host: Host = setting(UNSET, "The server to hand the mail to.", example='"smtp.example.net"')
+    host: Host | None = setting(
+        None,
+        "The server to hand the mail to; unset: those of the recipient's MX, so that only `tls` is set.",
+        example='"smtp.example.net"',
+    )
     port: Port = setting(25, "Its port.", least=1, most=65535, example="587")
     mx: bool = setting(False, "Whether `host` is a domain whose MX records are looked up.")
     tls: TlsDemand = setting(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from postroad.config.field import UNSET, Section, setting, table, tables
 from postroad.config.listening import Auth, Limits, Listener, Receive, Tls
 from postroad.config.outbound import Maildir, Outbound, Program
-from postroad.config.routing import LocalDomain, Mx, NextHop, Relay
+from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
 from postroad.config.running import Dns, Dsn, Log, Memory, Queue, Store
 from postroad.config.values import Domain, File, Mailbox, Seconds
 from postroad.receive.options import Tls as ListenerTls
@@ -49,6 +49,7 @@ class Settings(Section):
     domain: tuple[LocalDomain, ...] = tables()
     relay: Relay = table(Relay)
     next_hop: tuple[NextHop, ...] = tables()
+    routing: Routing = table(Routing)
     mx: Mx = table(Mx)
     outbound: Outbound = table(Outbound)
     maildir: Maildir = table(Maildir)

@@ -16,6 +16,7 @@ from postroad.receive.accounts import hash_password
 WHOLE = """\
 hostname = "mail.example.org"
 state_dir = "state"
+aliases = "aliases"
 [tls]
 certificate = "tls.pem"
 key = "tls.key"
@@ -60,6 +61,7 @@ def folder(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
     authority.cert_pem.write_to_path(tmp_path / "roots.pem")
     (tmp_path / "users").write_text(f"# accounts\nalice@example.org:{hashed}:\n")
     (tmp_path / "recipients").write_text("# people\nalice\nbob\n")
+    (tmp_path / "aliases").write_text("# aliases\nsales: alice, bob\n")
     (tmp_path / "password").write_text("secret\n")
     (tmp_path / "postroad.toml").write_text(WHOLE)
     return tmp_path
@@ -90,34 +92,42 @@ def _copy(name: str, other: str) -> Callable[[Path], None]:
 
 
 CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
-    ("no certificate", _remove("tls.pem"), ("postroad.toml", 4, "tls.certificate", "no such file")),
-    ("no key", _remove("tls.key"), ("postroad.toml", 5, "tls.key", "no such file")),
-    ("no PEM", _write("tls.pem", "x"), ("postroad.toml", 4, "tls.certificate", "no certificate in PEM")),
-    ("the key of another", _copy("other.key", "tls.key"), ("postroad.toml", 5, "tls.key", "is not the key of")),
-    ("no further one", _remove("other.pem"), ("postroad.toml", 7, "tls.further[1].certificate", "no such file")),
+    ("no certificate", _remove("tls.pem"), ("postroad.toml", 5, "tls.certificate", "no such file")),
+    ("no key", _remove("tls.key"), ("postroad.toml", 6, "tls.key", "no such file")),
+    ("no PEM", _write("tls.pem", "x"), ("postroad.toml", 5, "tls.certificate", "no certificate in PEM")),
+    ("the key of another", _copy("other.key", "tls.key"), ("postroad.toml", 6, "tls.key", "is not the key of")),
+    ("no further one", _remove("other.pem"), ("postroad.toml", 8, "tls.further[1].certificate", "no such file")),
     (
         "no ciphers",
         _say('key = "tls.key"', 'key = "tls.key"\nciphers = "ROT13"'),
-        ("postroad.toml", 6, "tls.ciphers", "OpenSSL knows none"),
+        ("postroad.toml", 7, "tls.ciphers", "OpenSSL knows none"),
     ),
-    ("no roots", _remove("roots.pem"), ("postroad.toml", 9, "outbound.tls.ca_file", "no such file")),
-    ("no accounts", _remove("users"), ("postroad.toml", 11, "auth.users", "no such file")),
+    ("no roots", _remove("roots.pem"), ("postroad.toml", 10, "outbound.tls.ca_file", "no such file")),
+    ("no accounts", _remove("users"), ("postroad.toml", 12, "auth.users", "no such file")),
     ("a faulty account", _write("users", "\nalice\n"), ("users", 2, "auth.users", "name:hash:addresses")),
-    ("no recipients", _remove("recipients"), ("postroad.toml", 14, "domain[1].recipients_file", "no such file")),
-    ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 16, "domain[1].command", "no program /bin/no")),
-    ("no password", _remove("password"), ("postroad.toml", 21, "next_hop[1].password_file", "no such file")),
-    ("an empty password", _write("password", "\nx"), ("postroad.toml", 21, "next_hop[1].password_file", "no password")),
-    ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 23, "log.path", "There is no folder")),
+    ("no recipients", _remove("recipients"), ("postroad.toml", 15, "domain[1].recipients_file", "no such file")),
+    (
+        "a faulty recipient",
+        _write("recipients", "a\nb c\n"),
+        ("recipients", 2, "domain[1].recipients_file", "no local"),
+    ),
+    ("no aliases", _remove("aliases"), ("postroad.toml", 3, "aliases", "no such file")),
+    ("a faulty alias", _write("aliases", "a: b\nc\n"), ("aliases", 2, "aliases", "is no alias")),
+    ("a program in an alias", _write("aliases", 'a: "|x"\n'), ("aliases", 1, "aliases", "not run from aliases")),
+    ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 17, "domain[1].command", "no program /bin/no")),
+    ("no password", _remove("password"), ("postroad.toml", 22, "next_hop[1].password_file", "no such file")),
+    ("an empty password", _write("password", "\nx"), ("postroad.toml", 22, "next_hop[1].password_file", "no password")),
+    ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 24, "log.path", "There is no folder")),
     ("a file for a folder", _say('"state"', '"users"'), ("postroad.toml", 2, "state_dir", "is no folder")),
     (
         "no such user",
         _say("[tls]", 'user = "no-such-user"\n[tls]'),
-        ("postroad.toml", 3, "user", "no user 'no-such-user'"),
+        ("postroad.toml", 4, "user", "no user 'no-such-user'"),
     ),
     (
         "no such group",
         _say("[tls]", 'user = "root"\ngroup = "no-such-group"\n[tls]'),
-        ("postroad.toml", 4, "group", "no group 'no-such-group'"),
+        ("postroad.toml", 5, "group", "no group 'no-such-group'"),
     ),
 ]
 
@@ -140,4 +150,4 @@ def test_a_file_that_cannot_be_used_is_named(
 def test_without_the_look_at_files_none_is_needed(tmp_path: Path) -> None:
     (tmp_path / "postroad.toml").write_text(WHOLE)
     assert isinstance(load(tmp_path / "postroad.toml", files=False), Settings)
-    assert len(problems(tmp_path)) == 6
+    assert len(problems(tmp_path)) == 7

@@ -13,7 +13,10 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
+from postroad.mail.route import TlsDemand, Transport
 from postroad.receive.options import ListenerOptions, Tls
+from postroad.route import options as route
+from postroad.route.table import problems
 from postroad.world.tls import CertificateFiles
 
 HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
@@ -61,6 +64,7 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.memory_options, {}),
     (options.mx_options, {}),
     (options.queue_options, {}),
+    (options.routing_options, {}),
     (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
     (options.spool_options, {}),
     (options.report_options, {"hostname": "mail.example.org"}),
@@ -91,6 +95,7 @@ def _value(value: Any) -> tuple[str, Any] | None:
 SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("auth", options.auth_options),
     ("outbound", options.deliver_options),
+    ("routing", options.routing_options),
     ("maildir", lambda found: options.deliver_options(found).maildir),
     ("program", lambda found: options.deliver_options(found).program),
     ("mx", options.mx_options),
@@ -179,3 +184,45 @@ def test_an_option_that_no_section_has_is_an_error() -> None:
 
     with pytest.raises(LookupError, match=r"Options\.forgotten"):
         options._into(Options, DEFAULTS.queue)
+
+
+def test_the_routing_table_has_domains_relay_domains_and_next_hops() -> None:
+    found = settings(
+        """
+[[domain]]
+name = "a.example"
+recipients = "any"
+path = "mail/{local_part}"
+[[domain]]
+name = "b.example"
+recipients = ["x"]
+deliver = "lmtp"
+socket = "lmtp"
+[relay]
+domains = [".c.example"]
+[[relay.domain]]
+name = "d.example"
+recipients_file = "d"
+[[next_hop]]
+domain = "*"
+host = "smtp.example"
+port = 587
+tls = "verify"
+username = "u"
+password = "p"
+[[next_hop]]
+domain = "e.example"
+tls = "encrypt"
+"""
+    )
+    made = options.routing_options(found)
+    assert made.local == (
+        route.LocalDomain("a.example", ("any",), path="/srv/mail/{local_part}"),
+        route.LocalDomain("b.example", ("x",), deliver=Transport.LMTP, socket="/srv/lmtp"),
+    )
+    assert made.relay == (route.RelayDomain(".c.example"), route.RelayDomain("d.example", (), "/srv/d"))
+    assert made.next_hops == (
+        route.NextHop("*", "smtp.example", 587, tls=TlsDemand.VERIFY, credentials="*"),
+        route.NextHop("e.example", tls=TlsDemand.ENCRYPT),
+    )
+    assert problems(made) == ()
