@@ -421,7 +421,7 @@ class SmtpCourier(asyncio.Protocol):
             else:
                 self._tell(event)
         self._flush()
-        if machine.answers != answers and ended is None:
+        if machine.answers != answers and ended is None and finished is None:
             self._wait()
         if ended is not None:
             self._shut()

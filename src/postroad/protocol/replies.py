@@ -83,6 +83,8 @@ class ReplyReader:
         buffer, limits = self._buffer, self._limits
         while True:
             start = self._at
+            if start == len(buffer):
+                return None
             end = buffer.find(b"\n", start, start + limits.line_max)
             if end < 0:
                 return self._unfinished(start)
@@ -103,7 +105,7 @@ class ReplyReader:
         held = len(self._buffer) - start
         if held >= self._limits.line_max:
             return self._break(f"a line of the reply is longer than {self._limits.line_max} octets")
-        if held and self._buffer[start] not in b"2345":
+        if self._buffer[start] not in b"2345":
             return self._break(f"not an SMTP reply: {_text(self._buffer[start : start + 80])}")
         return None
 

@@ -26,8 +26,7 @@ def stuffed(content: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _dots(octets: bytes, *, at_line_start: bool) -> bytes:
-    if b"\r\n." in octets:
-        octets = octets.replace(b"\r\n.", b"\r\n..")
+    octets = octets.replace(b"\r\n.", b"\r\n..")  # the very same octets where there is none
     return b"." + octets if at_line_start and octets.startswith(b".") else octets
 
 

@@ -1,0 +1,676 @@
+"""The client machine against scripted servers: each dialog whole, octet by octet, and what hostile servers do.
+
+A script is a list of lines: ``S:`` what the server says, ``C:`` what the machine must have said since, ``E:`` the event
+that must have come. Nothing else may have been said or have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from postroad.mail.attempt import Reach
+from postroad.protocol.client import (
+    Authenticated,
+    AuthRefused,
+    ClientEvent,
+    ClientMachine,
+    Ended,
+    Exchange,
+    Finished,
+    Goodbye,
+    Ready,
+    SendContent,
+    StartHandshake,
+    Step,
+    TlsRefused,
+)
+from postroad.protocol.transaction import Finding
+
+Cut = Callable[[bytes], list[bytes]]
+
+
+def whole(octets: bytes) -> list[bytes]:
+    return [octets]
+
+
+def single(octets: bytes) -> list[bytes]:
+    return [octets[at : at + 1] for at in range(len(octets))]
+
+
+CUTS = pytest.mark.parametrize("cut", [whole, single])
+
+PIPELINING = b"250-mx\r\n250-PIPELINING\r\n250 SIZE\r\n"
+PLAIN = b"250 mx\r\n"
+MAIL = b"MAIL FROM:<a@x>\r\n"
+
+
+def rcpts(count: int) -> list[bytes]:
+    return [b"RCPT TO:<%d@y>\r\n" % number for number in range(count)]
+
+
+class Talk:
+    """A machine with its events and output taken after each word of the server."""
+
+    def __init__(self, cut: Cut = whole, *, lmtp: bool = False, hello: bytes | None = PIPELINING) -> None:
+        self.cut = cut
+        self.machine = ClientMachine("me.test", lmtp=lmtp)
+        self.events: list[ClientEvent] = []
+        self.said = b""
+        if hello is not None:
+            self.server(b"220 mx ESMTP\r\n")
+            assert self.heard() == (b"LHLO me.test\r\n" if lmtp else b"EHLO me.test\r\n")
+            self.server(hello)
+            assert self.event() == Ready()
+
+    def server(self, octets: bytes) -> None:
+        self.said += self.machine.take_output()
+        for piece in self.cut(octets):
+            self.machine.feed(piece)
+            while (event := self.machine.next_event()) is not None:
+                self.events.append(event)
+                if event == SendContent(bdat=False) or event == SendContent(bdat=True):
+                    self.machine.content_sent()
+            self.said += self.machine.take_output()
+
+    def heard(self) -> bytes:
+        said, self.said = self.said + self.machine.take_output(), b""
+        return said
+
+    def event(self) -> ClientEvent:
+        assert self.events, f"no event; waiting for {self.machine.step}"
+        return self.events.pop(0)
+
+    def finished(self) -> tuple[Finding, ...]:
+        event = self.event()
+        assert isinstance(event, Finished)
+        assert not self.events
+        return event.findings
+
+    def ended(self) -> Ended:
+        event = self.event()
+        assert isinstance(event, Ended)
+        assert not self.events
+        assert self.machine.step is Step.CLOSED
+        return event
+
+
+def told(findings: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
+    return [(found.outcome.value, found.reach.value, found.status) for found in findings]
+
+
+RELAYED = ("relayed", "recipient", "2.0.0")
+
+
+# -- a transaction
+
+
+@CUTS
+def test_pipelined_is_one_write(cut: Cut) -> None:
+    """RFC 2920 §3.1"""
+    talk = Talk(cut)
+    talk.machine.begin(MAIL, rcpts(2))
+    assert talk.heard() == MAIL + b"".join(rcpts(2)) + b"DATA\r\n"
+    assert talk.machine.step is Step.MAIL
+    talk.server(b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n250 2.1.5 ok\r\n354 go\r\n")
+    assert talk.event() == SendContent(bdat=False)
+    assert talk.machine.step is Step.END
+    talk.server(b"250 2.0.0 queued as 7\r\n")
+    findings = talk.finished()
+    assert told(findings) == [RELAYED, RELAYED]
+    assert findings[0].reply is not None and str(findings[0].reply) == "250 2.0.0 queued as 7"
+    assert talk.machine.step is Step.IDLE
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\nDATA\r\n"
+
+
+@CUTS
+def test_one_by_one_without_pipelining(cut: Cut) -> None:
+    talk = Talk(cut, hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(2))
+    assert talk.heard() == MAIL
+    for command in (*rcpts(2), b"DATA\r\n"):
+        talk.server(b"250 ok\r\n")
+        assert talk.heard() == command
+    talk.server(b"354 go\r\n")
+    assert talk.event() == SendContent(bdat=False)
+    talk.server(b"250 ok\r\n")
+    assert told(talk.finished()) == [RELAYED, RELAYED]
+
+
+@CUTS
+def test_each_recipient_has_its_outcome(cut: Cut) -> None:
+    for hello in (PIPELINING, PLAIN):
+        talk = Talk(cut, hello=hello)
+        talk.machine.begin(MAIL, rcpts(4))
+        for answer in (b"250 ok", b"550 5.1.1 no", b"251 will forward", b"450 4.2.1 later", b"252 perhaps", b"354 go"):
+            talk.server(answer + b"\r\n")
+        assert talk.event() == SendContent(bdat=False)
+        talk.server(b"250 ok\r\n")
+        assert told(talk.finished()) == [
+            ("failed", "recipient", "5.1.1"), RELAYED, ("deferred", "recipient", "4.2.1"), RELAYED
+        ]
+
+
+@CUTS
+def test_all_refused_yet_data_accepted_a_single_dot(cut: Cut) -> None:
+    """RFC 2920 §3.1: "if the DATA command was accepted the client SMTP should send a single dot"."""
+    talk = Talk(cut)
+    talk.machine.begin(MAIL, rcpts(2))
+    talk.heard()
+    talk.server(b"250 ok\r\n550 no\r\n450 later\r\n354 go\r\n")
+    assert talk.heard() == b".\r\n"
+    assert not talk.events
+    assert talk.machine.step is Step.DOT
+    talk.server(b"250 thank you for nothing\r\n")
+    assert told(talk.finished()) == [("failed", "recipient", "5.0.0"), ("deferred", "recipient", "4.0.0")]
+    assert talk.machine.step is Step.IDLE
+
+
+def test_all_refused_and_data_too_then_rset() -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.heard()
+    talk.server(b"250 ok\r\n550 5.1.1 no\r\n503 5.5.1 no recipients\r\n")
+    assert told(talk.finished()) == [("failed", "recipient", "5.1.1")]
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard() == b"RSET\r\n" + MAIL + b"RCPT TO:<0@y>\r\nDATA\r\n"
+    talk.server(b"250 reset\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    assert talk.event() == SendContent(bdat=False)
+    talk.server(b"250 ok\r\n")
+    assert told(talk.finished()) == [RELAYED]
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard().startswith(MAIL)  # once is enough
+
+
+def test_all_refused_without_pipelining_no_data_is_said() -> None:
+    talk = Talk(hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n")
+    talk.server(b"550 no\r\n")
+    assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+    assert told(talk.finished()) == [("failed", "recipient", "5.0.0")]
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard() == b"RSET\r\n"
+    talk.server(b"250 ok\r\n")
+    assert talk.heard() == MAIL
+
+
+def test_rset_that_is_refused_ends_the_session() -> None:
+    talk = Talk(hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n")
+    talk.server(b"550 no\r\n")
+    talk.events.clear()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"500 what?\r\n")
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+
+
+@CUTS
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(b"550 5.7.1 not you", ("failed", "message", "5.7.1")), (b"451 4.7.1 later", ("deferred", "message", "4.7.1"))],
+)
+def test_mail_refused_is_all_refused(cut: Cut, answer: bytes, outcome: tuple[str, str, str]) -> None:
+    talk = Talk(cut)
+    talk.machine.begin(MAIL, rcpts(2))
+    talk.heard()
+    talk.server(answer + b"\r\n503 need MAIL\r\n503 need MAIL\r\n503 need MAIL\r\n")
+    assert told(talk.finished()) == [outcome, outcome]
+    talk = Talk(cut, hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(2))
+    talk.server(answer + b"\r\n")
+    assert talk.heard() == MAIL
+    assert told(talk.finished()) == [outcome, outcome]
+
+
+def test_mail_refused_but_all_else_taken() -> None:
+    """A server that takes RCPT and DATA all the same gets an empty message, for nobody."""
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.heard()
+    talk.server(b"550 5.7.1 no\r\n250 ok\r\n354 go\r\n")
+    assert talk.heard() == b".\r\n"
+    talk.server(b"250 ok\r\n")
+    assert told(talk.finished()) == [("failed", "message", "5.7.1")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (b"554 5.7.1 spam", ("failed", "message", "5.7.1")),
+        (b"552 too big", ("failed", "message", "5.3.4")),
+        (b"451 4.3.0 later", ("deferred", "message", "4.3.0")),
+    ],
+)
+def test_the_end_of_data_refused(answer: bytes, outcome: tuple[str, str, str]) -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(2))
+    talk.server(b"250 ok\r\n250 ok\r\n550 5.1.1 no\r\n354 go\r\n")
+    talk.event()
+    talk.server(answer + b"\r\n")
+    assert told(talk.finished()) == [outcome, ("failed", "recipient", "5.1.1")]
+    assert talk.machine.step is Step.IDLE
+
+
+def test_data_refused() -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(2))
+    talk.server(b"250 ok\r\n250 ok\r\n550 5.1.1 no\r\n451 4.3.1 full\r\n")
+    assert told(talk.finished()) == [("deferred", "message", "4.3.1"), ("failed", "recipient", "5.1.1")]
+    talk.machine.begin(MAIL, rcpts(1))
+    assert b"RSET\r\n" in talk.heard()
+
+
+def test_too_many_recipients_are_told_apart() -> None:
+    """RFC 5321 §4.5.3.1.10"""
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(5))
+    talk.server(
+        b"250 ok\r\n250 ok\r\n452 4.5.3 too many\r\n552 too many\r\n452 4.2.2 over quota\r\n250 ok\r\n354 go\r\n"
+    )
+    talk.event()
+    talk.server(b"250 ok\r\n")
+    event = talk.event()
+    assert isinstance(event, Finished)
+    assert event.excess == {1, 2}
+    assert told(event.findings)[1:4] == [
+        ("deferred", "recipient", "4.5.3"), ("deferred", "recipient", "4.5.3"), ("deferred", "recipient", "4.2.2")
+    ]
+
+
+def test_452_before_anybody_was_accepted_is_no_excess() -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n452 no room\r\n503 no\r\n")
+    event = talk.event()
+    assert isinstance(event, Finished)
+    assert not event.excess
+    assert told(event.findings) == [("deferred", "recipient", "4.3.1")]
+
+
+@CUTS
+def test_bdat(cut: Cut) -> None:
+    for hello in (PIPELINING, PLAIN):
+        talk = Talk(cut, hello=hello)
+        talk.machine.begin(MAIL, rcpts(1), bdat=True)
+        talk.server(b"250 ok\r\n")
+        talk.server(b"250 ok\r\n")
+        assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+        assert talk.event() == SendContent(bdat=True)
+        talk.server(b"250 ok\r\n")
+        assert told(talk.finished()) == [RELAYED]
+    talk = Talk(cut)
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n550 no\r\n")
+    assert told(talk.finished()) == [("failed", "recipient", "5.0.0")]
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    assert b"RSET\r\n" in talk.heard()
+
+
+# -- LMTP
+
+
+@CUTS
+def test_lmtp_answers_for_each_recipient(cut: Cut) -> None:
+    """RFC 2033 §4.2"""
+    talk = Talk(cut, lmtp=True)
+    talk.machine.begin(MAIL, rcpts(4))
+    talk.server(b"250 ok\r\n250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    assert talk.event() == SendContent(bdat=False)
+    talk.server(b"250 2.1.5 one\r\n")
+    assert not talk.events
+    assert talk.machine.step is Step.END
+    talk.server(b"452 4.2.2 full\r\n552 5.2.2 full\r\n")
+    assert told(talk.finished()) == [
+        ("delivered", "recipient", "2.1.5"), ("failed", "recipient", "5.1.1"), ("deferred", "recipient", "4.2.2"),
+        ("failed", "recipient", "5.2.2"),
+    ]
+    assert talk.machine.step is Step.IDLE
+
+
+def test_lmtp_lost_between_the_answers() -> None:
+    talk = Talk(lmtp=True)
+    talk.machine.begin(MAIL, rcpts(3))
+    talk.server(b"250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    talk.event()
+    talk.server(b"250 2.0.0 one\r\n")
+    assert told(talk.machine.lost("4.4.2", "gone").findings) == [
+        ("delivered", "recipient", "2.0.0"), ("deferred", "message", "4.4.2"), ("deferred", "message", "4.4.2")
+    ]
+
+
+def test_lmtp_354_for_nobody_ends_the_session() -> None:
+    """RFC 2033 §4.2 demands 503: how many answers a dot would bring nobody can tell."""
+    talk = Talk(lmtp=True)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.heard()
+    talk.server(b"250 ok\r\n550 5.1.1 no\r\n354 go\r\n")
+    assert talk.heard() == b""
+    event = talk.event()
+    assert isinstance(event, Finished)
+    assert told(event.findings) == [("failed", "recipient", "5.1.1")]
+    assert talk.ended().findings == ()
+
+
+def test_lmtp_has_no_helo() -> None:
+    talk = Talk(lmtp=True, hello=None)
+    talk.server(b"220 mx\r\n")
+    talk.server(b"500 LHLO? what?\r\n")
+    assert talk.ended().finding.reach is Reach.HOP
+    assert talk.heard() == b"LHLO me.test\r\n"
+
+
+# -- the session
+
+
+@CUTS
+@pytest.mark.parametrize(
+    ("greeting", "outcome"),
+    [
+        (b"554 5.7.1 go away\r\n", ("failed", "hop", "5.7.1")),
+        (b"421 busy\r\n", ("deferred", "hop", "4.3.2")),
+        (b"450-one\r\n450 two\r\n", ("deferred", "hop", "4.0.0")),
+        (b"250 hello\r\n", ("deferred", "session", "4.5.0")),
+        (b"354 hello\r\n", ("deferred", "session", "4.5.0")),
+        (b"\x80\x02\r\n", ("deferred", "session", "4.5.0")),
+    ],
+)
+def test_a_greeting_that_is_none(cut: Cut, greeting: bytes, outcome: tuple[str, str, str]) -> None:
+    talk = Talk(cut, hello=None)
+    talk.server(greeting)
+    ended = talk.ended()
+    assert told((ended.finding,)) == [outcome]
+    assert talk.heard() == b""
+
+
+@CUTS
+def test_helo_where_ehlo_is_not_known(cut: Cut) -> None:
+    """RFC 5321 §3.2"""
+    talk = Talk(cut, hello=None)
+    talk.server(b"220 old\r\n")
+    talk.server(b"502 5.5.1 what?\r\n")
+    assert talk.heard() == b"EHLO me.test\r\nHELO me.test\r\n"
+    talk.server(b"250-old\r\n250 PIPELINING\r\n")
+    assert talk.event() == Ready()
+    assert not talk.machine.capabilities.pipelining  # HELO offers nothing
+    talk = Talk(cut, hello=None)
+    talk.server(b"220 old\r\n")
+    talk.server(b"502 5.5.1 what?\r\n")
+    talk.server(b"550 no\r\n")
+    assert told((talk.ended().finding,)) == [("failed", "hop", "5.0.0")]
+
+
+def test_ehlo_refused_for_now() -> None:
+    talk = Talk(hello=None)
+    talk.server(b"220 mx\r\n")
+    talk.server(b"450 4.7.1 later\r\n")
+    assert told((talk.ended().finding,)) == [("deferred", "hop", "4.7.1")]
+    assert talk.heard() == b"EHLO me.test\r\n"
+
+
+@CUTS
+def test_starttls_forgets_what_was_learnt(cut: Cut) -> None:
+    """RFC 3207 §4.2"""
+    talk = Talk(cut)
+    talk.machine.start_tls()
+    assert talk.heard() == b"STARTTLS\r\n"
+    talk.server(b"220 2.0.0 ready\r\n")
+    assert talk.event() == StartHandshake()
+    assert talk.machine.step is Step.HANDSHAKE
+    talk.machine.tls_started()
+    assert not talk.machine.capabilities.pipelining
+    assert talk.heard() == b"EHLO me.test\r\n"
+    talk.server(b"250-mx\r\n250 DSN\r\n")
+    assert talk.event() == Ready()
+    assert talk.machine.capabilities.dsn and not talk.machine.capabilities.pipelining
+
+
+@pytest.mark.parametrize("behind", [b"250 mx\r\n", b"2", b"\x16\x03\x01", b"421 no\r\n"])
+def test_octets_behind_the_answer_to_starttls(behind: bytes) -> None:
+    """CVE-2011-0411 on the client's side."""
+    talk = Talk()
+    talk.machine.start_tls()
+    talk.server(b"220 ready\r\n" + behind)
+    ended = talk.ended()
+    assert told((ended.finding,)) == [("deferred", "hop", "4.7.0")]
+    talk = Talk()
+    talk.machine.start_tls()
+    talk.server(b"220 ready\r\n")
+    assert talk.event() == StartHandshake()
+    talk.server(behind)  # in a segment of its own, before the handshake has begun
+    assert told((talk.ended().finding,)) == [("deferred", "hop", "4.7.0")]
+
+
+def test_starttls_refused_leaves_the_session() -> None:
+    talk = Talk()
+    talk.machine.start_tls()
+    talk.server(b"454 4.7.0 TLS not available\r\n")
+    event = talk.event()
+    assert isinstance(event, TlsRefused) and event.reply.code == 454
+    assert talk.machine.step is Step.IDLE
+    talk = Talk()
+    talk.machine.start_tls()
+    talk.server(b"250 sure\r\n")
+    assert talk.ended().finding.status == "4.5.0"
+
+
+def test_auth_with_an_initial_response() -> None:
+    talk = Talk()
+    talk.machine.authenticate(Exchange("PLAIN", b"\0ada\0secret", lambda challenge: None))
+    assert talk.heard() == b"AUTH PLAIN AGFkYQBzZWNyZXQ=\r\n"
+    talk.server(b"235 2.7.0 fine\r\n")
+    assert talk.event() == Authenticated()
+    talk.machine.authenticate(Exchange("EXTERNAL", b"", lambda challenge: None))
+    assert talk.heard() == b"AUTH EXTERNAL =\r\n"  # RFC 4954 §4
+    talk.server(b"535 5.7.8 no\r\n")
+    event = talk.event()
+    assert isinstance(event, AuthRefused) and event.reply is not None and event.reply.status == "5.7.8"
+    assert talk.machine.step is Step.IDLE
+
+
+@CUTS
+def test_auth_with_challenges(cut: Cut) -> None:
+    answers = [b"secret", b"ada"]
+    talk = Talk(cut)
+    talk.machine.authenticate(Exchange("LOGIN", None, lambda challenge: answers.pop() if answers else None))
+    talk.server(b"334 VXNlciBOYW1lAA==\r\n")
+    talk.server(b"334 UGFzc3dvcmQA\r\n")
+    assert talk.heard() == b"AUTH LOGIN\r\nYWRh\r\nc2VjcmV0\r\n"
+    talk.server(b"235 ok\r\n")
+    assert talk.event() == Authenticated()
+
+
+@pytest.mark.parametrize("challenge", [b"334 !!!\r\n", b"334 YQ\r\n", b"334 YWFh\r\n"])
+def test_auth_is_cancelled_where_it_cannot_go_on(challenge: bytes) -> None:
+    talk = Talk()
+    talk.machine.authenticate(Exchange("PLAIN", b"x", lambda challenge: None))
+    talk.heard()
+    talk.server(challenge)
+    assert talk.heard() == b"*\r\n"
+    talk.server(b"501 5.7.0 cancelled\r\n")
+    assert talk.event() == AuthRefused(None)
+
+
+def test_a_long_initial_response_waits_for_the_challenge() -> None:
+    """RFC 4954 §4: the command line stays within 512 octets."""
+    talk = Talk()
+    talk.machine.authenticate(Exchange("PLAIN", b"x" * 400, lambda challenge: None))
+    assert talk.heard() == b"AUTH PLAIN\r\n"
+    talk.server(b"334 \r\n")
+    assert len(talk.heard()) == 536 + 2
+    talk.server(b"235 ok\r\n")
+    assert talk.event() == Authenticated()
+
+
+def test_quit() -> None:
+    talk = Talk()
+    talk.machine.quit()
+    assert talk.heard() == b"QUIT\r\n"
+    talk.server(b"221 2.0.0 bye\r\n")
+    assert talk.event() == Goodbye()
+    assert talk.machine.step is Step.CLOSED
+
+
+# -- hostile and broken servers
+
+
+def at_every_step() -> list[tuple[str, bytes, int]]:
+    """What the server had said when it went wrong, and how many findings there must be."""
+    return [
+        ("idle", b"", 0),
+        ("mail", b"", 3),
+        ("rcpt", b"250 ok\r\n", 3),
+        ("rcpt", b"250 ok\r\n550 5.1.1 no\r\n", 3),
+        ("data", b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n", 3),
+        ("end", b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n354 go\r\n", 3),
+    ]
+
+
+def brought_to(step: str, said: bytes) -> Talk:
+    talk = Talk()
+    if step != "idle":
+        talk.machine.begin(MAIL, rcpts(3))
+        talk.server(said)
+        talk.events.clear()
+    return talk
+
+
+@pytest.mark.parametrize(("step", "said", "count"), at_every_step())
+def test_421_at_any_time_ends_the_session(step: str, said: bytes, count: int) -> None:
+    """RFC 5321 §3.8"""
+    talk = brought_to(step, said)
+    talk.server(b"421 4.3.2 shutting down\r\n")
+    ended = talk.ended()
+    assert told((ended.finding,)) == [("deferred", "session", "4.3.2")]
+    refused = said.count(b"550")
+    assert told(ended.findings) == (
+        [("failed", "recipient", "5.1.1")] * refused + [("deferred", "session", "4.3.2")] * (count - refused)
+    )
+    talk.server(b"250 never mind\r\n")
+    assert not talk.events
+
+
+@pytest.mark.parametrize(("step", "said", "count"), at_every_step())
+@pytest.mark.parametrize("garbage", [b"hello\r\n", b"250 ok\n", b"\0\0\0\0\r\n", b"250-x\r\n" * 200, b"2" * 5000])
+def test_garbage_ends_the_session(step: str, said: bytes, count: int, garbage: bytes) -> None:
+    talk = brought_to(step, said)
+    talk.server(garbage)
+    ended = talk.ended()
+    undecided = ("deferred", "message" if step == "end" else "session", "4.5.0")
+    refused = said.count(b"550")
+    assert told(ended.findings) == [("failed", "recipient", "5.1.1")] * refused + [undecided] * (count - refused)
+
+
+@pytest.mark.parametrize(("step", "said", "count"), at_every_step())
+def test_the_connection_lost(step: str, said: bytes, count: int) -> None:
+    talk = brought_to(step, said)
+    ended = talk.machine.lost("4.4.2", "gone")
+    reach = "message" if step == "end" else "session"
+    refused = said.count(b"550")
+    assert told(ended.findings) == (
+        [("failed", "recipient", "5.1.1")] * refused + [("deferred", reach, "4.4.2")] * (count - refused)
+    )
+    if step == "end":
+        assert "may have taken it" in ended.findings[-1].text
+    assert talk.machine.next_event() is None
+    assert talk.machine.lost("4.4.2", "again").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"), [(b"", b"354 x\r\n"), (b"250 ok\r\n", b"354 x\r\n"), (b"250 ok\r\n" * 2, b"250 x\r\n")]
+)
+def test_replies_that_do_not_fit(said: bytes, answer: bytes) -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(said)
+    talk.server(answer)
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+
+
+def test_3yz_to_the_end_of_data_is_not_tried_again_at_once() -> None:
+    talk = brought_to("end", b"250 ok\r\n" * 4 + b"354 go\r\n")
+    talk.server(b"354 more?\r\n")
+    assert told(talk.ended().findings) == [("deferred", "message", "4.5.0")] * 3
+
+
+@pytest.mark.parametrize("behind", [b"250 ok\r\n", b"2", b"550 no\r\n"])
+def test_an_answer_before_its_question(behind: bytes) -> None:
+    """A reply that comes too early would shift all behind it: a 250 for a message that was never sent."""
+    talk = Talk(hello=None)
+    talk.server(b"220 mx\r\n250 mx\r\n")
+    assert talk.ended().finding.status == "4.5.0"
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n250 ok\r\n354 go\r\n" + behind)
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    talk = Talk(hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.heard()
+    talk.server(b"250 ok\r\n" + behind)
+    if behind != b"2":  # half a line says nothing yet
+        assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+
+
+def test_an_answer_to_nothing_while_idle() -> None:
+    talk = brought_to("end", b"250 ok\r\n" * 4 + b"354 go\r\n")
+    talk.server(b"250 ok\r\n250 and another\r\n")
+    event = talk.event()
+    assert isinstance(event, Finished)
+    assert told(event.findings) == [RELAYED] * 3
+    assert talk.ended().findings == ()
+
+
+def test_half_a_line_while_idle_spoils_the_next_transaction() -> None:
+    talk = Talk()
+    talk.server(b"25")
+    talk.machine.begin(MAIL, rcpts(2))
+    assert talk.heard() == b""
+    talk.server(b"")
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (b"552 5.3.4 too big", ("failed", "message", "5.3.4")),
+        (b"451 4.3.0 later", ("deferred", "message", "4.3.0")),
+        (b"421 4.3.2 bye", ("deferred", "session", "4.3.2")),
+        (b"250 ok", ("deferred", "session", "4.5.0")),
+    ],
+)
+def test_an_answer_while_content_is_sent(answer: bytes, outcome: tuple[str, str, str]) -> None:
+    machine = Talk().machine
+    machine.begin(MAIL, rcpts(1))
+    machine.take_output()
+    machine.feed(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert machine.next_event() == SendContent(bdat=False)
+    machine.feed(answer + b"\r\n")
+    ended = machine.next_event()
+    assert isinstance(ended, Ended)
+    assert told(ended.findings) == [outcome]
+
+
+def test_what_a_remote_said_is_kept_in_bounds() -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    line = b"x" * 4000 + b"\r\n"
+    talk.server(b"250 ok\r\n" + b"550-" * 1 + line + (b"550-" + line) * 14 + b"550 end\r\n503 no\r\n")
+    (found,) = talk.finished()
+    assert found.reply is not None
+    assert sum(map(len, found.reply.lines)) <= 20 * 512
+
+
+def test_the_count_of_answers_tells_progress() -> None:
+    """For time limits: an octet of a reply is no answer."""
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    before = talk.machine.answers
+    talk.server(b"250 slo")
+    assert talk.machine.answers == before
+    talk.server(b"w\r\n")
+    assert talk.machine.answers == before + 1
+
+
