@@ -29,6 +29,7 @@ from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
+from postroad.store.history import HistoryOptions
 from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -156,6 +157,10 @@ def queue_options(settings: Settings) -> QueueOptions:
 
 def spool_options(settings: Settings) -> SpoolOptions:
     return _into(SpoolOptions, settings.store)
+
+
+def history_options(settings: Settings) -> HistoryOptions:
+    return _into(HistoryOptions, settings.history)
 
 
 def report_options(settings: Settings) -> ReportOptions:

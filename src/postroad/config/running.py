@@ -8,6 +8,7 @@ from postroad.config.field import Section, setting, several
 from postroad.config.values import DnsServer, File, Mailbox, Octets, Seconds
 from postroad.queue.options import QueueOptions
 from postroad.report.options import LogFormat, LogLevel, LogOptions, ReportOptions
+from postroad.store.history import HistoryOptions
 from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MMAP_THRESHOLD_MAX, MemoryOptions
@@ -15,6 +16,7 @@ from postroad.world.memory import MMAP_THRESHOLD_MAX, MemoryOptions
 _DNS: Final = DnsOptions()
 _QUEUE: Final = QueueOptions()
 _STORE: Final = SpoolOptions()
+_HISTORY: Final = HistoryOptions()
 _REPORT: Final = ReportOptions()
 _LOG: Final = LogOptions()
 _MEMORY: Final = MemoryOptions()
@@ -152,6 +154,18 @@ class Store(Section):
     )
     file_threads: int = setting(
         _STORE.file_threads, "Threads of one worker that write content files.", unit="threads", least=1, most=64
+    )
+
+
+class History(Section):
+    """What `postroad trace` knows of messages that have left the queue."""
+
+    keep_days: int = setting(_HISTORY.keep_days, "For how long, today not counted.", unit="days", least=0)
+    size_max: Octets = setting(
+        _HISTORY.size_max, "With more than this on the disk the oldest days go; 0: no limit.", least=0
+    )
+    lag_s: Seconds = setting(
+        _HISTORY.lag_s, "How long events stay in the spool before they are moved to the history.", least=0
     )
 
 

@@ -10,7 +10,7 @@ from postroad.config.field import UNSET, Section, setting, table, tables
 from postroad.config.listening import Auth, Limits, Listener, Receive, Tls
 from postroad.config.outbound import Maildir, Outbound, Program
 from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
-from postroad.config.running import Dns, Dsn, Log, Memory, Queue, Store
+from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
 from postroad.config.values import Domain, File, Mailbox, Seconds
 from postroad.receive.options import Tls as ListenerTls
 
@@ -57,6 +57,7 @@ class Settings(Section):
     dns: Dns = table(Dns)
     queue: Queue = table(Queue)
     store: Store = table(Store)
+    history: History = table(History)
     dsn: Dsn = table(Dsn)
     log: Log = table(Log)
     memory: Memory = table(Memory)

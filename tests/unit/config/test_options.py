@@ -67,6 +67,7 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.routing_options, {}),
     (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
     (options.spool_options, {}),
+    (options.history_options, {}),
     (options.report_options, {"hostname": "mail.example.org"}),
 ]
 
@@ -102,6 +103,7 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("dns", options.dns_options),
     ("queue", options.queue_options),
     ("store", options.spool_options),
+    ("history", options.history_options),
     ("dsn", options.report_options),
     ("log", options.log_options),
     ("memory", options.memory_options),
