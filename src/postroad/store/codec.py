@@ -7,7 +7,8 @@ put together from parts that were encoded when the operation was asked for, so t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -20,7 +21,8 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _ENVELOPE: Final = msgspec.msgpack.Decoder(Envelope)
 _WAITING: Final = msgspec.msgpack.Decoder(Waiting)
 _JOURNAL: Final = msgspec.msgpack.Decoder(list[list[Event]])
-_EVENTS: Final = msgspec.msgpack.Decoder(list[Event])
+_ANYTHING: Final = msgspec.msgpack.Decoder()
+_ROWS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _ARRAY_32: Final = b"\xdd"  # msgpack: array 32, then its length in four octets, big-endian
 
 Undecodable = msgspec.MsgspecError  # what the decoders raise
@@ -35,12 +37,12 @@ def encode_waiting(waiting: Waiting) -> bytes:
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """One part of a journal row, and the whole of a batch of the history."""
+    """One part of a journal row."""
     return _ENCODER.encode(events)
 
 
 def join_events(parts: Sequence[bytes]) -> bytes:
-    """The blob of a journal row."""
+    """The blob of a journal row, from its parts; of a batch of the history, from its rows."""
     return b"".join((_ARRAY_32, len(parts).to_bytes(4, "big"), *parts))
 
 
@@ -57,5 +59,22 @@ def decode_journal(octets: bytes) -> list[Event]:
     return [event for part in _JOURNAL.decode(octets) for event in part]
 
 
-def decode_events(octets: bytes) -> list[Event]:
-    return _EVENTS.decode(octets)
+def split_events(octets: bytes) -> Iterator[list[Event]]:
+    """The events of a batch of the history (journal rows joined), row by row; a row that cannot be read is left out."""
+    for row in _ROWS.decode(octets):
+        with contextlib.suppress(Undecodable):
+            yield [event for part in _JOURNAL.decode(row) for event in part]
+
+
+def is_readable(octets: bytes) -> bool:
+    """Whether this is msgpack at all."""
+    try:
+        _ANYTHING.decode(octets)
+    except Undecodable:
+        return False
+    return True
+
+
+def id_octets(id: int) -> bytes:
+    """How a queue id stands in encoded events, to look for it without decoding them."""
+    return _ENCODER.encode(id)

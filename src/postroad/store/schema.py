@@ -75,6 +75,7 @@ SELECT_FRESH_IDS: Final = Rows("SELECT id FROM fresh WHERE id IN (", "?", ")")
 SELECT_MESSAGE: Final = Rows("SELECT id, envelope FROM message WHERE id IN (", "?", ")")
 SELECT_PRESENT: Final = Rows("SELECT id FROM message WHERE id IN (", "?", ")")
 SELECT_WAITING: Final = Rows("SELECT DISTINCT id FROM recipient WHERE id IN (", "?", ")")
+SELECT_RECIPIENTS: Final = Rows("SELECT id, number, held, state FROM recipient WHERE id IN (", "?", ")")
 SELECT_STATES: Final = Rows("SELECT id, destination, held FROM recipient WHERE id IN (", "?", ")")
 
 BACKLOG: Final = (
