@@ -101,7 +101,7 @@ class Supervisor:
             owner = _owner(settings.user, settings.group) if as_root and settings.user else None
             _make_folders(state_dir, owner)
         except KeyError:
-            return f"there is no user {settings.user!r} or group {settings.group!r}; make it, or correct `user`, `group`"
+            return f"there is no user {settings.user!r} or no group {settings.group!r}; make them, or name others"
         except OSError as error:
             return f"cannot use the state folder {state_dir}: {error.strerror}; create it, or set `state_dir`"
         problem = self._take_lock(state_dir / "run" / "node.lock")

@@ -79,8 +79,9 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
         names = tuple(str(recipient.address) for recipient in recipients)
         events += (Held(now_us, transaction.id, names, "", transaction.held),)
     if expansion.events and any(recipient.notify & Notify.SUCCESS for recipient in given):
-        reports = doors.reports(stored, given, expansion.events)
-    done = partial(_committed, setting, transaction, told, stored, reports)
+        reports, reported = doors.reports(stored, given, expansion.events)
+        events += reported
+    done = partial(_committed, setting, transaction, told, stored, reports, events)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
@@ -93,6 +94,7 @@ def _committed(
     told: Told,
     stored: Stored,
     reports: tuple[Stored, ...],
+    events: tuple[Event, ...],
     failure: Failure | None,
 ) -> None:
     """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
@@ -100,6 +102,7 @@ def _committed(
     if failure is not None:
         _failed(setting, transaction, told, failure)
         return
+    setting.doors.log(events)
     queued = setting.doors.queued
     if not transaction.held:
         queued(stored)

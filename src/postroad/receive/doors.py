@@ -67,7 +67,7 @@ class Doors:
 
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
     queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
-    DSNs that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3). `held(envelope, text)`: how the
+    DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3). `held(envelope, text)`: how the
     recipients wait where a rule holds the message.
     `record`: events for the history (refusals); `log`: events for the log only (ends of sessions, failures of ours).
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
@@ -84,7 +84,9 @@ class Doors:
     incoming: Callable[[int], Incoming]
     queued: Callable[[Stored], None]
     expand: Callable[[int, int, tuple[Recipient, ...]], Expansion]
-    reports: Callable[[Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[Stored, ...]]
+    reports: Callable[
+        [Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[tuple[Stored, ...], tuple[Event, ...]]
+    ]
     held: Callable[[Envelope, str], tuple[Waiting, ...]]
     record: Callable[[tuple[Event, ...]], None]
     log: Callable[[tuple[Event, ...]], None]

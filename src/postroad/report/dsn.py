@@ -178,6 +178,12 @@ class Reporter:
             )
             for place, attempt in outcomes
         ]
+        return self.make(reports, envelope, content)
+
+    def make(
+        self, reports: Iterable[Report], envelope: Envelope, content: Content | None
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        """DSNs and events for reports that are made already, such as those of an alias's expansion."""
         made = make(
             reports, envelope, content, self._options, now_us=self._now_us(), new_id=self._new_id, read=self._read
         )

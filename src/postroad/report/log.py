@@ -93,6 +93,14 @@ class Log:
             self._sink.close()
         self._sink = sink
 
+    def renew(self, options: LogOptions) -> None:
+        """Goes on with other options, and in the file of that name as it is now (SIGHUP)."""
+        self.flush()
+        self._options = options
+        self._line = json_line if options.format is LogFormat.JSON else human_line
+        self._rank = LEVELS.index(options.level.value)
+        self.reopen()
+
     def close(self) -> None:
         """Writes what can be written at once, and ends. What is written later goes nowhere."""
         if self._timer is not None:

@@ -1,0 +1,169 @@
+"""Tables: what the settings say of routing, recipients, aliases and rules, put together for one worker.
+
+Replaced as a whole at reload. Files that change by themselves (aliases, recipients) are looked at now and then.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from postroad.check.policy import Known, PolicyOptions, rules
+from postroad.config import options
+from postroad.deliver.credentials import Credentials
+from postroad.mail.address import Address, canonical_domain
+from postroad.mail.attempt import Attempt
+from postroad.mail.context import Rules
+from postroad.mail.envelope import Recipient
+from postroad.mail.route import Destination, Route
+from postroad.protocol.offer import Dialect
+from postroad.receive.doors import Expansion
+from postroad.receive.options import ListenerOptions
+from postroad.route import mx
+from postroad.route.aliases import Aliases
+from postroad.route.domains import OwnNames
+from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
+from postroad.route.recipients import Mailboxes, Recipients
+from postroad.route.table import RoutingTable
+from postroad.world.dns import Resolver
+from postroad.world.problem import Problem, unreadable
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+
+class Tables:
+    """See the module. Make it with `build`."""
+
+    def __init__(
+        self,
+        *,
+        routing: RoutingTable,
+        recipients: Recipients,
+        aliases: Aliases,
+        credentials: dict[str, Credentials],
+        mx_options: mx.MxOptions,
+        ourselves: mx.OwnNames,
+    ) -> None:
+        self.routing = routing
+        self.credentials = credentials
+        self.destination: Callable[[Address], Destination | Attempt] = routing.destination
+        self._recipients = recipients
+        self._aliases = aliases
+        self._mx_options = mx_options
+        self._ourselves = ourselves
+
+    async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
+        return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
+
+    def known(self, address: Address) -> bool | None:
+        """Whether a mailbox of ours exists, as a box or as an alias; None where the domain is not ours."""
+        box = self._recipients.known(address)
+        if box is None or box:
+            return box
+        return self._aliases.names(address)
+
+    def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
+        return Expansion(*self._aliases.expand(id, now_us, recipients, self._has_box))
+
+    def _has_box(self, address: Address) -> bool:
+        return bool(self._recipients.known(address))
+
+    def rules(
+        self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
+    ) -> Rules:
+        known = Known(
+            is_local=self.routing.is_local,
+            is_relay=self.routing.is_relay,
+            recipient=lambda address: bool(self.known(address)),
+            owns=owns,
+        )
+        return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
+
+    def look(self) -> tuple[Problem, ...]:
+        """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
+        return (*self._aliases.load(), *self._recipients.load())
+
+
+def build(settings: Settings) -> Tables | str:
+    """The tables, or what is wrong with a file that they need."""
+    credentials = _credentials(settings)
+    if isinstance(credentials, Problem):
+        return str(credentials)
+    routed = options.routing_options(settings)
+    routing = RoutingTable(routed, _own_names(settings))
+    aliases = Aliases(
+        str(settings.aliases) if settings.aliases is not None else "",
+        routing.is_local,
+        routed.detail_delimiter,
+    )
+    recipients = Recipients(_mailboxes(routed))
+    problems = (*aliases.load(), *recipients.load())
+    if problems:
+        return "; ".join(map(str, problems))
+    return Tables(
+        routing=routing,
+        recipients=recipients,
+        aliases=aliases,
+        credentials=credentials,
+        mx_options=options.mx_options(settings),
+        ourselves=_ourselves(settings),
+    )
+
+
+def _mailboxes(routing: RoutingOptions) -> dict[str, Mailboxes]:
+    """Of local domains, and of relay domains whose recipients are known."""
+    domains: list[LocalDomain | RelayDomain] = [*routing.local, *routing.relay]
+    return {
+        domain.name: Mailboxes(
+            domain.recipients, domain.recipients_file, domain.recipients == (ANY,), routing.detail_delimiter
+        )
+        for domain in domains
+    }
+
+
+def _own_names(settings: Settings) -> OwnNames:
+    addresses = frozenset(
+        address for listener in settings.listener for address in listener.address if not address.startswith("unix:")
+    )
+    return OwnNames(frozenset({canonical_domain(settings.hostname)}), addresses - {"0.0.0.0", "::"})
+
+
+def _ourselves(settings: Settings) -> mx.OwnNames:
+    names = {canonical_domain(settings.hostname)}
+    pairs = {
+        (address, listener.port)
+        for listener in settings.listener
+        for address in listener.address
+        if address not in ("0.0.0.0", "::") and not address.startswith("unix:")
+    }
+    return mx.OwnNames(frozenset(names), frozenset(pairs))
+
+
+def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
+    """By the name that a destination gives: the account and its server."""
+    found: dict[str, Credentials] = {}
+    for hop in settings.next_hop:
+        if not hop.username:
+            continue
+        password = hop.password
+        if hop.password_file is not None:
+            read = _first_line(hop.password_file)
+            if isinstance(read, Problem):
+                return read
+            password = read
+        found[options.credentials_name(hop)] = Credentials(hop.username, password, hop.auth_without_tls)
+    return found
+
+
+def _first_line(path: Path) -> str | Problem:
+    try:
+        return path.read_text("utf-8").partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        return unreadable(str(path), error)
+    except UnicodeDecodeError:
+        return Problem(str(path), "is not in UTF-8", "Save it in UTF-8.")
+
+
