@@ -32,7 +32,8 @@ from postroad.world import wire
 from postroad.world.clock import Clock
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
-from postroad.world.wire import MxRecord, Record, Value
+from postroad.world.wire import MxRecord as MxRecord
+from postroad.world.wire import Record, Value
 
 T = TypeVar("T")
 
@@ -405,9 +406,12 @@ class _Inquiry:
     def _next_try(self) -> None:
         self._release()
         while self._tries and self._loop.time() < self._deadline:
-            self._server = self._tries.pop(0)
+            server = self._tries.pop(0)
+            if server is not self._server:
+                self._server = server
+                self._edns = self._resolver.options.payload
             self._forged = 0
-            if self._send(self._server):
+            if self._send(server):
                 return
         said = "; ".join(f"{server}: {text}" for server, text in self._failures.items()) or "no time left"
         self._end(self._error(said))

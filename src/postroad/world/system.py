@@ -13,6 +13,7 @@ import contextlib
 import errno
 import grp
 import ipaddress
+import itertools
 import os
 import pwd
 import resource
@@ -109,6 +110,29 @@ def _occupied(path: str) -> Problem | None:
         except OSError as error:
             return Problem(path, f"cannot be tried ({error.strerror or error})", "Check the socket's owner and mode.")
     return Problem(path, "is in use", "Stop the program that listens there, or set another path.")
+
+
+def own_addresses() -> frozenset[str]:
+    """The IP addresses of this machine's interfaces, loopback and link-local ones left out, as Linux lists them in
+    /proc; empty where there is no such list."""
+    found = {_ipv6_of(line) for line in _lines("/proc/net/if_inet6")}
+    lines = _lines("/proc/net/fib_trie")
+    # A local address is a leaf: "|-- 192.0.2.1", and in the line behind it "/32 host LOCAL".
+    found |= {line.split()[-1] for line, next_line in itertools.pairwise(lines) if "/32 host LOCAL" in next_line}
+    parsed = map(ipaddress.ip_address, found)
+    return frozenset(str(address) for address in parsed if not (address.is_loopback or address.is_link_local))
+
+
+def _ipv6_of(line: str) -> str:
+    return str(ipaddress.IPv6Address(int(line[:32], 16)))
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
 
 
 def drop_privileges(user: str, group: str = "") -> Problem | None:

@@ -1,0 +1,192 @@
+"""Reading a file of aliases, in the manner of aliases(5). Pure.
+
+    # a comment
+    postmaster: ada
+    sales@example.org: ada, "bob b"@example.net,
+        carol            a line that begins with white space goes on with the one before
+    ada: \\ada, archive   \\name is the mailbox itself and not looked up again
+    @old.example: @new.example
+
+A name is a local-part (of every local domain), a mailbox, or ``@domain``: all mailboxes of the domain that have neither
+an alias nor a box of their own. A target is a local-part (of the recipient's own domain), a mailbox, or ``@domain``
+(the same local-part there). Programs, files and ``:include:`` are refused: they would run with the node's rights; a
+local domain can be delivered to a program.
+
+How it fails: with Problems that name file and line; a file with any is not taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from postroad.mail.address import Address, canonical_domain
+from postroad.protocol.grammar import parse_mailbox
+from postroad.route.recipients import fold
+from postroad.world.problem import Problem
+
+
+class Target(msgspec.Struct, frozen=True):
+    """`local_part` "" is that of the recipient who is expanded, `domain` "" its domain. `final`: not looked up."""
+
+    local_part: str
+    domain: str = ""
+    final: bool = False
+
+    def of(self, address: Address) -> Address:
+        """The mailbox that it is for this recipient."""
+        return Address(self.local_part or address.local_part, self.domain or address.domain)
+
+
+Map = Mapping[str, tuple[Target, ...]]
+"""Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
+
+# Up to a colon or a comma that stands outside of a quoted string (RFC 5321 §4.1.2).
+_NAME: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^":])*):(.*)')
+_WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
+
+
+def parse(text: str, path: str) -> Map | tuple[Problem, ...]:
+    """The aliases in a text, or all that is wrong with it."""
+    problems: list[Problem] = []
+    found: dict[str, tuple[Target, ...]] = {}
+    lines: dict[str, int] = {}
+    for number, line in _logical_lines(text):
+        where = f"{path}:{number}"
+        read = _alias(line)
+        if isinstance(read, str):
+            problems.append(Problem(where, read, 'Write "name: target, target", as in the manual.'))
+        elif read[0] in found:
+            remedy = "Put all targets into one of the two lines."
+            problems.append(Problem(where, f"{read[0]!r} is given twice, first in line {lines[read[0]]}", remedy))
+        else:
+            found[read[0]] = read[1]
+            lines[read[0]] = number
+    for name in circles(found):
+        remedy = "Let one of them lead to a mailbox."
+        problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle, and nowhere else", remedy))
+    return tuple(problems) if problems else found
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their continuations, without comments; each with its first line's number."""
+    first, parts = 0, list[str]()
+    for number, raw in enumerate(text.splitlines(), 1):
+        stripped = raw.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        if raw[0] in " \t" and parts:
+            parts.append(stripped)
+            continue
+        if parts:
+            yield first, " ".join(parts)
+        first, parts = number, [stripped]
+    if parts:
+        yield first, " ".join(parts)
+
+
+def _alias(line: str) -> tuple[str, tuple[Target, ...]] | str:
+    """A name and its targets, or what is wrong."""
+    found = _NAME.fullmatch(line)
+    if found is None:
+        return f"{line[:60]!r} has no colon behind a name"
+    name = _key(found[1].strip())
+    if name is None:
+        return f"{found[1].strip()[:60]!r} is neither a local-part nor a mailbox nor @domain"
+    targets: list[Target] = []
+    for word in _words(found[2]):
+        target = _target(word)
+        if isinstance(target, str):
+            return target
+        if target not in targets:
+            targets.append(target)
+    return name, tuple(targets)
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words between commas; a comma at the very end is forgiven."""
+    at = 0
+    while True:
+        found = _WORD.match(text, at)
+        assert found is not None  # it matches the empty text, too
+        at = found.end() + 1
+        word = found[0].strip()
+        if found.end() >= len(text):
+            if word or not text.strip():
+                yield word
+            return
+        yield word + text[found.end()] if text[found.end()] == '"' else word
+
+
+def _key(name: str) -> str | None:
+    if name.startswith("@"):
+        domain = _domain(name[1:])
+        return None if domain is None else f"@{domain}"
+    address = _mailbox(name)
+    if address is None:
+        return None
+    local_part = fold(address.local_part, "")
+    return f"{local_part}@{address.domain}" if address.domain else local_part
+
+
+def _target(word: str) -> Target | str:
+    """A target, or what is wrong with it."""
+    if not word:
+        return "a target is missing"
+    if word.startswith(("|", "/", ":", '"|', '"/')):
+        return f"{word[:60]!r}: programs, files and includes are not used from aliases"
+    if word.startswith("@"):
+        domain = _domain(word[1:])
+        return f"{word[:60]!r} is no domain" if domain is None else Target("", domain)
+    final = word.startswith("\\")
+    address = _mailbox(word.removeprefix("\\"))
+    return f"{word[:60]!r} is no mailbox" if address is None else Target(address.local_part, address.domain, final)
+
+
+def _mailbox(word: str) -> Address | None:
+    """A mailbox, or a local-part alone, whose domain is then ""."""
+    address = parse_mailbox(word)
+    if address is not None and address.domain:
+        return address
+    alone = parse_mailbox(f"{word}@{_ANY_DOMAIN}")
+    return None if alone is None else Address(alone.local_part, "")
+
+
+_ANY_DOMAIN: Final = "domain.invalid"
+
+
+def _domain(text: str) -> str | None:
+    try:
+        return canonical_domain(text)
+    except ValueError:
+        return None
+
+
+def circles(aliases: Map) -> Iterator[str]:
+    """The names that lead to no mailbox at all, only around among themselves.
+
+    Names are followed as they are written: local-parts among local-parts, mailboxes among mailboxes. What only shows at
+    a certain domain is seen at expansion.
+    """
+    for name in aliases:
+        todo, seen = [name], {name}
+        leads_out = False
+        while todo and not leads_out:
+            current = todo.pop()
+            for target in aliases[current]:
+                key = _followed(target)
+                if target.final or key == current or key not in aliases:
+                    leads_out = True
+                elif key not in seen:
+                    seen.add(key)
+                    todo.append(key)
+        if not leads_out:
+            yield name
+
+
+def _followed(target: Target) -> str:
+    local_part = fold(target.local_part, "")
+    return f"{local_part}@{target.domain}" if target.domain else local_part

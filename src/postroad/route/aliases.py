@@ -1,0 +1,185 @@
+"""Aliases: one recipient becomes others when its message is accepted (RFC 5321 §3.9.1, RFC 3461 §5.2.7).
+
+What always holds: expansion ends, because no mailbox is expanded twice on its way; each mailbox is there once; the
+reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its domain leads
+only in a circle is the mailbox of its own name, so that no recipient is ever lost. Local-parts are compared without
+regard to case; ``name+x`` is looked up as such, then as ``name``.
+
+How it fails: a file that is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.event import Expanded
+from postroad.route.alias_file import Map, Target, parse
+from postroad.route.recipients import POSTMASTER, fold
+from postroad.world.files import Stamp, stamp
+from postroad.world.problem import Problem, unreadable
+
+Exists = Callable[[Address], bool]
+"""Whether a mailbox has a box of its own, which a rule for its whole domain does not take away."""
+
+__all__ = ["Aliases", "Exists", "parse"]
+
+
+class Aliases:
+    """The aliases of one file ("" for none), read again by `load` when it changes.
+
+    `is_local`: whether a domain is ours: only its mailboxes are looked up. `delimiter`: begins an address extension.
+    `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
+    """
+
+    def __init__(
+        self, path: str, is_local: Callable[[str], bool], delimiter: str = "+", postmaster: Address | None = None
+    ) -> None:
+        self._path = path
+        self._is_local = is_local
+        self._delimiter = delimiter
+        self._postmaster = () if postmaster is None else (Target(postmaster.local_part, postmaster.domain),)
+        self._map: Map = {}
+        self._stamp: Stamp | None = None
+
+    def load(self) -> tuple[Problem, ...]:
+        """Read the file where it has changed. What is wrong with it, once; the aliases from before stay then."""
+        if not self._path:
+            return ()
+        now = stamp(self._path)
+        if self._stamp == now:
+            return ()
+        self._stamp = now
+        try:
+            text = Path(self._path).read_text("utf-8")
+        except OSError as error:
+            return (unreadable(self._path, error),)
+        except UnicodeDecodeError:
+            return (Problem(self._path, "is not in UTF-8", "Save it in UTF-8."),)
+        found = parse(text, self._path)
+        if isinstance(found, tuple):
+            return found
+        self._map = found
+        return ()
+
+    def names(self, address: Address) -> bool:
+        """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
+        return (self._named(address) or self._whole(address)) is not None
+
+    def expand(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists
+    ) -> tuple[tuple[Recipient, ...], tuple[Expanded, ...]]:
+        """What becomes of the recipients of message `id`, each mailbox once, with an event for each that was expanded.
+
+        Equal mailboxes that the client gave itself are made one, too.
+        """
+        if not self._map and not self._postmaster and (len(recipients) == 1 or _are_different(recipients)):
+            return recipients, ()
+        result: dict[Address, Recipient] = {}
+        events: list[Expanded] = []
+        for recipient in recipients:
+            ends = self._resolve(recipient.address, exists)
+            if ends is None:
+                _add(result, recipient)
+                continue
+            events.append(Expanded(now_us, id, str(recipient.address), tuple(map(str, ends))))
+            for end in ends:
+                _add(result, _became(recipient, end, len(ends)))
+        return tuple(result.values()), tuple(events)
+
+    def _resolve(self, address: Address, exists: Exists) -> list[Address] | None:
+        """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
+        targets = self._targets(address, exists)
+        if targets is None:
+            return None
+        ends: dict[Address, None] = {}
+        seen = {address}
+        todo = [(address, targets)]
+        while todo:
+            current, targets = todo.pop()
+            for target in targets:
+                reached = target.of(current)
+                # Its own name among its targets is the mailbox itself, as \name is.
+                following = None if target.final or reached == current else self._targets(reached, exists)
+                if following is None:
+                    ends.setdefault(reached)
+                elif reached not in seen:
+                    seen.add(reached)
+                    todo.append((reached, following))
+        return None if not ends or list(ends) == [address] else list(ends)
+
+    def _targets(self, address: Address, exists: Exists) -> tuple[Target, ...] | None:
+        found = self._named(address)
+        if found is not None or exists(address):
+            return found
+        if not self._is_local(address.domain):
+            return None
+        if self._postmaster and fold(address.local_part, "") == POSTMASTER:
+            return self._postmaster
+        return self._whole(address)
+
+    def _named(self, address: Address) -> tuple[Target, ...] | None:
+        """The targets of an alias for this very mailbox."""
+        aliases = self._map
+        if not aliases or not self._is_local(address.domain):
+            return None
+        name = fold(address.local_part, "")
+        found = aliases.get(f"{name}@{address.domain}") or aliases.get(name)
+        if found is None and self._delimiter:
+            base = fold(name, self._delimiter)
+            if base != name:
+                return aliases.get(f"{base}@{address.domain}") or aliases.get(base)
+        return found
+
+    def _whole(self, address: Address) -> tuple[Target, ...] | None:
+        """The targets of an alias for its whole domain."""
+        found = self._map.get(f"@{address.domain}")
+        return found if found is not None and self._is_local(address.domain) else None
+
+
+def _are_different(recipients: tuple[Recipient, ...]) -> bool:
+    return len({recipient.address for recipient in recipients}) == len(recipients)
+
+
+def _became(recipient: Recipient, address: Address, count: int) -> Recipient:
+    """What a recipient is as one of the `count` mailboxes of its alias. The mailbox as the client named it is kept.
+
+    RFC 3461 §5.2.7.2: a single one has all parameters; §5.2.7.3 (c): several have all but the wish to hear of success,
+    which the "expanded" report of the alias grants.
+    """
+    given = recipient.given
+    if given is None and address != recipient.address:
+        given = recipient.address
+    notify = recipient.notify if count == 1 else _without_success(recipient.notify)
+    return msgspec.structs.replace(recipient, address=address, notify=notify, given=given)
+
+
+def _without_success(notify: Notify) -> Notify:
+    """RFC 3461 §5.2.7.3 (c). Where success was all that was asked for, nothing is (an absent NOTIFY would ask for
+    failures)."""
+    if not notify & Notify.SUCCESS:
+        return notify
+    return notify & ~Notify.SUCCESS or Notify.NEVER
+
+
+def _add(result: dict[Address, Recipient], recipient: Recipient) -> None:
+    """One more recipient; one for a mailbox that is there already brings its NOTIFY with it."""
+    there = result.get(recipient.address)
+    if there is None:
+        result[recipient.address] = recipient
+    elif there.notify is not recipient.notify:
+        result[recipient.address] = msgspec.structs.replace(there, notify=_both(there.notify, recipient.notify))
+
+
+def _both(one: Notify, other: Notify) -> Notify:
+    """All that either asks for. UNSET asks for failures and delays (RFC 3461 §4.1)."""
+    asked = (_spelled(one) | _spelled(other)) & ~Notify.NEVER
+    return asked or Notify.NEVER
+
+
+def _spelled(notify: Notify) -> Notify:
+    return notify if notify else Notify.FAILURE | Notify.DELAY

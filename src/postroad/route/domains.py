@@ -1,0 +1,90 @@
+"""Which domain a name belongs to, by exact name, by suffix, or by default; and which names are our own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class DomainTable(Generic[T]):
+    """Values by domain pattern: ``example.org``, ``.example.org`` (all names below it) and ``*`` (all).
+
+    What always holds: the most exact pattern counts: the name itself, then the longest suffix, then ``*``.
+    """
+
+    __slots__ = ("_exact", "_fallback", "_suffixes")
+
+    def __init__(self, rows: Iterable[tuple[str, T]]) -> None:
+        self._exact: dict[str, T] = {}
+        self._suffixes: dict[str, T] = {}  # keys without their first dot
+        self._fallback: T | None = None
+        for pattern, value in rows:
+            if pattern == "*":
+                self._fallback = value
+            elif pattern.startswith("."):
+                self._suffixes[pattern[1:]] = value
+            else:
+                self._exact[pattern] = value
+
+    def find(self, domain: str) -> T | None:
+        """The value for a canonical domain."""
+        found = self._exact.get(domain)
+        if found is not None or domain.startswith("["):
+            return found  # a suffix or the default says nothing of an address literal
+        rest = domain
+        while self._suffixes and rest:
+            rest = rest.partition(".")[2]
+            found = self._suffixes.get(rest)
+            if found is not None:
+                return found
+        return self._fallback
+
+
+class OwnNames(msgspec.Struct, frozen=True):
+    """The names and addresses by which this node is known in mail transactions (RFC 5321 §5.1), and its ports.
+
+    A server on another port of this machine is somebody else: an address is ours only on a port of ours. Addresses as
+    `ipaddress` writes them, names in canonical form.
+    """
+
+    names: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    ports: frozenset[int] = frozenset({25})
+
+    def is_host(self, name: str) -> bool:
+        return name in self.names
+
+    def is_address(self, address: str, port: int) -> bool:
+        return port in self.ports and address in self.addresses
+
+
+def literal_address(domain: str) -> str | None:
+    """The IP address of an address literal, ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 §4.1.3); None where it
+    is none, or of another kind."""
+    if not (domain.startswith("[") and domain.endswith("]")):
+        return None
+    inner = domain[1:-1]
+    tagged = inner[:5].lower() == "ipv6:"
+    try:
+        address = ipaddress.ip_address(inner[5:] if tagged else inner)
+    except ValueError:
+        return None
+    return str(address) if tagged == (address.version == 6) else None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether connecting to this address would lead to this very machine whatever its network is (0.0.0.0 does)."""
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback or (mapped or parsed).is_unspecified
+
+
+def is_unusable(address: str) -> bool:
+    """Whether no host can have this address: multicast, or reserved by the IETF."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.is_multicast or (parsed.version == 4 and parsed.is_reserved)

@@ -1,0 +1,229 @@
+"""From a destination to its hops: MX and address look-ups (RFC 5321 §5.1, §5.2, RFC 7505).
+
+What always holds: hops stand in the order of preference, those of one preference in random order; a host that is
+ourselves, and all that are not better than it, are left out, so that mail cannot go in circles; the answer is bounded
+whatever the DNS says; where a domain has MX records nothing but these counts.
+
+How it fails: with an Attempt, whose text says which host stood in the way and why. What the DNS says for sure is
+permanent ("there is no such domain", "takes no mail", "no mail server has an address"); whatever may be otherwise
+tomorrow is a deferral: no answer, SERVFAIL, one host of several not found out, a mistake in our own configuration.
+
+Not here: connecting (`deliver`), which destination a recipient has (`table`), the cache (`world.dns`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.route import Destination, Hop, Route, Transport
+from postroad.route.domains import OwnNames, is_loopback, is_unusable
+from postroad.world.dns import Answer, MxRecord, Resolver, Status
+
+
+class MxOptions(msgspec.Struct, frozen=True):
+    """`mx_max`: mail exchangers of a domain that are looked at. `addresses_max`: addresses of one of them that are
+    tried (RFC 5321 §5.1: at least two). `prefer`: "ipv6" or "ipv4", "" for the family of the first address that the
+    resolver gives; both families take turns from there, so that one that is broken costs one try. `loopback`: whether
+    a mail exchanger may have a loopback address; if not, such an address is left out, because on this machine it means
+    not the one that the domain's owner has in mind.
+    """
+
+    mx_max: int = 10
+    addresses_max: int = 4
+    prefer: str = ""
+    loopback: bool = False
+
+
+async def hops(
+    destination: Destination, resolver: Resolver, random: Random, options: MxOptions, ourselves: OwnNames
+) -> Route | Attempt:
+    """The route of a destination. One for local delivery without a network has no hops."""
+    if destination.transport in (Transport.MAILDIR, Transport.PROGRAM):
+        return Route(destination, ())
+    if destination.path:
+        return Route(destination, (Hop(destination.path, destination.path, 0),))
+    search = _Search(destination, resolver, random, options, ourselves)
+    return await (search.by_mx() if destination.domain else search.by_host())
+
+
+class _Search(msgspec.Struct, frozen=True):
+    """One search for hops, with all that it needs."""
+
+    destination: Destination
+    resolver: Resolver
+    random: Random
+    options: MxOptions
+    ourselves: OwnNames
+
+    # -- a host that was set -----------------------------------------------------------------------------------------
+
+    async def by_host(self) -> Route | Attempt:
+        """What is wrong here is a mistake in our own configuration, and may be mended before the mail expires."""
+        host, port = self.destination.host, self.destination.port
+        answer = await self.resolver.addresses(host)
+        match answer.status:
+            case Status.FOUND:
+                if any(self.ourselves.is_address(address, port) for address in answer.records):
+                    return self._deferred("4.3.5", f"the next hop {host}:{port} is this server itself")
+                return Route(self.destination, self._hops(host, answer.records, 0))
+            case Status.ERROR:
+                return self._deferred("4.4.3", f"the address of {host} could not be looked up: {answer.text}")
+            case Status.NXDOMAIN | Status.NODATA:
+                return self._deferred("4.4.4", f"the next hop {host} has no address in DNS: {answer.text}")
+
+    # -- by MX -------------------------------------------------------------------------------------------------------
+
+    async def by_mx(self) -> Route | Attempt:
+        domain = self.destination.domain
+        answer = await self.resolver.mx(domain)
+        match answer.status:
+            case Status.NXDOMAIN:
+                return self._failed("5.1.2", f"the domain {domain} does not exist")
+            case Status.ERROR:
+                return self._deferred("4.4.3", f"the mail servers of {domain} could not be looked up: {answer.text}")
+            case Status.NODATA:
+                # RFC 5321 §5.1: an empty list of MX means the domain itself, preference 0
+                return await self._among((MxRecord(0, domain),), implicit=True)
+            case Status.FOUND:
+                # RFC 7505 §3: a single MX of the root says that there is no mail here; beside others it says nothing
+                records = tuple(record for record in answer.records if record.exchange)
+                if not records:
+                    return self._failed("5.1.10", f"the domain {domain} takes no mail (null MX)")
+                return await self._among(records, implicit=False)
+
+    async def _among(self, records: Sequence[MxRecord], *, implicit: bool) -> Route | Attempt:
+        """Hops by these exchangers, the least preference first."""
+        ordered = self._in_order(records)
+        better = _better_than(ordered, (record for record in ordered if self.ourselves.is_host(record.exchange)))
+        if not better:
+            return self._circle()
+        looked_at = better[: max(1, self.options.mx_max)]
+        answers = await self._all(looked_at)
+        findings = [_Finding(record, answer) for record, answer in zip(looked_at, answers, strict=True)]
+        return self._judge(findings, implicit=implicit)
+
+    def _in_order(self, records: Sequence[MxRecord]) -> list[MxRecord]:
+        """By preference; those of one preference in random order, to spread the load (RFC 5321 §5.1)."""
+        shuffled = list(records)
+        self.random.shuffle(shuffled)
+        return sorted(shuffled, key=lambda record: record.preference)
+
+    async def _all(self, records: Sequence[MxRecord]) -> Sequence[Answer[str]]:
+        """The addresses of all of them, looked up at once."""
+        if len(records) == 1:
+            return (await self._addresses(records[0].exchange),)
+        return await asyncio.gather(*(self._addresses(record.exchange) for record in records))
+
+    async def _addresses(self, host: str) -> Answer[str]:
+        if _is_address(host):
+            # RFC 5321 §5.1: the data field of an MX record MUST contain a domain name
+            return Answer(Status.NODATA, (), f"{host} is an address where the DNS must give a name")
+        if not _HOST_NAME.fullmatch(host):
+            return Answer(Status.NODATA, (), "a name that no host can have")
+        return await self.resolver.addresses(host)
+
+    def _judge(self, findings: Sequence[_Finding], *, implicit: bool) -> Route | Attempt:
+        """The route, where any exchanger better than ourselves has a usable address; else why not."""
+        found: list[Hop] = []
+        faults: list[str] = []
+        unsure = False
+        ours = [each for each in findings if self._is_us(each.answer.records)]
+        better = _better_than([each.record for each in findings], (each.record for each in ours))
+        for finding in findings[: len(better)]:
+            name, answer = finding.record.exchange, finding.answer
+            usable = [address for address in answer.records if self._fault(address) == ""]
+            if usable:
+                found += self._hops(name, usable, finding.record.preference)
+            elif answer.records:
+                faults.append(f"{name} has {self._fault(answer.records[0])} ({answer.records[0]})")
+            else:
+                unsure = unsure or answer.status is Status.ERROR
+                faults.append(answer.text)
+        if found:
+            return Route(self.destination, tuple(found))
+        domain, told = self.destination.domain, "; ".join(faults)[:_TOLD_MAX]
+        if unsure:
+            return self._deferred("4.4.3", f"no mail server of {domain} could be found for now: {told}")
+        if not better:
+            return self._circle()
+        if implicit:
+            return self._failed("5.4.4", f"{domain} has no mail server: no MX records, and {told}")
+        return self._failed("5.4.4", f"{domain} has no mail server that can be reached: {told}")
+
+    def _is_us(self, addresses: Sequence[str]) -> bool:
+        return any(self.ourselves.is_address(address, self.destination.port) for address in addresses)
+
+    def _fault(self, address: str) -> str:
+        """Why nothing is sent to an address of somebody else's domain; "" where it is usable."""
+        if is_loopback(address) and not self.options.loopback:
+            return "a loopback address"
+        return "an address that no host can have" if is_unusable(address) else ""
+
+    def _hops(self, name: str, addresses: Sequence[str], preference: int) -> tuple[Hop, ...]:
+        port = self.destination.port
+        kept = self._in_turns(addresses)[: max(2, self.options.addresses_max)]
+        return tuple(Hop(name, address, port, preference) for address in kept)
+
+    def _in_turns(self, addresses: Sequence[str]) -> list[str]:
+        """The families by turns, the preferred one first; within a family in random order."""
+        if len(addresses) < 2:
+            return list(addresses)
+        four = [address for address in addresses if ":" not in address]
+        six = [address for address in addresses if ":" in address]
+        self.random.shuffle(four)
+        self.random.shuffle(six)
+        six_first = self.options.prefer == "ipv6" or (not self.options.prefer and ":" in addresses[0])
+        first, second = (six, four) if six_first else (four, six)
+        turns = [address for pair in zip(first, second, strict=False) for address in pair]
+        return turns + first[len(second) :] + second[len(first) :]
+
+    # -- outcomes ----------------------------------------------------------------------------------------------------
+
+    def _circle(self) -> Attempt:
+        """RFC 5321 §5.1: no record is left when ours and those that are not better are discarded."""
+        text = f"mail for {self.destination.domain} loops back to this server: it is the best mail exchanger itself"
+        return self._failed("5.4.6", text)
+
+    def _failed(self, status: str, text: str) -> Attempt:
+        return self._attempt(Outcome.FAILED, status, text)
+
+    def _deferred(self, status: str, text: str) -> Attempt:
+        return self._attempt(Outcome.DEFERRED, status, text)
+
+    def _attempt(self, outcome: Outcome, status: str, text: str) -> Attempt:
+        return Attempt(outcome, Reach.DESTINATION, status, text, transport=self.destination.transport.value)
+
+
+class _Finding(msgspec.Struct, frozen=True):
+    """An exchanger and what was found of its addresses."""
+
+    record: MxRecord
+    answer: Answer[str]
+
+
+_TOLD_MAX: Final = 500  # characters of what several hosts lack
+
+# RFC 5321 §4.1.2, underscores tolerated as in `mail.address`.
+_HOST_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+
+
+def _better_than(ordered: Sequence[MxRecord], ours: Iterable[MxRecord]) -> Sequence[MxRecord]:
+    """RFC 5321 §5.1: all records at our own preference and at higher numbers are discarded."""
+    limit = min((record.preference for record in ours), default=None)
+    return ordered if limit is None else [record for record in ordered if record.preference < limit]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Which mailboxes of our own domains (and of relay domains that name them) exist; others get 550 5.1.1 at RCPT.
+
+What always holds: local-parts are compared without regard to case and without their address extension (``ada+lists`` is
+``ada``); ``postmaster`` exists always (RFC 5321 §4.5.1). How it fails: a file that cannot be read, or holds what is no
+mailbox, gives a Problem that names file and line, and what was known before stays in force.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from postroad.mail.address import Address, canonical_domain
+from postroad.route.domains import DomainTable
+from postroad.world.files import Stamp, stamp
+from postroad.world.problem import Problem, unreadable
+
+POSTMASTER: Final = "postmaster"
+
+
+class Mailboxes(msgspec.Struct, frozen=True):
+    """The mailboxes of one domain: those of `names` and of the file at `path`, or all where `every` is set.
+    `delimiter`: begins an address extension, "" for none."""
+
+    names: tuple[str, ...] = ()
+    path: str = ""
+    every: bool = False
+    delimiter: str = "+"
+
+
+class Recipients:
+    """The mailboxes of domains by pattern (as `DomainTable` has them). `load` before use."""
+
+    def __init__(self, domains: Mapping[str, Mailboxes]) -> None:
+        self._boxes = {pattern: _Boxes(pattern, mailboxes) for pattern, mailboxes in domains.items()}
+        self._table = DomainTable(self._boxes.items())
+
+    def load(self) -> tuple[Problem, ...]:
+        """Read files that have changed since. What is wrong with them; each state of a file is complained of once."""
+        return tuple(problem for boxes in self._boxes.values() if (problem := boxes.load()) is not None)
+
+    def known(self, address: Address) -> bool | None:
+        """Whether mail for the mailbox is taken; None where nothing is said of its domain."""
+        boxes = self._table.find(address.domain)
+        if boxes is None:
+            return None
+        return boxes.holds(address.local_part) or fold(address.local_part, "") == POSTMASTER
+
+    def has_box(self, address: Address) -> bool:
+        """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
+        boxes = self._table.find(address.domain)
+        return boxes is not None and boxes.holds(address.local_part)
+
+
+class _Boxes:
+    """The mailboxes of one pattern, as last read."""
+
+    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_stamp")
+
+    def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
+        self._pattern = pattern
+        self._mailboxes = mailboxes
+        self._own = frozenset(fold(name.removesuffix(f"@{pattern}"), mailboxes.delimiter) for name in mailboxes.names)
+        self._names = self._own
+        self._stamp: Stamp | None = None
+
+    def holds(self, local_part: str) -> bool:
+        return self._mailboxes.every or fold(local_part, self._mailboxes.delimiter) in self._names
+
+    def load(self) -> Problem | None:
+        path = self._mailboxes.path
+        if not path:
+            return None
+        now = stamp(path)
+        if now == self._stamp:
+            return None
+        self._stamp = now
+        read = read_names(path, self._pattern, self._mailboxes.delimiter)
+        if isinstance(read, Problem):
+            return read
+        self._names = self._own | read
+        return None
+
+
+def fold(local_part: str, delimiter: str) -> str:
+    """The mailbox's name within its domain: lower case, composed, without an address extension. A delimiter at the
+    beginning begins none: "+lists" is a mailbox of that name."""
+    name = local_part.lower() if local_part.isascii() else unicodedata.normalize("NFC", local_part).lower()
+    at = name.find(delimiter, 1) if delimiter else -1
+    return name[:at] if at > 0 else name
+
+
+def read_names(path: str, domain: str, delimiter: str) -> frozenset[str] | Problem:
+    """The local-parts in a file: one in each line, ``#`` begins a comment. ``name@domain`` counts for its domain only,
+    so that one file may serve several."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        return unreadable(path, error)
+    except UnicodeDecodeError:
+        return Problem(path, "is not in UTF-8", "Save it in UTF-8.")
+    names: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        local_part, at, written = word.rpartition("@")
+        if not at:
+            local_part, written = word, domain
+        if not local_part or not local_part.isprintable() or " " in local_part:
+            return Problem(f"{path}:{number}", f"{word[:60]!r} is no mailbox", "Write one name or name@domain a line.")
+        try:
+            if not at or canonical_domain(written) == domain:
+                names.add(fold(local_part, delimiter))
+        except ValueError:
+            return Problem(f"{path}:{number}", f"{written[:60]!r} is no domain", "Write name or name@domain.")
+    return frozenset(names)

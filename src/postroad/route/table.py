@@ -1,0 +1,182 @@
+"""The routing table: recipient → destination, at once and without the DNS.
+
+A domain is local (delivered here), has a next hop that the operator set, or goes by its MX. What always holds: the
+answer depends on the recipient's domain alone, so that it is kept per domain and costs one look into a dictionary;
+equal keys mean equal destinations. How it fails: with an Attempt that has failed, for what can never be routed.
+
+RFC 5321 §2.3.5, §3.6, §4.1.3 (address literals), §4.5.1 (Postmaster). Not here: finding the hosts (`route.mx`), whether
+a mailbox exists (`route.recipients`), who may relay (`check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Final
+
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.route import Destination, Transport
+from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
+from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
+from postroad.world.problem import Problem
+
+_CACHE_MAX: Final = 100_000  # domains; then begun anew
+
+_NOBODY: Final = OwnNames()
+
+
+class RoutingTable:
+    """`ourselves`: for address literals that are our own. A new configuration makes a new one."""
+
+    def __init__(self, options: RoutingOptions, ourselves: OwnNames = _NOBODY) -> None:
+        self.options = options
+        self._ourselves = ourselves
+        self._local = DomainTable((domain.name, domain) for domain in options.local)
+        self._relay = DomainTable((domain.name, domain) for domain in options.relay)
+        self._next_hops = DomainTable((hop.domain, hop) for hop in options.next_hops)
+        self._kept: dict[str, Destination | Attempt] = {}
+
+    def destination(self, address: Address) -> Destination | Attempt:
+        """Where the recipient's mail goes next."""
+        found = self._kept.get(address.domain)
+        if found is None:
+            if len(self._kept) >= _CACHE_MAX:
+                self._kept.clear()
+            found = self._kept[address.domain] = self._decide(address.domain)
+        return found
+
+    def local(self, domain: str) -> LocalDomain | None:
+        """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
+        found = self._local.find(domain)
+        if found is None and (not domain or self._is_own_literal(domain)) and self.options.local:
+            return self.options.local[0]
+        return found
+
+    def home(self, address: Address) -> Address:
+        """The mailbox as its local domain names it: a bare ``<Postmaster>`` (RFC 5321 §4.1.1.3) and mailboxes at our
+        own address literals (§4.1.3) belong to the first local domain; all others are as they are."""
+        if address.domain and not address.domain.startswith("["):
+            return address
+        local = self.local(address.domain)
+        return address if local is None else Address(address.local_part, local.name)
+
+    def is_local(self, domain: str) -> bool:
+        return self.local(domain) is not None
+
+    def relay(self, domain: str) -> RelayDomain | None:
+        """The relay domain of this name; never a local one."""
+        return None if self.is_local(domain) else self._relay.find(domain)
+
+    def is_relay(self, domain: str) -> bool:
+        return self.relay(domain) is not None
+
+    def _is_own_literal(self, domain: str) -> bool:
+        address = literal_address(domain)
+        return address is not None and address in self._ourselves.addresses
+
+    def _decide(self, domain: str) -> Destination | Attempt:
+        local = self.local(domain)
+        if local is not None:
+            return _delivery(local)
+        if not domain:
+            return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
+        hop = self._next_hops.find(domain)
+        if hop is not None and hop.host:
+            return _next_hop(hop)
+        if domain.startswith("["):
+            return self._literal(domain)
+        tls = self.options.tls if hop is None else hop.tls
+        return Destination(domain, Transport.SMTP, domain=domain, port=self.options.mx_port, tls=tls)
+
+    def _literal(self, domain: str) -> Destination | Attempt:
+        """Mail to ``user@[192.0.2.1]``, which goes to that host itself (RFC 5321 §5.1: no MX look-up)."""
+        address = literal_address(domain)
+        if address is None:
+            return _nowhere("5.1.2", f"{domain} is no IP address that mail can be sent to")
+        if not self.options.literals:
+            return _nowhere("5.1.2", f"this server sends no mail to address literals such as {domain}")
+        if is_loopback(address) or is_unusable(address):
+            return _nowhere("5.1.2", f"{domain} is no address of another host")
+        port = self.options.mx_port
+        return Destination(f"[{address}]:{port}", Transport.SMTP, host=address, port=port, tls=self.options.tls)
+
+
+def _nowhere(status: str, text: str) -> Attempt:
+    return Attempt(Outcome.FAILED, Reach.DESTINATION, status, text)
+
+
+def _delivery(local: LocalDomain) -> Destination:
+    name = local.name
+    match local.deliver:
+        case Transport.MAILDIR:
+            return Destination(f"maildir:{name}", Transport.MAILDIR, domain=name, path=local.path)
+        case Transport.PROGRAM:
+            return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
+        case Transport.LMTP | Transport.SMTP:
+            if local.socket:
+                return Destination(f"lmtp:{local.socket}", Transport.LMTP, path=local.socket)
+            host = local.host.strip("[]")
+            return Destination(f"lmtp:[{host}]:{local.port}", Transport.LMTP, host=host, port=local.port)
+
+
+def _next_hop(hop: NextHop) -> Destination:
+    host = hop.host.strip("[]")
+    key = f"mx:{host}:{hop.port}" if hop.mx else f"[{host}]:{hop.port}"
+    if hop.credentials:
+        key += f"/{hop.credentials}"
+    return Destination(
+        key,
+        Transport.SMTP,
+        domain=host if hop.mx else "",
+        host="" if hop.mx else host,
+        port=hop.port,
+        tls=hop.tls,
+        credentials=hop.credentials,
+    )
+
+
+def problems(options: RoutingOptions) -> tuple[Problem, ...]:
+    """What is wrong with the tables."""
+    return tuple(problem for check in _CHECKS for problem in check(options))
+
+
+def _incomplete(options: RoutingOptions) -> Iterator[Problem]:
+    for local in options.local:
+        where = f"domain {local.name}"
+        match local.deliver:
+            case Transport.MAILDIR if not local.path:
+                yield Problem(where, "has no path for its Maildirs", 'Set one, as "/var/mail/{domain}/{local_part}".')
+            case Transport.PROGRAM if not local.command:
+                yield Problem(where, "has no command", "Set the program and its arguments.")
+            case Transport.LMTP if not local.socket and not local.host:
+                yield Problem(where, "has neither socket nor host of its LMTP server", "Set one of them.")
+            case Transport.LMTP if local.socket and local.host:
+                yield Problem(where, "has both socket and host of an LMTP server", "Set one of them.")
+            case Transport.SMTP:
+                yield Problem(where, "cannot be delivered by SMTP", "Make it a relay domain with a next hop.")
+            case _:
+                pass
+
+
+def _repeated(options: RoutingOptions) -> Iterator[Problem]:
+    groups = (
+        ("domain", [domain.name for domain in options.local]),
+        ("relay domain", [domain.name for domain in options.relay]),
+        ("next hop for", [hop.domain for hop in options.next_hops]),
+    )
+    for kind, names in groups:
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield Problem(f"{kind} {name}", "is given twice", "Remove one of the two.")
+
+
+def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
+    """Equal keys must mean equal destinations."""
+    hops = [_next_hop(hop) for hop in options.next_hops if hop.host]
+    for one, other in combinations(hops, 2):
+        if one.key == other.key and one != other:
+            remedy = "Give both next hops the same TLS demand, or different ports."
+            yield Problem(f"next hop {one.key}", f"demands TLS in two ways: {one.tls.value}, {other.tls.value}", remedy)
+
+
+_CHECKS: Final[tuple[Callable[[RoutingOptions], Iterator[Problem]], ...]] = (_incomplete, _repeated, _contradicting)
