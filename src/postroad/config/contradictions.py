@@ -68,21 +68,22 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
 
 
 def _same_place(settings: Settings) -> Iterator[Finding]:
-    places = [
-        (("listener", index), place) for index, listener in enumerate(settings.listener) for place in _places(listener)
+    taken = [
+        (("listener", index), place) for index, listener in enumerate(settings.listener) for place in places(listener)
     ]
-    for (one, place), (other, other_place) in combinations(places, 2):
+    for (one, place), (other, other_place) in combinations(taken, 2):
         if _overlap(place, other_place):
             name = settings.listener[one[1]].name
             key = "address" if one == other or other_place[0].startswith(UNIX) else "port"
             yield Finding(
                 ((*other, key), (*other, "address"), (*other, "port"), (*one, "address"), (*one, "port")),
-                f"{_place(other_place)} is taken by the listener {name!r} already ({_place(place)})",
+                f"{shown(other_place)} is taken by the listener {name!r} already ({shown(place)})",
                 "Give each listener an address or port of its own",
             )
 
 
-def _places(listener: Listener) -> list[tuple[str, int]]:
+def places(listener: Listener) -> list[tuple[str, int]]:
+    """Each address with its port, 0 for a Unix socket."""
     return [(address, 0 if address.startswith(UNIX) else listener.port) for address in listener.address]
 
 
@@ -97,7 +98,8 @@ def _overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)
 
 
-def _place(place: tuple[str, int]) -> str:
+def shown(place: tuple[str, int]) -> str:
+    """``127.0.0.1:25``, ``[::1]:25``, ``unix:/path``."""
     address, port = place
     return address if address.startswith(UNIX) else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

@@ -20,7 +20,7 @@ from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
 from postroad.receive import accounts
-from postroad.route import aliases
+from postroad.route import alias_file
 from postroad.route.recipients import read_names
 from postroad.world import tls
 from postroad.world.problem import Problem, unreadable
@@ -128,7 +128,7 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
     if (path := settings.aliases) is None:
         return
     text = read_text(path)
-    read = (text,) if isinstance(text, Problem) else aliases.parse(text, str(path))
+    read = (text,) if isinstance(text, Problem) else alias_file.parse(text, str(path))
     for problem in read if isinstance(read, tuple) else ():
         yield _within(("aliases",), path, problem)
 

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from postroad.config import contradictions, files, locate, schema
 from postroad.config.finding import Finding, touches, written
+from postroad.config.listening import UNIX
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
 
@@ -63,6 +64,15 @@ def at(path: Path, key: locate.Path, text: str, remedy: str) -> Problem:
     except tomllib.TOMLDecodeError:
         lines = {}
     return _problem(path, lines, Finding((key,), text, remedy))
+
+
+def at_listener(path: Path, settings: Settings, place: str, text: str, remedy: str) -> Problem:
+    """The same for a place to listen on that cannot be had: ``127.0.0.1:25``, ``[::1]:25`` or ``unix:/path``."""
+    for index, listener in enumerate(settings.listener):
+        if place in (contradictions.shown(each) for each in contradictions.places(listener)):
+            key = "address" if place.startswith(UNIX) else "port"
+            return at(path, ("listener", index, key), f"{place} {text}", remedy)
+    return at(path, ("listener",), f"{place} {text}", remedy)
 
 
 def _read(path: Path) -> str | list[Problem]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.config.load import at, load, parse
+from postroad.config.load import at, at_listener, load, parse
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
@@ -253,3 +253,19 @@ def test_a_later_problem_finds_its_line(tmp_path: Path) -> None:
     assert at(tmp_path / "gone.toml", ("listener", 0), "x", "y").line == 0
     file.write_text("no toml")
     assert at(file, ("listener", 0), "x", "y").line == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "key"),
+    [
+        ("127.0.0.1:2525", 7, "listener[1].port"),
+        ("[::1]:2526", 15, "listener[2].port"),
+        ("unix:/run/x", 14, "listener[2].address"),
+        ("192.0.2.1:25", 4, "listener"),
+    ],
+)
+def test_a_place_that_is_taken_is_found_at_its_listener(place: str, line: int, key: str, tmp_path: Path) -> None:
+    text = RIGHT + '[[listener]]\naddress = ["::1", "unix:/run/x"]\nport = 2526\nname = "y"\n'
+    (tmp_path / "postroad.toml").write_text(text)
+    found = at_listener(tmp_path / "postroad.toml", settings(text, tmp_path), place, "is in use", "Stop it")
+    assert (found.line, found.key, found.text) == (line, key, f"{place} is in use")
