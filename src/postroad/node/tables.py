@@ -18,6 +18,7 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.context import Rules
 from postroad.mail.envelope import Recipient
 from postroad.mail.route import Destination, Route
+from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions
@@ -29,6 +30,7 @@ from postroad.route.recipients import Mailboxes, Recipients
 from postroad.route.table import RoutingTable
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
+from postroad.world.system import own_addresses
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
@@ -45,7 +47,7 @@ class Tables:
         aliases: Aliases,
         credentials: dict[str, Credentials],
         mx_options: mx.MxOptions,
-        ourselves: mx.OwnNames,
+        ourselves: OwnNames,
     ) -> None:
         self.routing = routing
         self.credentials = credentials
@@ -60,16 +62,15 @@ class Tables:
 
     def known(self, address: Address) -> bool | None:
         """Whether a mailbox of ours exists, as a box or as an alias; None where the domain is not ours."""
-        box = self._recipients.known(address)
+        mailbox = self.routing.home(address)
+        box = self._recipients.known(mailbox)
         if box is None or box:
             return box
-        return self._aliases.names(address)
+        return self._aliases.names(mailbox)
 
     def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
-        return Expansion(*self._aliases.expand(id, now_us, recipients, self._has_box))
-
-    def _has_box(self, address: Address) -> bool:
-        return bool(self._recipients.known(address))
+        at_home = self.routing.at_home(recipients)
+        return Expansion(*self._aliases.expand(id, now_us, at_home, self._recipients.has_box))
 
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
@@ -93,11 +94,13 @@ def build(settings: Settings) -> Tables | str:
     if isinstance(credentials, Problem):
         return str(credentials)
     routed = options.routing_options(settings)
-    routing = RoutingTable(routed, _own_names(settings))
+    ourselves = _own_names(settings)
+    routing = RoutingTable(routed, ourselves)
     aliases = Aliases(
         str(settings.aliases) if settings.aliases is not None else "",
         routing.is_local,
         routed.detail_delimiter,
+        parse_mailbox(routed.postmaster),
     )
     recipients = Recipients(_mailboxes(routed))
     problems = (*aliases.load(), *recipients.load())
@@ -109,7 +112,7 @@ def build(settings: Settings) -> Tables | str:
         aliases=aliases,
         credentials=credentials,
         mx_options=options.mx_options(settings),
-        ourselves=_ourselves(settings),
+        ourselves=ourselves,
     )
 
 
@@ -125,21 +128,17 @@ def _mailboxes(routing: RoutingOptions) -> dict[str, Mailboxes]:
 
 
 def _own_names(settings: Settings) -> OwnNames:
-    addresses = frozenset(
-        address for listener in settings.listener for address in listener.address if not address.startswith("unix:")
-    )
-    return OwnNames(frozenset({canonical_domain(settings.hostname)}), addresses - {"0.0.0.0", "::"})
+    """By what names, addresses and ports this node is known (RFC 5321 §5.1)."""
+    listening = [listener for listener in settings.listener if not all(map(_is_unix, listener.address))]
+    addresses = {address for listener in listening for address in listener.address if not _is_unix(address)}
+    if addresses & {"0.0.0.0", "::"}:
+        addresses |= own_addresses()
+    ports = frozenset(listener.port for listener in listening)
+    return OwnNames(frozenset({canonical_domain(settings.hostname)}), frozenset(addresses - {"0.0.0.0", "::"}), ports)
 
 
-def _ourselves(settings: Settings) -> mx.OwnNames:
-    names = {canonical_domain(settings.hostname)}
-    pairs = {
-        (address, listener.port)
-        for listener in settings.listener
-        for address in listener.address
-        if address not in ("0.0.0.0", "::") and not address.startswith("unix:")
-    }
-    return mx.OwnNames(frozenset(names), frozenset(pairs))
+def _is_unix(address: str) -> bool:
+    return address.startswith("unix:")
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:

@@ -86,7 +86,8 @@ class Aliases:
             if ends is None:
                 _add(result, recipient)
                 continue
-            events.append(Expanded(now_us, id, str(recipient.address), tuple(map(str, ends))))
+            named = str(recipient.given or recipient.address)
+            events.append(Expanded(now_us, id, named, tuple(map(str, ends))))
             for end in ends:
                 _add(result, _became(recipient, end, len(ends)))
         return tuple(result.values()), tuple(events)

@@ -60,8 +60,8 @@ class RoutingOptions(msgspec.Struct, frozen=True):
 
     `tls`: the demand on hosts found by MX. `mx_port`: their port, 25 in the Internet. `literals`: whether mail to
     address literals of other hosts is sent there. `detail_delimiter`: what begins an address extension in a local-part
-    (RFC 5233 calls it detail), "" for none. `postmaster`: who gets the mail to the postmaster of a local domain that has no such mailbox and no
-    such alias; "": its delivery does.
+    (RFC 5233 calls it detail), "" for none. `postmaster`: who gets the mail to the postmaster of a local domain that
+    has no such mailbox and no such alias; "": its delivery does.
     """
 
     local: tuple[LocalDomain, ...] = ()

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Final
 
+import msgspec
+
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Recipient
 from postroad.mail.route import Destination, Transport
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
@@ -60,6 +63,18 @@ class RoutingTable:
             return address
         local = self.local(address.domain)
         return address if local is None else Address(address.local_part, local.name)
+
+    def at_home(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+        """Recipients with their mailboxes as `home` says; what the client named is kept in `given`."""
+        if all(recipient.address.domain[:1] not in ("", "[") for recipient in recipients):
+            return recipients
+        return tuple(map(self._at_home, recipients))
+
+    def _at_home(self, recipient: Recipient) -> Recipient:
+        home = self.home(recipient.address)
+        if home == recipient.address:
+            return recipient
+        return msgspec.structs.replace(recipient, address=home, given=recipient.given or recipient.address)
 
     def is_local(self, domain: str) -> bool:
         return self.local(domain) is not None
