@@ -67,9 +67,10 @@ class Doors:
 
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
     queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
-    DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3). `held(envelope, text)`: how the
-    recipients wait where a rule holds the message.
-    `record`: events for the history (refusals); `log`: events for the log only (ends of sessions, failures of ours).
+    DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3).
+    `held(envelope, text)`: how the recipients wait where a rule holds the message.
+    `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
+    of ours, and those of an acceptance, which the spool has committed with it.
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from postroad.receive.options import Tls
 from postroad.receive.session import Session
 from postroad.receive.setting import Setting
 from postroad.world.network import Server
@@ -33,9 +34,20 @@ class Listener:
         return len(self._sessions)
 
     async def serve(self, sock: socket.socket, backlog: int = 512) -> None:
-        """Listen on a bound socket. TLS is begun by the session, on implicit TLS listeners too: so a new certificate
-        needs no new socket, and a client that is turned away costs no handshake. OSError where it cannot listen."""
-        self._server = await self.setting.doors.network.serve(self.connect, sock, backlog=backlog)
+        """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate.
+
+        With implicit TLS the handshake is done before there is a session, with the context of this moment: one that
+        chooses its certificates at each handshake (`world.tls.ServerTls`) gives new ones without a new socket.
+        """
+        setting = self.setting
+        context = None
+        if setting.listener.tls is Tls.IMPLICIT:
+            context = setting.doors.tls_context()
+            if context is None:
+                raise ValueError(f"listener {setting.listener.name}: implicit TLS without a certificate")
+        self._server = await setting.doors.network.serve(
+            self.connect, sock, context=context, backlog=backlog, handshake_s=setting.options.handshake_s
+        )
 
     def connect(self) -> Session:
         """The protocol of a new connection."""

@@ -15,6 +15,7 @@ from postroad.mail import message, trace
 from postroad.mail.address import Address
 from postroad.protocol.grammar import parse_mailbox
 
+_ID_MAX: Final = 998  # RFC 5322 §2.1.1
 _VALUE_MAX: Final = 16_384  # octets of a From or Sender field that are looked at; a longer one is left alone
 
 # RFC 5322 §3.3 with §4.3: [day-of-week ","] day month year hour ":" minute [":" second] zone, white space folded
@@ -26,11 +27,12 @@ _DATE: Final = re.compile(
 )
 # RFC 5322 §3.6.4 "<" id-left "@" id-right ">", read generously: what user agents make is seldom to the letter.
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+@[^<>\s]+>")
-# A quoted string (a display name), an address in angles, or a bare one
+# A quoted string (a display name), an address in angles, or a bare one. What is not closed goes to the end: a failed
+# match would be tried again from the next octet on, and again.
 _MAILBOX: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"|<(?P<angle>[^<>]*)>|(?P<bare>[^",:;<>()\s]+@[^",:;<>()\s]+)', re.DOTALL
+    r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|<(?P<angle>[^<>]*)>|(?P<bare>[^",:;<>()\s]+@[^",:;<>()\s]+)', re.DOTALL
 )
-_COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*")|\((?:[^()\\]|\\.)*\)', re.DOTALL)
+_COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?\Z))|\((?:[^()\\]|\\.)*(?:\)|\\?\Z)', re.DOTALL)
 
 
 def repaired(
@@ -50,7 +52,7 @@ def repaired(
     if (date := message.first(octets, b"date")) is None or not _DATE.fullmatch(date):
         octets = octets if date is None else without(octets, b"date")
         added.append(f"Date: {trace.date(submitted_us // 1_000_000)}\r\n")  # §8.2
-    if (given := message.first(octets, b"message-id")) is None or not _MESSAGE_ID.fullmatch(given):
+    if (given := message.first(octets, b"message-id")) is None or not _is_message_id(given):
         octets = octets if given is None else without(octets, b"message-id")
         added.append(f"Message-ID: {message_id}\r\n")  # §8.3
     written = message.first(octets, b"from")
@@ -66,6 +68,10 @@ def repaired(
     # Without a header section and its empty line the first line of the body would become a field.
     gap = b"" if octets.startswith(b"\r\n") or _has_field(octets) else b"\r\n"
     return "".join(added).encode() + gap + octets
+
+
+def _is_message_id(text: str) -> bool:
+    return len(text) <= _ID_MAX and _MESSAGE_ID.fullmatch(text) is not None
 
 
 def _has_field(octets: bytes) -> bool:

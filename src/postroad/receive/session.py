@@ -21,7 +21,7 @@ import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from postroad.mail.event import Noted
 from postroad.mail.event import Session as Ended
@@ -100,8 +100,8 @@ class Session(asyncio.Protocol):
 
     # ---- What the transport tells
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, given: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, given)  # uvloop's transports are of no class of asyncio
         setting = self._listener.setting
         doors = setting.doors
         self._transport = transport
@@ -114,10 +114,10 @@ class Session(asyncio.Protocol):
         self._dialog = Dialog(self, setting, self._address, port, trusted)
         if verdict is not ACCEPT:
             self._turn_away(verdict)
-        elif setting.listener.tls is Tls.IMPLICIT:
-            self._arm(self._started + setting.options.command_s)
-            self.start_tls()
         else:
+            if setting.listener.tls is Tls.IMPLICIT:  # the handshake is behind us
+                self._secure = True
+                self._dialog.secured(describe(transport) or "TLS", from_the_start=True)
             self._run()
 
     def data_received(self, data: bytes) -> None:
@@ -319,11 +319,13 @@ class Session(asyncio.Protocol):
         if context is None:  # the certificate went away since EHLO
             self.end("no TLS certificate")
             return
-        self._early = []
         self._task = dialog.setting.doors.loop.create_task(self._handshake(dialog, transport, context))
 
     async def _handshake(self, dialog: Dialog, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         network, limit_s = dialog.setting.doors.network, dialog.setting.options.handshake_s
+        # The transport tells TLS from now on. What it gives us before we run again came encrypted and is kept; anything
+        # before this moment went to the machine, which throws it away.
+        self._early = []
         try:
             started = await network.start_tls(transport, self, context, server_side=True, timeout_s=limit_s)
         except OSError as error:
@@ -343,10 +345,9 @@ class Session(asyncio.Protocol):
     def _secured(self) -> None:
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
-        from_the_start = not self._secure and dialog.setting.listener.tls is Tls.IMPLICIT
         self._secure, self._paused = True, False
         early, self._early = self._early or [], None
-        dialog.secured(describe(transport) or "TLS", from_the_start=from_the_start)
+        dialog.secured(describe(transport) or "TLS", from_the_start=False)
         for octets in early:
             dialog.machine.feed(octets)
 
@@ -357,8 +358,7 @@ class Session(asyncio.Protocol):
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
         dialog.note_refusal(verdict, "CONNECT")
-        if dialog.setting.listener.tls is not Tls.IMPLICIT:
-            transport.write(encode(verdict.reply or replies.LEAVING))
+        transport.write(encode(verdict.reply or replies.LEAVING))
         self.end(verdict.reason)
 
     def end(self, reason: str) -> None:

@@ -263,7 +263,7 @@ class House:
                 "incoming": self.spool.incoming,
                 "queued": self.queued.append,
                 "expand": expand or (lambda id, now_us, recipients: Expansion(recipients)),
-                "reports": lambda stored, given, events: (),
+                "reports": lambda stored, given, events: ((), ()),
                 "held": held,
                 "record": self.recorded.extend,
                 "log": self.logged.extend,

@@ -70,8 +70,8 @@ def test_a_message_comes_in() -> None:
     assert client.say(DIALOG[3]).startswith("221 2.0.0")
     assert client.transport.closed
     client.hang_up()
-    (ended,) = house.logged
-    assert isinstance(ended, Ended)
+    first, ended = house.logged
+    assert first == event and isinstance(ended, Ended)
     assert (ended.reason, ended.messages, ended.errors) == ("quit", 1, 0)
     assert (house.clients.sessions, house.listener.sessions, house.loop.timers) == (0, 0, 0)
 

@@ -1,0 +1,415 @@
+"""Real sockets on loopback: smtplib as the client, TLS with certificates of a private authority, both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import uvloop
+
+from postroad.mail.context import Role, Rules
+from postroad.mail.event import Session as Ended
+from postroad.mail.verdict import reject
+from postroad.protocol.offer import Dialect
+from postroad.receive.accounts import Accounts
+from postroad.receive.authenticate import Authenticator, AuthOptions
+from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+from postroad.receive.setting import setting
+from postroad.world.network import SystemNetwork
+from tests.unit.receive.fakes import House
+from tests.unit.receive.test_accounts import HASHER, change
+from tests.unit.receive.test_session import MESSAGE, content
+
+AUTHORITY = trustme.CA()
+SERVER, OTHER = AUTHORITY.issue_cert("mx.local.test"), AUTHORITY.issue_cert("mx.local.test")
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@pytest.fixture(autouse=True)
+def _no_endless_waits() -> Iterator[None]:
+    socket.setdefaulttimeout(5)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else None
+
+    def runner(main: Callable[[], Awaitable[None]]) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(20):
+                await main()
+
+        with asyncio.Runner(loop_factory=factory) as started:
+            started.run(limited())
+
+    return runner
+
+
+def server_context(certificate: trustme.LeafCert = SERVER) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    context.check_hostname = False
+    return context
+
+
+@contextlib.asynccontextmanager
+async def serving(listener: ListenerOptions, **more: Any) -> AsyncIterator[tuple[House, tuple[str, int]]]:
+    loop = asyncio.get_running_loop()
+    context = server_context()
+    given = {"tls_context": lambda: context, "network": SystemNetwork(), **more}
+    house = House(listener=listener, loop=loop, **given)
+    sock = socket.create_server(("127.0.0.1", 0))
+    await house.listener.serve(sock)
+    try:
+        yield house, sock.getsockname()
+    finally:
+        await house.listener.stop(1)
+
+
+def authenticator(path: Path) -> Authenticator:
+    change(path / "users", f"ann:{HASHER.hash('secret')}:ann@local.test\n", 1)
+    known = Accounts(path / "users", lambda faults: None)
+    options = AuthOptions(failure_delay_s=0.01)
+    return Authenticator(known, options, asyncio.get_running_loop(), random.Random(1))
+
+
+async def until(come: Callable[[], bool]) -> None:
+    while not come():  # noqa: ASYNC110 (what is waited for tells nobody)
+        await asyncio.sleep(0.005)
+
+
+async def gone(house: House) -> None:
+    await until(lambda: not house.listener.sessions)
+
+
+def test_smtplib_sends_a_message(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("front")) as (house, address):
+
+            def client() -> None:
+                with smtplib.SMTP(*address) as smtp:
+                    smtp.sendmail("eve@elsewhere.test", ["ann@local.test", "bob@local.test"], MESSAGE)
+                    with pytest.raises(smtplib.SMTPRecipientsRefused):
+                        smtp.sendmail("eve@elsewhere.test", ["x@elsewhere.test"], MESSAGE)
+
+            await asyncio.to_thread(client)
+            await gone(house)
+            assert content(house).endswith(MESSAGE)
+            assert [event.reason for event in house.logged if isinstance(event, Ended)] == ["quit"]
+
+    run(main)
+
+
+def test_a_unix_socket_speaks_lmtp(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        house = House(
+            listener=ListenerOptions("lmtp", Role.RELAY, Dialect.LMTP, path=str(tmp_path / "s")),
+            loop=asyncio.get_running_loop(),
+            network=SystemNetwork(),
+        )
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        await house.listener.serve(sock)
+
+        def client() -> None:
+            with smtplib.LMTP(str(tmp_path / "s"), local_hostname="client.test") as lmtp:
+                assert lmtp.sendmail("<>", ["ann@local.test"], MESSAGE) == {}
+
+        await asyncio.to_thread(client)
+        await house.listener.stop(1)
+        assert content(house).startswith(b"Received:\r\n\tby ")
+        assert b" with LMTP id " in content(house)
+
+    run(main)
+
+
+def test_starttls_and_auth_with_smtplib(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        known = authenticator(tmp_path)
+        listener = ListenerOptions("submission", Role.SUBMISSION, tls=Tls.REQUIRED, auth=True)
+        async with serving(listener, authenticator=known) as (house, address):
+
+            def client() -> None:
+                with smtplib.SMTP(*address) as smtp:
+                    smtp.ehlo("client.test")
+                    assert smtp.has_extn("starttls") and not smtp.has_extn("auth")
+                    assert smtp.mail("ann@local.test")[0] == 530
+                    smtp.starttls(context=client_context())
+                    smtp.ehlo("client.test")
+                    assert smtp.has_extn("auth") and not smtp.has_extn("starttls")
+                    with pytest.raises(smtplib.SMTPAuthenticationError):
+                        smtp.login("ann", "wrong")
+                    smtp.login("ann", "secret")
+                    smtp.sendmail("ann@local.test", ["x@elsewhere.test"], MESSAGE)
+
+            await asyncio.to_thread(client)
+            await gone(house)
+            known.close()
+            peer = house.spool.stored[0].envelope.peer
+            assert (peer.identity, peer.protocol) == ("ann", "ESMTPSA")
+            assert peer.tls.startswith("TLSv1.3 ") and f"({peer.tls})".encode() in content(house)
+
+    run(main)
+
+
+def test_implicit_tls(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT)) as (house, address):
+
+            def client() -> None:
+                with smtplib.SMTP_SSL(*address, context=client_context()) as smtp:
+                    smtp.ehlo("client.test")
+                    assert not smtp.has_extn("starttls")
+                    smtp.sendmail("eve@elsewhere.test", ["ann@local.test"], MESSAGE)
+
+            await asyncio.to_thread(client)
+            await gone(house)
+            assert b" with ESMTPS id " in content(house)
+
+    run(main)
+
+
+def read_until(stream: Any, mark: bytes) -> bytes:
+    heard = b""
+    while mark not in heard:
+        more = stream.recv(4096)
+        if not more:
+            break
+        heard += more
+    return heard
+
+
+def test_what_comes_behind_starttls_in_plaintext_is_thrown_away(run: Run) -> None:
+    """CVE-2011-0411."""
+
+    async def main() -> None:
+        async with serving(ListenerOptions("front", tls=Tls.STARTTLS)) as (house, address):
+
+            def client() -> bytes:
+                with socket.create_connection(address) as plain:
+                    read_until(plain, b"220 ")
+                    plain.sendall(b"EHLO evil.test\r\n")
+                    read_until(plain, b"250 ")
+                    plain.sendall(b"STARTTLS\r\nEHLO injected.test\r\nMAIL FROM:<injected@x.test>\r\n")
+                    assert read_until(plain, b"\r\n").startswith(b"220 ")
+                    with client_context().wrap_socket(plain) as secure:
+                        secure.sendall(b"RCPT TO:<ann@local.test>\r\n")
+                        first = read_until(secure, b"\r\n")
+                        secure.sendall(b"MAIL FROM:<x@y.test>\r\nQUIT\r\n")
+                        return first + read_until(secure, b"221")
+
+            heard = await asyncio.to_thread(client)
+            codes = [line[:9] for line in heard.split(b"\r\n")]
+            assert codes[:3] == [b"503 5.5.1", b"503 5.5.1", b"221 2.0.0"]
+            assert house.spool.stored == []
+
+    run(main)
+
+
+def test_commands_right_behind_the_handshake_are_not_lost(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("smtps", tls=Tls.STARTTLS)) as (_house, address):
+
+            def client() -> bytes:
+                with socket.create_connection(address) as plain:
+                    read_until(plain, b"220 ")
+                    plain.sendall(b"EHLO client.test\r\n")
+                    read_until(plain, b"250 ")
+                    plain.sendall(b"STARTTLS\r\n")
+                    read_until(plain, b"\r\n")
+                    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                    tls = client_context().wrap_bio(incoming, outgoing)
+                    while True:
+                        try:
+                            tls.do_handshake()
+                            break
+                        except ssl.SSLWantReadError:
+                            plain.sendall(outgoing.read())
+                            incoming.write(plain.recv(16_384))
+                    tls.write(b"EHLO again.test\r\n")
+                    plain.sendall(outgoing.read())  # the end of the handshake and EHLO in one segment
+                    heard = b""
+                    while b"250 " not in heard:
+                        try:
+                            heard += tls.read(16_384)
+                        except ssl.SSLWantReadError:
+                            incoming.write(plain.recv(16_384))
+                    return heard
+
+            assert b"250-mx.local.test\r\n" in await asyncio.to_thread(client)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [Tls.STARTTLS, Tls.IMPLICIT])
+@pytest.mark.parametrize("end", ["silent", "rubbish", "away"])
+def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        options = ReceiveOptions(hostname="mx.local.test", handshake_s=0.3)
+        async with serving(ListenerOptions("front", tls=kind), options=options) as (house, address):
+
+            def client() -> bytes:
+                with socket.create_connection(address) as plain:
+                    if kind is Tls.STARTTLS:
+                        read_until(plain, b"220 ")
+                        plain.sendall(b"EHLO client.test\r\n")
+                        read_until(plain, b"250 ")
+                        plain.sendall(b"STARTTLS\r\n")
+                        read_until(plain, b"\r\n")
+                    if end == "rubbish":
+                        plain.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+                    if end != "away":
+                        with contextlib.suppress(ConnectionError):
+                            return read_until(plain, b"never")
+                    return b""
+
+            assert b"220" not in await asyncio.to_thread(client)
+            await gone(house)
+            assert house.clients.sessions == 0
+            reasons = [event.reason for event in house.logged if isinstance(event, Ended)]
+            if kind is Tls.IMPLICIT:
+                assert reasons == []  # there never was a session
+            elif end != "away":
+                assert reasons[0].startswith("TLS handshake failed")
+            assert len(reasons) == (kind is Tls.STARTTLS)
+
+    run(main)
+
+
+def test_a_new_certificate_is_taken_without_a_new_socket(run: Run) -> None:
+    async def main() -> None:
+        context, current = server_context(), [server_context()]
+
+        def choose(tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            tls.context = current[0]
+
+        context.sni_callback = choose  # type: ignore[assignment]
+        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT), tls_context=lambda: context) as (_, address):
+
+            def certificate() -> bytes | None:
+                with smtplib.SMTP_SSL(*address, context=client_context()) as smtp:
+                    assert isinstance(smtp.sock, ssl.SSLSocket)
+                    return smtp.sock.getpeercert(binary_form=True)
+
+            before = await asyncio.to_thread(certificate)
+            current[0] = server_context(OTHER)
+            assert before != await asyncio.to_thread(certificate)
+
+    run(main)
+
+
+def test_implicit_tls_without_a_certificate_is_an_error() -> None:
+    async def main() -> None:
+        house = House(listener=ListenerOptions("smtps", tls=Tls.IMPLICIT), loop=asyncio.get_running_loop())
+        with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match="smtps"):
+            await house.listener.serve(sock)
+
+    asyncio.run(main())
+
+
+def test_a_client_that_closes_its_side_hears_the_answer(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("front")) as (house, address):
+            house.spool.patient = True
+
+            def client() -> bytes:
+                with socket.create_connection(address) as plain:
+                    read_until(plain, b"220 ")
+                    plain.sendall(b"EHLO client.test\r\n")
+                    read_until(plain, b"250 ")
+                    plain.sendall(b"MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nDATA\r\n")
+                    read_until(plain, b"354 ")
+                    plain.sendall(MESSAGE + b".\r\n")
+                    plain.shutdown(socket.SHUT_WR)
+                    return read_until(plain, b"never")
+
+            talk = asyncio.create_task(asyncio.to_thread(client))
+            await until(lambda: bool(house.spool.pending))
+            await asyncio.sleep(0.05)
+            house.spool.commit()
+            assert (await talk).endswith(b"\r\n") and len(house.queued) == 1
+            assert b"250 2.0.0 Ok: queued as" in await talk
+
+    run(main)
+
+
+def test_the_end_of_the_node(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("front")) as (house, address):
+            release = threading.Event()
+            heard: dict[str, bytes] = {}
+
+            def client(name: str, octets: bytes) -> None:
+                with socket.create_connection(address) as plain:
+                    read_until(plain, b"220 ")
+                    plain.sendall(b"EHLO client.test\r\n")
+                    read_until(plain, b"250 ")
+                    plain.sendall(octets)
+                    if octets:
+                        read_until(plain, b"354 ")
+                    release.wait()
+                    heard[name] = read_until(plain, b"never")
+
+            begun = b"MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nDATA\r\n"
+            talks = [
+                asyncio.create_task(asyncio.to_thread(client, name, octets))
+                for name, octets in (("idle", b""), ("stuck", begun))
+            ]
+            await until(lambda: house.listener.sessions == 2)
+            await asyncio.sleep(0.1)
+            release.set()
+            before = asyncio.get_running_loop().time()
+            await house.listener.stop(0.3)
+            assert 0.2 < asyncio.get_running_loop().time() - before < 5
+            assert house.listener.sessions == 0
+            await asyncio.gather(*talks)
+            assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"] == b""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(socket.create_connection, address)
+
+    run(main)
+
+
+def test_settings_are_swapped_under_a_session(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("front")) as (house, address):
+
+            def client(new: Callable[[], None]) -> list[int]:
+                with smtplib.SMTP(*address) as smtp:
+                    smtp.ehlo("client.test")
+                    codes = [smtp.mail("<>")[0], smtp.rcpt("ann@local.test")[0]]
+                    new()
+                    codes.append(smtp.rcpt("bob@local.test")[0])
+                    smtp.rset()
+                    codes += [smtp.mail("<>")[0]]
+                    return codes
+
+            def new() -> None:
+                rules = Rules(mail=lambda context: reject(550, "5.7.1", "closed"))
+                renewed = setting(house.listener_options, house.options, rules, house.doors)
+                house.loop.call_soon_threadsafe(house.listener.renew, renewed)
+
+            assert await asyncio.to_thread(client, new) == [250, 250, 250, 550]
+
+    run(main)
