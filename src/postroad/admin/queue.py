@@ -76,6 +76,7 @@ def queue(
         _list_messages(spool, wanted, limit, as_json)
     else:
         _list_destinations(spool, destination, limit, as_json)
+    _tell_faults(spool)
 
 
 def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool) -> None:
@@ -148,29 +149,37 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
     else:
         for place, (loaded, head) in enumerate(found):
             click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us)))
+    _tell_faults(spool)
     for written in missing:
         click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what became of it", err=True)
     if missing:
         sys.exit(1)
 
 
-def _action(command: _Command) -> _Command:
-    for option in (
+def _action(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All that the actions have in common."""
+    decorators: tuple[Callable[..., Any], ...] = (
         click.argument("selectors", metavar="SELECTOR...", nargs=-1),
         click.option("--all", "everything", is_flag=True, help="Everything in the queue."),
         _filters,
         click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done."),
-        click.option("--yes", "-y", is_flag=True, help="Do not ask before --all is removed or failed."),
         json_option,
         config_option,
         click.pass_obj,
-    ):
-        command = option(command)
+    )
+    for decorator in decorators:
+        command = decorator(command)
     return command
 
 
 def _reason(command: _Command) -> _Command:
+    """`--reason TEXT`, handed to the command as `reason`."""
     return click.option("--reason", default="", metavar="TEXT", help="Why; for log, history and report.")(command)
+
+
+def _sure(command: _Command) -> _Command:
+    """`--yes`, handed to the command as `yes`."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask before --all.")(command)
 
 
 @queue.command()
@@ -205,6 +214,7 @@ def release(outer: Path | None, **options: Any) -> None:
 
 
 @queue.command()
+@_sure
 @_reason
 @_action
 def remove(outer: Path | None, **options: Any) -> None:
@@ -217,6 +227,7 @@ def remove(outer: Path | None, **options: Any) -> None:
 
 @queue.command()
 @click.option("--status", default="", metavar="CODE", help="Enhanced status code of the report.  [default: 5.4.7]")
+@_sure
 @_reason
 @_action
 def fail(outer: Path | None, **options: Any) -> None:
@@ -238,9 +249,9 @@ def _act(
     recipient: str,
     held: bool | None,
     dry_run: bool,
-    yes: bool,
     as_json: bool,
     config: Path | None,
+    yes: bool = False,
     reason: str = "",
     status: str = "",
 ) -> None:
@@ -288,6 +299,7 @@ def _selections(selectors: tuple[str, ...], *, everything: bool, filtered: bool)
 
 def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResult]:
     from postroad.admin import control, offline
+    from postroad.admin.view import CannotRead
 
     settings = settings_of(config)
     state_dir = Path(settings.state_dir)
@@ -299,7 +311,7 @@ def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResu
         _end(str(error))
     try:
         return offline.operate(settings, request)
-    except offline.CannotOpen as error:
+    except (CannotRead, offline.CannotOpen) as error:
         _end(str(error))
 
 
@@ -331,6 +343,12 @@ def _spool(config: Path | None) -> SpoolView:
         return open_spool(Path(settings_of(config).state_dir))
     except CannotRead as error:
         _end(str(error))
+
+
+def _tell_faults(spool: SpoolView) -> None:
+    """What could not be read is said: a list must not look whole when it is not."""
+    for fault in spool.faults:
+        click.echo(f"left out: {fault}", err=True)
 
 
 def _who() -> str:

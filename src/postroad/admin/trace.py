@@ -54,8 +54,10 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
     except CannotRead as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    for fault in (*spool.faults, *history.faults):
+        click.echo(f"left out: {fault}", err=True)
     if as_json:
-        sys.stdout.buffer.write(json_of(trails) + b"\n")
+        click.echo(json_of(trails))
     for place, trail in enumerate(trails if not as_json else ()):
         click.echo("\n".join(([""] if place else []) + list(lines(trail, now_us))))
     if not trails:

@@ -1,17 +1,32 @@
-"""What the commands read: spool and history of a state folder, whether a node has them open or not."""
+"""What the commands read: spool and history of a state folder, whether a node has them open or not.
+
+How it fails: `CannotRead` where nothing can be read at all; a single file that cannot be read is left out and named in
+`faults`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event
+from postroad.store.reader import SpoolReader
+from postroad.store.searching import HistoryReader
 from postroad.store.values import Backlog, Loaded, Selection
+
+
+class CannotRead(Exception):
+    """Neither spool nor history can be read; the text says why."""
 
 
 class SpoolView(Protocol):
     """The spool as it stands, all shards; see `store.reader`."""
+
+    @property
+    def faults(self) -> list[str]: ...
 
     def backlog(self) -> list[Backlog]:
         """What waits, by destination; one entry for each."""
@@ -30,10 +45,57 @@ class SpoolView(Protocol):
 
 
 class HistoryView(Protocol):
-    """All events that are kept, journals of the spool included; see `store.history`."""
+    """All events that are kept, journals of the spool included; see `store.searching`."""
+
+    @property
+    def faults(self) -> list[str]: ...
 
     def events(self, id: int) -> list[Event]:
         """The events of one message, in the order of time."""
 
     def find(self, *, message_id: str = "", address: str = "", since_us: int = 0, limit: int = 100) -> Iterable[int]:
         """Queue ids of messages with this Message-ID or this sender or recipient, the newest first."""
+
+
+def spool_directory(state_dir: Path) -> Path:
+    """Where the spool of a node is."""
+    return state_dir / "spool"
+
+
+def open_spool(state_dir: Path) -> SpoolView:
+    """Raises CannotRead."""
+    directory = spool_directory(state_dir)
+    become_owner(directory)
+    try:
+        os.listdir(directory)
+    except FileNotFoundError:
+        raise CannotRead(f"{directory}: there is no spool; has a node run with this state_dir?") from None
+    except OSError as error:
+        raise CannotRead(f"{directory}: cannot be read: {error.strerror or error}") from error
+    return SpoolReader(directory)
+
+
+def open_history(state_dir: Path) -> HistoryView:
+    """Raises CannotRead. Where there is none, the journals of the spool are all that is found."""
+    directory = state_dir / "history"
+    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
+        raise CannotRead(f"{directory}: cannot be read: Permission denied")
+    return HistoryReader(directory, spool_directory(state_dir))
+
+
+def become_owner(directory: Path) -> None:
+    """Root becomes the user and group who own the folder, for good; else a file that SQLite makes beside the spool
+    would be root's, and the node could not open it. Raises CannotRead."""
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = directory.stat()
+        if owner.st_uid == 0:
+            return
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotRead(f"{directory}: cannot become its owner: {error.strerror or error}") from error

@@ -67,6 +67,7 @@ class FakeSpool:
     def __init__(self, *loaded: Loaded, head: bytes = b"") -> None:
         self.messages = {each.envelope.id: each for each in loaded}
         self.header = head
+        self.faults: list[str] = []
 
     def backlog(self) -> list[Backlog]:
         rows: dict[str, list[Waiting]] = {}
@@ -107,6 +108,7 @@ class FakeHistory:
 
     def __init__(self, *events: Event) -> None:
         self.all = events
+        self.faults: list[str] = []
 
     def events(self, id: int) -> list[Event]:
         return [event for event in self.all if event.id == id]

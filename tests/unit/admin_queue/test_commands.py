@@ -1,0 +1,308 @@
+"""`postroad queue` and `postroad trace` as they are called, on a real spool that no node has open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from postroad.admin.cli import group
+from postroad.mail import identifier
+from postroad.mail.envelope import Envelope, Peer, Recipient
+from postroad.mail.event import Accepted, Attempted
+from postroad.store.history import Historian, HistoryOptions
+from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.values import Settlement, Stored, Waiting
+from postroad.world.clock import SystemClock
+from tests.unit.admin_queue.material import DEFERRED, HOUR, RELAYED, address
+
+CONFIGURATION = """
+hostname = "mx.example.org"
+state_dir = "state"
+[[listener]]
+name = "relay"
+address = ["127.0.0.1"]
+port = 2525
+role = "relay"
+trusted_networks = ["127.0.0.1"]
+[[domain]]
+name = "local.example"
+recipients = "any"
+deliver = "maildir"
+path = "mail/{domain}/{local_part}"
+"""
+CONTENT = b"Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n"
+
+
+class Site:
+    """A folder with configuration and state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "postroad.toml"
+        self.config.write_text(CONFIGURATION)
+        self.state = folder / "state"
+        (self.state / "spool").mkdir(parents=True, mode=0o700)
+        (self.state / "spool").chmod(0o700)
+
+    def call(self, *arguments: str, **options: Any) -> Result:
+        runner = CliRunner()
+        return runner.invoke(group({}), [*arguments, "--config", str(self.config)], catch_exceptions=False, **options)
+
+    def text(self, *arguments: str) -> str:
+        result = self.call(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        result = self.call(*arguments, "--json")
+        return json.loads(result.stdout)
+
+    def fill(self) -> dict[str, int]:
+        """Two messages that wait, one held, one fresh, one that has ended."""
+        return asyncio.run(self._fill())
+
+    async def _fill(self) -> dict[str, int]:
+        clock = SystemClock()
+        spool = Spool(self.state / "spool", (0, 1), SpoolOptions(free_min=0), clock, asyncio.get_running_loop())
+        spool.start()
+        now_us = clock.now_us()
+        ids: dict[str, int] = {}
+
+        async def accept(name: str, shard: int, *recipients: str) -> None:
+            made = Envelope(
+                spool.new_id(shard), address("alice@example.org"),
+                tuple(Recipient(address(each)) for each in recipients), len(CONTENT), now_us - HOUR,
+                Peer("192.0.2.7", 1234, "client.example.org", "ESMTPS"), message_id=f"<{name}@example.org>",
+            )  # fmt: skip
+            ids[name] = made.id
+            event = Accepted(
+                now_us - HOUR, made.id, "alice@example.org", recipients, len(CONTENT), made.message_id, made.peer
+            )
+            await _answer(spool.accept, Stored(made, CONTENT), (event,))
+
+        async def settle(name: str, *waiting: Waiting, ended: tuple[int, ...] = (), events: Any = ()) -> None:
+            await _answer(spool.settle, Settlement(ids[name], ended, waiting, (), events))
+
+        await accept("deferred", 0, "bob@one.example", "carol@two.example")
+        await accept("held", 1, "dave@one.example")
+        await accept("fresh", 0, "erin@local.example")
+        await accept("relayed", 1, "frank@one.example")
+        due_us = now_us + HOUR
+        await settle(
+            "deferred",
+            Waiting(0, due_us, "one.example", 2, text="450 mailbox full", remote="mx.one.example", last_us=now_us),
+            Waiting(1, due_us, "two.example", 1, text="421 busy", last_us=now_us),
+            events=(Attempted(now_us, ids["deferred"], ("bob@one.example",), "one.example", DEFERRED, 2, due_us),),
+        )
+        await settle("held", Waiting(0, due_us, "one.example", held=True, text="looks odd"))
+        attempted = Attempted(now_us, ids["relayed"], ("frank@one.example",), "one.example", RELAYED)
+        await settle("relayed", ended=(0,), events=(attempted,))
+        historian = Historian(self.state / "spool", self.state / "history", spool, HistoryOptions(), clock)
+        historian.step()  # some of it is moved, the rest stays in the journal
+        historian.close()
+        await asyncio.get_running_loop().run_in_executor(None, spool.close)
+        return ids
+
+
+def _answer(call: Callable[..., None], *arguments: Any) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    call(*arguments, future.set_result)
+    return future
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_an_empty_queue(site: Site) -> None:
+    assert site.text("queue") == "The queue is empty.\n"
+    assert site.json("queue") == []
+    assert site.text("queue", "--messages") == "Nothing like that waits.\n"
+    result = site.call("queue", "retry", "--all")
+    assert result.exit_code == 1 and "0 recipients" in result.output
+
+
+def test_no_spool(site: Site) -> None:
+    (site.state / "spool").rmdir()
+    for arguments in (("queue",), ("queue", "show", "60yrc2q80001"), ("trace", "a@x")):
+        result = site.call(*arguments)
+        assert result.exit_code == 1 and "there is no spool" in result.output
+
+
+def test_a_configuration_that_is_wrong(site: Site) -> None:
+    site.config.write_text("nonsense = 1\n")
+    assert site.call("queue").exit_code == site.call("trace", "a@x").exit_code == 78
+
+
+def test_by_destination(site: Site) -> None:
+    site.fill()
+    lines = site.text("queue").splitlines()
+    assert lines[0].split() == ["DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "REASON", "OF", "THE", "OLDEST"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["one.example", "2", "1"], ["two.example", "1", "0"]]
+    assert lines[1].endswith("450 mailbox full")
+    assert lines[3].startswith("(not tried yet)")
+    found = site.json("queue", "--destination", "one.example")
+    assert len(found) == 1
+    assert (found[0]["count"], found[0]["held"], found[0]["reason"]) == (2, 1, "450 mailbox full")
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (("--messages",), ["deferred", "held", "fresh"]),
+        (("--messages", "--destination", "one.example"), ["deferred", "held"]),
+        (("--held",), ["held"]),
+        (("--not-held",), ["deferred", "fresh"]),
+        (("--to", "carol@two.example"), ["deferred"]),
+        (("--to", "@one.example"), ["deferred", "held"]),
+        (("--from", "alice@example.org"), ["deferred", "held", "fresh"]),
+        (("--from", "<>"), []),
+        (("--messages", "--limit", "1"), ["deferred"]),
+    ],
+)
+def test_by_message(site: Site, options: tuple[str, ...], names: list[str]) -> None:
+    ids = site.fill()
+    found = {each["id"] for each in site.json("queue", *options)}
+    assert found == {identifier.text(ids[name]) for name in names}
+    shown = site.text("queue", *options)
+    assert all(id in shown for id in found)
+
+
+def test_show(site: Site) -> None:
+    ids = site.fill()
+    deferred, fresh = identifier.text(ids["deferred"]), identifier.text(ids["fresh"])
+    shown = site.text("queue", "show", deferred, fresh)
+    for text in (f"Message {deferred}", "<carol@two.example>: next attempt", "because: mx.one.example: 450 mailbox",
+                 "Subject: Grüße", f"Message {fresh}", "<erin@local.example>: not tried yet"):  # fmt: skip
+        assert text in shown
+    (found,) = site.json("queue", "show", deferred)
+    assert found["message"]["recipients"][0]["attempts"] == 2
+    assert found["header"][1] == ["Message-ID", "<1@example.org>"]
+    result = site.call("queue", "show", identifier.text(ids["relayed"]), fresh)
+    assert result.exit_code == 1 and "not in the queue" in result.output and "erin" in result.output
+
+
+def _states(site: Site) -> dict[str, str]:
+    return {
+        row["recipient"]: row["state"]
+        for each in site.json("queue", "--messages")
+        for row in each["recipients"]
+    }
+
+
+def test_hold_release_retry(site: Site) -> None:
+    ids = site.fill()
+    deferred = identifier.text(ids["deferred"])
+    shown = site.text("queue", "hold", deferred, "--reason", "wait for the boss", "--dry-run")
+    assert "held" in shown and _states(site)["bob@one.example"] == "waiting"
+    site.text("queue", "hold", deferred, "--reason", "wait for the boss")
+    assert _states(site) == {
+        "bob@one.example": "held", "carol@two.example": "held", "dave@one.example": "held",
+        "erin@local.example": "fresh",
+    }  # fmt: skip
+    found = site.json("queue", "release", "two.example", "dave@one.example")
+    assert [(each["recipient"], each["done"]) for each in found] == [
+        ("carol@two.example", True), ("dave@one.example", True),
+    ]  # fmt: skip
+    result = site.call("queue", "retry", deferred)
+    assert "is held: release it" in result.output and "1 recipient, 1 left alone" in result.output
+    assert _states(site) == {
+        "bob@one.example": "held", "carol@two.example": "due", "dave@one.example": "due", "erin@local.example": "fresh",
+    }  # fmt: skip
+
+
+def test_by_destination_also_what_is_fresh(site: Site) -> None:
+    site.fill()
+    site.text("queue", "hold", "maildir:local.example")
+    assert _states(site)["erin@local.example"] == "held"
+    (found,) = site.json("queue", "--destination", "maildir:local.example")
+    assert (found["count"], found["held"]) == (1, 1)
+
+
+def test_remove_and_fail(site: Site) -> None:
+    ids = site.fill()
+    assert site.call("queue", "remove", "--all", input="n\n").exit_code == 1
+    assert len(_states(site)) == 4
+    site.text("queue", "remove", "--held")
+    site.text("queue", "fail", "to:bob@one.example", "--status", "5.7.1", "--reason", "not allowed")
+    states = _states(site)
+    assert states == {"carol@two.example": "waiting", "erin@local.example": "fresh", "alice@example.org": "fresh"}
+    trace = site.text("trace", identifier.text(ids["deferred"]))
+    assert "failed     <bob@one.example> by " in trace and "5.7.1 not allowed" in trace
+    assert "Report on it:" in trace and "<alice@example.org> will be tried as soon as the node runs" in trace
+    assert "was removed at" in site.text("trace", "held@example.org")
+    site.text("queue", "remove", "--all", "--yes")
+    assert _states(site) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("queue", "hold"), "Say what is meant"),
+        (("queue", "hold", "bob@"), "names nothing"),
+        (("queue", "hold", "x.example", "--all"), "not both"),
+        (("queue", "fail", "x.example", "--status", "2.0.0"), "not the status code of a failure"),
+        (("queue", "hold", "x.example", "--reason", "a\nb"), "one line"),
+        (("queue", "retry", "x.example", "--yes"), "No such option"),
+        (("trace", "a@x", "--since", "yesterday"), "not a span of time"),
+    ],
+)
+def test_wrong_usage(site: Site, arguments: tuple[str, ...], text: str) -> None:
+    site.fill()
+    result = site.call(*arguments)
+    assert result.exit_code == 2 and text in result.output
+    assert len(_states(site)) == 4
+
+
+def test_what_is_not_there(site: Site) -> None:
+    site.fill()
+    result = site.call("queue", "retry", "60yrc2q80001")
+    assert result.exit_code == 1 and "60yrc2q80001: not in the queue" in result.output
+    result = site.call("trace", "nobody@example.com")
+    assert result.exit_code == 1 and "Nothing is known of nobody@example.com." in result.output
+
+
+def test_a_spool_that_another_process_has_open(site: Site) -> None:
+    site.fill()
+
+    async def beside() -> Result:
+        loop = asyncio.get_running_loop()
+        spool = Spool(site.state / "spool", (0,), SpoolOptions(free_min=0), SystemClock(), loop)
+        spool.start()
+        try:
+            assert len(await loop.run_in_executor(None, _states, site)) == 4  # reading works all the same
+            return await loop.run_in_executor(None, lambda: site.call("queue", "hold", "x.example"))
+        finally:
+            await loop.run_in_executor(None, spool.close)
+
+    result = asyncio.run(beside())
+    assert result.exit_code == 1 and "another process has it open" in result.output
+
+
+def test_trace(site: Site) -> None:
+    ids = site.fill()
+    shown = site.text("trace", "<relayed@example.org>")
+    assert "said: 250 2.0.0 ok queued" in shown and "<frank@one.example> was taken by mx.example.net" in shown
+    shown = site.text("trace", "alice@example.org")
+    assert shown.count("What comes next:") == 4
+    shown = site.text("trace", "carol@two.example", "--since", "2h")
+    assert "<carol@two.example> will be tried at" in shown and "<bob@one.example> will" not in shown
+    (found,) = site.json("trace", identifier.text(ids["fresh"]))
+    assert found["recipients"][0]["fate"] == "waiting" and found["events"][0]["kind"] == "accepted"
+    assert len(site.json("trace", "alice@example.org", "--limit", "2")) == 2
+
+
+def test_a_damaged_shard_is_said(site: Site) -> None:
+    site.fill()
+    path = site.state / "spool" / "01.db"
+    for each in site.state.glob("spool/01.db*"):
+        each.unlink()
+    path.write_bytes(b"this is no database" * 1000)
+    result = site.call("queue")
+    assert result.exit_code == 0 and "one.example" in result.stdout and "left out" in result.stderr
