@@ -35,7 +35,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def endpoints(settings: Settings) -> list[Endpoint]:
-    """Every endpoint of every listener, in the order of the file, which is that of `config.options.listener_options`."""
+    """Every endpoint of every listener, in the order of the file, as `config.options.listener_options` has it."""
     found = []
     for listener in settings.listener:
         for address in listener.address:

@@ -23,11 +23,12 @@ import msgspec
 from postroad.check.client import Clients
 from postroad.config import options
 from postroad.deliver.opener import Opener
-from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt
-from postroad.mail.envelope import Envelope
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
+from postroad.mail.message import Content
+from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
@@ -42,12 +43,11 @@ from postroad.receive.setting import setting as listener_setting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.store.history import Historian
-from postroad.store.spool import Spool
-from postroad.store.values import Failure, Stored, Waiting
+from postroad.store.spool import Spool, SpoolError
+from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.network import Network, SystemNetwork
-from postroad.world.problem import Problem
 from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.tls import ClientTls, ServerTls, server_tls
 
@@ -124,7 +124,7 @@ class Assembly:
         self.spool: Spool
         self.queue: Queue
 
-    # -- start and stop ------------------------------------------------------------------------------------------------
+    # -- start and stop -------------------------------------------------------------------------------------------
 
     async def start(self, sockets: dict[Endpoint, socket.socket]) -> str:
         """Open everything and begin to serve. "" or what is wrong."""
@@ -136,19 +136,24 @@ class Assembly:
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
         state_dir = Path(settings.state_dir)
         self.spool = Spool(
-            state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop,
-            notice=self._note,
-        )  # fmt: skip
-        problem = self.spool.start()
-        if problem:
-            return str(problem)
+            state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop, log=self._note
+        )
+        try:
+            self.spool.start()
+        except SpoolError as error:
+            return str(error)
         self._historian = Historian(
-            state_dir / "spool", state_dir / "history", self.spool, options.history_options(settings), world.clock
+            state_dir / "spool",
+            state_dir / "history",
+            self.spool,
+            options.history_options(settings),
+            world.clock,
+            log=self._note_from_thread,
         )
         self._resolver = world.resolver(options.dns_options(settings))
         self._client_tls = ClientTls(options.client_tls_options(settings))
         self._opener = self._make_opener()
-        self._reporter = Reporter(options.report_options(settings), world.clock.now_us, self.spool.new_id)
+        self._reporter = self._make_reporter()
         self.queue = Queue(
             spool=self.spool,
             options=options.queue_options(settings),
@@ -157,14 +162,14 @@ class Assembly:
             destination_of=self.tables.destination,
             opener=lambda destination, opened, lost: self._opener(destination, opened, lost),
             permits=self._permits,
-            report=lambda envelope, outcomes, **facts: self._reporter(envelope, outcomes, **facts),
+            report=self._report,
             log=self._log.write_all,
             loop=self._loop,
         )
         self._operator = Operator(
             spool=self.spool,
             shards=self._shards,
-            report=lambda envelope, outcomes, **facts: self._reporter(envelope, outcomes, **facts),
+            report=self._report,
             destination_of=lambda address: self.tables.destination(address),
             clock=world.clock,
             withdraw=self.queue.withdraw,
@@ -188,7 +193,7 @@ class Assembly:
         if not await self.queue.drain(limit_s):
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
         self._opener.cancel()
-        self._historian.close()
+        await self._loop.run_in_executor(None, self._historian.close)
         if self._authenticator is not None:
             self._authenticator.close()
         await self._loop.run_in_executor(None, self.spool.close)
@@ -201,7 +206,7 @@ class Assembly:
             self._listeners[endpoint] = listener
             await listener.serve(sock, BACKLOG)
 
-    # -- what is made of the settings ----------------------------------------------------------------------------------
+    # -- what is made of the settings -----------------------------------------------------------------------------
 
     def _make(self, settings: Settings) -> Prepared | str:
         """All that can be made without touching what runs. A text says what is wrong."""
@@ -239,6 +244,20 @@ class Assembly:
             loop=self._loop,
             pool=self._pool,
         )
+
+    def _make_reporter(self) -> Reporter:
+        return Reporter(options.report_options(self._settings), self._world.clock.now_us, self.spool.new_id)
+
+    def _report(
+        self,
+        envelope: Envelope,
+        outcomes: Sequence[tuple[int, Attempt]],
+        *,
+        delayed: bool,
+        content: Content | None,
+        until_us: int,
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        return self._reporter(envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
 
     async def _hops(self, destination: Destination) -> Route | Attempt:
         return await self.tables.hops(destination, self._resolver, self._world.chance)
@@ -282,7 +301,7 @@ class Assembly:
             authenticator=self._authenticator,
         )
 
-    # -- doors -----------------------------------------------------------------------------------------------------------
+    # -- doors ------------------------------------------------------------------------------------------------------
 
     def _tls_context(self) -> ssl.SSLContext | None:
         return self._server_tls.context if self._server_tls is not None else None
@@ -292,6 +311,9 @@ class Assembly:
 
     def _note(self, event: Event) -> None:
         self._log.write(event)
+
+    def _note_from_thread(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._note, event)
 
     def _record(self, events: tuple[Event, ...]) -> None:
         self.spool.record(events)
@@ -306,15 +328,20 @@ class Assembly:
             rows.append(Waiting(place, envelope.accepted_us, key, held=True, text=text))
         return tuple(rows)
 
-    def _expanded_reports(self, stored: Stored, given: Any, events: tuple[Event, ...]) -> tuple[Stored, ...]:
-        return tuple(
-            report
+    def _expanded_reports(
+        self, stored: Stored, given: tuple[Recipient, ...], events: tuple[Event, ...]
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        """The "expanded" DSNs for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3)."""
+        by_name = {str(recipient.address): recipient for recipient in given}
+        reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
+        reports = [
+            Report(by_name[event.recipient], Action.EXPANDED, reached, into_count=len(event.into))
             for event in events
-            if isinstance(event, Expanded)
-            for report in self.tables.expanded_report(stored, given, event, self._reporter)
-        )
+            if isinstance(event, Expanded) and len(event.into) > 1
+        ]
+        return self._reporter.make(reports, stored.envelope, stored.content)
 
-    # -- reload ----------------------------------------------------------------------------------------------------------
+    # -- reload -----------------------------------------------------------------------------------------------------
 
     def prepare(self, settings: Settings) -> str:
         """Make ready for new settings. "" or why they cannot be taken."""
@@ -341,7 +368,7 @@ class Assembly:
         self._client_tls = ClientTls(options.client_tls_options(settings))
         self._resolver = self._world.resolver(options.dns_options(settings))
         self._opener = self._make_opener()
-        self._reporter = Reporter(options.report_options(settings), self._world.clock.now_us, self.spool.new_id)
+        self._reporter = self._make_reporter()
         self.queue.options = options.queue_options(settings)
         self.queue.destination_of = self.tables.destination
         if self._accounts is None:
@@ -378,7 +405,7 @@ class Assembly:
         for problem in self.tables.look():
             self._note(Noted(self._world.clock.now_us(), 0, "error", str(problem)))
 
-    # -- operators -------------------------------------------------------------------------------------------------------
+    # -- operators --------------------------------------------------------------------------------------------------
 
     def operate(self, value: Any, done: Callable[[Any], None]) -> None:
         """An operator's request, as JSON gave it; `done` gets rows, or a text that says what is wrong."""
