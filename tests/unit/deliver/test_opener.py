@@ -1,0 +1,422 @@
+"""The opener and its couriers over real sockets on loopback: hops, TLS demands, credentials, kept connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+
+from postroad.deliver.credentials import Credentials
+from postroad.deliver.opener import Opener
+from postroad.deliver.options import DeliverOptions
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.job import Job
+from postroad.mail.message import ContentFile
+from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.world.clock import SystemClock
+from postroad.world.network import SystemNetwork
+from postroad.world.programs import SystemPrograms
+from postroad.world.tls import ClientTls, ClientTlsOptions
+from tests.unit.deliver.remote import Remote
+from tests.unit.deliver.world import job
+
+CREDENTIALS = {"smart": Credentials("ada", "secret"), "open": Credentials("ada", "secret", without_tls=True)}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+class Sender:
+    """An opener with hops set by hand, and calls that wait."""
+
+    def __init__(self, pool: ThreadPoolExecutor, ca_file: str = "", options: DeliverOptions | None = None) -> None:
+        self.route: tuple[Hop, ...] | Attempt | Exception = ()
+        self.lost: list[Any] = []
+        self.lose = asyncio.Event()
+        self.opener = Opener(
+            name="me.test", options=options or DeliverOptions(connect_s=5, handshake_s=5), network=SystemNetwork(),
+            tls=ClientTls(ClientTlsOptions(ca_file=ca_file)), hops=self.hops, credentials=CREDENTIALS.get,
+            programs=SystemPrograms(), clock=SystemClock(), loop=asyncio.get_running_loop(), pool=pool,
+        )
+
+    async def hops(self, destination: Destination) -> Route | Attempt:
+        if isinstance(self.route, Exception):
+            raise self.route
+        return self.route if isinstance(self.route, Attempt) else Route(destination, self.route)
+
+    def lost_one(self, courier: Any) -> None:
+        self.lost.append(courier)
+        self.lose.set()
+
+    async def open(self, *hops: Hop, **fields: Any) -> Any:
+        self.route = hops or self.route
+        fields = {"tls": TlsDemand.MAY} | fields
+        destination = Destination("example.net", fields.pop("transport", Transport.SMTP), **fields)
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.opener(destination, opened.set_result, self.lost_one)
+        assert not opened.done(), "opened was called from within the call"
+        return await asyncio.wait_for(opened, 20)
+
+
+async def carry(courier: Any, given: Job) -> tuple[Attempt, ...]:
+    done: asyncio.Future[tuple[Attempt, ...]] = asyncio.get_running_loop().create_future()
+    courier.carry(given, lambda job, attempts: done.set_result(attempts))
+    return await asyncio.wait_for(done, 20)
+
+
+def hop(remote: Remote, name: str = "localhost") -> Hop:
+    return Hop(name, "127.0.0.1", remote.port)
+
+
+def dead_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+async def remotes() -> AsyncIterator[Callable[..., Awaitable[Remote]]]:
+    started: list[Remote] = []
+
+    async def start(*arguments: Any, implicit: bool = False, path: str = "", **fields: Any) -> Remote:
+        started.append(await Remote(*arguments, **fields).start(implicit=implicit, path=path))
+        return started[-1]
+
+    yield start
+    for remote in started:
+        await remote.stop()
+
+
+async def test_messages_over_a_kept_connection(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    remote = await remotes("PIPELINING DSN SIZE")
+    courier = await Sender(pool).open(hop(remote))
+    for _ in range(5):
+        (attempt,) = await carry(courier, job(b"Subject: x\r\n\r\n.dot\r\n"))
+        assert attempt.outcome is Outcome.RELAYED
+        assert attempt.remote_port == remote.port and attempt.dsn_passed and not attempt.tls
+    assert remote.connections == 1
+    assert remote.mails == [b"Subject: x\r\n\r\n.dot\r\n"] * 5
+    courier.close()
+    await remote.until(lambda: remote.commands[-1] == "QUIT")
+
+
+async def test_ten_megabytes_from_a_file_and_from_memory(
+    remotes: Any, pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    remote = await remotes()
+    octets = b"Subject: large\r\n\r\n" + b"." * 70 + b"\r\n" + (b".x" * 38 + b"\r\n") * 40_000
+    path = tmp_path / "content"
+    path.write_bytes(octets)
+    courier = await Sender(pool).open(hop(remote))
+    for content in (ContentFile(str(path), len(octets)), octets):
+        (attempt,) = await carry(courier, job(content))
+        assert attempt.outcome is Outcome.RELAYED
+    assert remote.mails == [octets, octets]
+
+
+async def test_the_next_hop_where_one_is_dead(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    """RFC 5321 §5.1; a hop that failed is tried after the others for a while."""
+    busy = await remotes(answers={"GREETING": b"421 4.3.2 busy\r\n"})
+    closed = await remotes(answers={"GREETING": None})
+    refuses = await remotes(answers={"EHLO": b"450 4.7.1 later\r\n"})
+    blocked = await remotes(answers={"GREETING": b"554 5.7.1 you are blocked\r\n"})
+    good = await remotes()
+    sender = Sender(pool)
+    route = (Hop("dead", "127.0.0.1", dead_port()), *map(hop, (busy, closed, refuses, blocked, good)))
+    courier = await sender.open(*route[:1], *route[-2:])
+    assert isinstance(await carry(courier, job()), tuple)
+    assert (await sender.open(*route[:2])).text.startswith("2 hosts tried: ")
+    found = await sender.open(*route)  # five hops at most, and those that failed are behind the others
+    assert not isinstance(found, Attempt)
+    assert busy.connections == 1 and blocked.connections == 1
+
+
+async def test_no_hop_takes_us(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    blocked = await remotes(answers={"GREETING": b"554 5.7.1 blocked\r\n"})
+    attempt = await Sender(pool).open(hop(blocked, "mx1"), Hop("mx2", "127.0.0.1", dead_port()))
+    assert isinstance(attempt, Attempt)
+    assert (attempt.outcome, attempt.reach, attempt.status) == (Outcome.DEFERRED, Reach.DESTINATION, "4.7.1")
+    assert attempt.reply is not None and attempt.reply.code == 554
+    assert attempt.remote_name == "mx1" and attempt.remote_address == "127.0.0.1"
+    assert "mx1" in attempt.text and "mx2" in attempt.text and "connection refused" in attempt.text
+
+
+async def test_a_host_that_takes_no_mail_for_good(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    """RFC 7504"""
+    never = await remotes(answers={"GREETING": b"521 5.3.2 no mail here\r\n"})
+    attempt = await Sender(pool).open(hop(never))
+    assert (attempt.outcome, attempt.status) == (Outcome.FAILED, "5.3.2")
+    attempt = await Sender(pool).open(hop(never), Hop("mx2", "127.0.0.1", dead_port()))
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.4.1")
+
+
+async def test_the_look_up_decides(pool: ThreadPoolExecutor) -> None:
+    sender = Sender(pool)
+    sender.route = Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.10", "null MX")
+    assert (await sender.open()) == sender.route
+    sender.route = ()
+    assert (await sender.open()).status == "4.4.4"
+    sender.route = RuntimeError("a bug")
+    attempt = await sender.open()
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.3.0")
+
+
+async def test_an_opening_broken_off_still_answers(pool: ThreadPoolExecutor, remotes: Any) -> None:
+    silent = await remotes(answers={"GREETING": b""})
+    sender = Sender(pool)
+    opening = asyncio.ensure_future(sender.open(hop(silent)))
+    await silent.until(lambda: silent.connections == 1)
+    sender.opener.cancel()
+    assert (await opening).status == "4.3.2"
+
+
+async def test_a_remote_that_is_silent_after_connecting(pool: ThreadPoolExecutor, remotes: Any) -> None:
+    silent = await remotes(answers={"GREETING": b""})
+    attempt = await Sender(pool, options=DeliverOptions(greeting_s=0.05)).open(hop(silent))
+    assert attempt.status == "4.4.2" and "no answer to the connection" in attempt.text
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"220-x\r\n" * 5000, b"2" * 100_000, b"HTTP/1.1 400\r\n", b"220 a\n", b"\x16\x03"]
+)
+async def test_a_greeting_that_is_none(pool: ThreadPoolExecutor, remotes: Any, greeting: bytes) -> None:
+    hostile = await remotes(answers={"GREETING": greeting})
+    attempt = await Sender(pool).open(hop(hostile))
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.5.0")
+
+
+# -- TLS
+
+
+async def test_tls_where_it_is_offered(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    for demand in (TlsDemand.MAY, TlsDemand.ENCRYPT, TlsDemand.VERIFY):
+        remote = await remotes(tls=server_context(authority, "localhost"))
+        courier = await Sender(pool, ca_file).open(hop(remote), tls=demand)
+        (attempt,) = await carry(courier, job())
+        assert attempt.outcome is Outcome.RELAYED and attempt.tls.startswith("TLSv1.3 ")
+        assert remote.commands[:3] == ["EHLO me.test", "STARTTLS", "EHLO me.test"]
+        courier.close()
+
+
+async def test_tls_never(remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA) -> None:
+    remote = await remotes(tls=server_context(authority, "localhost"))
+    courier = await Sender(pool).open(hop(remote), tls=TlsDemand.NEVER)
+    assert (await carry(courier, job()))[0].tls == ""
+    assert "STARTTLS" not in remote.commands
+
+
+async def test_implicit_tls(remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str) -> None:
+    """RFC 8314 §3.3"""
+    remote = await remotes(tls=server_context(authority, "localhost"), implicit=True)
+    courier = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.IMPLICIT)
+    assert (await carry(courier, job()))[0].tls.startswith("TLS")
+    attempt = await Sender(pool, ca_file).open(hop(remote, "other.example"), tls=TlsDemand.IMPLICIT)
+    assert attempt.status == "4.7.5"
+
+
+@pytest.mark.parametrize("demand", [TlsDemand.ENCRYPT, TlsDemand.VERIFY])
+@pytest.mark.parametrize("answers", [{}, {"STARTTLS": b"454 4.7.0 not now\r\n"}])
+async def test_stripped_starttls_where_tls_is_demanded(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, demand: TlsDemand, answers: dict[str, bytes]
+) -> None:
+    """CVE-2016-0772 and its kin: nothing of the message is said, and it waits."""
+    context = server_context(authority, "localhost") if answers else None
+    remote = await remotes(tls=context, answers=answers)
+    attempt = await Sender(pool).open(hop(remote), tls=demand)
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.7.4")
+    assert not [line for line in remote.commands if line.startswith(("MAIL", "AUTH"))]
+
+
+@pytest.mark.parametrize("name", ["wrong.example", "localhost"])
+async def test_a_certificate_that_proves_nothing(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, name: str
+) -> None:
+    """Another name, or an unknown root: refused where proof is demanded, taken where it is not."""
+    issuer = authority if name == "wrong.example" else trustme.CA()
+    remote = await remotes(tls=server_context(issuer, name))
+    attempt = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY)
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.7.5")
+    assert "certificate" in attempt.text
+    for demand in (TlsDemand.MAY, TlsDemand.ENCRYPT):
+        courier = await Sender(pool, ca_file).open(hop(remote), tls=demand)
+        assert (await carry(courier, job()))[0].tls
+
+
+async def test_a_failed_handshake_leads_to_plaintext_only_where_that_is_allowed(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
+) -> None:
+    """RFC 7435: what is opportunistic must not be worse than nothing."""
+    context = server_context(authority, "localhost")
+    answers = {"STARTTLS": b"220 ready\r\n"}  # and then no handshake
+    sender = Sender(pool, options=DeliverOptions(handshake_s=0.2))
+    remote = await remotes(tls=context, answers=answers)
+    courier = await sender.open(hop(remote))
+    assert (await carry(courier, job()))[0].tls == ""
+    assert remote.connections == 2
+    courier = await sender.open(hop(remote))  # it is remembered
+    assert remote.connections == 3
+    attempt = await sender.open(hop(remote), tls=TlsDemand.ENCRYPT)
+    assert attempt.status == "4.7.5"
+
+
+@pytest.mark.parametrize("demand", [TlsDemand.MAY, TlsDemand.ENCRYPT])
+async def test_plaintext_behind_the_answer_to_starttls(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, demand: TlsDemand
+) -> None:
+    answers = {"STARTTLS": b"220 ready\r\n250 injected\r\n"}
+    remote = await remotes(tls=server_context(authority, "localhost"), answers=answers)
+    attempt = await Sender(pool).open(hop(remote), tls=demand)
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.7.0")
+    assert not [line for line in remote.commands if line.startswith("MAIL")]
+
+
+async def test_starttls_refused_where_tls_was_only_wished_for(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
+) -> None:
+    remote = await remotes(tls=server_context(authority, "localhost"), answers={"STARTTLS": b"454 no\r\n"})
+    courier = await Sender(pool).open(hop(remote))
+    assert (await carry(courier, job()))[0].outcome is Outcome.RELAYED
+    assert remote.connections == 1
+
+
+# -- AUTH
+
+
+async def test_auth_plain_under_tls(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    remote = await remotes("AUTH:LOGIN_PLAIN", tls=server_context(authority, "localhost"))
+    courier = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="smart")
+    assert (await carry(courier, job()))[0].outcome is Outcome.RELAYED
+    assert "AUTH PLAIN AGFkYQBzZWNyZXQ=" in remote.commands
+
+
+@pytest.mark.parametrize(
+    ("offered", "credentials", "answers", "status"),
+    [
+        ("AUTH:PLAIN", "smart", {}, "4.7.4"),  # no TLS: the password is not sent
+        ("PIPELINING", "open", {}, "4.7.4"),
+        ("AUTH:CRAM-MD5", "open", {}, "4.7.4"),
+        ("AUTH:PLAIN", "open", {"AUTH": b"535 5.7.8 wrong\r\n"}, "4.7.8"),
+        ("AUTH:PLAIN", "open", {"AUTH": b"454 4.7.0 later\r\n"}, "4.7.0"),
+        ("AUTH:PLAIN", "open", {"AUTH": b"421 4.3.2 bye\r\n"}, "4.3.2"),
+        ("AUTH:PLAIN", "unknown", {}, "4.3.5"),
+    ],
+)
+async def test_auth_that_fails_is_ours_to_mend(
+    remotes: Any, pool: ThreadPoolExecutor, offered: str, credentials: str, answers: dict[str, bytes], status: str
+) -> None:
+    remote = await remotes(offered, answers)
+    attempt = await Sender(pool).open(hop(remote), credentials=credentials)
+    assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, status)
+    assert "secret" not in attempt.text
+    if credentials == "smart":
+        assert not [line for line in remote.commands if line.startswith("AUTH")]
+
+
+def test_a_password_is_in_no_log() -> None:
+    assert "secret" not in repr(CREDENTIALS["smart"])
+
+
+# -- kept connections
+
+
+async def test_a_kept_connection_that_the_remote_has_closed(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    remote = await remotes()
+    sender = Sender(pool)
+    courier = await sender.open(hop(remote))
+    await carry(courier, job())
+    remote.drop()
+    await asyncio.wait_for(sender.lose.wait(), 20)
+    assert sender.lost == [courier] and not courier.usable
+    courier = await sender.open(hop(remote))
+    remote.drop()
+    (attempt,) = await carry(courier, job())  # it was closed just as we wrote
+    assert (attempt.outcome, attempt.reach) == (Outcome.DEFERRED, Reach.SESSION)
+    assert len(sender.lost) == 1
+
+
+async def test_lmtp_over_a_unix_socket(remotes: Any, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp")
+    remote = await remotes(path=path, answers={"END": b"250 2.0.0 stored\r\n452 4.2.2 full\r\n"})
+    courier = await Sender(pool).open(Hop("lmtp", path, 0), transport=Transport.LMTP, path=path)
+    stored, full = await carry(courier, job(to=2))
+    assert (stored.outcome, stored.transport, stored.remote_address) == (Outcome.DELIVERED, "lmtp", path)
+    assert (full.outcome, full.status) == (Outcome.DEFERRED, "4.2.2")
+    assert remote.commands[0] == "LHLO me.test"
+    attempt = await Sender(pool).open(Hop("lmtp", path + "x", 0), transport=Transport.LMTP, path=path + "x")
+    assert attempt.status == "4.4.1"
+
+
+# -- a peer that is not ours
+
+
+class _Keeper:
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+
+    async def handle_RCPT(
+        self, server: Any, session: Any, envelope: Any, address: str, rcpt_options: list[str]
+    ) -> str:
+        if address.startswith("r1@"):
+            return "550 5.1.1 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.mails.append(envelope)
+        return "250 Message accepted"
+
+
+async def test_aiosmtpd(pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str) -> None:
+    keeper = _Keeper()
+    context = server_context(authority, "localhost")
+    controller = Controller(
+        keeper, hostname="127.0.0.1", port=0, tls_context=context, enable_SMTPUTF8=True, ready_timeout=20
+    )
+    controller.port = dead_port()
+    controller.start()
+    try:
+        sender = Sender(pool, ca_file)
+        courier = await sender.open(Hop("localhost", "127.0.0.1", controller.port), tls=TlsDemand.VERIFY)
+        content = b"Subject: x\r\n\r\n.dots\r\n..\r\n.\r\nend"
+        for _ in range(3):
+            attempts = await carry(courier, job(content, to=2))
+            assert [attempt.outcome for attempt in attempts] == [Outcome.RELAYED, Outcome.FAILED]
+            assert attempts[1].status == "5.1.1" and attempts[0].tls.startswith("TLS")
+        assert [mail.content for mail in keeper.mails] == [content + b"\r\n"] * 3
+        assert keeper.mails[0].rcpt_tos == ["r0@example.net"] and keeper.mails[0].mail_from == "ada@example.org"
+        courier.close()
+    finally:
+        controller.stop()
