@@ -19,6 +19,8 @@ from postroad.admin.options import config_option, config_path, settings_of
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+    from postroad.node.sockets import Endpoint
+    from postroad.world.problem import Problem
 
 
 @click.command()
@@ -46,7 +48,12 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
         click.echo(banner(demo, path, settings))
     from postroad.node import supervisor
 
-    sys.exit(supervisor.main(settings, lambda: _load(path), _say(settings)))
+    def locate(settings: Settings, endpoint: Endpoint, problem: Problem) -> str:
+        from postroad.config.load import at_listener
+
+        return str(at_listener(path, settings, str(endpoint), problem.text, problem.remedy))
+
+    sys.exit(supervisor.main(settings, lambda: _load(path), _say(settings), locate))
 
 
 def _prepared(folder: Path) -> Path:

@@ -50,6 +50,7 @@ _RESTART_MAX_S: Final = 5.0
 FIXED: Final = ("state_dir", "user", "group", "workers")
 
 Say = Callable[[str, str], None]  # level, text
+Locate = Callable[["Settings", Endpoint, Problem], str]  # a place that cannot be listened on, at its line of the file
 
 
 class Worker:
@@ -68,8 +69,11 @@ class Worker:
 class Supervisor:
     """See the module. `load` reads and validates the configuration again: settings, or the problems as lines."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say) -> None:
+    def __init__(
+        self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate
+    ) -> None:
         self.settings = settings
+        self._locate = locate
         self._load = load
         self._say = say
         self._workers: list[Worker] = []
@@ -152,7 +156,7 @@ class Supervisor:
         for endpoint in endpoints(self.settings):
             bound = bind(endpoint, self._worker_count())
             if isinstance(bound, Problem):
-                problems.append(str(bound))
+                problems.append(self._locate(self.settings, endpoint, bound))
             else:
                 self._sockets[endpoint] = bound
         return problems
@@ -416,7 +420,7 @@ class Supervisor:
                 continue
             bound = bind(endpoint, len(self._workers))
             if isinstance(bound, Problem):
-                problems.append(str(bound))
+                problems.append(self._locate(settings, endpoint, bound))
             else:
                 added[endpoint] = bound
         return added, problems
@@ -442,14 +446,16 @@ def _shards_on_disk(spool: Path) -> int:
     return max(numbers, default=-1) + 1
 
 
-def main(settings: Settings, load: Callable[[], Settings | list[str]], say: Say) -> int:
+def main(settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate) -> int:
     """Run a node until it is told to stop; the exit code."""
     # Workers get the settings over the link: better to know here that they can.
     pickle.dumps(settings)
-    supervisor = Supervisor(settings, load, say)
+    supervisor = Supervisor(settings, load, say, locate)
     problem = supervisor.prepare()
     if problem:
         for line in problem.split("\n"):
             say("error", line)
+        if settings.log.path is not None:
+            print(problem, file=sys.stderr)  # whoever starts a node looks there first
         return 1
     return asyncio.run(supervisor.run())
