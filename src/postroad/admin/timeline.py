@@ -88,20 +88,34 @@ def trail(
 ) -> Trail:
     """`loaded`: what the spool holds of the message, None where nothing. `recipient`: only what concerns this one,
     and those whom it was expanded into."""
-    known = [*events]
+    known = list(events)
     outlooks = _outlooks(known, loaded, running, now_us)
     if recipient:
-        into = {name for event in known if isinstance(event, Expanded) and _same(event.recipient, recipient)
-                for name in event.into}  # fmt: skip
-        meant = {recipient.lower(), *(name.lower() for name in into)}
+        meant = _meant(known, recipient)
         known = [event for event in known if _concerns(event, meant)]
         outlooks = [outlook for outlook in outlooks if outlook.recipient.lower() in meant] or outlooks
     return Trail(id, tuple(known), tuple(outlooks), tuple(reports))
 
 
-def reports_of(events: Iterable[Event]) -> list[int]:
-    """The queue ids of the DSNs that the events tell of."""
-    return [event.report for event in events if isinstance(event, Reported) and event.report]
+def reports_of(events: Sequence[Event], recipient: str = "") -> list[int]:
+    """The queue ids of the DSNs that the events tell of, or of those that concern one recipient."""
+    meant = _meant(events, recipient) if recipient else None
+    return [
+        event.report
+        for event in events
+        if isinstance(event, Reported) and event.report and (meant is None or _concerns(event, meant))
+    ]
+
+
+def _meant(events: Sequence[Event], recipient: str) -> set[str]:
+    """The recipient and those whom it was expanded into, in lower case."""
+    into = [
+        name.lower()
+        for event in events
+        if isinstance(event, Expanded) and _same(event.recipient, recipient)
+        for name in event.into
+    ]
+    return {recipient.lower(), *into}
 
 
 def names_recipient(events: Iterable[Event], loaded: Loaded | None, address: str) -> bool:

@@ -132,7 +132,7 @@ def _trail(
     recipient = address if timeline.names_recipient(events, loaded, address) else ""
     reports = [
         report
-        for number in timeline.reports_of(events)
+        for number in timeline.reports_of(events, recipient)
         if depth > 0
         and (report := _trail(number, "", spool, history, running, now_us, depth - 1)) is not None
     ]

@@ -38,6 +38,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without.
     `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461 §5.2).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
+    `transport`: of the destination; "operator" where an operator has ended it.
     """
 
     outcome: Outcome

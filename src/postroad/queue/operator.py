@@ -243,6 +243,7 @@ def _is_meant(selection: Selection, envelope: Envelope) -> bool:
 class _Plan(msgspec.Struct):
     """What is to happen to one message."""
 
+    now_us: int
     ended: list[int]
     waiting: list[Waiting]
     names: list[str]
@@ -330,7 +331,7 @@ class _Work:
     def _settle(
         self, envelope: Envelope, plan: _Plan, accepted: tuple[Stored, ...], reported: tuple[Event, ...]
     ) -> None:
-        event = _event(self._request, envelope.id, tuple(plan.names), self._operator.clock.now_us())
+        event = _event(self._request, envelope.id, tuple(plan.names), plan.now_us)
         settlement = Settlement(
             envelope.id, tuple(plan.ended), tuple(plan.waiting), accepted, (event, *reported)
         )
@@ -375,7 +376,7 @@ def _gone(id: int) -> list[OperatorResult]:
 def _plan(
     request: OperatorRequest, envelope: Envelope, meant: Iterable[Waiting], busy: frozenset[int], now_us: int
 ) -> _Plan:
-    plan = _Plan([], [], [], [], [])
+    plan = _Plan(now_us, [], [], [], [], [])
     for row in meant:
         recipient = str(envelope.recipients[row.index].address)
         why_not = "is being delivered now" if row.index in busy else _why_not(request.action, row)
@@ -426,10 +427,10 @@ _PAST: Final = {
 
 def _failure(request: OperatorRequest, row: Waiting) -> Attempt:
     """What the DSN prints: the operator's words, and what had stood in the way until then."""
-    text = request.text or FAILED_TEXT
-    if row.attempts and row.text:
-        text = f"{text}; the last attempt: {row.text}"
-    return Attempt(Outcome.FAILED, Reach.RECIPIENT, request.status, text, started_us=row.last_us, transport="")
+    texts = [request.text] if request.text else []
+    texts += [f"the last attempt: {row.text}"] if row.attempts and row.text else []
+    text = "; ".join(texts) or FAILED_TEXT
+    return Attempt(Outcome.FAILED, Reach.RECIPIENT, request.status, text, started_us=row.last_us, transport="operator")
 
 
 def _event(request: OperatorRequest, id: int, recipients: tuple[str, ...], now_us: int) -> Event:

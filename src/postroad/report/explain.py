@@ -17,7 +17,7 @@ from postroad.mail.message import first
 from postroad.mail.report import Action, Report
 from postroad.report.encoded_word import decode
 from postroad.report.options import ReportOptions
-from postroad.report.remedy import advice
+from postroad.report.remedy import Advice, advice
 from postroad.report.text import clean, shorten, wrapped
 
 _REPLY_MAX = 1_000  # characters of a reply in the text; the delivery status holds more
@@ -88,7 +88,7 @@ def _paragraph(report: Report, told: Told) -> list[str]:
     attempt = report.attempt
     match report.action:
         case Action.FAILED | Action.DELAYED:
-            words = advice(attempt.status)
+            words = _BY_OPERATOR if attempt.transport == "operator" else advice(attempt.status)
             lines = wrapped(_over_time(report, told) + words.what, "    ")
             lines += _answer(attempt)
             if report.action is Action.FAILED and not told.to_postmaster:
@@ -173,6 +173,10 @@ def _date(at_us: int) -> str:
     return trace.date(at_us // 1_000_000)
 
 
+_BY_OPERATOR = Advice(
+    "The administrator of this mail system has ended the attempts to deliver it.",
+    "Ask the contact named below.",
+)
 _SUBJECTS = {
     Action.FAILED: "Not delivered",
     Action.DELAYED: "Not yet delivered",

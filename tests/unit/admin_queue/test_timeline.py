@@ -180,6 +180,18 @@ def test_only_what_concerns_one_recipient() -> None:
     assert sorted(each.recipient for each in made.outlooks) == ["a@x", "all@x", "b@x"]
 
 
+def test_only_the_reports_that_concern_one_recipient() -> None:
+    events: list[Event] = [
+        accepted("a@x", "b@x"),
+        Expanded(ACCEPTED_US, ID, "all@x", ("a@x", "b@x")),
+        Reported(NOW_US, ID, ("a@x",), "failed", 1),
+        Reported(NOW_US, ID, ("b@x",), "failed", 2),
+        Reported(NOW_US, ID, ("b@x",), "failed", 0, "no"),
+    ]
+    assert reports_of(events) == reports_of(events, "ALL@x") == [1, 2]
+    assert reports_of(events, "b@x") == [2]
+
+
 ALL: list[Event] = [
     accepted(),
     Accepted(ACCEPTED_US, ID, "", BOB, 10, "", Peer(listener="report"), "E1", DSN),

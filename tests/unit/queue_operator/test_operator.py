@@ -20,6 +20,8 @@ from postroad.queue.operator import (
     OperatorResult,
     read_request,
 )
+from postroad.report.dsn import Reporter
+from postroad.report.options import ReportOptions
 from postroad.store.values import Failure, FailureKind, Selection
 from tests.unit.queue_operator.fakes import HOUR_US, NOW_US, World, address
 
@@ -99,6 +101,7 @@ def test_fail_tells_the_sender_in_the_same_commit(world: World) -> None:
     diagnostic = " ".join(str(status[1]["Diagnostic-Code"]).split())  # type: ignore[index]
     assert diagnostic == "x-postroad; not wanted; the last attempt: 450 4.2.2 mailbox full"
     assert b"Subject: x\r\n\r\nbody" in dsn.content
+    assert b"The administrator of this mail system has ended" in dsn.content
     assert list(world.spool.envelopes) == [dsn.envelope.id]
 
 
@@ -111,6 +114,27 @@ def test_fail_by_default_and_for_a_sender_who_does_not_want_to_know(world: World
     assert failed == Failed(NOW_US, id, ("a@one.example",), FAILED_STATUS, FAILED_TEXT, "root")
     assert isinstance(reported, Reported) and reported.report == 0
     assert world.added == [] and world.spool.envelopes == {}
+
+
+class Ticking:
+    """A clock that goes on with each look."""
+
+    def __init__(self) -> None:
+        self.at_us = NOW_US
+
+    def now_us(self) -> int:
+        self.at_us += 1
+        return self.at_us
+
+
+def test_the_failure_stands_before_its_report_in_time(world: World) -> None:
+    id = world.waiting("a@one.example")
+    clock = Ticking()
+    world.operator.clock = clock
+    world.operator.report = Reporter(ReportOptions(hostname="mx.example.org"), clock.now_us, world.spool.new_id)
+    world.ask(FAIL, Selection(ids=(id,)))
+    times = [event.at_us for event in world.logged]
+    assert times == sorted(times) and isinstance(world.logged[0], Failed)
 
 
 # Whom
