@@ -1,0 +1,260 @@
+"""Aliases: the file, and what becomes of recipients (RFC 3461 §5.2.7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.event import Expanded
+from postroad.route.alias_file import Target, parse
+from postroad.route.aliases import Aliases
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("# nothing\n\n   # nor here\n", {}),
+        ("root: ada", {"root": (Target("ada"),)}),
+        ("Root:Ada,  bob ,\n", {"root": (Target("Ada"), Target("bob"))}),
+        ("root: ada,\n\tbob,\n# between\n  carol\nx: y", {
+            "root": (Target("ada"), Target("bob"), Target("carol")), "x": (Target("y"),)}),
+        ("root: ada@Example.NET", {"root": (Target("ada", "example.net"),)}),
+        ("a@Example.org: b@example.net", {"a@example.org": (Target("b", "example.net"),)}),
+        ("a@bücher.example: b@bücher.example", {
+            "a@xn--bcher-kva.example": (Target("b", "xn--bcher-kva.example"),)}),
+        ("@old.example: @new.example", {"@old.example": (Target("", "new.example"),)}),
+        ("@example.org: catchall", {"@example.org": (Target("catchall"),)}),
+        ("ada: \\ada, archive", {"ada": (Target("ada", "", True), Target("archive"))}),
+        ('"a, b: c": "x, y"@example.org, z', {"a, b: c": (Target("x, y", "example.org"), Target("z"))}),
+        ("a: b, b, b", {"a": (Target("b"),)}),
+        ("a: b@[192.0.2.1]", {"a": (Target("b", "[192.0.2.1]"),)}),
+        ("ada: ada", {"ada": (Target("ada"),)}),
+        ("a: b\nb: a, c", {"a": (Target("b"),), "b": (Target("a"), Target("c"))}),
+    ],
+)  # fmt: skip
+def test_files(text: str, expected: dict[str, tuple[Target, ...]]) -> None:
+    assert parse(text, "aliases") == expected
+    assert parse(text.replace("\n", "\r\n"), "aliases") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "word"),
+    [
+        ("root ada", [1], "colon"),
+        ("\n: ada", [2], "neither"),
+        ("a b: ada", [1], "neither"),
+        ("@: ada", [1], "neither"),
+        ("root:", [1], "missing"),
+        ("root: a,,b", [1], "missing"),
+        ("root: |/bin/sh", [1], "programs"),
+        ('root: "|/bin/sh -c x"', [1], "programs"),
+        ("root: /var/mail/root", [1], "programs"),
+        ("root: :include:/etc/list", [1], "programs"),
+        ("root: a b", [1], "no mailbox"),
+        ("root: a@b@c", [1], "no mailbox"),
+        ("root: a@-", [1], "no mailbox"),
+        ('root: "a', [1], "no mailbox"),
+        ('"root: a', [1], "colon"),
+        ("root: @-", [1], "no domain"),
+        ("a: x\nb: y\nA: z", [3], "twice, first in line 1"),
+        ("a: b\nb: a", [1, 2], "circle"),
+        ("x: y\na: b\nb: c\nc: a", [2, 3, 4], "circle"),
+        ("@a.example: @b.example\n@b.example: @a.example", [1, 2], "circle"),
+        ("a: x\nbad\nworse", [2, 3], "colon"),
+    ],
+)
+def test_wrong_files(text: str, lines: list[int], word: str) -> None:
+    found = parse(text, "aliases")
+    assert isinstance(found, tuple)
+    assert [problem.where for problem in found] == [f"aliases:{line}" for line in lines]
+    assert all(word in problem.text and problem.remedy for problem in found)
+
+
+@given(st.text(alphabet='ab@.:,"\\ \t\n#|', max_size=60))
+def test_any_text(text: str) -> None:
+    parse(text, "aliases")
+
+
+FILE = """
+postmaster: ada
+sales: ada, bob@example.net
+team: sales, carol, ada
+ada: \\ada, archive
+self: self, other
+ring1: ring2, carol
+ring2: ring1
+only@example.org: ada@example.org
+only: nobody
+"q q": carol
+@old.example: @example.org
+@catch.example: all@example.net
+c1: c2@example.org
+c2: c1
+"""
+LOCAL = ("example.org", "old.example", "catch.example")
+BOXES = {"ada@example.org", "carol@example.org", "real@old.example", "postmaster@boxed.example"}
+
+
+def aliases(tmp_path: Path, text: str = FILE, postmaster: Address | None = None) -> Aliases:
+    path = tmp_path / "aliases"
+    path.write_text(text)
+    made = Aliases(str(path), lambda domain: domain in (*LOCAL, "boxed.example"), "+", postmaster)
+    assert made.load() == ()
+    return made
+
+
+def exists(address: Address) -> bool:
+    return str(address) in BOXES
+
+
+def mailbox(text: str) -> Address:
+    local_part, _, domain = text.rpartition("@")
+    return Address(local_part, domain)
+
+
+@pytest.mark.parametrize(
+    ("given", "into"),
+    [
+        ("nobody@example.org", None),
+        ("carol@example.org", None),
+        ("postmaster@example.org", ["ada@example.org", "archive@example.org"]),
+        ("PostMaster@example.org", ["ada@example.org", "archive@example.org"]),
+        ("postmaster@example.net", None),  # not ours
+        ("ada@example.org", ["ada@example.org", "archive@example.org"]),
+        ("ada+x@example.org", ["ada@example.org", "archive@example.org"]),
+        ("sales@example.org", ["ada@example.org", "archive@example.org", "bob@example.net"]),
+        ("team@example.org",
+         ["ada@example.org", "archive@example.org", "bob@example.net", "carol@example.org"]),
+        ("self@example.org", ["self@example.org", "other@example.org"]),
+        ("ring1@example.org", ["carol@example.org"]),
+        ("ring2@example.org", ["carol@example.org"]),
+        ("only@example.org", ["ada@example.org", "archive@example.org"]),
+        ("only@old.example", ["nobody@example.org"]),  # nobody has no box there: the rule for the domain counts
+        ("q q@example.org", ["carol@example.org"]),
+        ("whoever@old.example", ["whoever@example.org"]),
+        ("Whoever+x@old.example", ["Whoever+x@example.org"]),
+        ("real@old.example", None),
+        ("x@catch.example", ["all@example.net"]),
+        ("c1@example.org", None),  # in a circle: the mailbox itself, never lost
+    ],
+)  # fmt: skip
+def test_expansion(tmp_path: Path, given: str, into: list[str] | None) -> None:
+    recipient = Recipient(mailbox(given))
+    recipients, events = aliases(tmp_path).expand(7, 99, (recipient,), exists)
+    if into is None:
+        assert (recipients, events) == ((recipient,), ())
+        return
+    assert sorted(str(each.address) for each in recipients) == sorted(into)
+    assert [(event.id, event.at_us, event.recipient) for event in events] == [(7, 99, str(mailbox(given)))]
+    assert sorted(events[0].into) == sorted(into)
+    for each in recipients:
+        assert each.given == (None if each.address == recipient.address else recipient.address)
+
+
+@pytest.mark.parametrize(
+    ("notify", "single", "several"),
+    [
+        (Notify.UNSET, Notify.UNSET, Notify.UNSET),
+        (Notify.NEVER, Notify.NEVER, Notify.NEVER),
+        (Notify.SUCCESS, Notify.SUCCESS, Notify.NEVER),
+        (Notify.SUCCESS | Notify.FAILURE, Notify.SUCCESS | Notify.FAILURE, Notify.FAILURE),
+        (Notify.FAILURE | Notify.DELAY, Notify.FAILURE | Notify.DELAY, Notify.FAILURE | Notify.DELAY),
+    ],
+)
+def test_parameters_go_along(tmp_path: Path, notify: Notify, single: Notify, several: Notify) -> None:
+    orcpt, parameters = "rfc822;first@example.com", (("RRVS", "x"),)
+    for name, expected in (("whoever@old.example", single), ("sales@example.org", several)):
+        recipient = Recipient(mailbox(name), notify, orcpt, None, parameters)
+        for each in aliases(tmp_path).expand(1, 1, (recipient,), exists)[0]:
+            assert (each.notify, each.orcpt, each.parameters) == (expected, orcpt, parameters)
+            assert each.given == recipient.address
+
+
+def test_what_the_client_named_first_is_kept(tmp_path: Path) -> None:
+    first = Address("Postmaster", "")
+    recipient = Recipient(mailbox("postmaster@example.org"), given=first)
+    recipients, events = aliases(tmp_path).expand(1, 1, (recipient,), exists)
+    assert {each.given for each in recipients} == {first}
+    assert events[0].recipient == "Postmaster"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (Notify.UNSET, Notify.UNSET, Notify.UNSET),
+        (Notify.NEVER, Notify.NEVER, Notify.NEVER),
+        (Notify.NEVER, Notify.SUCCESS, Notify.SUCCESS),
+        (Notify.UNSET, Notify.SUCCESS, Notify.SUCCESS | Notify.FAILURE | Notify.DELAY),
+        (Notify.NEVER, Notify.UNSET, Notify.FAILURE | Notify.DELAY),
+        (Notify.FAILURE, Notify.DELAY, Notify.FAILURE | Notify.DELAY),
+    ],
+)
+def test_a_mailbox_is_there_once(tmp_path: Path, one: Notify, other: Notify, both: Notify) -> None:
+    pair = (Recipient(mailbox("carol@example.org"), one), Recipient(mailbox("q q@example.org"), other))
+    for wanted in (pair, pair[::-1]):
+        recipients, _ = aliases(tmp_path).expand(1, 1, wanted, exists)
+        assert [str(each.address) for each in recipients] == ["carol@example.org"]
+        assert recipients[0].notify == both
+    twice = (Recipient(mailbox("x@example.net"), one), Recipient(mailbox("x@example.net"), other))
+    recipients, events = Aliases("", lambda domain: True).expand(1, 1, twice, exists)
+    assert recipients == (Recipient(mailbox("x@example.net"), both),) and events == ()
+
+
+def test_without_aliases_nothing_is_touched() -> None:
+    recipients = (Recipient(mailbox("a@example.org")), Recipient(mailbox("b@example.org")))
+    assert Aliases("", lambda domain: True).expand(1, 1, recipients, exists)[0] is recipients
+
+
+@pytest.mark.parametrize(
+    ("given", "into"),
+    [
+        ("Postmaster@old.example", "root@example.net"),
+        ("postmaster@boxed.example", "postmaster@boxed.example"),
+        ("postmaster@example.org", "ada@example.org"),  # an alias of its own
+        ("postmaster@example.com", "postmaster@example.com"),  # not ours
+        ("x@boxed.example", "x@boxed.example"),
+    ],
+)
+def test_the_postmaster_setting(tmp_path: Path, given: str, into: str) -> None:
+    made = aliases(tmp_path, "postmaster@example.org: \\ada", mailbox("root@example.net"))
+    recipients, _ = made.expand(1, 1, (Recipient(mailbox(given)),), exists)
+    assert [str(each.address) for each in recipients] == [into]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("sales@example.org", True), ("sales+x@example.org", True), ("x@old.example", True), ("x@example.org", False),
+     ("sales@example.net", False)],
+)  # fmt: skip
+def test_names(tmp_path: Path, name: str, known: bool) -> None:
+    assert aliases(tmp_path).names(mailbox(name)) is known
+
+
+def test_the_file_is_read_again_and_a_wrong_one_is_not_taken(tmp_path: Path) -> None:
+    made = aliases(tmp_path)
+    path = tmp_path / "aliases"
+    path.write_text("fresh: carol")
+    assert made.load() == ()
+    assert made.names(mailbox("fresh@example.org")) and not made.names(mailbox("sales@example.org"))
+    path.write_text("broken")
+    assert [problem.where for problem in made.load()] == [f"{path}:1"]
+    assert made.load() == ()  # said once
+    assert made.names(mailbox("fresh@example.org"))
+    path.write_bytes(b"\xff: x")
+    assert "UTF-8" in str(made.load()[0])
+    path.unlink()
+    assert "no such file" in str(made.load()[0])
+    assert made.names(mailbox("fresh@example.org"))
+
+
+def test_a_large_alias(tmp_path: Path) -> None:
+    members = ", ".join(f"m{number}@example.net" for number in range(20_000))
+    made = aliases(tmp_path, f"all: {members}")
+    recipients, events = made.expand(1, 1, (Recipient(mailbox("all@example.org")),), exists)
+    assert len(recipients) == 20_000 and isinstance(events[0], Expanded)
