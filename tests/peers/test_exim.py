@@ -28,7 +28,7 @@ def pair(place: Path, authority: Authority) -> Iterator[Pair]:
     exim = Exim(
         place / "exim", port=exim_port, next_port=mx_port, certificate=authority.certificate("exim.test"),
         remote=["hosts_require_tls = *", f"tls_verify_certificates = {authority.file}", "tls_verify_hosts = *",
-                "tls_verify_cert_hostnames = ", "hosts_try_chunking = *", "dsn_lasthop = false"],
+                "tls_verify_cert_hostnames =", "hosts_try_chunking = *"],
     )
     node = Node(place / "node", {
         "listener": [relay_listener(ports.port()), mx_listener(mx_port)],

@@ -1,4 +1,4 @@
-"""Routing by MX against a real DNS server (Knot), to remotes on port 25 of loopback addresses (RFC 5321 §5.1)."""
+"""Routing by MX against a real DNS server (Knot), to remotes on one port of several loopback addresses (§5.1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import dsn, maildir, need, ports
+from tests.peers.harness import dsn, maildir, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.postroad import Node, local_domain
 from tests.peers.harness.remote import Dialog, Remote
@@ -29,7 +29,7 @@ def _busy(dialog: Dialog, verb: str, argument: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def world(place: Path) -> Iterator[World]:
-    need.root()  # port 25
+    port = ports.port()  # of all mail exchangers, in place of 25
     first, second, busy, dead = ports.address(), ports.address(), ports.address(), ports.address()
     zones = {
         "several.example": f"""
@@ -64,10 +64,12 @@ def world(place: Path) -> Iterator[World]:
         "broken.example": "@ IN MX 10 mx.lame.test.",
     }
     knot = Knot(place / "knot", zones)
-    with knot, Remote(address=first, port=25) as one, Remote(address=second, port=25) as two, \
-            Remote(_busy, address=busy, port=25) as three:
+    with knot, Remote(address=first, port=port) as one, Remote(address=second, port=port) as two, \
+            Remote(_busy, address=busy, port=port) as three:
         node = Node(place / "node", {
             "dns": {"servers": [f"127.0.0.1:{knot.port}"], "timeout_s": 1, "total_s": 2},
+            "routing": {"mx_port": port},
+            "mx": {"loopback": True},
             "domain": [local_domain("example.test")],
         })
         with node:

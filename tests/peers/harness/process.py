@@ -101,15 +101,12 @@ class Program:
 
     def ready(self, true: Callable[[], object], what: str, *, within_s: float = 20.0) -> None:
         """Waits until `true()`; a program that ended meanwhile raises at once, with its log."""
-        def alive_and_true() -> object:
-            if not self.running:
-                raise NotReady(f"{self.command[0]} ended with {self.exit_code} before {what}\n{self.log()}")
-            return true()
-
         try:
-            until(alive_and_true, what, within_s=within_s)
+            until(lambda: not self.running or true(), what, within_s=within_s)
         except NotReady as error:
             raise NotReady(f"{error}\n{self.log()}") from None
+        if not self.running:
+            raise NotReady(f"{self.command[0]} ended with {self.exit_code} before {what}\n{self.log()}")
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
