@@ -129,7 +129,7 @@ class Operator:
 
     `destination_of`: where a recipient of a fresh message would go. `withdraw(id)`: the queue lets go of the message
     and names the recipients that it cannot let go of now. `changed(id, keys)`: the message is the queue's again, and
-    rows of these destinations may be due. `add`: a DSN that was accepted; `log`: events that were committed.
+    rows of these destinations are due now. `add`: a DSN that was accepted; `log`: events that were committed.
     """
 
     def __init__(
@@ -346,7 +346,8 @@ class _Work:
         self._operator.log(settlement.events)
         for stored in settlement.accepted:
             self._operator.add(stored)
-        self._ended(settlement.id, tuple(dict.fromkeys(row.destination for row in settlement.waiting)), plan.rows)
+        due = [row.destination for row in settlement.waiting if not row.held and row.due_us <= plan.now_us]
+        self._ended(settlement.id, tuple(dict.fromkeys(due)), plan.rows)
 
     def _ended(self, id: int, keys: tuple[str, ...], rows: list[OperatorResult]) -> None:
         if not self._request.dry_run:

@@ -55,6 +55,7 @@ def test_retry(world: World) -> None:
 def test_hold_and_release(world: World) -> None:
     id = world.waiting("a@one.example")
     assert world.ask(HOLD, Selection(ids=(id,)), text="looks odd") == [row(id, "a@one.example", "held")]
+    assert world.changed == [(id, ())]  # nothing is due, so no back-off is to end
     states = world.spool.rows[id]
     assert states is not None and states[0].held and states[0].text == "looks odd"
     assert world.logged == [Held(NOW_US, id, ("a@one.example",), "root", "looks odd")]
