@@ -93,10 +93,15 @@ def database(directory: Path, shard: int) -> Path:
     return directory / f"{shard:02}.db"
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Opens a shard for its writer. The file must exist (empty is enough). Raises sqlite3.Error."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=512
+        path,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=factory,
+        cached_statements=512,
     )
     try:
         for pragma in (

@@ -16,11 +16,8 @@ Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spo
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
-import stat
-import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +28,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, content, schema
+from postroad.store import codec, content, opening, schema
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
 from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Waiting
@@ -86,7 +83,9 @@ class Shard:
         # needs no look into the tables.
         self._new: dict[int, int] = {}
         self._large: set[int] = set()  # messages whose content is in a file
-        self._undo: list[int] = []  # messages refused by a failed commit, to be taken out of what it may have left
+        # Messages refused by failed commits, to be taken out of what those may have left on the disk; None: no failure.
+        self._undo: list[int] | None = None
+        self._committed = 0  # the seq of the last commit that succeeded
         self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
         self._batch = _Batch()
 
@@ -94,11 +93,10 @@ class Shard:
 
     def open(self) -> None:
         """Locks, opens, recovers. Raises SpoolError."""
-        self._take_lock()
+        self._lock = opening.take_lock(self._directory / f"{self.number:02}.lock", self.path)
         try:
-            _make_private_file(self.path)
-            self._connection = self._open_or_set_aside()
-            self._recover()
+            opening.make_private_file(self.path)
+            self._open_or_set_aside()
             self._clear_orphans()
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -114,58 +112,30 @@ class Shard:
             os.close(self._lock)
             self._lock = -1
 
-    def _take_lock(self) -> None:
-        path = self._directory / f"{self.number:02}.lock"
+    def _open_or_set_aside(self) -> None:
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = -1
-            raise SpoolError(f"{self.path}: another process has it open for writing; is a node running?") from None
-        except OSError as error:
-            raise SpoolError(f"{path}: cannot be locked: {error.strerror}") from error
-
-    def _open_or_set_aside(self) -> sqlite3.Connection:
-        try:
-            return self._open_checked()
+            self._open_checked()
         except sqlite3.DatabaseError as error:
+            self._disconnect()
             if _primary(error) not in _DAMAGE:
                 raise
-            self._set_aside(str(error))
-        _make_private_file(self.path)
-        return self._open_checked()
+            aside = opening.set_aside(self._directory, self.number, self._now_us())
+            self._say("error", f"{self.path} is damaged ({error}): set aside as {aside}; the shard starts empty")
+            opening.make_private_file(self.path)
+            self._open_checked()
 
-    def _open_checked(self) -> sqlite3.Connection:
-        connection = self._connect(self.path)
+    def _open_checked(self) -> None:
+        connection = self._use()
         try:
-            try:
-                schema.create(connection)
-            except SpoolError as error:
-                raise SpoolError(f"{self.path}: {error}") from None
-            if self.path.stat().st_size <= CHECK_MAX:
-                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if found != "ok":
-                    raise _damaged(found)
-        except BaseException:
-            connection.close()
-            raise
+            schema.create(connection)
+        except SpoolError as error:
+            raise SpoolError(f"{self.path}: {error}") from None
+        if self.path.stat().st_size <= CHECK_MAX:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise _damaged(found)
+        self._recover()
         content.sync_directory(self._directory)
-        return connection
-
-    def _set_aside(self, why: str) -> None:
-        """Moves a damaged database, its WAL and its content files away, for repair; the shard starts empty."""
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._now_us() // 1_000_000))
-        aside = f"{self.path.name}.damaged-{stamp}"
-        for ending in ("", "-wal", "-shm"):
-            source = Path(f"{self.path}{ending}")
-            if source.exists():
-                os.rename(source, self._directory / f"{aside}{ending}")
-        files = content.folder(self._directory, self.number)
-        if files.exists():
-            os.rename(files, self._directory / f"{files.name}.damaged-{stamp}")
-        content.sync_directory(self._directory)
-        self._say("error", f"{self.path} is damaged ({why}): set aside as {aside}; the shard starts empty")
 
     def _recover(self) -> None:
         connection = self._use()
@@ -177,6 +147,7 @@ class Shard:
         # The journal keeps its last row, so seq never runs twice. A new file starts at the time it was made, and so
         # above what the history has seen of one that was set aside.
         self._seq, last_id = last if last is not None else (self._now_us(), 0)
+        self._committed = self._seq
         self.last_id = max(self.last_id, last_id, *highest)
 
     def _clear_orphans(self) -> None:
@@ -245,8 +216,9 @@ class Shard:
             return [self._read(each) for each in operations if type(each) is Read]
         connection.execute("BEGIN IMMEDIATE")
         batch.transaction = True
-        if self._undo:
+        if self._undo is not None:
             self._delete_messages(connection, self._undo)
+            connection.execute("DELETE FROM journal WHERE seq > ?", (self._committed,))
         answers = [self._apply(connection, each) for each in operations]
         self._flush(connection)
         if batch.events:
@@ -258,7 +230,8 @@ class Shard:
             )
         connection.execute("COMMIT")
         batch.transaction = False
-        self._undo.clear()
+        self._undo = None
+        self._committed = self._seq
         self._after(batch)
         return answers
 
@@ -292,7 +265,7 @@ class Shard:
         if kind is not FailureKind.INVALID and primary not in _KEEP_OPEN:
             self._disconnect()
             if self._batch.transaction:
-                self._undo = [*self._undo, *_accepted(operations)][-_UNDO_MAX:]
+                self._undo = [*(self._undo or ()), *_accepted(operations)][-_UNDO_MAX:]
         return failure
 
     # --- applying one operation
@@ -354,7 +327,7 @@ class Shard:
         if id in batch.touched:  # accepted or settled in this very commit: what is gathered of it goes first
             self._flush(connection)
         count = None if id in batch.settled else self._new.get(id) or batch.added.get(id)
-        if count is not None and not operation.waiting and len(operation.ended) == count:
+        if count is not None and not operation.waiting and len(set(operation.ended)) == count:
             batch.gone.append(id)
             batch.settled.add(id)
         else:
@@ -466,7 +439,7 @@ class Shard:
             " ORDER BY due_us LIMIT ?",
             (destination, before_us, limit),
         ).fetchall()  # fmt: skip
-        return self._loaded(rows)
+        return [loaded for loaded in self._loaded(rows) if loaded.waiting]
 
     def next_due(self, destination: str, after_us: int = 0) -> int:
         """When the first recipient of a destination is due after a time; 0 where none waits for longer."""
@@ -525,6 +498,8 @@ class Shard:
             except codec.Undecodable as error:
                 self._keep_for_repair(id, str(error))
         envelopes = {each.id: each for each in self._envelopes_of(waiting)}
+        if len(envelopes) < len(waiting):
+            self._drop_strays([id for id in waiting if id not in envelopes])
         return [Loaded(envelopes[id], tuple(places)) for id, places in waiting.items() if id in envelopes]
 
     def _envelopes_of(self, ids: Iterable[int]) -> list[Envelope]:
@@ -558,6 +533,15 @@ class Shard:
         while total > _ENVELOPES_MAX and len(self._envelopes) > 1:
             _, dropped = self._envelopes.popitem(last=False)
             total -= len(dropped.recipients)
+
+    def _drop_strays(self, ids: Sequence[int]) -> None:
+        """Recipients of which no message is there (only a commit that failed and yet was written could leave them)."""
+        connection = self._use()
+        there = {id for template in (schema.SELECT_MESSAGE, schema.SELECT_FRESH)
+                 for id, _ in schema.read_rows(connection, template, ids)}  # fmt: skip
+        for id in set(ids) - there:
+            connection.execute("DELETE FROM recipient WHERE id = ?", (id,))
+            self._say("error", f"{self.path}: recipients of {identifier.text(id)} without their message: removed")
 
     def _keep_for_repair(self, id: int, why: str) -> None:
         """A row that cannot be read: it stays, is never due, and does not stand in the way of others."""
@@ -627,22 +611,6 @@ def _accepted(operations: Iterable[Operation]) -> list[int]:
             case _:
                 pass
     return ids
-
-
-def _make_private_file(path: Path) -> None:
-    """Makes an empty file for us alone; one that is there must be a regular file of ours.
-
-    Raises SpoolError, OSError.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        found = os.fstat(handle)
-    finally:
-        os.close(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise SpoolError(f"{path}: not a regular file of its own")
-    if found.st_uid != os.geteuid():
-        raise SpoolError(f"{path}: belongs to user {found.st_uid}, not to the one that runs the node ({os.geteuid()})")
 
 
 def _primary(error: Exception) -> int:

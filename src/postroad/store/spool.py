@@ -23,7 +23,6 @@ import contextlib
 import logging
 import os
 import queue
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, schema, selecting
+from postroad.store import codec, opening, schema, selecting
 from postroad.store.content import Incoming, remove
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
@@ -123,7 +122,7 @@ class Spool:
 
     def start(self) -> None:
         """Opens and recovers the shards. Raises SpoolError, with all shards closed again."""
-        _check_directory(self.directory)
+        opening.check_directory(self.directory)
         opened: list[Shard] = []
         try:
             for shard in self._shards.values():
@@ -186,10 +185,8 @@ class Spool:
         """Keeps a new message. With `waiting` (all its recipients) it is at once as if settled so: mail held on
         arrival. `reports`: DSNs that its acceptance brings, in the same commit and of the same shard (ValueError).
         `done(None)`: it is on stable storage. After a Failure content in a file is still the caller's."""
-        id = stored.envelope.id
-        shard = identifier.shard_of(id)
-        if reports and any(identifier.shard_of(each.envelope.id) != shard for each in reports):
-            raise ValueError("a message and the reports it brings must be of one shard: new_id(shard_of(id))")
+        shard = identifier.shard_of(stored.envelope.id)
+        _check_shard(shard, reports)
         operation = Accept(
             _row(stored),
             waiting,
@@ -406,7 +403,12 @@ class Spool:
         if number == self._main and self._recorded:
             recorded = [self._recorded.popleft() for _ in range(len(self._recorded))]
             operations += map(Record, recorded)
-        answers = self._shards[number].commit(operations)
+        try:
+            answers = self._shards[number].commit(operations)
+        except Exception as error:  # a bug: the writer must live on
+            logging.getLogger("postroad.store").exception("the spool's writer")
+            answers = [Postponed(repr(error)) if type(each) is Read else Failure(FailureKind.IO, repr(error))
+                       for each in operations]  # fmt: skip
         if recorded and type(answers[-1]) is Failure:
             self._recorded.extendleft(reversed(recorded))
         found = []
@@ -542,18 +544,3 @@ def _log(event: Event) -> None:
     if isinstance(event, Noted):
         level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
         logging.getLogger("postroad.store").log(level.get(event.level, logging.ERROR), "%s", event.text)
-
-
-def _check_directory(directory: Path) -> None:
-    """The spool's folder: made if it is not there, ours alone. Raises SpoolError."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(directory)
-    except OSError as error:
-        raise SpoolError(f"{directory}: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise SpoolError(f"{directory}: not a folder (a symbolic link is not followed)")
-    if found.st_uid != os.geteuid():
-        raise SpoolError(f"{directory}: belongs to user {found.st_uid}, the node runs as {os.geteuid()}")
-    if found.st_mode & 0o022:
-        raise SpoolError(f"{directory}: others may write there; chmod go-w {directory}")

@@ -1,0 +1,409 @@
+"""What the spool does when disk and database fail: nothing acknowledged is lost, callers are told, service resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroad.mail import identifier
+from postroad.mail.event import Noted
+from postroad.store import content, schema, shard, spool
+from postroad.store.spool import SpoolOptions
+from postroad.store.values import FailureKind, Settlement
+
+from .material import (
+    START_US,
+    Desk,
+    Faults,
+    accepted,
+    is_empty,
+    message,
+    open_spool,
+    relayed,
+    rows,
+    text,
+    waiting,
+)
+
+WRITES = ["BEGIN", "INSERT OR REPLACE INTO fresh", "INSERT OR REPLACE INTO content", "INSERT INTO journal", "COMMIT"]
+KINDS = {
+    sqlite3.SQLITE_FULL: FailureKind.FULL,
+    sqlite3.SQLITE_IOERR_FSYNC: FailureKind.IO,
+    sqlite3.SQLITE_IOERR_WRITE: FailureKind.IO,
+    sqlite3.SQLITE_READONLY: FailureKind.IO,
+    sqlite3.SQLITE_BUSY: FailureKind.IO,
+    sqlite3.SQLITE_CORRUPT: FailureKind.IO,
+}
+
+
+def _levels(desk: Desk) -> set[str]:
+    return {event.level for event in desk.noted if isinstance(event, Noted)}
+
+
+@pytest.mark.parametrize("statement", WRITES)
+@pytest.mark.parametrize("code", KINDS)
+async def test_a_failed_commit_refuses_all_and_service_resumes(tmp_path: Path, statement: str, code: int) -> None:
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        kept = await desk.accept(content=b"kept")
+        faults.at = lambda sql: code if sql.startswith(statement) else None
+        refused = message(desk.new_id())
+        failure = await desk.try_accept(refused)
+        assert failure is not None
+        assert failure.kind is KINDS[code]
+        assert "00.db" in failure.text
+        failure = await desk.try_settle(kept.envelope.id, waiting=(waiting(0),), events=(relayed(kept.envelope.id),))
+        if statement in ("BEGIN", "COMMIT", "INSERT INTO journal"):
+            assert failure is not None
+        faults.at = lambda sql: None
+        assert _levels(desk) == {"error"}
+        # All that was acknowledged is there, what was refused is not, and both may be asked again.
+        assert await desk.ask(desk.spool.content, refused.envelope.id) is None
+        assert await desk.ask(desk.spool.content, kept.envelope.id) == b"kept"
+        assert await desk.try_accept(refused) is None
+        if failure is not None:
+            await desk.settle(kept.envelope.id, waiting=(waiting(0),))
+        assert (await desk.load(kept.envelope.id)).waiting == (waiting(0),)
+        assert await desk.fresh_ids() == [refused.envelope.id]
+    with open_spool(tmp_path) as desk:
+        assert await desk.fresh_ids() == [refused.envelope.id]
+        assert (await desk.load(kept.envelope.id)).waiting == (waiting(0),)
+
+
+@pytest.mark.parametrize(("code", "again"), [(sqlite3.SQLITE_IOERR_FSYNC, True), (sqlite3.SQLITE_FULL, False)])
+async def test_after_an_error_of_the_disk_the_database_is_opened_anew(
+    tmp_path: Path, code: int, again: bool
+) -> None:
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        await desk.accept()
+        faults.at = lambda sql: code if sql == "COMMIT" else None
+        assert await desk.try_accept(message(desk.new_id())) is not None
+        faults.at = lambda sql: None
+        await desk.accept()
+        assert faults.opened == (2 if again else 1)
+
+
+async def test_a_commit_that_failed_and_yet_was_written_is_taken_back(tmp_path: Path) -> None:
+    """A failed sync may leave frames that recovery finds whole: what was answered 451 must not be delivered as well."""
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        kept = await desk.accept()
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+        refused = message(desk.new_id())
+        assert await desk.try_accept(refused) is not None
+        assert rows(tmp_path, "journal") == 2, "the test is of no use unless it was written"
+        report = message(desk.new_id(), reverse_path=None)
+        failed = Settlement(kept.envelope.id, (0,), (), (report,), (relayed(kept.envelope.id),))
+        assert await desk.ask(desk.spool.settle, failed) is not None
+        assert rows(tmp_path, "journal") == 2, "the first was taken back, this one is written"
+        faults.after = lambda sql: None
+        # The caller settles again, as it must.
+        assert await desk.ask(desk.spool.settle, failed) is None
+        assert await desk.fresh_ids() == [report.envelope.id]
+        assert await desk.ask(desk.spool.content, report.envelope.id) == report.content
+        assert await desk.ask(desk.spool.content, refused.envelope.id) is None
+        assert rows(tmp_path, "journal") == 2, "each event once"
+
+
+async def test_a_deferral_that_failed_and_yet_was_written_can_be_settled_again(tmp_path: Path) -> None:
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        kept = await desk.accept("a@x.example", "b@x.example")
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+        places = (waiting(1, "x.example"),)
+        assert await desk.try_settle(kept.envelope.id, 0, waiting=places) is not None
+        faults.after = lambda sql: None
+        await desk.settle(kept.envelope.id, 0, waiting=places)
+        assert (await desk.load(kept.envelope.id)).waiting == places
+        await desk.settle(kept.envelope.id, 1)
+    assert is_empty(tmp_path)
+
+
+async def test_recipients_without_a_message_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        ghost = (await desk.accept("a@x.example")).envelope.id
+        real = (await desk.accept("a@x.example")).envelope.id
+        for id in (ghost, real):
+            await desk.settle(id, waiting=(waiting(0, "x.example"),))
+    with sqlite3.connect(schema.database(tmp_path, 0)) as connection:
+        connection.execute("DELETE FROM message WHERE id = ?", (ghost,))
+    connection.close()
+    with open_spool(tmp_path) as desk:
+        taken = await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 10)
+        assert [each.envelope.id for each in taken] == [real]
+        await desk.settle(real, 0)
+        assert await desk.ask(desk.spool.next_due, 0, "x.example") == 0
+        await asyncio.sleep(0)
+        assert any(text(ghost) in event.text for event in desk.noted if isinstance(event, Noted))
+
+
+async def test_with_no_space_for_new_mail_settlements_go_on(tmp_path: Path) -> None:
+    """In one commit: the accepts are refused, the settlement beside them, which makes room, is done."""
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect, threads=False) as desk:
+        kept = await desk.accept()
+        full = sqlite3.SQLITE_FULL
+        faults.at = lambda sql: full if sql.startswith("INSERT OR REPLACE INTO content") else None
+        answers: list[Any] = []
+        desk.spool.accept(message(desk.new_id()), (), answers.append)
+        desk.spool.settle(Settlement(kept.envelope.id, (0,)), answers.append)
+        desk.spool.accept(message(desk.new_id()), (), answers.append)
+        assert await desk.load(kept.envelope.id) is None
+        assert [each.kind if each else None for each in answers] == [FailureKind.FULL, None, FailureKind.FULL]
+
+
+async def test_below_the_free_space_that_is_set_new_mail_is_refused(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        id = (await desk.accept()).envelope.id
+    with open_spool(tmp_path, options=SpoolOptions(free_min=1 << 62)) as desk:
+        failure = await desk.try_accept(message(desk.new_id()))
+        assert failure is not None
+        assert failure.kind is FailureKind.FULL
+        assert "free_min" in failure.text
+        await desk.settle(id, 0)
+        incoming = desk.spool.incoming(desk.new_id())
+        incoming.write(b"x" * 10)
+        answer = await desk.ask(incoming.finish)
+        assert answer.kind is FailureKind.FULL
+    assert is_empty(tmp_path)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH])
+async def test_one_operation_that_cannot_be_stored_harms_no_other(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect, threads=False) as desk:
+        good, bad, last = (message(desk.new_id()) for _ in range(3))
+        # The bad one is known by the number of its parameters: two rows and more fail, and so does it alone.
+        answers: dict[int, Any] = {}
+        calls = iter([code, None, code, None])
+        faults.at = lambda sql: next(calls) if sql.startswith("INSERT OR REPLACE INTO fresh") else None
+        for stored in (good, bad, last):
+            desk.spool.accept(stored, (), lambda failure, id=stored.envelope.id: answers.update({id: failure}))
+        assert await desk.fresh_ids() == [good.envelope.id, last.envelope.id]
+        assert answers[good.envelope.id] is None
+        assert answers[last.envelope.id] is None
+        assert answers[bad.envelope.id].kind is FailureKind.INVALID
+
+
+async def test_what_is_beyond_the_engine_is_refused_alone(tmp_path: Path) -> None:
+    with open_spool(tmp_path, threads=False) as desk:
+        good, bad = (message(desk.new_id()) for _ in range(2))
+        answers: list[Any] = []
+        desk.spool.accept(good, (), answers.append)
+        desk.spool.accept(bad, (), answers.append, (waiting(0, due_us=1 << 70),))
+        assert await desk.fresh_ids() == [good.envelope.id]
+        assert answers[0] is None
+        assert answers[1].kind is FailureKind.INVALID
+
+
+async def test_a_read_that_fails_is_asked_again_and_never_answered_wrongly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "_RETRY_S", 0.02)
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        id = (await desk.accept("a@x.example")).envelope.id
+        await desk.settle(id, waiting=(waiting(0, "x.example"),))
+        faults.at = lambda sql: sqlite3.SQLITE_IOERR_READ if sql.startswith("SELECT due_us") else None
+        answer = asyncio.get_running_loop().create_future()
+        desk.spool.next_due(0, "x.example", answer.set_result)
+        await desk.accept()  # others go on meanwhile
+        await asyncio.sleep(0.1)
+        assert not answer.done()
+        faults.at = lambda sql: None
+        assert await asyncio.wait_for(answer, 20) == START_US
+        assert any("asked again" in event.text for event in desk.noted if isinstance(event, Noted))
+        # When the spool closes first, the answer is empty.
+        faults.at = lambda sql: sqlite3.SQLITE_IOERR_READ if sql.startswith("SELECT due_us") else None
+        answer = asyncio.get_running_loop().create_future()
+        desk.spool.next_due(0, "x.example", answer.set_result)
+        await asyncio.sleep(0.05)
+        desk.spool.close()
+        assert await answer == 0
+
+
+async def test_recorded_events_survive_a_failed_commit(tmp_path: Path) -> None:
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect, threads=False) as desk:
+        faults.at = lambda sql: sqlite3.SQLITE_FULL if sql == "COMMIT" else None
+        desk.spool.record((Noted(START_US, 0, "info", "x"),))
+        assert await desk.try_accept(message(desk.new_id())) is not None
+        faults.at = lambda sql: None
+        await desk.accept()
+        assert rows(tmp_path, "journal") == 1
+    connection = schema.connect_reader(schema.database(tmp_path, 0))
+    assert b"noted" in connection.execute("SELECT events FROM journal").fetchone()[0]
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", ["not a database", "torn"])
+async def test_a_damaged_shard_is_set_aside_with_all_that_belongs_to_it(tmp_path: Path, damage: str) -> None:
+    with open_spool(tmp_path) as desk:
+        for _ in range(50):
+            await desk.accept(content=os.urandom(3000))
+        incoming = desk.spool.incoming(id := desk.new_id())
+        incoming.write(b"large")
+        file = await desk.ask(incoming.finish)
+        assert await desk.try_accept(message(id, content=file)) is None
+    path = schema.database(tmp_path, 0)
+    octets = path.read_bytes()
+    path.write_bytes(b"x" * 9000 if damage == "not a database" else octets[:8192] + bytes(len(octets) - 8192))
+    with open_spool(tmp_path) as desk:
+        await asyncio.sleep(0)
+        assert _levels(desk) == {"error"}
+        assert await desk.fresh_ids() == []
+        assert await desk.ask(desk.spool.content, id) is None
+        await desk.accept()
+    [aside] = [each for each in tmp_path.glob("00.db.damaged-*") if not each.name.endswith(("-wal", "-shm"))]
+    assert aside.stat().st_size == path.stat().st_size or aside.stat().st_size > 8192
+    [files] = tmp_path.glob("00.damaged-*")
+    assert [each.read_bytes() for each in files.glob("*/*")] == [b"large"]
+
+
+async def test_a_layout_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = schema.database(tmp_path, 0)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE x(y)")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(schema.SpoolError, match="layout 99"), open_spool(tmp_path):
+        pass
+    assert [each.name for each in tmp_path.glob("00.db*")] == ["00.db"]
+
+
+@pytest.mark.parametrize("name", ["00.db", "00.lock"])
+async def test_symbolic_links_are_refused(tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+    directory = tmp_path / "spool"
+    directory.mkdir(mode=0o700)
+    (directory / name).symlink_to(elsewhere)
+    with pytest.raises(schema.SpoolError, match=name), open_spool(directory):
+        pass
+    assert elsewhere.read_bytes() == b""
+
+
+async def test_folders_of_others_are_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    directory.chmod(0o777)
+    with pytest.raises(schema.SpoolError, match="others may write"), open_spool(directory):
+        pass
+    (tmp_path / "link").symlink_to(directory)
+    with pytest.raises(schema.SpoolError, match="symbolic link"), open_spool(tmp_path / "link"):
+        pass
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(schema.SpoolError), open_spool(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+async def test_files_of_others_are_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+    directory.mkdir(mode=0o700)
+    path = schema.database(directory, 0)
+    path.write_bytes(b"")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(schema.SpoolError, match="belongs to user 65534"), open_spool(directory):
+        pass
+    os.chown(directory, 65534, 65534)
+    with pytest.raises(schema.SpoolError, match="belongs to user 65534"), open_spool(directory):
+        pass
+
+
+async def test_a_second_name_of_the_database_is_refused(tmp_path: Path) -> None:
+    path = schema.database(tmp_path, 0)
+    path.write_bytes(b"")
+    os.link(path, tmp_path / "other")
+    with pytest.raises(schema.SpoolError, match="not a regular file of its own"), open_spool(tmp_path):
+        pass
+
+
+async def test_a_message_whose_envelope_cannot_be_read_is_kept_and_in_nobodys_way(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        fresh, settled = (await desk.accept("a@x.example")).envelope.id, (await desk.accept("a@x.example")).envelope.id
+        await desk.settle(settled, waiting=(waiting(0, "x.example"),))
+        good = (await desk.accept("a@x.example")).envelope.id
+        await desk.settle(good, waiting=(waiting(0, "x.example"),))
+    connection = sqlite3.connect(schema.database(tmp_path, 0), isolation_level=None)
+    connection.execute("UPDATE fresh SET envelope = x'c1'")
+    connection.execute("UPDATE message SET envelope = x'c1' WHERE id = ?", (settled,))
+    connection.close()
+    with open_spool(tmp_path) as desk:
+        assert await desk.fresh_ids() == []
+        taken = await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 10)
+        assert [each.envelope.id for each in taken] == [good]
+        await desk.settle(good, 0)
+        assert await desk.ask(desk.spool.next_due, 0, "x.example") == 0, "what is damaged is never due"
+        assert sum(each.held for each in await desk.ask(desk.spool.backlog, 0)) == 2
+        assert await desk.ask(desk.spool.content, settled) is not None
+        await asyncio.sleep(0)
+        said = "".join(event.text for event in desk.noted if isinstance(event, Noted))
+        assert text(fresh) in said and text(settled) in said
+
+
+async def test_orphans_go_at_start_and_files_of_messages_stay(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        kept = desk.spool.incoming(kept_id := desk.new_id())
+        kept.write(b"kept")
+        file = await desk.ask(kept.finish)
+        assert await desk.try_accept(message(kept_id, content=file)) is None
+        settled = desk.spool.incoming(settled_id := desk.new_id())
+        settled.write(b"settled")
+        file = await desk.ask(settled.finish)
+        assert await desk.try_accept(message(settled_id, content=file)) is None
+        await desk.settle(settled_id, waiting=(waiting(0),))
+        orphan = desk.spool.incoming(orphan_id := desk.new_id())
+        orphan.write(b"orphan")
+        await desk.ask(orphan.finish)
+    stranger = content.file_path(tmp_path, kept_id).parent / "README"
+    stranger.write_bytes(b"not ours")
+    with open_spool(tmp_path) as desk:
+        assert not content.file_path(tmp_path, orphan_id).exists()
+        assert stranger.exists()
+        for id, octets in ((kept_id, b"kept"), (settled_id, b"settled")):
+            found = await desk.ask(desk.spool.content, id)
+            assert content.read(found) == octets
+            await desk.settle(id, 0)
+    assert not content.file_path(tmp_path, kept_id).exists()
+    assert not content.file_path(tmp_path, settled_id).exists()
+
+
+def test_the_undo_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard, "_UNDO_MAX", 3)
+    faults = Faults()
+    opened = shard.Shard(tmp_path, 0, lambda: START_US, connect=faults.connect)
+    opened.open()
+    faults.at = lambda sql: sqlite3.SQLITE_IOERR if sql == "COMMIT" else None
+    for number in range(5):
+        row = shard.Row(identifier.make(START_US + number, 0, 0), b"\x90", b"", 1)
+        [failure] = opened.commit([shard.Accept(row, (), b"", print)])
+        assert failure.kind is FailureKind.IO
+    assert opened._undo is not None and len(opened._undo) == 3
+    opened.close()
+
+
+async def test_accepted_is_kept_through_many_failures(tmp_path: Path) -> None:
+    """Each second commit fails, some written and some not: the spool holds what it acknowledged, and only that."""
+    faults = Faults()
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        kept = []
+        for number in range(40):
+            kind = number % 4
+            faults.at = lambda sql, kind=kind: sqlite3.SQLITE_IOERR_WRITE if (sql, kind) == ("COMMIT", 1) else None
+            faults.after = lambda sql, kind=kind: sqlite3.SQLITE_IOERR_FSYNC if (sql, kind) == ("COMMIT", 3) else None
+            stored = message(desk.new_id())
+            if await desk.try_accept(stored, accepted(stored)) is None:
+                kept.append(stored.envelope.id)
+        faults.at = faults.after = lambda sql: None
+        extra = await desk.accept()
+        assert len(kept) == 20
+        assert await desk.fresh_ids() == [*kept, extra.envelope.id]
