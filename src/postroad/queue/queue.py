@@ -137,7 +137,11 @@ class Queue:
 
     def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
-            if envelope.id < boundary and envelope.id not in self._mails:
+            if envelope.id in self._withdrawn:
+                # An operator has it in hand; where he leaves it fresh, it is taken up then.
+                again = partial(self._resume_fresh, shard, envelope.id + 1)
+                self._loop.call_later(0.2, self._spool.fresh, shard, envelope.id - 1, 1, again)
+            elif envelope.id < boundary and envelope.id not in self._mails:
                 self._take_up(Mail(envelope, None, None))
         if envelopes and envelopes[-1].id < boundary and not self._stopping:
             self._spool.fresh(shard, envelopes[-1].id, 500, partial(self._resume_fresh, shard, boundary))
@@ -682,6 +686,10 @@ class Queue:
         rows = sum(len(entry.waiting) for entry in loaded)
         fresh = 0
         for entry in loaded:
+            withdrawn = self._withdrawn.get(entry.envelope.id)
+            if withdrawn is not None:
+                withdrawn.add(key)  # an operator has it in hand since we asked: look again when he is done
+                continue
             mail = self._mails.get(entry.envelope.id)
             if mail is None:
                 mail = Mail(entry.envelope, None, {})
@@ -716,6 +724,7 @@ class Queue:
         They are rows in the spool then, and nobody's but the caller's until he calls `changed`. The answer names those
         that could not be withdrawn.
         """
+        keys = self._withdrawn.setdefault(number, set())
         mail = self._mails.get(number)
         if mail is None:
             return ()
@@ -733,7 +742,7 @@ class Queue:
             if len(kept) == len(lane.ready):
                 continue
             lane.ready = kept
-            self._withdrawn.setdefault(number, set()).add(lane.destination.key)
+            keys.add(lane.destination.key)
         self._forget(mail, withdrawn)
         return tuple(sorted(mail.active))
 

@@ -287,6 +287,44 @@ def test_withdrawn_recipients_are_not_carried_until_told() -> None:
     assert world.arrivals(second) == [0, 1] and not world.spool.messages
 
 
+def test_rows_read_before_an_operator_took_the_message_are_not_acted_on() -> None:
+    world = World()
+    world.answer = lambda job, place: DEFERRED
+    number = world.accept("a@x.example")
+    world.run(5)
+    world.answer = lambda job, place: RELAYED
+    taking = world.spool.take
+    withdrawn: list[bool] = []
+
+    def take(*arguments: object) -> None:
+        taking(*arguments)  # type: ignore[arg-type]
+        if not withdrawn:  # asked already, not answered yet
+            withdrawn.append(True)
+            assert world.queue.withdraw(number) == ()
+
+    world.spool.take = take  # type: ignore[assignment]
+    world.run(HOUR)
+    assert withdrawn and not world.arrivals(number)
+    world.queue.changed(number, [])
+    world.run(HOUR)
+    assert world.arrivals(number) == [0]
+
+
+def test_a_fresh_message_in_an_operators_hand_is_taken_up_when_he_leaves_it() -> None:
+    world = World()
+    world.loop.run_until_complete(world.queue.drain(1.0))
+    number = world.accept("a@x.example")
+    world.run(1)
+    world.queue = world.new_queue()
+    assert world.queue.withdraw(number) == ()
+    world.queue.start([0])
+    world.run(2)
+    assert not world.arrivals(number)
+    world.queue.changed(number, [])
+    world.run(2)
+    assert world.arrivals(number) == [0] and not world.spool.messages
+
+
 def test_surrendering_a_connection() -> None:
     world = World(concurrency=2)
     world.accept("a@x.example")
