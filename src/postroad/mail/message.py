@@ -16,7 +16,7 @@ HEADER_MAX = 262_144  # octets of header section that are ever looked at; a long
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One header field: its name as written, and its raw value, unfolded but otherwise untouched, no CRLF at its end."""
+    """One header field: its name as written, and its raw value, unfolded, otherwise untouched, no CRLF at its end."""
 
     name: str
     value: bytes

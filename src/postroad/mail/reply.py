@@ -52,7 +52,7 @@ def reply(code: int, status: str, text: str) -> Reply:
 
 @lru_cache(maxsize=4096)
 def encode(answer: Reply) -> bytes:
-    """The octets of a reply with CRLF line ends (RFC 5321 §4.2.1); the enhanced status goes on every line (RFC 2034 §4).
+    """The octets of a reply with CRLF line ends (RFC 5321 §4.2.1); the status goes on every line (RFC 2034 §4).
 
     Control octets in the text become ``?``: a reply may quote what a peer or a remote said.
     """

@@ -236,7 +236,8 @@ class Queue:
         """Too many messages of one destination are in memory: this one waits in the spool."""
         mail, now_us = item.mail, self._clock.now_us()
         if mail.states is None:
-            self._settle(mail, Settlement(id=mail.envelope.id, waiting=self._rows(mail, item.places, now_us)), item.places)
+            rows = self._rows(mail, item.places, now_us)
+            self._settle(mail, Settlement(mail.envelope.id, waiting=rows), item.places)
         else:
             shard = identifier.shard_of(mail.envelope.id)
             self._forget(mail, item.places)
@@ -588,7 +589,8 @@ class Queue:
     ) -> None:
         if failure is not None:
             # The disk is full or failing: the outcome is not lost, it is committed as soon as that works again.
-            self._log((Noted(self._clock.now_us(), settlement.id, "error", f"cannot commit an outcome: {failure.text}"),))
+            text = f"an outcome cannot be committed yet: {failure.text}"
+            self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
             self._loop.call_later(
                 self.options.settle_retry_s,
                 partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),

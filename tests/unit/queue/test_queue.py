@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from postroad.mail.event import Attempted
@@ -47,7 +49,7 @@ def test_a_deferred_recipient_is_tried_again_with_growing_intervals() -> None:
     world.accept("a@x.example")
     world.run(6 * HOUR)
     at = [event.at_us for event in world.spool.events if isinstance(event, Attempted)]
-    gaps = [(later - earlier) / 1e6 for earlier, later in zip(at, at[1:], strict=False)]
+    gaps = [(later - earlier) / 1e6 for earlier, later in pairwise(at)]
     expected = [300 * 1.7**n for n in range(len(gaps))]
     assert len(gaps) >= 5
     for gap, wanted in zip(gaps, expected, strict=True):
@@ -134,7 +136,7 @@ def test_backoff_grows_while_a_destination_stays_dead() -> None:
     world.accept("a@x.example")
     world.run(4 * HOUR)
     times = [at for at, _ in world.openings]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] >= 60 and gaps[-1] >= 3600 and len(gaps) < 16
     assert world.queue.troubles()["x.example"][0] == len(times)
 
@@ -161,7 +163,7 @@ def test_no_route_fails_at_once() -> None:
 def test_concurrency_per_destination_is_bounded_and_used() -> None:
     world = World(concurrency=3)
     world.took_s = 1.0
-    for n in range(30):
+    for n in range(12):
         world.accept(f"r{n}@x.example")
     world.run(11)
     assert world.carrying_most == 3
@@ -337,7 +339,7 @@ def test_surrendering_a_connection() -> None:
     assert len(world.arrived) == 2
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None:
     world = World(
         seed, concurrency=3, ready_max=15, load_max=5, recipients_per_job_max=3, connections_max=6, memory_max=100,
