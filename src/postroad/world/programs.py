@@ -2,8 +2,11 @@
 
 What always holds: a command is a list of words that no shell ever sees (CVE-2020-7247, CVE-2019-10149); the program
 gets the environment it is given and nothing of ours, no descriptor but its three, and a session and process group of
-its own. It has ended when `run` returns, and past its time its whole group is killed. Of its output the first
+its own. It has ended when `run` returns, and with it, or past its time, its whole group. Of its output the first
 `output_max` octets are kept, the rest is read and dropped, so that it never stands still for a full pipe.
+
+The loop's own `subprocess_exec` is not used: uvloop's hands inheritable descriptors (our listening sockets!) down to
+the program and cuts words at a NUL.
 
 How it fails: an Ended that says what happened. A program that could not be started, failed, or was killed is a value.
 """
@@ -14,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -63,89 +67,155 @@ class SystemPrograms:
         timeout_s: float,
         output_max: int = 65_536,
     ) -> Ended:
-        loop = asyncio.get_running_loop()
-        given: IO[bytes] | int = asyncio.subprocess.PIPE
         try:
-            if isinstance(stdin, Path):
-                given = open(stdin, "rb")  # noqa: SIM115  # closed below, whatever happens
-            transport, protocol = await loop.subprocess_exec(
-                lambda: _Run(loop, output_max),
-                *command,
-                stdin=given,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=dict(environment),
-                cwd=directory,
-                start_new_session=True,
-            )
+            process = _start(command, stdin, environment, directory)
         except (OSError, ValueError) as error:  # ValueError: a NUL in a word
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Ended(-1, error=f"{command[0] if command else '(no command)'}: {text}")
-        finally:
-            if not isinstance(given, int):
-                given.close()
+        running = _Running(asyncio.get_running_loop(), process, stdin if isinstance(stdin, bytes) else b"", output_max)
         try:
-            return await protocol.follow(transport, stdin if isinstance(stdin, bytes) else b"", timeout_s)
+            return await running.end(timeout_s)
         finally:
-            transport.close()
+            running.finish()
 
 
-class _Run(asyncio.SubprocessProtocol):
-    """One program while it runs."""
+def _start(
+    command: Sequence[str], stdin: bytes | Path, environment: Mapping[str, str], directory: str
+) -> subprocess.Popen[bytes]:
+    with contextlib.ExitStack() as opened:
+        given: IO[bytes] | int = subprocess.PIPE
+        if isinstance(stdin, Path):
+            given = opened.enter_context(open(stdin, "rb"))
+        elif not stdin:
+            given = subprocess.DEVNULL
+        return subprocess.Popen(
+            list(command),
+            bufsize=0,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=directory,
+            start_new_session=True,
+        )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, output_max: int) -> None:
+
+class _Running:
+    """One program from its start to its end, driven by the loop.
+
+    Its first process stays unreaped until its group has been killed: so long its number, which is the group's, cannot
+    be given to anybody else.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes], octets: bytes, output_max: int
+    ) -> None:
+        self._loop = loop
+        self._process = process
         self._output = bytearray()
         self._output_max = output_max
-        self._exited = loop.create_future()
-        self._silent = loop.create_future()  # its output is at an end
+        self._exited: asyncio.Future[None] = loop.create_future()
+        self._silent: asyncio.Future[None] = loop.create_future()  # its output is at an end
+        self._unwritten = memoryview(octets)
+        self._watch()
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        loop.add_reader(process.stdout.fileno(), self._readable)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            loop.add_writer(process.stdin.fileno(), self._writable)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._output += data[: self._output_max - len(self._output)]
+    async def end(self, timeout_s: float) -> Ended:
+        """Wait for its end, or bring it about."""
+        timed_out = not await _within(self._exited, timeout_s)
+        if timed_out:
+            self._kill(signal.SIGTERM)
+            if not await _within(self._exited, _GRACE_S):
+                self._kill(signal.SIGKILL)
+                await self._exited
+        elif not await _within(self._silent, _GRACE_S):
+            self._kill(signal.SIGKILL)  # what it left running holds its output open
+            await _within(self._silent, _GRACE_S)
+        self.finish()
+        code = self._process.returncode
+        output = bytes(self._output)
+        if code < 0:
+            return Ended(-1, -code, output, timed_out)
+        return Ended(code, 0, output, timed_out)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1 and not self._silent.done():
-            self._silent.set_result(None)
+    def finish(self) -> None:
+        """Leave nothing of it behind: no pipe, no process of its group. To be called more than once does no harm."""
+        self._close_input()
+        self._close_output()
+        if self._process.returncode is None:
+            self._kill(signal.SIGKILL)
+            if self._exited.done():
+                self._process.wait()  # it has exited: this only reaps it
+            else:
+                self._exited.add_done_callback(lambda _: self._process.wait())
 
-    def process_exited(self) -> None:
+    def _watch(self) -> None:
+        """Have `_exited` done when the first process exits, without reaping it."""
+        if hasattr(os, "pidfd_open"):
+            descriptor = os.pidfd_open(self._process.pid)
+            self._loop.add_reader(descriptor, self._exits, descriptor)
+        else:
+            how = os.WEXITED | os.WNOWAIT
+            waiting = self._loop.run_in_executor(None, os.waitid, os.P_PID, self._process.pid, how)
+            waiting.add_done_callback(lambda _: self._has_exited())
+
+    def _exits(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+        self._has_exited()
+
+    def _has_exited(self) -> None:
         if not self._exited.done():
             self._exited.set_result(None)
 
-    async def follow(self, transport: asyncio.SubprocessTransport, octets: bytes, timeout_s: float) -> Ended:
-        pid = transport.get_pid()
+    def _readable(self) -> None:
+        assert self._process.stdout is not None
         try:
-            self._feed(transport, octets)
-            timed_out = not await _within(self._exited, timeout_s)
-            if timed_out:
-                _kill_group(pid, signal.SIGTERM)
-                if not await _within(self._exited, _GRACE_S):
-                    _kill_group(pid, signal.SIGKILL)
-                    await self._exited
-            if not await _within(self._silent, 0 if timed_out else _GRACE_S):
-                # What it left running holds its output open: the group has members yet, so its number is still its own.
-                _kill_group(pid, signal.SIGKILL)
-        except BaseException:  # cancelled: nothing is left behind
-            _kill_group(pid, signal.SIGKILL)
-            raise
-        code = transport.get_returncode()
-        output = bytes(self._output)
-        if code is None or code < 0:
-            return Ended(-1, -(code or -signal.SIGKILL), output, timed_out)
-        return Ended(code, 0, output, timed_out)
+            octets = os.read(self._process.stdout.fileno(), 65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        self._output += octets[: self._output_max - len(self._output)]
+        if not octets:
+            self._close_output()
 
-    def _feed(self, transport: asyncio.SubprocessTransport, octets: bytes) -> None:
-        """Its input, buffered by the loop; a program that does not read it all is within its rights."""
-        pipe = transport.get_pipe_transport(0)
-        if isinstance(pipe, asyncio.WriteTransport):
-            if octets:
-                pipe.write(octets)
+    def _writable(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            written = os.write(self._process.stdin.fileno(), self._unwritten[:65_536])
+        except BlockingIOError:
+            return
+        except OSError:  # a program that does not read it all is within its rights
+            written = len(self._unwritten)
+        self._unwritten = self._unwritten[written:]
+        if not self._unwritten:
+            self._close_input()
+
+    def _close_input(self) -> None:
+        pipe = self._process.stdin
+        if pipe is not None and not pipe.closed:
+            self._loop.remove_writer(pipe.fileno())
             pipe.close()
+
+    def _close_output(self) -> None:
+        pipe = self._process.stdout
+        if pipe is not None and not pipe.closed:
+            self._loop.remove_reader(pipe.fileno())
+            pipe.close()
+        if not self._silent.done():
+            self._silent.set_result(None)
+
+    def _kill(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
 
 
 async def _within(future: asyncio.Future[None], limit_s: float) -> bool:
     done, _ = await asyncio.wait((future,), timeout=limit_s)
     return bool(done)
-
-
-def _kill_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)

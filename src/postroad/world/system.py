@@ -38,7 +38,9 @@ def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 51
     if not 0 <= port < 65_536:
         return Problem(where, "has no valid port", "Write a port from 1 to 65535.")
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say they are TCP's.
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        sock = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as error:
         return _cannot_listen(where, port, error)
     try:

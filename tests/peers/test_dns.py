@@ -1,0 +1,225 @@
+"""The resolver against real servers: Knot, authoritative for zones of our own, and Unbound, recursive over Knot."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import pytest
+
+from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.route import Destination, Route, Transport
+from postroad.route.domains import OwnNames
+from postroad.route.mx import MxOptions, hops
+from postroad.world.clock import SystemClock
+from postroad.world.dns import DnsOptions, DnsResolver, MxRecord, Status
+from tests.peers.harness import need, ports
+from tests.peers.harness.knot import Knot
+from tests.peers.harness.process import Program
+
+pytestmark = pytest.mark.peer
+
+ZONES = {
+    "several.example": """
+        @ IN MX 20 b
+        @ IN MX 10 a
+        @ IN MX 10 c
+        @ IN MX 30 dead
+        a IN A 192.0.2.1
+        a IN A 192.0.2.2
+        a IN AAAA 2001:db8::1
+        b IN A 192.0.2.3
+        c IN AAAA 2001:db8::3
+        dead IN TXT "no address here"
+        www IN CNAME a
+        mail IN CNAME several.example.
+        chain1 IN CNAME chain2
+        chain2 IN CNAME chain3
+        chain3 IN CNAME b
+        ring1 IN CNAME ring2
+        ring2 IN CNAME ring1
+        away IN CNAME a.other.example.
+        lost IN CNAME missing.other.example.
+        *.wild IN MX 5 a""",
+    "other.example": "a IN A 192.0.2.9",
+    "null.example": "@ IN MX 0 .",
+    "implicit.example": "@ IN A 192.0.2.4",
+    "many.example": "\n".join(f"@ IN MX {200 - number} mx{number}" for number in range(120)),
+    "big.example": "\n".join(f'@ IN TXT "{number:03}{"x" * 240}"' for number in range(40)),
+    "xn--bcher-kva.example": "@ IN MX 1 mx\nmx IN A 192.0.2.5",
+}
+
+_UNBOUND = """\
+server:
+    interface: 127.0.0.1
+    port: {port}
+    do-daemonize: no
+    username: ""
+    chroot: ""
+    directory: "{directory}"
+    pidfile: ""
+    use-syslog: no
+    do-not-query-localhost: no
+    module-config: "iterator"
+    access-control: 127.0.0.0/8 allow
+    prefetch: no
+    local-zone: "example." nodefault
+    local-zone: "test." nodefault
+remote-control:
+    control-enable: no
+{zones}"""
+
+
+class Unbound:
+    """A recursive server that asks Knot for the zones of the test; for the zone broken.example nobody answers."""
+
+    def __init__(self, directory: Path, knot_port: int) -> None:
+        self.port = ports.port()
+        directory.mkdir()
+        zones = "".join(
+            f'stub-zone:\n    name: "{zone}"\n    stub-addr: 127.0.0.1@{port}\n'
+            for zone, port in [*((zone, knot_port) for zone in ZONES), ("lame.example", knot_port)]
+        )
+        config = directory / "unbound.conf"
+        config.write_text(_UNBOUND.format(port=self.port, directory=directory, zones=zones))
+        self._program = Program([need.program("unbound"), "-d", "-c", str(config)], directory / "unbound.log")
+
+    def __enter__(self) -> Unbound:
+        self._program.start()
+        self._program.ready(self._answers, "unbound answers")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._program.stop()
+
+    def _answers(self) -> bool:
+        try:
+            answer = dns.query.udp(dns.message.make_query("null.example", "MX"), "127.0.0.1", 0.3, self.port)
+        except (OSError, dns.exception.DNSException):
+            return False
+        return bool(answer.answer)
+
+
+@pytest.fixture(scope="module")
+def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
+    with Knot(tmp_path_factory.mktemp("dns") / "knot", ZONES) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unbound(knot: Knot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unbound]:
+    with Unbound(tmp_path_factory.mktemp("dns") / "unbound", knot.port) as server:
+        yield server
+
+
+@pytest.fixture(params=["knot", "unbound"])
+def resolver(request: pytest.FixtureRequest) -> DnsResolver:
+    server = request.getfixturevalue(request.param)
+    return made(f"127.0.0.1:{server.port}")
+
+
+def made(*servers: str, **settings: float) -> DnsResolver:
+    options = DnsOptions(servers=servers, **settings)  # type: ignore[arg-type]
+    return DnsResolver(options, SystemClock(), random.SystemRandom())
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "records"),
+    [
+        ("several.example", Status.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
+                                           (20, "b.several.example"), (30, "dead.several.example")}),
+        ("mail.several.example", Status.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
+                                                (20, "b.several.example"), (30, "dead.several.example")}),
+        ("x.wild.several.example", Status.FOUND, {(5, "a.several.example")}),
+        ("null.example", Status.FOUND, {(0, "")}),
+        ("xn--bcher-kva.example", Status.FOUND, {(1, "mx.xn--bcher-kva.example")}),
+        ("implicit.example", Status.NODATA, set()),
+        ("nothing.several.example", Status.NXDOMAIN, set()),
+        ("lost.several.example", Status.NXDOMAIN, set()),
+        ("ring1.several.example", Status.ERROR, set()),
+        ("lame.example", Status.ERROR, set()),  # Knot refuses, Unbound makes SERVFAIL of that
+    ],
+)  # fmt: skip
+async def test_mx(resolver: DnsResolver, domain: str, status: Status, records: set[tuple[int, str]]) -> None:
+    answer = await resolver.mx(domain)
+    assert (answer.status, {(record.preference, record.exchange) for record in answer.records}) == (status, records)
+    assert [record.preference for record in answer.records] == sorted(record.preference for record in answer.records)
+    assert await resolver.mx(domain) == answer  # kept, or asked again with the same result
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "records"),
+    [
+        ("a.several.example", Status.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
+        ("c.several.example", Status.FOUND, {"2001:db8::3"}),
+        ("www.several.example", Status.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
+        ("chain1.several.example", Status.FOUND, {"192.0.2.3"}),
+        ("away.several.example", Status.FOUND, {"192.0.2.9"}),
+        ("dead.several.example", Status.NODATA, set()),
+        ("missing.several.example", Status.NXDOMAIN, set()),
+    ],
+)
+async def test_addresses(resolver: DnsResolver, host: str, status: Status, records: set[str]) -> None:
+    answer = await resolver.addresses(host)
+    assert (answer.status, set(answer.records)) == (status, records)
+
+
+async def test_what_is_too_big_for_udp(resolver: DnsResolver) -> None:
+    answer = await resolver.text("big.example")
+    assert {int(text[:3]) for text in answer.records} == set(range(40))
+    assert resolver.queries == 2  # once over UDP, once over TCP
+
+
+async def test_120_mail_servers(resolver: DnsResolver) -> None:
+    answer = await resolver.mx("many.example")
+    assert len(answer.records) == resolver.options.records_max == 100
+    assert answer.records[0] == MxRecord(81, "mx119.many.example")
+
+
+async def test_many_questions_at_once(resolver: DnsResolver) -> None:
+    answers = await asyncio.gather(*(resolver.mx(f"n{number}.wild.several.example") for number in range(1000)))
+    assert {answer.records for answer in answers} == {(MxRecord(5, "a.several.example"),)}
+
+
+async def test_a_dead_and_a_silent_server_before_a_good_one(knot: Knot) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        dead, quiet = ports.port(), silent.getsockname()[1]
+        resolver = made(f"127.0.0.1:{dead}", f"127.0.0.1:{quiet}", f"127.0.0.1:{knot.port}", timeout_s=0.1)
+        assert (await resolver.mx("null.example")).status is Status.FOUND
+        assert resolver.queries <= 3
+
+
+async def test_a_server_that_came_back(tmp_path: Path) -> None:
+    knot = Knot(tmp_path / "knot", {"late.example": "@ IN MX 1 mx"})
+    resolver = made(f"127.0.0.1:{knot.port}", timeout_s=0.2, total_s=0.5, error_ttl_s=0)
+    assert (await resolver.mx("late.example")).status is Status.ERROR
+    with knot:
+        assert (await resolver.mx("late.example")).status is Status.FOUND
+
+
+async def test_routes_by_real_answers(resolver: DnsResolver) -> None:
+    async def route(domain: str) -> Route | Attempt:
+        destination = Destination(domain, Transport.SMTP, domain)
+        own = OwnNames(frozenset({"b.several.example"}))
+        return await hops(destination, resolver, random.Random(1), MxOptions(), own)
+
+    found = await route("several.example")
+    assert isinstance(found, Route)
+    assert {(hop.name, hop.preference) for hop in found.hops} == {("a.several.example", 10), ("c.several.example", 10)}
+    found = await route("implicit.example")
+    assert isinstance(found, Route) and [hop.address for hop in found.hops] == ["192.0.2.4"]
+    for domain, outcome, status in (
+        ("null.example", Outcome.FAILED, "5.1.10"),
+        ("nothing.several.example", Outcome.FAILED, "5.1.2"),
+        ("many.example", Outcome.FAILED, "5.4.4"),
+        ("lame.example", Outcome.DEFERRED, "4.4.3"),
+    ):
+        attempt = await route(domain)
+        assert isinstance(attempt, Attempt) and (attempt.outcome, attempt.status) == (outcome, status), attempt
