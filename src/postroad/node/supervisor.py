@@ -108,7 +108,7 @@ class Supervisor:
             return f"there is no user {settings.user!r} or no group {settings.group!r}; make them, or name others"
         except OSError as error:
             return f"cannot use the state folder {state_dir}: {error.strerror}; create it, or set `state_dir`"
-        problem = self._take_lock(state_dir / "run" / "node.lock")
+        problem = self._take_lock(state_dir / "run" / "node.lock", owner)
         if problem:
             return problem
         system.raise_file_limit(OPEN_FILES)
@@ -127,8 +127,13 @@ class Supervisor:
     def _worker_count(self) -> int:
         return self.settings.workers or len(os.sched_getaffinity(0))
 
-    def _take_lock(self, path: Path) -> str:
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    def _take_lock(self, path: Path, owner: tuple[int, int] | None) -> str:
+        try:
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            if owner is not None:
+                os.fchown(self._lock, *owner)  # for a later start by that user himself
+        except OSError as error:
+            return f"cannot lock {path}: {error.strerror}; make the state folder the user's, or set `state_dir`"
         waited_until = time.monotonic() + LOCK_WAIT_S
         told = False
         while True:
@@ -289,6 +294,9 @@ class Supervisor:
         self._stopping = True
         for worker in self._workers:
             self._send(worker.number, ("stop", self.settings.shutdown_s))
+        # While we hold them open the kernel goes on taking connections that nobody will greet.
+        for sockets in self._sockets.values():
+            close_all(sockets)
         waits = [worker.ended.wait() for worker in self._workers if worker.process is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_s + 5.0):
