@@ -38,7 +38,7 @@ def answer(
     flags: int = 0,
 ) -> dns.message.Message:
     made = dns.message.make_response(query, recursion_available=True)
-    made.set_rcode(rcode)
+    made.set_rcode(dns.rcode.Rcode(rcode))
     made.flags |= flags
     made.answer = records(*lines)
     made.authority = records(*authority)
