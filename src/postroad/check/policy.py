@@ -2,7 +2,8 @@
 
                 connect  hello         mail                           rcpt                            message
     mx                   hello_syntax                                 relay_control, null_sender      hop_limit
-    submission                         authenticated, sender_owned    relay_control                   hop_limit
+    submission                         authenticated, qualified,      qualified, relay_control        hop_limit
+                                       sender_owned
     relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
     LMTP, any role                                                    local_only                      hop_limit
 
@@ -75,7 +76,11 @@ def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
         return ()
     match role:
         case Role.SUBMISSION:
-            return sender.authenticated(trust_network=options.trust_network), sender.sender_owned(known.owns)
+            return (
+                sender.authenticated(trust_network=options.trust_network),
+                sender.qualified_sender(known.is_local),
+                sender.sender_owned(known.owns),
+            )
         case Role.RELAY | Role.MX:
             return (sender.sender_owned(known.owns),) if options.auth_relays else ()
         case _:
@@ -93,6 +98,8 @@ def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
         trust_identity=role is Role.SUBMISSION or options.auth_relays,
         strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
     )
-    if role is not Role.SUBMISSION and options.null_sender_recipients_max:
+    if role is Role.SUBMISSION:
+        return sender.qualified_recipient(known.is_local), control
+    if options.null_sender_recipients_max:
         return control, sender.null_sender_recipients(options.null_sender_recipients_max)
     return (control,)

@@ -42,6 +42,39 @@ def sender_owned(owns: Callable[[str, Address], bool]) -> Rule:
     return rule
 
 
+def qualified_sender(is_local: Callable[[str], bool]) -> Rule:
+    """RFC 6409 §4.2: an MSA sees to it that the domains of the envelope are fully qualified, else 554."""
+
+    def rule(context: Context) -> Verdict:
+        sender = context.reverse_path
+        if sender is None or _is_qualified(sender.domain) or is_local(sender.domain):
+            return ACCEPT
+        return _unqualified("5.1.8", sender)
+
+    return rule
+
+
+def qualified_recipient(is_local: Callable[[str], bool]) -> Rule:
+    """The same for recipients: a single label such as "sales" would be somebody's top-level domain elsewhere."""
+
+    def rule(context: Context) -> Verdict:
+        recipient = context.recipient
+        assert recipient is not None
+        if _is_qualified(recipient.domain) or is_local(recipient.domain):
+            return ACCEPT
+        return _unqualified("5.1.2", recipient)
+
+    return rule
+
+
+def _is_qualified(domain: str) -> bool:
+    return "." in domain or domain.startswith("[")
+
+
+def _unqualified(status: str, address: Address) -> Verdict:
+    return reject(554, status, f"<{address}>: its domain is not fully qualified", "domain not fully qualified")
+
+
 def null_sender_recipients(recipients_max: int) -> Rule:
     """A notification (reverse-path ``<>``) goes to at most `recipients_max` recipients."""
 

@@ -1,7 +1,8 @@
 """Trace fields: Received and Return-Path, and counting hops (RFC 5321 §4.4, §6.3; RFC 3848; RFC 8314 §4.3).
 
-What always holds: a field made here is pure ASCII unless the message is SMTPUTF8, is folded below 998 octets a line,
-and holds no control octet whatever the peer called itself.
+What always holds: a Received field made here is pure ASCII (so that it demands SMTPUTF8 of no next hop, RFC 6531
+§3.7.3), a Return-Path is unless the address is not; lines are folded below 998 octets, and hold no control octet
+whatever the peer called itself.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ def received(
 ) -> bytes:
     """A Received field with its CRLF (RFC 5321 §4.4).
 
-    `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None.
+    `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None; one
+    that is not ASCII is not named, for the message may well go on without SMTPUTF8, to where an alias leads.
     `client_name`: the client's name from a checked reverse look-up, "" where there is none.
     """
-    literal = f"[IPv6:{peer.address}]" if ":" in peer.address else f"[{peer.address}]"
-    tcp_info = f"{client_name} {literal}" if client_name else literal
-    parts = [f"Received: from {_word(peer.hello)} ({tcp_info})" if peer.address else "Received:"]
+    parts = [f"Received: from {_word(peer.hello)}"]  # over a Unix socket there is no TCP-info
+    if peer.address:
+        literal = f"[IPv6:{peer.address}]" if ":" in peer.address else f"[{peer.address}]"
+        parts.append(f" ({client_name} {literal})" if client_name else f" ({literal})")
     parts.append(f"\r\n\tby {by} (Postroad) with {peer.protocol or 'ESMTP'} id {identifier.text(queue_id)}")
     if peer.tls:
         parts.append(f"\r\n\t({_comment(peer.tls)})")
-    if recipient is not None:
+    if recipient is not None and recipient.is_ascii:
         parts.append(f"\r\n\tfor {path(recipient)}")
     parts.append(f";\r\n\t{date(accepted_us // 1_000_000)}\r\n")
     return "".join(parts).encode()
@@ -60,11 +63,11 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+@lru_cache(maxsize=4096)
 def _word(hello: str) -> str:
-    """The EHLO argument as one word of at most 255 printable characters."""
-    if hello and hello.isprintable() and " " not in hello and "(" not in hello and ")" not in hello:
-        return hello[:255]
-    kept = "".join(char for char in hello if char.isprintable() and char not in ' ()<>;"\\')
+    """The EHLO argument as one word of at most 255 characters, without those that mean something in the field: a
+    semicolon would begin the date (RFC 5321 §4.4)."""
+    kept = "".join(char for char in hello if "!" <= char <= "~" and char not in '()<>,;"\\')
     return kept[:255] or "unknown"
 
 

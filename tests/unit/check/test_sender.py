@@ -6,7 +6,7 @@ import pytest
 
 from postroad.check import policy, sender
 from postroad.check.message import hop_limit
-from postroad.check.policy import PolicyOptions
+from postroad.check.policy import Known, PolicyOptions
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Peer
@@ -40,6 +40,23 @@ def ask(rule: Rule | None, context: Context) -> str:
 def test_senders(role: Role, identity: str, trusted: bool, reverse_path: Address | None, expected: str) -> None:
     rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).mail
     assert ask(rule, Context(Peer(identity=identity), trusted, reverse_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "domain", "expected"),
+    [
+        (Role.SUBMISSION, "sales", "554"), (Role.SUBMISSION, "sales.example", "ok"), (Role.SUBMISSION, "local", "ok"),
+        (Role.SUBMISSION, "[192.0.2.1]", "ok"), (Role.RELAY, "sales", "ok"),
+    ],
+)  # fmt: skip
+def test_submission_demands_fully_qualified_domains(role: Role, domain: str, expected: str) -> None:
+    """RFC 6409 §4.2."""
+    known = Known(lambda name: name == "local", lambda name: False, lambda address: True, lambda name, address: True)
+    rules = policy.rules(role, PolicyOptions(), known, lmtp=False)
+    peer, address = Peer(identity="ann"), Address("ann", domain)
+    mail, rcpt = ("554 5.1.8", "554 5.1.2") if expected == "554" else (expected, expected)
+    assert ask(rules.mail, Context(peer, True, address)) == mail
+    assert ask(rules.rcpt, Context(peer, True, ANN, recipient=address)) == rcpt
 
 
 def test_submission_from_a_trusted_network_where_that_is_set() -> None:

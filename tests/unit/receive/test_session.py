@@ -201,14 +201,16 @@ def test_with_types(hello: str, lmtp: bool, mail: str, expected: str) -> None:
     assert f" with {expected} id ".encode() in content(house)
 
 
-def test_smtputf8_addresses_stand_in_the_trace() -> None:
+def test_the_trace_stays_ascii_so_that_it_demands_smtputf8_of_nobody() -> None:
+    """RFC 6531 §3.7.3: an alias may lead the message to where it can go on without."""
     house = House()
     client = opened(house)
     client.codes("MAIL FROM:<> SMTPUTF8")
     assert client.codes("RCPT TO:<ännchen@relay.test>") == ["250 2.1.5"]
     client.say("DATA\r\n")
     client.say(MESSAGE + b".\r\n")
-    assert "for <ännchen@relay.test>;".encode() in content(house)
+    assert content(house).isascii() and b"\r\n\tfor " not in content(house)
+    assert b" with UTF8SMTP id " in content(house)
     assert house.spool.stored[0].envelope.smtputf8
 
 
@@ -219,7 +221,7 @@ def test_smtputf8_addresses_stand_in_the_trace() -> None:
         (("::ffff:192.0.2.9", 1, 0, 0), "192.0.2.9", b"([192.0.2.9])"),
         (("2001:db8::1", 1, 0, 0), "2001:db8::1", b"([IPv6:2001:db8::1])"),
         (("fe80::1%eth0", 1, 0, 2), "fe80::1", b"([IPv6:fe80::1])"),
-        ("", "", b"Received:\r\n\tby"),
+        ("", "", b"Received: from client.test\r\n\tby"),  # a Unix socket: FROM, but no TCP-info
     ],
 )
 def test_where_the_client_comes_from(peer: tuple[str, int] | str, address: str, clause: bytes) -> None:
@@ -229,6 +231,19 @@ def test_where_the_client_comes_from(peer: tuple[str, int] | str, address: str, 
         client.say(turn)
     assert house.spool.stored[0].envelope.peer.address == address
     assert clause in content(house)
+
+
+@pytest.mark.parametrize(
+    ("hello", "word"),
+    [("[192.0.2.1]", "[192.0.2.1]"), ("a;b", "ab"), ('"x"<y>', "xy"), ("(;)", "unknown"), ("a(b)\\,c", "abc")],
+)
+def test_what_a_client_calls_itself_cannot_change_the_meaning_of_the_trace(hello: str, word: str) -> None:
+    """RFC 5321 §4.4: a semicolon begins the date."""
+    house = House()
+    client = opened(house, f"EHLO {hello}")
+    for turn in DIALOG[1:]:
+        client.say(turn)
+    assert content(house).startswith(f"Received: from {word} ([192.0.2.1])\r\n\tby".encode())
 
 
 # ---- When the spool cannot

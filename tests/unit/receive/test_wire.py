@@ -137,7 +137,7 @@ def test_a_unix_socket_speaks_lmtp(run: Run, tmp_path: Path) -> None:
 
         await asyncio.to_thread(client)
         await house.listener.stop(1)
-        assert content(house).startswith(b"Received:\r\n\tby ")
+        assert content(house).startswith(b"Received: from client.test\r\n\tby ")
         assert b" with LMTP id " in content(house)
 
     run(main)
