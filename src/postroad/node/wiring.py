@@ -196,7 +196,7 @@ class Assembly:
         await self._loop.run_in_executor(None, self._historian.close)
         if self._authenticator is not None:
             self._authenticator.close()
-        await self._loop.run_in_executor(None, self.spool.close)
+        self.spool.close()
         self._log.flush()
 
     async def _listen(self, settings: Settings, sockets: dict[Endpoint, socket.socket]) -> None:

@@ -193,15 +193,46 @@ class Shard:
             return self._attempt(operations)
         return self._without_accepts(operations, refused)
 
+    def stage(self, operations: Sequence[Operation]) -> list[Any] | None:
+        """The first half of `commit`, which does not touch the disk: everything is written into the transaction.
+
+        None: not in this way (no space, an error); nothing is changed then, and `commit` has to do all of it. The
+        answers count only after `complete`.
+        """
+        connection = self._connection
+        if connection is None or self._undo is not None:
+            return None
+        try:
+            if any(type(each) is Accept for each in operations) and self._room(self) is not None:
+                return None
+            return self._write(connection, operations)
+        except Exception:  # `commit` runs into it again and knows what to do
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()
+            return None
+
+    def complete(self, operations: Sequence[Operation], answers: list[Any]) -> list[Any]:
+        """The second half: the commit and its sync. Answers as those of `commit`."""
+        try:
+            return self._finish(self._use(), answers)
+        except Exception as error:
+            return self._after_error(error, operations)
+
     def _attempt(self, operations: Sequence[Operation]) -> list[Any]:
         try:
             return self._transact(operations)
         except Exception as error:
-            failure = self._fail(error, operations)
-            if failure.kind is FailureKind.INVALID and len(operations) > 1:
-                return [self._attempt((each,))[0] for each in operations]
-            if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
-                return self._without_accepts(operations, failure)
+            return self._after_error(error, operations)
+
+    def _after_error(self, error: Exception, operations: Sequence[Operation]) -> list[Any]:
+        failure = self._fail(error, operations)
+        if failure.kind is FailureKind.INVALID and len(operations) > 1:
+            return [self._attempt((each,))[0] for each in operations]
+        if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
+            return self._without_accepts(operations, failure)
         return [Postponed(failure.text) if type(each) is Read else failure for each in operations]
 
     def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
@@ -211,9 +242,14 @@ class Shard:
 
     def _transact(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._use()
-        batch = self._batch = _Batch()
         if all(type(each) is Read for each in operations):
+            self._batch = _Batch()
             return [self._read(each) for each in operations if type(each) is Read]
+        return self._finish(connection, self._write(connection, operations))
+
+    def _write(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:
+        """Begin, and write what the operations say. Only into memory: in WAL mode the file is written at COMMIT."""
+        batch = self._batch = _Batch()
         connection.execute("BEGIN IMMEDIATE")
         batch.transaction = True
         if self._undo is not None:
@@ -228,6 +264,10 @@ class Shard:
             connection.execute(
                 "INSERT INTO journal VALUES (?,?,?,?)", (self._seq, self._now_us(), self.last_id, events)
             )
+        return answers
+
+    def _finish(self, connection: sqlite3.Connection, answers: list[Any]) -> list[Any]:
+        batch = self._batch
         connection.execute("COMMIT")
         batch.transaction = False
         self._undo = None

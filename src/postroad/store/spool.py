@@ -5,6 +5,7 @@ What always holds:
   after the commit that its operation stands in is on stable storage (promise 1).
 - While the thread commits, what comes gathers and is the next commit; an operation that comes alone is committed at
   once. There is no timer on the way.
+- A shard is used by the loop or by the writer, never by both: by the loop only while the writer has no batch.
 - `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
 
 How it fails: an operation that changes something is answered with a Failure and has then changed nothing; it may be
@@ -49,6 +50,7 @@ __all__ = ["Spool", "SpoolError", "SpoolOptions"]
 _RETRY_S: Final = 1.0  # until a read that failed is asked again
 _SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
+_QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
 _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
 
 
@@ -104,18 +106,19 @@ class Spool:
         self._free_looked_us = 0
         self._free = 0
         # Between the loop and the writer: each end only puts or only takes.
-        self._operations: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._answers: deque[tuple[_Asked, Any]] = deque()
         self._recorded: deque[bytes] = deque()
-        # The writer's own.
-        self._postponed: list[_Asked] = []
         # The loop's own.
         self._writer: threading.Thread | None = None
+        self._gathered: list[_Asked] = []  # what goes into the next batch
+        self._writing = False  # the writer has a batch, or is to get one in this turn of the loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._postponed: list[_Asked] = []  # the writer's while it has a batch
         self._files: list[_FileThread] = []
         self._next_file = 0
         self._running = False
         self._loop_thread = 0
-        self._turn_scheduled = False
         self._record_timer: asyncio.TimerHandle | None = None
 
     # --- life
@@ -145,11 +148,15 @@ class Spool:
         if not self._running:
             return
         self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        last = self._next_batch(stage=False)
         if self._writer is not None:
-            self._operations.put(None)
+            self._batches.put(last)
+            self._batches.put(None)
             self._writer.join()
         else:
-            self._turn()
+            self._work(last)
         self._answers += [(each, each.operation.empty) for each in self._postponed if isinstance(each.operation, Read)]
         self._postponed.clear()
         if threading.get_ident() == self._loop_thread:
@@ -226,11 +233,11 @@ class Spool:
 
     def trim_soon(self, shard: int, seq: int) -> None:
         """`trim` without an answer, from any thread."""
-        asked = _Asked(shard, Trim(seq, _ignore))
-        if self._writer is not None:
-            self._operations.put(asked)
+        put = partial(self._put, shard, Trim(seq, _ignore))
+        if threading.get_ident() == self._loop_thread:
+            put()
         else:
-            self._put(shard, asked.operation)
+            self._soon_from_thread(put)
 
     # --- questions
 
@@ -290,10 +297,64 @@ class Spool:
         if not self._running or shard not in self._shards:
             self._loop.call_soon(self._refuse, asked)
             return
-        self._operations.put(asked)
-        if self._writer is None and not self._turn_scheduled:
-            self._turn_scheduled = True
-            self._loop.call_soon(self._turn)
+        self._gathered.append(asked)
+        if not self._writing:
+            # At the end of this turn of the loop, so that what comes in the same turn goes into the same batch.
+            self._writing = True
+            self._loop.call_soon(self._dispatch)
+
+    def _next_batch(self, *, stage: bool) -> _Batch:
+        """All that waits. With `stage` the loop does the first half itself where that is quick: a commit then costs
+        the writer one step of SQLite instead of several, for each of which it would have to win the interpreter's lock
+        back from a busy loop."""
+        gathered, self._gathered = self._gathered, []
+        gathered += [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
+        batch = _Batch([*self._postponed, *gathered])
+        self._postponed = []
+        if stage and batch.asked:
+            number = batch.asked[0].shard
+            if all(each.shard == number and _is_quick(each.operation) for each in batch.asked):
+                batch.shard = self._shards[number]
+                batch.staged = batch.shard.stage([each.operation for each in batch.asked])
+        return batch
+
+    def _dispatch(self) -> None:
+        """Give the writer its next batch; without a writer, do its work."""
+        if not self._running:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = self._next_batch(stage=True)
+        if self._writer is not None:
+            self._batches.put(batch)
+        else:
+            self._work(batch)
+            self._answer()
+            self._idle()
+
+    def _idle(self) -> None:
+        """The writer has done its batch and what came of it."""
+        self._writing = False
+        if not self._running:
+            return
+        if self._gathered:
+            self._writing = True
+            self._dispatch()
+        elif self._postponed or any(shard.written for shard in self._shards.values()):
+            self._timer = self._loop.call_later(_RETRY_S, self._look_after)
+
+    def _look_after(self) -> None:
+        """Nothing came for a while: ask again what could not be read, take the WAL into the database."""
+        self._timer = None
+        if self._running and not self._writing:
+            self._writing = True
+            self._dispatch()
+
+    def _done(self) -> None:
+        """After a batch that left the writer nothing else to do."""
+        self._answer()
+        self._idle()
 
     def _refuse(self, asked: _Asked) -> None:
         operation = asked.operation
@@ -336,52 +397,39 @@ class Spool:
 
     def _write(self) -> None:
         """The writer thread."""
-        while True:
-            batch, going = self._gather()
-            if batch:
-                self._answers.extend(self._commit(batch))
-                try:
-                    self._loop.call_soon_threadsafe(self._answer)
-                except RuntimeError:  # the loop is closed: `close` answers, if it is called
-                    going = False
-            for shard in self._shards.values():
-                if shard.written > self.options.wal_max or (not batch and shard.written):
-                    shard.checkpoint()
-            if not going:
-                if self._recorded:
-                    self._commit([_Asked(self._main, Record(b""))])
+        while (batch := self._batches.get()) is not None:
+            self._work(batch)
+            try:
+                if self._checkpoint_due(batch):
+                    self._loop.call_soon_threadsafe(self._answer)  # nobody needs to wait for what follows
+                    self._checkpoint(batch)
+                    self._loop.call_soon_threadsafe(self._idle)
+                else:
+                    self._loop.call_soon_threadsafe(self._done)
+            except RuntimeError:  # the loop is closed: `close` answers, if it is called
                 return
 
-    def _gather(self) -> tuple[list[_Asked], bool]:
-        """All that waits; blocks while nothing does. Empty when it is time for a checkpoint. False: no more comes."""
-        operations = self._operations
-        timeout = _RETRY_S if self._postponed or any(each.written for each in self._shards.values()) else None
-        try:
-            batch = [operations.get(timeout=timeout)]
-        except queue.Empty:
-            return self._again(), True
-        batch += [operations.get_nowait() for _ in range(operations.qsize())]
-        going = None not in batch
-        return [*self._again(), *(each for each in batch if each is not None)], going
+    def _work(self, batch: _Batch) -> None:
+        """Commit a batch; its answers wait in `_answers`."""
+        if batch.staged is not None:
+            assert batch.shard is not None
+            answers = batch.shard.complete([each.operation for each in batch.asked], batch.staged)
+            self._answers.extend(self._sort(batch.asked, answers))
+        elif batch.asked:
+            self._answers.extend(self._commit(batch.asked))
+        if self._writer is None:
+            self._checkpoint(batch)
 
-    def _again(self) -> list[_Asked]:
-        taken, self._postponed = self._postponed, []
-        return taken
+    def _checkpoint_due(self, batch: _Batch) -> bool:
+        """A WAL that has grown large is taken into the database, and any when nothing else is to do."""
+        least = self.options.wal_max if batch.asked else 0
+        return any(shard.written > least for shard in self._shards.values())
 
-    def _turn(self) -> None:
-        """Without threads: what the writer would do, on the loop."""
-        self._turn_scheduled = False
-        batch = self._again()
-        batch += [each for _ in range(self._operations.qsize()) if (each := self._operations.get_nowait()) is not None]
-        if batch:
-            self._answers.extend(self._commit(batch))
-        self._answer()
+    def _checkpoint(self, batch: _Batch) -> None:
+        least = self.options.wal_max if batch.asked else 0
         for shard in self._shards.values():
-            if shard.written > self.options.wal_max:
+            if shard.written > least:
                 shard.checkpoint()
-        if self._postponed and self._running and not self._turn_scheduled:
-            self._turn_scheduled = True
-            self._loop.call_later(_RETRY_S, self._turn)
 
     def _commit(self, batch: list[_Asked]) -> list[tuple[_Asked, Any]]:
         """One commit for each shard that is touched; the answers in the order of the batch."""
@@ -399,24 +447,25 @@ class Spool:
 
     def _commit_shard(self, number: int, part: list[_Asked]) -> list[tuple[_Asked, Any]]:
         operations = [asked.operation for asked in part]
-        recorded: list[bytes] = []
-        if number == self._main and self._recorded:
-            recorded = [self._recorded.popleft() for _ in range(len(self._recorded))]
-            operations += map(Record, recorded)
         try:
             answers = self._shards[number].commit(operations)
         except Exception as error:  # a bug: the writer must live on
             logging.getLogger("postroad.store").exception("the spool's writer")
             answers = [Postponed(repr(error)) if type(each) is Read else Failure(FailureKind.IO, repr(error))
                        for each in operations]  # fmt: skip
-        if recorded and type(answers[-1]) is Failure:
-            self._recorded.extendleft(reversed(recorded))
+        return self._sort(part, answers)
+
+    def _sort(self, part: list[_Asked], answers: list[Any]) -> list[tuple[_Asked, Any]]:
+        """What is to be called back; reads that could not be made and events that could not be kept wait."""
         found = []
-        for asked, answer in zip(part, answers, strict=False):
+        for asked, answer in zip(part, answers, strict=True):
+            operation = asked.operation
             if type(answer) is Postponed:
                 self._postpone(asked, answer)
-            elif type(asked.operation) is not Record:
+            elif type(operation) is not Record:
                 found.append((asked, answer))
+            elif type(answer) is Failure and operation.events:
+                self._recorded.append(operation.events)
         return found
 
     def _postpone(self, asked: _Asked, why: Postponed) -> None:
@@ -445,6 +494,17 @@ class Spool:
             return None
         text = f"{self.directory}: {self._free} octets free, fewer than free_min {self.options.free_min}"
         return Failure(FailureKind.FULL, text)
+
+
+class _Batch:
+    """What the writer does in one go. `staged`: the answers where the loop has done the first half in `shard`."""
+
+    __slots__ = ("asked", "shard", "staged")
+
+    def __init__(self, asked: list[_Asked]) -> None:
+        self.asked = asked
+        self.shard: Shard | None = None
+        self.staged: list[Any] | None = None
 
 
 class _Asked:
@@ -518,6 +578,14 @@ class _FileThread:
                 work()
             except Exception:
                 logging.getLogger("postroad.store").exception("work on a content file")
+
+
+def _is_quick(operation: Operation) -> bool:
+    """Whether the loop may do it: a few rows that were written a moment ago, and are in memory."""
+    kind = type(operation)
+    if kind is Accept or kind is Settle:
+        return len(operation.waiting) <= _QUICK_MAX  # type: ignore[union-attr]
+    return kind is Record
 
 
 def _row(stored: Stored) -> Row:
