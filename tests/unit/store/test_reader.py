@@ -84,7 +84,8 @@ def _read_as_another(directory: Path, ids: tuple[int, int, int]) -> None:
     before = sorted(path.name for path in directory.iterdir())
     script = (
         "import os, sys, pathlib; from postroad.store.reader import SpoolReader; os.setgid(65534); os.setuid(65534);"
-        "r = SpoolReader(pathlib.Path(sys.argv[1])); print(len(r.fresh(9)), sum(b.count for b in r.backlog()), r.faults)"
+        "r = SpoolReader(pathlib.Path(sys.argv[1])); print(len(r.fresh(9)), "
+        "sum(b.count for b in r.backlog()), r.faults)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
