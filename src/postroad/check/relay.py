@@ -15,7 +15,8 @@ from postroad.mail.context import Context, Rule
 from postroad.mail.verdict import ACCEPT, Verdict, reject
 
 Known = Callable[[Address], bool | Awaitable[bool]]
-"""Whether a mailbox of a local domain exists (also as an alias). An awaitable where it must be looked up outside."""
+"""Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
+An awaitable where it must be looked up outside."""
 
 
 def relay_control(
@@ -43,8 +44,10 @@ def relay_control(
             if not (ours or strangers):
                 return _stranger(recipient)
             return _existing(recipient, known)
-        if ours or (strangers and is_relay(recipient.domain)):
+        if ours:
             return ACCEPT
+        if strangers and is_relay(recipient.domain):
+            return ACCEPT if is_postmaster(recipient) else _existing(recipient, known)
         return _denied(recipient)
 
     return rule

@@ -19,7 +19,7 @@ USERS = {Address("ann", "local.test"), Address("bob", "other.test")}
 KNOWN = Known(
     is_local=lambda domain: domain in ("local.test", "other.test"),
     is_relay=lambda domain: domain == "relay.test",
-    recipient=lambda address: address in USERS,
+    recipient=lambda address: address in USERS or (address.domain == "relay.test" and address.local_part != "gone"),
     owns=lambda name, address: (name, str(address)) == ("ann", "ann@local.test"),
 )
 STRANGER, TRUSTED, ACCOUNT = "stranger", "trusted", "account"
@@ -112,3 +112,17 @@ async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
     assert isinstance(pending, Awaitable)
     verdict = await pending
     assert (f"{verdict.reply.code} {verdict.reply.status}" if verdict.reply else "ok") == expected
+
+
+@pytest.mark.parametrize(
+    ("client", "recipient", "answer"),
+    [
+        (STRANGER, "x@relay.test", "ok"),
+        (STRANGER, "gone@relay.test", "550 5.1.1"),  # known not to exist there: refused here, no DSN later
+        (STRANGER, "Postmaster@relay.test", "ok"),
+        (ACCOUNT, "gone@relay.test", "ok"),  # ours may send anywhere; the next MTA decides
+    ],
+)
+def test_recipients_of_relay_domains_that_are_known_not_to_exist(client: str, recipient: str, answer: str) -> None:
+    rule = policy.rules(Role.MX, PolicyOptions(), KNOWN, lmtp=False).rcpt
+    assert ask(rule, context(client, recipient)) == answer
