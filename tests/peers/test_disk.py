@@ -47,7 +47,7 @@ def _syncs_before_250(lines: list[str], marker: str) -> int:
     """How many syncs were done between the arrival of the octets `marker` and the 250 for them."""
     start = next(place for place, line in enumerate(lines) if marker in line and re.search(r"read|recv", line))
     end = next(place for place, line in enumerate(lines[start:], start)
-               if re.search(r"(?:write|send)\w*\(.*\"250 2\.", line))
+               if re.search(r"(?:write|send)\w*\(.*\"250 2\.[\d.]+ .*queued", line))
     return sum(bool(_SYNCED.search(line)) for line in lines[start:end])
 
 
@@ -77,7 +77,7 @@ def test_the_sync_comes_before_the_250(home: Path, protocol: str, size: int, syn
             assert replies.readline().startswith(b"250 2."), node.log()
         lines = (home / "trace").read_text("utf-8", "replace").splitlines()
         marker = "MAIL FROM" if size > 400 else "END-OF-IT"
-        assert _syncs_before_250(lines, marker) >= syncs, "\n".join(lines[-60:])
+        assert _syncs_before_250(lines, marker) >= syncs, "\n".join(line[:120] for line in lines[-60:])
 
 
 def _talk(client: socket.socket, replies: object, line: bytes) -> None:
@@ -104,19 +104,25 @@ def _small_disk(path: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(path)], check=False)
 
 
-@pytest.mark.parametrize("body_size", [20_000, 3_000_000])
-def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int) -> None:
-    """Small messages fill the shards, large ones the folder of their own files."""
+@pytest.mark.parametrize(("body_size", "free_min"), [
+    (20_000, "8M"),  # some space is kept free, so that the queue can drain
+    (20_000, 0),  # small messages fill the shards to the last octet
+    (3_000_000, 0),  # large ones the folder of their own files
+])
+def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int, free_min: object) -> None:
     def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
         return "450 4.2.0 later" if verb == "RCPT" else None
 
     with _small_disk(home / "disk", "24M"), Remote(rule) as remote:
-        node = Node(home / "n", {"state_dir": str(home / "disk" / "state"), "next_hop": [next_hop("*", remote.port)]})
+        node = Node(home / "n", {
+            "state_dir": str(home / "disk" / "state"), "next_hop": [next_hop("*", remote.port)],
+            "store": {"free_min": free_min},
+        })
         body = (b"z" * 78 + b"\r\n") * (body_size // 80)
         with node:
             accepted, refusal = _fill(node, body)
             assert refusal[0] == 452 and b"4.3.1" in refusal[1], refusal
-            assert accepted, "some fitted"
+            assert len(accepted) > 3, "some fitted"
             # It goes on refusing, politely, and does not fall over.
             assert _try(node, 100_000, body)[0] == 452
             assert node.program.running and len(node.workers()) == 2, node.log()

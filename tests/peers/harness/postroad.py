@@ -79,7 +79,7 @@ class Node:
         self.program.start()
         self.ready()
 
-    def ready(self, within_s: float = 30.0) -> None:
+    def ready(self, within_s: float = 60.0) -> None:
         """Waits until each listener greets."""
         self.program.ready(self._greets_everywhere, "the node greets on all listeners", within_s=within_s)
 
