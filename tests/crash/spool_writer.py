@@ -2,9 +2,9 @@
 
     python spool_writer.py DIRECTORY [SIZE_LIMIT]
 
-Lines: ``accepted ID``, ``settled ID`` (asked to end), ``ended ID`` (acknowledged), ``failed KIND``. Each is written when
-the spool has called back, with one write. With SIZE_LIMIT files may not grow beyond it (RLIMIT_FSIZE) until a line comes
-on the input, so that a disk is full for a while. It ends when its input is closed.
+Lines: ``accepted ID``, ``settled ID`` (asked to end), ``ended ID`` (acknowledged), ``failed KIND``. Each is written
+when the spool has called back, with one write. With SIZE_LIMIT files may not grow beyond it (RLIMIT_FSIZE) until a line
+comes on the input, so that a disk is full for a while. It ends when its input is closed.
 """
 
 from __future__ import annotations
