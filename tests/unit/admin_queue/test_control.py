@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from postroad.admin import control
 from postroad.node.control import Control
 from postroad.queue.operator import OperatorAction, OperatorRequest, OperatorResult, read_request
 from postroad.store.values import Selection
+from tests.unit.rights import as_ordinary_user
 
 REQUEST = OperatorRequest(OperatorAction.HOLD, (Selection(recipient="a@x"),), by="root")
 ROW = OperatorResult("60yrc2q80001", "a@x", "x", True, "held")
@@ -104,12 +104,12 @@ def test_no_node(tmp_path: Path) -> None:
         control.operate(tmp_path, REQUEST)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
 def test_a_socket_that_we_may_not_open(tmp_path: Path, server: Server) -> None:
     control.control_path(tmp_path).chmod(0)
-    with pytest.raises(control.Refused, match="Permission denied"):
-        control.operate(tmp_path, REQUEST)
-    assert control.is_running(tmp_path)
+    with as_ordinary_user():
+        with pytest.raises(control.Refused, match="Permission denied"):
+            control.operate(tmp_path, REQUEST)
+        assert control.is_running(tmp_path)
 
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
