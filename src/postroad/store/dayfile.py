@@ -44,7 +44,7 @@ _VERSION: Final = 1
 _APPLICATION_ID: Final = 0x50535248  # "PSRH"
 _PAGE_KEYS: Final = 2048  # keys in a page
 _MERGE_AT: Final = 8  # runs of a level that are merged into one of the next
-_RUN_KEYS_MAX: Final = 65_536  # a run of this size is merged no more: sorting it must not hold up the worker
+_RUN_KEYS_MAX: Final = 32_768  # a run of this size is merged no more: sorting it must not hold up the worker
 _EVENTS_PER_BATCH: Final = 256
 _MASK: Final = (1 << 63) - 1
 DAY_US: Final = 86_400_000_000
@@ -79,31 +79,26 @@ def report_key(parent: int) -> int:
     return key(f"parent:{parent}")
 
 
-def keys_of(event: Event) -> Iterator[int]:
-    """What the event can be found by."""
+def add_keys(event: Event, names: set[int]) -> None:
+    """Adds what the event can be found by."""
     if event.id:
-        yield event.id & _MASK
-    match event:
-        case Accepted():
-            if event.message_id:
-                yield message_id_key(event.message_id)
-            if event.reverse_path:
-                yield key(event.reverse_path)
-            for recipient in event.recipients:
-                yield key(recipient)
-            if event.parent:
-                yield report_key(event.parent)
-        case Expanded():
-            yield key(event.recipient)
-            for recipient in event.into:
-                yield key(recipient)
-        case Refused():
-            if event.reverse_path:
-                yield key(event.reverse_path)
-            if event.recipient:
-                yield key(event.recipient)
-        case _:
-            return
+        names.add(event.id & _MASK)
+    if isinstance(event, Accepted):
+        if event.message_id:
+            names.add(message_id_key(event.message_id))
+        if event.reverse_path:
+            names.add(key(event.reverse_path))
+        names.update(map(key, event.recipients))
+        if event.parent:
+            names.add(report_key(event.parent))
+    elif isinstance(event, Expanded):
+        names.add(key(event.recipient))
+        names.update(map(key, event.into))
+    elif isinstance(event, Refused):
+        if event.reverse_path:
+            names.add(key(event.reverse_path))
+        if event.recipient:
+            names.add(key(event.recipient))
 
 
 class DayFile:
@@ -156,7 +151,7 @@ class DayFile:
             if decoded or codec.is_readable(events):  # events of a newer version are kept, what is no msgpack is not
                 part.append(events)
             for event in decoded:
-                names.update(keys_of(event))
+                add_keys(event, names)
             count += len(decoded)
             if count >= _EVENTS_PER_BATCH or position == len(rows) - 1:
                 self._batch += 1

@@ -33,7 +33,7 @@ from postroad.store.dayfile import DAY_US, DayFile, JournalRow, path_of
 from postroad.world.clock import Clock
 
 _STEP_ROWS: Final = 512  # journal rows in one step
-_STEP_OCTETS: Final = 1_048_576  # and octets
+_STEP_OCTETS: Final = 524_288  # and octets
 _LOOK_S: Final = 1.0  # how often the journal is looked at
 _REST: Final = 3.0  # after a step of t seconds, a rest of 3t: a quarter of a core at most, unless it falls far behind
 _FAR: Final = 6  # times `lag_s`: then it rests no more

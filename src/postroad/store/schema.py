@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 VERSION: Final = 1  # PRAGMA user_version: the layout below
 APPLICATION_ID: Final = 0x50535244  # "PSRD", told by file(1)
-PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0005-spool.md
+PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0010-spool.md
 BUSY_TIMEOUT_S: Final = 10.0  # another connection is in its way only when an operator opened the file for writing
 ROWS_MAX: Final = 64  # rows in one statement
 
@@ -116,6 +116,7 @@ def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
             "cache_size=-16384",
             "temp_store=MEMORY",
             "foreign_keys=0",
+            "busy_timeout=0",  # from here on the shard waits itself, where that stops nobody
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except sqlite3.Error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -205,7 +206,7 @@ class Shard:
         try:
             if any(type(each) is Accept for each in operations) and self._room(self) is not None:
                 return None
-            return self._write(connection, operations)
+            return self._write(connection, operations, _begin)
         except Exception:  # `commit` runs into it again and knows what to do
             try:
                 if connection.in_transaction:
@@ -214,10 +215,10 @@ class Shard:
                 self._disconnect()
             return None
 
-    def complete(self, operations: Sequence[Operation], answers: list[Any]) -> list[Any]:
-        """The second half: the commit and its sync. Answers as those of `commit`."""
+    def complete(self, operations: Sequence[Operation], staged: list[Any]) -> list[Any]:
+        """The second half: the commit and its sync. `staged`: what `stage` gave. Answers as those of `commit`."""
         try:
-            return self._finish(self._use(), answers)
+            return self._finish(self._use(), staged)
         except Exception as error:
             return self._after_error(error, operations)
 
@@ -245,12 +246,17 @@ class Shard:
         if all(type(each) is Read for each in operations):
             self._batch = _Batch()
             return [self._read(each) for each in operations if type(each) is Read]
-        return self._finish(connection, self._write(connection, operations))
+        return self._finish(connection, self._write(connection, operations, _begin_patiently))
 
-    def _write(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:
+    def _write(
+        self,
+        connection: sqlite3.Connection,
+        operations: Sequence[Operation],
+        begin: Callable[[sqlite3.Connection], None],
+    ) -> list[Any]:
         """Begin, and write what the operations say. Only into memory: in WAL mode the file is written at COMMIT."""
         batch = self._batch = _Batch()
-        connection.execute("BEGIN IMMEDIATE")
+        begin(connection)
         batch.transaction = True
         if self._undo is not None:
             self._delete_messages(connection, self._undo)
@@ -630,6 +636,25 @@ class _Batch:
         self.touched: set[int] = set()  # has something gathered that is not yet written
         self.written = 0
         self.transaction = False
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.OperationalError (SQLITE_BUSY) at once where another process writes: an operator's tool."""
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _begin_patiently(connection: sqlite3.Connection) -> None:
+    """Waits for it, for a while."""
+    deadline = time.monotonic() + schema.BUSY_TIMEOUT_S
+    while True:
+        try:
+            _begin(connection)
+        except sqlite3.OperationalError as error:
+            if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _recipient_rows(id: int, waiting: Iterable[Waiting]) -> list[Any]:

@@ -150,7 +150,9 @@ class Spool:
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
-        last = self._next_batch(stage=False)
+        # Without what is postponed, which is the writer's as long as it has a batch.
+        last = _Batch([*self._gathered, *self._recorded_now()])
+        self._gathered = []
         if self._writer is not None:
             self._batches.put(last)
             self._batches.put(None)
@@ -303,15 +305,16 @@ class Spool:
             self._writing = True
             self._loop.call_soon(self._dispatch)
 
-    def _next_batch(self, *, stage: bool) -> _Batch:
-        """All that waits. With `stage` the loop does the first half itself where that is quick: a commit then costs
-        the writer one step of SQLite instead of several, for each of which it would have to win the interpreter's lock
-        back from a busy loop."""
-        gathered, self._gathered = self._gathered, []
-        gathered += [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
-        batch = _Batch([*self._postponed, *gathered])
-        self._postponed = []
-        if stage and batch.asked:
+    def _recorded_now(self) -> list[_Asked]:
+        return [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
+
+    def _next_batch(self) -> _Batch:
+        """All that waits. The loop does the first half itself where that is quick: a commit then costs the writer one
+        step of SQLite instead of several, for each of which it would have to win the interpreter's lock back from a
+        busy loop."""
+        batch = _Batch([*self._postponed, *self._gathered, *self._recorded_now()])
+        self._postponed, self._gathered = [], []
+        if batch.asked:
             number = batch.asked[0].shard
             if all(each.shard == number and _is_quick(each.operation) for each in batch.asked):
                 batch.shard = self._shards[number]
@@ -325,7 +328,7 @@ class Spool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = self._next_batch(stage=True)
+        batch = self._next_batch()
         if self._writer is not None:
             self._batches.put(batch)
         else:
@@ -340,7 +343,10 @@ class Spool:
             return
         if self._gathered:
             self._writing = True
-            self._dispatch()
+            if self._writer is not None:
+                self._dispatch()
+            else:
+                self._loop.call_soon(self._dispatch)  # not from within itself
         elif self._postponed or any(shard.written for shard in self._shards.values()):
             self._timer = self._loop.call_later(_RETRY_S, self._look_after)
 
@@ -413,8 +419,8 @@ class Spool:
         """Commit a batch; its answers wait in `_answers`."""
         if batch.staged is not None:
             assert batch.shard is not None
-            answers = batch.shard.complete([each.operation for each in batch.asked], batch.staged)
-            self._answers.extend(self._sort(batch.asked, answers))
+            complete = partial(batch.shard.complete, staged=batch.staged)
+            self._answers.extend(self._sort(batch.asked, _guarded(complete, batch.asked)))
         elif batch.asked:
             self._answers.extend(self._commit(batch.asked))
         if self._writer is None:
@@ -446,14 +452,7 @@ class Spool:
         return [(asked, answered[id(asked)]) for asked in batch if id(asked) in answered]
 
     def _commit_shard(self, number: int, part: list[_Asked]) -> list[tuple[_Asked, Any]]:
-        operations = [asked.operation for asked in part]
-        try:
-            answers = self._shards[number].commit(operations)
-        except Exception as error:  # a bug: the writer must live on
-            logging.getLogger("postroad.store").exception("the spool's writer")
-            answers = [Postponed(repr(error)) if type(each) is Read else Failure(FailureKind.IO, repr(error))
-                       for each in operations]  # fmt: skip
-        return self._sort(part, answers)
+        return self._sort(part, _guarded(self._shards[number].commit, part))
 
     def _sort(self, part: list[_Asked], answers: list[Any]) -> list[tuple[_Asked, Any]]:
         """What is to be called back; reads that could not be made and events that could not be kept wait."""
@@ -578,6 +577,17 @@ class _FileThread:
                 work()
             except Exception:
                 logging.getLogger("postroad.store").exception("work on a content file")
+
+
+def _guarded(commit: Callable[[list[Operation]], list[Any]], part: list[_Asked]) -> list[Any]:
+    """The answers of a shard. An exception is a bug there; the writer must live on, and all must be answered."""
+    operations = [asked.operation for asked in part]
+    try:
+        return commit(operations)
+    except Exception as error:
+        logging.getLogger("postroad.store").exception("the spool's writer")
+        text = repr(error)
+        return [Postponed(text) if type(each) is Read else Failure(FailureKind.IO, text) for each in operations]
 
 
 def _is_quick(operation: Operation) -> bool:

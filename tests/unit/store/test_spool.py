@@ -465,3 +465,33 @@ async def test_a_lone_accept_is_committed_at_once(tmp_path: Path) -> None:
         assert isinstance(desk, Desk)
         for _ in range(5):
             await desk.accept()
+
+
+@THREADS
+async def test_a_long_chain_of_calls_from_callbacks(tmp_path: Path, threads: bool) -> None:
+    with open_spool(tmp_path, threads=threads) as desk:
+        ended = asyncio.get_running_loop().create_future()
+        left = 1500
+
+        def again(answer: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                desk.spool.load(0, again)
+            else:
+                ended.set_result(None)
+
+        again(None)
+        await asyncio.wait_for(ended, 60)
+
+
+async def test_reads_that_wait_are_answered_once_when_the_spool_closes(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        answers: list[Any] = []
+        for _ in range(50):
+            desk.spool.accept(message(desk.new_id()), (), answers.append)
+            desk.spool.backlog(0, answers.append)
+        await asyncio.sleep(0)
+        desk.spool.backlog(0, answers.append)
+        desk.spool.close()
+        assert len(answers) == 101

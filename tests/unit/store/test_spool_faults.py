@@ -407,3 +407,34 @@ async def test_accepted_is_kept_through_many_failures(tmp_path: Path) -> None:
         extra = await desk.accept()
         assert len(kept) == 20
         assert await desk.fresh_ids() == [*kept, extra.envelope.id]
+
+
+async def test_another_writer_is_waited_for_without_stopping_the_loop(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        await desk.accept()
+        tool = sqlite3.connect(schema.database(tmp_path, 0), isolation_level=None)
+        tool.execute("BEGIN IMMEDIATE")
+        answer = asyncio.ensure_future(desk.try_accept(message(desk.new_id())))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert not answer.done()
+        tool.execute("COMMIT")
+        tool.close()
+        assert await answer is None
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_a_bug_in_the_writer_is_answered_and_service_goes_on(
+    tmp_path: Path, threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_spool(tmp_path, threads=threads) as desk:
+        with monkeypatch.context() as patched:
+            patched.setattr(shard.Shard, "_fail", None)
+            patched.setattr(shard.Shard, "_finish", None)
+            failure = await desk.try_accept(message(desk.new_id()))
+            assert failure is not None
+            assert failure.kind is FailureKind.IO
+        kept = await desk.try_accept(stored := message(desk.new_id()))
+        while kept is not None:  # the transaction that was left open is rolled back by the next failure
+            kept = await desk.try_accept(stored)
+        assert stored.envelope.id in await desk.fresh_ids()
