@@ -1,4 +1,4 @@
-"""`postroad queue` and `postroad trace`, while the node runs and while it is down."""
+"""`postroad queue` and `postroad trace`, while the node runs and while it is down, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.peers.harness import maildir
+from tests.peers.harness import dsn, maildir, ports
 from tests.peers.harness.postroad import Node, local_domain, next_hop
-from tests.peers.harness.process import until
 from tests.peers.harness.remote import Dialog, Remote
+
+_LATER = "450 4.2.0 come back later"
 
 
 @pytest.fixture(scope="module")
 def remote() -> Iterator[Remote]:
-    """Takes mail for good recipients, defers all others until a test says otherwise."""
+    """Takes mail for good recipients and defers all others, until a test says otherwise."""
     def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
-        return "450 4.2.0 come back later" if verb == "RCPT" and "<good@" not in argument else None
+        return _LATER if verb == "RCPT" and "<good@" not in argument else None
 
-    with Remote(rule) as remote:
+    with Remote(rule, port=ports.port()) as remote:
         yield remote
 
 
@@ -30,14 +31,14 @@ def node(place: Path, remote: Remote) -> Iterator[Node]:
     node = Node(place / "node", {
         "domain": [local_domain("example.test")],
         "next_hop": [next_hop("*", remote.port)],
-        "queue": {"retry_first_s": 600, "retry_max_s": 600},
+        "queue": {"retry_first_s": 600, "retry_max_s": 600, "backoff_first_s": 600, "backoff_max_s": 600},
     })
     with node:
         yield node
 
 
-def _send(node: Node, *to: str, subject: str = "hello") -> str:
-    """Sends one message; its queue id, from the 250."""
+def _send(node: Node, *to: str, subject: str) -> str:
+    """Sends one message and waits until all its recipients had an attempt; its queue id, from the 250."""
     with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
         client.ehlo("client.test")
         client.mail("sender@example.test")
@@ -46,93 +47,95 @@ def _send(node: Node, *to: str, subject: str = "hello") -> str:
         head = f"Subject: {subject}\r\nMessage-ID: <{subject}@example.test>\r\n"
         code, text = client.data(f"{head}\r\nhello\r\n".encode())
     assert code == 250
-    return text.decode().split()[-1]
+    identifier = text.decode().split()[-1]
+    for recipient in to:
+        node.wait_log(f"{identifier} {'relayed' if recipient.startswith('good@') else 'deferred'} for")
+    return identifier
 
 
-def _trace(node: Node, what: str, *words: str) -> str:
-    """The trace once it holds all `words`."""
-    def found() -> str | None:
-        text = node.command("trace", what, code=None)
-        return text if all(word in text for word in words) else None
-
-    text = until(found, f"{words} in the trace of {what}:\n{node.command('trace', what, code=None)}", pause_s=0.1)
-    assert isinstance(text, str)
-    return text
+def _waiting(node: Node, identifier: str) -> list[dict[str, Any]]:
+    """What `queue show` says of the recipients that wait."""
+    (shown,) = node.json("queue", "show", identifier)
+    recipients: list[dict[str, Any]] = shown["message"]["recipients"]
+    return recipients
 
 
-def test_the_queue_is_listed_by_destination_and_by_message(node: Node) -> None:
-    identifier = _send(node, "a@one.example", "b@two.example", subject="listed")
-    _trace(node, identifier, "one.example", "two.example", "450 4.2.0 come back later")
-    for text in (node.command("queue"), node.command("queue", "show", identifier)):
-        assert "come back later" in text or identifier in text
-    shown: Any = node.json("queue", "show", identifier)
-    assert "a@one.example" in str(shown) and "b@two.example" in str(shown) and "come back later" in str(shown)
+def test_the_queue_is_listed_by_destination_and_by_message(node: Node, remote: Remote) -> None:
+    identifier = _send(node, "slow@listed.example", "good@listed.example", subject="listed")
+    (destination,) = node.json("queue")
+    assert destination["destination"] == f"[127.0.0.1]:{remote.port}"
+    assert destination["count"] >= 1 and destination["reason"] == _LATER
+    (message,) = node.json("queue", "--messages", "--to", "@listed.example")
+    assert message["id"] == identifier and message["reverse_path"] == "sender@example.test"
+    (waiting,) = message["recipients"]
+    assert waiting["recipient"] == "slow@listed.example" and waiting["attempts"] == 1
+    assert waiting["next"] > waiting["last"] and waiting["reason"] == _LATER
+    text = node.command("queue", "--messages")
+    assert identifier in text and "slow@listed.example" in text and _LATER in text
 
 
-@pytest.mark.parametrize("what", ["id", "message-id", "recipient", "sender"])
-def test_a_message_is_traced_by_each_of_its_names(node: Node, what: str) -> None:
-    identifier = _send(node, f"good@{what}.example", subject=f"traced-{what}")
-    name = {"id": identifier, "message-id": f"<traced-{what}@example.test>", "recipient": f"good@{what}.example",
-            "sender": "sender@example.test"}[what]
-    text = _trace(node, name, identifier, f"good@{what}.example", "250 2.0.0 taken")
-    assert "127.0.0.1" in text
+def test_a_message_is_traced_by_each_of_its_names(node: Node) -> None:
+    identifier = _send(node, "good@traced.example", "slow@traced.example", subject="traced")
+    for name in (identifier, "<traced@example.test>"):
+        (traced,) = node.json("trace", name)
+        assert traced["id"] == identifier
+        assert [event["kind"] for event in traced["events"]] == ["accepted", "attempted", "attempted"]
+        assert {each["recipient"]: each["fate"] for each in traced["recipients"]} == {
+            "good@traced.example": "relayed", "slow@traced.example": "waiting",
+        }
+    for address in ("slow@traced.example", "sender@example.test"):
+        assert identifier in [each["id"] for each in node.json("trace", address)]
+    text = node.command("trace", identifier)
+    assert all(words in text for words in ("250 2.0.0 taken", _LATER, "127.0.0.1", "next attempt"))
 
 
-def test_the_history_is_read_while_the_node_is_down(node: Node) -> None:
+def test_all_is_read_and_held_while_the_node_is_down(node: Node) -> None:
     done = _send(node, "good@down.example", subject="done")
-    _trace(node, done, "250 2.0.0 taken")
     waits = _send(node, "slow@down.example", subject="waits")
-    _trace(node, waits, "450 4.2.0 come back later")
     node.stop()
     assert "250 2.0.0 taken" in node.command("trace", done)
-    assert waits in node.command("queue", "show", waits) and "slow@down.example" in node.command("queue", "show", waits)
+    assert _waiting(node, waits)[0]["state"] == "waiting"
     node.command("queue", "hold", waits)
     node.start()
-    assert "held" in node.command("queue", "show", waits).lower()
+    assert _waiting(node, waits)[0]["state"] == "held"
 
 
-def test_hold_release_retry(node: Node, remote: Remote) -> None:
-    identifier = _send(node, "slow@hold.example", subject="held")
-    _trace(node, identifier, "come back later")
-    node.command("queue", "hold", identifier)
-    assert "held" in node.command("queue", "show", identifier).lower()
+def test_hold_release_and_retry(node: Node, remote: Remote) -> None:
+    held = _send(node, "slow@hold.example", subject="held")
+    waits = _send(node, "slow@wait.example", subject="waiting")
+    node.command("queue", "hold", held)
     rule, remote.rule = remote.rule, lambda dialog, verb, argument: None
     try:
-        node.command("queue", "retry", identifier, code=None)
-        node.command("queue", "release", identifier)
-        node.command("queue", "retry", identifier, code=None)
+        (row,) = node.json("queue", "retry", waits)
+        assert row["done"] and row["id"] == waits
+        remote.wait_for(lambda each: b"Subject: waiting" in each.content)
+        assert not any(b"Subject: held" in each.content for each in remote.transactions)
+        node.command("queue", "release", held)
         remote.wait_for(lambda each: b"Subject: held" in each.content)
     finally:
         remote.rule = rule
-    _trace(node, identifier, "250 2.0.0 taken")
+    node.wait_log(f"{held} relayed for")
+    kinds = [event["kind"] for event in node.json("trace", held)[0]["events"]]
+    assert kinds == ["accepted", "attempted", "held", "released", "attempted"]
 
 
-def test_remove_says_what_it_would_do_and_does_it(node: Node) -> None:
-    identifier = _send(node, "slow@remove.example", subject="removed")
-    _trace(node, identifier, "come back later")
-    node.command("queue", "remove", identifier, "--dry-run")
-    assert identifier in node.command("queue", "show", identifier)
-    node.command("queue", "remove", identifier)
-    _trace(node, identifier, "removed")
-    assert not [each for each in maildir.raw(node.maildir("sender@example.test")) if b"slow@remove.example" in each]
+def test_remove_says_what_it_would_do_and_does_it_without_telling_the_sender(node: Node) -> None:
+    identifiers = {_send(node, f"slow{number}@whole.example", subject=f"whole-{number}") for number in range(3)}
+    would = node.json("queue", "remove", "@whole.example", "--dry-run")
+    assert {row["id"] for row in would} == identifiers
+    assert {each["id"] for each in node.json("queue", "--messages", "--to", "@whole.example")} == identifiers
+    done = node.json("queue", "remove", "@whole.example", "--reason", "a test")
+    assert {row["id"] for row in done if row["done"]} == identifiers
+    assert node.json("queue", "--messages", "--to", "@whole.example") == []
+    assert node.json("trace", identifiers.pop())[0]["recipients"][0]["fate"] == "removed"
+    assert not [each for each in maildir.raw(node.maildir("sender@example.test")) if b"@whole.example" in each]
 
 
 def test_fail_tells_the_sender(node: Node) -> None:
     identifier = _send(node, "slow@fail.example", subject="failed")
-    _trace(node, identifier, "come back later")
     node.command("queue", "fail", identifier)
-    report = maildir.wait(node.maildir("sender@example.test"), of="slow@fail.example")[0]
-    assert b"Action: failed" in report
-
-
-def test_a_whole_destination_is_removed_at_once(node: Node) -> None:
-    identifiers = [_send(node, f"slow{number}@whole.example", subject=f"whole-{number}") for number in range(5)]
-    for identifier in identifiers:
-        _trace(node, identifier, "come back later")
-    node.command("queue", "remove", "--recipient", "slow0@whole.example", code=None)
-    for identifier in identifiers:
-        node.command("queue", "remove", identifier, code=None)
-    until(lambda: "whole.example" not in node.command("queue"), "nothing of whole.example waits", pause_s=0.2)
+    (report,) = dsn.wait(node.maildir("sender@example.test"), "slow@fail.example")
+    assert report.recipients[0]["Action"] == "failed"
 
 
 def test_what_is_unknown_is_said(node: Node) -> None:

@@ -135,6 +135,7 @@ class _Conversation:
     def __init__(self, remote: Remote, connection: socket.socket) -> None:
         self._remote = remote
         self._socket = connection
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._dialog = remote.opened()
         self._buffer = b""
 
