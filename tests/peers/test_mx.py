@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,13 @@ class World:
 
 
 def _busy(dialog: Dialog, verb: str, argument: str) -> str | None:
-    return "421 4.3.2 too busy" if verb == "CONNECT" else None
+    """Says no to one domain at the greeting and to another in mid-session."""
+    if verb == "MAIL" and "later@" in argument:
+        return "421 4.3.2 going down"
+    return "421 4.3.2 too busy" if verb == "CONNECT" and not _lenient.is_set() else None
+
+
+_lenient = threading.Event()
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +48,9 @@ def world(place: Path) -> Iterator[World]:
             busy IN A {busy}
             first IN A {first}
             second IN A {second}""",
+        "midway.example": f"""
+            @ IN MX 10 busy.several.example.
+            @ IN MX 20 second.several.example.""",
         "equal.example": f"""
             @ IN MX 10 first
             @ IN MX 10 second
@@ -100,6 +110,18 @@ def test_the_next_host_takes_what_a_dead_and_a_busy_one_did_not(world: World) ->
     world.first.wait()
     assert _arrived(world.first, subject) and not _arrived(world.second, subject)
     assert world.busy.counts["CONNECT"] >= 1
+
+
+def test_the_next_host_takes_at_once_what_a_host_that_ended_the_session_did_not(world: World) -> None:
+    """RFC 5321 §5.1: each of the addresses is tried, wherever the attempt failed; and `trace` tells of both."""
+    _lenient.set()
+    try:
+        with smtplib.SMTP("127.0.0.1", world.node.port, timeout=20) as client:
+            client.sendmail("later@example.test", ["a@midway.example"], "Subject: midway\r\n\r\nhello\r\n")
+        world.second.wait_for(lambda each: b"midway" in each.content)
+    finally:
+        _lenient.clear()
+    world.node.wait_log("421 4.3.2 going down")
 
 
 def test_equal_preferences_share_the_mail(world: World) -> None:

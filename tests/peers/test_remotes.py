@@ -170,8 +170,7 @@ def test_tls_that_is_demanded_and_not_offered_defers(node: Node, remotes: dict[s
 @pytest.mark.parametrize(("to", "mail", "body", "status"), [
     # 8BITMIME is not offered, and we do not convert (RFC 6152 §3).
     ("a@old.example", ("BODY=8BITMIME",), "Grüße\r\n".encode(), "5.6.3"),
-    # RFC 6531 §3.5. The header is not ASCII either, for its Received names the recipient.
-    ("ü@plain.example", ("SMTPUTF8", "BODY=8BITMIME"), b"hello\r\n", "5.6.9"),
+    ("ü@plain.example", ("SMTPUTF8", "BODY=8BITMIME"), b"hello\r\n", "5.6.7"),  # RFC 6531 §3.5
     ("a@full.example", (), b"x" * 70 + b"\r\n" + b"y" * 990 + b"\r\n", "5.3.4"),  # RFC 1870 §5
 ])
 def test_what_the_next_hop_cannot_take_is_not_sent(

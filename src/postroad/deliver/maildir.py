@@ -61,6 +61,10 @@ class MaildirCourier:
     def usable(self) -> bool:
         return not self._busy and not self._closed
 
+    @property
+    def elsewhere(self) -> bool:
+        return False
+
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
         assert not self._busy, "one job at a time"

@@ -28,6 +28,10 @@ class HopMemory:
     def reached(self, hop: Hop) -> None:
         self._failed.pop((hop.address, hop.port), None)
 
+    def is_fresh(self, hop: Hop, now: float) -> bool:
+        """Whether it did not fail lately: trying it may bring more than trying again what failed."""
+        return self._failed.get((hop.address, hop.port), 0.0) <= now
+
     def tls_failed(self, hop: Hop, now: float) -> None:
         _note(self._plain, hop, now + self._plain_s, now)
 

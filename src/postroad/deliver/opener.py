@@ -1,7 +1,8 @@
 """Opens couriers: finds a destination's hops and tries them in order (RFC 5321 §5.1).
 
 What always holds: `opened` is called exactly once for each call, with a courier that is ready or with the Attempt that
-says why there is none; never from within the call.
+says why there is none; never from within the call. A hop whose session ended over its first job counts as one that
+could not be reached, so that the next call tries the others first.
 
 How it fails: an Attempt of the reach DESTINATION. It is permanent only where every hop says for good that it takes no
 mail (521, 556: RFC 7504) or the look-up found that there is none; all else is tried again, a greeting of 554 too, for
@@ -18,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Final, Protocol, assert_never
 
 import msgspec
@@ -54,6 +56,9 @@ class Courier(Protocol):
 
     @property
     def usable(self) -> bool: ...
+
+    @property
+    def elsewhere(self) -> bool: ...
 
     def close(self) -> None: ...
 
@@ -142,14 +147,20 @@ class Opener:
                 return self._attempt(destination, None, deferred("4.3.5", text))
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
-        for hop in self._memory.ordered(found.hops, self._loop.time())[:hops_max]:
+        ordered = self._memory.ordered(found.hops, self._loop.time())[:hops_max]
+        for place, hop in enumerate(ordered, 1):
             result = await self._try(destination, hop, credentials, lost)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
+                others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[place:])
+                result.set_out(elsewhere=others, failed=partial(self._failed, hop))
                 return result
             self._memory.failed(hop, self._loop.time())
             attempts.append(self._attempt(destination, hop, _softened(result)))
         return _verdict(attempts)
+
+    def _failed(self, hop: Hop) -> None:
+        self._memory.failed(hop, self._loop.time())
 
     async def _try(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost

@@ -74,6 +74,10 @@ class ProgramCourier:
     def usable(self) -> bool:
         return self._task is None and not self._closed
 
+    @property
+    def elsewhere(self) -> bool:
+        return False
+
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
         assert self._task is None, "one job at a time"

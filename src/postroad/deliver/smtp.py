@@ -107,6 +107,8 @@ class SmtpCourier(asyncio.Protocol):
         self._transactions = 0
         self._transactions_max = shared.options.messages_max
         self._expires = 0.0
+        self._elsewhere = False
+        self._failed: Callable[[], None] | None = None
         # of the job
         self._job: Job | None = None
         self._done: Done | None = None
@@ -171,6 +173,11 @@ class SmtpCourier(asyncio.Protocol):
             self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
         self._wait()
 
+    def set_out(self, *, elsewhere: bool, failed: Callable[[], None]) -> None:
+        """`elsewhere`: the destination has other hosts that did not fail lately. `failed` is told when the session ends
+        over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1)."""
+        self._elsewhere, self._failed = elsewhere, failed
+
     # -- the face towards the queue ----------------------------------------------------------------------------------
 
     @property
@@ -183,6 +190,11 @@ class SmtpCourier(asyncio.Protocol):
             and self._transactions < self._transactions_max
             and self._loop.time() < self._expires
         )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another host of the destination is left to try, should this one end the session."""
+        return self._elsewhere
 
     def carry(self, job: Job, done: Done) -> None:
         """Carry a job. One at a time."""
@@ -301,6 +313,8 @@ class SmtpCourier(asyncio.Protocol):
 
     def _session_ended(self, event: Ended) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
+        if self._failed is not None and event.finding.reach is not Reach.MESSAGE:
+            self._failed()
         for (number, _), finding in zip(self._round, event.findings, strict=False):
             self._findings[number] = finding
         self._conclude(event.finding)
@@ -315,7 +329,7 @@ class SmtpCourier(asyncio.Protocol):
         if job is None or done is None:
             return
         attempts = self._attempts(rest or _NOT_TRIED)
-        self._job = self._done = self._stream = self._ready = None
+        self._job = self._done = self._stream = self._ready = self._failed = None
         self._findings = []
         self._rest = []
         self._round = []

@@ -22,6 +22,9 @@ class Courier(Protocol):
     @property
     def usable(self) -> bool: ...
 
+    @property
+    def elsewhere(self) -> bool: ...
+
     def close(self) -> None: ...
 
 

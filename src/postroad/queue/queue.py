@@ -75,6 +75,7 @@ class Reporter(Protocol):
 DestinationOf = Callable[[Address], Destination | Attempt]
 
 _ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
+_REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
 class Queue:
@@ -390,19 +391,12 @@ class Queue:
         slot.item = None
         lane.busy -= 1
         usable = slot.courier.usable
-        replay = (
-            not usable
-            and slot.carried > 0
-            and not item.replays
-            and attempts[0].outcome is Outcome.DEFERRED
-            and attempts[0].reach is Reach.SESSION
-            and not self._stopping
-            and all(attempt.reach is Reach.SESSION for attempt in attempts)
-        )
+        replay = not usable and not self._stopping and self._may_replay(slot, item, attempts)
         slot.carried += 1
         if replay:
-            # A kept connection ended as we used it: that says nothing of the message. Once more, on another one.
-            item.replays = 1
+            if slot.carried == 1:  # the first job of its session: a host has failed, not a kept connection
+                self._tell_replay(item, attempts[0], lane.destination.key)
+            item.replays += 1
             lane.ready.appendleft(item)
         if usable and not self._stopping and not lane.surrender:
             if lane.ready:
@@ -420,6 +414,29 @@ class Queue:
             self._pump(lane)
         if self._stopping:
             self._check_quiet()
+
+    def _may_replay(self, slot: Slot, item: Item, attempts: Sequence[Attempt]) -> bool:
+        """Whether the item is to be tried again at once, because only the session has failed.
+
+        A kept connection that ends as we use it says nothing of the message: once more, on another one. A host that
+        ends its first session is passed over for the next host of the destination (RFC 5321 §5.1: "MUST try each of
+        the relevant addresses"); the opener remembers it.
+        """
+        if any(each.outcome is not Outcome.DEFERRED or each.reach is not Reach.SESSION for each in attempts):
+            return False
+        if slot.carried > 0 and not item.replays:
+            return True
+        return slot.courier.elsewhere and item.replays < _REPLAYS_MAX
+
+    def _tell_replay(self, item: Item, attempt: Attempt, key: str) -> None:
+        """An attempt that changes no state, for log and history: the next host is tried at once."""
+        now_us, envelope = self._clock.now_us(), item.mail.envelope
+        names = tuple(str(envelope.recipients[place].address) for place in item.places)
+        state = item.mail.states.get(item.places[0]) if item.mail.states else None
+        attempts = state.attempts + 1 if state is not None else 1
+        events = (Attempted(now_us, envelope.id, names, key, attempt, attempts, now_us),)
+        self._spool.record(events)
+        self._log(events)
 
     def _lost(self, lane: Lane, courier: Courier) -> None:
         """An idle courier has become of no use (the remote closed, or it was idle for too long)."""

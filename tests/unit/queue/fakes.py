@@ -45,7 +45,7 @@ class FakeSpool:
     def _later(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)
 
-    def new_id(self) -> int:
+    def new_id(self, shard: int | None = None) -> int:
         self.last = identifier.make(self.clock.now_us(), 0, self.last)
         return self.last
 
@@ -133,6 +133,9 @@ class FakeSpool:
 
         self._later(work)
 
+    def record(self, events: tuple[Event, ...]) -> None:
+        self.events.extend(events)
+
     def content(self, number: int, done: Callable[[Content | None], None]) -> None:
         def work() -> None:
             stored = self.messages.get(number)
@@ -148,6 +151,7 @@ class FakeCourier:
         self.world, self.destination = world, destination
         self.usable = True
         self.closed = False
+        self.elsewhere = world.hosts > len(world.openings)
 
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         assert self.usable and not self.closed
@@ -185,6 +189,7 @@ class World:
         self.took_s = 0.01
         self.answer: Callable[[Job, int], Attempt] = lambda job, place: RELAYED
         self.dead: dict[str, Attempt] = {}
+        self.hosts = 0  # of each destination; each opening finds the next
         self.openings: list[tuple[float, str]] = []
         self.couriers: list[FakeCourier] = []
         self.held_permits: dict[str, int] = {}

@@ -163,7 +163,7 @@ def test_no_route_fails_at_once() -> None:
 def test_concurrency_per_destination_is_bounded_and_used() -> None:
     world = World(concurrency=3)
     world.took_s = 1.0
-    for n in range(12):
+    for n in range(30):
         world.accept(f"r{n}@x.example")
     world.run(11)
     assert world.carrying_most == 3
@@ -204,6 +204,22 @@ def test_a_connection_that_breaks_at_its_first_job_defers() -> None:
     number = world.accept("a@x.example")
     world.run(2)
     assert len(world.jobs) == 1 and world.spool.rows[number] is not None
+
+
+@pytest.mark.parametrize(("good_from", "jobs", "arrived"), [(2, 2, [0]), (3, 3, [0]), (4, 3, [])])
+def test_a_host_that_ends_its_first_session_is_followed_by_the_next_host(
+    good_from: int, jobs: int, arrived: list[int]
+) -> None:
+    """RFC 5321 §5.1: each of the three hosts is tried, at once and once."""
+    world = World()
+    world.hosts = 3
+    world.answer = lambda job, place: RELAYED if len(world.openings) >= good_from else BROKEN
+    number = world.accept("a@x.example")
+    world.run(2)
+    assert len(world.jobs) == jobs and world.arrivals(number) == arrived
+    told = [event for event in world.spool.events if isinstance(event, Attempted)]
+    assert [event.attempt.outcome.value for event in told][:-1] == ["deferred"] * (jobs - 1)
+    assert bool(world.spool.messages) is not bool(arrived)
 
 
 def test_outcomes_wait_for_a_disk_that_is_full_and_nothing_is_sent_twice() -> None:
