@@ -121,6 +121,9 @@ class Queue(Section):
         _QUEUE.load_max, "Recipients read from the disk at a time for one destination.", unit="recipients", least=1
     )
     lanes_max: int = setting(_QUEUE.lanes_max, "Destinations worked on at a time.", unit="destinations", least=1)
+    messages_max: int = setting(
+        _QUEUE.messages_max, "Messages of one worker in memory; more wait on the disk.", unit="messages", least=1
+    )
     memory_max: Octets = setting(
         _QUEUE.memory_max,
         "Content kept in memory for delivery by one worker; more is read from the disk again.",
