@@ -148,11 +148,11 @@ class Opener:
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
         ordered = self._memory.ordered(found.hops, self._loop.time())[:hops_max]
-        for place, hop in enumerate(ordered, 1):
+        for tried, hop in enumerate(ordered, 1):
             result = await self._try(destination, hop, credentials, lost)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
-                others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[place:])
+                others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(elsewhere=others, failed=partial(self._failed, hop))
                 return result
             self._memory.failed(hop, self._loop.time())

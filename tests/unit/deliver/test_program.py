@@ -1,0 +1,181 @@
+"""Delivery to programs: arguments, exit codes, and real ones at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from postroad.deliver.options import DeliverOptions, ProgramOptions
+from postroad.deliver.program import ProgramCourier, arguments
+from postroad.deliver.smtp import settings
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Body, Recipient
+from postroad.mail.job import Job
+from postroad.mail.message import ContentFile
+from postroad.mail.route import Destination, Transport
+from postroad.protocol.transaction import Finding
+from postroad.world.programs import Ended, SystemPrograms
+from tests.unit.deliver import world
+
+VALUES = {"recipient": "a+b@x", "local_part": "a+b", "domain": "x", "sender": ""}
+
+
+class Programs:
+    """Remembers what it was asked to run, and ends as it is told."""
+
+    def __init__(self, *ends: Ended | Exception) -> None:
+        self.ends = list(ends)
+        self.asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+        self.inputs: list[bytes] = []
+
+    async def run(self, command: Any, **keywords: Any) -> Ended:
+        self.asked.append((tuple(command), keywords))
+        stdin = keywords["stdin"]
+        self.inputs.append(stdin.read_bytes() if isinstance(stdin, Path) else stdin)
+        end = self.ends.pop(0) if self.ends else Ended(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+def given(
+    *command: str, content: Any = b"Subject: x\r\n\r\nhello\r\n", to: tuple[str, ...] = ("ada",), **fields: Any
+) -> Job:
+    made = world.job(content, tuple(Recipient(Address(name, "example.org")) for name in to), **fields)
+    return msgspec.structs.replace(made, destination=Destination("program:x", Transport.PROGRAM, command=command))
+
+
+async def carry(programs: Any, job: Job, **options: Any) -> tuple[Attempt, ...]:
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as pool:
+        deliver = DeliverOptions(program=ProgramOptions(**options))
+        courier = ProgramCourier(settings("mx", deliver, world.Clock(), loop, pool), programs)
+        done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()
+        courier.carry(job, lambda job, found: done.set_result(found))
+        assert not courier.usable
+        found = await done
+        assert courier.usable
+        return found
+
+
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [
+        (("/bin/x",), ("/bin/x",)),
+        (("/bin/x", "{recipient}", "{local_part}", "{domain}", "{sender}"), ("/bin/x", "a+b@x", "a+b", "x", "")),
+        (("/bin/x", "-f", "{sender}", "--", "{local_part}"), ("/bin/x", "-f", "", "--", "a+b")),
+        (("/bin/x", "{other}", "$HOME", "a;b"), ("/bin/x", "{other}", "$HOME", "a;b")),
+    ],
+)
+def test_arguments(command: tuple[str, ...], made: tuple[str, ...]) -> None:
+    assert arguments(command, VALUES) == made
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "status"),
+    [
+        ((), {}, "4.3.5"),
+        (("/bin/x", "--user={local_part}"), {}, "4.3.5"),
+        (("/bin/x", "{local_part}"), {"local_part": "-rf"}, "5.1.3"),
+        (("/bin/x", "{recipient}"), {"recipient": "-oX@x"}, "5.1.3"),
+        (("/bin/x", "{sender}"), {"sender": "-be@x"}, "5.1.7"),
+        (("/bin/x", "{local_part}"), {"local_part": "a\nb"}, "5.1.3"),
+        (("/bin/x", "--", "{local_part}"), {"local_part": "a\0b"}, "5.1.3"),
+    ],
+)
+def test_arguments_that_cannot_be(command: tuple[str, ...], values: dict[str, str], status: str) -> None:
+    found = arguments(command, VALUES | values)
+    assert isinstance(found, Finding)
+    assert found.status == status
+
+
+def test_behind_two_dashes_a_dash_is_safe() -> None:
+    assert arguments(("/bin/x", "--", "{local_part}"), VALUES | {"local_part": "-rf"}) == ("/bin/x", "--", "-rf")
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome", "status"),
+    [
+        (Ended(0), "delivered", "2.0.0"),
+        (Ended(67), "failed", "5.1.1"),
+        (Ended(75), "deferred", "4.3.0"),
+        (Ended(78), "deferred", "4.3.5"),
+        (Ended(127), "deferred", "4.3.5"),
+        (Ended(77), "failed", "5.7.0"),
+        (Ended(1), "failed", "5.3.0"),
+        (Ended(-1, 9), "deferred", "4.3.0"),
+        (Ended(-1, 15, timed_out=True), "deferred", "4.3.0"),
+        (Ended(-1, error="/bin/x: No such file or directory"), "deferred", "4.3.0"),
+        (RuntimeError("a bug"), "deferred", "4.3.0"),
+    ],
+)
+async def test_how_it_ended(ended: Ended | Exception, outcome: str, status: str) -> None:
+    (attempt,) = await carry(Programs(ended), given("/bin/x"))
+    assert (attempt.outcome.value, attempt.status, attempt.transport) == (outcome, status, "program")
+
+
+async def test_what_it_said_is_cleaned_and_bounded() -> None:
+    said = b"no\r\n\x1b[31msuch\0\xff user " + b"x" * 5000
+    (attempt,) = await carry(Programs(Ended(67, output=said)), given("/bin/x"))
+    assert attempt.text.startswith("the program ended with 67: no ?[31msuch?\\xff user xxx")
+    assert len(attempt.text) < 600 and attempt.text.isprintable()
+
+
+async def test_a_recipient_that_was_done_stays_done() -> None:
+    found = await carry(Programs(Ended(0), OSError(5, "x"), Ended(0)), given("/bin/x", to=("a", "b", "c")))
+    assert [attempt.outcome.value for attempt in found] == ["delivered", "deferred", "deferred"]
+
+
+async def test_what_it_is_given(tmp_path: Path) -> None:
+    octets = b"Subject: x\r\n\r\n" + b"y\r\n" * 1000
+    path = tmp_path / "content"
+    path.write_bytes(octets)
+    expected = b"Return-Path: <ada@example.org>\n" + octets.replace(b"\r\n", b"\n")
+    for content in (octets, ContentFile(str(path), len(octets))):
+        programs = Programs()
+        await carry(programs, given("/bin/x", "{recipient}", content=content), time_s=7, output_max=9, directory="/tmp")
+        ((command, keywords),) = programs.asked
+        assert command == ("/bin/x", "ada@example.org")
+        assert programs.inputs == [expected]
+        assert keywords["timeout_s"] == 7 and keywords["output_max"] == 9 and keywords["directory"] == "/tmp"
+        assert keywords["environment"] == {
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "RECIPIENT": "ada@example.org",
+            "LOCAL_PART": "ada", "DOMAIN": "example.org", "SENDER": "ada@example.org",
+        }
+        stdin = keywords["stdin"]
+        assert not isinstance(stdin, Path) or not stdin.exists()  # the copy is gone
+
+
+async def test_binary_content_is_left_alone() -> None:
+    programs = Programs()
+    await carry(programs, given("/bin/x", content=b"\x00\r\n", body=Body.BINARY_MIME), return_path=False)
+    assert programs.inputs == [b"\x00\r\n"]
+
+
+async def test_content_that_is_gone_defers(tmp_path: Path) -> None:
+    content = ContentFile(str(tmp_path / "gone"), 5)
+    (attempt,) = await carry(Programs(), given("/bin/x", content=content))
+    assert (attempt.outcome.value, attempt.status) == ("deferred", "4.3.0")
+
+
+async def test_a_real_program(tmp_path: Path) -> None:
+    script = tmp_path / "keep.py"
+    script.write_text(
+        "import os, sys\n"
+        f"open({str(tmp_path / 'kept')!r}, 'ab').write(sys.stdin.buffer.read())\n"
+        "print(sys.argv[1:], os.environ['SENDER'], sorted(os.environ)[:1])\n"
+        "sys.exit(67 if 'nobody' in sys.argv[1] else 0)\n"
+    )
+    job = given(sys.executable, str(script), "{local_part}", to=("$(touch x);`y`", "nobody"))
+    kept, failed = await carry(SystemPrograms(), job)
+    assert kept.outcome.value == "delivered" and "$(touch x);`y`" in kept.text
+    assert (failed.outcome.value, failed.status) == ("failed", "5.1.1")
+    expected = b"Return-Path: <ada@example.org>\nSubject: x\n\nhello\n"
+    assert (tmp_path / "kept").read_bytes() == expected * 2
