@@ -8,6 +8,7 @@ from __future__ import annotations
 import smtplib
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ def test_content_by_bdat_in_odd_sizes_goes_on_by_data(node: Node, remotes: dict[
     with Talk(node.port) as client:
         client(f"MAIL FROM:<{_SENDER}> BODY=8BITMIME", "RCPT TO:<a@full.example>")
         cuts = [0, 1, 8, 8, 17, 18, 19, 26, len(content)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             last = b" LAST" if end == len(content) else b""
             assert client.octets(b"BDAT %d%s\r\n" % (end - start, last) + content[start:end]).startswith("250 2.0.0")
     taken = remotes["full"].wait_for(lambda each: b"chunks" in each.content)
@@ -138,7 +139,7 @@ def test_lmtp_over_a_unix_socket_answers_for_each_recipient_and_leaves_a_from_cl
         assert client("MAIL FROM:<a@b.test>", "DATA").startswith("503 5.5.1")
     (octets,) = maildir.wait(node.maildir("lmtp1@example.test"))
     received = maildir.parse(octets)["Received"]
-    assert received.startswith("from mda.test by postroad.test ") or received.startswith("from mda.test\tby ")
+    assert received.split()[:4] == ["from", "mda.test", "by", "postroad.test"]
     assert " with LMTP id " in received
 
 

@@ -48,7 +48,7 @@ def world(place: Path) -> Iterator[World]:
             busy IN A {busy}
             first IN A {first}
             second IN A {second}""",
-        "midway.example": f"""
+        "midway.example": """
             @ IN MX 10 busy.several.example.
             @ IN MX 20 second.several.example.""",
         "equal.example": f"""
