@@ -60,11 +60,16 @@ def encode(answer: Reply) -> bytes:
     lines = answer.lines or ("",)
     last = len(lines) - 1
     return b"".join(
-        f"{answer.code}{' ' if number == last else '-'}{middle}{_clean(line)}"[:510].rstrip().encode() + b"\r\n"
+        _cut(f"{answer.code}{' ' if number == last else '-'}{middle}{_clean(line)}".encode()).rstrip() + b"\r\n"
         if line or middle
         else f"{answer.code}{' ' if number == last else '-'}\r\n".encode()
         for number, line in enumerate(lines)
     )
+
+
+def _cut(octets: bytes) -> bytes:
+    """At most 510 octets, no character divided (RFC 5321 §4.5.3.1.5)."""
+    return octets if len(octets) <= 510 else octets[:510].decode("utf-8", "ignore").encode()
 
 
 def _clean(line: str) -> str:
