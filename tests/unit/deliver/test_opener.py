@@ -160,6 +160,22 @@ async def test_the_next_hop_where_one_is_dead(remotes: Any, pool: ThreadPoolExec
     assert busy.connections == 1 and blocked.connections == 1
 
 
+@pytest.mark.parametrize("answer", [b"421 4.3.2 going down\r\n", None])
+async def test_a_host_that_ends_its_first_session_stands_behind_the_others(
+    remotes: Any, pool: ThreadPoolExecutor, answer: bytes | None
+) -> None:
+    """RFC 5321 §5.1: the next host is there for the next opening, and it is known that there is one."""
+    bad, good = await remotes(answers={"MAIL": answer}), await remotes()
+    sender = Sender(pool)
+    first = await sender.open(hop(bad), hop(good))
+    assert first.elsewhere and first.hop.port == bad.port
+    (attempt,) = await carry(first, job())
+    assert (attempt.outcome, attempt.reach) == (Outcome.DEFERRED, Reach.SESSION)
+    second = await sender.open()
+    assert not second.elsewhere and second.hop.port == good.port
+    assert (await carry(second, job()))[0].outcome is Outcome.RELAYED
+
+
 async def test_no_hop_takes_us(remotes: Any, pool: ThreadPoolExecutor) -> None:
     blocked = await remotes(answers={"GREETING": b"554 5.7.1 blocked\r\n"})
     attempt = await Sender(pool).open(hop(blocked, "mx1"), Hop("mx2", "127.0.0.1", dead_port()))
