@@ -64,12 +64,13 @@ class Item:
 class Slot:
     """A courier in a lane, what it carries, and how many jobs it has carried before."""
 
-    __slots__ = ("carried", "courier", "item", "lane")
+    __slots__ = ("carried", "courier", "item", "job", "lane")
 
     def __init__(self, lane: Lane, courier: Courier) -> None:
         self.lane = lane
         self.courier = courier
         self.item: Item | None = None
+        self.job: Job | None = None
         self.carried = 0
 
 

@@ -23,10 +23,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
@@ -75,6 +76,9 @@ class Reporter(Protocol):
 DestinationOf = Callable[[Address], Destination | Attempt]
 
 _ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
+_LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
+_TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
+_JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
@@ -126,8 +130,9 @@ class Queue:
 
     def start(self, shards: Sequence[int]) -> None:
         """Take up what the spool holds: rows that wait, and messages accepted yet never settled."""
-        boundary = self._spool.new_id()
         for shard in shards:
+            # Of each shard: the clock may have been ahead when another one got its last message.
+            boundary = self._spool.new_id(shard)
             self._spool.backlog(shard, partial(self._resume_backlog, shard))
             self._spool.fresh(shard, 0, 500, partial(self._resume_fresh, shard, boundary))
 
@@ -228,10 +233,21 @@ class Queue:
         return lane
 
     def _enqueue(self, lane: Lane, item: Item) -> None:
-        if len(lane.ready) >= self.options.ready_max:
+        options = self.options
+        if (
+            len(lane.ready) >= options.ready_max
+            or len(self._mails) > self._room(options.messages_max, item.mail)
+            or (lane.unused and len(self._lanes) > self._room(options.lanes_max, item.mail))
+        ):
             self._spill(lane, item)
+            self._close_if_unused(lane)
         else:
             lane.ready.append(item)
+
+    @staticmethod
+    def _room(most: int, mail: Mail) -> int:
+        """A limit as it holds for a message: the last fifth is for what waited; fresh mail never shuts it out."""
+        return most if mail.states is None else most + most // 4
 
     def _spill(self, lane: Lane, item: Item) -> None:
         """Too many messages of one destination are in memory: this one waits in the spool."""
@@ -241,8 +257,11 @@ class Queue:
             self._settle(mail, Settlement(mail.envelope.id, waiting=rows), item.places)
         else:
             shard = identifier.shard_of(mail.envelope.id)
+            # As the spool has it: a reload may have given the recipient another destination since.
+            keys = {mail.states[place].destination for place in item.places if place in mail.states}
             self._forget(mail, item.places)
-            self._note_stored(shard, lane.destination.key, now_us)
+            for key in keys:
+                self._note_stored(shard, key, now_us + _LOOK_AGAIN_US)
 
     # -- lanes: couriers carry what is ready -----------------------------------------------------------------------
 
@@ -262,6 +281,7 @@ class Queue:
             if trouble is not None and not lane.slots:
                 if trouble.until_us > self._clock.now_us():
                     self._postpone(lane, trouble.attempt, trouble.until_us)
+                    self._close_if_unused(lane)
                     return
                 limit = 1  # one probe; the others wait for what it finds
             if lane.couriers >= limit or lane.opening >= len(ready):
@@ -292,6 +312,7 @@ class Queue:
 
     def _opening_ended(self, lane: Lane) -> None:
         lane.opening -= 1
+        lane.surrender = max(0, lane.surrender - 1)
         self._connections -= 1
         self._permits.release(lane.destination.key)
         self._feed_starved()
@@ -300,7 +321,14 @@ class Queue:
         if self._starved:
             lane = self._starved.popleft()
             lane.starved = False
-            self._loop.call_soon(self._pump, lane)
+            self._loop.call_soon(self._fed, lane)
+
+    def _fed(self, lane: Lane) -> None:
+        """A connection of the worker is free for this lane; where it needs none any more, the next one gets it."""
+        self._pump(lane)
+        self._close_if_unused(lane)
+        if self._connections < self.options.connections_max:
+            self._feed_starved()
 
     def _opened(self, lane: Lane, result: Courier | Attempt) -> None:
         if isinstance(result, Attempt):
@@ -320,10 +348,12 @@ class Queue:
 
     def _rest(self, slot: Slot) -> None:
         """A courier without work: kept for what comes, unless somebody needs its place."""
-        if self._stopping or self._starved:
+        lane = slot.lane
+        if self._stopping or self._starved or lane.surrender:
+            lane.surrender = max(0, lane.surrender - 1)
             self._drop(slot)
         else:
-            slot.lane.idle.append(slot)
+            lane.idle.append(slot)
 
     def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
         if lane.slots:
@@ -336,8 +366,19 @@ class Queue:
         if trouble is None or trouble.until_us <= now_us:
             failures = trouble.failures + 1 if trouble is not None else 1
             until_us = now_us + int(schedule.backoff_s(self.options, failures, self._chance) * 1_000_000)
-            trouble = self._troubles[key] = Trouble(failures, until_us, attempt)
+            trouble = Trouble(failures, until_us, attempt)
+            self._remember(key, trouble, now_us)
         self._postpone(lane, attempt, trouble.until_us)
+
+    def _remember(self, key: str, trouble: Trouble, now_us: int) -> None:
+        """Bounded: what is over long ago goes, and where that is not enough, those that were remembered first."""
+        troubles = self._troubles
+        if len(troubles) >= _TROUBLES_MAX and key not in troubles:
+            over_us = now_us - int(self.options.backoff_max_s * 1_000_000)
+            gone = [name for name, one in troubles.items() if one.until_us < over_us]
+            for name in gone or list(troubles)[: _TROUBLES_MAX // 2]:
+                del troubles[name]
+        troubles[key] = trouble
 
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
@@ -377,18 +418,30 @@ class Queue:
         text = "the content could not be read from the spool"
         lost = Attempt(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", text, transport=slot.lane.destination.transport.value)
         self._log((Noted(self._clock.now_us(), item.mail.envelope.id, "error", text),))
-        job = Job(item.mail.envelope, item.places, b"", slot.lane.destination)
+        slot.job = job = Job(item.mail.envelope, item.places, b"", slot.lane.destination)
         self._carried(slot, job, (lost,) * len(item.places))
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
-        job = Job(item.mail.envelope, item.places, content, slot.lane.destination)
-        slot.courier.carry(job, partial(self._carried, slot))
+        slot.job = job = Job(item.mail.envelope, item.places, content, slot.lane.destination)
+        try:
+            slot.courier.carry(job, partial(self._carried, slot))
+        except Exception:
+            # A bug of the courier's must not strand the message, nor go up to who brought it.
+            self._say_bug(item.mail, "carrying it")
+            transport = slot.lane.destination.transport.value
+            broken = Attempt(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", "internal error", transport=transport)
+            self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.places))
+
+    def _say_bug(self, mail: Mail, doing: str) -> None:
+        text = f"{doing} broke: {traceback.format_exc()}"
+        self._log((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
 
     def _carried(self, slot: Slot, job: Job, attempts: tuple[Attempt, ...]) -> None:
         """A courier is done with a job."""
         lane, item = slot.lane, slot.item
-        assert item is not None
-        slot.item = None
+        if item is None or slot.job is not job:
+            return  # it had told before: the first word counts
+        slot.item = slot.job = None
         lane.busy -= 1
         usable = slot.courier.usable
         replay = not usable and not self._stopping and self._may_replay(slot, item, attempts)
@@ -398,7 +451,8 @@ class Queue:
                 self._tell_replay(item, attempts[0], lane.destination.key)
             item.replays += 1
             lane.ready.appendleft(item)
-        if usable and not self._stopping and not lane.surrender:
+        surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not lane.ready)
+        if usable and not self._stopping and not surrender:
             if lane.ready:
                 self._carry(slot)
             else:
@@ -464,11 +518,11 @@ class Queue:
     def surrender(self, key: str) -> None:
         """Another worker needs a connection to this destination: give one up, idle or when its job is done."""
         lane = self._lanes.get(key)
-        if lane is None or not lane.slots:
+        if lane is None:
             return
         if lane.idle:
             self._drop(lane.idle.pop(0))
-        elif lane.surrender < lane.busy:
+        elif lane.surrender < lane.busy + lane.opening:
             lane.surrender += 1
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
@@ -556,15 +610,46 @@ class Queue:
         ]
         accepted: tuple[Stored, ...] = ()
         if told:
-            accepted, reported = self._report(envelope, told, delayed=False, content=content, until_us=0)
-            events.extend(reported)
+            made = self._reported(mail, told, delayed=False, content=content, until_us=0)
+            if made is None:
+                # Nobody may fail without a word: who has is kept, and it is tried again much later.
+                unsaid = {place: attempt for place, attempt in told if attempt.outcome is Outcome.FAILED}
+                ended = [place for place in ended if place not in unsaid]
+                waiting.extend(self._unsaid(mail, unsaid, key, now_us))
+            else:
+                accepted, reported = made
+                events.extend(reported)
         if delayed:
-            more, reported = self._report(envelope, delayed, delayed=True, content=content, until_us=expires_us)
-            accepted += more
-            events.extend(reported)
+            made = self._reported(mail, delayed, delayed=True, content=content, until_us=expires_us)
+            if made is not None:
+                accepted += made[0]
+                events.extend(made[1])
         places = tuple(place for place, _ in results)
         rows: tuple[Waiting, ...] = tuple(waiting)
         self._settle(mail, Settlement(envelope.id, tuple(ended), rows, accepted, tuple(events)), places)
+
+    def _reported(
+        self, mail: Mail, outcomes: Sequence[tuple[int, Attempt]], *, delayed: bool, content: Content, until_us: int
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
+        """The DSNs. None where making them broke: a bug, which is logged and must not strand the recipients."""
+        try:
+            return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
+        except Exception:
+            self._say_bug(mail, "making a report")
+            return None
+
+    def _unsaid(self, mail: Mail, unsaid: dict[int, Attempt], key: str, now_us: int) -> list[Waiting]:
+        """Rows for recipients that have failed, but whose DSN could not be made."""
+        due_us = now_us + int(self.options.retry_max_s * 1_000_000)
+        rows = []
+        for place, attempt in unsaid.items():
+            state = mail.states.get(place) if mail.states else None
+            attempts = state.attempts + 1 if state is not None else 1
+            text = f"failed, but the report of it could not be made: {attempt.text}"
+            rows.append(
+                Waiting(place, due_us, key, attempts, told=True, status=attempt.status, text=text, last_us=now_us)
+            )
+        return rows
 
     def _rows(self, mail: Mail, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
         """Rows for places of a message that has none in the spool yet."""
@@ -626,8 +711,9 @@ class Queue:
             later = set()
         if settlement.waiting:
             shard = identifier.shard_of(settlement.id)
+            staying = mail.active.difference(leaving)
             for row in settlement.waiting:
-                if row.index in leaving and row.index not in later and not row.held:
+                if row.index not in staying and row.index not in later and not row.held:
                     self._note_stored(shard, row.destination, row.due_us)
         self._forget(mail, leaving)
         if settlement.events:
@@ -638,9 +724,9 @@ class Queue:
             self._check_quiet()
 
     def _forget(self, mail: Mail, places: Sequence[int] | set[int]) -> None:
-        """These places are in memory no more; with the last of them the message."""
+        """These places are in memory no more; with the last of them, and its last settlement, the message."""
         mail.active.difference_update(places)
-        if not mail.active:
+        if not mail.active and mail.envelope.id not in self._settling:
             self._mails.pop(mail.envelope.id, None)
             self._octets -= mail.octets
             mail.octets = 0
@@ -675,7 +761,10 @@ class Queue:
         agenda, stored = self._agenda, self._stored
         started = 0
         while agenda and agenda[0][0] <= now_us:
-            if len(self._lanes) + started >= self.options.lanes_max:
+            most = self.options.lanes_max + self.options.lanes_max // 8
+            if len(self._lanes) + started > most:
+                self._free_an_idle_courier()  # what rests must not shut out what is due
+            if len(self._lanes) + started > most:
                 self._timer_us = now_us + 250_000
                 self._timer = self._loop.call_later(0.25, self._fire)
                 return
@@ -690,8 +779,12 @@ class Queue:
     def _load(self, shard: int, key: str) -> bool:
         now_us = self._clock.now_us()
         lane = self._lanes.get(key)
-        if (shard, key) in self._loading or (lane is not None and len(lane.ready) > self.options.ready_max // 2):
-            self._note_stored(shard, key, now_us + 200_000)
+        if (
+            (shard, key) in self._loading
+            or (lane is not None and len(lane.ready) > self.options.ready_max // 2)
+            or len(self._mails) > self.options.messages_max + self.options.messages_max // 8
+        ):
+            self._note_stored(shard, key, now_us + _LOOK_AGAIN_US)
             return False
         self._loading.add((shard, key))
         limit = self.options.load_max
@@ -722,9 +815,9 @@ class Queue:
                     mail.active.add(row.index)
                     places.append(row.index)
             if places:
-                fresh += len(places)
                 self._mails[entry.envelope.id] = mail
                 self._dispatch(mail, places)
+                fresh += len(mail.active.intersection(places))  # without those for which there was no room
         if rows >= limit:
             # More are due. What was all in memory already must first go from there.
             self._note_stored(shard, key, before_us if fresh else self._clock.now_us() + 100_000)
@@ -751,17 +844,21 @@ class Queue:
             everyone = tuple(range(len(mail.envelope.recipients)))
             self._settle(mail, Settlement(number, waiting=self._rows(mail, everyone, self._clock.now_us())), ())
         withdrawn: set[int] = set()
+        states = mail.states
+        assert states is not None  # the settlement above has seen to it
         for lane in list(self._lanes.values()):
             kept: deque[Item] = deque()
             for item in lane.ready:
                 if item.mail is mail:
                     withdrawn.update(item.places)
+                    # As the spool has it: a reload may have given the recipient another destination since.
+                    keys.update(states[place].destination for place in item.places if place in states)
                 else:
                     kept.append(item)
             if len(kept) == len(lane.ready):
                 continue
             lane.ready = kept
-            keys.add(lane.destination.key)
+            self._close_if_unused(lane)
         self._forget(mail, withdrawn)
         return tuple(sorted(mail.active))
 

@@ -1,0 +1,199 @@
+"""What must not strand a recipient or a connection: bugs of others, reloads, full limits, a disk that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
+from postroad.mail.event import Noted
+from postroad.mail.job import Job
+from postroad.mail.route import Destination, Transport
+from tests.unit.queue.fakes import DEAD, DEFERRED, FAILED, RELAYED, FakeCourier, World
+
+HOUR = 3600.0
+
+
+def _bugs(world: World) -> list[str]:
+    return [event.text for event in world.logged if isinstance(event, Noted) and "boom" in event.text]
+
+
+def test_dead_destinations_leave_no_lanes_behind_that_keep_others_from_being_tried() -> None:
+    world = World(lanes_max=8)
+    domains = [f"d{n}.example" for n in range(20)]
+    world.dead = dict.fromkeys(domains, DEAD)
+    for _ in range(3):
+        for domain in domains:
+            world.accept(f"a@{domain}")
+        world.run(20)
+    assert not world.queue._lanes
+    world.dead.clear()
+    world.run(24 * HOUR)
+    assert not world.spool.messages
+
+
+@pytest.mark.parametrize("outcome", [FAILED, RELAYED])
+def test_a_bug_in_the_report_strands_nobody(outcome: Attempt) -> None:
+    world = World()
+    world.answer = lambda job, place: outcome
+    good = world.report
+
+    def report(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("boom")
+
+    world.report = report  # type: ignore[method-assign]
+    world.queue = world.new_queue()
+    number = world.accept("a@x.example", "b@x.example")
+    world.run(60)
+    if outcome is FAILED:
+        assert _bugs(world)
+        rows = world.spool.rows[number]
+        assert rows is not None and len(rows) == 2, "it has not failed without a word"
+        world.queue._report = good
+        world.run(5 * HOUR)
+        assert [names for about, names, _ in world.reports if about == number] == [("a@x.example", "b@x.example")]
+    assert not world.queue._mails and world.queue._unsettled == 0
+    assert number not in world.spool.messages
+
+
+def test_a_bug_in_a_courier_defers_and_gives_its_place_back() -> None:
+    world = World(concurrency=1)
+    carry = FakeCourier.carry
+    broken = [True]
+
+    def breaks(self: FakeCourier, job: Job, done: Any) -> None:
+        if broken:
+            broken.clear()
+            self.usable = False
+            raise RuntimeError("boom")
+        carry(self, job, done)
+
+    FakeCourier.carry = breaks  # type: ignore[method-assign]
+    try:
+        first = world.accept("a@x.example")
+        second = world.accept("b@x.example")
+        world.run(2)
+        assert world.arrivals(second) == [0] and _bugs(world)
+        world.run(HOUR)
+        assert world.arrivals(first) == [0] and not world.spool.messages
+        assert world.queue.carrying == 0
+    finally:
+        FakeCourier.carry = carry  # type: ignore[method-assign]
+
+
+def test_a_courier_that_tells_twice_is_believed_once() -> None:
+    world = World()
+    carry = FakeCourier.carry
+
+    def twice(self: FakeCourier, job: Job, done: Any) -> None:
+        def both(*told: Any) -> None:
+            done(*told)
+            done(*told)
+
+        carry(self, job, both)
+
+    FakeCourier.carry = twice  # type: ignore[method-assign]
+    try:
+        world.accept("a@x.example")
+        world.accept("b@x.example")
+        world.run(2)
+        assert not world.spool.messages and world.queue.carrying == 0 and len(world.spool.commits) == 2
+    finally:
+        FakeCourier.carry = carry  # type: ignore[method-assign]
+
+
+def test_a_connection_that_a_waiting_destination_no_longer_needs_goes_to_the_next() -> None:
+    world = World(connections_max=2, concurrency=2)
+    world.dead = {"dead.example": DEAD}
+    for n in range(6):
+        world.accept(f"a{n}@dead.example")
+    for n in range(6):
+        world.accept(f"a{n}@x{n}.example")
+    world.run(30)
+    assert sorted(world.spool.rows[number] is None for number in world.spool.rows) == [False] * 6
+    assert len(world.arrived) == 6 and world.queue._connections <= 2
+    assert all(not lane.starved for lane in world.queue._lanes.values())
+
+
+def test_messages_in_memory_are_bounded_over_all_destinations() -> None:
+    world = World(messages_max=20, lanes_max=16, connections_max=4)
+    world.took_s = 0.5
+    most = [0, 0]
+    for n in range(200):
+        world.accept(f"a@x{n}.example")
+
+    def look() -> None:
+        most[:] = max(most[0], world.queue.in_memory), max(most[1], len(world.queue._lanes))
+        world.loop.call_later(0.05, look)
+
+    world.loop.call_later(0.1, look)
+    world.run(300)
+    assert not world.spool.messages and len(world.arrived) == 200
+    assert most[0] <= 26 and most[1] <= 22, most
+
+
+def _other_way(address: Address) -> Destination | Attempt:
+    return Destination("hub", Transport.SMTP, domain=address.domain)
+
+
+def test_a_recipient_whose_destination_a_reload_changed_is_not_forgotten_when_there_is_no_room() -> None:
+    world = World(ready_max=2, concurrency=1, load_max=4, retry_jitter=0.0, delay_notice_s=0.0)
+    world.answer = lambda job, place: DEFERRED
+    for n in range(12):
+        world.accept(f"a{n}@x{n % 3}.example")
+    world.run(60)
+    world.queue.destination_of = _other_way
+    world.answer = lambda job, place: RELAYED
+    world.took_s = 1.0
+    world.run(2 * HOUR)
+    assert not world.spool.messages
+
+
+def test_what_had_no_room_while_the_disk_was_full_is_not_forgotten() -> None:
+    world = World(ready_max=1, concurrency=1)
+    world.took_s = 1.0
+    for n in range(4):
+        world.accept(f"a{n}@x.example", f"a{n}@y.example")
+    world.spool.broken = True
+    world.run(5)
+    world.spool.broken = False
+    world.run(60)
+    assert not world.spool.messages and world.queue._unsettled == 0
+
+
+def test_withdrawn_mail_whose_settlement_waits_for_the_disk_comes_back() -> None:
+    world = World(concurrency=1)
+    world.took_s = 5.0
+    world.accept("a@x.example")
+    world.run(0.1)
+    number = world.accept("b@x.example")
+    world.run(0.1)
+    world.spool.broken = True
+    assert world.queue.withdraw(number) == ()
+    world.run(0.5)
+    world.queue.changed(number, ["x.example"])
+    world.run(3)
+    world.spool.broken = False
+    world.run(60)
+    assert world.arrivals(number) == [0] and not world.spool.messages
+    assert world.queue._unsettled == 0 and not world.queue._mails
+
+
+def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postroad.queue.queue._TROUBLES_MAX", 10)
+    world = World()
+    for n in range(40):
+        world.dead[f"d{n}.example"] = DEAD
+        world.accept(f"a@d{n}.example")
+    world.run(10)
+    assert len(world.queue.troubles()) <= 10
+
+
+def test_a_connection_asked_for_by_another_worker_while_it_is_being_opened_is_given_up_after_its_work() -> None:
+    world = World(concurrency=1)
+    world.accept("a@x.example")
+    world.loop.call_later(0.01, world.queue.surrender, "x.example")
+    world.run(5)
+    assert len(world.arrived) == 1 and world.held_permits["x.example"] == 0
