@@ -28,8 +28,23 @@ class PermitOffice:
             self._send(worker, ("granted", key))
             return
         self._asking.setdefault(key, deque()).append(worker)
-        most = max(held, key=lambda number: held[number], default=worker)
-        if most != worker and held[most] > held.get(worker, 0) + 1:
+        self._nudge(key)
+
+    def remind(self) -> None:
+        """To be called now and then: a worker that was asked to give one up may have had none at that moment."""
+        for key in list(self._asking):
+            self._nudge(key)
+
+    def _nudge(self, key: str) -> None:
+        """Ask the one that holds most to give one up, where another one waits with less than its share, or with none:
+        with fewer permits than workers they go round."""
+        held, asking = self._held.get(key), self._asking.get(key)
+        if not held or not asking:
+            return
+        poorest = min(asking, key=lambda number: held.get(number, 0))
+        most = max(held, key=lambda number: held[number])
+        has = held.get(poorest, 0)
+        if most != poorest and (held[most] > has + 1 or not has):
             self._send(most, ("wanted", key))
 
     def release(self, worker: int, key: str) -> None:
@@ -46,6 +61,8 @@ class PermitOffice:
         for queue in self._asking.values():
             while worker in queue:
                 queue.remove(worker)
+        for key in [key for key, queue in self._asking.items() if not queue]:
+            del self._asking[key]
         for key in [key for key, held in self._held.items() if worker in held]:
             del self._held[key][worker]
             self._grant_next(key)
@@ -56,6 +73,8 @@ class PermitOffice:
             worker = asking.popleft()
             held[worker] = held.get(worker, 0) + 1
             self._send(worker, ("granted", key))
+        if asking:
+            self._nudge(key)
         if not held:
             del self._held[key]
         if not asking:

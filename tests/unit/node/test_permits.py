@@ -111,3 +111,30 @@ def test_whatever_happens_the_limit_holds_and_all_are_served() -> None:
         held[number] -= 1
         node.workers[number].release("x")
     assert served == asked and node.office.counts() == {}
+
+
+def test_with_fewer_permits_than_workers_they_go_round() -> None:
+    """A courier of local mail is kept for ever: only its worker can give its permit to another one."""
+    node = Node(3, 1)
+    granted: list[int] = []
+    for number in range(3):
+        node.workers[number].acquire("x", lambda number=number: granted.append(number))
+    assert granted == [0] and set(node.wanted) == {0}
+    node.wanted.clear()
+    node.workers[0].release("x")
+    assert granted == [0, 1] and node.wanted == [1], "the third one still waits"
+    node.workers[1].release("x")
+    assert granted == [0, 1, 2]
+
+
+def test_who_had_none_to_give_is_reminded() -> None:
+    node = Node(2, 1)
+    node.workers[0].acquire("x", lambda: None)
+    node.workers[1].acquire("x", lambda: None)
+    node.wanted.clear()
+    node.office.remind()
+    assert node.wanted == [0]
+    node.workers[0].release("x")
+    node.wanted.clear()
+    node.office.remind()
+    assert node.wanted == []
