@@ -10,6 +10,7 @@ says what failed.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -49,8 +50,11 @@ def _filed(setting: Setting, transaction: Transaction, told: Told, answer: Conte
     """Large content is on stable storage, or is not."""
     if isinstance(answer, Failure):
         _failed(setting, transaction, told, answer)
-    else:
+        return
+    try:
         _store(setting, transaction, told, answer)
+    except Exception:  # a bug; nobody above us could tell the client, who would wait for ever
+        _failed(setting, transaction, told, Failure(FailureKind.IO, traceback.format_exc()))
 
 
 def _store(setting: Setting, transaction: Transaction, told: Told, content: Content) -> None:
@@ -104,11 +108,13 @@ def _committed(
         return
     setting.doors.log(events)
     queued = setting.doors.queued
-    if not transaction.held:
-        queued(stored)
-    for report in reports:
-        queued(report)
-    told(_queued(transaction.id))
+    try:
+        if not transaction.held:
+            queued(stored)
+        for report in reports:
+            queued(report)
+    finally:  # it is committed, whatever breaks behind it
+        told(_queued(transaction.id))
 
 
 def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Failure) -> None:

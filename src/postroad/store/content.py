@@ -213,7 +213,8 @@ class Incoming:
             self._written += count
 
     def _resume(self) -> None:
-        if self._paused and self.size - self._written <= BACKLOG_MAX // 2:
+        # After a failure nothing is written any more, and what comes is swallowed: the producer must hear of it.
+        if self._paused and (self._failure is not None or self.size - self._written <= BACKLOG_MAX // 2):
             self._paused = False
             if self.resumed is not None and not self._aborted:
                 self.resumed()
