@@ -1,4 +1,4 @@
-"""Fixtures for tests with real peers. Each module's tests run in one process, so that its peers start once."""
+"""Fixtures for tests with real peers. A module's peers start once: its tests run in one process (--dist loadfile)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from tests.peers.harness.process import folder
 _HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.peer)
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)
