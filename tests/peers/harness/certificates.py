@@ -20,7 +20,7 @@ class Authority:
 
     def certificate(self, *names: str) -> tuple[Path, Path]:
         """Chain and key for these names and addresses, readable by all: servers change their user."""
-        directory = self._directory / ",".join(names)
+        directory = self._directory / "+".join(names)
         directory.mkdir(exist_ok=True)
         certificate, key = directory / "chain.pem", directory / "key.pem"
         if not key.exists():
