@@ -20,6 +20,7 @@ class PermitOffice:
         self._send = send
         self._held: dict[str, dict[int, int]] = {}
         self._asking: dict[str, deque[int]] = {}
+        self._wanted: dict[str, dict[int, int]] = {}  # asked of a worker to give up, and not come back yet
 
     def ask(self, worker: int, key: str) -> None:
         held = self._held.setdefault(key, {})
@@ -32,19 +33,24 @@ class PermitOffice:
 
     def remind(self) -> None:
         """To be called now and then: a worker that was asked to give one up may have had none at that moment."""
+        self._wanted.clear()
         for key in list(self._asking):
             self._nudge(key)
 
     def _nudge(self, key: str) -> None:
         """Ask the one that holds most to give one up, where another one waits with less than its share, or with none:
-        with fewer permits than workers they go round."""
+        with fewer permits than workers they go round. What is on its way already counts as come, else connections
+        would be closed and opened to and fro."""
         held, asking = self._held.get(key), self._asking.get(key)
         if not held or not asking:
             return
+        wanted = self._wanted.setdefault(key, {})
+        coming = sum(wanted.values())
         poorest = min(asking, key=lambda number: held.get(number, 0))
-        most = max(held, key=lambda number: held[number])
-        has = held.get(poorest, 0)
-        if most != poorest and (held[most] > has + 1 or not has):
+        most = max(held, key=lambda number: held[number] - wanted.get(number, 0))
+        rich, poor = held[most] - wanted.get(most, 0), held.get(poorest, 0) + coming
+        if most != poorest and rich and (rich > poor + 1 or not poor):
+            wanted[most] = wanted.get(most, 0) + 1
             self._send(most, ("wanted", key))
 
     def release(self, worker: int, key: str) -> None:
@@ -54,7 +60,17 @@ class PermitOffice:
         held[worker] -= 1
         if not held[worker]:
             del held[worker]
+        self._came_back(worker, key)
         self._grant_next(key)
+
+    def _came_back(self, worker: int, key: str) -> None:
+        wanted = self._wanted.get(key)
+        if wanted and wanted.get(worker):
+            wanted[worker] -= 1
+            if not wanted[worker]:
+                del wanted[worker]
+        if not wanted:
+            self._wanted.pop(key, None)
 
     def worker_died(self, worker: int) -> None:
         """All its permits come back, all its questions are void."""
@@ -63,6 +79,8 @@ class PermitOffice:
                 queue.remove(worker)
         for key in [key for key, queue in self._asking.items() if not queue]:
             del self._asking[key]
+        for wanted in self._wanted.values():
+            wanted.pop(worker, None)
         for key in [key for key, held in self._held.items() if worker in held]:
             del self._held[key][worker]
             self._grant_next(key)
@@ -70,7 +88,9 @@ class PermitOffice:
     def _grant_next(self, key: str) -> None:
         held, asking = self._held.setdefault(key, {}), self._asking.get(key)
         while asking and sum(held.values()) < self._limit(key):
-            worker = asking.popleft()
+            # To the one that has least, else what was given up for another would come back to its giver.
+            worker = min(asking, key=lambda number: held.get(number, 0))
+            asking.remove(worker)
             held[worker] = held.get(worker, 0) + 1
             self._send(worker, ("granted", key))
         if asking:

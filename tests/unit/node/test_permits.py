@@ -138,3 +138,22 @@ def test_who_had_none_to_give_is_reminded() -> None:
     node.wanted.clear()
     node.office.remind()
     assert node.wanted == []
+
+
+def test_connections_do_not_go_to_and_fro_when_both_want_more() -> None:
+    node = Node(2, 20)
+    for _ in range(20):
+        node.workers[0].acquire("x", lambda: None)
+    for _ in range(30):  # both have far more to do than there are permits
+        node.workers[0].acquire("x", lambda: None)
+        node.workers[1].acquire("x", lambda: None)
+    moved = 0
+    while node.wanted:
+        number = node.wanted.pop()
+        moved += 1
+        assert moved <= 10, "connections are closed and opened to and fro"
+        node.workers[number].release("x")
+        node.workers[number].acquire("x", lambda: None)
+    assert moved == 10 and node.office._held["x"] == {0: 10, 1: 10}
+    node.office.remind()
+    assert not node.wanted
