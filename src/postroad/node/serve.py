@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -101,5 +102,9 @@ def _write(path: str, octets: bytes) -> None:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 file.write(octets)
             return
-    sys.stderr.buffer.write(octets)
-    sys.stderr.buffer.flush()
+    # A pipe that nobody empties must not stop the supervisor, on whom all workers depend.
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if poll.poll(0):
+        sys.stderr.buffer.write(octets)
+        sys.stderr.buffer.flush()

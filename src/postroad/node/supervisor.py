@@ -43,6 +43,7 @@ LOCK_WAIT_S: Final = 15.0
 READY_S: Final = 60.0
 OPEN_FILES: Final = 65_536
 PREPARE_S: Final = 30.0
+REMIND_S: Final = 1.0  # how often workers that hold permits hear of others that wait for one
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
 
@@ -63,6 +64,7 @@ class Worker:
         self.ready = False
         self.started = 0.0
         self.restarts = 0
+        self.settings: Settings | None = None  # with which it was started, or which it has taken since
         self.ended = asyncio.Event()
 
 
@@ -187,6 +189,7 @@ class Supervisor:
             return 1
         self._manager.ready(f"{len(self._workers)} workers")
         watchdog = asyncio.ensure_future(self._watch()) if self._manager.watchdog_s else None
+        reminder = asyncio.ensure_future(self._remind())
         self._say("info", f"ready: {len(self._workers)} workers, {self._shards} shards, pid {os.getpid()}")
         for endpoint in self._sockets:
             self._say("info", f"listening on {endpoint}")
@@ -195,10 +198,16 @@ class Supervisor:
         self._say("info", "stopping")
         await control.stop()
         await self._shut_down()
+        reminder.cancel()
         if watchdog is not None:
             watchdog.cancel()
         self._say("info", "stopped")
         return 0
+
+    async def _remind(self) -> None:
+        while True:
+            await asyncio.sleep(REMIND_S)
+            self._office.remind()
 
     async def _watch(self) -> None:
         while True:
@@ -222,13 +231,19 @@ class Supervisor:
         worker.started = time.monotonic()
         worker.ready = False
         worker.ended.clear()
-        worker.process = subprocess.Popen(
-            [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(), self._lock),
-            stdin=subprocess.DEVNULL,
-            env=self._environment,
-        )
-        theirs.close()
+        worker.settings = self.settings
+        try:
+            worker.process = subprocess.Popen(
+                [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), self._lock),
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         worker.link = Link(
             ours,
             asyncio.get_running_loop(),
@@ -255,6 +270,7 @@ class Supervisor:
                 self._office.release(worker.number, key)
             case ("ready",):
                 worker.ready = True
+                self._renew(worker)
             case ("answer", question, value):
                 self._answered(worker.number, question, value)
             case _:
@@ -282,13 +298,25 @@ class Supervisor:
             how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
             lived_s = time.monotonic() - worker.started
             worker.restarts = worker.restarts + 1 if lived_s < 10 else 1
-            wait_s = min(_RESTART_FIRST_S * 2 ** (worker.restarts - 1), _RESTART_MAX_S)
+            wait_s = min(_RESTART_FIRST_S * 2 ** min(worker.restarts - 1, 16), _RESTART_MAX_S)
             self._say("error", f"worker {worker.number} ended with {how} after {lived_s:.1f} s; starting it again")
             asyncio.get_running_loop().call_later(wait_s, self._spawn_again, worker)
 
     def _spawn_again(self, worker: Worker) -> None:
-        if not self._stopping and worker.process is None:
+        if self._stopping or worker.process is not None:
+            return
+        try:
             self._spawn(worker)
+        except OSError as error:  # no memory, no process, no descriptor left for it: its shards must not wait for ever
+            text = f"worker {worker.number} cannot be started ({error.strerror or error}); tried again"
+            self._say("error", f"{text} in {_RESTART_MAX_S:g} s")
+            asyncio.get_running_loop().call_later(_RESTART_MAX_S, self._spawn_again, worker)
+
+    def _renew(self, worker: Worker) -> None:
+        """A worker that came up while a reload went on has the old settings: it is started again with the new ones."""
+        if worker.settings is not self.settings and not self._reloading and not self._stopping:
+            self._say("info", f"worker {worker.number} started with settings that are old by now: starting it again")
+            self._send(worker.number, ("stop", self.settings.shutdown_s))
 
     async def _shut_down(self) -> None:
         self._stopping = True
@@ -381,6 +409,9 @@ class Supervisor:
         finally:
             self._manager.ready()
             self._reloading = False
+            for worker in self._workers:
+                if worker.ready:
+                    self._renew(worker)
             if self._reload_again:
                 self._reload_again = False
                 self._reload_asked()
@@ -393,8 +424,11 @@ class Supervisor:
         if fixed:
             return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
         added, problems = self._bind_added(found)
+        prepared: set[int] = set()
         if not problems:
+            before = {worker.number: worker.link for worker in self._workers}
             answers = await self.ask("prepare", found)
+            prepared = {number for number, _ in answers if self._workers[number].link is before[number]}
             problems = sorted({
                 f"worker {number}: {answer}" if answer is not None else f"worker {number} did not answer"
                 for number, answer in answers
@@ -412,8 +446,9 @@ class Supervisor:
         self._sockets.update(added)
         keys = list(added)
         for worker in self._workers:
-            if worker.link is not None:
+            if worker.link is not None and worker.number in prepared:
                 worker.link.send(("commit", keys), [added[key][worker.number].fileno() for key in keys])
+                worker.settings = found
         # The workers have stopped accepting there by then; ours are the last descriptors of those sockets.
         await self.ask("sync", None)
         for endpoint in removed:
@@ -445,7 +480,7 @@ def _make_folders(state_dir: Path, owner: tuple[int, int] | None) -> None:
         made = not folder.exists()
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         if made and owner is not None:
-            os.chown(folder, *owner)
+            os.chown(folder, *owner, follow_symlinks=False)
 
 
 def _shards_on_disk(spool: Path) -> int:

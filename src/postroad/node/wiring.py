@@ -188,9 +188,11 @@ class Assembly:
 
     async def stop(self, limit_s: float) -> None:
         """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
+        # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
+        # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in self._listeners.values()]
-        await asyncio.gather(*sessions, return_exceptions=True)
-        if not await self.queue.drain(limit_s):
+        quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
+        if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
         self._opener.cancel()
         await self._loop.run_in_executor(None, self._historian.close)
@@ -386,7 +388,8 @@ class Assembly:
             listener = self._listeners.pop(endpoint)
             self._loop.create_task(listener.stop(settings.shutdown_s))
         for endpoint, listener in self._listeners.items():
-            listener.renew(wanted[endpoint])
+            if listener.renew(wanted[endpoint]):
+                await listener.serve_again(BACKLOG)
         for endpoint, sock in sockets.items():
             listener = Listener(wanted[endpoint])
             self._listeners[endpoint] = listener

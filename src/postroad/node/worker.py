@@ -15,6 +15,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
+ORPHAN_MAX_S: Final = 10.0  # and after which it is gone in any case
 LOOK_S: Final = 5.0  # how often files that may change by themselves (certificates, users) are looked at
 
 
@@ -45,6 +47,7 @@ class WorkerProcess:
         self._assembly: Assembly | None = None
         self._log: Log | None = None
         self._stopping = False
+        self._shutdown_s = 0.0
         self.ended: asyncio.Future[int] = loop.create_future()
 
     def _received(self, frame: Frame, descriptors: list[int]) -> None:
@@ -65,6 +68,8 @@ class WorkerProcess:
                 self._task(assembly.commit(_sockets(keys, descriptors)))
             case ("abandon",) if assembly is not None:
                 assembly.abandon()
+                if self._log is not None:
+                    self._log.reopen()  # a log that was rotated is let go of, whatever the configuration is worth
             case ("sync", question, _):
                 # Behind whatever was asked before: tasks that were made then have had their turn.
                 self._loop.call_later(0.05, self._link.send, ("answer", question, ""))
@@ -88,6 +93,7 @@ class WorkerProcess:
     async def _start(
         self, number: int, shards: list[int], settings: Settings, sockets: dict[Endpoint, socket.socket]
     ) -> None:
+        self._shutdown_s = settings.shutdown_s
         tune_malloc(options.memory_options(settings))
         world = system_world(random.Random(os.urandom(16)))
         self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
@@ -114,17 +120,22 @@ class WorkerProcess:
             self._assembly.look()
             self._loop.call_later(LOOK_S, self._look, world)
 
-    async def stop(self, limit_s: float) -> None:
+    async def stop(self, limit_s: float | None = None) -> None:
+        """`limit_s`: None for what the settings say."""
         if self._stopping:
             return
         self._stopping = True
         if self._assembly is not None:
-            await self._assembly.stop(limit_s)
+            await self._assembly.stop(self._shutdown_s if limit_s is None else limit_s)
         self._end(0)
 
     def _link_ended(self) -> None:
         if not self._stopping:
             logging.getLogger("postroad").error("the supervisor is gone; this worker ends")
+            # Nobody is left who would end us where something does not: the next node waits for our lock.
+            last = threading.Timer(ORPHAN_MAX_S, os._exit, (1,))
+            last.daemon = True
+            last.start()
             self._loop.create_task(self.stop(ORPHAN_S))
 
     def _end(self, code: int) -> None:
@@ -153,7 +164,7 @@ def main() -> int:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = WorkerProcess(sock, loop)
-    loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(worker.stop(30.0)))
+    loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(worker.stop()))
     try:
         return loop.run_until_complete(worker.ended)
     finally:

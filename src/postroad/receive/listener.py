@@ -25,6 +25,7 @@ class Listener:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._server: Server | None = None
+        self._socket: socket.socket | None = None  # a descriptor of our own, to listen on it once more
         self._sessions: set[Session] = set()
         self._empty: asyncio.Future[None] | None = None
 
@@ -45,23 +46,46 @@ class Listener:
             context = setting.doors.tls_context()
             if context is None:
                 raise ValueError(f"listener {setting.listener.name}: implicit TLS without a certificate")
+        again = sock.dup()
+        again.setblocking(False)
         self._server = await setting.doors.network.serve(
             self.connect, sock, context=context, backlog=backlog, handshake_s=setting.options.handshake_s
         )
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = again
 
     def connect(self) -> Session:
         """The protocol of a new connection."""
         return Session(self)
 
-    def renew(self, setting: Setting) -> None:
-        """New settings: new sessions begin with them, others take them with their next EHLO or MAIL."""
-        self.setting = setting
+    def renew(self, setting: Setting) -> bool:
+        """New settings: new sessions begin with them, others take them with their next EHLO or MAIL. True where
+        `serve_again` has to follow.
+
+        Implicit TLS belongs to the server: where it is, comes or goes, a new server takes the place of the old one, so
+        that no session takes plaintext for TLS, and none gets a certificate that nobody looks after any more.
+        """
+        before, self.setting = self.setting, setting
+        if self._server is None or Tls.IMPLICIT not in (before.listener.tls, setting.listener.tls):
+            return False
+        self._server.close()  # clients that come wait in the socket
+        self._server = None
+        return True
+
+    async def serve_again(self, backlog: int = 512) -> None:
+        """Listen as the settings now say, on the same socket. Fails as `serve` does."""
+        assert self._socket is not None
+        await self.serve(self._socket.dup(), backlog)
 
     def close(self) -> None:
         """Let nobody in any more; sessions go on."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     async def stop(self, limit_s: float) -> None:
         """Close, and wait until all sessions have ended, `limit_s` seconds at most; break off what is left then."""
