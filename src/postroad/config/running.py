@@ -155,6 +155,12 @@ class Store(Section):
         "How long events that change nothing (sessions, refusals) wait to be written with others.",
         least=0,
     )
+    settle_s: Seconds = setting(
+        _STORE.settle_s,
+        "How long the outcome of a delivery may wait for new mail whose sync it can share; 0: not at all.",
+        least=0,
+        most=1,
+    )
     file_threads: int = setting(
         _STORE.file_threads, "Threads of one worker that write content files.", unit="threads", least=1, most=64
     )

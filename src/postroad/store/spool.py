@@ -60,6 +60,8 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which
     new mail is refused (452) while the queue drains. `wal_max`: octets of WAL at which it is taken into the database.
     `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
+    `settle_s`: how long an outcome may wait for new mail whose commit it can join; nobody waits for it, and it is one
+    sync less for each message. It is part of the time in which a crash leads to a duplicate (promise 4).
     `file_threads`: threads that write content files.
     """
 
@@ -67,6 +69,7 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     free_min: int = 268_435_456
     wal_max: int = 50_331_648
     record_s: float = 1.0
+    settle_s: float = 0.005
     file_threads: int = 2
 
 
@@ -112,6 +115,8 @@ class Spool:
         # The loop's own.
         self._writer: threading.Thread | None = None
         self._gathered: list[_Asked] = []  # what goes into the next batch
+        self._pressing = False  # somebody waits for what is gathered
+        self._company: asyncio.TimerHandle | None = None
         self._writing = False  # the writer has a batch, or is to get one in this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._postponed: list[_Asked] = []  # the writer's while it has a batch
@@ -218,7 +223,7 @@ class Spool:
             codec.encode_events(settlement.events) if settlement.events else b"",
             done,
         )
-        self._put(shard, operation)
+        self._put(shard, operation, patient=self.options.settle_s > 0)
 
     def record(self, events: tuple[Event, ...]) -> None:
         """Keeps events that change nothing. They join the next commit, or have one of their own after `record_s`."""
@@ -294,16 +299,33 @@ class Spool:
 
     # --- the loop's side
 
-    def _put(self, shard: int, operation: Operation) -> None:
+    def _put(self, shard: int, operation: Operation, *, patient: bool = False) -> None:
+        """`patient`: it may wait for company, for `settle_s`."""
         asked = _Asked(shard, operation)
         if not self._running or shard not in self._shards:
             self._loop.call_soon(self._refuse, asked)
             return
         self._gathered.append(asked)
-        if not self._writing:
+        self._pressing = self._pressing or not patient
+        if self._writing:
+            return
+        if not self._pressing:
+            self._wait_for_company()
+        else:
             # At the end of this turn of the loop, so that what comes in the same turn goes into the same batch.
             self._writing = True
             self._loop.call_soon(self._dispatch)
+
+    def _wait_for_company(self) -> None:
+        if self._company is None:
+            self._company = self._loop.call_later(self.options.settle_s, self._alone)
+
+    def _alone(self) -> None:
+        """No company has come."""
+        self._company = None
+        if self._running and not self._writing and self._gathered:
+            self._writing = True
+            self._dispatch()
 
     def _recorded_now(self) -> list[_Asked]:
         return [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
@@ -314,6 +336,10 @@ class Spool:
         busy loop."""
         batch = _Batch([*self._postponed, *self._gathered, *self._recorded_now()])
         self._postponed, self._gathered = [], []
+        self._pressing = False
+        if self._company is not None:
+            self._company.cancel()
+            self._company = None
         if batch.asked:
             number = batch.asked[0].shard
             if all(each.shard == number and _is_quick(each.operation) for each in batch.asked):
@@ -341,7 +367,9 @@ class Spool:
         self._writing = False
         if not self._running:
             return
-        if self._gathered:
+        if self._gathered and not self._pressing:
+            self._wait_for_company()
+        elif self._gathered:
             self._writing = True
             if self._writer is not None:
                 self._dispatch()
