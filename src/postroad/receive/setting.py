@@ -6,7 +6,7 @@ A Setting is replaced as a whole at reload; a session takes the new one at its n
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from postroad.mail.context import Role, Rules
@@ -17,6 +17,8 @@ from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 
 UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
 MECHANISMS: Final = ("PLAIN", "LOGIN")
+
+_CLIENTS_MAX: Final = 4096  # addresses of clients whose trust is remembered
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -34,6 +36,7 @@ class Setting:
     networks: tuple[Network, ...]
     greeting: Reply
     hello: Reply
+    known_clients: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # what `trusts` found
 
     def trusts(self, address: str) -> bool:
         """Whether a client's address ("" for a Unix socket) is in a trusted network."""
@@ -41,8 +44,15 @@ class Setting:
             return UNIX in self.listener.trusted_networks
         if not self.networks:
             return False
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self.networks if network.version == parsed.version)
+        known = self.known_clients
+        found = known.get(address)
+        if found is None:
+            parsed = ipaddress.ip_address(address)
+            found = any(parsed in network for network in self.networks if network.version == parsed.version)
+            if len(known) >= _CLIENTS_MAX:
+                known.clear()
+            known[address] = found
+        return found
 
     def offer(self, *, tls: bool) -> Offer:
         """What a session is offered now; `tls`: it is under TLS."""
