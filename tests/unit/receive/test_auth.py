@@ -250,3 +250,14 @@ def test_large_submitted_messages_are_mended_too(tmp_path: Path) -> None:
     octets = house.spool.incomings[0].octets
     assert octets.count(b"\r\nDate: ") == 1 and octets.endswith(b"Subject: x\r\n\r\n" + b"line\r\n" * 50_000)
     assert house.spool.stored[0].envelope.message_id.endswith("@mx.local.test>")
+
+
+def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) -> None:
+    house = house_of(tmp_path)
+    client = opened(house)
+    client.say("EHLO client.test\r\n")
+    faults: list[accounts.Fault] = []
+    assert house.authenticator is not None
+    house.authenticator.accounts = Accounts(tmp_path / "none", faults.extend)
+    assert wait(client, PLAIN) == "454 4.7.0"
+    assert [(fault.line, "no such file" in fault.text) for fault in faults] == [(0, True)]
