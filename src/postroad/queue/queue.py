@@ -153,7 +153,11 @@ class Queue:
             self._spool.fresh(shard, envelopes[-1].id, 500, partial(self._resume_fresh, shard, boundary))
 
     async def drain(self, limit_s: float) -> bool:
-        """Start nothing new; wait until what is being carried has ended and is committed. False where time ran out."""
+        """Start nothing new; wait until what is being carried has ended and is committed. False where time ran out.
+
+        What no courier has stays as the spool has it, fresh or due, also where its connection was being opened: the
+        next start tries it at once.
+        """
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -333,7 +337,8 @@ class Queue:
     def _opened(self, lane: Lane, result: Courier | Attempt) -> None:
         if isinstance(result, Attempt):
             self._opening_ended(lane)
-            self._opening_failed(lane, result)
+            if not self._stopping:  # else it most likely ended because we stop: no attempt, see `drain`
+                self._opening_failed(lane, result)
             self._close_if_unused(lane)
             return
         lane.opening -= 1

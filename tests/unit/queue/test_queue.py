@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
 from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
 
@@ -279,6 +280,52 @@ def test_draining_ends_what_is_carried_and_starts_nothing() -> None:
     world.run(20)
     assert len(world.arrived) == 1
     assert sum(world.held_permits.values()) == 0
+
+
+@pytest.mark.parametrize("cause", [DEAD, NOWHERE])
+def test_an_opening_that_ends_while_the_node_stops_is_no_attempt(cause: Attempt) -> None:
+    world = World()
+    world.dead["x.example"] = DEAD
+    waited = world.accept("a@x.example")
+    world.run(1)
+    rows = world.spool.rows[waited]
+    assert rows is not None
+    before_row, failures = rows[0], world.queue.troubles()["x.example"][0]
+    world.run((before_row.due_us - world.clock.now_us()) / 1e6 - 0.005)
+    world.dead = {"x.example": cause, "y.example": cause}
+    fresh = world.accept("b@y.example", "c@y.example")
+    world.run(0.015)
+    assert [key for _, key in world.openings][1:] == ["y.example", "x.example"], "both are being opened now"
+    before = list(world.spool.commits), list(world.spool.events)
+    assert world.loop.run_until_complete(world.queue.drain(1.0)) is True
+    world.run(1)
+    assert (world.spool.commits, world.spool.events) == before
+    assert world.spool.rows[fresh] is None and world.spool.rows[waited] == {0: before_row}
+    assert [entry[0] for entry in world.queue.troubles().values()] == [failures] and not world.reports
+    assert sum(world.held_permits.values()) == 0
+    world.dead.clear()
+    world.queue = world.new_queue()
+    world.queue.start([0])
+    world.run(1)
+    assert world.arrivals(waited) == [0] and world.arrivals(fresh) == [0, 1] and not world.spool.messages
+
+
+def test_the_rest_of_a_message_is_due_at_once_where_its_opening_ended_by_the_stop() -> None:
+    world = World()
+    world.accept("a@x.example")
+    world.run(1)
+    world.took_s = 1.0
+    world.dead["y.example"] = DEAD
+    number = world.accept("b@x.example", "c@y.example")  # b goes by the kept connection, c needs a new one
+    world.run(0.01)
+    assert world.loop.run_until_complete(world.queue.drain(5.0)) is True
+    rows = world.spool.rows[number]
+    assert rows is not None and list(rows) == [1] and rows[1].attempts == 0
+    world.dead.clear()
+    world.queue = world.new_queue()
+    world.queue.start([0])
+    world.run(2)
+    assert world.arrivals(number) == [0, 1] and not world.spool.messages
 
 
 def test_draining_gives_up_at_its_limit() -> None:
