@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, server_tls_options
+from postroad.config.options import client_tls_options, routing_options, server_tls_options
 from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
 from postroad.receive import accounts
 from postroad.route import alias_file
-from postroad.route.recipients import read_names
+from postroad.route.recipients import Recipients, read_names, told
 from postroad.world import tls
 from postroad.world.problem import Problem, unreadable
 
@@ -128,9 +128,23 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
     if (path := settings.aliases) is None:
         return
     text = read_text(path)
-    read = (text,) if isinstance(text, Problem) else alias_file.parse(text, str(path))
+    read = (text,) if isinstance(text, Problem) else alias_file.parse(text, str(path), _homes(settings))
     for problem in read if isinstance(read, tuple) else ():
         yield _within(("aliases",), path, problem)
+
+
+def _homes(settings: Settings) -> alias_file.Homes | None:
+    """Our own mailboxes; None where their files cannot be read, which is a finding of its own."""
+    routing = routing_options(settings)
+    recipients = Recipients(told(routing))
+    if recipients.load():
+        return None
+    names = tuple(local.name for local in routing.local)
+    return alias_file.Homes(
+        names,
+        lambda address: recipients.known(address) if address.domain in names else None,
+        routing.detail_delimiter,
+    )
 
 
 def _passwords(settings: Settings) -> Iterator[Finding]:

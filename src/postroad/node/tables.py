@@ -23,10 +23,10 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions
 from postroad.route import mx
+from postroad.route.alias_file import Homes
 from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
-from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
-from postroad.route.recipients import Mailboxes, Recipients
+from postroad.route.recipients import Recipients, told
 from postroad.route.table import RoutingTable
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -85,7 +85,8 @@ class Tables:
 
     def look(self) -> tuple[Problem, ...]:
         """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
-        return (*self._aliases.load(), *self._recipients.load())
+        found = self._recipients.load()
+        return (*found, *self._aliases.load(self._recipients.edition))
 
 
 def build(settings: Settings) -> Tables | str:
@@ -96,14 +97,21 @@ def build(settings: Settings) -> Tables | str:
     routed = options.routing_options(settings)
     ourselves = _own_names(settings)
     routing = RoutingTable(routed, ourselves)
+    recipients = Recipients(told(routed))
+    homes = Homes(
+        tuple(local.name for local in routed.local),
+        lambda address: recipients.known(address) if routing.is_local(address.domain) else None,
+        routed.detail_delimiter,
+    )
     aliases = Aliases(
         str(settings.aliases) if settings.aliases is not None else "",
         routing.is_local,
         routed.detail_delimiter,
         parse_mailbox(routed.postmaster),
+        homes,
     )
-    recipients = Recipients(_mailboxes(routed))
-    problems = (*aliases.load(), *recipients.load())
+    # The aliases can be judged only where the recipients are known.
+    problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
         return "; ".join(map(str, problems))
     return Tables(
@@ -114,17 +122,6 @@ def build(settings: Settings) -> Tables | str:
         mx_options=options.mx_options(settings),
         ourselves=ourselves,
     )
-
-
-def _mailboxes(routing: RoutingOptions) -> dict[str, Mailboxes]:
-    """Of local domains, and of relay domains whose recipients are known."""
-    domains: list[LocalDomain | RelayDomain] = [*routing.local, *routing.relay]
-    return {
-        domain.name: Mailboxes(
-            domain.recipients, domain.recipients_file, domain.recipients == (ANY,), routing.detail_delimiter
-        )
-        for domain in domains
-    }
 
 
 def _own_names(settings: Settings) -> OwnNames:

@@ -12,13 +12,16 @@ an alias nor a box of their own. A target is a local-part (of the recipient's ow
 (the same local-part there). Programs, files and ``:include:`` are refused: they would run with the node's rights; a
 local domain can be delivered to a program.
 
+A target at one of our own domains must be a box or an alias there (`Homes`); a bare target of a bare name, at one of
+them at least.
+
 How it fails: with Problems that name file and line; a file with any is not taken.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -44,13 +47,22 @@ class Target(msgspec.Struct, frozen=True):
 Map = Mapping[str, tuple[Target, ...]]
 """Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
 
+class Homes(msgspec.Struct, frozen=True):
+    """Our own domains. `known`: whether a mailbox is there; None where it is not ours or any is. `delimiter`: begins an
+    address extension."""
+
+    domains: tuple[str, ...]
+    known: Callable[[Address], bool | None]
+    delimiter: str = "+"
+
+
 # Up to a colon or a comma that stands outside of a quoted string (RFC 5321 §4.1.2).
 _NAME: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^":])*):(.*)')
 _WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
-def parse(text: str, path: str) -> Map | tuple[Problem, ...]:
-    """The aliases in a text, or all that is wrong with it."""
+def parse(text: str, path: str, homes: Homes | None = None) -> Map | tuple[Problem, ...]:
+    """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
     found: dict[str, tuple[Target, ...]] = {}
     lines: dict[str, int] = {}
@@ -68,6 +80,11 @@ def parse(text: str, path: str) -> Map | tuple[Problem, ...]:
     for name in circles(found):
         remedy = "Let one of them lead to a mailbox."
         problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle, and nowhere else", remedy))
+    if homes is not None and not problems:
+        for name, target in missing(found, homes):
+            remedy = "Name a mailbox that there is, add this one to the domain's recipients, or make it an alias."
+            text = f"{name!r} leads to {target}, which is neither a mailbox nor an alias"
+            problems.append(Problem(f"{path}:{lines[name]}", text, remedy))
     return tuple(problems) if problems else found
 
 
@@ -190,3 +207,29 @@ def circles(aliases: Map) -> Iterator[str]:
 def _followed(target: Target) -> str:
     local_part = fold(target.local_part, "")
     return f"{local_part}@{target.domain}" if target.domain else local_part
+
+
+def missing(aliases: Map, homes: Homes) -> Iterator[tuple[str, str]]:
+    """Each name with each target of it that is at home with us, and is neither a box nor another alias there."""
+    for name, targets in aliases.items():
+        local_part, _, domain = name.rpartition("@") if "@" in name else (name, "", "")
+        places = [Address(local_part, each) for each in ((domain,) if domain else homes.domains)]
+        for target in targets:
+            reached = [target.of(place) for place in places]
+            if not reached or not reached[0].local_part:
+                continue  # what "@new.example" means for all of "@old.example" depends on the recipient
+            if not any(_is_there(aliases, homes, name, target, each) for each in reached):
+                yield name, str(reached[0]) if target.domain or domain else f"{target.local_part!r} of no local domain"
+
+
+def _is_there(aliases: Map, homes: Homes, name: str, target: Target, reached: Address) -> bool:
+    if homes.known(reached) is not False:
+        return True
+    return not target.final and any(key in aliases and key != name for key in keys(reached, homes.delimiter))
+
+
+def keys(address: Address, delimiter: str) -> tuple[str, ...]:
+    """The names under which an alias for this mailbox may stand, the most exact first."""
+    whole = fold(address.local_part, "")
+    names = dict.fromkeys((whole, fold(whole, delimiter)))
+    return (*(key for name in names for key in (f"{name}@{address.domain}", name)), f"@{address.domain}")

@@ -2,8 +2,9 @@
 
 What always holds: expansion ends, because no mailbox is expanded twice on its way; each mailbox is there once; the
 reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its domain leads
-only in a circle is the mailbox of its own name, so that no recipient is ever lost. Local-parts are compared without
-regard to case; ``name+x`` is looked up as such, then as ``name``.
+only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a mailbox of
+ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without regard to
+case; ``name+x`` is looked up as such, then as ``name``.
 
 How it fails: a file that is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
 """
@@ -18,7 +19,7 @@ import msgspec
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
-from postroad.route.alias_file import Map, Target, parse
+from postroad.route.alias_file import Homes, Map, Target, parse
 from postroad.route.recipients import POSTMASTER, fold
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
@@ -34,33 +35,41 @@ class Aliases:
 
     `is_local`: whether a domain is ours: only its mailboxes are looked up. `delimiter`: begins an address extension.
     `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
+    `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there.
     """
 
     def __init__(
-        self, path: str, is_local: Callable[[str], bool], delimiter: str = "+", postmaster: Address | None = None
+        self,
+        path: str,
+        is_local: Callable[[str], bool],
+        delimiter: str = "+",
+        postmaster: Address | None = None,
+        homes: Homes | None = None,
     ) -> None:
         self._path = path
         self._is_local = is_local
         self._delimiter = delimiter
         self._postmaster = () if postmaster is None else (Target(postmaster.local_part, postmaster.domain),)
         self._map: Map = {}
-        self._stamp: Stamp | None = None
+        self._homes = homes
+        self._seen: tuple[Stamp, int] | None = None
 
-    def load(self) -> tuple[Problem, ...]:
-        """Read the file where it has changed. What is wrong with it, once; the aliases from before stay then."""
+    def load(self, edition: int = 0) -> tuple[Problem, ...]:
+        """Read the file where it, or what is there at home (of which `edition` tells), has changed. What is wrong with
+        it, once; the aliases from before stay then."""
         if not self._path:
             return ()
-        now = stamp(self._path)
-        if self._stamp == now:
+        now = (stamp(self._path), edition)
+        if self._seen == now:
             return ()
-        self._stamp = now
+        self._seen = now
         try:
             text = Path(self._path).read_text("utf-8")
         except OSError as error:
             return (unreadable(self._path, error),)
         except UnicodeDecodeError:
             return (Problem(self._path, "is not in UTF-8", "Save it in UTF-8."),)
-        found = parse(text, self._path)
+        found = parse(text, self._path, self._homes)
         if isinstance(found, tuple):
             return found
         self._map = found
@@ -68,7 +77,9 @@ class Aliases:
 
     def names(self, address: Address) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
-        return (self._named(address) or self._whole(address)) is not None
+        if (self._named(address) or self._whole(address)) is None:
+            return False
+        return self._homes is None or bool(self._ends(address, self._is_box))
 
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists
@@ -94,6 +105,11 @@ class Aliases:
 
     def _resolve(self, address: Address, exists: Exists) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
+        ends = self._ends(address, exists)
+        return None if not ends or ends == [address] else ends
+
+    def _ends(self, address: Address, exists: Exists) -> list[Address] | None:
+        """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none."""
         targets = self._targets(address, exists)
         if targets is None:
             return None
@@ -107,11 +123,15 @@ class Aliases:
                 # Its own name among its targets is the mailbox itself, as \name is.
                 following = None if target.final or reached == current else self._targets(reached, exists)
                 if following is None:
-                    ends.setdefault(reached)
+                    if self._homes is None or self._homes.known(reached) is not False:
+                        ends.setdefault(reached)
                 elif reached not in seen:
                     seen.add(reached)
                     todo.append((reached, following))
-        return None if not ends or list(ends) == [address] else list(ends)
+        return list(ends)
+
+    def _is_box(self, address: Address) -> bool:
+        return self._homes is not None and self._homes.known(address) is True
 
     def _targets(self, address: Address, exists: Exists) -> tuple[Target, ...] | None:
         found = self._named(address)

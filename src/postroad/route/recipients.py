@@ -16,6 +16,7 @@ import msgspec
 
 from postroad.mail.address import Address, canonical_domain
 from postroad.route.domains import DomainTable
+from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
 
@@ -32,12 +33,28 @@ class Mailboxes(msgspec.Struct, frozen=True):
     delimiter: str = "+"
 
 
+def told(options: RoutingOptions) -> dict[str, Mailboxes]:
+    """What the settings tell of local domains and of relay domains, by pattern."""
+    domains: list[LocalDomain | RelayDomain] = [*options.local, *options.relay]
+    return {
+        domain.name: Mailboxes(
+            domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter
+        )
+        for domain in domains
+    }
+
+
 class Recipients:
     """The mailboxes of domains by pattern (as `DomainTable` has them). `load` before use."""
 
     def __init__(self, domains: Mapping[str, Mailboxes]) -> None:
         self._boxes = {pattern: _Boxes(pattern, mailboxes) for pattern, mailboxes in domains.items()}
         self._table = DomainTable(self._boxes.items())
+
+    @property
+    def edition(self) -> int:
+        """Another number whenever other mailboxes are known."""
+        return sum(boxes.taken for boxes in self._boxes.values())
 
     def load(self) -> tuple[Problem, ...]:
         """Read files that have changed since. What is wrong with them; each state of a file is complained of once."""
@@ -59,7 +76,7 @@ class Recipients:
 class _Boxes:
     """The mailboxes of one pattern, as last read."""
 
-    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_stamp")
+    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_stamp", "taken")
 
     def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
         self._pattern = pattern
@@ -67,6 +84,7 @@ class _Boxes:
         self._own = frozenset(fold(name.removesuffix(f"@{pattern}"), mailboxes.delimiter) for name in mailboxes.names)
         self._names = self._own
         self._stamp: Stamp | None = None
+        self.taken = 0  # how often the file was
 
     def holds(self, local_part: str) -> bool:
         return self._mailboxes.every or fold(local_part, self._mailboxes.delimiter) in self._names
@@ -83,6 +101,7 @@ class _Boxes:
         if isinstance(read, Problem):
             return read
         self._names = self._own | read
+        self.taken += 1
         return None
 
 

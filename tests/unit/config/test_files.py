@@ -151,3 +151,12 @@ def test_without_the_look_at_files_none_is_needed(tmp_path: Path) -> None:
     (tmp_path / "postroad.toml").write_text(WHOLE)
     assert isinstance(load(tmp_path / "postroad.toml", files=False), Settings)
     assert len(problems(tmp_path)) == 7
+
+
+def test_an_alias_to_a_mailbox_that_is_not_there_is_named_with_its_line(folder: Path) -> None:
+    (folder / "aliases").write_text("sales: alice\ninfo: carol\n")
+    found = problems(folder)
+    assert [(each.file, each.line) for each in found] == [(folder / "aliases", 2)]
+    assert "'info' leads to 'carol' of no local domain" in found[0].text and "recipients" in found[0].remedy
+    (folder / "recipients").write_text("alice\ncarol\n")
+    assert problems(folder) == []

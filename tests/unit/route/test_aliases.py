@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
-from postroad.route.alias_file import Target, parse
+from postroad.route.alias_file import Homes, Target, parse
 from postroad.route.aliases import Aliases
 
 
@@ -258,3 +258,91 @@ def test_a_large_alias(tmp_path: Path) -> None:
     made = aliases(tmp_path, f"all: {members}")
     recipients, events = made.expand(1, 1, (Recipient(mailbox("all@example.org")),), exists)
     assert len(recipients) == 20_000 and isinstance(events[0], Expanded)
+
+
+# ---- targets at our own domains must be there -----------------------------------------------------------------------
+
+_BOXES = {"ada@one.example", "bob@one.example", "bob@two.example", "archive@one.example"}
+
+
+def _known(address: Address) -> bool | None:
+    """Two domains whose recipients are told, one that has any, and others'."""
+    if address.domain == "any.example":
+        return True
+    if address.domain not in ("one.example", "two.example"):
+        return None
+    return f"{address.local_part.partition('+')[0]}@{address.domain}" in _BOXES
+
+
+HOMES = Homes(("one.example", "two.example"), _known)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "info: ada",  # there at one of the domains
+        "info: ada+x",
+        "info: ada@one.example, eve@any.example, eve@elsewhere.example",
+        "info@two.example: bob",
+        "staff: info\ninfo: ada",
+        "staff@one.example: info@two.example\ninfo: bob",
+        "ada: \\ada, archive",
+        "ada: ada, archive",
+        "x: eve@two.example\n@two.example: bob",
+        "@one.example: @two.example",
+        "bob@one.example: @two.example",
+    ],
+)
+def test_targets_that_are_there(text: str) -> None:
+    assert isinstance(parse(text, "aliases", HOMES), dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("x: ada\ninfo: eve", 2, "'info' leads to 'eve' of no local domain"),
+        ("info: ada@two.example", 1, "'info' leads to ada@two.example"),
+        ("info@two.example: ada", 1, "leads to ada@two.example"),
+        ("info: ada, eve@one.example", 1, "eve@one.example"),
+        ("eve: \\eve, ada", 1, "'eve'"),
+        ("eve: eve, ada", 1, "'eve'"),
+        ("info: \\eve\neve: ada", 1, "'eve'"),
+        ("ada@one.example: @two.example", 1, "ada@two.example"),
+        ("@two.example: catchall", 1, "catchall@two.example"),
+    ],
+)
+def test_targets_that_are_not_there(text: str, line: int, word: str) -> None:
+    found = parse(text, "aliases", HOMES)
+    assert isinstance(found, tuple) and len(found) == 1
+    assert found[0].where == f"aliases:{line}" and word in found[0].text and found[0].remedy
+
+
+def _at_home(tmp_path: Path, text: str) -> Aliases:
+    (tmp_path / "aliases").write_text(text)
+    is_local = {"one.example", "two.example", "any.example"}.__contains__
+    aliases = Aliases(str(tmp_path / "aliases"), is_local, homes=HOMES)
+    assert aliases.load() == ()
+    return aliases
+
+
+def test_a_bare_alias_applies_only_where_a_target_is_there(tmp_path: Path) -> None:
+    aliases = _at_home(tmp_path, "info: ada\nall: ada, bob\nstaff: info\n")
+    assert [aliases.names(Address(name, "one.example")) for name in ("info", "staff", "all")] == [True, True, True]
+    assert [aliases.names(Address(name, "two.example")) for name in ("info", "staff", "all")] == [False, False, True]
+    recipients = (Recipient(Address("all", "two.example")),)
+    expanded, events = aliases.expand(1, 2, recipients, lambda address: _known(address) is True)
+    assert [str(each.address) for each in expanded] == ["bob@two.example"] and events[0].into == ("bob@two.example",)
+
+
+def test_recipients_that_go_leave_the_aliases_and_are_complained_of_once(tmp_path: Path) -> None:
+    aliases = _at_home(tmp_path, "info: archive\n")
+    _BOXES.discard("archive@one.example")
+    try:
+        problems = aliases.load(1)
+        assert len(problems) == 1 and "archive" in problems[0].text
+        assert aliases.load(1) == ()
+        assert not aliases.names(Address("info", "one.example"))
+    finally:
+        _BOXES.add("archive@one.example")
+    assert aliases.load(2) == ()
+    assert aliases.names(Address("info", "one.example"))
