@@ -225,12 +225,19 @@ class Assembly:
         outward = ClientTls(options.client_tls_options(settings)).problems()
         if outward:
             return "; ".join(map(str, outward))
-        accounts = Accounts(settings.auth.users, self._accounts_faulty) if settings.auth.users is not None else None
+        accounts: Accounts | None = None
+        if (path := settings.auth.users) is not None:
+            faults: list[Fault] = []
+            accounts = Accounts(path, faults.extend)
+            if faults:
+                return "; ".join(_placed(path, fault) for fault in faults)
+            accounts.faulty = partial(self._accounts_faulty, path)
         return Prepared(settings, tables, tls, accounts)
 
-    def _accounts_faulty(self, faults: tuple[Fault, ...]) -> None:
+    def _accounts_faulty(self, path: Path, faults: tuple[Fault, ...]) -> None:
         for fault in faults:
-            self._note(Noted(self._world.clock.now_us(), 0, "error", f"accounts: {fault}"))
+            text = f"the old accounts stay: {_placed(path, fault)}"
+            self._note(Noted(self._world.clock.now_us(), 0, "error", text))
 
     def _make_opener(self) -> Opener:
         settings = self._settings
@@ -428,6 +435,10 @@ class Assembly:
                 for key, (failures, until_us, text) in self.queue.troubles().items()
             ],
         }
+
+
+def _placed(path: Path, fault: Fault) -> str:
+    return f"{path}:{fault.line}: {fault.text}" if fault.line else f"{path}: {fault.text}"
 
 
 def _as_plain(done: Callable[[Any], None], rows: list[OperatorResult]) -> None:

@@ -36,6 +36,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from postroad.mail.address import Address
 from postroad.protocol.grammar import parse_domain, parse_mailbox
+from postroad.world.problem import unreadable
 
 LINE_MAX: Final = 65_536  # octets of one line of the file
 NAME_MAX: Final = 255  # characters of a name
@@ -203,37 +204,41 @@ def matches(encoded: str, password: str) -> bool:
 class Accounts:
     """The accounts of one users file, as it stands now.
 
-    `faulty` is told once for each state of the file that could not be taken.
+    `faulty` is told once for each state of the file that could not be taken. `known`: whether one ever could.
     """
 
     def __init__(self, path: Path, faulty: Callable[[tuple[Fault, ...]], None]) -> None:
-        self._path = path
-        self._faulty = faulty
+        self.path = path
+        self.faulty = faulty
         self._accounts: dict[str, Account] = {}
         self._decoy = decoy({})
         self._seen: tuple[int, int, int] | None = None
+        self.known = False
         self.refresh()
 
     def refresh(self) -> None:
         """Read the file again where it changed since. One stat(2) where it did not."""
         try:
-            found = self._path.stat()
+            found = self.path.stat()
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
             if seen == self._seen:
                 return
-            text = self._path.read_text("utf-8")
+            text = self.path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             if self._seen != (0, 0, 0):
                 self._seen = (0, 0, 0)
-                self._faulty((Fault(0, f"{self._path}: {error}"),))
+                problem = unreadable(str(self.path), error) if isinstance(error, OSError) else None
+                text = f"{problem.text}. {problem.remedy}" if problem is not None else "is not in UTF-8"
+                self.faulty((Fault(0, text),))
             return
         self._seen = seen
         accounts, faults = parse(text)
         if faults:
-            self._faulty(faults)
+            self.faulty(faults)
             return
         self._accounts = accounts
         self._decoy = decoy(accounts)
+        self.known = True
 
     def find(self, name: str) -> Account | None:
         return self._accounts.get(name)

@@ -42,7 +42,7 @@ class Finding(enum.Enum):
 
     RIGHT = "right"
     WRONG = "wrong"
-    BUSY = "busy"  # too many wait already: nothing was looked at
+    BUSY = "busy"  # too many wait already, or no accounts could be read: nothing was looked at
 
 
 Done = Callable[[Finding, str], None]
@@ -76,6 +76,9 @@ class Authenticator:
     def verify(self, name: str, password: str, done: Done) -> None:
         """Find out whether `password` is that of the account `name`."""
         self.accounts.refresh()
+        if not self.accounts.known:  # nothing can be said of any password (RFC 4954 §6: 454)
+            done(Finding.BUSY, "")
+            return
         prepared_name = accounts.prepare(name)
         prepared = accounts.prepare(password)
         fit = prepared_name is not None and prepared is not None and len(prepared.encode()) <= accounts.PASSWORD_MAX

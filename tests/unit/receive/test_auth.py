@@ -253,11 +253,12 @@ def test_large_submitted_messages_are_mended_too(tmp_path: Path) -> None:
 
 
 def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) -> None:
-    house = house_of(tmp_path)
-    client = opened(house)
+    loop = Loop()
+    known = authenticator(tmp_path, loop)
+    listener = ListenerOptions("submission", Role.SUBMISSION, Dialect.SMTP, auth=True, auth_without_tls=True)
+    client = opened(House(listener=listener, loop=loop, authenticator=known, owns=known.accounts.owns))
     client.say("EHLO client.test\r\n")
     faults: list[accounts.Fault] = []
-    assert house.authenticator is not None
-    house.authenticator.accounts = Accounts(tmp_path / "none", faults.extend)
+    known.accounts = Accounts(tmp_path / "none", faults.extend)
     assert wait(client, PLAIN) == "454 4.7.0"
     assert [(fault.line, "no such file" in fault.text) for fault in faults] == [(0, True)]
