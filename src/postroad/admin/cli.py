@@ -27,7 +27,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "config": Place("postroad.admin.reference", "config", "Print the reference of all settings, or an example."),
     "queue": Place("postroad.admin.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),
     "trace": Place("postroad.admin.trace", "trace", "Tell what happened to a message, and what comes next."),
-    "user": Place("postroad.admin.users", "user", "Add, list and remove accounts; set their passwords."),
+    "user": Place("postroad.admin.users", "user", "Add, list and remove accounts; set passwords and addresses."),
     "version": Place("postroad.admin.version", "version", "Print the version."),
 }
 
