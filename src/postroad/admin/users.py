@@ -2,9 +2,10 @@
 
 What always holds: the file is replaced as a whole, by a synced copy and a rename, so that the node never reads half of
 it and a crash leaves the old or the new one; comments and the other accounts' lines stay as they are. Its mode is 0640;
-owner and group stay those of the file before, a new one has the group of its folder where root makes it, so that a node
-that runs as another user can read it. Two commands at once do not undo each other. Passwords come from a prompt or from
-standard input, never from the command line, where every user of the machine could read them.
+owner and group stay those of the file before; a new one that root makes has the group of the node (`user`, `group`),
+or of its folder where none is set, so that the node can read it. Two commands at once do not undo each other.
+Passwords come from a prompt or from standard input, never from the command line, where every user of the machine could
+read them.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def user() -> None:
 )
 @config_option
 @_file_option
-@json_option
-def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
+def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
     """Add the account NAME; the password is asked for, or read from standard input.
 
     Without --address, an account whose name is a mailbox may send from that one.
@@ -71,20 +71,18 @@ def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path |
     if name in _lines(path)[1]:
         _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
     hashed = _hash(_password())
-    with _editing(path) as (lines, known):
+    with _editing(path, _group_of_node(config, file)) as (lines, known):
         if name in known:
             _end(f"There is an account {name!r} already.")
-        account = Account(name, hashed, _checked_addresses(addresses))
-        lines.append(_line(account))
-    _tell("added", account, f"Added {name}.", as_json)
+        lines.append(_line(Account(name, hashed, _checked_addresses(addresses))))
+    click.echo(f"Added {name}.", err=True)
 
 
 @user.command()
 @click.argument("name")
 @config_option
 @_file_option
-@json_option
-def password(name: str, config: Path | None, file: Path | None, as_json: bool) -> None:
+def password(name: str, config: Path | None, file: Path | None) -> None:
     """Set the password of the account NAME; it is asked for, or read from standard input."""
     import msgspec
 
@@ -95,7 +93,7 @@ def password(name: str, config: Path | None, file: Path | None, as_json: bool) -
     with _editing(path) as (lines, known):
         place, account = _found(known, name)
         lines[place] = _line(msgspec.structs.replace(account, hash=hashed))
-    _tell("password set", account, f"The password of {name} is set.", as_json)
+    click.echo(f"The password of {name} is set.", err=True)
 
 
 @user.command()
@@ -103,29 +101,26 @@ def password(name: str, config: Path | None, file: Path | None, as_json: bool) -
 @click.argument("addresses", nargs=-1, required=True)
 @config_option
 @_file_option
-@json_option
-def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
+def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
     """Set the ADDRESSES that the account NAME may send from, in place of those it had."""
     import msgspec
 
     with _editing(_file(config, file)) as (lines, known):
         place, account = _found(known, _checked_name(name))
-        account = msgspec.structs.replace(account, addresses=_checked_addresses(addresses))
-        lines[place] = _line(account)
-    _tell("addresses set", account, f"{name} may send from {', '.join(addresses)}.", as_json)
+        lines[place] = _line(msgspec.structs.replace(account, addresses=_checked_addresses(addresses)))
+    click.echo(f"{name} may send from {', '.join(addresses)}.", err=True)
 
 
 @user.command()
 @click.argument("name")
 @config_option
 @_file_option
-@json_option
-def remove(name: str, config: Path | None, file: Path | None, as_json: bool) -> None:
+def remove(name: str, config: Path | None, file: Path | None) -> None:
     """Remove the account NAME."""
     with _editing(_file(config, file)) as (lines, known):
-        place, account = _found(known, _checked_name(name))
+        place, _ = _found(known, _checked_name(name))
         del lines[place]
-    _tell("removed", account, f"Removed {name}.", as_json)
+    click.echo(f"Removed {name}.", err=True)
 
 
 @user.command("list")
@@ -137,7 +132,7 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
     _, known = _lines(_file(config, file))
     accounts = [account for _, account in known.values()]
     if as_json:
-        click.echo(json.dumps([_record(each) for each in accounts]))
+        click.echo(json.dumps([{"name": each.name, "addresses": _may_send(each)} for each in accounts]))
         return
     width = max((len(each.name) for each in accounts), default=0)
     for each in accounts:
@@ -154,18 +149,6 @@ def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]
             lines[known[name][0]] = _line(account)
         else:
             lines.append(_line(account))
-
-
-def _tell(done: str, account: Account, text: str, as_json: bool) -> None:
-    """What was done: a line for people on standard error, or an object for programs on standard output."""
-    if as_json:
-        click.echo(json.dumps({"done": done, **_record(account)}))
-    else:
-        click.echo(text, err=True)
-
-
-def _record(account: Account) -> dict[str, object]:
-    return {"name": account.name, "addresses": _may_send(account)}
 
 
 def _may_send(account: Account) -> list[str]:
@@ -241,6 +224,22 @@ def _file(config: Path | None, given: Path | None) -> Path:
     return settings.auth.users.resolve()
 
 
+def _group_of_node(config: Path | None, given: Path | None) -> int | None:
+    """The group that the node runs as, where it drops the rights of root; None where it does not, or is not known."""
+    import grp
+    import pwd
+
+    if given is not None or os.geteuid() != 0:
+        return None
+    settings = settings_of(config)
+    try:
+        if settings.user:
+            return grp.getgrnam(settings.group).gr_gid if settings.group else pwd.getpwnam(settings.user).pw_gid
+    except KeyError:
+        _end(f"There is no user {settings.user!r} or no group {settings.group!r}; make them, or name others.")
+    return None
+
+
 def _line(account: Account) -> str:
     from postroad.receive.accounts import format_line
 
@@ -274,7 +273,7 @@ def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
 
 
 @contextmanager
-def _editing(path: Path) -> Iterator[tuple[list[str], dict[str, tuple[int, Account]]]]:
+def _editing(path: Path, group: int | None = None) -> Iterator[tuple[list[str], dict[str, tuple[int, Account]]]]:
     """The lines to change in place; written when the block ends without an exception. One editor at a time."""
     import fcntl
 
@@ -287,20 +286,20 @@ def _editing(path: Path) -> Iterator[tuple[list[str], dict[str, tuple[int, Accou
         lines, known = _lines(path)
         yield lines, known
         try:
-            _replace(path, folder, "".join(f"{line}\n" for line in lines).encode())
+            _replace(path, folder, "".join(f"{line}\n" for line in lines).encode(), group)
         except OSError as error:
             _end(f"{path} cannot be written: {error.strerror}")
     finally:
         os.close(folder)
 
 
-def _replace(path: Path, folder: int, octets: bytes) -> None:
+def _replace(path: Path, folder: int, octets: bytes, group: int | None) -> None:
     import tempfile
 
     descriptor, copy = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _keep_owner(path, file.fileno())
+            _keep_owner(path, file.fileno(), group)
             os.fchmod(file.fileno(), _MODE)
             file.write(octets)
             file.flush()
@@ -312,12 +311,13 @@ def _replace(path: Path, folder: int, octets: bytes) -> None:
         raise
 
 
-def _keep_owner(path: Path, descriptor: int) -> None:
+def _keep_owner(path: Path, descriptor: int, group: int | None) -> None:
+    """`group`: that of a new file; None: its folder's."""
     try:
         before = path.stat()
     except FileNotFoundError:
         if os.geteuid() == 0:
-            os.fchown(descriptor, -1, path.parent.stat().st_gid)
+            os.fchown(descriptor, -1, path.parent.stat().st_gid if group is None else group)
         return
     now = os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -183,3 +184,14 @@ def test_adding_by_program_makes_or_changes_the_account(tmp_path: Path) -> None:
     found, _ = parse(file.read_text())
     assert list(found) == ["demo"]
     assert matches(found["demo"].hash, "two") and found["demo"].addresses == ("a@example.test",)
+
+
+def test_a_file_that_root_makes_can_be_read_by_the_node(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = pwd.getpwnam("nobody")
+    config.write_text('user = "nobody"\n' + config.read_text())
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda descriptor, user, group: owners.append((user, group)))
+    assert run(config, "add", "alice@example.org", text="x\n").exit_code == 0
+    assert owners == [(-1, nobody.pw_gid)]
+    assert stat.S_IMODE(file_of(config).stat().st_mode) == 0o640
