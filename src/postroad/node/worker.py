@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
 ORPHAN_MAX_S: Final = 10.0  # and after which it is gone in any case
+EX_CONFIG: Final = 78  # of sysexits.h: another start brings nothing before something is mended
 LOOK_S: Final = 5.0  # how often files that may change by themselves (certificates, users) are looked at
 
 
@@ -48,6 +49,7 @@ class WorkerProcess:
         self._log: Log | None = None
         self._stopping = False
         self._shutdown_s = 0.0
+        self._committing: asyncio.Task[Any] | None = None
         self.ended: asyncio.Future[int] = loop.create_future()
 
     def _received(self, frame: Frame, descriptors: list[int]) -> None:
@@ -65,14 +67,13 @@ class WorkerProcess:
             case ("prepare", question, settings) if assembly is not None:
                 self._link.send(("answer", question, assembly.prepare(settings)))
             case ("commit", keys) if assembly is not None:
-                self._task(assembly.commit(_sockets(keys, descriptors)))
+                self._committing = self._task(assembly.commit(_sockets(keys, descriptors)))
             case ("abandon",) if assembly is not None:
                 assembly.abandon()
                 if self._log is not None:
                     self._log.reopen()  # a log that was rotated is let go of, whatever the configuration is worth
             case ("sync", question, _):
-                # Behind whatever was asked before: tasks that were made then have had their turn.
-                self._loop.call_later(0.05, self._link.send, ("answer", question, ""))
+                self._task(self._synced(question))
             case ("operate", question, value) if assembly is not None:
                 assembly.operate(value, lambda rows: self._link.send(("answer", question, rows)))
             case ("status", question, _) if assembly is not None:
@@ -80,9 +81,17 @@ class WorkerProcess:
             case _:
                 logging.getLogger("postroad").error("the supervisor sent %r too early", frame[0])
 
-    def _task(self, work: Any) -> None:
+    def _task(self, work: Any) -> asyncio.Task[Any]:
         task = self._loop.create_task(work)
         task.add_done_callback(self._check)
+        return task
+
+    async def _synced(self, question: int) -> None:
+        """What was asked before is done: answer."""
+        if self._committing is not None:
+            await asyncio.wait({self._committing})
+            self._committing = None
+        self._link.send(("answer", question, ""))
 
     def _check(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -102,6 +111,10 @@ class WorkerProcess:
             settings, number=number, shards=shards, world=world, permits=self._permits, log=self._log, loop=self._loop
         )
         problem = await assembly.start(sockets)
+        if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once
+            self._link.send(("misconfigured", problem))
+            self._end(EX_CONFIG)
+            return
         if problem:
             self._log.write(Noted(world.clock.now_us(), 0, "error", f"worker {number} cannot start: {problem}"))
             self._log.flush()
