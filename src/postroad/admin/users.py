@@ -57,7 +57,8 @@ def user() -> None:
 )
 @config_option
 @_file_option
-def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
+@json_option
+def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
     """Add the account NAME; the password is asked for, or read from standard input.
 
     Without --address, an account whose name is a mailbox may send from that one.
@@ -74,15 +75,17 @@ def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path |
     with _editing(path, _group_of_node(config, file)) as (lines, known):
         if name in known:
             _end(f"There is an account {name!r} already.")
-        lines.append(_line(Account(name, hashed, _checked_addresses(addresses))))
-    click.echo(f"Added {name}.", err=True)
+        account = Account(name, hashed, _checked_addresses(addresses))
+        lines.append(_line(account))
+    _tell("added", account, f"Added {name}.", as_json)
 
 
 @user.command()
 @click.argument("name")
 @config_option
 @_file_option
-def password(name: str, config: Path | None, file: Path | None) -> None:
+@json_option
+def password(name: str, config: Path | None, file: Path | None, as_json: bool) -> None:
     """Set the password of the account NAME; it is asked for, or read from standard input."""
     import msgspec
 
@@ -93,7 +96,7 @@ def password(name: str, config: Path | None, file: Path | None) -> None:
     with _editing(path) as (lines, known):
         place, account = _found(known, name)
         lines[place] = _line(msgspec.structs.replace(account, hash=hashed))
-    click.echo(f"The password of {name} is set.", err=True)
+    _tell("password set", account, f"The password of {name} is set.", as_json)
 
 
 @user.command()
@@ -101,26 +104,29 @@ def password(name: str, config: Path | None, file: Path | None) -> None:
 @click.argument("addresses", nargs=-1, required=True)
 @config_option
 @_file_option
-def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None) -> None:
+@json_option
+def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
     """Set the ADDRESSES that the account NAME may send from, in place of those it had."""
     import msgspec
 
     with _editing(_file(config, file)) as (lines, known):
         place, account = _found(known, _checked_name(name))
-        lines[place] = _line(msgspec.structs.replace(account, addresses=_checked_addresses(addresses)))
-    click.echo(f"{name} may send from {', '.join(addresses)}.", err=True)
+        account = msgspec.structs.replace(account, addresses=_checked_addresses(addresses))
+        lines[place] = _line(account)
+    _tell("addresses set", account, f"{name} may send from {', '.join(addresses)}.", as_json)
 
 
 @user.command()
 @click.argument("name")
 @config_option
 @_file_option
-def remove(name: str, config: Path | None, file: Path | None) -> None:
+@json_option
+def remove(name: str, config: Path | None, file: Path | None, as_json: bool) -> None:
     """Remove the account NAME."""
     with _editing(_file(config, file)) as (lines, known):
-        place, _ = _found(known, _checked_name(name))
+        place, account = _found(known, _checked_name(name))
         del lines[place]
-    click.echo(f"Removed {name}.", err=True)
+    _tell("removed", account, f"Removed {name}.", as_json)
 
 
 @user.command("list")
@@ -132,7 +138,7 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
     _, known = _lines(_file(config, file))
     accounts = [account for _, account in known.values()]
     if as_json:
-        click.echo(json.dumps([{"name": each.name, "addresses": _may_send(each)} for each in accounts]))
+        click.echo(json.dumps([_record(each) for each in accounts]))
         return
     width = max((len(each.name) for each in accounts), default=0)
     for each in accounts:
@@ -149,6 +155,18 @@ def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]
             lines[known[name][0]] = _line(account)
         else:
             lines.append(_line(account))
+
+
+def _tell(done: str, account: Account, text: str, as_json: bool) -> None:
+    """What was done: a line for people on standard error, or an object for programs on standard output."""
+    if as_json:
+        click.echo(json.dumps({"done": done, **_record(account)}))
+    else:
+        click.echo(text, err=True)
+
+
+def _record(account: Account) -> dict[str, object]:
+    return {"name": account.name, "addresses": _may_send(account)}
 
 
 def _may_send(account: Account) -> list[str]:
