@@ -1,12 +1,15 @@
 """The files and names of the system that the settings point to: whether they are there and hold what they should.
 
 Only looks. A certificate is loaded as a listener would load it, so that what passes here also serves; the accounts,
-recipients and passwords are read. What the node makes for itself (the spool, Maildirs) need not be there yet.
+recipients and passwords are read. What the node makes for itself (the spool, Maildirs) need not be there yet. Root, who
+may read everything, looks with the rights of `user`, which the node will have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import grp
+import os
 import pwd
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
@@ -28,7 +31,32 @@ from postroad.world.problem import Problem, unreadable
 
 def find(settings: Settings) -> list[Finding]:
     """All files that cannot be read or do not hold what they should."""
-    return [finding for check in _CHECKS for finding in check(settings)]
+    with _rights(settings):
+        found = [finding for check in _CHECKS for finding in check(settings)]
+    return [*found, *_state(settings)]
+
+
+@contextlib.contextmanager
+def _rights(settings: Settings) -> Iterator[bool]:
+    """The rights that the node will have, for a while. False where they are those that we have, or are not known."""
+    try:
+        account = pwd.getpwnam(settings.user)
+        group = grp.getgrnam(settings.group).gr_gid if settings.group else account.pw_gid
+    except KeyError:
+        account = None
+    if account is None or os.geteuid() != 0 or account.pw_uid == 0:
+        yield False
+        return
+    groups, own = os.getgroups(), os.getegid()
+    os.initgroups(settings.user, group)
+    os.setegid(group)
+    os.seteuid(account.pw_uid)
+    try:
+        yield True
+    finally:
+        os.seteuid(0)
+        os.setegid(own)
+        os.setgroups(groups)
 
 
 def read_text(path: FilePath) -> str | Problem:
@@ -105,7 +133,7 @@ def _users(settings: Settings) -> Iterator[Finding]:
     key: Path = ("auth", "users")
     text = read_text(path)
     if isinstance(text, Problem):
-        remedy = "Make it with `postroad user add`, or correct the path" if not path.exists() else text.remedy
+        remedy = "Make it with `postroad user add`, or correct the path" if not os.path.lexists(path) else text.remedy
         yield Finding((key,), f"{path}: {text.text}", remedy)
         return
     for fault in accounts.parse(text)[1]:
@@ -163,19 +191,30 @@ def _passwords(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
-    if settings.state_dir.exists() and not settings.state_dir.is_dir():
+    if os.path.exists(settings.state_dir) and not os.path.isdir(settings.state_dir):
         yield Finding((("state_dir",),), f"{settings.state_dir} is no folder", "Name a folder")
-    if settings.log.path is not None and not settings.log.path.parent.is_dir():
+    if settings.log.path is not None and not os.path.isdir(settings.log.path.parent):
         yield Finding(
             (("log", "path"),), f"There is no folder {settings.log.path.parent}", "Make it, or correct the path"
         )
     for index, domain in enumerate(settings.domain):
-        if domain.command and not FilePath(domain.command[0]).is_file():
+        if domain.command and not os.path.isfile(domain.command[0]):
             yield Finding(
                 (("domain", index, "command"),),
                 f"There is no program {domain.command[0]}",
                 "Write the whole path of the program",
             )
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    """Folders of the state that are there (those that are not, root makes for the user) and cannot be written."""
+    names = ("", "run", "spool", "history")
+    there = [folder for name in names if (folder := settings.state_dir / name).is_dir()]
+    with _rights(settings) as taken:
+        closed = [each for each in there if not os.access(each, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
+    for folder in closed if taken else ():
+        remedy = f"Give it and what is in it to that user (chown -R {settings.user} {folder})"
+        yield Finding((("state_dir",),), f"The user {settings.user!r} cannot write into {folder}", remedy)
 
 
 def _owner(settings: Settings) -> Iterator[Finding]:

@@ -81,6 +81,8 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._sockets: dict[Endpoint, list[socket.socket]] = {}
         self._office = PermitOffice(lambda key: self.settings.queue.concurrency, self._send)
+        self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
+        self._served = False  # whether all workers were up once
         self._stopping = False
         self._stop = asyncio.Event()
         self._lock = -1
@@ -181,12 +183,24 @@ class Supervisor:
             self._say("error", problem)
             return 1
         self._workers = [Worker(number) for number in range(self._worker_count())]
-        for worker in self._workers:
-            self._spawn(worker)
-        if not await self._all_ready():
+        try:
+            for worker in self._workers:
+                self._spawn(worker)
+        except OSError as error:
+            self._refuse(_not_run(error, self.settings.user))
+            await self._shut_down()
+            return 1
+        ready = await self._all_ready()
+        if not ready and self._misconfigured:
+            await self._shut_down()
+            for text in self._misconfigured:
+                self._refuse(f"cannot start: {text}")
+            return 78
+        if not ready:
             self._say("error", "a worker did not come up; see the lines above")
             await self._shut_down()
             return 1
+        self._served = True
         self._manager.ready(f"{len(self._workers)} workers")
         watchdog = asyncio.ensure_future(self._watch()) if self._manager.watchdog_s else None
         reminder = asyncio.ensure_future(self._remind())
@@ -204,6 +218,12 @@ class Supervisor:
         self._say("info", "stopped")
         return 0
 
+    def _refuse(self, text: str) -> None:
+        """Why there is no start. Whoever starts a node looks at stderr first."""
+        self._say("error", text)
+        if self.settings.log.path is not None:
+            print(text, file=sys.stderr)
+
     async def _remind(self) -> None:
         while True:
             await asyncio.sleep(REMIND_S)
@@ -219,7 +239,7 @@ class Supervisor:
         while time.monotonic() < until and not self._stop.is_set():
             if all(worker.ready for worker in self._workers):
                 return True
-            if any(worker.restarts > 2 for worker in self._workers):
+            if self._misconfigured or any(worker.restarts > 2 for worker in self._workers):
                 return False
             await asyncio.sleep(0.01)
         return self._stop.is_set()
@@ -270,7 +290,15 @@ class Supervisor:
                 self._office.release(worker.number, key)
             case ("ready",):
                 worker.ready = True
+                if self._served:
+                    self._misconfigured.clear()
                 self._renew(worker)
+            case ("misconfigured", text) if text not in self._misconfigured:
+                self._misconfigured.append(text)
+                if self._served:
+                    self._say("error", f"a worker cannot start again: {text}")
+            case ("misconfigured", _):
+                pass
             case ("answer", question, value):
                 self._answered(worker.number, question, value)
             case _:
@@ -467,6 +495,15 @@ class Supervisor:
             else:
                 added[endpoint] = bound
         return added, problems
+
+
+def _not_run(error: OSError, user: str) -> str:
+    """Why no worker can be made, with the remedy."""
+    text = f"the workers cannot be started: {sys.executable}: {error.strerror or error}"
+    if not isinstance(error, PermissionError):
+        return text
+    who = f"the user {user!r}" if user else "this user"
+    return f"{text}; give {who} the right to execute it and to enter the folders above it, or install it elsewhere"
 
 
 def _owner(user: str, group: str) -> tuple[int, int]:

@@ -107,6 +107,7 @@ class Assembly:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.number = number
+        self.misconfigured = False  # whether it cannot start as the settings and their files are
         self._settings = settings
         self._shards = tuple(shards)
         self._world = world
@@ -131,6 +132,7 @@ class Assembly:
         settings, world = self._settings, self._world
         prepared = self._make(settings)
         if isinstance(prepared, str):
+            self.misconfigured = True
             return prepared
         self.tables = prepared.tables
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,3 +161,25 @@ def test_an_alias_to_a_mailbox_that_is_not_there_is_named_with_its_line(folder: 
     assert "'info' leads to 'carol' of no local domain" in found[0].text and "recipients" in found[0].remedy
     (folder / "recipients").write_text("alice\ncarol\n")
     assert problems(folder) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
+def test_root_looks_with_the_rights_of_the_user(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
+    (folder / "postroad.toml").write_text('user = "nobody"\n' + WHOLE)
+    for each in (folder, *folder.parents):
+        if each.is_relative_to(tmp_path_factory.getbasetemp().parent):
+            each.chmod(each.stat().st_mode | 0o055)
+    (folder / "state").mkdir()
+    (folder / "state").chmod(0o777)
+    closed = ("tls.key", "other.pem", "users", "recipients", "aliases", "password")
+    for name in ("tls.pem", "roots.pem", *closed):
+        (folder / name).chmod(0o644)
+    assert problems(folder) == []
+    for name in closed:
+        (folder / name).chmod(0o600)
+    (folder / "state").chmod(0o755)
+    found = problems(folder)
+    text = "\n".join(map(str, found))
+    assert all(f"{folder}/{name}" in text for name in closed), text
+    assert f"cannot write into {folder}/state" in text
+    assert os.geteuid() == 0
