@@ -107,11 +107,14 @@ def message_line(loaded: Loaded, now_us: int) -> MessageLine:
     )
 
 
+def _state(row: Waiting, now_us: int) -> str:
+    return "held" if row.held else "due" if row.due_us <= now_us else "waiting"
+
+
 def _recipient_line(envelope: Envelope, row: Waiting, now_us: int) -> RecipientLine:
-    state = "held" if row.held else "due" if row.due_us <= now_us else "waiting"
     return RecipientLine(
         str(envelope.recipients[row.index].address),
-        state,
+        _state(row, now_us),
         row.destination,
         row.attempts,
         None if row.held else iso(row.due_us),
@@ -258,12 +261,15 @@ def _notifies(notify: Notify) -> list[str]:
 
 
 class NamedLine(msgspec.Struct, frozen=True):
-    """One recipient as the envelope has it; `given`: the mailbox that was named, where an alias changed it, else ""."""
+    """One recipient as the envelope has it; `given`: the mailbox that was named, where an alias changed it, else "".
+
+    `state`: as of a recipient that waits, or ended."""
 
     recipient: str
     given: str
     notify: list[str]
     orcpt: str
+    state: str
 
 
 class ShownLine(msgspec.Struct, frozen=True):
@@ -283,6 +289,8 @@ class ShownLine(msgspec.Struct, frozen=True):
 
 def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
     envelope, peer = loaded.envelope, loaded.envelope.peer
+    states = {row.index: _state(row, now_us) for row in loaded.waiting}
+    missing = "ended" if loaded.waiting else "fresh"
     return ShownLine(
         message_line(loaded, now_us),
         identifier.text(envelope.parent) if envelope.parent else "",
@@ -296,8 +304,11 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
             "tls": peer.tls, "identity": peer.identity, "listener": peer.listener,
         },
         [
-            NamedLine(str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt)
-            for each in envelope.recipients
+            NamedLine(
+                str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt,
+                states.get(place, missing),
+            )
+            for place, each in enumerate(envelope.recipients)
         ],
         [(field.name, field.text) for _, field in zip(range(_FIELDS_MAX), fields(head), strict=False)],
     )  # fmt: skip
@@ -307,18 +318,20 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
 
 
 def result_rows(results: Iterable[OperatorResult]) -> list[tuple[str, ...]]:
-    return [
-        (each.id, each.recipient or f"{each.count} recipients", each.destination, each.text) for each in results
-    ]
+    return [(each.id, each.recipient or _recipients(each.count), each.destination, each.text) for each in results]
 
 
 RESULT_HEADINGS = ("ID", "RECIPIENT", "DESTINATION", "RESULT")
+
+
+def _recipients(count: int) -> str:
+    return f"{count} recipient{'s' if count != 1 else ''}"
 
 
 def summary(results: Sequence[OperatorResult], dry_run: bool) -> str:
     """``2 recipients, 1 left alone``."""
     done = sum(each.count for each in results if each.done)
     left = sum(each.count for each in results if not each.done)
-    text = f"{done} recipient{'s' if done != 1 else ''}"
+    text = _recipients(done)
     text += f", {left} left alone" if left else ""
     return f"{text}; nothing was changed (--dry-run)" if dry_run else text

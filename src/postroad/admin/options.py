@@ -64,6 +64,48 @@ def settings_of(given: Path | None, *, files: bool = False) -> Settings:
     return found
 
 
+def state_dir_of(given: Path | None) -> Path:
+    """`state_dir` and nothing else of the file: what else it holds, and whether that is right, is not looked at.
+
+    For commands that must work beside a node that runs on with the configuration it has, while the file is wrong; they
+    do not wait for the reading of all settings either. Where the file is no TOML, a line before its first table is
+    enough, and a warning goes to stderr. Where there is none, the command ends with 78 and all problems on stderr.
+    """
+    import tomllib
+
+    path = config_path(given)
+    value: object = None
+    try:
+        text = path.read_bytes().decode().replace("\r\n", "\n")
+        try:
+            value = tomllib.loads(text).get("state_dir")
+        except tomllib.TOMLDecodeError as error:
+            value = _state_dir_in(text)
+            if value is not None:
+                click.echo(f"{path}: this is not TOML, only state_dir was read from it: {error}", err=True)
+    except (OSError, UnicodeDecodeError):
+        pass  # `settings_of` says why
+    if isinstance(value, str) and value and "\0" not in value:
+        return path.absolute().parent / value
+    return settings_of(given).state_dir
+
+
+def _state_dir_in(text: str) -> object:
+    """The value of the line of `state_dir` before the first table of a text that is no TOML; None without one."""
+    import tomllib
+
+    for line in text.splitlines():
+        if line.lstrip().startswith("["):
+            break
+        try:
+            found = tomllib.loads(line) if line.lstrip().startswith("state_dir") else {}
+        except tomllib.TOMLDecodeError:
+            continue
+        if "state_dir" in found:
+            return found["state_dir"]
+    return None
+
+
 def end_with(problems: Iterable[Problem]) -> NoReturn:
     """Prints the problems, one paragraph each, and ends the process with 78."""
     for problem in problems:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from postroad.admin.options import config_option, json_option, settings_of
+from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.admin.view import SpoolView
@@ -102,8 +102,13 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
     count = sum(each.count for each in backlogs) + sum(len(each.recipients) for each in fresh)
     held = sum(each.held for each in backlogs)
-    more = f"; {len(backlogs) - limit} destinations more, see --limit" if len(backlogs) > limit else ""
-    click.echo(f"{count} recipients, {held} held, {len(backlogs)} destinations{more}", err=True)
+    more = f"; {_counted(len(backlogs) - limit, 'destination')} more, see --limit" if len(backlogs) > limit else ""
+    totals = f"{_counted(count, 'recipient')}, {held} held, {_counted(len(backlogs), 'destination')}"
+    click.echo(f"{totals}{more}", err=True)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: bool) -> None:
@@ -120,7 +125,7 @@ def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: boo
         return
     print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us), listing.MESSAGE_RIGHT)
     if len(found) == limit:
-        click.echo(f"the oldest {limit} messages; there may be more, see --limit", err=True)
+        click.echo(f"the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
 
 
 @queue.command()
@@ -275,7 +280,7 @@ def _act(
     if everything and action in (OperatorAction.REMOVE, OperatorAction.FAIL) and not (dry_run or yes):
         click.confirm(f"Really {name} everything in the queue?", abort=True, err=True)
     results = _operate(checked, config or outer)
-    _print_results(results, request, selections, as_json)
+    _print_results(results, request, selections, selectors, as_json)
 
 
 def _selections(selectors: tuple[str, ...], *, everything: bool, filtered: bool) -> list[Selection]:
@@ -298,17 +303,18 @@ def _selections(selectors: tuple[str, ...], *, everything: bool, filtered: bool)
 
 
 def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResult]:
-    from postroad.admin import control, offline
-    from postroad.admin.view import CannotRead
+    from postroad.admin import control
 
-    settings = settings_of(config)
-    state_dir = Path(settings.state_dir)
     try:
-        return control.operate(state_dir, request)
+        return control.operate(state_dir_of(config), request)
     except control.NotRunning:
         pass
     except control.Refused as error:
         _end(str(error))
+    from postroad.admin import offline
+    from postroad.admin.view import CannotRead
+
+    settings = settings_of(config)  # no node runs: the command does its work, and needs all settings for it
     try:
         return offline.operate(settings, request)
     except (CannotRead, offline.CannotOpen) as error:
@@ -316,7 +322,11 @@ def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResu
 
 
 def _print_results(
-    results: list[OperatorResult], request: OperatorRequest, selections: list[Selection], as_json: bool
+    results: list[OperatorResult],
+    request: OperatorRequest,
+    selections: list[Selection],
+    selectors: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
@@ -330,6 +340,10 @@ def _print_results(
     for id in [id for each in selections for id in each.ids]:
         if identifier.text(id) not in named:
             click.echo(f"{identifier.text(id)}: not in the queue", err=True)
+    if not results:
+        for written, each in zip(selectors, selections, strict=False):
+            if not each.ids:
+                click.echo(f"{written}: not in the queue", err=True)
     if not as_json:
         click.echo(f"{request.action.value}: {listing.summary(results, request.dry_run)}", err=True)
     if not any(each.done for each in results):
@@ -340,7 +354,7 @@ def _spool(config: Path | None) -> SpoolView:
     from postroad.admin.view import CannotRead, open_spool
 
     try:
-        return open_spool(Path(settings_of(config).state_dir))
+        return open_spool(state_dir_of(config))
     except CannotRead as error:
         _end(str(error))
 

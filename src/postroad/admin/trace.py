@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from postroad.admin.options import config_option, json_option, settings_of
+from postroad.admin.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.admin.timeline import Trail
@@ -46,7 +46,7 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
         if length_us is None:
             raise click.UsageError(f"{since!r} is not a span of time such as 12h, 7d or 2w.")
         since_us = now_us - length_us
-    state_dir = Path(settings_of(config).state_dir)
+    state_dir = state_dir_of(config)
     try:
         spool, history = open_spool(state_dir), open_history(state_dir)
         running = control.is_running(state_dir)
@@ -93,7 +93,17 @@ def find(
             is_message_id = bool(ids)
     recipient = "" if is_message_id else what
     found = [_trail(id, recipient, spool, history, running, now_us, DEPTH_MAX) for id in ids]
-    return [trail for trail in found if trail is not None]
+    trails = [trail for trail in found if trail is not None]
+    # A report is told with the message that it reports on, and not once more by itself.
+    within = {id for trail in trails for id in _within(trail)}
+    return [trail for trail in trails if trail.id not in within]
+
+
+def _within(trail: Trail) -> Iterator[int]:
+    for report in trail.reports:
+        if report.id != trail.id:
+            yield report.id
+            yield from _within(report)
 
 
 def _ids(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,38 @@ def test_a_configuration_that_is_wrong(site: Site) -> None:
     assert site.call("queue").exit_code == site.call("trace", "a@x").exit_code == 78
 
 
+@pytest.mark.parametrize(
+    ("mistake", "toml"),
+    [("nonsense = 1\n[[listener]]\nrole = 7\n", True), ("[listener\n", False), ("[tls]\nkey = = 1\n", False)],
+)
+def test_a_mistake_that_does_not_concern_state_dir_hinders_no_look(site: Site, mistake: str, toml: bool) -> None:
+    ids = site.fill()
+    site.config.write_text(f'state_dir = "state"\n{mistake}')
+    for arguments in (("queue",), ("trace", identifier.text(ids["deferred"]))):
+        result = site.call(*arguments)
+        assert result.exit_code == 0 and "one.example" in result.stdout, result.output
+        assert ("this is not TOML" in result.stderr) is not toml
+    # Without a node the command does the work itself, which needs all settings.
+    assert site.call("queue", "retry", "one.example").exit_code == 78
+
+
+@pytest.mark.parametrize("text", ["state_dir = 1\n", 'state_dir = ""\n', "[x\nstate_dir = 'state'\n", ""])
+def test_a_state_dir_that_cannot_be_known_ends_with_78(site: Site, text: str) -> None:
+    site.config.write_text(text)
+    assert site.call("queue").exit_code == site.call("trace", "a@x").exit_code == 78
+
+
+def test_looking_does_not_read_all_settings(site: Site) -> None:
+    """pydantic and what belongs to the settings takes most of a second to import."""
+    code = (
+        "import sys; from postroad.admin.cli import group\n"
+        f"group({{}})([*sys.argv[1:], '--config', {str(site.config)!r}], standalone_mode=False)\n"
+        "print(sorted({'pydantic', 'cryptography', 'asyncio', 'uvloop', 'dns'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "queue"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_by_destination(site: Site) -> None:
     site.fill()
     lines = site.text("queue").splitlines()
@@ -183,6 +217,9 @@ def test_show(site: Site) -> None:
         assert text in shown
     (found,) = site.json("queue", "show", deferred)
     assert found["message"]["recipients"][0]["attempts"] == 2
+    assert [each["state"] for each in found["recipients"]] == ["waiting", "waiting"]
+    (found_fresh,) = site.json("queue", "show", fresh)
+    assert [each["state"] for each in found_fresh["recipients"]] == ["fresh"]
     assert found["header"][1] == ["Message-ID", "<1@example.org>"]
     result = site.call("queue", "show", identifier.text(ids["relayed"]), fresh)
     assert result.exit_code == 1 and "not in the queue" in result.output and "erin" in result.output
@@ -264,6 +301,8 @@ def test_what_is_not_there(site: Site) -> None:
     site.fill()
     result = site.call("queue", "retry", "60yrc2q80001")
     assert result.exit_code == 1 and "60yrc2q80001: not in the queue" in result.output
+    result = site.call("queue", "remove", "zzz")
+    assert result.exit_code == 1 and result.stderr == "zzz: not in the queue\nremove: 0 recipients\n"
     result = site.call("trace", "nobody@example.com")
     assert result.exit_code == 1 and "Nothing is known of nobody@example.com." in result.output
 

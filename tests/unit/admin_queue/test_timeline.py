@@ -293,7 +293,7 @@ def _views() -> tuple[FakeSpool, FakeHistory]:
         ("1@example.org", [ID]),
         ("<2@example.org>", [OTHER]),
         ("bob@example.net", [ID]),
-        ("alice@example.org", [ID, DSN, OTHER]),
+        ("alice@example.org", [ID, OTHER]),  # the DSN within the message that it reports on
         ("nobody@example.org", []),
         ("word", []),
     ],
