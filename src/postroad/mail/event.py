@@ -106,13 +106,14 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
 
 
 class Session(_Event, frozen=True, array_like=True, tag="session"):
-    """A client's session ended (`id` 0)."""
+    """A client's session ended (`id` 0). `refusal`: the last error of protocol as it was answered, "" for none."""
 
     peer: Peer
     reason: str
     messages: int = 0
     errors: int = 0
     took_us: int = 0
+    refusal: str = ""
 
 
 class Noted(_Event, frozen=True, array_like=True, tag="noted"):

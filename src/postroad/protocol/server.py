@@ -127,13 +127,14 @@ class ServerMachine:
     __slots__ = (
         "_at", "_awaited", "_content", "_demand", "_faults", "_idle", "_input", "_limits", "_listening", "_loose",
         "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state", "_transaction",
-        "dialect", "early_talker", "errors",
+        "dialect", "early_talker", "errors", "last_error",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
         self.dialect = dialect
         self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
         self.errors = 0  # of protocol, in the whole session
+        self.last_error: Reply | None = None  # what the last of them was answered, before an end for too many
         self._limits = limits
         self._state = _CONNECTED
         self._session = Session(offer)
@@ -736,6 +737,7 @@ class ServerMachine:
         """The exchange ended without success."""
         self._state = _READY
         self.errors += 1
+        self.last_error = answer
         self._faults += 1
         if self._faults > self._limits.errors_max:
             self._loose = self._end(421, "4.7.0", "Too many errors")
@@ -781,6 +783,7 @@ class ServerMachine:
     def _error(self, answer: Reply) -> Command | None:
         """Answer an error of protocol; the one too many ends the session instead."""
         self.errors += 1
+        self.last_error = answer
         self._faults += 1
         if self._faults > self._limits.errors_max:
             return self._end(421, "4.7.0", "Too many errors")
@@ -795,6 +798,7 @@ class ServerMachine:
 
     def _improper(self) -> Command:
         self.errors += 1
+        self.last_error = IMPROPER_PIPELINING
         self._output.append(encode(IMPROPER_PIPELINING))
         self._close()
         return TooManyErrors(IMPROPER_PIPELINING.text)

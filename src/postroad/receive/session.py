@@ -414,7 +414,9 @@ class Session(asyncio.Protocol):
         now_us = doors.now_us()
         reason = self._reason or "closed by the client"
         took_us = now_us - self._started_us
-        doors.log((Ended(now_us, 0, dialog.who(), reason, dialog.messages, dialog.machine.errors, took_us),))
+        machine = dialog.machine
+        refusal = str(machine.last_error) if machine.last_error is not None else ""
+        doors.log((Ended(now_us, 0, dialog.who(), reason, dialog.messages, machine.errors, took_us, refusal),))
         self._listener.gone(self)
 
     def leave(self) -> None:

@@ -37,11 +37,13 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.reply import Reply
+from postroad.report.text import shorten
 
 DEBUG, INFO, WARNING, ERROR = range(4)
 LEVELS: Final = ("debug", "info", "warning", "error")
 _RANKS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _ENCODER: Final = msgspec.json.Encoder()
+_ACCOUNT_MAX: Final = 200  # characters of an account's name that a client has tried
 _NAMES_MAX: Final = 100  # recipients that one line names; the history has all
 
 
@@ -51,7 +53,8 @@ def rank_of(event: Event) -> int:
     if kind is Attempted:
         return WARNING if event.attempt.outcome is Outcome.FAILED else INFO  # type: ignore[union-attr]
     if kind is Session:
-        return DEBUG  # a session that brought mail has a line for each message already
+        # A session that brought mail has a line for each message already; errors that the protocol answers have none.
+        return INFO if event.errors else DEBUG  # type: ignore[union-attr]
     if kind is Failed:
         return WARNING
     return _RANKS.get(event.level, INFO) if kind is Noted else INFO  # type: ignore[union-attr]
@@ -137,6 +140,7 @@ class SessionLine(_Line):
     errors: int
     took_us: int
     client: _Client
+    refusal: str
 
 
 class RefusedLine(_Line):
@@ -145,6 +149,7 @@ class RefusedLine(_Line):
     reverse_path: str
     recipient: str
     client: _Client
+    reason: str
 
 
 class ExpandedLine(_Line):
@@ -225,11 +230,11 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
     Accepted: _accepted_record,
     Session: lambda event, *head: SessionLine(
         head[0], head[1], "session", head[2], event.reason, event.messages, event.errors, event.took_us,
-        _client(event.peer),
+        _client(event.peer), event.refusal,
     ),
     Refused: lambda event, *head: RefusedLine(
         head[0], head[1], "refused", head[2], event.phase, event.reply, event.reverse_path, event.recipient,
-        _client(event.peer),
+        _client(event.peer), event.reason,
     ),
     Expanded: lambda event, *head: ExpandedLine(
         head[0], head[1], "expanded", head[2], event.recipient, event.into[:_NAMES_MAX], len(event.into)
@@ -346,6 +351,8 @@ def _accepted(event: Accepted) -> str:
 
 def _refused(event: Refused) -> str:
     text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply}"
+    if event.phase == "AUTH":  # the reason is the name that was tried
+        text += f"; account {shorten(event.reason, _ACCOUNT_MAX) or '-'}"
     text += f"; from <{event.reverse_path}>" if event.reverse_path else ""
     return f"{text}; for <{event.recipient}>" if event.recipient else text
 
@@ -362,8 +369,8 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
     Refused: _refused,
     Reported: _reported,
     Session: lambda event: (
-        f"session of {_peer(event.peer)} ended: {event.reason}; {event.messages} messages, "
-        f"{event.errors} errors, {_duration(event.took_us)}"
+        f"session of {_peer(event.peer)} ended: {event.reason}; {_counted(event.messages, 'message')}, "
+        f"{_counted(event.errors, 'error')}, {_duration(event.took_us)}{_last(event.refusal)}"
     ),
     Expanded: lambda event: f"expanded <{event.recipient}> into {_names(event.into)}",
     Failed: lambda event: f"failed for {_names(event.recipients)}: {event.status} {event.text}{_by(event.by)}",
@@ -384,7 +391,9 @@ def _names(recipients: tuple[str, ...]) -> str:
 
 
 def _peer(peer: Peer) -> str:
-    text = f"{peer.hello or '-'}[{peer.address}]:{peer.port} {peer.protocol}"
+    literal = f"[{peer.address}]"
+    hello = "" if peer.hello == literal else peer.hello or "-"  # its address for a name is said once
+    text = f"{hello}{literal}:{peer.port} {peer.protocol}"
     if peer.tls:
         text += f" ({peer.tls})"
     if peer.identity:
@@ -394,6 +403,14 @@ def _peer(peer: Peer) -> str:
 
 def _by(by: str) -> str:
     return f", by {by}" if by else ""
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _last(refusal: str) -> str:
+    return f", the last: {refusal}" if refusal else ""
 
 
 def _why(text: str) -> str:

@@ -10,7 +10,7 @@ from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
 from postroad.mail.verdict import ACCEPT, Verdict, defer, reject
 from postroad.protocol.limits import Limits
-from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from tests.unit.receive.fakes import House, opened
 from tests.unit.receive.test_session import DIALOG, MESSAGE, begun
 
@@ -161,9 +161,23 @@ def test_what_a_client_sends_without_reading_is_bounded() -> None:
 
 
 def test_too_many_errors() -> None:
-    client = opened(House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=3))))
+    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=3)))
+    client = opened(house)
     assert client.codes(*["NONSENSE"] * 4) == ["500 5.5.2"] * 3 + ["421 4.7.0"]
     assert client.transport.closed
+    client.hang_up()
+    event = ended(house)
+    assert (event.reason, event.errors, event.refusal[:9]) == ("Too many errors", 4, "500 5.5.2")
+
+
+def test_what_the_protocol_refuses_by_itself_is_told_at_the_end_of_the_session() -> None:
+    house = House(listener=ListenerOptions("mx", tls=Tls.REQUIRED))
+    client = opened(house)
+    assert client.codes("MAIL FROM:<a@x.test>", "QUIT") == ["530 5.7.0", "221 2.0.0"]
+    client.hang_up()
+    event = ended(house)
+    assert (event.errors, event.refusal) == (1, "530 5.7.0 Must issue a STARTTLS command first")
+    assert event.peer.address == client.transport.get_extra_info("peername")[0]
 
 
 def test_too_many_refused_recipients() -> None:

@@ -120,10 +120,22 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
          "id": ""},
     ),
     (
-        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 1, 12_000_000),
+        Refused(AT_US, 0, Peer("192.0.2.7", 1, "[192.0.2.7]", "ESMTPS"), "AUTH", "535 5.7.8 wrong", reason="al\x1b[1m"),
+        INFO,
+        "refused AUTH of [192.0.2.7]:1 ESMTPS: 535 5.7.8 wrong; account al\\x1b[1m",
+        {"kind": "refused", "phase": "AUTH", "reason": "al\x1b[1m"},
+    ),
+    (
+        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 0, 12_000_000),
         DEBUG,
-        "session of -[192.0.2.7]:1 SMTP ended: quit; 2 messages, 1 errors, 12.0 s",
-        {"kind": "session", "reason": "quit", "messages": 2, "errors": 1, "took_us": 12_000_000},
+        "session of -[192.0.2.7]:1 SMTP ended: quit; 2 messages, 0 errors, 12.0 s",
+        {"kind": "session", "reason": "quit", "messages": 2, "errors": 0, "took_us": 12_000_000, "refusal": ""},
+    ),
+    (
+        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 0, 1, 12_000_000, "530 5.7.0 no"),
+        INFO,
+        "session of -[192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
+        {"kind": "session", "errors": 1, "refusal": "530 5.7.0 no"},
     ),
     (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
     (Noted(AT_US, 0, "strange", "x"), INFO, "x", {"kind": "noted", "level": "info"}),
@@ -172,7 +184,8 @@ def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
         Released(AT_US, ID, (text,), text),
         Removed(AT_US, ID, (text,), text, text),
         Refused(AT_US, 0, peer, text, text, text, text),
-        Session(AT_US, 0, peer, text),
+        Session(AT_US, 0, peer, text, errors=1, refusal=text),
+        Refused(AT_US, 0, peer, "AUTH", text, reason=text),
         Noted(AT_US, 0, "info", text),
     ]
     for event in events:
