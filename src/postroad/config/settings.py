@@ -39,7 +39,7 @@ class Settings(Section):
         example='"postmaster@example.org"',
     )
     aliases: File | None = setting(
-        None, "A file of aliases, `name: mailbox, mailbox …` in each line.", example='"aliases"'
+        None, "A file of aliases, `name: mailbox, mailbox …` in each line (docs/aliases.md).", example='"aliases"'
     )
     listener: tuple[Listener, ...] = tables()
     tls: Tls = table(Tls)
