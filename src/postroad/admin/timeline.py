@@ -349,7 +349,9 @@ def _remote(attempt: Attempt) -> str:
 
 
 def _client(peer: Peer) -> str:
-    parts = [f"{peer.hello or '-'} [{peer.address}]:{peer.port}", peer.protocol, peer.tls or "without TLS"]
+    literal = f"[{peer.address}]"
+    hello = "" if peer.hello == literal else f"{peer.hello or '-'} "  # its address for a name is said once
+    parts = [f"{hello}{literal}:{peer.port}", peer.protocol, peer.tls or "without TLS"]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
     return clean(", ".join(part for part in parts if part))

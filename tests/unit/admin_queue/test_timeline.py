@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.admin.timeline import Fate, json_of, lines, reports_of, trail
+from postroad.admin.timeline import Fate, Trail, json_of, lines, reports_of, trail
 from postroad.admin.trace import find
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
@@ -243,6 +243,12 @@ def test_nothing_unprintable_is_shown(text: str) -> None:
     for event in events:
         assert all(line.isprintable() for line in told([event], loaded))
         assert json.loads(json_of([trail(ID, [event], loaded, running=True, now_us=NOW_US)]))
+
+
+def test_a_client_that_gives_its_address_for_a_name_is_named_once() -> None:
+    event = Refused(NOW_US, 0, Peer("192.0.2.7", 25, "[192.0.2.7]", "ESMTP"), "RCPT", "550 no")
+    shown = "\n".join(lines(Trail(ID, (event,), ()), NOW_US))
+    assert "of [192.0.2.7]:25, ESMTP, without TLS: 550 no" in shown
 
 
 def test_json() -> None:
