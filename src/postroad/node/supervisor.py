@@ -43,6 +43,7 @@ LOCK_WAIT_S: Final = 15.0
 READY_S: Final = 60.0
 OPEN_FILES: Final = 65_536
 PREPARE_S: Final = 30.0
+STARTING_S: Final = 10.0  # how long a reload waits for workers that are being started
 REMIND_S: Final = 1.0  # how often workers that hold permits hear of others that wait for one
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
@@ -451,6 +452,7 @@ class Supervisor:
         fixed = [key for key in FIXED if getattr(found, key) != getattr(self.settings, key)]
         if fixed:
             return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
+        await self._all_up(STARTING_S)
         added, problems = self._bind_added(found)
         prepared: set[int] = set()
         if not problems:
@@ -482,6 +484,12 @@ class Supervisor:
         for endpoint in removed:
             close_all(self._sockets.pop(endpoint))
         return []
+
+    async def _all_up(self, limit_s: float) -> None:
+        """Wait for workers that are just starting, so that they take part; who takes longer is started again later."""
+        until = time.monotonic() + limit_s
+        while not all(worker.ready for worker in self._workers) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
 
     def _bind_added(self, settings: Settings) -> tuple[dict[Endpoint, list[socket.socket]], list[str]]:
         added: dict[Endpoint, list[socket.socket]] = {}
