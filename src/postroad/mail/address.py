@@ -72,11 +72,13 @@ def canonical_domain(text: str) -> str:
             return lowered
     try:
         # UTS 46 maps what people type (full-width dots, capitals) to what IDNA 2008 allows.
-        encoded = idna.encode(lowered, uts46=True, std3_rules=False).decode("ascii").removesuffix(".")
+        encoded = idna.encode(lowered, uts46=True, std3_rules=False).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
         raise ValueError(f"not a domain name: {text!r} ({error})") from error
     if len(encoded) > 255:
         raise ValueError(f"domain name longer than 255 octets: {text!r}")
+    if encoded.endswith("."):  # another script's full stop
+        raise ValueError(f"not a domain name: {text!r}")
     return encoded
 
 
