@@ -22,6 +22,7 @@ import pickle
 import pwd
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -133,8 +134,17 @@ class Supervisor:
         return self.settings.workers or len(os.sched_getaffinity(0))
 
     def _take_lock(self, path: Path, owner: tuple[int, int] | None) -> str:
+        # The folder is the node's user's, we may be root: nothing in it leads us to a file elsewhere.
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._lock = os.open(path.name, flags, 0o644, dir_fd=folder)
+            finally:
+                os.close(folder)
+            found = os.fstat(self._lock)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                return f"{path} is no lock file of a node: remove it"
             if owner is not None:
                 os.fchown(self._lock, *owner)  # for a later start by that user himself
         except OSError as error:
