@@ -1,7 +1,7 @@
 """Where a worker's time goes: ``python -m bench.profile [--mode kept|connection|large] [--native]``.
 
 Starts smtp-sink and a Postroad node, loads it with smtp-source and has py-spy look at one worker meanwhile. Prints the
-functions by their own time and writes a flame graph to bench/results/. py-spy is looked for beside this Python and in
+functions by their own time and writes the stacks to bench/results/. py-spy is looked for beside this Python and in
 PATH; ``uv tool install py-spy`` brings it.
 """
 
@@ -21,6 +21,8 @@ from tests.peers.harness.smtptools import Sink, run_source, source_command
 
 from bench.compare import MODES
 from bench.servers import PostroadServer
+
+_LOOP = "node/worker.py"
 
 
 def main() -> int:
@@ -67,20 +69,25 @@ def _record(spy: str, pid: int, seconds: int, output: Path, *, native: bool) -> 
 
 
 def own_time(raw: Path, most: int = 45) -> str:
-    """The functions in which samples were taken, most first, and those that were on the stack, by share."""
+    """The functions of the loop's thread by the samples taken in them, most first, and by those taken below them.
+
+    Other threads are left out: py-spy takes a thread that waits in C for one that works.
+    """
     own: collections.Counter[str] = collections.Counter()
     below: collections.Counter[str] = collections.Counter()
     total = 0
     for line in raw.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
+        frames = [frame for frame in stack.split(";") if not frame.startswith(("thread (", "process "))]
+        if not any(_LOOP in frame for frame in frames):
+            continue
         own[frames[-1]] += int(count)
         for frame in set(frames):
             below[frame] += int(count)
         total += int(count)
     lines = [f"{'own %':>7} {'total %':>8}  function"]
     lines += [f"{count / total:>7.1%} {below[frame] / total:>8.1%}  {frame}" for frame, count in own.most_common(most)]
-    return "\n".join(lines)
+    return f"{total} samples of the loop's thread at work\n" + "\n".join(lines)
 
 
 if __name__ == "__main__":
