@@ -20,7 +20,7 @@ _MESSAGES = 10_000
 _CRASHES = 8
 # What may be between the remote's 250 and our commit at one crash: each worker's connections to each destination, and
 # what they did while one commit was under way.
-_DUPLICATES_PER_CRASH = 100
+_DUPLICATES_PER_CRASH = 250
 
 
 def _size(number: int) -> int:

@@ -93,7 +93,7 @@ def authenticator(path: Path) -> Authenticator:
 
 
 async def until(come: Callable[[], bool]) -> None:
-    while not come():  # noqa: ASYNC110 (what is waited for tells nobody)
+    while not come():
         await asyncio.sleep(0.005)
 
 
