@@ -46,7 +46,7 @@ def world(place: Path) -> Iterator[World]:
             busy IN A {busy}
             first IN A {first}
             second IN A {second}""",
-        "midway.example": """
+        "midway.example": f"""
             @ IN MX 10 ending
             @ IN MX 20 second.several.example.
             ending IN A {ending}""",
