@@ -123,8 +123,10 @@ def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int, f
             accepted, refusal = _fill(node, body)
             assert refusal[0] == 452 and b"4.3.1" in refusal[1], refusal
             assert len(accepted) > 3, "some fitted"
-            # It goes on refusing, politely, and does not fall over.
-            assert _try(node, 100_000, body)[0] == 452
+            # It goes on refusing, politely, and does not fall over. What SQLite gives back in between may let a few in.
+            more, refusal = _fill(node, body, first=100_000)
+            assert refusal[0] == 452 and len(more) < 200, (refusal, len(more))
+            accepted += more
             assert node.program.running and len(node.workers()) == 2, node.log()
             subprocess.run(["mount", "-o", "remount,size=96M", str(home / "disk")], check=True)
             until(lambda: _try(node, 200_000, body)[0] == 250, f"mail is accepted again\n{node.log()}", within_s=30)
@@ -133,10 +135,10 @@ def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int, f
             until(lambda: not _missing(remote, wanted), "all that got its 250 arrives", within_s=60)
 
 
-def _fill(node: Node, body: bytes) -> tuple[list[int], tuple[int, bytes]]:
+def _fill(node: Node, body: bytes, first: int = 0) -> tuple[list[int], tuple[int, bytes]]:
     """Sends until the first refusal: what was accepted, and the refusal."""
     accepted: list[int] = []
-    for number in range(5_000):
+    for number in range(first, first + 5_000):
         code, text = _try(node, number, body)
         if code != 250:
             return accepted, (code, text)

@@ -161,6 +161,13 @@ class Store(Section):
         least=0,
         most=1,
     )
+    company_s: Seconds = setting(
+        _STORE.company_s,
+        "How long after the last sync a new one may wait for other clients that are in the middle of a message, so that"
+        " they share it; 0: not at all. A client that is alone never waits.",
+        least=0,
+        most=1,
+    )
     file_threads: int = setting(
         _STORE.file_threads, "Threads of one worker that write content files.", unit="threads", least=1, most=64
     )

@@ -28,6 +28,7 @@ from postroad.protocol.server import ServerMachine
 from postroad.receive import acceptance, repair, replies
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Finding
+from postroad.receive.doors import Place
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction, with_type
 
@@ -45,6 +46,7 @@ class Dialog:
         "_hello",
         "_identity",
         "_peer",
+        "_place",
         "_port",
         "_refusals",
         "_sasl",
@@ -66,6 +68,7 @@ class Dialog:
         self._address, self._port, self._trusted = address, port, trusted
         self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
         self._peer: Peer | None = None  # of these facts, made when wanted
+        self._place: Place | None = None  # among those who are on their way with a message
         self._sasl: sasl.Mechanism | None = None
         self._auth_failures = self._refusals = 0
 
@@ -90,7 +93,14 @@ class Dialog:
         transaction = self.transaction
         if transaction is not None:
             self.transaction = None
+            self.leave()
             transaction.abort()
+
+    def leave(self) -> None:
+        """The client is not on its way with a message any more."""
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def secured(self, tls: str, *, from_the_start: bool) -> None:
         """TLS is on. `from_the_start`: nothing was said before it; else a new session begins (RFC 3207 §4.2)."""
@@ -152,6 +162,7 @@ class Dialog:
 
     def _connect_judged(self, verdict: Verdict) -> None:
         if _passes(verdict):
+            self._place = self.setting.doors.join()
             self.machine.reply(self.setting.greeting)
         else:  # after 554 the machine serves QUIT (RFC 5321 §3.1)
             self._refuse(verdict, "CONNECT")
@@ -203,6 +214,8 @@ class Dialog:
         peer = self._describe(smtputf8=True) if command.smtputf8 else self.who()
         transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
         self.transaction = transaction
+        if self._place is None:
+            self._place = doors.join()
         if verdict is not ACCEPT:
             _keep(transaction, verdict)
         self.machine.reply(replies.SENDER_OK)
@@ -335,6 +348,7 @@ class Dialog:
             _keep(transaction, verdict)
         # From here on the message is not the session's any more: it is kept even where the client goes away.
         self.transaction = None
+        self.leave()
         self._session.hold()
         acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
 

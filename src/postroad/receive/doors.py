@@ -49,6 +49,12 @@ class Incoming(Protocol):
     def abort(self) -> None: ...
 
 
+class Place(Protocol):
+    """The place of a client among those who are on their way with a message (`store.company`)."""
+
+    def leave(self) -> None: ...
+
+
 class Accept(Protocol):
     def __call__(
         self,
@@ -65,6 +71,7 @@ class Accept(Protocol):
 class Doors:
     """The doors of all listeners of a worker.
 
+    `join()`: a client has connected or begun a message; it leaves its place when it hands it over, or will not.
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
     queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
     DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3).
@@ -80,6 +87,7 @@ class Doors:
 
     loop: asyncio.AbstractEventLoop
     now_us: Callable[[], int]
+    join: Callable[[], Place]
     new_id: Callable[[], int]
     accept: Accept
     incoming: Callable[[int], Incoming]

@@ -408,6 +408,7 @@ class Session(asyncio.Protocol):
         dialog, self._dialog = self._dialog, None
         assert dialog is not None
         dialog.drop()
+        dialog.leave()
         doors = self._listener.setting.doors
         if self._admitted:
             doors.left(self._address)

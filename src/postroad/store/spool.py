@@ -4,7 +4,8 @@ What always holds:
 - Operations are executed in the order of the calls; a callback is called on the loop, once, in that order too, and
   after the commit that its operation stands in is on stable storage (promise 1).
 - While the thread commits, what comes gathers and is the next commit; an operation that comes alone is committed at
-  once. There is no timer on the way.
+  once. Only where many clients are in the middle of a message, and the last commit was a moment ago, does one wait for
+  the others (`company_s`).
 - A shard is used by the loop or by the writer, never by both: by the loop only while the writer has no batch.
 - `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
 
@@ -38,6 +39,7 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.store import codec, opening, schema, selecting
+from postroad.store.company import Company
 from postroad.store.content import Incoming, remove
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
@@ -62,6 +64,8 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
     `settle_s`: how long an outcome may wait for new mail whose commit it can join; nobody waits for it, and it is one
     sync less for each message. It is part of the time in which a crash leads to a duplicate (promise 4).
+    `company_s`: how long after the beginning of a commit the next one waits for clients that are on their way with a
+    message (`Spool.company`). A client that is alone never waits.
     `file_threads`: threads that write content files.
     """
 
@@ -70,6 +74,7 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     wal_max: int = 50_331_648
     record_s: float = 1.0
     settle_s: float = 0.005
+    company_s: float = 0.005
     file_threads: int = 2
 
 
@@ -115,8 +120,11 @@ class Spool:
         # The loop's own.
         self._writer: threading.Thread | None = None
         self._gathered: list[_Asked] = []  # what goes into the next batch
-        self._pressing = False  # somebody waits for what is gathered
+        self.company = Company(loop.time)
+        self._pressing = 0  # operations among them that somebody waits for
         self._company: asyncio.TimerHandle | None = None
+        self._company_until = 0.0
+        self._begun = 0.0  # when the writer got its last batch, time of the loop
         self._writing = False  # the writer has a batch, or is to get one in this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._postponed: list[_Asked] = []  # the writer's while it has a batch
@@ -306,22 +314,32 @@ class Spool:
             self._loop.call_soon(self._refuse, asked)
             return
         self._gathered.append(asked)
-        self._pressing = self._pressing or not patient
-        if self._writing:
-            return
+        if not patient:
+            self._pressing += 1
+        if not self._writing:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Something is gathered and the writer has nothing to do: a commit now, or in a moment."""
+        now = self._loop.time()
         if not self._pressing:
-            self._wait_for_company()
+            until = now + self.options.settle_s
+        elif not self.company.expected():
+            until = 0.0
         else:
+            until = self._begun + self.options.company_s
+        if until <= now:
             # At the end of this turn of the loop, so that what comes in the same turn goes into the same batch.
             self._writing = True
             self._loop.call_soon(self._dispatch)
+        elif self._company is None or until < self._company_until:
+            if self._company is not None:
+                self._company.cancel()
+            self._company_until = until
+            self._company = self._loop.call_later(until - now, self._waited)
 
-    def _wait_for_company(self) -> None:
-        if self._company is None:
-            self._company = self._loop.call_later(self.options.settle_s, self._alone)
-
-    def _alone(self) -> None:
-        """No company has come."""
+    def _waited(self) -> None:
+        """Who has not come by now is not waited for."""
         self._company = None
         if self._running and not self._writing and self._gathered:
             self._writing = True
@@ -336,7 +354,7 @@ class Spool:
         busy loop."""
         batch = _Batch([*self._postponed, *self._gathered, *self._recorded_now()])
         self._postponed, self._gathered = [], []
-        self._pressing = False
+        self._pressing = 0
         if self._company is not None:
             self._company.cancel()
             self._company = None
@@ -354,6 +372,7 @@ class Spool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._begun = self._loop.time()
         batch = self._next_batch()
         if self._writer is not None:
             self._batches.put(batch)
@@ -367,14 +386,8 @@ class Spool:
         self._writing = False
         if not self._running:
             return
-        if self._gathered and not self._pressing:
-            self._wait_for_company()
-        elif self._gathered:
-            self._writing = True
-            if self._writer is not None:
-                self._dispatch()
-            else:
-                self._loop.call_soon(self._dispatch)  # not from within itself
+        if self._gathered:
+            self._go_on()
         elif self._postponed or any(shard.written for shard in self._shards.values()):
             self._timer = self._loop.call_later(_RETRY_S, self._look_after)
 

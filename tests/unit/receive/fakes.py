@@ -23,6 +23,7 @@ from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import Session
 from postroad.receive.setting import setting
+from postroad.store.company import Company
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026
@@ -258,6 +259,7 @@ class House:
             **{
                 "loop": self.loop,
                 "now_us": lambda: NOW_US,
+                "join": Company(self.loop.time).join,
                 "new_id": self.spool.new_id,
                 "accept": self.spool.accept,
                 "incoming": self.spool.incoming,

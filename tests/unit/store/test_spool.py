@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.mail import identifier
@@ -465,6 +466,18 @@ async def test_a_lone_accept_is_committed_at_once(tmp_path: Path) -> None:
         assert isinstance(desk, Desk)
         for _ in range(5):
             await desk.accept()
+
+
+async def test_a_second_commit_waits_for_those_who_are_on_their_way(tmp_path: Path) -> None:
+    """By the count of commits, not by the clock: with an hour to wait, only who comes or leaves brings one about."""
+    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, company_s=3600.0)) as desk:
+        await desk.accept("a@a.example", "b@b.example")
+        other = desk.spool.company.join()
+        first = asyncio.ensure_future(desk.accept("a@a.example", "c@b.example"))
+        await asyncio.sleep(0.05)
+        assert not first.done(), "the other one is waited for"
+        other.leave()
+        await asyncio.wait_for(asyncio.gather(first, desk.accept("a@a.example", "d@b.example")), 10)
 
 
 @THREADS

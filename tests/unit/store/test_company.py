@@ -1,0 +1,48 @@
+"""Who is on the way with a message, as the spool counts it."""
+
+from __future__ import annotations
+
+from postroad.store.company import SPAN_S, Company
+
+
+class _Time:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_who_joins_is_expected_until_leaving() -> None:
+    company = Company(_Time())
+    assert company.expected() == 0
+    first, second = company.join(), company.join()
+    assert company.expected() == 2
+    first.leave()
+    assert company.expected() == 1
+    second.leave()
+    assert company.expected() == 0
+
+
+def test_who_is_slow_is_forgotten() -> None:
+    time = _Time()
+    company = Company(time)
+    slow = company.join()
+    time.now += SPAN_S * 0.9
+    assert company.expected() == 1
+    time.now += SPAN_S * 0.9  # the next span: those of the last one still count
+    fresh = company.join()
+    assert company.expected() == 2
+    time.now += SPAN_S
+    assert company.expected() == 1
+    slow.leave()  # too late to matter
+    assert company.expected() == 1
+    fresh.leave()
+    assert company.expected() == 0
+
+
+def test_after_a_pause_nobody_is_left() -> None:
+    time = _Time()
+    company = Company(time)
+    company.join()
+    time.now += 10 * SPAN_S
+    assert company.expected() == 0
