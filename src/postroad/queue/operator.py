@@ -11,13 +11,16 @@ of a fresh message names all recipients, the others as due now.
 The queue must not act on what it holds in memory of a message while that changes: `withdraw` tells it to let go, and
 `changed` follows for each `withdraw`, once, whatever happened.
 
-How it fails: a commit that fails gives rows that say so; what was committed before stays. Not here: who may ask
+How it fails: a commit that fails gives rows that say so; what was committed before stays. An exception is a bug: it is
+logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of the
+request and the requests behind it are done. Not here: who may ask
 (`node.control`), how a request is written by hand and shown (`admin.queue`).
 """
 
 from __future__ import annotations
 
 import enum
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -30,7 +33,7 @@ from postroad.mail import status as codes
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope
-from postroad.mail.event import Event, Failed, Held, Released, Removed
+from postroad.mail.event import Event, Failed, Held, Noted, Released, Removed
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
 from postroad.store.selecting import names
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 64  # messages worked on together; they share commits
 _FRESH_PAGE: Final = 500  # fresh messages looked at in one step
 FAILED_STATUS: Final = "5.4.7"
+BROKEN_TEXT: Final = "internal error, the log has more"
 FAILED_TEXT: Final = "the administrator of this mail system has ended the attempts"
 
 
@@ -167,6 +171,10 @@ class Operator:
         destination = self.destination_of(address)
         return destination.key if isinstance(destination, Destination) else ""
 
+    def broke(self, id: int) -> None:
+        """In an exception's handler: a bug came up with this message (0: while messages were looked for)."""
+        self.log((Noted(self.clock.now_us(), id, "error", f"an operator's request broke: {traceback.format_exc()}"),))
+
     def _next(self) -> None:
         if self._busy or not self._asked:
             return
@@ -175,37 +183,56 @@ class Operator:
 
         def answered(rows: list[OperatorResult]) -> None:
             self._busy = False
-            done(rows)
+            try:
+                done(rows)
+            except Exception:
+                self.broke(0)
             self._next()
 
-        _Search(self, request.selections, lambda found: _Work(self, request, found, answered).start()).start()
+        def found(messages: dict[int, list[Selection]], whole: bool) -> None:
+            _Work(self, request, messages, answered, whole=whole).start()
+
+        _Search(self, request.selections, found).start()
 
 
 class _Search:
-    """Finds the messages of all selections: id → the selections that found it."""
+    """Finds the messages of all selections: id → the selections that found it, and whether none was missed by a bug."""
 
     def __init__(
         self,
         operator: Operator,
         selections: Sequence[Selection],
-        done: Callable[[dict[int, list[Selection]]], None],
+        done: Callable[[dict[int, list[Selection]], bool], None],
     ) -> None:
         self._operator = operator
         self._selections = selections
         self._done = done
+        self._whole = True
         self._found: dict[int, list[Selection]] = {}
         self._open = 1
 
     def start(self) -> None:
         for selection in self._selections:
-            self._open += 1
-            self._operator.spool.select(selection, partial(self._selected, selection))
+            self._ask(partial(self._operator.spool.select, selection, partial(self._selected, selection)))
         # Fresh messages have no destination in the spool: it is worked out for each.
         by_destination = [selection for selection in self._selections if selection.destination and not selection.held]
         if by_destination:
             for shard in self._operator.shards:
-                self._open += 1
-                self._operator.spool.fresh(shard, 0, _FRESH_PAGE, partial(self._looked, shard, by_destination))
+                looked = partial(self._looked, shard, by_destination)
+                self._ask(partial(self._operator.spool.fresh, shard, 0, _FRESH_PAGE, looked))
+        self._closed()
+
+    def _ask(self, question: Callable[[], None]) -> None:
+        """One more question, whose answer calls `_closed`; it counts as answered where it cannot even be put."""
+        self._open += 1
+        try:
+            question()
+        except Exception:
+            self._missed()
+
+    def _missed(self) -> None:
+        self._operator.broke(0)
+        self._whole = False
         self._closed()
 
     def _selected(self, selection: Selection, ids: list[int]) -> None:
@@ -214,21 +241,27 @@ class _Search:
         self._closed()
 
     def _looked(self, shard: int, selections: list[Selection], envelopes: list[Envelope]) -> None:
-        for envelope in envelopes:
-            keys = {self._operator.key_of(recipient.address) for recipient in envelope.recipients}
-            for selection in selections:
-                if selection.destination in keys and _is_meant(selection, envelope):
-                    self._found.setdefault(envelope.id, []).append(selection)
+        try:
+            for envelope in envelopes:
+                self._look(selections, envelope)
+        except Exception:
+            self._missed()
+            return
         if len(envelopes) == _FRESH_PAGE:
-            after = envelopes[-1].id
-            self._operator.spool.fresh(shard, after, _FRESH_PAGE, partial(self._looked, shard, selections))
-        else:
-            self._closed()
+            after, looked = envelopes[-1].id, partial(self._looked, shard, selections)
+            self._ask(partial(self._operator.spool.fresh, shard, after, _FRESH_PAGE, looked))
+        self._closed()
+
+    def _look(self, selections: list[Selection], envelope: Envelope) -> None:
+        keys = {self._operator.key_of(recipient.address) for recipient in envelope.recipients}
+        for selection in selections:
+            if selection.destination in keys and _is_meant(selection, envelope):
+                self._found.setdefault(envelope.id, []).append(selection)
 
     def _closed(self) -> None:
         self._open -= 1
         if not self._open:
-            self._done(self._found)
+            self._done(self._found, self._whole)
 
 
 def _is_meant(selection: Selection, envelope: Envelope) -> bool:
@@ -255,14 +288,21 @@ class _Work:
     """One request at work on the messages found."""
 
     def __init__(
-        self, operator: Operator, request: OperatorRequest, found: dict[int, list[Selection]], done: Done
+        self,
+        operator: Operator,
+        request: OperatorRequest,
+        found: dict[int, list[Selection]],
+        done: Done,
+        *,
+        whole: bool,
     ) -> None:
         self._operator = operator
         self._request = request
         self._found = found
         self._ids = deque(sorted(found))
         self._done = done
-        self._active = 0
+        self._whole = whole
+        self._active: set[int] = set()  # withdrawn, and not given back yet
         self._starting = False
         self._rows: dict[int, list[OperatorResult]] = {}
         self._named = 0
@@ -273,18 +313,30 @@ class _Work:
         if self._starting:
             return  # a spool that answers at once: the loop below goes on
         self._starting = True
-        while self._ids and self._active < _AT_ONCE:
-            self._active += 1
-            self._take(self._ids.popleft())
+        while self._ids and len(self._active) < _AT_ONCE:
+            id = self._ids.popleft()
+            self._active.add(id)
+            self._step(id, partial(self._take, id))
         self._starting = False
         if not self._active and not self._answered:
             self._answered = True
             self._done(self._result())
 
+    def _step(self, id: int, step: Callable[[], None]) -> None:
+        """One step of the work on a message; a bug in it ends that message's part only."""
+        try:
+            step()
+        except Exception:
+            self._operator.broke(id)
+            if id in self._active:
+                self._ended(id, (), [OperatorResult(identifier.text(id), "", "", False, BROKEN_TEXT)])
+
     def _take(self, id: int) -> None:
         operator = self._operator
         busy = () if self._request.dry_run else operator.withdraw(id)
-        operator.spool.load(id, partial(self._loaded, id, frozenset(busy)))
+        operator.spool.load(
+            id, lambda loaded: self._step(id, partial(self._loaded, id, frozenset(busy), loaded))
+        )
 
     def _loaded(self, id: int, busy: frozenset[int], loaded: Loaded | None) -> None:
         if loaded is None:
@@ -307,7 +359,9 @@ class _Work:
             touched = {*plan.ended, *(row.index for row in plan.waiting)}
             plan.waiting.extend(row for row in states if row.index not in touched)
         if plan.attempts:
-            self._operator.spool.content(id, partial(self._content_loaded, envelope, plan))
+            self._operator.spool.content(
+                id, lambda content: self._step(id, partial(self._content_loaded, envelope, plan, content))
+            )
         else:
             self._settle(envelope, plan, (), ())
 
@@ -335,7 +389,9 @@ class _Work:
         settlement = Settlement(
             envelope.id, tuple(plan.ended), tuple(plan.waiting), accepted, (event, *reported)
         )
-        self._operator.spool.settle(settlement, partial(self._settled, settlement, plan))
+        self._operator.spool.settle(
+            settlement, lambda failure: self._step(envelope.id, partial(self._settled, settlement, plan, failure))
+        )
 
     def _settled(self, settlement: Settlement, plan: _Plan, failure: Failure | None) -> None:
         if failure is not None:
@@ -343,15 +399,23 @@ class _Work:
             rows = [msgspec.structs.replace(row, done=False, text=why) if row.done else row for row in plan.rows]
             self._ended(settlement.id, (), rows)
             return
-        self._operator.log(settlement.events)
-        for stored in settlement.accepted:
-            self._operator.add(stored)
+        # It is committed: whatever breaks here, the DSNs must come to the queue.
+        tellings = [partial(self._operator.add, stored) for stored in settlement.accepted]
+        for tell in (*tellings, partial(self._operator.log, settlement.events)):
+            try:
+                tell()
+            except Exception:
+                self._operator.broke(settlement.id)
         due = [row.destination for row in settlement.waiting if not row.held and row.due_us <= plan.now_us]
         self._ended(settlement.id, tuple(dict.fromkeys(due)), plan.rows)
 
     def _ended(self, id: int, keys: tuple[str, ...], rows: list[OperatorResult]) -> None:
+        self._active.discard(id)
         if not self._request.dry_run:
-            self._operator.changed(id, keys)
+            try:
+                self._operator.changed(id, keys)
+            except Exception:
+                self._operator.broke(id)
         kept = rows[: max(0, self._request.rows_max - self._named)]
         self._named += len(kept)
         if kept:
@@ -359,11 +423,12 @@ class _Work:
         for row in rows[len(kept) :]:
             counted = (row.destination, row.done, row.text)
             self._counts[counted] = self._counts.get(counted, 0) + 1
-        self._active -= 1
         self.start()
 
     def _result(self) -> list[OperatorResult]:
         rows = [row for id in sorted(self._rows) for row in self._rows[id]]
+        if not self._whole:
+            rows.append(OperatorResult("", "", "", False, f"some messages could not be looked for: {BROKEN_TEXT}"))
         return rows + [
             OperatorResult("", "", destination, was_done, text, count)
             for (destination, was_done, text), count in self._counts.items()

@@ -11,7 +11,7 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.envelope import Notify, Recipient
-from postroad.mail.event import Accepted, Failed, Held, Released, Removed, Reported
+from postroad.mail.event import Accepted, Failed, Held, Noted, Released, Removed, Reported
 from postroad.queue.operator import (
     FAILED_STATUS,
     FAILED_TEXT,
@@ -337,3 +337,80 @@ def test_age_is_not_touched(world: World) -> None:
     world.ask(RETRY, Selection(ids=(id,)))
     states = world.spool.rows[id]
     assert states is not None and states[0].last_us == NOW_US - HOUR_US
+
+
+# Bugs: an exception in one request must leave nothing behind
+
+
+class Bug(Exception):
+    pass
+
+
+def _broken(*_: Any, **__: Any) -> Any:
+    raise Bug
+
+
+@pytest.mark.parametrize("door", ["withdraw", "changed", "destination_of", "report", "add"])
+def test_a_bug_in_a_request_ends_only_its_message(world: World, monkeypatch: pytest.MonkeyPatch, door: str) -> None:
+    """Whichever door breaks: the request is answered, each message is given back, the next request is served."""
+    fresh, waiting = world.message("a@one.example"), world.waiting("b@two.example")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.operator, door, _broken)
+        rows: list[list[OperatorResult]] = []
+        for _ in range(2):
+            request = OperatorRequest(FAIL, (Selection(destination="one.example"), Selection()))
+            world.operator.operate(request, rows.append)
+            world.spool.run()
+        assert len(rows) == 2
+        noted = [event for event in world.logged if isinstance(event, Noted)]
+        assert noted and "Bug" in noted[0].text
+    given_back = {id for id, _ in world.changed}
+    assert door == "changed" or {fresh, waiting} & set(world.spool.envelopes) <= given_back
+    third = world.waiting("c@three.example")
+    answers: list[list[OperatorResult]] = []
+    world.operator.operate(OperatorRequest(RETRY, (Selection(ids=(third,)),)), answers.append)
+    world.spool.run()
+    assert answers == [[row(third, "c@three.example", "will be tried now")]]
+
+
+@pytest.mark.parametrize("call", ["select", "fresh", "load", "content", "settle"])
+def test_a_spool_that_breaks_does_not_end_the_operator(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    id = world.waiting("a@one.example")
+    answers: list[list[OperatorResult]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(world.spool, call, _broken)
+        world.operator.operate(
+            OperatorRequest(FAIL, (Selection(ids=(id,)), Selection(destination="one.example"))), answers.append
+        )
+        world.spool.run()
+    assert len(answers) == 1
+    assert call in ("select", "fresh") or id in {each for each, _ in world.changed}
+    text = "some messages could not be looked for: " if call in ("select", "fresh") else ""
+    assert f"{text}internal error, the log has more" in [each.text for each in answers[0]]
+    world.operator.operate(OperatorRequest(RETRY, (Selection(),)), answers.append)
+    world.spool.run()
+    assert len(answers) == 2
+
+
+def test_a_caller_that_breaks_does_not_hold_up_the_next_request(world: World) -> None:
+    id = world.waiting("a@one.example")
+    world.operator.operate(OperatorRequest(HOLD, (Selection(ids=(id,)),)), _broken)
+    world.spool.run()
+    assert world.ask(RELEASE, Selection(ids=(id,))) == [row(id, "a@one.example", "released")]
+
+
+def test_a_bug_behind_the_commit_keeps_the_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The DSN is committed; the queue must hear of it although the log breaks at the event."""
+    id = world.waiting("a@one.example")
+    heard: list[Any] = []
+
+    def log(events: tuple[Any, ...]) -> None:
+        if not isinstance(events[0], Noted):
+            raise Bug
+        heard.extend(events)
+
+    monkeypatch.setattr(world.operator, "log", log)
+    world.ask(FAIL, Selection(ids=(id,)))
+    assert len(world.added) == 1 and len(heard) == 1
