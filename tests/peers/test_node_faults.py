@@ -116,3 +116,17 @@ def test_workers_without_their_supervisor_end_and_the_next_node_takes_over(home:
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers are gone", within_s=14)
     node.start()
     node.stop()
+
+
+def test_a_worker_that_hangs_is_ended_and_started_again(home: Path) -> None:
+    node = Node(home / "n", {"worker_hang_s": 3, "domain": [local_domain("example.test")]})
+    with node:
+        hung, other = node.workers()
+        os.kill(hung, signal.SIGSTOP)
+        node.wait_log("has not answered for")
+        until(lambda: hung not in node.workers() and len(node.workers()) == 2, "another worker", within_s=30)
+        assert other in node.workers()
+        for _ in range(8):  # with SO_REUSEPORT some of these go to the new one
+            with smtplib.SMTP("127.0.0.1", node.port, timeout=30) as client:
+                client.sendmail("a@example.test", ["b@example.test"], "Subject: x\r\n\r\nx\r\n")
+        maildir.wait(node.maildir("b@example.test"), 8)

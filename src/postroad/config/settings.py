@@ -32,6 +32,9 @@ class Settings(Section):
     group: str = setting("", 'The group to become with it; "": the user\'s own.')
     workers: int = setting(0, "Worker processes; 0: one for each core.", unit="processes", least=0, most=1024)
     shutdown_s: Seconds = setting(30.0, "How long, at shutdown, what is in flight may take to end.", least=0)
+    worker_hang_s: Seconds = setting(
+        60.0, "A worker that does not answer for so long is ended and started again; 0: never.", least=0
+    )
     postmaster: Mailbox = setting(
         "",
         'Who gets the report when a message without a return address fails; "": nobody, it is only logged.',

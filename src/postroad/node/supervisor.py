@@ -34,6 +34,7 @@ from postroad.node.control import Control
 from postroad.node.link import Frame, Link
 from postroad.node.permits import PermitOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
+from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.world import system
 from postroad.world.problem import Problem
 
@@ -83,6 +84,7 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._sockets: dict[Endpoint, list[socket.socket]] = {}
         self._office = PermitOffice(lambda key: self.settings.queue.concurrency, self._send)
+        self._watchdog = Watchdog(time.monotonic)
         self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
         self._served = False  # whether all workers were up once
         self._stopping = False
@@ -215,6 +217,7 @@ class Supervisor:
         self._manager.ready(f"{len(self._workers)} workers")
         watchdog = asyncio.ensure_future(self._watch()) if self._manager.watchdog_s else None
         reminder = asyncio.ensure_future(self._remind())
+        beats = asyncio.ensure_future(self._listen_for_beats())
         self._say("info", f"ready: {len(self._workers)} workers, {self._shards} shards, pid {os.getpid()}")
         for endpoint in self._sockets:
             self._say("info", f"listening on {endpoint}")
@@ -224,6 +227,7 @@ class Supervisor:
         await control.stop()
         await self._shut_down()
         reminder.cancel()
+        beats.cancel()
         if watchdog is not None:
             watchdog.cancel()
         self._say("info", "stopped")
@@ -239,6 +243,23 @@ class Supervisor:
         while True:
             await asyncio.sleep(REMIND_S)
             self._office.remind()
+
+    async def _listen_for_beats(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for silence in self._watchdog.look(self.settings.worker_hang_s):
+                process = self._workers[silence.number].process
+                if process is None or self._stopping:
+                    continue
+                if silence.last:
+                    process.kill()
+                    continue
+                self._say(
+                    "error",
+                    f"worker {silence.number} (process {process.pid}) has not answered for {silence.silent_s:.0f} s: "
+                    "ending it; where it hangs is on stderr",
+                )
+                process.send_signal(signal.SIGABRT)
 
     async def _watch(self) -> None:
         while True:
@@ -299,8 +320,13 @@ class Supervisor:
                 self._office.ask(worker.number, key)
             case ("release", key):
                 self._office.release(worker.number, key)
+            case ("alive",):
+                self._watchdog.heard(worker.number)
+            case ("leaving",):
+                self._watchdog.forget(worker.number)
             case ("ready",):
                 worker.ready = True
+                self._watchdog.heard(worker.number)
                 if self._served:
                     self._misconfigured.clear()
                 self._renew(worker)
@@ -330,6 +356,7 @@ class Supervisor:
             worker.process = None
             worker.ready = False
             worker.ended.set()
+            self._watchdog.forget(worker.number)
             if worker.link is not None:
                 worker.link.close()
             if self._stopping:
@@ -355,6 +382,7 @@ class Supervisor:
         """A worker that came up while a reload went on has the old settings: it is started again with the new ones."""
         if worker.settings is not self.settings and not self._reloading and not self._stopping:
             self._say("info", f"worker {worker.number} started with settings that are old by now: starting it again")
+            self._watchdog.forget(worker.number)
             self._send(worker.number, ("stop", self.settings.shutdown_s))
 
     async def _shut_down(self) -> None:

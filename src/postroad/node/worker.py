@@ -8,6 +8,7 @@ an exception that reaches the loop is logged with its traceback and ends one ses
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -25,6 +26,7 @@ from postroad.mail.event import Noted
 from postroad.node.link import Frame, Link
 from postroad.node.permits import WorkerPermits
 from postroad.node.sockets import Endpoint
+from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring import Assembly, World, system_world
 from postroad.report.log import Log, LogHandler
 from postroad.world.memory import tune_malloc
@@ -127,6 +129,13 @@ class WorkerProcess:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         self._link.send(("ready",))
+        self._beat()
+
+    def _beat(self) -> None:
+        """Tell the supervisor's watchdog that the loop goes round; a worker that stops has a limit of its own."""
+        if not self._stopping:
+            self._link.send(("alive",))
+            self._loop.call_later(BEAT_S, self._beat)
 
     def _look(self, world: World) -> None:
         if self._assembly is not None and not self._stopping:
@@ -138,6 +147,7 @@ class WorkerProcess:
         if self._stopping:
             return
         self._stopping = True
+        self._link.send(("leaving",))
         if self._assembly is not None:
             await self._assembly.stop(self._shutdown_s if limit_s is None else limit_s)
         self._end(0)
@@ -173,6 +183,7 @@ def main() -> int:
     """The process. Its only argument is the number of the socket to the supervisor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    faulthandler.enable()  # SIGABRT of the watchdog: where the threads stand
     sock = socket.socket(fileno=int(sys.argv[1]))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
