@@ -6,6 +6,7 @@ Text of others is cleaned where it is shown (`admin.present`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Notify
 from postroad.mail.message import fields
 from postroad.queue.operator import OperatorResult
+from postroad.report.client import behind, client_line
 from postroad.report.encoded_word import decode
 from postroad.report.line import iso
 from postroad.report.text import clean, shorten
@@ -210,6 +212,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
         client = f"{peer.hello or '-'} [{peer.address}]:{peer.port}, {peer.protocol}, {peer.tls or 'without TLS'}"
         client += f", authenticated as {peer.identity}" if peer.identity else ""
         lines.append(f"  client      {clean(client)}" + (f", at {clean(peer.listener)}" if peer.listener else ""))
+        lines += [f"              {clean(told)}" for told in behind(peer)]
     if envelope.parent:
         lines.append(f"  reports on  {identifier.text(envelope.parent)}")
     wishes = [f"BODY={envelope.body.value}"]
@@ -282,7 +285,7 @@ class ShownLine(msgspec.Struct, frozen=True):
     ret: str
     envid: str
     parameters: dict[str, str]
-    client: dict[str, str | int]
+    client: dict[str, Any]
     recipients: list[NamedLine]
     header: list[tuple[str, str]]
 
@@ -301,7 +304,9 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
         dict(envelope.parameters),
         {
             "address": peer.address, "port": peer.port, "hello": peer.hello, "protocol": peer.protocol,
-            "tls": peer.tls, "identity": peer.identity, "listener": peer.listener,
+            "tls": peer.tls, "identity": peer.identity, "listener": peer.listener, "name": peer.name,
+            "via": msgspec.to_builtins(client_line(peer).via),
+            "forwarded": msgspec.to_builtins(client_line(peer).forwarded),
         },
         [
             NamedLine(

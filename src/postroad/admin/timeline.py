@@ -33,6 +33,7 @@ from postroad.mail.event import (
     Reported,
     Session,
 )
+from postroad.report.client import behind
 from postroad.report.line import iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
@@ -354,6 +355,7 @@ def _client(peer: Peer) -> str:
     parts = [f"{hello}{literal}:{peer.port}", peer.protocol, peer.tls or "without TLS"]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
+    parts += behind(peer)
     return clean(", ".join(part for part in parts if part))
 
 

@@ -18,7 +18,7 @@ from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import Tls
+from postroad.receive.options import Proxy, Tls
 
 
 def find(settings: Settings) -> list[Finding]:
@@ -155,6 +155,24 @@ def _roles(settings: Settings) -> Iterator[Finding]:
                     f"This means nothing for the role {listener.role.value!r}",
                     f'Remove it; it is for the role "{what}"',
                 )
+
+
+def _proxies(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listener):
+        here = ("listener", index)
+        wanted = listener.proxy is not Proxy.NONE
+        if wanted and not listener.proxy_networks:
+            yield Finding(
+                ((*here, "proxy"), (*here, "proxy_networks")),
+                f"The listener {listener.name!r} waits for PROXY headers, but trusts no proxy",
+                'Add proxy_networks = ["192.0.2.10"] with the addresses of your proxies',
+            )
+        if listener.proxy_networks and not wanted:
+            yield Finding(
+                ((*here, "proxy_networks"), (*here, "proxy")),
+                f"The listener {listener.name!r} has proxies, but takes no PROXY header",
+                'Write proxy = "v2" (or "v1", "any"), or remove proxy_networks',
+            )
 
 
 def _lmtp(settings: Settings) -> Iterator[Finding]:
@@ -317,6 +335,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _same_place,
     _names,
     _roles,
+    _proxies,
     _lmtp,
     _delivery,
     _relayed,

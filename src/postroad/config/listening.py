@@ -15,7 +15,7 @@ from postroad.protocol.limits import Limits as ProtocolLimits
 from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.authenticate import AuthOptions
-from postroad.receive.options import ReceiveOptions
+from postroad.receive.options import Proxy, ReceiveOptions
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
 
@@ -64,6 +64,23 @@ class Listener(Section):
     )
     trusted_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
         (), "Networks whose clients may relay to anywhere without an account, for the role `relay`."
+    )
+
+    proxy: Proxy = setting(
+        Proxy.NONE,
+        "Whether each connection begins with a PROXY header, as HAProxy and others send it with the client's address, "
+        "and of which version. With `any` it may be either, but must be there.",
+        source="HAProxy, proxy-protocol.txt",
+        word=True,
+        example='"v2"',
+    )
+    proxy_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        (), "The proxies whose PROXY header counts; connections of all others are closed.", example='["192.0.2.10"]'
+    )
+    proxy_tls: bool = setting(
+        True,
+        "Whether TLS that a proxy has ended, as its header tells, counts as TLS with us: for AUTH, `required` and the "
+        "trace fields.",
     )
 
     hello_syntax: bool = setting(
@@ -137,6 +154,10 @@ class Limits(Section):
     session_s: Seconds = setting(_RECEIVE.session_s, "How long a session may last.", least=600)
     handshake_s: Seconds = setting(_RECEIVE.handshake_s, "How long a TLS handshake may take.", least=1)
     close_s: Seconds = setting(_RECEIVE.close_s, "How long a client may take to read our last words.", least=0.1)
+    proxy_s: Seconds = setting(_RECEIVE.proxy_s, "How long a PROXY header may take.", least=0.1)
+    proxy_header_max: Octets = setting(
+        _RECEIVE.proxy_header_max, "A PROXY header of version 2 with all that it tells.", least=536, most=65551
+    )
     memory_content_max: Octets = setting(
         _RECEIVE.memory_content_max,
         "Content up to this size is kept in memory while it arrives; more goes to a file.",

@@ -54,12 +54,47 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[tuple[str, str], ...] = ()
 
 
+class Via(msgspec.Struct, frozen=True, array_like=True):
+    """By whom we know the client, where the connection is another's: a proxy, or a client that spoke for it.
+
+    `protocol`: ``PROXY v1``, ``PROXY v2`` or ``XCLIENT``; `address` and `port`: of the connection itself.
+    `destination`, `destination_port`: whom the client had called. The rest is what a PROXY header may tell: the name
+    that the client asked for (SNI), the ALPN protocol, the proxy's id of the connection, the name in a client
+    certificate that the proxy found to be good.
+    """
+
+    protocol: str
+    address: str = ""
+    port: int = 0
+    destination: str = ""
+    destination_port: int = 0
+    authority: str = ""
+    alpn: str = ""
+    unique_id: str = ""
+    common_name: str = ""
+
+
+class Forwarded(msgspec.Struct, frozen=True, array_like=True):
+    """What a client told by XFORWARD of the client from which it has the message. Unlike `Via` it changes nothing of
+    who is trusted. `ident`: the message's id there; `source`: ``LOCAL`` or ``REMOTE``; "" or 0 is not known."""
+
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    protocol: str = ""
+    hello: str = ""
+    ident: str = ""
+    source: str = ""
+
+
 class Peer(msgspec.Struct, frozen=True, array_like=True):
     """The client that gave us the message, as trace fields, log and history need it.
 
     `address` is the IP address as text ("" for mail that we made), `hello` the EHLO or LHLO argument, `protocol` the
     ``with`` type (RFC 3848: ESMTPSA, LMTP, …), `tls` a short text such as "TLSv1.3 TLS_AES_256_GCM_SHA384" or "",
-    `identity` the authenticated account or "", `listener` the name of the listener from the configuration.
+    `identity` the authenticated account or "", `listener` the name of the listener from the configuration. `via`: who
+    told us of the client, None where the connection is its own. `name`: the client's name, where we were told one that
+    was checked. `forwarded`: what the client told of the one before it, or None.
     """
 
     address: str = ""
@@ -69,6 +104,9 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     tls: str = ""
     identity: str = ""
     listener: str = ""
+    via: Via | None = None
+    name: str = ""
+    forwarded: Forwarded | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

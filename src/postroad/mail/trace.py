@@ -17,18 +17,17 @@ from postroad.mail.message import header_end
 
 
 def received(
-    peer: Peer, *, by: str, queue_id: int, recipient: Address | None, accepted_us: int, client_name: str = ""
+    peer: Peer, *, by: str, queue_id: int, recipient: Address | None, accepted_us: int
 ) -> bytes:
     """A Received field with its CRLF (RFC 5321 §4.4).
 
     `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None; one
     that is not ASCII is not named, for the message may well go on without SMTPUTF8, to where an alias leads.
-    `client_name`: the client's name from a checked reverse look-up, "" where there is none.
     """
     parts = [f"Received: from {_word(peer.hello)}"]  # over a Unix socket there is no TCP-info
     if peer.address:
         literal = f"[IPv6:{peer.address}]" if ":" in peer.address else f"[{peer.address}]"
-        parts.append(f" ({client_name} {literal})" if client_name else f" ({literal})")
+        parts.append(f" ({_word(peer.name)} {literal})" if peer.name else f" ({literal})")
     parts.append(f"\r\n\tby {by} (Postroad) with {peer.protocol or 'ESMTP'} id {identifier.text(queue_id)}")
     if peer.tls:
         parts.append(f"\r\n\t({_comment(peer.tls)})")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Role, Rule
-from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.envelope import Peer, Recipient, Via
 from postroad.mail.event import Refused
 from postroad.mail.reply import Reply, reply
 from postroad.mail.verdict import ACCEPT, Action, Verdict
@@ -53,19 +53,22 @@ class Dialog:
         "_session",
         "_tls",
         "_trusted",
+        "_via",
         "machine",
         "messages",
         "setting",
         "transaction",
     )
 
-    def __init__(self, session: Session, setting: Setting, address: str, port: int, trusted: bool) -> None:
+    def __init__(
+        self, session: Session, setting: Setting, address: str, port: int, trusted: bool, via: Via | None = None
+    ) -> None:
         self.setting = setting
         self.machine = ServerMachine(setting.listener.protocol, setting.offer(tls=False), setting.options.limits)
         self.transaction: Transaction | None = None
         self.messages = 0  # accepted so far
         self._session = session
-        self._address, self._port, self._trusted = address, port, trusted
+        self._address, self._port, self._trusted, self._via = address, port, trusted, via
         self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
         self._peer: Peer | None = None  # of these facts, made when wanted
         self._place: Place | None = None  # among those who are on their way with a message
@@ -85,7 +88,8 @@ class Dialog:
         setting = self.setting
         protocol = with_type(setting.lmtp, self._esmtp, bool(self._tls), bool(self._identity), smtputf8)
         return Peer(
-            self._address, self._port, self._hello, protocol, self._tls, self._identity, setting.listener.name
+            self._address, self._port, self._hello, protocol, self._tls, self._identity, setting.listener.name,
+            self._via,
         )
 
     def drop(self) -> None:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
-from postroad.receive.options import Tls
-from postroad.receive.session import Session
+from postroad.receive.options import Proxy, Tls
+from postroad.receive.proxied import Visit
+from postroad.receive.session import Session, peer_name
 from postroad.receive.setting import Setting
 from postroad.world.network import Server
 
@@ -28,6 +30,7 @@ class Listener:
         self._socket: socket.socket | None = None  # a descriptor of our own, to listen on it once more
         self._sessions: set[Session] = set()
         self._empty: asyncio.Future[None] | None = None
+        self._stopping = False
 
     @property
     def sessions(self) -> int:
@@ -48,9 +51,16 @@ class Listener:
                 raise ValueError(f"listener {setting.listener.name}: implicit TLS without a certificate")
         again = sock.dup()
         again.setblocking(False)
-        self._server = await setting.doors.network.serve(
-            self.connect, sock, context=context, backlog=backlog, handshake_s=setting.options.handshake_s
-        )
+        network, handshake_s = setting.doors.network, setting.options.handshake_s
+        if setting.listener.proxy is Proxy.NONE:
+            self._server = await network.serve(
+                self.connect, sock, context=context, backlog=backlog, handshake_s=handshake_s
+            )
+        else:
+            self._server = network.serve_prefaced(
+                self._welcome, sock, context=context, backlog=backlog, preface_s=setting.options.proxy_s,
+                handshake_s=handshake_s,
+            )
         if self._socket is not None:
             self._socket.close()
         self._socket = again
@@ -59,15 +69,22 @@ class Listener:
         """The protocol of a new connection."""
         return Session(self)
 
+    def _welcome(self, name: object) -> Visit | None:
+        """A connection that begins with a PROXY header; None where we are stopping."""
+        return None if self._stopping else Visit(self.setting, *peer_name(name), partial(Session, self))
+
     def renew(self, setting: Setting) -> bool:
         """New settings: new sessions begin with them, others take them with their next EHLO or MAIL. True where
         `serve_again` has to follow.
 
         Implicit TLS belongs to the server: where it is, comes or goes, a new server takes the place of the old one, so
-        that no session takes plaintext for TLS, and none gets a certificate that nobody looks after any more.
+        that no session takes plaintext for TLS, and none gets a certificate that nobody looks after any more. So does
+        the PROXY header: no client must be heard where its own may stand.
         """
         before, self.setting = self.setting, setting
-        if self._server is None or Tls.IMPLICIT not in (before.listener.tls, setting.listener.tls):
+        old, new = before.listener, setting.listener
+        same = Tls.IMPLICIT not in (old.tls, new.tls) and old.proxy is new.proxy
+        if self._server is None or same:
             return False
         self._server.close()  # clients that come wait in the socket
         self._server = None
@@ -89,6 +106,7 @@ class Listener:
 
     async def stop(self, limit_s: float) -> None:
         """Close, and wait until all sessions have ended, `limit_s` seconds at most; break off what is left then."""
+        self._stopping = True
         self.close()
         for session in tuple(self._sessions):
             session.leave()
@@ -107,6 +125,8 @@ class Listener:
 
     def joined(self, session: Session) -> None:
         self._sessions.add(session)
+        if self._stopping:  # its PROXY header or handshake was on its way
+            self.setting.doors.loop.call_soon(session.leave)
 
     def gone(self, session: Session) -> None:
         self._sessions.discard(session)

@@ -20,12 +20,24 @@ class Tls(enum.Enum):
     IMPLICIT = "implicit"  # from the first octet (RFC 8314 §3.3)
 
 
+class Proxy(enum.Enum):
+    """The PROXY header that stands before everything else on a listener's connections."""
+
+    NONE = "none"
+    V1 = "v1"
+    V2 = "v2"
+    ANY = "any"  # one of the two, never none
+
+
 class ListenerOptions(msgspec.Struct, frozen=True):
     """One listener. `name` stands in log, history and `Peer.listener`. It listens at `address` and `port`, or at the
     Unix socket `path`.
 
     `trusted_networks`: addresses or networks ("192.0.2.0/24") whose clients count as trusted; a Unix socket's client
     does where "unix" is among them. `auth`: AUTH is offered, under TLS only unless `auth_without_tls`.
+
+    `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
+    all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
     """
 
     name: str
@@ -38,6 +50,9 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     trusted_networks: tuple[str, ...] = ()
     auth: bool = False
     auth_without_tls: bool = False
+    proxy: Proxy = Proxy.NONE
+    proxy_networks: tuple[str, ...] = ()
+    proxy_tls: bool = True
 
 
 class ReceiveOptions(msgspec.Struct, frozen=True):
@@ -49,7 +64,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     Time limits, each answered with 421 4.4.2: `command_s` for the next command (RFC 5321 §4.5.3.2.7: at least 300),
     `data_block_s` for the next octets of content, `message_s` from MAIL to the end of data, `session_s` for a session
     (counted when no transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last
-    words.
+    words; `proxy_s` for a PROXY header, whose octets are at most `proxy_header_max`, and without an answer.
 
     `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `input_max`: octets held
     unread while the session waits for something; then the client is not read from. `auth_failures_max`: wrong passwords
@@ -68,6 +83,8 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     session_s: float = 43_200.0
     handshake_s: float = 30.0
     close_s: float = 10.0
+    proxy_s: float = 5.0
+    proxy_header_max: int = 4096
     memory_content_max: int = 1_048_576
     input_max: int = 65_536
     auth_failures_max: int = 3

@@ -30,6 +30,7 @@ from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.receive import replies
 from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import Tls
+from postroad.receive.proxied import Client
 from postroad.receive.setting import Setting
 from postroad.world.network import why
 from postroad.world.tls import describe
@@ -48,6 +49,7 @@ class Session(asyncio.Protocol):
         "_behind",
         "_blocked",
         "_busy",
+        "_client",
         "_dialog",
         "_early",
         "_ending",
@@ -66,8 +68,9 @@ class Session(asyncio.Protocol):
         "leaving",
     )
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, client: Client | None = None) -> None:
         self._listener = listener
+        self._client = client  # of whom a proxy told us
         self._dialog: Dialog | None = None
         self._transport: asyncio.Transport | None = None
         self._address = ""
@@ -105,19 +108,22 @@ class Session(asyncio.Protocol):
         setting = self._listener.setting
         doors = setting.doors
         self._transport = transport
-        self._address, port = _peer_name(transport)
+        client = self._client
+        self._address, port = peer_name(transport.get_extra_info("peername")) if client is None else client.end
         trusted = setting.trusts(self._address)
         self._started, self._started_us = doors.loop.time(), doors.now_us()
         self._listener.joined(self)
         verdict = doors.admit(self._address, trusted)
         self._admitted = verdict is ACCEPT
-        self._dialog = Dialog(self, setting, self._address, port, trusted)
+        self._dialog = Dialog(self, setting, self._address, port, trusted, None if client is None else client.via)
         if verdict is not ACCEPT:
             self._turn_away(verdict)
         else:
             if setting.listener.tls is Tls.IMPLICIT:  # the handshake is behind us
                 self._secure = True
                 self._dialog.secured(describe(transport) or "TLS", from_the_start=True)
+            elif client is not None and client.tls:  # the handshake was the proxy's
+                self._dialog.secured(client.tls, from_the_start=True)
             self._run()
 
     def data_received(self, data: bytes) -> None:
@@ -434,9 +440,8 @@ class Session(asyncio.Protocol):
         self._abort()
 
 
-def _peer_name(transport: asyncio.Transport) -> tuple[str, int]:
-    """IP address as text and port of the client; ("", 0) for a Unix socket."""
-    name = transport.get_extra_info("peername")
+def peer_name(name: object) -> tuple[str, int]:
+    """IP address as text and port of the client, by the name of its end; ("", 0) for a Unix socket."""
     if not isinstance(name, tuple):
         return "", 0
     address = str(name[0]).partition("%")[0]  # the zone of a link-local address is ours, not the client's

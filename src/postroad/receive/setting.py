@@ -36,6 +36,7 @@ class Setting:
     networks: tuple[Network, ...]
     greeting: Reply
     hello: Reply
+    proxies: tuple[Network, ...] = ()
     known_clients: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # what `trusts` found
 
     def trusts(self, address: str) -> bool:
@@ -47,12 +48,17 @@ class Setting:
         known = self.known_clients
         found = known.get(address)
         if found is None:
-            parsed = ipaddress.ip_address(address)
-            found = any(parsed in network for network in self.networks if network.version == parsed.version)
+            found = _within(address, self.networks)
             if len(known) >= _CLIENTS_MAX:
                 known.clear()
             known[address] = found
         return found
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether a PROXY header from this address ("" for a Unix socket) counts."""
+        if not address:
+            return UNIX in self.listener.proxy_networks
+        return _within(address, self.proxies)
 
     def offer(self, *, tls: bool) -> Offer:
         """What a session is offered now; `tls`: it is under TLS."""
@@ -72,6 +78,15 @@ class Setting:
         )
 
 
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in networks if network.version == parsed.version)
+
+
+def _networks(written: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in written if text != UNIX)
+
+
 def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> Setting:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
@@ -83,7 +98,8 @@ def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, do
         doors=doors,
         lmtp=lmtp,
         repair=options.repair and listener.role is Role.SUBMISSION and not lmtp,
-        networks=tuple(ipaddress.ip_network(text) for text in listener.trusted_networks if text != UNIX),
+        networks=_networks(listener.trusted_networks),
+        proxies=_networks(listener.proxy_networks),
         greeting=Reply(220, "", (words,)),
         hello=Reply(250, "", (options.hostname,)),
     )

@@ -37,6 +37,7 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.reply import Reply
+from postroad.report.client import ClientLine, behind, client_line
 from postroad.report.text import shorten
 
 DEBUG, INFO, WARNING, ERROR = range(4)
@@ -114,16 +115,6 @@ class AttemptedLine(_Named):
     next: str | None
 
 
-class _Client(msgspec.Struct):
-    address: str
-    port: int
-    hello: str
-    protocol: str
-    tls: str
-    identity: str
-    listener: str
-
-
 class AcceptedLine(_Named):
     reverse_path: str
     size: int
@@ -131,7 +122,7 @@ class AcceptedLine(_Named):
     envid: str
     parent: str
     took_us: int
-    client: _Client
+    client: ClientLine
 
 
 class SessionLine(_Line):
@@ -139,7 +130,7 @@ class SessionLine(_Line):
     messages: int
     errors: int
     took_us: int
-    client: _Client
+    client: ClientLine
     refusal: str
 
 
@@ -148,7 +139,7 @@ class RefusedLine(_Line):
     reply: str
     reverse_path: str
     recipient: str
-    client: _Client
+    client: ClientLine
     reason: str
 
 
@@ -216,12 +207,9 @@ def _accepted_record(event: Accepted, time: str, level: str, id: str) -> Accepte
     recipients = event.recipients
     return AcceptedLine(
         time, level, "accepted", id, recipients[:_NAMES_MAX], len(recipients), event.reverse_path, event.size,
-        event.message_id, event.envid, _ID(event.parent) if event.parent else "", event.took_us, _client(event.peer),
+        event.message_id, event.envid, _ID(event.parent) if event.parent else "", event.took_us,
+        client_line(event.peer),
     )  # fmt: skip
-
-
-def _client(peer: Peer) -> _Client:
-    return _Client(peer.address, peer.port, peer.hello, peer.protocol, peer.tls, peer.identity, peer.listener)
 
 
 _Record = Callable[[Any, str, str, str], _Line]
@@ -230,11 +218,11 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
     Accepted: _accepted_record,
     Session: lambda event, *head: SessionLine(
         head[0], head[1], "session", head[2], event.reason, event.messages, event.errors, event.took_us,
-        _client(event.peer), event.refusal,
+        client_line(event.peer), event.refusal,
     ),
     Refused: lambda event, *head: RefusedLine(
         head[0], head[1], "refused", head[2], event.phase, event.reply, event.reverse_path, event.recipient,
-        _client(event.peer), event.reason,
+        client_line(event.peer), event.reason,
     ),
     Expanded: lambda event, *head: ExpandedLine(
         head[0], head[1], "expanded", head[2], event.recipient, event.into[:_NAMES_MAX], len(event.into)
@@ -398,7 +386,10 @@ def _peer(peer: Peer) -> str:
         text += f" ({peer.tls})"
     if peer.identity:
         text += f" as {peer.identity}"
-    return f"{text} at {peer.listener}" if peer.listener else text
+    if peer.listener:
+        text += f" at {peer.listener}"
+    told = behind(peer)
+    return f"{text}, {', '.join(told)}" if told else text
 
 
 def _by(by: str) -> str:

@@ -19,6 +19,8 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from postroad.world.preface import PrefaceServer, Welcome
+
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
@@ -73,6 +75,20 @@ class Network(Protocol):
         handshake_s: float = 60.0,
     ) -> Server:
         """Listen on a bound socket. `context`: TLS from the first octet, its handshake within `handshake_s`."""
+        ...
+
+
+    def serve_prefaced(
+        self,
+        welcome: Welcome,
+        sock: socket.socket,
+        *,
+        context: ssl.SSLContext | None = None,
+        backlog: int = 512,
+        preface_s: float,
+        handshake_s: float = 60.0,
+    ) -> Server:
+        """Listen on a bound socket whose connections begin with a preface (`world.preface`), before TLS."""
         ...
 
 
@@ -154,6 +170,20 @@ class SystemNetwork:
             )
         return await loop.create_server(
             protocol_factory, sock=sock, ssl=context, backlog=backlog, ssl_handshake_timeout=limit_s
+        )
+
+    def serve_prefaced(
+        self,
+        welcome: Welcome,
+        sock: socket.socket,
+        *,
+        context: ssl.SSLContext | None = None,
+        backlog: int = 512,
+        preface_s: float,
+        handshake_s: float = 60.0,
+    ) -> Server:
+        return PrefaceServer(
+            welcome, sock, context=context, backlog=backlog, preface_s=preface_s, handshake_s=handshake_s
         )
 
 

@@ -18,13 +18,13 @@ class Authority:
         self.file = directory / "authority.pem"
         self._authority.cert_pem.write_to_path(str(self.file))
 
-    def certificate(self, *names: str) -> tuple[Path, Path]:
+    def certificate(self, *names: str, common_name: str | None = None) -> tuple[Path, Path]:
         """Chain and key for these names and addresses, readable by all: servers change their user."""
         directory = self._directory / "+".join(names)
         directory.mkdir(exist_ok=True)
         certificate, key = directory / "chain.pem", directory / "key.pem"
         if not key.exists():
-            issued = self._authority.issue_cert(*names)
+            issued = self._authority.issue_cert(*names, common_name=common_name)
             issued.private_key_pem.write_to_path(str(key))
             certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         return certificate, key

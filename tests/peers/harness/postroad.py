@@ -225,11 +225,11 @@ def _is_table(value: object) -> bool:
 
 
 def _greets(listener: Mapping[str, Any]) -> bool:
-    """Whether the listener says 220; one with implicit TLS only needs to accept."""
+    """Whether the listener says 220; one with implicit TLS or behind a proxy only needs to accept."""
     address = str(listener["address"])
     if address.startswith("unix:"):
         return accepts(Path(address.removeprefix("unix:")))
-    if listener.get("tls") == "implicit":
+    if listener.get("tls") == "implicit" or listener.get("proxy", "none") != "none":
         return listens(address, int(listener["port"]))
     try:
         with socket.create_connection((address, int(listener["port"])), 2) as probe:

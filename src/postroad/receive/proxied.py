@@ -1,0 +1,113 @@
+"""A connection behind a proxy: its PROXY header read, and made the client of a session.
+
+What always holds: only proxies of the listener's own list are heard, all others are closed without a word, and so is
+who sends no header, a broken one, or one that takes too long; nothing is said and no TLS begun before the header is
+complete. From there on the client that the header names is the client everywhere: limits, trust, trace fields, log.
+
+How it fails: the connection is closed; an event of the log says why (of probes that say nothing at all, none).
+
+Not here: the header's octets (`protocol.proxy`), the socket (`world.preface`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from postroad.mail.envelope import Peer, Via
+from postroad.mail.event import Session as Ended
+from postroad.protocol.proxy import Fault, Header, HeaderReader, Secured
+from postroad.receive.options import Proxy
+
+if TYPE_CHECKING:
+    from postroad.receive.session import Session
+    from postroad.receive.setting import Setting
+
+_VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}
+_BOTH: Final = frozenset({1, 2})
+
+
+class Client(msgspec.Struct, frozen=True):
+    """Whom a session speaks with. `end`: IP address and port; `tls`: TLS that the proxy ended, in words, or ""."""
+
+    end: tuple[str, int]
+    via: Via | None = None
+    tls: str = ""
+
+
+class Visit:
+    """The header of one connection (`world.preface.Visitor`). `begin` makes the session of its client."""
+
+    __slots__ = ("_address", "_begin", "_port", "_reader", "_setting", "_silent", "_trusted")
+
+    def __init__(self, setting: Setting, address: str, port: int, begin: Callable[[Client], Session]) -> None:
+        self._setting = setting
+        self._address, self._port = address, port
+        self._begin = begin
+        self._trusted = setting.is_proxy(address)
+        self._silent = True
+        self._reader = HeaderReader(
+            _VERSIONS.get(setting.listener.proxy, _BOTH), setting.options.proxy_header_max
+        )
+        if not self._trusted:
+            self._tell("not a trusted proxy")
+
+    @property
+    def ready(self) -> bool:
+        return isinstance(self._reader.result, Header)
+
+    @property
+    def refused(self) -> bool:
+        return not self._trusted or isinstance(self._reader.result, Fault)
+
+    def take(self, octets: bytes) -> int:
+        if not self._trusted:
+            return len(octets)
+        self._silent = False
+        taken = self._reader.take(octets)
+        result = self._reader.result
+        if isinstance(result, Fault):
+            self._tell(result.text)
+        return taken
+
+    def protocol(self) -> Session:
+        header = self._reader.result
+        assert isinstance(header, Header)
+        return self._begin(client(header, self._address, self._port, tls_counts=self._setting.listener.proxy_tls))
+
+    def gone(self, text: str) -> None:
+        if not self._silent:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        setting = self._setting
+        doors = setting.doors
+        peer = Peer(self._address, self._port, protocol="PROXY", listener=setting.listener.name)
+        doors.log((Ended(doors.now_us(), 0, peer, text, 0, 1),))
+
+
+def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Client:
+    """The client that a header from this end names."""
+    if header.local:
+        return Client((address, port))
+    secured = header.secured
+    via = Via(
+        f"PROXY v{header.version}",
+        address,
+        port,
+        header.destination,
+        header.destination_port,
+        header.authority,
+        header.alpn,
+        header.unique_id,
+        secured.common_name if secured is not None and secured.verified else "",
+    )
+    tls = _described(secured) if secured is not None and tls_counts else ""
+    return Client((header.address, header.port), via, tls)
+
+
+def _described(secured: Secured) -> str:
+    """As `world.tls.describe` has it."""
+    return f"{secured.version} {secured.cipher}".strip() or "TLS"
