@@ -12,8 +12,8 @@ What always holds:
 - Settlements of one message reach the spool one after the other; the first names all recipients.
 - Connections to one destination never pass the node's limit (`Permits`), nor the worker's own.
 
-How it fails: an exception in a courier is the courier's to turn into an Attempt. What the spool cannot give (content
-lost with a damaged disk) defers the recipient and is said in the log, it is never dropped.
+How it fails: an exception in a courier is the courier's to turn into an Attempt. A message whose content the spool
+cannot give (lost with a damaged disk) is held with that reason, for an operator to decide; it is never dropped.
 
 Not here: what a route is (`route`), how a message is carried (`deliver`), what a DSN says (`report`).
 """
@@ -29,11 +29,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Notify
-from postroad.mail.event import Attempted, Event, Noted
+from postroad.mail.event import Attempted, Event, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination
@@ -77,6 +79,8 @@ DestinationOf = Callable[[Address], Destination | Attempt]
 
 _ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
+_EVER_US: Final = 1 << 62
+_CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
 _TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
@@ -117,6 +121,7 @@ class Queue:
         self._loading: set[tuple[int, str]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us = 0
+        self._ahead_us = clock.now_us() - int(loop.time() * 1_000_000)  # the wall clock before the loop's
         self._settling: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
         self._unsettled = 0
         self._connections = 0
@@ -137,9 +142,12 @@ class Queue:
             self._spool.fresh(shard, 0, 500, partial(self._resume_fresh, shard, boundary))
 
     def _resume_backlog(self, shard: int, backlog: list[Backlog]) -> None:
+        now_us = self._clock.now_us()
         for entry in backlog:
             if entry.due_us:
-                self._note_stored(shard, entry.destination, entry.due_us)
+                # One far ahead is looked at, and looked into (`_next_due_found`).
+                due_us = now_us if self._is_far(entry.due_us) else entry.due_us
+                self._note_stored(shard, entry.destination, due_us)
 
     def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
@@ -283,7 +291,7 @@ class Queue:
             trouble = self._troubles.get(lane.destination.key)
             limit = self.options.concurrency
             if trouble is not None and not lane.slots:
-                if trouble.until_us > self._clock.now_us():
+                if self._left_alone(trouble):
                     self._postpone(lane, trouble.attempt, trouble.until_us)
                     self._close_if_unused(lane)
                     return
@@ -368,12 +376,17 @@ class Queue:
             self._postpone(lane, attempt, 0)
             return
         trouble = self._troubles.get(key)
-        if trouble is None or trouble.until_us <= now_us:
+        if trouble is None or not self._left_alone(trouble):
             failures = trouble.failures + 1 if trouble is not None else 1
             until_us = now_us + int(schedule.backoff_s(self.options, failures, self._chance) * 1_000_000)
             trouble = Trouble(failures, until_us, attempt)
             self._remember(key, trouble, now_us)
         self._postpone(lane, attempt, trouble.until_us)
+
+    def _left_alone(self, trouble: Trouble) -> bool:
+        """Whether its time is not over. A time further ahead than a back-off can be is of a clock that was set back."""
+        ahead_us = trouble.until_us - self._clock.now_us()
+        return 0 < ahead_us <= self.options.backoff_max_s * 2_000_000
 
     def _remember(self, key: str, trouble: Trouble, now_us: int) -> None:
         """Bounded: what is over long ago goes, and where that is not enough, those that were remembered first."""
@@ -420,11 +433,26 @@ class Queue:
             self._pump(slot.lane)
             self._check_quiet()
             return
-        text = "the content could not be read from the spool"
-        lost = Attempt(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", text, transport=slot.lane.destination.transport.value)
-        self._log((Noted(self._clock.now_us(), item.mail.envelope.id, "error", text),))
-        slot.job = job = Job(item.mail.envelope, item.places, b"", slot.lane.destination)
-        self._carried(slot, job, (lost,) * len(item.places))
+        slot.item = None
+        slot.lane.busy -= 1
+        self._hold_unreadable(item, slot.lane.destination.key)
+        self._next(slot, slot.courier.usable)
+        self._pump(slot.lane)
+        if self._stopping:
+            self._check_quiet()
+
+    def _hold_unreadable(self, item: Item, key: str) -> None:
+        """Time does not mend it: an operator is to know, and to decide."""
+        mail, now_us = item.mail, self._clock.now_us()
+        envelope, states = mail.envelope, mail.states or {}
+        text = "its content cannot be read from the spool; see the log and `postroad spool check`"
+        rows = []
+        for place in item.places:
+            state = states.get(place) or Waiting(place, now_us, key)
+            rows.append(msgspec.structs.replace(state, held=True, status="4.3.0", text=text, last_us=now_us))
+        names = tuple(str(envelope.recipients[place].address) for place in item.places)
+        events = (Held(now_us, envelope.id, names, "", text), Noted(now_us, envelope.id, "error", f"held: {text}"))
+        self._settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.places)
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
         slot.job = job = Job(item.mail.envelope, item.places, content, slot.lane.destination)
@@ -456,6 +484,18 @@ class Queue:
                 self._tell_replay(item, attempts[0], lane.destination.key)
             item.replays += 1
             lane.ready.appendleft(item)
+        self._next(slot, usable)
+        if not replay:
+            places = item.places
+            self._finish(item.mail, list(zip(places, attempts, strict=True)), lane.destination.key)
+        if lane.ready:
+            self._pump(lane)
+        if self._stopping:
+            self._check_quiet()
+
+    def _next(self, slot: Slot, usable: bool) -> None:
+        """A courier without a job: the next one, a rest, or its end."""
+        lane = slot.lane
         surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not lane.ready)
         if usable and not self._stopping and not surrender:
             if lane.ready:
@@ -466,13 +506,6 @@ class Queue:
             if lane.surrender:
                 lane.surrender -= 1
             self._drop(slot)
-        if not replay:
-            places = item.places
-            self._finish(item.mail, list(zip(places, attempts, strict=True)), lane.destination.key)
-        if lane.ready:
-            self._pump(lane)
-        if self._stopping:
-            self._check_quiet()
 
     def _may_replay(self, slot: Slot, item: Item, attempts: Sequence[Attempt]) -> bool:
         """Whether the item is to be tried again at once, because only the session has failed.
@@ -763,6 +796,7 @@ class Queue:
     def _fire(self) -> None:
         self._timer = None
         now_us = self._clock.now_us()
+        self._watch_clock(now_us)
         agenda, stored = self._agenda, self._stored
         started = 0
         while agenda and agenda[0][0] <= now_us:
@@ -801,7 +835,17 @@ class Queue:
         if self._stopping:
             return
         rows = sum(len(entry.waiting) for entry in loaded)
-        fresh = 0
+        taken = self._take_rows(key, loaded)
+        if rows >= limit:
+            # More are due. What was all in memory already must first go from there. The clock may have been set back.
+            now_us = self._clock.now_us()
+            self._note_stored(shard, key, min(before_us, now_us) if taken else now_us + 100_000)
+        else:
+            self._spool.next_due(shard, key, partial(self._next_due_found, shard, key), before_us)
+
+    def _take_rows(self, key: str, loaded: Sequence[Loaded]) -> int:
+        """Rows from the spool go to their lanes; how many of them did, and found room there."""
+        taken = 0
         for entry in loaded:
             withdrawn = self._withdrawn.get(entry.envelope.id)
             if withdrawn is not None:
@@ -822,16 +866,50 @@ class Queue:
             if places:
                 self._mails[entry.envelope.id] = mail
                 self._dispatch(mail, places)
-                fresh += len(mail.active.intersection(places))  # without those for which there was no room
-        if rows >= limit:
-            # More are due. What was all in memory already must first go from there.
-            self._note_stored(shard, key, before_us if fresh else self._clock.now_us() + 100_000)
-        else:
-            self._spool.next_due(shard, key, partial(self._next_due_found, shard, key), before_us)
+                taken += len(mail.active.intersection(places))  # without those for which there was no room
+        return taken
 
     def _next_due_found(self, shard: int, key: str, due_us: int) -> None:
-        if due_us:
+        if not due_us:
+            return
+        if self._is_far(due_us):
+            self._spool.take(shard, key, _EVER_US, self.options.load_max, partial(self._far_found, shard, key))
+        else:
             self._note_stored(shard, key, due_us)
+
+    # -- a clock that was set back -------------------------------------------------------------------------------------
+
+    def _watch_clock(self, now_us: int) -> None:
+        """At least each half minute while anything waits. What the agenda has far ahead now is looked into."""
+        ahead_us = now_us - int(self._loop.time() * 1_000_000)
+        if ahead_us < self._ahead_us - _CLOCK_SLACK_US:
+            for (shard, key), due_us in list(self._stored.items()):
+                if self._is_far(due_us):
+                    self._note_stored(shard, key, now_us)
+        self._ahead_us = ahead_us
+
+    def _is_far(self, due_us: int) -> bool:
+        """Whether a time is further ahead than any interval of ours: the clock was set back since, or it is a time
+        that somebody has wished for."""
+        return due_us - self._clock.now_us() > self._horizon_us()
+
+    def _horizon_us(self) -> int:
+        return int((self.options.retry_max_s + self.options.backoff_max_s) * 2_000_000)
+
+    def _far_found(self, shard: int, key: str, loaded: list[Loaded]) -> None:
+        """Rows whose last attempt is still to come, by the clock as it is now, would wait for the clock to get there
+        once more: they are tried at once. All others have a reason to wait."""
+        if self._stopping:
+            return
+        now_us = self._clock.now_us()
+        ours = [
+            msgspec.structs.replace(entry, waiting=rows)
+            for entry in loaded
+            if (rows := tuple(row for row in entry.waiting if row.last_us > now_us + _CLOCK_SLACK_US))
+        ]
+        more = bool(ours) and sum(len(entry.waiting) for entry in loaded) >= self.options.load_max
+        self._take_rows(key, ours)
+        self._note_stored(shard, key, now_us + (_LOOK_AGAIN_US if more else self._horizon_us()))
 
     # -- for operators -----------------------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ What always holds: an event of a commit is found exactly once, whenever either s
 journal only after the day file has it, and a day file knows up to which row it has its day's. Day files older than
 `keep_days` are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
 
-How it fails: an error leaves the journal as it is and is tried again; it never concerns mail. A day file that is
-damaged is set aside and begun anew. Not here: searching (`store.searching`).
+How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
+on, and it never concerns mail. A journal that cannot be moved grows: the log says so when it begins, from time to time
+while it lasts (`BEHIND_S`) and when it is over; `backlog` tells it at any time. What bounds it is the spool's
+`free_min`. A day file that is damaged is set aside and begun anew. Not here: searching (`store.searching`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ _LOOK_S: Final = 1.0  # how often the journal is looked at
 _REST: Final = 3.0  # after a step of t seconds, a rest of 3t: a quarter of a core at most, unless it falls far behind
 _FAR: Final = 6  # times `lag_s`: then it rests no more
 _AGAIN_S: Final = 30.0  # after an error
+BEHIND_S: Final = 600.0  # the history lags so far behind that the operator is told; and how often while it lasts
 _CLEAR_EVERY_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d\d+)\.db")
 
@@ -52,6 +55,14 @@ class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: int = 30
     size_max: int = 0
     lag_s: float = 20.0
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """A journal that is not moved: `since_us` is when its oldest row was written, `why` the last error, "" for none."""
+
+    shard: int
+    since_us: int
+    why: str = ""
 
 
 class Trimmer(Protocol):
@@ -78,6 +89,7 @@ class Historian:
     ) -> None:
         """`log` is called on the Historian's thread."""
         self._directory = history_directory
+        self._spool_directory = spool_directory
         self._spool = spool
         self._options = options
         self._clock = clock
@@ -85,6 +97,9 @@ class Historian:
         self._journals = {shard: _Journal(spool_directory, shard) for shard in spool.shards}
         self._files: dict[int, DayFile] = {}
         self._cleared_us = 0
+        self._again: dict[int, float] = {}  # shards that failed, and when they are tried again (monotonic seconds)
+        self._behind: dict[int, Behind] = {}
+        self._told_us: dict[int, int] = {}
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -110,26 +125,40 @@ class Historian:
         return any(moved)
 
     def clear(self) -> None:
-        """Removes the day files that are to be kept no longer."""
+        """Removes the day files that are to be kept no longer, of those that no Historian writes but this one.
+
+        The files of all workers stand in one folder. A file that its worker has open must not go: what is written into
+        it then would be nowhere, and yet leave the journal. So each Historian removes only files of its own shards (and
+        the first one those of shards that are no more), and none that it has open.
+        """
         now_us = self._clock.now_us()
         self._cleared_us = now_us
         today = path_of(self._directory, now_us, 0).name[:10]
         oldest = path_of(self._directory, now_us - self._options.keep_days * DAY_US, 0).name[:10]
-        kept: list[tuple[str, Path, int]] = []
-        for day, path in day_files(self._directory):
-            if day < oldest:
-                _remove(path)
-            elif day < today:
-                kept.append((day, path, _size(path)))
+        files = day_files(self._directory)
+        for _, path in (each for each in files if each[0] < oldest):
+            self._remove_if_ours(path)
         if not self._options.size_max:
             return
-        total = sum(size for _, _, size in kept)
-        total += sum(_size(path) for day, path in day_files(self._directory) if day >= today)
-        for _, path, size in kept:
-            if total <= self._options.size_max:
+        sizes = {path: _size(path) for _, path in files}  # 0 for what has just been removed
+        total = sum(sizes.values())
+        for day, path in files:
+            if total <= self._options.size_max or day >= today:
                 return
+            self._remove_if_ours(path)
+            total -= sizes[path]  # also where another Historian is to remove it
+
+    def _remove_if_ours(self, path: Path) -> None:
+        shard = int(path.name.split(".")[1])
+        if any(file.path == path for file in self._files.values()):
+            return
+        nobodys = 0 in self._journals and not schema.database(self._spool_directory, shard).exists()
+        if shard in self._journals or nobodys:
             _remove(path)
-            total -= size
+
+    def backlog(self) -> tuple[Behind, ...]:
+        """The journals that lag behind by more than `BEHIND_S`; from any thread."""
+        return tuple(self._behind.values())
 
     # --- the thread
 
@@ -138,9 +167,8 @@ class Historian:
         while not self._ending.wait(pause_s):
             try:
                 pause_s = self._turn()
-            except (sqlite3.Error, OSError) as error:
-                self._say(f"history: {error}; tried again in {_AGAIN_S:.0f} s")
-                self._close_all()
+            except OSError as error:
+                self._say("error", f"history: {error}; tried again in {_AGAIN_S:.0f} s")
                 pause_s = _AGAIN_S
             except Exception:
                 logging.getLogger("postroad.store").exception("history")
@@ -153,24 +181,57 @@ class Historian:
             self.clear()
         worst_s = 0.0
         start = time.monotonic()
-        for shard, journal in self._journals.items():
-            oldest_us = journal.oldest_us()
-            if oldest_us is None:
-                continue
-            age_s = abs(now_us - oldest_us) / 1e6
-            if age_s >= self._options.lag_s:
-                worst_s = max(worst_s, age_s)
-                self._move(shard)
+        for shard in self._journals:
+            if self._again.get(shard, 0.0) <= start:
+                worst_s = max(worst_s, self._turn_shard(shard, now_us))
         if not worst_s:
             return _LOOK_S
         return 0.0 if worst_s > _FAR * self._options.lag_s else _REST * (time.monotonic() - start)
 
-    def _close_all(self) -> None:
-        for journal in self._journals.values():
-            journal.close()
-        for file in self._files.values():
+    def _turn_shard(self, shard: int, now_us: int) -> float:
+        """Moves a piece of one journal; how far it lags behind in seconds, 0 where nothing is to do."""
+        journal = self._journals[shard]
+        why, oldest_us = "", None
+        try:
+            oldest_us = journal.oldest_us()
+            age_s = abs(now_us - oldest_us) / 1e6 if oldest_us is not None else 0.0
+            if age_s >= self._options.lag_s:
+                self._move(shard)
+            else:
+                age_s = 0.0
+        except (sqlite3.Error, OSError) as error:
+            self._close_shard(shard)
+            self._again[shard] = time.monotonic() + _AGAIN_S
+            age_s, why = 0.0, str(error)
+        else:
+            self._again.pop(shard, None)
+        self._watch(shard, oldest_us, now_us, why)
+        return age_s
+
+    def _watch(self, shard: int, oldest_us: int | None, now_us: int, why: str) -> None:
+        """Tells the operator of a journal that is not moved: at once of an error, then from time to time."""
+        told = self._behind.get(shard)
+        failing = bool(why)
+        late = oldest_us is not None and abs(now_us - oldest_us) > BEHIND_S * 1e6
+        if not failing and not late:
+            if told is not None:
+                del self._behind[shard]
+                self._say("info", f"history: the journal of shard {shard:02} is being moved again")
+            return
+        since_us = oldest_us if oldest_us is not None else told.since_us if told is not None else now_us
+        self._behind[shard] = Behind(shard, since_us, why)
+        if told is not None and told.why == why and abs(now_us - self._told_us.get(shard, 0)) < BEHIND_S * 1e6:
+            return
+        self._told_us[shard] = now_us
+        text = f"history: the journal of shard {shard:02} grows, nothing of it was moved for"
+        text += f" {abs(now_us - since_us) / 1e6:.0f} s"
+        self._say("error" if failing else "warning", f"{text}: {why}; tried again" if failing else text)
+
+    def _close_shard(self, shard: int) -> None:
+        self._journals[shard].close()
+        file = self._files.pop(shard, None)
+        if file is not None:
             file.close()
-        self._files.clear()
 
     # --- moving
 
@@ -183,7 +244,15 @@ class Historian:
         day = rows[0][1] // DAY_US
         # A row of another day ends the step, also where the clock was set back: seq must not pass what is not moved.
         rows = [*itertools.takewhile(lambda row: row[1] // DAY_US == day, rows)]
-        self._file(shard, path_of(self._directory, rows[0][1], shard)).append(rows)
+        path = path_of(self._directory, rows[0][1], shard)
+        try:
+            self._file(shard, path).append(rows)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self._files.pop(shard).close()
+            self._set_aside(path, error)
+            self._file(shard, path).append(rows)
         journal.moved(rows[-1][0])
         self._spool.trim_soon(shard, rows[-1][0])
         return True
@@ -204,18 +273,21 @@ class Historian:
         try:
             return DayFile(path)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if not _is_damage(error):
                 raise
-            aside = f"{path}.damaged-{self._clock.now_us() // 1_000_000}"
-            for ending in ("", "-wal", "-shm"):
-                if os.path.exists(f"{path}{ending}"):
-                    os.rename(f"{path}{ending}", f"{aside}{ending}")
-            self._say(f"history: {path} is damaged ({error}): set aside as {aside}")
+            self._set_aside(path, error)
         _make_private(path)
         return DayFile(path)
 
-    def _say(self, text: str) -> None:
-        self._log(Noted(self._clock.now_us(), 0, "error", text))
+    def _set_aside(self, path: Path, error: sqlite3.DatabaseError) -> None:
+        aside = f"{path}.damaged-{self._clock.now_us() // 1_000_000}"
+        for ending in ("", "-wal", "-shm"):
+            if os.path.exists(f"{path}{ending}"):
+                os.rename(f"{path}{ending}", f"{aside}{ending}")
+        self._say("error", f"history: {path} is damaged ({error}): set aside as {aside}")
+
+    def _say(self, level: str, text: str) -> None:
+        self._log(Noted(self._clock.now_us(), 0, level, text))
 
 
 class _Journal:
@@ -271,6 +343,10 @@ def day_files(directory: Path) -> list[tuple[str, Path]]:
     return sorted((found[1], directory / name) for name in names if (found := _NAME.fullmatch(name)))
 
 
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _size(path: Path) -> int:
     total = 0
     for ending in ("", "-wal"):
@@ -296,4 +372,5 @@ def _make_private(path: Path) -> None:
 
 def _log(event: Event) -> None:
     if isinstance(event, Noted):
-        logging.getLogger("postroad.store").error("%s", event.text)
+        level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.level, logging.ERROR)
+        logging.getLogger("postroad.store").log(level, "%s", event.text)

@@ -69,14 +69,18 @@ class Settle:
 
 
 class Read:
-    """A question to a shard, answered from what stands there after all operations before it."""
+    """A question to a shard, answered from what stands there after all operations before it.
 
-    __slots__ = ("ask", "done", "empty")
+    `about`: the message whose content is asked for, 0 for all else. Such a question is given up some time.
+    """
 
-    def __init__(self, ask: Callable[[Shard], Any], done: Callable[[Any], None], empty: Any) -> None:
+    __slots__ = ("about", "ask", "done", "empty")
+
+    def __init__(self, ask: Callable[[Shard], Any], done: Callable[[Any], None], empty: Any, about: int = 0) -> None:
         self.ask = ask
         self.done = done
-        self.empty = empty  # what is answered when the spool closes before it could be read
+        self.empty = empty  # what is answered when the spool closes before it could be read, or when it is given up
+        self.about = about
 
 
 class Trim:

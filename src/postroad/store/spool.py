@@ -10,9 +10,10 @@ What always holds:
 - `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
 
 How it fails: an operation that changes something is answered with a Failure and has then changed nothing; it may be
-asked again. A read is not answered with an error: it is asked again each second until the shard can be read (an empty
-answer would strand mail). What the operator should know goes to `log`. An exception from a callback goes to the loop's
-exception handler and stops no other callback.
+asked again. A read is not answered with an error: it is asked again, after a second and then ever more seldom, until
+the shard can be read (an empty answer would strand mail). Only the content of one message is given up after
+`_TRIES_MAX` tries and answered with None: the queue then holds that message. What the operator should know goes to
+`log`. An exception from a callback goes to the loop's exception handler and stops no other callback.
 
 With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run.
 Not here: the tables (`store.shard`, `store.schema`), files (`store.content`), reading from outside (`store.reader`).
@@ -49,7 +50,10 @@ from postroad.world.clock import Clock
 
 __all__ = ["Spool", "SpoolError", "SpoolOptions"]
 
-_RETRY_S: Final = 1.0  # until a read that failed is asked again
+_RETRY_S: Final = 1.0  # until a read that failed is asked again; twice as long each time, up to _RETRY_MAX_S
+_RETRY_MAX_S: Final = 60.0
+_TRIES_MAX: Final = 6  # after so many (half a minute) content is given up, and the operator is told of any other read
+_REMIND_TRIES: Final = 60  # and told again each time after so many more (an hour)
 _SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
@@ -160,18 +164,18 @@ class Spool:
         """Does what was asked, answers it, and stops. Blocks until it is on stable storage."""
         if not self._running:
             return
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-        # Without what is postponed, which is the writer's as long as it has a batch.
-        last = _Batch([*self._gathered, *self._recorded_now()])
-        self._gathered = []
-        if self._writer is not None:
-            self._batches.put(last)
-            self._batches.put(None)
-            self._writer.join()
+        if threading.get_ident() == self._loop_thread:
+            self._end()
         else:
-            self._work(last)
+            # What is gathered is the loop's: it alone may take it, between two turns of its own.
+            ended = threading.Event()
+            self._soon_from_thread(partial(self._end, ended))
+            while not ended.wait(0.1):
+                if not self._loop.is_running():
+                    self._end()
+                    break
+        if self._writer is not None:
+            self._writer.join()
         self._answers += [(each, each.operation.empty) for each in self._postponed if isinstance(each.operation, Read)]
         self._postponed.clear()
         if threading.get_ident() == self._loop_thread:
@@ -182,6 +186,27 @@ class Spool:
             each.close()
         for shard in self._shards.values():
             shard.close()
+
+    def _end(self, ended: threading.Event | None = None) -> None:
+        """The last batch. From here on nothing is taken any more."""
+        if self._running:
+            self._end_now()
+        if ended is not None:
+            ended.set()
+
+    def _end_now(self) -> None:
+        self._running = False
+        for timer in (self._timer, self._company, self._record_timer):
+            if timer is not None:
+                timer.cancel()
+        # Without what is postponed, which is the writer's as long as it has a batch.
+        last = _Batch([*self._gathered, *self._recorded_now()])
+        self._gathered = []
+        if self._writer is not None:
+            self._batches.put(last)
+            self._batches.put(None)
+        else:
+            self._work(last)
 
     # --- ids
 
@@ -280,8 +305,8 @@ class Spool:
         self._put(shard, Read(Shard.backlog, done, []))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
-        """The octets or the file of a message; None where it has ended."""
-        self._put(identifier.shard_of(id), Read(lambda each: each.content(id), done, None))
+        """The octets or the file of a message; None where it has ended, or they cannot be read (see the log)."""
+        self._put(identifier.shard_of(id), Read(lambda each: each.content(id), done, None, id))
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
         """The ids that an operator means, over all shards of this worker, at most `selection.limit`. Commits go on
@@ -352,8 +377,12 @@ class Spool:
         """All that waits. The loop does the first half itself where that is quick: a commit then costs the writer one
         step of SQLite instead of several, for each of which it would have to win the interpreter's lock back from a
         busy loop."""
-        batch = _Batch([*self._postponed, *self._gathered, *self._recorded_now()])
-        self._postponed, self._gathered = [], []
+        batch = _Batch([*self._gathered, *self._recorded_now()])
+        self._gathered = []
+        if self._postponed:
+            now = self._loop.time()
+            batch.asked[:0] = [each for each in self._postponed if each.again <= now]
+            self._postponed = [each for each in self._postponed if each.again > now]
         self._pressing = 0
         if self._company is not None:
             self._company.cancel()
@@ -388,8 +417,12 @@ class Spool:
             return
         if self._gathered:
             self._go_on()
-        elif self._postponed or any(shard.written for shard in self._shards.values()):
-            self._timer = self._loop.call_later(_RETRY_S, self._look_after)
+        else:
+            waits = [each.again - self._loop.time() for each in self._postponed]
+            if any(shard.written for shard in self._shards.values()):
+                waits.append(_RETRY_S)
+            if waits:
+                self._timer = self._loop.call_later(max(0.0, min(waits)), self._look_after)
 
     def _look_after(self) -> None:
         """Nothing came for a while: ask again what could not be read, take the WAL into the database."""
@@ -501,18 +534,34 @@ class Spool:
         for asked, answer in zip(part, answers, strict=True):
             operation = asked.operation
             if type(answer) is Postponed:
-                self._postpone(asked, answer)
+                if not self._postpone(asked, answer):
+                    found.append((asked, operation.empty))  # type: ignore[union-attr]
             elif type(operation) is not Record:
                 found.append((asked, answer))
             elif type(answer) is Failure and operation.events:
                 self._recorded.append(operation.events)
         return found
 
-    def _postpone(self, asked: _Asked, why: Postponed) -> None:
-        if not asked.postponed:
-            asked.postponed = True
-            self._note(Noted(self._clock.now_us(), 0, "error", f"reading the spool failed, asked again: {why.text}"))
+    def _postpone(self, asked: _Asked, why: Postponed) -> bool:
+        """Asks a read again later. False: it is given up."""
+        operation = asked.operation
+        asked.tries += 1
+        about = operation.about if isinstance(operation, Read) else 0
+        if asked.tries == 1:
+            self._say(f"reading the spool failed, asked again: {why.text}")
+        elif about and asked.tries >= _TRIES_MAX:
+            text = f"the content of {identifier.text(about)} cannot be read, given up after {asked.tries} tries"
+            self._say(f"{text}: {why.text}; see `postroad spool check`")
+            return False
+        elif asked.tries % _REMIND_TRIES == _TRIES_MAX:
+            text = f"the spool still cannot be read after {asked.tries} tries: {why.text}"
+            self._say(f"{text}; see `postroad spool check`")
+        asked.again = self._loop.time() + min(_RETRY_MAX_S, _RETRY_S * 2 ** min(asked.tries - 1, 16))
         self._postponed.append(asked)
+        return True
+
+    def _say(self, text: str) -> None:
+        self._note(Noted(self._clock.now_us(), 0, "error", text))
 
     def _room(self, shard: Shard) -> Failure | None:
         """Why new mail must be refused. Pages that are free within the file count as room."""
@@ -548,14 +597,16 @@ class _Batch:
 
 
 class _Asked:
-    """An operation on its way through the writer."""
+    """An operation on its way through the writer. `tries`: how often a read has failed, `again`: when it is asked
+    next, time of the loop."""
 
-    __slots__ = ("operation", "postponed", "shard")
+    __slots__ = ("again", "operation", "shard", "tries")
 
     def __init__(self, shard: int, operation: Operation) -> None:
         self.shard = shard
         self.operation = operation
-        self.postponed = False
+        self.tries = 0
+        self.again = 0.0
 
 
 class _Select:

@@ -8,12 +8,23 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
-from postroad.mail.event import Noted
+from postroad.mail.event import Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, Transport
+from postroad.store.values import Waiting
 from tests.unit.queue.fakes import DEAD, DEFERRED, FAILED, RELAYED, FakeCourier, World
 
 HOUR = 3600.0
+
+
+def _restart(world: World) -> None:
+    """While nothing is being carried."""
+    assert not world.queue.carrying
+    world.queue._stopping = True
+    if world.queue._timer is not None:
+        world.queue._timer.cancel()
+    world.queue = world.new_queue()
+    world.queue.start((0,))
 
 
 def _bugs(world: World) -> list[str]:
@@ -197,3 +208,90 @@ def test_a_connection_asked_for_by_another_worker_while_it_is_being_opened_is_gi
     world.loop.call_later(0.01, world.queue.surrender, "x.example")
     world.run(5)
     assert len(world.arrived) == 1 and world.held_permits["x.example"] == 0
+
+
+def test_a_message_whose_content_cannot_be_read_is_held_with_the_reason_and_harms_no_other() -> None:
+    world = World()
+    world.answer = lambda job, place: DEFERRED
+    bad, good = world.accept("a@x.example", "b@y.example"), world.accept("c@x.example")
+    world.run(1)
+    _restart(world)  # what waits is read from the spool from now on
+    world.answer = lambda job, place: RELAYED
+    real = world.spool.content
+    world.spool.content = lambda number, done: (  # type: ignore[method-assign]
+        world.loop.call_soon(done, None) if number == bad else real(number, done)
+    )
+    world.run(2 * HOUR)
+    assert good not in world.spool.messages, "the connection carries what comes behind it"
+    rows = world.spool.rows[bad]
+    assert rows is not None and len(rows) == 2
+    assert all(row.held and "content cannot be read" in row.text and row.attempts == 1 for row in rows.values())
+    held = [event for event in world.spool.events if isinstance(event, Held)]
+    assert sorted(event.recipients for event in held) == [("a@x.example",), ("b@y.example",)], "told once for each"
+    assert not world.queue._mails and not world.queue._unsettled and not world.queue.carrying
+
+
+@pytest.mark.parametrize("jump_h", [-72, -5, -1, 1, 5, 72])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_jumps_neither_strands_nor_repeats(jump_h: int, restarted: bool) -> None:
+    """Mail that waits, a destination that is left alone, and mail that comes behind the jump: all arrive, each once,
+    within the longest interval, however far the clock was set back."""
+    world = World(lanes_max=4, load_max=3, lifetime_s=20 * 24 * HOUR)
+    world.answer = lambda job, place: DEFERRED
+    world.dead = {"dead.example": DEAD}
+    numbers = [world.accept(f"a@d{n % 7}.example", f"b@d{n % 5}.example") for n in range(20)]
+    numbers.append(world.accept("a@dead.example"))
+    world.run(3 * HOUR)
+    world.clock.offset_us += int(jump_h * HOUR * 1_000_000)
+    world.dead = {}
+    world.answer = lambda job, place: RELAYED
+    if restarted:
+        _restart(world)
+    numbers.append(world.accept("a@dead.example", "c@d1.example"))
+    world.run(1)
+    # Mail that is new is not held up by what was remembered before the jump.
+    options = world.options
+    world.run(2 * (options.retry_max_s + options.backoff_max_s) + 60)
+    assert not world.spool.messages
+    for number in numbers:
+        assert len(world.arrivals(number)) == len(set(world.arrivals(number))) > 0
+    assert not world.queue._mails and not world.queue.carrying
+
+
+def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
+    """What is due stays due: the rest of it is not put off until the clock is there again."""
+    world = World(load_max=3, ready_max=10)
+    world.answer = lambda job, place: DEFERRED
+    numbers = [world.accept("a@x.example") for _ in range(30)]
+    world.run(10)
+    world.answer = lambda job, place: RELAYED
+    real, taken = world.spool.take, []
+
+    def take(*arguments: Any) -> None:
+        taken.append(arguments)
+        real(*arguments)
+        if len(taken) == 1:  # between the question and its answer
+            world.loop.call_soon(setattr, world.clock, "offset_us", -int(HOUR * 1_000_000))
+
+    world.spool.take = take  # type: ignore[method-assign]
+    world.run(2.5 * HOUR)
+    assert not world.spool.messages
+    assert all(world.arrivals(number) == [0] for number in numbers)
+
+
+def test_a_time_that_was_wished_for_is_waited_for_however_far() -> None:
+    """A row that was never tried is no sign of a clock that was set back."""
+    world = World()
+    world.answer = lambda job, place: DEFERRED
+    number = world.accept("a@x.example")
+    world.run(1)
+    rows = world.spool.rows[number]
+    assert rows is not None
+    due_us = world.clock.now_us() + int(100 * HOUR * 1_000_000)
+    rows[0] = Waiting(0, due_us, "x.example")
+    _restart(world)
+    world.answer = lambda job, place: RELAYED
+    world.run(99 * HOUR)
+    assert not world.arrivals(number)
+    world.run(1.1 * HOUR)
+    assert world.arrivals(number) == [0]

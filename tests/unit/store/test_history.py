@@ -316,6 +316,79 @@ async def test_the_thread_goes_on_after_an_error(tmp_path: Path, monkeypatch: py
         assert there.reader.unmoved() == 0
 
 
+async def test_an_error_of_one_shard_stops_only_its_own_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the operator is told: at once, once, and again when it is over; what waits can be asked for."""
+    monkeypatch.setattr(history, "_LOOK_S", 0.01)
+    monkeypatch.setattr(history, "_AGAIN_S", 0.05)
+    with place(tmp_path, (0, 1), HistoryOptions(lag_s=0.0)) as there:
+        there.history_directory.mkdir()
+        in_its_way = path_of(there.history_directory, there.desk.clock.time_us, 0)
+        in_its_way.mkdir()
+        for shard in (0, 1):
+            stored = message(there.desk.new_id(shard))
+            assert await there.desk.try_accept(stored) is None
+        there.historian.start()
+        moved = path_of(there.history_directory, there.desk.clock.time_us, 1)
+        for _ in range(500):
+            if moved.exists() and there.historian.backlog() and there.reader.unmoved() == 1:
+                break
+            await asyncio.sleep(0.01)
+        assert there.reader.unmoved() == 1
+        await asyncio.sleep(0.3)  # it is tried again several times, and said once
+        told = [each for each in there.noted if isinstance(each, Noted) and "shard 00" in each.text]
+        assert len(told) == 1 and told[0].level == "error"
+        assert [each.shard for each in there.historian.backlog()] == [0]
+        in_its_way.rmdir()
+        for _ in range(500):
+            if not there.historian.backlog() and there.reader.unmoved() == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert there.reader.unmoved() == 0
+        assert there.historian.backlog() == ()
+        assert there.noted[-1].level == "info"  # type: ignore[union-attr]
+
+
+async def test_a_day_file_that_is_open_is_never_removed(tmp_path: Path) -> None:
+    """Neither our own that is behind, nor one of another worker: what went into it would be nowhere."""
+    clock = Clock()
+    with place(tmp_path, options=HistoryOptions(size_max=1, keep_days=1), clock=clock) as there:
+        await _one(there.desk, at_us=clock.time_us)
+        there.historian.step()  # moves a day that is long past by the time of the next look
+        [old] = there.day_files()
+        others = path_of(there.history_directory, START_US, 7)
+        others.write_bytes(b"x" * 100)
+        schema.database(there.spool_directory, 7).write_bytes(b"")  # a shard of another worker
+        strays = path_of(there.history_directory, START_US, 9)  # of a shard that is no more
+        strays.write_bytes(b"x" * 100)
+        clock.time_us += 10 * DAY_US
+        there.historian.clear()
+        assert set(there.day_files()) == {old, others.name}
+        there.historian.close()
+        there.historian.clear()
+        assert there.day_files() == [others.name]
+
+
+async def test_a_day_file_that_is_damaged_while_it_is_written_is_set_aside(tmp_path: Path) -> None:
+    with place(tmp_path) as there:
+        await _one(there.desk)
+        await there.move_all()
+        second = await _one(there.desk)
+        connection = there.historian._files[0]._connection
+        pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'batch'").fetchone()[0]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute("PRAGMA cache_size=0").fetchall()
+        path = there.historian._files[0].path
+        with open(path, "r+b") as file:
+            file.seek((pages - 1) * 8192)
+            file.write(b"\xff" * 8192)
+        connection.execute("PRAGMA shrink_memory").fetchall()
+        await there.move_all()
+        assert any("set aside" in event.text for event in there.noted if isinstance(event, Noted))
+        assert _kinds(there.reader.events(second)) == BOTH
+
+
 async def test_a_day_of_many_events(tmp_path: Path) -> None:
     """Enough for many batches and for merges of several levels; each message is found in every way."""
     with place(tmp_path) as there:

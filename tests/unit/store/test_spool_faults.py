@@ -438,3 +438,69 @@ async def test_a_bug_in_the_writer_is_answered_and_service_goes_on(
         while kept is not None:  # the transaction that was left open is rolled back by the next failure
             kept = await desk.try_accept(stored)
         assert stored.envelope.id in await desk.fresh_ids()
+
+
+async def test_content_that_stays_unreadable_is_given_up_and_the_operator_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked ever more seldom, not each second for ever; all other reads go on being asked."""
+    monkeypatch.setattr(spool, "_RETRY_S", 0.005)
+    faults = Faults()
+    asked = 0
+
+    def fails(sql: str) -> int | None:
+        nonlocal asked
+        if "FROM content" in sql:
+            asked += 1
+            return sqlite3.SQLITE_CORRUPT
+        return sqlite3.SQLITE_IOERR_READ if sql.startswith("SELECT due_us") else None
+
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        bad = (await desk.accept("a@x.example")).envelope.id
+        faults.at = fails
+        due = asyncio.get_running_loop().create_future()
+        desk.spool.next_due(0, "x.example", due.set_result)
+        assert await desk.ask(desk.spool.content, bad) is None
+        assert asked == spool._TRIES_MAX
+        await asyncio.sleep(0.05)
+        said = [event.text for event in desk.noted if isinstance(event, Noted)]
+        assert any("given up" in each and text(bad) in each and "spool check" in each for each in said)
+        assert not due.done()
+        faults.at = lambda sql: None
+        assert await desk.ask(desk.spool.content, bad) is not None, "it can be asked for again"
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_closing_from_another_thread_answers_all_that_was_asked(tmp_path: Path, busy: bool) -> None:
+    """While the loop goes on asking: what was answered None is there, all is answered, in order."""
+    for round in range(8):
+        directory = tmp_path / str(round)
+        kept: list[int] = []
+        answered: list[int] = []
+        asked: list[int] = []
+        with open_spool(directory) as desk:
+            loop = asyncio.get_running_loop()
+            closing = loop.run_in_executor(None, desk.spool.close)
+
+            def one(desk: Desk = desk, asked: list[int] = asked, answered: list[int] = answered,
+                    kept: list[int] = kept) -> None:  # fmt: skip
+                stored = message(desk.new_id())
+                asked.append(id := stored.envelope.id)
+
+                def done(failure: object, id: int = id) -> None:
+                    answered.append(id)
+                    if failure is None:
+                        kept.append(id)
+
+                desk.spool.accept(stored, (), done)
+
+            while not closing.done():
+                for _ in range(3 if busy else 1):
+                    one()
+                await asyncio.sleep(0 if busy else 0.001)
+            await closing
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert sorted(answered) == asked
+        with open_spool(directory) as desk:
+            assert await desk.fresh_ids() == sorted(kept)
