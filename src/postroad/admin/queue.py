@@ -76,6 +76,8 @@ def queue(
         _list_messages(spool, wanted, limit, as_json)
     else:
         _list_destinations(spool, destination, limit, as_json)
+        for line in spool.unmoved(_now_us()):
+            click.echo(line, err=True)
     _tell_faults(spool)
 
 

@@ -43,6 +43,9 @@ class SpoolView(Protocol):
     def head(self, id: int, limit: int) -> bytes:
         """The first octets of the content; b"" where there is none."""
 
+    def unmoved(self, now_us: int) -> list[str]:
+        """Journals that the history has not had for long, one line for each."""
+
 
 class HistoryView(Protocol):
     """All events that are kept, journals of the spool included; see `store.searching`."""

@@ -72,7 +72,7 @@ class Opener:
     """Call it: `opener(destination, opened, lost)`. See the module.
 
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
-    for files, which all couriers share.
+    for files, which all couriers share. `busy`: couriers whose programs run, where a later Opener is to know them, too.
     """
 
     def __init__(
@@ -89,12 +89,14 @@ class Opener:
         loop: asyncio.AbstractEventLoop,
         pool: Executor,
         posix: Posix | None = None,
+        busy: set[ProgramCourier] | None = None,
     ) -> None:
         self._hops = hops
         self._credentials = credentials
         self._programs = programs
         self._loop = loop
         self._posix = posix or Posix()
+        self._busy: set[ProgramCourier] = busy if busy is not None else set()
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s)
         self._shared: Settings = settings(name, options, clock, loop, pool)
         self._ways = Ways(self._shared, network, tls)
@@ -105,7 +107,7 @@ class Opener:
             case Transport.MAILDIR:
                 self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix))
             case Transport.PROGRAM:
-                self._loop.call_soon(opened, ProgramCourier(self._shared, self._programs))
+                self._loop.call_soon(opened, ProgramCourier(self._shared, self._programs, self._busy))
             case Transport.SMTP | Transport.LMTP:
                 self._start(self._open(destination, opened, lost))
             case _ as unknown:
@@ -115,6 +117,10 @@ class Opener:
         """End all openings under way: their `opened` is called with a deferral."""
         for task in list(self._tasks):
             task.cancel()
+
+    async def end_programs(self) -> None:
+        """End the programs that run, and their whole groups; the outcome of each has been told by then."""
+        await asyncio.gather(*(courier.end() for courier in list(self._busy)))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -6,7 +6,9 @@ as RECIPIENT, LOCAL_PART, DOMAIN and SENDER. A value that begins with ``-`` is t
 is refused (5.1.3) unless ``--`` stands before its placeholder. The message has LF line ends and Return-Path on top.
 
 How it fails: by exit code as in `_EXITS`; killed, out of time or not started defers (4.3.0). What it wrote, bounded and
-cleaned, is the text of the attempt. Not here: running it (`world.programs`).
+cleaned, is the text of the attempt. `end` breaks a delivery off at shutdown: the program's group gets SIGTERM, then
+SIGKILL, and the recipient is deferred, unless the program has done its work by then; what runs on behind our back would
+be delivered a second time after the next start. Not here: running it (`world.programs`).
 """
 
 from __future__ import annotations
@@ -64,10 +66,13 @@ _EXITS: Final = {
 class ProgramCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
-    def __init__(self, shared: Settings, programs: Programs) -> None:
+    def __init__(self, shared: Settings, programs: Programs, busy: set[ProgramCourier] | None = None) -> None:
+        """`busy`: where those stand that carry a job."""
         self._shared = shared
         self._programs = programs
+        self._busy = busy if busy is not None else set()
         self._task: asyncio.Task[None] | None = None
+        self._ending = False
         self._closed = False
 
     @property
@@ -81,10 +86,18 @@ class ProgramCourier:
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
         assert self._task is None, "one job at a time"
+        self._busy.add(self)
         self._task = self._shared.loop.create_task(self._carry(job, done))
 
     def close(self) -> None:
         self._closed = True
+
+    async def end(self) -> None:
+        """Break off what is being carried; its `done` has been called by then."""
+        self._ending = self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
 
     async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         attempts: list[Attempt] = []
@@ -92,6 +105,8 @@ class ProgramCourier:
             async with contextlib.AsyncExitStack() as stack:
                 stdin = await self._stdin(job, stack)
                 for place in job.recipients:
+                    if self._ending:
+                        raise asyncio.CancelledError
                     attempts += [await self._deliver(job, place, stdin)]
         except asyncio.CancelledError:
             attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
@@ -103,6 +118,7 @@ class ProgramCourier:
             found = _deferred("4.3.0", f"internal error: {type(error).__name__}")
             attempts += [_attempt(found, 0, 0)] * _left(job, attempts)
         self._task = None
+        self._busy.discard(self)
         done(job, tuple(attempts))
 
     async def _stdin(self, job: Job, stack: contextlib.AsyncExitStack) -> bytes | Path:
@@ -188,6 +204,8 @@ def _finding(ended: Ended, time_s: float) -> Finding:
     said = _clean(ended.output)
     if ended.error:
         return _deferred("4.3.0", f"the program could not be started: {ended.error}")
+    if ended.broken_off and ended.exit_code != 0:  # whatever its code: it was we who ended it
+        return _deferred("4.3.2", f"the node stops and has ended the program: {said}".rstrip(": "))
     if ended.timed_out:
         return _deferred("4.3.0", f"the program did not end within {time_s:g} s" + (f": {said}" if said else ""))
     if ended.signal_number:

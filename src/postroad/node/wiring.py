@@ -23,6 +23,7 @@ import msgspec
 from postroad.check.client import Clients
 from postroad.config import options
 from postroad.deliver.opener import Opener
+from postroad.deliver.program import ProgramCourier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
+OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
 
 
@@ -120,6 +122,7 @@ class Assembly:
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
         self._clients = Clients(options.client_options(settings))
+        self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.tables: Tables
         self.spool: Spool
@@ -196,6 +199,8 @@ class Assembly:
         quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
+            await self._opener.end_programs()
+            await self.queue.drain(OUTCOMES_S)
         self._opener.cancel()
         await self._loop.run_in_executor(None, self._historian.close)
         if self._authenticator is not None:
@@ -254,6 +259,7 @@ class Assembly:
             clock=self._world.clock,
             loop=self._loop,
             pool=self._pool,
+            busy=self._programs_busy,
         )
 
     def _make_reporter(self) -> Reporter:
@@ -437,6 +443,7 @@ class Assembly:
                 {"destination": key, "failures": failures, "until_us": until_us, "reason": text}
                 for key, (failures, until_us, text) in self.queue.troubles().items()
             ],
+            "history_behind": [msgspec.to_builtins(each) for each in self._historian.backlog()],
         }
 
 

@@ -20,6 +20,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content
 from postroad.store import codec, content, schema, selecting
+from postroad.store.history import BEHIND_S
 from postroad.store.values import Backlog, Loaded, Selection, Waiting
 
 _Answer = TypeVar("_Answer")
@@ -109,6 +110,20 @@ class SpoolReader:
         columns = zip(*self._ask(_counted), strict=True)
         return Counts(*map(sum, columns))
 
+    def unmoved(self, now_us: int) -> list[str]:
+        """Journals that the history has not had for long: one line for each, for people.
+
+        What waits there is found all the same; but it takes the disk's space until the history can be written again.
+        """
+        told = []
+        for number, path in shard_files(self._directory):
+            rows = self._ask(_journal, number)
+            if rows and rows[0] and abs(now_us - rows[0][1]) > BEHIND_S * 1e6:
+                count, since_us = rows[0]
+                hours = abs(now_us - since_us) / 3.6e9
+                told.append(f"{path}: the history is behind: {count} commits of the last {hours:.1f} h wait for it")
+        return told
+
     def _ask(self, question: Callable[[sqlite3.Connection], _Answer], shard: int | None = None) -> list[_Answer]:
         """The answer of each shard, or of one. A shard that cannot answer is a fault, not an exception."""
         answers = []
@@ -121,6 +136,13 @@ class SpoolReader:
             except sqlite3.Error as error:
                 self.faults.append(f"{path}: {error}")
         return answers
+
+
+def _journal(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """How many rows there are, about, and when the oldest was written. The last row always stays: it is no backlog."""
+    first = connection.execute("SELECT seq, at_us FROM journal ORDER BY seq LIMIT 1").fetchone()
+    last = connection.execute("SELECT max(seq) FROM journal").fetchone()[0]
+    return None if first is None or first[0] == last else (last - first[0] + 1, first[1])
 
 
 def _joined(one: Backlog, other: Backlog) -> Backlog:

@@ -9,6 +9,8 @@ The loop's own `subprocess_exec` is not used: uvloop's hands inheritable descrip
 the program and cuts words at a NUL.
 
 How it fails: an Ended that says what happened. A program that could not be started, failed, or was killed is a value.
+A task that is cancelled while its program runs ends the program first, as one past its time, and gets that value, too:
+how it ended is known, and so is whether it has done its work.
 """
 
 from __future__ import annotations
@@ -30,13 +32,15 @@ _GRACE_S: Final = 2.0
 
 class Ended(msgspec.Struct, frozen=True):
     """How a program ended. `exit_code` is -1 where it did not exit by itself: killed by `signal_number`, or never
-    started (`error` says why). `output`: its standard output and error as they came."""
+    started (`error` says why). `output`: its standard output and error as they came. `broken_off`: its caller was
+    cancelled, so it was asked to end; its exit code says whether it was done before."""
 
     exit_code: int
     signal_number: int = 0
     output: bytes = b""
     timed_out: bool = False
     error: str = ""
+    broken_off: bool = False
 
 
 class Programs(Protocol):
@@ -75,6 +79,9 @@ class SystemPrograms:
         running = _Running(asyncio.get_running_loop(), process, stdin if isinstance(stdin, bytes) else b"", output_max)
         try:
             return await running.end(timeout_s)
+        except asyncio.CancelledError:
+            ended = await running.end(0.0)
+            return msgspec.structs.replace(ended, timed_out=False, broken_off=True)
         finally:
             running.finish()
 

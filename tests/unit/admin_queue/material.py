@@ -99,6 +99,9 @@ class FakeSpool:
     def load(self, id: int) -> Loaded | None:
         return self.messages.get(id)
 
+    def unmoved(self, now_us: int) -> list[str]:
+        return []
+
     def head(self, id: int, limit: int) -> bytes:
         return self.header[:limit]
 

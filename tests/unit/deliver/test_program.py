@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
 from postroad.protocol.transaction import Finding
+from postroad.world import programs
 from postroad.world.programs import Ended, SystemPrograms
 from tests.unit.deliver import world
 
@@ -179,3 +181,33 @@ async def test_a_real_program(tmp_path: Path) -> None:
     assert (failed.outcome.value, failed.status) == ("failed", "5.1.1")
     expected = b"Return-Path: <ada@example.org>\nSubject: x\n\nhello\n"
     assert (tmp_path / "kept").read_bytes() == expected * 2
+
+
+@pytest.mark.parametrize(
+    ("trap", "outcomes"),
+    [
+        ("", [("deferred", "4.3.2"), ("deferred", "4.3.2")]),
+        ("trap '' TERM;", [("deferred", "4.3.2"), ("deferred", "4.3.2")]),  # it is killed then
+        ("trap 'exit 1' TERM;", [("deferred", "4.3.2"), ("deferred", "4.3.2")]),  # not a failure of the mail
+        ("trap 'exit 0' TERM;", [("delivered", "2.0.0"), ("deferred", "4.3.2")]),  # it was done before
+    ],
+)
+async def test_what_is_broken_off_has_ended_and_is_deferred_unless_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str, outcomes: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(programs, "_GRACE_S", 0.5)
+    loop = asyncio.get_running_loop()
+    busy: set[ProgramCourier] = set()
+    with ThreadPoolExecutor(1) as pool:
+        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), SystemPrograms(), busy)
+        done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()
+        script = f"{trap} echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
+        courier.carry(given("/bin/sh", "-c", script, to=("ada", "bob")), lambda job, found: done.set_result(found))
+        assert busy == {courier}
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            await asyncio.sleep(0.01)
+        await courier.end()
+        assert [(each.outcome.value, each.status) for each in await done] == outcomes
+        assert not busy and not courier.usable
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

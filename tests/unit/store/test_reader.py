@@ -197,3 +197,15 @@ async def test_selection_by_id_and_message_id(tmp_path: Path) -> None:
 )
 def test_names(wanted: str, address: Address | None, expected: bool) -> None:
     assert selecting.names(wanted, address) is expected
+
+
+async def test_a_journal_that_is_not_moved_is_told_of(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        reader = SpoolReader(tmp_path)
+        await desk.accept()
+        later_us = START_US + 2 * 3_600_000_000
+        assert reader.unmoved(later_us) == [], "one row always stays"
+        await desk.accept()
+        assert reader.unmoved(START_US + 1_000_000) == []
+        [line] = reader.unmoved(later_us)
+        assert "00.db" in line and "2.0 h" in line and "2 commits" in line
