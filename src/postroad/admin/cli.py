@@ -23,6 +23,7 @@ class Place(NamedTuple):
 
 
 COMMANDS: Final[Mapping[str, Place]] = {
+    "bans": Place("postroad.admin.bans", "bans", "List who is banned; lift or add bans."),
     "check": Place("postroad.admin.check", "check", "Check the configuration; all problems at once."),
     "config": Place("postroad.admin.reference", "config", "Print the reference of all settings, or an example."),
     "queue": Place("postroad.admin.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),

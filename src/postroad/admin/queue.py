@@ -272,7 +272,7 @@ def _act(
         for each in _selections(selectors, everything=everything, filtered=any(filters.values()) or held is not None)
     ]
     request = OperatorRequest(
-        action, tuple(selections), dry_run, _who(), reason, status or FAILED_STATUS
+        action, tuple(selections), dry_run, who(), reason, status or FAILED_STATUS
     )
     import msgspec
 
@@ -367,7 +367,7 @@ def _tell_faults(spool: SpoolView) -> None:
         click.echo(f"left out: {fault}", err=True)
 
 
-def _who() -> str:
+def who() -> str:
     """Who asks, for the events: the user who called sudo, else the user."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()

@@ -1,68 +1,268 @@
-"""How many sessions a worker serves at a time, in all and for one client.
+"""What one client may take: sessions at a time, connections, messages and recipients within a time, tries to guess.
 
-A client is an IPv4 address, or an IPv6 /64 (what one customer is given, RFC 6177). What always holds: `admit` that
-gave ACCEPT is balanced by one `left`; counters of clients that are gone take no memory. Trusted networks are counted,
-but only the limit for all holds for them. What holds for the whole node, over all workers, is not here.
+A client is an IPv4 address, or an IPv6 /64 (what one customer is given, RFC 6177); a network is what lies around it, a
+/24 or a /48 unless set otherwise. All counts are of the whole node (`check.tally` says how exactly). What always holds:
+`admit` that gave ACCEPT is balanced by one `left`; counters of clients that are gone take no memory. Trusted networks
+are counted, but only the limit for all sessions holds for them, and they are never banned by the node itself. A limit
+of 0 is none, and what is not limited is not counted.
+
+Not here: who is banned and for how long (`node.guard`, `store.bans`); the rules of the protocol's own limits.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
+from postroad.check.compose import compose
+from postroad.check.tally import (
+    ACCOUNT_FAILURES,
+    CONNECTIONS,
+    FAILURES,
+    MESSAGES,
+    OFFENCES,
+    RECIPIENTS,
+    SESSIONS,
+    Tally,
+)
+from postroad.mail.context import Context, Rule, Rules
 from postroad.mail.verdict import ACCEPT, Verdict, defer
+from postroad.store.bans import Bans, account_of, network_of
+
+RATES: Final = 0  # the window of connections, messages and recipients
+TROUBLES: Final = 1  # the window of offences and failures
 
 
 class ClientOptions(msgspec.Struct, frozen=True):
-    """`sessions_max`: sessions at a time in one worker; `sessions_per_client_max`: of these, for one client."""
+    """`sessions_max`: sessions at a time in the whole node; `sessions_per_client_max`, `sessions_per_network_max`: of
+    these, for one client or network. `rate_s`: the time within which a client may come `connection_rate_max` times and
+    send `message_rate_max` messages to `recipient_rate_max` recipients; `…_network_max`: the same for a network.
+    `network_prefix_ipv4`, `network_prefix_ipv6`: how long the prefix of a network is.
 
-    sessions_max: int = 10_000
+    `failure_delay_s`, `failure_delay_max_s`: how long the answer to a wrong password is kept back at first, and at
+    most: it doubles with each failure of the client or of the account."""
+
+    sessions_max: int = 20_000
     sessions_per_client_max: int = 100
+    sessions_per_network_max: int = 500
+    rate_s: float = 60.0
+    connection_rate_max: int = 0
+    connection_rate_network_max: int = 0
+    message_rate_max: int = 0
+    message_rate_network_max: int = 0
+    recipient_rate_max: int = 0
+    recipient_rate_network_max: int = 0
+    network_prefix_ipv4: int = 24
+    network_prefix_ipv6: int = 48
+    failure_delay_s: float = 1.0
+    failure_delay_max_s: float = 30.0
+
+
+class BanOptions(msgspec.Struct, frozen=True):
+    """When the node bans by itself, and for how long.
+
+    `failures_max`: failed AUTH of a client within `window_s`; `account_failures_max`: of an account; `offences_max`:
+    sessions of a client that were ended for errors, refusals, unknown recipients or talking early. 0: no ban for it.
+    `time_s`: how long such a ban lasts. `exempt`: networks that the node never bans by itself.
+    """
+
+    time_s: float = 3600.0
+    window_s: float = 600.0
+    failures_max: int = 20
+    account_failures_max: int = 0
+    offences_max: int = 10
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
 # RFC 5321 §3.8, §4.3.2: 421 in place of the greeting
-_FULL = defer(421, "4.7.0", "Too many sessions here now, come back later", "too many sessions", disconnect=True)
-_CLIENT = defer(421, "4.7.0", "Too many sessions from your address", "too many sessions of client", disconnect=True)
+_FULL: Final = defer(421, "4.7.0", "Too many sessions here now, come back later", "too many sessions", disconnect=True)
+_CLIENT: Final = defer(
+    421, "4.7.0", "Too many sessions from your address", "too many sessions of client", disconnect=True
+)
+_NETWORK: Final = defer(
+    421, "4.7.0", "Too many sessions from your network", "too many sessions of network", disconnect=True
+)
+_FAST: Final = defer(421, "4.7.0", "Too many connections, come back later", "connection rate", disconnect=True)
+BANNED: Final = defer(421, "4.7.0", "Your address is banned for now", "banned", disconnect=True)
+_MESSAGES: Final = defer(450, "4.7.1", "Too many messages from you, come back later", "message rate")
+_RECIPIENTS: Final = defer(450, "4.7.1", "Too many recipients from you, come back later", "recipient rate")
 
 
 class Clients:
-    """Counts the sessions of one worker."""
+    """Admits and counts the clients of one worker."""
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        tally: Tally | None = None,
+        bans: Bans | None = None,
+        now_us: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.options = options  # replaced as a whole at reload
-        self._counts: dict[str, int] = {}
+        self.bans = bans if bans is not None else Bans()  # in force, as the supervisor says
+        self.tally = tally or Tally((options.rate_s, 1.0), lambda told: None, lambda seconds, call: None)
+        self._now_us = now_us
         self._all = 0
 
     @property
     def sessions(self) -> int:
+        """Those of this worker."""
         return self._all
 
     def admit(self, address: str, trusted: bool) -> Verdict:
         """Count a new session in, or say why not. `address` "" is a Unix socket: only the limit for all holds."""
-        if self._all >= self.options.sessions_max:
+        options, tally = self.options, self.tally
+        if tally.sessions(SESSIONS) >= options.sessions_max:
             return _FULL
         if address:
-            client = client_of(address)
-            count = self._counts.get(client, 0)
-            if count >= self.options.sessions_per_client_max and not trusted:
-                return _CLIENT
-            self._counts[client] = count + 1
+            client, network = self._names(address)
+            if not trusted:
+                refused = self._refused(address, client, network)
+                if refused is not None:
+                    return refused
+            tally.came(SESSIONS + client)
+            tally.came(SESSIONS + network)
+        tally.came(SESSIONS)
         self._all += 1
         return ACCEPT
+
+    def _refused(self, address: str, client: str, network: str) -> Verdict | None:
+        """Why a client that is not trusted may not come in now."""
+        options, tally = self.options, self.tally
+        if len(self.bans) and self.bans.of_address(address, self._now_us()) is not None:
+            return BANNED
+        if tally.sessions(SESSIONS + client) >= options.sessions_per_client_max:
+            return _CLIENT
+        most = options.sessions_per_network_max
+        if most and tally.sessions(SESSIONS + network) >= most:
+            return _NETWORK
+        if (options.connection_rate_max or options.connection_rate_network_max) and self._passes(
+            CONNECTIONS, client, network, options.connection_rate_max, options.connection_rate_network_max
+        ):
+            return _FAST
+        return None
 
     def left(self, address: str) -> None:
         """A session that was admitted has ended."""
         self._all -= 1
-        if not address:
-            return
-        client = client_of(address)
-        count = self._counts[client] - 1
-        if count:
-            self._counts[client] = count
-        else:
-            del self._counts[client]
+        tally = self.tally
+        tally.went(SESSIONS)
+        if address:
+            client, network = self._names(address)
+            tally.went(SESSIONS + client)
+            tally.went(SESSIONS + network)
+
+    def is_banned(self, address: str) -> bool:
+        return self.bans.of_address(address, self._now_us()) is not None
+
+    # ---- Troubles
+
+    def offended(self, address: str) -> None:
+        """A session of a client that is not trusted was ended for what it did."""
+        if address:
+            self.tally.count(TROUBLES, OFFENCES + client_of(address), self._now_us())
+
+    def failed(self, address: str, account: str) -> float:
+        """AUTH has failed. For how many seconds the answer is to be kept back."""
+        now_us, options = self._now_us(), self.options
+        failures = self.tally.count(TROUBLES, ACCOUNT_FAILURES + account_of(account), now_us)
+        if address:
+            failures = max(failures, self.tally.count(TROUBLES, FAILURES + client_of(address), now_us))
+        first_s = options.failure_delay_s
+        return float(min(first_s * 2 ** min(failures - 1, 32), max(first_s, options.failure_delay_max_s)))
+
+    def is_barred(self, account: str) -> bool:
+        """Whether an account may not authenticate now."""
+        return self.bans.of_account(account, self._now_us()) is not None
+
+    # ---- Rates
+
+    def limited(self, rules: Rules) -> Rules:
+        """The rules with those of the rates in front, as far as there are such."""
+        options = self.options
+        mail = options.message_rate_max or options.message_rate_network_max
+        rcpt = options.recipient_rate_max or options.recipient_rate_network_max
+        return msgspec.structs.replace(
+            rules,
+            mail=_before(self._mail_rate, rules.mail) if mail else rules.mail,
+            rcpt=_before(self._recipient_rate, rules.rcpt) if rcpt else rules.rcpt,
+        )
+
+    def _mail_rate(self, context: Context) -> Verdict:
+        options = self.options
+        most, of_network = options.message_rate_max, options.message_rate_network_max
+        return _MESSAGES if self._is_over(context, MESSAGES, most, of_network) else ACCEPT
+
+    def _recipient_rate(self, context: Context) -> Verdict:
+        options = self.options
+        most, of_network = options.recipient_rate_max, options.recipient_rate_network_max
+        return _RECIPIENTS if self._is_over(context, RECIPIENTS, most, of_network) else ACCEPT
+
+    def _is_over(self, context: Context, kind: str, most: int, of_network: int) -> bool:
+        address = context.peer.address
+        return not (context.trusted or not address) and self._passes(kind, *self._names(address), most, of_network)
+
+    def _passes(self, kind: str, client: str, network: str, most: int, of_network: int) -> bool:
+        """Counts one more, and tells whether it is one too many. What is refused counts, too: who keeps on trying
+        keeps on waiting."""
+        now_us, over = self._now_us(), False
+        if most:
+            over = self.tally.count(RATES, kind + client, now_us) > most
+        if of_network:
+            over = self.tally.count(RATES, kind + network, now_us) > of_network or over
+        return over
+
+    def _names(self, address: str) -> tuple[str, str]:
+        options = self.options
+        return names_of(address, options.network_prefix_ipv4, options.network_prefix_ipv6)
+
+
+def _before(rule: Rule, rest: Rule | None) -> Rule | None:
+    return compose((rule, rest) if rest is not None else (rule,))
+
+
+def limit_of(key: str, clients: ClientOptions, bans: BanOptions) -> int:
+    """The limit of what a key of the tally counts, 0 for none."""
+    kind, whom = key[:1], key[1:]
+    if kind == SESSIONS:
+        if not whom:
+            return clients.sessions_max
+        return clients.sessions_per_network_max if _is_network(whom) else clients.sessions_per_client_max
+    of_network = _is_network(whom)
+    if kind == CONNECTIONS:
+        return clients.connection_rate_network_max if of_network else clients.connection_rate_max
+    if kind == MESSAGES:
+        return clients.message_rate_network_max if of_network else clients.message_rate_max
+    if kind == RECIPIENTS:
+        return clients.recipient_rate_network_max if of_network else clients.recipient_rate_max
+    if kind == OFFENCES:
+        return bans.offences_max
+    return bans.failures_max if kind == FAILURES else bans.account_failures_max
+
+
+def troubles_of(subject: str, is_account: bool) -> Iterable[str]:
+    """The keys whose counts led, or may lead, to a ban of this client or account."""
+    return (ACCOUNT_FAILURES + subject,) if is_account else (OFFENCES + subject, FAILURES + subject)
+
+
+_NETWORK_MARK: Final = "net "
+
+
+def _is_network(whom: str) -> bool:
+    return whom.startswith(_NETWORK_MARK)
+
+
+@lru_cache(maxsize=4096)
+def names_of(address: str, prefix_ipv4: int, prefix_ipv6: int) -> tuple[str, str]:
+    """By what names a client and its network are counted."""
+    client = client_of(address)
+    prefix = prefix_ipv6 if ":" in client else prefix_ipv4
+    network = network_of(f"{client.partition('/')[0]}/{prefix}")
+    return client, f"{_NETWORK_MARK}{network}"
 
 
 @lru_cache(maxsize=4096)

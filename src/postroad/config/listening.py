@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from postroad.check.client import ClientOptions
+from postroad.check.client import BanOptions, ClientOptions
 from postroad.check.policy import PolicyOptions
 from postroad.config.field import UNSET, Section, of, setting, several, tables
 from postroad.config.values import Domain, File, ListeningAddress, Octets, Port, Seconds, TrustedNetwork, one_or_more
@@ -25,6 +25,7 @@ _TLS: Final = ServerTlsOptions()
 _RECEIVE: Final = ReceiveOptions()
 _POLICY: Final = PolicyOptions()
 _CLIENTS: Final = ClientOptions()
+_BANS: Final = BanOptions()
 
 
 class Listener(Section):
@@ -177,9 +178,46 @@ class Limits(Section):
         unit="commands",
         least=1,
     )
-    sessions_max: int = setting(_CLIENTS.sessions_max, "Sessions at a time in one worker.", unit="sessions", least=1)
+    unknown_recipients_max: int = setting(
+        _RECEIVE.unknown_recipients_max,
+        "Recipients of a session of a stranger that do not exist (5.1.1); the next ends it and counts for a ban; "
+        "0: no limit.",
+        unit="recipients",
+        least=0,
+    )
+    sessions_max: int = setting(
+        _CLIENTS.sessions_max, "Sessions at a time in the whole node.", unit="sessions", least=1
+    )
     sessions_per_client_max: int = setting(
         _CLIENTS.sessions_per_client_max, "Of these, for one IPv4 address or one IPv6 /64.", unit="sessions", least=1
+    )
+    sessions_per_network_max: int = setting(
+        _CLIENTS.sessions_per_network_max, "Of these, for one network; 0: no limit.", unit="sessions", least=0
+    )
+    network_prefix_ipv4: int = setting(
+        _CLIENTS.network_prefix_ipv4, "How long the prefix of a network is.", unit="bits", least=8, most=32
+    )
+    network_prefix_ipv6: int = setting(
+        _CLIENTS.network_prefix_ipv6, "The same for IPv6.", unit="bits", least=16, most=64, source="RFC 6177"
+    )
+    rate_s: Seconds = setting(_CLIENTS.rate_s, "The time within which the following are counted.", least=1)
+    connection_rate_max: int = setting(
+        _CLIENTS.connection_rate_max, "Connections of one client within it; 0: no limit.", unit="connections", least=0
+    )
+    connection_rate_network_max: int = setting(
+        _CLIENTS.connection_rate_network_max, "The same for one network.", unit="connections", least=0
+    )
+    message_rate_max: int = setting(
+        _CLIENTS.message_rate_max, "MAIL commands of one client within it; 0: no limit.", unit="commands", least=0
+    )
+    message_rate_network_max: int = setting(
+        _CLIENTS.message_rate_network_max, "The same for one network.", unit="commands", least=0
+    )
+    recipient_rate_max: int = setting(
+        _CLIENTS.recipient_rate_max, "RCPT commands of one client within it; 0: no limit.", unit="commands", least=0
+    )
+    recipient_rate_network_max: int = setting(
+        _CLIENTS.recipient_rate_network_max, "The same for one network.", unit="commands", least=0
     )
 
 
@@ -261,5 +299,36 @@ class Auth(Section):
     cache_s: Seconds = setting(_AUTH.cache_s, "How long a right password is remembered; 0: not at all.", least=0)
     cache_max: int = setting(_AUTH.cache_max, "Right passwords remembered at most.", unit="passwords", least=0)
     failure_delay_s: Seconds = setting(
-        _AUTH.failure_delay_s, "How long the answer to a wrong password is kept back.", least=0, most=60
+        _AUTH.failure_delay_s, "How long the answer to a wrong password is kept back at first.", least=0, most=60
+    )
+    failure_delay_max_s: Seconds = setting(
+        _CLIENTS.failure_delay_max_s,
+        "And at most: it doubles with each failure of the client or of the account within `bans.window_s`.",
+        least=0,
+        most=240,
+    )
+
+
+class Bans(Section):
+    """When the node bans a client or an account by itself; `postroad bans` lists, adds and lifts bans."""
+
+    failures_max: int = setting(
+        _BANS.failures_max, "Failed AUTH of a client within `window_s`; 0: no ban for it.", unit="failures", least=0
+    )
+    account_failures_max: int = setting(
+        _BANS.account_failures_max,
+        "Failed AUTH of an account; then nobody can authenticate as it for a while, its owner neither; 0: no ban.",
+        unit="failures",
+        least=0,
+    )
+    offences_max: int = setting(
+        _BANS.offences_max,
+        "Sessions of a client ended for errors, refused commands, unknown recipients or talking early; 0: no ban.",
+        unit="sessions",
+        least=0,
+    )
+    window_s: Seconds = setting(_BANS.window_s, "The time within which they are counted.", least=1)
+    time_s: Seconds = setting(_BANS.time_s, "How long such a ban lasts.", least=1)
+    exempt: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        _BANS.exempt, "Networks that the node never bans by itself, beside those that a listener trusts."
     )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from postroad.check.client import ClientOptions
+from postroad.check.client import BanOptions, ClientOptions
 from postroad.check.policy import PolicyOptions
 from postroad.config.field import Section
 from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
@@ -93,7 +93,16 @@ def receive_options(settings: Settings) -> ReceiveOptions:
 
 
 def client_options(settings: Settings) -> ClientOptions:
-    return _into(ClientOptions, settings.limits)
+    return _into(ClientOptions, settings.limits, settings.auth)
+
+
+def ban_options(settings: Settings) -> BanOptions:
+    return _into(BanOptions, settings.bans)
+
+
+def window_lengths_s(settings: Settings) -> tuple[float, float]:
+    """Within what time rates are counted, and what may lead to a ban (`check.client`)."""
+    return settings.limits.rate_s, settings.bans.window_s
 
 
 def auth_options(settings: Settings) -> AuthOptions:

@@ -7,7 +7,7 @@ node works). What each room takes of it is put together in `options`.
 from __future__ import annotations
 
 from postroad.config.field import UNSET, Section, setting, table, tables
-from postroad.config.listening import Auth, Limits, Listener, Receive, Tls
+from postroad.config.listening import Auth, Bans, Limits, Listener, Receive, Tls
 from postroad.config.outbound import Maildir, Outbound, Program
 from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
 from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
@@ -49,6 +49,7 @@ class Settings(Section):
     limits: Limits = table(Limits)
     receive: Receive = table(Receive)
     auth: Auth = table(Auth)
+    bans: Bans = table(Bans)
     domain: tuple[LocalDomain, ...] = tables()
     relay: Relay = table(Relay)
     next_hop: tuple[NextHop, ...] = tables()

@@ -18,15 +18,18 @@ REQUEST_MAX: Final = 1_048_576
 IDLE_S: Final = 60.0
 
 Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
+Bans = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
 
 
 class Control:
-    """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node."""
+    """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node, `bans(request)` does
+    what an operator wants of the bans."""
 
-    def __init__(self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Bans) -> None:
         self._path = path
         self._ask = ask
         self._status = status
+        self._bans = bans
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -67,6 +70,9 @@ class Control:
                 return {"ok": True, "result": {**self._status(), "activity": workers}}
             case "operate":
                 return await self._operate(request)
+            case "bans":
+                answer = await self._bans(request.get("request"))
+                return {"ok": False, "error": answer} if isinstance(answer, str) else {"ok": True, "result": answer}
             case command:
                 return {"ok": False, "error": f"unknown command {command!r}"}
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from postroad.node.control import Control
+from postroad.node.guard import Guard
 from postroad.node.link import Frame, Link
 from postroad.node.permits import PermitOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
@@ -85,6 +86,13 @@ class Supervisor:
         self._sockets: dict[Endpoint, list[socket.socket]] = {}
         self._office = PermitOffice(lambda key: self.settings.queue.concurrency, self._send)
         self._watchdog = Watchdog(time.monotonic)
+        self._guard = Guard(
+            lambda: self.settings,
+            self._send,
+            lambda: [worker.number for worker in self._workers if worker.ready],
+            lambda: time.time_ns() // 1000,
+            say,
+        )
         self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
         self._served = False  # whether all workers were up once
         self._stopping = False
@@ -117,6 +125,9 @@ class Supervisor:
         except OSError as error:
             return f"cannot use the state folder {state_dir}: {error.strerror}; create it, or set `state_dir`"
         problem = self._take_lock(state_dir / "run" / "node.lock", owner)
+        if problem:
+            return problem
+        problem = self._guard.load()
         if problem:
             return problem
         system.raise_file_limit(OPEN_FILES)
@@ -190,7 +201,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        control = Control(Path(self.settings.state_dir) / "run" / "control", self.ask, self.status)
+        control = Control(Path(self.settings.state_dir) / "run" / "control", self.ask, self.status, self._guard.asked)
         problem = await control.start()
         if problem:
             self._say("error", problem)
@@ -226,6 +237,7 @@ class Supervisor:
         self._say("info", "stopping")
         await control.stop()
         await self._shut_down()
+        await self._guard.close()
         reminder.cancel()
         beats.cancel()
         if watchdog is not None:
@@ -243,6 +255,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(REMIND_S)
             self._office.remind()
+            self._guard.look()
 
     async def _listen_for_beats(self) -> None:
         while True:
@@ -320,6 +333,8 @@ class Supervisor:
                 self._office.ask(worker.number, key)
             case ("release", key):
                 self._office.release(worker.number, key)
+            case ("tally", told):
+                self._guard.told(worker.number, told)
             case ("alive",):
                 self._watchdog.heard(worker.number)
             case ("leaving",):
@@ -327,6 +342,7 @@ class Supervisor:
             case ("ready",):
                 worker.ready = True
                 self._watchdog.heard(worker.number)
+                self._guard.worker_up(worker.number)
                 if self._served:
                     self._misconfigured.clear()
                 self._renew(worker)
@@ -344,6 +360,7 @@ class Supervisor:
     def _link_ended(self, worker: Worker) -> None:
         worker.link = None
         self._office.worker_died(worker.number)
+        self._guard.worker_died(worker.number)
         for question in list(self._answers):
             self._answered(worker.number, question, None)
 
@@ -452,6 +469,7 @@ class Supervisor:
                 for worker in self._workers
             ],
             "connections": self._office.counts(),
+            **self._guard.status(),
         }
 
     # -- reload --------------------------------------------------------------------------------------------------------

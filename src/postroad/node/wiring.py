@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from postroad.check.client import Clients
+from postroad.check.tally import Tally, Told
 from postroad.config import options
 from postroad.deliver.opener import Opener
 from postroad.deliver.program import ProgramCourier
@@ -43,6 +44,7 @@ from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
+from postroad.store.bans import Ban, Bans
 from postroad.store.history import Historian
 from postroad.store.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
@@ -107,6 +109,7 @@ class Assembly:
         permits: Permits,
         log: Log,
         loop: asyncio.AbstractEventLoop,
+        tell: Callable[[Told], None] = lambda told: None,
     ) -> None:
         self.number = number
         self.misconfigured = False  # whether it cannot start as the settings and their files are
@@ -121,7 +124,8 @@ class Assembly:
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
-        self._clients = Clients(options.client_options(settings))
+        self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
+        self._clients = Clients(options.client_options(settings), self._tally, Bans(), world.clock.now_us)
         self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.tables: Tables
@@ -292,7 +296,7 @@ class Assembly:
             endpoints(settings), sections, options.listener_options(settings), strict=True
         ):
             rules = self.tables.rules(options.policy_options(settings, section), listener, self._owns)
-            made[endpoint] = listener_setting(listener, receive, rules, doors)
+            made[endpoint] = listener_setting(listener, receive, self._clients.limited(rules), doors)
         return made
 
     def _doors(self) -> Doors:
@@ -312,6 +316,7 @@ class Assembly:
             log=self._log.write_all,
             admit=self._clients.admit,
             left=self._clients.left,
+            offended=self._clients.offended,
             known=tables.known,
             owns=self._owns,
             network=self._world.network,
@@ -383,6 +388,7 @@ class Assembly:
         self._server_tls = prepared.server_tls
         self._accounts = prepared.accounts
         self._clients.options = options.client_options(settings)
+        self._tally.resize(options.window_lengths_s(settings))
         self._client_tls = ClientTls(options.client_tls_options(settings))
         self._resolver = self._world.resolver(options.dns_options(settings))
         self._opener = self._make_opener()
@@ -423,6 +429,28 @@ class Assembly:
             self._accounts.refresh()
         for problem in self.tables.look():
             self._note(Noted(self._world.clock.now_us(), 0, "error", str(problem)))
+
+    # -- what holds for the whole node ------------------------------------------------------------------------------
+
+    def hear(self, told: Told) -> None:
+        """What the other workers have counted."""
+        self._tally.hear(told, self._world.clock.now_us())
+
+    def ban(self, added: list[Ban], lifted: list[str] | None) -> None:
+        """Bans that are in force now, and subjects that are banned no more; None: what was before is void."""
+        bans = self._clients.bans
+        if lifted is None:
+            bans = self._clients.bans = Bans()
+        for ban in added:
+            bans.add(ban)
+        for subject in lifted or ():
+            bans.lift(subject)
+        if any(not ban.is_account for ban in added):
+            for listener in self._listeners.values():
+                listener.turn_out(self._clients.is_banned)
+
+    def forget(self, keys: tuple[str, ...]) -> None:
+        self._tally.forget(keys)
 
     # -- operators --------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,12 @@ class WorkerProcess:
                 self._permits.granted(key)
             case ("wanted", key) if assembly is not None:
                 assembly.queue.surrender(key)
+            case ("others", told) if assembly is not None:
+                assembly.hear(told)
+            case ("bans", added, lifted) if assembly is not None:
+                assembly.ban(added, lifted)
+            case ("forget", keys) if assembly is not None:
+                assembly.forget(keys)
             case ("start", number, shards, settings, keys):
                 sockets = _sockets(keys, descriptors)
                 self._task(self._start(number, shards, settings, sockets))
@@ -110,7 +116,14 @@ class WorkerProcess:
         self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
         _log_through(LogHandler(self._log, self._loop, world.clock.now_us))
         assembly = Assembly(
-            settings, number=number, shards=shards, world=world, permits=self._permits, log=self._log, loop=self._loop
+            settings,
+            number=number,
+            shards=shards,
+            world=world,
+            permits=self._permits,
+            log=self._log,
+            loop=self._loop,
+            tell=lambda told: self._link.send(("tally", told)),
         )
         problem = await assembly.start(sockets)
         if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once

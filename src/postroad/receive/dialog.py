@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from postroad.receive.session import Session
 
 
+UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
+
+
 class Dialog:
     """The server's side of the talk with one client. One writer: its session."""
 
@@ -53,6 +56,7 @@ class Dialog:
         "_session",
         "_tls",
         "_trusted",
+        "_unknown",
         "_via",
         "machine",
         "messages",
@@ -73,7 +77,7 @@ class Dialog:
         self._peer: Peer | None = None  # of these facts, made when wanted
         self._place: Place | None = None  # among those who are on their way with a message
         self._sasl: sasl.Mechanism | None = None
-        self._auth_failures = self._refusals = 0
+        self._auth_failures = self._refusals = self._unknown = 0
 
     # ---- Facts
 
@@ -133,14 +137,29 @@ class Dialog:
         """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
         self.note_refusal(verdict, phase, sender, recipient)
         answer = verdict.reply or replies.UNSURE
-        self._refusals += 1
-        if self._refusals > self.setting.options.refusals_max and not (self._trusted or self._identity):
-            answer = replies.TOO_MANY_REFUSALS
-        self.machine.reply(answer)
-        if answer is replies.TOO_MANY_REFUSALS:
-            self._session.end("too many refusals")
+        last = None if self._trusted or self._identity else self._last_refusal(answer)
+        self.machine.reply(last or answer)
+        if last is not None:
+            self._offended()
+            unknown = last is replies.TOO_MANY_UNKNOWN
+            self._session.end("too many unknown recipients" if unknown else "too many refusals")
         elif verdict.disconnect or answer.code == 421:
             self._session.end(verdict.reason)
+
+    def _last_refusal(self, answer: Reply) -> Reply | None:
+        """What to say instead to a stranger who has been refused too often: who tries names until one is there
+        (directory harvest), or does not give up."""
+        options = self.setting.options
+        self._refusals += 1
+        self._unknown += answer.status == UNKNOWN
+        if options.unknown_recipients_max and self._unknown > options.unknown_recipients_max:
+            return replies.TOO_MANY_UNKNOWN
+        return replies.TOO_MANY_REFUSALS if self._refusals > options.refusals_max else None
+
+    def _offended(self) -> None:
+        """The session ends for what the client did: it counts towards a ban."""
+        if not (self._trusted or self._identity):
+            self.setting.doors.offended(self._address)
 
     def note_refusal(
         self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
@@ -462,6 +481,7 @@ class Dialog:
         self._session.end("quit")
 
     def too_many_errors(self, command: commands.TooManyErrors) -> None:
+        self._offended()
         self._session.end(command.text)
 
 

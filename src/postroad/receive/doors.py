@@ -55,6 +55,10 @@ class Place(Protocol):
     def leave(self) -> None: ...
 
 
+def _uncounted(address: str) -> None:
+    """For who does not count offences."""
+
+
 class Accept(Protocol):
     def __call__(
         self,
@@ -79,6 +83,7 @@ class Doors:
     `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
     of ours, and those of an acceptance, which the spool has committed with it.
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
+    `offended(address)`: a session of a client was ended for what it did (`check.client`).
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
     `tls_context()`: the server's TLS context now; None where no certificate is set.
@@ -107,3 +112,4 @@ class Doors:
     tls_context: Callable[[], ssl.SSLContext | None]
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, str], Reply] | None = None
+    offended: Callable[[str], None] = _uncounted

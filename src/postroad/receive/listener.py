@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import partial
 
 from postroad.receive.options import Proxy, Tls
@@ -116,6 +117,12 @@ class Listener:
             timer = loop.call_later(limit_s, self._break_off)
             await self._empty
             timer.cancel()
+
+    def turn_out(self, is_banned: Callable[[str], bool]) -> None:
+        """Clients of these addresses are banned: their sessions end, at once or with what is under way."""
+        for session in tuple(self._sessions):
+            if is_banned(session.address):
+                session.turn_out()
 
     def _break_off(self) -> None:
         for session in tuple(self._sessions):

@@ -69,7 +69,8 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `input_max`: octets held
     unread while the session waits for something; then the client is not read from. `auth_failures_max`: wrong passwords
     until 421. `refusals_max`: commands of a client, neither trusted nor authenticated, that rules refused since its
-    last accepted message, until 421. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
+    last accepted message, until 421; `unknown_recipients_max`: recipients of a session that do not exist, 0 for no
+    limit. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
     §8). `vrfy`: VRFY tells which mailboxes of local domains exist, else it is 252 whatever was asked (RFC 5321 §7.3).
     `expn`: EXPN is answered 252 instead of 502; what a list holds is never told.
     """
@@ -89,6 +90,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     input_max: int = 65_536
     auth_failures_max: int = 3
     refusals_max: int = 100
+    unknown_recipients_max: int = 50
     repair: bool = True
     vrfy: bool = False
     expn: bool = False

@@ -21,9 +21,11 @@ AUTH_BUSY: Final = reply(454, "4.7.0", "Temporary authentication failure, try ag
 
 # The last words of a session (RFC 5321 §3.8)
 TIMEOUT: Final = reply(421, "4.4.2", "Timeout, closing the connection")
+BANNED: Final = reply(421, "4.7.0", "Your address is banned for now")
 LEAVING: Final = reply(421, "4.3.2", "The service is shutting down")
 BROKEN: Final = reply(421, "4.3.0", "Internal error, closing the connection")
 TOO_MANY_FAILURES: Final = reply(421, "4.7.0", "Too many failed authentications")
+TOO_MANY_UNKNOWN: Final = reply(421, "4.7.0", "Too many unknown recipients")
 TOO_MANY_REFUSALS: Final = reply(421, "4.7.0", "Too many refused commands")
 
 UNSURE: Final = reply(451, "4.3.0", "Local error, try again later")

@@ -97,6 +97,11 @@ class Session(asyncio.Protocol):
         return self._listener.setting
 
     @property
+    def address(self) -> str:
+        """The client's IP address, "" for a Unix socket."""
+        return self._address
+
+    @property
     def ended(self) -> bool:
         """Whether the client hears nothing more."""
         return self._ending
@@ -432,6 +437,14 @@ class Session(asyncio.Protocol):
         dialog = self._dialog
         if not self._busy and dialog is not None and dialog.transaction is None:
             self._say_last(replies.LEAVING, "shutdown")
+
+    def turn_out(self) -> None:
+        """The client has been banned. A message that is on its way to the disk has its answer first."""
+        dialog = self._dialog
+        if self._busy or dialog is None:
+            self.leaving = True
+        elif not self.current.trusts(self._address):
+            self._say_last(replies.BANNED, "banned")
 
     def break_off(self) -> None:
         """The node stops, and has waited long enough."""

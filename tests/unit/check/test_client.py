@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.check.client import ClientOptions, Clients, client_of
-from postroad.mail.verdict import ACCEPT
+from postroad.check.client import BANNED, BanOptions, ClientOptions, Clients, client_of, limit_of
+from postroad.mail.context import Context, Rules
+from postroad.mail.envelope import Peer
+from postroad.mail.verdict import ACCEPT, Verdict
+from postroad.store.bans import Ban, Bans
 
 
 def test_one_client_has_its_limit_and_others_have_theirs() -> None:
@@ -36,7 +39,7 @@ def test_clients_that_are_gone_take_no_memory() -> None:
     clients.admit("", False)
     clients.left("")
     assert clients.sessions == 0
-    assert not clients._counts
+    assert not clients.tally._own
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,94 @@ def test_clients_that_are_gone_take_no_memory() -> None:
 )
 def test_what_is_one_client(address: str, client: str) -> None:
     assert client_of(address) == client
+
+
+def test_a_network_has_its_limit() -> None:
+    clients = Clients(ClientOptions(sessions_per_network_max=2))
+    assert clients.admit("192.0.2.1", False) is ACCEPT
+    assert clients.admit("192.0.2.2", False) is ACCEPT
+    refused = clients.admit("192.0.2.3", False)
+    assert refused.reason == "too many sessions of network" and refused.disconnect
+    assert clients.admit("192.0.3.3", False) is ACCEPT
+    assert clients.admit("192.0.2.3", True) is ACCEPT
+    assert clients.admit("2001:db8:1:1::1", False) is ACCEPT
+    assert clients.admit("2001:db8:1:2::1", False) is ACCEPT
+    assert clients.admit("2001:db8:1:3::1", False).reason == "too many sessions of network"
+    assert clients.admit("2001:db8:2:3::1", False) is ACCEPT
+
+
+@pytest.mark.parametrize(("field", "second"), [("connection_rate_max", "192.0.2.1"),
+                                               ("connection_rate_network_max", "192.0.2.200")])  # fmt: skip
+def test_the_rate_of_connections(field: str, second: str) -> None:
+    clients = Clients(ClientOptions(**{field: 2}))
+    for _ in range(2):
+        assert clients.admit("192.0.2.1", False) is ACCEPT
+        clients.left("192.0.2.1")
+    refused = clients.admit(second, False)
+    assert refused.reply is not None and str(refused.reply).startswith("421 4.7.0") and refused.disconnect
+    assert clients.admit("192.0.9.1", False) is ACCEPT
+    assert clients.admit("192.0.2.1", True) is ACCEPT
+
+
+def context(address: str = "192.0.2.1", trusted: bool = False) -> Context:
+    return Context(Peer(address), trusted)
+
+
+@pytest.mark.parametrize(
+    ("field", "phase", "second"),
+    [
+        ("message_rate_max", "mail", "192.0.2.1"),
+        ("message_rate_network_max", "mail", "192.0.2.9"),
+        ("recipient_rate_max", "rcpt", "192.0.2.1"),
+        ("recipient_rate_network_max", "rcpt", "192.0.2.9"),
+    ],
+)
+def test_the_rates_of_messages_and_recipients(field: str, phase: str, second: str) -> None:
+    clients = Clients(ClientOptions(**{field: 2}))
+    asked: list[Context] = []
+
+    def other(context: Context) -> Verdict:
+        asked.append(context)
+        return ACCEPT
+
+    rule = getattr(clients.limited(Rules(mail=other, rcpt=other)), phase)
+    assert [rule(context()) is ACCEPT for _ in range(2)] == [True, True]
+    refused = rule(context(second))
+    assert (refused.reply.code, refused.reply.status, refused.disconnect) == (450, "4.7.1", False)
+    assert len(asked) == 2  # the rules behind it are not asked any more
+    assert rule(context("192.0.9.1")) is ACCEPT
+    assert rule(context(trusted=True)) is ACCEPT
+    assert rule(context("")) is ACCEPT  # a Unix socket
+
+
+def test_without_limits_no_rule_is_added() -> None:
+    rules = Rules()
+    assert Clients(ClientOptions()).limited(rules) == rules
+
+
+def test_who_is_banned_is_not_let_in() -> None:
+    clients = Clients(ClientOptions(), bans=Bans([Ban("192.0.2.0/24", 0, 10), Ban("2001:db8::/64", 0, 0)]))
+    assert clients.admit("192.0.2.7", False) is BANNED
+    assert clients.admit("2001:db8::7", False) is BANNED
+    assert clients.admit("192.0.2.7", True) is ACCEPT
+    assert clients.admit("192.0.3.7", False) is ACCEPT
+    assert clients.sessions == 2
+
+
+def test_the_answer_to_a_wrong_password_is_kept_back_longer_each_time() -> None:
+    options = ClientOptions(failure_delay_s=1.0, failure_delay_max_s=10.0)
+    clients = Clients(options)
+    assert [clients.failed("192.0.2.1", "ann") for _ in range(5)] == [1, 2, 4, 8, 10]
+    assert clients.failed("192.0.2.2", "Ann") == 10  # the same account from elsewhere
+    assert clients.failed("192.0.2.1", "bob") == 10  # another account from the same client
+    assert clients.failed("192.0.2.3", "eve") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "limit"),
+    [("s", 1), ("s192.0.2.1", 2), ("snet 192.0.2.0/24", 3), ("c192.0.2.1", 4), ("cnet 192.0.2.0/24", 5), ("mx", 6),
+     ("mnet x", 7), ("rx", 8), ("rnet x", 9), ("ox", 10), ("fx", 11), ("ax", 12)],
+)  # fmt: skip
+def test_each_count_has_its_limit(key: str, limit: int) -> None:
+    clients = ClientOptions(1, 2, 3, 60.0, 4, 5, 6, 7, 8, 9)
+    assert limit_of(key, clients, BanOptions(failures_max=11, account_failures_max=12, offences_max=10)) == limit

@@ -111,6 +111,8 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("limits", options.receive_options),
     ("limits", lambda found: options.receive_options(found).limits),
     ("limits", options.client_options),
+    ("auth", options.client_options),
+    ("bans", options.ban_options),
     ("limits", lambda found: options.policy_options(found, found.listener[0])),
 ]
 CHANGES = [

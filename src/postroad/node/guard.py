@@ -1,0 +1,211 @@
+"""The supervisor's guard: counts that hold for the whole node (`check.tally`), and the bans.
+
+Workers tell what they count, and hear what the others have and who is banned; they never wait for an answer. A ban is
+made here, by the node itself where a client or an account has passed a limit of `[bans]`, or by an operator
+(`postroad bans`); networks that are exempt, and those that a listener trusts, are never banned by the node.
+
+What always holds: what an operator does is in the file before he is told; a ban that the node makes is in force at
+once and in the file soon after; a ban ends by itself. How it fails: where the file cannot be written, bans hold until
+the node stops, the log says so, and writing is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from postroad.check.banning import Asked, apply, read_request
+from postroad.check.client import limit_of, troubles_of
+from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, SESSIONS, TallyOffice, Told
+from postroad.config import options
+from postroad.store import bans as banned
+from postroad.store.bans import Ban, Bans
+from postroad.world.problem import Problem
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+WINDOWS: Final = 2
+RETRY_S: Final = 5.0  # until the file is tried again that could not be written
+
+Frame = tuple[Any, ...]
+Say = Callable[[str, str], None]
+
+
+class Guard:
+    """`settings()`: as they are now. `send(worker, frame)`: to one worker; `workers()`: the numbers of all."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        send: Callable[[int, Frame], None],
+        workers: Callable[[], Sequence[int]],
+        now_us: Callable[[], int],
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._send = send
+        self._workers = workers
+        self._now_us = now_us
+        self._say = say
+        self._bans = Bans()
+        self._changed = self._written = 0  # how often the bans have changed, and what of it is in the file
+        self._writing: asyncio.Task[str] | None = None
+        self._pause_until = 0.0
+        self._limits_of: Settings | None = None
+        self._read_limits()
+        self._office = TallyOffice(
+            WINDOWS, lambda number, told: send(number, ("others", told)), self._limit, self._passed
+        )
+
+    # ---- Workers
+
+    def worker_up(self, number: int) -> None:
+        self._office.worker_up(number)
+        self._send(number, ("bans", list(self._bans), None))
+
+    def worker_died(self, number: int) -> None:
+        self._office.worker_died(number)
+
+    def told(self, number: int, told: Told) -> None:
+        self._office.told(number, told)
+
+    def status(self) -> dict[str, Any]:
+        return {"sessions": self._office.sessions(SESSIONS), "bans": len(self._bans)}
+
+    # ---- Limits
+
+    def _read_limits(self) -> None:
+        settings = self._settings()
+        if settings is not self._limits_of:
+            self._limits_of = settings
+            self._clients, self._options = options.client_options(settings), options.ban_options(settings)
+            trusted = {text for listener in settings.listener for text in listener.trusted_networks}
+            self._exempt = [ipaddress.ip_network(text) for text in {*self._options.exempt, *trusted} - {"unix"}]
+
+    def _limit(self, key: str) -> int:
+        self._read_limits()
+        return limit_of(key, self._clients, self._options)
+
+    def _passed(self, key: str) -> None:
+        """What was counted within the time has come to its limit."""
+        kind, whom = key[:1], key[1:]
+        if kind not in (OFFENCES, FAILURES, ACCOUNT_FAILURES):
+            return
+        options, is_account = self._options, kind == ACCOUNT_FAILURES
+        what = "sessions that were ended for what it did" if kind == OFFENCES else "failed authentications"
+        now_us = self._now_us()
+        if is_account:
+            if self._bans.of_account(whom, now_us) is not None:
+                return
+        elif self._is_exempt(whom) or self._bans.of_address(whom.partition("/")[0], now_us) is not None:
+            return
+        reason = f"{self._limit(key)} {what} within {options.window_s:g} s"
+        ban = Ban(whom, now_us, now_us + int(options.time_s * 1e6), reason, "", is_account)
+        self._add(ban)
+        whom = f"the account {whom!r}" if is_account else whom
+        self._say("warning", f"banned {whom} for {options.time_s:g} s: {reason}; `postroad bans lift` ends it")
+
+    def _is_exempt(self, client: str) -> bool:
+        network = ipaddress.ip_network(client)
+        return any(
+            network.version == exempt.version and network.overlaps(exempt)
+            for exempt in self._exempt
+        )
+
+    # ---- Bans
+
+    def load(self) -> str:
+        """The bans of the file. "" or what is wrong with it."""
+        found = banned.read(Path(self._settings().state_dir))
+        if isinstance(found, Problem):
+            return str(found)
+        self._bans = found
+        self._bans.expire(self._now_us())
+        return ""
+
+    def look(self) -> None:
+        """To be called every second: what is over ends, what is not in the file goes there."""
+        for ban in self._bans.expire(self._now_us()):
+            self._changed += 1
+            self._broadcast(("bans", [], [ban.subject]))
+            self._forget(ban)
+            self._say("info", f"the ban of {ban.subject} is over")
+        if self._changed != self._written and asyncio.get_running_loop().time() >= self._pause_until:
+            self._write()
+
+    async def asked(self, request: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+        """An operator's request: rows, or what is wrong with it."""
+        asked = read_request(request)
+        if isinstance(asked, str):
+            return asked
+        now_us = self._now_us()
+        if asked.action == "list":
+            return [msgspec.to_builtins(ban) for ban in self._bans if ban.holds(now_us)]
+        rows = apply(self._bans, asked, now_us)
+        for row in rows:
+            if row.ban is not None:
+                self._operated(row.ban, asked, row.text)
+        problem = await self._saved()
+        return problem or [msgspec.to_builtins(row) for row in rows]
+
+    def _operated(self, ban: Ban, asked: Asked, text: str) -> None:
+        """Tell the workers; what led to a ban that is lifted must not lead to the next at once."""
+        self._changed += 1
+        self._forget(ban)
+        self._broadcast(("bans", [ban], []) if asked.action == "add" else ("bans", [], [ban.subject]))
+        self._say("info", f"{ban.subject}: {text} by {asked.by or 'an operator'}")
+
+    def _forget(self, ban: Ban) -> None:
+        keys = tuple(troubles_of(ban.subject, ban.is_account))
+        self._office.forget(keys)
+        self._broadcast(("forget", keys))
+
+    def _add(self, ban: Ban) -> None:
+        self._bans.add(ban)
+        self._changed += 1
+        self._broadcast(("bans", [ban], []))
+
+    def _broadcast(self, frame: Frame) -> None:
+        for number in self._workers():
+            self._send(number, frame)
+
+    # ---- The file
+
+    async def _saved(self) -> str:
+        """Wait until what has changed by now is in the file. "" or why it is not."""
+        wanted = self._changed
+        while self._written < wanted:
+            problem = await asyncio.shield(self._write())
+            if problem:
+                return problem
+        return ""
+
+    async def close(self) -> None:
+        await self._saved()
+
+    def _write(self) -> asyncio.Task[str]:
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._written_down(self._changed, list(self._bans)))
+        return self._writing
+
+    async def _written_down(self, change: int, bans: list[Ban]) -> str:
+        state_dir = Path(self._settings().state_dir)
+        try:
+            await asyncio.to_thread(banned.write, state_dir, bans, self._now_us())
+        except OSError as error:
+            self._pause_until = asyncio.get_running_loop().time() + RETRY_S
+            text = f"the bans cannot be kept in {state_dir / banned.FILE}: {error.strerror or error}"
+            self._say("error", text)
+            return text
+        else:
+            self._written = change
+            return ""
+        finally:
+            self._writing = None
+

@@ -1,0 +1,173 @@
+"""Bans: clients that are not let in and accounts that may not authenticate, until a time; the file that keeps them.
+
+A ban names a network (an address is one of a single address) or an account. `Bans` finds the ban of an address however
+many there are: one look-up for each length of prefix that occurs, nothing at all where there is no ban.
+
+The file is JSON, `STATE_DIR/bans.json`, written by the supervisor, or by `postroad bans` where no node runs. What
+always holds: it is replaced as a whole (written beside, synced, renamed), so it is never half; bans that have expired
+are neither found nor written. How it fails: `read` with a Problem for a file that is no list of bans, `write` with
+OSError.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from postroad.world.problem import Problem
+
+FILE: Final = "bans.json"
+BANS_MAX: Final = 100_000  # of them; the one that would end first gives way
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Ban(msgspec.Struct, frozen=True):
+    """One ban. `subject`: a network as `network_of` writes it, or an account with `is_account`.
+
+    `until_us`: when it ends, 0 for never. `by`: who banned, "" for the node itself.
+    """
+
+    subject: str
+    since_us: int
+    until_us: int
+    reason: str = ""
+    by: str = ""
+    is_account: bool = False
+
+    def holds(self, now_us: int) -> bool:
+        return not self.until_us or now_us < self.until_us
+
+
+def network_of(text: str) -> str | None:
+    """The network or address as bans name it ("192.0.2.1", "2001:db8::/64"); None for what is neither."""
+    try:
+        network = ipaddress.ip_network(text.partition("%")[0], strict=False)
+    except ValueError:
+        return None
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            network = ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    single = network.prefixlen == network.max_prefixlen
+    return str(network.network_address) if single else str(network)
+
+
+def account_of(name: str) -> str:
+    """An account as bans name it: in lower case, since what fails to authenticate writes it anyhow."""
+    return name.casefold()[:320]
+
+
+class Bans:
+    """The bans in force. One writer."""
+
+    def __init__(self, bans: Iterable[Ban] = ()) -> None:
+        self._networks: dict[str, Ban] = {}
+        self._accounts: dict[str, Ban] = {}
+        self._prefixes: dict[tuple[int, int], dict[int, Ban]] = {}  # (version, length of prefix) → its bits → the ban
+        for ban in bans:
+            self.add(ban)
+
+    def __len__(self) -> int:
+        return len(self._networks) + len(self._accounts)
+
+    def __iter__(self) -> Iterator[Ban]:
+        yield from self._networks.values()
+        yield from self._accounts.values()
+
+    def add(self, ban: Ban) -> None:
+        """Put it in force, in place of one of the same subject."""
+        if len(self) >= BANS_MAX:
+            self._remove(min(self, key=lambda each: (not each.until_us, each.until_us)))
+        if ban.is_account:
+            self._accounts[ban.subject] = ban
+            return
+        place, bits = _place(ban.subject)
+        self._prefixes.setdefault(place, {})[bits] = ban
+        self._networks[ban.subject] = ban
+
+    def lift(self, subject: str) -> Ban | None:
+        """Take the ban of a network or an account away; None where there is none."""
+        ban = self._networks.get(subject) or self._accounts.get(account_of(subject))
+        if ban is not None:
+            self._remove(ban)
+        return ban
+
+    def _remove(self, ban: Ban) -> None:
+        if ban.is_account:
+            del self._accounts[ban.subject]
+            return
+        del self._networks[ban.subject]
+        place, bits = _place(ban.subject)
+        del self._prefixes[place][bits]
+        if not self._prefixes[place]:
+            del self._prefixes[place]
+
+    def expire(self, now_us: int) -> list[Ban]:
+        """Let go of those whose time is over."""
+        over = [ban for ban in self if not ban.holds(now_us)]
+        for ban in over:
+            self._remove(ban)
+        return over
+
+    def of_address(self, address: str, now_us: int) -> Ban | None:
+        """The ban that holds for a client's IP address ("" for a Unix socket)."""
+        if not self._prefixes or not address:
+            return None
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+        bits, length = int(parsed), parsed.max_prefixlen
+        for (version, prefix), found in self._prefixes.items():
+            if version == parsed.version:
+                ban = found.get(bits >> (length - prefix))
+                if ban is not None and ban.holds(now_us):
+                    return ban
+        return None
+
+    def of_account(self, name: str, now_us: int) -> Ban | None:
+        if not self._accounts:
+            return None
+        ban = self._accounts.get(account_of(name))
+        return ban if ban is not None and ban.holds(now_us) else None
+
+
+def _place(subject: str) -> tuple[tuple[int, int], int]:
+    network: Network = ipaddress.ip_network(subject)
+    bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+    return (network.version, network.prefixlen), bits
+
+
+def read(state_dir: Path) -> Bans | Problem:
+    """The bans of the file; none where there is no file."""
+    path = state_dir / FILE
+    try:
+        return Bans(msgspec.json.decode(path.read_bytes(), type=list[Ban]))
+    except FileNotFoundError:
+        return Bans()
+    except OSError as error:
+        return Problem(str(path), f"cannot be read: {error.strerror or error}", "Give the node's user the right to.")
+    except (msgspec.DecodeError, ValueError) as error:
+        return Problem(str(path), f"is no list of bans: {error}", "Remove it: all bans in it are then lifted.")
+
+
+def write(state_dir: Path, bans: Iterable[Ban], now_us: int) -> None:
+    """Keep what is in force. OSError where it cannot be; the file that was there then stays."""
+    octets = msgspec.json.format(msgspec.json.encode([ban for ban in bans if ban.holds(now_us)]), indent=1)
+    path = state_dir / FILE
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(beside, flags, 0o640), "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

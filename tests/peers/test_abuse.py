@@ -1,0 +1,163 @@
+"""A node and clients that ask too much of it: limits that hold over all workers, bans, real sockets."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.harness import ports
+from tests.peers.harness.postroad import Node, local_domain, mx_listener, relay_listener
+from tests.peers.harness.process import folder, until
+
+TELL_S = 0.5  # longer than a worker takes to tell the others what it has counted, on a busy machine
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with folder("abuse") as path:
+        yield path
+
+
+def node_of(home: Path, **settings: Any) -> Node:
+    listeners = [mx_listener(ports.port(), address="0.0.0.0"), relay_listener(ports.port())]
+    domain = [local_domain("example.test", ["ann"])]
+    return Node(home / "n", {"listener": listeners, "domain": domain, **settings})
+
+
+class Client:
+    """A client by its lines, from an address of its own."""
+
+    def __init__(self, port: int, source: str = "127.0.0.9") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 10, source_address=(source, 0))
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def heard(self) -> str:
+        """One reply; "" where the connection is over."""
+        try:
+            while line := self.file.readline():
+                if line[3:4] != b"-":
+                    return line.decode().strip()
+        except ConnectionResetError:
+            pass
+        return ""
+
+    def say(self, *lines: str) -> str:
+        answer = ""
+        for line in lines:
+            self.socket.sendall(f"{line}\r\n".encode())
+            answer = self.heard()
+        return answer
+
+
+def greeting(port: int, source: str = "127.0.0.9") -> str:
+    with Client(port, source) as client:
+        return client.heard()
+
+
+def harvest(port: int, source: str, names: int) -> str:
+    """Tries names until it has tried them all or is told to go."""
+    with Client(port, source) as client:
+        client.heard()
+        client.say("EHLO harvest.test", "MAIL FROM:<>")
+        for number in range(names):
+            answer = client.say(f"RCPT TO:<nobody{number}@example.test>")
+            if not answer.startswith("550 5.1.1"):
+                return answer
+        return "not stopped"
+
+
+def test_the_limit_of_a_client_holds_over_all_workers(home: Path) -> None:
+    with node_of(home, limits={"sessions_per_client_max": 6}) as node, ExitStack() as stack:
+        heard = []
+        for _ in range(14):  # the kernel spreads them over both workers
+            client = stack.enter_context(Client(node.port))
+            heard.append(client.heard()[:9])
+            time.sleep(TELL_S)
+        assert heard.count("220 postr") in (6, 7), heard  # one more where a worker was slow to tell
+        assert heard.count("220 postr") + heard.count("421 4.7.0") == 14, heard
+        assert greeting(node.port, "127.0.0.10").startswith("220")
+        assert greeting(int(node.config["listener"][1]["port"])).startswith("220")  # trusted there
+        stack.close()
+        until(lambda: greeting(node.port).startswith("220"), "room again")
+
+
+def test_the_rates_of_connections_messages_and_recipients(home: Path) -> None:
+    limits = {"rate_s": 600, "connection_rate_max": 6, "message_rate_max": 4, "recipient_rate_max": 5}
+    with node_of(home, limits=limits) as node:
+        with Client(node.port) as client:
+            client.heard()
+            client.say("EHLO x.test")
+            assert [client.say("RSET", "MAIL FROM:<>")[:9] for _ in range(4)] == ["250 2.1.0"] * 4
+            answers = [client.say("RCPT TO:<ann@example.test>")[:9] for _ in range(6)]
+            assert answers == ["250 2.1.5"] * 5 + ["450 4.7.1"]
+            assert client.say("RSET", "MAIL FROM:<>").startswith("450 4.7.1")
+        found = []
+        for _ in range(8):
+            found.append(greeting(node.port)[:9])
+            time.sleep(TELL_S / 2)
+        assert found[-3:] == ["421 4.7.0"] * 3, found
+        assert greeting(node.port, "127.0.0.10").startswith("220")
+
+
+def test_a_harvest_ends_in_a_ban_that_is_listed_lifted_and_kept(home: Path) -> None:
+    settings = {
+        "limits": {"unknown_recipients_max": 3},
+        "bans": {"exempt": [], "offences_max": 3, "time_s": 600},
+    }
+    node = node_of(home, **settings)
+    # Loopback is trusted by the relay listener, and with it exempt everywhere.
+    node.config["listener"][1]["trusted_networks"] = ["127.0.0.1"]
+    node.write()
+    with node:
+        for _ in range(3):
+            assert harvest(node.port, "127.0.0.9", 10) == "421 4.7.0 Too many unknown recipients"
+        until(lambda: greeting(node.port).startswith("421 4.7.0 Your address is banned"), "the ban")
+        [ban] = node.json("bans")
+        assert ban["subject"] == "127.0.0.9" and "3 sessions" in ban["reason"] and ban["by"] == ""
+        assert "127.0.0.9" in node.command("bans")
+        assert greeting(node.port, "127.0.0.10").startswith("220")
+        node.reload()
+        node.wait_log("the new configuration is in force")
+        assert greeting(node.port).startswith("421")
+        node.kill_worker()  # a worker that comes up hears of it
+        until(lambda: [greeting(node.port)[:3] for _ in range(6)] == ["421"] * 6, "the ban in both workers")
+        node.restart()
+        assert greeting(node.port).startswith("421")
+        assert "lifted" in node.command("bans", "lift", "127.0.0.9")
+        until(lambda: greeting(node.port).startswith("220"), "no ban any more")
+        assert node.json("bans") == []
+        assert "is not banned" in node.command("bans", "lift", "127.0.0.9", code=1)
+
+
+def test_an_operator_bans_while_the_node_runs_and_while_it_is_down(home: Path) -> None:
+    node = node_of(home)
+    with node:
+        with Client(node.port) as client, Client(node.port, "127.0.1.9") as other:
+            client.heard(), other.heard()
+            client.say("EHLO x.test", "MAIL FROM:<>")
+            assert "until" in node.command("bans", "add", "127.0.0.0/24", "--for", "2h", "--reason", "spam")
+            assert client.heard() == "421 4.7.0 Your address is banned for now"
+            assert other.say("NOOP").startswith("250")
+        assert greeting(node.port).startswith("421 4.7.0")
+        assert greeting(int(node.config["listener"][1]["port"]), "127.0.0.9").startswith("220")  # trusted there
+    assert [each["reason"] for each in node.json("bans")] == ["spam"]
+    assert "lifted" in node.command("bans", "lift", "127.0.0.0/24")
+    assert "banned for ever" in node.command("bans", "add", "127.0.0.10", "bob", "--for", "forever")
+    with node:
+        assert greeting(node.port).startswith("220")
+        assert greeting(node.port, "127.0.0.10").startswith("421")
+        assert {each["subject"] for each in node.json("bans")} == {"127.0.0.10", "bob"}
+        assert "no address" in node.command("bans", "add", "300.1.2.3", code=1)

@@ -1,0 +1,64 @@
+"""What an operator does to the bans."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroad.check.banning import Asked, apply, read_request, subject_of
+from postroad.store.bans import Ban, Bans
+
+
+@pytest.mark.parametrize(
+    ("written", "subject"),
+    [
+        ("192.0.2.1", ("192.0.2.1", False)),
+        ("192.0.2.1/24", ("192.0.2.0/24", False)),
+        ("2001:db8::1/64", ("2001:db8::/64", False)),
+        ("Ann", ("ann", True)),
+        ("ann@example.org", ("ann@example.org", True)),
+        ("dead.beef", ("dead.beef", True)),
+    ],
+)
+def test_a_subject(written: str, subject: tuple[str, bool]) -> None:
+    assert subject_of(written) == subject
+
+
+@pytest.mark.parametrize(
+    "written", ["", "192.0.2.256", "192.0.2", "192.0.2.0/33", "2001:db8::g:1", "10::/200", "0.0.0.0/0", "::/0", "a\nb"]
+)
+def test_what_is_none(written: str) -> None:
+    found = subject_of(written)
+    if written == "2001:db8::g:1":
+        assert found == (written, True)  # no hexadecimal: a name that somebody may have
+    else:
+        assert isinstance(found, str)
+
+
+def test_add_and_lift() -> None:
+    bans = Bans()
+    rows = apply(bans, Asked("add", ("192.0.2.0/24", "Ann", "1.2.3"), 60.0, "spam", "root"), 1_000_000)
+    assert [(row.subject, row.text) for row in rows] == [
+        ("192.0.2.0/24", "banned"), ("ann", "banned"), ("1.2.3", "is no address, network or account"),
+    ]  # fmt: skip
+    assert rows[0].ban == Ban("192.0.2.0/24", 1_000_000, 61_000_000, "spam", "root")
+    assert bans.of_account("ann", 2_000_000) is not None
+    rows = apply(bans, Asked("lift", ("192.0.2.7", "ANN", "bob")), 2_000_000)
+    assert [(row.subject, row.text, row.ban is not None) for row in rows] == [
+        ("192.0.2.7", "is banned as a part of 192.0.2.0/24", False), ("ann", "lifted", True),
+        ("bob", "is not banned", False),
+    ]  # fmt: skip
+    assert [each.subject for each in bans] == ["192.0.2.0/24"]
+
+
+def test_for_ever() -> None:
+    assert apply(bans := Bans(), Asked("add", ("192.0.2.1",), 0.0), 5)[0].text == "banned"
+    assert bans.of_address("192.0.2.1", 10**18) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"action": "eat"}, {"action": "add", "subjects": "x"}, {"action": "add", "reason": "a\nb"},
+     {"action": "add", "for_s": -1.0}, {"action": "add", "for_s": 1e12}, {"action": "add", "by": "\x1b[1m"}],
+)  # fmt: skip
+def test_what_is_no_request(value: object) -> None:
+    assert isinstance(read_request(value), str)

@@ -1,0 +1,141 @@
+"""The supervisor's guard: who is banned when, and what workers hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroad.config.load import load
+from postroad.config.settings import Settings
+from postroad.node.guard import Guard
+from postroad.store import bans as kept
+from postroad.store.bans import Bans
+
+NOW_US = 1_790_000_000_000_000
+
+
+class Place:
+    """A guard with one worker; its frames and lines."""
+
+    def __init__(self, folder: Path, text: str = "") -> None:
+        (folder / "state").mkdir(exist_ok=True)
+        path = folder / "postroad.toml"
+        path.write_text(f'hostname = "mx.example.org"\nstate_dir = "{folder}/state"\n{text}')
+        found = load(path)
+        assert isinstance(found, Settings), found
+        self.settings, self.now_us = found, NOW_US
+        self.frames: list[Any] = []
+        self.said: list[str] = []
+        self.guard = Guard(
+            lambda: self.settings, lambda number, frame: self.frames.append(frame), lambda: [0],
+            lambda: self.now_us, lambda level, text: self.said.append(text),
+        )  # fmt: skip
+        assert self.guard.load() == ""
+        self.guard.worker_up(0)
+        self.frames.clear()
+
+    def count(self, key: str, times: int) -> None:
+        window_us = int(self.settings.bans.window_s * 1e6)
+        self.guard.told(0, ({}, ((-1, {}, {}), (self.now_us // window_us, {key: times}, {}))))
+
+    def ask(self, **request: Any) -> Any:
+        return self.run(lambda: self.guard.asked(request))
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        async def whole() -> Any:
+            answer = await work()
+            self.guard.look()
+            return answer
+
+        return asyncio.run(whole())
+
+    def banned(self) -> list[str]:
+        return [each["subject"] for each in self.ask(action="list")]
+
+    def in_file(self) -> list[str]:
+        found = kept.read(Path(self.settings.state_dir))
+        assert isinstance(found, Bans)
+        return [each.subject for each in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "times", "banned"),
+    [
+        ("", "f192.0.2.1", 19, []),
+        ("", "f192.0.2.1", 20, ["192.0.2.1"]),
+        ("", "f2001:db8::/64", 20, ["2001:db8::/64"]),
+        ("", "o192.0.2.1", 10, ["192.0.2.1"]),
+        ("[bans]\nfailures_max = 0\n", "f192.0.2.1", 1000, []),
+        ("", "aann", 1000, []),
+        ("[bans]\naccount_failures_max = 5\n", "aann", 5, ["ann"]),
+        ("", "f127.0.0.1", 1000, []),
+        ("", "f::/64", 1000, []),
+        ('[bans]\nexempt = ["192.0.2.0/24"]\n', "f192.0.2.1", 1000, []),
+        ('[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n', "o192.0.2.1", 1000, []),
+    ],
+)
+def test_what_leads_to_a_ban(tmp_path: Path, text: str, key: str, times: int, banned: list[str]) -> None:
+    place = Place(tmp_path, text)
+    place.count(key, times)
+    assert place.banned() == banned
+    assert [frame[0] for frame in place.frames] == (["bans"] if banned else [])
+    assert len(place.said) == len(banned) and all("postroad bans lift" in line for line in place.said)
+    assert place.guard.status()["bans"] == len(banned)
+
+
+def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
+    place = Place(tmp_path, "[bans]\ntime_s = 60\n")
+    place.count("f192.0.2.1", 20)
+    place.count("f192.0.2.1", 21)  # one that was on its way changes nothing
+    assert len(place.said) == 1
+    place.now_us += 61_000_000
+    assert place.banned() == [] and "is over" in place.said[-1]
+    assert ("bans", [], ["192.0.2.1"]) in place.frames and ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
+    assert place.in_file() == []
+    place.count("f192.0.2.1", 1)
+    assert place.banned() == []
+
+
+def test_what_an_operator_does_is_in_the_file_when_he_is_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    rows = place.ask(action="add", subjects=["192.0.2.0/24", "ann"], for_s=60.0, reason="spam", by="root")
+    assert [(row["subject"], row["text"]) for row in rows] == [("192.0.2.0/24", "banned"), ("ann", "banned")]
+    assert place.in_file() == ["192.0.2.0/24", "ann"]
+    assert [row["text"] for row in place.ask(action="lift", subjects=["ann", "bob"])] == ["lifted", "is not banned"]
+    assert place.in_file() == ["192.0.2.0/24"]
+    again = Place(tmp_path)
+    assert again.banned() == ["192.0.2.0/24"]
+    again.guard.worker_up(1)
+    assert [frame[0] for frame in again.frames][-1] == "bans" and len(again.frames[-1][1]) == 1
+
+
+def test_a_ban_that_is_lifted_does_not_come_back_at_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.count("f192.0.2.1", 20)
+    place.ask(action="lift", subjects=["192.0.2.1"])
+    assert ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
+    place.count("f192.0.2.1", 1)
+    assert place.banned() == []
+
+
+def test_a_file_that_cannot_be_written_is_told_and_the_ban_holds(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "state" / "bans.json").mkdir()
+    answer = place.ask(action="add", subjects=["192.0.2.1"])
+    assert isinstance(answer, str) and "cannot be kept" in answer
+    assert place.guard.status()["bans"] == 1
+
+
+def test_a_file_that_is_no_list_of_bans_stops_the_start(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "state" / "bans.json").write_text("{")
+    assert "Remove it" in place.guard.load()
+
+
+@pytest.mark.parametrize("request_", [{}, {"action": "eat"}, {"action": "add", "reason": "\n"}])
+def test_what_is_no_request(tmp_path: Path, request_: dict[str, Any]) -> None:
+    assert isinstance(Place(tmp_path).ask(**request_), str)
