@@ -22,6 +22,7 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
     Attempted,
+    Authenticated,
     Event,
     Expanded,
     Failed,
@@ -139,7 +140,7 @@ def _same(one: str, other: str) -> bool:
 
 def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
-        case Accepted() | Noted() | Session() | Refused():
+        case Accepted() | Noted() | Session() | Refused() | Authenticated():
             return True
         case Expanded():
             return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
@@ -215,7 +216,7 @@ def _after(event: Event) -> Iterator[Outlook]:
         case Released():
             for name in event.recipients:
                 yield Outlook(name, Fate.WAITING, "is to be tried now")
-        case Reported() | Refused() | Session() | Noted():
+        case Reported() | Refused() | Authenticated() | Session() | Noted():
             return
         case _:
             assert_never(event)
@@ -302,6 +303,8 @@ def _told(event: Event) -> list[str]:
             return [f"removed    {_names(event.recipients)}{_by(event.by)}{_why(event.text)}"]
         case Refused():
             return [f"refused    {clean(event.phase)} of {_client(event.peer)}: {clean(event.reply)}"]
+        case Authenticated():
+            return [f"authentic  {_client(event.peer)} by {clean(event.mechanism)}"]
         case Session():
             return [f"session    of {_client(event.peer)} ended: {clean(event.reason)}"]
         case Noted():

@@ -23,6 +23,8 @@ import click
 from postroad.admin.options import config_option, end_with, json_option, settings_of
 
 if TYPE_CHECKING:
+    from postroad.protocol.sasl.scram_keys import ScramKeys
+    from postroad.protocol.sasl.step import Hash
     from postroad.receive.accounts import Account
 
 _MODE: Final = 0o640
@@ -55,10 +57,20 @@ def user() -> None:
     metavar="ADDRESS",
     help="A mailbox that the account may send from, *@DOMAIN for all of a domain, * for any. Repeat it for several.",
 )
+@click.option("--scram-sha-1", is_flag=True, help="Keep keys for SCRAM-SHA-1, too, for clients that lack SHA-256.")
+@click.option("--no-password", is_flag=True, help="It authenticates elsewhere (Dovecot, a function, a certificate).")
 @config_option
 @_file_option
 @json_option
-def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
+def add(
+    name: str,
+    addresses: tuple[str, ...],
+    scram_sha_1: bool,
+    no_password: bool,
+    config: Path | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
     """Add the account NAME; the password is asked for, or read from standard input.
 
     Without --address, an account whose name is a mailbox may send from that one.
@@ -71,31 +83,33 @@ def add(name: str, addresses: tuple[str, ...], config: Path | None, file: Path |
     path = _file(config, file)
     if name in _lines(path)[1]:
         _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
-    hashed = _hash(_password())
+    hashed, keys = ("", ()) if no_password else _secrets(_password(), _hashes(scram_sha_1))
     with _editing(path, _group_of_node(config, file)) as (lines, known):
         if name in known:
             _end(f"There is an account {name!r} already.")
-        account = Account(name, hashed, _checked_addresses(addresses))
+        account = Account(name, hashed, _checked_addresses(addresses), keys)
         lines.append(_line(account))
     _tell("added", account, f"Added {name}.", as_json)
 
 
 @user.command()
 @click.argument("name")
+@click.option("--scram-sha-1", is_flag=True, help="Keep keys for SCRAM-SHA-1, too; they stay where there are some.")
 @config_option
 @_file_option
 @json_option
-def password(name: str, config: Path | None, file: Path | None, as_json: bool) -> None:
+def password(name: str, scram_sha_1: bool, config: Path | None, file: Path | None, as_json: bool) -> None:
     """Set the password of the account NAME; it is asked for, or read from standard input."""
     import msgspec
 
     name = _checked_name(name)
     path = _file(config, file)
-    _found(_lines(path)[1], name)
-    hashed = _hash(_password())
+    _, before = _found(_lines(path)[1], name)
+    old = any(keys.hash.value == "SHA-1" for keys in before.keys)
+    hashed, keys = _secrets(_password(), _hashes(scram_sha_1 or old))
     with _editing(path) as (lines, known):
         place, account = _found(known, name)
-        lines[place] = _line(msgspec.structs.replace(account, hash=hashed))
+        lines[place] = _line(msgspec.structs.replace(account, hash=hashed, keys=keys))
     _tell("password set", account, f"The password of {name} is set.", as_json)
 
 
@@ -147,9 +161,10 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
 
 def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]) -> None:
     """Adds an account, or gives the one of this name a new password and addresses. A missing file is made."""
-    from postroad.receive.accounts import Account, hash_password
+    from postroad.receive.accounts import Account, hash_password, scram_keys_of
 
-    account = Account(name, hash_password(password), _checked_addresses(addresses))
+    keys = scram_keys_of(password, _hashes(False))
+    account = Account(name, hash_password(password), _checked_addresses(addresses), keys)
     with _editing(path) as (lines, known):
         if name in known:
             lines[known[name][0]] = _line(account)
@@ -207,11 +222,19 @@ def _password() -> str:
     return line.rstrip("\r\n")
 
 
-def _hash(password: str) -> str:
-    from postroad.receive.accounts import hash_password
+def _hashes(sha_1: bool) -> tuple[Hash, ...]:
+    """The hash functions to keep SCRAM keys for."""
+    from postroad.protocol.sasl.step import Hash
+
+    return (Hash.SHA_256, Hash.SHA_1) if sha_1 else (Hash.SHA_256,)
+
+
+def _secrets(password: str, hashes: tuple[Hash, ...]) -> tuple[str, tuple[ScramKeys, ...]]:
+    """What is kept of a password: its argon2 hash and its SCRAM keys."""
+    from postroad.receive.accounts import hash_password, scram_keys_of
 
     try:
-        return hash_password(password)
+        return hash_password(password), scram_keys_of(password, hashes)
     except ValueError as error:
         _end(f"This can be no password: {error}.")
 

@@ -6,6 +6,7 @@ Pure: each function looks at one matter and yields its findings. Paths count ele
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import Final
@@ -18,7 +19,9 @@ from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
+from postroad.receive.authenticate import CertificateName
 from postroad.receive.options import Proxy, Tls
+from postroad.world.tls import ClientCertificates
 
 
 def find(settings: Settings) -> list[Finding]:
@@ -34,7 +37,8 @@ def _auth(settings: Settings) -> Iterator[Finding]:
         if not listener.offers_auth:
             continue
         here = ("listener", index)
-        if settings.auth.users is None:
+        auth = settings.auth
+        if auth.users is None and auth.dovecot is None and not auth.function and auth.introspection.url is None:
             blame = (*here, "auth") if listener.auth else (*here, "role")
             yield Finding(
                 (blame, (*here, "auth"), ("auth", "users")),
@@ -47,6 +51,43 @@ def _auth(settings: Settings) -> Iterator[Finding]:
                 f"The listener {listener.name!r} would offer AUTH under TLS only, but has no TLS",
                 "Name certificate and key under [tls]; on a trusted wire, auth_without_tls = true does without",
             )
+
+
+def _accounts(settings: Settings) -> Iterator[Finding]:
+    auth, tokens = settings.auth, settings.auth.introspection
+    if auth.dovecot is not None and auth.function:
+        yield Finding(
+            (("auth", "function"), ("auth", "dovecot")),
+            "There is a function and Dovecot's socket, too",
+            "Passwords are verified by one of the two: remove the other",
+        )
+    if auth.function and not _FUNCTION.fullmatch(auth.function):
+        yield Finding(
+            (("auth", "function"),),
+            f"{auth.function!r} names no function",
+            'Write "module:function" or "/path/file.py:function"',
+        )
+    if tokens.url is None:
+        for key in ("client_id", "client_secret_file", "scope", "audience", "ca_file"):
+            if key in tokens.model_fields_set:
+                yield Finding((("auth", "introspection", key),), "This means nothing without a url", "Add url")
+    elif bool(tokens.client_id) != (tokens.client_secret_file is not None):
+        yield Finding(
+            (("auth", "introspection", "client_id"), ("auth", "introspection", "client_secret_file")),
+            "client_id and client_secret_file belong together",
+            "Set both, or none of them",
+        )
+    if auth.certificate_name is CertificateName.NONE:
+        return
+    if settings.tls.client_certificates is ClientCertificates.NEVER or settings.tls.client_ca_file is None:
+        yield Finding(
+            (("auth", "certificate_name"), ("tls", "client_certificates"), ("tls", "client_ca_file")),
+            "Certificates are to authenticate clients, but none is asked for, or anybody's roots would do",
+            'Write client_certificates = "asked" and client_ca_file under [tls]',
+        )
+
+
+_FUNCTION: Final = re.compile(r"(?:/[^\0]*\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:
@@ -331,6 +372,7 @@ def _group(settings: Settings) -> Iterator[Finding]:
 
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _auth,
+    _accounts,
     _certificate,
     _same_place,
     _names,

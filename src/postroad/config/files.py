@@ -140,6 +140,19 @@ def _users(settings: Settings) -> Iterator[Finding]:
         yield Finding((key,), fault.text, "Mend the line, or write it with `postroad user`", path, fault.line)
 
 
+def _introspection(settings: Settings) -> Iterator[Finding]:
+    section = settings.auth.introspection
+    key: Path = ("auth", "introspection")
+    if section.client_secret_file is not None:
+        text = read_text(section.client_secret_file)
+        if isinstance(text, Problem):
+            yield _found((*key, "client_secret_file"), text)
+    if section.ca_file is not None:
+        text = read_text(section.ca_file)
+        if isinstance(text, Problem):
+            yield _found((*key, "ca_file"), text)
+
+
 def _recipients(settings: Settings) -> Iterator[Finding]:
     domains: list[tuple[Path, LocalDomain | RelayDomain]] = [
         *((("domain", index), each) for index, each in enumerate(settings.domain)),
@@ -234,6 +247,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
     _outbound_tls,
     _users,
+    _introspection,
     _recipients,
     _aliases,
     _passwords,

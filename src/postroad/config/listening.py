@@ -8,19 +8,32 @@ from pydantic import BeforeValidator
 
 from postroad.check.client import BanOptions, ClientOptions
 from postroad.check.policy import PolicyOptions
-from postroad.config.field import UNSET, Section, of, setting, several, tables
-from postroad.config.values import Domain, File, ListeningAddress, Octets, Port, Seconds, TrustedNetwork, one_or_more
+from postroad.config.field import UNSET, Section, of, setting, several, table, tables
+from postroad.config.values import (
+    Domain,
+    File,
+    ListeningAddress,
+    Mechanism,
+    Octets,
+    Port,
+    Seconds,
+    TrustedNetwork,
+    Url,
+    one_or_more,
+)
 from postroad.mail.context import Role
 from postroad.protocol.limits import Limits as ProtocolLimits
 from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
-from postroad.receive.authenticate import AuthOptions
+from postroad.receive.authenticate import AuthOptions, CertificateName
+from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import Proxy, ReceiveOptions
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
 
 UNIX: Final = "unix:"
 _AUTH: Final = AuthOptions()
+_INTROSPECTION: Final = IntrospectionOptions("")
 _TLS: Final = ServerTlsOptions()
 _RECEIVE: Final = ReceiveOptions()
 _POLICY: Final = PolicyOptions()
@@ -278,17 +291,83 @@ class Tls(Section):
     further: tuple[FurtherCertificate, ...] = tables()
 
 
+class Introspection(Section):
+    """Bearer tokens (OAUTHBEARER, XOAUTH2), checked by asking the authorization server (RFC 7662)."""
+
+    url: Url | None = setting(
+        None,
+        "The introspection endpoint; unset: no tokens are checked so.",
+        example='"https://login.example.org/oauth2/introspect"',
+    )
+    client_id: str = setting(
+        "", 'By whom we are known there; "": by nobody.', source="RFC 6749 §2.3.1", example='"mail"'
+    )
+    client_secret_file: File | None = setting(
+        None, "A file whose first line is the secret of `client_id`.", example='"introspection.secret"'
+    )
+    account_claim: str = setting(_INTROSPECTION.account_claim, "The member of the answer that names the account.")
+    scope: str = setting(
+        _INTROSPECTION.scope, 'The scopes that a token must have, separated by spaces; "": any.', example='"smtp"'
+    )
+    audience: str = setting(_INTROSPECTION.audience, 'For whom a token must be; "": for anybody.', example='"mail"')
+    ca_file: File | None = setting(
+        None, "The roots for the endpoint's certificate, PEM; unset: the system's.", example='"tls/roots.pem"'
+    )
+
+
 class Auth(Section):
-    """Accounts: who may authenticate (AUTH PLAIN and LOGIN under TLS), and how passwords are verified."""
+    """Accounts: who may authenticate (AUTH, under TLS), and by whom that is verified: by the users file, by Dovecot or
+    by a function (docs/authentication.md)."""
 
     users: File | None = setting(
         None,
-        "The accounts: a text with a line `name:hash:addresses` each, written by `postroad user`. It is read again "
-        "when it changes.",
+        "The accounts: a text with a line `name:hash:addresses:keys` each, written by `postroad user`. It is read "
+        "again when it changes. With `dovecot` or `function` it only says which addresses an account may send from.",
         example='"users"',
     )
+    dovecot: File | None = setting(
+        None,
+        "Dovecot's auth socket: its mechanisms are offered and all passwords verified there.",
+        example='"/run/dovecot/auth-client"',
+    )
+    function: str = setting(
+        "",
+        "A Python function that says who a client is: `module:function` or `/path/file.py:function`.",
+        example='"/etc/postroad/accounts.py:check"',
+    )
+    introspection: Introspection = table(Introspection)
+    mechanisms: Annotated[tuple[Mechanism, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "The SASL mechanisms to offer; empty: all that can be had. SCRAM is had where each account of the users file "
+        "has keys for it, EXTERNAL with `certificate_name`.",
+        source="RFC 4954 §3",
+        example='["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"]',
+    )
+    certificate_name: CertificateName = setting(
+        _AUTH.certificate_name,
+        "Which name of a client's certificate is its account (EXTERNAL): `none`, a `mailbox` of it, or its "
+        "`common-name`. `[tls]` must ask for certificates and name the roots that issue them.",
+        source="RFC 4422 appendix A",
+        word=True,
+    )
+    account_domain: Domain | None = setting(
+        None,
+        "Accounts whose name has no domain may send from NAME at this one, where nothing else is said of them.",
+        example='"example.org"',
+    )
+    timeout_s: Seconds = setting(
+        _AUTH.timeout_s,
+        "How long Dovecot, the function or the introspection of a token may take; then the client is told to come back "
+        "(454).",
+        least=1,
+        most=300,
+    )
     threads: int = setting(
-        _AUTH.threads, "Passwords verified at a time in one worker.", unit="threads", least=1, most=64
+        _AUTH.threads,
+        "Passwords verified, or functions run, at a time in one worker.",
+        unit="threads",
+        least=1,
+        most=64,
     )
     queue_max: int = setting(
         _AUTH.queue_max,
@@ -296,8 +375,12 @@ class Auth(Section):
         unit="clients",
         least=1,
     )
-    cache_s: Seconds = setting(_AUTH.cache_s, "How long a right password is remembered; 0: not at all.", least=0)
-    cache_max: int = setting(_AUTH.cache_max, "Right passwords remembered at most.", unit="passwords", least=0)
+    cache_s: Seconds = setting(
+        _AUTH.cache_s, "How long a right password or token is remembered; 0: not at all.", least=0
+    )
+    cache_max: int = setting(
+        _AUTH.cache_max, "Right passwords and tokens remembered at most.", unit="passwords", least=0
+    )
     failure_delay_s: Seconds = setting(
         _AUTH.failure_delay_s, "How long the answer to a wrong password is kept back at first.", least=0, most=60
     )

@@ -24,6 +24,7 @@ from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
 from postroad.receive.authenticate import AuthOptions
+from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
@@ -107,6 +108,14 @@ def window_lengths_s(settings: Settings) -> tuple[float, float]:
 
 def auth_options(settings: Settings) -> AuthOptions:
     return _into(AuthOptions, settings.auth)
+
+
+def introspection_options(settings: Settings) -> IntrospectionOptions | None:
+    """None where no endpoint is set. The secret of its file is for `node` to read."""
+    section = settings.auth.introspection
+    if section.url is None:
+        return None
+    return _into(IntrospectionOptions, section, client_secret="")
 
 
 def server_tls_options(settings: Settings) -> ServerTlsOptions | None:

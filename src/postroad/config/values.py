@@ -30,6 +30,10 @@ _LARGE: Final = (("T", 1024**4), ("G", 1024**3), ("M", 1024**2), ("K", 1024))
 _SIZE: Final = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
+_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
+_URL: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[!-~]*)?")
+
+
 class Kind(NamedTuple):
     """What the reference says of a type: its name, and how it is written."""
 
@@ -177,6 +181,20 @@ def dns_server(written: Any) -> str:
     return written
 
 
+def mechanism(written: Any) -> str:
+    """The name of a SASL mechanism, in capitals (RFC 4422 §3.1: sasl-mech = 1*20mech-char)."""
+    if isinstance(written, str) and _MECHANISM.fullmatch(written.upper()):
+        return written.upper()
+    raise wrong(f"{written!r} is not a SASL mechanism", 'Write a name such as "SCRAM-SHA-256" or "PLAIN"')
+
+
+def url(written: Any) -> str:
+    """A URL of HTTP or HTTPS."""
+    if isinstance(written, str) and _URL.fullmatch(written):
+        return written
+    raise wrong(f"{written!r} is not a URL of HTTP", 'Write a URL such as "https://login.example.org/introspect"')
+
+
 def file_path(written: Any, info: ValidationInfo) -> Path:
     """A path; a relative one counts from the folder of the configuration file. It need not exist."""
     if isinstance(written, str) and written and "\0" not in written:
@@ -214,6 +232,8 @@ TrustedNetwork = Annotated[
 DnsServer = Annotated[
     str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port, 53')
 ]
+Mechanism = Annotated[str, BeforeValidator(mechanism), Kind("SASL mechanism", '`"SCRAM-SHA-256"`, `"PLAIN"`')]
+Url = Annotated[str, BeforeValidator(url), Kind("URL", '`"https://login.example.org/introspect"`')]
 Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
 Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
 File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths count from the configuration's folder")]

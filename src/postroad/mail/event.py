@@ -105,6 +105,13 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
     reason: str = ""
 
 
+class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):
+    """A client has shown that it is the account `peer.identity` (`id` 0; a failure is Refused with the phase AUTH)."""
+
+    peer: Peer
+    mechanism: str
+
+
 class Session(_Event, frozen=True, array_like=True, tag="session"):
     """A client's session ended (`id` 0). `refusal`: the last error of protocol as it was answered, "" for none."""
 
@@ -124,5 +131,6 @@ class Noted(_Event, frozen=True, array_like=True, tag="noted"):
 
 
 Event = (
-    Accepted | Expanded | Attempted | Failed | Reported | Held | Released | Removed | Refused | Session | Noted
+    Accepted | Expanded | Attempted | Failed | Reported | Held | Released | Removed | Refused | Authenticated | Session
+    | Noted
 )

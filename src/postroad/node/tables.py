@@ -146,7 +146,7 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
             continue
         password = hop.password
         if hop.password_file is not None:
-            read = _first_line(hop.password_file)
+            read = first_line(hop.password_file)
             if isinstance(read, Problem):
                 return read
             password = read
@@ -154,7 +154,8 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
     return found
 
 
-def _first_line(path: Path) -> str | Problem:
+def first_line(path: Path) -> str | Problem:
+    """The first line of a file that holds a password."""
     try:
         return path.read_text("utf-8").partition("\n")[0].rstrip("\r")
     except OSError as error:

@@ -12,8 +12,8 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,7 @@ from postroad.mail.event import Event, Expanded, Noted
 from postroad.mail.message import Content
 from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
+from postroad.node.authentication import authenticator, placed, read_accounts
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
 from postroad.queue.operator import Operator, OperatorResult, read_request
@@ -50,6 +51,7 @@ from postroad.store.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
+from postroad.world.http import Fetch, fetcher
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.tls import ClientTls, ServerTls, server_tls
@@ -73,6 +75,8 @@ class World:
     network: Network
     programs: Programs
     resolver: Callable[[DnsOptions], Resolver]
+    entropy: random.Random = field(default_factory=random.SystemRandom)  # for nonces and keys: not to be guessed
+    fetcher: Callable[[Executor, str], Fetch] = fetcher
 
 
 def system_world(chance: random.Random) -> World:
@@ -94,6 +98,7 @@ class Prepared(msgspec.Struct, frozen=True):
     tables: Tables
     server_tls: ServerTls | None
     accounts: Accounts | None
+    authenticator: Authenticator | None
 
 
 class Assembly:
@@ -143,6 +148,7 @@ class Assembly:
             return prepared
         self.tables = prepared.tables
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
+        self._authenticator = prepared.authenticator
         state_dir = Path(settings.state_dir)
         self.spool = Spool(
             state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop, log=self._note
@@ -186,10 +192,6 @@ class Assembly:
             add=self.queue.add,
             log=self._log.write_all,
         )
-        if self._accounts is not None:
-            self._authenticator = Authenticator(
-                self._accounts, options.auth_options(settings), self._loop, world.chance
-            )
         self.queue.start(self._shards)
         self._historian.start()
         await self._listen(settings, sockets)
@@ -236,19 +238,25 @@ class Assembly:
         outward = ClientTls(options.client_tls_options(settings)).problems()
         if outward:
             return "; ".join(map(str, outward))
-        accounts: Accounts | None = None
-        if (path := settings.auth.users) is not None:
-            faults: list[Fault] = []
-            accounts = Accounts(path, faults.extend)
-            if faults:
-                return "; ".join(_placed(path, fault) for fault in faults)
-            accounts.faulty = partial(self._accounts_faulty, path)
-        return Prepared(settings, tables, tls, accounts)
+        accounts = read_accounts(settings, self._accounts_faulty)
+        if isinstance(accounts, str):
+            return accounts
+        world = self._world
+        made_auth = authenticator(
+            settings, accounts, loop=self._loop, clock=world.clock, entropy=world.entropy, network=world.network,
+            fetcher=world.fetcher, log=self._warn,
+        )
+        if isinstance(made_auth, str):
+            return made_auth
+        return Prepared(settings, tables, tls, accounts, made_auth)
 
     def _accounts_faulty(self, path: Path, faults: tuple[Fault, ...]) -> None:
         for fault in faults:
-            text = f"the old accounts stay: {_placed(path, fault)}"
+            text = f"the old accounts stay: {placed(path, fault)}"
             self._note(Noted(self._world.clock.now_us(), 0, "error", text))
+
+    def _warn(self, text: str) -> None:
+        self._note(Noted(self._world.clock.now_us(), 0, "error", text))
 
     def _make_opener(self) -> Opener:
         settings = self._settings
@@ -330,7 +338,7 @@ class Assembly:
         return self._server_tls.context if self._server_tls is not None else None
 
     def _owns(self, account: str, address: Address) -> bool:
-        return self._accounts is not None and self._accounts.owns(account, address)
+        return self._authenticator is not None and self._authenticator.owns(account, address)
 
     def _note(self, event: Event) -> None:
         self._log.write(event)
@@ -370,13 +378,18 @@ class Assembly:
         """Make ready for new settings. "" or why they cannot be taken."""
         prepared = self._make(settings)
         if isinstance(prepared, str):
-            self._prepared = None
+            self._drop_prepared()
             return prepared
         self._prepared = prepared
         return ""
 
     def abandon(self) -> None:
-        self._prepared = None
+        self._drop_prepared()
+
+    def _drop_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.authenticator is not None:
+            prepared.authenticator.close()
 
     async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
         """Take what was prepared; sessions and connections go on. `sockets`: those of new endpoints."""
@@ -395,15 +408,9 @@ class Assembly:
         self._reporter = self._make_reporter()
         self.queue.options = options.queue_options(settings)
         self.queue.destination_of = self.tables.destination
-        if self._accounts is None:
-            self._authenticator = None
-        elif self._authenticator is None:
-            self._authenticator = Authenticator(
-                self._accounts, options.auth_options(settings), self._loop, self._world.chance
-            )
-        else:
-            self._authenticator.accounts = self._accounts
-            self._authenticator.options = options.auth_options(settings)
+        before, self._authenticator = self._authenticator, prepared.authenticator
+        if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454
+            before.close()
         self._log.renew(options.log_options(settings))
         wanted = self._listener_settings(settings)
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in wanted]:
@@ -473,10 +480,6 @@ class Assembly:
             ],
             "history_behind": [msgspec.to_builtins(each) for each in self._historian.backlog()],
         }
-
-
-def _placed(path: Path, fault: Fault) -> str:
-    return f"{path}:{fault.line}: {fault.text}" if fault.line else f"{path}: {fault.text}"
 
 
 def _as_plain(done: Callable[[Any], None], rows: list[OperatorResult]) -> None:

@@ -65,7 +65,7 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
     expansion = doors.expand(transaction.id, now_us, given) if given else Expansion(())
     recipients = expansion.recipients
     named = recipients or tuple(transaction.recipients)
-    envelope = transactions.envelope(transaction, named, message.size(content), now_us)
+    envelope = transactions.envelope(transaction, named, message.size(content), now_us, doors.owns)
     events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expansion.events)
     if transaction.discarded or transaction.dropped:
         events += transactions.removed(transaction, now_us)

@@ -1,14 +1,17 @@
 """The accounts that may authenticate: the users file and what it says of each (RFC 4954, RFC 6409 §6.1).
 
-The file is text in UTF-8, one account per line, ``name:hash:addresses``:
+The file is text in UTF-8, one account per line, ``name:hash:addresses:keys``:
 
     # comment
-    alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA:alice@example.org,sales@example.org
+    alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA:alice@example.org,sales@example.org:SCRAM-SHA-256$50000$...
     robot@example.org:$argon2id$...:*@example.org
+    carol::carol@example.org,info@example.org
 
 `name` is what the client gives as its authentication identity, `hash` an encoded argon2 hash, `addresses` the mailboxes
 that the account may send from: a mailbox, ``*@domain`` for all of a domain, or ``*`` for any. An account without
-addresses that is a mailbox by its own name may send from that one.
+addresses that is a mailbox by its own name may send from that one. `keys` are those of SCRAM
+(`protocol.sasl.scram_keys`), separated by commas. An account without a hash has no password here: it authenticates
+elsewhere (Dovecot, a function, a token) or by a certificate, and its line says only what it may send from.
 
 What always holds: a name that the file does not know costs the same time to verify as one that it knows
 (`Accounts.verify` then hashes against a decoy with the parameters that most accounts have). The file is read again when
@@ -26,7 +29,7 @@ import collections
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +39,9 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from postroad.mail.address import Address
 from postroad.protocol.grammar import parse_domain, parse_mailbox
+from postroad.protocol.sasl import scram_keys
+from postroad.protocol.sasl.scram_keys import ScramKeys
+from postroad.protocol.sasl.step import Hash
 from postroad.world.problem import unreadable
 
 LINE_MAX: Final = 65_536  # octets of one line of the file
@@ -55,11 +61,16 @@ _MEMORY_MAX_KIB: Final = 1_048_576  # what a hash of the file may ask for: 1 GiB
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One account. `addresses` as in the file, in canonical form: ``a@example.org``, ``*@example.org`` or ``*``."""
+    """One account. `addresses` as in the file, in canonical form: ``a@example.org``, ``*@example.org`` or ``*``.
+    `hash`: "" where it has no password here. `keys`: of SCRAM, one for a hash function at most."""
 
     name: str
-    hash: str
+    hash: str = ""
     addresses: tuple[str, ...] = ()
+    keys: tuple[ScramKeys, ...] = ()
+
+    def keys_for(self, hash: Hash) -> ScramKeys | None:
+        return next((keys for keys in self.keys if keys.hash is hash), None)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -92,25 +103,39 @@ def parse_line(line: str) -> Account | str:
     if len(line) > LINE_MAX:
         return f"the line is longer than {LINE_MAX} characters"
     parts = line.split(":")
-    if len(parts) not in (2, 3):
-        return "a line is name:hash:addresses, with the addresses separated by commas"
+    if not 2 <= len(parts) <= 4:
+        return "a line is name:hash:addresses:keys, with addresses and keys separated by commas"
     name = prepare(parts[0])
     if name is None or (fault := name_fault(name)):
         return fault if name is not None else "the account name holds characters that RFC 8265 does not allow"
-    if (fault := hash_fault(parts[1])):
+    if parts[1] and (fault := hash_fault(parts[1])):
         return fault
     addresses: list[str] = []
-    for written in parts[2].split(",") if len(parts) == 3 and parts[2].strip() else ():
+    for written in parts[2].split(",") if len(parts) > 2 and parts[2].strip() else ():
         address = canonical_address(written.strip())
         if address is None:
             return f"{written.strip()!r} is neither a mailbox nor *@domain nor *"
         addresses.append(address)
-    return Account(name, parts[1], tuple(addresses))
+    keys = _keys(parts[3]) if len(parts) == 4 else ()
+    return keys if isinstance(keys, str) else Account(name, parts[1], tuple(addresses), keys)
+
+
+def _keys(written: str) -> tuple[ScramKeys, ...] | str:
+    found: dict[Hash, ScramKeys] = {}
+    for text in written.split(",") if written.strip() else ():
+        keys = scram_keys.parse_keys(text.strip())
+        if keys is None:
+            return "the SCRAM keys are none (SCRAM-SHA-256$iterations$salt$stored$server)"
+        if keys.hash in found:
+            return f"there are two sets of SCRAM-{keys.hash.value} keys"
+        found[keys.hash] = keys
+    return tuple(found.values())
 
 
 def format_line(account: Account) -> str:
     """The line of an account, without a line end. `parse_line` of it is the account again."""
-    return f"{account.name}:{account.hash}:{','.join(account.addresses)}"
+    line = f"{account.name}:{account.hash}:{','.join(account.addresses)}"
+    return f"{line}:{','.join(map(scram_keys.format_keys, account.keys))}" if account.keys else line
 
 
 def name_fault(name: str) -> str:
@@ -170,6 +195,12 @@ def hash_password(password: str) -> str:
     return hasher.hash(prepared)
 
 
+def scram_keys_of(password: str, hashes: Iterable[Hash]) -> tuple[ScramKeys, ...]:
+    """SCRAM keys with new salts. Slow, as `hash_password` is, which refuses what can be no password."""
+    prepared = prepare(password) or ""
+    return tuple(scram_keys.derive(hash, prepared, os.urandom(scram_keys.SALT_SIZE)) for hash in hashes)
+
+
 def prepare(text: str) -> str | None:
     """A name or password in the form in which it is compared (RFC 8265 §4.2.2), or None where that allows it not."""
     if text.isascii():
@@ -181,10 +212,26 @@ def prepare(text: str) -> str | None:
 
 def decoy(accounts: dict[str, Account]) -> str:
     """A hash that no password has, with the parameters that most accounts have."""
-    counted = collections.Counter(account.hash.rsplit("$", 2)[0] for account in accounts.values())
+    counted = collections.Counter(account.hash.rsplit("$", 2)[0] for account in accounts.values() if account.hash)
     common = counted.most_common(1)
     head = common[0][0] if common else f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}"
     return f"{head}${_text(16)}${_text(32)}"
+
+
+def _iterations(accounts: dict[str, Account]) -> dict[Hash, int]:
+    """What most accounts have, so that a decoy does not stand out."""
+    counted: dict[Hash, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for account in accounts.values():
+        for keys in account.keys:
+            counted[keys.hash][keys.iterations] += 1
+    return {hash: counts.most_common(1)[0][0] for hash, counts in counted.items()}
+
+
+def _complete(accounts: dict[str, Account]) -> frozenset[Hash]:
+    with_password = [account for account in accounts.values() if account.hash]
+    if not with_password:
+        return frozenset()
+    return frozenset(hash for hash in Hash if all(account.keys_for(hash) for account in with_password))
 
 
 def _text(length: int) -> str:
@@ -212,6 +259,8 @@ class Accounts:
         self.faulty = faulty
         self._accounts: dict[str, Account] = {}
         self._decoy = decoy({})
+        self._iterations: dict[Hash, int] = {}  # what most have
+        self._complete: frozenset[Hash] = frozenset()
         self._seen: tuple[int, int, int] | None = None
         self.known = False
         self.refresh()
@@ -238,6 +287,8 @@ class Accounts:
             return
         self._accounts = accounts
         self._decoy = decoy(accounts)
+        self._iterations = _iterations(accounts)
+        self._complete = _complete(accounts)
         self.known = True
 
     def find(self, name: str) -> Account | None:
@@ -246,7 +297,17 @@ class Accounts:
     def hash_of(self, name: str) -> str:
         """The hash to verify a password of `name` against: a decoy where there is no such account."""
         account = self._accounts.get(name)
-        return account.hash if account is not None else self._decoy
+        return account.hash if account is not None and account.hash else self._decoy
+
+    def keys_of(self, name: str, hash: Hash, secret: bytes) -> ScramKeys:
+        """The SCRAM keys of `name`: a decoy where there is no such account, or where it has none."""
+        account = self._accounts.get(name)
+        keys = account.keys_for(hash) if account is not None else None
+        return keys or scram_keys.decoy(hash, secret, name, self._iterations.get(hash, scram_keys.ITERATIONS))
+
+    def all_have(self, hash: Hash) -> bool:
+        """Whether each account with a password has these keys, so that no client comes to grief that prefers SCRAM."""
+        return hash in self._complete
 
     def owns(self, name: str, address: Address) -> bool:
         """Whether the account called `name` may send from `address`; an account that is gone may not."""

@@ -1,133 +1,276 @@
-"""Verifying passwords without holding up the loop: threads, a bounded queue, a short memory of what was right.
+"""AUTH as a session sees it: which mechanisms there are, an exchange of one, and what came of it (RFC 4954).
 
-An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; when more than `queue_max`
-clients wait for one, the next is told to come back (454 4.7.0, RFC 4954 §6). What was verified once is remembered for
-`cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
+`Authenticator` is the single place that all authentications pass: it picks who looks into them (our own mechanisms with
+a `Source`, or Dovecot), tells every end to `noted`, and keeps the answer to a failure back for a while.
 
-What always holds: `done` is called exactly once, never before `verify` has returned its turn to the loop for a
-password that had to be computed; names known and unknown take the same work; a failure is only told after
-`failure_delay_s`. No password is kept.
+What always holds: each `begin` and `respond` of an exchange is answered exactly once, on the loop, perhaps at once; a
+failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
+what is noted.
+
+Not here: the mechanisms (`protocol.sasl`), passwords (`users`, `function`, `dovecot`), tokens (`introspection`), the
+dialog (`dialog`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import enum
-import hashlib
-import random
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
 
 import msgspec
 
+from postroad.mail.address import Address
+from postroad.mail.reply import Reply
+from postroad.protocol.sasl.mechanisms import HASHES, MECHANISMS
 from postroad.receive import accounts
-from postroad.receive.accounts import Account, Accounts
+from postroad.receive.accounts import Account
+
+PLUS: Final = "-PLUS"
+TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
+PASSWORDS: Final = ("PLAIN", "LOGIN")
+
+_TOLD_MAX: Final = 100_000  # accounts whose addresses somebody other than the users file has told
+
+
+class CertificateName(enum.Enum):
+    """Which name of a client's certificate is that of its account (EXTERNAL)."""
+
+    NONE = "none"  # certificates authenticate nobody
+    MAILBOX = "mailbox"  # a mailbox of its subjectAltName
+    COMMON_NAME = "common-name"
 
 
 class AuthOptions(msgspec.Struct, frozen=True):
-    """`threads`: hashes computed at a time; `queue_max`: clients that wait for one at most, these included.
-    `cache_s`, `cache_max`: how long and how many right passwords are remembered (0 s: never).
-    `failure_delay_s`: from the finding that a password is wrong to the answer."""
+    """`mechanisms`: those to offer, () for all that can be had. `account_domain`: the domain of accounts whose name has
+    none, for the address that they may send from; "": none.
 
+    `threads`: hashes computed, and plain functions run, at a time; `queue_max`: clients that wait for one at most,
+    these included. `cache_s`, `cache_max`: how long and how many right passwords and tokens are remembered (0 s:
+    never). `failure_delay_s`: from the finding that a password is wrong to the answer. `timeout_s`: how long Dovecot, a
+    function or the introspection of a token may take; then it is 454."""
+
+    mechanisms: tuple[str, ...] = ()
+    certificate_name: CertificateName = CertificateName.NONE
+    account_domain: str = ""
     threads: int = 2
     queue_max: int = 64
     cache_s: float = 60.0
     cache_max: int = 4096
     failure_delay_s: float = 1.0
+    timeout_s: float = 30.0
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The session that asks. `certificate`: names of the client's certificate that the option allows, () without one.
+    `binding`: channel bindings of its TLS (`protocol.sasl.scram.Binding`). `offered`: what it could choose from."""
+
+    address: str = ""
+    port: int = 0
+    local_address: str = ""
+    local_port: int = 0
+    hello: str = ""
+    listener: str = ""
+    tls: str = ""
+    certificate: tuple[str, ...] = ()
+    binding: Callable[[str], bytes | None] = lambda kind: None
+    offered: tuple[str, ...] = ()
 
 
 class Finding(enum.Enum):
-    """What was found of a name and a password."""
+    """What was found of a client's claim."""
 
     RIGHT = "right"
     WRONG = "wrong"
-    BUSY = "busy"  # too many wait already, or no accounts could be read: nothing was looked at
+    BUSY = "busy"  # too many wait already, or who should know cannot be asked: nothing was found
 
 
-Done = Callable[[Finding, str], None]
-"""What was found, and the name of the account as the file writes it ("" unless RIGHT)."""
+Found = Callable[[Finding, Account | None], None]
+"""What was found, and the account where it is RIGHT."""
 
 
-class _Remembered(msgspec.Struct, frozen=True):
+# ---- what an exchange comes to
+
+
+class Challenged(msgspec.Struct, frozen=True):
+    """Send this (334)."""
+
+    octets: bytes
+
+
+class Right(msgspec.Struct, frozen=True):
+    """The client is this account (235)."""
+
     account: Account
-    until: float  # loop time
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """It is not who it says it is (535). `name`: who that is, "" where it has not said."""
+
+    name: str = ""
+    reason: str = ""
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Nothing could be found out (454)."""
+
+
+class Improper(msgspec.Struct, frozen=True):
+    """The exchange was not as its mechanism demands: answer with this."""
+
+    reply: Reply
+
+
+Outcome = Challenged | Right | Wrong | Busy | Improper
+Told = Callable[[Outcome], None]
+
+
+class Exchange(Protocol):
+    """One AUTH."""
+
+    def begin(self, initial: bytes | None, told: Told) -> None: ...
+
+    def respond(self, response: bytes, told: Told) -> None: ...
+
+    def cancel(self) -> None:
+        """The client has given up or gone; nothing more is told."""
+
+
+class Backend(Protocol):
+    """Who looks into whole exchanges."""
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """What it can do now."""
+
+    def exchange(self, mechanism: str, facts: Facts) -> Exchange: ...
+
+    def close(self) -> None: ...
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One authentication that came to its end: by which client address, for which account ("" where the client has not
+    said), by which mechanism, and whether it was right."""
+
+    address: str
+    name: str
+    mechanism: str
+    right: bool
 
 
 class Authenticator:
-    """Verifies names and passwords against the accounts of one users file."""
+    """See the module. `backends`: the first that has a mechanism gets it. `known`: the accounts of the users file,
+    where there is one. `bindable`: whether channel bindings can be had."""
 
     def __init__(
         self,
-        known: Accounts,
+        backends: tuple[Backend, ...],
+        known: accounts.Accounts | None,
         options: AuthOptions,
         loop: asyncio.AbstractEventLoop,
-        chance: random.Random,
-        executor: concurrent.futures.Executor | None = None,
+        *,
+        bindable: bool = False,
     ) -> None:
-        self.accounts = known
-        self.options = options  # may be replaced at reload; the number of threads stays
+        self.options = options
+        self.noted: Callable[[Tried], None] = _unheard
+        self.delay_s: Callable[[Tried], float] = lambda tried: options.failure_delay_s
+        self._backends = backends
+        self._known = known
         self._loop = loop
-        self._key = chance.randbytes(32)
-        self._executor = executor or concurrent.futures.ThreadPoolExecutor(options.threads, "password")
-        self._waiting = 0
-        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._bindable = bindable
+        self._told: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # addresses of accounts, not of the users file
 
-    def verify(self, name: str, password: str, done: Done) -> None:
-        """Find out whether `password` is that of the account `name`."""
-        self.accounts.refresh()
-        if not self.accounts.known:  # nothing can be said of any password (RFC 4954 §6: 454)
-            done(Finding.BUSY, "")
-            return
-        prepared_name = accounts.prepare(name)
-        prepared = accounts.prepare(password)
-        fit = prepared_name is not None and prepared is not None and len(prepared.encode()) <= accounts.PASSWORD_MAX
-        # What cannot be a password is verified as another wrong one, so that it takes as long.
-        name, password = (prepared_name or "", prepared or "") if fit else ("", "-")
-        key = self._digest(name, password)
-        if self._recall(key):
-            done(Finding.RIGHT, name)
-            return
-        if self._waiting >= self.options.queue_max:
-            done(Finding.BUSY, "")
-            return
-        self._waiting += 1
-        account = self.accounts.find(name)
-        future = self._loop.run_in_executor(
-            self._executor, accounts.matches, self.accounts.hash_of(name), password
-        )
-        future.add_done_callback(lambda ended: self._verified(ended, account, key, done))
+    def mechanisms(self, *, bindable: bool = False, certificate: bool = False) -> tuple[str, ...]:
+        """What a session may choose from, strongest first; `bindable`: it is under TLS of our own; `certificate`: its
+        client has shown one with a name."""
+        there = {name for backend in self._backends for name in backend.mechanisms()}
+        if not (bindable and self._bindable):
+            there = {name for name in there if not name.endswith(PLUS)}
+        if not certificate:
+            there.discard("EXTERNAL")
+        if self.options.mechanisms:
+            there &= set(self.options.mechanisms)
+        known = [name for name in MECHANISMS if name in there]
+        return (*known, *sorted(there.difference(known)))
+
+    def exchange(self, mechanism: str, facts: Facts) -> Exchange | None:
+        """An exchange of one of `mechanisms`; None where it has gone since it was offered."""
+        for backend in self._backends:
+            if mechanism in backend.mechanisms():
+                return _Watched(self, backend.exchange(mechanism, facts), mechanism, facts.address)
+        return None
+
+    def owns(self, name: str, address: Address) -> bool:
+        """Whether the account called `name` may send from `address`: as the users file says where that knows it, else
+        as was told when it authenticated, else by its own name."""
+        account = self._known.find(name) if self._known is not None else None
+        if account is None:
+            told = self._told.get(name)
+            if told is None:
+                return False
+            self._told.move_to_end(name)
+            account = Account(name, addresses=told)
+        if accounts.owns(account, address):
+            return True
+        domain = self.options.account_domain
+        if account.addresses or not domain or "@" in name:
+            return False
+        return accounts.owns(Account(f"{name}@{domain}"), address)
 
     def close(self) -> None:
-        """Let the threads end; what they compute now is still answered."""
-        self._executor.shutdown(wait=False, cancel_futures=False)
+        for backend in self._backends:
+            backend.close()
 
-    def _verified(self, ended: asyncio.Future[bool], account: Account | None, key: bytes, done: Done) -> None:
-        self._waiting -= 1
-        if ended.cancelled():  # the loop is going down
-            return
-        if ended.result() and account is not None:
-            self._remember(key, account)
-            done(Finding.RIGHT, account.name)
+    def ended(self, tried: Tried, outcome: Right | Wrong, told: Told) -> None:
+        """An exchange has come to its end."""
+        self.noted(tried)
+        if isinstance(outcome, Right):
+            self._remember(outcome.account)
+            told(outcome)
         else:
-            self._loop.call_later(self.options.failure_delay_s, done, Finding.WRONG, "")
+            self._loop.call_later(self.delay_s(tried), told, outcome)
 
-    def _digest(self, name: str, password: str) -> bytes:
-        return hashlib.blake2b(f"{name}\0{password}".encode(), key=self._key, digest_size=32).digest()
-
-    def _recall(self, key: bytes) -> bool:
-        remembered = self._remembered.get(key)
-        if remembered is None:
-            return False
-        if self._loop.time() < remembered.until and self.accounts.find(remembered.account.name) == remembered.account:
-            return True
-        del self._remembered[key]
-        return False
-
-    def _remember(self, key: bytes, account: Account) -> None:
-        if self.options.cache_s <= 0:
+    def _remember(self, account: Account) -> None:
+        if self._known is not None and self._known.find(account.name) is not None:
             return
-        self._remembered[key] = _Remembered(account, self._loop.time() + self.options.cache_s)
-        self._remembered.move_to_end(key)
-        while len(self._remembered) > self.options.cache_max:
-            self._remembered.popitem(last=False)
+        self._told[account.name] = account.addresses
+        self._told.move_to_end(account.name)
+        while len(self._told) > _TOLD_MAX:
+            self._told.popitem(last=False)
+
+
+class _Watched:
+    """An exchange whose end is told to the authenticator first."""
+
+    __slots__ = ("_address", "_house", "_inner", "_mechanism")
+
+    def __init__(self, house: Authenticator, inner: Exchange, mechanism: str, address: str) -> None:
+        self._house, self._inner, self._mechanism, self._address = house, inner, mechanism, address
+
+    def begin(self, initial: bytes | None, told: Told) -> None:
+        self._inner.begin(initial, partial(self._heard, told))
+
+    def respond(self, response: bytes, told: Told) -> None:
+        self._inner.respond(response, partial(self._heard, told))
+
+    def cancel(self) -> None:
+        self._inner.cancel()
+
+    def _heard(self, told: Told, outcome: Outcome) -> None:
+        match outcome:
+            case Right():
+                self._house.ended(Tried(self._address, outcome.account.name, self._mechanism, True), outcome, told)
+            case Wrong():
+                self._house.ended(Tried(self._address, outcome.name, self._mechanism, False), outcome, told)
+            case _:
+                told(outcome)
+
+
+def _unheard(tried: Tried) -> None:
+    """Nobody wants to know."""
+
+
+def scram_names(hashes: tuple[str, ...]) -> tuple[str, ...]:
+    """The SCRAM mechanisms of these hash functions."""
+    return tuple(name for name, hash in HASHES.items() if hash.value in hashes)

@@ -18,19 +18,19 @@ from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Peer, Recipient, Via
-from postroad.mail.event import Refused
+from postroad.mail.event import Authenticated, Refused
 from postroad.mail.reply import Reply, reply
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
-from postroad.protocol import sasl
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.server import ServerMachine
-from postroad.receive import acceptance, repair, replies
+from postroad.receive import acceptance, authenticate, repair, replies
 from postroad.receive import transaction as transactions
-from postroad.receive.authenticate import Finding
+from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.doors import Place
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction, with_type
+from postroad.world.tls_session import channel_binding
 
 if TYPE_CHECKING:
     from postroad.receive.session import Session
@@ -45,14 +45,17 @@ class Dialog:
     __slots__ = (
         "_address",
         "_auth_failures",
+        "_bindable",
+        "_certificate",
         "_esmtp",
+        "_exchange",
         "_hello",
         "_identity",
+        "_mechanism",
         "_peer",
         "_place",
         "_port",
         "_refusals",
-        "_sasl",
         "_session",
         "_tls",
         "_trusted",
@@ -76,7 +79,10 @@ class Dialog:
         self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
         self._peer: Peer | None = None  # of these facts, made when wanted
         self._place: Place | None = None  # among those who are on their way with a message
-        self._sasl: sasl.Mechanism | None = None
+        self._exchange: Exchange | None = None  # an AUTH under way
+        self._mechanism = ""  # of the last AUTH
+        self._bindable = False  # the TLS is our own, not a proxy's
+        self._certificate: tuple[str, ...] = ()  # names of the client's certificate that may be an account's
         self._auth_failures = self._refusals = self._unknown = 0
 
     # ---- Facts
@@ -114,9 +120,13 @@ class Dialog:
         """TLS is on. `from_the_start`: nothing was said before it; else a new session begins (RFC 3207 §4.2)."""
         self.drop()
         self._tls = tls
-        self._hello, self._identity, self._esmtp, self._peer, self._sasl = "", "", False, None, None
+        self._hello, self._identity, self._esmtp, self._peer = "", "", False, None
+        self.end_auth()
         setting = self.setting
-        offer = setting.offer(tls=True)
+        transport = self._session.transport
+        self._certificate = setting.certificate_names(transport)
+        self._bindable = transport.get_extra_info("ssl_object") is not None
+        offer = setting.offer(tls=True, bindable=self._bindable, certificate=bool(self._certificate))
         if from_the_start:
             self.machine = ServerMachine(setting.listener.protocol, offer, setting.options.limits)
         else:
@@ -393,62 +403,77 @@ class Dialog:
     # ---- AUTH (RFC 4954)
 
     def auth(self, command: commands.Auth) -> None:
-        self._sasl = sasl.MECHANISMS[command.mechanism]()
-        self._step(self._sasl.begin(command.initial))
-
-    def auth_response(self, command: commands.AuthResponse) -> None:
-        assert self._sasl is not None
-        self._step(self._sasl.respond(command.response))
-
-    def auth_cancelled(self, command: commands.AuthCancelled) -> None:
-        self._sasl = None
-
-    def _step(self, step: sasl.Step) -> None:
-        match step:
-            case sasl.Challenge():
-                self.machine.challenge(step.octets)
-            case sasl.Refused():
-                self._sasl = None
-                self.machine.reply(step.reply)
-            case sasl.Verify():
-                self._sasl = None
-                self._verify(step)
-            case _:
-                assert_never(step)
-
-    def _verify(self, step: sasl.Verify) -> None:
         authenticator = self.setting.doors.authenticator
-        if authenticator is None:  # AUTH was switched off since EHLO
+        exchange = authenticator.exchange(command.mechanism, self._facts()) if authenticator is not None else None
+        if exchange is None:  # it was switched off since EHLO
             self.machine.reply(replies.AUTH_BUSY)
             return
+        self._exchange, self._mechanism = exchange, command.mechanism
         self._session.hold()
-        authenticator.verify(step.authcid, step.password, partial(self._verified, step.authcid, step.authzid))
+        exchange.begin(command.initial, partial(self._auth_told, exchange))
 
-    def _verified(self, authcid: str, authzid: str, finding: Finding, identity: str) -> None:
-        if not self._session.ended:
-            self._session.resume(partial(self._tell_finding, authcid, authzid, finding, identity))
+    def auth_response(self, command: commands.AuthResponse) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        self._session.hold()
+        exchange.respond(command.response, partial(self._auth_told, exchange))
 
-    def _tell_finding(self, authcid: str, authzid: str, finding: Finding, identity: str) -> None:
-        # RFC 4616 §2: an account acts as itself here, never as another.
-        if finding is Finding.RIGHT and authzid not in ("", authcid, identity):
-            finding = Finding.WRONG
-        match finding:
-            case Finding.RIGHT:
-                self._identity, self._peer = identity, None
-                offer = self.setting.offer(tls=bool(self._tls))
-                self.machine.authenticated(identity, replies.AUTHENTICATED, offer)
-            case Finding.BUSY:
+    def auth_cancelled(self, command: commands.AuthCancelled) -> None:
+        self.end_auth()
+
+    def end_auth(self) -> None:
+        """Whoever looks into an exchange need not go on."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _facts(self) -> Facts:
+        transport = self._session.transport
+        name = transport.get_extra_info("sockname")
+        local_address, local_port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+        return Facts(
+            self._address, self._port, local_address, local_port, self._hello, self.setting.listener.name, self._tls,
+            self._certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
+        )  # fmt: skip
+
+    def _auth_told(self, exchange: Exchange, outcome: authenticate.Outcome) -> None:
+        if exchange is self._exchange and not self._session.ended:
+            self._session.resume(partial(self._auth_answer, outcome))
+
+    def _auth_answer(self, outcome: authenticate.Outcome) -> None:
+        if isinstance(outcome, authenticate.Challenged):
+            self.machine.challenge(outcome.octets)
+            return
+        self._exchange = None
+        match outcome:
+            case authenticate.Right():
+                self._authenticated(outcome.account.name)
+            case authenticate.Busy():
                 self.machine.reply(replies.AUTH_BUSY)
-            case Finding.WRONG:
-                self._auth_failures += 1
-                last = self._auth_failures >= self.setting.options.auth_failures_max
-                answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
-                self.note_refusal(Verdict(Action.REJECT, answer, authcid), "AUTH")
-                self.machine.reply(answer)
-                if last:
-                    self._session.end("too many failed authentications")
+            case authenticate.Improper():
+                self.machine.reply(outcome.reply)
+            case authenticate.Wrong():
+                self._not_authenticated(outcome.name)
             case _:
-                assert_never(finding)
+                assert_never(outcome)
+
+    def _authenticated(self, identity: str) -> None:
+        self._identity, self._peer = identity, None
+        offer = self.setting.offer(
+            tls=bool(self._tls), bindable=self._bindable, certificate=bool(self._certificate)
+        )
+        self.machine.authenticated(identity, replies.AUTHENTICATED, offer)
+        doors = self.setting.doors
+        doors.log((Authenticated(doors.now_us(), 0, self.who(), self._mechanism),))
+
+    def _not_authenticated(self, name: str) -> None:
+        self._auth_failures += 1
+        last = self._auth_failures >= self.setting.options.auth_failures_max
+        answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
+        self.note_refusal(Verdict(Action.REJECT, answer, name), "AUTH")
+        self.machine.reply(answer)
+        if last:
+            self._session.end("too many failed authentications")
 
     # ---- The rest
 

@@ -102,6 +102,12 @@ class Session(asyncio.Protocol):
         return self._address
 
     @property
+    def transport(self) -> asyncio.Transport:
+        """The connection; only while it is there."""
+        assert self._transport is not None
+        return self._transport
+
+    @property
     def ended(self) -> bool:
         """Whether the client hears nothing more."""
         return self._ending
@@ -420,6 +426,7 @@ class Session(asyncio.Protocol):
         assert dialog is not None
         dialog.drop()
         dialog.leave()
+        dialog.end_auth()
         doors = self._listener.setting.doors
         if self._admitted:
             doors.left(self._address)

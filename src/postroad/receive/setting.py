@@ -6,17 +6,19 @@ A Setting is replaced as a whole at reload; a session takes the new one at its n
 from __future__ import annotations
 
 import ipaddress
+from asyncio import Transport
 from dataclasses import dataclass, field
 from typing import Final
 
 from postroad.mail.context import Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer
+from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+from postroad.world.tls_session import client_names
 
 UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
-MECHANISMS: Final = ("PLAIN", "LOGIN")
 
 _CLIENTS_MAX: Final = 4096  # addresses of clients whose trust is remembered
 
@@ -60,11 +62,27 @@ class Setting:
             return UNIX in self.listener.proxy_networks
         return _within(address, self.proxies)
 
-    def offer(self, *, tls: bool) -> Offer:
-        """What a session is offered now; `tls`: it is under TLS."""
+    def certificate_names(self, transport: Transport) -> tuple[str, ...]:
+        """The names of the client's certificate that may be an account's; () without one, or where none may be."""
+        authenticator = self.doors.authenticator
+        if not self.listener.auth or authenticator is None:
+            return ()
+        kind = authenticator.options.certificate_name
+        names = client_names(transport) if kind is not CertificateName.NONE else None
+        if names is None:
+            return ()
+        if kind is CertificateName.MAILBOX:
+            return names.mailboxes
+        return (names.common_name,) if names.common_name else ()
+
+    def offer(self, *, tls: bool, bindable: bool = False, certificate: bool = False) -> Offer:
+        """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
+        `certificate`: its client has shown a certificate with a name that may be an account's."""
         listener, doors = self.listener, self.doors
-        auth = MECHANISMS if listener.auth and doors.authenticator is not None else ()
         may_auth = tls or listener.auth_without_tls
+        auth: tuple[str, ...] = ()
+        if listener.auth and doors.authenticator is not None:
+            auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
         startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED)
         return Offer(
             starttls=startable and not tls and doors.tls_context() is not None,

@@ -19,6 +19,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Removed
 from postroad.protocol.command import Mail
+from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import Incoming
 
 
@@ -81,6 +82,7 @@ class Transaction:
 
 
 Mend = Callable[[bytes], bytes]
+Owns = Callable[[str, Address], bool]
 
 
 def finished(transaction: Transaction, hostname: str, now_us: int, mend: Mend | None) -> bytes:
@@ -139,8 +141,10 @@ def wanted(transaction: Transaction) -> tuple[Recipient, ...]:
     return tuple(first.values())
 
 
-def envelope(transaction: Transaction, recipients: tuple[Recipient, ...], size: int, now_us: int) -> Envelope:
-    """The envelope of the message as it is stored."""
+def envelope(
+    transaction: Transaction, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
+) -> Envelope:
+    """The envelope of the message as it is stored. `owns`: whether an account may call itself so."""
     mail = transaction.mail
     return Envelope(
         transaction.id,
@@ -154,15 +158,19 @@ def envelope(transaction: Transaction, recipients: tuple[Recipient, ...], size: 
         mail.ret,
         mail.envid,
         transaction.message_id,
-        parameters(mail, transaction.peer),
+        parameters(mail, transaction.peer, owns),
     )
 
 
-def parameters(mail: Mail, peer: Peer) -> tuple[tuple[str, str], ...]:
-    """The further parameters of MAIL. AUTH= of a client that has not authenticated counts as ``<>`` (RFC 4954 §5)."""
+def parameters(mail: Mail, peer: Peer, owns: Owns) -> tuple[tuple[str, str], ...]:
+    """The further parameters of MAIL. RFC 4954 §5: AUTH= of a client that has not authenticated, or whose account is
+    not trusted to speak for that mailbox, counts as ``<>``; an account that may send from any address may speak for
+    any."""
     if not mail.auth:
         return mail.parameters
-    return (*mail.parameters, ("AUTH", mail.auth if peer.identity else "<>"))
+    submitter = parse_mailbox(mail.auth) if peer.identity and mail.auth != "<>" else None
+    believed = submitter is not None and owns(peer.identity, submitter)
+    return (*mail.parameters, ("AUTH", mail.auth if believed else "<>"))
 
 
 def accepted(envelope: Envelope, started_us: int) -> Accepted:

@@ -25,6 +25,7 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
     Attempted,
+    Authenticated,
     Event,
     Expanded,
     Failed,
@@ -143,6 +144,11 @@ class RefusedLine(_Line):
     reason: str
 
 
+class AuthenticatedLine(_Line):
+    mechanism: str
+    client: ClientLine
+
+
 class ExpandedLine(_Line):
     recipient: str
     into: tuple[str, ...]  # the first 100
@@ -223,6 +229,9 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
     Refused: lambda event, *head: RefusedLine(
         head[0], head[1], "refused", head[2], event.phase, event.reply, event.reverse_path, event.recipient,
         client_line(event.peer), event.reason,
+    ),
+    Authenticated: lambda event, *head: AuthenticatedLine(
+        head[0], head[1], "authenticated", head[2], event.mechanism, client_line(event.peer)
     ),
     Expanded: lambda event, *head: ExpandedLine(
         head[0], head[1], "expanded", head[2], event.recipient, event.into[:_NAMES_MAX], len(event.into)
@@ -360,6 +369,7 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
         f"session of {_peer(event.peer)} ended: {event.reason}; {_counted(event.messages, 'message')}, "
         f"{_counted(event.errors, 'error')}, {_duration(event.took_us)}{_last(event.refusal)}"
     ),
+    Authenticated: lambda event: f"authenticated {_peer(event.peer)} by {event.mechanism}",
     Expanded: lambda event: f"expanded <{event.recipient}> into {_names(event.into)}",
     Failed: lambda event: f"failed for {_names(event.recipients)}: {event.status} {event.text}{_by(event.by)}",
     Held: lambda event: f"held for {_names(event.recipients)}{_by(event.by)}{_why(event.text)}",

@@ -17,6 +17,7 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
     Attempted,
+    Authenticated,
     Event,
     Expanded,
     Failed,
@@ -206,6 +207,7 @@ ALL: list[Event] = [
     Removed(ACCEPTED_US, ID, BOB, "root"),
     Refused(ACCEPTED_US, ID, PEER, "RCPT", "550 no"),
     Session(ACCEPTED_US, ID, PEER, "quit"),
+    Authenticated(ACCEPTED_US, ID, PEER, "PLAIN"),
     Noted(ACCEPTED_US, ID, "error", "content lost"),
 ]
 
@@ -237,6 +239,7 @@ def test_nothing_unprintable_is_shown(text: str) -> None:
         Removed(ACCEPTED_US, ID, names, text, text),
         Refused(ACCEPTED_US, ID, peer, text, text),
         Session(ACCEPTED_US, ID, peer, text),
+        Authenticated(ACCEPTED_US, ID, peer, text),
         Noted(ACCEPTED_US, ID, "info", text),
     ]
     loaded = Loaded(envelope(), (waiting(text=text, remote=text, destination=text),))

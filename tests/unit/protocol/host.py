@@ -25,7 +25,8 @@ from postroad.protocol.command import (
 )
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
-from postroad.protocol.sasl import MECHANISMS, Challenge, Mechanism, Refused, Verify
+from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.step import Challenge, Failed, Mechanism, Password, Refused, Step
 from postroad.protocol.server import ServerMachine
 
 OK = reply(250, "2.0.0", "fine")
@@ -125,7 +126,7 @@ class Host:
                 self.output += machine.take_output()
                 machine.tls_started(Offer(tls=True))
             case Auth(mechanism, initial):
-                self.mechanism = MECHANISMS[mechanism]()
+                self.mechanism = MECHANISMS[mechanism](Surroundings("nonce", lambda kind: None))
                 self._step(self.mechanism.begin(initial))
             case AuthResponse(response):
                 assert self.mechanism is not None
@@ -135,13 +136,13 @@ class Host:
             case _:
                 pass  # answered by the machine, or nothing to answer
 
-    def _step(self, step: Challenge | Verify | Refused) -> None:
+    def _step(self, step: Step) -> None:
         match step:
             case Challenge(octets):
                 self.machine.challenge(octets)
-            case Verify(password="secret") as right:
+            case Password(password="secret") as right:
                 self.machine.authenticated(right.authcid, reply(235, "2.7.0", "welcome"), self.machine.offer)
-            case Verify():
+            case Password() | Failed():
                 self.machine.reply(reply(535, "5.7.8", "no"))
             case Refused(answer):
                 self.machine.reply(answer)

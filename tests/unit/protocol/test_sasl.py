@@ -1,16 +1,19 @@
+"""PLAIN, LOGIN, EXTERNAL: what they make of responses."""
+
 from __future__ import annotations
 
 import pytest
 
-from postroad.protocol.sasl import MALFORMED, Challenge, Login, Plain, Refused, Verify
+from postroad.protocol.sasl.plain import External, Login, Plain
+from postroad.protocol.sasl.step import MALFORMED, Certificate, Challenge, Password, Refused, Step
 
 
 def test_plain() -> None:
-    assert Plain().begin(b"\0tim\0tanstaaftanstaaf") == Verify("tim", "tanstaaftanstaaf")  # RFC 4616 §4
-    assert Plain().begin(b"Ursel\0Kurt\0xipj3plmq") == Verify("Kurt", "xipj3plmq", "Ursel")
+    assert Plain().begin(b"\0tim\0tanstaaftanstaaf") == Password("tim", "tanstaaftanstaaf")  # RFC 4616 §4
+    assert Plain().begin(b"Ursel\0Kurt\0xipj3plmq") == Password("Kurt", "xipj3plmq", "Ursel")
     plain = Plain()
     assert plain.begin(None) == Challenge(b"")
-    assert plain.respond("\0jörg\0pässword".encode()) == Verify("jörg", "pässword")
+    assert plain.respond("\0jörg\0pässword".encode()) == Password("jörg", "pässword")
 
 
 @pytest.mark.parametrize(
@@ -26,13 +29,13 @@ def test_login() -> None:
     login = Login()
     assert login.begin(None) == Challenge(b"Username:")
     assert login.respond(b"tim") == Challenge(b"Password:")
-    assert login.respond(b"secret") == Verify("tim", "secret")
+    assert login.respond(b"secret") == Password("tim", "secret")
 
 
 def test_login_with_the_name_at_once() -> None:
     login = Login()
     assert login.begin(b"tim\0") == Challenge(b"Password:")
-    assert login.respond(b"secret\0") == Verify("tim", "secret")
+    assert login.respond(b"secret\0") == Password("tim", "secret")
 
 
 @pytest.mark.parametrize("response", [b"", b"\0", b"a\0b", b"\xff", b"x" * 2000])
@@ -44,4 +47,26 @@ def test_malformed_login(response: bytes) -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    assert "secret" not in repr(Verify("tim", "secret"))
+    assert "secret" not in repr(Password("tim", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("responses", "step"),
+    [
+        ([b""], Certificate("")),  # RFC 4422 §A.1: an empty authorization identity
+        (["ädä@example.org".encode()], Certificate("ädä@example.org")),
+        ([None, b"ada"], Certificate("ada")),
+        ([b"a\0b"], Refused(MALFORMED)),
+        ([b"\xff"], Refused(MALFORMED)),
+        ([b"x" * 1_000_000], Refused(MALFORMED)),
+    ],
+)
+def test_external(responses: list[bytes | None], step: Step) -> None:
+    external = External()
+    first, *rest = responses
+    found = external.begin(first)
+    for response in rest:
+        assert found == Challenge(b"")
+        assert response is not None
+        found = external.respond(response)
+    assert found == step

@@ -9,12 +9,17 @@ import argon2
 import pytest
 
 from postroad.mail.address import Address
+from postroad.protocol.sasl import scram_keys
+from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Account, Accounts, Fault
 
 # The cheapest parameters, so that tests are quick
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = HASHER.hash("secret", salt=b"0123456789abcdef")  # the same in each process, since tests are named by it
+
+KEYS = scram_keys.derive(Hash.SHA_256, "secret", b"0123456789abcdef", 4096)
+WRITTEN = scram_keys.format_keys(KEYS)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,9 @@ HASH = HASHER.hash("secret", salt=b"0123456789abcdef")  # the same in each proce
         (f"ann:{HASH}:", Account("ann", HASH)),
         (f"a@l.test:{HASH}:*@Bücher.example, *", Account("a@l.test", HASH, ("*@xn--bcher-kva.example", "*"))),
         (f"ann:{HASH}:Ann.Smith@LOCAL.test", Account("ann", HASH, ("ann.smith@local.test",))),
+        ("ann::ann@local.test", Account("ann", "", ("ann@local.test",))),
+        (f"ann:{HASH}::{WRITTEN}", Account("ann", HASH, (), (KEYS,))),
+        (f"ann:{HASH}:*: {WRITTEN} ", Account("ann", HASH, ("*",), (KEYS,))),
     ],
 )  # fmt: skip
 def test_lines(line: str, expected: Account) -> None:
@@ -36,7 +44,8 @@ def test_lines(line: str, expected: Account) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "ann", f"ann:{HASH}:a@b.test:more", f":{HASH}:", "ann:secret:", "ann:$argon2id$v=19$m=1,t=1,p=1$x$y:",
+        f"ann:{HASH}:a@b.test:more", f"ann:{HASH}:::", f"ann:{HASH}::SCRAM-SHA-256$1$a$b$c",
+        "ann", f":{HASH}:", "ann:secret:", "ann:$argon2id$v=19$m=1,t=1,p=1$x$y:",
         f"ann:{HASH}:not an address", f"ann:{HASH}:ann@", f"ann:{HASH}:*@", f"ann:{HASH}:a@b.test,,c@d.test",
         f"a\x07nn:{HASH}", f"ann:{HASH.replace('m=8', 'm=9999999')}", f"{'n' * 256}:{HASH}",
     ],

@@ -10,12 +10,18 @@ from typing import Any, cast
 import pytest
 
 from postroad.mail.context import Role
-from postroad.mail.event import Refused
+from postroad.mail.event import Authenticated, Refused
 from postroad.protocol.offer import Dialect
+from postroad.protocol.sasl import scram_keys
+from postroad.protocol.sasl.clients import Salting, ScramClient
+from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Accounts
-from postroad.receive.authenticate import Authenticator, AuthOptions
+from postroad.receive.authenticate import Authenticator, AuthOptions, Tried
+from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.users import Users
+from postroad.report.line import human_line
 from tests.unit.receive.fakes import Client, House, Loop, opened
 from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_session import MESSAGE, content
@@ -27,15 +33,21 @@ def authenticator(path: Path, loop: Loop, options: AuthOptions | None = None) ->
     users = path / "users"
     change(users, f"ann:{HASHER.hash(PASSWORD)}:ann@local.test\nbob:{HASHER.hash('x')}\n", 1)
     known = Accounts(users, lambda faults: None)
+    return of_users(known, loop, options or AuthOptions())
+
+
+def of_users(known: Accounts, loop: Loop, options: AuthOptions, *, bindable: bool = False) -> Authenticator:
     executor: Any = object()  # the stand-in loop computes by itself
-    return Authenticator(known, options or AuthOptions(), cast(Any, loop), random.Random(1), executor)
+    chance = random.Random(1)
+    source = Users(known, options, cast(Any, loop), chance, b"secret", executor)
+    return Authenticator((OwnMechanisms(source, chance),), known, options, cast(Any, loop), bindable=bindable)
 
 
 def house_of(path: Path, auth: AuthOptions | None = None, role: Role = Role.SUBMISSION, **more: Any) -> House:
     loop = Loop()
     known = authenticator(path, loop, auth)
     listener = ListenerOptions("submission", role, Dialect.SMTP, auth=True, auth_without_tls=True)
-    return House(listener=listener, loop=loop, authenticator=known, owns=known.accounts.owns, **more)
+    return House(listener=listener, loop=loop, authenticator=known, owns=known.owns, **more)
 
 
 def base(*parts: str) -> str:
@@ -191,16 +203,183 @@ def test_an_authenticated_client_relays_on_an_mx_listener_that_has_auth(tmp_path
     assert client.codes("MAIL FROM:<ann@local.test>", "RCPT TO:<x@elsewhere.test>")[1] == "250 2.1.5"
 
 
-@pytest.mark.parametrize(("authenticated", "expected"), [(True, "eve@x.test"), (False, "<>")])
-def test_auth_parameter_of_strangers_counts_for_nothing(tmp_path: Path, authenticated: bool, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("authenticated", "asserted", "kept"),
+    [
+        (True, "ann@local.test", "ann@local.test"),
+        (True, "<>", "<>"),
+        (True, "eve@x.test", "<>"),  # RFC 4954 §5: not sufficiently trusted to say so
+        (True, "ann+2B@local.test", "<>"),
+        (False, "ann@local.test", "<>"),
+    ],
+)
+def test_the_auth_parameter_counts_where_the_account_may_say_so(
+    tmp_path: Path, authenticated: bool, asserted: str, kept: str
+) -> None:
     house = house_of(tmp_path, role=Role.MX)
     client = opened(house)
     if authenticated:
         wait(client, PLAIN)
-    lines = ("MAIL FROM:<ann@local.test> AUTH=eve@x.test", "RCPT TO:<ann@local.test>", "DATA")
+    lines = (f"MAIL FROM:<ann@local.test> AUTH={asserted}", "RCPT TO:<ann@local.test>", "DATA")
     assert client.codes(*lines)[-1] == "354 Send"
     client.say(MESSAGE + b".\r\n")
-    assert house.spool.stored[0].envelope.parameters == (("AUTH", expected),)
+    assert house.spool.stored[0].envelope.parameters == (("AUTH", kept),)
+
+
+@pytest.mark.parametrize(
+    "asserted", ["a+0D+0Ab@x.test", "a+00@x.test", "a b@x.test", "a+ZZ@x.test", "no-mailbox", "a\x01@b"]
+)
+def test_no_octet_of_an_auth_parameter_leads_out_of_it(tmp_path: Path, asserted: str) -> None:
+    client = opened(house_of(tmp_path, role=Role.MX))
+    assert client.codes(f"MAIL FROM:<ann@local.test> AUTH={asserted}")[0][:1] == "5"
+
+
+# ---- SCRAM, and what is told of authentications
+
+
+def scram_house(path: Path, *lines: str, mechanisms: tuple[str, ...] = ()) -> House:
+    loop = Loop()
+    change(path / "users", "\n".join(lines) + "\n", 1)
+    known = of_users(Accounts(path / "users", lambda faults: None), loop, AuthOptions(mechanisms=mechanisms))
+    listener = ListenerOptions("submission", Role.SUBMISSION, Dialect.SMTP, auth=True, auth_without_tls=True)
+    return House(listener=listener, loop=loop, authenticator=known, owns=known.owns)
+
+
+def line_of(name: str, password: str, *hashes: Hash) -> str:
+    keys = tuple(scram_keys.derive(hash, password, b"0123456789abcdef", 4096) for hash in hashes)
+    return accounts.format_line(accounts.Account(name, HASHER.hash(password), ("ann@local.test",), keys))
+
+
+def scram(client: Client, hash: Hash, name: str, password: str, mechanism: str = "") -> list[str]:
+    """The server's answers to a whole exchange."""
+    exchange = ScramClient(hash, name, "rOprNGfwEbeRWgbNEkqO")
+    initial = base64.b64encode(exchange.initial).decode()
+    answers = [client.say(f"AUTH {mechanism or f'SCRAM-{hash.value}'} {initial}\r\n")]
+    if answers[0][:4] == "334 ":
+        salting = exchange.server_first(base64.b64decode(answers[0][4:]))
+        assert isinstance(salting, Salting)
+        final = exchange.finish(scram_keys.salted(hash, password, salting.salt, salting.iterations))
+        answers.append(wait_whole(client, base64.b64encode(final).decode()))
+    if answers[-1][:4] == "334 ":
+        assert exchange.server_final(base64.b64decode(answers[-1][4:])) == ""
+        answers.append(wait_whole(client, ""))
+    return answers
+
+
+def wait_whole(client: Client, line: str) -> str:
+    answer = client.say(line + "\r\n")
+    if not answer:
+        client.house.loop.pass_time(2)
+        answer = client.heard().decode().removesuffix("\r\n")
+    return answer
+
+
+def test_scram_is_offered_where_every_password_has_its_keys(tmp_path: Path) -> None:
+    whole = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256), line_of("bob", "x", Hash.SHA_256, Hash.SHA_1))
+    assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in opened(whole).say("EHLO client.test\r\n")
+    half = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256), line_of("old", "x"), "cert::cert@local.test")
+    assert "AUTH PLAIN LOGIN" in opened(half).say("EHLO client.test\r\n")
+    named = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256), line_of("old", "x"),
+                        mechanisms=("SCRAM-SHA-256",))  # fmt: skip
+    assert "AUTH SCRAM-SHA-256\n" in opened(named).say("EHLO client.test\r\n")
+    assert opened(named).codes("AUTH PLAIN") == ["504 5.5.4"]
+
+
+@pytest.mark.parametrize("hash", list(Hash))
+def test_scram(tmp_path: Path, hash: Hash) -> None:
+    house = scram_house(tmp_path, line_of("ann", PASSWORD, *Hash))
+    client = opened(house)
+    assert scram(client, hash, "ann", PASSWORD)[-1] == "235 2.7.0 Authentication succeeded"
+    assert client.codes("MAIL FROM:<ann@local.test>") == ["250 2.1.0"]
+    [event] = [event for event in house.logged if isinstance(event, Authenticated)]
+    assert (event.peer.identity, event.mechanism) == ("ann", f"SCRAM-{hash.value}")
+
+
+def test_unknown_names_get_a_salt_that_stays_and_fail_like_wrong_passwords(tmp_path: Path) -> None:
+    """RFC 5802 §9; CVE-2023-42114 and its kin."""
+    house = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256))
+    dialogs = []
+    for name, password in (("ann", "wrong"), ("nobody", PASSWORD), ("nobody", PASSWORD), ("x" * 1000, "y")):
+        first, *rest = scram(opened(house), Hash.SHA_256, name, password)
+        salt = base64.b64decode(first[4:]).decode().partition(",s=")[2]
+        dialogs.append((salt, rest))
+    assert all(rest == ["535 5.7.8 Authentication credentials invalid"] for _, rest in dialogs)
+    salts = [salt for salt, _ in dialogs]
+    assert salts[1] == salts[2] and len({*salts}) == 3
+    assert len({len(salt) for salt in salts}) == 1 and all(salt.endswith(",i=4096") for salt in salts)
+
+
+def test_an_account_without_a_password_has_none_that_is_right(tmp_path: Path) -> None:
+    house = scram_house(tmp_path, "cert::cert@local.test", mechanisms=("PLAIN", "SCRAM-SHA-256"))
+    assert wait(opened(house), "AUTH PLAIN " + base("", "cert", "-")) == "535 5.7.8"
+    assert scram(opened(house), Hash.SHA_256, "cert", "")[-1][:9] == "535 5.7.8"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['"', "'; DROP TABLE users; --", "*)(uid=*", "ann\tuser=root", "ann\nuser=root", "../ann", "ann:x", "\U0001f600"],
+)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
+def test_identities_that_want_to_be_more(tmp_path: Path, name: str, mechanism: str) -> None:
+    """CVE-2025-26794 and its kin: a name is looked up as it is, and no log line breaks."""
+    house = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256))
+    client = opened(house)
+    match mechanism:
+        case "PLAIN":
+            assert wait(client, "AUTH PLAIN " + base("", name, PASSWORD)) == "535 5.7.8"
+        case "LOGIN":
+            assert wait(client, "AUTH LOGIN " + base(name)) == "334 UGFzc"
+            assert wait(client, base(PASSWORD)) == "535 5.7.8"
+        case _:
+            assert scram(client, Hash.SHA_256, name, PASSWORD)[-1][:9] == "535 5.7.8"
+    [event] = [event for event in house.recorded if isinstance(event, Refused)]
+    assert human_line(event).decode().isprintable()
+
+
+def test_a_megabyte_of_base64(tmp_path: Path) -> None:
+    client = opened(scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256)))
+    for start in ("AUTH PLAIN ", "AUTH SCRAM-SHA-256 "):
+        assert client.say(start + "A" * 1_000_000 + "\r\n")[:9] == "500 5.5.6"
+        assert client.say(start + "\r\n")[:3] == "334"
+        assert client.say("A" * 1_000_000 + "\r\n")[:9] == "500 5.5.6"
+    assert scram(client, Hash.SHA_256, "ann", PASSWORD)[-1][:9] == "235 2.7.0"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_scram_is_cancelled_at_any_step(tmp_path: Path, at: int) -> None:
+    client = opened(scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256)))
+    exchange = ScramClient(Hash.SHA_256, "ann", "n")
+    answer = client.say("AUTH SCRAM-SHA-256\r\n")
+    for step in range(1, at):
+        if step == 1:
+            said = exchange.initial
+        else:
+            salting = exchange.server_first(base64.b64decode(answer[4:]))
+            assert isinstance(salting, Salting)
+            said = exchange.finish(scram_keys.salted(Hash.SHA_256, PASSWORD, salting.salt, salting.iterations))
+        answer = client.say(base64.b64encode(said) + b"\r\n")
+    assert answer[:4] == "334 "
+    assert client.codes("*") == ["501 5.7.0"]
+    assert client.codes("NOOP") == ["250 2.0.0"]
+    assert scram(client, Hash.SHA_256, "ann", PASSWORD)[-1][:9] == "235 2.7.0"
+
+
+def test_each_end_of_an_authentication_is_told_once(tmp_path: Path) -> None:
+    house = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256))
+    told: list[Tried] = []
+    known = house.doors.authenticator
+    assert known is not None
+    known.noted = told.append
+    known.delay_s = lambda tried: 7.0
+    client = opened(house)
+    client.codes("AUTH PLAIN", "*", "AUTH PLAIN", "!!!")
+    assert client.say("AUTH PLAIN " + base("", "eve", "wrong") + "\r\n") == ""
+    house.loop.pass_time(6)
+    assert client.heard() == b""
+    house.loop.pass_time(2)
+    assert client.heard()[:3] == b"535"
+    wait(client, PLAIN)
+    assert told == [Tried("192.0.2.1", "eve", "PLAIN", False), Tried("192.0.2.1", "ann", "PLAIN", True)]
 
 
 # ---- RFC 6409 §8 over the dialog
@@ -254,11 +433,10 @@ def test_large_submitted_messages_are_mended_too(tmp_path: Path) -> None:
 
 def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) -> None:
     loop = Loop()
-    known = authenticator(tmp_path, loop)
-    listener = ListenerOptions("submission", Role.SUBMISSION, Dialect.SMTP, auth=True, auth_without_tls=True)
-    client = opened(House(listener=listener, loop=loop, authenticator=known, owns=known.accounts.owns))
-    client.say("EHLO client.test\r\n")
     faults: list[accounts.Fault] = []
-    known.accounts = Accounts(tmp_path / "none", faults.extend)
+    known = of_users(Accounts(tmp_path / "none", faults.extend), loop, AuthOptions())
+    listener = ListenerOptions("submission", Role.SUBMISSION, Dialect.SMTP, auth=True, auth_without_tls=True)
+    client = opened(House(listener=listener, loop=loop, authenticator=known, owns=known.owns))
+    client.say("EHLO client.test\r\n")
     assert wait(client, PLAIN) == "454 4.7.0"
     assert [(fault.line, "no such file" in fault.text) for fault in faults] == [(0, True)]

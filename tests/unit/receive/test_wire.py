@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from postroad.mail.verdict import reject
 from postroad.protocol.offer import Dialect
 from postroad.receive.accounts import Accounts
 from postroad.receive.authenticate import Authenticator, AuthOptions
+from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.setting import setting
+from postroad.receive.users import Users
 from postroad.world.network import SystemNetwork
 from tests.unit.receive.fakes import House
 from tests.unit.receive.test_accounts import HASHER, change
@@ -89,7 +92,9 @@ def authenticator(path: Path) -> Authenticator:
     change(path / "users", f"ann:{HASHER.hash('secret')}:ann@local.test\n", 1)
     known = Accounts(path / "users", lambda faults: None)
     options = AuthOptions(failure_delay_s=0.01)
-    return Authenticator(known, options, asyncio.get_running_loop(), random.Random(1))
+    loop, chance = asyncio.get_running_loop(), random.Random(1)
+    source = Users(known, options, loop, chance, b"secret", ThreadPoolExecutor(1))
+    return Authenticator((OwnMechanisms(source, chance),), known, options, loop, bindable=True)
 
 
 async def until(come: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
     Attempted,
+    Authenticated,
     Event,
     Expanded,
     Failed,
@@ -138,6 +139,12 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
         "session of -[192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
         {"kind": "session", "errors": 1, "refusal": "530 5.7.0 no"},
     ),
+    (
+        Authenticated(AT_US, 0, Peer("192.0.2.7", 1, "a.test", "ESMTPSA", identity="ada"), "SCRAM-SHA-256"),
+        INFO,
+        "authenticated a.test[192.0.2.7]:1 ESMTPSA as ada by SCRAM-SHA-256",
+        {"kind": "authenticated", "mechanism": "SCRAM-SHA-256"},
+    ),
     (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
     (Noted(AT_US, 0, "strange", "x"), INFO, "x", {"kind": "noted", "level": "info"}),
 ]  # fmt: skip
@@ -187,6 +194,7 @@ def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
         Refused(AT_US, 0, peer, text, text, text, text),
         Session(AT_US, 0, peer, text, errors=1, refusal=text),
         Refused(AT_US, 0, peer, "AUTH", text, reason=text),
+        Authenticated(AT_US, 0, peer, text),
         Noted(AT_US, 0, "info", text),
     ]
     for event in events:

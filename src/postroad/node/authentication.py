@@ -1,0 +1,103 @@
+"""Authentication put together for one worker from the settings: sources, backends, the authenticator.
+
+Made at start and anew at each reload that succeeds; what is wrong is found while the reload is prepared. Dovecot has
+whole exchanges to itself, all else goes through our own mechanisms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from postroad.config import options
+from postroad.node.secret import node_secret
+from postroad.node.tables import first_line
+from postroad.receive.accounts import Accounts, Fault
+from postroad.receive.authenticate import Authenticator, Backend
+from postroad.receive.dovecot import Dovecot
+from postroad.receive.exchange import OwnMechanisms
+from postroad.receive.function import FunctionSource, load
+from postroad.receive.introspection import Introspection
+from postroad.receive.users import Users
+from postroad.world.clock import Clock
+from postroad.world.http import Fetch
+from postroad.world.network import Network, why
+from postroad.world.problem import Problem
+from postroad.world.tls_session import bindable
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+
+def read_accounts(settings: Settings, faulty: Callable[[Path, tuple[Fault, ...]], None]) -> Accounts | str | None:
+    """The accounts of the users file; None where none is set, a text where it cannot be used."""
+    path = settings.auth.users
+    if path is None:
+        return None
+    faults: list[Fault] = []
+    accounts = Accounts(path, faults.extend)
+    if faults:
+        return "; ".join(placed(path, fault) for fault in faults)
+    accounts.faulty = partial(faulty, path)
+    return accounts
+
+
+def placed(path: Path, fault: Fault) -> str:
+    return f"{path}:{fault.line}: {fault.text}" if fault.line else f"{path}: {fault.text}"
+
+
+def authenticator(
+    settings: Settings,
+    accounts: Accounts | None,
+    *,
+    loop: asyncio.AbstractEventLoop,
+    clock: Clock,
+    entropy: random.Random,
+    network: Network,
+    fetcher: Callable[[Executor, str], Fetch],
+    log: Callable[[str], None],
+) -> Authenticator | str | None:
+    """None where nobody can authenticate, a text where something is wrong. `fetcher`: HTTP on these threads
+    with these roots."""
+    auth = options.auth_options(settings)
+    try:
+        secret = node_secret(Path(settings.state_dir), entropy)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}; the node keeps a secret there"
+    threads = ThreadPoolExecutor(auth.threads, "password")
+    backends: list[Backend] = []
+    tokens = options.introspection_options(settings)
+    if tokens is not None:
+        secret_file = settings.auth.introspection.client_secret_file
+        if secret_file is not None:
+            line = first_line(secret_file)
+            if isinstance(line, Problem):
+                return str(line)
+            tokens = replace(tokens, client_secret=line)
+        try:
+            fetch = fetcher(threads, tokens.ca_file)
+        except OSError as error:
+            return f"{tokens.ca_file}: {why(error)}"
+        source = Introspection(tokens, auth, loop, clock, entropy, fetch, log)
+        backends.append(OwnMechanisms(source, entropy, tokens.scope))
+    if settings.auth.dovecot is not None:
+        backends.append(Dovecot(str(settings.auth.dovecot), auth, loop, network, log))
+    if settings.auth.function:
+        function = load(settings.auth.function)
+        if isinstance(function, str):
+            return function
+        backends.append(OwnMechanisms(FunctionSource(function, auth, loop, threads, secret, log), entropy))
+    if accounts is not None:
+        elsewhere = settings.auth.dovecot is not None or bool(settings.auth.function)
+        users = Users(accounts, auth, loop, entropy, secret, threads, passwords=not elsewhere)
+        backends.append(OwnMechanisms(users, entropy))
+    if not backends:
+        return None
+    return Authenticator(tuple(backends), accounts, auth, loop, bindable=bindable())

@@ -1,0 +1,150 @@
+"""Our own mechanisms joined with who knows the answers: a `Source` of passwords, keys, tokens or certificates.
+
+What always holds: what `authenticate.Exchange` says; an account acts as itself, never as another (RFC 4616 §2: an
+authorization identity that is not the account's is refused); a proof made with a decoy's keys is never right. A client
+that has gone hears nothing more.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, assert_never
+
+from postroad.protocol.sasl import step as steps
+from postroad.protocol.sasl.bearer import Bearer
+from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.scram import Scram
+from postroad.protocol.sasl.scram_keys import ScramKeys
+from postroad.receive.accounts import Account
+from postroad.receive.authenticate import (
+    Busy,
+    Challenged,
+    Exchange,
+    Facts,
+    Finding,
+    Found,
+    Improper,
+    Outcome,
+    Right,
+    Told,
+    Wrong,
+)
+
+KeysFound = Callable[[Finding, Account | None, ScramKeys | None], None]
+"""As Found; keys there are unless it is BUSY: those of a decoy where the account is None."""
+
+
+class Source(Protocol):
+    """Who knows. Only what its mechanisms need is ever asked."""
+
+    def mechanisms(self) -> tuple[str, ...]: ...
+
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> None: ...
+
+    def keys(self, name: str, hash: steps.Hash, facts: Facts, done: KeysFound) -> None: ...
+
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None: ...
+
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class OwnMechanisms:
+    """A backend of our own mechanisms and one source. `scope`: what clients are told whose token is refused."""
+
+    def __init__(self, source: Source, chance: random.Random, scope: str = "") -> None:
+        self.source = source
+        self._chance = chance
+        self._scope = scope
+
+    def mechanisms(self) -> tuple[str, ...]:
+        return self.source.mechanisms()
+
+    def exchange(self, mechanism: str, facts: Facts) -> Exchange:
+        nonce = base64.b64encode(self._chance.randbytes(18)).decode("ascii")
+        around = Surroundings(nonce, facts.binding, facts.offered, self._scope)
+        return OwnExchange(mechanism, MECHANISMS[mechanism](around), self.source, facts)
+
+    def close(self) -> None:
+        self.source.close()
+
+
+class OwnExchange:
+    """One exchange."""
+
+    __slots__ = ("_account", "_facts", "_gone", "_mechanism", "_name", "_source")
+
+    def __init__(self, name: str, mechanism: steps.Mechanism, source: Source, facts: Facts) -> None:
+        self._name, self._mechanism, self._source, self._facts = name, mechanism, source, facts
+        self._account: Account | None = None  # whose keys the proof is made with
+        self._gone = False
+
+    def begin(self, initial: bytes | None, told: Told) -> None:
+        self._take(self._mechanism.begin(initial), told)
+
+    def respond(self, response: bytes, told: Told) -> None:
+        self._take(self._mechanism.respond(response), told)
+
+    def cancel(self) -> None:
+        self._gone = True
+
+    def _take(self, step: steps.Step, told: Told) -> None:
+        source, facts = self._source, self._facts
+        match step:
+            case steps.Challenge():
+                self._tell(told, Challenged(step.octets))
+            case steps.Refused():
+                self._tell(told, Improper(step.reply))
+            case steps.Failed():
+                self._tell(told, Wrong(step.authcid))
+            case steps.Password():
+                found = partial(self._found, told, step.authcid, step.authzid)
+                source.password(step.authcid, step.password, facts, found)
+            case steps.Certificate():
+                source.certificate(step.authzid, facts, partial(self._found, told, "", step.authzid))
+            case steps.Token():
+                source.token(self._name, step.token, step.authcid, facts, partial(self._token_found, told, step))
+            case steps.Keys():
+                source.keys(step.authcid, step.hash, facts, partial(self._keys_found, told))
+            case steps.Proved():
+                finding = Finding.RIGHT if self._account is not None else Finding.WRONG
+                self._found(told, step.authcid, step.authzid, finding, self._account)
+            case _:
+                assert_never(step)
+
+    def _found(self, told: Told, name: str, authzid: str, finding: Finding, account: Account | None) -> None:
+        match finding:
+            case Finding.RIGHT if account is not None and authzid in ("", name, account.name):
+                self._tell(told, Right(account))
+            case Finding.BUSY:
+                self._tell(told, Busy())
+            case _:
+                self._tell(told, Wrong(name or authzid))
+
+    def _keys_found(self, told: Told, finding: Finding, account: Account | None, keys: ScramKeys | None) -> None:
+        mechanism = self._mechanism
+        if finding is Finding.BUSY or keys is None or not isinstance(mechanism, Scram):
+            self._tell(told, Busy())
+            return
+        self._account = account
+        self._take(mechanism.keyed(keys), told)
+
+    def _token_found(self, told: Told, step: steps.Token, finding: Finding, account: Account | None) -> None:
+        mechanism = self._mechanism
+        named = account is not None and step.authcid in ("", account.name)
+        if finding is Finding.BUSY:
+            self._tell(told, Busy())
+        elif finding is Finding.RIGHT and account is not None and named:
+            self._tell(told, Right(account))
+        elif isinstance(mechanism, Bearer):
+            self._take(mechanism.denied(), told)  # the client hears why, then 535
+        else:
+            self._tell(told, Wrong(step.authcid))
+
+    def _tell(self, told: Told, outcome: Outcome) -> None:
+        if not self._gone:
+            told(outcome)

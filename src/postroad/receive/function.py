@@ -1,0 +1,185 @@
+"""A Python function of the operator's as the source of accounts: ``module:function``, or ``/path/file.py:function``.
+
+    def check(question):            # or async def
+        if question.password is not None and ldap_bind(question.name, question.password):
+            return Account(question.name, addresses=("ada@example.org",))
+        return None
+
+It is called with a `Question` and returns an `Account`, the account's name, or None for nobody. For SCRAM there is no
+password: the account that it returns brings its `keys` (`protocol.sasl.scram_keys`). For a bearer token and for a
+client's certificate it says whose they are.
+
+What always holds: a plain function runs on a thread, an async one on the loop; more than `queue_max` at a time, one
+that takes longer than `timeout_s`, and one that raises, are 454 4.7.0, the latter two in the log. What it returns is
+checked, not believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import importlib
+import importlib.util
+import inspect
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from postroad.protocol.sasl import scram_keys
+from postroad.protocol.sasl.mechanisms import MECHANISMS
+from postroad.protocol.sasl.step import Hash
+from postroad.receive.accounts import NAME_MAX, Account, canonical_address
+from postroad.receive.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
+from postroad.receive.exchange import KeysFound
+
+__all__ = ["Account", "FunctionSource", "Question", "load"]
+
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Who is this? `name`: who the client says it is ("" where a token or certificate says it). One of `password`,
+    `token` and `certificate` (the names in it) is there; none for SCRAM, whose keys are wanted. `address`: the
+    client's. `tls`: version and cipher, "" without."""
+
+    mechanism: str
+    name: str
+    password: str | None = None
+    token: str | None = None
+    certificate: tuple[str, ...] = ()
+    address: str = ""
+    tls: str = ""
+    listener: str = ""
+
+    def __repr__(self) -> str:
+        return f"Question(mechanism={self.mechanism!r}, name={self.name!r}, address={self.address!r})"
+
+
+Function = Callable[[Question], Any]
+
+
+def load(named: str) -> Function | str:
+    """The function, or what is wrong with its name, its module or itself. What the module does on import, it does."""
+    place, _, name = named.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            specification = importlib.util.spec_from_file_location(f"postroad_{Path(place).stem}", place)
+            if specification is None or specification.loader is None:
+                return f"{place} cannot be loaded"
+            module = importlib.util.module_from_spec(specification)
+            specification.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except Exception as error:
+        return f"{named}: {type(error).__name__}: {error}"
+    function = getattr(module, name, None)
+    return function if callable(function) else f"{named}: there is no such function"
+
+
+class FunctionSource:
+    """The source. See the module."""
+
+    def __init__(
+        self,
+        function: Function,
+        options: AuthOptions,
+        loop: asyncio.AbstractEventLoop,
+        executor: concurrent.futures.Executor,
+        secret: bytes,
+        log: Callable[[str], None],
+    ) -> None:
+        self._function = function
+        self._options = options
+        self._loop = loop
+        self._executor = executor
+        self._secret = secret
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
+        named = self._options.mechanisms
+        if not named:
+            external = () if self._options.certificate_name is CertificateName.NONE else ("EXTERNAL",)
+            return (*external, *PASSWORDS)
+        return tuple(name for name in named if name in MECHANISMS)
+
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
+        self._ask(_question("PLAIN", name, facts, password=password), done)
+
+    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+        def found(finding: Finding, account: Account | None) -> None:
+            keys = account.keys_for(hash) if account is not None else None
+            if finding is Finding.BUSY:
+                done(finding, None, None)
+            elif keys is None:
+                done(Finding.WRONG, None, scram_keys.decoy(hash, self._secret, name, scram_keys.ITERATIONS))
+            else:
+                done(Finding.RIGHT, account, keys)
+
+        self._ask(_question(f"SCRAM-{hash.value}", name, facts), found)
+
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+        self._ask(_question(mechanism, name, facts, token=token), done)
+
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
+        self._ask(_question("EXTERNAL", authzid, facts), done)
+
+    def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def _ask(self, question: Question, done: Found) -> None:
+        if len(self._tasks) >= self._options.queue_max:
+            done(Finding.BUSY, None)
+            return
+        task = self._loop.create_task(self._asked(question, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _asked(self, question: Question, done: Found) -> None:
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                if inspect.iscoroutinefunction(self._function):
+                    answer = await self._function(question)
+                else:
+                    answer = await self._loop.run_in_executor(self._executor, self._function, question)
+        except TimeoutError:
+            self._log(f"the authentication function did not answer within {self._options.timeout_s:g} s")
+            done(Finding.BUSY, None)
+            return
+        except Exception:
+            self._log(f"the authentication function broke: {traceback.format_exc()}")
+            done(Finding.BUSY, None)
+            return
+        account = _account(answer)
+        if isinstance(account, str):
+            self._log(f"the authentication function answered with {account}")
+            done(Finding.BUSY, None)
+        else:
+            done(Finding.WRONG if account is None else Finding.RIGHT, account)
+
+
+def _question(
+    mechanism: str, name: str, facts: Facts, *, password: str | None = None, token: str | None = None
+) -> Question:
+    certificate = facts.certificate if mechanism == "EXTERNAL" else ()
+    return Question(mechanism, name, password, token, certificate, facts.address, facts.tls, facts.listener)
+
+
+def _account(answer: Any) -> Account | str | None:
+    """The account of an answer; a text says what is wrong with it."""
+    if answer is None or answer is False:
+        return None
+    account = Account(answer) if isinstance(answer, str) else answer
+    if not isinstance(account, Account):
+        return f"a {type(answer).__name__}, which is neither an Account, a name nor None"
+    name = account.name
+    if not isinstance(name, str) or not name or len(name) > NAME_MAX or not name.isprintable():
+        return "an account name that is none"
+    addresses = tuple(canonical_address(str(address)) for address in account.addresses)
+    if None in addresses:
+        return "an address that is neither a mailbox nor *@domain nor *"
+    return msgspec.structs.replace(account, addresses=tuple(each for each in addresses if each is not None))

@@ -1,0 +1,175 @@
+"""Whose a bearer token is, asked of the authorization server by OAuth 2.0 Token Introspection (RFC 7662).
+
+What always holds: a token counts only where the server says ``"active": true``, names the account in the claim that is
+set, and grants the scope and audience that are set; one whose `exp` is over is refused whatever it says. What was right
+is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged.
+
+How it fails: an authorization server that cannot be reached, or answers with anything else than 200 and such an object,
+is 454 4.7.0 for the client and a line in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+
+from postroad.protocol.sasl.step import Hash
+from postroad.receive import accounts
+from postroad.receive.accounts import Account
+from postroad.receive.authenticate import TOKENS, AuthOptions, Facts, Finding, Found
+from postroad.receive.exchange import KeysFound
+from postroad.world.clock import Clock
+from postroad.world.http import Fetch, Request
+from postroad.world.problem import Problem
+
+_TOKEN_MAX: Final = 16_384
+
+
+class IntrospectionOptions(msgspec.Struct, frozen=True):
+    """`url`: the introspection endpoint. `client_id`, `client_secret`: how we authenticate there (RFC 6749 §2.3.1), ""
+    for not at all. `account_claim`: the member of the answer that names the account. `scope`, `audience`: what a token
+    must be for, "" for anything. `ca_file`: the roots for the endpoint's certificate, "" for the system's."""
+
+    url: str
+    client_id: str = ""
+    client_secret: str = ""
+    account_claim: str = "username"
+    scope: str = ""
+    audience: str = ""
+    ca_file: str = ""
+
+    def __repr__(self) -> str:
+        return f"IntrospectionOptions(url={self.url!r})"
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    account: Account
+    until: float  # loop time
+
+
+class Introspection:
+    """The source of tokens."""
+
+    def __init__(
+        self,
+        options: IntrospectionOptions,
+        auth: AuthOptions,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        entropy: random.Random,
+        fetch: Fetch,
+        log: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._auth = auth
+        self._loop = loop
+        self._clock = clock
+        self._key = entropy.randbytes(32)
+        self._fetch = fetch
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+
+    def mechanisms(self) -> tuple[str, ...]:
+        return TOKENS
+
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
+        raise LookupError("introspection knows no passwords")
+
+    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+        raise LookupError("introspection knows no keys")
+
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
+        raise LookupError("introspection knows no certificates")
+
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+        if len(token) > _TOKEN_MAX:
+            done(Finding.WRONG, None)
+            return
+        key = hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
+        remembered = self._remembered.get(key)
+        if remembered is not None:
+            if self._loop.time() < remembered.until:
+                done(Finding.RIGHT, remembered.account)
+                return
+            del self._remembered[key]
+        if len(self._tasks) >= self._auth.queue_max:
+            done(Finding.BUSY, None)
+            return
+        task = self._loop.create_task(self._ask(token, key, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def _ask(self, token: str, key: bytes, done: Found) -> None:
+        answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))
+        if isinstance(answer, Problem):
+            self._log(f"a token could not be introspected: {answer}")
+            done(Finding.BUSY, None)
+            return
+        claims = _claims(answer.body) if answer.status == 200 else None
+        if claims is None:
+            self._log(f"{self._options.url} answered the introspection of a token with status {answer.status}")
+            done(Finding.BUSY, None)
+            return
+        now_s = self._clock.now_us() / 1_000_000
+        account = owner(claims, self._options, now_s)
+        if account is None:
+            done(Finding.WRONG, None)
+            return
+        left_s = min(self._auth.cache_s, float(claims.get("exp", now_s + self._auth.cache_s)) - now_s)
+        self._remember(key, _Remembered(account, self._loop.time() + left_s))
+        done(Finding.RIGHT, account)
+
+    def _remember(self, key: bytes, remembered: _Remembered) -> None:
+        self._remembered[key] = remembered
+        self._remembered.move_to_end(key)
+        while len(self._remembered) > self._auth.cache_max:
+            self._remembered.popitem(last=False)
+
+
+def _request(options: IntrospectionOptions, token: str, timeout_s: float) -> Request:
+    """RFC 7662 §2.1."""
+    headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
+    if options.client_id:  # RFC 6749 §2.3.1: both are form-encoded before they are joined
+        pair = f"{quote_plus(options.client_id)}:{quote_plus(options.client_secret)}"
+        headers.append(("Authorization", f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"))
+    body = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
+    return Request(options.url, body, tuple(headers), timeout_s)
+
+
+def _claims(body: bytes) -> dict[str, Any] | None:
+    """The members of the answer, where it is one (RFC 7662 §2.2)."""
+    try:
+        claims = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return claims if isinstance(claims, dict) and isinstance(claims.get("active"), bool) else None
+
+
+def owner(claims: dict[str, Any], options: IntrospectionOptions, now_s: float) -> Account | None:
+    """The account that a token's claims name; None where it does not count."""
+    if claims["active"] is not True:
+        return None
+    expires = claims.get("exp")
+    if expires is not None and (not isinstance(expires, int | float) or expires <= now_s):
+        return None
+    if options.scope and not set(options.scope.split()) <= set(str(claims.get("scope", "")).split()):
+        return None
+    audience = claims.get("aud")
+    if options.audience and options.audience not in (audience if isinstance(audience, list) else [audience]):
+        return None
+    name = claims.get(options.account_claim)
+    prepared = accounts.prepare(name) if isinstance(name, str) else None
+    return Account(prepared) if prepared and not accounts.name_fault(prepared) else None

@@ -1,0 +1,153 @@
+"""The accounts of the users file as a source: passwords, SCRAM keys, certificates.
+
+An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; when more than `queue_max`
+clients wait for one, the next is told to come back (454 4.7.0, RFC 4954 §6). What was verified once is remembered for
+`cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
+SCRAM's keys need no such work: the client does it.
+
+What always holds: names known and unknown take the same work, whether a password is verified or keys are asked for. No
+password is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+import random
+from collections import OrderedDict
+
+import msgspec
+
+from postroad.protocol.sasl.step import Hash
+from postroad.receive import accounts
+from postroad.receive.accounts import Account, Accounts
+from postroad.receive.authenticate import (
+    PASSWORDS,
+    AuthOptions,
+    CertificateName,
+    Facts,
+    Finding,
+    Found,
+    scram_names,
+)
+from postroad.receive.exchange import KeysFound
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    account: Account
+    until: float  # loop time
+
+
+class Users:
+    """The source. `secret`: of the node, so that decoys stay the same; `passwords`: False where passwords are verified
+    by somebody else, and the file only says what accounts may send from."""
+
+    def __init__(
+        self,
+        known: Accounts,
+        options: AuthOptions,
+        loop: asyncio.AbstractEventLoop,
+        chance: random.Random,
+        secret: bytes,
+        executor: concurrent.futures.Executor,
+        *,
+        passwords: bool = True,
+    ) -> None:
+        self.accounts = known
+        self._options = options
+        self._loop = loop
+        self._key = chance.randbytes(32)
+        self._secret = secret
+        self._executor = executor
+        self._passwords = passwords
+        self._waiting = 0
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """SCRAM is offered where every password has its keys, or where the operator names it."""
+        external = () if self._options.certificate_name is CertificateName.NONE else ("EXTERNAL",)
+        if not self._passwords:
+            return external
+        asked = scram_names(tuple(hash.value for hash in Hash if self.accounts.all_have(hash)))
+        named = [name for name in self._options.mechanisms if name.startswith("SCRAM-") and name not in asked]
+        return (*external, *asked, *named, *PASSWORDS)
+
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
+        """Find out whether `password` is that of the account `name`."""
+        self.accounts.refresh()
+        if not self.accounts.known:  # nothing can be said of any password (RFC 4954 §6: 454)
+            done(Finding.BUSY, None)
+            return
+        prepared_name = accounts.prepare(name)
+        prepared = accounts.prepare(password)
+        fit = prepared_name is not None and prepared is not None and len(prepared.encode()) <= accounts.PASSWORD_MAX
+        # What cannot be a password is verified as another wrong one, so that it takes as long.
+        name, password = (prepared_name or "", prepared or "") if fit else ("", "-")
+        key = self._digest(name, password)
+        remembered = self._recall(key)
+        if remembered is not None:
+            done(Finding.RIGHT, remembered)
+            return
+        if self._waiting >= self._options.queue_max:
+            done(Finding.BUSY, None)
+            return
+        self._waiting += 1
+        account = self.accounts.find(name)
+        future = self._loop.run_in_executor(self._executor, accounts.matches, self.accounts.hash_of(name), password)
+        future.add_done_callback(lambda ended: self._verified(ended, account, key, done))
+
+    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+        self.accounts.refresh()
+        if not self.accounts.known:
+            done(Finding.BUSY, None, None)
+            return
+        prepared = accounts.prepare(name) or ""
+        keys = self.accounts.keys_of(prepared, hash, self._secret)
+        account = self.accounts.find(prepared)
+        real = account is not None and account.keys_for(hash) is not None
+        done(Finding.RIGHT if real else Finding.WRONG, account if real else None, keys)
+
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+        raise LookupError("the users file knows no tokens")
+
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
+        """The account of the certificate: the one that the client names, where the certificate does, too."""
+        self.accounts.refresh()
+        names = [name for name in facts.certificate if authzid in ("", name)]
+        account = next((found for name in names if (found := self.accounts.find(name)) is not None), None)
+        done(Finding.WRONG if account is None else Finding.RIGHT, account)
+
+    def close(self) -> None:
+        """The threads are not ours."""
+
+    def _verified(self, ended: asyncio.Future[bool], account: Account | None, key: bytes, done: Found) -> None:
+        self._waiting -= 1
+        if ended.cancelled():  # the loop is going down
+            return
+        if ended.result() and account is not None:
+            self._remember(key, account)
+            done(Finding.RIGHT, account)
+        else:
+            done(Finding.WRONG, None)
+
+    def _digest(self, name: str, password: str) -> bytes:
+        return hashlib.blake2b(f"{name}\0{password}".encode(), key=self._key, digest_size=32).digest()
+
+    def _recall(self, key: bytes) -> Account | None:
+        remembered = self._remembered.get(key)
+        if remembered is None:
+            return None
+        account = remembered.account
+        if self._loop.time() < remembered.until and self.accounts.find(account.name) == account:
+            return account
+        del self._remembered[key]
+        return None
+
+    def _remember(self, key: bytes, account: Account) -> None:
+        if self._options.cache_s <= 0:
+            return
+        self._remembered[key] = _Remembered(account, self._loop.time() + self._options.cache_s)
+        self._remembered.move_to_end(key)
+        while len(self._remembered) > self._options.cache_max:
+            self._remembered.popitem(last=False)

@@ -1,0 +1,86 @@
+"""HTTP requests outward: one at a time per thread, bounded in time and size, never on the event loop.
+
+Python's `http.client` on a small pool of threads. Redirections are not followed and no proxy is taken from the
+environment: who sets a URL means that server. What always holds: an answer longer than `answer_max` octets is an error;
+a server's certificate proves its name; the whole exchange ends after `timeout_s` for the caller, and soon after for its
+thread, whose every wait has that limit, too.
+
+How it fails: with a Problem that names the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from postroad.world.problem import Problem
+
+ANSWER_MAX: Final = 65_536
+
+
+class Request(msgspec.Struct, frozen=True):
+    """POST of `body` to `url` (http or https)."""
+
+    url: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 10.0
+    answer_max: int = ANSWER_MAX
+
+
+class Answer(msgspec.Struct, frozen=True):
+    status: int
+    body: bytes
+
+
+Fetch = Callable[[Request], Awaitable[Answer | Problem]]
+
+
+def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
+    """A Fetch with these roots, "" for the system's. OSError and ssl.SSLError for a file that holds none."""
+    context = ssl.create_default_context(cafile=ca_file or None)
+
+    async def fetch(request: Request) -> Answer | Problem:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await loop.run_in_executor(executor, _exchange, request, context)
+        except TimeoutError:
+            return Problem(_place(request.url), f"did not answer within {request.timeout_s:g} s")
+
+    return fetch
+
+
+def _exchange(request: Request, context: ssl.SSLContext) -> Answer | Problem:
+    parts = urlsplit(request.url)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=request.timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=request.timeout_s)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", path, request.body, dict(request.headers))
+        answer = connection.getresponse()
+        body = answer.read(request.answer_max + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Problem(_place(request.url), f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+    if len(body) > request.answer_max:
+        return Problem(_place(request.url), f"answered with more than {request.answer_max} octets")
+    return Answer(answer.status, body)
+
+
+def _place(url: str) -> str:
+    """A URL without what may be secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
