@@ -1,33 +1,14 @@
 """Content written to a file descriptor with LF line ends, as Maildirs and programs on Unix have it.
 
 BINARYMIME content is written octet for octet: its line ends are not ours to change (RFC 3030 §3). Blocks: to be called
-on a thread. Fails with OSError. `Posix` are the calls of the operating system, so that a test can let each of them
-fail.
+on a thread. Fails with OSError.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
-
-import msgspec
-
 from postroad.mail.message import Content
 from postroad.store.content import pieces
-
-
-class Posix(msgspec.Struct, frozen=True):
-    """The calls that touch the disk; as in `os`."""
-
-    open: Callable[..., int] = os.open
-    close: Callable[[int], None] = os.close
-    write: Callable[[int, Any], int] = os.write
-    fsync: Callable[[int], None] = os.fsync
-    fstat: Callable[[int], os.stat_result] = os.fstat
-    mkdir: Callable[..., None] = os.mkdir
-    rename: Callable[..., None] = os.rename
-    unlink: Callable[..., None] = os.unlink
+from postroad.world.files import Posix
 
 
 class LineEnds:

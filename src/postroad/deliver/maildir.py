@@ -25,7 +25,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from postroad.deliver.files import Posix, write_message
+from postroad.deliver.files import write_message
 from postroad.deliver.mailbox import Folder, folder
 from postroad.deliver.options import MaildirOptions
 from postroad.deliver.smtp import Settings
@@ -38,6 +38,7 @@ from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.transaction import Finding
 from postroad.store.content import head
+from postroad.world.files import Posix
 
 _LOG: Final = logging.getLogger(__name__)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

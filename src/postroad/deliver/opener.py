@@ -25,7 +25,6 @@ from typing import Any, Final, Protocol, assert_never
 import msgspec
 
 from postroad.deliver.credentials import Credentials
-from postroad.deliver.files import Posix
 from postroad.deliver.maildir import MaildirCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
@@ -38,6 +37,7 @@ from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.protocol.transaction import Finding
 from postroad.world.clock import Clock
+from postroad.world.files import Posix
 from postroad.world.network import Network
 from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls

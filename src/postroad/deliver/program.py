@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from postroad.deliver.files import Posix, write_message
+from postroad.deliver.files import write_message
 from postroad.deliver.smtp import Settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -34,6 +34,7 @@ from postroad.mail.message import ContentFile
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.transaction import Finding
+from postroad.world.files import Posix
 from postroad.world.programs import Ended, Programs
 
 _LOG: Final = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ raises OSError. Not here: content in the shard (`store.shard`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -22,11 +23,13 @@ from typing import Final
 from postroad.mail import identifier
 from postroad.mail.message import Content, ContentFile
 from postroad.store.values import Failure, FailureKind
+from postroad.world.files import Posix
 
 PIECE: Final = 262_144  # octets read or written at once
 BACKLOG_MAX: Final = 524_288  # octets that wait for the disk before `write` asks for a pause
 _CHECK_EVERY: Final = 4_194_304  # octets written between two looks at the free space
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+_POSIX: Final = Posix()
 
 Run = Callable[[Callable[[], None]], None]  # hands a piece of work to a thread, or to the loop
 
@@ -91,24 +94,29 @@ def failure_of(error: OSError, what: str) -> Failure:
     return Failure(FailureKind.FULL if full else FailureKind.IO, f"{what}: {error.strerror or error}")
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Path, posix: Posix = _POSIX) -> None:
     """Makes the entries of a folder durable. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    handle = posix.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
     try:
-        os.fsync(handle)
+        posix.fsync(handle)
     finally:
-        os.close(handle)
+        posix.close(handle)
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: Path, posix: Posix = _POSIX) -> None:
     """Makes a folder for us alone and makes its name durable; one that is there must be a real one. Raises OSError."""
     try:
-        os.mkdir(path, 0o700)
+        posix.mkdir(path, 0o700)
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise
         return
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent, posix)
+    except OSError:
+        with contextlib.suppress(OSError):  # who finds it there would take its name for durable
+            os.rmdir(path)
+        raise
 
 
 class Incoming:
@@ -127,7 +135,9 @@ class Incoming:
         on_loop: Run,
         room: Callable[[], Failure | None] = lambda: None,
         resumed: Callable[[], None] | None = None,
+        posix: Posix = _POSIX,
     ) -> None:
+        self._posix = posix
         self.size = 0  # octets given so far
         self.resumed = resumed
         self._directory = directory
@@ -195,9 +205,9 @@ class Incoming:
     def _open(self) -> None:
         if self._handle >= 0:
             return
-        make_directory(self._path.parent.parent)
-        make_directory(self._path.parent)
-        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        make_directory(self._path.parent.parent, self._posix)
+        make_directory(self._path.parent, self._posix)
+        self._handle = self._posix.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         self._made = True
 
     def _write_all(self, piece: bytes) -> None:
@@ -208,7 +218,7 @@ class Incoming:
                 return
         view = memoryview(piece)
         while view:
-            count = os.write(self._handle, view[:PIECE])
+            count = self._posix.write(self._handle, view[:PIECE])
             view = view[count:]
             self._written += count
 
@@ -224,8 +234,8 @@ class Incoming:
         if self._failure is None and not self._aborted:
             try:
                 self._open()  # content of no octets at all
-                os.fdatasync(self._handle)
-                sync_directory(self._path.parent)
+                self._posix.fdatasync(self._handle)
+                sync_directory(self._path.parent, self._posix)
             except OSError as error:
                 self._failure = failure_of(error, f"syncing {self._path}")
         self._close()
@@ -236,19 +246,19 @@ class Incoming:
 
     def _close(self) -> None:
         if self._handle >= 0:
-            os.close(self._handle)
+            self._posix.close(self._handle)
             self._handle = -1
 
     def _remove(self) -> None:
         self._pieces.clear()
         self._close()
         if self._made:
-            remove(self._path)
+            remove(self._path, self._posix)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, posix: Posix = _POSIX) -> None:
     """Removes a content file. One that cannot be removed is an orphan, which the next start removes."""
     try:
-        os.unlink(path)
+        posix.unlink(path)
     except OSError:
         return

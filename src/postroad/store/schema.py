@@ -104,25 +104,30 @@ def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
         cached_statements=512,
     )
     try:
-        for pragma in (
-            f"page_size={PAGE_SIZE}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "fullfsync=1",  # macOS: fsync alone does not reach the platter
-            "checkpoint_fullfsync=1",
-            "wal_autocheckpoint=0",  # the shard does it, after it has answered
-            "secure_delete=0",  # some builds zero what is deleted: twice the writing for every message
-            "auto_vacuum=0",  # freed pages are used again; keeping the file small would cost at each commit
-            "cache_size=-16384",
-            "temp_store=MEMORY",
-            "foreign_keys=0",
-            "busy_timeout=0",  # from here on the shard waits itself, where that stops nobody
-        ):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+        tune(connection)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def tune(connection: sqlite3.Connection) -> None:
+    """Sets a new connection up as a writer's. Raises sqlite3.Error."""
+    for pragma in (
+        f"page_size={PAGE_SIZE}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "fullfsync=1",  # macOS: fsync alone does not reach the platter
+        "checkpoint_fullfsync=1",
+        "wal_autocheckpoint=0",  # the shard does it, after it has answered
+        "secure_delete=0",  # some builds zero what is deleted: twice the writing for every message
+        "auto_vacuum=0",  # freed pages are used again; keeping the file small would cost at each commit
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+        "foreign_keys=0",
+        "busy_timeout=0",  # from here on the shard waits itself, where that stops nobody
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -16,6 +16,7 @@ Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -137,6 +138,8 @@ class Shard:
                 raise _damaged(found)
         self._recover()
         content.sync_directory(self._directory)
+        with contextlib.suppress(FileNotFoundError):  # folders that a process made which was killed before it synced
+            content.sync_directory(content.folder(self._directory, self.number))
 
     def _recover(self) -> None:
         connection = self._use()

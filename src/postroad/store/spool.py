@@ -47,6 +47,7 @@ from postroad.store.schema import SpoolError
 from postroad.store.shard import Shard
 from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
+from postroad.world.files import Posix
 
 __all__ = ["Spool", "SpoolError", "SpoolOptions"]
 
@@ -97,6 +98,7 @@ class Spool:
         log: Callable[[Event], None] | None = None,
         connect: schema.Connect = schema.connect,
         threads: bool = True,
+        posix: Posix | None = None,
     ) -> None:
         if not shards:
             raise ValueError("a spool has at least one shard")
@@ -107,6 +109,7 @@ class Spool:
         self._loop = loop
         self._log = log if log is not None else _log
         self._threads = threads
+        self._posix = posix or Posix()
         self._main = self.shards[0]
         self._shards = {
             number: Shard(
@@ -318,10 +321,10 @@ class Spool:
     def incoming(self, id: int, resumed: Callable[[], None] | None = None) -> Incoming:
         """A file for content above `inline_max`; see `store.content.Incoming`."""
         if not self._files:
-            return Incoming(self.directory, id, self._soon, self._soon, self._room_on_disk, resumed)
+            return Incoming(self.directory, id, self._soon, self._soon, self._room_on_disk, resumed, self._posix)
         self._next_file = (self._next_file + 1) % len(self._files)
         run = self._files[self._next_file].put
-        return Incoming(self.directory, id, run, self._soon_from_thread, self._room_on_disk, resumed)
+        return Incoming(self.directory, id, run, self._soon_from_thread, self._room_on_disk, resumed, self._posix)
 
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(work)
@@ -469,9 +472,9 @@ class Spool:
     def _unlink(self, path: Path) -> None:
         """The content file of a message that has ended: unlinking many megabytes takes a while."""
         if self._files:
-            self._files[0].put(partial(remove, path))
+            self._files[0].put(partial(remove, path, self._posix))
         else:
-            remove(path)
+            remove(path, self._posix)
 
     # --- the writer's side
 

@@ -1,4 +1,4 @@
-"""Noticing that a file has changed, by asking for its state now and then.
+"""Files: the calls that write them, and noticing that one has changed, by asking for its state now and then.
 
 What always holds: a file that was replaced, written or touched has another Stamp; no file is read here. Polling is
 chosen over inotify because it also sees files on network disks and behind symbolic links that are switched.
@@ -7,8 +7,25 @@ chosen over inotify because it also sees files on network disks and behind symbo
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
+
+
+class Posix(msgspec.Struct, frozen=True):
+    """The calls of the operating system that change the disk; as in `os`. Handed in, so that a test can let each of
+    them fail, or record them and cut the power between two."""
+
+    open: Callable[..., int] = os.open
+    close: Callable[[int], None] = os.close
+    write: Callable[[int, Any], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    fdatasync: Callable[[int], None] = os.fdatasync
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    mkdir: Callable[..., None] = os.mkdir
+    rename: Callable[..., None] = os.rename
+    unlink: Callable[..., None] = os.unlink
 
 
 class Stamp(msgspec.Struct, frozen=True):

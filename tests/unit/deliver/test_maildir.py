@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.deliver.files import LineEnds, Posix
+from postroad.deliver.files import LineEnds
 from postroad.deliver.maildir import MaildirCourier, Writer
 from postroad.deliver.options import DeliverOptions, MaildirOptions
 from postroad.deliver.smtp import settings
@@ -25,6 +25,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
 from postroad.protocol.transaction import Finding
+from postroad.world.files import Posix
 from tests.unit.deliver import world
 
 NOW_US = 1_700_000_000_123_456

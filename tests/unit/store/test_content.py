@@ -16,6 +16,7 @@ from postroad.mail.message import ContentFile
 from postroad.store import content
 from postroad.store.content import BACKLOG_MAX, Incoming, head, pieces, read
 from postroad.store.values import Failure, FailureKind
+from postroad.world.files import Posix
 
 from .material import START_US, message, open_spool
 
@@ -111,35 +112,40 @@ def test_abort_leaves_nothing(tmp_path: Path, before: str) -> None:
 @pytest.mark.parametrize("where", ["open", "write", "fdatasync", "fsync"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, FailureKind.FULL), (errno.EIO, FailureKind.IO)])
 def test_an_error_is_answered_at_the_end_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int, kind: FailureKind
+    tmp_path: Path, where: str, number: int, kind: FailureKind
 ) -> None:
-    hands = Hands()
-    content.make_directory(tmp_path / "05")
-    content.make_directory(content.file_path(tmp_path, ID).parent)
-    incoming = hands.incoming(tmp_path)
-
     def fail(*arguments: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, where, fail)
-        incoming.write(b"x" * BACKLOG_MAX)
-        incoming.write(b"y")
-        hands.run()
-        if where in ("open", "write"):
-            assert incoming.failure is not None
-            assert incoming.write(b"z" * BACKLOG_MAX * 2), "what comes is swallowed"
-        answer = _finish(hands, incoming)
+    hands = Hands()
+    content.make_directory(tmp_path / "05")
+    content.make_directory(content.file_path(tmp_path, ID).parent)
+    incoming = hands.incoming(tmp_path, posix=Posix(**{where: fail}))
+    incoming.write(b"x" * BACKLOG_MAX)
+    incoming.write(b"y")
+    hands.run()
+    if where in ("open", "write"):
+        assert incoming.failure is not None
+        assert incoming.write(b"z" * BACKLOG_MAX * 2), "what comes is swallowed"
+    answer = _finish(hands, incoming)
     assert isinstance(answer, Failure)
     assert answer.kind is kind
     assert identifier.text(ID) in answer.text or where == "fsync"
     assert not content.file_path(tmp_path, ID).exists()
 
 
-def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hands, write = Hands(), os.write
-    monkeypatch.setattr(os, "write", lambda handle, octets: write(handle, octets[:1000]))
-    incoming = hands.incoming(tmp_path)
+def test_a_folder_whose_name_could_not_be_synced_is_not_taken_for_durable(tmp_path: Path) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, "made by the test")
+
+    with pytest.raises(OSError, match="made by the test"):
+        content.make_directory(tmp_path / "05", Posix(fsync=fail))
+    assert not (tmp_path / "05").exists(), "the next one makes it, and syncs, again"
+
+
+def test_a_short_write_is_continued(tmp_path: Path) -> None:
+    hands = Hands()
+    incoming = hands.incoming(tmp_path, posix=Posix(write=lambda handle, octets: os.write(handle, octets[:1000])))
     octets = os.urandom(10_500)
     incoming.write(octets)
     answer = _finish(hands, incoming)
