@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from postroad.mail.reply import Reply
-from postroad.protocol import data, grammar, server
+from postroad.protocol import data, grammar, server, xclient
 from postroad.protocol.command import (
     Auth,
     AuthResponse,
@@ -43,6 +43,8 @@ from postroad.protocol.command import (
     Rcpt,
     StartTls,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
@@ -51,9 +53,9 @@ from postroad.protocol.state import BAD_ORDER
 
 # What the machine says of itself: a host that is asked where the machine should have known is a failure.
 _OWN = frozenset(BAD_ORDER.values()) | frozenset(
-    value for module in (data, grammar, server) for value in vars(module).values() if isinstance(value, Reply)
+    value for module in (data, grammar, server, xclient) for value in vars(module).values() if isinstance(value, Reply)
 )
-_ASKED = (Connected, Hello, Mail, Rcpt, Data, Chunk, Auth, AuthResponse, Vrfy, Help, Etrn)
+_ASKED = (Connected, Hello, Mail, Rcpt, Data, Chunk, Auth, AuthResponse, Vrfy, Help, Etrn, Xclient, Xforward)
 _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3}) (.*)")
 
 
@@ -209,6 +211,8 @@ class Player:
             machine.challenge(base64.b64decode(answer.lines[0]))
         elif isinstance(command, Auth | AuthResponse) and answer.ok:
             machine.authenticated("somebody", answer, machine.offer)
+        elif isinstance(command, Xclient):
+            machine.begin_anew(command.login or "", answer, machine.offer)
         elif isinstance(command, Hello):
             machine.reply(Reply(answer.code, answer.status, answer.lines[:1]))  # the machine adds the keywords
         else:

@@ -23,6 +23,7 @@ LINES = [
     b"\r", b"\n",
     b"RSET\r\n", b"NOOP\r\n", b"VRFY x\r\n", b"EXPN x\r\n", b"HELP\r\n", b"ETRN x\r\n", b"QUIT\r\n",
     b"GET / HTTP/1.1\r\n",
+    b"XCLIENT ADDR=192.0.2.1\r\n", b"XCLIENT ADDR=x\r\n", b"XFORWARD IDENT=a+2Bb SOURCE=LOCAL\r\n",
     b"AUTH PLAIN AHRpbQBzZWNyZXQ=\r\n", b"AUTH LOGIN\r\n", b"dGlt\r\n", b"*\r\n", b"AUTH PLAIN =\r\n", b"TURN\r\n",
     b"x" * 60, b"RCPT TO:<" + "ä".encode() + b"@b.example>\r\n", b"\xff\r\n", b" \r\n", b".",
 ]  # fmt: skip

@@ -97,6 +97,21 @@ class Listener(Section):
         "trace fields.",
     )
 
+    xclient_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "Networks whose clients may say by XCLIENT who their client is: mail proxies. They may name any address and "
+        "any account.",
+        source="Postfix, XCLIENT_README",
+        example='["192.0.2.11"]',
+    )
+    xforward_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "Networks whose clients may say by XFORWARD from whom they have a message: content filters that hand it back. "
+        "It is logged and passed on; who may relay is not changed by it.",
+        source="Postfix, XFORWARD_README",
+        example='["127.0.0.1"]',
+    )
+
     hello_syntax: bool = setting(
         _POLICY.hello_syntax, "Whether EHLO with what is neither a domain nor an address literal is refused."
     )

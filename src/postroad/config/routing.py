@@ -55,6 +55,11 @@ class LocalDomain(Section):
         "Program: the command and its arguments, run without a shell; `{sender}`, `{recipient}`, `{local_part}` and "
         "`{domain}` stand for the envelope's.",
     )
+    xforward: bool = setting(
+        False,
+        "LMTP: whether the server is told from which client the message is, where it takes XFORWARD.",
+        source="Postfix, XFORWARD_README",
+    )
 
 
 class RelayDomain(Section):
@@ -140,6 +145,12 @@ class NextHop(Section):
     password: str = setting("", "Its password. Better in `password_file`.", secret=True)
     password_file: File | None = setting(
         None, "A file whose first line is the password.", example='"smtp.example.net.password"'
+    )
+    xforward: bool = setting(
+        False,
+        "Whether the server is told from which client the message is, where it takes XFORWARD: for a content filter "
+        "that hands the mail back.",
+        source="Postfix, XFORWARD_README",
     )
     auth_without_tls: bool = setting(
         False, "Whether the password may go over the wire without TLS, for anyone to read: a server on this machine."

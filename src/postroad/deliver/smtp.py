@@ -35,6 +35,7 @@ from postroad.protocol import stuffing, transaction
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Exchange, Finished, SendContent, Step
 from postroad.protocol.replies import ReplyLimits
 from postroad.protocol.transaction import Finding, Inspection, Security
+from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
 from postroad.world.network import why
 
@@ -68,6 +69,7 @@ def settings(
         Step.AUTH: options.auth_s,
         Step.IDLE: options.idle_s,
         Step.RSET: options.reset_s,
+        Step.XFORWARD: options.mail_s,
         Step.MAIL: options.mail_s,
         Step.RCPT: options.rcpt_s,
         Step.DATA: options.data_initiation_s,
@@ -118,6 +120,7 @@ class SmtpCourier(asyncio.Protocol):
         self._rest: list[tuple[int, bytes]] = []  # recipients, by place in the job, whose RCPT is still to be said
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
         self._open = transaction.Opening(b"", False, False)
+        self._facts: list[bytes] = []  # XFORWARD, said before each transaction
         self._ready: tuple[bytes, bytes] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
         self._fetching = False
@@ -263,6 +266,9 @@ class SmtpCourier(asyncio.Protocol):
             self._conclude_soon(opening)
             return
         self._open = opening
+        self._facts = []
+        if job.destination.xforward and "XFORWARD" in offered.keywords:
+            self._facts = xforward(envelope, offered.keywords["XFORWARD"])
         self._ready = None
         if isinstance(content, bytes) and len(content) <= options.whole_max:
             if opening.bdat:
@@ -294,7 +300,8 @@ class SmtpCourier(asyncio.Protocol):
         else:
             self._round, self._rest = rest, []
         self._transactions += 1
-        self.machine.begin(self._open.mail, [command for _, command in self._round], bdat=self._open.bdat)
+        commands = [command for _, command in self._round]
+        self.machine.begin(self._open.mail, commands, bdat=self._open.bdat, before=self._facts)
         self._flush()
         self._wait()
         if self.machine.step is Step.CLOSED:  # octets had come that nobody asked for

@@ -35,7 +35,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME`` and ``program:NAME`` for local delivery (NAME = domain).
     SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
     socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
-    `credentials`: name of the credentials to AUTH with, "" for none.
+    `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
+    we have the message, where it takes XFORWARD.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     command: tuple[str, ...] = ()
     tls: TlsDemand = TlsDemand.MAY
     credentials: str = ""
+    xforward: bool = False
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

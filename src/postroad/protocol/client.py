@@ -48,6 +48,7 @@ class Step(enum.Enum):
     STARTTLS = enum.auto()
     AUTH = enum.auto()
     RSET = enum.auto()
+    XFORWARD = enum.auto()
     MAIL = enum.auto()
     RCPT = enum.auto()
     DATA = enum.auto()
@@ -195,8 +196,11 @@ class ClientMachine:
 
     # -- what the host may ask for while idle ----------------------------------------------------------------------
 
-    def begin(self, mail: bytes, rcpts: Sequence[bytes], *, bdat: bool = False) -> None:
-        """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT."""
+    def begin(
+        self, mail: bytes, rcpts: Sequence[bytes], *, bdat: bool = False, before: Sequence[bytes] = ()
+    ) -> None:
+        """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT. `before`:
+        XFORWARD commands, whose replies decide nothing: the message matters, not what is told of it."""
         assert self.step is Step.IDLE and rcpts
         if self._reader.pending:
             # It would be taken for the reply to MAIL, and all behind it for something else than it is.
@@ -215,6 +219,9 @@ class ClientMachine:
                 self._reset = False
                 output.append(b"RSET\r\n")
                 expected.append(Step.RSET)
+            if before:
+                output.extend(before)
+                expected.extend((Step.XFORWARD,) * len(before))
             output.append(mail)
             output.extend(rcpts)
             expected.append(Step.MAIL)
@@ -223,7 +230,8 @@ class ClientMachine:
                 output.append(b"DATA\r\n")
                 expected.append(Step.DATA)
             return
-        todo = self._todo = deque(((Step.MAIL, mail), *((Step.RCPT, command) for command in rcpts)))
+        told = ((Step.XFORWARD, command) for command in before)
+        todo = self._todo = deque((*told, (Step.MAIL, mail), *((Step.RCPT, command) for command in rcpts)))
         if self._reset:
             self._reset = False
             todo.appendleft((Step.RSET, b"RSET\r\n"))
@@ -335,6 +343,9 @@ class ClientMachine:
                 # RFC 5321 §4.1.1.5: always 250; without it nobody knows which transaction is open
                 if not answer.ok:
                     return self._unfit("RSET", answer)
+            case Step.XFORWARD:
+                if answer.intermediate:
+                    return self._unfit("XFORWARD", answer)
             case Step.DOT:
                 return self._finish()
             case _:

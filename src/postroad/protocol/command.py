@@ -120,6 +120,32 @@ class Etrn(msgspec.Struct, frozen=True):
     argument: str
 
 
+class Xclient(msgspec.Struct, frozen=True):
+    """XCLIENT: who the client really is. None: not told; "": not known. The host answers with
+    `ServerMachine.begin_anew`, or refuses."""
+
+    name: str | None = None
+    address: str | None = None
+    port: str | None = None
+    protocol: str | None = None
+    hello: str | None = None
+    login: str | None = None
+    destination: str | None = None
+    destination_port: str | None = None
+
+
+class Xforward(msgspec.Struct, frozen=True):
+    """XFORWARD: from whom the client has the next message. None: not told; "": not known."""
+
+    name: str | None = None
+    address: str | None = None
+    port: str | None = None
+    protocol: str | None = None
+    hello: str | None = None
+    ident: str | None = None
+    source: str | None = None
+
+
 class Quit(msgspec.Struct, frozen=True):
     """QUIT, answered 221 by the machine: the host closes when its output is flushed."""
 
@@ -133,5 +159,5 @@ class TooManyErrors(msgspec.Struct, frozen=True):
 
 Command = (
     Connected | Hello | Mail | Rcpt | Data | Content | Chunk | Overflow | Reset | StartTls | Auth | AuthResponse
-    | AuthCancelled | Vrfy | Help | Etrn | Quit | TooManyErrors
+    | AuthCancelled | Vrfy | Help | Etrn | Xclient | Xforward | Quit | TooManyErrors
 )

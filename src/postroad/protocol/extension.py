@@ -157,6 +157,17 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
         server="kept with the recipient", client="passed on where offered",
         rcpt=(Parameter("RRVS", rf"{_DATE_TIME}(?:;[CRcr])?"),), rcpt_octets=33,
     ),
+    Extension(
+        "XCLIENT", "Postfix XCLIENT_README",
+        _when(lambda offer: offer.xclient, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"),
+        server="the client counts as the one that it names; the session begins anew", client="not used",
+        verbs=("XCLIENT",),
+    ),
+    Extension(
+        "XFORWARD", "Postfix XFORWARD_README",
+        _when(lambda offer: offer.xforward, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"),
+        server="kept with the envelope, logged, passed on", client="to next hops that are set so", verbs=("XFORWARD",),
+    ),
 )
 
 BY_KEYWORD: Final[dict[str, Extension]] = {extension.keyword: extension for extension in EXTENSIONS}

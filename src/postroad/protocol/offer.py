@@ -23,6 +23,7 @@ class Offer(msgspec.Struct, frozen=True):
     `tls`: the session is under TLS. `tls_required`, `auth_required`: 530 until it has come to that.
     `vrfy`, `expn`, `help`, `etrn`: the host answers these commands; without, VRFY is answered 252 and the others 502.
     `by_min_s`: DELIVERBY's least by-time, `hold_max_s`: FUTURERELEASE's longest hold, each offered when not None.
+    `xclient`, `xforward`: the client may speak for others (Postfix's XCLIENT_README, XFORWARD_README).
     `mt_priority`: the name of the priority assignment policy ("MIXER", "STANAG4406", "NSEP"), "" to offer it unnamed.
     """
 
@@ -49,3 +50,5 @@ class Offer(msgspec.Struct, frozen=True):
     hold_max_s: int | None = None
     mt_priority: str | None = None
     rrvs: bool = False
+    xclient: bool = False
+    xforward: bool = False

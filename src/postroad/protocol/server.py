@@ -46,6 +46,7 @@ from postroad.protocol.command import (
     StartTls,
     TooManyErrors,
     Vrfy,
+    Xclient,
 )
 from postroad.protocol.data import ChunkReader, DataReader, RefusedChunk, Scrutiny
 from postroad.protocol.extension import terms
@@ -53,6 +54,7 @@ from postroad.protocol.grammar import BAD_SYNTAX, parse_hello, parse_mail, parse
 from postroad.protocol.limits import Limits, StrayLineEnds
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.state import BAD_ORDER, NEXT, Session, State, Transaction, Verb
+from postroad.protocol.xclient import parse_xclient, parse_xforward
 
 __all__ = ["Dialect", "Limits", "Offer", "ServerMachine", "State", "StrayLineEnds"]
 
@@ -85,7 +87,10 @@ IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
 # RFC 3207 §4, RFC 4954 §6: what may be said before TLS, or before authentication, where that is demanded
 _BEFORE_TLS: Final = frozenset({Verb.NOOP, Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.QUIT})
 _BEFORE_AUTH: Final = frozenset(
-    {Verb.AUTH, Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.RSET, Verb.QUIT, Verb.STARTTLS}
+    {
+        Verb.AUTH, Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.RSET, Verb.QUIT, Verb.STARTTLS, Verb.XCLIENT,
+        Verb.XFORWARD,
+    }
 )
 
 _VERBS: Final = {verb.name.encode(): verb for verb in Verb}
@@ -464,6 +469,8 @@ class ServerMachine:
                 return self._help(argument)
             case Verb.ETRN:
                 return self._etrn(argument)
+            case Verb.XCLIENT | Verb.XFORWARD:
+                return self._speak_for(verb, argument)
             case _:  # MAIL, RCPT, DATA and BDAT came by `_HANDLERS` unless their argument is malformed
                 handler = _HANDLERS[word]
                 return handler(self, line)
@@ -575,6 +582,24 @@ class ServerMachine:
             return command
         self._pending = Etrn(argument.decode("ascii"))
         return self._pending
+
+    def _speak_for(self, verb: Verb, argument: bytes) -> Command | None:
+        """XCLIENT and XFORWARD, which are commands for those only to whom they were announced."""
+        if verb.name not in self._session.terms.verbs:
+            offer = self._session.offer
+            offered = offer.xclient if verb is Verb.XCLIENT else offer.xforward
+            return self._error(NEEDS_EHLO if offered else UNKNOWN)
+        if not self._may(verb):
+            return self._error(self._not_now(verb))
+        parsed = parse_xclient(argument) if verb is Verb.XCLIENT else parse_xforward(argument)
+        if isinstance(parsed, Reply):
+            return self._error(parsed)
+        if verb is Verb.XCLIENT and self._ran_ahead():  # what follows would be of another session
+            return self._improper()
+        if (command := self._count_idle()) is not None:
+            return command
+        self._pending = parsed
+        return parsed
 
     # ---- AUTH
 
@@ -762,6 +787,19 @@ class ServerMachine:
         self._state = _READY
         self._settle()
         self._output.append(encode(answer))
+
+    def begin_anew(self, identity: str, answer: Reply, offer: Offer) -> None:
+        """XCLIENT was taken: `answer` greets the client that it named, or refuses it; nothing of the session before
+        holds any more. `identity`: of the account that it named, or ""."""
+        if not isinstance(self._pending, Xclient):
+            raise RuntimeError("no XCLIENT waits for an answer")
+        self._pending = None
+        if self._ran_ahead():  # octets came while the host thought
+            self._loose = self._improper()
+            return
+        self._session = Session(offer, identity=identity)
+        self._transaction = None
+        self._greet(answer)
 
     def tls_started(self, offer: Offer) -> None:
         """The handshake is done: a new session (RFC 3207 §4.2). Nothing from before it is known any more."""

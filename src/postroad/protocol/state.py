@@ -53,6 +53,8 @@ class Verb(enum.IntEnum):
     STARTTLS = 13
     AUTH = 14
     ETRN = 15
+    XCLIENT = 16
+    XFORWARD = 17
 
 
 _WAITING: Final = (State.GREETED, State.READY, State.MAIL, State.RCPT, State.CHUNKS)
@@ -85,6 +87,9 @@ NEXT: Final[dict[tuple[State, Verb], State]] = {
     (State.READY, Verb.AUTH): State.AUTH,
     # RFC 1985 §5
     (State.READY, Verb.ETRN): State.READY,
+    # XCLIENT_README: "the SMTP server … starts over", with a new greeting; XFORWARD_README: before MAIL
+    (State.READY, Verb.XCLIENT): State.GREETED,
+    (State.READY, Verb.XFORWARD): State.READY,
 }
 
 # What 503 says, by state (RFC 5321 §4.1.4).

@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Role, Rule
-from postroad.mail.envelope import Peer, Recipient, Via
+from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
 from postroad.mail.event import Authenticated, Refused
 from postroad.mail.reply import Reply, reply
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
 from postroad.protocol.grammar import parse_mailbox
+from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
-from postroad.receive import acceptance, authenticate, repair, replies
+from postroad.receive import acceptance, authenticate, forwarding, repair, replies
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.doors import Place
+from postroad.receive.forwarding import Told
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction, with_type
 from postroad.world.tls_session import channel_binding
@@ -47,8 +49,10 @@ class Dialog:
         "_auth_failures",
         "_bindable",
         "_certificate",
+        "_claims",
         "_esmtp",
         "_exchange",
+        "_forwarded",
         "_hello",
         "_identity",
         "_mechanism",
@@ -57,6 +61,7 @@ class Dialog:
         "_port",
         "_refusals",
         "_session",
+        "_speaks_for",
         "_tls",
         "_trusted",
         "_unknown",
@@ -71,18 +76,21 @@ class Dialog:
         self, session: Session, setting: Setting, address: str, port: int, trusted: bool, via: Via | None = None
     ) -> None:
         self.setting = setting
-        self.machine = ServerMachine(setting.listener.protocol, setting.offer(tls=False), setting.options.limits)
+        self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
+        self._bindable = False  # the TLS is our own, not a proxy's
+        self._certificate: tuple[str, ...] = ()  # names of the client's certificate that may be an account's
+        self._speaks_for = setting.may_speak_for_others(address)
+        self.machine = ServerMachine(setting.listener.protocol, self._offer(), setting.options.limits)
         self.transaction: Transaction | None = None
         self.messages = 0  # accepted so far
         self._session = session
         self._address, self._port, self._trusted, self._via = address, port, trusted, via
-        self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
+        self._claims: Told | None = None  # by XCLIENT
+        self._forwarded: Forwarded | None = None
         self._peer: Peer | None = None  # of these facts, made when wanted
         self._place: Place | None = None  # among those who are on their way with a message
         self._exchange: Exchange | None = None  # an AUTH under way
         self._mechanism = ""  # of the last AUTH
-        self._bindable = False  # the TLS is our own, not a proxy's
-        self._certificate: tuple[str, ...] = ()  # names of the client's certificate that may be an account's
         self._auth_failures = self._refusals = self._unknown = 0
 
     # ---- Facts
@@ -96,14 +104,27 @@ class Dialog:
 
     def _describe(self, *, smtputf8: bool) -> Peer:
         setting = self.setting
-        protocol = with_type(setting.lmtp, self._esmtp, bool(self._tls), bool(self._identity), smtputf8)
+        hello, esmtp, name, told = self._hello, self._esmtp, "", self._claims
+        if told is not None:
+            hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
+        protocol = with_type(setting.lmtp, esmtp, bool(self._tls), bool(self._identity), smtputf8)
         return Peer(
-            self._address, self._port, self._hello, protocol, self._tls, self._identity, setting.listener.name,
-            self._via,
+            self._address, self._port, hello, protocol, self._tls, self._identity, setting.listener.name, self._via,
+            name, self._forwarded,
+        )
+
+    def _offer(self) -> Offer:
+        """What the session is offered as it is now."""
+        xclient, xforward = self._speaks_for
+        return self.setting.offer(
+            tls=bool(self._tls), bindable=self._bindable, certificate=bool(self._certificate), xclient=xclient,
+            xforward=xforward,
         )
 
     def drop(self) -> None:
         """Let go of the transaction, with what it has in the spool."""
+        if self._forwarded is not None:
+            self._forwarded = self._peer = None
         transaction = self.transaction
         if transaction is not None:
             self.transaction = None
@@ -126,7 +147,7 @@ class Dialog:
         transport = self._session.transport
         self._certificate = setting.certificate_names(transport)
         self._bindable = transport.get_extra_info("ssl_object") is not None
-        offer = setting.offer(tls=True, bindable=self._bindable, certificate=bool(self._certificate))
+        offer = self._offer()
         if from_the_start:
             self.machine = ServerMachine(setting.listener.protocol, offer, setting.options.limits)
         else:
@@ -381,6 +402,8 @@ class Dialog:
             _keep(transaction, verdict)
         # From here on the message is not the session's any more: it is kept even where the client goes away.
         self.transaction = None
+        if self._forwarded is not None:
+            self._forwarded = self._peer = None
         self.leave()
         self._session.hold()
         acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
@@ -459,10 +482,7 @@ class Dialog:
 
     def _authenticated(self, identity: str) -> None:
         self._identity, self._peer = identity, None
-        offer = self.setting.offer(
-            tls=bool(self._tls), bindable=self._bindable, certificate=bool(self._certificate)
-        )
-        self.machine.authenticated(identity, replies.AUTHENTICATED, offer)
+        self.machine.authenticated(identity, replies.AUTHENTICATED, self._offer())
         doors = self.setting.doors
         doors.log((Authenticated(doors.now_us(), 0, self.who(), self._mechanism),))
 
@@ -474,6 +494,39 @@ class Dialog:
         self.machine.reply(answer)
         if last:
             self._session.end("too many failed authentications")
+
+    # ---- Clients that speak for others (XCLIENT, XFORWARD)
+
+    def xclient(self, command: commands.Xclient) -> None:
+        self.drop()
+        before = self.who()
+        self._claims = forwarding.told(command, self._claims)
+        client = forwarding.named(command, before)
+        self._address, self._port, self._via, self._identity = client.address, client.port, client.via, client.identity
+        self._hello, self._esmtp, self._peer = "", False, None
+        self._trusted = self.setting.trusts(self._address)
+        verdict = ACCEPT
+        if command.address is not None:
+            self._refusals = self._auth_failures = 0
+            self._certificate = ()  # it is the proxy's
+            verdict = self._session.move(self._address, self._trusted)
+        if verdict is not ACCEPT:
+            self._xclient_judged(verdict)
+        else:
+            self._judge(self.setting.rules.connect, Context(self.who(), self._trusted), self._xclient_judged)
+
+    def _xclient_judged(self, verdict: Verdict) -> None:
+        answer = self.setting.greeting
+        if not _passes(verdict):
+            self.note_refusal(verdict, "CONNECT")
+            answer = verdict.reply or replies.UNSURE
+        self.machine.begin_anew(self._identity, answer, self._offer())
+        if answer.code == 421 or verdict.disconnect:
+            self._session.end(verdict.reason)
+
+    def xforward(self, command: commands.Xforward) -> None:
+        self._forwarded, self._peer = forwarding.forwarded(command, self._forwarded), None
+        self.machine.reply(replies.FORWARDED)
 
     # ---- The rest
 
@@ -527,6 +580,8 @@ HANDLERS: Final[dict[type, Callable[[Dialog, Any], None]]] = {
     commands.Vrfy: Dialog.vrfy,
     commands.Help: Dialog.help,
     commands.Etrn: Dialog.etrn,
+    commands.Xclient: Dialog.xclient,
+    commands.Xforward: Dialog.xforward,
     commands.Quit: Dialog.quit,
     commands.TooManyErrors: Dialog.too_many_errors,
 }

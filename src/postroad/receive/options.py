@@ -38,6 +38,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
 
     `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
     all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
+    `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
     """
 
     name: str
@@ -53,6 +54,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     proxy: Proxy = Proxy.NONE
     proxy_networks: tuple[str, ...] = ()
     proxy_tls: bool = True
+    xclient_networks: tuple[str, ...] = ()
+    xforward_networks: tuple[str, ...] = ()
 
 
 class ReceiveOptions(msgspec.Struct, frozen=True):

@@ -323,6 +323,15 @@ class Session(asyncio.Protocol):
 
     # ---- TLS
 
+    def move(self, address: str, trusted: bool) -> Verdict:
+        """The client is another from here on (XCLIENT): it counts where it belongs. Not where that is refused."""
+        doors = self._listener.setting.doors
+        if self._admitted:
+            doors.left(self._address)
+        verdict = doors.admit(address, trusted)
+        self._address, self._admitted = address, verdict is ACCEPT
+        return verdict
+
     def start_tls(self) -> None:
         """The handshake. Plaintext is not read from here on (RFC 3207 §4.2, CVE-2011-0411)."""
         transport, dialog = self._transport, self._dialog

@@ -39,6 +39,8 @@ class Setting:
     greeting: Reply
     hello: Reply
     proxies: tuple[Network, ...] = ()
+    xclients: tuple[Network, ...] = ()
+    xforwarders: tuple[Network, ...] = ()
     known_clients: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # what `trusts` found
 
     def trusts(self, address: str) -> bool:
@@ -58,9 +60,7 @@ class Setting:
 
     def is_proxy(self, address: str) -> bool:
         """Whether a PROXY header from this address ("" for a Unix socket) counts."""
-        if not address:
-            return UNIX in self.listener.proxy_networks
-        return _within(address, self.proxies)
+        return _among(address, self.listener.proxy_networks, self.proxies)
 
     def certificate_names(self, transport: Transport) -> tuple[str, ...]:
         """The names of the client's certificate that may be an account's; () without one, or where none may be."""
@@ -75,7 +75,18 @@ class Setting:
             return names.mailboxes
         return (names.common_name,) if names.common_name else ()
 
-    def offer(self, *, tls: bool, bindable: bool = False, certificate: bool = False) -> Offer:
+    def may_speak_for_others(self, address: str) -> tuple[bool, bool]:
+        """Whether the client of this address ("" for a Unix socket) may use XCLIENT, and XFORWARD."""
+        listener = self.listener
+        return (
+            _among(address, listener.xclient_networks, self.xclients),
+            _among(address, listener.xforward_networks, self.xforwarders),
+        )
+
+    def offer(
+        self, *, tls: bool, bindable: bool = False, certificate: bool = False, xclient: bool = False,
+        xforward: bool = False,
+    ) -> Offer:
         """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
         `certificate`: its client has shown a certificate with a name that may be an account's."""
         listener, doors = self.listener, self.doors
@@ -93,12 +104,21 @@ class Setting:
             vrfy=self.options.vrfy,
             expn=self.options.expn,
             etrn=doors.etrn is not None,
+            xclient=xclient,
+            xforward=xforward,
         )
 
 
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
     parsed = ipaddress.ip_address(address)
     return any(parsed in network for network in networks if network.version == parsed.version)
+
+
+def _among(address: str, written: tuple[str, ...], networks: tuple[Network, ...]) -> bool:
+    """Whether a client's address is in networks as they were written and as they were read."""
+    if not written:
+        return False
+    return _within(address, networks) if address else UNIX in written
 
 
 def _networks(written: tuple[str, ...]) -> tuple[Network, ...]:
@@ -118,6 +138,8 @@ def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, do
         repair=options.repair and listener.role is Role.SUBMISSION and not lmtp,
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),
+        xclients=_networks(listener.xclient_networks),
+        xforwarders=_networks(listener.xforward_networks),
         greeting=Reply(220, "", (words,)),
         hello=Reply(250, "", (options.hostname,)),
     )

@@ -16,7 +16,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
 
     `name`: canonical. `recipients`: the local-parts there are, or ("any",) for all; `recipients_file` names a file of
     more of them. `deliver`: MAILDIR with `path` (a template), LMTP with `socket` or `host` and `port`, PROGRAM with
-    `command`.
+    `command`. `xforward`: the LMTP server is told of our client, where it takes XFORWARD.
     """
 
     name: str
@@ -28,6 +28,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
     host: str = ""
     port: int = 24
     command: tuple[str, ...] = ()
+    xforward: bool = False
 
 
 class RelayDomain(msgspec.Struct, frozen=True):
@@ -44,7 +45,8 @@ class NextHop(msgspec.Struct, frozen=True):
 
     `domain`: ``example.org``, ``.example.org`` for all below it, ``*`` for all; the most exact counts. `host`: a name
     or an IP address (in brackets or not), "" for the MX of the domain itself, so that only `tls` is set. `mx`: whether
-    the MX of `host` are looked up. `credentials`: name of the account to AUTH with.
+    the MX of `host` are looked up. `credentials`: name of the account to AUTH with. `xforward`: the server is
+    told of our client, where it takes XFORWARD: a content filter that hands the mail back.
     """
 
     domain: str
@@ -53,6 +55,7 @@ class NextHop(msgspec.Struct, frozen=True):
     mx: bool = False
     tls: TlsDemand = TlsDemand.MAY
     credentials: str = ""
+    xforward: bool = False
 
 
 class RoutingOptions(msgspec.Struct, frozen=True):

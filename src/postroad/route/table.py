@@ -129,10 +129,11 @@ def _delivery(local: LocalDomain) -> Destination:
         case Transport.PROGRAM:
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
         case Transport.LMTP | Transport.SMTP:
+            told = local.xforward
             if local.socket:
-                return Destination(f"lmtp:{local.socket}", Transport.LMTP, path=local.socket)
-            host = local.host.strip("[]")
-            return Destination(f"lmtp:[{host}]:{local.port}", Transport.LMTP, host=host, port=local.port)
+                return Destination(f"lmtp:{local.socket}", Transport.LMTP, path=local.socket, xforward=told)
+            host, port = local.host.strip("[]"), local.port
+            return Destination(f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told)
 
 
 def _next_hop(hop: NextHop) -> Destination:
@@ -148,6 +149,7 @@ def _next_hop(hop: NextHop) -> Destination:
         port=hop.port,
         tls=hop.tls,
         credentials=hop.credentials,
+        xforward=hop.xforward,
     )
 
 
@@ -189,9 +191,14 @@ def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
     """Equal keys must mean equal destinations."""
     hops = [_next_hop(hop) for hop in options.next_hops if hop.host]
     for one, other in combinations(hops, 2):
-        if one.key == other.key and one != other:
+        if one.key == other.key and one.tls is not other.tls:
             remedy = "Give both next hops the same TLS demand, or different ports."
             yield Problem(f"next hop {one.key}", f"demands TLS in two ways: {one.tls.value}, {other.tls.value}", remedy)
+    lmtp = [_delivery(local) for local in options.local if local.deliver is Transport.LMTP]
+    for one, other in (*combinations(hops, 2), *combinations(lmtp, 2)):
+        if one.key == other.key and one.xforward is not other.xforward:
+            remedy = "Write xforward = true for both, or for none."
+            yield Problem(f"the server {one.key}", "is to get XFORWARD, and is not", remedy)
 
 
 _CHECKS: Final[tuple[Callable[[RoutingOptions], Iterator[Problem]], ...]] = (_incomplete, _repeated, _contradicting)

@@ -22,6 +22,8 @@ from postroad.protocol.command import (
     Reset,
     StartTls,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
@@ -32,7 +34,7 @@ from postroad.protocol.server import ServerMachine
 OK = reply(250, "2.0.0", "fine")
 ALL = Offer(
     binarymime=True, starttls=True, auth=("PLAIN", "LOGIN"), vrfy=True, expn=True, etrn=True, limits=True,
-    by_min_s=0, hold_max_s=3600, mt_priority="MIXER", rrvs=True,
+    by_min_s=0, hold_max_s=3600, mt_priority="MIXER", rrvs=True, xclient=True, xforward=True,
 )
 
 
@@ -131,7 +133,9 @@ class Host:
             case AuthResponse(response):
                 assert self.mechanism is not None
                 self._step(self.mechanism.respond(response))
-            case Vrfy() | Help() | Etrn():
+            case Xclient():
+                machine.begin_anew("", reply(220, "", "mx.example.org ESMTP"), machine.offer)
+            case Vrfy() | Help() | Etrn() | Xforward():
                 machine.reply(OK)
             case _:
                 pass  # answered by the machine, or nothing to answer

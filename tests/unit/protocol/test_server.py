@@ -499,7 +499,7 @@ def test_enhanced_status_everywhere_but_greeting_ehlo_and_3yz() -> None:
         b"QUIT\r\n",
     )
     for line in host.replies:
-        if not line.startswith(("220 mx", "250-", "250 RRVS", "354")):
+        if not line.startswith(("220 mx", "250-", "250 XFORWARD", "354")):
             assert line[4] == line[0] and line[5] == ".", line
 
 

@@ -139,6 +139,44 @@ def test_one_by_one_without_pipelining(cut: Cut) -> None:
     assert told(talk.finished()) == [RELAYED, RELAYED]
 
 
+TOLD = [b"XFORWARD ADDR=192.0.2.1\r\n", b"XFORWARD IDENT=4F1\r\n"]
+
+
+@CUTS
+@pytest.mark.parametrize("answer", [b"250 ok\r\n", b"501 5.5.4 no\r\n", b"451 later\r\n"])
+def test_xforward_stands_before_mail_and_decides_nothing(cut: Cut, answer: bytes) -> None:
+    talk = Talk(cut)
+    talk.machine.begin(MAIL, rcpts(1), before=TOLD)
+    assert talk.heard() == b"".join(TOLD) + MAIL + b"RCPT TO:<0@y>\r\nDATA\r\n"
+    assert talk.machine.step is Step.XFORWARD
+    talk.server(answer * 2 + b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert talk.event() == SendContent(bdat=False)
+    talk.server(b"250 ok\r\n")
+    assert told(talk.finished()) == [RELAYED]
+
+
+@CUTS
+def test_xforward_one_by_one_behind_rset(cut: Cut) -> None:
+    talk = Talk(cut, hello=PLAIN)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n")
+    talk.server(b"550 no\r\n")
+    assert told(talk.finished()) == [("failed", "recipient", "5.0.0")]
+    talk.heard()
+    talk.machine.begin(MAIL, rcpts(1), before=TOLD)
+    for command in (b"RSET\r\n", *TOLD, MAIL, *rcpts(1)):
+        assert talk.heard() == command
+        talk.server(b"250 ok\r\n")
+    assert talk.heard() == b"DATA\r\n"
+
+
+def test_an_answer_to_xforward_that_is_none_ends_the_session() -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1), before=TOLD)
+    talk.server(b"354 go\r\n")
+    assert talk.ended().finding.reach is Reach.SESSION
+
+
 @CUTS
 def test_each_recipient_has_its_outcome(cut: Cut) -> None:
     for hello in (PIPELINING, PLAIN):
