@@ -88,6 +88,7 @@ def _lines(pair: Pair, kind: str, **fields: str) -> list[dict[str, Any]]:
 def test_postfix_is_told_of_our_client(pair: Pair) -> None:
     end = _send(pair, "alice@pf.example", "told")
     maildir.wait(pair.mail / "alice", of="Subject: told")
+    until(lambda: _lines(pair, "accepted", message_id="<told@elsewhere.test>"), "its line in the log")
     first = _lines(pair, "accepted", message_id="<told@elsewhere.test>")[0]
     log = pair.postfix.log_path.read_text
     # What XFORWARD said stands in Postfix's log line of the client.
