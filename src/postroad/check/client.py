@@ -102,7 +102,8 @@ class Clients:
         bans: Bans | None = None,
         now_us: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.options = options  # replaced as a whole at reload
+        self.options = options  # replaced as a whole at reload, but for the prefixes: sessions are counted by them
+        self._prefix_ipv4, self._prefix_ipv6 = options.network_prefix_ipv4, options.network_prefix_ipv6
         self.bans = bans if bans is not None else Bans()  # in force, as the supervisor says
         self.tally = tally or Tally((options.rate_s, 1.0), lambda told: None, lambda seconds, call: None)
         self._now_us = now_us
@@ -115,33 +116,31 @@ class Clients:
 
     def admit(self, address: str, trusted: bool) -> Verdict:
         """Count a new session in, or say why not. `address` "" is a Unix socket: only the limit for all holds."""
-        options, tally = self.options, self.tally
-        if tally.sessions(SESSIONS) >= options.sessions_max:
+        tally = self.tally
+        if tally.sessions(SESSIONS) >= self.options.sessions_max:
             return _FULL
-        if address:
-            client, network = self._names(address)
-            if not trusted:
-                refused = self._refused(address, client, network)
-                if refused is not None:
-                    return refused
-            tally.came(SESSIONS + client)
-            tally.came(SESSIONS + network)
-        tally.came(SESSIONS)
+        keys = _keys_of(address, self._prefix_ipv4, self._prefix_ipv6)
+        if address and not trusted:
+            refused = self._refused(address, keys)
+            if refused is not None:
+                return refused
+        tally.came(keys)
         self._all += 1
         return ACCEPT
 
-    def _refused(self, address: str, client: str, network: str) -> Verdict | None:
+    def _refused(self, address: str, keys: tuple[str, ...]) -> Verdict | None:
         """Why a client that is not trusted may not come in now."""
         options, tally = self.options, self.tally
-        if len(self.bans) and self.bans.of_address(address, self._now_us()) is not None:
+        _, of_client, of_network = keys
+        if self.bans.networks and self.is_banned(address):
             return BANNED
-        if tally.sessions(SESSIONS + client) >= options.sessions_per_client_max:
+        if tally.sessions(of_client) >= options.sessions_per_client_max:
             return _CLIENT
         most = options.sessions_per_network_max
-        if most and tally.sessions(SESSIONS + network) >= most:
+        if most and tally.sessions(of_network) >= most:
             return _NETWORK
         if (options.connection_rate_max or options.connection_rate_network_max) and self._passes(
-            CONNECTIONS, client, network, options.connection_rate_max, options.connection_rate_network_max
+            CONNECTIONS, *self._names(address), options.connection_rate_max, options.connection_rate_network_max
         ):
             return _FAST
         return None
@@ -149,12 +148,7 @@ class Clients:
     def left(self, address: str) -> None:
         """A session that was admitted has ended."""
         self._all -= 1
-        tally = self.tally
-        tally.went(SESSIONS)
-        if address:
-            client, network = self._names(address)
-            tally.went(SESSIONS + client)
-            tally.went(SESSIONS + network)
+        self.tally.went(_keys_of(address, self._prefix_ipv4, self._prefix_ipv6))
 
     def is_banned(self, address: str) -> bool:
         return self.bans.of_address(address, self._now_us()) is not None
@@ -217,8 +211,7 @@ class Clients:
         return over
 
     def _names(self, address: str) -> tuple[str, str]:
-        options = self.options
-        return names_of(address, options.network_prefix_ipv4, options.network_prefix_ipv6)
+        return names_of(address, self._prefix_ipv4, self._prefix_ipv6)
 
 
 def _before(rule: Rule, rest: Rule | None) -> Rule | None:
@@ -254,6 +247,15 @@ _NETWORK_MARK: Final = "net "
 
 def _is_network(whom: str) -> bool:
     return whom.startswith(_NETWORK_MARK)
+
+
+@lru_cache(maxsize=4096)
+def _keys_of(address: str, prefix_ipv4: int, prefix_ipv6: int) -> tuple[str, ...]:
+    """Under which keys a session is counted: of all, of a client and of its network."""
+    if not address:
+        return (SESSIONS,)
+    client, network = names_of(address, prefix_ipv4, prefix_ipv6)
+    return SESSIONS, SESSIONS + client, SESSIONS + network
 
 
 @lru_cache(maxsize=4096)

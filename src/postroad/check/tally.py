@@ -107,24 +107,27 @@ class Tally:
         self._telling = False
 
     def sessions(self, key: str) -> int:
-        return self._own.get(key, 0) + self._others.get(key, 0)
+        count = self._own.get(key, 0)
+        return count + self._others.get(key, 0) if self._others else count
 
-    def own_sessions(self, key: str) -> int:
-        return self._own.get(key, 0)
-
-    def came(self, key: str) -> None:
-        self._own[key] = self._own.get(key, 0) + 1
-        self._changed.add(key)
+    def came(self, keys: tuple[str, ...]) -> None:
+        """A session that counts for these keys."""
+        own = self._own
+        for key in keys:
+            own[key] = own.get(key, 0) + 1
+        self._changed.update(keys)
         if not self._telling:
             self._soon()
 
-    def went(self, key: str) -> None:
-        count = self._own[key] - 1
-        if count:
-            self._own[key] = count
-        else:
-            del self._own[key]
-        self._changed.add(key)
+    def went(self, keys: tuple[str, ...]) -> None:
+        own = self._own
+        for key in keys:
+            count = own[key] - 1
+            if count:
+                own[key] = count
+            else:
+                del own[key]
+        self._changed.update(keys)
         if not self._telling:
             self._soon()
 

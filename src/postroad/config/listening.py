@@ -223,10 +223,19 @@ class Limits(Section):
         _CLIENTS.sessions_per_network_max, "Of these, for one network; 0: no limit.", unit="sessions", least=0
     )
     network_prefix_ipv4: int = setting(
-        _CLIENTS.network_prefix_ipv4, "How long the prefix of a network is.", unit="bits", least=8, most=32
+        _CLIENTS.network_prefix_ipv4,
+        "How long the prefix of a network is. Taken at start only.",
+        unit="bits",
+        least=8,
+        most=32,
     )
     network_prefix_ipv6: int = setting(
-        _CLIENTS.network_prefix_ipv6, "The same for IPv6.", unit="bits", least=16, most=64, source="RFC 6177"
+        _CLIENTS.network_prefix_ipv6,
+        "The same for IPv6. Taken at start only.",
+        unit="bits",
+        least=16,
+        most=64,
+        source="RFC 6177",
     )
     rate_s: Seconds = setting(_CLIENTS.rate_s, "The time within which the following are counted.", least=1)
     connection_rate_max: int = setting(

@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +53,9 @@ _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
 
 # These are taken at start only; a reload that changes one is refused as a whole, with a word on why.
-FIXED: Final = ("state_dir", "user", "group", "workers")
+FIXED: Final = (
+    "state_dir", "user", "group", "workers", "limits.network_prefix_ipv4", "limits.network_prefix_ipv6",
+)  # fmt: skip
 
 Say = Callable[[str, str], None]  # level, text
 Locate = Callable[["Settings", Endpoint, Problem], str]  # a place that cannot be listened on, at its line of the file
@@ -505,7 +508,7 @@ class Supervisor:
         found = await asyncio.to_thread(self._load)
         if isinstance(found, list):
             return found
-        fixed = [key for key in FIXED if getattr(found, key) != getattr(self.settings, key)]
+        fixed = [key for key in FIXED if attrgetter(key)(found) != attrgetter(key)(self.settings)]
         if fixed:
             return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
         await self._all_up(STARTING_S)

@@ -115,6 +115,11 @@ class Bans:
             self._remove(ban)
         return over
 
+    @property
+    def networks(self) -> bool:
+        """Whether any client is banned."""
+        return bool(self._prefixes)
+
     def of_address(self, address: str, now_us: int) -> Ban | None:
         """The ban that holds for a client's IP address ("" for a Unix socket)."""
         if not self._prefixes or not address:

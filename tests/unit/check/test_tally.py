@@ -52,15 +52,15 @@ class Node:
 def test_sessions_of_all_workers_are_one_sum() -> None:
     node = Node()
     for _ in range(6):
-        node.workers[0].came("s192.0.2.1")
+        node.workers[0].came(("s192.0.2.1",))
     assert node.workers[1].sessions("s192.0.2.1") == 0  # not told yet
     node.tell()
     assert node.workers[1].sessions("s192.0.2.1") == 6
-    node.workers[1].came("s192.0.2.1")
+    node.workers[1].came(("s192.0.2.1",))
     node.tell()
     assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [7, 7]
     for _ in range(6):
-        node.workers[0].went("s192.0.2.1")
+        node.workers[0].went(("s192.0.2.1",))
     node.tell()
     assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [1, 1]
 
@@ -69,7 +69,7 @@ def test_what_is_far_from_its_limit_is_told_to_nobody() -> None:
     node = Node(limit=10)
     node.sent.clear()
     for _ in range(4):
-        node.workers[0].came("s192.0.2.1")
+        node.workers[0].came(("s192.0.2.1",))
     node.count(0, 4)
     node.tell()
     assert node.sent == []
@@ -82,7 +82,7 @@ def test_what_is_far_from_its_limit_is_told_to_nobody() -> None:
 def test_one_frame_for_all_that_happens_within_a_moment() -> None:
     node = Node()
     for number in range(100):
-        node.workers[0].came(f"s192.0.2.{number}")
+        node.workers[0].came((f"s192.0.2.{number}",))
         node.count(0, key=f"c192.0.2.{number}")
     assert len(node.timers) == 1
 
@@ -94,7 +94,7 @@ def test_the_error_is_what_others_let_in_before_they_were_heard() -> None:
     for _ in range(20):  # each moment one client comes once to each worker
         for worker in node.workers:
             if node.workers[worker].sessions("s") < 10:
-                node.workers[worker].came("s")
+                node.workers[worker].came(("s",))
                 let_in += 1
         node.tell()
     assert 10 <= let_in <= 10 + (3 - 1)
@@ -103,7 +103,7 @@ def test_the_error_is_what_others_let_in_before_they_were_heard() -> None:
 def test_a_worker_that_dies_takes_its_sessions_with_it_but_not_its_counts() -> None:
     node = Node()
     for _ in range(6):
-        node.workers[0].came("s192.0.2.1")
+        node.workers[0].came(("s192.0.2.1",))
     node.count(0, 6)
     node.tell()
     node.office.worker_died(0)
@@ -188,8 +188,8 @@ def test_a_window_holds_no_more_keys_than_its_limit() -> None:
 def test_nothing_is_left_of_clients_that_are_gone() -> None:
     node = Node()
     for number in range(100):
-        node.workers[0].came(f"s{number}")
-        node.workers[0].went(f"s{number}")
+        node.workers[0].came((f"s{number}",))
+        node.workers[0].went((f"s{number}",))
         node.count(0, key=f"c{number}")
     node.tell()
     assert not node.office._sessions and not node.workers[0]._own

@@ -15,6 +15,7 @@ from postroad.node.guard import Guard
 from postroad.store import bans as kept
 from postroad.store.bans import Bans
 
+TRUSTING = '[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n'
 NOW_US = 1_790_000_000_000_000
 
 
@@ -75,7 +76,7 @@ class Place:
         ("", "f127.0.0.1", 1000, []),
         ("", "f::/64", 1000, []),
         ('[bans]\nexempt = ["192.0.2.0/24"]\n', "f192.0.2.1", 1000, []),
-        ('[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n', "o192.0.2.1", 1000, []),
+        (TRUSTING, "o192.0.2.1", 1000, []),
     ],
 )
 def test_what_leads_to_a_ban(tmp_path: Path, text: str, key: str, times: int, banned: list[str]) -> None:
