@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.peers.harness import ports
-from tests.peers.harness.postroad import Node, local_domain, mx_listener, relay_listener
+from tests.peers.harness.postroad import Node, local_domain, mx_listener, relay_listener, submission_listener
 from tests.peers.harness.process import folder, until
+from tests.peers.harness.swaks import swaks
 
 TELL_S = 0.5  # longer than a worker takes to tell the others what it has counted, on a busy machine
 
@@ -161,3 +162,38 @@ def test_an_operator_bans_while_the_node_runs_and_while_it_is_down(home: Path) -
         assert greeting(node.port, "127.0.0.10").startswith("421")
         assert {each["subject"] for each in node.json("bans")} == {"127.0.0.10", "bob"}
         assert "no address" in node.command("bans", "add", "300.1.2.3", code=1)
+
+
+def test_guessing_passwords_takes_longer_each_time_and_ends_in_a_ban(home: Path) -> None:
+    """swaks, over both workers: failures of one client are one count, however many connections it makes."""
+    submission = submission_listener(ports.port(), auth_without_tls=True)
+    node = Node(home / "n", {
+        "listener": [submission, relay_listener(ports.port(), trusted_networks=["127.0.0.99"])],
+        "auth": {"users": "users", "failure_delay_s": 0.1, "failure_delay_max_s": 0.4},
+        "bans": {"exempt": [], "failures_max": 6, "time_s": 600},
+    })
+    node.add_user("ann", "right", "ann@example.test")
+
+    def login(password: str) -> tuple[str, float]:
+        began = time.monotonic()
+        ran = swaks(node.port, "--local-interface", "127.0.0.9", "--auth", "PLAIN", "--auth-user", "ann",
+                    "--auth-password", password, "--quit-after", "AUTH")
+        return " ".join(ran.replies()), time.monotonic() - began
+
+    with node:
+        assert "235 2.7.0" in login("right")[0]
+        tried = []
+        for _ in range(6):
+            tried.append(login("wrong"))
+            time.sleep(TELL_S)
+        assert all("535 5.7.8" in said for said, _ in tried), tried
+        assert tried[-1][1] > 0.4
+        until(lambda: "421 4.7.0 Your address is banned" in login("right")[0], "the ban")
+        [ban] = node.json("bans")
+        assert (ban["subject"], ban["reason"][:25]) == ("127.0.0.9", "6 failed authentications ")
+        node.command("bans", "lift", "127.0.0.9")
+        until(lambda: "235 2.7.0" in login("right")[0], "no ban any more")
+        node.command("bans", "add", "Ann", "--for", "1h")
+        assert {login(each)[0].partition("454")[2][:6] for each in ("right", "wrong")} == {" 4.7.0"}
+        node.command("bans", "lift", "ann")
+        assert "235 2.7.0" in login("right")[0]

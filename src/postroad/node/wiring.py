@@ -148,7 +148,7 @@ class Assembly:
             return prepared
         self.tables = prepared.tables
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
-        self._authenticator = prepared.authenticator
+        self._take_authenticator(prepared.authenticator)
         state_dir = Path(settings.state_dir)
         self.spool = Spool(
             state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop, log=self._note
@@ -337,6 +337,13 @@ class Assembly:
     def _tls_context(self) -> ssl.SSLContext | None:
         return self._server_tls.context if self._server_tls is not None else None
 
+    def _take_authenticator(self, authenticator: Authenticator | None) -> None:
+        """From here on it is this one that listeners ask."""
+        self._authenticator = authenticator
+        if authenticator is not None:
+            authenticator.delay_s = lambda tried: self._clients.failed(tried.address, tried.name)
+            authenticator.barred = self._clients.is_barred
+
     def _owns(self, account: str, address: Address) -> bool:
         return self._authenticator is not None and self._authenticator.owns(account, address)
 
@@ -408,7 +415,8 @@ class Assembly:
         self._reporter = self._make_reporter()
         self.queue.options = options.queue_options(settings)
         self.queue.destination_of = self.tables.destination
-        before, self._authenticator = self._authenticator, prepared.authenticator
+        before = self._authenticator
+        self._take_authenticator(prepared.authenticator)
         if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454
             before.close()
         self._log.renew(options.log_options(settings))

@@ -175,6 +175,7 @@ class Authenticator:
         self.options = options
         self.noted: Callable[[Tried], None] = _unheard
         self.delay_s: Callable[[Tried], float] = lambda tried: options.failure_delay_s
+        self.barred: Callable[[str], bool] = lambda name: False  # who may not authenticate now, right or not
         self._backends = backends
         self._known = known
         self._loop = loop
@@ -225,7 +226,9 @@ class Authenticator:
     def ended(self, tried: Tried, outcome: Right | Wrong, told: Told) -> None:
         """An exchange has come to its end."""
         self.noted(tried)
-        if isinstance(outcome, Right):
+        if self.barred(tried.name):  # the same answer for right and wrong, else it would tell which password is right
+            self._loop.call_later(self.delay_s(tried), told, Busy())
+        elif isinstance(outcome, Right):
             self._remember(outcome.account)
             told(outcome)
         else:

@@ -440,3 +440,27 @@ def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) ->
     client.say("EHLO client.test\r\n")
     assert wait(client, PLAIN) == "454 4.7.0"
     assert [(fault.line, "no such file" in fault.text) for fault in faults] == [(0, True)]
+
+
+def test_a_barred_account_gets_one_answer_for_right_and_wrong(tmp_path: Path) -> None:
+    """Else the ban would tell who guesses which password is right."""
+    house = house_of(tmp_path)
+    known = cast(Authenticator, house.doors.authenticator)
+    known.barred = lambda name: name == "ann"
+    client = opened(house)
+    right, wrong = base("", "ann", PASSWORD), base("", "ann", "no")
+    assert [wait(client, f"AUTH PLAIN {each}")[:9] for each in (right, wrong)] == ["454 4.7.0"] * 2
+    assert wait(client, f"AUTH PLAIN {base('', 'bob', 'x')}").startswith("235")
+
+
+def test_the_delay_of_failures_is_what_the_counts_say(tmp_path: Path) -> None:
+    house = house_of(tmp_path)
+    known = cast(Authenticator, house.doors.authenticator)
+    known.delay_s = lambda tried: house.clients.failed(tried.address, tried.name)
+    client = opened(house)
+    for delay_s in (1, 2):
+        assert client.say(f"AUTH PLAIN {base('', 'ann', 'no')}\r\n") == ""
+        house.loop.pass_time(delay_s - 0.1)
+        assert client.heard() == b""
+        house.loop.pass_time(0.2)
+        assert client.heard().startswith(b"535")
