@@ -101,7 +101,7 @@ def _value(key: str, text: str) -> Any:
         return tuple(text.split(","))
     if text in ("true", "false"):
         return text == "true"
-    return int(text)
+    return int(text) if text.isdecimal() else text
 
 
 def _expect(replies: list[list[str]], line: str) -> None:

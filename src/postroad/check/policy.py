@@ -7,6 +7,7 @@
     relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
     LMTP, any role                                                    local_only                      hop_limit
 
+With relay_control and local_only goes the question for the owner of the mailbox (`owner`, RFC 7293).
 Rules of the operator (`extra`) are asked behind these, in each phase.
 """
 
@@ -17,10 +18,11 @@ from typing import assert_never
 
 import msgspec
 
-from postroad.check import message, relay, sender
+from postroad.check import message, owner, relay, sender
 from postroad.check.compose import compose
 from postroad.mail.address import Address
 from postroad.mail.context import Role, Rule, Rules
+from postroad.mail.owned import Owned
 
 
 class PolicyOptions(msgspec.Struct, frozen=True):
@@ -42,12 +44,14 @@ class PolicyOptions(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What rules ask of other rooms. Domains are in canonical form (`mail.address`)."""
+    """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
+    ours has its owner, None for others."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
     recipient: relay.Known
     owns: Callable[[str, Address], bool]
+    owned: Callable[[Address], Owned | None] = lambda address: None
 
 
 def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra: Rules | None = None) -> Rules:
@@ -89,8 +93,17 @@ def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
 
 def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
     if lmtp:
-        return (relay.local_only(is_local=known.is_local, known=known.recipient),)
-    control = relay.relay_control(
+        return (owner.same_owner(relay.local_only(is_local=known.is_local, known=known.recipient), known.owned),)
+    control = owner.same_owner(_relay_control(role, options, known), known.owned)
+    if role is Role.SUBMISSION:
+        return sender.qualified_recipient(known.is_local), control
+    if options.null_sender_recipients_max:
+        return control, sender.null_sender_recipients(options.null_sender_recipients_max)
+    return (control,)
+
+
+def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
+    return relay.relay_control(
         is_local=known.is_local,
         is_relay=known.is_relay,
         known=known.recipient,
@@ -98,8 +111,3 @@ def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
         trust_identity=role is Role.SUBMISSION or options.auth_relays,
         strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
     )
-    if role is Role.SUBMISSION:
-        return sender.qualified_recipient(known.is_local), control
-    if options.null_sender_recipients_max:
-        return control, sender.null_sender_recipients(options.null_sender_recipients_max)
-    return (control,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
@@ -27,7 +27,7 @@ from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.authenticate import AuthOptions, CertificateName
 from postroad.receive.introspection import IntrospectionOptions
-from postroad.receive.options import Proxy, ReceiveOptions
+from postroad.receive.options import ExtensionOptions, Proxy, ReceiveOptions
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
 
@@ -39,6 +39,9 @@ _RECEIVE: Final = ReceiveOptions()
 _POLICY: Final = PolicyOptions()
 _CLIENTS: Final = ClientOptions()
 _BANS: Final = BanOptions()
+_EXTENSIONS: Final = ExtensionOptions()
+
+Profile = Literal["", "MIXER", "STANAG4406", "NSEP"]
 
 
 class Listener(Section):
@@ -152,6 +155,8 @@ class Limits(Section):
     header_size_max: Octets = of(ProtocolLimits, "header_size_max")
     header_fields_max: int = of(ProtocolLimits, "header_fields_max", unit="fields")
     recipients_max: int = of(ProtocolLimits, "recipients_max", unit="recipients", source="RFC 5321 §4.5.3.1.8")
+    transactions_max: int = of(ProtocolLimits, "transactions_max", unit="transactions", source="RFC 9422")
+    recipient_domains_max: int = of(ProtocolLimits, "recipient_domains_max", unit="domains", source="RFC 9422")
     path_max: Octets = of(ProtocolLimits, "path_max", source="RFC 5321 §4.5.3.1.3")
     errors_max: int = of(ProtocolLimits, "errors_max", unit="errors")
     idle_commands_max: int = of(ProtocolLimits, "idle_commands_max", unit="commands")
@@ -281,6 +286,68 @@ class Receive(Section):
         "The domain of the bare `<Postmaster>`; unset: the first `[[domain]]`.",
         source="RFC 5321 §4.1.1.3",
         example='"example.org"',
+    )
+
+
+class Extensions(Section):
+    """Which of the further extensions of SMTP listeners offer, and within what bounds. As a client, what the next host
+    offers is used wherever the message asks for it."""
+
+    binarymime: bool = setting(
+        _EXTENSIONS.binarymime,
+        "Whether BINARYMIME is offered. Binary mail is kept as it is, and returned (5.6.1) where the next host does "
+        "not take it: offer it where those behind it do.",
+        source="RFC 3030",
+    )
+    limits: bool = setting(
+        _EXTENSIONS.limits,
+        "Whether the limits of a session are announced: transactions, recipients, domains of recipients.",
+        source="RFC 9422",
+    )
+    requiretls: bool = setting(
+        _EXTENSIONS.requiretls,
+        "Whether REQUIRETLS is offered under TLS, and the header field `TLS-Required: No` is heeded.",
+        source="RFC 8689",
+    )
+    deliver_by: bool = setting(_EXTENSIONS.deliver_by, "Whether DELIVERBY is offered.", source="RFC 2852")
+    deliver_by_min_s: Seconds = setting(
+        _EXTENSIONS.deliver_by_min_s,
+        "The least time within which a message may be wanted there or returned; 0: any.",
+        least=0,
+        source="RFC 2852",
+    )
+    future_release_max_s: Seconds = setting(
+        _EXTENSIONS.future_release_max_s,
+        "How long a client of a submission listener may have a message held (FUTURERELEASE); 0: not offered.",
+        least=0,
+        most=999_999_999,
+        source="RFC 4865",
+    )
+    mt_priority: bool = setting(_EXTENSIONS.mt_priority, "Whether MT-PRIORITY is offered.", source="RFC 6710")
+    mt_priority_profile: Profile = setting(
+        _EXTENSIONS.mt_priority_profile, 'The profile of priorities that is announced; "": none.', source="RFC 6710"
+    )
+    mt_priority_max: int = setting(
+        _EXTENSIONS.mt_priority_max,
+        "The highest priority that accounts and trusted networks may ask for; a higher one is lowered to it.",
+        unit="priority",
+        least=-9,
+        most=9,
+    )
+    mt_priority_strangers_max: int = setting(
+        _EXTENSIONS.mt_priority_strangers_max, "The same for all others.", unit="priority", least=-9, most=9
+    )
+    mt_priority_tunnel: bool = setting(
+        _EXTENSIONS.mt_priority_tunnel,
+        "Whether the header field `MT-Priority` carries the priority past hosts that do not offer MT-PRIORITY. It is "
+        "believed of accounts and trusted networks, and taken away from what others send.",
+        source="RFC 6758",
+    )
+    rrvs: bool = setting(
+        _EXTENSIONS.rrvs,
+        "Whether RRVS is offered, and the header field `Require-Recipient-Valid-Since` is heeded: mail for the owner "
+        "that a mailbox had at a certain time. Known is what `recipients_file` and `since` of a `[[domain]]` say.",
+        source="RFC 7293",
     )
 
 

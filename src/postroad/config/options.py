@@ -25,7 +25,7 @@ from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
 from postroad.receive.authenticate import AuthOptions
 from postroad.receive.introspection import IntrospectionOptions
-from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.mx import MxOptions
@@ -90,6 +90,7 @@ def receive_options(settings: Settings) -> ReceiveOptions:
         hostname=settings.hostname,
         default_domain=settings.receive.default_domain or first,
         limits=_into(Limits, settings.limits),
+        extensions=_into(ExtensionOptions, settings.extensions),
     )
 
 
@@ -155,6 +156,7 @@ def deliver_options(settings: Settings) -> DeliverOptions:
     return _into(
         DeliverOptions,
         settings.outbound,
+        settings.extensions,
         maildir=_into(MaildirOptions, settings.maildir, settings.routing),
         program=_into(ProgramOptions, settings.program),
     )

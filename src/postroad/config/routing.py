@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator
 
 from postroad.config.field import UNSET, Section, setting, several, tables
-from postroad.config.values import Domain, DomainPattern, File, Host, Port, one_or_more
+from postroad.config.values import Domain, DomainPattern, File, Host, Moment, Port, one_or_more
 from postroad.mail.route import TlsDemand
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
@@ -59,6 +59,13 @@ class LocalDomain(Section):
         False,
         "LMTP: whether the server is told from which client the message is, where it takes XFORWARD.",
         source="Postfix, XFORWARD_README",
+    )
+    since: Moment = setting(
+        "",
+        "Since when the domain is ours: mail that is meant for an owner before that is refused (550 5.7.18). Of a "
+        'mailbox, `since=2014-04-03` behind its name in `recipients_file` says the same (550 5.7.17). "": not told.',
+        source="RFC 7293",
+        example='"2014-04-03"',
     )
 
 

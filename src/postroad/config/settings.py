@@ -7,7 +7,7 @@ node works). What each room takes of it is put together in `options`.
 from __future__ import annotations
 
 from postroad.config.field import UNSET, Section, setting, table, tables
-from postroad.config.listening import Auth, Bans, Limits, Listener, Receive, Tls
+from postroad.config.listening import Auth, Bans, Extensions, Limits, Listener, Receive, Tls
 from postroad.config.outbound import Maildir, Outbound, Program
 from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
 from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
@@ -48,6 +48,7 @@ class Settings(Section):
     tls: Tls = table(Tls)
     limits: Limits = table(Limits)
     receive: Receive = table(Receive)
+    extensions: Extensions = table(Extensions)
     auth: Auth = table(Auth)
     bans: Bans = table(Bans)
     domain: tuple[LocalDomain, ...] = tables()

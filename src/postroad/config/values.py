@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from postroad.mail import wishes
 from postroad.mail.address import canonical_domain
 from postroad.protocol.grammar import parse_mailbox
 from postroad.world.dns import parse_server
@@ -202,6 +203,13 @@ def file_path(written: Any, info: ValidationInfo) -> Path:
     raise wrong(f"{written!r} is not a path", "Write the path of a file as a text in quotes")
 
 
+def moment(written: Any) -> str:
+    """A date, or a date-time of RFC 3339."""
+    if isinstance(written, str) and wishes.date_or_time_us(written) is not None:
+        return written
+    raise wrong(f"{written!r} is no date", 'Write a date such as "2014-04-03", or "2014-04-03T12:00:00Z"')
+
+
 def one_or_more(written: Any) -> Any:
     """A single value where a list of them may stand."""
     return written if isinstance(written, list) else [written]
@@ -237,4 +245,9 @@ Url = Annotated[str, BeforeValidator(url), Kind("URL", '`"https://login.example.
 Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
 Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
 File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths count from the configuration's folder")]
+Moment = Annotated[
+    str,
+    BeforeValidator(lambda written: written and moment(written)),
+    Kind("date", '`"2014-04-03"` (its beginning in UTC) or `"2014-04-03T12:00:00Z"`'),
+]
 Port = Annotated[int, Kind("port", "1 to 65535")]

@@ -5,7 +5,8 @@ says why there is none; never from within the call. A hop whose session ended ov
 could not be reached, so that the next call tries the others first.
 
 How it fails: an Attempt of the reach DESTINATION. It is permanent only where every hop says for good that it takes no
-mail (521, 556: RFC 7504) or the look-up found that there is none; all else is tried again, a greeting of 554 too, for
+mail (521, 556: RFC 7504), where none can be trusted with mail that requires TLS (RFC 8689), or the look-up found that
+there is none; all else is tried again, a greeting of 554 too, for
 it is more often a matter of the day than of the host. An exception is a bug: it is caught here, once, logged, and
 becomes a deferral.
 
@@ -194,9 +195,9 @@ class Opener:
 
 
 def _softened(finding: Finding) -> Finding:
-    """A refused session fails the mail only where the host says that it never takes any."""
-    code = finding.reply.code if finding.reply is not None else 0
-    if finding.outcome is not Outcome.FAILED or code in _NO_MAIL:
+    """A refused session fails the mail only where the host says that it never takes any; a finding of our own
+    (REQUIRETLS) stands as it is."""
+    if finding.outcome is not Outcome.FAILED or finding.reply is None or finding.reply.code in _NO_MAIL:
         return finding
     return Finding(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
 

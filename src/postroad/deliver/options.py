@@ -65,5 +65,6 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     whole_max: int = 1_048_576  # content up to this size is written in one go, larger content in pieces
     piece_size: int = 262_144
     bdat_size_min: int = 1_048_576  # content from this size on goes by BDAT where the remote offers CHUNKING
+    mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     program: ProgramOptions = ProgramOptions()

@@ -1,8 +1,8 @@
 """One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a finding why not.
 
-RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954. TLS as `mail.route.TlsDemand` says; MAIL is never said here.
-Where TLS was only wished for and its handshake failed the answer is None: the connection is spent, the caller may try
-once more with `plain` (RFC 7435).
+RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
+never said here. Where TLS was only wished for and its handshake failed the answer is None: the connection is spent, the
+caller may try once more with `plain` (RFC 7435).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from postroad.deliver.credentials import Credentials, exchange
 from postroad.deliver.smtp import Settings, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination, Hop, TlsDemand
+from postroad.mail.route import Destination, Hop, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.protocol.client import Authenticated, AuthRefused, ClientEvent, Ended, StartHandshake, TlsRefused
 from postroad.protocol.transaction import Finding, Security
@@ -63,6 +63,9 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
     if not isinstance(found, Security):
         courier.abort()
         return found
+    if where.destination.require_tls and not courier.machine.capabilities.require_tls:  # RFC 8689 §4.2.1 step 5
+        courier.close()
+        return refused("5.7.30", f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires")
     if not courier.alive:
         return deferred("4.4.2", "the remote closed the connection")
     courier.release(found, describe(courier.transport), max(0, clock.now_us() - started_us), lost)
@@ -81,7 +84,7 @@ async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -
             context=context if implicit else None, server_name=hop.name if implicit else "",
         )
     except ssl.SSLError as error:
-        return deferred("4.7.5", f"{place(hop)}: {why(error)}")
+        return _unproved(where, error)
     except OSError as error:
         return deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}")
     return courier
@@ -100,14 +103,15 @@ async def _set_up(
             if event is None:
                 return None
         if not secure and demand is not TlsDemand.MAY:
-            return _no_tls(where.hop, event)
+            return _no_tls(where, event)
     match event:
         case Ended():
             return event.finding
         case Finding():
             return event
         case _:
-            security = Security(tls=secure, verified=secure and demand in _PROVED)
+            final = where.destination.transport is Transport.LMTP
+            security = Security(tls=secure, verified=secure and demand in _PROVED, final=final)
             return await _identified(where, courier, security)
 
 
@@ -126,7 +130,7 @@ async def _secured(
     except OSError as error:
         if where.destination.tls is TlsDemand.MAY:
             return None
-        return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
+        return _unproved(where, error)
     if not courier.alive:  # octets came in plaintext before the handshake had begun
         return await courier.event()
     return await courier.tls_started(transport)
@@ -151,8 +155,19 @@ async def _identified(where: Visit, courier: SmtpCourier, security: Security) ->
             raise AssertionError(event)
 
 
-def _no_tls(hop: Hop, event: ClientEvent | Finding | None) -> Finding:
-    """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way."""
+def _unproved(where: Visit, error: OSError) -> Finding:
+    """A handshake that failed. Where the sender requires TLS that is final, unless it is the network's doing."""
+    if where.destination.require_tls and isinstance(error, ssl.SSLError):
+        return refused("5.7.10", f"{place(where.hop)}: {why(error)}; the sender requires TLS")
+    return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
+
+
+def _no_tls(where: Visit, event: ClientEvent | Finding | None) -> Finding:
+    """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way. RFC 8689 §4.2.1: final for mail that
+    requires TLS."""
+    hop = where.hop
+    if where.destination.require_tls:
+        return refused("5.7.10", f"{place(hop)} does not speak TLS, which the sender requires")
     if isinstance(event, TlsRefused):
         return deferred("4.7.4", f"{place(hop)} refused STARTTLS, which is demanded", event.reply)
     return deferred("4.7.4", f"{place(hop)} does not offer STARTTLS, which is demanded")
@@ -173,6 +188,11 @@ def _context(tls: ClientTls, demand: TlsDemand) -> ssl.SSLContext | Problem | No
 def deferred(status: str, text: str, reply: Reply | None = None) -> Finding:
     """What is to be tried again, at another host or later."""
     return Finding(Outcome.DEFERRED, Reach.HOP, status, text, reply)
+
+
+def refused(status: str, text: str) -> Finding:
+    """What another host may yet do, and this one never will."""
+    return Finding(Outcome.FAILED, Reach.HOP, status, text)
 
 
 @lru_cache(maxsize=1024)

@@ -31,7 +31,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.message import HEADER_MAX, size
 from postroad.mail.route import Hop, Transport
-from postroad.protocol import stuffing, transaction
+from postroad.protocol import stuffing, transaction, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Exchange, Finished, SendContent, Step
 from postroad.protocol.replies import ReplyLimits
 from postroad.protocol.transaction import Finding, Inspection, Security
@@ -121,7 +121,7 @@ class SmtpCourier(asyncio.Protocol):
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
         self._open = transaction.Opening(b"", False, False)
         self._facts: list[bytes] = []  # XFORWARD, said before each transaction
-        self._ready: tuple[bytes, bytes] | None = None  # content and its end, as they are sent in one go
+        self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
         self._fetching = False
 
@@ -256,11 +256,19 @@ class SmtpCourier(asyncio.Protocol):
         envelope, content, options = job.envelope, job.content, self._shared.options
         offered = self.machine.capabilities
         recipients = envelope.recipients
+        utf8_wanted, asking = False, bool(envelope.parameters)
+        for place in job.recipients:
+            recipient = recipients[place]
+            utf8_wanted = utf8_wanted or not recipient.address.is_ascii
+            asking = asking or bool(recipient.parameters)
+        prefix = b""
+        if asking:
+            those = [recipients[place] for place in job.recipients]
+            prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
         opening = transaction.opening(
-            envelope, size(content), offered, self._security,
-            utf8_wanted=not all(recipients[place].address.is_ascii for place in job.recipients),
+            envelope, size(content) + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
             inspection=inspection, bdat_size_min=options.bdat_size_min,
-            waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000,
+            waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
         )
         if isinstance(opening, Finding):
             self._conclude_soon(opening)
@@ -272,15 +280,17 @@ class SmtpCourier(asyncio.Protocol):
         self._ready = None
         if isinstance(content, bytes) and len(content) <= options.whole_max:
             if opening.bdat:
-                self._ready = (b"BDAT %d LAST\r\n" % len(content), content)
+                self._ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
             else:
-                self._ready = stuffing.stuffed(content)
+                self._ready = stuffing.stuffed(prefix + content if prefix else content)
                 if self._ready is None:
                     self._conclude_soon(_STRAY_LINE_END)
                     return
         rest = self._rest = []
         for number, place in enumerate(job.recipients):
-            command = transaction.rcpt(recipients[place], offered, smtputf8=opening.smtputf8)
+            command = transaction.rcpt(
+                recipients[place], offered, smtputf8=opening.smtputf8, final=self._security.final
+            )
             if isinstance(command, Finding):
                 self._findings[number] = command
             else:
@@ -350,6 +360,10 @@ class SmtpCourier(asyncio.Protocol):
     def _attempts(self, rest: Finding) -> tuple[Attempt, ...]:
         took_us = max(0, self._clock.now_us() - self._started_us)
         connect_us, self._connect_us = self._connect_us, 0
+        job = self._job
+        by_passed = (
+            job is not None and bool(job.envelope.parameters) and "DELIVERBY" in self.machine.capabilities.keywords
+        )
         made: list[Attempt] = []
         last: Finding | None = None
         for finding in self._findings:
@@ -360,7 +374,7 @@ class SmtpCourier(asyncio.Protocol):
                 attempt = Attempt(
                     finding.outcome, finding.reach, finding.status, finding.text, finding.reply, self.hop.name,
                     self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
-                    took_us, connect_us, self._kind,
+                    took_us, connect_us, self._kind, by_passed,
                 )
             made.append(attempt)
         return tuple(made)
@@ -374,9 +388,12 @@ class SmtpCourier(asyncio.Protocol):
             transport.writelines(self._ready)
             self.machine.content_sent()
             return
+        prefix = self._open.prefix
         if bdat:
             # RFC 3030 §2: one chunk of the whole size; its octets may follow in any pieces
-            transport.write(b"BDAT %d LAST\r\n" % size(job.content))
+            transport.write(b"BDAT %d LAST\r\n%b" % (len(prefix) + size(job.content), prefix))
+        elif prefix:
+            transport.write(prefix)  # whole lines, none of which begins with a dot
         self._stream = Stream(
             job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
             loop=self._loop,

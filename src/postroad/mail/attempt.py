@@ -36,7 +36,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 
     `reply`: what the remote said (its Diagnostic-Code, type smtp), None where it said nothing and the finding is ours.
     `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without.
-    `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461 §5.2).
+    `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461 §5.2). `by_passed`: the
+    same of DELIVERBY and the time within which the message is wanted (RFC 2852).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
     `transport`: of the destination; "operator" where an operator has ended it.
     """
@@ -55,3 +56,4 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     took_us: int = 0
     connect_us: int = 0
     transport: str = "smtp"
+    by_passed: bool = False

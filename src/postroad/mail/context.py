@@ -30,6 +30,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     `peer.identity` is the authenticated account; `trusted`: the client's address is in a trusted network of its
     listener. From MAIL on: `reverse_path` (None is the null reverse-path) and `size` (SIZE=, 0 where absent; in the
     message phase the octets of the content). At RCPT: `recipient`, and `recipients`, how many were accepted before it.
+    `parameters`: of RCPT, beyond those of DSN, such as ("RRVS", "...").
     Message phase: `head`, octets from the start of the content that hold its whole header section.
     """
 
@@ -40,6 +41,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     recipient: Address | None = None
     recipients: int = 0
     head: bytes = b""
+    parameters: tuple[tuple[str, str], ...] = ()
 
 
 Rule = Callable[[Context], Verdict | Awaitable[Verdict]]

@@ -30,7 +30,8 @@ class Report(msgspec.Struct, frozen=True):
     `attempt`: the last one; where there was none (expired before the first, failed by an operator, expanded) one that
     is made for the report, with outcome, status and text and no `started_us`. `expired`: it failed because the time
     for attempts is over, `attempt` then says what stood in the way. `until_us`: for DELAYED, when we shall give up
-    (RFC 3464 §2.3.9), else 0. `into_count`: for EXPANDED, how many recipients the alias became.
+    (RFC 3464 §2.3.9), else 0. `into_count`: for EXPANDED, how many recipients the alias became. `traced`: it is told
+    whatever NOTIFY says of success, because the time of delivery is traced (RFC 2852).
     """
 
     recipient: Recipient
@@ -39,6 +40,7 @@ class Report(msgspec.Struct, frozen=True):
     expired: bool = False
     until_us: int = 0
     into_count: int = 0
+    traced: bool = False
 
 
 def action_of(outcome: Outcome) -> Action:

@@ -36,7 +36,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
     socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
-    we have the message, where it takes XFORWARD.
+    we have the message, where it takes XFORWARD. `require_tls`: the hosts must offer
+    REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1).
     """
 
     key: str
@@ -49,6 +50,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     tls: TlsDemand = TlsDemand.MAY
     credentials: str = ""
     xforward: bool = False
+    require_tls: bool = False
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

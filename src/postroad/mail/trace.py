@@ -17,12 +17,14 @@ from postroad.mail.message import header_end
 
 
 def received(
-    peer: Peer, *, by: str, queue_id: int, recipient: Address | None, accepted_us: int
+    peer: Peer, *, by: str, queue_id: int, recipient: Address | None, accepted_us: int,
+    priority: int = 0,
 ) -> bytes:
     """A Received field with its CRLF (RFC 5321 §4.4).
 
     `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None; one
     that is not ASCII is not named, for the message may well go on without SMTPUTF8, to where an alias leads.
+    `priority`: of the message, told where it is not the usual one (RFC 6710: the clause PRIORITY).
     """
     parts = [f"Received: from {_word(peer.hello)}"]  # over a Unix socket there is no TCP-info
     if peer.address:
@@ -33,6 +35,8 @@ def received(
         parts.append(f"\r\n\t({_comment(peer.tls)})")
     if recipient is not None and recipient.is_ascii:
         parts.append(f"\r\n\tfor {path(recipient)}")
+    if priority:
+        parts.append(f"\r\n\tPRIORITY {priority}")
     parts.append(f";\r\n\t{date(accepted_us // 1_000_000)}\r\n")
     return "".join(parts).encode()
 

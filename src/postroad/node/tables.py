@@ -16,13 +16,14 @@ from postroad.deliver.credentials import Credentials
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt
 from postroad.mail.context import Rules
-from postroad.mail.envelope import Recipient
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.owned import Owned
 from postroad.mail.route import Destination, Route
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions
-from postroad.route import mx
+from postroad.route import demand, mx
 from postroad.route.alias_file import Homes
 from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
@@ -68,6 +69,16 @@ class Tables:
             return box
         return self._aliases.names(mailbox)
 
+    def owned(self, address: Address) -> Owned | None:
+        """Since when a mailbox of ours has its owner; None where the domain is not ours."""
+        return self._recipients.owned(self.routing.home(address)) if self.routing.is_local(address.domain) else None
+
+    def refined(
+        self, envelope: Envelope, recipient: Recipient, destination: Destination
+    ) -> Destination | Attempt:
+        """The destination as the parameters of envelope and recipient demand it, or why it must not go there."""
+        return demand.refined(envelope, recipient, destination, self.owned(recipient.address))
+
     def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
         at_home = self.routing.at_home(recipients)
         return Expansion(*self._aliases.expand(id, now_us, at_home, self._recipients.has_box))
@@ -80,6 +91,7 @@ class Tables:
             is_relay=self.routing.is_relay,
             recipient=lambda address: bool(self.known(address)),
             owns=owns,
+            owned=self.owned,
         )
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
 

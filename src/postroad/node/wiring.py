@@ -180,6 +180,7 @@ class Assembly:
             report=self._report,
             log=self._log.write_all,
             loop=self._loop,
+            refine=self.tables.refined,
         )
         self._operator = Operator(
             spool=self.spool,
@@ -320,6 +321,7 @@ class Assembly:
             expand=tables.expand,
             reports=self._expanded_reports,
             held=self._held,
+            waiting=self.queue.wait,
             record=self._record,
             log=self._log.write_all,
             admit=self._clients.admit,
@@ -415,6 +417,7 @@ class Assembly:
         self._reporter = self._make_reporter()
         self.queue.options = options.queue_options(settings)
         self.queue.destination_of = self.tables.destination
+        self.queue.refine = self.tables.refined
         before = self._authenticator
         self._take_authenticator(prepared.authenticator)
         if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454

@@ -33,6 +33,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     mail_max: int = 0
     rcpt_max: int = 0
     rcpt_domain_max: int = 0
+    by_min_s: int = 0  # RFC 2852: the least by-time
 
 
 def parse(lines: Sequence[str]) -> Capabilities:
@@ -66,6 +67,7 @@ def parse(lines: Sequence[str]) -> Capabilities:
         mail_max=limits.get("MAILMAX", 0),
         rcpt_max=limits.get("RCPTMAX", 0),
         rcpt_domain_max=limits.get("RCPTDOMAINMAX", 0),
+        by_min_s=_number(keywords.get("DELIVERBY", "")),
     )
 
 

@@ -53,7 +53,17 @@ def _when(on: Callable[[Offer], bool], line: str) -> Callable[[Offer, Limits], s
     return lambda offer, limits: line if on(offer) else None
 
 
-# RFC 3339 §5.6 date-time, as RFC 4865 §4.3 and RFC 7293 §4.1 use it
+def _limits(limits: Limits) -> str:
+    """RFC 9422 §3: what is in force, and is told; a limit has six digits at most."""
+    named = (
+        ("MAILMAX", limits.transactions_max),
+        ("RCPTMAX", min(limits.recipients_max, 999_999)),
+        ("RCPTDOMAINMAX", limits.recipient_domains_max),
+    )
+    return "LIMITS " + " ".join(f"{name}={value}" for name, value in named if value)
+
+
+# RFC 3339 §5.6 date-time, as RFC 4865 §4 (with its erratum 2040) and RFC 7293 §3.1 use it
 _DATE_TIME: Final = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)"
 
 EXTENSIONS: Final[tuple[Extension, ...]] = (
@@ -90,11 +100,12 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
     ),
     Extension(
         "CHUNKING", "RFC 3030", _when(lambda offer: offer.chunking, "CHUNKING"),
-        server="BDAT in any sizes", client="BDAT for binary content", verbs=("BDAT",),
+        server="BDAT in any sizes", client="BDAT for large or binary content", verbs=("BDAT",),
     ),
     Extension(
         "BINARYMIME", "RFC 3030", _when(lambda offer: offer.binarymime and offer.chunking, "BINARYMIME"),
-        server="BODY=BINARYMIME; content is then not looked at for lines", client="BODY=BINARYMIME where offered",
+        server="BODY=BINARYMIME with BDAT only (503 for DATA); content is then not looked at for lines",
+        client="BODY=BINARYMIME where offered, else 5.6.1",
         mail_octets=16,
     ),
     Extension(
@@ -125,36 +136,42 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
     ),
     Extension(
         "LIMITS", "RFC 9422",
-        lambda offer, limits: f"LIMITS RCPTMAX={limits.recipients_max}" if offer.limits else None,
-        server="announces recipients_max", client="obeyed",
+        lambda offer, limits: _limits(limits) if offer.limits else None,
+        server="announces MAILMAX, RCPTMAX and RCPTDOMAINMAX as they are in force", client="obeyed",
     ),
     Extension(
         # RFC 8689 §4.1: never announced outside TLS
         "REQUIRETLS", "RFC 8689", _when(lambda offer: offer.requiretls and offer.tls, "REQUIRETLS"),
-        server="kept with the envelope", client="passed on, over verified TLS only",
+        server="kept with the envelope; the header field TLS-Required is read",
+        client="passed on over proved TLS to who offers it, else 5.7.10 or 5.7.30",
         mail=(Parameter("REQUIRETLS", ""),), mail_octets=11,
     ),
     Extension(
         "DELIVERBY", "RFC 2852",
         lambda offer, limits: None if offer.by_min_s is None else f"DELIVERBY {offer.by_min_s}".removesuffix(" 0"),
-        server="kept with the envelope", client="passed on where offered",
-        mail=(Parameter("BY", r"-?\d{1,9};[NRnr][Tt]?"),), mail_octets=17,
+        server="the queue keeps the time: R returns (5.4.7), N tells (4.4.7)",
+        client="passed on with the time that is left; R to nobody who does not offer it (5.3.3)",
+        mail=(Parameter("BY", r"[+-]?\d{1,9};[NRnr][Tt]?"),), mail_octets=17,
     ),
     Extension(
         "FUTURERELEASE", "RFC 4865",
-        lambda offer, limits: None if offer.hold_max_s is None else f"FUTURERELEASE {offer.hold_max_s}",
-        server="kept with the envelope (submission)", client="not used",
+        lambda offer, limits: None
+        if offer.hold_max_s is None
+        else f"FUTURERELEASE {offer.hold_max_s} {offer.hold_until}".rstrip(),
+        server="on submission listeners: waits in the queue until then", client="not used: it ends with us",
         mail=(Parameter("HOLDFOR", r"[1-9]\d{0,8}"), Parameter("HOLDUNTIL", _DATE_TIME)), mail_octets=34, lmtp=False,
     ),
     Extension(
         "MT-PRIORITY", "RFC 6710",
         lambda offer, limits: None if offer.mt_priority is None else f"MT-PRIORITY {offer.mt_priority}".strip(),
-        server="kept with the envelope", client="passed on where offered",
-        mail=(Parameter("MT-PRIORITY", r"[+-]?[0-9]"),), mail_octets=15,
+        server="order in the queue; lowered for strangers (2.3.6)",
+        client="passed on where offered, else as the header field MT-Priority where that is set (RFC 6758)",
+        mail=(Parameter("MT-PRIORITY", r"-?[1-9]|0"),), mail_octets=15,
     ),
     Extension(
         "RRVS", "RFC 7293", _when(lambda offer: offer.rrvs, "RRVS"),
-        server="kept with the recipient", client="passed on where offered",
+        server="compared with what is known of the mailbox (5.7.17, 5.7.18); the header field is read",
+        client="passed on where offered; else 5.7.19, or with C as a header field",
         rcpt=(Parameter("RRVS", rf"{_DATE_TIME}(?:;[CRcr])?"),), rcpt_octets=33,
     ),
     Extension(

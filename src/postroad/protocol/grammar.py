@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.envelope import Body, Notify, Ret
 from postroad.mail.reply import Reply, reply
@@ -375,7 +377,18 @@ def _rcpt(address: Address, parameters: dict[str, str]) -> Rcpt | Reply:
 
 def _fits(keyword: str, value: str) -> bool:
     pattern = PATTERNS.get(keyword)
-    return pattern is not None and pattern.fullmatch(value) is not None
+    if pattern is None or pattern.fullmatch(value) is None:
+        return False
+    meaning = _MEANINGS.get(keyword)
+    return meaning is None or meaning(value) is not None
+
+
+# What a pattern cannot tell: a thirteenth month, a time that is over before it begins.
+_MEANINGS: Final[dict[str, Callable[[str], object]]] = {
+    wishes.BY: wishes.parse_by,
+    wishes.HOLDUNTIL: wishes.date_time_us,
+    wishes.RRVS: wishes.parse_valid_since,
+}
 
 
 # RFC 6152 §2, RFC 3030 §3: body-value = "7BIT" / "8BITMIME" / "BINARYMIME"

@@ -50,6 +50,16 @@ class Limits(msgspec.Struct, frozen=True):
     recipients_max: Annotated[
         int, Meta(ge=100, description="Accepted recipients of one transaction (RFC 5321 §4.5.3.1.8)."),
     ] = 1_000
+    transactions_max: Annotated[
+        int,
+        Meta(ge=0, le=999_999, description="Transactions (MAIL) of one session, 0 for any number; the next one is"
+             " answered 421 4.7.0. Announced as MAILMAX (RFC 9422)."),
+    ] = 0
+    recipient_domains_max: Annotated[
+        int,
+        Meta(ge=0, le=999_999, description="Domains of the recipients of one transaction, 0 for any number; a recipient"
+             " of one more gets 452 4.5.3. Announced as RCPTDOMAINMAX (RFC 9422)."),
+    ] = 0
     path_max: Annotated[
         int,
         Meta(ge=256, description="A reverse-path or forward-path with its brackets (RFC 5321 §4.5.3.1.3). Local-parts"

@@ -22,7 +22,8 @@ class Offer(msgspec.Struct, frozen=True):
 
     `tls`: the session is under TLS. `tls_required`, `auth_required`: 530 until it has come to that.
     `vrfy`, `expn`, `help`, `etrn`: the host answers these commands; without, VRFY is answered 252 and the others 502.
-    `by_min_s`: DELIVERBY's least by-time, `hold_max_s`: FUTURERELEASE's longest hold, each offered when not None.
+    `by_min_s`: DELIVERBY's least by-time, offered when not None, 0 for none. `hold_max_s`: FUTURERELEASE's longest
+    hold, offered when not None; `hold_until`: the same as a date-time (RFC 4865 §4 demands both).
     `xclient`, `xforward`: the client may speak for others (Postfix's XCLIENT_README, XFORWARD_README).
     `mt_priority`: the name of the priority assignment policy ("MIXER", "STANAG4406", "NSEP"), "" to offer it unnamed.
     """
@@ -48,6 +49,7 @@ class Offer(msgspec.Struct, frozen=True):
     requiretls: bool = False
     by_min_s: int | None = None
     hold_max_s: int | None = None
+    hold_until: str = ""
     mt_priority: str | None = None
     rrvs: bool = False
     xclient: bool = False

@@ -81,6 +81,7 @@ NEEDS_TLS: Final = reply(530, "5.7.0", "Must issue a STARTTLS command first")  #
 NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 §6
 MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
 TOO_MANY_RECIPIENTS: Final = reply(452, "5.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
+TOO_MANY_DOMAINS: Final = reply(452, "4.5.3", "Too many domains of recipients")  # RFC 9422: RCPTDOMAINMAX
 NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
 IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
 
@@ -131,8 +132,8 @@ class ServerMachine:
 
     __slots__ = (
         "_at", "_awaited", "_content", "_demand", "_faults", "_idle", "_input", "_limits", "_listening", "_loose",
-        "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state", "_transaction",
-        "dialect", "early_talker", "errors", "last_error",
+        "_mails", "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state",
+        "_transaction", "dialect", "early_talker", "errors", "last_error",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
@@ -159,6 +160,7 @@ class ServerMachine:
         self._skipped = 0
         self._faults = 0  # errors, and idle commands, since the last accepted message
         self._idle = 0
+        self._mails = 0  # transactions begun, where they are limited
 
     # ---- what the host reads
 
@@ -323,6 +325,8 @@ class ServerMachine:
             return self._error(self._not_now(_VERB_MAIL))
         if not self._pipelining and self._ran_ahead():
             return self._improper()
+        if self._limits.transactions_max and self._mails >= self._limits.transactions_max:  # RFC 9422: MAILMAX
+            return self._end(421, "4.7.0", "Too many transactions in one session")
         mail = plain_mail(line)
         if mail is None:
             agreed = self._session.terms
@@ -350,6 +354,11 @@ class ServerMachine:
             rcpt = parsed
         if transaction.accepted >= self._limits.recipients_max:
             self._output.append(encode(TOO_MANY_RECIPIENTS))  # no error of the client's: it goes on in a next one
+            return None
+        if self._limits.recipient_domains_max and not transaction.has_room_for(
+            rcpt.forward_path.domain, self._limits.recipient_domains_max
+        ):
+            self._output.append(encode(TOO_MANY_DOMAINS))
             return None
         self._pending = rcpt
         return rcpt
@@ -661,10 +670,11 @@ class ServerMachine:
         kind = type(pending)
         if kind is Rcpt:
             self._output.append(encode(answer))
-            self._rcpt_answered(answer)
+            self._rcpt_answered(pending, answer)
         elif isinstance(pending, Mail):
             self._output.append(encode(answer))
             if answer.ok:
+                self._mails += 1
                 self._transaction = Transaction(pending)
                 self._state = NEXT[self._state, _VERB_MAIL]
         elif kind is Data:
@@ -684,13 +694,15 @@ class ServerMachine:
             elif kind is Auth or kind is AuthResponse:
                 self._auth_answered(answer)
 
-    def _rcpt_answered(self, answer: Reply) -> None:
+    def _rcpt_answered(self, pending: Command, answer: Reply) -> None:
         transaction = self._transaction
         if transaction is None:
             return
         if answer.ok:
             transaction.accepted += 1
             self._state = _RCPT
+            if self._limits.recipient_domains_max and isinstance(pending, Rcpt):
+                transaction.domains.add(pending.forward_path.domain)
         else:
             transaction.refused += 1
 

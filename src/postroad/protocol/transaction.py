@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail import wishes
 from postroad.mail.address import Address, path
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
@@ -42,11 +43,13 @@ class Finding(msgspec.Struct, frozen=True):
 
 class Security(msgspec.Struct, frozen=True):
     """What is known of the session besides its capabilities: TLS, whether the server's name was proved by its
-    certificate, whether we have authenticated ourselves."""
+    certificate, whether we have authenticated ourselves, whether the mail comes to its end there (LMTP), so that nobody
+    else need keep what was promised of its way."""
 
     tls: bool = False
     verified: bool = False
     authenticated: bool = False
+    final: bool = False
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -79,11 +82,13 @@ def inspect(head: bytes, *, ascii: bool) -> Inspection:
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """How a message is announced: the MAIL command, whether SMTPUTF8 is in force, and whether BDAT carries it."""
+    """How a message is announced: the MAIL command, whether SMTPUTF8 is in force, and whether BDAT carries it.
+    `prefix`: header fields that go before the content (`protocol.tunnel`)."""
 
     mail: bytes
     smtputf8: bool
     bdat: bool
+    prefix: bytes = b""
 
 
 def opening(
@@ -96,8 +101,10 @@ def opening(
     inspection: Inspection | None,
     bdat_size_min: int,
     waited_s: int = 0,
+    prefix: bytes = b"",
 ) -> Opening | Finding:
-    """MAIL for a content of `size` octets. `utf8_wanted`: a recipient of the transaction needs SMTPUTF8.
+    """MAIL for a content of `size` octets, the `prefix` before it included. `utf8_wanted`: a recipient of the
+    transaction needs SMTPUTF8.
 
     `inspection` is given where `must_inspect` said so. Content of `bdat_size_min` and more goes by BDAT where offered.
     `waited_s`: how long we have had the message, for DELIVERBY.
@@ -115,7 +122,7 @@ def opening(
             text = "the header is not ASCII and the remote does not offer SMTPUTF8"
             return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.9", text)
     refused = _body_refused(envelope, offered, inspection)
-    if refused is None and envelope.parameters:
+    if refused is None and envelope.parameters and not security.final:
         refused = _tls_refused(envelope, offered, security) or _time_refused(envelope, offered, waited_s)
     if refused is not None:
         return refused
@@ -128,7 +135,7 @@ def opening(
     if octets is None:
         return Finding(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
     by_bdat = offered.chunking and (envelope.body is Body.BINARY_MIME or size >= bdat_size_min)
-    return Opening(octets, smtputf8, by_bdat)
+    return Opening(octets, smtputf8, by_bdat, prefix)
 
 
 def _body_refused(envelope: Envelope, offered: Capabilities, inspection: Inspection | None) -> Finding | None:
@@ -158,23 +165,20 @@ def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) 
 
 def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> Finding | None:
     """RFC 2852: a message that is to be returned when its time is over is not given to who does not keep the time."""
-    for keyword, value in envelope.parameters:
-        if keyword != "BY" or "R" not in value.upper():
-            continue
-        if _by_time(value, waited_s)[0] <= 0:
-            text = "the time within which the sender wanted it delivered (BY) is over"
-            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
-        if "DELIVERBY" not in offered.keywords:
-            text = "the sender wants it delivered in time or returned (BY), and the remote does not offer DELIVERBY"
-            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.3", text)
+    by = wishes.deliver_by(envelope)
+    if by is None or by.mode is not wishes.ByMode.RETURN:
+        return None
+    left_s = by.seconds - waited_s
+    if left_s <= 0:
+        text = "the time within which the sender wanted it delivered (BY) is over"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
+    if "DELIVERBY" not in offered.keywords:
+        text = "the sender wants it delivered in time or returned (BY), and the remote does not offer DELIVERBY"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.3", text)
+    if left_s < offered.by_min_s:
+        text = f"{left_s} s are left of the time that the sender has set (BY), the remote wants {offered.by_min_s} s"
+        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
     return None
-
-
-def _by_time(value: str, waited_s: int) -> tuple[int, str]:
-    """RFC 2852 §4: by-value = by-time ";" by-mode [by-trace]; the time that is left, and the rest."""
-    seconds, _, rest = value.partition(";")
-    # §4: by-time has nine digits at most
-    return max(int(seconds) - waited_s, -999_999_999), rest
 
 
 def _mail_parameters(envelope: Envelope, size: int, offered: Capabilities, smtputf8: bool) -> str:
@@ -199,11 +203,10 @@ def _further_parameters(envelope: Envelope, offered: Capabilities, security: Sec
         match keyword:
             case "AUTH" if security.authenticated:  # RFC 4954 §5: told only where both ends trust each other
                 words += f" AUTH={xtext_encode(value)}"
-            case "REQUIRETLS" if offered.require_tls:
+            case "REQUIRETLS" if offered.require_tls and security.tls:  # RFC 8689 §4.1: never outside TLS
                 words += " REQUIRETLS"
             case "BY" if "DELIVERBY" in offered.keywords:
-                left_s, rest = _by_time(value, waited_s)
-                words += f" BY={left_s};{rest}"
+                words += f" BY={wishes.by_left(value, waited_s)}"
             case "MT-PRIORITY" if "MT-PRIORITY" in offered.keywords:
                 words += f" MT-PRIORITY={value}"
             case _:
@@ -211,12 +214,16 @@ def _further_parameters(envelope: Envelope, offered: Capabilities, security: Sec
     return words
 
 
-def rcpt(recipient: Recipient, offered: Capabilities, *, smtputf8: bool) -> bytes | Finding:
-    """RCPT for one recipient; `smtputf8` as in the opening."""
+def rcpt(recipient: Recipient, offered: Capabilities, *, smtputf8: bool, final: bool = False) -> bytes | Finding:
+    """RCPT for one recipient; `smtputf8` as in the opening, `final` as in `Security`."""
     address = recipient.address
     if not smtputf8 and not address.is_ascii:  # RFC 6531 §3.2
         text = "the address is not ASCII and the remote does not offer SMTPUTF8"
         return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.6.7", text)
+    since = wishes.valid_since(recipient) if recipient.parameters else None
+    if since is not None and not (since.may_go_on or final or "RRVS" in offered.keywords):
+        text = "the sender asks for the owner of the mailbox (RRVS), which the remote does not offer"
+        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.7.19", text)
     octets = _octets(f"RCPT TO:{path(address)}{_rcpt_parameters(recipient, offered, smtputf8)}")
     if octets is None:
         return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", "the address cannot be written in a command")
@@ -233,7 +240,7 @@ def _rcpt_parameters(recipient: Recipient, offered: Capabilities, smtputf8: bool
             words += f" ORCPT={orcpt_encode(original, smtputf8=smtputf8)}"
     for keyword, value in recipient.parameters:
         if keyword == "RRVS" and "RRVS" in offered.keywords:  # RFC 7293 §3
-            words += f" RRVS={value}"
+            words += f" RRVS={value.removesuffix(';H')}{';C' if value.endswith(';H') else ''}"
     return words
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from postroad.mail import wishes
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope
 from postroad.mail.job import Job
@@ -39,7 +40,7 @@ class Mail:
     carried, or being settled. A place in `active` is never taken from the spool again.
     """
 
-    __slots__ = ("active", "content", "envelope", "leaving", "octets", "states")
+    __slots__ = ("active", "content", "envelope", "leaving", "octets", "priority", "states")
 
     def __init__(self, envelope: Envelope, content: Content | None, states: dict[int, Waiting] | None) -> None:
         self.envelope = envelope
@@ -48,6 +49,7 @@ class Mail:
         self.active: set[int] = set()
         self.leaving: list[Sequence[int]] = []  # places of settlements that wait for the one under way
         self.octets = 0  # counted against the memory budget
+        self.priority = wishes.priority(envelope.parameters) if envelope.parameters else 0
 
 
 class Item:
@@ -77,7 +79,7 @@ class Slot:
 class Lane:
     """One destination at work. `opening`: couriers asked for (permit or connection) and not there yet."""
 
-    __slots__ = ("busy", "destination", "idle", "opening", "ready", "slots", "starved", "surrender")
+    __slots__ = ("busy", "destination", "idle", "opening", "ranked", "ready", "slots", "starved", "surrender")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -88,6 +90,24 @@ class Lane:
         self.opening = 0
         self.starved = False  # waits for one of the worker's connections
         self.surrender = 0  # couriers to give up for another worker, at their next pause
+        self.ranked = False  # something in `ready` has, or had not long ago, a priority of its own
+
+    def put(self, item: Item) -> None:
+        """Behind all that is as urgent (RFC 6710 §5: the more urgent first, in each class as it came)."""
+        ready, priority = self.ready, item.mail.priority
+        if not ready:
+            self.ranked = priority != 0
+        elif priority:
+            self.ranked = True
+        if not self.ranked:
+            ready.append(item)
+            return
+        behind = 0
+        for other in reversed(ready):
+            if other.mail.priority >= priority:
+                break
+            behind += 1
+        ready.insert(len(ready) - behind, item)
 
     @property
     def couriers(self) -> int:

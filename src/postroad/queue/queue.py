@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from postroad.mail import identifier
+from postroad.mail import identifier, wishes
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Envelope, Notify
+from postroad.mail.envelope import Envelope, Notify, Recipient
 from postroad.mail.event import Attempted, Event, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
@@ -76,6 +76,7 @@ class Reporter(Protocol):
 
 
 DestinationOf = Callable[[Address], Destination | Attempt]
+Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
 
 _ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
@@ -87,7 +88,8 @@ _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessi
 
 
 class Queue:
-    """See the module. `log` gets the events of each commit once it is durable."""
+    """See the module. `log` gets the events of each commit once it is durable. `refine` is asked where parameters of
+    the envelope or of a recipient may change the destination, or forbid it."""
 
     def __init__(
         self,
@@ -102,9 +104,11 @@ class Queue:
         report: Reporter,
         log: Callable[[tuple[Event, ...]], None],
         loop: asyncio.AbstractEventLoop,
+        refine: Refine = lambda envelope, recipient, destination: destination,
     ) -> None:
         self.options = options
         self.destination_of = destination_of
+        self.refine = refine
         self._spool = spool
         self._clock = clock
         self._chance = chance
@@ -191,6 +195,20 @@ class Queue:
         """A message whose acceptance is durable, with no recipient settled yet."""
         self._take_up(Mail(stored.envelope, stored.content, None))
 
+    def wait(self, number: int, rows: Sequence[Waiting]) -> None:
+        """A message whose acceptance is durable, and whose recipients wait for a time of their own (RFC 4865)."""
+        if not self._stopping:
+            shard = identifier.shard_of(number)
+            for row in rows:
+                if not row.held:
+                    self._note_stored(shard, row.destination, row.due_us)
+
+    def _destination(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
+        found = self.destination_of(recipient.address)
+        if (envelope.parameters or recipient.parameters) and type(found) is Destination:
+            return self.refine(envelope, recipient, found)
+        return found
+
     def _take_up(self, mail: Mail) -> None:
         envelope = mail.envelope
         if self._stopping:
@@ -208,6 +226,8 @@ class Queue:
         if len(recipients) == 1:
             mail.active.add(0)
             destination = self.destination_of(recipients[0].address)
+            if envelope.parameters or recipients[0].parameters:
+                destination = self._destination(envelope, recipients[0])
             if type(destination) is Destination:
                 lane = self._lane(destination)
                 self._enqueue(lane, Item(mail, (0,)))
@@ -223,7 +243,7 @@ class Queue:
         destinations: dict[str, Destination] = {}
         failures: list[tuple[int, Attempt]] = []
         for place in places:
-            destination = self.destination_of(mail.envelope.recipients[place].address)
+            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
             if isinstance(destination, Attempt):
                 failures.append((place, destination))
             else:
@@ -247,14 +267,14 @@ class Queue:
     def _enqueue(self, lane: Lane, item: Item) -> None:
         options = self.options
         if (
-            len(lane.ready) >= options.ready_max
+            (len(lane.ready) >= options.ready_max and item.mail.priority <= 0)
             or len(self._mails) > self._room(options.messages_max, item.mail)
             or (lane.unused and len(self._lanes) > self._room(options.lanes_max, item.mail))
         ):
             self._spill(lane, item)
             self._close_if_unused(lane)
         else:
-            lane.ready.append(item)
+            lane.put(item)
 
     @staticmethod
     def _room(most: int, mail: Mail) -> int:
@@ -411,7 +431,7 @@ class Queue:
         most = self.options.recipients_per_job_max
         if len(item.places) > most:
             # The rest goes to the end of the line: a mailing does not hold up what came behind it.
-            lane.ready.append(Item(item.mail, item.places[most:]))
+            lane.put(Item(item.mail, item.places[most:]))
             item = Item(item.mail, item.places[:most])
         slot.item = item
         lane.busy += 1
@@ -455,7 +475,12 @@ class Queue:
         self._settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.places)
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
-        slot.job = job = Job(item.mail.envelope, item.places, content, slot.lane.destination)
+        envelope = item.mail.envelope
+        slot.job = job = Job(envelope, item.places, content, slot.lane.destination)
+        if envelope.parameters and schedule.is_overdue(envelope, self._clock.now_us()):
+            late = _overdue(slot.lane.destination)
+            self._loop.call_soon(self._carried, slot, job, (late,) * len(item.places))
+            return
         try:
             slot.courier.carry(job, partial(self._carried, slot))
         except Exception:
@@ -589,7 +614,7 @@ class Queue:
         return any(
             attempt.outcome is Outcome.FAILED
             or (attempt.outcome is Outcome.DEFERRED and late)
-            or (attempt.outcome in _ENDS and bool(envelope.recipients[place].notify & Notify.SUCCESS))
+            or (attempt.outcome in _ENDS and _is_wanted(envelope, place, attempt))
             for place, attempt in results
         )
 
@@ -617,18 +642,18 @@ class Queue:
             due_us = 0
             if attempt.outcome in _ENDS:
                 ended.append(place)
-                if recipient.notify & Notify.SUCCESS:
+                if _is_wanted(envelope, place, attempt):
                     told.append((place, attempt))
             elif attempt.outcome is Outcome.FAILED or now_us >= expires_us:
                 if attempt.outcome is not Outcome.FAILED:
-                    attempt = _expired(attempt, now_us - envelope.accepted_us)
+                    attempt = _expired(attempt, envelope, now_us)
                 ended.append(place)
                 told.append((place, attempt))
             else:
                 was_told = state is not None and state.told
                 tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
                 if tell:
-                    delayed.append((place, attempt))
+                    delayed.append((place, _late(attempt, envelope)))
                 due_us = schedule.next_due_us(options, envelope, attempts, was_told or tell, now_us, self._chance)
                 if due_us < not_before_us:
                     # Its destination is left alone for now; come a little after that, not all at one moment.
@@ -693,7 +718,7 @@ class Queue:
         """Rows for places of a message that has none in the spool yet."""
         rows = []
         for place in places:
-            destination = self.destination_of(mail.envelope.recipients[place].address)
+            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
             key = destination.key if isinstance(destination, Destination) else ""
             rows.append(Waiting(place, due_us, key))
         return tuple(rows)
@@ -983,9 +1008,35 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
     )
 
 
-def _expired(attempt: Attempt, age_us: int) -> Attempt:
+def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:
+    """Whether a success may bring a DSN."""
+    recipient = envelope.recipients[place]
+    return bool(recipient.notify & Notify.SUCCESS) or (
+        bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
+    )
+
+
+def _overdue(destination: Destination) -> Attempt:
+    """RFC 2852: what was to be there or returned by now is returned."""
+    text = "the time within which the sender wanted it delivered (BY) is over"
+    return Attempt(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)
+
+
+def _late(attempt: Attempt, envelope: Envelope) -> Attempt:
+    """The attempt as a delay is told of: with BY= in notify mode the news is that the time is over (RFC 2852)."""
+    if not envelope.parameters or not wishes.deadline_us(envelope, wishes.ByMode.NOTIFY):
+        return attempt
+    return msgspec.structs.replace(attempt, status="4.4.7")
+
+
+def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
     """The last attempt of a recipient whose time is over; the code of the actual problem is kept (RFC 3463 §3.5,
-    X.4.7: "the code for the actual problem found … should be returned rather than this code")."""
+    X.4.7: "the code for the actual problem found … should be returned rather than this code"), unless the sender has
+    set the time itself (RFC 2852)."""
+    if envelope.parameters and schedule.is_overdue(envelope, now_us):
+        text = f"it could not be delivered within the time that the sender has set; the last attempt: {attempt.text}"
+        return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, status="5.4.7", text=text)
+    age_us = now_us - wishes.begin_us(envelope)
     days = age_us / 86_400_000_000
     span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
     text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"

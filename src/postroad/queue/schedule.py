@@ -2,12 +2,14 @@
 
 RFC 5321 §4.5.4.1: the interval grows, the give-up time is at least 4 to 5 days. What always holds: the next attempt
 never comes after the end of the lifetime, nor much after the time at which a delay must be told, so both are on time.
+A sender may have set a shorter time (BY, RFC 2852) and a later beginning (RFC 4865): see `mail.wishes`.
 """
 
 from __future__ import annotations
 
 import random
 
+from postroad.mail import wishes
 from postroad.mail.envelope import Envelope, Notify, Recipient
 from postroad.queue.options import QueueOptions
 
@@ -27,16 +29,31 @@ def backoff_s(options: QueueOptions, failures: int, chance: random.Random) -> fl
 
 
 def expires_us(options: QueueOptions, envelope: Envelope) -> int:
-    """When the message's lifetime ends."""
+    """When the message's lifetime ends; with BY= in return mode at the latest when its time is over."""
     lifetime_s = options.lifetime_s if envelope.reverse_path is not None else options.lifetime_dsn_s
-    return envelope.accepted_us + int(lifetime_s * _US)
+    if not envelope.parameters:
+        return envelope.accepted_us + int(lifetime_s * _US)
+    end_us = wishes.begin_us(envelope) + int(lifetime_s * _US)
+    deadline_us = wishes.deadline_us(envelope, wishes.ByMode.RETURN)
+    return min(end_us, deadline_us) if deadline_us else end_us
+
+
+def is_overdue(envelope: Envelope, now_us: int) -> bool:
+    """Whether a message that was to be there or returned by now must not be delivered any more (RFC 2852)."""
+    return 0 < wishes.deadline_us(envelope, wishes.ByMode.RETURN) <= now_us
 
 
 def delay_due_us(options: QueueOptions, envelope: Envelope) -> int:
-    """When a delay is to be told, 0 for never."""
-    if options.delay_notice_s <= 0 or envelope.reverse_path is None:
+    """When a delay is to be told, 0 for never; with BY= in notify mode when its time is over, and not before."""
+    if envelope.reverse_path is None:
         return 0
-    return envelope.accepted_us + int(options.delay_notice_s * _US)
+    begin_us = envelope.accepted_us
+    if envelope.parameters:
+        deadline_us = wishes.deadline_us(envelope, wishes.ByMode.NOTIFY)
+        if deadline_us:
+            return deadline_us
+        begin_us = wishes.begin_us(envelope)
+    return begin_us + int(options.delay_notice_s * _US) if options.delay_notice_s > 0 else 0
 
 
 def wants_delay(recipient: Recipient) -> bool:

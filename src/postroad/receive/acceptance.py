@@ -15,7 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from postroad.mail import identifier, message
+import msgspec
+
+from postroad.mail import identifier, message, wishes
 from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted
 from postroad.mail.message import Content, ContentFile
@@ -82,14 +84,23 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
         waiting = doors.held(envelope, transaction.held)
         names = tuple(str(recipient.address) for recipient in recipients)
         events += (Held(now_us, transaction.id, names, "", transaction.held),)
+    elif envelope.parameters and (release_us := wishes.release_us(envelope)) > now_us:
+        waiting = _until(release_us, doors.held(envelope, ""))
+        events += (Noted(now_us, transaction.id, "info", waiting[0].text),)
     if expansion.events and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expansion.events)
         events += reported
-    done = partial(_committed, setting, transaction, told, stored, reports, events)
+    done = partial(_committed, setting, transaction, told, stored, waiting, reports, events)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
         doors.accept(stored, events, done)
+
+
+def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
+    """Rows of recipients whose message is to be released later (RFC 4865)."""
+    text = f"to be released at {wishes.date_time(release_us)}, as the client asked"
+    return tuple(msgspec.structs.replace(row, held=False, due_us=release_us, text=text) for row in rows)
 
 
 def _committed(
@@ -97,6 +108,7 @@ def _committed(
     transaction: Transaction,
     told: Told,
     stored: Stored,
+    waiting: tuple[Waiting, ...],
     reports: tuple[Stored, ...],
     events: tuple[Event, ...],
     failure: Failure | None,
@@ -109,7 +121,9 @@ def _committed(
     setting.doors.log(events)
     queued = setting.doors.queued
     try:
-        if not transaction.held:
+        if waiting:
+            setting.doors.waiting(transaction.id, waiting)
+        else:
             queued(stored)
         for report in reports:
             queued(report)

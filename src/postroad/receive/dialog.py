@@ -25,7 +25,7 @@ from postroad.protocol import command as commands
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
-from postroad.receive import acceptance, authenticate, forwarding, repair, replies
+from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.doors import Place
@@ -265,6 +265,13 @@ class Dialog:
             return
         setting = self.setting
         doors = setting.doors
+        answer = replies.SENDER_OK
+        if command.parameters:
+            granted = asked.at_mail(command, setting.options.extensions, doors.now_us(), known=self._is_known())
+            if isinstance(granted, Reply):
+                self._refuse(Verdict(Action.REJECT, granted, granted.text), "MAIL", command.reverse_path)
+                return
+            command, answer = granted
         peer = self._describe(smtputf8=True) if command.smtputf8 else self.who()
         transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
         self.transaction = transaction
@@ -272,7 +279,11 @@ class Dialog:
             self._place = doors.join()
         if verdict is not ACCEPT:
             _keep(transaction, verdict)
-        self.machine.reply(replies.SENDER_OK)
+        self.machine.reply(answer)
+
+    def _is_known(self) -> bool:
+        """Whether the client has authenticated or is of a trusted network."""
+        return self._trusted or self._identity != ""
 
     def rcpt(self, command: commands.Rcpt) -> None:
         transaction = self.transaction
@@ -288,7 +299,8 @@ class Dialog:
             return
         mail = transaction.mail
         context = Context(
-            self.who(), self._trusted, mail.reverse_path, mail.size, address, len(transaction.recipients)
+            self.who(), self._trusted, mail.reverse_path, mail.size, address, len(transaction.recipients),
+            parameters=command.parameters,
         )
         verdict = rule(context)
         if isinstance(verdict, Verdict):
@@ -366,15 +378,23 @@ class Dialog:
         incoming = setting.doors.incoming(transaction.id)
         incoming.resumed = self._session.catch_up
         now_us = setting.doors.now_us()
-        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, self._mend(transaction)):
+        read = self._read_header if setting.reads_header else None
+        mend = self._mend(transaction)
+        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read):
             self._session.fall_behind()
+
+    def _read_header(self, transaction: Transaction, octets: bytes) -> bytes:
+        return asked.read_header(transaction, octets, self.setting.options.extensions, known=self._is_known())
 
     def _end_of_data(self, transaction: Transaction) -> None:
         setting = self.setting
         octets: bytes | None = None
         if transaction.incoming is None:
             now_us = setting.doors.now_us()
-            octets = transactions.finished(transaction, setting.options.hostname, now_us, self._mend(transaction))
+            read = self._read_header if setting.reads_header else None
+            octets = transactions.finished(
+                transaction, setting.options.hostname, now_us, self._mend(transaction), read
+            )
         rule = setting.rules.message
         if rule is None:
             self._message_judged(transaction, octets, ACCEPT)

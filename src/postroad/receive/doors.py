@@ -79,7 +79,8 @@ class Doors:
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
     queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
     DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3).
-    `held(envelope, text)`: how the recipients wait where a rule holds the message.
+    `held(envelope, text)`: how the recipients wait where a rule holds the message. `waiting(id, rows)`: a message is
+    committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
     `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
     of ours, and those of an acceptance, which the spool has committed with it.
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
@@ -102,6 +103,7 @@ class Doors:
         [Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[tuple[Stored, ...], tuple[Event, ...]]
     ]
     held: Callable[[Envelope, str], tuple[Waiting, ...]]
+    waiting: Callable[[int, tuple[Waiting, ...]], None]
     record: Callable[[tuple[Event, ...]], None]
     log: Callable[[tuple[Event, ...]], None]
     admit: Callable[[str, bool], Verdict]

@@ -58,6 +58,32 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     xforward_networks: tuple[str, ...] = ()
 
 
+class ExtensionOptions(msgspec.Struct, frozen=True):
+    """Which of the further extensions listeners offer, and within what bounds. Times in seconds.
+
+    `binarymime` (RFC 3030), `limits` (RFC 9422), `requiretls` (RFC 8689: under TLS only; with it the header field
+    TLS-Required counts), `rrvs` (RFC 7293). `deliver_by` (RFC 2852), `deliver_by_min_s`: the least time that a message
+    to be returned may be given. `future_release_max_s` (RFC 4865): how long a message may be held, on submission
+    listeners; 0: not offered. `mt_priority` (RFC 6710), with the name of a profile or ""; `mt_priority_max` for
+    accounts and trusted networks, `mt_priority_strangers_max` for others: a higher priority is lowered to it.
+    `mt_priority_tunnel`: the header field MT-Priority takes the place of the parameter where a host lacks it (RFC
+    6758): it is believed of the former, taken away from the latter, and put before what goes to such a host.
+    """
+
+    binarymime: bool = False
+    limits: bool = True
+    requiretls: bool = True
+    deliver_by: bool = True
+    deliver_by_min_s: float = 0.0
+    future_release_max_s: float = 604_800.0
+    mt_priority: bool = True
+    mt_priority_profile: str = ""
+    mt_priority_max: int = 9
+    mt_priority_strangers_max: int = 0
+    mt_priority_tunnel: bool = False
+    rrvs: bool = True
+
+
 class ReceiveOptions(msgspec.Struct, frozen=True):
     """All listeners.
 
@@ -97,3 +123,4 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     repair: bool = True
     vrfy: bool = False
     expn: bool = False
+    extensions: ExtensionOptions = ExtensionOptions()

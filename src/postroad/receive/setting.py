@@ -13,6 +13,7 @@ from typing import Final
 from postroad.mail.context import Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer
+from postroad.receive import asked
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
@@ -27,7 +28,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One listener's settings. Make it with `setting`. `repair`: messages are mended as a submission server may."""
+    """One listener's settings. Make it with `setting`. `repair`: messages are mended as a submission server may.
+    `reads_header`: header fields may ask for something (`receive.asked`)."""
 
     listener: ListenerOptions
     options: ReceiveOptions
@@ -35,6 +37,7 @@ class Setting:
     doors: Doors
     lmtp: bool
     repair: bool
+    reads_header: bool
     networks: tuple[Network, ...]
     greeting: Reply
     hello: Reply
@@ -89,7 +92,8 @@ class Setting:
     ) -> Offer:
         """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
         `certificate`: its client has shown a certificate with a name that may be an account's."""
-        listener, doors = self.listener, self.doors
+        listener, doors, extensions = self.listener, self.doors, self.options.extensions
+        hold_max_s = int(extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
         may_auth = tls or listener.auth_without_tls
         auth: tuple[str, ...] = ()
         if listener.auth and doors.authenticator is not None:
@@ -106,6 +110,14 @@ class Setting:
             etrn=doors.etrn is not None,
             xclient=xclient,
             xforward=xforward,
+            binarymime=extensions.binarymime,
+            limits=extensions.limits,
+            requiretls=extensions.requiretls,
+            by_min_s=int(extensions.deliver_by_min_s) if extensions.deliver_by else None,
+            hold_max_s=hold_max_s or None,
+            hold_until=asked.held_until(hold_max_s, doors.now_us()) if hold_max_s else "",
+            mt_priority=extensions.mt_priority_profile if extensions.mt_priority else None,
+            rrvs=extensions.rrvs,
         )
 
 
@@ -136,6 +148,7 @@ def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, do
         doors=doors,
         lmtp=lmtp,
         repair=options.repair and listener.role is Role.SUBMISSION and not lmtp,
+        reads_header=asked.reads_header(options.extensions),
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),
         xclients=_networks(listener.xclient_networks),

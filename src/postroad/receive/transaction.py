@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from postroad.mail import message, trace
+from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Removed
@@ -83,26 +83,35 @@ class Transaction:
 
 Mend = Callable[[bytes], bytes]
 Owns = Callable[[str, Address], bool]
+Read = Callable[["Transaction", bytes], bytes]
+"""Reads what the header section asks for (`receive.asked`); gives the content, without what must not go on."""
 
 
-def finished(transaction: Transaction, hostname: str, now_us: int, mend: Mend | None) -> bytes:
+def finished(
+    transaction: Transaction, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None
+) -> bytes:
     """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
     pieces = transaction.pieces
     octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if mend is not None:
         octets = mend(octets)
     transaction.head = head = octets[: message.header_end(octets)]
+    if read is not None:
+        octets = read(transaction, octets)
     transaction.message_id = message.first(head, b"message-id") or ""
     transaction.ascii_only = octets.isascii()
     return received(transaction, hostname, now_us) + octets
 
 
-def spill(transaction: Transaction, incoming: Incoming, hostname: str, now_us: int, mend: Mend | None) -> bool:
+def spill(
+    transaction: Transaction, incoming: Incoming, hostname: str, now_us: int, mend: Mend | None,
+    read: Read | None = None,
+) -> bool:
     """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
 
     False, here and of `stream`: enough for now, as `Incoming.write` says.
     """
-    octets = finished(transaction, hostname, now_us, mend)
+    octets = finished(transaction, hostname, now_us, mend, read)
     transaction.pieces.clear()
     transaction.incoming = incoming
     return incoming.write(octets)
@@ -122,8 +131,10 @@ def received(transaction: Transaction, hostname: str, now_us: int) -> bytes:
     (RFC 5321 §7.6)."""
     recipients = transaction.recipients
     single = recipients[0].address if len(recipients) == 1 else None
+    asked = transaction.mail.parameters
     return trace.received(
-        transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us
+        transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us,
+        priority=wishes.priority(asked) if asked else 0,
     )
 
 
@@ -158,19 +169,22 @@ def envelope(
         mail.ret,
         mail.envid,
         transaction.message_id,
-        parameters(mail, transaction.peer, owns),
+        parameters(mail, transaction.peer, owns, (now_us - transaction.started_us) // 1_000_000),
     )
 
 
-def parameters(mail: Mail, peer: Peer, owns: Owns) -> tuple[tuple[str, str], ...]:
-    """The further parameters of MAIL. RFC 4954 §5: AUTH= of a client that has not authenticated, or whose account is
-    not trusted to speak for that mailbox, counts as ``<>``; an account that may send from any address may speak for
-    any."""
+def parameters(mail: Mail, peer: Peer, owns: Owns, since_s: int) -> tuple[tuple[str, str], ...]:
+    """The further parameters of MAIL, which came `since_s` seconds before acceptance: times from MAIL on become times
+    from acceptance on. RFC 4954 §5: AUTH= of a client that has not authenticated, or whose account is not trusted to
+    speak for that mailbox, counts as ``<>``; an account that may send from any address may speak for any."""
+    asked = mail.parameters
+    if asked and since_s > 0:
+        asked = tuple((keyword, wishes.later(keyword, value, since_s)) for keyword, value in asked)
     if not mail.auth:
-        return mail.parameters
+        return asked
     submitter = parse_mailbox(mail.auth) if peer.identity and mail.auth != "<>" else None
     believed = submitter is not None and owns(peer.identity, submitter)
-    return (*mail.parameters, ("AUTH", mail.auth if believed else "<>"))
+    return (*asked, ("AUTH", mail.auth if believed else "<>"))
 
 
 def accepted(envelope: Envelope, started_us: int) -> Accepted:

@@ -1,7 +1,8 @@
 """Delivery status notifications: whether the sender is told, and the message that tells it.
 
 RFC 3461 (NOTIFY, RET, ENVID, ORCPT), RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 6533
-(UTF-8), RFC 5321 §6.1, RFC 3834 (Auto-Submitted), RFC 8689 §5 (REQUIRETLS).
+(UTF-8), RFC 5321 §6.1, RFC 3834 (Auto-Submitted), RFC 8689 §5 (REQUIRETLS), RFC 2852 and RFC 4865 (what was asked of
+the time).
 
 What always holds: a DSN has the null reverse-path and NOTIFY=NEVER, and none is made for a message that has the null
 reverse-path itself, so none can answer another; all recipients that share an action share one DSN; nothing that a
@@ -27,7 +28,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail import identifier, trace
+from postroad.mail import identifier, trace, wishes
 from postroad.mail import status as codes
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome
@@ -110,7 +111,7 @@ def _why_not(report: Report, envelope: Envelope, options: ReportOptions) -> str 
     if envelope.reverse_path is None:
         # RFC 3461 §5.2, RFC 5321 §6.1: never a DSN to the null reverse-path; the postmaster may be told of a failure.
         return _why_not_postmaster(report, envelope, options) if report.action is Action.FAILED else ""
-    if wants(report.recipient.notify, report.action, dsn_passed=report.attempt.dsn_passed):
+    if report.traced or wants(report.recipient.notify, report.action, dsn_passed=report.attempt.dsn_passed):
         return None
     return "the sender asked not to be told" if report.action is Action.FAILED else ""
 
@@ -175,6 +176,8 @@ class Reporter:
                 attempt,
                 expired=not delayed and attempt.outcome is Outcome.FAILED and attempt.status.startswith("4"),
                 until_us=until_us,
+                traced=bool(envelope.parameters)
+                and wishes.traces_relay(envelope, envelope.recipients[place], attempt),
             )
             for place, attempt in outcomes
         ]
@@ -240,7 +243,8 @@ def _message(
         *returned,
         f"\r\n--{boundary}--\r\n".encode(),
     ))  # fmt: skip
-    require_tls = [pair for pair in envelope.parameters if pair[0] == "REQUIRETLS"]  # RFC 8689 §5
+    # RFC 8689 §5; a report is as urgent as what it reports on (RFC 6710 §5)
+    kept = [pair for pair in envelope.parameters if pair[0] in (wishes.REQUIRE_TLS, wishes.PRIORITY)]
     return Stored(
         Envelope(
             id=number,
@@ -253,7 +257,7 @@ def _message(
             body=Body.EIGHT_BIT_MIME if eight_bit or utf8 else Body.SEVEN_BIT,
             smtputf8=utf8,
             message_id=message_id,
-            parameters=tuple(require_tls),
+            parameters=tuple(kept),
             parent=envelope.id,
         ),
         octets,
@@ -321,8 +325,22 @@ def _per_message(envelope: Envelope, options: ReportOptions) -> str:
         if peer.address
         else "",
         f"Arrival-Date: {trace.date(envelope.accepted_us // 1_000_000)}\r\n",
+        _asked(envelope) if envelope.parameters else "",
         f"X-Postroad-Queue-ID: {identifier.text(envelope.id)}\r\n",  # RFC 3464 §2.4 (c)
     ))  # fmt: skip
+
+
+def _asked(envelope: Envelope) -> str:
+    """What the sender had asked of the time: Deliver-By-Date (RFC 2852), Future-Release-Request (RFC 4865)."""
+    by = wishes.deliver_by(envelope)
+    lines = ""
+    if by is not None:
+        lines += f"Deliver-By-Date: {trace.date(envelope.accepted_us // 1_000_000 + by.seconds)}\r\n"
+    for keyword, word in ((wishes.HOLDFOR, "for"), (wishes.HOLDUNTIL, "until")):
+        value = wishes.parameter(envelope.parameters, keyword)
+        if value is not None:
+            lines += field("Future-Release-Request", f"{word};{ascii_of(value)}")
+    return lines
 
 
 def _named(recipient: Recipient, utf8: bool) -> str:
@@ -461,7 +479,7 @@ def _octets(content: Content | None, whole: bool, read: Read) -> bytes | None:
 def _is_whole(action: Action, envelope: Envelope, content: Content, options: ReportOptions) -> bool:
     if action is not Action.FAILED or envelope.ret is Ret.HDRS:
         return False
-    if any(keyword == "REQUIRETLS" for keyword, _ in envelope.parameters):  # RFC 8689 §5: as if RET=HDRS
+    if wishes.parameter(envelope.parameters, wishes.REQUIRE_TLS) is not None:  # RFC 8689 §5: as if RET=HDRS
         return False
     size_max = options.full_asked_max if envelope.ret is Ret.FULL else options.full_max
     return content_size(content) <= size_max

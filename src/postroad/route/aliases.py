@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from postroad.mail import wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
@@ -170,13 +171,16 @@ def _became(recipient: Recipient, address: Address, count: int) -> Recipient:
     """What a recipient is as one of the `count` mailboxes of its alias. The mailbox as the client named it is kept.
 
     RFC 3461 §5.2.7.2: a single one has all parameters; §5.2.7.3 (c): several have all but the wish to hear of success,
-    which the "expanded" report of the alias grants.
+    which the "expanded" report of the alias grants. RRVS= is about the owner of the alias, and ends with it (RFC 7293).
     """
     given = recipient.given
     if given is None and address != recipient.address:
         given = recipient.address
     notify = recipient.notify if count == 1 else _without_success(recipient.notify)
-    return msgspec.structs.replace(recipient, address=address, notify=notify, given=given)
+    parameters = recipient.parameters
+    if parameters and address != recipient.address:
+        parameters = tuple(pair for pair in parameters if pair[0] != wishes.RRVS)
+    return msgspec.structs.replace(recipient, address=address, notify=notify, given=given, parameters=parameters)
 
 
 def _without_success(notify: Notify) -> Notify:

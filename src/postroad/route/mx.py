@@ -97,6 +97,9 @@ class _Search(msgspec.Struct, frozen=True):
                 records = tuple(record for record in answer.records if record.exchange)
                 if not records:
                     return self._failed("5.1.10", f"the domain {domain} takes no mail (null MX)")
+                if self.destination.require_tls and not answer.secure:  # RFC 8689 §4.2.1 step 2
+                    text = f"the sender requires TLS, and the mail servers of {domain} are not proved by DNSSEC"
+                    return self._failed("5.7.10", text)
                 return await self._among(records, implicit=False)
 
     async def _among(self, records: Sequence[MxRecord], *, implicit: bool) -> Route | Attempt:

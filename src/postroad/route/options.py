@@ -16,7 +16,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
 
     `name`: canonical. `recipients`: the local-parts there are, or ("any",) for all; `recipients_file` names a file of
     more of them. `deliver`: MAILDIR with `path` (a template), LMTP with `socket` or `host` and `port`, PROGRAM with
-    `command`. `xforward`: the LMTP server is told of our client, where it takes XFORWARD.
+    `command`. `xforward`: the LMTP server is told of our client, where it takes XFORWARD. `since`: since when the
+    domain is ours, a date or a date-time of RFC 3339, "" where that is not said.
     """
 
     name: str
@@ -29,6 +30,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
     port: int = 24
     command: tuple[str, ...] = ()
     xforward: bool = False
+    since: str = ""
 
 
 class RelayDomain(msgspec.Struct, frozen=True):

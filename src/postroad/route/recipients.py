@@ -1,7 +1,8 @@
 """Which mailboxes of our own domains (and of relay domains that name them) exist; others get 550 5.1.1 at RCPT.
 
 What always holds: local-parts are compared without regard to case and without their address extension (``ada+lists`` is
-``ada``); ``postmaster`` exists always (RFC 5321 §4.5.1). How it fails: a file that cannot be read, or holds what is no
+``ada``); ``postmaster`` exists always (RFC 5321 §4.5.1); a file may say since when a mailbox has its owner, and the
+settings since when a domain has, for who asks (RFC 7293). How it fails: a file that cannot be read, or holds what is no
 mailbox, gives a Problem that names file and line, and what was known before stays in force.
 """
 
@@ -14,7 +15,9 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
+from postroad.mail.owned import Owned
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
 from postroad.world.files import Stamp, stamp
@@ -25,12 +28,13 @@ POSTMASTER: Final = "postmaster"
 
 class Mailboxes(msgspec.Struct, frozen=True):
     """The mailboxes of one domain: those of `names` and of the file at `path`, or all where `every` is set.
-    `delimiter`: begins an address extension, "" for none."""
+    `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said."""
 
     names: tuple[str, ...] = ()
     path: str = ""
     every: bool = False
     delimiter: str = "+"
+    since_us: int = 0
 
 
 def told(options: RoutingOptions) -> dict[str, Mailboxes]:
@@ -38,7 +42,8 @@ def told(options: RoutingOptions) -> dict[str, Mailboxes]:
     domains: list[LocalDomain | RelayDomain] = [*options.local, *options.relay]
     return {
         domain.name: Mailboxes(
-            domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter
+            domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
+            wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
         )
         for domain in domains
     }
@@ -67,6 +72,11 @@ class Recipients:
             return None
         return boxes.holds(address.local_part) or fold(address.local_part, "") == POSTMASTER
 
+    def owned(self, address: Address) -> Owned | None:
+        """Since when the mailbox has its owner; None where nothing is said of its domain."""
+        boxes = self._table.find(address.domain)
+        return None if boxes is None else boxes.owned(address.local_part)
+
     def has_box(self, address: Address) -> bool:
         """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
         boxes = self._table.find(address.domain)
@@ -81,13 +91,17 @@ class _Boxes:
     def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
         self._pattern = pattern
         self._mailboxes = mailboxes
-        self._own = frozenset(fold(name.removesuffix(f"@{pattern}"), mailboxes.delimiter) for name in mailboxes.names)
-        self._names = self._own
+        self._own = {fold(name.removesuffix(f"@{pattern}"), mailboxes.delimiter): 0 for name in mailboxes.names}
+        self._names = self._own  # each with the time since when it has its owner
         self._stamp: Stamp | None = None
         self.taken = 0  # how often the file was
 
     def holds(self, local_part: str) -> bool:
         return self._mailboxes.every or fold(local_part, self._mailboxes.delimiter) in self._names
+
+    def owned(self, local_part: str) -> Owned:
+        since_us = self._names.get(fold(local_part, self._mailboxes.delimiter), 0)
+        return Owned(since_us, self._mailboxes.since_us)
 
     def load(self) -> Problem | None:
         path = self._mailboxes.path
@@ -113,28 +127,40 @@ def fold(local_part: str, delimiter: str) -> str:
     return name[:at] if at > 0 else name
 
 
-def read_names(path: str, domain: str, delimiter: str) -> frozenset[str] | Problem:
+def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Problem:
     """The local-parts in a file: one in each line, ``#`` begins a comment. ``name@domain`` counts for its domain only,
-    so that one file may serve several."""
+    so that one file may serve several. ``since=2014-04-03`` (or a date-time of RFC 3339) behind a name says since when
+    the mailbox has its owner: the value, in microseconds since 1970, else 0."""
     try:
         text = Path(path).read_text("utf-8")
     except OSError as error:
         return unreadable(path, error)
     except UnicodeDecodeError:
         return Problem(path, "is not in UTF-8", "Save it in UTF-8.")
-    names: set[str] = set()
+    names: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        word = line.partition("#")[0].strip()
+        word, rest = (*line.partition("#")[0].split(None, 1), "", "")[:2]
         if not word:
             continue
+        since_us = _since_us(rest.strip())
+        if since_us is None:
+            remedy = "Write nothing but since=2014-04-03, or since=2014-04-03T12:00:00Z, behind a name."
+            return Problem(f"{path}:{number}", f"{f'{word} {rest.strip()}'[:60]!r} is no mailbox", remedy)
         local_part, at, written = word.rpartition("@")
         if not at:
             local_part, written = word, domain
-        if not local_part or not local_part.isprintable() or " " in local_part:
+        if not local_part or not local_part.isprintable():
             return Problem(f"{path}:{number}", f"{word[:60]!r} is no mailbox", "Write one name or name@domain a line.")
         try:
             if not at or canonical_domain(written) == domain:
-                names.add(fold(local_part, delimiter))
+                names[fold(local_part, delimiter)] = since_us
         except ValueError:
             return Problem(f"{path}:{number}", f"{written[:60]!r} is no domain", "Write name or name@domain.")
-    return frozenset(names)
+    return names
+
+
+def _since_us(text: str) -> int | None:
+    """0 for nothing, None for what says no time."""
+    if not text:
+        return 0
+    return wishes.date_or_time_us(text.removeprefix("since=")) if text.startswith("since=") else None

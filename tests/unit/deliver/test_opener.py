@@ -326,6 +326,51 @@ async def test_starttls_refused_where_tls_was_only_wished_for(
     assert remote.connections == 1
 
 
+# -- REQUIRETLS (RFC 8689 §4.2.1)
+
+
+@pytest.mark.parametrize(
+    ("offered", "name", "root", "status", "text"),
+    [
+        ("REQUIRETLS", "localhost", True, "", ""),
+        ("PIPELINING", "localhost", True, "5.7.30", "does not offer REQUIRETLS"),
+        ("REQUIRETLS", "wrong.example", True, "5.7.10", "certificate"),
+        ("REQUIRETLS", "localhost", False, "5.7.10", "certificate"),
+        ("REQUIRETLS", "", True, "5.7.10", "does not speak TLS"),
+    ],
+)
+async def test_a_hop_for_mail_that_requires_tls(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, offered: str, name: str, root: bool,
+    status: str, text: str,
+) -> None:
+    issuer = authority if root else trustme.CA()
+    remote = await remotes(offered, tls=server_context(issuer, name) if name else None)
+    found = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, require_tls=True)
+    if status:
+        assert (found.outcome, found.status) == (Outcome.FAILED, status) and text in found.text
+        assert not [line for line in remote.commands if line.startswith("MAIL")]
+    else:
+        given = job(parameters=(("REQUIRETLS", ""),))
+        (attempt,) = await carry(found, given)
+        assert attempt.outcome is Outcome.RELAYED
+        assert "MAIL FROM:<ada@example.org> REQUIRETLS" in remote.commands
+
+
+async def test_mail_that_requires_tls_tries_each_host_and_waits_for_one_that_is_away(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    without = await remotes("PIPELINING", tls=server_context(authority, "localhost"))
+    with_it = await remotes("REQUIRETLS", tls=server_context(authority, "localhost"))
+    sender = Sender(pool, ca_file)
+    courier = await sender.open(hop(without), hop(with_it), tls=TlsDemand.VERIFY, require_tls=True)
+    assert not isinstance(courier, Attempt) and courier.hop.port == with_it.port
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = Hop("localhost", "127.0.0.1", closed.getsockname()[1])
+    found = await Sender(pool, ca_file).open(hop(without), away, tls=TlsDemand.VERIFY, require_tls=True)
+    assert (found.outcome, found.status) == (Outcome.DEFERRED, "4.4.1")
+
+
 # -- AUTH
 
 

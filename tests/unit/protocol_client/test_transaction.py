@@ -218,7 +218,11 @@ def test_bdat() -> None:
             Recipient(ADA, parameters=(("RRVS", "2014-04-03T23:01:00Z"), ("X", "y"))), ALL, False,
             "RCPT TO:<ada@example.org> RRVS=2014-04-03T23:01:00Z",
         ),
-        (Recipient(ADA, parameters=(("RRVS", "2014-04-03T23:01:00Z"),)), NOTHING, False, "RCPT TO:<ada@example.org>"),
+        (Recipient(ADA, parameters=(("RRVS", "2014-04-03T23:01:00Z;C"),)), NOTHING, False, "RCPT TO:<ada@example.org>"),
+        (
+            Recipient(ADA, parameters=(("RRVS", "2014-04-03T23:01:00Z;H"),)), ALL, False,
+            "RCPT TO:<ada@example.org> RRVS=2014-04-03T23:01:00Z;C",
+        ),
     ],
 )
 def test_rcpt(recipient: Recipient, offered: Capabilities, smtputf8: bool, command: str) -> None:

@@ -246,6 +246,7 @@ class House:
         self.loop = loop or Loop()
         self.spool = Spool()
         self.queued: list[Stored] = []
+        self.awaited: list[tuple[int, tuple[Waiting, ...]]] = []
         self.recorded: list[Event] = []
         self.logged: list[Event] = []
         self.clients = Clients(clients or ClientOptions())
@@ -267,6 +268,7 @@ class House:
                 "expand": expand or (lambda id, now_us, recipients: Expansion(recipients)),
                 "reports": lambda stored, given, events: ((), ()),
                 "held": held,
+                "waiting": lambda id, rows: self.awaited.append((id, rows)),
                 "record": self.recorded.extend,
                 "log": self.logged.extend,
                 "admit": self.clients.admit,

@@ -21,6 +21,7 @@ from postroad.mail.event import Accepted, Reported
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.report import Action, wants
+from postroad.mail.trace import date
 from postroad.report.dsn import LISTENER, LISTENER_POSTMASTER, Made, Reporter
 from postroad.report.options import ReportOptions
 from postroad.store.values import Stored
@@ -376,9 +377,9 @@ def test_a_huge_header_section_is_cut_at_a_line() -> None:
 
 def test_requiretls_goes_on_and_returns_headers_only() -> None:
     """RFC 8689 §5."""
-    about = envelope(ret=Ret.FULL, parameters=(("REQUIRETLS", ""), ("MT-PRIORITY", "3")))
+    about = envelope(ret=Ret.FULL, parameters=(("REQUIRETLS", ""), ("MT-PRIORITY", "3"), ("BY", "10;R")))
     dsn = only(made(report(), about=about))
-    assert dsn.envelope.parameters == (("REQUIRETLS", ""),)
+    assert dsn.envelope.parameters == (("REQUIRETLS", ""), ("MT-PRIORITY", "3"))  # as urgent as what it reports on
     assert dsn.returned is not None and dsn.returned.get_content_type() == "text/rfc822-headers"
 
 
@@ -694,3 +695,30 @@ def test_the_reporter_tells_expired_delayed_and_ended_apart() -> None:
     assert (dsn.per_recipient[0]["Action"], dsn.per_recipient[0]["Status"]) == ("failed", "4.4.1")
     assert "It was tried for 2 hours, then given up." in " ".join(dsn.text.split())
     assert reporter(about, [(0, SUCCESS)], delayed=False, content=CONTENT, until_us=0) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("parameter", "line"),
+    [
+        (("BY", "120;R"), f"Deliver-By-Date: {date(NOW_US // 1_000_000 + 120)}"),
+        (("HOLDFOR", "3600"), "Future-Release-Request: for;3600"),
+        (("HOLDUNTIL", "2027-01-01T00:00:00Z"), "Future-Release-Request: until;2027-01-01T00:00:00Z"),
+    ],
+)
+def test_what_was_asked_of_the_time(parameter: tuple[str, str], line: str) -> None:
+    """RFC 2852, RFC 4865: in the per-message fields."""
+    dsn = only(made(report(), about=envelope(parameters=(parameter,))))
+    assert line in dsn.octets.decode().split("\r\n")
+
+
+@pytest.mark.parametrize(
+    ("notify", "passed", "count"), [(Notify.UNSET, True, 1), (Notify.FAILURE, True, 1), (Notify.NEVER, True, 0)]
+)
+def test_the_reporter_tells_of_relaying_where_the_time_is_traced(notify: Notify, passed: bool, count: int) -> None:
+    """RFC 2852, though the next MTA knows DSN and nobody asked to hear of success."""
+    about = envelope(recipient(notify=notify), parameters=(("BY", "120;RT"),))
+    relayed = attempt(outcome=Outcome.RELAYED, status="2.0.0", dsn_passed=True, by_passed=passed)
+    reporter = Reporter(OPTIONS, lambda: NOW_US, lambda shard: ID + 1)
+    stored, _ = reporter(about, [(0, relayed)], delayed=False, content=CONTENT, until_us=0)
+    assert len(stored) == count
+    assert all(b"Action: relayed" in bytes(each.content) for each in stored)  # type: ignore[arg-type]

@@ -261,3 +261,31 @@ async def test_another_port_of_our_address_is_somebody_else() -> None:
     assert isinstance(route, Route)
     route, _ = await search(Destination("k", Transport.SMTP, "us-by-a.example", port=2525))
     assert isinstance(route, Route)
+
+
+class ProvedResolver(TableResolver):
+    """Its MX answers are validated."""
+
+    async def mx(self, domain: str) -> Answer[MxRecord]:
+        answer = await super().mx(domain)
+        return Answer(answer.status, answer.records, answer.text, True)
+
+
+@pytest.mark.parametrize(
+    ("resolver", "domain", "status"),
+    [
+        (ProvedResolver, "simple.example", ""),
+        (TableResolver, "simple.example", "5.7.10"),
+        (TableResolver, "implicit.example", ""),  # the domain's own name is what the certificate must prove
+    ],
+)
+async def test_mail_that_requires_tls_needs_mx_proved_by_dnssec(
+    resolver: type[TableResolver], domain: str, status: str
+) -> None:
+    """RFC 8689 §4.2.1 step 2; there is no MTA-STS."""
+    destination = Destination(domain, Transport.SMTP, domain=domain, require_tls=True)
+    found = await hops(destination, resolver(MX, ADDRESSES), random.Random(1), MxOptions(), OwnNames())
+    if status:
+        assert isinstance(found, Attempt) and (found.outcome, found.status) == (Outcome.FAILED, status)
+    else:
+        assert isinstance(found, Route) and found.hops

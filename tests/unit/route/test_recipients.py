@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from postroad.mail.address import Address
-from postroad.route.recipients import Mailboxes, Recipients, fold, read_names
+from postroad.mail.owned import Owned
+from postroad.route.options import LocalDomain, RoutingOptions
+from postroad.route.recipients import Mailboxes, Recipients, fold, read_names, told
 from postroad.world.problem import Problem
 from tests.unit.rights import as_ordinary_user
 
@@ -108,3 +110,26 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     with as_ordinary_user():
         found = read_names(str(path), "example.org", "+")
     assert "may not be read" in str(found)
+
+
+def test_since_when_a_mailbox_has_its_owner(tmp_path: Path) -> None:
+    """For RRVS (RFC 7293): behind a name in the file; of the domain as it was told."""
+    path = tmp_path / "recipients"
+    path.write_text("ada since=2014-04-03 # hired\nBob@example.org\tsince=2014-04-03T23:01:00Z\ncarol\n")
+    boxes = Mailboxes(("dora",), str(path), since_us=1_000_000)
+    recipients = Recipients({"example.org": boxes})
+    assert recipients.load() == ()
+    times = {"Ada+x": 1_396_483_200_000_000, "bob": 1_396_566_060_000_000, "carol": 0, "dora": 0, "nobody": 0}
+    for name, at_us in times.items():
+        assert recipients.owned(Address(name, "example.org")) == Owned(at_us, 1_000_000)
+    assert recipients.owned(Address("ada", "elsewhere.example")) is None
+    told_of = told(RoutingOptions((LocalDomain("example.org", ("any",), since="2014-04-03"),)))
+    assert told_of["example.org"].since_us == 1_396_483_200_000_000
+
+
+@pytest.mark.parametrize("line", ["ada since=2014", "ada since", "ada x since=2014-04-03", "ada since=2014-04-03 x"])
+def test_what_means_nothing_behind_a_name(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "recipients"
+    path.write_text(f"bob\n{line}\n")
+    found = read_names(str(path), "example.org", "+")
+    assert isinstance(found, Problem) and found.where == f"{path}:2" and "since=" in found.remedy

@@ -1,0 +1,39 @@
+"""Mail meant for the owner that a mailbox had at a certain time (RFC 7293): refused where it has another one by now."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from postroad.mail import wishes
+from postroad.mail.address import Address
+from postroad.mail.context import Context, Rule
+from postroad.mail.owned import Owned
+from postroad.mail.verdict import Verdict, reject
+
+_WHY: Final = {"5.7.17": "the mailbox has changed its owner since", "5.7.18": "the domain has changed its owner since"}
+
+
+def same_owner(rule: Rule, owned: Callable[[Address], Owned | None]) -> Rule:
+    """`rule`, but where RRVS= asks for an owner that is gone 550 5.7.17 (the mailbox) or 5.7.18 (the domain)."""
+
+    def asked(context: Context) -> Verdict | Awaitable[Verdict]:
+        if context.parameters:
+            refused = _refused(context, owned)
+            if refused is not None:
+                return refused
+        return rule(context)
+
+    return asked
+
+
+def _refused(context: Context, owned: Callable[[Address], Owned | None]) -> Verdict | None:
+    recipient = context.recipient
+    assert recipient is not None
+    value = wishes.parameter(context.parameters, wishes.RRVS)
+    since = None if value is None else wishes.parse_valid_since(value)
+    found = None if since is None else owned(recipient)
+    status = "" if since is None or found is None else found.refusal(since.since_us)
+    if not status:
+        return None
+    return reject(550, status, f"<{recipient}>: {_WHY[status]}", "another owner (RRVS)")

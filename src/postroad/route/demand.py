@@ -1,0 +1,54 @@
+"""What the parameters of a message do to its destination: more TLS, or less, or no delivery at all. Pure.
+
+RFC 8689 §4.2 (REQUIRETLS, TLS-Required) and RFC 7293 (RRVS). What always holds: mail that requires TLS shares no
+connection with other mail, since its key is another; equal keys still mean equal destinations. What a sender asks in a
+header field lessens what the recipient's domain or `routing.tls` demands, never what an operator demands of a next hop
+that he has named, nor of one that gets our password.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from postroad.mail import wishes
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.owned import Owned
+from postroad.mail.route import Destination, TlsDemand, Transport
+
+_DEMANDING: Final = (TlsDemand.ENCRYPT, TlsDemand.VERIFY)
+CHANGED: Final = "the mailbox has another owner than at the time that the sender named (RRVS)"
+
+
+def refined(
+    envelope: Envelope, recipient: Recipient, destination: Destination, owned: Owned | None
+) -> Destination | Attempt:
+    """The destination as this message needs it, or why it must not go there. `owned`: what is known of the owner of a
+    mailbox of ours, None for others."""
+    if owned is not None and recipient.parameters:
+        asked = wishes.valid_since(recipient)
+        status = "" if asked is None else owned.refusal(asked.since_us)
+        if status:
+            return Attempt(Outcome.FAILED, Reach.RECIPIENT, status, CHANGED, transport=destination.transport.value)
+    if destination.transport is Transport.SMTP:
+        if wishes.requires_tls(envelope):
+            return _secured(destination)
+        if wishes.tls_optional(envelope):
+            return _relaxed(destination)
+    return destination
+
+
+@lru_cache(maxsize=4096)
+def _secured(destination: Destination) -> Destination:
+    tls = TlsDemand.IMPLICIT if destination.tls is TlsDemand.IMPLICIT else TlsDemand.VERIFY
+    return msgspec.structs.replace(destination, key=f"{destination.key}/requiretls", tls=tls, require_tls=True)
+
+
+@lru_cache(maxsize=4096)
+def _relaxed(destination: Destination) -> Destination:
+    if destination.tls not in _DEMANDING or destination.host or destination.credentials:
+        return destination
+    return msgspec.structs.replace(destination, key=f"{destination.key}/tls-optional", tls=TlsDemand.MAY)
