@@ -14,8 +14,9 @@ from typing import Final
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
-from postroad.config.routing import LocalDomain
+from postroad.config.routing import LocalDomain, NextHop
 from postroad.config.settings import Settings
+from postroad.deliver.credentials import TOKENS
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
@@ -58,7 +59,7 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if auth.dovecot is not None and auth.function:
         yield Finding(
             (("auth", "function"), ("auth", "dovecot")),
-            "There is a function and Dovecot's socket, too",
+            "Beside the function there is Dovecot's socket",
             "Passwords are verified by one of the two: remove the other",
         )
     if auth.function and not _FUNCTION.fullmatch(auth.function):
@@ -302,8 +303,11 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
         for key in ("port", "username"):
             if hop.host is None and key in hop.model_fields_set:
                 yield Finding(((*here, key), (*here, "host")), "This means nothing without a host", "Add host")
-        if hop.username and not hop.password and not hop.password_file:
+        token = hop.token_file is not None or bool(hop.token_command)
+        secret = token or bool(hop.password) or hop.password_file is not None
+        if hop.username and not secret and hop.mechanism != "EXTERNAL":
             yield Finding(keys[::-1], "There is a username, but no password", "Add password_file")
+        yield from _next_hop_token(here, hop)
         if not hop.username and (hop.password or hop.password_file):
             yield Finding(keys, "There is a password, but no username", "Add username")
         if hop.username and hop.tls is TlsDemand.NEVER and not hop.auth_without_tls:
@@ -318,6 +322,35 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
                 "There is no domain whose MX records could be looked up",
                 "Write the domain as host, or mx = false",
             )
+
+
+def _next_hop_token(here: Path, hop: NextHop) -> Iterator[Finding]:
+    """A token, a password, and a mechanism that is for one of them."""
+    token = hop.token_file is not None or bool(hop.token_command)
+    if hop.token_file is not None and hop.token_command:
+        yield Finding(
+            ((*here, "token_command"), (*here, "token_file")),
+            "Beside the token_file there is a token_command",
+            "Remove one of the two",
+        )
+    if token and (hop.password or hop.password_file is not None):
+        yield Finding(
+            ((*here, "token_file"), (*here, "token_command"), (*here, "password_file"), (*here, "password")),
+            "Beside the token there is a password",
+            "Remove one of the two",
+        )
+    if (token or hop.mechanism) and not hop.username:
+        yield Finding(
+            ((*here, "token_file"), (*here, "token_command"), (*here, "mechanism"), (*here, "username")),
+            "There is no username to authenticate as",
+            "Add username",
+        )
+    if hop.mechanism and hop.mechanism != "EXTERNAL" and (hop.mechanism in TOKENS) is not token:
+        yield Finding(
+            ((*here, "mechanism"), (*here, "token_file"), (*here, "password_file")),
+            f"{hop.mechanism} is for {'passwords, and this is a token' if token else 'tokens, and there is none'}",
+            "Remove mechanism, or name one that fits",
+        )
 
 
 def _is_address(host: str) -> bool:

@@ -190,6 +190,8 @@ def _homes(settings: Settings) -> alias_file.Homes | None:
 
 def _passwords(settings: Settings) -> Iterator[Finding]:
     for index, hop in enumerate(settings.next_hop):
+        if hop.token_file is not None and isinstance(found := read_text(hop.token_file), Problem):
+            yield _found(("next_hop", index, "token_file"), found)
         if hop.password_file is None:
             continue
         key = ("next_hop", index, "password_file")

@@ -14,6 +14,10 @@ from postroad.route.options import RoutingOptions
 
 Deliver = Literal["maildir", "lmtp", "program"]
 Prefer = Literal["", "ipv6", "ipv4"]
+ClientMechanism = Literal[
+    "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
+    "XOAUTH2", "EXTERNAL",
+]  # fmt: skip
 
 _ROUTING: Final = RoutingOptions()
 _MX: Final = MxOptions()
@@ -158,6 +162,21 @@ class NextHop(Section):
         "Whether the server is told from which client the message is, where it takes XFORWARD: for a content filter "
         "that hands the mail back.",
         source="Postfix, XFORWARD_README",
+    )
+    token_file: File | None = setting(
+        None,
+        "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), read anew for each connection, in place of "
+        "a password.",
+        source="RFC 7628",
+        example='"smtp.example.net.token"',
+    )
+    token_command: tuple[str, ...] = several(
+        (),
+        "A command, run without a shell, whose first line of output is such a token.",
+        example='["/usr/local/bin/token", "smtp.example.net"]',
+    )
+    mechanism: ClientMechanism = setting(
+        "", 'The only SASL mechanism to use; "": the strongest that both ends have.', source="RFC 4954 §4"
     )
     auth_without_tls: bool = setting(
         False, "Whether the password may go over the wire without TLS, for anyone to read: a server on this machine."

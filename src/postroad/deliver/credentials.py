@@ -1,47 +1,228 @@
-"""How we prove who we are to a smart host (RFC 4954): credentials, and the exchange made from them.
+"""How we prove who we are to a smart host (RFC 4954): credentials, the mechanism chosen, and the exchange made of both.
 
-What always holds: a password is sent in the clear only under TLS, unless its owner has said that it may be. PLAIN
-(RFC 4616) goes before LOGIN, which is for servers that have nothing else.
+The strongest mechanism that both ends have is taken: SCRAM (RFC 5802, RFC 7677), with channel binding where the server
+offers it and TLS gives one (RFC 9266, RFC 5929), then PLAIN (RFC 4616) and LOGIN; with a token OAUTHBEARER (RFC 7628),
+then XOAUTH2. A mechanism that is set is the only one.
+
+What always holds: nothing secret is sent, nor proved, without TLS, unless its owner has said that it may be; nothing
+secret is part of a repr or of a text; a server that says 235 and has not shown, where its mechanism lets it, that it
+knows the account is not believed. A token is read anew for each session.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import random
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final, Protocol
+
 import msgspec
 
-from postroad.protocol.client import Exchange
+from postroad.protocol.sasl import clients, scram_keys
+from postroad.protocol.sasl.clients import Salting, ScramClient
+from postroad.protocol.sasl.mechanisms import HASHES
+from postroad.protocol.sasl.step import Hash
+from postroad.world.programs import Programs
+
+PLUS: Final = "-PLUS"
+PASSWORDS: Final = (
+    "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN",
+)  # fmt: skip
+TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
+CERTIFICATES: Final = ("EXTERNAL",)
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1: b64token
+_TOKEN_MAX: Final = 16_384
+_TOKEN_S: Final = 30.0  # how long a command that makes one may take
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """`without_tls`: the password may be sent without TLS (a smart host on the same machine)."""
+    """`password`, or a token from the first line of `token_file` or of what `token_command` prints; for EXTERNAL none
+    of them. `mechanism`: the only one to use, "" for the strongest. `without_tls`: all this may be done without TLS (a
+    smart host on the same machine)."""
 
     name: str
-    password: str
+    password: str = ""
     without_tls: bool = False
+    mechanism: str = ""
+    token_file: str = ""
+    token_command: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Credentials(name={self.name!r})"  # no password in a log
+        return f"Credentials(name={self.name!r})"  # nothing secret in a log
+
+    @property
+    def by_token(self) -> bool:
+        return bool(self.token_file or self.token_command)
 
 
-def exchange(credentials: Credentials, mechanisms: frozenset[str], *, tls: bool) -> Exchange | str:
-    """The exchange to begin with these mechanisms on offer, or why there is none."""
-    if not mechanisms:
+class Exchange(Protocol):
+    """One AUTH as its client. `problem`: what is wrong with it, as far as it has come; "" where nothing is."""
+
+    mechanism: str
+    initial: bytes | None
+
+    @property
+    def problem(self) -> str: ...
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        """The response, None to cancel."""
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What an exchange needs: the channel binding of the session (type and octets) where there is one, the server by
+    name and port, chance for nonces, threads, programs."""
+
+    binding: tuple[str, bytes] | None
+    host: str
+    port: int
+    entropy: random.Random
+    pool: Executor
+    programs: Programs
+
+
+def choose(credentials: Credentials, offered: frozenset[str], *, tls: bool, bindable: bool) -> str:
+    """The mechanism; a text with blanks says why there is none."""
+    if not offered:
         return "credentials are set, but the remote does not offer AUTH"
     if not tls and not credentials.without_tls:
         return "credentials are set, but without TLS the password is not sent"
-    if "PLAIN" in mechanisms:
-        return _plain(credentials)
-    if "LOGIN" in mechanisms:
-        return _login(credentials)
-    return f"the remote offers none of the mechanisms PLAIN and LOGIN, but {' '.join(sorted(mechanisms))[:200]}"
+    fit = TOKENS if credentials.by_token else PASSWORDS if credentials.password else CERTIFICATES
+    wanted = (credentials.mechanism,) if credentials.mechanism else fit
+    for name in wanted:
+        if name in offered and (bindable or not name.endswith(PLUS)):
+            return name
+    if credentials.mechanism.endswith(PLUS) and credentials.mechanism in offered:
+        return f"{credentials.mechanism} is set, but this session has no channel binding"
+    told = " ".join(sorted(offered))[:200]
+    return f"the remote offers none of the mechanisms {', '.join(wanted)}, but {told}"
 
 
-def _plain(credentials: Credentials) -> Exchange:
-    """RFC 4616 §2: message = [authzid] UTF8NUL authcid UTF8NUL passwd"""
-    message = b"\0".join((b"", credentials.name.encode(), credentials.password.encode()))
-    return Exchange("PLAIN", message, lambda challenge: None)
+async def exchange(
+    credentials: Credentials, mechanism: str, offered: frozenset[str], around: Surroundings
+) -> Exchange | str:
+    """The exchange of a mechanism that was chosen, or why it cannot be begun."""
+    name = credentials.name
+    hash = HASHES.get(mechanism)
+    if hash is not None:
+        nonce = base64.b64encode(around.entropy.randbytes(18)).decode("ascii")
+        bound = around.binding if mechanism.endswith(PLUS) else None
+        # RFC 5802 §6: "y" says that we would have bound the channel; not where -PLUS was on offer and is not wanted
+        could = around.binding is not None and not any(each.endswith(PLUS) for each in offered)
+        kind, octets = bound or ("", b"")
+        client = ScramClient(hash, name, nonce, binding_type=kind, binding=octets, could_bind=could)
+        return _Scram(mechanism, client, lambda salting: _salted(hash, credentials.password, salting), around.pool)
+    if mechanism in TOKENS:
+        token = await _token(credentials, around)
+        if token is None:
+            return "no token could be read"
+        if mechanism == "XOAUTH2":
+            return _Single(mechanism, clients.xoauth2(name, token), b"")
+        return _Single(mechanism, clients.oauthbearer(name, token, around.host, around.port), b"\x01")
+    if mechanism == "EXTERNAL":
+        return _Single(mechanism, name.encode(), None)
+    if mechanism == "PLAIN":
+        return _Single(mechanism, clients.plain(name, credentials.password), None)
+    return _Login(name, credentials.password)
 
 
-def _login(credentials: Credentials) -> Exchange:
+class _Single:
+    """A mechanism of one message. `last`: the answer to a challenge that tells of an error (RFC 7628 §3.2.3)."""
+
+    def __init__(self, mechanism: str, initial: bytes, last: bytes | None) -> None:
+        self.mechanism = mechanism
+        self.initial: bytes | None = initial
+        self.problem = ""
+        self._last = last
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        last, self._last = self._last, None
+        if last is not None:
+            self.problem = f"it says {_status(challenge)!r} of the token"
+        return last
+
+
+class _Login:
     """draft-murchison-sasl-login §2.1: user name, then password; what the challenges say is ignored."""
-    answers = [credentials.password.encode(), credentials.name.encode()]
-    return Exchange("LOGIN", None, lambda challenge: answers.pop() if answers else None)
+
+    mechanism = "LOGIN"
+    problem = ""
+
+    def __init__(self, name: str, password: str) -> None:
+        self.initial: bytes | None = None
+        self._answers = [password.encode(), name.encode()]
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        return self._answers.pop() if self._answers else None
+
+
+class _Scram:
+    """SCRAM; the slow part on a thread."""
+
+    def __init__(
+        self, mechanism: str, client: ScramClient, salted: Callable[[Salting], bytes], pool: Executor
+    ) -> None:
+        self.mechanism = mechanism
+        self.initial: bytes | None = client.initial
+        self._client = client
+        self._salted = salted
+        self._pool = pool
+        self._answered = False
+        self._fault = ""
+
+    @property
+    def problem(self) -> str:
+        return self._fault or ("" if self._client.proved else "it has not shown that it knows the account")
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        client = self._client
+        if self._answered:
+            self._fault = client.server_final(challenge)
+            return None if self._fault else b""
+        found = client.server_first(challenge)
+        if isinstance(found, str):
+            self._fault = found
+            return None
+        self._answered = True
+        return client.finish(await asyncio.get_running_loop().run_in_executor(self._pool, self._salted, found))
+
+
+def _salted(hash: Hash, password: str, salting: Salting) -> bytes:
+    return scram_keys.salted(hash, password, salting.salt, salting.iterations)
+
+
+def _status(challenge: bytes) -> str:
+    """What a refused token was refused for; only that member, for nobody knows what else a server may send."""
+    try:
+        told = json.loads(challenge)
+    except ValueError:
+        return "no"
+    return str(told.get("status", "no"))[:50] if isinstance(told, dict) else "no"
+
+
+async def _token(credentials: Credentials, around: Surroundings) -> str | None:
+    """The token as it is now. What is no token is not shown: it may be a secret all the same."""
+    if credentials.token_command:
+        ended = await around.programs.run(
+            credentials.token_command, environment={"PATH": _PATH}, timeout_s=_TOKEN_S, output_max=_TOKEN_MAX
+        )
+        text = ended.output.decode("utf-8", "replace") if ended.exit_code == 0 else ""
+    else:
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(around.pool, _read, credentials.token_file)
+    token = text.partition("\n")[0].strip()
+    return token if len(token) <= _TOKEN_MAX and _TOKEN.fullmatch(token) else None
+
+
+def _read(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(_TOKEN_MAX + 2).decode("utf-8", "replace")
+    except OSError:
+        return ""

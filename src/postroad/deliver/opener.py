@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -90,6 +91,7 @@ class Opener:
         loop: asyncio.AbstractEventLoop,
         pool: Executor,
         posix: Posix | None = None,
+        entropy: random.Random | None = None,
         busy: set[ProgramCourier] | None = None,
     ) -> None:
         self._hops = hops
@@ -100,7 +102,7 @@ class Opener:
         self._busy: set[ProgramCourier] = busy if busy is not None else set()
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s)
         self._shared: Settings = settings(name, options, clock, loop, pool)
-        self._ways = Ways(self._shared, network, tls)
+        self._ways = Ways(self._shared, network, tls, programs, entropy or random.SystemRandom())
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:

@@ -7,23 +7,34 @@ caller may try once more with `plain` (RFC 7435).
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
-from postroad.deliver.credentials import Credentials, exchange
+from postroad.deliver.credentials import Credentials, Surroundings, choose, exchange
 from postroad.deliver.smtp import Settings, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Hop, TlsDemand, Transport
 from postroad.mail.status import with_class
-from postroad.protocol.client import Authenticated, AuthRefused, ClientEvent, Ended, StartHandshake, TlsRefused
+from postroad.protocol.client import (
+    Authenticated,
+    AuthRefused,
+    Challenged,
+    ClientEvent,
+    Ended,
+    StartHandshake,
+    TlsRefused,
+)
 from postroad.protocol.transaction import Finding, Security
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
+from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls, Proof, describe
+from postroad.world.tls_session import best_binding
 
 _PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
 
@@ -34,6 +45,8 @@ class Ways(msgspec.Struct, frozen=True):
     shared: Settings
     network: Network
     tls: ClientTls
+    programs: Programs
+    entropy: random.Random
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -112,7 +125,7 @@ async def _set_up(
         case _:
             final = where.destination.transport is Transport.LMTP
             security = Security(tls=secure, verified=secure and demand in _PROVED, final=final)
-            return await _identified(where, courier, security)
+            return await _identified(ways, where, courier, security)
 
 
 async def _secured(
@@ -136,22 +149,35 @@ async def _secured(
     return await courier.tls_started(transport)
 
 
-async def _identified(where: Visit, courier: SmtpCourier, security: Security) -> Security | Finding:
-    if where.credentials is None:
+async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: Security) -> Security | Finding:
+    credentials, hop = where.credentials, where.hop
+    if credentials is None:
         return security
-    made = exchange(where.credentials, courier.machine.capabilities.mechanisms, tls=security.tls)
+    offered = courier.machine.capabilities.mechanisms
+    binding = best_binding(courier.transport) if security.tls else None
+    mechanism = choose(credentials, offered, tls=security.tls, bindable=binding is not None)
+    if " " in mechanism:
+        return deferred("4.7.4", f"{place(hop)}: {mechanism}")
+    around = Surroundings(binding, hop.name, hop.port, ways.entropy, ways.shared.pool, ways.programs)
+    made = await exchange(credentials, mechanism, offered, around)
     if isinstance(made, str):
-        return deferred("4.7.4", f"{place(where.hop)}: {made}")
-    match await courier.authenticate(made):
-        case Authenticated():
+        return deferred("4.3.5", f"{place(hop)}: {made}")
+    event = await courier.authenticate(made.mechanism, made.initial)
+    while isinstance(event, Challenged):
+        event = await courier.respond(await made.respond(event.octets))
+    match event:
+        case Authenticated() if not made.problem:
             return msgspec.structs.replace(security, authenticated=True)
+        case Authenticated():
+            return deferred("4.7.8", f"{place(hop)} took our credentials, but {made.problem}")
         case AuthRefused(reply=reply):
             # Wrong credentials are ours to mend, not the sender's: the mail waits.
             status = with_class(reply.status, "4") if reply is not None and reply.status else "4.7.8"
-            return deferred(status, f"{place(where.hop)} refused our credentials", reply)
+            why_not = f": {made.problem}" if made.problem and reply is None else ""
+            return deferred(status, f"{place(hop)} refused our credentials ({made.mechanism}){why_not}", reply)
         case Ended(finding=finding):
             return finding
-        case event:
+        case _:
             raise AssertionError(event)
 
 

@@ -32,7 +32,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import HEADER_MAX, size
 from postroad.mail.route import Hop, Transport
 from postroad.protocol import stuffing, transaction, tunnel
-from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Exchange, Finished, SendContent, Step
+from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
 from postroad.protocol.replies import ReplyLimits
 from postroad.protocol.transaction import Finding, Inspection, Security
 from postroad.protocol.xclient import xforward
@@ -67,6 +67,7 @@ def settings(
         Step.STARTTLS: options.starttls_s,
         Step.HANDSHAKE: options.handshake_s + options.connect_s,  # the network's own limit comes first
         Step.AUTH: options.auth_s,
+        Step.RESPONSE: options.auth_s,
         Step.IDLE: options.idle_s,
         Step.RSET: options.reset_s,
         Step.XFORWARD: options.mail_s,
@@ -150,10 +151,18 @@ class SmtpCourier(asyncio.Protocol):
         self._flush()
         return await self.event()
 
-    async def authenticate(self, exchange: Exchange) -> ClientEvent:
-        """AUTH: Authenticated, AuthRefused or Ended."""
-        self.machine.authenticate(exchange)
+    async def authenticate(self, mechanism: str, initial: bytes | None) -> ClientEvent:
+        """AUTH: Challenged, Authenticated, AuthRefused or Ended."""
+        self.machine.authenticate(mechanism, initial)
         self._flush()
+        return await self.event()
+
+    async def respond(self, response: bytes | None) -> ClientEvent:
+        """A response to a challenge, None to cancel: as `authenticate`. The session may have ended meanwhile."""
+        if self.machine.step is Step.RESPONSE:
+            self.machine.respond(response)
+            self._flush()
+            self._wait()
         return await self.event()
 
     @property

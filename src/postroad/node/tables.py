@@ -162,7 +162,10 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
             if isinstance(read, Problem):
                 return read
             password = read
-        found[options.credentials_name(hop)] = Credentials(hop.username, password, hop.auth_without_tls)
+        token_file = str(hop.token_file) if hop.token_file is not None else ""
+        found[options.credentials_name(hop)] = Credentials(
+            hop.username, password, hop.auth_without_tls, hop.mechanism, token_file, hop.token_command
+        )
     return found
 
 

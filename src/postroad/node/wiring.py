@@ -273,6 +273,7 @@ class Assembly:
             loop=self._loop,
             pool=self._pool,
             busy=self._programs_busy,
+            entropy=self._world.entropy,
         )
 
     def _make_reporter(self) -> Reporter:

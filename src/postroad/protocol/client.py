@@ -26,7 +26,7 @@ import binascii
 import enum
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -40,7 +40,7 @@ from postroad.protocol.transaction import Finding, Subject, brief, refusal
 
 
 class Step(enum.Enum):
-    """What the session waits for: a reply to this, or (last five) something of the host."""
+    """What the session waits for: a reply to this, or (last six) something of the host."""
 
     GREETING = enum.auto()
     HELLO = enum.auto()
@@ -56,6 +56,7 @@ class Step(enum.Enum):
     DOT = enum.auto()  # end of data that nobody was to get
     QUIT = enum.auto()
     IDLE = enum.auto()
+    RESPONSE = enum.auto()  # to a challenge
     HANDSHAKE = enum.auto()
     CONTENT = enum.auto()
     CLOSED = enum.auto()
@@ -73,6 +74,12 @@ class TlsRefused(msgspec.Struct, frozen=True):
     """STARTTLS was refused; the session is idle, in plaintext."""
 
     reply: Reply
+
+
+class Challenged(msgspec.Struct, frozen=True):
+    """AUTH goes on: the host calls `respond`."""
+
+    octets: bytes
 
 
 class Authenticated(msgspec.Struct, frozen=True):
@@ -111,17 +118,9 @@ class Goodbye(msgspec.Struct, frozen=True):
 
 
 ClientEvent = (
-    Ready | StartHandshake | TlsRefused | Authenticated | AuthRefused | SendContent | Finished | Ended | Goodbye
+    Ready | StartHandshake | TlsRefused | Challenged | Authenticated | AuthRefused | SendContent | Finished | Ended
+    | Goodbye
 )
-
-
-class Exchange(msgspec.Struct):
-    """One AUTH exchange (RFC 4954 §4): `initial` is the initial response or None where the mechanism has none;
-    `respond` gives the response to a challenge, None to cancel."""
-
-    mechanism: str
-    initial: bytes | None
-    respond: Callable[[bytes], bytes | None]
 
 
 _AUTH_LINE_MAX = 512  # RFC 4954 §4: an initial response must not make the command longer than a command may be
@@ -131,9 +130,9 @@ class ClientMachine:
     """See the module. `name`: our name for EHLO, a domain or an address literal."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_events", "_excess", "_exchange", "_expected", "_findings", "_lmtp", "_mail_refusal",
-        "_output", "_place", "_reader", "_reset", "_state", "_success", "_todo", "answers", "capabilities", "greeting",
-        "name",
+        "_accepted", "_bdat", "_cancelled", "_events", "_excess", "_expected", "_findings", "_late", "_lmtp",
+        "_mail_refusal", "_output", "_place", "_reader", "_reset", "_state", "_success", "_todo", "answers",
+        "capabilities", "greeting", "name",
     )
 
     def __init__(self, name: str, *, lmtp: bool = False, limits: ReplyLimits | None = None) -> None:
@@ -148,7 +147,8 @@ class ClientMachine:
         self._events: deque[ClientEvent] = deque()
         self._expected: deque[Step] = deque((Step.GREETING,))
         self._state = Step.IDLE  # what holds when no reply is expected
-        self._exchange: Exchange | None = None
+        self._late: bytes | None = None  # an initial response that was too long for the command
+        self._cancelled = False  # by us
         self._reset = False  # the remote has a transaction open that is over for us
         # of the transaction under way
         self._findings: list[Finding | None] = []
@@ -258,19 +258,31 @@ class ClientMachine:
         self.capabilities = Capabilities()
         self._hello()
 
-    def authenticate(self, exchange: Exchange) -> None:
-        """AUTH (RFC 4954)."""
+    def authenticate(self, mechanism: str, initial: bytes | None) -> None:
+        """AUTH (RFC 4954). `initial`: the initial response, None where the mechanism has none."""
         assert self.step is Step.IDLE
-        self._exchange = exchange
-        line = f"AUTH {exchange.mechanism}".encode("ascii")
-        if exchange.initial is not None:
-            with_initial = line + b" " + (b64encode(exchange.initial) or b"=")
+        self._late, self._cancelled = None, False
+        line = f"AUTH {mechanism}".encode("ascii")
+        if initial is not None:
+            with_initial = line + b" " + (b64encode(initial) or b"=")
             if len(with_initial) + 2 <= _AUTH_LINE_MAX:
                 line = with_initial
-            else:
-                exchange = Exchange(exchange.mechanism, None, _late_initial(exchange))
-                self._exchange = exchange
+            else:  # RFC 4954 §4: then it waits for the first challenge, which is empty
+                self._late = initial
         self._say(Step.AUTH, line + b"\r\n")
+
+    def respond(self, response: bytes | None) -> None:
+        """The response to a challenge; None cancels the exchange."""
+        assert self._state is Step.RESPONSE
+        self._state = Step.IDLE
+        if response is None:
+            self._cancel()
+        else:
+            self._say(Step.AUTH, b64encode(response) + b"\r\n")
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        self._say(Step.AUTH, b"*\r\n")  # RFC 4954 §4: the server answers 501
 
     def quit(self) -> None:
         """QUIT; nothing may follow."""
@@ -410,21 +422,28 @@ class ClientMachine:
         return StartHandshake()
 
     def _auth_answered(self, answer: Reply) -> ClientEvent | None:
-        exchange = self._exchange
-        if answer.code == 334 and exchange is not None:
-            response = _respond(exchange, answer)
-            if response is None:
-                self._exchange = None
-                self._say(Step.AUTH, b"*\r\n")  # RFC 4954 §4: cancel; the server answers 501
-            else:
-                self._say(Step.AUTH, b64encode(response) + b"\r\n")
-            return None
-        self._exchange = None
-        if exchange is None:
-            return AuthRefused(None) if answer.code >= 400 else self._unfit("AUTH", answer)
-        if answer.code == 235:
+        late, self._late = self._late, None
+        if answer.code == 334 and not self._cancelled:
+            return self._challenged(answer, late)
+        if answer.code == 235 and not self._cancelled:
             return Authenticated()
-        return AuthRefused(brief(answer)) if answer.code >= 400 else self._unfit("AUTH", answer)
+        if answer.code < 400:
+            return self._unfit("AUTH", answer)
+        return AuthRefused(None if self._cancelled else brief(answer))
+
+    def _challenged(self, answer: Reply, late: bytes | None) -> ClientEvent | None:
+        try:
+            challenge = b64decode(answer.lines[-1], validate=True)
+        except (binascii.Error, ValueError):
+            self._cancel()
+            return None
+        if late is not None:
+            self._say(Step.AUTH, b64encode(late) + b"\r\n")
+            return None
+        if self._reader.pending:
+            return self._broken("octets behind a challenge")
+        self._state = Step.RESPONSE
+        return Challenged(challenge)
 
     def _rcpt_answered(self, answer: Reply) -> bool:
         place = self._place
@@ -528,17 +547,3 @@ def _odd(verb: str, answer: Reply) -> Finding:
 def _too_many(answer: Reply) -> bool:
     """RFC 5321 §4.5.3.1.10: 452, or 552 from servers that follow RFC 821, behind recipients that were accepted."""
     return answer.code in (452, 552) and answer.status in ("", "4.5.3", "5.5.3")
-
-
-def _respond(exchange: Exchange, answer: Reply) -> bytes | None:
-    try:
-        challenge = b64decode(answer.lines[-1], validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return exchange.respond(challenge)
-
-
-def _late_initial(exchange: Exchange) -> Callable[[bytes], bytes | None]:
-    """The initial response as the answer to the first, empty challenge (RFC 4954 §4)."""
-    waiting = [exchange.initial]
-    return lambda challenge: waiting.pop() if waiting else exchange.respond(challenge)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import Callable
 from typing import Any
+
+from postroad.protocol.sasl.bearer import Bearer
+from postroad.protocol.sasl.scram import Scram
+from postroad.protocol.sasl.scram_keys import derive
+from postroad.protocol.sasl.step import Challenge, Failed, Keys, Mechanism, Password, Refused, Step, Token
 
 Answer = bytes | None  # None: close the connection
 
@@ -22,6 +28,8 @@ class Remote:
         self.offered = offered.split()
         self.answers = answers or {}
         self.tls = tls
+        self.sasl: Callable[[str, Any], Mechanism] | None = None  # by the mechanism's name and the transport
+        self.believed = False  # 235 comes without the last word of the mechanism
         self.commands: list[str] = []
         self.mails: list[bytes] = []
         self.connections = 0
@@ -63,7 +71,7 @@ class _Session(asyncio.Protocol):
         self.remote = remote
         self.buffer = b""
         self.in_data = False
-        self.auth: list[Callable[[], bytes]] = []
+        self.mechanism: Mechanism | None = None  # AUTH is under way
         self.secure = False
         self.starting = False  # TLS is; what comes with its last octets waits
 
@@ -106,6 +114,9 @@ class _Session(asyncio.Protocol):
         remote = self.remote
         remote.commands.append(line)
         remote.heard.set()
+        if self.mechanism is not None:
+            self.step(Failed() if line == "*" else self.mechanism.respond(base64.b64decode(line)))
+            return
         verb = line.split(" ")[0].upper()
         if verb in remote.answers:
             self.say(remote.answers[verb])
@@ -127,10 +138,31 @@ class _Session(asyncio.Protocol):
             case "QUIT":
                 self.say(b"221 bye\r\n")
                 self.say(None)
+            case "AUTH" if remote.sasl is not None:
+                _, name, *initial = line.split(" ")
+                self.mechanism = remote.sasl(name, self.transport)
+                octets = base64.b64decode(initial[0]) if initial else None
+                self.step(self.mechanism.begin(b"" if initial == ["="] else octets))
             case "AUTH":
                 self.say(b"235 2.7.0 ok\r\n")
             case _:
                 self.say(b"250 2.0.0 ok\r\n")
+
+    def step(self, step: Step) -> None:
+        """The account is ada, its password "secret", its token "token"."""
+        mechanism = self.mechanism
+        if isinstance(step, Keys):
+            assert isinstance(mechanism, Scram)
+            step = mechanism.keyed(derive(step.hash, "secret", b"0123456789abcdef", 4096))
+        if isinstance(step, Token) and step.token != "token":
+            assert isinstance(mechanism, Bearer)
+            step = mechanism.denied()
+        if isinstance(step, Challenge) and not (self.remote.believed and step.octets.startswith(b"v=")):
+            self.say(b"334 " + base64.b64encode(step.octets) + b"\r\n")
+            return
+        self.mechanism = None
+        wrong = isinstance(step, Failed | Refused) or (isinstance(step, Password) and step.password != "secret")
+        self.say(b"535 5.7.8 no\r\n" if wrong else b"235 2.7.0 ok\r\n")
 
     async def start_tls(self) -> None:
         loop = asyncio.get_running_loop()

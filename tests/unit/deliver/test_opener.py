@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.step import Challenge, Failed, Mechanism
 from postroad.world.clock import SystemClock
 from postroad.world.network import SystemNetwork
 from postroad.world.programs import SystemPrograms
 from postroad.world.tls import ClientTls, ClientTlsOptions
+from postroad.world.tls_session import channel_binding
 from tests.unit.deliver.remote import Remote
 from tests.unit.deliver.world import job
 
@@ -404,6 +408,115 @@ async def test_auth_that_fails_is_ours_to_mend(
     assert "secret" not in attempt.text
     if credentials == "smart":
         assert not [line for line in remote.commands if line.startswith("AUTH")]
+
+
+ALL = "AUTH:SCRAM-SHA-256-PLUS_SCRAM-SHA-256_SCRAM-SHA-1_PLAIN_LOGIN_OAUTHBEARER_XOAUTH2_EXTERNAL"
+
+
+def served(offered: str) -> Callable[[str, Any], Mechanism]:
+    """The mechanisms as our own server has them, with the channel bindings of the transport."""
+
+    def begin(name: str, transport: Any) -> Mechanism:
+        binding = partial(channel_binding, transport, server_side=True)
+        return MECHANISMS[name](Surroundings("nonce", binding, tuple(offered.partition(":")[2].split("_"))))
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("offered", "credentials", "mechanism"),
+    [
+        (ALL, Credentials("ada", "secret"), "SCRAM-SHA-256-PLUS"),
+        ("AUTH:LOGIN_PLAIN_SCRAM-SHA-1_SCRAM-SHA-256", Credentials("ada", "secret"), "SCRAM-SHA-256"),
+        ("AUTH:LOGIN_PLAIN_SCRAM-SHA-1", Credentials("ada", "secret"), "SCRAM-SHA-1"),
+        ("AUTH:LOGIN_PLAIN", Credentials("ada", "secret"), "PLAIN"),
+        ("AUTH:LOGIN", Credentials("ada", "secret"), "LOGIN"),
+        (ALL, Credentials("ada", "secret", mechanism="SCRAM-SHA-256"), "SCRAM-SHA-256"),
+        (ALL, Credentials("ada", "secret", mechanism="LOGIN"), "LOGIN"),
+        (ALL, Credentials("ada", token_command=("/bin/echo", "token")), "OAUTHBEARER"),
+        (ALL, Credentials("ada", token_command=("/bin/echo", "token"), mechanism="XOAUTH2"), "XOAUTH2"),
+        ("AUTH:PLAIN_XOAUTH2", Credentials("ada", token_command=("/bin/echo", "token")), "XOAUTH2"),
+        (ALL, Credentials("ada", mechanism="EXTERNAL"), "EXTERNAL"),
+    ],
+)
+async def test_the_strongest_mechanism_that_both_have(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch,
+    offered: str, credentials: Credentials, mechanism: str,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(CREDENTIALS, "these", credentials)
+    remote = await remotes(offered, tls=server_context(authority, "localhost"))
+    remote.sasl = served(offered)
+    courier = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="these")
+    assert not isinstance(courier, Attempt), courier.text
+    assert (await carry(courier, job()))[0].outcome is Outcome.RELAYED
+    assert next(line for line in remote.commands if line.startswith("AUTH ")).split(" ")[1] == mechanism
+
+
+async def test_a_token_is_read_anew_for_each_session(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    file = tmp_path / "token"
+    monkeypatch.setitem(CREDENTIALS, "these", Credentials("ada", token_file=str(file)))
+    remote = await remotes(ALL, tls=server_context(authority, "localhost"))
+    remote.sasl = served(ALL)
+    sender = Sender(pool, ca_file)
+    for text, expected in ((None, "4.3.5"), ("no token at all", "4.3.5"), ("old", "4.7.8"), ("token\nmore", "")):
+        if text is not None:
+            file.write_text(text)
+        found = await sender.open(hop(remote), tls=TlsDemand.VERIFY, credentials="these")
+        assert (found.status if isinstance(found, Attempt) else "") == expected
+        assert not isinstance(found, Attempt) or (text or "token at all") not in found.text
+
+
+@pytest.mark.parametrize(
+    ("offered", "credentials", "text"),
+    [
+        (ALL, Credentials("ada", "wrong"), "refused our credentials (SCRAM-SHA-256-PLUS)"),
+        (ALL, Credentials("ada", "wrong", mechanism="PLAIN"), "refused our credentials (PLAIN)"),
+        ("AUTH:PLAIN", Credentials("ada", "wrong", mechanism="SCRAM-SHA-256"), "none of the mechanisms SCRAM-SHA-256"),
+        ("AUTH:PLAIN", Credentials("ada", token_file="/none"), "offers none of the mechanisms OAUTHBEARER, XOAUTH2"),
+        (ALL, Credentials("ada", token_command=("/bin/false",)), "no token could be read"),
+    ],
+)
+async def test_what_is_told_of_credentials_that_do_not_do(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch,
+    offered: str, credentials: Credentials, text: str,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(CREDENTIALS, "these", credentials)
+    remote = await remotes(offered, tls=server_context(authority, "localhost"))
+    remote.sasl = served(offered)
+    attempt = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="these")
+    assert attempt.outcome is Outcome.DEFERRED and text in attempt.text
+    assert "wrong" not in attempt.text
+
+
+async def test_a_server_that_does_not_prove_itself_is_not_believed(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    remote = await remotes("AUTH:SCRAM-SHA-256", tls=server_context(authority, "localhost"))
+    remote.sasl, remote.believed = served("AUTH:SCRAM-SHA-256"), True
+    attempt = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="smart")
+    assert (attempt.status, attempt.outcome) == ("4.7.8", Outcome.DEFERRED)
+    assert "has not shown that it knows the account" in attempt.text
+    assert not [line for line in remote.commands if line.startswith("MAIL")]
+
+
+@pytest.mark.parametrize("first", ["r=x,s=QSXCR+Q6sek8bf92,i=4096", "i=1", "=2C"])
+async def test_a_hostile_challenge_is_cancelled(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, first: str
+) -> None:
+    class Hostile:
+        def begin(self, initial: bytes | None) -> Challenge:
+            return Challenge(first.encode())
+
+        def respond(self, response: bytes) -> Failed:
+            return Failed()
+
+    remote = await remotes("AUTH:SCRAM-SHA-256", tls=server_context(authority, "localhost"))
+    remote.sasl = lambda name, transport: Hostile()
+    attempt = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="smart")
+    assert "*" in remote.commands and attempt.status == "4.7.8" and "its SCRAM " in attempt.text
 
 
 def test_a_password_is_in_no_log() -> None:

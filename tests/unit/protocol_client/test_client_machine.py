@@ -14,10 +14,10 @@ from postroad.mail.attempt import Reach
 from postroad.protocol.client import (
     Authenticated,
     AuthRefused,
+    Challenged,
     ClientEvent,
     ClientMachine,
     Ended,
-    Exchange,
     Finished,
     Goodbye,
     Ready,
@@ -497,11 +497,11 @@ def test_starttls_refused_leaves_the_session() -> None:
 
 def test_auth_with_an_initial_response() -> None:
     talk = Talk()
-    talk.machine.authenticate(Exchange("PLAIN", b"\0ada\0secret", lambda challenge: None))
+    talk.machine.authenticate("PLAIN", b"\0ada\0secret")
     assert talk.heard() == b"AUTH PLAIN AGFkYQBzZWNyZXQ=\r\n"
     talk.server(b"235 2.7.0 fine\r\n")
     assert talk.event() == Authenticated()
-    talk.machine.authenticate(Exchange("EXTERNAL", b"", lambda challenge: None))
+    talk.machine.authenticate("EXTERNAL", b"")
     assert talk.heard() == b"AUTH EXTERNAL =\r\n"  # RFC 4954 §4
     talk.server(b"535 5.7.8 no\r\n")
     event = talk.event()
@@ -511,11 +511,14 @@ def test_auth_with_an_initial_response() -> None:
 
 @CUTS
 def test_auth_with_challenges(cut: Cut) -> None:
-    answers = [b"secret", b"ada"]
     talk = Talk(cut)
-    talk.machine.authenticate(Exchange("LOGIN", None, lambda challenge: answers.pop() if answers else None))
+    talk.machine.authenticate("LOGIN", None)
     talk.server(b"334 VXNlciBOYW1lAA==\r\n")
+    assert talk.event() == Challenged(b"User Name\0") and talk.machine.step is Step.RESPONSE
+    talk.machine.respond(b"ada")
     talk.server(b"334 UGFzc3dvcmQA\r\n")
+    assert talk.event() == Challenged(b"Password\0")
+    talk.machine.respond(b"secret")
     assert talk.heard() == b"AUTH LOGIN\r\nYWRh\r\nc2VjcmV0\r\n"
     talk.server(b"235 ok\r\n")
     assert talk.event() == Authenticated()
@@ -524,18 +527,48 @@ def test_auth_with_challenges(cut: Cut) -> None:
 @pytest.mark.parametrize("challenge", [b"334 !!!\r\n", b"334 YQ\r\n", b"334 YWFh\r\n"])
 def test_auth_is_cancelled_where_it_cannot_go_on(challenge: bytes) -> None:
     talk = Talk()
-    talk.machine.authenticate(Exchange("PLAIN", b"x", lambda challenge: None))
+    talk.machine.authenticate("PLAIN", b"x")
     talk.heard()
     talk.server(challenge)
+    if talk.machine.step is Step.RESPONSE:
+        assert talk.event() == Challenged(b"aaa")
+        talk.machine.respond(None)
     assert talk.heard() == b"*\r\n"
     talk.server(b"501 5.7.0 cancelled\r\n")
     assert talk.event() == AuthRefused(None)
 
 
+@pytest.mark.parametrize(
+    ("octets", "ended"),
+    [(b"235 2.7.0 why not\r\n", True), (b"250 ok\r\n", True), (b"421 4.3.2 bye\r\n", True), (b"", False)],
+)
+def test_what_comes_while_a_response_is_being_made(octets: bytes, ended: bool) -> None:
+    talk = Talk()
+    talk.machine.authenticate("SCRAM-SHA-256", b"x")
+    talk.server(b"334 YWFh\r\n")
+    assert talk.event() == Challenged(b"aaa")
+    talk.server(octets)
+    assert bool(talk.events) is ended
+    if ended:
+        talk.ended()
+    else:
+        talk.machine.respond(b"y")
+        assert talk.heard().endswith(b"\r\neQ==\r\n")
+
+
+def test_a_server_that_goes_on_after_a_cancel() -> None:
+    for answer in (b"334 YWFh\r\n", b"235 2.7.0 welcome all the same\r\n"):
+        talk = Talk()
+        talk.machine.authenticate("PLAIN", b"x")
+        talk.server(b"334 !!!\r\n")
+        talk.server(answer)
+        assert talk.ended().finding.status == "4.5.0"
+
+
 def test_a_long_initial_response_waits_for_the_challenge() -> None:
     """RFC 4954 §4: the command line stays within 512 octets."""
     talk = Talk()
-    talk.machine.authenticate(Exchange("PLAIN", b"x" * 400, lambda challenge: None))
+    talk.machine.authenticate("PLAIN", b"x" * 400)
     assert talk.heard() == b"AUTH PLAIN\r\n"
     talk.server(b"334 \r\n")
     assert len(talk.heard()) == 536 + 2
