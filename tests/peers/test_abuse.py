@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.processes import cpu_s
 
-from tests.peers.harness import ports
+from tests.peers.harness import maildir, ports
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, relay_listener, submission_listener
-from tests.peers.harness.process import folder, until
+from tests.peers.harness.process import Program, folder, until
 from tests.peers.harness.swaks import swaks
 
 TELL_S = 0.5  # longer than a worker takes to tell the others what it has counted, on a busy machine
@@ -197,3 +199,82 @@ def test_guessing_passwords_takes_longer_each_time_and_ends_in_a_ban(home: Path)
         assert {login(each)[0].partition("454")[2][:6] for each in ("right", "wrong")} == {" 4.7.0"}
         node.command("bans", "lift", "ann")
         assert "235 2.7.0" in login("right")[0]
+
+
+def test_an_early_talker_is_noted_or_refused(home: Path) -> None:
+    listeners = [
+        mx_listener(ports.port(), name="refuse", greet_delay_s=1.0, early_talker="refuse"),
+        mx_listener(ports.port(), name="note", greet_delay_s=1.0),
+    ]
+    domain = [local_domain("example.test", ["ann"])]
+    node = Node(home / "n", {"listener": listeners, "domain": domain, "bans": {"exempt": ["127.0.0.1"]}})
+    with node:
+        refuse, note = (int(each["port"]) for each in listeners)
+        ran = swaks(refuse, "--to", "ann@example.test", "--from", "x@y.test")  # who waits is served
+        assert ran.code == 0, ran.transcript
+        with Client(refuse) as client:
+            client.socket.sendall(b"EHLO x.test\r\n")
+            assert client.heard().startswith("554 5.5.1") and client.heard() == ""
+        with Client(note) as client:
+            client.socket.sendall(b"HELO x.test\r\n")
+            assert [client.heard()[:3] for _ in range(2)] == ["220", "250"]
+        node.wait_log("spoke before the greeting", 2)
+        assert "EHLO x.test" in node.log()
+
+
+def test_new_sessions_hear_421_before_the_descriptors_run_out(home: Path) -> None:
+    """A node that may open few files: idle sessions fill it up to its reserve; mail that is under way is delivered, new
+    clients hear 421 4.3.2, and all is well again when they have gone."""
+    node = node_of(home, workers=1, limits={"files_reserved": 100, "sessions_per_client_max": 1000})
+    node.write()
+    node.program = Program(
+        ["prlimit", "--nofile=300:300", sys.executable, "-m", "postroad", "serve", "--config", str(node.config_path)],
+        node.log_path, directory=node.directory,
+    )
+    node.program.start()
+    try:
+        node.ready()
+        with ExitStack() as stack, Client(node.port, "127.0.0.8") as early:
+            early.heard()
+            assert early.say("EHLO x.test", "MAIL FROM:<a@b.test>", "RCPT TO:<ann@example.test>").startswith("250")
+            heard = []
+            for _ in range(400):
+                client = stack.enter_context(Client(node.port))
+                heard.append(client.heard()[:9])
+            admitted = heard.count("220 postr")
+            assert 100 < admitted < 200 and heard.count("421 4.3.2") == 400 - admitted, (admitted, set(heard))
+            assert early.say("DATA", "Subject: x\r\n\r\nx\r\n.").startswith("250 2.0.0")
+            maildir.wait(node.maildir("ann@example.test"), 1)
+        until(lambda: greeting(node.port).startswith("220"), "room again")
+        assert node.log_path.read_text().count("421 4.3.2") < 10  # a flood does not fill the log
+        [worker] = node.workers()
+        with open(f"/proc/{worker}/limits") as limits:
+            assert any(line.startswith("Max open files") and " 300 " in line for line in limits)
+    finally:
+        node.stop()
+
+
+def test_accept_that_has_no_descriptor_left_neither_spins_nor_ends_the_listener(home: Path) -> None:
+    """Without a reserve worth its name: what is over is closed, the worker lives on and uses no time for it."""
+    node = node_of(home, workers=1, limits={"files_reserved": 32, "sessions_per_client_max": 1000})
+    node.write()
+    command = ["serve", "--config", str(node.config_path)]
+    node.program = Program(
+        ["prlimit", "--nofile=120:120", sys.executable, "-m", "postroad", *command], node.log_path,
+        directory=node.directory,
+    )
+    node.program.start()
+    try:
+        node.ready()
+        [worker] = node.workers()
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(socket.socket()).connect(("127.0.0.1", node.port))
+            time.sleep(1)
+            before = cpu_s(worker)
+            time.sleep(1)
+            assert cpu_s(worker) - before < 0.5
+        until(lambda: greeting(node.port).startswith("220"), "room again")
+        assert node.workers() == [worker]
+    finally:
+        node.stop()

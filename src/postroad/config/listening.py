@@ -27,7 +27,7 @@ from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.authenticate import AuthOptions, CertificateName
 from postroad.receive.introspection import IntrospectionOptions
-from postroad.receive.options import ExtensionOptions, Proxy, ReceiveOptions
+from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
 
@@ -115,6 +115,18 @@ class Listener(Section):
         example='["127.0.0.1"]',
     )
 
+    greet_delay_s: Seconds = setting(
+        0.0,
+        "How long strangers wait for the greeting, so that who does not wait is found out; 0: not at all.",
+        least=0,
+        most=60,
+        source="RFC 5321 §3.1",
+    )
+    early_talker: EarlyTalker = setting(
+        EarlyTalker.NOTE,
+        "What becomes of one: `note`, a line in the log; `refuse`, 554 5.5.1, and it counts for a ban.",
+        word=True,
+    )
     hello_syntax: bool = setting(
         _POLICY.hello_syntax, "Whether EHLO with what is neither a domain nor an address literal is refused."
     )
@@ -210,6 +222,19 @@ class Limits(Section):
         "Commands of a stranger that our rules refused since its last accepted message; the next ends the session.",
         unit="commands",
         least=1,
+    )
+    content_memory_max: Octets = setting(
+        _RECEIVE.content_memory_max,
+        "Memory of one worker for content that is arriving; with more, it goes to files, and new mail is told to come "
+        "back (452).",
+        least=1_048_576,
+    )
+    files_reserved: int = setting(
+        _RECEIVE.files_reserved,
+        "File descriptors of a worker that sessions leave for spool and deliveries, half of all at most; beyond that "
+        "clients are told to come back (421 4.3.2).",
+        unit="descriptors",
+        least=32,
     )
     unknown_recipients_max: int = setting(
         _RECEIVE.unknown_recipients_max,

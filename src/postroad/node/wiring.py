@@ -39,6 +39,7 @@ from postroad.queue.operator import Operator, OperatorResult, read_request
 from postroad.queue.queue import Permits, Queue
 from postroad.receive.accounts import Accounts, Fault
 from postroad.receive.authenticate import Authenticator
+from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
 from postroad.receive.setting import Setting
@@ -54,6 +55,7 @@ from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.http import Fetch, fetcher
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.programs import Programs, SystemPrograms
+from postroad.world.system import file_limit
 from postroad.world.tls import ClientTls, ServerTls, server_tls
 
 if TYPE_CHECKING:
@@ -129,7 +131,9 @@ class Assembly:
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
+        self._files = file_limit()
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
+        self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, Bans(), world.clock.now_us)
         self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
@@ -328,6 +332,8 @@ class Assembly:
             admit=self._clients.admit,
             left=self._clients.left,
             offended=self._clients.offended,
+            has_room=self._has_room,
+            budget=self._budget,
             known=tables.known,
             owns=self._owns,
             network=self._world.network,
@@ -339,6 +345,12 @@ class Assembly:
 
     def _tls_context(self) -> ssl.SSLContext | None:
         return self._server_tls.context if self._server_tls is not None else None
+
+    def _has_room(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether a session leaves enough descriptors. The system gives the lowest that is free, so the number of one
+        tells how many are in use."""
+        sock = transport.get_extra_info("socket")
+        return sock is None or sock.fileno() < self._files - min(self._settings.limits.files_reserved, self._files // 2)
 
     def _take_authenticator(self, authenticator: Authenticator | None) -> None:
         """From here on it is this one that listeners ask."""
@@ -411,6 +423,7 @@ class Assembly:
         self._server_tls = prepared.server_tls
         self._accounts = prepared.accounts
         self._clients.options = options.client_options(settings)
+        self._budget.most = settings.limits.content_memory_max
         self._tally.resize(options.window_lengths_s(settings))
         self._client_tls = ClientTls(options.client_tls_options(settings))
         self._resolver = self._world.resolver(options.dns_options(settings))

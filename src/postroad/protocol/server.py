@@ -191,6 +191,10 @@ class ServerMachine:
         """Octets that were fed and not yet read. The host pauses reading above a limit of its own."""
         return len(self._input) - self._at
 
+    def peek(self, most: int) -> bytes:
+        """The first of these octets, for the log."""
+        return bytes(self._input[self._at : self._at + most])
+
     # ---- octets
 
     def feed(self, octets: bytes) -> None:

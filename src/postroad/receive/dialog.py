@@ -18,7 +18,7 @@ from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
-from postroad.mail.event import Authenticated, Refused
+from postroad.mail.event import Authenticated, Noted, Refused
 from postroad.mail.reply import Reply, reply
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
@@ -28,8 +28,10 @@ from postroad.protocol.server import ServerMachine
 from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
+from postroad.receive.budget import UNCOUNTED
 from postroad.receive.doors import Place
 from postroad.receive.forwarding import Told
+from postroad.receive.options import EarlyTalker
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction, with_type
 from postroad.world.tls_session import channel_binding
@@ -129,6 +131,8 @@ class Dialog:
         if transaction is not None:
             self.transaction = None
             self.leave()
+            if transaction.counted:
+                self._give_back(transaction)
             transaction.abort()
 
     def leave(self) -> None:
@@ -192,6 +196,16 @@ class Dialog:
         if not (self._trusted or self._identity):
             self.setting.doors.offended(self._address)
 
+    def spoke_early(self, said: bytes) -> bool:
+        """The client spoke before the greeting. Whether it may go on; where not, that is the caller's to say."""
+        if self.setting.listener.early_talker is EarlyTalker.REFUSE:
+            self._offended()
+            return False
+        doors = self.setting.doors
+        text = f"[{self._address}] spoke before the greeting: {said!r}"
+        doors.record((Noted(doors.now_us(), 0, "warning", text),))
+        return True
+
     def note_refusal(
         self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
     ) -> None:
@@ -248,6 +262,9 @@ class Dialog:
         if session.leaving:
             self.machine.reply(replies.LEAVING)
             session.end("shutdown")
+            return
+        if setting.doors.budget.spent:  # RFC 5321 §4.3.2: 452 to MAIL
+            self.machine.reply(replies.NO_MEMORY)
             return
         rule = setting.rules.mail
         if rule is None:
@@ -334,8 +351,10 @@ class Dialog:
             transaction.id = self.setting.doors.new_id()
         if transaction.incoming is None:
             transaction.add(command.octets)
-            if transaction.size > self.setting.options.memory_content_max:
-                self._spill(transaction)
+            if transaction.size > UNCOUNTED:
+                self._weigh(transaction, last=command.last)
+                if self.transaction is None:
+                    return
         elif not transactions.stream(transaction, command.octets):
             self._session.fall_behind()
         if command.last:
@@ -372,6 +391,25 @@ class Dialog:
             submitted_us=transaction.started_us,
         )
 
+    def _weigh(self, transaction: Transaction, *, last: bool) -> None:
+        """Content that counts: into a file with it where it is large, or where memory is short."""
+        budget = self.setting.doors.budget
+        budget.held += transaction.size - transaction.counted
+        transaction.counted = transaction.size
+        if transaction.size > self.setting.options.memory_content_max:
+            self._spill(transaction)
+        elif budget.spent and not last:
+            transaction.pieces[:] = [b"".join(transaction.pieces)]
+            if transaction.pieces[0].find(b"\r\n\r\n") >= 0:
+                self._spill(transaction)
+            else:  # what is in a file has its whole header section in its first piece
+                self.drop()
+                self._session.refuse(replies.NO_MEMORY_LAST, "no memory left")
+
+    def _give_back(self, transaction: Transaction) -> None:
+        self.setting.doors.budget.held -= transaction.counted
+        transaction.counted = 0
+
     def _spill(self, transaction: Transaction) -> None:
         """Too much for memory: the content goes into a file from here on."""
         setting = self.setting
@@ -382,6 +420,7 @@ class Dialog:
         mend = self._mend(transaction)
         if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read):
             self._session.fall_behind()
+        self._give_back(transaction)
 
     def _read_header(self, transaction: Transaction, octets: bytes) -> bytes:
         return asked.read_header(transaction, octets, self.setting.options.extensions, known=self._is_known())
@@ -425,6 +464,8 @@ class Dialog:
         if self._forwarded is not None:
             self._forwarded = self._peer = None
         self.leave()
+        if transaction.counted:
+            self._give_back(transaction)
         self._session.hold()
         acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
 

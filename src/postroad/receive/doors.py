@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.verdict import Verdict
 from postroad.receive.authenticate import Authenticator
+from postroad.receive.budget import Budget
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 
@@ -59,6 +60,11 @@ def _uncounted(address: str) -> None:
     """For who does not count offences."""
 
 
+def _always(transport: asyncio.BaseTransport) -> bool:
+    """For who has no limit of file descriptors."""
+    return True
+
+
 class Accept(Protocol):
     def __call__(
         self,
@@ -85,6 +91,8 @@ class Doors:
     of ours, and those of an acceptance, which the spool has committed with it.
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `offended(address)`: a session of a client was ended for what it did (`check.client`).
+    `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
+    `budget`: the memory that content may take while it arrives.
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
     `tls_context()`: the server's TLS context now; None where no certificate is set.
@@ -115,3 +123,5 @@ class Doors:
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, str], Reply] | None = None
     offended: Callable[[str], None] = _uncounted
+    has_room: Callable[[asyncio.BaseTransport], bool] = _always
+    budget: Budget = field(default_factory=Budget)

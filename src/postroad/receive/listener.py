@@ -19,6 +19,7 @@ from postroad.receive.options import Proxy, Tls
 from postroad.receive.proxied import Visit
 from postroad.receive.session import Session, peer_name
 from postroad.receive.setting import Setting
+from postroad.receive.turned import Turned
 from postroad.world.network import Server
 
 
@@ -30,6 +31,7 @@ class Listener:
         self._server: Server | None = None
         self._socket: socket.socket | None = None  # a descriptor of our own, to listen on it once more
         self._sessions: set[Session] = set()
+        self.turned = Turned()
         self._empty: asyncio.Future[None] | None = None
         self._stopping = False
 

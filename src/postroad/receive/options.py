@@ -9,6 +9,7 @@ import msgspec
 from postroad.mail.context import Role
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
+from postroad.receive import budget
 
 
 class Tls(enum.Enum):
@@ -29,6 +30,13 @@ class Proxy(enum.Enum):
     ANY = "any"  # one of the two, never none
 
 
+class EarlyTalker(enum.Enum):
+    """What becomes of a client that speaks before the greeting."""
+
+    NOTE = "note"  # an event, nothing else
+    REFUSE = "refuse"  # 554 5.5.1, and the session ends
+
+
 class ListenerOptions(msgspec.Struct, frozen=True):
     """One listener. `name` stands in log, history and `Peer.listener`. It listens at `address` and `port`, or at the
     Unix socket `path`.
@@ -39,6 +47,9 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
     all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
     `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
+
+    `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
+    first octet, where a client has to speak first).
     """
 
     name: str
@@ -49,6 +60,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     path: str = ""
     tls: Tls = Tls.NONE
     trusted_networks: tuple[str, ...] = ()
+    greet_delay_s: float = 0.0
+    early_talker: EarlyTalker = EarlyTalker.NOTE
     auth: bool = False
     auth_without_tls: bool = False
     proxy: Proxy = Proxy.NONE
@@ -95,8 +108,9 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     (counted when no transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last
     words; `proxy_s` for a PROXY header, whose octets are at most `proxy_header_max`, and without an answer.
 
-    `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `input_max`: octets held
-    unread while the session waits for something; then the client is not read from. `auth_failures_max`: wrong passwords
+    `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `content_memory_max`: the
+    same for all sessions of a worker together. `files_reserved`: file descriptors that sessions leave to the rest.
+    `input_max`: octets held unread while the session waits for something; then the client is not read from. `auth_failures_max`: wrong passwords
     until 421. `refusals_max`: commands of a client, neither trusted nor authenticated, that rules refused since its
     last accepted message, until 421; `unknown_recipients_max`: recipients of a session that do not exist, 0 for no
     limit. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
@@ -116,6 +130,8 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     proxy_s: float = 5.0
     proxy_header_max: int = 4096
     memory_content_max: int = 1_048_576
+    content_memory_max: int = budget.DEFAULT_MAX
+    files_reserved: int = 512
     input_max: int = 65_536
     auth_failures_max: int = 3
     refusals_max: int = 100

@@ -15,6 +15,8 @@ HELP: Final = reply(214, "2.0.0", "See RFC 5321; write to postmaster about this 
 CANNOT_VERIFY: Final = reply(252, "2.5.2", "Cannot verify, but will take mail and try to deliver it")  # RFC 5321 §7.3
 NOT_OFFERED: Final = reply(502, "5.5.1", "Command not implemented")
 
+NO_MEMORY: Final = reply(452, "4.3.1", "Too much mail is arriving now, come back later")
+
 # RFC 4954 §6
 AUTHENTICATED: Final = reply(235, "2.7.0", "Authentication succeeded")
 WRONG_CREDENTIALS: Final = reply(535, "5.7.8", "Authentication credentials invalid")
@@ -26,6 +28,9 @@ BANNED: Final = reply(421, "4.7.0", "Your address is banned for now")
 LEAVING: Final = reply(421, "4.3.2", "The service is shutting down")
 BROKEN: Final = reply(421, "4.3.0", "Internal error, closing the connection")
 TOO_MANY_FAILURES: Final = reply(421, "4.7.0", "Too many failed authentications")
+NO_MEMORY_LAST: Final = reply(421, "4.3.1", "Too much mail is arriving now, come back later")
+NO_ROOM: Final = reply(421, "4.3.2", "Too many connections here now, come back later")
+EARLY_TALKER: Final = reply(554, "5.5.1", "You spoke before the greeting (RFC 5321 section 3.1)")
 TOO_MANY_UNKNOWN: Final = reply(421, "4.7.0", "Too many unknown recipients")
 TOO_MANY_REFUSALS: Final = reply(421, "4.7.0", "Too many refused commands")
 

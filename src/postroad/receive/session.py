@@ -21,7 +21,9 @@ import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
 
 from postroad.mail.event import Noted
 from postroad.mail.event import Session as Ended
@@ -37,6 +39,10 @@ from postroad.world.tls import describe
 
 if TYPE_CHECKING:
     from postroad.receive.listener import Listener
+
+
+EARLY_MAX: Final = 64  # octets of what an early talker said that are told
+_NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
 
 class Session(asyncio.Protocol):
@@ -124,7 +130,7 @@ class Session(asyncio.Protocol):
         trusted = setting.trusts(self._address)
         self._started, self._started_us = doors.loop.time(), doors.now_us()
         self._listener.joined(self)
-        verdict = doors.admit(self._address, trusted)
+        verdict = doors.admit(self._address, trusted) if doors.has_room(transport) else _NO_ROOM
         self._admitted = verdict is ACCEPT
         self._dialog = Dialog(self, setting, self._address, port, trusted, None if client is None else client.via)
         if verdict is not ACCEPT:
@@ -135,7 +141,23 @@ class Session(asyncio.Protocol):
                 self._dialog.secured(describe(transport) or "TLS", from_the_start=True)
             elif client is not None and client.tls:  # the handshake was the proxy's
                 self._dialog.secured(client.tls, from_the_start=True)
-            self._run()
+            if setting.listener.greet_delay_s and self._address and not trusted and not self._secure:
+                self._busy = True
+                doors.loop.call_later(setting.listener.greet_delay_s, self._greet)
+            else:
+                self._run()
+
+    def _greet(self) -> None:
+        """The pause before the greeting is over: a client that has not waited for it is no mail server (RFC 5321 §3.1,
+        §4.3.1)."""
+        dialog = self._dialog
+        if dialog is None or self._ending:
+            return
+        said = dialog.machine.peek(EARLY_MAX)
+        if said and not dialog.spoke_early(said):
+            self._turn_away(Verdict(Action.REJECT, replies.EARLY_TALKER, f"spoke before the greeting: {said!r}"))
+        else:
+            self.resume(_nothing)
 
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
@@ -383,7 +405,10 @@ class Session(asyncio.Protocol):
         """No session for this client: our words in place of a greeting (RFC 5321 §3.1, §3.8)."""
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
-        dialog.note_refusal(verdict, "CONNECT")
+        left_out = self._listener.turned.tell(self._address, verdict.reason[:40], self._started)
+        if left_out is not None:
+            more = f" ({left_out} more since the last that is told of)" if left_out else ""
+            dialog.note_refusal(msgspec.structs.replace(verdict, reason=verdict.reason + more), "CONNECT")
         transport.write(encode(verdict.reply or replies.LEAVING))
         self.end(verdict.reason)
 
@@ -393,6 +418,13 @@ class Session(asyncio.Protocol):
         self._ending = True
         if not self._running:
             self._close()
+
+    def refuse(self, answer: Reply, reason: str) -> None:
+        """In the midst of content: an unasked 421 and the end."""
+        dialog = self._dialog
+        assert dialog is not None
+        dialog.machine.refuse(answer)
+        self.end(reason)
 
     def _say_last(self, answer: Reply, reason: str) -> None:
         """An unasked 421 and the end."""
@@ -444,7 +476,8 @@ class Session(asyncio.Protocol):
         took_us = now_us - self._started_us
         machine = dialog.machine
         refusal = str(machine.last_error) if machine.last_error is not None else ""
-        doors.log((Ended(now_us, 0, dialog.who(), reason, dialog.messages, machine.errors, took_us, refusal),))
+        if self._admitted:  # of the others their refusal says it all
+            doors.log((Ended(now_us, 0, dialog.who(), reason, dialog.messages, machine.errors, took_us, refusal),))
         self._listener.gone(self)
 
     def leave(self) -> None:
@@ -467,6 +500,10 @@ class Session(asyncio.Protocol):
         self._reason = self._reason or "shutdown"
         self._ending = True
         self._abort()
+
+
+def _nothing() -> None:
+    """Go on."""
 
 
 def peer_name(name: object) -> tuple[str, int]:

@@ -28,6 +28,7 @@ class Transaction:
 
     __slots__ = (
         "ascii_only",
+        "counted",
         "deadline",
         "discarded",
         "dropped",
@@ -56,6 +57,7 @@ class Transaction:
         self.id = 0  # the queue id, from the first octet of content on
         self.pieces: list[bytes] = []
         self.size = 0  # octets as the client sent them
+        self.counted = 0  # of these, octets that the budget of memory counts (`receive.budget`)
         self.head = b""  # the header section, once the content is finished or has gone to a file
         self.message_id = ""
         self.ascii_only = True

@@ -350,6 +350,8 @@ def _refused(event: Refused) -> str:
     text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply}"
     if event.phase == "AUTH":  # the reason is the name that was tried
         text += f"; account {shorten(event.reason, _ACCOUNT_MAX) or '-'}"
+    elif event.phase == "CONNECT" and event.reason:  # what the client did, or how many were refused unsaid
+        text += f"; {shorten(event.reason, _ACCOUNT_MAX)}"
     text += f"; from <{event.reverse_path}>" if event.reverse_path else ""
     return f"{text}; for <{event.recipient}>" if event.recipient else text
 

@@ -19,6 +19,7 @@ import pwd
 import resource
 import socket
 import stat
+import sys
 import time
 from collections.abc import Mapping
 
@@ -178,6 +179,12 @@ def raise_file_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
         return reachable
     return soft
+
+
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if _infinite(soft) else soft
 
 
 def _infinite(limit: int) -> bool:

@@ -1,0 +1,29 @@
+"""The memory that content on its way in may take, over all sessions of a worker.
+
+Content up to `UNCOUNTED` octets of each session is not counted: small messages cost nothing here, and sessions have a
+limit of their own. What always holds: beyond that, sessions hold no more than `most` octets and one piece; past it new
+messages are told to come back (452 4.3.1), those under way go into files, and a session whose content cannot go there
+yet, because its header section has not ended, is ended. What is counted is given back when the message is handed over,
+dropped, or in a file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+UNCOUNTED: Final = 16_384
+DEFAULT_MAX: Final = 268_435_456
+
+
+class Budget:
+    """`held`: octets counted now."""
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int = DEFAULT_MAX) -> None:
+        self.most = most  # replaced at reload
+        self.held = 0
+
+    @property
+    def spent(self) -> bool:
+        return self.held > self.most
