@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import Final
 
+from postroad.check.etrn import covers
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
@@ -217,6 +218,25 @@ def _proxies(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _etrn(settings: Settings) -> Iterator[Finding]:
+    relayed = {*settings.relay.domains, *(each.name for each in settings.relay.domain)}
+    for index, row in enumerate(settings.relay.etrn):
+        here = ("relay", "etrn", index)
+        if not (row.networks or row.accounts):
+            yield Finding(
+                ((*here, "domains"), here),
+                "Nobody may start these queues by ETRN: there are neither networks nor accounts",
+                'Add networks = ["192.0.2.0/24"], or accounts = ["name"]',
+            )
+        for place, domain in enumerate(row.domains):
+            if domain not in relayed and not any(covers(pattern, domain) for pattern in relayed):
+                yield Finding(
+                    ((*here, "domains", place), (*here, "domains")),
+                    f"ETRN is for relay domains, and {domain!r} is none",
+                    "Add it to domains under [relay], or remove it here",
+                )
+
+
 def _lmtp(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
@@ -411,6 +431,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _names,
     _roles,
     _proxies,
+    _etrn,
     _lmtp,
     _delivery,
     _relayed,

@@ -12,6 +12,7 @@ from postroad.config.field import UNSET, Section, of, setting, several, table, t
 from postroad.config.values import (
     Domain,
     File,
+    HelpText,
     ListeningAddress,
     Mechanism,
     Octets,
@@ -27,7 +28,7 @@ from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.authenticate import AuthOptions, CertificateName
 from postroad.receive.introspection import IntrospectionOptions
-from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions
+from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
 
@@ -125,6 +126,21 @@ class Listener(Section):
     early_talker: EarlyTalker = setting(
         EarlyTalker.NOTE,
         "What becomes of one: `note`, a line in the log; `refuse`, 554 5.5.1, and it counts for a ban.",
+        word=True,
+    )
+    vrfy: Telling = setting(
+        Telling.AMBIGUOUS,
+        "Whether VRFY tells which mailboxes of our domains there are. `off`: there is no such command. `ambiguous`: it "
+        "is answered 252, whatever is asked. `trusted`: told to trusted networks and accounts, ambiguous to others. "
+        "`on`: told to everyone.",
+        source="RFC 5321 §3.5.3, §7.3",
+        word=True,
+    )
+    expn: Telling = setting(
+        Telling.OFF,
+        "Whether EXPN tells the mailboxes that an alias leads to, in the words of `vrfy`; with `trusted` it is refused "
+        "to others.",
+        source="RFC 5321 §3.5, §7.3",
         word=True,
     )
     hello_syntax: bool = setting(
@@ -296,16 +312,7 @@ class Receive(Section):
         "Whether submission listeners add a missing Date, Message-ID, From or Sender.",
         source="RFC 6409 §8",
     )
-    vrfy: bool = setting(
-        _RECEIVE.vrfy,
-        "Whether VRFY tells which mailboxes there are; else it is answered 252, whatever is asked.",
-        source="RFC 5321 §3.5.3, §7.3",
-    )
-    expn: bool = setting(
-        _RECEIVE.expn,
-        "Whether EXPN is answered 252 instead of 502; what a list holds is never told.",
-        source="RFC 5321 §7.3",
-    )
+    help: HelpText = setting(_RECEIVE.help, "What HELP says: one line.", source="RFC 5321 §4.1.1.8")
     default_domain: Domain | None = setting(
         None,
         "The domain of the bare `<Postmaster>`; unset: the first `[[domain]]`.",

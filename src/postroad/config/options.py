@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from postroad.check.client import BanOptions, ClientOptions
+from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.config.field import Section
 from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
@@ -141,6 +142,11 @@ def routing_options(settings: Settings) -> RoutingOptions:
         next_hops=tuple(_into(route.NextHop, each, credentials=credentials_name(each)) for each in settings.next_hop),
         postmaster=settings.postmaster,
     )
+
+
+def etrn_options(settings: Settings) -> EtrnOptions:
+    rows = tuple(_into(EtrnRow, each) for each in settings.relay.etrn)
+    return EtrnOptions(rows, settings.relay.etrn_interval_s)
 
 
 def credentials_name(hop: NextHop) -> str:

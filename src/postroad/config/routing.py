@@ -6,8 +6,19 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
+from postroad.check.etrn import EtrnOptions
 from postroad.config.field import UNSET, Section, setting, several, tables
-from postroad.config.values import Domain, DomainPattern, File, Host, Moment, Port, one_or_more
+from postroad.config.values import (
+    Domain,
+    DomainPattern,
+    File,
+    Host,
+    Moment,
+    Port,
+    Seconds,
+    TrustedNetwork,
+    one_or_more,
+)
 from postroad.mail.route import TlsDemand
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
@@ -86,13 +97,36 @@ class RelayDomain(Section):
     )
 
 
+class RelayEtrn(Section):
+    """Who may have the queue of a relay domain started by ETRN, when its server is back. Give one table
+    `[[relay.etrn]]` for each. A domain must be a relay domain, and its client must be in a network or be an account."""
+
+    domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
+        UNSET, "The domains.", least=1, source="RFC 1985", example='["example.net"]'
+    )
+    networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
+        (), "Networks of the clients that may.", example='["192.0.2.0/24"]'
+    )
+    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
+        (), "Accounts that may, once they have authenticated.", example='["example.net"]'
+    )
+
+
 class Relay(Section):
     """Domains that are not ours, yet whose mail we take from anywhere and pass on."""
+
+    etrn_interval_s: Seconds = setting(
+        EtrnOptions().interval_s,
+        "How long a queue that ETRN has started is not started again.",
+        least=0,
+        source="RFC 1985",
+    )
 
     domains: tuple[DomainPattern, ...] = several(
         (), "The domains whose mail is taken for any recipient.", example='["example.net"]'
     )
     domain: tuple[RelayDomain, ...] = tables()
+    etrn: tuple[RelayEtrn, ...] = tables()
 
 
 class Routing(Section):

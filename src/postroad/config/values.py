@@ -137,6 +137,13 @@ def mailbox(written: Any) -> str:
     return str(parsed)
 
 
+def help_text(written: Any) -> str:
+    """One line of a reply (RFC 5321 §4.2: textstring), which is at most 512 octets with its code."""
+    if isinstance(written, str) and 0 < len(written) <= 480 and written.isascii() and written.isprintable():
+        return written
+    raise wrong("this is not one line of ASCII", "Write up to 480 printable characters of ASCII")
+
+
 def ip_address(written: Any) -> str:
     """An IP address in its shortest form."""
     try:
@@ -242,6 +249,7 @@ DnsServer = Annotated[
 ]
 Mechanism = Annotated[str, BeforeValidator(mechanism), Kind("SASL mechanism", '`"SCRAM-SHA-256"`, `"PLAIN"`')]
 Url = Annotated[str, BeforeValidator(url), Kind("URL", '`"https://login.example.org/introspect"`')]
+HelpText = Annotated[str, BeforeValidator(help_text), Kind("text", "one line of printable ASCII")]
 Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
 Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
 File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths count from the configuration's folder")]

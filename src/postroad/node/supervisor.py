@@ -101,6 +101,7 @@ class Supervisor:
         self._stopping = False
         self._stop = asyncio.Event()
         self._lock = -1
+        self._starting: set[asyncio.Task[None]] = set()  # queues that clients want started
         self._answers: dict[int, tuple[set[int], list[tuple[int, Any]], asyncio.Future[list[tuple[int, Any]]]]] = {}
         self._question = 0
         self._reloading = False
@@ -355,10 +356,19 @@ class Supervisor:
                     self._say("error", f"a worker cannot start again: {text}")
             case ("misconfigured", _):
                 pass
+            case ("start queue", question, told):
+                task = asyncio.ensure_future(self._start_queue(worker.number, question, told))
+                self._starting.add(task)
+                task.add_done_callback(self._starting.discard)
             case ("answer", question, value):
                 self._answered(worker.number, question, value)
             case _:
                 self._say("error", f"worker {worker.number} sent an unknown frame {frame[0]!r}")
+
+    async def _start_queue(self, number: int, question: int, told: object) -> None:
+        """A client of one worker wants a queue started (ETRN), which lies with all of them."""
+        answers = await self.ask("start queue", told)
+        self._send(number, ("queue started", question, [count for _, count in answers]))
 
     def _link_ended(self, worker: Worker) -> None:
         worker.link = None

@@ -79,6 +79,10 @@ class Tables:
         """The destination as the parameters of envelope and recipient demand it, or why it must not go there."""
         return demand.refined(envelope, recipient, destination, self.owned(recipient.address))
 
+    def members(self, address: Address) -> list[Address] | None:
+        """The mailboxes that an alias of ours leads to; None where there is none."""
+        return self._aliases.members(self.routing.home(address), self._recipients.has_box)
+
     def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
         at_home = self.routing.at_home(recipients)
         return Expansion(*self._aliases.expand(id, now_us, at_home, self._recipients.has_box))

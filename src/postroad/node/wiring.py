@@ -33,6 +33,7 @@ from postroad.mail.message import Content
 from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
 from postroad.node.authentication import authenticator, placed, read_accounts
+from postroad.node.etrn import Ask, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
 from postroad.queue.operator import Operator, OperatorResult, read_request
@@ -117,6 +118,7 @@ class Assembly:
         log: Log,
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Told], None] = lambda told: None,
+        ask_all: Ask | None = None,
     ) -> None:
         self.number = number
         self.misconfigured = False  # whether it cannot start as the settings and their files are
@@ -126,6 +128,7 @@ class Assembly:
         self._permits = permits
         self._log = log
         self._loop = loop
+        self._ask_all = ask_all  # the workers, this one among them; None: there is no other
         self._listeners: dict[Endpoint, Listener] = {}
         self._prepared: Prepared | None = None
         self._server_tls: ServerTls | None = None
@@ -196,6 +199,14 @@ class Assembly:
             changed=self.queue.changed,
             add=self.queue.add,
             log=self._log.write_all,
+        )
+        self._starter = QueueStarter(
+            options=options.etrn_options(settings),
+            routing=self.tables.routing,
+            spool=self.spool,
+            operator=self._operator,
+            ask=self._ask_all or self._ask_itself,
+            now=self._loop.time,
         )
         self.queue.start(self._shards)
         self._historian.start()
@@ -335,10 +346,12 @@ class Assembly:
             has_room=self._has_room,
             budget=self._budget,
             known=tables.known,
+            members=tables.members,
             owns=self._owns,
             network=self._world.network,
             tls_context=self._tls_context,
             authenticator=self._authenticator,
+            etrn=self._starter if self._starter.options.rows else None,
         )
 
     # -- doors ------------------------------------------------------------------------------------------------------
@@ -431,6 +444,7 @@ class Assembly:
         self._reporter = self._make_reporter()
         self.queue.options = options.queue_options(settings)
         self.queue.destination_of = self.tables.destination
+        self._starter.options, self._starter.routing = options.etrn_options(settings), self.tables.routing
         self.queue.refine = self.tables.refined
         before = self._authenticator
         self._take_authenticator(prepared.authenticator)
@@ -493,6 +507,13 @@ class Assembly:
             done(request)
             return
         self._operator.operate(request, partial(_as_plain, done))
+
+    def start_queue(self, told: tuple[str, str, str], done: Callable[[int], None]) -> None:
+        """A client of one of the workers wants a queue started (ETRN); `done` gets the count of its messages here."""
+        self._starter.start(told, done)
+
+    def _ask_itself(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
+        self.start_queue(told, lambda count: done([count]))
 
     def status(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -49,6 +50,8 @@ class WorkerProcess:
         self._permits = WorkerPermits(self._link.send)
         self._assembly: Assembly | None = None
         self._log: Log | None = None
+        self._question = 0
+        self._questions: dict[int, Callable[[list[Any]], None]] = {}  # asked of all workers, by number
         self._stopping = False
         self._shutdown_s = 0.0
         self._committing: asyncio.Task[Any] | None = None
@@ -84,10 +87,22 @@ class WorkerProcess:
                 self._task(self._synced(question))
             case ("operate", question, value) if assembly is not None:
                 assembly.operate(value, lambda rows: self._link.send(("answer", question, rows)))
+            case ("start queue", question, told) if assembly is not None:
+                assembly.start_queue(told, lambda count: self._link.send(("answer", question, count)))
+            case ("queue started", question, counts):
+                done = self._questions.pop(question, None)
+                if done is not None:
+                    done(counts)
             case ("status", question, _) if assembly is not None:
                 self._link.send(("answer", question, assembly.status()))
             case _:
                 logging.getLogger("postroad").error("the supervisor sent %r too early", frame[0])
+
+    def _ask_all(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
+        """ETRN: have all workers start a queue; `done` gets their counts."""
+        self._question += 1
+        self._questions[self._question] = done
+        self._link.send(("start queue", self._question, told))
 
     def _task(self, work: Any) -> asyncio.Task[Any]:
         task = self._loop.create_task(work)
@@ -124,6 +139,7 @@ class WorkerProcess:
             log=self._log,
             loop=self._loop,
             tell=lambda told: self._link.send(("tally", told)),
+            ask_all=self._ask_all,
         )
         problem = await assembly.start(sockets)
         if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once

@@ -21,7 +21,8 @@ class Offer(msgspec.Struct, frozen=True):
     """`auth`: the SASL mechanisms now; `auth_after_tls`: those that only TLS would bring (538 without it).
 
     `tls`: the session is under TLS. `tls_required`, `auth_required`: 530 until it has come to that.
-    `vrfy`, `expn`, `help`, `etrn`: the host answers these commands; without, VRFY is answered 252 and the others 502.
+    `vrfy`, `expn`, `help`, `etrn`: the host answers these commands; without, VRFY is answered 252 (502 with
+    `vrfy_off`) and the others 502.
     `by_min_s`: DELIVERBY's least by-time, offered when not None, 0 for none. `hold_max_s`: FUTURERELEASE's longest
     hold, offered when not None; `hold_until`: the same as a date-time (RFC 4865 §4 demands both).
     `xclient`, `xforward`: the client may speak for others (Postfix's XCLIENT_README, XFORWARD_README).
@@ -42,6 +43,7 @@ class Offer(msgspec.Struct, frozen=True):
     auth_after_tls: tuple[str, ...] = ()
     auth_required: bool = False
     vrfy: bool = False
+    vrfy_off: bool = False
     expn: bool = False
     help: bool = True
     etrn: bool = False

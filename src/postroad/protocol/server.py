@@ -552,7 +552,7 @@ class ServerMachine:
         if not self._may(verb):
             return self._error(self._not_now(verb))
         offer = self._session.offer
-        if verb is Verb.EXPN and not offer.expn:
+        if not offer.expn if verb is Verb.EXPN else offer.vrfy_off:
             return self._error(NOT_IMPLEMENTED)
         try:
             text = argument.decode("utf-8")

@@ -10,22 +10,22 @@ RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Role, Rule
+from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
 from postroad.mail.event import Authenticated, Noted, Refused
 from postroad.mail.reply import Reply, reply
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
-from postroad.protocol.grammar import parse_mailbox
+from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
-from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies
+from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies, verifying
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.budget import UNCOUNTED
@@ -592,29 +592,36 @@ class Dialog:
     # ---- The rest
 
     def vrfy(self, command: commands.Vrfy) -> None:
-        """VRFY where it tells, EXPN where it is answered (RFC 5321 §3.5). On a submission listener strangers learn
-        nothing."""
-        setting = self.setting
-        stranger = setting.listener.role is Role.SUBMISSION and not (self._identity or self._trusted)
-        mailbox = parse_mailbox(command.argument.strip().removeprefix("<").removesuffix(">"))
-        if command.verb != "VRFY" or stranger or mailbox is None:
-            self.machine.reply(replies.CANNOT_VERIFY)
-            return
-        known = setting.doors.known(mailbox)
-        if known is None or isinstance(known, bool):
-            self.machine.reply(_verified(mailbox, known))
+        answer = verifying.answer(self.setting, command, trusted=self._trusted, identity=self._identity)
+        if isinstance(answer, Reply):
+            self.machine.reply(answer)
         else:
-            self._session.wait_for(_as_verdict(mailbox, known), self._vrfy_found)
+            self._session.wait_for(answer, self._vrfy_found)
 
     def _vrfy_found(self, verdict: Verdict) -> None:
         self.machine.reply(verdict.reply or replies.UNSURE)
 
     def help(self, command: commands.Help) -> None:
-        self.machine.reply(replies.HELP)
+        self.machine.reply(reply(214, "2.0.0", self.setting.options.help))
 
     def etrn(self, command: commands.Etrn) -> None:
-        etrn = self.setting.doors.etrn
-        self.machine.reply(etrn(self.who(), command.argument) if etrn is not None else replies.NOT_OFFERED)
+        start, wish = self.setting.doors.etrn, etrn.parse(command.argument)
+        if start is None or isinstance(wish, Reply):
+            self.machine.reply(wish if isinstance(wish, Reply) else replies.NOT_OFFERED)
+            return
+        self._session.hold()
+        start(self.who(), wish, self._etrn_told)
+
+    def _etrn_told(self, answer: Reply) -> None:
+        """The queue is being started, or is not. The client may be gone."""
+        if not self._session.ended:
+            self._session.resume(partial(self._etrn_answer, answer))
+
+    def _etrn_answer(self, answer: Reply) -> None:
+        if answer.code == 459:
+            self._refuse(Verdict(Action.REJECT, answer, "ETRN not allowed"), "ETRN")
+        else:
+            self.machine.reply(answer)
 
     def quit(self, command: commands.Quit) -> None:
         self._session.end("quit")
@@ -659,15 +666,3 @@ def _keep(transaction: Transaction, verdict: Verdict) -> None:
         transaction.held = transaction.held or verdict.reason or "held by a rule"
     elif verdict.action is Action.DISCARD:
         transaction.dropped = transaction.dropped or verdict.reason or "discarded by a rule"
-
-
-def _verified(mailbox: Address, known: bool | None) -> Reply:
-    if known is None:
-        return replies.CANNOT_VERIFY
-    if known:
-        return reply(250, "2.1.5", f"<{mailbox}>")
-    return reply(550, "5.1.1", f"<{mailbox}>: no such user here")
-
-
-async def _as_verdict(mailbox: Address, known: Awaitable[bool | None]) -> Verdict:
-    return Verdict(Action.ACCEPT, _verified(mailbox, await known))

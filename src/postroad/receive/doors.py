@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from postroad.mail.event import Event
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.verdict import Verdict
+from postroad.protocol.etrn import Wish
 from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
 from postroad.store.values import Failure, Stored, Waiting
@@ -94,9 +95,11 @@ class Doors:
     `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
     `budget`: the memory that content may take while it arrives.
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
+    `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
     `tls_context()`: the server's TLS context now; None where no certificate is set.
-    `authenticator`: None where no listener has AUTH. `etrn(peer, argument)`: None where ETRN is off.
+    `authenticator`: None where no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the
+    reply (RFC 1985 §5.3); None where ETRN is off.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -117,11 +120,12 @@ class Doors:
     admit: Callable[[str, bool], Verdict]
     left: Callable[[str], None]
     known: Callable[[Address], bool | Awaitable[bool | None] | None]
+    members: Callable[[Address], Sequence[Address] | None]
     owns: Callable[[str, Address], bool]
     network: Network
     tls_context: Callable[[], ssl.SSLContext | None]
     authenticator: Authenticator | None = None
-    etrn: Callable[[Peer, str], Reply] | None = None
+    etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
     offended: Callable[[str], None] = _uncounted
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)

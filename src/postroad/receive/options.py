@@ -37,6 +37,15 @@ class EarlyTalker(enum.Enum):
     REFUSE = "refuse"  # 554 5.5.1, and the session ends
 
 
+class Telling(enum.Enum):
+    """How VRFY and EXPN are answered."""
+
+    OFF = "off"  # 502
+    AMBIGUOUS = "ambiguous"  # 252, whatever was asked (RFC 5321 §3.5.3, §7.3)
+    TRUSTED = "trusted"  # told to trusted networks and accounts, to others as AMBIGUOUS (EXPN: 550)
+    ON = "on"
+
+
 class ListenerOptions(msgspec.Struct, frozen=True):
     """One listener. `name` stands in log, history and `Peer.listener`. It listens at `address` and `port`, or at the
     Unix socket `path`.
@@ -47,6 +56,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
     all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
     `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
+    `vrfy`: which mailboxes of local domains exist. `expn`: whom an alias leads to.
 
     `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
     first octet, where a client has to speak first).
@@ -69,6 +79,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     proxy_tls: bool = True
     xclient_networks: tuple[str, ...] = ()
     xforward_networks: tuple[str, ...] = ()
+    vrfy: Telling = Telling.AMBIGUOUS
+    expn: Telling = Telling.OFF
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True):
@@ -115,8 +127,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     until 421. `refusals_max`: commands of a client, neither trusted nor authenticated, that rules refused since its
     last accepted message, until 421; `unknown_recipients_max`: recipients of a session that do not exist, 0 for no
     limit. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
-    §8). `vrfy`: VRFY tells which mailboxes of local domains exist, else it is 252 whatever was asked (RFC 5321 §7.3).
-    `expn`: EXPN is answered 252 instead of 502; what a list holds is never told.
+    §8). `help`: what HELP says.
     """
 
     hostname: str = "localhost"
@@ -138,6 +149,5 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     refusals_max: int = 100
     unknown_recipients_max: int = 50
     repair: bool = True
-    vrfy: bool = False
-    expn: bool = False
+    help: str = "See RFC 5321; write to postmaster about this server"
     extensions: ExtensionOptions = ExtensionOptions()

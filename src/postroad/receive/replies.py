@@ -11,7 +11,6 @@ RECIPIENT_OK: Final = reply(250, "2.1.5", "Recipient OK")
 GO_AHEAD: Final = reply(354, "", "Send the message, end with <CRLF>.<CRLF>")
 CHUNK_OK: Final = reply(250, "2.0.0", "Chunk OK")
 FORWARDED: Final = reply(250, "2.0.0", "The client of the next message is noted")
-HELP: Final = reply(214, "2.0.0", "See RFC 5321; write to postmaster about this server")
 CANNOT_VERIFY: Final = reply(252, "2.5.2", "Cannot verify, but will take mail and try to deliver it")  # RFC 5321 §7.3
 NOT_OFFERED: Final = reply(502, "5.5.1", "Command not implemented")
 

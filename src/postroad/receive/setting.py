@@ -16,7 +16,7 @@ from postroad.protocol.offer import Dialect, Offer
 from postroad.receive import asked
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
-from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
 from postroad.world.tls_session import client_names
 
 UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
@@ -105,8 +105,9 @@ class Setting:
             tls_required=listener.tls is Tls.REQUIRED,
             auth=auth if may_auth else (),
             auth_after_tls=() if may_auth else auth,
-            vrfy=self.options.vrfy,
-            expn=self.options.expn,
+            vrfy=listener.vrfy in (Telling.TRUSTED, Telling.ON),
+            vrfy_off=listener.vrfy is Telling.OFF,
+            expn=listener.expn is not Telling.OFF,
             etrn=doors.etrn is not None,
             xclient=xclient,
             xforward=xforward,

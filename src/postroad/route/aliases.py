@@ -82,6 +82,10 @@ class Aliases:
             return False
         return self._homes is None or bool(self._ends(address, self._is_box))
 
+    def members(self, address: Address, exists: Exists) -> list[Address] | None:
+        """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
+        return self._resolve(address, exists)
+
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists
     ) -> tuple[tuple[Recipient, ...], tuple[Expanded, ...]]:

@@ -113,9 +113,12 @@ def _has_recipient(wanted: str, envelope: Envelope) -> bool:
 
 
 def names(wanted: str, address: Address | None) -> bool:
-    """Whether `wanted` (an address, ``@domain`` or ``<>``) means `address`, whatever the case."""
+    """Whether `wanted` (an address, ``@domain``, ``@.domain`` for all below it, or ``<>``) means `address`, in any
+    case."""
     if address is None:
         return wanted == "<>"
+    if wanted.startswith("@."):
+        return address.domain.endswith(wanted[1:].lower())
     if wanted.startswith("@"):
         return address.domain == wanted[1:].lower()
     return str(address).lower() == wanted.lower() or address.readable().lower() == wanted.lower()

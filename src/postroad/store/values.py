@@ -89,7 +89,8 @@ class Selection(msgspec.Struct, frozen=True):
     """Which messages an operator means; what is unset ("" / () / None) does not narrow, all that is set must hold.
 
     `ids`: queue ids. `message_id`: with or without angle brackets. `sender`, `recipient`: an address, or ``@domain``
-    for all of a domain, any case; ``<>`` is the null reverse-path; `recipient` also finds the address as it was given.
+    for all of a domain, ``@.domain`` for all of those below it, any case;
+    ``<>`` is the null reverse-path; `recipient` also finds the address as it was given.
     `destination`: a destination's key. `held`: only messages with (or without any) held recipient.
     With `destination`, `held` or a `recipient` that waits no longer, only what still waits is looked at; a fresh
     message (accepted, never tried) has no destination yet and is not held.

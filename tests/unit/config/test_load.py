@@ -71,8 +71,8 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
     ("a broken number", "port = 2525", "port = 25.25", (7, "listener[1].port", "a number", "whole number")),
     ("true for a number", "port = 2525", "port = true", (7, "listener[1].port", "true or false", "whole number")),
     ("a number for a text", 'name = "mx"', "name = 5", (5, "listener[1].name", "a number", "text in quotes")),
-    ("a text for true", "", '[receive]\nvrfy = "yes"', (14, "receive.vrfy", "a text", "true or false")),
-    ("a date", "", "[receive]\nvrfy = 2026-01-01", (14, "receive.vrfy", "a date", "true or false")),
+    ("a text for true", "", '[receive]\nrepair = "yes"', (14, "receive.repair", "a text", "true or false")),
+    ("a date", "", "[receive]\nrepair = 2026-01-01", (14, "receive.repair", "a date", "true or false")),
     ("a table for a number", "port = 2525", "port = { a = 1 }", (7, "listener[1].port", "a table", "whole number")),
     (
         "a number for a table",

@@ -274,6 +274,7 @@ class House:
                 "admit": self.clients.admit,
                 "left": self.clients.left,
                 "known": lambda address: address in USERS if address.domain == "local.test" else None,
+                "members": {Address("staff", "local.test"): sorted(USERS, key=str)}.get,
                 "owns": owns,
                 "network": None,
                 "tls_context": lambda: None,

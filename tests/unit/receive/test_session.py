@@ -7,10 +7,9 @@ import tracemalloc
 
 import pytest
 
-from postroad.mail.envelope import Body, Notify, Peer
+from postroad.mail.envelope import Body, Notify
 from postroad.mail.event import Accepted, Noted
 from postroad.mail.event import Session as Ended
-from postroad.mail.reply import Reply, reply
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ReceiveOptions
@@ -534,29 +533,6 @@ def test_a_bug_ends_its_session_with_421_and_a_traceback_in_the_log() -> None:
 
 
 # ---- What else is asked
-
-
-def test_vrfy_tells_nothing_unless_told_to() -> None:
-    assert opened(House()).codes("VRFY ann", "VRFY <ann@local.test>", "EXPN staff", "HELP", "ETRN local.test") == [
-        "252 2.0.0", "252 2.0.0", "502 5.5.1", "214 2.0.0", "502 5.5.1",
-    ]  # fmt: skip
-
-
-def test_vrfy_and_expn_where_they_are_on() -> None:
-    house = House(options=ReceiveOptions(hostname="mx.local.test", vrfy=True, expn=True))
-    lines = ("VRFY ann@local.test", "VRFY <no@local.test>", "VRFY x@elsewhere.test", "VRFY ann", "EXPN staff")
-    assert opened(house).codes(*lines) == ["250 2.1.5", "550 5.1.1", "252 2.5.2", "252 2.5.2", "252 2.5.2"]
-
-
-def test_etrn_where_it_is_on() -> None:
-    asked: list[tuple[str, str]] = []
-
-    def etrn(peer: Peer, argument: str) -> Reply:
-        asked.append((peer.address, argument))
-        return reply(250, "2.0.0", "Queuing started")
-
-    assert opened(House(etrn=etrn)).codes("ETRN relay.test") == ["250 2.0.0"]
-    assert asked == [("192.0.2.1", "relay.test")]
 
 
 def test_the_memory_of_an_idle_session() -> None:

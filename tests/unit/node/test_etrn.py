@@ -1,0 +1,130 @@
+"""ETRN in a worker: who may, what is meant, what is answered, and what it costs when it is said again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from postroad.check.etrn import EtrnOptions, EtrnRow
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Peer
+from postroad.mail.reply import Reply
+from postroad.mail.route import Destination, Transport
+from postroad.node.etrn import COUNT_MAX, QueueStarter
+from postroad.protocol.etrn import parse
+from postroad.queue.operator import OperatorAction, OperatorRequest
+from postroad.store.selecting import names
+from postroad.store.values import Selection
+
+ROWS = (
+    EtrnRow(("relay.test", ".wide.test"), ("192.0.2.0/24", "2001:db8::/32", "unix"), ()),
+    EtrnRow(("other.test",), (), ("ann",)),
+    EtrnRow(("local.test", "gone.test"), ("0.0.0.0/0",)),
+)
+FRIEND, STRANGER, ACCOUNT = Peer("192.0.2.1"), Peer("203.0.113.1"), Peer("203.0.113.1", identity="ann")
+
+
+class World:
+    """Routing, spool and operator in one, and the supervisor, who has `others` beside us."""
+
+    def __init__(self, ids: dict[Selection, list[int]] | None = None, others: list[Any] | None = None) -> None:
+        self.ids = ids or {}
+        self.others = others or []
+        self.selected: list[Selection] = []
+        self.requests: list[OperatorRequest] = []
+        self.time = 1000.0
+        self.starter = QueueStarter(
+            options=EtrnOptions(ROWS, 60.0), routing=self, spool=self, operator=self, ask=self.ask,  # type: ignore[arg-type]
+            now=lambda: self.time,
+        )  # fmt: skip
+
+    def is_relay(self, domain: str) -> bool:
+        return domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
+
+    def destination(self, address: Address) -> Destination | Attempt:
+        if address.domain == "gone.test":
+            return Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.2")
+        key = "[192.0.2.9]:25" if address.domain == "relay.test" else address.domain
+        return Destination(key, Transport.SMTP, domain=address.domain)
+
+    def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
+        self.selected.append(selection)
+        done(self.ids.get(selection, []))
+
+    def operate(self, request: OperatorRequest, done: Callable[[Any], None]) -> None:
+        self.requests.append(request)
+        done([])
+
+    def ask(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
+        self.starter.start(told, lambda count: done([count, *self.others]))
+
+    def say(self, argument: str, peer: Peer = FRIEND) -> str:
+        wish, answers = parse(argument), list[Reply]()
+        assert not isinstance(wish, Reply)
+        self.starter(peer, wish, answers.append)
+        (answer,) = answers
+        return str(answer)
+
+
+RELAY = Selection(destination="[192.0.2.9]:25", recipient="@relay.test", limit=COUNT_MAX)
+
+
+@pytest.mark.parametrize(
+    ("peer", "argument", "code"),
+    [
+        (FRIEND, "relay.test", "251"), (Peer(""), "relay.test", "251"), (Peer("2001:db8::7"), "relay.test", "251"),
+        (STRANGER, "relay.test", "459"), (ACCOUNT, "relay.test", "459"), (ACCOUNT, "other.test", "251"),
+        (FRIEND, "other.test", "459"), (Peer("", identity="bob"), "other.test", "459"), (FRIEND, "a.wide.test", "251"),
+        (FRIEND, "@wide.test", "251"), (FRIEND, "wide.test", "459"), (FRIEND, "unknown.test", "459"),
+        (FRIEND, "local.test", "459"), (FRIEND, "gone.test", "458"), (FRIEND, "#relay.test", "251"),
+        (STRANGER, "#relay.test", "459"), (FRIEND, "#[192.0.2.9]:25", "459"),
+    ],
+)  # fmt: skip
+def test_who_may_start_what(peer: Peer, argument: str, code: str) -> None:
+    world = World()
+    assert world.say(argument, peer).startswith(code)
+    assert bool(world.selected) == (code == "251") and not world.requests
+
+
+def test_what_waits_is_counted_and_tried() -> None:
+    world = World({RELAY: [1, 2, 3]}, others=[11])
+    assert world.say("relay.test") == "253 2.0.0 OK, 14 pending messages for node relay.test started"
+    (request,) = world.requests
+    assert request.action is OperatorAction.RETRY and request.selections == (RELAY,)
+    assert request.by == "ETRN of 192.0.2.1"
+
+
+def test_a_domain_with_all_below_it() -> None:
+    below = Selection(recipient="@.relay.test", held=False, limit=COUNT_MAX)
+    world = World({RELAY: [1, 2], below: [2, 3]})
+    assert world.say("@relay.test").startswith("253 2.0.0 OK, 3 pending messages for node @relay.test")
+    assert names("@.relay.test", Address("a", "b.relay.test")) and not names("@.relay.test", Address("a", "relay.test"))
+    assert not names("@.relay.test", Address("a", "norelay.test"))
+
+
+def test_a_queue_by_name_is_all_that_goes_to_its_destination() -> None:
+    world = World({Selection(destination="[192.0.2.9]:25", limit=COUNT_MAX): [7]})
+    assert world.say("#relay.test").startswith("253 2.0.0 OK, 1 pending messages for node #relay.test")
+
+
+def test_very_many_are_not_counted() -> None:
+    assert World(others=[COUNT_MAX]).say("relay.test").startswith("252 ")
+
+
+def test_said_again_it_costs_nothing() -> None:
+    world = World({RELAY: [1]})
+    assert world.say("relay.test").startswith("253")
+    assert [world.say("relay.test") for _ in range(3)] == ["250 2.0.0 OK, queuing for node relay.test started"] * 3
+    assert len(world.selected) == len(world.requests) == 1
+    world.time += 61
+    assert world.say("relay.test").startswith("253")
+
+
+def test_a_worker_that_does_not_answer() -> None:
+    world = World({RELAY: [1]}, others=[None])
+    assert world.say("relay.test").startswith("458 4.3.0 Unable")
+    world.others = [0]
+    assert world.say("relay.test").startswith("253")  # it may be asked again at once
