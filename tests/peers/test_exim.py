@@ -1,4 +1,7 @@
-"""Postroad and Exim, both ways: TLS, CHUNKING from Exim, a refused recipient, DSN."""
+"""Postroad and Exim, both ways: TLS, CHUNKING, SMTPUTF8, DSN parameters, a refused recipient.
+
+Exim 4.96 as Debian builds it has no LIMITS, REQUIRETLS, BINARYMIME, DELIVERBY or MT-PRIORITY.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def pair(place: Path, authority: Authority) -> Iterator[Pair]:
     chain, key = authority.certificate("postroad.test", "127.0.0.1")
     mx_port, exim_port = ports.port(), ports.port()
     exim = Exim(
-        place / "exim", port=exim_port, next_port=mx_port, certificate=authority.certificate("exim.test"),
+        place / "exim", port=exim_port, mailboxes=("alice", "bob", "grün"), next_port=mx_port, certificate=authority.certificate("exim.test"),
         remote=["hosts_require_tls = *", f"tls_verify_certificates = {authority.file}", "tls_verify_hosts = *",
                 "tls_verify_cert_hostnames =", "hosts_try_chunking = *"],
     )
@@ -63,6 +66,33 @@ def test_exim_relays_to_postroad_over_tls_in_chunks(pair: Pair) -> None:
     assert octets.replace(b"\r\n", b"\n").endswith(lines.replace(b"\r\n", b"\n"))
     assert b" with ESMTPS id " in octets
     assert " K " in pair.exim.log() or "CHUNKING" in pair.exim.log(), "Exim logs K where it used CHUNKING"
+
+
+def test_a_large_message_goes_to_exim_in_chunks(pair: Pair) -> None:
+    """RFC 3030 out: BDAT where it is offered, from `bdat_size_min` on; a dot at a line's start is not doubled."""
+    lines = b"".join(b".%07d %s\r\n" % (number, b"y" * 60) for number in range(20_000))
+    _send(pair.node.port, "sender@example.test", ["alice@exim.example"], b"Subject: chunks out\r\n\r\n" + lines)
+    octets = maildir.wait(pair.exim.mailbox("alice"), of="Subject: chunks out", within_s=30)[0]
+    assert octets.replace(b"\r\n", b"\n").endswith(lines.replace(b"\r\n", b"\n"))
+    arrivals = [line for line in pair.exim.log().splitlines() if " <= " in line and "postroad.test" in line]
+    assert any(" K " in line for line in arrivals), "Exim logs K where BDAT brought it"
+
+
+def test_smtputf8_and_dsn_parameters_with_exim_both_ways(pair: Pair) -> None:
+    body = "Subject: Grüße\r\nFrom: ü@elsewhere.test\r\n\r\nhello\r\n".encode()
+    with smtplib.SMTP("127.0.0.1", pair.node.port, timeout=20) as client:
+        client.ehlo("client.test")
+        client.command_encoding = "utf-8"
+        client.sendmail("sender@example.test", ["grün@exim.example"], body,
+                        ["SMTPUTF8", "BODY=8BITMIME", "ENVID=UTF+2B8"], ["NOTIFY=SUCCESS", "ORCPT=rfc822;g@origin.test"])
+    assert maildir.wait(pair.exim.mailbox("grün"), of="Grüße")
+    report = maildir.wait(pair.node.maildir("sender@example.test"), of="g@origin.test")[0]
+    assert b"Action: delivered" in report and b"exim.test" in report, "Exim tells of success, for we have handed it on"
+    with smtplib.SMTP("127.0.0.1", pair.exim.port, timeout=20) as client:
+        client.ehlo("client.test")
+        client.command_encoding = "utf-8"
+        client.sendmail("ü@elsewhere.test", ["carol@example.test"], body, ["SMTPUTF8", "BODY=8BITMIME"])
+    assert b" with UTF8SMTPS id " in maildir.wait(pair.node.maildir("carol@example.test"), of="Grüße")[0]
 
 
 def test_a_recipient_that_exim_refuses_brings_a_dsn(pair: Pair) -> None:

@@ -1,4 +1,7 @@
-"""Postroad and Postfix, both ways: TLS, DSN parameters, 8BITMIME, SMTPUTF8, refused recipients, LMTP, load."""
+"""Postroad and Postfix, both ways: TLS, DSN parameters, 8BITMIME, SMTPUTF8, CHUNKING, refused recipients, LMTP, load.
+
+Postfix 3.7 takes BDAT and does not send it; it has no REQUIRETLS, LIMITS, BINARYMIME, DELIVERBY or MT-PRIORITY.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from tests.peers.harness import dsn, maildir, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.postfix import Postfix, maildir_settings
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop, relay_listener
+from tests.peers.harness.process import until
 from tests.peers.harness.smtptools import run_source, source_command
 
 
@@ -157,6 +161,27 @@ def test_smtputf8_goes_both_ways(pair: Pair) -> None:
     message = maildir.wait(pair.node.maildir("carol@example.test"), of="Grüße überall")[0]
     # RFC 6531 §4.3: the with-protocol says that the message was internationalised.
     assert b" with UTF8SMTPS id " in message
+
+
+def test_a_large_message_goes_to_postfix_in_chunks(pair: Pair) -> None:
+    """RFC 3030: Postfix counts the commands of each session in its log."""
+    lines = b"".join(b".%07d %s\r\n" % (number, b"z" * 60) for number in range(20_000))
+    _send(pair.node.port, ["alice@pf.example"], b"Subject: chunks out\r\n\r\n" + lines)
+    octets = maildir.wait(pair.mail / "alice", of="Subject: chunks out", within_s=30)[0]
+    assert octets.replace(b"\r\n", b"\n").endswith(lines.replace(b"\r\n", b"\n"))
+    # The count stands at the end of a session: ours ends with the idle time of the node.
+    pair.node.restart()
+    until(lambda: " bdat=" in pair.postfix.log(2000), "a session with BDAT in the log of Postfix")
+
+
+def test_original_recipients_in_utf8_go_through_postfix_and_back(pair: Pair) -> None:
+    """RFC 6533 §3: ORCPT of the type utf-8, in the form that is all ASCII, since the message needs no SMTPUTF8."""
+    with smtplib.SMTP("127.0.0.1", pair.node.port, timeout=20) as client:
+        client.ehlo("client.test")
+        client.sendmail("sender@example.test", ["bob@pf.example"], b"Subject: original\r\n\r\nhello\r\n", [],
+                        ["NOTIFY=SUCCESS", "ORCPT=utf-8;j\\x{FC}rgen@origin.test"])
+    octets = maildir.wait(pair.node.maildir("sender@example.test"), of="origin.test")[0]
+    assert b"postfix.test" in octets and b"rgen@origin.test" in octets
 
 
 def test_postfix_hands_mail_to_the_lmtp_listener(pair: Pair) -> None:

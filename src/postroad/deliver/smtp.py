@@ -594,7 +594,7 @@ def _fitting(
 
 
 _NOT_TRIED: Final = Finding(
-    Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", "no room for this recipient in a transaction of this connection"
+    Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
 )
 _STRAY_LINE_END: Final = Finding(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",

@@ -511,8 +511,10 @@ class Queue:
             lane.ready.appendleft(item)
         self._next(slot, usable)
         if not replay:
-            places = item.places
-            self._finish(item.mail, list(zip(places, attempts, strict=True)), lane.destination.key)
+            results = list(zip(item.places, attempts, strict=True))
+            if not usable and len(results) > 1 and not self._stopping:
+                results = self._without_untried(lane, item, results)
+            self._finish(item.mail, results, lane.destination.key)
         if lane.ready:
             self._pump(lane)
         if self._stopping:
@@ -544,6 +546,18 @@ class Queue:
         if slot.carried > 0 and not item.replays:
             return True
         return slot.courier.elsewhere and item.replays < _REPLAYS_MAX
+
+    def _without_untried(
+        self, lane: Lane, item: Item, results: list[tuple[int, Attempt]]
+    ) -> list[tuple[int, Attempt]]:
+        """Recipients for whom this session had no transaction left (RFC 9422: MAILMAX) go at once by another one. Some
+        of the job had theirs, so there is an end to it."""
+        untried = tuple(place for place, attempt in results if _is_untried(attempt))
+        if not untried or len(untried) == len(results):
+            return results
+        lane.ready.appendleft(Item(item.mail, untried))
+        gone = set(untried)
+        return [result for result in results if result[0] not in gone]
 
     def _tell_replay(self, item: Item, attempt: Attempt, key: str) -> None:
         """An attempt that changes no state, for log and history: the next host is tried at once."""
@@ -1006,6 +1020,11 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
         tuple(stored for one in settlements for stored in one.accepted),
         tuple(event for one in settlements for event in one.events),
     )
+
+
+def _is_untried(attempt: Attempt) -> bool:
+    """Whether the courier had no room for the recipient (`deliver.smtp`): nothing was said of it to anybody."""
+    return attempt.reach is Reach.SESSION and attempt.status == "4.5.3" and attempt.reply is None
 
 
 def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:

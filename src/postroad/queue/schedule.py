@@ -69,6 +69,6 @@ def next_due_us(
     notice_us = delay_due_us(options, envelope)
     if not told and now_us < notice_us < due_us:
         # The next attempt is at the hour at which the sender must be told: one attempt more, and the news is fresh.
-        due_us = notice_us + int(chance.random() * 60 * _US)
+        due_us = notice_us + (0 if wishes.deliver_by(envelope) is not None else int(chance.random() * 60 * _US))
     end_us = expires_us(options, envelope)
     return max(now_us + _US, min(due_us, end_us))

@@ -190,7 +190,7 @@ def test_limits_are_obeyed() -> None:
     assert stage.wire.taken().count(b"RCPT") == 2
     stage.server("250 ok", "250 ok", "250 ok", "354 go")
     stage.server("250 ok")
-    assert stage.outcomes() == [RELAYED] * 4 + [("deferred", "recipient", "4.5.3")]
+    assert stage.outcomes() == [RELAYED] * 4 + [("deferred", "session", "4.5.3")]
     assert not stage.courier.usable
 
 

@@ -180,3 +180,14 @@ def test_a_destination_that_is_dead_until_the_time_is_over() -> None:
     accept(world, ("BY", "700;R"))
     world.run(HOUR)
     assert world.told == [("failed", "5.4.7", False)]
+
+
+def test_recipients_without_room_in_a_session_go_by_the_next_one_at_once() -> None:
+    """RFC 9422: MAILMAX=1 and RCPTMAX=2 at the remote."""
+    world = Reports()
+    untried = Attempt(Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room")
+    world.answer = lambda job, place: RELAYED if place in job.recipients[:2] else untried
+    number = world.accept(*(f"r{each}@x.example" for each in range(5)))
+    world.run(1)
+    assert [job.recipients for job in world.jobs] == [(0, 1, 2, 3, 4), (2, 3, 4), (4,)]
+    assert world.arrivals(number) == [0, 1, 2, 3, 4] and not world.spool.messages and not world.told
