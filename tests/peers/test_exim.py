@@ -29,7 +29,8 @@ def pair(place: Path, authority: Authority) -> Iterator[Pair]:
     chain, key = authority.certificate("postroad.test", "127.0.0.1")
     mx_port, exim_port = ports.port(), ports.port()
     exim = Exim(
-        place / "exim", port=exim_port, mailboxes=("alice", "bob", "grün"), next_port=mx_port, certificate=authority.certificate("exim.test"),
+        place / "exim", port=exim_port, mailboxes=("alice", "bob", "grün"), next_port=mx_port,
+        certificate=authority.certificate("exim.test"),
         remote=["hosts_require_tls = *", f"tls_verify_certificates = {authority.file}", "tls_verify_hosts = *",
                 "tls_verify_cert_hostnames =", "hosts_try_chunking = *"],
     )
@@ -84,7 +85,8 @@ def test_smtputf8_and_dsn_parameters_with_exim_both_ways(pair: Pair) -> None:
         client.ehlo("client.test")
         client.command_encoding = "utf-8"
         client.sendmail("sender@example.test", ["grün@exim.example"], body,
-                        ["SMTPUTF8", "BODY=8BITMIME", "ENVID=UTF+2B8"], ["NOTIFY=SUCCESS", "ORCPT=rfc822;g@origin.test"])
+                        ["SMTPUTF8", "BODY=8BITMIME", "ENVID=UTF+2B8"],
+                        ["NOTIFY=SUCCESS", "ORCPT=rfc822;g@origin.test"])
     assert maildir.wait(pair.exim.mailbox("grün"), of="Grüße")
     report = maildir.wait(pair.node.maildir("sender@example.test"), of="g@origin.test")[0]
     assert b"Action: delivered" in report and b"exim.test" in report, "Exim tells of success, for we have handed it on"
