@@ -13,7 +13,7 @@ from postroad.mail import message
 from postroad.mail.address import Address
 from postroad.mail.event import Session
 from postroad.receive import repair
-from postroad.receive.options import ReceiveOptions
+from postroad.receive.options import ListenerOptions, Telling
 from tests.unit.receive.fakes import House, opened
 from tests.unit.receive.test_auth import house_of, wait
 from tests.unit.receive.test_session import MESSAGE, content
@@ -31,7 +31,7 @@ def test_quotes_in_the_name_of_an_account_find_nobody(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("argument", QUOTES)
 def test_quotes_in_etrn_and_vrfy_are_refused_or_unknown(argument: str) -> None:
-    client = opened(House(options=ReceiveOptions(hostname="mx.local.test", default_domain="local.test", vrfy=True)))
+    client = opened(House(listener=ListenerOptions("front", vrfy=Telling.ON)))
     assert client.codes(f"ETRN {argument}")[0][:1] == "5"
     assert client.codes(f"VRFY {argument}")[0][:3] in ("252", "501", "550", "553")
 
