@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "check": Place("postroad.admin.check", "check", "Check the configuration; all problems at once."),
     "config": Place("postroad.admin.reference", "config", "Print the reference of all settings, or an example."),
     "queue": Place("postroad.admin.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),
+    "spool": Place("postroad.admin.spool", "spool", "Check and repair the spool; export mail to files and import it."),
     "trace": Place("postroad.admin.trace", "trace", "Tell what happened to a message, and what comes next."),
     "user": Place("postroad.admin.users", "user", "Add, list and remove accounts; set passwords and addresses."),
     "version": Place("postroad.admin.version", "version", "Print the version."),

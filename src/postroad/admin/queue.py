@@ -269,7 +269,7 @@ def _act(
     filters = {"sender": sender, "recipient": recipient, "destination": destination, "held": held}
     selections = [
         selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
-        for each in _selections(selectors, everything=everything, filtered=any(filters.values()) or held is not None)
+        for each in selections_of(selectors, everything=everything, filtered=any(filters.values()) or held is not None)
     ]
     request = OperatorRequest(
         action, tuple(selections), dry_run, who(), reason, status or FAILED_STATUS
@@ -285,7 +285,7 @@ def _act(
     _print_results(results, request, selections, selectors, as_json)
 
 
-def _selections(selectors: tuple[str, ...], *, everything: bool, filtered: bool) -> list[Selection]:
+def selections_of(selectors: tuple[str, ...], *, everything: bool, filtered: bool) -> list[Selection]:
     from postroad.admin import selector
     from postroad.store.values import Selection
 

@@ -12,8 +12,10 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Collection
 from pathlib import Path
 
+from postroad.mail import identifier
 from postroad.store import content, schema
 from postroad.store.schema import SpoolError
 
@@ -65,17 +67,23 @@ def make_private_file(path: Path) -> None:
         raise SpoolError(f"{path}: belongs to user {found.st_uid}, not to the one that runs the node ({os.geteuid()})")
 
 
-def set_aside(directory: Path, shard: int, now_us: int) -> str:
-    """Moves a damaged database, its WAL and its content files away, for repair. The name it has now. Raises OSError."""
+def set_aside(directory: Path, shard: int, now_us: int, saved: Collection[int] = ()) -> str:
+    """Moves a damaged database, its WAL and its content files away, but for those of the messages that were saved.
+
+    The name it has now. The files go first, so that after a crash in between it is all done again. Raises OSError.
+    """
     path = schema.database(directory, shard)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_us // 1_000_000))
+    files = content.folder(directory, shard)
+    for source in sorted(files.glob("*/*")):
+        if identifier.parse(source.name) not in saved:
+            target = directory / f"{files.name}.damaged-{stamp}" / source.parent.name
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.rename(source, target / source.name)
     aside = f"{path.name}.damaged-{stamp}"
-    for ending in ("", "-wal", "-shm"):
+    for ending in ("-wal", "-shm", ""):
         source = Path(f"{path}{ending}")
         if source.exists():
             os.rename(source, directory / f"{aside}{ending}")
-    files = content.folder(directory, shard)
-    if files.exists():
-        os.rename(files, directory / f"{files.name}.damaged-{stamp}")
     content.sync_directory(directory)
     return aside

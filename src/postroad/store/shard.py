@@ -30,7 +30,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, content, opening, schema
+from postroad.store import codec, content, opening, salvage, schema
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
 from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Waiting
@@ -51,6 +51,8 @@ _ENVIRONMENT: Final = frozenset(
 )  # fmt: skip
 _KEEP_OPEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM})
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNREADABLE: Final = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ})
+_AGAIN_S: Final = 0.2
 
 
 class Shard:
@@ -70,6 +72,7 @@ class Shard:
     ) -> None:
         self.number = number
         self.path = schema.database(directory, number)
+        self._suspect = directory / f"{number:02}.suspect"  # there while damage is suspected
         self.last_id = number
         self.written = 0  # octets that went into the WAL since the last checkpoint, about
         self._directory = directory
@@ -97,8 +100,9 @@ class Shard:
         """Locks, opens, recovers. Raises SpoolError."""
         self._lock = opening.take_lock(self._directory / f"{self.number:02}.lock", self.path)
         try:
+            salvage.finish(self._directory, self.number)
             opening.make_private_file(self.path)
-            self._open_or_set_aside()
+            self._open_or_save()
             self._clear_orphans()
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -114,16 +118,26 @@ class Shard:
             os.close(self._lock)
             self._lock = -1
 
-    def _open_or_set_aside(self) -> None:
+    def _open_or_save(self) -> None:
         try:
-            self._open_checked()
+            self._open_patiently()
         except sqlite3.DatabaseError as error:
             self._disconnect()
-            if _primary(error) not in _DAMAGE:
+            if not _is_damage(error):
                 raise
-            aside = opening.set_aside(self._directory, self.number, self._now_us())
-            self._say("error", f"{self.path} is damaged ({error}): set aside as {aside}; the shard starts empty")
-            opening.make_private_file(self.path)
+            saved = salvage.replace(self._directory, self.number, self._now_us())
+            self._say("error", f"{self.path} is damaged ({error}): {saved}; see `postroad spool check`")
+            self._open_checked()
+
+    def _open_patiently(self) -> None:
+        """A disk that cannot be read may be so for a moment only: once more before the shard counts as damaged."""
+        try:
+            self._open_checked()
+        except sqlite3.OperationalError as error:
+            self._disconnect()
+            if getattr(error, "sqlite_errorcode", 0) not in _UNREADABLE:
+                raise
+            time.sleep(_AGAIN_S)
             self._open_checked()
 
     def _open_checked(self) -> None:
@@ -132,10 +146,11 @@ class Shard:
             schema.create(connection)
         except SpoolError as error:
             raise SpoolError(f"{self.path}: {error}") from None
-        if self.path.stat().st_size <= CHECK_MAX:
+        if self.path.stat().st_size <= CHECK_MAX or self._suspect.exists():
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise _damaged(found)
+        self._suspect.unlink(missing_ok=True)
         self._recover()
         content.sync_directory(self._directory)
         with contextlib.suppress(FileNotFoundError):  # folders that a process made which was killed before it synced
@@ -184,6 +199,12 @@ class Shard:
                 connection.close()
             except sqlite3.Error as error:
                 self._say("error", f"{self.path}: closing: {error}")
+
+    def _suspect_damage(self, error: sqlite3.Error) -> None:
+        """Damage that shows while we run: the next start looks through the whole file, however large it is."""
+        if _primary(error) in _DAMAGE:
+            with contextlib.suppress(OSError):
+                self._suspect.touch(0o600)
 
     def _say(self, level: str, text: str) -> None:
         self._note(Noted(self._now_us(), 0, level, text))
@@ -300,6 +321,8 @@ class Shard:
         """Rolls back and tells what it was. What is no error of SQLite is a bug, and concerns one operation."""
         primary = _primary(error)
         kind = _kind(primary) if isinstance(error, sqlite3.Error) else FailureKind.INVALID
+        if isinstance(error, sqlite3.Error):
+            self._suspect_damage(error)
         if kind is FailureKind.IO and _is_full(self._directory):
             kind = FailureKind.FULL
         failure = Failure(kind, f"{self.path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
@@ -474,6 +497,7 @@ class Shard:
         try:
             return operation.ask(self)
         except sqlite3.Error as error:
+            self._suspect_damage(error)
             if not self._batch.transaction:
                 if _primary(error) not in _KEEP_OPEN:
                     self._disconnect()
@@ -684,6 +708,10 @@ def _accepted(operations: Iterable[Operation]) -> list[int]:
 def _primary(error: Exception) -> int:
     """SQLite's primary result code; 0 where the error is the module's own."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _primary(error) in _DAMAGE or getattr(error, "sqlite_errorcode", 0) in _UNREADABLE
 
 
 def _damaged(text: str) -> sqlite3.DatabaseError:

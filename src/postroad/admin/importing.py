@@ -1,0 +1,155 @@
+"""Taking mail from files into a spool that no node has open: new queue ids, all else as it was exported.
+
+What always holds: a message is taken with all its recipients in one commit, and its .json is marked only after that
+commit; so it is not lost, and taken twice only where the command dies between the two. What was held stays held; the
+rest is tried at the node's next start. The time of acceptance stays, so nobody's message lives longer than it may.
+
+How it fails: `CannotOpen` where the spool cannot be opened; each message's line says what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from postroad.admin import mailfiles
+from postroad.admin.offline import CannotOpen
+from postroad.config import options
+from postroad.mail import identifier
+from postroad.mail.event import Accepted, Event, Noted
+from postroad.mail.message import Content, ContentFile
+from postroad.mail.route import Destination
+from postroad.route.table import RoutingTable
+from postroad.store import content as contents
+from postroad.store.schema import SpoolError
+from postroad.store.spool import Spool
+from postroad.store.values import Failure, Stored, Waiting
+from postroad.world.clock import SystemClock
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What became of one message. `id`: its new queue id, "" where it was not taken."""
+
+    path: str
+    was: str
+    id: str
+    recipients: int
+    done: bool
+    text: str
+
+
+def run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) -> list[Imported]:
+    """Takes them all, one after the other. Raises CannotOpen."""
+    return asyncio.run(_run(settings, directory, mails))
+
+
+async def _run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) -> list[Imported]:
+    loop = asyncio.get_running_loop()
+    spool = Spool(directory, (0,), options.spool_options(settings), SystemClock(), loop)
+    try:
+        spool.start()
+    except SpoolError as error:
+        raise CannotOpen(str(error)) from error
+    table = RoutingTable(options.routing_options(settings))
+    try:
+        return [await _one(spool, table, mail) for mail in mails]
+    finally:
+        await loop.run_in_executor(None, spool.close)
+
+
+async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail) -> Imported:
+    old, count = identifier.text(mail.envelope.id), len(mail.envelope.recipients)
+    id = spool.new_id()
+    try:
+        content = await _content(spool, id, mail.content)
+    except OSError as error:
+        return Imported(str(mail.path), old, "", count, False, f"its content cannot be read: {error}")
+    if isinstance(content, Failure):
+        return Imported(str(mail.path), old, "", count, False, f"not stored: {content.text}")
+    size = content.size if isinstance(content, ContentFile) else len(content)
+    envelope = msgspec.structs.replace(mail.envelope, id=id, size=size)
+    rows = _rows(table, mail) if any(each.held for each in mail.waiting) else ()
+    failure = await _asked(spool.accept, Stored(envelope, content), _events(envelope, old), rows=rows)
+    if failure is not None:
+        return Imported(str(mail.path), old, "", count, False, f"not stored: {failure.text}")
+    new = identifier.text(id)
+    return Imported(str(mail.path), old, new, count, True, _marked(mail.path, new))
+
+
+def _marked(path: Path, new: str) -> str:
+    """So that the same file is not imported twice."""
+    try:
+        done = Path(f"{path}{mailfiles.DONE}")
+        done.write_text(f"{new}\n")
+        contents.sync_directory(path.parent)
+    except OSError as error:
+        return f"imported, but that cannot be noted beside it ({error.strerror}): do not import it again"
+    return "imported"
+
+
+def _rows(table: RoutingTable, mail: mailfiles.Mail) -> tuple[Waiting, ...]:
+    """Where some are held: all recipients with their state, by the routes of this node."""
+    rows = []
+    for each, recipient in zip(mail.waiting, mail.envelope.recipients, strict=True):
+        destination = table.destination(recipient.address)
+        key = destination.key if isinstance(destination, Destination) else ""
+        rows.append(msgspec.structs.replace(each, destination=key, last_us=0))
+    return tuple(rows)
+
+
+def _events(envelope: Any, old: str) -> tuple[Event, ...]:
+    now_us = SystemClock().now_us()
+    names = tuple(str(each.address) for each in envelope.recipients)
+    accepted = Accepted(
+        now_us, envelope.id, str(envelope.reverse_path or ""), names, envelope.size, envelope.message_id,
+        envelope.peer, envelope.envid,
+    )  # fmt: skip
+    return accepted, Noted(now_us, envelope.id, "info", f"imported from files; its queue id was {old}")
+
+
+async def _content(spool: Spool, id: int, file: ContentFile) -> Content | Failure:
+    if file.size <= spool.options.inline_max:
+        return contents.read(file)
+    incoming = spool.incoming(id)
+    ready = asyncio.Event()
+    incoming.resumed = ready.set
+    for piece in contents.pieces(file):
+        ready.clear()
+        if not incoming.write(piece):
+            await ready.wait()
+    answer: Content | Failure = await _asked(incoming.finish)
+    return answer
+
+
+async def _asked(call: Callable[..., None], *values: Any, rows: tuple[Waiting, ...] = ()) -> Any:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    if rows:
+        call(*values, answer.set_result, rows)
+    else:
+        call(*values, answer.set_result)
+    return await answer
+
+
+def imported_before(path: Path) -> str:
+    """The queue id under which a file was imported before, "" for never."""
+    try:
+        return Path(f"{path}{mailfiles.DONE}").read_text().strip() or "unknown"
+    except FileNotFoundError:
+        return ""
+
+
+def own(folder: Path, directory: Path) -> None:
+    """Makes a folder that the owner of the spool may write to, whoever makes it. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        if owner.st_uid:
+            os.chown(folder, owner.st_uid, owner.st_gid)

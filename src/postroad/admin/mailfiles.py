@@ -1,0 +1,271 @@
+"""Mail as files: a message as ``<queue id>.eml`` with its envelope as ``<queue id>.json`` beside it.
+
+The .eml holds the content to the octet, as it stands in the spool. The .json holds the envelope, of its recipients
+those that still wait, with what is known of each, and the size and hash of the content. What always holds: what `read`
+gives is as strict as what came over the wire: addresses that can be written in a command, content of CRLF lines (but
+for BINARYMIME), size and hash as said. How it fails: `Unfit` says which file, what, and what to do; OSError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
+from postroad.mail.message import Content, ContentFile
+from postroad.protocol.grammar import parse_mailbox
+from postroad.store import content as contents
+from postroad.store.values import Waiting
+
+FORMAT: Final = "postroad-mail-1"
+ENVELOPE_MAX: Final = 67_108_864  # octets of a .json that are read
+RECIPIENTS_MAX: Final = 1_000_000
+DONE: Final = ".imported"  # behind the name of a .json that has been imported, with the new queue id in it
+
+
+class Unfit(Exception):
+    """A file that cannot be imported; the text says which, why, and what to do."""
+
+
+class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One recipient that waits. From `held` on: what the queue knew of it."""
+
+    address: str
+    notify: list[str] = []
+    orcpt: str = ""
+    given: str = ""
+    parameters: list[tuple[str, str]] = []
+    held: bool = False
+    attempts: int = 0
+    destination: str = ""
+    due_us: int = 0
+    told: bool = False
+    status: str = ""
+    text: str = ""
+
+
+class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The client that the message came from, as in `mail.envelope.Peer`."""
+
+    address: str = ""
+    port: int = 0
+    hello: str = ""
+    protocol: str = ""
+    tls: str = ""
+    identity: str = ""
+    listener: str = ""
+
+
+class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The .json. `reverse_path`: an address, or "" for the null reverse-path. `sha256`: of the .eml; "" with a `size`
+    of -1 where the content could not be read, and there is no .eml."""
+
+    format: str
+    id: str
+    reverse_path: str
+    recipients: list[ExportedRecipient]
+    accepted_us: int
+    size: int
+    sha256: str
+    message_id: str = ""
+    body: str = "7BIT"
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    parameters: list[tuple[str, str]] = []
+    parent: str = ""
+    peer: ExportedPeer = ExportedPeer()
+
+
+def write(folder: Path, envelope: Envelope, waiting: tuple[Waiting, ...], content: Content | None) -> Path:
+    """Writes both files, synced; the .json last, so that it is there only with its .eml. Raises OSError."""
+    name = identifier.text(envelope.id)
+    size, digest = -1, ""
+    if content is not None:
+        size, digest = _write_content(folder / f"{name}.eml", content)
+    exported = msgspec.json.format(msgspec.json.encode(_exported(envelope, waiting, size, digest)), indent=2)
+    path = folder / f"{name}.json"
+    _write_all(path, iter((exported + b"\n",)))
+    contents.sync_directory(folder)
+    return path
+
+
+def _write_content(path: Path, content: Content) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for piece in contents.pieces(content):
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    _write_all(path, pieces())
+    return size, digest.hexdigest()
+
+
+def _write_all(path: Path, pieces: Iterator[bytes]) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        try:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(handle)
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
+def _exported(envelope: Envelope, waiting: tuple[Waiting, ...], size: int, digest: str) -> Exported:
+    rows: dict[int, Waiting | None] = {row.index: row for row in waiting} or dict.fromkeys(
+        range(len(envelope.recipients))
+    )
+    return Exported(
+        FORMAT, identifier.text(envelope.id), str(envelope.reverse_path or ""),
+        [_recipient(envelope.recipients[place], row) for place, row in rows.items()],
+        envelope.accepted_us, size, digest, envelope.message_id, envelope.body.value, envelope.smtputf8,
+        envelope.ret.value, envelope.envid, list(envelope.parameters),
+        identifier.text(envelope.parent) if envelope.parent else "",
+        ExportedPeer(**_fields(envelope.peer)),
+    )  # fmt: skip
+
+
+def _fields(peer: Peer | ExportedPeer) -> dict[str, Any]:
+    return {name: getattr(peer, name) for name in ExportedPeer.__struct_fields__}
+
+
+def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
+    row = row or Waiting(0, 0, "")
+    return ExportedRecipient(
+        str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
+        str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, row.destination, row.due_us,
+        row.told, row.status, row.text,
+    )  # fmt: skip
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """What was read: the envelope still bears its old queue id. `held`: places and why."""
+
+    path: Path
+    envelope: Envelope
+    waiting: tuple[Waiting, ...]
+    content: ContentFile
+
+
+def found(paths: tuple[Path, ...]) -> list[Path]:
+    """The .json files that are named, or stand in folders that are named. Raises Unfit."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(path.glob("*.json"))
+        elif path.suffix == ".json" and path.is_file():
+            files.append(path)
+        else:
+            raise Unfit(f"{path}: neither a folder nor an envelope (.json) that can be read")
+    return files
+
+
+def read(path: Path) -> Mail:
+    """One message. The .eml is read once, through. Raises Unfit, OSError."""
+    if path.stat().st_size > ENVELOPE_MAX:
+        raise Unfit(f"{path}: larger than {ENVELOPE_MAX} octets: no envelope")
+    try:
+        exported = msgspec.json.decode(path.read_bytes(), type=Exported)
+    except msgspec.MsgspecError as error:
+        raise Unfit(f"{path}: no envelope as `postroad spool export` writes it: {error}") from None
+    if exported.format != FORMAT:
+        raise Unfit(f"{path}: its format is {exported.format!r}; this version reads {FORMAT!r}")
+    envelope, waiting = _envelope(path, exported)
+    eml = path.with_suffix(".eml")
+    if exported.size < 0 and not eml.exists():
+        raise Unfit(f"{path}: was exported without its content; put the content beside it as {eml.name}")
+    return Mail(path, envelope, waiting, _checked_content(eml, exported, envelope))
+
+
+def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, ...]]:
+    if not 0 < len(exported.recipients) <= RECIPIENTS_MAX:
+        raise Unfit(f"{path}: recipients: there must be 1 to {RECIPIENTS_MAX}")
+    if not 0 < exported.accepted_us < 1 << 62:
+        raise Unfit(f"{path}: accepted_us: no time")
+    try:
+        recipients = tuple(_read_recipient(path, each) for each in exported.recipients)
+        body, ret = Body(exported.body), Ret(exported.ret)
+    except ValueError as error:
+        raise Unfit(f"{path}: {error}") from None
+    old = identifier.parse(exported.id)
+    if old is None:
+        raise Unfit(f"{path}: id: {exported.id!r} is no queue id")
+    _check_texts(path, exported)
+    envelope = Envelope(
+        old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,
+        exported.size, exported.accepted_us, Peer(**_fields(exported.peer)), body, exported.smtputf8, ret,
+        exported.envid, exported.message_id, tuple(exported.parameters), 0,
+    )  # fmt: skip
+    waiting = tuple(
+        Waiting(place, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,
+                each.status, each.text)
+        for place, each in enumerate(exported.recipients)
+    )  # fmt: skip
+    return envelope, waiting
+
+
+def _check_texts(path: Path, exported: Exported) -> None:
+    """What goes into commands, fields or the log holds no control octet."""
+    texts = {"envid": exported.envid, "message_id": exported.message_id}
+    texts |= {f"peer.{name}": str(getattr(exported.peer, name)) for name in exported.peer.__struct_fields__}
+    texts |= {f"parameters.{name}": f"{name}={value}" for name, value in exported.parameters}
+    for place, each in enumerate(exported.recipients):
+        texts |= {f"recipients[{place}].orcpt": each.orcpt, f"recipients[{place}].text": each.text}
+        texts |= {f"recipients[{place}].status": each.status, f"recipients[{place}].destination": each.destination}
+        texts |= {f"recipients[{place}].parameters.{name}": f"{name}={value}" for name, value in each.parameters}
+    for name, text in texts.items():
+        if any(char < " " or char == "\x7f" for char in text):
+            raise Unfit(f"{path}: {name}: holds a control character")
+
+
+def _read_recipient(path: Path, each: ExportedRecipient) -> Recipient:
+    try:
+        notify = Notify(sum({Notify[name].value for name in each.notify}))
+    except KeyError as error:
+        raise Unfit(f"{path}: notify: {error.args[0]!r} is not one of NEVER, SUCCESS, FAILURE, DELAY") from None
+    given = _address(path, "given", each.given) if each.given else None
+    return Recipient(_address(path, "address", each.address), notify, each.orcpt, given, tuple(each.parameters))
+
+
+def _address(path: Path, name: str, text: str) -> Address:
+    if text.lower() == "postmaster":  # RFC 5321 §4.1.1.3: without a domain
+        return Address(text, "")
+    address = parse_mailbox(text)
+    if address is None:
+        raise Unfit(f"{path}: {name}: {text!r} is no address")
+    return address
+
+
+def _checked_content(eml: Path, exported: Exported, envelope: Envelope) -> ContentFile:
+    try:
+        size = eml.stat().st_size
+    except OSError as error:
+        raise Unfit(f"{eml}: {error.strerror}: each envelope needs its content beside it") from None
+    found = ContentFile(str(eml), size)
+    digest, ends_cr, bare = hashlib.sha256(), False, False
+    for piece in contents.pieces(found):
+        digest.update(piece)
+        whole = (b"\r" if ends_cr else b"") + piece
+        ends_cr = whole.endswith(b"\r")
+        whole = whole[:-1] if ends_cr else whole
+        pairs = whole.count(b"\r\n")
+        bare = bare or whole.count(b"\n") != pairs or whole.count(b"\r") != pairs
+    if exported.size >= 0 and (size != exported.size or digest.hexdigest() != exported.sha256):
+        raise Unfit(f"{eml}: is not what was exported: it has changed since, or the copy is not whole")
+    if (bare or ends_cr) and envelope.body is not Body.BINARY_MIME:
+        raise Unfit(f"{eml}: lines must end with CRLF, and CR or LF may not stand alone (unix2dos mends that)")
+    return found

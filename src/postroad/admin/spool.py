@@ -1,0 +1,326 @@
+"""`postroad spool`: check and repair what is on the disk; mail out to files and back in.
+
+`check` and `export` read, whether the node runs or not. `repair` and `import` write, and need it to be stopped: the
+shards belong to its workers.
+
+How it fails: one line on stderr and exit code 1. `check` ends with 1 where anything is wrong, or lies set aside.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
+
+if TYPE_CHECKING:
+    from postroad.admin.importing import Imported
+    from postroad.admin.mailfiles import Mail
+    from postroad.store.checking import Checked
+
+_ROUNDS_MAX = 1000  # rounds of checking and repairing one spool: each mends up to a hundred findings of a shard
+
+
+@click.group()
+@config_option
+@click.pass_context
+def spool(context: click.Context, config: Path | None) -> None:
+    """Check and repair the spool; export mail to files and import it."""
+    context.obj = config
+
+
+# --- check and repair
+
+
+@spool.command()
+@json_option
+@config_option
+@click.pass_obj
+def check(outer: Path | None, as_json: bool, config: Path | None) -> None:
+    """Look for damage: in the database files, and in how their messages fit together.
+
+    Works while the node runs. Ends with 1 where anything is wrong, or where damaged files lie set aside.
+    """
+    directory, state_dir = _readable_spool(config or outer)
+    checked, aside = _checked(directory, state_dir)
+    findings = [finding for each in checked for finding in each.findings]
+    if as_json:
+        _print_json({"shards": checked, "set_aside": aside})
+    else:
+        for each in checked:
+            state = "sound" if not each.findings else f"{len(each.findings)} findings"
+            click.echo(f"{each.path}: {each.messages} messages, {state}")
+            _print_findings(each)
+        for name in aside:
+            click.echo(f"{directory / name}: set aside as damaged; what could be saved is in the spool; move it away "
+                       "when you need it no more")  # fmt: skip
+        if findings:
+            click.echo("`postroad spool repair` mends it, with the node stopped", err=True)
+    sys.exit(1 if findings or aside else 0)
+
+
+@spool.command()
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what is wrong.")
+@json_option
+@config_option
+@click.pass_obj
+def repair(outer: Path | None, dry_run: bool, as_json: bool, config: Path | None) -> None:
+    """Mend what `check` finds, with the node stopped.
+
+    A damaged shard is set aside and all that can be read of it saved into a new one. Messages without their content,
+    or of which it is unknown who has had them, are held with the reason. Nothing is thrown away.
+    """
+    directory, state_dir = _readable_spool(config or outer)
+    _need_stopped(state_dir)
+    said: list[str] = []
+    checked, _ = _checked(directory, state_dir)
+    if not dry_run:
+        said, checked = _repaired(directory, state_dir, checked)
+    if as_json:
+        _print_json({"done": said, "shards": checked})
+    else:
+        for line in said:
+            click.echo(line)
+        for each in checked:
+            _print_findings(each)
+        if not said and not any(each.findings for each in checked):
+            click.echo("There is nothing to mend.")
+    sys.exit(1 if any(each.findings for each in checked) else 0)
+
+
+def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple[list[str], list[Checked]]:
+    """What was done, and what is still wrong then. A shard has more findings than are told at a time, so again."""
+    import sqlite3
+
+    from postroad.store import repair as repairing
+    from postroad.store.schema import SpoolError
+
+    said: dict[str, None] = {}
+    for _ in range(_ROUNDS_MAX):
+        before = [each.findings for each in checked]
+        try:
+            for each in checked:
+                if each.findings:
+                    said.update(dict.fromkeys(repairing.repair(directory, each, _now_us)))
+        except (SpoolError, sqlite3.Error, OSError) as error:
+            _end(str(error))
+        checked, _ = _checked(directory, state_dir)
+        if [each.findings for each in checked] == before or not any(each.findings for each in checked):
+            break
+    return list(said), checked
+
+
+def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]]:
+    from postroad.admin import control
+    from postroad.store import checking
+
+    try:
+        running = control.is_running(state_dir)
+        return checking.check(directory, running=running), checking.set_aside(directory)
+    except OSError as error:
+        _end(f"{directory}: cannot be read: {error.strerror or error}")
+
+
+def _print_findings(each: Checked) -> None:
+    for finding in each.findings:
+        click.echo(f"  {finding.id}: {finding.text}" if finding.id else f"  {finding.text}")
+
+
+# --- export and import
+
+
+@spool.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything in the queue.")
+@click.option("--held/--not-held", default=None, help="Only what is held, or only what is not.")
+@click.option("--to", "recipient", default="", metavar="ADDRESS", help="Only this recipient, or @domain.")
+@click.option("--from", "sender", default="", metavar="ADDRESS", help="Only of this sender, @domain or <>.")
+@click.option("--destination", default="", metavar="DESTINATION", help="Only what goes to this destination.")
+@json_option
+@config_option
+@click.pass_obj
+def export(
+    outer: Path | None, folder: Path, selectors: tuple[str, ...], everything: bool, held: bool | None, recipient: str,
+    sender: str, destination: str, as_json: bool, config: Path | None,
+) -> None:  # fmt: skip
+    """Write messages into FOLDER: the content as ID.eml, the envelope as ID.json.
+
+    The queue keeps them: remove them there once they have been imported elsewhere, or they are delivered twice. Each
+    file holds the message with all of its recipients that wait. SELECTOR is as with `postroad queue`.
+    """
+    from postroad.admin import importing, selector
+    from postroad.admin.queue import selections_of
+    from postroad.admin.view import spool_directory
+
+    narrowed = any((recipient, sender, destination)) or held is not None
+    selections = [
+        selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
+        for each in selections_of(selectors, everything=everything, filtered=narrowed)
+    ]
+    state_dir = state_dir_of(config or outer)
+    try:
+        if spool_directory(state_dir).is_dir():
+            importing.own(folder, spool_directory(state_dir))
+    except OSError as error:
+        _end(f"{folder}: {error.strerror or error}")
+    directory, _ = _readable_spool(config or outer)
+    lines, failed = _exported(directory, folder, selections)
+    if as_json:
+        _print_json(lines)
+    else:
+        for line in lines:
+            click.echo(f"{line['id']}: {line['text']}")
+        click.echo(f"exported {sum(line['done'] for line in lines)} of {len(lines)} messages to {folder}", err=True)
+    sys.exit(1 if failed or not lines else 0)
+
+
+def _exported(directory: Path, folder: Path, selections: list[Any]) -> tuple[list[dict[str, Any]], bool]:
+    from postroad.admin import mailfiles
+    from postroad.mail import identifier
+    from postroad.store.reader import SpoolReader
+
+    reader = SpoolReader(directory)
+    lines: list[dict[str, Any]] = []
+    for id in sorted({id for each in selections for id in reader.select(each)}):
+        loaded, content = reader.load(id), reader.content(id)
+        if loaded is None:
+            continue  # it has ended meanwhile
+        line: dict[str, Any] = {"id": identifier.text(id), "done": True, "text": "exported"}
+        try:
+            try:
+                path = mailfiles.write(folder, loaded.envelope, loaded.waiting, content)
+            except OSError as error:
+                if reader.load(id) is None:
+                    continue  # its file has gone with it
+                if content is None or isinstance(content, bytes) or error.filename != content.path:
+                    raise
+                content, path = None, mailfiles.write(folder, loaded.envelope, loaded.waiting, None)
+            line["path"] = str(path)
+            if content is None:
+                line |= {"done": False, "text": "only its envelope: the content cannot be read"}
+        except FileExistsError as error:
+            line |= {"done": False, "text": f"not exported: {error.filename} is there already"}
+        except OSError as error:
+            line |= {"done": False, "text": f"not exported: {error.filename or folder}: {error.strerror or error}"}
+        lines.append(line)
+    for fault in reader.faults:
+        click.echo(f"left out: {fault}", err=True)
+    return lines, bool(reader.faults) or not all(line["done"] for line in lines)
+
+
+@spool.command("import")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--dry-run", "-n", is_flag=True, help="Only check the files and say what would be done.")
+@click.option("--again", is_flag=True, help="Also what has been imported before.")
+@json_option
+@config_option
+@click.pass_obj
+def import_(
+    outer: Path | None, paths: tuple[Path, ...], dry_run: bool, again: bool, as_json: bool, config: Path | None
+) -> None:
+    """Take mail from files that `export` has written into the queue, with the node stopped.
+
+    PATH is a folder, or the .json of a message, whose .eml stands beside it. All files are checked first; where one is
+    not as it should be nothing is imported. Messages get new queue ids; what was held stays held. Each .json is marked
+    (ID.json.imported), so that it is not imported twice.
+    """
+    from postroad.admin import importing
+    from postroad.admin.offline import CannotOpen
+
+    settings = settings_of(config or outer)
+    directory, state_dir = _readable_spool(config or outer)
+    if not dry_run:
+        _need_stopped(state_dir)
+    mails, skipped = _read(paths, again)
+    try:
+        done = [_would(each) for each in mails] if dry_run else importing.run(settings, directory, mails)
+    except CannotOpen as error:
+        _end(str(error))
+    lines = sorted([*done, *skipped], key=lambda each: each.path)
+    if as_json:
+        _print_json(lines)
+    else:
+        for each in lines:
+            click.echo(f"{each.path}: {each.text}" + (f" as {each.id}" if each.done and each.id else ""))
+        count = sum(each.done for each in lines)
+        click.echo(f"{'would import' if dry_run else 'imported'} {count} of {len(lines)} messages", err=True)
+    sys.exit(0 if all(each.done for each in done) and lines else 1)
+
+
+def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Imported]]:
+    """All files, checked; and those that are left out because they were imported before."""
+    from postroad.admin import mailfiles
+    from postroad.admin.importing import Imported, imported_before
+
+    mails: list[Mail] = []
+    skipped: list[Imported] = []
+    problems: list[str] = []
+    try:
+        found = mailfiles.found(paths)
+    except mailfiles.Unfit as error:
+        _end(str(error))
+    for path in found:
+        try:
+            before = "" if again else imported_before(path)
+            if before:
+                skipped.append(Imported(str(path), path.stem, before, 0, False, f"was imported before, as {before}"))
+            else:
+                mails.append(mailfiles.read(path))
+        except (mailfiles.Unfit, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        _end("\n".join([*problems, "nothing was imported"]))
+    if not found:
+        _end("there is nothing to import: no .json in what was named")
+    return mails, skipped
+
+
+def _would(mail: Mail) -> Imported:
+    from postroad.admin.importing import Imported
+    from postroad.mail import identifier
+
+    count = len(mail.envelope.recipients)
+    text = f"would be imported, for {count} recipient{'s' if count > 1 else ''}"
+    return Imported(str(mail.path), identifier.text(mail.envelope.id), "", count, True, text)
+
+
+# --- common to all
+
+
+def _readable_spool(config: Path | None) -> tuple[Path, Path]:
+    """The spool's folder and the state folder; we are the spool's owner from here on."""
+    from postroad.admin.view import CannotRead, open_spool, spool_directory
+
+    state_dir = state_dir_of(config)
+    try:
+        open_spool(state_dir)
+    except CannotRead as error:
+        _end(str(error))
+    return spool_directory(state_dir), state_dir
+
+
+def _need_stopped(state_dir: Path) -> None:
+    from postroad.admin import control
+
+    if control.is_running(state_dir):
+        _end("the node is running, and its workers own the shards: stop it first")
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _end(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)

@@ -1,0 +1,156 @@
+"""Checking a shard from outside: whether the database is sound, and whether what it holds fits together.
+
+Read-only, whether a node has the shard open or not. What always holds: all that is said of one shard is of one moment
+(one read transaction). Content files are looked at behind it: with a node running a file without a message is no
+finding, for its message may be on its way, nor is a message without its file that has ended meanwhile.
+
+How it fails: what cannot be read is a finding, never an exception. Not here: mending (`store.salvage`, `store.repair`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.mail.envelope import Envelope
+from postroad.store import codec, content, schema
+from postroad.store.reader import shard_files
+
+FINDINGS_MAX: Final = 100  # of one shard
+_ASIDE: Final = re.compile(r"\d\d+(\.db)?\.damaged-[0-9TZ]+")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What is wrong. `id`: the message's queue id as text, "" for the shard as a whole. `kind`: for programs."""
+
+    shard: int
+    kind: str
+    text: str
+    id: str = ""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """One shard: how many messages it holds, and what is wrong with it."""
+
+    shard: int
+    path: str
+    messages: int
+    findings: tuple[Finding, ...]
+
+
+def check(directory: Path, *, running: bool) -> list[Checked]:
+    """All shards of a spool. `running`: a node has them open. Raises OSError where the folder may not be listed."""
+    return [_Check(directory, number, path, running).run() for number, path in shard_files(directory)]
+
+
+def set_aside(directory: Path) -> list[str]:
+    """The damaged files and folders that stand beside the shards, kept for whoever wants to look into them."""
+    return sorted(path.name for path in directory.iterdir() if _ASIDE.fullmatch(path.name))
+
+
+class _Check:
+    def __init__(self, directory: Path, number: int, path: Path, running: bool) -> None:
+        self._directory = directory
+        self._number = number
+        self._path = path
+        self._running = running
+        self._findings: list[Finding] = []
+        self._envelopes: dict[int, tuple[int, int]] = {}  # id → recipients, octets of content
+        self._settled: set[int] = set()
+
+    def run(self) -> Checked:
+        try:
+            with contextlib.closing(schema.connect_reader(self._path)) as connection:
+                connection.execute("BEGIN")
+                if self._is_sound(connection):
+                    self._read(connection)
+        except sqlite3.Error as error:
+            self._find("damaged", f"{self._path}: {error}")
+        return Checked(self._number, str(self._path), len(self._envelopes), tuple(self._findings))
+
+    def _find(self, kind: str, text: str, id: int = 0) -> None:
+        if len(self._findings) < FINDINGS_MAX:
+            self._findings.append(Finding(self._number, kind, text, identifier.text(id) if id else ""))
+
+    def _is_sound(self, connection: sqlite3.Connection) -> bool:
+        lines = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+        if lines == ["ok"]:
+            return True
+        for line in lines:
+            self._find("damaged", " ".join(str(line).split()))
+        return False
+
+    def _read(self, connection: sqlite3.Connection) -> None:
+        for table in ("fresh", "message"):
+            for id, octets in connection.execute(f"SELECT id, envelope FROM {table}"):
+                self._envelope(table, id, octets)
+        places: dict[int, int] = {}
+        for id, number, held, state in connection.execute("SELECT id, number, held, state FROM recipient"):
+            places[id] = places.get(id, 0) + 1
+            self._recipient(id, number, held, state)
+        for id in self._settled - places.keys():
+            self._find("no-recipients", "no recipient of it waits, and yet it is there", id)
+        self._contents(dict(connection.execute("SELECT id, length(octets) FROM content")))
+
+    def _envelope(self, table: str, id: int, octets: bytes) -> None:
+        envelope = _decoded(octets)
+        if envelope is None or envelope.id != id:
+            self._find("envelope", "its envelope cannot be read", id)
+            return
+        if id in self._envelopes:
+            self._find("twice", "it is there twice, as fresh and as waiting", id)
+        self._envelopes[id] = len(envelope.recipients), envelope.size
+        if table == "message":
+            self._settled.add(id)
+
+    def _recipient(self, id: int, number: int, held: int, state: bytes) -> None:
+        known = self._envelopes.get(id)
+        if held == schema.DAMAGED:
+            self._find("kept", "it could not be read when its turn came, and is kept without being tried", id)
+        elif known is None or id not in self._settled:
+            self._find("no-message", "a recipient of it waits, but the message is not there", id)
+        elif number >= known[0]:
+            self._find("recipient", f"recipient {number} waits, but it has {known[0]}", id)
+        else:
+            try:
+                codec.decode_waiting(state)
+            except codec.Undecodable:
+                self._find("recipient", f"the state of recipient {number} cannot be read", id)
+
+    def _contents(self, sizes: dict[int, int]) -> None:
+        files = {
+            id: path.stat().st_size
+            for path in content.folder(self._directory, self._number).glob("??/*")
+            if (id := identifier.parse(path.name)) is not None and path.exists()
+        }
+        for id, (_, size) in self._envelopes.items():
+            found = sizes.get(id, files.get(id))
+            if found is None and self._running and self._has_ended(id):
+                continue
+            if found is None:
+                self._find("no-content", "its content is not there", id)
+            elif found != size:
+                self._find("content", f"its content has {found} octets instead of {size}", id)
+        for id in sizes.keys() - self._envelopes.keys():
+            self._find("stray-content", "content without a message", id)
+        for id in files.keys() - self._envelopes.keys() if not self._running else ():
+            self._find("stray-file", "a content file without a message; the next start removes it", id)
+
+
+    def _has_ended(self, id: int) -> bool:
+        with contextlib.closing(schema.connect_reader(self._path)) as connection:
+            sql = "SELECT 1 FROM fresh WHERE id = ? UNION ALL SELECT 1 FROM message WHERE id = ?"
+            return connection.execute(sql, (id, id)).fetchone() is None
+
+
+def _decoded(octets: bytes) -> Envelope | None:
+    try:
+        return codec.decode_envelope(octets)
+    except (codec.Undecodable, TypeError):
+        return None
