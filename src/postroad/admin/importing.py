@@ -96,12 +96,13 @@ def _marked(path: Path, new: str) -> str:
 
 
 def _rows(table: RoutingTable, mail: mailfiles.Mail) -> tuple[Waiting, ...]:
-    """Where some are held: all recipients with their state, by the routes of this node."""
+    """Where some are held: all recipients with their state, by the routes of this node. Who is not held is due now."""
     rows = []
+    now_us = SystemClock().now_us()
     for each, recipient in zip(mail.waiting, mail.envelope.recipients, strict=True):
         destination = table.destination(recipient.address)
         key = destination.key if isinstance(destination, Destination) else ""
-        rows.append(msgspec.structs.replace(each, destination=key, last_us=0))
+        rows.append(msgspec.structs.replace(each, destination=key, due_us=now_us, last_us=0))
     return tuple(rows)
 
 
