@@ -115,7 +115,11 @@ class HistoryReader:
     def _read_day(self, path: Path, name: int, marks: dict[int, int], events: list[Event]) -> None:
         number = int(path.name.split(".")[1])
         try:
-            reader = DayReader(schema.connect_reader(path))
+            connection = schema.connect_reader(path)
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                connection.close()  # it is just being made, or the disk was full then: all is in the journal still
+                return
+            reader = DayReader(connection)
         except sqlite3.Error as error:
             self.faults.append(f"{path}: {error}")
             return

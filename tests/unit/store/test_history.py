@@ -389,6 +389,16 @@ async def test_a_day_file_that_is_damaged_while_it_is_written_is_set_aside(tmp_p
         assert _kinds(there.reader.events(second)) == BOTH
 
 
+async def test_a_day_file_that_could_not_be_made_is_no_fault(tmp_path: Path) -> None:
+    """A crash, or a full disk, left it empty: what belongs there is in the journal."""
+    with place(tmp_path) as there:
+        id = await _one(there.desk)
+        there.history_directory.mkdir()
+        path_of(there.history_directory, START_US, 0).write_bytes(b"")
+        assert _kinds(there.reader.events(id)) == BOTH
+        assert there.reader.faults == []
+
+
 async def test_a_day_of_many_events(tmp_path: Path) -> None:
     """Enough for many batches and for merges of several levels; each message is found in every way."""
     with place(tmp_path) as there:
