@@ -128,9 +128,12 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
         row = {"id": ROW.id, "recipient": "a@x", "destination": "x", "done": True, "text": "held", "count": 1}
         return [(0, [row]), (1, [])]
 
+    async def no_bans(value: Any) -> list[dict[str, Any]]:
+        return []
+
     path = control.control_path(tmp_path)
     path.parent.mkdir()
-    served = Control(path, ask, dict)
+    served = Control(path, ask, dict, no_bans)
     assert await served.start() == ""
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, control.operate, tmp_path, REQUEST) == [ROW]
