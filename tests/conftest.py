@@ -1,4 +1,4 @@
-"""For all tests: no example of a property fails for the time it took, which says more of the machine than of the code."""
+"""For all tests: no example of a property fails for the time it took, which says more of the machine than the code."""
 
 from __future__ import annotations
 
