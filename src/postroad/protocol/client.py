@@ -400,6 +400,9 @@ class ClientMachine:
 
     def _hello_answered(self, step: Step, answer: Reply) -> ClientEvent | None:
         if answer.ok:
+            if answer.code == 220:
+                # A greeting inside TLS (CVE-2016-0772's kin), or a second one: all replies behind it would be shifted.
+                return self._unfit(step.name, answer)
             self.capabilities = capability.parse(answer.lines) if step is Step.HELLO else Capabilities()
             return Ready()
         if answer.permanent and step is Step.HELLO and not self._lmtp:

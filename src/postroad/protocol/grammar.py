@@ -462,7 +462,13 @@ def orcpt_decode(value: str) -> str | None:
             return None
     else:
         decoded = xtext_decode(encoded)
-        if decoded is None or not _PRINTABLE.fullmatch(decoded):
+        if decoded is None:
+            return None
+        if not decoded.isascii() and addr_type.lower() == "rfc822":
+            addr_type = "utf-8"  # as Postfix writes such an address; RFC 6533 §3 has this type for it
+            if not _NO_CONTROL.fullmatch(decoded):
+                return None
+        elif not _PRINTABLE.fullmatch(decoded):
             return None
     return f"{addr_type};{decoded}"
 

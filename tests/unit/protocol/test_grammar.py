@@ -301,6 +301,7 @@ def test_no_xtext(text: str) -> None:
     ("value", "orcpt", "ascii_form", "utf8_form"),
     [
         ("rfc822;a+2Bb@c", "rfc822;a+b@c", "rfc822;a+2Bb@c", "rfc822;a+2Bb@c"),
+        ("rfc822;gr+C3+BCn@b", "utf-8;grün@b", "utf-8;gr\\x{FC}n@b", "utf-8;grün@b"),  # as Postfix writes it
         ("RFC822;A@B", "RFC822;A@B", "RFC822;A@B", "RFC822;A@B"),
         ("x400;/C=DE/".replace("=", "+3D"), "x400;/C=DE/", "x400;/C+3DDE/", "x400;/C+3DDE/"),
         ("utf-8;j\\x{F6}rg@b", "utf-8;jörg@b", "utf-8;j\\x{F6}rg@b", "utf-8;jörg@b"),
@@ -320,7 +321,7 @@ def test_orcpt(value: str, orcpt: str, ascii_form: str, utf8_form: str) -> None:
 @pytest.mark.parametrize(
     "value",
     ["utf-8;\\x{41}", "utf-8;\\x{110000}", "utf-8;\\x{00F6}", "utf-8;\\x{f6}", "utf-8;\\y", "utf-8;a b", "utf-8;a=b",
-     "utf-8;\\x{7F}", "rf c;a", "rfc822", "utf-8;a\x00"],
+     "utf-8;\\x{7F}", "rfc822;gr+C3+BC+0A", "x400;gr+C3+BC", "rf c;a", "rfc822", "utf-8;a\x00"],
 )  # fmt: skip
 def test_no_orcpt(value: str) -> None:
     assert orcpt_decode(value) is None

@@ -411,6 +411,21 @@ def test_commands_inside_a_chunk_are_content(inside: bytes) -> None:
         assert host.commands[-1] == Content(inside * 2, True)
 
 
+def test_last_said_twice_is_out_of_order_and_its_octets_are_gone() -> None:
+    wire = b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nBDAT 3 LAST\r\nabcBDAT 6 LAST\r\nRSET\r\nNOOP\r\n"
+    for parts in ([wire], every_octet(wire)):
+        host = Host().play(EHLO, *parts)
+        assert host.codes[-5:] == [250, 250, 250, 503, 250]
+        assert host.commands[-1] == Content(b"abc", True)
+
+
+@pytest.mark.parametrize("chunk", [b"BDAT 3\r\nabc", b"BDAT 0\r\n"])
+def test_data_and_bdat_are_not_mixed(chunk: bytes) -> None:
+    host = Host().play(EHLO, b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n", chunk + b"DATA\r\nRSET\r\n")
+    assert host.codes[-2:] == [503, 250]
+    assert not any(isinstance(command, Content) and command.last for command in host.commands)
+
+
 def test_large_chunks_come_in_pieces() -> None:
     line = b"x" * 98 + b"\r\n"
     host = Host().play(EHLO, b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n")

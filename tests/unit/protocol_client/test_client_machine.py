@@ -466,6 +466,17 @@ def test_starttls_forgets_what_was_learnt(cut: Cut) -> None:
     assert talk.machine.capabilities.dsn and not talk.machine.capabilities.pipelining
 
 
+@CUTS
+def test_a_greeting_inside_tls_shifts_no_replies(cut: Cut) -> None:
+    talk = Talk(cut, hello=b"250-mx\r\n250 STARTTLS\r\n")
+    talk.machine.start_tls()
+    talk.server(b"220 go\r\n")
+    assert talk.event() == StartHandshake()
+    talk.machine.tls_started()
+    talk.server(b"220 mx ESMTP again\r\n250-mx\r\n250 PIPELINING\r\n")
+    assert talk.ended().finding.reach is Reach.SESSION
+
+
 @pytest.mark.parametrize("behind", [b"250 mx\r\n", b"2", b"\x16\x03\x01", b"421 no\r\n"])
 def test_octets_behind_the_answer_to_starttls(behind: bytes) -> None:
     """CVE-2011-0411 on the client's side."""
