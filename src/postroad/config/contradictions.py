@@ -260,7 +260,7 @@ def _lmtp(settings: Settings) -> Iterator[Finding]:
 
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "maildir": ("path",),
-    "lmtp": ("socket", "host", "port"),
+    "lmtp": ("socket", "host", "port", "xforward"),
     "program": ("command",),
 }
 

@@ -21,6 +21,7 @@ from postroad.world.tls_session import client_names
 
 UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
 
+_FOR_NOBODY: Final = (False, False)
 _CLIENTS_MAX: Final = 4096  # addresses of clients whose trust is remembered
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -81,6 +82,8 @@ class Setting:
     def may_speak_for_others(self, address: str) -> tuple[bool, bool]:
         """Whether the client of this address ("" for a Unix socket) may use XCLIENT, and XFORWARD."""
         listener = self.listener
+        if not (listener.xclient_networks or listener.xforward_networks):
+            return _FOR_NOBODY
         return (
             _among(address, listener.xclient_networks, self.xclients),
             _among(address, listener.xforward_networks, self.xforwarders),

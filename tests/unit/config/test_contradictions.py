@@ -33,6 +33,35 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "a PROXY header from nobody",
+        listener('proxy = "v2"') + DOMAIN,
+        "listener[1].proxy",
+        "trusts no proxy",
+        "proxy_networks",
+    ),
+    (
+        "proxies without a PROXY header",
+        listener('proxy_networks = "192.0.2.1"') + DOMAIN,
+        "listener[1].proxy_networks",
+        "takes no PROXY header",
+        'proxy = "v2"',
+    ),
+    (
+        "ETRN for nobody",
+        listener() + '[relay]\ndomains = ["a.example"]\n[[relay.etrn]]\ndomains = ["a.example"]\n',
+        "relay.etrn[1].domains",
+        "Nobody may start",
+        "networks",
+    ),
+    (
+        "ETRN for what is no relay domain",
+        listener() + '[relay]\ndomains = [".a.example"]\n[[relay.etrn]]\ndomains = ["b.a.example", "b.example"]\n'
+        'networks = ["192.0.2.0/24"]\n',
+        "relay.etrn[1].domains[2]",
+        "'b.example' is none",
+        "under [relay]",
+    ),
+    (
         "submission without accounts",
         listener('role = "submission"') + TLS,
         "listener[1].role",

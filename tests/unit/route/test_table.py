@@ -166,6 +166,14 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (RoutingOptions(next_hops=(NextHop("*", "a"), NextHop("*", "b"))), ["next hop for *", "twice"]),
         (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", tls=TlsDemand.VERIFY))), ["[h]:25", "two"]),
         (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h"))), []),
+        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", xforward=True))), ["[h]:25", "XFORWARD"]),
+        (
+            RoutingOptions((
+                LocalDomain("a", deliver=Transport.LMTP, host="h"),
+                LocalDomain("b", deliver=Transport.LMTP, host="h", xforward=True),
+            )),
+            ["lmtp:[h]:24", "XFORWARD"],
+        ),
     ],
 )
 def test_problems(options: RoutingOptions, words: list[str]) -> None:
