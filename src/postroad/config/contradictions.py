@@ -22,7 +22,7 @@ from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
 from postroad.receive.authenticate import CertificateName
-from postroad.receive.options import Proxy, Tls
+from postroad.receive.options import EarlyTalker, Proxy, Tls
 from postroad.world.tls import ClientCertificates
 
 
@@ -237,6 +237,23 @@ def _etrn(settings: Settings) -> Iterator[Finding]:
                 )
 
 
+def _early_talkers(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listener):
+        here = ("listener", index)
+        if listener.early_talker is EarlyTalker.REFUSE and not listener.greet_delay_s:
+            yield Finding(
+                ((*here, "early_talker"), (*here, "greet_delay_s")),
+                "Without a pause before the greeting nobody is found to speak before it",
+                "Add greet_delay_s = 2",
+            )
+        if listener.greet_delay_s and settings.tls_of(listener) is Tls.IMPLICIT:
+            yield Finding(
+                ((*here, "greet_delay_s"), (*here, "tls")),
+                "Under TLS from the first octet a client has to speak first",
+                "Remove greet_delay_s",
+            )
+
+
 def _lmtp(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
@@ -432,6 +449,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _roles,
     _proxies,
     _etrn,
+    _early_talkers,
     _lmtp,
     _delivery,
     _relayed,

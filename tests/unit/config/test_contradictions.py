@@ -69,6 +69,20 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "postroad user add",
     ),
     (
+        "early talkers that nobody waits for",
+        listener('early_talker = "refuse"') + DOMAIN,
+        "listener[1].early_talker",
+        "Without a pause",
+        "greet_delay_s",
+    ),
+    (
+        "a pause before the greeting under implicit TLS",
+        listener('tls = "implicit"', "greet_delay_s = 2") + DOMAIN + TLS,
+        "listener[1].greet_delay_s",
+        "has to speak first",
+        "Remove greet_delay_s",
+    ),
+    (
         "AUTH asked for without accounts",
         listener("auth = true") + DOMAIN + TLS,
         "listener[1].auth",
