@@ -94,6 +94,10 @@ _BY_DETAIL: Final[dict[str, Advice]] = {
     "7.13": Advice("The account is disabled.", "Ask the recipient by other means for another address."),
     "7.17": Advice("The mailbox now belongs to somebody else.", "Ask the recipient by other means for a new address."),
     "7.18": Advice("The domain now belongs to somebody else.", "Ask the recipient by other means for a new address."),
+    "7.19": Advice(
+        "The other side cannot tell whether the mailbox still belongs to the person whom the message is meant for.",
+        "Send it without that demand, or by other means.",
+    ),
     "7.20": Advice(
         "The other side found no valid signature (DKIM) of your domain.", "Show this report to your mail administrator."
     ),
