@@ -21,6 +21,7 @@ from postroad.deliver.credentials import TOKENS
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
+from postroad.queue.pace import AUTOMATIC
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.options import EarlyTalker, Proxy, Tls
 from postroad.world.tls import ClientCertificates
@@ -428,6 +429,38 @@ def _order(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _pace(settings: Settings) -> Iterator[Finding]:
+    seen: dict[tuple[str, str, str], int] = {}
+    for index, each in enumerate(settings.pace):
+        here = ("pace", index)
+        if not each.domain and not each.mx and each.provider != AUTOMATIC:
+            yield Finding(
+                ((*here, "domain"), (*here, "mx")), "It names neither domains nor MX hosts", "Add domain, or mx"
+            )
+        if each.domain and each.provider == AUTOMATIC:
+            yield Finding(
+                ((*here, "domain"), (*here, "provider")),
+                f'With provider = "{AUTOMATIC}" domains are told by their MX hosts',
+                "Remove domain, or name the provider",
+            )
+        if 0 < each.connections_max < each.connections_start:
+            yield Finding(
+                ((*here, "connections_start"), (*here, "connections_max")),
+                "It is more than connections_max",
+                "Set connections_start to at most connections_max",
+            )
+        kind = "each" if not each.provider else "set" if each.provider == AUTOMATIC else "group"
+        names = [("domain", name) for name in each.domain] + [("mx", name) for name in each.mx]
+        if kind == "group":
+            names.append(("provider", each.provider))
+        for key, name in names:
+            before = seen.setdefault((kind, key, name), index)
+            if before != index:
+                yield Finding(
+                    ((*here, key), ("pace", before, key)), f"{name!r} has a table [[pace]] already", "Make it one table"
+                )
+
+
 def _dns(settings: Settings) -> Iterator[Finding]:
     if not settings.dns.ipv4 and not settings.dns.ipv6:
         yield Finding(
@@ -455,6 +488,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _relayed,
     _next_hops,
     _order,
+    _pace,
     _dns,
     _group,
 )

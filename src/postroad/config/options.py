@@ -24,6 +24,7 @@ from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOpti
 from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
+from postroad.queue.pace import PaceRule, PaceTable, parse_rate
 from postroad.receive.authenticate import AuthOptions
 from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
@@ -179,6 +180,14 @@ def dns_options(settings: Settings) -> DnsOptions:
 
 def queue_options(settings: Settings) -> QueueOptions:
     return _into(QueueOptions, settings.queue)
+
+
+def pace_table(settings: Settings) -> PaceTable:
+    queue = settings.queue
+    rules = tuple(_into(PaceRule, each, rate=parse_rate(each.rate)) for each in settings.pace)
+    return PaceTable(
+        rules, most=queue.concurrency, start=queue.concurrency_start, recipients_max=queue.recipients_per_job_max
+    )
 
 
 def spool_options(settings: Settings) -> SpoolOptions:

@@ -73,8 +73,39 @@ class Queue(Section):
     concurrency: int = setting(
         _QUEUE.concurrency, "Connections to one destination, for the whole node.", unit="connections", least=1
     )
+    concurrency_start: int = setting(
+        _QUEUE.concurrency_start,
+        "How many of these at first, where it is a remote one; more with success, fewer with failure.",
+        unit="connections",
+        least=1,
+    )
     connections_max: int = setting(
         _QUEUE.connections_max, "Connections of one worker to all destinations.", unit="connections", least=1
+    )
+    connections_slow_max: int = setting(
+        _QUEUE.connections_slow_max,
+        "Further connections, one for each that has not moved for `slow_s`, so that slow hosts do not hold up others.",
+        unit="connections",
+        least=0,
+    )
+    slow_s: Seconds = setting(_QUEUE.slow_s, "After how long a connection that does not move is slow.", least=0.1)
+    probes_max: int = setting(
+        _QUEUE.probes_max,
+        "Connections of one worker being opened at a time to destinations that failed before.",
+        unit="connections",
+        least=1,
+    )
+    probes_per_s: float = setting(
+        _QUEUE.probes_per_s,
+        "Destinations whose retries one worker begins in a second: what is overdue after an outage or a restart is "
+        "taken up spread over time.",
+        unit="destinations",
+        least=0.1,
+    )
+    gather_s: Seconds = setting(
+        _QUEUE.gather_s,
+        "How long failures of a message wait for those of its other recipients, so that one report tells of all.",
+        least=0,
     )
     recipients_per_job_max: int = setting(
         _QUEUE.recipients_per_job_max,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from postroad.config.field import UNSET, Section, setting, table, tables
 from postroad.config.listening import Auth, Bans, Extensions, Limits, Listener, Receive, Tls
 from postroad.config.outbound import Maildir, Outbound, Program
+from postroad.config.pace import Pace
 from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
 from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
 from postroad.config.values import Domain, File, Mailbox, Seconds
@@ -61,6 +62,7 @@ class Settings(Section):
     program: Program = table(Program)
     dns: Dns = table(Dns)
     queue: Queue = table(Queue)
+    pace: tuple[Pace, ...] = tables()
     store: Store = table(Store)
     history: History = table(History)
     dsn: Dsn = table(Dsn)

@@ -1,131 +1,264 @@
-"""Permits: how many connections to one destination the whole node holds (design.md §4).
+"""Permits: how many connections the whole node holds, and how that number finds its measure (design.md §4).
 
-The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for each connection that
-it opens, never for a message. What always holds: granted permits of a destination never pass its limit; the permits
-of a worker that died come back; where one worker holds all and another asks, the holder is asked to give one up, down
-to its fair share.
+The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for the connections that
+a destination needs at a moment, never for a message. A question names all scopes of the destination (`queue.pace`),
+and is granted when each of them has room. What always holds:
+- Granted permits of a scope never pass its window, the window never its limit.
+- The permits of a worker that died come back, its questions are void.
+- A question is answered once, with one permit or more; who waits longest goes first, but nobody gets a further one
+  while another worker has less of the same scope.
+- Where one worker holds all and another asks, the holder is asked to give one up, down to its fair share.
+
+The window begins at the scope's start and is one more after as many successes as it is wide; it falls by half where a
+destination cannot be reached, and to what works already where only further connections are refused. What was refused
+once is tried again more and more seldom (`patience`). Workers tell of successes only while they wait for a permit, so
+a window that is wide enough costs nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from postroad.queue.pace import UNLIMITED, Limits
+
+Scopes = tuple[str, ...]
+
+_PATIENCE_MAX: Final = 64
+_REMEMBERED_S: Final = 600.0  # how long a window that has found its measure is kept without connections
+_REMEMBERED_MAX: Final = 20_000
+
+
+class _Question:
+    __slots__ = ("count", "scopes", "worker")
+
+    def __init__(self, worker: int, scopes: Scopes, count: int) -> None:
+        self.worker = worker
+        self.scopes = scopes
+        self.count = count
+
+
+class _Count:
+    """What the office knows of one scope. `until`: when what was learned may be forgotten; 0 while it is in use."""
+
+    __slots__ = ("asking", "credit", "grown", "held", "patience", "total", "until", "wanted", "window")
+
+    def __init__(self, window: int) -> None:
+        self.held: dict[int, int] = {}
+        self.total = 0
+        self.window = window
+        self.credit = 0  # successes towards the next one
+        self.grown = False  # since the last refusal
+        self.patience = 1
+        self.asking: deque[_Question] = deque()
+        self.wanted: dict[int, int] = {}  # asked of a worker to give up, and not come back yet
+        self.until = 0.0
 
 
 class PermitOffice:
-    """The supervisor's side. `send(worker, frame)` delivers ("granted", key) and ("wanted", key)."""
+    """The supervisor's side. `send(worker, frame)` delivers ("granted", key, count) and ("wanted", scope)."""
 
-    def __init__(self, limit: Callable[[str], int], send: Callable[[int, tuple[str, str]], None]) -> None:
-        self._limit = limit
+    def __init__(
+        self,
+        limits: Callable[[str], Limits],
+        send: Callable[[int, tuple[Any, ...]], None],
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._limits = limits
         self._send = send
-        self._held: dict[str, dict[int, int]] = {}
-        self._asking: dict[str, deque[int]] = {}
-        self._wanted: dict[str, dict[int, int]] = {}  # asked of a worker to give up, and not come back yet
+        self._now = now
+        self._counts: dict[str, _Count] = {}
 
-    def ask(self, worker: int, key: str) -> None:
-        held = self._held.setdefault(key, {})
-        if sum(held.values()) < self._limit(key):
-            held[worker] = held.get(worker, 0) + 1
-            self._send(worker, ("granted", key))
-            return
-        self._asking.setdefault(key, deque()).append(worker)
-        self._nudge(key)
+    def _count(self, scope: str) -> _Count:
+        count = self._counts.get(scope)
+        if count is None:
+            count = self._counts[scope] = _Count(max(1, self._limits(scope).start))
+        count.until = 0.0
+        return count
 
-    def remind(self) -> None:
-        """To be called now and then: a worker that was asked to give one up may have had none at that moment."""
-        self._wanted.clear()
-        for key in list(self._asking):
-            self._nudge(key)
+    # -- questions ---------------------------------------------------------------------------------------------
 
-    def _nudge(self, key: str) -> None:
+    def ask(self, worker: int, scopes: Scopes, count: int) -> None:
+        self._consider(_Question(worker, scopes, count))
+
+    def _consider(self, question: _Question) -> bool:
+        """Grant it, or let it wait at the first of its scopes that has no room."""
+        room = question.count
+        counts = [self._count(scope) for scope in question.scopes]
+        for scope, count in zip(question.scopes, counts, strict=True):
+            left = self._window(scope, count) - count.total
+            if left <= 0:
+                count.asking.append(question)
+                self._nudge(scope, count)
+                return False
+            room = min(room, left if not count.asking else 1)
+        for count in counts:
+            count.held[question.worker] = count.held.get(question.worker, 0) + room
+            count.total += room
+        self._send(question.worker, ("granted", question.scopes[0], room))
+        return True
+
+    def _window(self, scope: str, count: _Count) -> int:
+        """A reload may have set the limit lower since."""
+        return min(count.window, self._limits(scope).most)
+
+    def _nudge(self, scope: str, count: _Count) -> None:
         """Ask the one that holds most to give one up, where another one waits with less than its share, or with none:
         with fewer permits than workers they go round. What is on its way already counts as come, else connections
-        would be closed and opened to and fro."""
-        held, asking = self._held.get(key), self._asking.get(key)
-        if not held or not asking:
+        would be closed and opened to and fro. In a scope that several destinations share a worker may wait for itself.
+        """
+        held, wanted = count.held, count.wanted
+        if not held or not count.asking:
             return
-        wanted = self._wanted.setdefault(key, {})
         coming = sum(wanted.values())
-        poorest = min(asking, key=lambda number: held.get(number, 0))
+        poorest = min((question.worker for question in count.asking), key=lambda number: held.get(number, 0))
         most = max(held, key=lambda number: held[number] - wanted.get(number, 0))
         rich, poor = held[most] - wanted.get(most, 0), held.get(poorest, 0) + coming
-        if most != poorest and rich and (rich > poor + 1 or not poor):
+        shared = count.asking[0].scopes[0] != scope
+        if (most != poorest and rich and (rich > poor + 1 or not poor)) or (shared and rich and not coming):
             wanted[most] = wanted.get(most, 0) + 1
-            self._send(most, ("wanted", key))
+            self._send(most, ("wanted", scope))
 
-    def release(self, worker: int, key: str) -> None:
-        held = self._held.get(key)
-        if held is None or worker not in held:
+    # -- permits come back -------------------------------------------------------------------------------------
+
+    def release(self, worker: int, scopes: Scopes) -> None:
+        for scope in scopes:
+            count = self._counts.get(scope)
+            if count is None or worker not in count.held:
+                continue
+            count.held[worker] -= 1
+            count.total -= 1
+            if not count.held[worker]:
+                del count.held[worker]
+            if count.wanted.get(worker):
+                count.wanted[worker] -= 1
+                if not count.wanted[worker]:
+                    del count.wanted[worker]
+        for scope in scopes:
+            self._grant_next(scope)
+
+    def _grant_next(self, scope: str) -> None:
+        count = self._counts.get(scope)
+        if count is None:
             return
-        held[worker] -= 1
-        if not held[worker]:
-            del held[worker]
-        self._came_back(worker, key)
-        self._grant_next(key)
+        asking = count.asking
+        while asking and count.total < self._window(scope, count):
+            # To the one that has least, else what was given up for another would come back to its giver.
+            chosen = min(asking, key=lambda question: count.held.get(question.worker, 0))
+            asking.remove(chosen)
+            self._consider(chosen)  # else it waits at another one of its scopes
+        if asking:
+            self._nudge(scope, count)
+        elif not count.held:
+            self._leave(scope, count)
 
-    def _came_back(self, worker: int, key: str) -> None:
-        wanted = self._wanted.get(key)
-        if wanted and wanted.get(worker):
-            wanted[worker] -= 1
-            if not wanted[worker]:
-                del wanted[worker]
-        if not wanted:
-            self._wanted.pop(key, None)
+    def _leave(self, scope: str, count: _Count) -> None:
+        """Nobody uses it now: what was learned is kept for a while."""
+        if count.patience == 1 and count.window == max(1, self._limits(scope).start):
+            del self._counts[scope]
+        else:
+            count.until = self._now() + _REMEMBERED_S
 
     def worker_died(self, worker: int) -> None:
         """All its permits come back, all its questions are void."""
-        for queue in self._asking.values():
-            while worker in queue:
-                queue.remove(worker)
-        for key in [key for key, queue in self._asking.items() if not queue]:
-            del self._asking[key]
-        for wanted in self._wanted.values():
-            wanted.pop(worker, None)
-        for key in [key for key, held in self._held.items() if worker in held]:
-            del self._held[key][worker]
-            self._grant_next(key)
+        for count in self._counts.values():
+            if any(question.worker == worker for question in count.asking):
+                count.asking = deque(question for question in count.asking if question.worker != worker)
+            count.wanted.pop(worker, None)
+            count.total -= count.held.pop(worker, 0)
+        for scope in list(self._counts):
+            if not self._counts[scope].until:
+                self._grant_next(scope)
 
-    def _grant_next(self, key: str) -> None:
-        held, asking = self._held.setdefault(key, {}), self._asking.get(key)
-        while asking and sum(held.values()) < self._limit(key):
-            # To the one that has least, else what was given up for another would come back to its giver.
-            worker = min(asking, key=lambda number: held.get(number, 0))
-            asking.remove(worker)
-            held[worker] = held.get(worker, 0) + 1
-            self._send(worker, ("granted", key))
-        if asking:
-            self._nudge(key)
-        if not held:
-            del self._held[key]
-        if not asking:
-            self._asking.pop(key, None)
+    def remind(self) -> None:
+        """To be called now and then: a worker that was asked to give one up may have had none at that moment."""
+        now = self._now()
+        for scope, count in list(self._counts.items()):
+            if count.until:
+                if count.until <= now or len(self._counts) > _REMEMBERED_MAX:
+                    del self._counts[scope]
+                continue
+            count.wanted.clear()
+            self._grant_next(scope)  # a reload may have made room
+
+    # -- the window --------------------------------------------------------------------------------------------
+
+    def fared(self, scopes: Scopes, successes: int) -> None:
+        """So many messages went well, while somebody waited for a further connection."""
+        for scope in scopes:
+            count = self._counts.get(scope)
+            if count is None:
+                continue
+            most = self._limits(scope).most
+            if count.window >= most:
+                continue
+            count.credit += successes
+            grown = False
+            while count.window < most and count.credit >= count.window * count.patience:
+                count.credit -= count.window * count.patience
+                count.window += 1
+                if count.grown:  # the one before was not refused
+                    count.patience = max(1, count.patience // 2)
+                grown = count.grown = True
+            if grown:
+                self._grant_next(scope)
+
+    def refused(self, scopes: Scopes, *, others: bool) -> None:
+        """A connection could not be opened, and still counts. `others`: while others to the same destination work."""
+        for scope in scopes:
+            count = self._counts.get(scope)
+            if count is None or self._limits(scope).most >= UNLIMITED:
+                continue
+            count.credit, count.grown = 0, False
+            if others:
+                count.window = max(1, min(count.window, count.total) - 1)
+                count.patience = min(count.patience * 2, _PATIENCE_MAX)
+            else:
+                count.window = max(1, count.window // 2)
+
+    # -- for operators -----------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
-        """Connections held, by destination."""
-        return {key: sum(held.values()) for key, held in self._held.items()}
+        """Connections held, by scope."""
+        return {scope: count.total for scope, count in self._counts.items() if count.total}
+
+    def told(self, scope: str) -> tuple[int, int, int]:
+        """Connections held, the window, the limit."""
+        limits, count = self._limits(scope), self._counts.get(scope)
+        if count is None:
+            return 0, min(limits.start, limits.most), limits.most
+        return count.total, self._window(scope, count), limits.most
 
 
 class WorkerPermits:
-    """A worker's side, as `queue.Permits`."""
+    """A worker's side, as `queue.Permits`. One question of a destination is open at a time."""
 
-    def __init__(self, send: Callable[[tuple[str, str]], None]) -> None:
+    def __init__(self, send: Callable[[tuple[Any, ...]], None]) -> None:
         self._send = send
-        self._waiting: dict[str, deque[Callable[[], None]]] = {}
+        self._permits: dict[str, Callable[[int], None]] = {}
+        self._tokens: dict[str, Callable[[int], None]] = {}
 
-    def acquire(self, key: str, granted: Callable[[], None]) -> None:
-        self._waiting.setdefault(key, deque()).append(granted)
-        self._send(("ask", key))
+    def acquire(self, scopes: Scopes, count: int, granted: Callable[[int], None]) -> None:
+        self._permits[scopes[0]] = granted
+        self._send(("ask", scopes, count))
 
-    def release(self, key: str) -> None:
-        self._send(("release", key))
+    def release(self, scopes: Scopes) -> None:
+        self._send(("release", scopes))
 
-    def granted(self, key: str) -> None:
-        """The supervisor has granted one."""
-        waiting = self._waiting.get(key)
-        if not waiting:
-            self._send(("release", key))
-            return
-        granted = waiting.popleft()
-        if not waiting:
-            del self._waiting[key]
-        granted()
+    def fared(self, scopes: Scopes, successes: int) -> None:
+        self._send(("fared", scopes, successes))
+
+    def refused(self, scopes: Scopes, others: bool) -> None:
+        self._send(("refused", scopes, others))
+
+    def tokens(self, key: str, scopes: Scopes, count: int, granted: Callable[[int], None]) -> None:
+        self._tokens[key] = granted
+        self._send(("tokens", key, scopes, count))
+
+    def received(self, frame: Sequence[Any]) -> None:
+        """The supervisor has granted permits ("granted") or tokens of a rate ("paid")."""
+        kind, key, count = frame
+        granted = (self._permits if kind == "granted" else self._tokens).pop(key, None)
+        if granted is not None:
+            granted(count)

@@ -31,12 +31,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from postroad.config import options
 from postroad.node.control import Control
 from postroad.node.guard import Guard
 from postroad.node.link import Frame, Link
 from postroad.node.permits import PermitOffice
+from postroad.node.rates import RateOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
 from postroad.node.watchdog import BEAT_S, Watchdog
+from postroad.queue.pace import Limits
 from postroad.world import system
 from postroad.world.problem import Problem
 
@@ -87,7 +90,11 @@ class Supervisor:
         self._say = say
         self._workers: list[Worker] = []
         self._sockets: dict[Endpoint, list[socket.socket]] = {}
-        self._office = PermitOffice(lambda key: self.settings.queue.concurrency, self._send)
+        self._pace = options.pace_table(settings)
+        self._office = PermitOffice(self._limits, self._send, time.monotonic)
+        self._rates = RateOffice(
+            self._limits, self._send, time.monotonic, lambda s, work: asyncio.get_running_loop().call_later(s, work)
+        )
         self._watchdog = Watchdog(time.monotonic)
         self._guard = Guard(
             lambda: self.settings,
@@ -113,6 +120,9 @@ class Supervisor:
             for name, value in os.environ.items()
             if name not in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
         }
+
+    def _limits(self, scope: str) -> Limits:
+        return self._pace.limits(scope)
 
     # -- start -------------------------------------------------------------------------------------------------------
 
@@ -333,10 +343,16 @@ class Supervisor:
 
     def _received(self, worker: Worker, frame: Frame) -> None:
         match frame:
-            case ("ask", key):
-                self._office.ask(worker.number, key)
-            case ("release", key):
-                self._office.release(worker.number, key)
+            case ("ask", scopes, count):
+                self._office.ask(worker.number, scopes, count)
+            case ("release", scopes):
+                self._office.release(worker.number, scopes)
+            case ("fared", scopes, successes):
+                self._office.fared(scopes, successes)
+            case ("refused", scopes, others):
+                self._office.refused(scopes, others=others)
+            case ("tokens", key, scopes, count):
+                self._rates.ask(worker.number, key, scopes, count)
             case ("tally", told):
                 self._guard.told(worker.number, told)
             case ("alive",):
@@ -374,6 +390,7 @@ class Supervisor:
         worker.link = None
         self._office.worker_died(worker.number)
         self._guard.worker_died(worker.number)
+        self._rates.worker_died(worker.number)
         for question in list(self._answers):
             self._answered(worker.number, question, None)
 
@@ -540,6 +557,7 @@ class Supervisor:
                 self._send(worker.number, ("abandon",))
             return problems
         self.settings = found
+        self._pace = options.pace_table(found)
         wanted = set(endpoints(found))
         removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]
         self._sockets.update(added)

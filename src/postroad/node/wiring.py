@@ -130,6 +130,7 @@ class Assembly:
         self._loop = loop
         self._ask_all = ask_all  # the workers, this one among them; None: there is no other
         self._listeners: dict[Endpoint, Listener] = {}
+        self._lookups: set[asyncio.Task[Route | Attempt]] = set()
         self._prepared: Prepared | None = None
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
@@ -188,6 +189,8 @@ class Assembly:
             log=self._log.write_all,
             loop=self._loop,
             refine=self.tables.refined,
+            pace=options.pace_table(settings),
+            hosts_of=self._hosts_of,
         )
         self._operator = Operator(
             spool=self.spool,
@@ -307,6 +310,22 @@ class Assembly:
 
     async def _hops(self, destination: Destination) -> Route | Attempt:
         return await self.tables.hops(destination, self._resolver, self._world.chance)
+
+    def _hosts_of(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
+        """The names of the hosts that serve a destination; none where they cannot be found now."""
+        task = self._loop.create_task(self._hops(destination))
+        self._lookups.add(task)  # the loop alone would not keep it
+        task.add_done_callback(partial(self._hosts_found, found))
+
+    def _hosts_found(
+        self, found: Callable[[tuple[str, ...]], None], task: asyncio.Task[Route | Attempt]
+    ) -> None:
+        self._lookups.discard(task)
+        broken = task.cancelled() or task.exception() is not None
+        if not task.cancelled() and broken:
+            _LOG.error("looking up the hosts of a destination", exc_info=task.exception())
+        route = None if broken else task.result()
+        found(tuple(hop.name for hop in route.hops) if isinstance(route, Route) else ())
 
     def _credentials(self, name: str) -> Any:
         return self.tables.credentials.get(name)
@@ -442,8 +461,7 @@ class Assembly:
         self._resolver = self._world.resolver(options.dns_options(settings))
         self._opener = self._make_opener()
         self._reporter = self._make_reporter()
-        self.queue.options = options.queue_options(settings)
-        self.queue.destination_of = self.tables.destination
+        self.queue.renew(options.queue_options(settings), self.tables.destination, options.pace_table(settings))
         self._starter.options, self._starter.routing = options.etrn_options(settings), self.tables.routing
         self.queue.refine = self.tables.refined
         before = self._authenticator

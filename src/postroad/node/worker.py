@@ -60,8 +60,8 @@ class WorkerProcess:
     def _received(self, frame: Frame, descriptors: list[int]) -> None:
         assembly = self._assembly
         match frame:
-            case ("granted", key):
-                self._permits.granted(key)
+            case ("granted" | "paid", _, _):
+                self._permits.received(frame)
             case ("wanted", key) if assembly is not None:
                 assembly.queue.surrender(key)
             case ("others", told) if assembly is not None:

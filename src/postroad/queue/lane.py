@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,6 +11,8 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.job import Job
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
+from postroad.queue.order import Turns, source_of
+from postroad.queue.pace import Pace
 from postroad.store.values import Waiting
 
 
@@ -37,10 +38,13 @@ class Mail:
 
     `states`: what the spool holds of its recipients, by place; None while the message is fresh, when the spool holds
     no recipient rows and the first settlement has to name all. `active`: places that are in memory: in a lane, being
-    carried, or being settled. A place in `active` is never taken from the spool again.
+    carried, or being settled. A place in `active` is never taken from the spool again. `failing`: places that have
+    failed, with their attempts and destinations, and wait for others so that one report tells of all.
     """
 
-    __slots__ = ("active", "content", "envelope", "leaving", "octets", "priority", "states")
+    __slots__ = (
+        "active", "content", "envelope", "failing", "leaving", "octets", "priority", "source", "states",
+    )  # fmt: skip
 
     def __init__(self, envelope: Envelope, content: Content | None, states: dict[int, Waiting] | None) -> None:
         self.envelope = envelope
@@ -50,6 +54,8 @@ class Mail:
         self.leaving: list[Sequence[int]] = []  # places of settlements that wait for the one under way
         self.octets = 0  # counted against the memory budget
         self.priority = wishes.priority(envelope.parameters) if envelope.parameters else 0
+        self.source = source_of(envelope)
+        self.failing: list[tuple[int, Attempt, str]] = []
 
 
 class Item:
@@ -64,50 +70,59 @@ class Item:
 
 
 class Slot:
-    """A courier in a lane, what it carries, and how many jobs it has carried before."""
+    """A courier in a lane, the permits that it has, what it carries, and how many jobs it has carried before.
 
-    __slots__ = ("carried", "courier", "item", "job", "lane")
+    `seen`: that number when it was last looked whether it moves."""
 
-    def __init__(self, lane: Lane, courier: Courier) -> None:
+    __slots__ = ("carried", "courier", "item", "job", "lane", "scopes", "seen")
+
+    def __init__(self, lane: Lane, courier: Courier, scopes: tuple[str, ...]) -> None:
         self.lane = lane
         self.courier = courier
+        self.scopes = scopes
         self.item: Item | None = None
         self.job: Job | None = None
         self.carried = 0
+        self.seen = -1
+
+
+class Opening:
+    """A connection that is being opened, and the permits that it has. `probe`: of a destination that failed before."""
+
+    __slots__ = ("began", "probe", "scopes")
+
+    def __init__(self, scopes: tuple[str, ...], began: float, probe: bool) -> None:
+        self.scopes = scopes
+        self.began = began
+        self.probe = probe
 
 
 class Lane:
-    """One destination at work. `opening`: couriers asked for (permit or connection) and not there yet."""
+    """One destination at work. `pace`: None until it is known which hosts serve it. `tokens`: messages that its rate
+    allows now, None where it has none.
 
-    __slots__ = ("busy", "destination", "idle", "opening", "ranked", "ready", "slots", "starved", "surrender")
+    `asked`: a question for permits is open. `opening`: connections being opened. `successes`: while it asked."""
 
-    def __init__(self, destination: Destination) -> None:
+    __slots__ = (
+        "asked", "busy", "destination", "idle", "opening", "pace", "paying", "ready", "slots", "source", "starved",
+        "successes", "surrender", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, destination: Destination, source: str = "") -> None:
         self.destination = destination
-        self.ready: deque[Item] = deque()
+        self.source = source  # of the mail that opened it
+        self.pace: Pace | None = None
+        self.tokens: int | None = None
+        self.paying = False  # has asked for tokens
+        self.ready: Turns[Item] = Turns()
         self.idle: list[Slot] = []
         self.slots: dict[Courier, Slot] = {}
         self.busy = 0
         self.opening = 0
+        self.asked = False
+        self.successes = 0
         self.starved = False  # waits for one of the worker's connections
         self.surrender = 0  # couriers to give up for another worker, at their next pause
-        self.ranked = False  # something in `ready` has, or had not long ago, a priority of its own
-
-    def put(self, item: Item) -> None:
-        """Behind all that is as urgent (RFC 6710 §5: the more urgent first, in each class as it came)."""
-        ready, priority = self.ready, item.mail.priority
-        if not ready:
-            self.ranked = priority != 0
-        elif priority:
-            self.ranked = True
-        if not self.ranked:
-            ready.append(item)
-            return
-        behind = 0
-        for other in reversed(ready):
-            if other.mail.priority >= priority:
-                break
-            behind += 1
-        ready.insert(len(ready) - behind, item)
 
     @property
     def couriers(self) -> int:
@@ -115,7 +130,13 @@ class Lane:
 
     @property
     def unused(self) -> bool:
-        return not (self.ready or self.slots or self.opening or self.starved)
+        return not (len(self.ready) or self.slots or self.opening or self.asked or self.starved)
+
+    def put(self, item: Item) -> None:
+        self.ready.add(item.mail.source, item, item.mail.priority)
+
+    def put_first(self, item: Item) -> None:
+        self.ready.add_first(item.mail.source, item, item.mail.priority)
 
 
 class Trouble:

@@ -16,7 +16,13 @@ class QueueOptions(msgspec.Struct, frozen=True):
     """
 
     concurrency: int = 20  # connections to one destination, for the whole node
+    concurrency_start: int = 5  # of these at first; more with success (`node.permits`)
     connections_max: int = 400  # outward connections of one worker, over all destinations
+    connections_slow_max: int = 400  # further ones, in place of those that have not moved for `slow_s`
+    slow_s: float = 2.0
+    probes_max: int = 100  # of the connections, those being opened to destinations that failed before
+    probes_per_s: float = 100.0  # destinations whose retries are taken up in a second, by one worker
+    gather_s: float = 10.0  # how long the failures of a message wait for others, to be told in one report
     recipients_per_job_max: int = 100  # RCPT commands in one transaction (RFC 5321 §4.5.3.1.8: at least 100)
     retry_first_s: float = 300.0
     retry_factor: float = 1.7

@@ -21,10 +21,8 @@ Not here: what a route is (`route`), how a message is carried (`deliver`), what 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -40,8 +38,12 @@ from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination
 from postroad.queue import schedule
-from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Slot, Trouble
+from postroad.queue.agenda import Agenda
+from postroad.queue.connections import Connections
+from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot, Trouble
 from postroad.queue.options import QueueOptions
+from postroad.queue.order import Turns
+from postroad.queue.pace import Pace, PaceTable
 from postroad.store.values import Backlog, Failure, Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
@@ -50,12 +52,22 @@ if TYPE_CHECKING:
 
 
 class Permits(Protocol):
-    """The node's count of connections per destination."""
+    """The node's counts: connections and rates, by scope (`queue.pace`)."""
 
-    def acquire(self, key: str, granted: Callable[[], None]) -> None:
-        """Ask for one; `granted` is called once, at once or later."""
+    def acquire(self, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
+        """Ask for up to `count` connections that count in all these scopes; `granted` is called once, at once or later,
+        with one or more. One question of a destination (`scopes[0]`) at a time."""
 
-    def release(self, key: str) -> None: ...
+    def release(self, scopes: tuple[str, ...]) -> None: ...
+
+    def fared(self, scopes: tuple[str, ...], successes: int) -> None:
+        """So many messages went well, while more connections are asked for."""
+
+    def refused(self, scopes: tuple[str, ...], others: bool) -> None:
+        """A remote refused a connection, which is still to be released; `others`: while others work."""
+
+    def tokens(self, key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
+        """Ask for up to `count` messages of the rates of these scopes; as `acquire`. They are used at once or lost."""
 
 
 class Reporter(Protocol):
@@ -77,6 +89,7 @@ class Reporter(Protocol):
 
 DestinationOf = Callable[[Address], Destination | Attempt]
 Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
+HostsOf = Callable[[Destination, Callable[[tuple[str, ...]], None]], None]  # the names of the hosts that serve it
 
 _ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
@@ -84,6 +97,11 @@ _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
 _TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
+_FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has not used its connection
+_PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
+_PACE_S: Final = 300.0  # for how long
+_FRUITLESS_MAX: Final = 5  # doublings of the pause between such looks
+_SHARE: Final = 16  # part of a lane that a source has even where others have filled it
 _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
@@ -105,8 +123,14 @@ class Queue:
         log: Callable[[tuple[Event, ...]], None],
         loop: asyncio.AbstractEventLoop,
         refine: Refine = lambda envelope, recipient, destination: destination,
+        pace: PaceTable | None = None,
+        hosts_of: HostsOf | None = None,
     ) -> None:
         self.options = options
+        self._pace = pace or PaceTable(
+            (), most=options.concurrency, start=options.concurrency_start, recipients_max=options.recipients_per_job_max
+        )
+        self._hosts_of = hosts_of
         self.destination_of = destination_of
         self.refine = refine
         self._spool = spool
@@ -120,16 +144,22 @@ class Queue:
         self._mails: dict[int, Mail] = {}
         self._lanes: dict[str, Lane] = {}
         self._troubles: dict[str, Trouble] = {}
-        self._agenda: list[tuple[int, int, str]] = []
-        self._stored: dict[tuple[int, str], int] = {}  # due time of the first row in the spool
+        self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
+        self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
+        self._paces: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
+        self._agenda = Agenda(
+            clock, loop, load=self._load, room=self._has_room, rate=lambda: self.options.probes_per_s,
+            watch=self._watch_clock,
+        )  # fmt: skip
         self._loading: set[tuple[int, str]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_us = 0
+        self._fruitless: dict[tuple[int, str], int] = {}  # looks at a destination that found what is in memory only
         self._ahead_us = clock.now_us() - int(loop.time() * 1_000_000)  # the wall clock before the loop's
         self._settling: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
         self._unsettled = 0
-        self._connections = 0
-        self._starved: deque[Lane] = deque()
+        self._connections = Connections(
+            loop, lambda: self.options, fed=self._fed, drop=self._drop,
+            slots=lambda: [slot for lane in self._lanes.values() for slot in lane.slots.values()],
+        )  # fmt: skip
         self._octets = 0
         self._stopping = False
         self._withdrawn: dict[int, set[str]] = {}  # id → destinations whose lanes an operator took it out of
@@ -151,7 +181,7 @@ class Queue:
             if entry.due_us:
                 # One far ahead is looked at, and looked into (`_next_due_found`).
                 due_us = now_us if self._is_far(entry.due_us) else entry.due_us
-                self._note_stored(shard, entry.destination, due_us)
+                self._agenda.note(shard, entry.destination, due_us)
 
     def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
@@ -171,12 +201,12 @@ class Queue:
         next start tries it at once.
         """
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._agenda.stop()
+        for mail in list(self._mails.values()):
+            self._tell_failures(mail)
         for lane in list(self._lanes.values()):
             for slot in list(lane.idle):
                 self._drop(slot)
-            lane.idle.clear()
         self._check_quiet()
         try:
             async with asyncio.timeout(limit_s):
@@ -201,7 +231,7 @@ class Queue:
             shard = identifier.shard_of(number)
             for row in rows:
                 if not row.held:
-                    self._note_stored(shard, row.destination, row.due_us)
+                    self._agenda.note(shard, row.destination, row.due_us)
 
     def _destination(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
         found = self.destination_of(recipient.address)
@@ -229,7 +259,7 @@ class Queue:
             if envelope.parameters or recipients[0].parameters:
                 destination = self._destination(envelope, recipients[0])
             if type(destination) is Destination:
-                lane = self._lane(destination)
+                lane = self._lane(destination, mail)
                 self._enqueue(lane, Item(mail, (0,)))
                 self._pump(lane)
                 return
@@ -250,31 +280,47 @@ class Queue:
                 destinations[destination.key] = destination
                 groups.setdefault(destination.key, []).append(place)
         for key, group in groups.items():
-            lane = self._lane(destinations[key])
+            lane = self._lane(destinations[key], mail)
             self._enqueue(lane, Item(mail, tuple(group)))
             self._pump(lane)
         if failures:
             self._finish(mail, failures, "")
 
-    def _lane(self, destination: Destination) -> Lane:
+    def _lane(self, destination: Destination, mail: Mail) -> Lane:
         lane = self._lanes.get(destination.key)
         if lane is None:
-            lane = self._lanes[destination.key] = Lane(destination)
+            lane = self._lanes[destination.key] = Lane(destination, mail.source)
+            self._lanes_of[mail.source] = self._lanes_of.get(mail.source, 0) + 1
+            self._find_pace(lane)
         else:
             lane.destination = destination  # a reload may have changed how it is reached
         return lane
 
     def _enqueue(self, lane: Lane, item: Item) -> None:
-        options = self.options
-        if (
-            (len(lane.ready) >= options.ready_max and item.mail.priority <= 0)
-            or len(self._mails) > self._room(options.messages_max, item.mail)
-            or (lane.unused and len(self._lanes) > self._room(options.lanes_max, item.mail))
-        ):
+        if self._may_wait_here(lane, item):
+            lane.put(item)
+        else:
             self._spill(lane, item)
             self._close_if_unused(lane)
-        else:
-            lane.put(item)
+
+    def _may_wait_here(self, lane: Lane, item: Item) -> bool:
+        """Whether there is room in memory for it. What one source brings never takes all the room of another: of the
+        lanes it may open as many as it leaves, and of a full lane each source has a share beyond."""
+        options, mail = self.options, item.mail
+        if lane.unused:
+            most = self._room(options.lanes_max, mail)
+            left = most - len(self._lanes)
+            if left < 0 or (mail.states is None and self._lanes_of.get(mail.source, 0) > left + 1):
+                return False
+        ready_max = options.ready_max if mail.priority <= 0 else 2 * options.ready_max
+        if len(lane.ready) < ready_max and len(self._mails) <= self._room(options.messages_max, mail):
+            return True
+        return (
+            mail.states is None
+            and lane.ready.count(mail.source) < options.ready_max // _SHARE
+            and len(lane.ready) < 2 * options.ready_max
+            and len(self._mails) <= 2 * options.messages_max
+        )
 
     @staticmethod
     def _room(most: int, mail: Mail) -> int:
@@ -293,87 +339,108 @@ class Queue:
             keys = {mail.states[place].destination for place in item.places if place in mail.states}
             self._forget(mail, item.places)
             for key in keys:
-                self._note_stored(shard, key, now_us + _LOOK_AGAIN_US)
+                self._agenda.note(shard, key, now_us + _LOOK_AGAIN_US)
 
     # -- lanes: couriers carry what is ready -----------------------------------------------------------------------
 
     def _pump(self, lane: Lane) -> None:
         """Give what is ready to idle couriers, and ask for more couriers where that helps and is allowed."""
-        ready = lane.ready
-        while ready and not self._stopping:
-            if lane.idle:
-                slot = lane.idle.pop()
-                if slot.courier.usable:
-                    self._carry(slot)
-                else:
-                    self._drop(slot)
-                continue
-            trouble = self._troubles.get(lane.destination.key)
-            limit = self.options.concurrency
-            if trouble is not None and not lane.slots:
-                if self._left_alone(trouble):
-                    self._postpone(lane, trouble.attempt, trouble.until_us)
-                    self._close_if_unused(lane)
-                    return
-                limit = 1  # one probe; the others wait for what it finds
-            if lane.couriers >= limit or lane.opening >= len(ready):
+        while lane.idle and len(lane.ready) and not self._stopping:
+            slot = lane.idle[-1]
+            if not slot.courier.usable:
+                self._drop(slot)
+            elif self._may_send(lane):
+                lane.idle.pop()
+                self._connections.works(slot)
+                self._carry(slot)
+            else:
                 return
-            if self._connections >= self.options.connections_max:
-                if not lane.starved:
-                    lane.starved = True
-                    self._starved.append(lane)
-                    self._free_an_idle_courier()
-                return
-            lane.opening += 1
-            self._connections += 1
-            self._permits.acquire(lane.destination.key, partial(self._granted, lane))
+        if len(lane.ready) and not lane.asked and not self._stopping:
+            self._reach_out(lane)
 
-    def _free_an_idle_courier(self) -> None:
-        """All of the worker's connections are taken: one that is idle makes room."""
-        for lane in self._lanes.values():
-            if lane.idle:
-                self._drop(lane.idle.pop(0))
+    def _reach_out(self, lane: Lane, *, first: bool = False) -> None:
+        """More couriers, as far as the destination's pace and the worker's connections allow."""
+        pace = lane.pace
+        if pace is None:
+            return  # `_find_pace` comes back to it
+        trouble = self._troubles.get(lane.destination.key)
+        limit = pace.connections_max
+        if trouble is not None and not lane.slots:
+            if self._left_alone(trouble):
+                self._postpone(lane, trouble.attempt, trouble.until_us)
+                self._close_if_unused(lane)
                 return
-
-    def _granted(self, lane: Lane) -> None:
-        if not lane.ready or self._stopping:
-            self._opening_ended(lane)
-            self._close_if_unused(lane)
+            limit = 1  # one probe; the others wait for what it finds
+        wanted = min(limit - lane.couriers, len(lane.ready) - lane.opening)
+        if wanted <= 0:
             return
-        self._open(lane.destination, partial(self._opened, lane), partial(self._lost, lane))
+        if lane.tokens is not None and lane.tokens <= lane.opening:
+            self._ask_for_tokens(lane)
+            return
+        if self._connections.room(self._is_probe(lane)):
+            lane.asked = True
+            self._permits.acquire(pace.scopes, wanted, partial(self._granted, lane, pace.scopes))
+        else:
+            self._wait_for_connection(lane, first=first)
 
-    def _opening_ended(self, lane: Lane) -> None:
-        lane.opening -= 1
-        lane.surrender = max(0, lane.surrender - 1)
-        self._connections -= 1
-        self._permits.release(lane.destination.key)
-        self._feed_starved()
+    def _is_probe(self, lane: Lane) -> bool:
+        """Whether its next connection is to find out if the destination can be reached again."""
+        if lane.slots:
+            return False
+        item = lane.ready.first()
+        state = item.mail.states.get(item.places[0]) if item.mail.states else None
+        return (state is not None and state.attempts > 0) or lane.destination.key in self._troubles
 
-    def _feed_starved(self) -> None:
-        if self._starved:
-            lane = self._starved.popleft()
-            lane.starved = False
-            self._loop.call_soon(self._fed, lane)
+    def _wait_for_connection(self, lane: Lane, *, first: bool = False) -> None:
+        self._connections.wait(lane, lane.ready.first().mail.source, self._is_probe(lane), first=first)
+
+    def _granted(self, lane: Lane, scopes: tuple[str, ...], count: int) -> None:
+        """Permits are there: open as many connections as are still of use."""
+        lane.asked = False
+        lane.successes = 0
+        probe = len(lane.ready) > 0 and self._is_probe(lane)
+        while count and len(lane.ready) > lane.opening and not self._stopping and self._connections.room(probe):
+            count -= 1
+            lane.opening += 1
+            opening = self._connections.begin(scopes, probe)
+            self._open(lane.destination, partial(self._opened, lane, opening), partial(self._lost, lane))
+        for _ in range(count):
+            self._permits.release(scopes)
+        if self._stopping:
+            return
+        if len(lane.ready) > lane.opening and not self._connections.room(probe):
+            self._wait_for_connection(lane, first=True)
+        elif len(lane.ready) > lane.opening:
+            self._reach_out(lane)
+        self._close_if_unused(lane)
 
     def _fed(self, lane: Lane) -> None:
         """A connection of the worker is free for this lane; where it needs none any more, the next one gets it."""
-        self._pump(lane)
+        if len(lane.ready) and not lane.asked and not self._stopping and not lane.idle:
+            self._reach_out(lane, first=True)
+        if lane.asked:
+            self._loop.call_later(_FEED_ON_S, self._connections.feed)  # it may have to wait for its permit
+        elif not lane.starved:
+            self._connections.feed()
         self._close_if_unused(lane)
-        if self._connections < self.options.connections_max:
-            self._feed_starved()
 
-    def _opened(self, lane: Lane, result: Courier | Attempt) -> None:
+    def _opened(self, lane: Lane, opening: Opening, result: Courier | Attempt) -> None:
+        lane.opening -= 1
         if isinstance(result, Attempt):
-            self._opening_ended(lane)
+            lane.surrender = max(0, lane.surrender - 1)
+            if result.remote_address and result.outcome is Outcome.DEFERRED and not self._stopping:
+                self._permits.refused(opening.scopes, bool(lane.slots))
+            self._permits.release(opening.scopes)
+            self._connections.failed(opening)
             if not self._stopping:  # else it most likely ended because we stop: no attempt, see `drain`
                 self._opening_failed(lane, result)
             self._close_if_unused(lane)
             return
-        lane.opening -= 1
+        self._connections.opened(opening)
         self._troubles.pop(lane.destination.key, None)
-        slot = Slot(lane, result)
+        slot = Slot(lane, result, opening.scopes)
         lane.slots[result] = slot
-        if lane.ready and not self._stopping:
+        if len(lane.ready) and not self._stopping and self._may_send(lane):
             self._carry(slot)
             self._pump(lane)  # after a probe that went well
         else:
@@ -382,11 +449,93 @@ class Queue:
     def _rest(self, slot: Slot) -> None:
         """A courier without work: kept for what comes, unless somebody needs its place."""
         lane = slot.lane
-        if self._stopping or self._starved or lane.surrender:
+        if lane.tokens and not len(lane.ready):
+            lane.tokens = 0  # what is not used now is lost: kept tokens would make a burst some time
+        if self._stopping or self._connections.wanted or lane.surrender:
             lane.surrender = max(0, lane.surrender - 1)
             self._drop(slot)
         else:
             lane.idle.append(slot)
+            self._connections.rests(slot)
+
+    # -- pace ------------------------------------------------------------------------------------------------------
+
+    def _find_pace(self, lane: Lane) -> None:
+        """What limits the destination; where rules name hosts, these are looked up first."""
+        destination = lane.destination
+        if self._hosts_of is None or not self._pace.needs_hosts(destination):
+            self._set_pace(lane, self._pace.of(destination))
+            return
+        known = self._paces.get(destination.key)
+        if known is not None and known[0] > self._loop.time():
+            self._set_pace(lane, known[1])
+        else:
+            self._hosts_of(destination, partial(self._hosts_found, lane, self._pace))
+
+    def _hosts_found(self, lane: Lane, table: PaceTable, hosts: tuple[str, ...]) -> None:
+        if self._lanes.get(lane.destination.key) is not lane:
+            return  # nobody waits for it any more
+        if table is not self._pace:
+            self._find_pace(lane)  # a reload came between
+            return
+        pace = table.of(lane.destination, hosts)
+        if hosts:
+            if len(self._paces) >= _PACES_MAX:
+                for key in list(self._paces)[: _PACES_MAX // 2]:
+                    del self._paces[key]
+            self._paces[lane.destination.key] = (self._loop.time() + _PACE_S, pace)
+        self._set_pace(lane, pace)
+        self._pump(lane)
+
+    def _set_pace(self, lane: Lane, pace: Pace) -> None:
+        self._unshare(lane)
+        lane.pace = pace
+        if not pace.rated:
+            lane.tokens = None
+        elif lane.tokens is None:
+            lane.tokens = 0
+        for scope in pace.scopes[1:]:
+            self._sharing.setdefault(scope, {})[lane] = None
+
+    def _unshare(self, lane: Lane) -> None:
+        if lane.pace is not None:
+            for scope in lane.pace.scopes[1:]:
+                lanes = self._sharing.get(scope)
+                if lanes is not None:
+                    lanes.pop(lane, None)
+                    if not lanes:
+                        del self._sharing[scope]
+
+    def renew(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
+        """After a reload: everything that comes from now on goes by these."""
+        self.options, self.destination_of, self._pace = options, destination_of, pace
+        self._paces.clear()
+        for lane in list(self._lanes.values()):
+            self._find_pace(lane)
+
+    def _may_send(self, lane: Lane) -> bool:
+        """Whether the rates of its destination allow a message now. If not, they are asked for one."""
+        if lane.tokens is None:
+            return True
+        if lane.tokens > 0:
+            lane.tokens -= 1
+            return True
+        self._ask_for_tokens(lane)
+        return False
+
+    def _ask_for_tokens(self, lane: Lane) -> None:
+        if not lane.paying and lane.pace is not None:
+            lane.paying = True
+            count = max(1, min(len(lane.idle), len(lane.ready)))
+            self._permits.tokens(lane.destination.key, lane.pace.rated, count, partial(self._paid, lane))
+
+    def _paid(self, lane: Lane, count: int) -> None:
+        lane.paying = False
+        if lane.tokens is not None:
+            lane.tokens += count
+            self._pump(lane)
+            if not len(lane.ready):
+                lane.tokens = 0
 
     def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
         if lane.slots:
@@ -420,15 +569,14 @@ class Queue:
 
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
-        items = list(lane.ready)
-        lane.ready.clear()
-        for item in items:
+        for item in lane.ready.clear():
             self._finish(item.mail, [(place, attempt) for place in item.places], lane.destination.key, until_us)
 
     def _carry(self, slot: Slot) -> None:
         lane = slot.lane
-        item = lane.ready.popleft()
-        most = self.options.recipients_per_job_max
+        item = lane.ready.take()
+        assert lane.pace is not None
+        most = lane.pace.recipients_max
         if len(item.places) > most:
             # The rest goes to the end of the line: a mailing does not hold up what came behind it.
             lane.put(Item(item.mail, item.places[most:]))
@@ -448,7 +596,7 @@ class Queue:
                 return
             slot.item = None
             slot.lane.busy -= 1
-            slot.lane.ready.appendleft(item)  # the connection went while the disk was read
+            slot.lane.put_first(item)  # the connection went while the disk was read
             self._drop(slot)
             self._pump(slot.lane)
             self._check_quiet()
@@ -508,24 +656,30 @@ class Queue:
             if slot.carried == 1:  # the first job of its session: a host has failed, not a kept connection
                 self._tell_replay(item, attempts[0], lane.destination.key)
             item.replays += 1
-            lane.ready.appendleft(item)
+            lane.put_first(item)
+        if not usable:
+            self._tell_refused(slot, attempts[0])
+        elif lane.asked:
+            self._tell_fared(lane, slot, attempts[0])
         self._next(slot, usable)
         if not replay:
             results = list(zip(item.places, attempts, strict=True))
             if not usable and len(results) > 1 and not self._stopping:
                 results = self._without_untried(lane, item, results)
             self._finish(item.mail, results, lane.destination.key)
-        if lane.ready:
+        if len(lane.ready):
             self._pump(lane)
         if self._stopping:
             self._check_quiet()
 
     def _next(self, slot: Slot, usable: bool) -> None:
         """A courier without a job: the next one, a rest, or its end."""
-        lane = slot.lane
-        surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not lane.ready)
+        lane, pace = slot.lane, slot.lane.pace
+        surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not len(lane.ready))
+        if pace is not None and slot.carried >= pace.messages_per_connection_max > 0:
+            usable = False
         if usable and not self._stopping and not surrender:
-            if lane.ready:
+            if len(lane.ready) and self._may_send(lane):
                 self._carry(slot)
             else:
                 self._rest(slot)
@@ -533,6 +687,19 @@ class Queue:
             if lane.surrender:
                 lane.surrender -= 1
             self._drop(slot)
+
+    def _tell_fared(self, lane: Lane, slot: Slot, attempt: Attempt) -> None:
+        """While it waits for a further connection successes count towards that one."""
+        if attempt.outcome in _ENDS or attempt.reach is Reach.RECIPIENT:
+            lane.successes += 1
+            if lane.successes >= len(lane.slots):
+                self._permits.fared(slot.scopes, lane.successes)
+                lane.successes = 0
+
+    def _tell_refused(self, slot: Slot, attempt: Attempt) -> None:
+        """A remote that ends a session with 421 (RFC 5321 §3.8) has too many of them."""
+        if attempt.reach is Reach.SESSION and attempt.reply is not None and attempt.reply.code == 421:
+            self._permits.refused(slot.scopes, len(slot.lane.slots) > 1)
 
     def _may_replay(self, slot: Slot, item: Item, attempts: Sequence[Attempt]) -> bool:
         """Whether the item is to be tried again at once, because only the session has failed.
@@ -555,7 +722,7 @@ class Queue:
         untried = tuple(place for place, attempt in results if _is_untried(attempt))
         if not untried or len(untried) == len(results):
             return results
-        lane.ready.appendleft(Item(item.mail, untried))
+        lane.put_first(Item(item.mail, untried))
         gone = set(untried)
         return [result for result in results if result[0] not in gone]
 
@@ -572,42 +739,86 @@ class Queue:
     def _lost(self, lane: Lane, courier: Courier) -> None:
         """An idle courier has become of no use (the remote closed, or it was idle for too long)."""
         slot = lane.slots.get(courier)
-        if slot is None or slot.item is not None:
-            return
-        if slot in lane.idle:
-            lane.idle.remove(slot)
-        self._drop(slot)
+        if slot is not None and slot.item is None:
+            self._drop(slot)
 
     def _drop(self, slot: Slot) -> None:
         lane = slot.lane
         if lane.slots.pop(slot.courier, None) is None:
             return
+        if slot in lane.idle:
+            lane.idle.remove(slot)
+            self._connections.works(slot)
         slot.courier.close()
-        self._connections -= 1
-        self._permits.release(lane.destination.key)
-        self._feed_starved()
+        self._permits.release(slot.scopes)
+        self._connections.closed()
         self._close_if_unused(lane)
 
     def _close_if_unused(self, lane: Lane) -> None:
         if lane.unused and self._lanes.get(lane.destination.key) is lane:
             del self._lanes[lane.destination.key]
+            self._unshare(lane)
+            if self._lanes_of[lane.source] > 1:
+                self._lanes_of[lane.source] -= 1
+            else:
+                del self._lanes_of[lane.source]
 
-    def surrender(self, key: str) -> None:
-        """Another worker needs a connection to this destination: give one up, idle or when its job is done."""
-        lane = self._lanes.get(key)
-        if lane is None:
-            return
-        if lane.idle:
-            self._drop(lane.idle.pop(0))
-        elif lane.surrender < lane.busy + lane.opening:
-            lane.surrender += 1
+    def surrender(self, scope: str) -> None:
+        """Another worker, or another destination, needs a connection of this scope: give one up, idle or when its job
+        is done."""
+        lane = self._lanes.get(scope)
+        lanes = [lane] if lane is not None else list(self._sharing.get(scope, ()))
+        for lane in lanes:
+            if lane.idle:
+                self._drop(lane.idle[0])
+                return
+        busy = [lane for lane in lanes if lane.surrender < lane.busy + lane.opening]
+        if busy:
+            max(busy, key=lambda lane: lane.busy + lane.opening - lane.surrender).surrender += 1
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
 
     def _finish(
         self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int = 0
     ) -> None:
-        """Turn outcomes into one settlement. Where a DSN needs the content and it is not in memory, read it first."""
+        """Turn outcomes into one settlement; failures may wait for others of their message."""
+        if len(mail.active) > len(results) and not self._stopping and self.options.gather_s > 0:
+            results = self._gather(mail, results, key)
+        if results:
+            self._finish_now(mail, results, key, not_before_us)
+
+    def _gather(self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str) -> Sequence[tuple[int, Attempt]]:
+        """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
+        to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
+        tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
+        late = self._clock.now_us() >= schedule.expires_us(self.options, mail.envelope)
+        failed = [
+            (place, attempt)
+            for place, attempt in results
+            if attempt.outcome is Outcome.FAILED or (late and attempt.outcome is Outcome.DEFERRED)
+        ]
+        if not failed:
+            return results
+        if not mail.failing:
+            self._loop.call_later(self.options.gather_s, self._tell_failures, mail)
+        mail.failing += [(place, attempt, key) for place, attempt in failed]
+        if len(mail.failing) == len(mail.active):
+            self._tell_failures(mail)
+        kept = {place for place, _ in failed}
+        return [each for each in results if each[0] not in kept]
+
+    def _tell_failures(self, mail: Mail) -> None:
+        """What was gathered becomes one settlement, with one report."""
+        failing, mail.failing = mail.failing, []
+        if failing:
+            results = [(place, attempt) for place, attempt, _ in failing]
+            self._finish_now(mail, results, {place: key for place, _, key in failing}, 0)
+
+    def _finish_now(
+        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str | dict[int, str], not_before_us: int
+    ) -> None:
+        """`key`: their destination, or that of each. Where a DSN needs the content and it is not in memory, it is read
+        first."""
         if mail.content is None and self._needs_content(mail, results):
             self._unsettled += 1
             self._spool.content(
@@ -617,7 +828,12 @@ class Queue:
             self._settle_results(mail, results, key, not_before_us, mail.content or b"")
 
     def _finish_with(
-        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int, content: Content | None
+        self,
+        mail: Mail,
+        results: Sequence[tuple[int, Attempt]],
+        key: str | dict[int, str],
+        not_before_us: int,
+        content: Content | None,
     ) -> None:
         self._unsettled -= 1
         self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
@@ -638,7 +854,12 @@ class Queue:
         return now_us >= schedule.expires_us(self.options, envelope) or (0 < notice_us <= now_us)
 
     def _settle_results(
-        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int, content: Content
+        self,
+        mail: Mail,
+        results: Sequence[tuple[int, Attempt]],
+        keys: str | dict[int, str],
+        not_before_us: int,
+        content: Content,
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
         options, states = self.options, mail.states
@@ -646,11 +867,12 @@ class Queue:
         waiting: list[Waiting] = []
         told: list[tuple[int, Attempt]] = []  # ends that may want a DSN
         delayed: list[tuple[int, Attempt]] = []
-        groups: dict[tuple[Attempt, int, int], list[str]] = {}
+        groups: dict[tuple[Attempt, int, int, str], list[str]] = {}
         expires_us = schedule.expires_us(options, envelope)
         notice_us = schedule.delay_due_us(options, envelope)
         for place, attempt in results:
             recipient = envelope.recipients[place]
+            key = keys if isinstance(keys, str) else keys[place]
             state = states.get(place) if states else None
             attempts = state.attempts + 1 if state is not None else 1
             due_us = 0
@@ -680,10 +902,10 @@ class Queue:
                         remote=attempt.remote_name, last_us=now_us,
                     )
                 )
-            groups.setdefault((attempt, attempts, due_us), []).append(str(recipient.address))
+            groups.setdefault((attempt, attempts, due_us, key), []).append(str(recipient.address))
         events: list[Event] = [
             Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
-            for (attempt, attempts, due_us), names in groups.items()
+            for (attempt, attempts, due_us, key), names in groups.items()
         ]
         accepted: tuple[Stored, ...] = ()
         if told:
@@ -692,7 +914,7 @@ class Queue:
                 # Nobody may fail without a word: who has is kept, and it is tried again much later.
                 unsaid = {place: attempt for place, attempt in told if attempt.outcome is Outcome.FAILED}
                 ended = [place for place in ended if place not in unsaid]
-                waiting.extend(self._unsaid(mail, unsaid, key, now_us))
+                waiting.extend(self._unsaid(mail, unsaid, keys, now_us))
             else:
                 accepted, reported = made
                 events.extend(reported)
@@ -715,7 +937,9 @@ class Queue:
             self._say_bug(mail, "making a report")
             return None
 
-    def _unsaid(self, mail: Mail, unsaid: dict[int, Attempt], key: str, now_us: int) -> list[Waiting]:
+    def _unsaid(
+        self, mail: Mail, unsaid: dict[int, Attempt], keys: str | dict[int, str], now_us: int
+    ) -> list[Waiting]:
         """Rows for recipients that have failed, but whose DSN could not be made."""
         due_us = now_us + int(self.options.retry_max_s * 1_000_000)
         rows = []
@@ -723,6 +947,7 @@ class Queue:
             state = mail.states.get(place) if mail.states else None
             attempts = state.attempts + 1 if state is not None else 1
             text = f"failed, but the report of it could not be made: {attempt.text}"
+            key = keys if isinstance(keys, str) else keys[place]
             rows.append(
                 Waiting(place, due_us, key, attempts, told=True, status=attempt.status, text=text, last_us=now_us)
             )
@@ -788,10 +1013,14 @@ class Queue:
             later = set()
         if settlement.waiting:
             shard = identifier.shard_of(settlement.id)
-            staying = mail.active.difference(leaving)
+            staying, now_us = mail.active.difference(leaving), self._clock.now_us()
             for row in settlement.waiting:
-                if row.index not in staying and row.index not in later and not row.held:
-                    self._note_stored(shard, row.destination, row.due_us)
+                if row.index in staying or row.index in later or row.held:
+                    continue
+                if row.attempts == 0 and row.due_us <= now_us:
+                    self._agenda.spilled(shard, row.destination)
+                else:
+                    self._agenda.note(shard, row.destination, row.due_us)
         self._forget(mail, leaving)
         if settlement.events:
             self._log(settlement.events)
@@ -803,6 +1032,8 @@ class Queue:
     def _forget(self, mail: Mail, places: Sequence[int] | set[int]) -> None:
         """These places are in memory no more; with the last of them, and its last settlement, the message."""
         mail.active.difference_update(places)
+        if mail.failing and len(mail.failing) == len(mail.active):
+            self._tell_failures(mail)  # there is nobody left to wait for
         if not mail.active and mail.envelope.id not in self._settling:
             self._mails.pop(mail.envelope.id, None)
             self._octets -= mail.octets
@@ -811,48 +1042,15 @@ class Queue:
 
     # -- what waits in the spool -----------------------------------------------------------------------------------
 
-    def _note_stored(self, shard: int, key: str, due_us: int) -> None:
-        """A row of this destination is due then. Only the first is kept in mind."""
-        known_us = self._stored.get((shard, key))
-        if known_us is None or due_us < known_us:
-            self._stored[shard, key] = due_us
-            heapq.heappush(self._agenda, (due_us, shard, key))
-            self._arm()
-
-    def _arm(self) -> None:
-        if self._stopping or not self._agenda:
-            return
-        due_us = self._agenda[0][0]
-        if self._timer is not None:
-            if self._timer_us <= due_us:
-                return
-            self._timer.cancel()
-        self._timer_us = due_us
-        # A wall clock may jump: look at least every 30 s.
-        wait_s = min(max((due_us - self._clock.now_us()) / 1_000_000, 0.0), 30.0)
-        self._timer = self._loop.call_later(wait_s, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        now_us = self._clock.now_us()
-        self._watch_clock(now_us)
-        agenda, stored = self._agenda, self._stored
-        started = 0
-        while agenda and agenda[0][0] <= now_us:
-            most = self.options.lanes_max + self.options.lanes_max // 8
-            if len(self._lanes) + started > most:
-                self._free_an_idle_courier()  # what rests must not shut out what is due
-            if len(self._lanes) + started > most:
-                self._timer_us = now_us + 250_000
-                self._timer = self._loop.call_later(0.25, self._fire)
-                return
-            due_us, shard, key = heapq.heappop(agenda)
-            if stored.get((shard, key)) != due_us:
-                continue  # an earlier due time has replaced this one
-            del stored[shard, key]
-            if self._load(shard, key):
-                started += 1
-        self._arm()
+    def _has_room(self) -> bool:
+        """For what waits on the disk. Retries do not fill memory with what must wait for a connection."""
+        most = self.options.lanes_max + self.options.lanes_max // 8
+        if len(self._lanes) + len(self._loading) > most:
+            self._connections.free_one()  # what rests must not shut out what is due
+        return (
+            len(self._lanes) + len(self._loading) <= most
+            and self._connections.probes_waiting < self.options.probes_max
+        )
 
     def _load(self, shard: int, key: str) -> bool:
         now_us = self._clock.now_us()
@@ -862,7 +1060,7 @@ class Queue:
             or (lane is not None and len(lane.ready) > self.options.ready_max // 2)
             or len(self._mails) > self.options.messages_max + self.options.messages_max // 8
         ):
-            self._note_stored(shard, key, now_us + _LOOK_AGAIN_US)
+            self._agenda.note(shard, key, now_us + _LOOK_AGAIN_US)
             return False
         self._loading.add((shard, key))
         limit = self.options.load_max
@@ -876,10 +1074,16 @@ class Queue:
         rows = sum(len(entry.waiting) for entry in loaded)
         taken = self._take_rows(key, loaded)
         if rows >= limit:
-            # More are due. What was all in memory already must first go from there. The clock may have been set back.
-            now_us = self._clock.now_us()
-            self._note_stored(shard, key, min(before_us, now_us) if taken else now_us + 100_000)
+            # More are due. What was all in memory already must first go from there.
+            if taken:
+                self._fruitless.pop((shard, key), None)
+                self._agenda.spilled(shard, key)
+            else:
+                looks = self._fruitless[shard, key] = self._fruitless.get((shard, key), 0) + 1
+                wait_us = 100_000 << min(looks - 1, _FRUITLESS_MAX)
+                self._agenda.note(shard, key, self._clock.now_us() + wait_us)
         else:
+            self._fruitless.pop((shard, key), None)
             self._spool.next_due(shard, key, partial(self._next_due_found, shard, key), before_us)
 
     def _take_rows(self, key: str, loaded: Sequence[Loaded]) -> int:
@@ -914,7 +1118,7 @@ class Queue:
         if self._is_far(due_us):
             self._spool.take(shard, key, _EVER_US, self.options.load_max, partial(self._far_found, shard, key))
         else:
-            self._note_stored(shard, key, due_us)
+            self._agenda.note(shard, key, due_us)
 
     # -- a clock that was set back -------------------------------------------------------------------------------------
 
@@ -922,9 +1126,7 @@ class Queue:
         """At least each half minute while anything waits. What the agenda has far ahead now is looked into."""
         ahead_us = now_us - int(self._loop.time() * 1_000_000)
         if ahead_us < self._ahead_us - _CLOCK_SLACK_US:
-            for (shard, key), due_us in list(self._stored.items()):
-                if self._is_far(due_us):
-                    self._note_stored(shard, key, now_us)
+            self._agenda.hasten(self._is_far, now_us)
         self._ahead_us = ahead_us
 
     def _is_far(self, due_us: int) -> bool:
@@ -948,7 +1150,7 @@ class Queue:
         ]
         more = bool(ours) and sum(len(entry.waiting) for entry in loaded) >= self.options.load_max
         self._take_rows(key, ours)
-        self._note_stored(shard, key, now_us + (_LOOK_AGAIN_US if more else self._horizon_us()))
+        self._agenda.note(shard, key, now_us + (_LOOK_AGAIN_US if more else self._horizon_us()))
 
     # -- for operators -----------------------------------------------------------------------------------------------
 
@@ -969,14 +1171,14 @@ class Queue:
         states = mail.states
         assert states is not None  # the settlement above has seen to it
         for lane in list(self._lanes.values()):
-            kept: deque[Item] = deque()
+            kept: Turns[Item] = Turns()
             for item in lane.ready:
                 if item.mail is mail:
                     withdrawn.update(item.places)
                     # As the spool has it: a reload may have given the recipient another destination since.
                     keys.update(states[place].destination for place in item.places if place in states)
                 else:
-                    kept.append(item)
+                    kept.add(item.mail.source, item, item.mail.priority)
             if len(kept) == len(lane.ready):
                 continue
             lane.ready = kept
@@ -987,11 +1189,11 @@ class Queue:
     def changed(self, number: int, keys: Sequence[str]) -> None:
         """The message is the queue's again, and rows of these destinations are due: look at them now, back-off or not.
         What was withdrawn and not changed goes back to where it was."""
-        shard, now_us = identifier.shard_of(number), self._clock.now_us()
+        shard = identifier.shard_of(number)
         for key in keys:
             self._troubles.pop(key, None)
         for key in {*keys, *self._withdrawn.pop(number, ())}:
-            self._note_stored(shard, key, now_us)
+            self._agenda.spilled(shard, key)
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""

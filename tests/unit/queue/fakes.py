@@ -17,6 +17,7 @@ from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
 from postroad.queue.lane import Courier
 from postroad.queue.options import QueueOptions
+from postroad.queue.pace import PaceRule, PaceTable
 from postroad.queue.queue import Queue
 from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Settlement, Stored, Waiting
 from tests.sim.virtual import VirtualClock, VirtualLoop
@@ -193,8 +194,15 @@ class World:
         self.openings: list[tuple[float, str]] = []
         self.couriers: list[FakeCourier] = []
         self.held_permits: dict[str, int] = {}
+        self.permits_max = 1000  # of each destination
+        self.asking: dict[str, tuple[tuple[str, ...], Callable[[int], None]]] = {}
+        self.told: list[tuple[str, int]] = []
+        self.token_s = 1.0
+        self.token_times: dict[str, float] = {}
         self.reports: list[tuple[int, tuple[str, ...], bool]] = []
         self.logged: list[Event] = []
+        self.rules: tuple[PaceRule, ...] = tuple(options.pop("rules", ()))
+        self.hosts_of: dict[str, tuple[str, ...]] = {}
         self.options = QueueOptions(**options)
         self.chance = random.Random(seed)
         self.queue = self.new_queue()
@@ -204,20 +212,51 @@ class World:
             spool=self.spool,  # type: ignore[arg-type]
             options=self.options, clock=self.clock, chance=self.chance, destination_of=self.destination_of,
             opener=self.open, permits=self, report=self.report, log=self.logged.extend, loop=self.loop,
+            pace=self.pace_table(), hosts_of=self.find_hosts,
         )
+
+    def pace_table(self) -> PaceTable:
+        options = self.options
+        return PaceTable(
+            self.rules, most=options.concurrency, start=options.concurrency_start,
+            recipients_max=options.recipients_per_job_max,
+        )
+
+    def find_hosts(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
+        self.loop.call_later(0.001, found, self.hosts_of.get(destination.domain, ()))
 
     def destination_of(self, address: Address) -> Destination | Attempt:
         if address.domain == "nowhere.example":
             return NOWHERE
         return Destination(address.domain, Transport.SMTP, domain=address.domain)
 
-    def acquire(self, key: str, granted: Callable[[], None]) -> None:
-        self.held_permits[key] = self.held_permits.get(key, 0) + 1
-        self.loop.call_soon(granted)
+    def acquire(self, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
+        key = scopes[0]
+        given = min(count, self.permits_max - self.held_permits.get(key, 0))
+        if given <= 0:
+            self.asking[key] = (scopes, granted)
+            return
+        for scope in scopes:
+            self.held_permits[scope] = self.held_permits.get(scope, 0) + given
+        self.loop.call_soon(granted, given)
 
-    def release(self, key: str) -> None:
-        self.held_permits[key] -= 1
-        assert self.held_permits[key] >= 0
+    def release(self, scopes: tuple[str, ...]) -> None:
+        for scope in scopes:
+            self.held_permits[scope] -= 1
+            assert self.held_permits[scope] >= 0
+        if scopes[0] in self.asking:
+            self.acquire(scopes, 1, self.asking.pop(scopes[0])[1])
+
+    def fared(self, scopes: tuple[str, ...], successes: int) -> None:
+        self.told.append((scopes[0], successes))
+
+    def refused(self, scopes: tuple[str, ...], others: bool) -> None:
+        self.told.append((scopes[0], -1))
+
+    def tokens(self, key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
+        """As many as asked for, one by one each `token_s`."""
+        self.token_times[key] = at = max(self.loop.now, self.token_times.get(key, 0.0) + self.token_s)
+        self.loop.call_at(at, granted, 1)
 
     def open(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
+from postroad.mail.route import Destination
 from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
 
 HOUR = 3600.0
@@ -445,3 +447,73 @@ def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None
         assert [ended.get((number, place)) for place in range(size)] == [1] * size
     assert world.queue.in_memory == 0 and world.queue.carrying == 0
     assert len(world.arrived) == len(set(world.arrived))
+
+
+# -- failures of one message are told together
+
+
+def _failing_domains(count: int) -> list[str]:
+    return [f"a@d{n}.example" for n in range(count)]
+
+
+def test_failures_at_many_destinations_bring_one_report() -> None:
+    world = World()
+    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    number = world.accept(*_failing_domains(60))
+    world.run(9)
+    assert len(world.reports) == 1 and len(world.reports[0][1]) == 60, "all had failed: there was nobody to wait for"
+    assert number not in world.spool.messages
+    keys = {event.destination for event in world.spool.events if isinstance(event, Attempted)}
+    assert {f"d{n}.example" for n in range(60)} <= keys
+
+
+def test_failures_wait_for_slow_recipients_but_not_for_long_and_others_are_not_held_up() -> None:
+    world = World(gather_s=10.0)
+    slow, good = "slow.example", "good.example"
+    world.answer = lambda job, place: (
+        RELAYED if job.destination.key in (good, "sender.example") else FAILED
+    )
+    number = world.accept("a@x.example", f"a@{good}", f"a@{slow}")
+    opening = world.open
+
+    def open_slowly(destination: Destination, opened: Any, lost: Any) -> None:
+        world.loop.call_later(25.0 if destination.key == slow else 0.0, opening, destination, opened, lost)
+
+    world.queue._open = open_slowly
+    world.run(5)
+    assert not world.reports and world.arrivals(number) == [1]
+    rows = world.spool.rows[number]
+    assert rows is not None and sorted(rows) == [0, 2], "a crash now would try the failed one again, not forget it"
+    world.run(7)
+    assert [report[1] for report in world.reports] == [("a@x.example",)]
+    world.run(30)
+    assert [report[1] for report in world.reports] == [("a@x.example",), (f"a@{slow}",)]
+    assert number not in world.spool.messages
+
+
+def test_a_single_recipient_waits_for_nobody_and_a_stop_waits_for_no_report() -> None:
+    world = World(gather_s=1000.0)
+    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    world.accept("a@x.example")
+    world.run(1)
+    assert len(world.reports) == 1
+    world.took_s = 3.0
+    world.accept("b@y.example", "c@z.example")
+    world.answer = lambda job, place: FAILED if job.destination.key == "y.example" else RELAYED
+    opening = world.open
+    world.queue._open = lambda destination, opened, lost: world.loop.call_later(
+        50.0 if destination.key == "z.example" else 0.0, opening, destination, opened, lost
+    )
+    world.run(5)
+    assert len(world.reports) == 1, "the failure at y waits for z"
+    assert world.loop.run_until_complete(world.queue.drain(5.0)) is True
+    assert [report[1] for report in world.reports][1:] == [("b@y.example",)]
+
+
+def test_recipients_that_expire_together_are_reported_together() -> None:
+    world = World(delay_notice_s=0.0, retry_jitter=0.0)
+    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    number = world.accept(*_failing_domains(20))
+    world.run(5 * DAY + HOUR)
+    assert len(world.reports) <= 2 and sum(len(report[1]) for report in world.reports) == 20
+    assert number not in world.spool.messages

@@ -21,8 +21,7 @@ def _restart(world: World) -> None:
     """While nothing is being carried."""
     assert not world.queue.carrying
     world.queue._stopping = True
-    if world.queue._timer is not None:
-        world.queue._timer.cancel()
+    world.queue._agenda.stop()
     world.queue = world.new_queue()
     world.queue.start((0,))
 
@@ -124,7 +123,7 @@ def test_a_connection_that_a_waiting_destination_no_longer_needs_goes_to_the_nex
         world.accept(f"a{n}@x{n}.example")
     world.run(30)
     assert sorted(world.spool.rows[number] is None for number in world.spool.rows) == [False] * 6
-    assert len(world.arrived) == 6 and world.queue._connections <= 2
+    assert len(world.arrived) == 6 and world.queue._connections.held <= 2
     assert all(not lane.starved for lane in world.queue._lanes.values())
 
 

@@ -1,0 +1,73 @@
+"""How fast mail may go where: limits for domains, for MX hosts, for providers (docs/pace.md)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from postroad.config.field import Section, setting, several
+from postroad.config.values import DomainPattern, Kind, domain_pattern, ip_address, one_or_more, wrong
+from postroad.queue.pace import AUTOMATIC, parse_rate
+
+_RATE: Final = Kind("rate", '`"100/1m"`, `"5/1s"`, `"2000/1h"`')
+
+
+def rate(written: Any) -> str:
+    """Messages and a time; "" for none."""
+    if written == "" or (isinstance(written, str) and parse_rate(written) is not None):
+        return str(written)
+    raise wrong(f"{written!r} is not a rate", 'Write messages and a time, such as "100/1m" or "2000/1h"')
+
+
+def host_pattern(written: Any) -> str:
+    """As a pattern of domains, or an address; ``*.example.com`` is ``.example.com``."""
+    with contextlib.suppress(PydanticCustomError):
+        return ip_address(written)
+    return domain_pattern(written[1:] if isinstance(written, str) and written.startswith("*.") else written)
+
+
+HostPattern = Annotated[
+    str,
+    BeforeValidator(host_pattern),
+    Kind("host pattern", '`"mx1.example.net"`, `"*.example.net"` for all names below it, `"*"` for all'),
+]
+Rate = Annotated[str, BeforeValidator(rate), _RATE]
+
+
+class Pace(Section):
+    """Limits for some destinations, over the whole node, beside those of `[queue]`; docs/pace.md tells more. Give one
+    table `[[pace]]` for each. Where several fit a destination, the most exact of `domain` holds for it, and those of
+    its MX hosts and providers hold, too."""
+
+    domain: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
+        (), "Recipients' domains, each with these limits of its own.", example='["example.com"]'
+    )
+    mx: Annotated[tuple[HostPattern, ...], BeforeValidator(one_or_more)] = several(
+        (), "MX hosts and next hops, each with these limits of its own.", example='["*.google.com"]'
+    )
+    provider: str = setting(
+        "",
+        "A name: all domains and hosts of this table share the limits, as one. "
+        f'"{AUTOMATIC}": domains with the same MX hosts share them.',
+        example='"google"',
+    )
+    connections_max: int = setting(
+        0, "Connections at a time; 0: as without this table.", unit="connections", least=0, most=100_000
+    )
+    connections_start: int = setting(
+        0,
+        "How many of these at first; more with success, fewer with failure. 0: as without this table.",
+        unit="connections",
+        least=0,
+        most=100_000,
+    )
+    messages_per_connection_max: int = setting(
+        0, "Messages over one connection; 0: as many as `outbound.messages_max` allows.", unit="messages", least=0
+    )
+    recipients_max: int = setting(
+        0, "Recipients of a message in one transaction; 0: as without this table.", unit="recipients", least=0
+    )
+    rate: Rate = setting("", 'Messages in a time; "": as fast as it goes.', example='"100/1m"')

@@ -1,0 +1,149 @@
+"""The agenda: which destinations have rows in the spool that are due, and when each is looked at.
+
+In memory is one time for each destination and shard, that of its first row. What always holds:
+- A destination that was noted is loaded once its time has come, or noted again.
+- Retries are taken up spread over time: at most `rate` destinations in a second, however many are overdue after a
+  restart or an outage, the longest overdue first; new mail that waits in the spool only because memory was full
+  (`spilled`) goes before them and is not held back by that.
+- Where there is no room for more work, nothing is loaded until there is.
+
+A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: what is loaded and what becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from postroad.world.clock import Clock
+
+_LOOK_S: Final = 30.0
+_STEP_S: Final = 0.1  # how often more is taken up while more is due
+_NO_ROOM_S: Final = 0.25
+
+Key = tuple[int, str]  # shard, destination
+
+
+class Agenda:
+    """`load(shard, key)`: begin to load what is due; False where that must wait (it was noted again then). `room()`:
+    whether there is room for more work. `rate()`: destinations in a second. `watch` is told the time at each look."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        load: Callable[[int, str], bool],
+        room: Callable[[], bool],
+        rate: Callable[[], float],
+        watch: Callable[[int], None] = lambda now_us: None,
+    ) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._load = load
+        self._room = room
+        self._rate = rate
+        self._watch = watch
+        self._due: dict[Key, int] = {}
+        self._heap: list[tuple[int, int, str]] = []
+        self._spilled: OrderedDict[Key, None] = OrderedDict()
+        self._allowance = 0.0
+        self._filled = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._due) + len(self._spilled)
+
+    def note(self, shard: int, key: str, due_us: int) -> None:
+        """A row of this destination is due then. Only the first is kept in mind."""
+        known_us = self._due.get((shard, key))
+        if known_us is None or due_us < known_us:
+            self._due[shard, key] = due_us
+            heapq.heappush(self._heap, (due_us, shard, key))
+            if self._heap[0][0] == due_us:
+                self._arm()
+
+    def spilled(self, shard: int, key: str) -> None:
+        """Rows of this destination are due now that were never tried, or it is being worked on and more are due."""
+        if (shard, key) not in self._spilled:
+            self._spilled[shard, key] = None
+            if len(self._spilled) == 1:  # else it is looked at already, or there is no room
+                self._arm_in(0.0)
+
+    def hasten(self, chosen: Callable[[int], bool], due_us: int) -> None:
+        """Those whose times are `chosen` are looked at then."""
+        for (shard, key), known_us in list(self._due.items()):
+            if chosen(known_us):
+                self.note(shard, key, due_us)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if self._heap:
+            self._arm_in(min(max((self._heap[0][0] - self._clock.now_us()) / 1_000_000, 0.0), _LOOK_S))
+
+    def _arm_in(self, wait_s: float) -> None:
+        if self._stopped:
+            return
+        at = self._loop.time() + wait_s
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._take_spilled() and self._take_due():
+            if self._spilled:  # came meanwhile
+                self._arm_in(0.0)
+            self._arm()
+
+    def _take_spilled(self) -> bool:
+        """False where there is no room; it is looked again soon then."""
+        for _ in range(len(self._spilled)):
+            if not self._room():
+                self._arm_in(_NO_ROOM_S)
+                return False
+            key, _ = self._spilled.popitem(last=False)
+            self._load(*key)
+        return True
+
+    def _take_due(self) -> bool:
+        """False where more is due than may be taken up now."""
+        now_us = self._clock.now_us()
+        self._watch(now_us)
+        self._fill()
+        heap, due = self._heap, self._due
+        while heap and heap[0][0] <= now_us:
+            due_us, shard, key = heap[0]
+            if due.get((shard, key)) != due_us:
+                heapq.heappop(heap)
+                continue  # an earlier due time has replaced this one
+            if self._allowance < 1.0:
+                self._arm_in(_STEP_S)
+                return False
+            if not self._room():
+                self._arm_in(_NO_ROOM_S)
+                return False
+            heapq.heappop(heap)
+            del due[shard, key]
+            if self._load(shard, key):
+                self._allowance -= 1.0
+        return True
+
+    def _fill(self) -> None:
+        """What may be taken up at once: no more than comes together in two steps."""
+        now, rate = self._loop.time(), self._rate()
+        self._allowance = min(self._allowance + (now - self._filled) * rate, max(1.0, rate * 2 * _STEP_S))
+        self._filled = now

@@ -1,0 +1,156 @@
+"""The worker's connections: how many there are, and which lane gets the next one.
+
+What always holds:
+- No more than `connections_max` are open or being opened, but for as many, up to `connections_slow_max`, as have not
+  moved for `slow_s`: remotes that are slow or dead take no connection away from those that are not.
+- Of them at most `probes_max` are being opened to destinations that failed before, so that retries, however many are
+  due, leave new mail its room; while any wait, some of these are theirs.
+- Lanes that wait take turns by the source of their mail; one that waits is fed once, when there is room.
+- Where all are taken, one that is idle makes room.
+
+Whether any is slow is looked at only while a lane waits, so it costs a busy node nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from postroad.queue.lane import Lane, Opening, Slot
+from postroad.queue.options import QueueOptions
+from postroad.queue.order import Turns
+
+
+class Connections:
+    """`fed(lane)`: the lane that waited may have one now. `drop(slot)` closes an idle one. `slots()`: all there are."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: Callable[[], QueueOptions],
+        *,
+        fed: Callable[[Lane], None],
+        drop: Callable[[Slot], None],
+        slots: Callable[[], Iterable[Slot]],
+    ) -> None:
+        self._loop = loop
+        self._options = options
+        self._fed = fed
+        self._drop = drop
+        self._slots = slots
+        self._held = 0
+        self._slow = 0
+        self._openings: dict[Opening, None] = {}
+        self._probes = 0
+        self._waiting: Turns[Lane] = Turns()
+        self._waiting_probes: Turns[Lane] = Turns()
+        self._idle: dict[Slot, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- counting --------------------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        """Lanes that wait for one."""
+        return len(self._waiting) + len(self._waiting_probes)
+
+    @property
+    def probes_waiting(self) -> int:
+        return len(self._waiting_probes)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a courier without work is to be closed, because a lane waits for its connection."""
+        return len(self._waiting) > 0 or len(self._waiting_probes) > 0
+
+    def room(self, probe: bool) -> bool:
+        options = self._options()
+        if probe and self._probes >= options.probes_max:
+            return False
+        return self._held < options.connections_max + min(self._slow, options.connections_slow_max)
+
+    def begin(self, scopes: tuple[str, ...], probe: bool) -> Opening:
+        """One is being opened."""
+        opening = Opening(scopes, self._loop.time(), probe)
+        self._openings[opening] = None
+        self._held += 1
+        self._probes += probe
+        return opening
+
+    def opened(self, opening: Opening) -> None:
+        """It is open."""
+        del self._openings[opening]
+        if opening.probe:
+            self._probes -= 1
+            self.feed()
+
+    def failed(self, opening: Opening) -> None:
+        """It could not be opened."""
+        del self._openings[opening]
+        self._probes -= opening.probe
+        self.closed()
+
+    def closed(self) -> None:
+        """One that was open, or being opened, is gone."""
+        self._held -= 1
+        self.feed()
+
+    def rests(self, slot: Slot) -> None:
+        self._idle[slot] = None
+
+    def works(self, slot: Slot) -> None:
+        self._idle.pop(slot, None)
+
+    def free_one(self) -> None:
+        """The one that has been idle for longest goes."""
+        if self._idle:
+            self._drop(next(iter(self._idle)))
+
+    # -- who waits -------------------------------------------------------------------------------------------------
+
+    def wait(self, lane: Lane, source: str, probe: bool, *, first: bool = False) -> None:
+        """The lane is `fed` when there is room; `first`: it has waited before."""
+        if lane.starved:
+            return
+        lane.starved = True
+        waiting = self._waiting_probes if probe else self._waiting
+        (waiting.add_first if first else waiting.add)(source, lane)
+        if not (probe and self._probes >= self._options().probes_max):
+            self.free_one()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._options().slow_s, self._look)
+
+    def feed(self) -> None:
+        """One lane that waits gets a connection, if there is room for it."""
+        lane = self._next()
+        if lane is not None:
+            lane.starved = False
+            self._loop.call_soon(self._fed, lane)
+
+    def _next(self) -> Lane | None:
+        probes = len(self._waiting_probes) > 0 and self.room(True)
+        few = self._probes < max(1, self._options().probes_max // 4)
+        if probes and (few or not len(self._waiting)):
+            return self._waiting_probes.take()
+        return self._waiting.take() if len(self._waiting) and self.room(False) else None
+
+    def _look(self) -> None:
+        """Which have not moved since the last look? Lanes that wait get as many more."""
+        self._timer = None
+        before = self._loop.time() - self._options().slow_s
+        slow = sum(opening.began <= before for opening in self._openings)
+        for slot in self._slots():
+            if slot.item is not None and slot.seen == slot.carried:
+                slow += 1
+            slot.seen = slot.carried
+        more, self._slow = max(0, slow - self._slow), slow
+        for _ in range(max(1, more)):
+            self.feed()
+        if self.waiting:
+            self._timer = self._loop.call_later(self._options().slow_s, self._look)
+        else:
+            self._slow = 0

@@ -1,0 +1,123 @@
+"""Turns: what waits, by rank and by source: the most urgent first, and of one rank one of each source after another, so
+that a mailing holds nobody up.
+
+A source is who sends (`source_of`): what one sender has brought goes in its order, and the senders take turns. What
+has many recipients is a source of its own, so that a sender's single messages do not wait behind his own mailings.
+With one source and one rank it is a plain queue.
+
+What always holds: each value is taken once; of one source and rank in the order in which they came, but for those put
+first; nothing before what has a higher rank (RFC 6710 §5).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
+
+from postroad.mail.envelope import Envelope
+
+_T = TypeVar("_T")
+MAILING: Final = 50  # recipients from which a message is part of a mailing
+
+
+def source_of(envelope: Envelope) -> str:
+    """By whom a message is: the account, else the reverse-path's domain; "" for reports."""
+    sender = envelope.peer.identity or (envelope.reverse_path.domain if envelope.reverse_path is not None else "")
+    return sender if len(envelope.recipients) < MAILING else f"{sender} mailing"
+
+
+class _Round(Generic[_T]):
+    """What waits of one rank."""
+
+    __slots__ = ("lines", "turns")
+
+    def __init__(self) -> None:
+        self.lines: dict[str, deque[_T]] = {}
+        self.turns: deque[str] = deque()
+
+    def add(self, source: str, value: _T) -> None:
+        line = self.lines.get(source)
+        if line is None:
+            self.lines[source] = deque((value,))
+            self.turns.append(source)
+        else:
+            line.append(value)
+
+    def add_first(self, source: str, value: _T) -> None:
+        line = self.lines.get(source)
+        if line is None:
+            self.lines[source] = deque((value,))
+        else:
+            line.appendleft(value)
+            self.turns.remove(source)
+        self.turns.appendleft(source)
+
+    def take(self) -> _T:
+        turns = self.turns
+        source = turns[0]
+        line = self.lines[source]
+        value = line.popleft()
+        if not line:
+            del self.lines[source]
+            turns.popleft()
+        elif len(turns) > 1:
+            turns.rotate(-1)
+        return value
+
+
+class Turns(Generic[_T]):
+    __slots__ = ("_count", "_rounds")
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, _Round[_T]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[_T]:
+        """All values, those of one rank and source together."""
+        for each in list(self._rounds.values()):
+            for line in list(each.lines.values()):
+                yield from line
+
+    def count(self, source: str) -> int:
+        """How much of one source waits."""
+        return sum(len(each.lines[source]) for each in self._rounds.values() if source in each.lines)
+
+    def add(self, source: str, value: _T, rank: int = 0) -> None:
+        self._round(rank).add(source, value)
+
+    def add_first(self, source: str, value: _T, rank: int = 0) -> None:
+        """Of its rank it is taken next."""
+        self._round(rank).add_first(source, value)
+
+    def _round(self, rank: int) -> _Round[_T]:
+        self._count += 1
+        found = self._rounds.get(rank)
+        if found is None:
+            found = self._rounds[rank] = _Round()
+        return found
+
+    def take(self) -> _T:
+        """The next one. ValueError where nothing waits."""
+        rank = max(self._rounds)
+        found = self._rounds[rank]
+        value = found.take()
+        self._count -= 1
+        if not found.turns:
+            del self._rounds[rank]
+        return value
+
+    def first(self) -> _T:
+        """What `take` would give."""
+        found = self._rounds[max(self._rounds)]
+        return found.lines[found.turns[0]][0]
+
+    def clear(self) -> list[_T]:
+        """Takes all."""
+        values = list(self)
+        self._rounds.clear()
+        self._count = 0
+        return values

@@ -1,0 +1,201 @@
+"""The pace of each destination: how many connections, how many messages over one and in a time, how many recipients.
+
+Limits hold for a *scope*, which is what is counted together for the whole node (`node.permits`, `node.rates`):
+
+    example.com              a destination, by its key
+    host:mx1.example.net     one MX host, for all domains that it serves
+    provider:NAME            all domains and hosts that the operator's rules of that name match
+    set:mx1.a.net+mx2.a.net  all domains with just these MX hosts
+
+A destination stands in one scope of its own and in any number of shared ones; each of them must have room. What always
+holds: the name of a scope and the rules say its limits, so the supervisor and all workers come to the same ones without
+telling each other. A connection counts for every host of its route that has a rule, because it may go to any of them.
+
+Pure. Not here: the counting, which hosts serve a domain (`route.mx`, handed in as names).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from postroad.mail.route import Destination, Transport
+
+UNLIMITED: Final = 1_000_000  # connections: of a shared scope whose rule does not name a number
+AUTOMATIC: Final = "*"  # as the name of a provider: each set of MX hosts is one by itself
+
+_T = TypeVar("_T")
+_RATE: Final = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{1,6}(?:\.\d{1,3})?)?\s*(s|m|h|d)\s*")
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """At most `messages` within any span of `period_s`."""
+
+    messages: int
+    period_s: float
+
+    def __str__(self) -> str:
+        for unit in ("d", "h", "m"):
+            if self.period_s % _UNITS_S[unit] == 0:
+                return f"{self.messages}/{self.period_s / _UNITS_S[unit]:g}{unit}"
+        return f"{self.messages}/{self.period_s:g}s"
+
+
+def parse_rate(written: str) -> Rate | None:
+    """``100/1m``, ``5/s``, ``2000/1h``; None where it is no rate."""
+    found = _RATE.fullmatch(written)
+    if found is None:
+        return None
+    rate = Rate(int(found[1]), float(found[2] or 1) * _UNITS_S[found[3]])
+    return rate if rate.messages and rate.period_s else None
+
+
+class PaceRule(msgspec.Struct, frozen=True):
+    """Limits for some domains or hosts. 0 and None: as without this rule.
+
+    `domain`: patterns of recipients' domains (``example.com``, ``.example.com`` for all below it, ``*``). `mx`: the
+    same of MX host names. `provider`: what is matched shares one count of this name; `AUTOMATIC`: domains with the same
+    MX hosts do. Without it each domain, and each host, has its own.
+    """
+
+    domain: tuple[str, ...] = ()
+    mx: tuple[str, ...] = ()
+    provider: str = ""
+    connections_max: int = 0
+    connections_start: int = 0
+    messages_per_connection_max: int = 0
+    recipients_max: int = 0
+    rate: Rate | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of one scope, for the whole node. `start` connections at first, more by and by, at most `most`."""
+
+    most: int
+    start: int
+    rate: Rate | None = None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Of one destination: the scopes that it stands in, its own first; those of them that have a rate; the least of
+    their limits. `messages_per_connection_max` 0: none but the transport's own."""
+
+    scopes: tuple[str, ...]
+    rated: tuple[str, ...]
+    connections_max: int
+    messages_per_connection_max: int
+    recipients_max: int
+
+
+class Patterns(Generic[_T]):
+    """Values by name pattern; the most exact pattern wins."""
+
+    def __init__(self, entries: Iterable[tuple[str, _T]]) -> None:
+        self._entries: dict[str, _T] = {}
+        for pattern, value in entries:
+            self._entries.setdefault(pattern, value)
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def find(self, name: str) -> _T | None:
+        entries = self._entries
+        found = entries.get(name)
+        place = name.find(".")
+        while found is None and place >= 0:
+            found = entries.get(name[place:])
+            place = name.find(".", place + 1)
+        return entries.get("*") if found is None else found
+
+
+class PaceTable:
+    """The rules of one configuration. `most`, `start`, `recipients_max`: where no rule says otherwise."""
+
+    def __init__(self, rules: Sequence[PaceRule], *, most: int, start: int, recipients_max: int) -> None:
+        self._most, self._start, self._recipients_max = most, start, recipients_max
+        self._domains = Patterns((name, rule) for rule in rules if not rule.provider for name in rule.domain)
+        self._domain_groups = Patterns(
+            (name, rule) for rule in rules if rule.provider not in ("", AUTOMATIC) for name in rule.domain
+        )
+        self._hosts = Patterns((name, rule) for rule in rules if not rule.provider for name in rule.mx)
+        self._host_groups = Patterns(
+            (name, rule) for rule in rules if rule.provider not in ("", AUTOMATIC) for name in rule.mx
+        )
+        self._sets = Patterns(
+            (name, rule) for rule in rules if rule.provider == AUTOMATIC for name in rule.mx or ("*",)
+        )
+        self._providers = {rule.provider: rule for rule in rules if rule.provider not in ("", AUTOMATIC)}
+        self._by_host = bool(self._hosts or self._host_groups or self._sets)
+        self._plain = not rules
+
+    def needs_hosts(self, destination: Destination) -> bool:
+        """Whether it must be known which hosts serve this destination, to tell its pace."""
+        return self._by_host and destination.transport is Transport.SMTP and bool(destination.domain)
+
+    def of(self, destination: Destination, hosts: Sequence[str] = ()) -> Pace:
+        """`hosts`: the names of those that it may go to, where that `needs_hosts`."""
+        if self._plain:
+            limits = self._own_limits(None, remote=destination.transport is Transport.SMTP)
+            return Pace((destination.key,), (), limits.most, 0, self._recipients_max)
+        scopes: dict[str, PaceRule | None] = {destination.key: self._own_rule(destination.key)}
+        if destination.transport is not Transport.SMTP:
+            return self._joined(scopes)
+        hosts = hosts or ((destination.host,) if destination.host else ())
+        if destination.domain and (rule := self._domain_groups.find(destination.domain)) is not None:
+            scopes[f"provider:{rule.provider}"] = rule
+        for host in hosts:
+            if (rule := self._hosts.find(host)) is not None:
+                scopes[f"host:{host}"] = rule
+            if (rule := self._host_groups.find(host)) is not None:
+                scopes[f"provider:{rule.provider}"] = rule
+        if self._sets and hosts and (rule := self._set_of(sorted(set(hosts)))) is not None:
+            scopes[f"set:{'+'.join(sorted(set(hosts)))}"] = rule
+        return self._joined(scopes)
+
+    def limits(self, scope: str) -> Limits:
+        """Of a scope, by its name."""
+        kind, _, name = scope.partition(":")
+        match kind:
+            case "provider" if name in self._providers:
+                return self._shared_limits(self._providers[name])
+            case "host":
+                return self._shared_limits(self._hosts.find(name))
+            case "set":
+                return self._shared_limits(self._set_of(name.split("+")))
+        return self._own_limits(self._own_rule(scope), remote=not scope.startswith(_LOCAL))
+
+    def _own_rule(self, key: str) -> PaceRule | None:
+        """By the destination's key, which is the recipients' domain where mail goes by MX. Rules are for remotes."""
+        return None if key.startswith(_LOCAL) else self._domains.find(key)
+
+    def _set_of(self, hosts: Sequence[str]) -> PaceRule | None:
+        return next((rule for host in hosts if (rule := self._sets.find(host)) is not None), None)
+
+    def _joined(self, scopes: dict[str, PaceRule | None]) -> Pace:
+        rules = [rule for rule in scopes.values() if rule is not None]
+        return Pace(
+            tuple(scopes),
+            tuple(scope for scope, rule in scopes.items() if rule is not None and rule.rate is not None),
+            min(self.limits(scope).most for scope in scopes),
+            min((rule.messages_per_connection_max for rule in rules if rule.messages_per_connection_max), default=0),
+            min((rule.recipients_max for rule in rules if rule.recipients_max), default=self._recipients_max),
+        )
+
+    def _own_limits(self, rule: PaceRule | None, *, remote: bool) -> Limits:
+        """Of a destination. Local delivery needs no caution: it has all its connections at once."""
+        most = rule.connections_max if rule is not None and rule.connections_max else self._most
+        start = rule.connections_start if rule is not None and rule.connections_start else self._start
+        return Limits(most, min(start, most) if remote else most, rule.rate if rule is not None else None)
+
+    def _shared_limits(self, rule: PaceRule | None) -> Limits:
+        """Of a shared scope: no limit but those that its rule names, and no caution beyond its destinations' own."""
+        most = rule.connections_max if rule is not None and rule.connections_max else UNLIMITED
+        start = rule.connections_start if rule is not None and rule.connections_start else most
+        return Limits(most, min(start, most), rule.rate if rule is not None else None)
+
+
+_LOCAL: Final = ("lmtp:", "maildir:", "program:")
