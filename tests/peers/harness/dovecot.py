@@ -1,11 +1,11 @@
-"""A private Dovecot: LMTP on TCP and on a Unix socket, IMAP to read what came."""
+"""A private Dovecot: LMTP on TCP and on a Unix socket, IMAP to read what came, its auth socket, a submission proxy."""
 
 from __future__ import annotations
 
 import contextlib
 import imaplib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.peers.harness import need, ports
@@ -16,10 +16,12 @@ base_dir = {directory}/run
 state_dir = {directory}/state
 log_path = {directory}/dovecot.log
 info_log_path = {directory}/dovecot.log
-protocols = imap lmtp
+protocols = imap lmtp{submission}
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
+auth_mechanisms = plain login scram-sha-1 scram-sha-256
+auth_failure_delay = 1 secs
 auth_username_format = %Lu
 first_valid_uid = 1
 mail_location = maildir:{directory}/mail/%d/%n
@@ -53,8 +55,23 @@ service lmtp {{
     mode = 0666
   }}
 }}
+service auth {{
+  unix_listener {directory}/auth {{
+    mode = 0666
+  }}
+}}
+{further}
 plugin {{
   quota = maildir:User quota
+}}
+"""
+
+_SUBMISSION = """\
+service submission-login {{
+  inet_listener submission {{
+    address = 127.0.0.1
+    port = {port}
+  }}
 }}
 """
 
@@ -62,12 +79,17 @@ plugin {{
 class Dovecot:
     """One instance with these `users` (mailboxes), all with the password `password`.
 
-    `lmtp_port` and `imap_port` on 127.0.0.1, `lmtp_path` the Unix socket. `full`: users whose quota is used up.
+    `lmtp_port` and `imap_port` on 127.0.0.1, `lmtp_path` the Unix socket, `auth_path` that of authentication. `full`:
+    users whose quota is used up. `relay`: settings of the submission proxy (``host`` and so on), which then listens on
+    `submission_port`.
     """
 
     password = "secret"
 
-    def __init__(self, directory: Path, *, users: Sequence[str], full: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, users: Sequence[str], full: Sequence[str] = (),
+        relay: Mapping[str, str] | None = None,
+    ) -> None:
         need.root()
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -75,6 +97,10 @@ class Dovecot:
         self.lmtp_port = ports.port()
         self.imap_port = ports.port()
         self.lmtp_path = directory / "lmtp"
+        self.auth_path = directory / "auth"
+        self.submission_port = ports.port() if relay is not None else 0
+        further = _SUBMISSION.format(port=self.submission_port) if relay is not None else ""
+        further += "".join(f"submission_relay_{key} = {value}\n" for key, value in (relay or {}).items())
         (directory / "mail").mkdir()
         own_to(directory / "mail", "mail")
         (directory / "users").write_text("".join(
@@ -83,16 +109,22 @@ class Dovecot:
             for user in (*users, *full)
         ))
         config = directory / "dovecot.conf"
-        config.write_text(_CONFIG.format(directory=directory, lmtp_port=self.lmtp_port, imap_port=self.imap_port))
+        config.write_text(_CONFIG.format(
+            directory=directory, lmtp_port=self.lmtp_port, imap_port=self.imap_port, further=further,
+            submission=" submission" if relay is not None else "",
+        ))
         self._program = Program([need.program("dovecot"), "-F", "-c", str(config)], directory / "dovecot.out")
         need.program("lmtp", "/usr/lib/dovecot/lmtp")
         need.program("imap", "/usr/lib/dovecot/imap")
+        if relay is not None:
+            need.program("submission", "/usr/lib/dovecot/submission")
 
     def start(self) -> None:
         self._program.start()
         self._program.ready(
             lambda: listens("127.0.0.1", self.lmtp_port) and listens("127.0.0.1", self.imap_port)
-            and accepts(self.lmtp_path),
+            and accepts(self.lmtp_path) and accepts(self.auth_path)
+            and (not self.submission_port or listens("127.0.0.1", self.submission_port)),
             "dovecot listens",
         )
 
