@@ -21,7 +21,7 @@ listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login scram-sha-1 scram-sha-256
-auth_failure_delay = 1 secs
+auth_failure_delay = 0
 auth_username_format = %Lu
 first_valid_uid = 1
 mail_location = maildir:{directory}/mail/%d/%n
@@ -53,6 +53,11 @@ service lmtp {{
   }}
   unix_listener {directory}/lmtp {{
     mode = 0666
+  }}
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 service auth {{
