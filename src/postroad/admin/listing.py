@@ -227,6 +227,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
         lines += _recipient_lines(loaded, place, row, now_us)
         wishes = ["NOTIFY=" + ",".join(_notifies(recipient.notify))] if recipient.notify else []
         wishes += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
+        wishes += [f"{keyword}={value}" for keyword, value in recipient.parameters]
         if wishes:
             lines.append(clean(f"      {' '.join(wishes)}"))
     if head:
@@ -273,6 +274,7 @@ class NamedLine(msgspec.Struct, frozen=True):
     notify: list[str]
     orcpt: str
     state: str
+    parameters: dict[str, str]
 
 
 class ShownLine(msgspec.Struct, frozen=True):
@@ -311,7 +313,7 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
         [
             NamedLine(
                 str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt,
-                states.get(place, missing),
+                states.get(place, missing), dict(each.parameters),
             )
             for place, each in enumerate(envelope.recipients)
         ],

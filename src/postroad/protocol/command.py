@@ -152,9 +152,11 @@ class Quit(msgspec.Struct, frozen=True):
 
 class TooManyErrors(msgspec.Struct, frozen=True):
     """The session broke a limit, or what it sends cannot be told from content any more; the machine has answered 421
-    (554 5.5.0 for improper pipelining): the host closes when its output is flushed."""
+    (554 5.5.0 for improper pipelining): the host closes when its output is flushed. `offence`: no honest client does
+    that; else it only had its share."""
 
     text: str
+    offence: bool = True
 
 
 Command = (

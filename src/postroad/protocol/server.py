@@ -330,7 +330,7 @@ class ServerMachine:
         if not self._pipelining and self._ran_ahead():
             return self._improper()
         if self._limits.transactions_max and self._mails >= self._limits.transactions_max:  # RFC 9422: MAILMAX
-            return self._end(421, "4.7.0", "Too many transactions in one session")
+            return self._end(421, "4.7.0", "Too many transactions in one session", offence=False)
         mail = plain_mail(line)
         if mail is None:
             agreed = self._session.terms
@@ -857,10 +857,10 @@ class ServerMachine:
         self._close()
         return TooManyErrors(IMPROPER_PIPELINING.text)
 
-    def _end(self, code: int, status: str, text: str) -> Command:
+    def _end(self, code: int, status: str, text: str, *, offence: bool = True) -> Command:
         self._output.append(encode(reply(code, status, f"{self._name} {text}".lstrip())))
         self._close()
-        return TooManyErrors(text)
+        return TooManyErrors(text, offence)
 
     def _close(self) -> None:
         self._state = _CLOSED

@@ -627,7 +627,8 @@ class Dialog:
         self._session.end("quit")
 
     def too_many_errors(self, command: commands.TooManyErrors) -> None:
-        self._offended()
+        if command.offence:
+            self._offended()
         self._session.end(command.text)
 
 

@@ -97,7 +97,7 @@ def test_one_in_full() -> None:
     assert found["header"][0] == ["Subject", "=?utf-8?Q?Gr=C3=BC=C3=9Fe?="]
     assert found["recipients"][0] == {
         "recipient": "a@x", "given": "info@x", "notify": ["SUCCESS", "FAILURE"], "orcpt": "rfc822;a@x",
-        "state": "waiting",
+        "state": "waiting", "parameters": {},
     }  # fmt: skip
     assert found["parameters"] == {"MT-PRIORITY": "3", "REQUIRETLS": ""} and found["parent"] == TEXT
     assert found["client"]["identity"] == "alice" and found["message"]["recipients"][1]["state"] == "held"

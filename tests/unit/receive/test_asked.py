@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.check.policy import Known, PolicyOptions, rules
@@ -74,7 +75,10 @@ def test_what_is_offered() -> None:
 
 def test_limits_are_announced_as_they_are_in_force() -> None:
     limits = Limits(recipients_max=100, transactions_max=2, recipient_domains_max=1)
-    client = opened(house(bounds=limits))
+    offended: list[str] = []
+    made = house(bounds=limits)
+    object.__setattr__(made.doors, "offended", offended.append)
+    client = opened(made)
     assert "250-LIMITS MAILMAX=2 RCPTMAX=100 RCPTDOMAINMAX=1" in client.say("EHLO c.test\r\n")
     assert client.codes(
         "MAIL FROM:<a@b.test>", TO, "RCPT TO:<bob@local.test>", "RCPT TO:<x@relay.test>", "RSET",
@@ -84,7 +88,7 @@ def test_limits_are_announced_as_they_are_in_force() -> None:
         "250 2.1.0", "250 2.1.5", "452 4.5.3", "250 2.0.0",
     ]  # fmt: skip
     assert client.codes("MAIL FROM:<a@b.test>") == ["421 4.7.0"]
-    assert client.transport.closed
+    assert client.transport.closed and not offended  # it had its share: no step towards a ban
 
 
 # ---- MAIL
@@ -225,6 +229,18 @@ def test_a_tunnelled_priority_is_believed_of_the_trusted_and_never_goes_on(
     made = house()  # not tunnelled: left alone
     send(opened(made), octets=b"MT-Priority: 7\r\n" + MESSAGE)
     assert content(made).endswith(b"\r\nMT-Priority: 7\r\n" + MESSAGE)
+
+
+def test_the_header_section_of_large_content_is_read_as_well() -> None:
+    """It goes to a file as it arrives; what must not go on is gone before that."""
+    made = house(mt_priority_tunnel=True, bounds=Limits(piece_size=4096))
+    made.options = msgspec.structs.replace(made.options, memory_content_max=1_000)
+    made.listener.setting = setting(made.listener_options, made.options, made.rules, made.doors)
+    head = b"TLS-Required: No\r\nMT-Priority: 7\r\n"
+    send(opened(made), octets=head + MESSAGE + (b"y" * 70 + b"\r\n") * 2_000)
+    assert parameters(made) == {"TLS-REQUIRED": "NO"}
+    stored = made.spool.incomings[-1].octets
+    assert b"\r\nTLS-Required: No\r\nSubject" in stored and b"MT-Priority" not in stored
 
 
 @pytest.mark.parametrize(
