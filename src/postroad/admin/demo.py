@@ -58,7 +58,7 @@ path = "mail/{domain}/{local_part}"
 
 def prepare(folder: Path, now: datetime.datetime) -> Path | Problem:
     """Makes what is missing in `folder`; the path of the configuration, or why it could not be made."""
-    from postroad.world.tls import make_self_signed
+    from postroad.world.self_signed import make_self_signed
 
     configuration = folder / "postroad.toml"
     try:

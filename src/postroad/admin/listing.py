@@ -210,6 +210,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
     peer = envelope.peer
     if peer.address:
         client = f"{peer.hello or '-'} [{peer.address}]:{peer.port}, {peer.protocol}, {peer.tls or 'without TLS'}"
+        client += f", {peer.tls_details.text}" if peer.tls_details is not None else ""
         client += f", authenticated as {peer.identity}" if peer.identity else ""
         lines.append(f"  client      {clean(client)}" + (f", at {clean(peer.listener)}" if peer.listener else ""))
         lines += [f"              {clean(told)}" for told in behind(peer)]
@@ -309,6 +310,7 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
             "tls": peer.tls, "identity": peer.identity, "listener": peer.listener, "name": peer.name,
             "via": msgspec.to_builtins(client_line(peer).via),
             "forwarded": msgspec.to_builtins(client_line(peer).forwarded),
+            "tls_details": msgspec.to_builtins(client_line(peer).tls_details),
         },
         [
             NamedLine(

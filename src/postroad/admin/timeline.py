@@ -34,6 +34,7 @@ from postroad.mail.event import (
     Reported,
     Session,
 )
+from postroad.mail.tls_details import TlsDetails
 from postroad.report.client import behind
 from postroad.report.line import iso, json_line
 from postroad.report.text import clean
@@ -331,7 +332,7 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     told = [f"{attempt.outcome.value:10} {_names(event.recipients)} to {clean(event.destination)}{number}"]
     remote = _remote(attempt)
     if remote:
-        told.append(f"at {remote}, {clean(attempt.tls) or 'without TLS'}")
+        told.append(f"at {remote}, {clean(_tls(attempt.tls, attempt.tls_details))}")
     if attempt.reply is not None:
         told.append(f"said: {clean(str(attempt.reply))}")
     if attempt.text or attempt.reply is None:
@@ -345,6 +346,12 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     return told
 
 
+def _tls(tls: str, details: TlsDetails | None) -> str:
+    if not tls:
+        return "without TLS"
+    return tls if details is None or not details.text else f"{tls}, {details.text}"
+
+
 def _remote(attempt: Attempt) -> str:
     if not attempt.remote_address:
         return clean(attempt.remote_name)
@@ -355,7 +362,7 @@ def _remote(attempt: Attempt) -> str:
 def _client(peer: Peer) -> str:
     literal = f"[{peer.address}]"
     hello = "" if peer.hello == literal else f"{peer.hello or '-'} "  # its address for a name is said once
-    parts = [f"{hello}{literal}:{peer.port}", peer.protocol, peer.tls or "without TLS"]
+    parts = [f"{hello}{literal}:{peer.port}", peer.protocol, _tls(peer.tls, peer.tls_details)]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
     parts += behind(peer)

@@ -24,7 +24,7 @@ from postroad.protocol.offer import Dialect
 from postroad.queue.pace import AUTOMATIC
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.options import EarlyTalker, Proxy, Tls
-from postroad.world.tls import ClientCertificates
+from postroad.world.tls import NOBODY, ClientCertificates
 
 
 def find(settings: Settings) -> list[Finding]:
@@ -82,7 +82,10 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
         )
     if auth.certificate_name is CertificateName.NONE:
         return
-    if settings.tls.client_certificates is ClientCertificates.NEVER or settings.tls.client_ca_file is None:
+    asked = [settings.asking_of(listener) for listener in settings.listener if listener.offers_auth]
+    if not any(asking.ca_file for asking in asked) or any(
+        asking != NOBODY and not asking.ca_file for asking in asked
+    ):
         yield Finding(
             (("auth", "certificate_name"), ("tls", "client_certificates"), ("tls", "client_ca_file")),
             "Certificates are to authenticate clients, but none is asked for, or anybody's roots would do",
@@ -109,6 +112,24 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
                     f"There is {key!r}, but no first certificate",
                     "Name the certificate under [tls]",
                 )
+
+
+def _client_certificates(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.listener):
+        here = ("listener", index)
+        asked = listener.client_certificates not in (None, ClientCertificates.NEVER)
+        if asked and settings.tls_of(listener) is Tls.NONE:
+            yield Finding(
+                ((*here, "client_certificates"), ("tls", "certificate")),
+                f"The listener {listener.name!r} is to ask for client certificates, but has no TLS",
+                "Give it TLS, or remove client_certificates",
+            )
+        if listener.trusted_certificates and settings.asking_of(listener) == NOBODY:
+            yield Finding(
+                ((*here, "trusted_certificates"), (*here, "client_certificates")),
+                f"The listener {listener.name!r} trusts client certificates, but asks for none",
+                'Write client_certificates = "asked"',
+            )
 
 
 def _same_place(settings: Settings) -> Iterator[Finding]:
@@ -477,6 +498,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _auth,
     _accounts,
     _certificate,
+    _client_certificates,
     _same_place,
     _names,
     _roles,

@@ -94,7 +94,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         made = tls.server_tls(replace(options, certificates=(files,)))
         for problem in made if isinstance(made, tuple) else ():
             if problem not in seen:
-                yield _tls_finding(key, files, options, problem)
+                yield _tls_finding(settings, key, files, options, problem)
             seen.add(problem)
 
 
@@ -112,16 +112,29 @@ def _outbound_tls(settings: Settings) -> Iterator[Finding]:
             yield Finding(((*here, "ciphers"), (*here, "opportunistic_ciphers")), problem.text, problem.remedy)
 
 
-def _tls_finding(key: Path, files: tls.CertificateFiles, options: tls.ServerTlsOptions, problem: Problem) -> Finding:
+def _tls_finding(
+    settings: Settings, key: Path, files: tls.CertificateFiles, options: tls.ServerTlsOptions, problem: Problem
+) -> Finding:
     match problem.where:
         case "ciphers":
             return Finding((("tls", "ciphers"),), problem.text, problem.remedy)
-        case where if where == options.client_ca_file:
-            return _found(("tls", "client_ca_file"), problem)
+        case "groups":
+            return Finding((("tls", "groups"),), problem.text, problem.remedy)
+        case where if where in (asking.ca_file for asking in options.askings):
+            return Finding(_ca_keys(settings, where), f"{where}: {problem.text}", problem.remedy)
         case where if where == files.key:
             return _found((*key, "key"), problem)
         case _:
             return _found((*key, "certificate"), problem)
+
+
+def _ca_keys(settings: Settings, path: str) -> tuple[Path, ...]:
+    """Where the roots for client certificates are named."""
+    keys: list[Path] = [("tls", "client_ca_file")] if str(settings.tls.client_ca_file) == path else []
+    for index, listener in enumerate(settings.listener):
+        if str(listener.client_ca_file) == path:
+            keys.append(("listener", index, "client_ca_file"))
+    return tuple(keys)
 
 
 # ---- accounts, recipients, passwords --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from postroad.config.field import UNSET, Section, of, setting, several, table, t
 from postroad.config.values import (
     Domain,
     File,
+    Fingerprint,
     HelpText,
     ListeningAddress,
     Mechanism,
@@ -30,7 +31,8 @@ from postroad.receive.authenticate import AuthOptions, CertificateName
 from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
 from postroad.receive.options import Tls as ListenerTls
-from postroad.world.tls import ClientCertificates, ServerTlsOptions, Version
+from postroad.world.tls import NOBODY, ClientCertificates, ServerTlsOptions, Version
+from postroad.world.tls import Profile as TlsProfile
 
 UNIX: Final = "unix:"
 _AUTH: Final = AuthOptions()
@@ -99,6 +101,22 @@ class Listener(Section):
         True,
         "Whether TLS that a proxy has ended, as its header tells, counts as TLS with us: for AUTH, `required` and the "
         "trace fields.",
+    )
+    client_certificates: ClientCertificates | None = setting(
+        None,
+        "Whether clients are asked for a certificate under TLS; unset: as `[tls]` says.",
+        example='"asked"',
+        word=True,
+    )
+    client_ca_file: File | None = setting(
+        None,
+        "The roots that they must lead to, PEM; unset: as `[tls]` says.",
+        example='"tls/clients.pem"',
+    )
+    trusted_certificates: Annotated[tuple[Fingerprint, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "SHA-256 fingerprints of client certificates whose clients count as those of trusted networks do. As `openssl "
+        "x509 -fingerprint -sha256` writes them, or without colons.",
     )
 
     xclient_networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
@@ -400,10 +418,39 @@ class Tls(Section):
         example='"tls/mail.pem"',
     )
     key: File | None = setting(None, "Its private key, PEM; unset: in the same file.", example='"tls/mail.key"')
-    minimum: Version = setting(_TLS.minimum, "The oldest version of TLS.", source="RFC 9325", word=True)
-    ciphers: str = setting(_TLS.ciphers, "OpenSSL's list of ciphers for TLS 1.2 and below.")
+    profile: TlsProfile = setting(
+        _TLS.profile,
+        "Which versions and ciphers there are, as Mozilla's guideline 5.7 has it. `modern`: TLS 1.3. `intermediate`: "
+        "TLS 1.2, too, with forward secrecy. `old`: TLS 1.0 and its ciphers, for clients that have nothing better.",
+        source="RFC 9325",
+        word=True,
+    )
+    minimum: Version | None = setting(
+        None, "The oldest version of TLS, in place of the profile's.", example='"TLSv1.3"', word=True
+    )
+    ciphers: str = setting(
+        _TLS.ciphers, 'OpenSSL\'s list of ciphers for TLS 1.2 and below, in place of the profile\'s; "": that.'
+    )
+    groups: tuple[str, ...] = several(
+        (),
+        "The groups for the agreement of keys, the best first; none: OpenSSL's choice (X25519, P-256 and more). More "
+        "than one can be set with Python 3.15 or newer.",
+        source="RFC 8446 §4.2.7",
+        example='["X25519"]',
+    )
+    tickets: int = setting(
+        _TLS.tickets,
+        "Session tickets that a client is given to come back with at less cost; 0: none.",
+        unit="tickets",
+        least=0,
+        most=8,
+        source="RFC 8446 §4.6.1",
+    )
+    ticket_s: Seconds = setting(
+        _TLS.ticket_s, "How long the keys of tickets are used; then new ones are made.", least=60
+    )
     client_certificates: ClientCertificates = setting(
-        _TLS.client_certificates,
+        NOBODY.client_certificates,
         "`never`: clients are not asked for a certificate. `asked`: one that is sent must be good. `demanded`: there "
         "must be one.",
         word=True,

@@ -36,7 +36,7 @@ from postroad.store.history import HistoryOptions
 from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
-from postroad.world.tls import CertificateFiles, ClientTlsOptions, ServerTlsOptions
+from postroad.world.tls import NOBODY, CertificateFiles, ClientTlsOptions, ServerTlsOptions
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 
@@ -73,6 +73,7 @@ def _listener(settings: Settings, listener: Listener, address: str) -> ListenerO
         address="" if unix else address,
         path=address.removeprefix(UNIX) if unix else "",
         tls=settings.tls_of(listener),
+        asking=settings.asking_of(listener),
         auth=listener.offers_auth,
     )
 
@@ -126,7 +127,8 @@ def server_tls_options(settings: Settings) -> ServerTlsOptions | None:
     tls = settings.tls
     if tls.certificate is None:
         return None
-    return _into(ServerTlsOptions, tls, certificates=(_files(tls), *map(_files, tls.further)))
+    askings = tuple(dict.fromkeys((NOBODY, *map(settings.asking_of, settings.listener))))
+    return _into(ServerTlsOptions, tls, certificates=(_files(tls), *map(_files, tls.further)), askings=askings)
 
 
 def _files(named: Tls | FurtherCertificate | OutboundTls) -> CertificateFiles:

@@ -14,6 +14,7 @@ from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
 from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
 from postroad.config.values import Domain, File, Mailbox, Seconds
 from postroad.receive.options import Tls as ListenerTls
+from postroad.world.tls import NOBODY, Asking, ClientCertificates
 
 
 class Settings(Section):
@@ -74,3 +75,11 @@ class Settings(Section):
         if listener.tls is not None:
             return listener.tls
         return ListenerTls.NONE if self.tls.certificate is None else ListenerTls.STARTTLS
+
+    def asking_of(self, listener: Listener) -> Asking:
+        """How a listener's clients are asked for a certificate, where it says nothing itself, too."""
+        wanted = listener.client_certificates or self.tls.client_certificates
+        if wanted is ClientCertificates.NEVER or self.tls_of(listener) is ListenerTls.NONE:
+            return NOBODY
+        roots = listener.client_ca_file or self.tls.client_ca_file
+        return Asking(wanted, "" if roots is None else str(roots))

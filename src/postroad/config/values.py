@@ -173,6 +173,15 @@ def trusted_network(written: Any) -> str:
     return "unix" if written == "unix" else network(written)
 
 
+def fingerprint(written: Any) -> str:
+    """A SHA-256 fingerprint in lower-case hexadecimal without colons."""
+    if isinstance(written, str):
+        plain = written.replace(":", "").lower()
+        if len(plain) == 64 and not set(plain) - set("0123456789abcdef"):
+            return plain
+    raise wrong(f"{written!r} is not a SHA-256 fingerprint", "Write 64 hexadecimal digits, with or without colons")
+
+
 def listening_address(written: Any) -> str:
     """An IP address to listen on, or ``unix:`` and the path of a socket."""
     if isinstance(written, str) and written.startswith("unix:"):
@@ -243,6 +252,9 @@ ListeningAddress = Annotated[
 ]
 TrustedNetwork = Annotated[
     str, BeforeValidator(trusted_network), Kind("network", f'{_NET.written}; `"unix"` for a Unix socket')
+]
+Fingerprint = Annotated[
+    str, BeforeValidator(fingerprint), Kind("fingerprint", '`"AB:CD:…"`, 64 hexadecimal digits, with or without colons')
 ]
 DnsServer = Annotated[
     str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port, 53')

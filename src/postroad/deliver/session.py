@@ -33,7 +33,8 @@ from postroad.protocol.transaction import Finding, Security
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs
-from postroad.world.tls import ClientTls, Proof, describe
+from postroad.world.tls import ClientTls, Proof
+from postroad.world.tls_facts import facts
 from postroad.world.tls_session import best_binding
 
 _PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
@@ -81,7 +82,7 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
         return refused("5.7.30", f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires")
     if not courier.alive:
         return deferred("4.4.2", "the remote closed the connection")
-    courier.release(found, describe(courier.transport), max(0, clock.now_us() - started_us), lost)
+    courier.release(found, facts(courier.transport), max(0, clock.now_us() - started_us), lost)
     return courier
 
 

@@ -31,6 +31,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.message import HEADER_MAX, size
 from postroad.mail.route import Hop, Transport
+from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import stuffing, transaction, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
 from postroad.protocol.replies import ReplyLimits
@@ -38,6 +39,7 @@ from postroad.protocol.transaction import Finding, Inspection, Security
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
 from postroad.world.network import why
+from postroad.world.tls_facts import TlsFacts
 
 Done = Callable[[Job, tuple[Attempt, ...]], None]
 
@@ -97,6 +99,7 @@ class SmtpCourier(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._security = Security()
         self._tls = ""
+        self._tls_details: TlsDetails | None = None
         self._connect_us = 0
         self._lost: Callable[[SmtpCourier], None] | None = None
         self._waiter: asyncio.Future[ClientEvent] | None = None
@@ -174,10 +177,13 @@ class SmtpCourier(asyncio.Protocol):
     def alive(self) -> bool:
         return self._alive
 
-    def release(self, security: Security, tls: str, connect_us: int, lost: Callable[[SmtpCourier], None]) -> None:
+    def release(
+        self, security: Security, tls: TlsFacts | None, connect_us: int, lost: Callable[[SmtpCourier], None]
+    ) -> None:
         """The session is set up: from here on the courier belongs to the queue."""
         self._security = security
-        self._tls = tls
+        if tls is not None:
+            self._tls, self._tls_details = tls.text, details(tls)
         self._connect_us = connect_us
         self._lost = lost
         self._expires = self._loop.time() + self._shared.options.age_s
@@ -383,7 +389,7 @@ class SmtpCourier(asyncio.Protocol):
                 attempt = Attempt(
                     finding.outcome, finding.reach, finding.status, finding.text, finding.reply, self.hop.name,
                     self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
-                    took_us, connect_us, self._kind, by_passed,
+                    took_us, connect_us, self._kind, by_passed, self._tls_details,
                 )
             made.append(attempt)
         return tuple(made)

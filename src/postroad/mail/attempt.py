@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from postroad.mail.reply import Reply
+from postroad.mail.tls_details import TlsDetails
 
 
 class Outcome(enum.Enum):
@@ -35,9 +36,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     """The outcome for one recipient. `status`: enhanced code, always set. `text`: what we say of it, for people.
 
     `reply`: what the remote said (its Diagnostic-Code, type smtp), None where it said nothing and the finding is ours.
-    `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without.
-    `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461 §5.2). `by_passed`: the
-    same of DELIVERBY and the time within which the message is wanted (RFC 2852).
+    `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without,
+    and so `tls_details`. `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461
+    §5.2). `by_passed`: the same of DELIVERBY and the time within which the message is wanted (RFC 2852).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
     `transport`: of the destination; "operator" where an operator has ended it.
     """
@@ -57,3 +58,4 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     connect_us: int = 0
     transport: str = "smtp"
     by_passed: bool = False
+    tls_details: TlsDetails | None = None

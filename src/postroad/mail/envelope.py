@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from postroad.mail.address import Address
+from postroad.mail.tls_details import TlsDetails
 
 
 class Body(enum.Enum):
@@ -94,7 +95,8 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     ``with`` type (RFC 3848: ESMTPSA, LMTP, …), `tls` a short text such as "TLSv1.3 TLS_AES_256_GCM_SHA384" or "",
     `identity` the authenticated account or "", `listener` the name of the listener from the configuration. `via`: who
     told us of the client, None where the connection is its own. `name`: the client's name, where we were told one that
-    was checked. `forwarded`: what the client told of the one before it, or None.
+    was checked. `forwarded`: what the client told of the one before it, or None. `tls_details`: what else is known of
+    its TLS, None without.
     """
 
     address: str = ""
@@ -107,6 +109,7 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     via: Via | None = None
     name: str = ""
     forwarded: Forwarded | None = None
+    tls_details: TlsDetails | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

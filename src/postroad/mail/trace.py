@@ -14,6 +14,7 @@ from postroad.mail import identifier
 from postroad.mail.address import Address, path
 from postroad.mail.envelope import Peer
 from postroad.mail.message import header_end
+from postroad.mail.tls_details import TlsDetails
 
 
 def received(
@@ -31,12 +32,12 @@ def received(
         literal = f"[IPv6:{peer.address}]" if ":" in peer.address else f"[{peer.address}]"
         parts.append(f" ({_word(peer.name)} {literal})" if peer.name else f" ({literal})")
     parts.append(f"\r\n\tby {by} (Postroad) with {peer.protocol or 'ESMTP'} id {identifier.text(queue_id)}")
-    if peer.tls:
-        parts.append(f"\r\n\t({_comment(peer.tls)})")
     if recipient is not None and recipient.is_ascii:
         parts.append(f"\r\n\tfor {path(recipient)}")
     if priority:
         parts.append(f"\r\n\tPRIORITY {priority}")
+    if peer.tls:
+        parts.append(_tls(peer.tls, peer.tls_details))
     parts.append(f";\r\n\t{date(accepted_us // 1_000_000)}\r\n")
     return "".join(parts).encode()
 
@@ -74,5 +75,23 @@ def _word(hello: str) -> str:
     return kept[:255] or "unknown"
 
 
+@lru_cache(maxsize=256)
+def _tls(tls: str, details: TlsDetails | None) -> str:
+    """The tls clause (RFC 8314 §4.3, §7.4), which stands behind FOR as all registered clauses do (RFC 5321 §4.4); in
+    comments what else is known."""
+    version, _, cipher = tls.rpartition(" ")
+    known = [version or tls]
+    if details is not None:
+        known += [f"{details.bits} bits"] if details.bits else []
+        if details.server_name:
+            known.append(f"SNI {details.server_name}")
+    clause = f"\r\n\ttls {_word(cipher)} ({_comment(', '.join(known))})"
+    if details is not None and details.sha256:
+        verified = "verified" if details.verified else "not verified"
+        shown = f"client certificate {details.subject or '-'}, issued by {details.issuer or '-'}, {verified}"
+        clause += f"\r\n\t({_comment(shown)})"
+    return clause
+
+
 def _comment(text: str) -> str:
-    return "".join(char if char.isprintable() and char not in "()\\" else "?" for char in text)
+    return "".join(char if " " <= char <= "~" and char not in "()\\" else "?" for char in text)

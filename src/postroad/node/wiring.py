@@ -57,7 +57,7 @@ from postroad.world.http import Fetch, fetcher
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.system import file_limit
-from postroad.world.tls import ClientTls, ServerTls, server_tls
+from postroad.world.tls import Asking, ClientTls, ServerTls, server_tls
 
 if TYPE_CHECKING:
     import socket
@@ -375,8 +375,8 @@ class Assembly:
 
     # -- doors ------------------------------------------------------------------------------------------------------
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        return self._server_tls.context if self._server_tls is not None else None
+    def _tls_context(self, asking: Asking) -> ssl.SSLContext | None:
+        return self._server_tls.context(asking) if self._server_tls is not None else None
 
     def _has_room(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a session leaves enough descriptors. The system gives the lowest that is free, so the number of one
@@ -474,16 +474,16 @@ class Assembly:
             listener = self._listeners.pop(endpoint)
             self._loop.create_task(listener.stop(settings.shutdown_s))
         for endpoint, listener in self._listeners.items():
-            if listener.renew(wanted[endpoint]):
-                await listener.serve_again(BACKLOG)
+            listener.renew(wanted[endpoint])
         for endpoint, sock in sockets.items():
             listener = Listener(wanted[endpoint])
             self._listeners[endpoint] = listener
             await listener.serve(sock, BACKLOG)
 
     def look(self) -> None:
-        """Files that change by themselves: certificates, accounts, aliases, recipients."""
+        """Files that change by themselves: certificates, accounts, aliases, recipients; keys that grow old."""
         if self._server_tls is not None:
+            self._server_tls.rotate(self._loop.time())
             reloaded = self._server_tls.reload()
             for problem in reloaded.problems:
                 self._note(Noted(self._world.clock.now_us(), 0, "error", f"the old certificates stay: {problem}"))

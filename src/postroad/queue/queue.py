@@ -1261,8 +1261,4 @@ def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
     days = age_us / 86_400_000_000
     span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
     text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"
-    return Attempt(
-        Outcome.FAILED, attempt.reach, attempt.status, text, attempt.reply, attempt.remote_name,
-        attempt.remote_address, attempt.remote_port, attempt.tls, attempt.dsn_passed, attempt.started_us,
-        attempt.took_us, attempt.connect_us, attempt.transport,
-    )
+    return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, text=text, by_passed=False)

@@ -20,6 +20,7 @@ from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
 from postroad.mail.event import Authenticated, Noted, Refused
 from postroad.mail.reply import Reply, reply
+from postroad.mail.tls_details import TlsDetails, details
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
 from postroad.protocol import etrn
@@ -34,6 +35,7 @@ from postroad.receive.forwarding import Told
 from postroad.receive.options import EarlyTalker
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction, with_type
+from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
 if TYPE_CHECKING:
@@ -64,13 +66,14 @@ class Dialog:
         "_refusals",
         "_session",
         "_speaks_for",
-        "_tls",
+        "_tls_details",
         "_trusted",
         "_unknown",
         "_via",
         "machine",
         "messages",
         "setting",
+        "tls",
         "transaction",
     )
 
@@ -78,7 +81,9 @@ class Dialog:
         self, session: Session, setting: Setting, address: str, port: int, trusted: bool, via: Via | None = None
     ) -> None:
         self.setting = setting
-        self._hello, self._identity, self._tls, self._esmtp = "", "", "", False
+        self._hello, self._identity, self._esmtp = "", "", False
+        self.tls: TlsFacts | None = None  # of the handshake, None without TLS
+        self._tls_details: TlsDetails | None = None
         self._bindable = False  # the TLS is our own, not a proxy's
         self._certificate: tuple[str, ...] = ()  # names of the client's certificate that may be an account's
         self._speaks_for = setting.may_speak_for_others(address)
@@ -109,17 +114,18 @@ class Dialog:
         hello, esmtp, name, told = self._hello, self._esmtp, "", self._claims
         if told is not None:
             hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
-        protocol = with_type(setting.lmtp, esmtp, bool(self._tls), bool(self._identity), smtputf8)
+        tls = self.tls
+        protocol = with_type(setting.lmtp, esmtp, tls is not None, bool(self._identity), smtputf8)
         return Peer(
-            self._address, self._port, hello, protocol, self._tls, self._identity, setting.listener.name, self._via,
-            name, self._forwarded,
-        )
+            self._address, self._port, hello, protocol, "" if tls is None else tls.text, self._identity,
+            setting.listener.name, self._via, name, self._forwarded, self._tls_details,
+        )  # fmt: skip
 
     def _offer(self) -> Offer:
         """What the session is offered as it is now."""
         xclient, xforward = self._speaks_for
         return self.setting.offer(
-            tls=bool(self._tls), bindable=self._bindable, certificate=bool(self._certificate), xclient=xclient,
+            tls=self.tls is not None, bindable=self._bindable, certificate=bool(self._certificate), xclient=xclient,
             xforward=xforward,
         )
 
@@ -141,10 +147,11 @@ class Dialog:
             self._place.leave()
             self._place = None
 
-    def secured(self, tls: str, *, from_the_start: bool) -> None:
+    def secured(self, tls: TlsFacts, *, from_the_start: bool) -> None:
         """TLS is on. `from_the_start`: nothing was said before it; else a new session begins (RFC 3207 §4.2)."""
         self.drop()
-        self._tls = tls
+        self.tls, self._tls_details = tls, details(tls)
+        self._trusted = self._trusted or self.setting.trusts_certificate(tls)
         self._hello, self._identity, self._esmtp, self._peer = "", "", False, None
         self.end_auth()
         setting = self.setting
@@ -516,7 +523,8 @@ class Dialog:
         name = transport.get_extra_info("sockname")
         local_address, local_port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
         return Facts(
-            self._address, self._port, local_address, local_port, self._hello, self.setting.listener.name, self._tls,
+            self._address, self._port, local_address, local_port, self._hello, self.setting.listener.name,
+            "" if self.tls is None else self.tls.text,
             self._certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
         )  # fmt: skip
 

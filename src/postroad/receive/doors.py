@@ -25,6 +25,7 @@ from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
+from postroad.world.tls import Asking
 
 
 class Expansion(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class Doors:
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
-    `tls_context()`: the server's TLS context now; None where no certificate is set.
+    `tls_context(asking)`: the server's TLS context for a handshake that begins now; None where no certificate is set.
     `authenticator`: None where no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the
     reply (RFC 1985 §5.3); None where ETRN is off.
     """
@@ -123,7 +124,7 @@ class Doors:
     members: Callable[[Address], Sequence[Address] | None]
     owns: Callable[[str, Address], bool]
     network: Network
-    tls_context: Callable[[], ssl.SSLContext | None]
+    tls_context: Callable[[Asking], ssl.SSLContext | None]
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
     offended: Callable[[str], None] = _uncounted

@@ -41,28 +41,19 @@ class Listener:
         return len(self._sessions)
 
     async def serve(self, sock: socket.socket, backlog: int = 512) -> None:
-        """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate.
-
-        With implicit TLS the handshake is done before there is a session, with the context of this moment: one that
-        chooses its certificates at each handshake (`world.tls.ServerTls`) gives new ones without a new socket.
-        """
+        """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate."""
         setting = self.setting
-        context = None
-        if setting.listener.tls is Tls.IMPLICIT:
-            context = setting.doors.tls_context()
-            if context is None:
-                raise ValueError(f"listener {setting.listener.name}: implicit TLS without a certificate")
+        listener = setting.listener
+        if listener.tls is Tls.IMPLICIT and setting.doors.tls_context(listener.asking) is None:
+            raise ValueError(f"listener {listener.name}: implicit TLS without a certificate")
         again = sock.dup()
         again.setblocking(False)
-        network, handshake_s = setting.doors.network, setting.options.handshake_s
-        if setting.listener.proxy is Proxy.NONE:
-            self._server = await network.serve(
-                self.connect, sock, context=context, backlog=backlog, handshake_s=handshake_s
-            )
+        network = setting.doors.network
+        if listener.proxy is Proxy.NONE:
+            self._server = await network.serve(self.connect, sock, backlog=backlog)
         else:
             self._server = network.serve_prefaced(
-                self._welcome, sock, context=context, backlog=backlog, preface_s=setting.options.proxy_s,
-                handshake_s=handshake_s,
+                self._welcome, sock, backlog=backlog, preface_s=setting.options.proxy_s
             )
         if self._socket is not None:
             self._socket.close()
@@ -78,16 +69,11 @@ class Listener:
 
     def renew(self, setting: Setting) -> bool:
         """New settings: new sessions begin with them, others take them with their next EHLO or MAIL. True where
-        `serve_again` has to follow.
-
-        Implicit TLS belongs to the server: where it is, comes or goes, a new server takes the place of the old one, so
-        that no session takes plaintext for TLS, and none gets a certificate that nobody looks after any more. So does
-        the PROXY header: no client must be heard where its own may stand.
+        `serve_again` has to follow: a PROXY header belongs to the server, and no client must be heard where its own may
+        stand.
         """
         before, self.setting = self.setting, setting
-        old, new = before.listener, setting.listener
-        same = Tls.IMPLICIT not in (old.tls, new.tls) and old.proxy is new.proxy
-        if self._server is None or same:
+        if self._server is None or before.listener.proxy is setting.listener.proxy:
             return False
         self._server.close()  # clients that come wait in the socket
         self._server = None

@@ -10,6 +10,7 @@ from postroad.mail.context import Role
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive import budget
+from postroad.world.tls import NOBODY, Asking
 
 
 class Tls(enum.Enum):
@@ -51,7 +52,9 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     Unix socket `path`.
 
     `trusted_networks`: addresses or networks ("192.0.2.0/24") whose clients count as trusted; a Unix socket's client
-    does where "unix" is among them. `auth`: AUTH is offered, under TLS only unless `auth_without_tls`.
+    does where "unix" is among them. `asking`: whether a client is asked for a certificate under TLS;
+    `trusted_certificates`: SHA-256 fingerprints (lower-case hexadecimal) of those whose clients count as trusted, too.
+    `auth`: AUTH is offered, under TLS only unless `auth_without_tls`.
 
     `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
     all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
@@ -72,6 +75,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     trusted_networks: tuple[str, ...] = ()
     greet_delay_s: float = 0.0
     early_talker: EarlyTalker = EarlyTalker.NOTE
+    asking: Asking = NOBODY
+    trusted_certificates: tuple[str, ...] = ()
     auth: bool = False
     auth_without_tls: bool = False
     proxy: Proxy = Proxy.NONE

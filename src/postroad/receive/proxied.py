@@ -18,8 +18,9 @@ import msgspec
 
 from postroad.mail.envelope import Peer, Via
 from postroad.mail.event import Session as Ended
-from postroad.protocol.proxy import Fault, Header, HeaderReader, Secured
+from postroad.protocol.proxy import Fault, Header, HeaderReader
 from postroad.receive.options import Proxy
+from postroad.world.tls_facts import TlsFacts
 
 if TYPE_CHECKING:
     from postroad.receive.session import Session
@@ -30,11 +31,11 @@ _BOTH: Final = frozenset({1, 2})
 
 
 class Client(msgspec.Struct, frozen=True):
-    """Whom a session speaks with. `end`: IP address and port; `tls`: TLS that the proxy ended, in words, or ""."""
+    """Whom a session speaks with. `end`: IP address and port; `tls`: TLS that the proxy ended."""
 
     end: tuple[str, int]
     via: Via | None = None
-    tls: str = ""
+    tls: TlsFacts | None = None
 
 
 class Visit:
@@ -104,10 +105,7 @@ def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Clie
         header.unique_id,
         secured.common_name if secured is not None and secured.verified else "",
     )
-    tls = _described(secured) if secured is not None and tls_counts else ""
+    tls = None
+    if secured is not None and tls_counts:
+        tls = TlsFacts(secured.version or "TLS", secured.cipher, server_name=header.authority)
     return Client((header.address, header.port), via, tls)
-
-
-def _described(secured: Secured) -> str:
-    """As `world.tls.describe` has it."""
-    return f"{secured.version} {secured.cipher}".strip() or "TLS"

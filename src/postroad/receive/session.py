@@ -34,8 +34,9 @@ from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import Tls
 from postroad.receive.proxied import Client
 from postroad.receive.setting import Setting
+from postroad.world.handshakes import is_whole
 from postroad.world.network import why
-from postroad.world.tls import describe
+from postroad.world.tls_facts import TlsFacts, facts
 
 if TYPE_CHECKING:
     from postroad.receive.listener import Listener
@@ -56,6 +57,7 @@ class Session(asyncio.Protocol):
         "_blocked",
         "_busy",
         "_client",
+        "_client_hello",
         "_dialog",
         "_early",
         "_ending",
@@ -88,6 +90,7 @@ class Session(asyncio.Protocol):
         self._behind = False  # the disk has too much to write
         self._blocked = False  # the client does not take what we say
         self._paused = False  # the client is not read from
+        self._client_hello: bytearray | None = None  # what came of it, while it is waited for
         self._early: list[bytes] | None = None  # what came under TLS before the handshake was told done
         self._ending = False  # closing, when the output is flushed
         self._eof = False  # the client has closed its side
@@ -136,10 +139,10 @@ class Session(asyncio.Protocol):
         if verdict is not ACCEPT:
             self._turn_away(verdict)
         else:
-            if setting.listener.tls is Tls.IMPLICIT:  # the handshake is behind us
-                self._secure = True
-                self._dialog.secured(describe(transport) or "TLS", from_the_start=True)
-            elif client is not None and client.tls:  # the handshake was the proxy's
+            if setting.listener.tls is Tls.IMPLICIT:  # RFC 8314 §3.3
+                self._begin_tls()
+                return
+            if client is not None and client.tls is not None:  # the handshake was the proxy's
                 self._dialog.secured(client.tls, from_the_start=True)
             if setting.listener.greet_delay_s and self._address and not trusted and not self._secure:
                 self._busy = True
@@ -163,6 +166,9 @@ class Session(asyncio.Protocol):
         if self._early is not None:
             self._early.append(data)
             return
+        if self._client_hello is not None:
+            self._gather(self._client_hello, data)
+            return
         dialog = self._dialog
         if dialog is None or self._ending:
             return
@@ -176,11 +182,18 @@ class Session(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that has said all may still wait for our answers: the way back stays open while we are at work."""
         self._eof = True
+        if self._client_hello is not None:
+            self._reason = "closed by the client in place of a TLS handshake"
+            return False
         return self._busy and not self._ending and not self._secure
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self._reason:
-            self._reason = f"connection lost: {exc}"
+        if not self._reason:
+            if self._early is not None:
+                failed = why(exc) if isinstance(exc, OSError) else "closed by the client"
+                self._reason = f"TLS handshake failed: {failed}"
+            elif exc is not None:
+                self._reason = f"connection lost: {exc}"
         self._lost()
 
     def pause_writing(self) -> None:
@@ -280,6 +293,8 @@ class Session(asyncio.Protocol):
         now = setting.doors.loop.time()
         if self._ending:
             self._abort()
+        elif self._client_hello is not None:
+            self.end("TLS handshake failed: timed out")
         elif self._busy or self._behind:
             self._arm(now + setting.options.command_s)
         elif (deadline := self._deadline()) > now:
@@ -355,27 +370,49 @@ class Session(asyncio.Protocol):
         return verdict
 
     def start_tls(self) -> None:
-        """The handshake. Plaintext is not read from here on (RFC 3207 §4.2, CVE-2011-0411)."""
+        """The handshake. What came before it is thrown away by the machine, and what comes from here on is the
+        handshake's and no command (RFC 3207 §4.2, CVE-2011-0411)."""
         transport, dialog = self._transport, self._dialog
         assert transport is not None and dialog is not None
         output = dialog.machine.take_output() if self._running else b""
         if output:
             transport.write(output)
+        if self._paused:
+            transport.resume_reading()
+            self._paused = False
+        self._begin_tls()
+
+    def _begin_tls(self) -> None:
+        """Wait for the ClientHello: until it is there, a client costs no more than one that is silent."""
+        setting = self._listener.setting
         self._busy = True
-        transport.pause_reading()
-        context = dialog.setting.doors.tls_context()
+        self._client_hello = bytearray()
+        self._arm(setting.doors.loop.time() + setting.options.handshake_s)
+
+    def _gather(self, gathered: bytearray, octets: bytes) -> None:
+        gathered += octets
+        transport, dialog = self._transport, self._dialog
+        if not is_whole(gathered) or transport is None or dialog is None or self._ending:
+            return
+        self._client_hello = None
+        setting = dialog.setting
+        context = setting.doors.tls_context(setting.listener.asking)
         if context is None:  # the certificate went away since EHLO
             self.end("no TLS certificate")
             return
-        self._task = dialog.setting.doors.loop.create_task(self._handshake(dialog, transport, context))
-
-    async def _handshake(self, dialog: Dialog, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        network, limit_s = dialog.setting.doors.network, dialog.setting.options.handshake_s
-        # The transport tells TLS from now on. What it gives us before we run again came encrypted and is kept; anything
-        # before this moment went to the machine, which throws it away.
+        transport.pause_reading()
+        # The transport tells TLS from now on: what it gives us before we run again came encrypted, and is kept.
         self._early = []
+        self._task = setting.doors.loop.create_task(self._handshake(dialog, transport, context, bytes(gathered)))
+
+    async def _handshake(
+        self, dialog: Dialog, transport: asyncio.Transport, context: ssl.SSLContext, octets: bytes
+    ) -> None:
+        network, limit_s = dialog.setting.doors.network, dialog.setting.options.handshake_s
         try:
-            started = await network.start_tls(transport, self, context, server_side=True, timeout_s=limit_s)
+            started = await network.start_tls(
+                transport, self, context, server_side=True, octets=octets, timeout_s=limit_s
+            )
         except OSError as error:
             self._reason = self._reason or f"TLS handshake failed: {why(error)}"
             self._task = None
@@ -395,7 +432,8 @@ class Session(asyncio.Protocol):
         assert dialog is not None and transport is not None
         self._secure, self._paused = True, False
         early, self._early = self._early or [], None
-        dialog.secured(describe(transport) or "TLS", from_the_start=False)
+        implicit = dialog.setting.listener.tls is Tls.IMPLICIT
+        dialog.secured(facts(transport) or TlsFacts(), from_the_start=implicit)
         for octets in early:
             dialog.machine.feed(octets)
 
@@ -409,7 +447,8 @@ class Session(asyncio.Protocol):
         if left_out is not None:
             more = f" ({left_out} more since the last that is told of)" if left_out else ""
             dialog.note_refusal(msgspec.structs.replace(verdict, reason=verdict.reason + more), "CONNECT")
-        transport.write(encode(verdict.reply or replies.LEAVING))
+        if dialog.setting.listener.tls is not Tls.IMPLICIT:  # there nothing can be said before the handshake
+            transport.write(encode(verdict.reply or replies.LEAVING))
         self.end(verdict.reason)
 
     def end(self, reason: str) -> None:
@@ -431,7 +470,7 @@ class Session(asyncio.Protocol):
         dialog, transport = self._dialog, self._transport
         if dialog is None or transport is None or self._ending:
             return
-        if self._early is None:  # in a handshake nothing can be said
+        if self._early is None and self._client_hello is None:  # in a handshake nothing can be said
             dialog.machine.refuse(answer)
             transport.write(dialog.machine.take_output())
         self.end(reason)
@@ -483,6 +522,9 @@ class Session(asyncio.Protocol):
     def leave(self) -> None:
         """The node stops: say 421 now where nothing is under way, else when it has come to its end."""
         self.leaving = True
+        if self._client_hello is not None:
+            self.end("shutdown")
+            return
         dialog = self._dialog
         if not self._busy and dialog is not None and dialog.transaction is None:
             self._say_last(replies.LEAVING, "shutdown")

@@ -17,6 +17,7 @@ from postroad.receive import asked
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
+from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import client_names
 
 UNIX: Final = "unix"  # the name of clients of a Unix socket among trusted networks
@@ -66,6 +67,11 @@ class Setting:
         """Whether a PROXY header from this address ("" for a Unix socket) counts."""
         return _among(address, self.listener.proxy_networks, self.proxies)
 
+    def trusts_certificate(self, tls: TlsFacts) -> bool:
+        """Whether a client is trusted for the certificate that it has shown under TLS."""
+        trusted = self.listener.trusted_certificates
+        return bool(trusted) and tls.verified and tls.certificate is not None and tls.certificate.sha256 in trusted
+
     def certificate_names(self, transport: Transport) -> tuple[str, ...]:
         """The names of the client's certificate that may be an account's; () without one, or where none may be."""
         authenticator = self.doors.authenticator
@@ -103,7 +109,7 @@ class Setting:
             auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
         startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED)
         return Offer(
-            starttls=startable and not tls and doors.tls_context() is not None,
+            starttls=startable and not tls and doors.tls_context(listener.asking) is not None,
             tls=tls,
             tls_required=listener.tls is Tls.REQUIRED,
             auth=auth if may_auth else (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from postroad.mail.envelope import Forwarded, Peer, Via
+from postroad.mail.tls_details import TlsDetails
 
 
 class ViaLine(msgspec.Struct):
@@ -29,6 +30,15 @@ class ForwardedLine(msgspec.Struct):
     source: str
 
 
+class TlsLine(msgspec.Struct):
+    bits: int
+    server_name: str
+    subject: str
+    issuer: str
+    sha256: str
+    verified: bool
+
+
 class ClientLine(msgspec.Struct):
     address: str
     port: int
@@ -40,6 +50,7 @@ class ClientLine(msgspec.Struct):
     name: str
     via: ViaLine | None
     forwarded: ForwardedLine | None
+    tls_details: TlsLine | None
 
 
 def client_line(peer: Peer) -> ClientLine:
@@ -49,7 +60,13 @@ def client_line(peer: Peer) -> ClientLine:
         peer.address, peer.port, peer.hello, peer.protocol, peer.tls, peer.identity, peer.listener, peer.name,
         None if via is None else ViaLine(*msgspec.structs.astuple(via)),
         None if forwarded is None else ForwardedLine(*msgspec.structs.astuple(forwarded)),
+        tls_line(peer.tls_details),
     )  # fmt: skip
+
+
+def tls_line(details: TlsDetails | None) -> TlsLine | None:
+    """What is known of TLS beside version and cipher."""
+    return None if details is None else TlsLine(*msgspec.structs.astuple(details))
 
 
 def behind(peer: Peer) -> list[str]:

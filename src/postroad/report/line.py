@@ -38,7 +38,8 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.reply import Reply
-from postroad.report.client import ClientLine, behind, client_line
+from postroad.mail.tls_details import TlsDetails
+from postroad.report.client import ClientLine, TlsLine, behind, client_line, tls_line
 from postroad.report.text import shorten
 
 DEBUG, INFO, WARNING, ERROR = range(4)
@@ -114,6 +115,7 @@ class AttemptedLine(_Named):
     connect_us: int
     attempts: int
     next: str | None
+    tls_details: TlsLine | None
 
 
 class AcceptedLine(_Named):
@@ -205,7 +207,7 @@ def _attempted_record(event: Attempted, time: str, level: str, id: str) -> Attem
         time, level, "attempted", id, recipients[:_NAMES_MAX], len(recipients), event.destination, attempt.outcome,
         attempt.reach, attempt.status, attempt.text, _reply(attempt.reply), attempt.transport, attempt.remote_name,
         attempt.remote_address, attempt.remote_port, attempt.tls, attempt.took_us, attempt.connect_us, event.attempts,
-        iso(event.next_us) if event.next_us else None,
+        iso(event.next_us) if event.next_us else None, tls_line(attempt.tls_details),
     )  # fmt: skip
 
 
@@ -314,7 +316,7 @@ def _attempted(event: Attempted) -> str:
     elif attempt.remote_name:
         parts.append(f" at {attempt.remote_name}")
     if attempt.tls:
-        parts.append(f" ({attempt.tls})")
+        parts.append(f" ({_tls(attempt.tls, attempt.tls_details)})")
     parts.append(f": {attempt.status}")
     if attempt.reply is not None:
         parts.append(f' "{_reply(attempt.reply)}"')
@@ -395,13 +397,17 @@ def _peer(peer: Peer) -> str:
     hello = "" if peer.hello == literal else peer.hello or "-"  # its address for a name is said once
     text = f"{hello}{literal}:{peer.port} {peer.protocol}"
     if peer.tls:
-        text += f" ({peer.tls})"
+        text += f" ({_tls(peer.tls, peer.tls_details)})"
     if peer.identity:
         text += f" as {peer.identity}"
     if peer.listener:
         text += f" at {peer.listener}"
     told = behind(peer)
     return f"{text}, {', '.join(told)}" if told else text
+
+
+def _tls(tls: str, details: TlsDetails | None) -> str:
+    return tls if details is None or not details.text else f"{tls}, {details.text}"
 
 
 def _by(by: str) -> str:

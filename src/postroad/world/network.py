@@ -8,7 +8,8 @@ How it fails: with OSError and nothing else (TimeoutError and ssl.SSLError are O
 was silent or has a bad certificate is for the caller to turn into an Attempt; `why` gives it words. After a failed
 `start_tls` the transport is closed.
 
-Not here: buffers and pauses (the Protocol's), certificates (`world.tls`), listening addresses (`world.system`).
+Not here: buffers and pauses (the Protocol's), certificates (`world.tls`), the turns of handshakes
+(`world.handshakes`), listening addresses (`world.system`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from postroad.world.handshakes import Turns, taking
 from postroad.world.preface import PrefaceServer, Welcome
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -57,11 +59,14 @@ class Network(Protocol):
         *,
         server_side: bool = False,
         server_name: str = "",
+        octets: bytes = b"",
         timeout_s: float,
     ) -> asyncio.Transport:
         """TLS on a connection. The transport to use from here on; `connection_made` is not called again.
 
-        The caller has dropped what it had read but not yet used (RFC 3207 §4.2, CVE-2011-0411).
+        The caller has dropped what it had read but not yet used (RFC 3207 §4.2, CVE-2011-0411). `octets`: what it has
+        read of the handshake itself; handshakes of servers take turns (`world.handshakes`), in which the transport must
+        be paused.
         """
         ...
 
@@ -70,11 +75,9 @@ class Network(Protocol):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
         *,
-        context: ssl.SSLContext | None = None,
         backlog: int = 512,
-        handshake_s: float = 60.0,
     ) -> Server:
-        """Listen on a bound socket. `context`: TLS from the first octet, its handshake within `handshake_s`."""
+        """Listen on a bound socket. TLS from the first octet is the protocol's to begin (`start_tls`), as any other."""
         ...
 
 
@@ -83,10 +86,8 @@ class Network(Protocol):
         welcome: Welcome,
         sock: socket.socket,
         *,
-        context: ssl.SSLContext | None = None,
         backlog: int = 512,
         preface_s: float,
-        handshake_s: float = 60.0,
     ) -> Server:
         """Listen on a bound socket whose connections begin with a preface (`world.preface`), before TLS."""
         ...
@@ -94,6 +95,9 @@ class Network(Protocol):
 
 class SystemNetwork:
     """The machine's network, on the running loop."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
 
     async def connect(
         self,
@@ -131,6 +135,7 @@ class SystemNetwork:
         *,
         server_side: bool = False,
         server_name: str = "",
+        octets: bytes = b"",
         timeout_s: float,
     ) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
@@ -138,7 +143,11 @@ class SystemNetwork:
             raise ConnectionResetError("the connection was closed before TLS began")
         try:
             async with asyncio.timeout(timeout_s):
-                started = await loop.start_tls(
+                if server_side:
+                    await self._turns.turn()
+                    if transport.is_closing():
+                        raise ConnectionResetError("the connection was closed before TLS began")
+                starting = loop.start_tls(
                     transport,
                     protocol,
                     context,
@@ -146,6 +155,7 @@ class SystemNetwork:
                     server_hostname=None if server_side else server_name or None,
                     ssl_handshake_timeout=timeout_s,
                 )
+                started = await (taking(starting, transport, octets) if octets else starting)
         except BaseException:
             transport.abort()
             raise
@@ -158,33 +168,22 @@ class SystemNetwork:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
         *,
-        context: ssl.SSLContext | None = None,
         backlog: int = 512,
-        handshake_s: float = 60.0,
     ) -> Server:
         loop = asyncio.get_running_loop()
-        limit_s = handshake_s if context is not None else None
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(
-                protocol_factory, sock=sock, ssl=context, backlog=backlog, ssl_handshake_timeout=limit_s
-            )
-        return await loop.create_server(
-            protocol_factory, sock=sock, ssl=context, backlog=backlog, ssl_handshake_timeout=limit_s
-        )
+            return await loop.create_unix_server(protocol_factory, sock=sock, backlog=backlog)
+        return await loop.create_server(protocol_factory, sock=sock, backlog=backlog)
 
     def serve_prefaced(
         self,
         welcome: Welcome,
         sock: socket.socket,
         *,
-        context: ssl.SSLContext | None = None,
         backlog: int = 512,
         preface_s: float,
-        handshake_s: float = 60.0,
     ) -> Server:
-        return PrefaceServer(
-            welcome, sock, context=context, backlog=backlog, preface_s=preface_s, handshake_s=handshake_s
-        )
+        return PrefaceServer(welcome, sock, backlog=backlog, preface_s=preface_s)
 
 
 def why(error: OSError) -> str:

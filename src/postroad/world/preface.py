@@ -16,7 +16,6 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -66,16 +65,12 @@ class PrefaceServer:
         welcome: Welcome,
         sock: socket.socket,
         *,
-        context: ssl.SSLContext | None,
         backlog: int,
         preface_s: float,
-        handshake_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._welcome = welcome
         self._socket = sock
-        self._context = context
-        self._handshake_s = handshake_s
         self._preface_s = preface_s
         self._visits: set[_Visit] = set()
         self._closed = self._resting = False
@@ -133,17 +128,12 @@ class PrefaceServer:
             self._go_on()
 
     async def hand_over(self, visitor: Visitor, connection: socket.socket) -> None:
-        """The preface is complete: what follows is the protocol's, behind the handshake where there is one."""
+        """The preface is complete: what follows is the protocol's."""
         try:
-            await self._loop.connect_accepted_socket(
-                visitor.protocol,
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_s if self._context is not None else None,
-            )
-        except OSError as error:  # of the handshake, mostly
+            await self._loop.connect_accepted_socket(visitor.protocol, connection)
+        except OSError as error:
             connection.close()
-            visitor.gone(f"TLS handshake failed: {error}" if self._context is not None else str(error))
+            visitor.gone(str(error))
 
 
 class _Visit:

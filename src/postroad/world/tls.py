@@ -1,45 +1,50 @@
-"""TLS contexts from file names, for both sides, and a first certificate where there is none.
+"""TLS contexts from file names, for both sides.
 
-RFC 3207 (STARTTLS), RFC 8314, RFC 9325 (recommendations), RFC 6125 (names), RFC 7435 (opportunistic). The ciphers are
-those of Mozilla's intermediate profile (guideline 5.7).
+RFC 3207 (STARTTLS), RFC 8314, RFC 8446, RFC 9325 (recommendations), RFC 6066 §3 (SNI), RFC 6125 (names), RFC 7435
+(opportunistic). The profiles are Mozilla's (guideline 5.7).
 
 What always holds: a server presents the certificate whose names fit the name that the client sent (SNI), else the first
 of its list. New files are taken as a whole or not at all: `reload` builds all contexts anew, and only when that went
-well are new handshakes given them; sessions under way keep what they have. A private key that we make is for its owner
-only from the first moment.
+well are new handshakes given them; sessions under way keep what they have. A client certificate that is shown is good
+(it leads to one of the roots, or is itself among them), or the handshake fails.
+
+Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys that OpenSSL makes for a context: those of one worker
+are of no use to another, where the handshake then is a whole one; `rotate` makes new keys. Python's ssl has no door
+to set such keys; see docs/decisions/0030-tls.md.
 
 How it fails: with Problem values that name the file and the remedy; a bad file at a reload leaves the old contexts in
 force. Handshakes that fail are the network's (`world.network`).
+
+Not here: what a handshake has shown (`world.tls_facts`), a first certificate (`world.self_signed`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import enum
-import ipaddress
-import os
 import ssl
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
+from postroad.world.tls_facts import NOTED, Asked
 
-# Mozilla "intermediate", guideline 5.7: what every client of the last ten years has, all with forward secrecy. The
-# ciphers of TLS 1.3 are OpenSSL's own and not set here.
+# The ciphers of TLS 1.3 are OpenSSL's own, for Python's ssl sets those of TLS 1.2 and below only.
 INTERMEDIATE: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
     "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
+)
+_OLD: Final = (
+    INTERMEDIATE + ":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:"
+    "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA:"
+    "DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA256:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:"
+    "AES128-SHA:AES256-SHA:DES-CBC3-SHA:@SECLEVEL=0"
 )
 
 
@@ -58,6 +63,29 @@ _VERSIONS: Final = {
 }
 
 
+class Profile(enum.Enum):
+    """Mozilla's words for how old a client may be."""
+
+    MODERN = "modern"  # TLS 1.3 only
+    INTERMEDIATE = "intermediate"  # what every client of the last ten years has, all with forward secrecy
+    OLD = "old"  # TLS 1.0 and what it had, where the alternative is no TLS at all
+
+    @property
+    def minimum(self) -> Version:
+        return _PROFILES[self][0]
+
+    @property
+    def ciphers(self) -> str:
+        return _PROFILES[self][1]
+
+
+_PROFILES: Final = {
+    Profile.MODERN: (Version.TLS_1_3, INTERMEDIATE),
+    Profile.INTERMEDIATE: (Version.TLS_1_2, INTERMEDIATE),
+    Profile.OLD: (Version.TLS_1_0, _OLD),
+}
+
+
 class CertificateFiles(msgspec.Struct, frozen=True):
     """PEM files: `certificate` with its chain, leaf first; `key`, "" where it is in the same file."""
 
@@ -73,15 +101,31 @@ class ClientCertificates(enum.Enum):
     DEMANDED = "demanded"
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """How the clients of a listener are asked for a certificate. `ca_file`: the roots that it must lead to, "" for the
+    system's; a client's own certificate may stand among them."""
+
+    client_certificates: ClientCertificates = ClientCertificates.NEVER
+    ca_file: str = ""
+
+
+NOBODY: Final = Asking()
+
+
 class ServerTlsOptions(msgspec.Struct, frozen=True):
-    """`certificates`: the first is for clients that send no name, or one that fits none. `ciphers`: OpenSSL's words for
-    TLS 1.2 and below. `client_ca_file`: the roots that client certificates must lead to."""
+    """`certificates`: the first is for clients that send no name, or one that fits none. `minimum`, `ciphers`: in place
+    of those of the profile; `ciphers` in OpenSSL's words, for TLS 1.2 and below. `groups`: for the agreement of keys,
+    () for OpenSSL's own choice. `tickets`: session tickets that a client gets, 0 for none; `ticket_s`: how long
+    their keys live. `askings`: all ways in which listeners ask for client certificates."""
 
     certificates: tuple[CertificateFiles, ...] = ()
-    minimum: Version = Version.TLS_1_2
-    ciphers: str = INTERMEDIATE
-    client_certificates: ClientCertificates = ClientCertificates.NEVER
-    client_ca_file: str = ""
+    profile: Profile = Profile.INTERMEDIATE
+    minimum: Version | None = None
+    ciphers: str = ""
+    groups: tuple[str, ...] = ()
+    tickets: int = 2
+    ticket_s: float = 43_200.0
+    askings: tuple[Asking, ...] = (NOBODY,)
 
 
 class ClientTlsOptions(msgspec.Struct, frozen=True):
@@ -104,42 +148,83 @@ class Reload(msgspec.Struct, frozen=True):
 
 
 class ServerTls:
-    """The server's context. `context` is one for the whole life, given to listeners and to STARTTLS; what it presents
-    is decided at each handshake."""
+    """The server's contexts. `context` gives the one to begin a handshake with, which holds tickets and the wish for
+    client certificates; which certificate is presented is decided within the handshake."""
 
-    def __init__(self, options: ServerTlsOptions, context: ssl.SSLContext, chosen: _Chosen) -> None:
+    def __init__(self, options: ServerTlsOptions, chosen: _Chosen, fronts: dict[Asking, ssl.SSLContext]) -> None:
         self.options = options
-        self.context = context
         self._chosen = chosen
-        context.sni_callback = self._choose
+        self._fronts = self._watched(fronts)
+        self._rotated = 0.0
+
+    def context(self, asking: Asking = NOBODY) -> ssl.SSLContext:
+        """For a handshake that begins now. `asking`: one of those of the options."""
+        return self._fronts[asking]
 
     def reload(self) -> Reload:
         """Take the files anew where one has changed. Cheap where none has: to be called now and then."""
         stamps = _stamps(self.options)
         if stamps == self._chosen.stamps:
             return Reload()
-        match _load(self.options):
-            case _Chosen() as chosen:
-                self._chosen = chosen
-                return Reload(taken=True)
-            case problems:
-                # Not said again before the files change again.
-                self._chosen = msgspec.structs.replace(self._chosen, stamps=stamps)
-                return Reload(problems=problems)
+        chosen = _load(self.options)
+        fronts = _fronts(self.options) if isinstance(chosen, _Chosen) else chosen
+        if isinstance(chosen, _Chosen) and isinstance(fronts, dict):
+            # New fronts, too: what a ticket vouches for was looked at with the roots of its time.
+            self._chosen, self._fronts = chosen, self._watched(fronts)
+            return Reload(taken=True)
+        # Not said again before the files change again.
+        self._chosen = msgspec.structs.replace(self._chosen, stamps=stamps)
+        return Reload(problems=fronts if isinstance(fronts, tuple) else ())
 
-    def _choose(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> None:
+    def rotate(self, now: float) -> bool:
+        """New keys for session tickets where the old ones have served their time: tickets given out so far are of no
+        use any more. `now`: loop time. To be called now and then; with files that cannot be read the old ones stay."""
+        if not self._rotated:
+            self._rotated = now
+        if not self.options.tickets or now - self._rotated < self.options.ticket_s:
+            return False
+        fronts = _fronts(self.options)
+        if isinstance(fronts, tuple):
+            return False
+        self._fronts, self._rotated = self._watched(fronts), now
+        return True
+
+    def _watched(self, fronts: dict[Asking, ssl.SSLContext]) -> dict[Asking, ssl.SSLContext]:
+        for asking, context in fronts.items():
+            context.sni_callback = _Chooser(self, asking)
+        return fronts
+
+    def choose(self, asking: Asking, ssl_object: Any, name: str | None) -> None:
         """Called by OpenSSL in each handshake, with or without a name from the client."""
-        ssl_object.context = self._chosen.for_name(name)
+        found = self._chosen.for_name(name)
+        ssl_object.context = found.contexts[asking]
+        setattr(ssl_object, NOTED, Asked(name or ""))
+
+
+class _Chooser:
+    """The SNI callback of one front."""
+
+    def __init__(self, server: ServerTls, asking: Asking) -> None:
+        self._server, self._asking = server, asking
+
+    def __call__(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> None:
+        self._server.choose(self._asking, ssl_object, name)
+
+
+class _Presented(msgspec.Struct, frozen=True):
+    """One certificate, in a context for each way of asking."""
+
+    contexts: dict[Asking, ssl.SSLContext]
 
 
 class _Chosen(msgspec.Struct, frozen=True):
-    """The contexts in force: by name (``*.example.org`` for wildcards), and the first for all else."""
+    """The certificates in force: by name (``*.example.org`` for wildcards), and the first for all else."""
 
-    first: ssl.SSLContext
-    names: dict[str, ssl.SSLContext]
+    first: _Presented
+    names: dict[str, _Presented]
     stamps: tuple[Stamp, ...]
 
-    def for_name(self, name: str | None) -> ssl.SSLContext:
+    def for_name(self, name: str | None) -> _Presented:
         if not name:
             return self.first
         lowered = name.lower().removesuffix(".")
@@ -151,18 +236,16 @@ class _Chosen(msgspec.Struct, frozen=True):
 
 def server_tls(options: ServerTlsOptions) -> ServerTls | tuple[Problem, ...]:
     """The server side made ready, or all that is wrong with its settings and files."""
-    match _load(options):
-        case _Chosen() as chosen:
-            front = _server_context(options, options.certificates[0])
-            return front if isinstance(front, tuple) else ServerTls(options, front, chosen)
-        case problems:
-            return problems
+    chosen = _load(options)
+    if not isinstance(chosen, _Chosen):
+        return chosen
+    fronts = _fronts(options)
+    return fronts if isinstance(fronts, tuple) else ServerTls(options, chosen, fronts)
 
 
 def _stamps(options: ServerTlsOptions) -> tuple[Stamp, ...]:
     paths = [path for files in options.certificates for path in (files.certificate, files.key) if path]
-    if options.client_ca_file:
-        paths.append(options.client_ca_file)
+    paths += [asking.ca_file for asking in options.askings if asking.ca_file]
     return tuple(map(stamp, paths))
 
 
@@ -170,33 +253,51 @@ def _load(options: ServerTlsOptions) -> _Chosen | tuple[Problem, ...]:
     if not options.certificates:
         return (Problem("certificates", "there is none", "Name a certificate and its key, or turn TLS off."),)
     stamps = _stamps(options)  # before the files are read: a change in between is seen next time
-    contexts: list[ssl.SSLContext] = []
-    names: dict[str, ssl.SSLContext] = {}
+    made: list[_Presented] = []
+    names: dict[str, _Presented] = {}
     found: list[Problem] = []
     for files in options.certificates:
-        context = _server_context(options, files)
-        presented = _certificate(files.certificate)
-        if isinstance(context, tuple):
-            found += context
-        elif isinstance(presented, Problem):
-            found.append(presented)
-        else:
-            contexts.append(context)
-            for name in certificate_names(presented):
-                names.setdefault(name, context)
-    return tuple(found) if found else _Chosen(contexts[0], names, stamps)
+        contexts = {asking: _server_context(options, files, asking) for asking in options.askings}
+        certificate = _certificate(files.certificate)
+        good = {asking: each for asking, each in contexts.items() if isinstance(each, ssl.SSLContext)}
+        problems = dict.fromkeys(each for each in contexts.values() if isinstance(each, Problem))
+        found += problems
+        if isinstance(certificate, Problem):
+            found += () if certificate in problems else (certificate,)
+        elif len(good) == len(contexts):
+            made.append(_Presented(good))
+            for name in certificate_names(certificate):
+                names.setdefault(name, made[-1])
+    return tuple(found) if found else _Chosen(made[0], names, stamps)
 
 
-def _server_context(options: ServerTlsOptions, files: CertificateFiles) -> ssl.SSLContext | tuple[Problem, ...]:
+def _fronts(options: ServerTlsOptions) -> dict[Asking, ssl.SSLContext] | tuple[Problem, ...]:
+    """The contexts that handshakes begin with. They present the first certificate where there is no TLS extension at
+    all, which no client of this century leaves out."""
+    fronts = {asking: _server_context(options, options.certificates[0], asking) for asking in options.askings}
+    problems = tuple(dict.fromkeys(each for each in fronts.values() if isinstance(each, Problem)))
+    return problems or {asking: each for asking, each in fronts.items() if isinstance(each, ssl.SSLContext)}
+
+
+def _server_context(options: ServerTlsOptions, files: CertificateFiles, asking: Asking) -> ssl.SSLContext | Problem:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    _set_minimum(context, options.minimum)
-    problem = _set_ciphers(context, options.ciphers) or _load_certificate(context, files)
-    if problem is None and options.client_certificates is not ClientCertificates.NEVER:
-        demanded = options.client_certificates is ClientCertificates.DEMANDED
+    context.num_tickets = options.tickets
+    if not options.tickets:
+        context.options |= ssl.OP_NO_TICKET
+    _set_minimum(context, options.minimum or options.profile.minimum)
+    problem = (
+        _set_ciphers(context, options.ciphers or options.profile.ciphers)
+        or _set_groups(context, options.groups)
+        or _load_certificate(context, files)
+    )
+    if problem is None and asking.client_certificates is not ClientCertificates.NEVER:
+        demanded = asking.client_certificates is ClientCertificates.DEMANDED
         context.verify_mode = ssl.CERT_REQUIRED if demanded else ssl.CERT_OPTIONAL
-        problem = _load_roots(context, options.client_ca_file)
-    return context if problem is None else (problem,)
+        # One certificate of a client may stand among the roots by itself, without who signed it.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        problem = _load_roots(context, asking.ca_file, ssl.Purpose.CLIENT_AUTH)
+    return problem or context
 
 
 class Proof(enum.Enum):
@@ -251,15 +352,6 @@ class ClientTls:
         return problem or context
 
 
-def describe(transport: Any) -> str:
-    """Version and cipher of a transport's TLS, as "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" without TLS."""
-    ssl_object = transport.get_extra_info("ssl_object")
-    if ssl_object is None:
-        return ""
-    cipher = ssl_object.cipher()
-    return f"{ssl_object.version() or 'TLS'} {cipher[0]}" if cipher else ""
-
-
 def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """The DNS names and addresses of a certificate, lower-case; the common name where it has no others."""
     try:
@@ -301,6 +393,23 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str) -> Problem | None:
     return None
 
 
+def _set_groups(context: ssl.SSLContext, groups: tuple[str, ...]) -> Problem | None:
+    """Several can be set from Python 3.15 on, one with any."""
+    if not groups:
+        return None
+    try:
+        if hasattr(context, "set_groups"):
+            context.set_groups(":".join(groups))
+        elif len(groups) == 1:
+            context.set_ecdh_curve(groups[0])
+        else:
+            return Problem("groups", "this Python can set only one of them", "Name one, or use Python 3.15 or newer.")
+    except (ssl.SSLError, ValueError):
+        named = ", ".join(groups)
+        return Problem("groups", f"OpenSSL does not know {named}", "Names are such as X25519 and prime256v1.")
+    return None
+
+
 def _load_certificate(context: ssl.SSLContext, files: CertificateFiles) -> Problem | None:
     """Put a certificate and its key into a context."""
     certificate = _certificate(files.certificate)
@@ -322,9 +431,11 @@ def _load_certificate(context: ssl.SSLContext, files: CertificateFiles) -> Probl
     return None
 
 
-def _load_roots(context: ssl.SSLContext, ca_file: str) -> Problem | None:
+def _load_roots(
+    context: ssl.SSLContext, ca_file: str, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH
+) -> Problem | None:
     if not ca_file:
-        context.load_default_certs()
+        context.load_default_certs(purpose)
         return None
     problem = _readable(ca_file)
     if problem is not None:
@@ -343,91 +454,3 @@ def _readable(path: str) -> Problem | None:
     except OSError as error:
         return unreadable(path, error)
     return None
-
-
-_SELF_SIGNED_DAYS: Final = 3650
-
-
-def make_self_signed(
-    names: Sequence[str], certificate_path: str, key_path: str, now: datetime.datetime
-) -> Problem | None:
-    """A certificate signed by itself, ECDSA P-256, for a first start. The key's file has mode 0600.
-
-    Nothing is overwritten: a certificate that is there stays, and so does a key, which then gets its certificate.
-    `names`: DNS names or IP addresses, the first is the subject. `now`: from when it is good, with time zone.
-    """
-    if os.path.exists(certificate_path):
-        return None
-    try:
-        Path(key_path).parent.mkdir(parents=True, exist_ok=True)
-        Path(certificate_path).parent.mkdir(parents=True, exist_ok=True)
-        key = _key(key_path)
-        if isinstance(key, Problem):
-            return key
-        pem = _self_signed(names, key, now).public_bytes(serialization.Encoding.PEM)
-        _write_once(certificate_path, pem, 0o644)
-    except OSError as error:
-        where = error.filename or certificate_path
-        remedy = "Give the user that Postroad runs as the right to write there."
-        return Problem(str(where), f"cannot be written ({error.strerror or error})", remedy)
-    return None
-
-
-def _key(path: str) -> ec.EllipticCurvePrivateKey | Problem:
-    """The key in the file, made where there is none."""
-    if not os.path.exists(path):
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write_once(path, pem, 0o600)
-        return key
-    try:
-        found = serialization.load_pem_private_key(Path(path).read_bytes(), None)
-    except (ValueError, TypeError):
-        found = None
-    if isinstance(found, ec.EllipticCurvePrivateKey):
-        return found
-    return Problem(path, "is a key without its certificate", "Name the certificate that belongs to it, or remove it.")
-
-
-def _self_signed(names: Sequence[str], key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=_SELF_SIGNED_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        # As a root of its own, so that a client that trusts this very file can verify it.
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    with contextlib.suppress(ValueError):
-        return x509.IPAddress(ipaddress.ip_address(name))
-    return x509.DNSName(name)
-
-
-def _write_once(path: str, octets: bytes, mode: int) -> None:
-    """The whole file or none, with its mode from the first moment, never over another file."""
-    unfinished = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(unfinished)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            file.write(octets)
-            file.flush()
-            os.fsync(descriptor)
-        os.link(unfinished, path)
-    finally:
-        os.unlink(unfinished)

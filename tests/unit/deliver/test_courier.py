@@ -14,6 +14,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.route import Transport
+from postroad.mail.tls_details import TlsDetails
 from tests.unit.deliver.world import Stage, job
 
 RELAYED = ("relayed", "recipient", "2.0.0")
@@ -42,7 +43,7 @@ def test_two_writes_and_an_attempt_that_tells_all() -> None:
     (attempt,) = stage.done[0]
     assert attempt == Attempt(
         Outcome.RELAYED, Reach.RECIPIENT, "2.0.0", "", Reply(250, "2.0.0", ("queued as 7",)), "mx.example.net",
-        "192.0.2.7", 25, "TLSv1.3 X", True, attempt.started_us, attempt.took_us, 777, "smtp",
+        "192.0.2.7", 25, "TLSv1.3 X", True, attempt.started_us, attempt.took_us, 777, "smtp", False, TlsDetails(256),
     )
     assert attempt.started_us and attempt.took_us
     assert stage.courier.usable

@@ -17,6 +17,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import Content, size
 from postroad.mail.route import Destination, Hop, Transport
 from postroad.protocol.transaction import Security
+from postroad.world.tls_facts import TlsFacts
 
 HOP = Hop("mx.example.net", "192.0.2.7", 25)
 PIPELINING = "PIPELINING SIZE 8BITMIME DSN"
@@ -157,7 +158,7 @@ class Stage:
         lines = ["mx", *self._keywords(offered)]
         self.server("\r\n".join(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}")
         self.wire.taken()
-        self.courier.release(security or Security(), "TLSv1.3 X", 777, self.lost.append)
+        self.courier.release(security or Security(), TlsFacts("TLSv1.3", "X", 256), 777, self.lost.append)
 
     @staticmethod
     def _keywords(offered: str) -> list[str]:

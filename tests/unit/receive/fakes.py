@@ -277,7 +277,7 @@ class House:
                 "members": {Address("staff", "local.test"): sorted(USERS, key=str)}.get,
                 "owns": owns,
                 "network": None,
-                "tls_context": lambda: None,
+                "tls_context": lambda asking: None,
                 **doors,
             }
         )

@@ -51,7 +51,7 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
          "recipient_count": 1, "message_id": "<1@example.org>", "envid": "QQ", "parent": "", "took_us": 800,
          "client": {"address": "192.0.2.7", "port": 1234, "hello": "client.example.org", "protocol": "ESMTPSA",
                     "tls": "TLSv1.3 AES", "identity": "alice", "listener": "submission", "name": "",
-                    "via": None, "forwarded": None}},
+                    "via": None, "forwarded": None, "tls_details": None}},
     ),
     (
         Accepted(AT_US, ID, "", ("a@b",), 10, "", Peer(listener="report"), parent=ID),

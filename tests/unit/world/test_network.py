@@ -169,6 +169,7 @@ def test_starttls_on_both_sides(
         server = await network.serve(lambda: peer, listening)
         transport, protocol = await network.connect(Recorder, "127.0.0.1", port_of(listening), timeout_s=5)
         await peer.until(lambda: peer.made == 1)
+        peer.transport.pause_reading()
         served, used = await asyncio.gather(
             network.start_tls(peer.transport, peer, server_context, server_side=True, timeout_s=5),
             network.start_tls(transport, protocol, client_context, server_name="mx.example.org", timeout_s=5),
@@ -194,7 +195,8 @@ def test_implicit_tls(
 ) -> None:
     async def scenario() -> None:
         network = SystemNetwork()
-        server = await network.serve(lambda: Recorder(echo=True), listening, context=server_context)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Recorder(echo=True), sock=listening, ssl=server_context)
         transport, protocol = await network.connect(
             Recorder, "127.0.0.1", port_of(listening), timeout_s=5, context=client_context, server_name="mx.example.org"
         )
@@ -217,7 +219,7 @@ def test_a_certificate_of_another_name(
 ) -> None:
     async def scenario() -> None:
         network = SystemNetwork()
-        server = await network.serve(Recorder, listening, context=server_context)
+        server = await asyncio.get_running_loop().create_server(Recorder, sock=listening, ssl=server_context)
         transport, protocol = await network.connect(Recorder, "127.0.0.1", port_of(listening), timeout_s=5)
         with pytest.raises(ssl.SSLCertVerificationError) as caught:
             await network.start_tls(transport, protocol, client_context, server_name=name, timeout_s=5)

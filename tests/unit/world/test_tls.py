@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import ssl
 import stat
+import warnings
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 import trustme
 from cryptography import x509
 
 from postroad.world import tls
 from postroad.world.problem import Problem
+from postroad.world.self_signed import make_self_signed
 from postroad.world.tls import (
+    NOBODY,
+    Asking,
     CertificateFiles,
     ClientCertificates,
     ClientTls,
     ClientTlsOptions,
+    Profile,
     Proof,
     ServerTls,
     ServerTlsOptions,
     Version,
-    make_self_signed,
     server_tls,
 )
 
@@ -77,7 +82,7 @@ def presented(server: ServerTls, name: str | None) -> set[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    one, _ = shake(server.context, context, name)
+    one, _ = shake(server.context(), context, name)
     der = one.getpeercert(binary_form=True)
     assert der is not None
     return set(tls.certificate_names(x509.load_der_x509_certificate(der)))
@@ -118,7 +123,7 @@ def test_the_certificate_by_name(authority: trustme.CA, tmp_path: Path, name: st
 
 def test_reload_takes_new_files_and_sessions_go_on(authority: trustme.CA, tmp_path: Path) -> None:
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "old.example"),)))
-    one, other = shake(server.context, trusting(authority), "old.example")
+    one, other = shake(server.context(), trusting(authority), "old.example")
     assert server.reload() == tls.Reload()
     issue(authority, tmp_path, "1", "new.example")
     assert server.reload() == tls.Reload(taken=True)
@@ -163,25 +168,25 @@ def test_a_bad_reload_keeps_what_was(authority: trustme.CA, tmp_path: Path, brok
 def test_the_least_version(
     authority: trustme.CA, tmp_path: Path, minimum: Version, client: ssl.TLSVersion, works: bool
 ) -> None:
-    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),), minimum))
+    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),), minimum=minimum))
     context = trusting(authority)
     context.maximum_version = client
     if works:
-        assert shake(server.context, context, "a.example")[0].version() == client.name.replace("_", ".")
+        assert shake(server.context(), context, "a.example")[0].version() == client.name.replace("_", ".")
     else:
         with pytest.raises(ssl.SSLError):
-            shake(server.context, context, "a.example")
+            shake(server.context(), context, "a.example")
 
 
 def test_only_forward_secrecy_by_default(authority: trustme.CA, tmp_path: Path) -> None:
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
-    names = {cipher["name"] for cipher in server.context.get_ciphers()}
+    names = {cipher["name"] for cipher in server.context().get_ciphers()}
     assert names and all(name.startswith(("ECDHE-", "DHE-", "TLS_")) for name in names)
     context = trusting(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-GCM-SHA256")
     with pytest.raises(ssl.SSLError):
-        shake(server.context, context, "a.example")
+        shake(server.context(), context, "a.example")
 
 
 @pytest.mark.parametrize(
@@ -201,18 +206,18 @@ def test_client_certificates(
     roots = tmp_path / "roots.pem"
     roots.write_bytes(authority.cert_pem.bytes())
     files = issue(authority, tmp_path, "1", "a.example")
-    server = made(ServerTlsOptions((files,), client_certificates=asked, client_ca_file=str(roots)))
+    server = made(ServerTlsOptions((files,), askings=(Asking(asked, str(roots)),)))
     context = trusting(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server's refusal is part of the handshake
     if given != "none":
         issuer = authority if given == "good" else trustme.CA()
         issuer.issue_cert("client.example").configure_cert(context)
     if works:
-        _, other = shake(server.context, context, "a.example")
+        _, other = shake(server.context(server.options.askings[0]), context, "a.example")
         assert bool(other.getpeercert()) is (given == "good" and asked is not ClientCertificates.NEVER)
     else:
         with pytest.raises(ssl.SSLError):
-            shake(server.context, context, "a.example")
+            shake(server.context(server.options.askings[0]), context, "a.example")
 
 
 def test_key_and_certificate_in_one_file(authority: trustme.CA, tmp_path: Path) -> None:
@@ -253,14 +258,15 @@ def test_all_problems_at_once_with_file_and_remedy(authority: trustme.CA, tmp_pa
     [
         ServerTlsOptions(),
         ServerTlsOptions(ciphers="NO-SUCH-CIPHER"),
-        ServerTlsOptions(client_certificates=ClientCertificates.ASKED, client_ca_file="/absent/roots"),
+        ServerTlsOptions(groups=("no-such-group",)),
+        ServerTlsOptions(groups=("X25519", "no-such-group")),
+        ServerTlsOptions(askings=(NOBODY, Asking(ClientCertificates.ASKED, "/absent/roots"))),
     ],
 )
 def test_other_problems(authority: trustme.CA, tmp_path: Path, options: ServerTlsOptions) -> None:
     if options != ServerTlsOptions():
         files = issue(authority, tmp_path, "1", "a.example")
-        options = ServerTlsOptions((files,), ciphers=options.ciphers, client_certificates=options.client_certificates,
-                                   client_ca_file=options.client_ca_file)  # fmt: skip
+        options = msgspec.structs.replace(options, certificates=(files,))
     found = server_tls(options)
     assert isinstance(found, tuple) and len(found) == 1 and found[0].remedy
 
@@ -272,16 +278,16 @@ def test_proof_of_the_name(authority: trustme.CA, tmp_path: Path) -> None:
     client = ClientTls(ClientTlsOptions(ca_file=str(roots)))
     context = client.context(Proof.NAME)
     assert isinstance(context, ssl.SSLContext) and client.context(Proof.NAME) is context
-    shake(server.context, context, "a.example")
+    shake(server.context(), context, "a.example")
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(server.context, context, "b.example")
+        shake(server.context(), context, "b.example")
     strict = ClientTls(ClientTlsOptions()).context(Proof.NAME)
     assert isinstance(strict, ssl.SSLContext)
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(server.context, strict, "a.example")
+        shake(server.context(), strict, "a.example")
     own = ClientTls(ClientTlsOptions()).context(Proof.NAME, str(roots))
     assert isinstance(own, ssl.SSLContext)
-    shake(server.context, own, "a.example")
+    shake(server.context(), own, "a.example")
 
 
 @pytest.mark.parametrize("broad", [True, False])
@@ -289,8 +295,8 @@ def test_opportunistic_takes_any_certificate(authority: trustme.CA, tmp_path: Pa
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
     context = ClientTls(ClientTlsOptions()).context(Proof.NOTHING, broad=broad)
     assert isinstance(context, ssl.SSLContext)
-    shake(server.context, context, "other.example")
-    shake(server.context, context, None)
+    shake(server.context(), context, "other.example")
+    shake(server.context(), context, None)
     assert context.minimum_version == (ssl.TLSVersion.TLSv1 if broad else ssl.TLSVersion.TLSv1_2)
 
 
@@ -323,19 +329,106 @@ def test_problems_of_the_client(options: ClientTlsOptions) -> None:
     assert ClientTls(ClientTlsOptions()).problems() == ()
 
 
-def test_describe(authority: trustme.CA, tmp_path: Path) -> None:
+# -- profiles, groups, tickets -----------------------------------------------------------------------------------------
+
+
+def limited(authority: trustme.CA, version: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0") -> ssl.SSLContext:
+    """A client that has no version above this one."""
+    context = trusting(authority)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = version
+    context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("profile", "version", "ciphers", "works"),
+    [
+        (Profile.MODERN, ssl.TLSVersion.TLSv1_3, "ALL", True),
+        (Profile.MODERN, ssl.TLSVersion.TLSv1_2, "ALL", False),
+        (Profile.INTERMEDIATE, ssl.TLSVersion.TLSv1_3, "ALL", True),
+        (Profile.INTERMEDIATE, ssl.TLSVersion.TLSv1_2, "ALL", True),
+        (Profile.INTERMEDIATE, ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA", False),
+        (Profile.INTERMEDIATE, ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
+        (Profile.OLD, ssl.TLSVersion.TLSv1_3, "ALL", True),
+        (Profile.OLD, ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA", True),
+        (Profile.OLD, ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", True),
+        (Profile.OLD, ssl.TLSVersion.TLSv1, "ALL:@SECLEVEL=0", True),
+    ],
+)
+def test_profiles(
+    authority: trustme.CA, tmp_path: Path, profile: Profile, version: ssl.TLSVersion, ciphers: str, works: bool
+) -> None:
+    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),), profile))
+    client = limited(authority, version, ciphers)
+    if works:
+        shake(server.context(), client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError):
+            shake(server.context(), client, "a.example")
+
+
+def test_a_setting_goes_before_the_profile(authority: trustme.CA, tmp_path: Path) -> None:
+    files = issue(authority, tmp_path, "1", "a.example")
+    server = made(ServerTlsOptions((files,), Profile.MODERN, Version.TLS_1_2, "ECDHE-ECDSA-AES256-GCM-SHA384"))
+    one, _ = shake(server.context(), limited(authority, ssl.TLSVersion.TLSv1_2, "ALL"), "a.example")
+    assert one.cipher() == ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2", 256)
+
+
+def test_groups(authority: trustme.CA, tmp_path: Path) -> None:
+    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),), groups=("secp384r1",)))
+    client = trusting(authority)
+    shake(server.context(), client, "a.example")
+    client.set_ecdh_curve("prime256v1")
+    with pytest.raises(ssl.SSLError):
+        shake(server.context(), client, "a.example")
+
+
+def resumed(server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLObject:
+    """A handshake with the ticket of an earlier one; the client's end, with the tickets that it was given read."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = client.wrap_bio(to_client, to_server, server_side=False, server_hostname="a.example", session=session)
+    other = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (one, other, one, other):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        one.read()
+    return one
+
+
+def test_tickets_until_their_keys_have_served_their_time(authority: trustme.CA, tmp_path: Path) -> None:
+    files = issue(authority, tmp_path, "1", "a.example")
+    server = made(ServerTlsOptions((files,), ticket_s=600))
+    client = trusting(authority)
+    session = resumed(server.context(), client, None).session
+    assert session is not None and session.has_ticket
+    assert not server.rotate(1000.0) and not server.rotate(1599.0)
+    again = resumed(server.context(), client, session)
+    assert again.session_reused
+    assert server.rotate(1600.0) and not server.rotate(1601.0)
+    assert not resumed(server.context(), client, again.session).session_reused
+
+
+def test_a_ticket_ends_with_the_files_of_its_time(authority: trustme.CA, tmp_path: Path) -> None:
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
-    one, _ = shake(server.context, trusting(authority), "a.example")
+    client = trusting(authority)
+    session = resumed(server.context(), client, None).session
+    issue(authority, tmp_path, "1", "a.example")
+    assert server.reload().taken
+    assert not resumed(server.context(), client, session).session_reused
 
-    class Transport:
-        def __init__(self, ssl_object: Any) -> None:
-            self._ssl_object = ssl_object
 
-        def get_extra_info(self, name: str) -> Any:
-            return {"ssl_object": self._ssl_object}[name]
-
-    assert tls.describe(Transport(one)) == "TLSv1.3 TLS_AES_256_GCM_SHA384"
-    assert tls.describe(Transport(None)) == ""
+def test_without_tickets_nothing_is_taken_up_again(authority: trustme.CA, tmp_path: Path) -> None:
+    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),), tickets=0))
+    client = trusting(authority)
+    for _ in range(2):
+        one = resumed(server.context(), client, None)
+        assert one.session is None or not one.session.has_ticket
+        if one.session is not None:
+            assert not resumed(server.context(), client, one.session).session_reused
 
 
 # -- the certificate of a first start ---------------------------------------------------------------------------------
@@ -356,7 +449,7 @@ def test_a_self_signed_certificate(tmp_path: Path) -> None:
     client = ClientTls(ClientTlsOptions(ca_file=certificate)).context(Proof.NAME)
     assert isinstance(client, ssl.SSLContext)
     for name in names:
-        shake(server.context, client, name)
+        shake(server.context(), client, name)
     expires = tls.expires_s(certificate)
     assert isinstance(expires, int) and expires > NOW.timestamp() + 3600 * 86_400
 
