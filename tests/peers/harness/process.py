@@ -93,9 +93,11 @@ class Program:
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
+        # Where pytest is killed, what it started ends with it (util-linux; the same process id: it only executes).
+        bound = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*bound, *self.command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env=self._environment, cwd=self._directory, start_new_session=True,
             )
 
