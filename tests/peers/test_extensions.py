@@ -169,6 +169,22 @@ def test_mail_that_requires_tls_is_returned_where_it_cannot_be_had(
     ]
 
 
+def test_a_report_on_mail_that_requires_tls_requires_it_where_it_can(road: Road, authority: Authority) -> None:
+    """RFC 8689 §5: said to who offers it, and no reason to lose the report where nobody does."""
+    for domain, said in (("full.example", " REQUIRETLS"), ("later.example", "")):
+        road.remotes["later"].rule = lambda dialog, verb, argument: None
+        sender = f"ret@{domain}"
+        with smtplib.SMTP("127.0.0.1", road.node.port, timeout=20) as client:
+            client.starttls(context=authority.client_context())
+            client.sendmail(sender, ["a@bare.example"], f"Subject: back to {domain}\r\n\r\nx\r\n", ["REQUIRETLS"])
+        remote = road.remotes[domain.partition(".")[0]]
+        marks = (f"back to {domain}".encode(), b"delivery-status")
+        taken = remote.wait_for(lambda each, marks=marks: all(mark in each.content for mark in marks))  # type: ignore[misc]
+        assert taken.mail.startswith("FROM:<>") and (" REQUIRETLS" in taken.mail) is bool(said)
+        assert b"text/rfc822-headers" in taken.content
+    road.remotes["later"].rule = _always_later
+
+
 def test_requiretls_is_not_offered_without_tls(road: Road) -> None:
     with Talk(road.node.port) as client:
         assert client(f"MAIL FROM:<{_SENDER}> REQUIRETLS").startswith("555 5.5.4")

@@ -7,6 +7,7 @@ be opened (MX and address look-ups, RFC 5321 §5.1), because a kept connection n
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,16 @@ class TlsDemand(enum.Enum):
     ENCRYPT = "encrypt"  # refuse to go on without TLS, any certificate
     VERIFY = "verify"  # a chain to a trusted root and the host's name in the certificate (RFC 6125)
     IMPLICIT = "implicit"  # TLS from the first octet (RFC 8314 §3.3), verified as VERIFY
+
+
+# What the demands of a message add to a key, so that it shares no connection with other mail.
+REQUIRE_TLS: Final = "/requiretls"
+TLS_OPTIONAL: Final = "/tls-optional"
+
+
+def plain_key(key: str) -> str:
+    """A destination's key without that: what an operator says of the destination holds for such mail, too."""
+    return key.removesuffix(REQUIRE_TLS).removesuffix(TLS_OPTIONAL)
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True):

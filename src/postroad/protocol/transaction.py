@@ -239,7 +239,7 @@ def _rcpt_parameters(recipient: Recipient, offered: Capabilities, smtputf8: bool
         if original:
             words += f" ORCPT={orcpt_encode(original, smtputf8=smtputf8)}"
     for keyword, value in recipient.parameters:
-        if keyword == "RRVS" and "RRVS" in offered.keywords:  # RFC 7293 §3
+        if keyword == "RRVS" and "RRVS" in offered.keywords:  # RFC 7293 §3.1
             words += f" RRVS={value.removesuffix(';H')}{';C' if value.endswith(';H') else ''}"
     return words
 

@@ -72,7 +72,7 @@ def _time_refused(mail: Mail, options: ExtensionOptions, now_us: int) -> Reply |
         return None
     if release_us > now_us + int(options.future_release_max_s * _US):
         return _HELD_TOO_LONG
-    # RFC 4865 §5: a message cannot be wanted there before it is released
+    # RFC 4865: a message cannot be wanted there before it is released
     if by is not None and release_us >= now_us + by.seconds * _US:
         return _OVER_BEFORE_RELEASE
     return None

@@ -243,7 +243,7 @@ def _message(
         *returned,
         f"\r\n--{boundary}--\r\n".encode(),
     ))  # fmt: skip
-    # RFC 8689 §5; a report is as urgent as what it reports on (RFC 6710 §5)
+    # RFC 8689 §5; a report is as urgent as what it reports on (RFC 6710)
     kept = [pair for pair in envelope.parameters if pair[0] in (wishes.REQUIRE_TLS, wishes.PRIORITY)]
     return Stored(
         Envelope(

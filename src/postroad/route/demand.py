@@ -17,7 +17,7 @@ from postroad.mail import wishes
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.owned import Owned
-from postroad.mail.route import Destination, TlsDemand, Transport
+from postroad.mail.route import REQUIRE_TLS, TLS_OPTIONAL, Destination, TlsDemand, Transport
 
 _DEMANDING: Final = (TlsDemand.ENCRYPT, TlsDemand.VERIFY)
 CHANGED: Final = "the mailbox has another owner than at the time that the sender named (RRVS)"
@@ -44,11 +44,11 @@ def refined(
 @lru_cache(maxsize=4096)
 def _secured(destination: Destination) -> Destination:
     tls = TlsDemand.IMPLICIT if destination.tls is TlsDemand.IMPLICIT else TlsDemand.VERIFY
-    return msgspec.structs.replace(destination, key=f"{destination.key}/requiretls", tls=tls, require_tls=True)
+    return msgspec.structs.replace(destination, key=destination.key + REQUIRE_TLS, tls=tls, require_tls=True)
 
 
 @lru_cache(maxsize=4096)
 def _relaxed(destination: Destination) -> Destination:
     if destination.tls not in _DEMANDING or destination.host or destination.credentials:
         return destination
-    return msgspec.structs.replace(destination, key=f"{destination.key}/tls-optional", tls=TlsDemand.MAY)
+    return msgspec.structs.replace(destination, key=destination.key + TLS_OPTIONAL, tls=TlsDemand.MAY)

@@ -129,3 +129,11 @@ def test_all_rules_that_fit_hold_and_the_least_counts() -> None:
     assert pace.scopes == ("a.example", "host:aspmx.l.google.com", "provider:google")
     assert pace.rated == ("a.example", "provider:google")
     assert (pace.connections_max, pace.messages_per_connection_max, pace.recipients_max) == (4, 7, 30)
+
+
+def test_mail_that_requires_tls_has_the_limits_of_its_domain() -> None:
+    """It has connections of its own (RFC 8689), and so a count of its own."""
+    table = _table(PaceRule(domain=("example.com",), connections_max=3))
+    pace = table.of(Destination("example.com/requiretls", Transport.SMTP, domain="example.com", require_tls=True))
+    assert (pace.scopes, pace.connections_max) == (("example.com/requiretls",), 3)
+    assert table.limits("example.com/tls-optional").most == 3
