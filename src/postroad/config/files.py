@@ -153,6 +153,13 @@ def _users(settings: Settings) -> Iterator[Finding]:
         yield Finding((key,), fault.text, "Mend the line, or write it with `postroad user`", path, fault.line)
 
 
+def _function(settings: Settings) -> Iterator[Finding]:
+    """Only whether its file can be read: what a module does on import is not for a check to do."""
+    place = settings.auth.function.rpartition(":")[0]
+    if place.endswith(".py") and isinstance(text := read_text(FilePath(place)), Problem):
+        yield _found(("auth", "function"), text)
+
+
 def _introspection(settings: Settings) -> Iterator[Finding]:
     section = settings.auth.introspection
     key: Path = ("auth", "introspection")
@@ -262,6 +269,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
     _outbound_tls,
     _users,
+    _function,
     _introspection,
     _recipients,
     _aliases,

@@ -95,9 +95,11 @@ Found = Callable[[Finding, Account | None], None]
 
 
 class Challenged(msgspec.Struct, frozen=True):
-    """Send this (334)."""
+    """Send this (334). `denied`: it says that the client is not who it says it is; what follows can only be Wrong."""
 
     octets: bytes
+    denied: bool = False
+    name: str = ""
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -234,6 +236,11 @@ class Authenticator:
         else:
             self._loop.call_later(self.delay_s(tried), told, outcome)
 
+    def abandoned(self, tried: Tried) -> None:
+        """A client that was denied has gone, or cancelled, before it was told so in full: it counts all the same."""
+        self.noted(tried)
+        self.delay_s(tried)
+
     def _remember(self, account: Account) -> None:
         if self._known is not None and self._known.find(account.name) is not None:
             return
@@ -246,10 +253,11 @@ class Authenticator:
 class _Watched:
     """An exchange whose end is told to the authenticator first."""
 
-    __slots__ = ("_address", "_house", "_inner", "_mechanism")
+    __slots__ = ("_address", "_denied", "_house", "_inner", "_mechanism")
 
     def __init__(self, house: Authenticator, inner: Exchange, mechanism: str, address: str) -> None:
         self._house, self._inner, self._mechanism, self._address = house, inner, mechanism, address
+        self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
 
     def begin(self, initial: bytes | None, told: Told) -> None:
         self._inner.begin(initial, partial(self._heard, told))
@@ -259,13 +267,19 @@ class _Watched:
 
     def cancel(self) -> None:
         self._inner.cancel()
+        if self._denied is not None:
+            self._house.abandoned(self._denied)
 
     def _heard(self, told: Told, outcome: Outcome) -> None:
         match outcome:
             case Right():
                 self._house.ended(Tried(self._address, outcome.account.name, self._mechanism, True), outcome, told)
             case Wrong():
+                self._denied = None
                 self._house.ended(Tried(self._address, outcome.name, self._mechanism, False), outcome, told)
+            case Challenged(denied=True):
+                self._denied = Tried(self._address, outcome.name, self._mechanism, False)
+                told(outcome)
             case _:
                 told(outcome)
 

@@ -141,7 +141,9 @@ class OwnExchange:
         elif finding is Finding.RIGHT and account is not None and named:
             self._tell(told, Right(account))
         elif isinstance(mechanism, Bearer):
-            self._take(mechanism.denied(), told)  # the client hears why, then 535
+            denied = mechanism.denied()
+            octets = denied.octets if isinstance(denied, steps.Challenge) else b""
+            self._tell(told, Challenged(octets, True, step.authcid))  # the client hears why, then 535
         else:
             self._tell(told, Wrong(step.authcid))
 

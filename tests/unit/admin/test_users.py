@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from postroad.admin import users
 from postroad.admin.cli import group
+from postroad.protocol.sasl import scram_keys
 from postroad.receive.accounts import matches, parse
 
 
@@ -195,3 +196,26 @@ def test_a_file_that_root_makes_can_be_read_by_the_node(config: Path, monkeypatc
     assert run(config, "add", "alice@example.org", text="x\n").exit_code == 0
     assert owners == [(-1, nobody.pw_gid)]
     assert stat.S_IMODE(file_of(config).stat().st_mode) == 0o640
+
+
+def test_scram_keys_are_kept_beside_the_hash(config: Path) -> None:
+    def kept() -> dict[str, list[str]]:
+        found, _ = parse(file_of(config).read_text())
+        return {name: [keys.hash.value for keys in account.keys] for name, account in found.items()}
+
+    run(config, "add", "new@example.org", text="one\n")
+    run(config, "add", "old@example.org", "--scram-sha-1", text="one\n")
+    run(config, "add", "elsewhere@example.org", "--no-password")
+    assert kept() == {"new@example.org": ["SHA-256"], "old@example.org": ["SHA-256", "SHA-1"],
+                      "elsewhere@example.org": []}  # fmt: skip
+    assert accounts(config)["elsewhere@example.org"][0] == ""
+    before = file_of(config).read_text()
+    for name in ("new@example.org", "old@example.org", "elsewhere@example.org"):
+        assert run(config, "password", name, text="two\n").exit_code == 0
+    assert kept()["old@example.org"] == ["SHA-256", "SHA-1"], "what a client needs stays"
+    assert kept()["elsewhere@example.org"] == ["SHA-256"]
+    found, _ = parse(file_of(config).read_text())
+    for account in found.values():
+        for keys in account.keys:
+            assert scram_keys.derive(keys.hash, "two", keys.salt, keys.iterations) == keys
+            assert scram_keys.format_keys(keys) not in before

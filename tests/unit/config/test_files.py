@@ -184,3 +184,13 @@ def test_root_looks_with_the_rights_of_the_user(folder: Path) -> None:
     assert all(f"{folder}/{name}" in text for name in closed), text
     assert f"cannot write into {folder}/state" in text
     assert os.geteuid() == 0
+
+
+def test_a_functions_file_is_looked_for_and_not_run(folder: Path) -> None:
+    file = folder / "postroad.toml"
+    mine = folder / "mine.py"
+    file.write_text(WHOLE.replace("[auth]\n", f'[auth]\nfunction = "{mine}:check"\n'))
+    found = load(file)
+    assert isinstance(found, list) and [problem.key for problem in found] == ["auth.function"]
+    mine.write_text("raise SystemExit('run')\n")
+    assert isinstance(load(file), Settings)

@@ -35,6 +35,7 @@ from postroad.receive.authenticate import (
     Improper,
     Outcome,
     Right,
+    Tried,
     Wrong,
 )
 from postroad.receive.dovecot import Dovecot
@@ -371,6 +372,23 @@ async def test_tokens_are_introspected(endpoint: tuple[str, type[Endpoint]]) -> 
         assert isinstance(outcome, Challenged) and exchange is not None
         assert json.loads(outcome.octets)["scope"] == "smtp"
         assert isinstance(await responded(exchange, b"\x01"), Wrong)
+    auth.close()
+
+
+async def test_a_token_that_was_refused_counts_though_the_client_cancels(endpoint: tuple[str, type[Endpoint]]) -> None:
+    auth = token_house(IntrospectionOptions(endpoint[0]))
+    told: list[Tried] = []
+    auth.noted = told.append
+    exchange = auth.exchange("XOAUTH2", FACTS)
+    assert isinstance(await begun(exchange, clients.xoauth2("ada", "guess")), Challenged) and exchange is not None
+    assert told == []
+    exchange.cancel()
+    assert told == [Tried("192.0.2.1", "ada", "XOAUTH2", False)]
+    whole = auth.exchange("XOAUTH2", FACTS)
+    await begun(whole, clients.xoauth2("ada", "guess"))
+    assert whole is not None and isinstance(await responded(whole, b""), Wrong)
+    whole.cancel()
+    assert len(told) == 2, "once each"
     auth.close()
 
 
