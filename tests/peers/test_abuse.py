@@ -14,6 +14,7 @@ import pytest
 from bench.processes import cpu_s
 
 from tests.peers.harness import maildir, ports
+from tests.peers.harness.certificates import Authority
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, relay_listener, submission_listener
 from tests.peers.harness.process import Program, folder, until
 from tests.peers.harness.swaks import swaks
@@ -281,3 +282,33 @@ def test_accept_that_has_no_descriptor_left_neither_spins_nor_ends_the_listener(
         assert node.workers() == [worker]
     finally:
         node.stop()
+
+
+def test_implicit_tls_is_counted_before_its_handshake(home: Path) -> None:
+    """Clients that connect and never begin the handshake take their places, and no more; a flood of them does not keep
+    others out."""
+    authority = Authority(home)
+    chain, key = authority.certificate("localhost", "127.0.0.1")
+    listener = mx_listener(ports.port(), name="tls", tls="implicit")
+    node = Node(home / "n", {
+        "workers": 1, "listener": [listener], "domain": [local_domain("example.test", ["ann"])],
+        "limits": {"sessions_per_client_max": 5}, "tls": {"certificate": str(chain), "key": str(key)},
+    })
+    with node, ExitStack() as stack:
+        silent = [stack.enter_context(Client(node.port)) for _ in range(20)]
+        until(lambda: sum(_is_closed(client.socket) for client in silent) == 15, "fifteen are turned away")
+        context = authority.client_context()
+        plain = socket.create_connection(("127.0.0.1", node.port), 10, source_address=("127.0.0.10", 0))
+        with plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+            assert sock.recv(100).startswith(b"220")
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Whether the other side has closed a connection on which nothing was said, or said its last."""
+    sock.setblocking(False)
+    try:
+        return sock.recv(1) == b"" or _is_closed(sock)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
