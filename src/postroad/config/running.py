@@ -165,6 +165,13 @@ class Queue(Section):
         "After how long an outcome that could not be written (disk full) is written again.",
         least=0.01,
     )
+    unsettled_max: int = setting(
+        _QUEUE.unsettled_max,
+        "Outcomes of one worker that may wait to be written; with more nothing more is delivered, so that a crash "
+        "leads to no more duplicates than these and what is on its way.",
+        unit="outcomes",
+        least=1,
+    )
 
 
 class Store(Section):

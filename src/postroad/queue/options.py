@@ -39,3 +39,4 @@ class QueueOptions(msgspec.Struct, frozen=True):
     messages_max: int = 50_000  # messages of one worker in memory; more wait in the spool
     memory_max: int = 67_108_864  # octets of content kept in memory for delivery by one worker
     settle_retry_s: float = 1.0  # after a commit that failed (disk full), the outcome is committed again
+    unsettled_max: int = 500  # outcomes of one worker that wait for their commit; with more nothing more is carried

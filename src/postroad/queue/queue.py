@@ -8,7 +8,8 @@ What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
   (`Mail.active`); one in the spool with a due time is known to the agenda through its destination.
 - A job's outcome becomes one settlement: ends, new due times, DSNs and events in one commit (promise 3). A settlement
-  that fails (disk full) is tried again until it succeeds; the recipient is not attempted meanwhile (promise 4).
+  that fails (disk full) is tried again until it succeeds; the recipient is not attempted meanwhile (promise 4), and
+  with `unsettled_max` of them couriers stand still: no more than that, and what is being carried, comes twice at most.
 - Settlements of one message reach the spool one after the other; the first names all recipients.
 - Connections to one destination never pass the node's limit (`Permits`), nor the worker's own.
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -160,6 +162,7 @@ class Queue:
             loop, lambda: self.options, fed=self._fed, drop=self._drop,
             slots=lambda: [slot for lane in self._lanes.values() for slot in lane.slots.values()],
         )  # fmt: skip
+        self._parked: deque[Slot] = deque()  # couriers that wait for outcomes to be committed
         self._octets = 0
         self._stopping = False
         self._withdrawn: dict[int, set[str]] = {}  # id → destinations whose lanes an operator took it out of
@@ -207,6 +210,8 @@ class Queue:
         for lane in list(self._lanes.values()):
             for slot in list(lane.idle):
                 self._drop(slot)
+        while self._parked:
+            self._drop(self._parked.popleft())
         self._check_quiet()
         try:
             async with asyncio.timeout(limit_s):
@@ -573,6 +578,9 @@ class Queue:
             self._finish(item.mail, [(place, attempt) for place in item.places], lane.destination.key, until_us)
 
     def _carry(self, slot: Slot) -> None:
+        if self._unsettled >= self.options.unsettled_max:
+            self._parked.append(slot)  # what a crash now would deliver twice has a limit (promise 4)
+            return
         lane = slot.lane
         item = lane.ready.take()
         assert lane.pace is not None
@@ -671,6 +679,14 @@ class Queue:
             self._pump(lane)
         if self._stopping:
             self._check_quiet()
+
+    def _unpark(self) -> None:
+        """Outcomes were committed: couriers that waited for it go on."""
+        while self._parked and self._unsettled < self.options.unsettled_max:
+            slot = self._parked.popleft()
+            if slot.lane.slots.get(slot.courier) is slot:  # else it was lost meanwhile: another one takes its work
+                self._next(slot, slot.courier.usable)
+            self._pump(slot.lane)
 
     def _next(self, slot: Slot, usable: bool) -> None:
         """A courier without a job: the next one, a rest, or its end."""
@@ -1026,6 +1042,8 @@ class Queue:
             self._log(settlement.events)
         for stored in settlement.accepted:
             self.add(stored)
+        if self._parked:
+            self._unpark()
         if self._stopping:
             self._check_quiet()
 

@@ -294,3 +294,31 @@ def test_a_time_that_was_wished_for_is_waited_for_however_far() -> None:
     assert not world.arrivals(number)
     world.run(1.1 * HOUR)
     assert world.arrivals(number) == [0]
+
+
+def test_while_outcomes_cannot_be_committed_no_more_is_carried_than_a_limit() -> None:
+    """A disk that fails must not let the number of messages grow that a crash would deliver twice."""
+    world = World(unsettled_max=10, concurrency=5)
+    numbers = [world.accept(f"a@d{n % 3}.example") for n in range(100)]
+    world.spool.broken = True
+    world.run(30)
+    assert 10 <= len(world.arrived) <= 10 + 15, "the limit, and what was on its way"
+    world.spool.broken = False
+    world.run(30)
+    assert not world.spool.messages
+    assert sorted(number for number, _ in world.arrived) == numbers, "each once"
+    assert not world.queue._parked and not world.queue.carrying and not world.queue._unsettled
+
+
+def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:
+    world = World(unsettled_max=1, concurrency=1)
+    numbers = [world.accept("a@x.example") for _ in range(5)]
+    world.spool.broken = True
+    world.run(5)
+    [courier] = world.couriers
+    [lane] = world.queue._lanes.values()
+    world.queue._lost(lane, courier)
+    world.spool.broken = False
+    world.run(5)
+    assert sorted(number for number, _ in world.arrived) == numbers
+    assert all(count == 0 for count in world.held_permits.values()) or not courier.closed or world.queue._lanes
