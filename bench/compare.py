@@ -2,8 +2,8 @@
 
 Each mode is measured in rounds, in each of which the servers have their turn one after the other; the ratios are those
 of the medians. What is measured: messages (or recipients, or megaoctets) per second from the start of the client until
-the next hop has all of them, and the CPU time for each of all the server's processes. The last modes look at memory and
-at Postroad with idle sessions (`bench.idle`) instead.
+the next hop has all of them, and the CPU time for each of all the server's processes. The last modes look at memory,
+at Postroad with idle sessions (`bench.idle`) and at TLS handshakes (`bench.handshakes`) instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.peers.harness import need
 from tests.peers.harness.counter import Counter
 from tests.peers.harness.smtptools import Sink, run_source, source_command
 
-from bench import idle
+from bench import handshakes, idle
 from bench.processes import MemoryWatch, cpu_s
 from bench.servers import PostfixServer, PostroadServer, Server
 
@@ -93,6 +93,7 @@ class Results:
     bare: dict[str, float] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     idle: idle.Idle | None = None
+    handshakes: handshakes.Handshakes | None = None
 
 
 def measure(
@@ -259,7 +260,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each mode (3)")
     parser.add_argument("--quick", action="store_true", help="few messages: a look, not a result")
     parser.add_argument("--only", choices=["postfix", "postroad"], help="measure this server alone")
-    parser.add_argument("--mode", action="append", choices=[*(mode.name for mode in (*MODES, MEMORY)), "idle"],
+    parser.add_argument("--mode", action="append",
+                        choices=[*(mode.name for mode in (*MODES, MEMORY)), "idle", "handshakes"],
                         help="only this mode; may be given again")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"),
                         help="where the queues stand: a real disk (/var/tmp)")
@@ -280,8 +282,14 @@ def main() -> int:
                           base=Path(base), settings=asked.postfix)
         if "postroad" in names and (not asked.mode or "idle" in asked.mode):
             results.idle = idle.measure(Path(base), messages=2_000 if asked.quick else 4_000)
+        if len(names) > 1 and (not asked.mode or "handshakes" in asked.mode):
+            results.handshakes = handshakes.measure(
+                Path(base), count=400 if asked.quick else 1_600, rounds=1 if asked.quick else asked.rounds
+            )
     print()
     print(table(results, names))
+    if results.handshakes is not None:
+        print(results.handshakes)
     if results.idle is not None:
         print(results.idle)
     _RESULTS.mkdir(parents=True, exist_ok=True)
