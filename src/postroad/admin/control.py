@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,27 @@ def operate(state_dir: Path, request: OperatorRequest, timeout_s: float = 600.0)
     result = ask(state_dir, {"command": "operate", "request": request}, timeout_s)
     try:
         return msgspec.json.decode(result, type=list[OperatorResult])
+    except msgspec.DecodeError as error:
+        raise Refused(f"the node's answer cannot be read: {error}") from error
+
+
+class Paced(msgspec.Struct, frozen=True):
+    """A destination at work, or left alone: its connections over the whole node, how many it may have now and at most,
+    and what its mail waits for."""
+
+    destination: str
+    connections: int
+    connections_now_max: int
+    connections_max: int
+    in_memory: int
+    waits_for: str
+
+
+def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -> dict[str, Paced]:
+    """By destination; none of those that the node has nothing to do with now. Raises NotRunning, Refused."""
+    result = ask(state_dir, {"command": "pace", "request": list(destinations)}, timeout_s)
+    try:
+        return {each.destination: each for each in msgspec.json.decode(result, type=list[Paced])}
     except msgspec.DecodeError as error:
         raise Refused(f"the node's answer cannot be read: {error}") from error
 

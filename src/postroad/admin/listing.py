@@ -5,11 +5,12 @@ Text of others is cleaned where it is shown (`admin.present`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from postroad.admin.control import Paced
 from postroad.admin.present import octets, span, when
 from postroad.mail import identifier
 from postroad.mail.address import path
@@ -29,7 +30,10 @@ NOT_ROUTED = "(not tried yet)"
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
-    """What waits for one destination. `oldest` and `next` as ISO 8601; `reason` is that of its oldest message."""
+    """What waits for one destination. `oldest` and `next` as ISO 8601; `reason` is that of its oldest message.
+
+    The connections, and what it waits for (a limit, a rate, the end of a back-off), are those of a running node; None
+    where none runs or the destination is not at work."""
 
     destination: str
     count: int
@@ -37,6 +41,10 @@ class DestinationLine(msgspec.Struct, frozen=True):
     oldest: str | None
     next: str | None
     reason: str
+    connections: int | None = None
+    connections_now_max: int | None = None
+    connections_max: int | None = None
+    waits_for: str = ""
 
 
 class RecipientLine(msgspec.Struct, frozen=True):
@@ -68,7 +76,7 @@ class MessageLine(msgspec.Struct, frozen=True):
 # From the spool's values
 
 
-def destination_line(backlog: Backlog, oldest: Loaded | None) -> DestinationLine:
+def destination_line(backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None) -> DestinationLine:
     """`oldest`: the oldest message of the destination, None where that was not looked up."""
     reason = ""
     if oldest is not None:
@@ -79,9 +87,23 @@ def destination_line(backlog: Backlog, oldest: Loaded | None) -> DestinationLine
         backlog.count,
         backlog.held,
         iso(oldest.envelope.accepted_us) if oldest is not None else None,
-        iso(backlog.due_us) if backlog.due_us else None,
+        iso(backlog.due_us) if backlog.due_us > 1 else None,
         reason,
+        paced.connections if paced is not None else None,
+        paced.connections_now_max if paced is not None else None,
+        paced.connections_max if paced is not None else None,
+        paced.waits_for if paced is not None else "",
     )
+
+
+def not_on_disk(backlogs: Iterable[Backlog], paces: Mapping[str, Paced]) -> list[Backlog]:
+    """Destinations that hold mail back which was not tried yet, as if they were in the backlog."""
+    known = {each.destination for each in backlogs}
+    return [
+        Backlog(each.destination, each.in_memory, 0, 1)
+        for each in paces.values()
+        if each.destination not in known and each.waits_for
+    ]
 
 
 def fresh_line(envelopes: Sequence[Envelope]) -> DestinationLine:
@@ -130,27 +152,33 @@ def _recipient_line(envelope: Envelope, row: Waiting, now_us: int) -> RecipientL
 # Tables
 
 
-DESTINATION_HEADINGS = ("DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "REASON OF THE OLDEST")
+DESTINATION_HEADINGS = ("DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "CONN", "WAITS FOR", "REASON OF THE OLDEST")
 DESTINATION_RIGHT = frozenset({1, 2})
 
 
 def destination_rows(
-    backlogs: Iterable[tuple[Backlog, Loaded | None]], fresh: Sequence[Envelope], now_us: int
+    backlogs: Iterable[tuple[Backlog, Loaded | None]],
+    fresh: Sequence[Envelope],
+    now_us: int,
+    paces: Mapping[str, Paced] | None = None,
 ) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for backlog, oldest in backlogs:
-        line = destination_line(backlog, oldest)
+        paced = (paces or {}).get(backlog.destination)
+        line = destination_line(backlog, oldest, paced)
         rows.append((
             line.destination or NOT_ROUTED,
             str(line.count),
             str(line.held),
             span(now_us - oldest.envelope.accepted_us) if oldest is not None else "",
             _due(backlog.due_us, now_us) if backlog.due_us else "held",
+            f"{paced.connections}/{paced.connections_now_max}" if paced is not None else "",
+            shorten(line.waits_for, _REASON_MAX),
             shorten(line.reason, _REASON_MAX),
         ))
     if fresh:
         count = sum(len(envelope.recipients) for envelope in fresh)
-        rows.append((NOT_ROUTED, str(count), "0", span(now_us - fresh[0].accepted_us), "now", ""))
+        rows.append((NOT_ROUTED, str(count), "0", span(now_us - fresh[0].accepted_us), "now", "", "", ""))
     return rows
 
 

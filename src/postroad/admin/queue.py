@@ -22,6 +22,7 @@ import click
 from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
+    from postroad.admin.control import Paced
     from postroad.admin.view import SpoolView
     from postroad.queue.operator import OperatorRequest, OperatorResult
     from postroad.store.values import Loaded, Selection
@@ -75,13 +76,13 @@ def queue(
     if messages or sender or recipient or held is not None:
         _list_messages(spool, wanted, limit, as_json)
     else:
-        _list_destinations(spool, destination, limit, as_json)
+        _list_destinations(spool, destination, limit, as_json, config)
         for line in spool.unmoved(_now_us()):
             click.echo(line, err=True)
     _tell_faults(spool)
 
 
-def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool) -> None:
+def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool, config: Path | None) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
     from postroad.store.values import Selection
@@ -93,20 +94,32 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     for backlog in backlogs[:limit]:
         oldest = spool.select(Selection(destination=backlog.destination, limit=1)) if backlog.destination else []
         shown.append((backlog, spool.load(oldest[0]) if oldest else None))
+    paces = _paces(config, [backlog.destination for backlog, _ in shown] + ([] if destination else ["*"]))
+    shown.extend((backlog, None) for backlog in listing.not_on_disk(backlogs, paces))
     if as_json:
-        lines = [listing.destination_line(*each) for each in shown]
+        lines = [listing.destination_line(*each, paces.get(each[0].destination)) for each in shown]
         _print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
         return
-    if not backlogs and not fresh:
+    if not shown and not fresh:
         click.echo("The queue is empty.")
         return
-    rows = listing.destination_rows(shown, fresh, _now_us())
+    rows = listing.destination_rows(shown, fresh, _now_us(), paces)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
     count = sum(each.count for each in backlogs) + sum(len(each.recipients) for each in fresh)
     held = sum(each.held for each in backlogs)
     more = f"; {_counted(len(backlogs) - limit, 'destination')} more, see --limit" if len(backlogs) > limit else ""
     totals = f"{_counted(count, 'recipient')}, {held} held, {_counted(len(backlogs), 'destination')}"
     click.echo(f"{totals}{more}", err=True)
+
+
+def _paces(config: Path | None, destinations: list[str]) -> dict[str, Paced]:
+    """What the running node says of these destinations; nothing where none runs, or we may not ask."""
+    from postroad.admin import control
+
+    try:
+        return control.pace(state_dir_of(config), destinations)
+    except (control.NotRunning, control.Refused):
+        return {}
 
 
 def _counted(count: int, thing: str) -> str:

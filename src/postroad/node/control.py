@@ -18,18 +18,19 @@ REQUEST_MAX: Final = 1_048_576
 IDLE_S: Final = 60.0
 
 Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
-Bans = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
+Rows = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
 
 
 class Control:
     """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node, `bans(request)` does
-    what an operator wants of the bans."""
+    what an operator wants of the bans, `pace(destinations)` tells what these wait for."""
 
-    def __init__(self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Bans) -> None:
+    def __init__(self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows) -> None:
         self._path = path
         self._ask = ask
         self._status = status
         self._bans = bans
+        self._pace = pace
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -70,8 +71,8 @@ class Control:
                 return {"ok": True, "result": {**self._status(), "activity": workers}}
             case "operate":
                 return await self._operate(request)
-            case "bans":
-                answer = await self._bans(request.get("request"))
+            case "bans" | "pace" as command:
+                answer = await (self._bans if command == "bans" else self._pace)(request.get("request"))
                 return {"ok": False, "error": answer} if isinstance(answer, str) else {"ok": True, "result": answer}
             case command:
                 return {"ok": False, "error": f"unknown command {command!r}"}

@@ -65,7 +65,7 @@ class PermitOffice:
         send: Callable[[int, tuple[Any, ...]], None],
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._send = send
         self._now = now
         self._counts: dict[str, _Count] = {}
@@ -73,7 +73,7 @@ class PermitOffice:
     def _count(self, scope: str) -> _Count:
         count = self._counts.get(scope)
         if count is None:
-            count = self._counts[scope] = _Count(max(1, self._limits(scope).start))
+            count = self._counts[scope] = _Count(max(1, self.limits(scope).start))
         count.until = 0.0
         return count
 
@@ -101,7 +101,7 @@ class PermitOffice:
 
     def _window(self, scope: str, count: _Count) -> int:
         """A reload may have set the limit lower since."""
-        return min(count.window, self._limits(scope).most)
+        return min(count.window, self.limits(scope).most)
 
     def _nudge(self, scope: str, count: _Count) -> None:
         """Ask the one that holds most to give one up, where another one waits with less than its share, or with none:
@@ -155,7 +155,7 @@ class PermitOffice:
 
     def _leave(self, scope: str, count: _Count) -> None:
         """Nobody uses it now: what was learned is kept for a while."""
-        if count.patience == 1 and count.window == max(1, self._limits(scope).start):
+        if count.patience == 1 and count.window == max(1, self.limits(scope).start):
             del self._counts[scope]
         else:
             count.until = self._now() + _REMEMBERED_S
@@ -190,7 +190,7 @@ class PermitOffice:
             count = self._counts.get(scope)
             if count is None:
                 continue
-            most = self._limits(scope).most
+            most = self.limits(scope).most
             if count.window >= most:
                 continue
             count.credit += successes
@@ -208,7 +208,7 @@ class PermitOffice:
         """A connection could not be opened, and still counts. `others`: while others to the same destination work."""
         for scope in scopes:
             count = self._counts.get(scope)
-            if count is None or self._limits(scope).most >= UNLIMITED:
+            if count is None or self.limits(scope).most >= UNLIMITED:
                 continue
             count.credit, count.grown = 0, False
             if others:
@@ -225,7 +225,7 @@ class PermitOffice:
 
     def told(self, scope: str) -> tuple[int, int, int]:
         """Connections held, the window, the limit."""
-        limits, count = self._limits(scope), self._counts.get(scope)
+        limits, count = self.limits(scope), self._counts.get(scope)
         if count is None:
             return 0, min(limits.start, limits.most), limits.most
         return count.total, self._window(scope, count), limits.most

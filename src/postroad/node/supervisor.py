@@ -35,6 +35,7 @@ from postroad.config import options
 from postroad.node.control import Control
 from postroad.node.guard import Guard
 from postroad.node.link import Frame, Link
+from postroad.node.pacing import Pacing
 from postroad.node.permits import PermitOffice
 from postroad.node.rates import RateOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
@@ -215,7 +216,9 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        control = Control(Path(self.settings.state_dir) / "run" / "control", self.ask, self.status, self._guard.asked)
+        pacing = Pacing(self.ask, self._office, self._rates)
+        path = Path(self.settings.state_dir) / "run" / "control"
+        control = Control(path, self.ask, self.status, self._guard.asked, pacing.asked)
         problem = await control.start()
         if problem:
             self._say("error", problem)

@@ -93,6 +93,8 @@ class WorkerProcess:
                 done = self._questions.pop(question, None)
                 if done is not None:
                     done(counts)
+            case ("pace", question, keys) if assembly is not None:
+                self._link.send(("answer", question, assembly.queue.paces(keys)))
             case ("status", question, _) if assembly is not None:
                 self._link.send(("answer", question, assembly.status()))
             case _:

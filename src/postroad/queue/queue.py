@@ -11,7 +11,9 @@ What always holds:
   that fails (disk full) is tried again until it succeeds; the recipient is not attempted meanwhile (promise 4), and
   with `unsettled_max` of them couriers stand still: no more than that, and what is being carried, comes twice at most.
 - Settlements of one message reach the spool one after the other; the first names all recipients.
-- Connections to one destination never pass the node's limit (`Permits`), nor the worker's own.
+- Connections to one destination never pass the node's limits (`Permits`, `queue.pace`), nor the worker's own
+  (`queue.connections`); who has mail waiting takes turns (`queue.order`), what waits on the disk is taken up spread
+  over time (`queue.agenda`).
 
 How it fails: an exception in a courier is the courier's to turn into an Attempt. A message whose content the spool
 cannot give (lost with a damaged disk) is held with that reason, for an operator to decide; it is never dropped.
@@ -22,12 +24,13 @@ Not here: what a route is (`route`), how a message is carried (`deliver`), what 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -99,6 +102,9 @@ _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
 _TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
+ALL_THAT_WAIT: Final = "*"
+_TOLD_MAX: Final = 100  # destinations that are told of unasked
+_FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
 _FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has not used its connection
 _PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
 _PACE_S: Final = 300.0  # for how long
@@ -294,8 +300,9 @@ class Queue:
     def _lane(self, destination: Destination, mail: Mail) -> Lane:
         lane = self._lanes.get(destination.key)
         if lane is None:
-            lane = self._lanes[destination.key] = Lane(destination, mail.source)
-            self._lanes_of[mail.source] = self._lanes_of.get(mail.source, 0) + 1
+            source = mail.source if mail.states is None else _FROM_DISK
+            lane = self._lanes[destination.key] = Lane(destination, source)
+            self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
             self._find_pace(lane)
         else:
             lane.destination = destination  # a reload may have changed how it is reached
@@ -1061,14 +1068,13 @@ class Queue:
     # -- what waits in the spool -----------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        """For what waits on the disk. Retries do not fill memory with what must wait for a connection."""
-        most = self.options.lanes_max + self.options.lanes_max // 8
-        if len(self._lanes) + len(self._loading) > most:
+        """For what waits on the disk: half of the lanes, so that neither it nor new mail shuts the other out. Retries
+        do not fill memory with what must wait for a connection."""
+        lanes = self._lanes_of.get(_FROM_DISK, 0) + len(self._loading)
+        if lanes >= max(1, self.options.lanes_max // 2):
             self._connections.free_one()  # what rests must not shut out what is due
-        return (
-            len(self._lanes) + len(self._loading) <= most
-            and self._connections.probes_waiting < self.options.probes_max
-        )
+            return False
+        return self._connections.probes_waiting < self.options.probes_max
 
     def _load(self, shard: int, key: str) -> bool:
         now_us = self._clock.now_us()
@@ -1212,6 +1218,42 @@ class Queue:
             self._troubles.pop(key, None)
         for key in {*keys, *self._withdrawn.pop(number, ())}:
             self._agenda.spilled(shard, key)
+
+    def paces(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Of those of these destinations that are at work or left alone: their scopes, and what their mail waits for
+        ("permit", "rate", else in words; "" for nothing). `ALL_THAT_WAIT`: also those that have most waiting."""
+        told: dict[str, dict[str, Any]] = {}
+        named = dict.fromkeys(keys)
+        if named.pop(ALL_THAT_WAIT, True) is None:
+            waiting = [lane for lane in self._lanes.values() if len(lane.ready)]
+            for each in heapq.nlargest(_TOLD_MAX, waiting, key=lambda lane: len(lane.ready)):
+                if self._waits_for(each, self._troubles.get(each.destination.key)):
+                    named[each.destination.key] = None
+        for key in named:
+            lane, trouble = self._lanes.get(key), self._troubles.get(key)
+            if lane is None and (trouble is None or not self._left_alone(trouble)):
+                continue
+            pace = lane.pace if lane is not None else None
+            told[key] = {
+                "scopes": pace.scopes if pace is not None else (key,),
+                "rated": pace.rated if pace is not None else (),
+                "ready": len(lane.ready) if lane is not None else 0,
+                "waits": self._waits_for(lane, trouble),
+            }
+        return told
+
+    def _waits_for(self, lane: Lane | None, trouble: Trouble | None) -> str:
+        if lane is not None and len(lane.ready):
+            if lane.paying:
+                return "rate"
+            if lane.starved:
+                return "limit of this worker: all its connections are taken"
+            if lane.asked:
+                return "permit"
+        if trouble is not None and self._left_alone(trouble) and not (lane is not None and lane.slots):
+            left_s = (trouble.until_us - self._clock.now_us()) / 1_000_000
+            return f"back-off after {trouble.failures} failures in a row, {left_s:.0f} s more: {trouble.attempt.text}"
+        return ""
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""

@@ -177,7 +177,8 @@ def test_looking_does_not_read_all_settings(site: Site) -> None:
 def test_by_destination(site: Site) -> None:
     site.fill()
     lines = site.text("queue").splitlines()
-    assert lines[0].split() == ["DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "REASON", "OF", "THE", "OLDEST"]
+    assert lines[0].split() == ["DESTINATION", "COUNT", "HELD", "OLDEST", "NEXT", "CONN", "WAITS", "FOR",
+                                "REASON", "OF", "THE", "OLDEST"]  # fmt: skip
     assert [line.split()[:3] for line in lines[1:3]] == [["one.example", "2", "1"], ["two.example", "1", "0"]]
     assert lines[1].endswith("450 mailbox full")
     assert lines[3].startswith("(not tried yet)")

@@ -133,7 +133,7 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
 
     path = control.control_path(tmp_path)
     path.parent.mkdir()
-    served = Control(path, ask, dict, no_bans)
+    served = Control(path, ask, dict, no_bans, no_bans)
     assert await served.start() == ""
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, control.operate, tmp_path, REQUEST) == [ROW]

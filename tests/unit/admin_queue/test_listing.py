@@ -7,6 +7,7 @@ import json
 import msgspec
 
 from postroad.admin import listing
+from postroad.admin.control import Paced
 from postroad.mail import identifier
 from postroad.mail.envelope import Body, Notify, Recipient, Ret
 from postroad.queue.operator import OperatorResult
@@ -23,17 +24,21 @@ def test_destinations() -> None:
          waiting(2, last_us=3, text="other", destination="other.example")),
     )  # fmt: skip
     rows = listing.destination_rows(
-        [(Backlog("example.net", 2, 1, DUE_US), oldest), (Backlog("", 1, 1, 0), None)], [envelope("x@y", "z@y")], NOW_US
-    )
+        [(Backlog("example.net", 2, 1, DUE_US), oldest), (Backlog("", 1, 1, 0), None)],
+        [envelope("x@y", "z@y")],
+        NOW_US,
+        {"example.net": Paced("example.net", 3, 5, 20, 7, "rate of example.net (5/1m), next in 2.0 s")},
+    )  # fmt: skip
     assert rows == [
-        ("example.net", "2", "1", "2 h", "in 12 min", "newer"),
-        ("(not tried yet)", "1", "1", "", "held", ""),
-        ("(not tried yet)", "2", "0", "2 h", "now", ""),
+        ("example.net", "2", "1", "2 h", "in 12 min", "3/5", "rate of example.net (5/1m), next in 2.0 s", "newer"),
+        ("(not tried yet)", "1", "1", "", "held", "", "", ""),
+        ("(not tried yet)", "2", "0", "2 h", "now", "", "", ""),
     ]
     line = listing.destination_line(Backlog("example.net", 2, 1, DUE_US), oldest)
     assert msgspec.to_builtins(line) == {
         "destination": "example.net", "count": 2, "held": 1, "oldest": "2026-09-21T12:13:20.000000Z",
         "next": "2026-09-21T14:25:20.000000Z", "reason": "newer",
+        "connections": None, "connections_now_max": None, "connections_max": None, "waits_for": "",
     }  # fmt: skip
     assert all(len(row) == len(listing.DESTINATION_HEADINGS) for row in rows)
 

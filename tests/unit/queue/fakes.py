@@ -255,7 +255,7 @@ class World:
 
     def tokens(self, key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
         """As many as asked for, one by one each `token_s`."""
-        self.token_times[key] = at = max(self.loop.now, self.token_times.get(key, 0.0) + self.token_s)
+        self.token_times[key] = at = max(self.loop.now, self.token_times.get(key, -self.token_s) + self.token_s)
         self.loop.call_at(at, granted, 1)
 
     def open(

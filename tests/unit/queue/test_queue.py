@@ -10,6 +10,7 @@ import pytest
 from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
 from postroad.mail.route import Destination
+from postroad.queue.pace import PaceRule, Rate
 from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
 
 HOUR = 3600.0
@@ -517,3 +518,144 @@ def test_recipients_that_expire_together_are_reported_together() -> None:
     world.run(5 * DAY + HOUR)
     assert len(world.reports) <= 2 and sum(len(report[1]) for report in world.reports) == 20
     assert number not in world.spool.messages
+
+
+# -- pace: limits beyond connections, and what an operator is told
+
+
+def test_a_rate_is_kept_and_told() -> None:
+    world = World(rules=[PaceRule(domain=("x.example",), rate=Rate(60, 60.0))])
+    for n in range(5):
+        world.accept(f"a{n}@x.example")
+    world.accept("a@y.example")
+    world.run(0.5)
+    assert sorted(job.destination.key for job in world.jobs) == ["x.example", "y.example"], "a token each second"
+    told = world.queue.paces(["x.example", "y.example", "z.example"])
+    assert told["x.example"]["waits"] == "rate" and told["x.example"]["ready"] == 4
+    assert told["y.example"]["waits"] == "" and "z.example" not in told
+    assert list(world.queue.paces(["*"])) == ["x.example"]
+    world.run(10)
+    assert len(world.arrived) == 6
+
+
+def test_messages_of_a_connection_and_recipients_of_a_transaction_are_bounded() -> None:
+    world = World(
+        rules=[PaceRule(domain=("x.example",), messages_per_connection_max=2, recipients_max=3, connections_max=1)]
+    )
+    world.accept(*(f"r{n}@x.example" for n in range(13)))
+    world.run(10)
+    assert [len(job.recipients) for job in world.jobs] == [3, 3, 3, 3, 1]
+    assert len(world.openings) == 3 and len(world.arrived) == 13
+
+
+def test_destinations_whose_hosts_have_a_rule_ask_for_all_their_scopes() -> None:
+    world = World(rules=[PaceRule(mx=(".big.example",), provider="big", connections_max=2)])
+    world.took_s = 5.0
+    world.hosts_of = {f"{domain}.example": ("mx.big.example",) for domain in ("x", "y")}
+    for domain in ("x", "y", "z"):
+        world.accept(f"a@{domain}.example")
+    world.run(1)
+    assert world.held_permits["provider:big"] == 2 and world.held_permits["z.example"] == 1
+    world.queue.surrender("provider:big")
+    world.run(10)
+    assert world.held_permits["provider:big"] == 1 and len(world.arrived) == 3
+
+
+def test_a_reload_brings_new_limits_to_what_is_at_work() -> None:
+    world = World()
+    world.took_s = 1.0
+    for n in range(4):
+        world.accept(f"a{n}@x.example")
+    world.run(0.5)
+    world.rules = (PaceRule(domain=("x.example",), recipients_max=1, connections_max=1),)
+    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    world.accept("b@x.example", "c@x.example", "d@x.example")
+    world.run(20)
+    assert [len(job.recipients) for job in world.jobs[-3:]] == [1, 1, 1] and len(world.arrived) == 7
+
+
+def test_a_mailing_does_not_hold_up_a_single_message_to_the_same_destination() -> None:
+    world = World(concurrency=2, recipients_per_job_max=10, ready_max=50)
+    world.took_s = 1.0
+    for n in range(200):
+        world.accept(*(f"r{n}-{m}@x.example" for m in range(60)), sender="news@mailing.example")
+    world.run(10)
+    number = world.accept("b@x.example", sender="ada@friend.example")
+    world.run(4)
+    assert world.arrivals(number) == [0]
+
+
+def test_a_mailing_to_many_destinations_does_not_hold_up_a_message_to_another() -> None:
+    world = World(connections_max=10, lanes_max=40)
+    world.took_s = 1.0
+    for n in range(300):
+        world.accept(f"a@d{n}.example", sender="news@mailing.example")
+    world.run(3)
+    number = world.accept("b@new.example", sender="ada@friend.example")
+    world.run(4)
+    assert world.arrivals(number) == [0]
+    world.run(3600)
+    assert len(world.arrived) == 301 and not world.spool.messages
+
+
+def test_connections_that_do_not_move_take_none_from_others() -> None:
+    world = World(connections_max=5, connections_slow_max=5, slow_s=2.0)
+    opening = world.open
+
+    def open_slowly(destination: Destination, opened: Any, lost: Any) -> None:
+        wait_s = 300.0 if destination.key.startswith("slow") else 0.0
+        world.loop.call_later(wait_s, opening, destination, opened, lost)
+
+    world.queue._open = open_slowly
+    for n in range(5):
+        world.accept(f"a@slow{n}.example")
+    world.run(1)
+    numbers = [world.accept(f"a@fast{n}.example", sender=f"x@s{n}.example") for n in range(20)]
+    world.run(10)
+    assert [world.arrivals(number) for number in numbers] == [[0]] * 20
+    assert world.queue._connections.held <= 10
+
+
+def test_what_is_overdue_after_a_restart_is_taken_up_spread_and_new_mail_goes_at_once() -> None:
+    world = World(probes_per_s=10.0, retry_jitter=0.0)
+    world.answer = lambda job, place: DEFERRED
+    for n in range(200):
+        world.accept(f"a@d{n}.example")
+    world.run(5)
+    assert world.loop.run_until_complete(world.queue.drain(5.0)) is True
+    world.run(6 * HOUR)
+    world.openings.clear()
+    world.answer = lambda job, place: RELAYED
+    world.queue = world.new_queue()
+    begun = world.loop.now
+    world.queue.start([0])
+    world.run(5)
+    number = world.accept("b@new.example")
+    world.run(0.5)
+    assert world.arrivals(number) == [0]
+    world.run(30)
+    times = [at - begun for at, key in world.openings if key != "new.example"]
+    assert len(times) == 200 and times[-1] == pytest.approx(20, abs=2)
+    assert all(sum(at <= other < at + 1.0 for other in times) <= 14 for at in times)
+
+
+def test_probes_leave_new_mail_its_connections() -> None:
+    world = World(connections_max=10, probes_max=3, probes_per_s=1000.0, retry_jitter=0.0, backoff_first_s=0.0)
+    opening = world.open
+    slow: list[bool] = []
+
+    def open_slowly(destination: Destination, opened: Any, lost: Any) -> None:
+        wait_s = 100.0 if slow and destination.key.startswith("d") else 0.0
+        world.loop.call_later(wait_s, opening, destination, opened, lost)
+
+    world.queue._open = open_slowly
+    world.dead = {f"d{n}.example": DEAD for n in range(50)}
+    for domain in world.dead:
+        world.accept(f"a@{domain}")
+    world.run(299)
+    slow.append(True)
+    world.run(10)
+    assert world.queue._connections._probes == 3
+    number = world.accept("b@new.example")
+    world.run(0.5)
+    assert world.arrivals(number) == [0]
