@@ -18,8 +18,9 @@ from tests.peers.harness.process import NotReady, until
 
 _MESSAGES = 10_000
 _CRASHES = 8
-# What may be between the remote's 250 and our commit at one crash: each worker's connections to each destination, and
-# what they did while one commit was under way.
+# What may be between the remote's 250 and our commit at one crash: of each worker what waits for its commit (at most
+# `queue.unsettled_max`, 500) and what its connections carry. Here it is far less, for a commit takes milliseconds.
+# tests/crash/test_kill.py sets the limits low and holds them exactly.
 _DUPLICATES_PER_CRASH = 250
 
 

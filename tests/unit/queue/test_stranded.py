@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, Transport
-from postroad.store.values import Waiting
+from postroad.store.values import Stored, Waiting
 from tests.unit.queue.fakes import DEAD, DEFERRED, FAILED, RELAYED, FakeCourier, World
 
 HOUR = 3600.0
@@ -322,3 +323,50 @@ def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:
     world.run(5)
     assert sorted(number for number, _ in world.arrived) == numbers
     assert all(count == 0 for count in world.held_permits.values()) or not courier.closed or world.queue._lanes
+
+
+def test_a_restart_with_a_thousand_messages_half_done() -> None:
+    """Of each message one recipient is done, one has failed and one waits; some are fresh. Then a crash."""
+    world = World(lanes_max=50, ready_max=40, load_max=30)
+    outcomes = {0: RELAYED, 1: DEFERRED, 2: FAILED}
+    world.answer = lambda job, place: outcomes[place]
+    numbers = [world.accept(f"a@d{n % 30}.example", f"b@d{n % 41}.example", f"c@d{n % 7}.example") for n in range(1000)]
+    world.run(120)
+    half = [number for number in numbers if world.spool.rows.get(number)]
+    assert len(half) == 1000 and all(len(world.spool.rows[number] or {}) == 1 for number in half)
+    for _ in range(20):  # accepted in the last moment, and never taken up
+        world.spool.store(Stored(_fresh(world), b"content"))
+    fresh = [number for number, rows in world.spool.rows.items() if rows is None]
+    _restart(world)
+    world.answer = lambda job, place: RELAYED
+    world.run(3 * HOUR)
+    assert not world.spool.messages, "nothing is lost on the way"
+    for number in numbers:
+        assert world.arrivals(number) == [0, 1], "each once"
+        assert [names[0][0] for about, names, _ in world.reports if about == number] == ["c"], "one report, for one"
+    assert all(world.arrivals(number) == [0] for number in fresh) and len(fresh) == 20
+
+
+def _fresh(world: World) -> Envelope:
+    number = world.spool.new_id()
+    recipients = (Recipient(Address("a", "d1.example")),)
+    return Envelope(number, Address("s", "sender.example"), recipients, 7, world.clock.now_us())
+
+
+def test_dns_that_is_away_for_an_hour_only_delays() -> None:
+    """Old mail and new: all of it arrives within the longest interval once names can be looked up again."""
+    away = Attempt(Outcome.DEFERRED, Reach.DESTINATION, "4.4.3", "the name servers do not answer")
+    world = World()
+    domains = [f"d{n}.example" for n in range(50)]
+    world.dead = dict.fromkeys(domains, away)
+    numbers = []
+    for minute in range(60):
+        numbers += [world.accept(f"a@{domains[(minute * 7 + n) % 50]}") for n in range(3)]
+        world.run(60)
+    assert not world.arrived and not world.reports
+    looked_up = len(world.openings)
+    assert looked_up < 50 * 15, "each destination is asked for ever more seldom, however much waits for it"
+    world.dead = {}
+    world.run(world.options.retry_max_s * 1.2)
+    assert not world.spool.messages
+    assert sorted(number for number, _ in world.arrived) == sorted(numbers), "each once"
