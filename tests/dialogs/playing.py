@@ -7,6 +7,8 @@ A transcript is a text file:
     S: 250 OK                    the server says this line, exactly
     C: EHLO bar.com              the client sends this line with CRLF
     c: ab\\r\\n\\x00                the client sends these octets, Python's escapes, no CRLF
+    R: 250 2.1.0 Ok              the receive stack says this for the reply above ("queued": that it is, and as what)
+    ~ why                        only for the machine: its host does here what the receive stack never does
     H: Mail ...                  the host was handed this since the last H: line (repr of the command, or its name)
     T:                           TLS has started
 
@@ -61,13 +63,16 @@ _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3}) (.*)")
 
 @dataclass
 class Transcript:
-    """`lines`: (kind, text) in order. `replies`: all that the server says, each as its lines."""
+    """`lines`: (kind, text) in order. `replies`: all that the server says, each as its lines; `instead`: what the
+    receive stack says for some of them. `machine_only`: why this is not for the receive stack, or ""."""
 
     dialect: Dialect = Dialect.SMTP
     offer: Offer = field(default_factory=Offer)
     limits: Limits = field(default_factory=Limits)
     lines: list[tuple[str, str]] = field(default_factory=list)
     replies: list[list[str]] = field(default_factory=list)
+    instead: dict[int, str] = field(default_factory=dict)
+    machine_only: str = ""
 
 
 def read(path: Path) -> Transcript:
@@ -80,6 +85,10 @@ def read(path: Path) -> Transcript:
             transcript.lines.append((kind, text))
             if kind == "S:":
                 _expect(transcript.replies, text)
+        elif kind == "R:":
+            transcript.instead[len(transcript.replies) - 1] = text
+        elif kind == "~ ":
+            transcript.machine_only = line[2:]
         elif line.strip() and not line.startswith("#"):
             raise ValueError(f"{path.name}:{number}: what is {line!r}?")
     return transcript
@@ -109,6 +118,11 @@ def _expect(replies: list[list[str]], line: str) -> None:
         replies[-1].append(line)
     else:
         replies.append([line])
+
+
+def under_tls(offer: Offer) -> Offer:
+    """What is offered behind STARTTLS."""
+    return msgspec.structs.replace(offer, tls=True, auth=offer.auth or offer.auth_after_tls, auth_after_tls=())
 
 
 def steps(transcript: Transcript) -> Iterator[tuple[str, bytes | str]]:
@@ -157,7 +171,7 @@ class Player:
                 assert isinstance(what, str)
                 handed.append(what)
             else:
-                self.machine.tls_started(msgspec.structs.replace(self.transcript.offer, tls=True))
+                self.machine.tls_started(under_tls(self.transcript.offer))
         assert not self.said, f"said, and not in the transcript: {self.said}"
         if handed:
             assert [_shown(command, text) for command, text in zip(self.handed, handed, strict=True)] == handed

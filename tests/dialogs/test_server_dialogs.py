@@ -1,15 +1,22 @@
-"""Each transcript of tests/dialogs/server: whole groups at once, split at every octet, and over a real socket."""
+"""Each transcript of tests/dialogs/server: whole groups at once, split at every octet, over a real socket with the
+machine alone behind it, and with the whole receive stack behind it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
+import uvloop
 
-from tests.dialogs.over_socket import SocketPlayer
-from tests.dialogs.playing import Player, read
+from tests.dialogs.over_socket import SocketPlayer, talk
+from tests.dialogs.playing import Player, Transcript, read
+from tests.dialogs.real_server import RealServer, expected
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "server").glob("*.txt"))
 
@@ -34,3 +41,41 @@ def test_dialog(path: Path, split: bool) -> None:
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_dialog_over_a_socket(path: Path, context: ssl.SSLContext) -> None:
     SocketPlayer(read(path), context).play()
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def server(
+    runner: asyncio.Runner, context: ssl.SSLContext, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealServer]:
+    made = RealServer(tmp_path_factory.mktemp("server"), context, runner.get_loop())
+    yield made
+    made.close()
+
+
+def test_few_transcripts_are_for_the_machine_only() -> None:
+    assert sum(bool(read(path).machine_only) for path in TRANSCRIPTS) <= 1
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_dialog_with_the_receive_stack(path: Path, runner: asyncio.Runner, server: RealServer) -> None:
+    transcript = read(path)
+    if not transcript.machine_only:
+        runner.run(_real_dialog(transcript, server))
+        assert not server.faults
+
+
+async def _real_dialog(transcript: Transcript, server: RealServer) -> None:
+    listener = server.listener(transcript)
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = sock.getsockname()
+    await listener.serve(sock)
+    try:
+        await asyncio.to_thread(talk, transcript, address, expected(transcript), implicit=transcript.offer.tls)
+    finally:
+        await listener.stop(10)
