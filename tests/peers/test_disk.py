@@ -28,11 +28,11 @@ def home() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _traced(pid: int, output: Path) -> Iterator[None]:
+def _traced(pid: int, output: Path, calls: str = _CALLS) -> Iterator[None]:
     """The system calls of a process and its threads, in the order in which they happened."""
     need.root()
     strace = Program(
-        [need.program("strace"), "-f", "-s", "400", "-e", f"trace={_CALLS}", "-o", str(output), "-p", str(pid)],
+        [need.program("strace"), "-f", "-s", "400", "-e", f"trace={calls}", "-o", str(output), "-p", str(pid)],
         output.with_suffix(".log"),
     )
     strace.start()
@@ -55,7 +55,9 @@ def _syncs_before_250(lines: list[str], marker: str) -> int:
     ("smtp", 100, 1),
     ("smtp", 3_000_000, 2),  # the content's own file, and the shard
     ("lmtp", 100, 1),
+    ("lmtp", 3_000_000, 2),
     ("chunks", 100, 1),
+    ("chunks", 3_000_000, 2),
 ])
 def test_the_sync_comes_before_the_250(home: Path, protocol: str, size: int, syncs: int) -> None:
     listener = relay_listener(ports.port(), protocol="lmtp" if protocol == "lmtp" else "smtp")
@@ -78,6 +80,29 @@ def test_the_sync_comes_before_the_250(home: Path, protocol: str, size: int, syn
         lines = (home / "trace").read_text("utf-8", "replace").splitlines()
         marker = "MAIL FROM" if size > 400 else "END-OF-IT"
         assert _syncs_before_250(lines, marker) >= syncs, "\n".join(line[:120] for line in lines[-60:])
+
+
+def test_a_maildir_is_synced_before_and_after_the_rename_and_before_the_outcome(home: Path) -> None:
+    """The file, then its name in new, then that folder; only then the end of the message is committed."""
+    node = Node(home / "n", {"workers": 1, "domain": [local_domain("example.test")]})
+    with node:
+        (worker,) = node.workers()
+        with _traced(worker, home / "trace", "openat,fsync,fdatasync,rename,renameat,renameat2"):
+            with smtplib.SMTP("127.0.0.1", node.port, timeout=30) as client:
+                client.sendmail("b@c.test", ["a@example.test"], b"Subject: order\r\n\r\nbody\r\n")
+            maildir.wait(node.maildir("a@example.test"), of="order")
+            until(lambda: node.json("queue") == [], "its end is committed", pause_s=0.2)
+        lines = (home / "trace").read_text("utf-8", "replace").splitlines()
+        rename = next(place for place, line in enumerate(lines) if re.search(r"rename\w*\(", line))
+        thread = lines[rename].split()[0]
+        before = [line for line in lines[:rename] if line.split()[0] == thread]
+        after = [line for line in lines[rename + 1 :] if line.split()[0] == thread]
+        written = next(place for place, line in enumerate(before) if "O_CREAT" in line)
+        assert any(_SYNCED.search(line) for line in before[written:]), "the file is synced before it is moved"
+        synced = next((line for line in after if _SYNCED.search(line)), "")
+        assert "fsync" in synced, "its new name is synced"
+        at = lines.index(synced)
+        assert any(_SYNCED.search(line) and "fdatasync" in line for line in lines[at + 1 :]), "then the outcome"
 
 
 def _talk(client: socket.socket, replies: object, line: bytes) -> None:
