@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -480,6 +481,14 @@ async def test_closing_from_another_thread_answers_all_that_was_asked(tmp_path: 
         asked: list[int] = []
         with open_spool(directory) as desk:
             loop = asyncio.get_running_loop()
+            real = desk.spool._next_batch
+
+            def slow(real: Any = real) -> Any:  # between the taking of a batch and its handing over
+                batch = real()
+                time.sleep(0.003)
+                return batch
+
+            desk.spool._next_batch = slow  # type: ignore[method-assign]
             closing = loop.run_in_executor(None, desk.spool.close)
 
             def one(desk: Desk = desk, asked: list[int] = asked, answered: list[int] = answered,
