@@ -104,6 +104,7 @@ _TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
+_BACKLOG_PAGE: Final = 1_000  # destinations that are asked for at a time at start: commits go on between
 _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
 _FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has not used its connection
 _PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
@@ -181,10 +182,15 @@ class Queue:
         for shard in shards:
             # Of each shard: the clock may have been ahead when another one got its last message.
             boundary = self._spool.new_id(shard)
-            self._spool.backlog(shard, partial(self._resume_backlog, shard))
+            self._spool.backlog(shard, partial(self._resume_backlog, shard), None, _BACKLOG_PAGE)
             self._spool.fresh(shard, 0, 500, partial(self._resume_fresh, shard, boundary))
 
     def _resume_backlog(self, shard: int, backlog: list[Backlog]) -> None:
+        if self._stopping:
+            return
+        if len(backlog) >= _BACKLOG_PAGE:
+            again = partial(self._resume_backlog, shard)
+            self._spool.backlog(shard, again, backlog[-1].destination, _BACKLOG_PAGE)
         now_us = self._clock.now_us()
         for entry in backlog:
             if entry.due_us:

@@ -82,6 +82,11 @@ BACKLOG: Final = (
     "SELECT destination, count(*), total(held <> 0), min(CASE held WHEN 0 THEN due_us END) FROM recipient"
     " GROUP BY destination ORDER BY destination"
 )
+# The same, some destinations at a time.
+BACKLOG_PAGE: Final = (
+    "SELECT destination, count(*), total(held <> 0), min(CASE held WHEN 0 THEN due_us END) FROM recipient"
+    " WHERE destination > ? GROUP BY destination ORDER BY destination LIMIT ?"
+)
 
 
 class SpoolError(Exception):

@@ -539,9 +539,12 @@ class Shard:
                 self._keep_for_repair(id, str(error))
         return found
 
-    def backlog(self) -> list[Backlog]:
-        """What waits, by destination."""
-        rows = self._use().execute(schema.BACKLOG).fetchall()
+    def backlog(self, after: str | None, limit: int) -> list[Backlog]:
+        """What waits, by destination, in the order of their names above `after`; at most `limit` of them, 0: all."""
+        if after is None:
+            rows = self._use().execute(f"{schema.BACKLOG} LIMIT ?", (limit or -1,)).fetchall()
+        else:
+            rows = self._use().execute(schema.BACKLOG_PAGE, (after, limit or -1)).fetchall()
         return [Backlog(name, count, int(held), due_us or 0) for name, count, held, due_us in rows]
 
     def content(self, id: int) -> Content | None:

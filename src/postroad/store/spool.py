@@ -303,9 +303,12 @@ class Spool:
         """Messages accepted and never settled, with ids above `after`, the oldest first."""
         self._put(shard, Read(lambda each: each.fresh(after, limit), done, []))
 
-    def backlog(self, shard: int, done: Callable[[list[Backlog]], None]) -> None:
-        """What waits, by destination."""
-        self._put(shard, Read(Shard.backlog, done, []))
+    def backlog(
+        self, shard: int, done: Callable[[list[Backlog]], None], after: str | None = None, limit: int = 0
+    ) -> None:
+        """What waits, by destination, in the order of their names above `after`, at most `limit` of them (0: all):
+        where much waits, in pages, so that commits go on meanwhile."""
+        self._put(shard, Read(lambda each: each.backlog(after, limit), done, []))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
         """The octets or the file of a message; None where it has ended, or they cannot be read (see the log)."""

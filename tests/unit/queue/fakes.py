@@ -113,7 +113,9 @@ class FakeSpool:
 
         self._later(work)
 
-    def backlog(self, shard: int, done: Callable[[list[Backlog]], None]) -> None:
+    def backlog(
+        self, shard: int, done: Callable[[list[Backlog]], None], after: str | None = None, limit: int = 0
+    ) -> None:
         def work() -> None:
             found: dict[str, list[Waiting]] = {}
             for rows in self.rows.values():
@@ -122,8 +124,9 @@ class FakeSpool:
             self.loop.call_soon(done, [
                 Backlog(key, len(rows), sum(row.held for row in rows),
                         min((row.due_us for row in rows if not row.held), default=0))
-                for key, rows in found.items()
-            ])
+                for key, rows in sorted(found.items())
+                if after is None or key > after
+            ][: limit or None])
 
         self._later(work)
 

@@ -14,7 +14,7 @@ from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
 from postroad.store import codec, schema
 from postroad.store.spool import Spool, SpoolOptions
-from postroad.store.values import FailureKind, Selection, Settlement
+from postroad.store.values import Backlog, FailureKind, Selection, Settlement
 
 from .material import (
     OPTIONS,
@@ -508,3 +508,25 @@ async def test_reads_that_wait_are_answered_once_when_the_spool_closes(tmp_path:
         desk.spool.backlog(0, answers.append)
         desk.spool.close()
         assert len(answers) == 101
+
+
+async def test_a_backlog_in_pages_is_the_whole_backlog(tmp_path: Path) -> None:
+    with open_spool(tmp_path) as desk:
+        names = sorted(["", "-", "a.example", *(f"d{n}.example" for n in range(9))])
+        for name in names:
+            stored = await desk.accept("ann@a.example")
+            await desk.settle(stored.envelope.id, waiting=(waiting(0, name, START_US + 5),))
+        whole = await desk.ask(desk.spool.backlog, 0)
+        assert [each.destination for each in whole] == names
+        pages: list[Backlog] = []
+        after: str | None = None
+        while True:
+            future = asyncio.get_running_loop().create_future()
+            desk.spool.backlog(0, future.set_result, after, 5)
+            page = await future
+            assert len(page) <= 5
+            pages += page
+            if len(page) < 5:
+                break
+            after = page[-1].destination
+        assert pages == whole
