@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 import msgspec
 
-from postroad.mail.message import HEADER_MAX, Content
+from postroad.mail.message import HEADER_MAX, Content, size
 from postroad.protocol.stuffing import Stuffer
 from postroad.protocol.transaction import Inspection, inspect
 from postroad.store.content import head, pieces
@@ -34,6 +34,7 @@ class Stream:
         self, content: Content, *, stuffed: bool, piece_size: int, pool: Executor, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._pieces: Iterator[bytes] = pieces(content, piece_size)
+        self._left = size(content)  # octets that are still to be read
         self._stuffer = Stuffer() if stuffed else None
         self._pool = pool
         self._loop = loop
@@ -50,7 +51,9 @@ class Stream:
         except OSError as error:
             return Piece(error=error.strerror or str(error))
         if stuffer is None:
-            return Piece(octets or b"", last=octets is None)
+            # With the last octet of a chunk the remote may answer: it is told at once that there are no more.
+            self._left -= len(octets or b"")
+            return Piece(octets or b"", last=not self._left or octets is None)
         if octets is None:
             end = stuffer.end()
             return Piece(broken=True) if end is None else Piece(end, last=True)

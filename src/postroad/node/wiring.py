@@ -23,6 +23,7 @@ import msgspec
 from postroad.check.client import Clients
 from postroad.check.tally import Tally, Told
 from postroad.config import options
+from postroad.deliver.files import Posix
 from postroad.deliver.opener import Opener
 from postroad.deliver.program import ProgramCourier
 from postroad.mail.address import Address
@@ -49,7 +50,8 @@ from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.store.bans import Ban, Bans
 from postroad.store.history import Historian
-from postroad.store.spool import Spool, SpoolError
+from postroad.store.schema import Connect, connect
+from postroad.store.spool import Spool, SpoolError, free_octets
 from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
@@ -70,6 +72,21 @@ _LOG: Final = logging.getLogger("postroad")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """How files are written. `threads`: on threads of their own; else all of it happens on the loop, `commit_s` says
+    how long a commit takes, and who made the Assembly has to call `historian.step` now and then (a simulation)."""
+
+    connect: Connect = connect
+    posix: Posix = field(default_factory=Posix)
+    free: Callable[[Path], int] = free_octets
+    threads: bool = True
+    commit_s: Callable[[], float] | None = None
+
+
+_SYSTEM_DISK: Final = Disk()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All that the outside is."""
 
@@ -80,6 +97,7 @@ class World:
     resolver: Callable[[DnsOptions], Resolver]
     entropy: random.Random = field(default_factory=random.SystemRandom)  # for nonces and keys: not to be guessed
     fetcher: Callable[[Executor, str], Fetch] = fetcher
+    disk: Disk = _SYSTEM_DISK
 
 
 def system_world(chance: random.Random) -> World:
@@ -144,6 +162,7 @@ class Assembly:
         self.tables: Tables
         self.spool: Spool
         self.queue: Queue
+        self.historian: Historian
 
     # -- start and stop -------------------------------------------------------------------------------------------
 
@@ -159,13 +178,22 @@ class Assembly:
         self._take_authenticator(prepared.authenticator)
         state_dir = Path(settings.state_dir)
         self.spool = Spool(
-            state_dir / "spool", self._shards, options.spool_options(settings), world.clock, self._loop, log=self._note
+            state_dir / "spool",
+            self._shards,
+            options.spool_options(settings),
+            world.clock,
+            self._loop,
+            log=self._note,
+            connect=world.disk.connect,
+            threads=world.disk.threads,
+            free=world.disk.free,
+            commit_s=world.disk.commit_s,
         )
         try:
             self.spool.start()
         except SpoolError as error:
             return str(error)
-        self._historian = Historian(
+        self.historian = Historian(
             state_dir / "spool",
             state_dir / "history",
             self.spool,
@@ -212,7 +240,8 @@ class Assembly:
             now=self._loop.time,
         )
         self.queue.start(self._shards)
-        self._historian.start()
+        if world.disk.threads:
+            self.historian.start()
         await self._listen(settings, sockets)
         return ""
 
@@ -227,7 +256,7 @@ class Assembly:
             await self._opener.end_programs()
             await self.queue.drain(OUTCOMES_S)
         self._opener.cancel()
-        await self._loop.run_in_executor(None, self._historian.close)
+        await self._loop.run_in_executor(None, self.historian.close)
         if self._authenticator is not None:
             self._authenticator.close()
         self.spool.close()
@@ -292,6 +321,7 @@ class Assembly:
             pool=self._pool,
             busy=self._programs_busy,
             entropy=self._world.entropy,
+            posix=self._world.disk.posix,
         )
 
     def _make_reporter(self) -> Reporter:

@@ -15,7 +15,8 @@ the shard can be read (an empty answer would strand mail). Only the content of o
 `_TRIES_MAX` tries and answered with None: the queue then holds that message. What the operator should know goes to
 `log`. An exception from a callback goes to the loop's exception handler and stops no other callback.
 
-With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run.
+With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run;
+`commit_s` then says how long a commit takes, and once more its answer, so that there is a time between the three.
 Not here: the tables (`store.shard`, `store.schema`), files (`store.content`), reading from outside (`store.reader`).
 """
 
@@ -83,6 +84,12 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     file_threads: int = 2
 
 
+def free_octets(directory: Path) -> int:
+    """Free space on the disk of a folder. Raises OSError."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
 class Spool:
     """The shards of one worker. All methods are called on the loop; `start` and `close` block (`close` may be called on
     another thread while the loop runs, and its last answers then come on the loop)."""
@@ -99,7 +106,10 @@ class Spool:
         connect: schema.Connect = schema.connect,
         threads: bool = True,
         posix: Posix | None = None,
+        free: Callable[[Path], int] = free_octets,
+        commit_s: Callable[[], float] | None = None,
     ) -> None:
+        """`free`: octets of free space on the disk of a folder; OSError where it cannot be told."""
         if not shards:
             raise ValueError("a spool has at least one shard")
         self.directory = directory
@@ -110,6 +120,9 @@ class Spool:
         self._log = log if log is not None else _log
         self._threads = threads
         self._posix = posix or Posix()
+        self._free_octets = free
+        self._commit_s = commit_s
+        self._under_way: _Batch | None = None  # without threads: the commit that takes its time
         self._main = self.shards[0]
         self._shards = {
             number: Shard(
@@ -209,6 +222,7 @@ class Spool:
             self._batches.put(last)
             self._batches.put(None)
         else:
+            self._finish_under_way()
             self._work(last)
 
     # --- ids
@@ -411,10 +425,23 @@ class Spool:
         batch = self._next_batch()
         if self._writer is not None:
             self._batches.put(batch)
+        elif self._commit_s is not None:
+            self._under_way = batch
+            self._loop.call_later(self._commit_s(), self._commit_now, self._commit_s())
         else:
             self._work(batch)
             self._answer()
             self._idle()
+
+    def _commit_now(self, answer_s: float) -> None:
+        """Without threads: the commit that was begun is done; its answers come a little later."""
+        self._finish_under_way()
+        self._loop.call_later(answer_s, self._done)
+
+    def _finish_under_way(self) -> None:
+        batch, self._under_way = self._under_way, None
+        if batch is not None:
+            self._work(batch)
 
     def _idle(self) -> None:
         """The writer has done its batch and what came of it."""
@@ -581,10 +608,9 @@ class Spool:
         if abs(now_us - self._free_looked_us) >= _SPACE_EVERY_US:
             self._free_looked_us = now_us
             try:
-                found = os.statvfs(self.directory)
+                self._free = self._free_octets(self.directory)
             except OSError as error:
                 return Failure(FailureKind.IO, f"{self.directory}: {error.strerror}")
-            self._free = found.f_bavail * found.f_frsize
         if self._free >= self.options.free_min:
             return None
         text = f"{self.directory}: {self._free} octets free, fewer than free_min {self.options.free_min}"

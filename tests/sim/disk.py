@@ -1,0 +1,165 @@
+"""The simulated disk of a worker: real files in a folder in memory, with faults, and what a crash leaves of them.
+
+Commits of the spool can be refused (no space, I/O error) before they are written or, the disk being as it is, after.
+Maildirs are written by the real calls; each file that comes into ``new`` is an entry of the ledger.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from postroad.deliver.files import Posix
+from postroad.store import codec, schema
+
+from .ledger import Delivery, Ledger, message_id_of
+
+
+class SimDisk:
+    """`trouble`: "" | "budget" (less space free than is to be kept) | "full" | "io"."""
+
+    def __init__(self, chance: random.Random, ledger: Ledger, owner: str, now: Callable[[], float]) -> None:
+        self.trouble = ""
+        self.troubled_until = 0.0  # the last moment at which there was any
+        self._chance = chance
+        self._ledger = ledger
+        self._owner = owner
+        self._now = now
+        self._opened: list[sqlite3.Connection] = []
+        self._in_new: dict[str, Delivery] = {}
+        self._factory = _connection_class(self)
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        made = partial(schema.connect, factory=self._factory)(path)
+        self._opened.append(made)
+        return made
+
+    def free(self, directory: Path) -> int:
+        return 0 if self.trouble in ("budget", "full") else 1 << 40
+
+    def close(self) -> None:
+        """As the system closes the files of a process that has died: what was not committed is rolled back."""
+        self.trouble = ""
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
+    # -- SQLite ----------------------------------------------------------------------------------------------------------
+
+    def fault_before(self, sql: str) -> int:
+        if not self.trouble or self.trouble == "budget":
+            return 0
+        self.troubled_until = self._now()
+        if self.trouble == "full":
+            writes = sql.startswith("INSERT") or sql == "COMMIT"
+            return sqlite3.SQLITE_FULL if writes and self._chance.random() < 0.5 else 0
+        return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and self._chance.random() < 0.4 else 0
+
+    def fault_after(self, sql: str) -> int:
+        return sqlite3.SQLITE_IOERR_FSYNC if self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3 else 0
+
+    # -- Maildirs --------------------------------------------------------------------------------------------------------
+
+    def posix(self) -> Posix:
+        return Posix(write=self._write, fsync=self._fsync, rename=self._rename, unlink=self._unlink)
+
+    def _write(self, handle: int, octets: Any) -> int:
+        if self.trouble == "full" and self._chance.random() < 0.5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(handle, octets)
+
+    def _fsync(self, handle: int) -> None:
+        if self.trouble == "io" and self._chance.random() < 0.3:
+            raise OSError(errno.EIO, "Input/output error")
+        # Nothing is lost when a process dies: the file is in memory.
+
+    def _rename(self, old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        os.rename(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        handle = os.open(new, os.O_RDONLY, dir_fd=dst_dir_fd)
+        try:
+            content = os.read(handle, 1 << 24)
+        finally:
+            os.close(handle)
+        head = content.partition(b"\n\n")[0].decode()
+        fields = dict(line.split(": ", 1) for line in head.split("\n")[:2])
+        delivery = Delivery(
+            message_id_of(content), fields["Delivered-To"], self._now(), "maildir", content, self._owner,
+            fields["Return-Path"].strip("<>"),
+        )
+        self._in_new[new] = delivery
+        self._ledger.deliveries.append(delivery)
+
+    def _unlink(self, name: str, *, dir_fd: int) -> None:
+        os.unlink(name, dir_fd=dir_fd)
+        delivery = self._in_new.pop(name, None)
+        if delivery is not None:
+            self._ledger.deliveries.remove(delivery)
+
+
+def _connection_class(disk: SimDisk) -> type[sqlite3.Connection]:
+    class Faulty(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if disk.trouble and (code := disk.fault_before(sql)):
+                raise _error(code)
+            cursor = super().execute(sql, parameters)
+            if disk.trouble and (code := disk.fault_after(sql)):
+                raise _error(code)
+            return cursor
+
+    return Faulty
+
+
+def _error(code: int) -> sqlite3.OperationalError:
+    made = sqlite3.OperationalError("made by the simulation")
+    made.sqlite_errorcode = code
+    made.sqlite_errorname = "SQLITE_FULL" if code == sqlite3.SQLITE_FULL else "SQLITE_IOERR_FSYNC"
+    return made
+
+
+def crash_image(spool: Path, shards: list[int], close: Callable[[], None]) -> None:
+    """Leave the shards' files as they are at this moment, whatever the dead process's files do when they are closed."""
+    aside = spool.parent / "image"
+    aside.mkdir()
+    kept = [path for shard in shards for path in spool.glob(f"{shard:02}*") if not path.name.endswith("-shm")]
+    for path in kept:
+        if path.is_dir():
+            shutil.copytree(path, aside / path.name)
+        else:
+            shutil.copyfile(path, aside / path.name)
+    close()
+    for shard in shards:
+        for path in spool.glob(f"{shard:02}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in aside.iterdir():
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        path.rename(spool / path.name)
+    aside.rmdir()
+
+
+def rows(spool: Path, shards: list[int]) -> list[tuple[int, str, str, int, bool]]:
+    """What the files say waits: (queue id, Message-ID, recipient, due, held); due is 0 for what is fresh."""
+    found: list[tuple[int, str, str, int, bool]] = []
+    for shard in shards:
+        path = schema.database(spool, shard)
+        if not path.exists():
+            continue
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            for (octets,) in connection.execute("SELECT envelope FROM fresh"):
+                envelope = codec.decode_envelope(octets)
+                found += [(envelope.id, envelope.message_id, str(each.address), 0, False) for each in envelope.recipients]
+            query = "SELECT envelope, number, due_us, held FROM recipient JOIN message USING (id)"
+            for octets, number, due_us, held in connection.execute(query):
+                envelope = codec.decode_envelope(octets)
+                address = str(envelope.recipients[number].address)
+                found.append((envelope.id, envelope.message_id, address, due_us, bool(held)))
+        finally:
+            connection.close()
+    return found

@@ -1,0 +1,78 @@
+"""The simulated DNS: zones that change while the world runs, and answers that fail, each with its delay."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+from postroad.world.dns import Answer, MxRecord, Status
+
+
+@dataclass
+class Zone:
+    """What a domain answers now. `state`: "", "nxdomain", "servfail", "timeout", "nodata"."""
+
+    mx: tuple[tuple[int, str], ...] = ()
+    state: str = ""
+
+
+@dataclass
+class Names:
+    """All names. `share`: of the questions, how many fail by chance (SERVFAIL)."""
+
+    chance: random.Random
+    zones: dict[str, Zone] = field(default_factory=dict)
+    hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    host_states: dict[str, str] = field(default_factory=dict)
+    share: float = 0.0
+    down: bool = False  # no resolver answers
+
+
+class SimResolver:
+    """`postroad.world.dns.Resolver` over Names."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    async def mx(self, domain: str) -> Answer[MxRecord]:
+        zone = self._names.zones.get(domain)
+        failed: Answer[MxRecord] | None = await self._state(domain, zone.state if zone is not None else "nxdomain")
+        if failed is not None:
+            return failed
+        assert zone is not None
+        if not zone.mx:
+            return Answer(Status.NODATA, (), f"{domain} has no MX records")
+        records = [MxRecord(preference, exchange) for preference, exchange in zone.mx]
+        return Answer(Status.FOUND, tuple(sorted(records, key=lambda record: record.preference)))
+
+    async def addresses(self, host: str) -> Answer[str]:
+        names = self._names
+        if host[:1].isdigit():
+            return Answer(Status.FOUND, (host,))
+        known = names.hosts.get(host)
+        state = names.host_states.get(host, "" if known is not None else "nxdomain")
+        failed: Answer[str] | None = await self._state(host, state)
+        if failed is not None:
+            return failed
+        if not known:
+            return Answer(Status.NODATA, (), f"{host} has no addresses")
+        return Answer(Status.FOUND, known)
+
+    async def reverse(self, address: str) -> Answer[str]:
+        return Answer(Status.NXDOMAIN, (), f"{address} has no name")
+
+    async def text(self, name: str) -> Answer[str]:
+        return Answer(Status.NXDOMAIN, (), f"{name} does not exist")
+
+    async def _state(self, name: str, state: str) -> Answer | None:  # type: ignore[type-arg]
+        names = self._names
+        await asyncio.sleep(0.001 + 0.2 * names.chance.random() ** 4)
+        if names.down or state == "timeout":
+            await asyncio.sleep(15.0)
+            return Answer(Status.ERROR, (), f"{name}: no answer within 15 s")
+        if state == "nxdomain":
+            return Answer(Status.NXDOMAIN, (), f"{name} does not exist")
+        if state == "servfail" or names.chance.random() < names.share:
+            return Answer(Status.ERROR, (), f"{name}: SERVFAIL")
+        return Answer(Status.NODATA, (), f"{name} has none") if state == "nodata" else None

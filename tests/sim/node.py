@@ -1,0 +1,370 @@
+"""A simulated node: the supervisor's part, and workers that are whole `Assembly`s, each in a process that can die.
+
+The supervisor's office of permits and the workers' side of it are the real ones; the link between them is a delay. A
+worker that dies is started again after a while from its files, as they were at that moment; so is the node. A graceful
+stop and a reload go the ways that the supervisor goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postroad.config import options
+from postroad.config.load import parse
+from postroad.config.settings import Settings
+from postroad.mail.event import Event, Noted
+from postroad.node.permits import PermitOffice, WorkerPermits
+from postroad.node.sockets import endpoints
+from postroad.node.wiring import Assembly, Disk, World
+from postroad.report.line import human_line
+from postroad.report.log import Log
+from postroad.world.programs import Ended
+
+from .disk import SimDisk, crash_image, rows
+from .ledger import Delivery, message_id_of
+from .names import SimResolver
+from .plan import toml
+from .process import Process
+from .virtual import VirtualClock
+from .wire import SimNetwork, Socket
+
+if TYPE_CHECKING:
+    from .house import House
+
+IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
+_WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "names 0 of", "first settlement")
+
+
+class Ear(Log):
+    """The log, listened to: errors that can only be bugs are faults of the run."""
+
+    house: House
+
+    def write(self, event: Event) -> None:
+        self._hear(event)
+        super().write(event)
+
+    def write_all(self, events: Iterable[Event]) -> None:
+        kept = tuple(events)
+        for event in kept:
+            self._hear(event)
+        super().write_all(kept)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Noted) and any(word in event.text for word in _WRONG):
+            self.house.ledger.fault(f"the log says: {event.text}")
+        if self.house.tracing:
+            self.house.say(human_line(event).decode())
+
+
+class SimPrograms:
+    """`postroad.world.programs.Programs`: one program, which keeps what it is given, or fails."""
+
+    def __init__(self, house: House, owner: str) -> None:
+        self._house = house
+        self._owner = owner
+
+    async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, timeout_s: float, **more: Any) -> Ended:
+        house = self._house
+        await asyncio.sleep(house.chance.random())
+        if not house.healed and house.chance.random() < 0.2:
+            return Ended(house.chance.choice((75, 69, -1)), output=b"cannot")
+        content = stdin if isinstance(stdin, bytes) else stdin.read_bytes()
+        delivery = Delivery(
+            message_id_of(content), command[1], house.base.now, "program", content, self._owner, environment["SENDER"]
+        )
+        house.ledger.deliveries.append(delivery)
+        await asyncio.sleep(house.chance.random())
+        return Ended(0)
+
+
+class Worker:
+    """One worker and its present life."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.life = 0
+        self.up = False
+        self.process: Process | None = None
+        self.assembly: Assembly | None = None
+        self.permits: WorkerPermits | None = None
+        self.disk: SimDisk | None = None
+        self.link_at = 0.0  # when the last frame to or from it arrives: frames keep their order
+
+
+class Node:
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.clock = VirtualClock(house.base)
+        self.variant = 0
+        self.settings = self._read(0)
+        self.workers = [Worker(number) for number in range(house.plan.workers)]
+        self.office = self._new_office()
+        self.well_since = 0.0  # since when all workers are up, the disk is sound and the clock steady
+        self.disk_trouble = ""
+        self.dead: list[Process] = []  # kept, so that no object of theirs is collected while the world runs
+        self._reminding = False
+
+    @property
+    def spool(self) -> Path:
+        return Path(self.settings.state_dir) / "spool"
+
+    @property
+    def history(self) -> Path:
+        return Path(self.settings.state_dir) / "history"
+
+    def _read(self, variant: int) -> Settings:
+        house = self.house
+        found = parse(toml(house.plan, house.folder, variant=variant), house.folder / "postroad.toml", files=False)
+        if isinstance(found, list):
+            raise AssertionError("\n".join(map(str, found)))
+        return found
+
+    def shards_of(self, worker: Worker) -> list[int]:
+        return [worker.number]
+
+    # -- the supervisor's part -------------------------------------------------------------------------------------------
+
+    def _new_office(self) -> PermitOffice:
+        return PermitOffice(lambda key: self.settings.queue.concurrency, self._tell)
+
+    def _tell(self, number: int, frame: tuple[str, str]) -> None:
+        worker = self.workers[number]
+        self._frame(worker, self._heard_by_worker, worker, worker.life, frame)
+
+    def _frame(self, worker: Worker, callback: Callable[..., None], *arguments: Any) -> None:
+        house = self.house
+        worker.link_at = max(worker.link_at + 1e-6, house.base.now + 0.0001 + 0.002 * house.chance.random())
+        house.base.call_at(worker.link_at, callback, *arguments)
+
+    def _heard_by_worker(self, worker: Worker, life: int, frame: tuple[str, str]) -> None:
+        if worker.life != life or worker.process is None or worker.permits is None:
+            return
+        kind, key = frame
+        if kind == "granted":
+            worker.process.run(worker.permits.granted, key)
+        elif worker.up and worker.assembly is not None:
+            worker.process.run(worker.assembly.queue.surrender, key)
+
+    def _heard_by_office(self, office: PermitOffice, number: int, frame: tuple[str, str]) -> None:
+        if office is not self.office:
+            return
+        kind, key = frame
+        if kind == "ask":
+            office.ask(number, key)
+            if not self._reminding:
+                self._reminding = True
+                self.house.base.call_later(1.0, self._remind)
+        else:
+            office.release(number, key)
+
+    def _remind(self) -> None:
+        """The supervisor does this each second; here only while somebody asks."""
+        self.office.remind()
+        self._reminding = bool(self.office._asking)
+        if self._reminding:
+            self.house.base.call_later(1.0, self._remind)
+
+    # -- workers ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for worker in self.workers:
+            self._spawn(worker)
+
+    def _spawn(self, worker: Worker) -> None:
+        house = self.house
+        worker.life += 1
+        name = f"w{worker.number}.{worker.life}"
+        chance = random.Random(f"{house.plan.seed} {name}")
+        process = Process(house.base, name, work_s=lambda: 0.02 * chance.random() ** 2, fault=house.ledger.fault)
+        disk = SimDisk(random.Random(f"disk {house.plan.seed} {name}"), house.ledger, name, house.base.time)
+        disk.trouble = self.disk_trouble
+        world = World(
+            clock=self.clock,
+            chance=chance,
+            network=SimNetwork(house.wires, process, "192.0.2.1", house.tls_fails),
+            programs=SimPrograms(house, name),
+            resolver=lambda dns: SimResolver(house.names),
+            disk=Disk(
+                connect=disk.connect, posix=disk.posix(), free=disk.free, threads=False,
+                commit_s=lambda: 0.0005 + 0.02 * chance.random() ** 3,
+            ),
+        )
+        link = partial(self._frame, worker, self._heard_by_office, self.office, worker.number)
+        worker.process, worker.disk = process, disk
+        worker.permits = WorkerPermits(lambda frame: link(frame) if process.alive else None)
+        log = Ear(options.log_options(self.settings), process, self.clock.now_us)
+        log.house = house
+        assembly = worker.assembly = Assembly(
+            self.settings, number=worker.number, shards=self.shards_of(worker), world=world, permits=worker.permits,
+            log=log, loop=process,
+        )
+        process.run(lambda: process.create_task(self._start(worker, process, assembly)))
+
+    async def _start(self, worker: Worker, process: Process, assembly: Assembly) -> None:
+        sockets: Any = {endpoint: Socket(str(endpoint)) for endpoint in endpoints(self.settings)}
+        settings = self.settings
+        problem = await assembly.start(sockets)
+        if problem:
+            if not self.disk_trouble:
+                self.house.ledger.fault(f"worker {worker.number} cannot start: {problem}")
+            self.house.base.call_soon(self.crash, worker, "the start failed")
+            return
+        worker.up = True
+        self.well_since = self.house.base.now
+        if settings is not self.settings:  # as the supervisor: it is started again with the new settings
+            self.house.base.call_soon(self.restart, worker)
+        self._step_history(process, assembly)
+        self._look(process, assembly)
+
+    def _step_history(self, process: Process, assembly: Assembly) -> None:
+        try:
+            assembly.historian.step()
+        except (sqlite3.Error, OSError) as error:
+            self.house.ledger.fault(f"history: {error!r}")
+        process.call_later(20.0 + 5000.0 * self.house.chance.random() ** 2, self._step_history, process, assembly)
+
+    def _look(self, process: Process, assembly: Assembly) -> None:
+        assembly.look()
+        process.call_later(1800.0, self._look, process, assembly)
+
+    # -- ends ------------------------------------------------------------------------------------------------------------
+
+    def crash(self, worker: Worker, why: str, *, silent: bool = False, again_s: float | None = None) -> None:
+        """The worker is gone in this very moment. `silent`: its machine, too."""
+        house, process = self.house, worker.process
+        if process is None:
+            return
+        house.trace(f"crash of {process.name}: {why}")
+        self._gone(worker, excused=True, silent=silent)
+        if again_s is None:
+            again_s = 0.05 + 5.0 * house.chance.random() ** 3
+        house.base.call_later(again_s, self._spawn_again, worker)
+
+    def _spawn_again(self, worker: Worker) -> None:
+        if worker.process is None:
+            self._spawn(worker)
+
+    def _gone(self, worker: Worker, *, excused: bool, silent: bool) -> None:
+        """A process has ended; its files are left as they were."""
+        process, assembly, disk = worker.process, worker.assembly, worker.disk
+        assert process is not None and assembly is not None and disk is not None
+        process.kill()
+        self.dead.append(process)
+        worker.process = worker.assembly = worker.permits = worker.disk = None
+        worker.up = False
+        self.house.wires.died(process, silent=silent)
+        self._frame(worker, self._link_ended, self.office, worker.number)
+        crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
+        waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
+        for delivery in self.house.ledger.deliveries:
+            if delivery.owner == process.name and (delivery.message_id, delivery.recipient) in waits and excused:
+                late = self.house.base.now - delivery.at > IN_FLIGHT_S
+                delivery.excused = delivery.excused or not late or disk.troubled_until >= delivery.at
+
+    def _link_ended(self, office: PermitOffice, number: int) -> None:
+        office.worker_died(number)
+
+    def power_cut(self, again_s: float) -> None:
+        """The whole machine, supervisor included."""
+        self.house.trace("power cut")
+        for worker in self.workers:
+            if worker.process is not None:
+                self._gone(worker, excused=True, silent=True)
+        self.office = self._new_office()
+        self._reminding = False
+        for worker in self.workers:
+            self.house.base.call_later(again_s, self._spawn_again, worker)
+
+    def restart(self, worker: Worker) -> None:
+        """Stop as asked, and start again."""
+        process, assembly = worker.process, worker.assembly
+        if process is None or assembly is None or not worker.up:
+            return
+        worker.up = False
+        self.house.trace(f"restart of {process.name}")
+        process.run(lambda: process.create_task(self._stop(worker, process, assembly)))
+
+    async def _stop(self, worker: Worker, process: Process, assembly: Assembly) -> None:
+        begun, limit_s = process.time(), 30.0
+        await assembly.stop(limit_s)
+        # What did not end within the limit was in flight.
+        in_time = process.time() - begun < limit_s
+        self.house.base.call_soon(self._stopped, worker, process, in_time)
+
+    def _stopped(self, worker: Worker, process: Process, in_time: bool) -> None:
+        if worker.process is not process:
+            return
+        self._gone(worker, excused=not in_time, silent=False)
+        if not self.house.closing:
+            self.house.base.call_later(0.5, self._spawn_again, worker)
+
+    # -- operators, reload, disk, clock ----------------------------------------------------------------------------------
+
+    def operate(self, request: dict[str, Any]) -> None:
+        self.house.trace(f"operator: {request}")
+        for worker in self.workers:
+            process, assembly = worker.process, worker.assembly
+            if worker.up and process is not None and assembly is not None:
+                process.run(assembly.operate, request, partial(self._operated, request))
+
+    def _operated(self, request: dict[str, Any], answer: Any) -> None:
+        if isinstance(answer, str):
+            self.house.ledger.fault(f"an operator's request was refused: {answer}")
+            return
+        for row in answer:
+            if row["done"] and request["action"] == "remove":
+                self.house.removed.add((row["id"], row["recipient"]))
+
+    def reload(self) -> None:
+        self.variant += 1
+        found = self._read(self.variant % 4)
+        self.house.trace(f"reload, variant {self.variant % 4}")
+        ready = [worker for worker in self.workers if worker.up]
+        for worker in ready:
+            process, assembly = worker.process, worker.assembly
+            assert process is not None and assembly is not None
+            answers: list[str] = []
+            process.run(lambda assembly=assembly, answers=answers: answers.append(assembly.prepare(found)))
+            if answers != [""]:
+                self.house.ledger.fault(f"a reload was refused: {answers}")
+        self.settings = found
+        for worker in ready:
+            process, assembly = worker.process, worker.assembly
+            assert process is not None and assembly is not None
+            process.run(lambda process=process, assembly=assembly: process.create_task(assembly.commit({})))
+
+    def set_disk(self, trouble: str) -> None:
+        self.house.trace(f"disk: {trouble or 'sound'}")
+        self.disk_trouble = trouble
+        self.well_since = self.house.base.now
+        for worker in self.workers:
+            if worker.disk is not None:
+                worker.disk.trouble = trouble
+
+    def jump(self, seconds: float) -> None:
+        self.house.trace(f"the clock jumps by {seconds:.0f} s")
+        self.clock.offset_us += round(seconds * 1_000_000)
+        self.well_since = self.house.base.now
+
+    # -- looking from outside --------------------------------------------------------------------------------------------
+
+    def waiting(self) -> list[tuple[int, str, str, int, bool]]:
+        return rows(self.spool, [shard for worker in self.workers for shard in self.shards_of(worker)])
+
+
+def _close_files(assembly: Assembly, disk: SimDisk) -> None:
+    """What the system does for a process that is no more."""
+    disk.close()
+    if hasattr(assembly, "historian"):
+        assembly.historian.close()
+    if hasattr(assembly, "spool"):
+        for shard in assembly.spool._shards.values():
+            shard.close()
+    assembly._log.close()

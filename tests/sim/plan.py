@@ -1,0 +1,231 @@
+"""What a seed means: which faults a run has, how the node is set, what the world looks like, who sends what when.
+
+Not every run has every fault: a run with few of them finds what a restart would mend or a dead disk would hide. All
+chance is drawn here and in the world from generators that the seed alone determines.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from .remote import Host
+from .sender import Order
+
+DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
+USERS = ("ann", "bob", "cid", "dora")
+ALIASES = {
+    "team@home.test": ("ann@home.test", "bob@home.test", "u1@r0.test"),
+    "one@home.test": ("dora@home.test",),
+    "out@home.test": ("u2@r1.test", "u3@r2.test"),
+}
+_ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\n"
+KEYWORDS = ("PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run. Shares are of sessions, counts are for the whole time."""
+
+    seed: int
+    days: float
+    workers: int
+    messages: int
+    trouble: float
+    dns: bool
+    network: float
+    crashes: int
+    power_cuts: int
+    restarts: int
+    disk: int
+    reloads: int
+    operators: int
+    jumps: int
+    lifetime_days: float
+    settings: tuple[str, ...]  # of [queue], [store], [limits], [outbound], each a line
+    postmaster: bool
+    tls: bool
+
+
+def plan(seed: int, days: float | None = None) -> Plan:
+    """The plan of a seed."""
+    chance = random.Random(f"plan {seed}")
+    some = lambda share, most: chance.randint(1, most) if chance.random() < share else 0  # noqa: E731
+    length = days if days is not None else chance.choice((0.3, 1.0, 2.0, 4.0, 9.0))
+    return Plan(
+        seed=seed,
+        days=length,
+        workers=chance.choice((1, 1, 2, 3)),
+        messages=chance.randint(8, 36),
+        trouble=chance.choice((0.0, 0.1, 0.3, 0.7)),
+        dns=chance.random() < 0.4,
+        network=chance.choice((0.0, 0.0, 0.05, 0.2)),
+        crashes=some(0.45, 6),
+        power_cuts=some(0.3, 3),
+        restarts=some(0.25, 3),
+        disk=some(0.3, 3),
+        reloads=some(0.3, 4),
+        operators=some(0.4, 8),
+        jumps=some(0.15, 2),
+        lifetime_days=chance.choice((0.2, 1.0, 3.0)),
+        settings=_settings(chance),
+        postmaster=chance.random() < 0.5,
+        tls=chance.random() < 0.15,
+    )
+
+
+def _settings(chance: random.Random) -> tuple[str, ...]:
+    """Small limits in some runs, so that their edges are met."""
+    lines = ["[queue]"]
+    for name, values in (
+        ("concurrency", (1, 2, 2, 20)),
+        ("connections_max", (1, 2, 400)),
+        ("recipients_per_job_max", (1, 2, 100)),
+        ("ready_max", (1, 3, 2000)),
+        ("load_max", (1, 3, 200)),
+        ("lanes_max", (1, 2, 2000)),
+        ("messages_max", (1, 4, 50_000)),
+        ("memory_max", (0, 3000, 67_108_864)),
+        ("retry_first_s", (60, 300, 1800)),
+        ("retry_max_s", (1800, 14_400)),
+        ("backoff_first_s", (1, 60)),
+        ("delay_notice_s", (0, 3600, 14_400)),
+    ):
+        lines.append(f"{name} = {chance.choice(values) if chance.random() < 0.6 else values[-1]}")
+    lines += [
+        "[store]", f"inline_max = {chance.choice((500, 1_048_576))}", "free_min = 1000",
+        f"settle_s = {chance.choice((0, 0.005))}",
+        "[limits]", f"memory_content_max = {chance.choice((500, 1_048_576))}",
+        "[outbound]", f"whole_max = {chance.choice((300, 1_048_576))}", "piece_size = 4096",
+        f"bdat_size_min = {chance.choice((0, 1000, 1_048_576))}", f"messages_max = {chance.choice((1, 3, 1000))}",
+        f"idle_s = {chance.choice((0, 5, 30))}",
+    ]  # fmt: skip
+    return tuple(lines)
+
+
+def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
+    """The node's configuration. `variant`: what a reload changes."""
+    (folder / "aliases").write_text(_ALIAS_FILE)
+    (folder / "lifetime").write_text("")
+    seconds = round(made.lifetime_days * 86_400)
+    settings = "\n".join(made.settings)
+    if variant % 2:
+        settings = settings.replace("concurrency = 1\n", "concurrency = 3\n").replace("concurrency = 20", "concurrency = 2")
+    hop = '[[next_hop]]\ndomain = "r2.test"\nhost = "mx0.r0.test"\n' if variant in (1, 2) else ""
+    trusted = 'trusted_networks = ["198.51.100.0/24"]'
+    listeners = "".join(
+        f'[[listener]]\nname = "{name}"\naddress = "192.0.2.1"\nport = {place.rpartition(":")[2]}\n{extra}\n'
+        for (name, place), extra in zip(
+            DOORS.items(),
+            (
+                f'role = "relay"\n{trusted}', 'role = "mx"',
+                f'role = "submission"\nauth = false\ntrust_network = true\n{trusted}', 'protocol = "lmtp"',
+            ),
+            strict=True,
+        )
+    )  # fmt: skip
+    return f"""
+hostname = "mx.home.test"
+state_dir = "{folder / 'state'}"
+shutdown_s = 30
+aliases = "{folder / 'aliases'}"
+{'postmaster = "dora@home.test"' if made.postmaster else ''}
+{listeners}
+[[domain]]
+name = "home.test"
+recipients = ["ann", "bob", "cid", "dora", "postmaster"]
+path = "{folder}/mail/{{domain}}/{{local_part}}"
+[[domain]]
+name = "box.test"
+recipients = "any"
+deliver = "lmtp"
+host = "203.0.113.200"
+[[domain]]
+name = "prog.test"
+recipients = "any"
+deliver = "program"
+command = ["/usr/bin/keep", "{{recipient}}"]
+{hop}
+[routing]
+tls = "{'may' if made.tls else 'never'}"
+{settings.replace('[queue]', f'[queue]{chr(10)}lifetime_s = {seconds}{chr(10)}lifetime_dsn_s = {seconds}')}
+[log]
+path = "{folder / 'log'}"
+"""
+
+
+def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tuple[tuple[int, str], ...]]]:
+    """The remote hosts, and the MX records that name them."""
+    found: list[Host] = []
+    zones: dict[str, tuple[tuple[int, str], ...]] = {}
+    for number in range(chance.randint(3, 6)):
+        domain = f"r{number}.test"
+        records = []
+        for index in range(chance.choice((1, 1, 2, 3))):
+            name = f"mx{index}.{domain}"
+            host = Host(
+                name,
+                f"203.0.113.{10 * number + index + 1}",
+                trouble=made.trouble * chance.choice((0.0, 1.0, 1.4)),
+                offers=tuple(word for word in KEYWORDS if chance.random() < 0.6),
+                lies=frozenset(
+                    word for word in ("EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS")
+                    if made.trouble and chance.random() < 0.06
+                ),
+                grey_s=chance.choice((0.0, 0.0, 0.0, 1200.0)),
+                messages_max=chance.choice((0, 0, 2)),
+            )  # fmt: skip
+            found.append(host)
+            records.append((10 * chance.randint(1, 2), name))
+        zones[domain] = tuple(records)
+    if chance.random() < 0.3:  # two domains share their server
+        zones["r1.test"] = zones["r0.test"]
+    box = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", *(("DSN",) if chance.random() < 0.5 else ()))
+    found.append(Host("box", "203.0.113.200", lmtp=True, trouble=made.trouble, offers=box))
+    zones["null.test"] = ((0, ""),)
+    return found, zones
+
+
+def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[float, Order, int]]:
+    """Who sends what when, and how often it is tried."""
+    found = []
+    for number in range(made.messages):
+        at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
+        found.append((at, _order(number, domains, chance), chance.choice((1, 3, 6))))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _order(number: int, domains: list[str], chance: random.Random) -> Order:
+    role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
+    local = [f"{user}@home.test" for user in USERS] + [*ALIASES, "eve@box.test", "fay@box.test", "gus@prog.test"]
+    remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
+    remote += ["x@null.test", "x@nowhere.test", "nobody@home.test"] if chance.random() < 0.2 else []
+    everyone = local if role in ("mx", "lmtp") else [*local[: chance.randint(0, len(local))], *remote, *remote]
+    count = min(chance.choice((1, 1, 1, 2, 4, 9)), len(set(everyone)))
+    recipients = chance.sample(sorted(set(everyone)), count)
+    sender = chance.choices(
+        ["ann@home.test", f"s{number}@{chance.choice(domains)}", "", "bad9@r0.test", "cid@home.test"], (4, 3, 2, 1, 2)
+    )[0]
+    if role == "submission" and not sender:
+        sender = "ann@home.test"
+    notifies = ("", "", "", "NEVER", "SUCCESS", "FAILURE", "SUCCESS,FAILURE", "SUCCESS,FAILURE,DELAY", "DELAY")
+    size = chance.choice((0, 1, 40, 900, 900, 6000, 30_000))
+    letters = "abc .\r\n" if chance.random() < 0.9 else "äß.x\n"
+    body = "".join(chance.choice(letters) for _ in range(min(size, 200))) * max(1, size // 200)
+    octets = body.replace("\r", "").replace("\n", "\r\n").encode() + b"\r\n"
+    return Order(
+        number=number,
+        door=DOORS[role],
+        lmtp=role == "lmtp",
+        address=f"198.51.100.{chance.randint(1, 9)}",
+        sender=sender,
+        recipients=tuple((to, chance.choice(notifies)) for to in recipients),
+        body=octets,
+        pipelining=chance.random() < 0.6,
+        bdat=chance.random() < 0.25,
+        leaves=chance.choice(("", "", "", "", "", "", "hello", "mail", "rcpt", "content", "end")),
+        envid=chance.choice(("", "", f"env{number}")),
+        eight_bit=not octets.isascii(),
+        follow=chance.choice((0, 0, 0, 1, 3)),
+    )

@@ -1,0 +1,117 @@
+"""A process of the simulated machine: an event loop of its own over the one virtual loop, which can die at any moment.
+
+All that a node's code does goes through the loop that it was given: callbacks, timers, tasks, work on threads. Here
+each of them runs only while the process lives, so that `kill` is as sudden as SIGKILL: no task is cancelled, no
+`finally` runs, no callback comes any more. What was in memory is unreachable from then on.
+
+What always holds: while code of the process runs, the process is the running loop, so that asyncio's own parts
+(timeout, gather) belong to it, too. What is handed to a thread runs a moment later, whole, and its result is told a
+moment after that: the process may die before, between and after the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from .virtual import VirtualLoop
+
+
+class Process(asyncio.AbstractEventLoop):
+    """`work_s()`: how long the next piece of work on a thread takes. `fault(text)`: what came to the loop's handler."""
+
+    def __init__(
+        self, base: VirtualLoop, name: str, *, work_s: Callable[[], float], fault: Callable[[str], None]
+    ) -> None:
+        self.base = base
+        self.name = name
+        self.alive = True
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        self._work_s = work_s
+        self._fault = fault
+
+    def kill(self) -> None:
+        self.alive = False
+
+    def run(self, callback: Callable[..., Any], *arguments: Any) -> None:
+        """Run code of the process, where it lives."""
+        if not self.alive:
+            return
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            callback(*arguments)
+        finally:
+            events._set_running_loop(before)
+
+    # -- what asyncio and the node use of a loop -----------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.base.now
+
+    def call_soon(self, callback: Any, *arguments: Any, context: Context | None = None) -> asyncio.Handle:
+        return self.base.call_soon(self.run, callback, *arguments, context=context)
+
+    def call_soon_threadsafe(self, callback: Any, *arguments: Any, context: Context | None = None) -> asyncio.Handle:
+        return self.base.call_soon(self.run, callback, *arguments, context=context)
+
+    def call_later(
+        self, delay: float, callback: Any, *arguments: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.base.call_later(delay, self.run, callback, *arguments, context=context)
+
+    def call_at(
+        self, when: float, callback: Any, *arguments: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.base.call_at(when, self.run, callback, *arguments, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        self.tasks[task] = None
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            self._fault(f"{self.name}: a task failed: {task.exception()!r}")
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future = self.create_future()
+        self.call_later(self._work_s(), self._work, future, func, args)
+        return future
+
+    def _work(self, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            tell: Callable[..., None] = future.set_result
+            found: Any = func(*args)
+        except BaseException as error:
+            tell, found = future.set_exception, error
+        self.call_later(self._work_s(), self._told, future, tell, found)
+
+    @staticmethod
+    def _told(future: asyncio.Future[Any], tell: Callable[..., None], found: Any) -> None:
+        if not future.done():
+            tell(found)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.alive:
+            self._fault(f"{self.name}: {context.get('message')}: {context.get('exception')!r}")
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return not self.alive
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        raise AssertionError("the timers of a process are its base's")

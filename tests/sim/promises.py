@@ -1,0 +1,396 @@
+"""The promises, checked from the outside: what clients were told, what came where, and what the history says of it.
+
+For each message that was accepted, acknowledged or not, and each of its final mailboxes:
+1. it was delivered, or failed with the report that is due, or was removed by an operator: one end, which the history
+   tells and the outside confirms; with a 250 and without any of these it is lost;
+2. a delivery that the node knows of is the last one: a second one needs a 250 that was lost, or a crash between the
+   remote's 250 and our commit, of what was in flight then;
+3. what was delivered is whole;
+4. reports go to who may want them, once for each end, never for a message with the null reverse-path.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from postroad.mail import identifier
+from postroad.mail.attempt import Outcome
+from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Removed, Reported
+from postroad.store import codec, schema
+from postroad.store.dayfile import DayReader, path_of
+from postroad.store.history import day_files
+from postroad.store.searching import HistoryReader
+
+from .ledger import Delivery, Submitted
+from .plan import ALIASES
+
+if TYPE_CHECKING:
+    from .house import House
+
+_ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
+
+
+@dataclass
+class Life:
+    """What the history tells of one message."""
+
+    accepted: Accepted
+    ends: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # recipient → its ends
+    expanded: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reported: list[Reported] = field(default_factory=list)
+    passed: set[str] = field(default_factory=set)  # relayed to who takes the wish for a report with it
+    by_operator: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Dsn:
+    """A report as it arrived."""
+
+    message_id: str
+    about: str  # Message-ID of the message it reports on
+    action: str
+    recipients: tuple[str, ...]
+    to: str
+
+
+def check(house: House) -> None:
+    lives = _lives(house)
+    waiting = {(id, recipient) for id, _, recipient, _, _ in house.node.waiting()}
+    deliveries: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
+    for delivery in house.ledger.deliveries:
+        deliveries[delivery.message_id, delivery.recipient].append(delivery)
+    dsns = list(_dsns(house))
+    submitted = {each.message_id: each for each in house.ledger.submitted}
+    by_id = _by_message_id(house, lives)
+    _acknowledged(house, lives, by_id, submitted)
+    for id, life in lives.items():
+        _one_end_each(house, id, life, waiting, deliveries)
+    _deliveries_known(house, lives, by_id, deliveries)
+    _whole(house, submitted)
+    _reports(house, lives, by_id, submitted, dsns, deliveries)
+    _trace_agrees(house, lives)
+
+
+# -- the history -----------------------------------------------------------------------------------------------------------
+
+
+def _events(house: House) -> Iterator[Event]:
+    """All events, each once: of the day files, and of the journals what is not there yet."""
+    marks: dict[str, int] = {}
+    for _, path in day_files(house.node.history):
+        reader = DayReader(schema.connect_reader(path))
+        marks[path.name] = reader.mark
+        yield from reader.all()
+        reader.close()
+    for worker in house.node.workers:
+        for shard in house.node.shards_of(worker):
+            connection = sqlite3.connect(schema.database(house.node.spool, shard))
+            rows = connection.execute("SELECT seq, at_us, events FROM journal ORDER BY seq").fetchall()
+            connection.close()
+            for seq, at_us, octets in rows:
+                if seq > marks.get(path_of(house.node.history, at_us, shard).name, 0):
+                    yield from codec.decode_journal(octets)
+
+
+def _lives(house: House) -> dict[int, Life]:
+    lives: dict[int, Life] = {}
+    events = [event for event in _events(house) if event.id]
+    for event in events:
+        if isinstance(event, Accepted):
+            if event.id in lives:
+                house.ledger.fault(f"the history accepts {identifier.text(event.id)} twice")
+            lives[event.id] = Life(event)
+    for event in events:
+        life = lives.get(event.id)
+        if life is None:
+            if isinstance(event, Attempted | Failed | Removed):
+                house.ledger.fault(f"the history has an end of a message it never accepted: {event}"[:300])
+            continue
+        match event:
+            case Attempted() if event.attempt.outcome in _ENDS:
+                for recipient in event.recipients:
+                    life.ends[recipient].append(_ENDS[event.attempt.outcome])
+                    if event.attempt.dsn_passed:
+                        life.passed.add(recipient)
+            case Failed() | Removed():
+                for recipient in event.recipients:
+                    life.ends[recipient].append("failed" if isinstance(event, Failed) else "removed")
+                    life.by_operator.add(recipient)
+                if event.by != "op":
+                    house.ledger.fault(f"nobody asked for this: {event}"[:300])
+            case Expanded():
+                life.expanded[event.recipient] = event.into
+            case Reported():
+                life.reported.append(event)
+            case _:
+                pass
+    return lives
+
+
+def _by_message_id(house: House, lives: dict[int, Life]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for id, life in lives.items():
+        message_id = life.accepted.message_id
+        if message_id in found:
+            house.ledger.fault(f"{message_id} was accepted twice")
+        found[message_id] = id
+    return found
+
+
+# -- 1. ends ---------------------------------------------------------------------------------------------------------------
+
+
+def _acknowledged(
+    house: House, lives: dict[int, Life], by_id: dict[str, int], submitted: dict[str, Submitted]
+) -> None:
+    """What had its 250 is known, under the id that was told, with all its recipients."""
+    for each in submitted.values():
+        if not each.told:
+            continue
+        id = by_id.get(each.message_id)
+        if id is None:
+            house.ledger.fault(f"lost: {each.message_id} had its 250 ({each.queue_id}) and the history does not know it")
+            continue
+        if identifier.text(id) != each.queue_id:
+            house.ledger.fault(f"{each.message_id} was told to be {each.queue_id}, the history says {identifier.text(id)}")
+        final = {mailbox for told in each.told for mailbox in ALIASES.get(told, (told,))}
+        there = set(lives[id].accepted.recipients)
+        if not final <= there:
+            house.ledger.fault(f"{each.message_id}: recipients {sorted(final - there)} had their 250 and are not there")
+
+
+def _one_end_each(
+    house: House,
+    id: int,
+    life: Life,
+    waiting: set[tuple[int, str]],
+    deliveries: dict[tuple[str, str], list[Delivery]],
+) -> None:
+    fault, accepted = house.ledger.fault, life.accepted
+    for recipient in accepted.recipients:
+        name = f"{accepted.message_id} for {recipient} ({identifier.text(id)})"
+        ends = life.ends.get(recipient, [])
+        came = deliveries.get((accepted.message_id, recipient), [])
+        if (id, recipient) in waiting:
+            if ends:
+                fault(f"{name} waits and has ended: {ends}")
+            continue
+        if len(ends) != 1:
+            fault(f"{name} has {'no end' if not ends else f'ends {ends}'} in the history; delivered {len(came)} times")
+            if not ends:
+                continue
+        if ends[0] in ("delivered", "relayed") and not came:
+            fault(f"lost: {name} is {ends[0]} in the history, and came nowhere")
+        if ends[0] in ("failed", "removed") and any(each.known for each in came):
+            fault(f"{name} was delivered at {came[0].place}, and the history says {ends[0]}")
+        late = [each for each in came if each.known]
+        if len(late) > 1:
+            fault(f"duplicate: {name} came {len(came)} times, {len(late)} of them known: {[each.at for each in came]}")
+        elif late and came[-1] is not late[-1]:
+            fault(f"duplicate: {name} came again after a delivery that was known: {[each.at for each in came]}")
+    for recipient in life.ends:
+        if recipient not in accepted.recipients:
+            fault(f"{accepted.message_id}: an end of {recipient}, who is no recipient")
+    for queue_id, recipient in house.removed:
+        if queue_id == identifier.text(id) and life.ends.get(recipient) != ["removed"]:
+            fault(f"{queue_id} for {recipient} was removed, as the operator was told: {life.ends.get(recipient)}")
+
+
+# -- 2. and 3. deliveries --------------------------------------------------------------------------------------------------
+
+
+def _deliveries_known(
+    house: House,
+    lives: dict[int, Life],
+    by_id: dict[str, int],
+    deliveries: dict[tuple[str, str], list[Delivery]],
+) -> None:
+    """Nothing comes anywhere that was not accepted, for nobody who was not named."""
+    for (message_id, recipient), came in deliveries.items():
+        id = by_id.get(message_id)
+        if id is None:
+            house.ledger.fault(f"{message_id} came to {came[0].place} and was never accepted")
+        elif recipient not in lives[id].accepted.recipients:
+            house.ledger.fault(f"{message_id} came to {recipient}, who is no recipient of it")
+        elif came[0].sender != lives[id].accepted.reverse_path:
+            house.ledger.fault(f"{message_id} came with the reverse-path <{came[0].sender}>")
+
+
+def _whole(house: House, submitted: dict[str, Submitted]) -> None:
+    for delivery in house.ledger.deliveries:
+        sent = submitted.get(delivery.message_id)
+        if sent is None:
+            continue
+        body = delivery.content.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+        if body != sent.body.replace(b"\r\n", b"\n"):
+            house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(body)} octets")
+
+
+# -- 4. reports ------------------------------------------------------------------------------------------------------------
+
+
+def _dsns(house: House) -> Iterator[Dsn]:
+    seen: set[tuple[str, str]] = set()
+    for delivery in house.ledger.deliveries:
+        if ".report@" not in delivery.message_id or (delivery.message_id, delivery.recipient) in seen:
+            continue
+        seen.add((delivery.message_id, delivery.recipient))
+        parsed: Any = email.message_from_bytes(delivery.content, policy=email.policy.default)
+        if parsed.get_content_type() != "multipart/report" or delivery.sender:
+            house.ledger.fault(f"{delivery.message_id} is no report, or has a reverse-path")
+            continue
+        status = list(parsed.iter_parts())[1]
+        groups = [dict(group.items()) for group in status.get_payload()][1:]
+        recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
+        yield Dsn(delivery.message_id, parsed["In-Reply-To"] or "", groups[0]["Action"], recipients, delivery.recipient)
+
+
+def _reports(
+    house: House,
+    lives: dict[int, Life],
+    by_id: dict[str, int],
+    submitted: dict[str, Submitted],
+    dsns: list[Dsn],
+    deliveries: dict[tuple[str, str], list[Delivery]],
+) -> None:
+    fault = house.ledger.fault
+    told: Counter[tuple[str, str, str]] = Counter()
+    for dsn in dsns:
+        id = by_id.get(dsn.about)
+        if id is None:
+            fault(f"a report {dsn.message_id} on {dsn.about!r}, which was never accepted")
+            continue
+        accepted = lives[id].accepted
+        if accepted.reverse_path != dsn.to and not (not accepted.reverse_path and house.plan.postmaster):
+            fault(f"the report {dsn.message_id} on a message of <{accepted.reverse_path}> went to {dsn.to}")
+        for recipient in dsn.recipients:
+            told[dsn.about, recipient, dsn.action] += 1
+    for (about, recipient, action), count in told.items():
+        if count > len(ALIASES.get(recipient, (recipient,))):
+            fault(f"{count} reports that {about} for {recipient} is {action}")
+        _truthful(house, lives[by_id[about]], recipient, action)
+    _children(house, lives)
+    for id, life in lives.items():
+        _due(house, id, life, lives, submitted.get(life.accepted.message_id), told)
+
+
+def _truthful(house: House, life: Life, recipient: str, action: str) -> None:
+    """A mailbox that an alias led to is named as the client named it."""
+    named = [each for each in life.ends if each == recipient or each in ALIASES.get(recipient, ())]
+    ends = next((life.ends[each] for each in named if life.ends[each] == [action]), [])
+    if (action == "failed" and ends != ["failed"]) or (action in ("delivered", "relayed") and ends != [action]):
+        house.ledger.fault(f"a report says {action}: {life.accepted.message_id} for {recipient}, the history {ends}")
+
+
+def _children(house: House, lives: dict[int, Life]) -> None:
+    """At most two reports for each recipient and one for each alias; none for who has no return address."""
+    children: Counter[int] = Counter(life.accepted.parent for life in lives.values() if life.accepted.parent)
+    for parent, count in children.items():
+        life = lives.get(parent)
+        if life is None:
+            house.ledger.fault(f"a report on {identifier.text(parent)}, which the history does not know")
+            continue
+        if count > 2 * len(life.accepted.recipients) + len(life.expanded):
+            house.ledger.fault(f"{count} reports on {life.accepted.message_id}: a storm")
+        if not life.accepted.reverse_path and not (house.plan.postmaster and life.accepted.parent == 0):
+            grand = [each for each in lives.values() if each.accepted.parent == parent]
+            to_postmaster = house.plan.postmaster and all(
+                each.accepted.recipients == ("dora@home.test",) for each in grand
+            )
+            if not to_postmaster:
+                house.ledger.fault(f"a report on {life.accepted.message_id}, which has no return address")
+
+
+def _due(
+    house: House,
+    id: int,
+    life: Life,
+    lives: dict[int, Life],
+    sent: Submitted | None,
+    told: Counter[tuple[str, str, str]],
+) -> None:
+    """Who is to hear of an end hears of it, or the report has itself come to an end without arriving."""
+    accepted = life.accepted
+    if sent is None or not accepted.reverse_path:
+        return
+    for recipient, ends in life.ends.items():
+        notify = _notify(sent, life, recipient)
+        if notify is None:
+            continue
+        name = f"{accepted.message_id} for {recipient} ({identifier.text(id)})"
+        if ends == ["failed"]:
+            _arrived(house, life, lives, told, name, recipient, "failed", not notify or "FAILURE" in notify)
+        elif ends[:1] in (["delivered"], ["relayed"]):
+            wanted = "SUCCESS" in notify and recipient not in life.passed
+            _arrived(house, life, lives, told, name, recipient, ends[0], wanted)
+
+
+def _arrived(
+    house: House,
+    life: Life,
+    lives: dict[int, Life],
+    told: Counter[tuple[str, str, str]],
+    name: str,
+    recipient: str,
+    action: str,
+    wanted: bool,
+) -> None:
+    names = [recipient, *(alias for alias in life.expanded if recipient in ALIASES.get(alias, ()))]
+    count = sum(told[life.accepted.message_id, each, action] for each in names)
+    if told[life.accepted.message_id, recipient, action] and not wanted:
+        house.ledger.fault(f"{name} is {action}, and nobody wanted to be told")
+    if count or not wanted:
+        return
+    made = [each.report for each in life.reported if recipient in each.recipients and each.action == action]
+    children = [lives[report] for report in made if report in lives]
+    if not children:
+        house.ledger.fault(f"{name} is {action}, and no report was made: {life.reported}"[:400])
+        return
+    to = life.accepted.reverse_path
+    if children[0].ends.get(to) in (["failed"], ["removed"]):
+        return
+    if children[0].expanded or to in ALIASES:
+        return
+    house.ledger.fault(f"{name} is {action}, and its report {children[0].accepted.message_id} did not arrive")
+
+
+def _notify(sent: Submitted, life: Life, recipient: str) -> str | None:
+    """The NOTIFY of a final mailbox; None where several ways lead to it, so that it is of several."""
+    sources = [told for told in sent.taken if recipient in ALIASES.get(told, (told,))]
+    if len(sources) != 1:
+        return None
+    notify = sent.taken[sources[0]]
+    into = ALIASES.get(sources[0], ())
+    if len(into) > 1 and "SUCCESS" in notify:
+        left = ",".join(word for word in notify.split(",") if word != "SUCCESS")
+        return left or "NEVER"
+    return notify
+
+
+# -- trace -----------------------------------------------------------------------------------------------------------------
+
+
+def _trace_agrees(house: House, lives: dict[int, Life]) -> None:
+    """What `trace` finds of a message by its id and its Message-ID is what there is."""
+    reader = HistoryReader(house.node.history, house.node.spool)
+    for id in list(lives)[:2]:
+        life = lives[id]
+        found = reader.events(id)
+        ends = Counter(
+            recipient
+            for event in found
+            if isinstance(event, Failed | Removed) or (isinstance(event, Attempted) and event.attempt.outcome in _ENDS)
+            for recipient in event.recipients
+        )
+        if ends != Counter({recipient: len(each) for recipient, each in life.ends.items()}):
+            house.ledger.fault(f"trace of {identifier.text(id)} finds other ends than there are: {ends}")
+        if id not in reader.find(message_id=life.accepted.message_id):
+            house.ledger.fault(f"trace does not find {life.accepted.message_id}")
+    if reader.faults:
+        house.ledger.fault(f"the history cannot be read: {reader.faults}")

@@ -1,0 +1,371 @@
+"""Remote mail servers: written for the simulation alone, so that they share no mistake with the node.
+
+Each session draws from its host's mood whether it goes well, and if not, at which step what happens: the connection is
+dropped, reset, stalled, slow; 421, 4xx or 5xx; garbage, or a reply without end; an extension that was offered and does
+not work. What a host takes it writes into the ledger, with how far its 250 must come before the node knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .ledger import Delivery, message_id_of
+from .wire import End
+
+if TYPE_CHECKING:
+    from .house import House
+
+STEPS = ("connect", "hello", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")
+DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "garbage", "endless")
+_PATH = re.compile(rb"<([^>]*)>")
+
+
+@dataclass
+class Host:
+    """One host. `trouble`: share of its sessions that go wrong. `offers`: its EHLO keywords; `lies`: those of them that
+    do not work. `grey`: recipients are refused (451) for so long after they were first seen."""
+
+    name: str
+    address: str
+    lmtp: bool = False
+    trouble: float = 0.0
+    offers: tuple[str, ...] = ()
+    lies: frozenset[str] = frozenset()
+    grey_s: float = 0.0
+    messages_max: int = 0
+    seen: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+class RemoteSession(asyncio.Protocol):
+    """One connection to a host."""
+
+    def __init__(self, house: House, host: Host) -> None:
+        self._house = house
+        self._host = host
+        self._chance = house.chance
+        self._buffer = bytearray()
+        self._transport: Any = None
+        self._sender: str | None = None
+        self._recipients: list[str] = []
+        self._content = bytearray()
+        self._in_data = False
+        self._chunk = -1  # octets of a chunk that are still to come
+        self._last = False
+        self._messages = 0
+        self._over = False
+        self._busy = False
+        self._swallow = False
+        self._step, self._deed = "", ""
+        if self._chance.random() < host.trouble:
+            self._step = self._chance.choice(STEPS)
+            self._deed = self._chance.choice(DEEDS)
+
+    # -- the connection ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._house.base.call_later(600.0, self._silence)
+        if self._deed == "slow":
+            self._house.base.call_later(self._chance.random() * 30, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        if not self._misbehaves("connect"):
+            self._say(f"220 {self._host.name} ready")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+
+    def _silence(self) -> None:
+        """A session that lasts too long is ended (idle clients, stalled ones)."""
+        if not self._over:
+            self._over = True
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._buffer += data
+        if not self._busy:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._busy = False
+        while not self._over and not self._busy:
+            if self._chunk >= 0:
+                if not self._take_chunk():
+                    return
+            elif self._in_data:
+                if not self._take_data():
+                    return
+            else:
+                line, found, rest = self._buffer.partition(b"\r\n")
+                if not found:
+                    return
+                self._buffer = bytearray(rest)
+                if self._deed == "slow" and self._chance.random() < 0.3:
+                    self._busy = True
+                    self._house.base.call_later(self._chance.random() * 25, self._later, bytes(line))
+                else:
+                    self._command(bytes(line))
+
+    def _later(self, line: bytes) -> None:
+        if not self._over:
+            self._command(line)
+            self._go_on()
+
+    # -- what it says --------------------------------------------------------------------------------------------------
+
+    def _say(self, *lines: str) -> None:
+        if not self._over:
+            self._transport.write("".join(f"{line}\r\n" for line in lines).encode())
+
+    def _misbehaves(self, step: str) -> bool:
+        """Whether the planned trouble begins at this step, and has left nothing to say."""
+        if step != self._step or self._deed == "slow":
+            return False
+        if self._chance.random() < 0.3:
+            return False  # this time it goes well
+        transport = self._transport
+        match self._deed:
+            case "drop":
+                self._over = True
+                transport.close()
+            case "reset":
+                self._over = True
+                transport.abort()
+            case "stall":
+                self._over = True  # hears nothing, says nothing; ended after ten minutes
+                self._house.base.call_later(self._chance.choice((60.0, 900.0)), transport.abort)
+            case "421":
+                self._say("421 4.3.2 going down")
+                self._over = True
+                transport.close()
+            case "4xx":
+                self._say("451 4.3.0 not now")
+            case "5xx":
+                self._say("554 5.7.1 not with us")
+            case "garbage":
+                transport.write(bytes(self._chance.randrange(256) for _ in range(40)) + b"\r\n")
+            case _:
+                transport.write(b"250-x\r\n" * 400)
+                self._over = True
+                self._house.base.call_later(60.0, transport.abort)
+        return True
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _command(self, line: bytes) -> None:
+        verb = line[:4].upper()
+        house, host = self._house, self._host
+        if self._swallow:
+            return
+        if verb in (b"EHLO", b"LHLO", b"HELO"):
+            self._sender = None
+            if self._misbehaves("hello"):
+                return
+            if verb == b"EHLO" and "EHLO" in host.lies:
+                self._say("502 5.5.1 what is EHLO")
+                return
+            offers = [word for word in host.offers if word != "STARTTLS" or not self._transport.tls]
+            lines = [host.name, *(offers if verb != b"HELO" else [])]
+            self._say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
+        elif verb == b"STAR":
+            self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
+        elif verb == b"MAIL":
+            self._mail(line)
+        elif verb == b"RCPT":
+            self._rcpt(line)
+        elif verb == b"DATA":
+            self._data()
+        elif verb == b"BDAT":
+            self._bdat(line)
+        elif verb == b"RSET":
+            self._sender, self._recipients = None, []
+            if not self._misbehaves("reset"):
+                self._say("250 2.0.0 ok")
+        elif verb == b"QUIT":
+            if not self._misbehaves("quit"):
+                self._say("221 2.0.0 bye")
+                self._over = True
+                self._transport.close()
+        elif verb == b"NOOP":
+            self._say("250 ok")
+        else:
+            house.ledger.fault(f"{host.name} was told {line[:60]!r}") if not self._confused() else None
+            self._say("500 5.5.2 what")
+
+    def _confused(self) -> bool:
+        return bool(self._deed or self._host.lies)
+
+    def _mail(self, line: bytes) -> None:
+        host = self._host
+        if self._misbehaves("mail"):
+            return
+        if self._sender is not None:
+            self._house.ledger.fault(f"{host.name}: nested MAIL")
+        if host.messages_max and self._messages >= host.messages_max:
+            self._say("421 4.7.0 enough for this session")
+            self._over = True
+            self._transport.close()
+            return
+        upper = line.upper()
+        if "SIZE" in host.lies and b"SIZE=" in upper:
+            self._say("552 5.3.4 too large")
+            return
+        if b"BODY=8BITMIME" in upper and "8BITMIME" not in host.offers:
+            self._house.ledger.fault(f"{host.name} was given BODY=8BITMIME and does not offer it")
+        found = _PATH.search(line)
+        self._sender = found[1].decode() if found else ""
+        self._recipients = []
+        self._content.clear()
+        self._say("250 2.1.0 ok")
+        if "PIPELINING" in host.lies and self._buffer:
+            self._buffer.clear()  # what came behind is thrown away
+
+    def _rcpt(self, line: bytes) -> None:
+        host = self._host
+        if self._sender is None:
+            self._say("503 5.5.1 MAIL first")
+            return
+        if self._misbehaves("rcpt"):
+            return
+        found = _PATH.search(line)
+        recipient = found[1].decode() if found else ""
+        if "DSN" in host.lies and (b"NOTIFY=" in line.upper() or b"ORCPT=" in line.upper()):
+            self._say("555 5.5.4 unknown parameter")
+            return
+        said = self._house.judge(host, self._sender, recipient)
+        if said.startswith("250"):
+            self._recipients.append(recipient)
+        self._say(said)
+
+    def _data(self) -> None:
+        if not self._recipients:
+            self._say("503 5.5.1 no valid recipients")
+            return
+        if self._misbehaves("data"):
+            return
+        self._in_data = True
+        self._content.clear()
+        self._say("354 go ahead")
+
+    def _take_data(self) -> bool:
+        if self._step == "content" and self._deed in ("drop", "reset", "stall") and len(self._buffer) > 20:
+            if self._misbehaves("content"):
+                return False
+            self._step = ""
+        if self._buffer.startswith(b".\r\n"):
+            end = 0
+        else:
+            end = self._buffer.find(b"\r\n.\r\n")
+            if end < 0:
+                return False
+            end += 2
+        octets = bytes(self._buffer[:end])
+        self._buffer = bytearray(self._buffer[end + 3 :])
+        octets = (b"\r\n" + octets).replace(b"\r\n..", b"\r\n.")[2:]
+        self._in_data = False
+        self._content = bytearray(octets)
+        self._end()
+        return True
+
+    def _bdat(self, line: bytes) -> None:
+        words = line.split()
+        if "CHUNKING" in self._host.lies:
+            self._say("502 5.5.1 no BDAT here")
+            self._swallow = True  # and what comes is anything but commands
+            self._house.base.call_later(400.0, self._silence)
+            return
+        self._chunk = int(words[1])
+        self._last = len(words) > 2
+        self._go_on() if not self._busy else None
+
+    def _take_chunk(self) -> bool:
+        count = min(self._chunk, len(self._buffer))
+        self._content += self._buffer[:count]
+        del self._buffer[:count]
+        self._chunk -= count
+        if self._chunk:
+            return False
+        self._chunk = -1
+        if not self._recipients:
+            self._say("503 5.5.1 no valid recipients")
+        elif self._last:
+            self._end()
+        else:
+            self._say("250 2.0.0 go on")
+        return True
+
+    # -- the end of data -----------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """It takes the message, or does not."""
+        sender, recipients = self._sender, self._recipients
+        self._sender, self._recipients = None, []
+        if self._misbehaves("end"):
+            if self._host.lmtp and not self._over:
+                for _ in recipients[1:]:
+                    self._say("451 4.3.0 not now")
+            return
+        self._messages += 1
+        told = self._step != "told" or self._chance.random() < 0.3 or self._deed == "slow"
+        kept = [self._keep(sender or "", each) for each in (recipients if self._host.lmtp else [""])]
+        made = [self._note(sender or "", each) for each in recipients] if not self._host.lmtp else []
+        if not self._host.lmtp and kept[0] is None:
+            for each in made:
+                self._house.ledger.deliveries.remove(each)
+            self._say("452 4.2.2 no space for it")
+            return
+        if told:
+            self._tell(recipients, kept, made)
+        else:
+            for delivery in (*made, *(each for each in kept if isinstance(each, Delivery))):
+                delivery.excused = True
+            self._step = "end"
+            if self._deed in ("4xx", "5xx"):
+                self._deed = "drop"  # who has taken a message does not say that he has not
+            while not self._over and not self._misbehaves("end"):
+                pass
+
+    def _keep(self, sender: str, recipient: str) -> Delivery | None | bool:
+        """For LMTP a recipient's own verdict; for SMTP that of all."""
+        if self._chance.random() < 0.04 and not self._house.healed:
+            return None
+        return self._note(sender, recipient) if recipient else True
+
+    def _note(self, sender: str, recipient: str) -> Delivery:
+        end = self._transport
+        assert isinstance(end, End) and end.peer is not None
+        content = bytes(self._content)
+        process = end.peer.process
+        delivery = Delivery(
+            message_id_of(content), recipient, self._house.base.now, self._host.name, content,
+            process.name if process is not None else "", sender, "DSN" in self._host.offers, end.peer, 1 << 60,
+        )
+        self._house.ledger.deliveries.append(delivery)
+        self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")
+        return delivery
+
+    def _tell(self, recipients: list[str], kept: list[Any], made: list[Delivery]) -> None:
+        written: Callable[[], int] = lambda: self._transport.written  # noqa: E731
+        if self._host.lmtp:
+            for recipient, delivery in zip(recipients, kept, strict=True):
+                self._say(f"250 2.0.0 <{recipient}> kept" if delivery is not None else "452 4.2.2 box full")
+                if delivery is not None:
+                    delivery.reply_end = written()
+            return
+        self._say("250 2.0.0 taken")
+        for delivery in made:
+            delivery.reply_end = written()
+
+
+def listen(house: House, host: Host) -> None:
+    """Open for business."""
+    port = 24 if host.lmtp else 25
+    house.wires.listen(f"{host.address}:{port}", None, lambda: RemoteSession(house, host))

@@ -1,0 +1,224 @@
+"""Clients that hand messages over: pipelining or line by line, DATA or BDAT, and some that leave in the middle.
+
+A client believes what it hears and nothing else: only a 250 to the end of data, all of whose octets have come, is a
+promise. Where it heard no answer, or a transient one, it tries again later with a Message-ID of its own, so that each
+try is an own message to the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .ledger import Submitted
+from .wire import End
+
+if TYPE_CHECKING:
+    from .house import House
+
+_QUEUED = re.compile(r"queued as (\w{12})")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client is to send. `door`: the place it connects to; `leaves`: before which step it hangs up, "" never."""
+
+    number: int
+    door: str
+    lmtp: bool
+    address: str
+    sender: str
+    recipients: tuple[tuple[str, str], ...]  # with NOTIFY, "" for none
+    body: bytes
+    pipelining: bool
+    bdat: bool
+    leaves: str
+    envid: str = ""
+    eight_bit: bool = False
+    follow: int = 0  # further messages in the same session
+
+
+class Gone(Exception):
+    """The server has closed, or said nothing for too long."""
+
+
+class Client(asyncio.Protocol):
+    """A connection, read reply by reply."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._buffer = b""
+        self._replies: asyncio.Queue[str | None] = asyncio.Queue()
+        self._lines: list[str] = []
+        self.transport: End | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, End)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._replies.put_nowait(None)
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._buffer = (self._buffer + data).split(b"\r\n")
+        for line in lines:
+            text = line.decode()
+            self._lines.append(text)
+            if text[3:4] != "-":
+                self._replies.put_nowait("\n".join(self._lines))
+                self._lines = []
+
+    async def reply(self) -> str:
+        try:
+            async with asyncio.timeout(1200.0):
+                found = await self._replies.get()
+        except TimeoutError:
+            raise Gone from None
+        if found is None:
+            self._replies.put_nowait(None)
+            raise Gone
+        return found
+
+    def say(self, *lines: str) -> None:
+        assert self.transport is not None
+        self.transport.write("".join(f"{line}\r\n" for line in lines).encode())
+
+    async def ask(self, line: str) -> str:
+        self.say(line)
+        return await self.reply()
+
+
+async def submit(house: House, order: Order, tries: int) -> None:
+    """Hand the message over; try again where it was not taken."""
+    for attempt in range(tries):
+        done = await _session(house, order, attempt)
+        if done or house.closing:
+            return
+        await asyncio.sleep(60.0 + 3000.0 * house.chance.random())
+
+
+async def _session(house: House, order: Order, attempt: int) -> bool:
+    client = Client(house)
+    connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def told(end: End | OSError, protocol: object) -> None:
+        if not connected.done():
+            connected.set_result(not isinstance(end, OSError))
+
+    house.wires.reach(order.door, None, lambda: client, (order.address, house.wires.port()), told)
+    try:
+        async with asyncio.timeout(60.0):
+            if not await connected:
+                return False
+    except TimeoutError:
+        return False
+    try:
+        return await _dialog(house, order, attempt, client)
+    except Gone:
+        return False
+    finally:
+        assert client.transport is not None
+        if house.chance.random() < 0.3:
+            client.transport.abort()
+        else:
+            client.transport.close()
+
+
+async def _dialog(house: House, order: Order, attempt: int, client: Client) -> bool:
+    if not (await client.reply()).startswith("220"):
+        return False
+    _leave(order, client, "hello")
+    await client.ask("LHLO client.test" if order.lmtp else "EHLO client.test")
+    done = False
+    for number in range(order.follow + 1):
+        done = await _message(house, order, f"{order.number}.{attempt}.{number}", client)
+        if not done:
+            return False
+    if house.chance.random() < 0.7:
+        await client.ask("QUIT")
+    return done
+
+
+async def _message(house: House, order: Order, name: str, client: Client) -> bool:
+    submitted = Submitted(f"<{name}@sender.test>", order.sender, order.body)
+    house.ledger.submitted.append(submitted)
+    mail = f"MAIL FROM:<{order.sender}>"
+    if order.eight_bit:
+        mail += " BODY=8BITMIME"
+    if order.envid:
+        mail += f" ENVID={order.envid} RET=HDRS"
+    rcpts = [
+        f"RCPT TO:<{to}>" + (f" NOTIFY={notify} ORCPT=rfc822;{to}" if notify else "") for to, notify in order.recipients
+    ]
+    content = (
+        f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
+        f"Subject: {name}\r\nMessage-ID: {submitted.message_id}\r\n\r\n"
+    ).encode() + order.body
+    _leave(order, client, "mail")
+    if order.pipelining:
+        last = [] if order.bdat else ["DATA"]
+        client.say(mail, *rcpts, *last)
+        answers = [await client.reply() for _ in range(1 + len(rcpts) + len(last))]
+    else:
+        answers = [await client.ask(mail)]
+        for line in rcpts:
+            answers.append(await client.ask(line))
+            _leave(order, client, "rcpt")
+        if not order.bdat and any(answer.startswith("25") for answer in answers[1:]):
+            answers.append(await client.ask("DATA"))
+        elif not order.bdat:
+            answers.append("503")
+    for (to, notify), answer in zip(order.recipients, answers[1:], strict=False):
+        if answer.startswith("25"):
+            submitted.taken[to] = notify
+    if not answers[0].startswith("250") or not submitted.taken:
+        house.ledger.refused += 1
+        return answers[0].startswith("5") or any(answer.startswith("5") for answer in answers[1:])
+    if not order.bdat and not answers[-1].startswith("354"):
+        return False
+    await _content(house, order, client, content)
+    return await _answers(house, order, client, submitted)
+
+
+async def _content(house: House, order: Order, client: Client, content: bytes) -> None:
+    assert client.transport is not None
+    stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+    if order.leaves == "content":
+        begun = b"BDAT %d LAST\r\n" % len(content) if order.bdat else b""
+        client.transport.write(begun + (content if order.bdat else stuffed)[: len(content) // 2])
+        await asyncio.sleep(house.chance.random())
+        _leave(order, client, "content")
+    if order.bdat:
+        half = len(content) // 2 if house.chance.random() < 0.5 else 0
+        if half:
+            client.transport.write(b"BDAT %d\r\n" % half + content[:half])
+            if not (await client.reply()).startswith("250"):
+                raise Gone
+        client.transport.write(b"BDAT %d LAST\r\n" % (len(content) - half) + content[half:])
+    else:
+        client.transport.write(stuffed + b".\r\n")
+    _leave(order, client, "end")
+
+
+async def _answers(house: House, order: Order, client: Client, submitted: Submitted) -> bool:
+    """The answers to the end of data; only now something is promised."""
+    taken = list(submitted.taken)
+    codes = []
+    for place in range(len(taken) if order.lmtp else 1):
+        answer = await client.reply()
+        codes.append(answer[:3])
+        if not answer.startswith("250"):
+            continue
+        submitted.at = house.base.now
+        submitted.told += [taken[place]] if order.lmtp else taken
+        found = _QUEUED.search(answer)
+        submitted.queue_id = found[1] if found else submitted.queue_id
+        house.trace(f"client: {submitted.message_id} is queued as {submitted.queue_id} for {submitted.told}")
+    return all(code[0] in "25" for code in codes)
+
+
+def _leave(order: Order, client: Client, step: str) -> None:
+    if order.leaves == step:
+        raise Gone
