@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postroad.deliver.files import Posix
+from postroad.world.files import Posix
 from postroad.store import codec, schema
 
 from .ledger import Delivery, Ledger, message_id_of
@@ -51,7 +51,7 @@ class SimDisk:
             connection.close()
         self._opened.clear()
 
-    # -- SQLite ----------------------------------------------------------------------------------------------------------
+    # -- SQLite -----------------------------------------------------------------------------------------------
 
     def fault_before(self, sql: str) -> int:
         if not self.trouble or self.trouble == "budget":
@@ -63,9 +63,11 @@ class SimDisk:
         return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and self._chance.random() < 0.4 else 0
 
     def fault_after(self, sql: str) -> int:
-        return sqlite3.SQLITE_IOERR_FSYNC if self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3 else 0
+        """The statement is carried out, and then fails."""
+        fails = self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3
+        return sqlite3.SQLITE_IOERR_FSYNC if fails else 0
 
-    # -- Maildirs --------------------------------------------------------------------------------------------------------
+    # -- Maildirs ---------------------------------------------------------------------------------------------
 
     def posix(self) -> Posix:
         return Posix(write=self._write, fsync=self._fsync, rename=self._rename, unlink=self._unlink)
@@ -154,7 +156,8 @@ def rows(spool: Path, shards: list[int]) -> list[tuple[int, str, str, int, bool]
         try:
             for (octets,) in connection.execute("SELECT envelope FROM fresh"):
                 envelope = codec.decode_envelope(octets)
-                found += [(envelope.id, envelope.message_id, str(each.address), 0, False) for each in envelope.recipients]
+                names = [str(each.address) for each in envelope.recipients]
+                found += [(envelope.id, envelope.message_id, name, 0, False) for name in names]
             query = "SELECT envelope, number, due_us, held FROM recipient JOIN message USING (id)"
             for octets, number, due_us, held in connection.execute(query):
                 envelope = codec.decode_envelope(octets)

@@ -57,7 +57,7 @@ class House:
         self.wires.reset_share = made.network
         self.node = Node(self)
 
-    # -- what is told ----------------------------------------------------------------------------------------------------
+    # -- what is told -----------------------------------------------------------------------------------------
 
     def trace(self, text: str) -> None:
         """Something that happened outside the node. The digest of all of it tells whether two runs are the same."""
@@ -73,7 +73,7 @@ class House:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
-    # -- what the world answers ------------------------------------------------------------------------------------------
+    # -- what the world answers -------------------------------------------------------------------------------
 
     def judge(self, host: Host, sender: str, recipient: str) -> str:
         """A host's answer to RCPT."""
@@ -96,7 +96,7 @@ class House:
             return ""
         return self.chance.choice(("error", "stall", "reset"))
 
-    # -- the run ---------------------------------------------------------------------------------------------------------
+    # -- the run ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         asyncio.set_event_loop(None)
@@ -170,7 +170,7 @@ class House:
         self._senders[task] = None
         task.add_done_callback(lambda task: self._senders.pop(task, None))
 
-    # -- what happens ----------------------------------------------------------------------------------------------------
+    # -- what happens -----------------------------------------------------------------------------------------
 
     def _crash(self) -> None:
         if self.healed:
@@ -189,7 +189,8 @@ class House:
         if busy or not tries:
             self.base.call_later(0.2 * self.chance.random(), self._crash_now, number, life)
         else:
-            self.base.call_later(30.0 * self.chance.random() if tries % 2 else 0.05, self._crash_soon, number, life, tries - 1)
+            wait_s = 30.0 * self.chance.random() if tries % 2 else 0.05
+            self.base.call_later(wait_s, self._crash_soon, number, life, tries - 1)
 
     def _crash_now(self, number: int, life: int) -> None:
         worker = self.node.workers[number]
@@ -259,7 +260,7 @@ class House:
         zone.state = chance.choice(("servfail", "timeout", "nodata", "servfail", "nxdomain"))
         self.base.call_later(chance.choice((60.0, 3600.0, 20_000.0)), setattr, zone, "state", "")
 
-    # -- the end ---------------------------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------------------
 
     def _heal(self) -> None:
         self.trace("healed")
@@ -304,8 +305,9 @@ class House:
         fault = self.ledger.fault
         node = self.node
         held = {key: count for key, count in node.office.counts().items() if not _is_local(key)}
-        if held or node.office._asking:
-            fault(f"permits are still held: {held}, asked for: {dict(node.office._asking)}")
+        asked = [key for key in node.office._asking if not _is_local(key)]
+        if held or asked:
+            fault(f"permits are still held: {held}, asked for: {asked}")
         for worker in node.workers:
             process, assembly = worker.process, worker.assembly
             if process is None or assembly is None or not worker.up:
@@ -320,9 +322,9 @@ class House:
             if any(end.process is process for end in self.wires.ends):
                 fault(f"worker {worker.number}: connections are open at the end")
             queue = assembly.queue
-            resting = sum(len(lane.idle) for key, lane in queue._lanes.items() if _is_local(key))
+            resting = sum(len(lane.idle) + lane.opening for key, lane in queue._lanes.items() if _is_local(key))
             if queue._connections != resting or any(not _is_local(key) for key in queue._lanes):
-                fault(f"worker {worker.number}: {queue._connections} connections, lanes {list(queue._lanes)} at the end")
+                fault(f"worker {worker.number}: {queue._connections} connections at the end: {list(queue._lanes)}")
             for name in ("_octets", "_unsettled", "_settling", "_withdrawn", "_starved", "_loading"):
                 if getattr(queue, name):
                     fault(f"worker {worker.number}: the queue's {name} at the end: {getattr(queue, name)!r}"[:300])

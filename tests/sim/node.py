@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .house import House
 
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
-_WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "names 0 of", "first settlement")
+_WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
 
 
 class Ear(Log):
@@ -70,7 +70,7 @@ class SimPrograms:
         self._house = house
         self._owner = owner
 
-    async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, timeout_s: float, **more: Any) -> Ended:
+    async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, **more: Any) -> Ended:
         house = self._house
         await asyncio.sleep(house.chance.random())
         if not house.healed and house.chance.random() < 0.2:
@@ -110,6 +110,7 @@ class Node:
         self.disk_trouble = ""
         self.dead: list[Process] = []  # kept, so that no object of theirs is collected while the world runs
         self._reminding = False
+        self._remind_s = 1.0
 
     @property
     def spool(self) -> Path:
@@ -129,7 +130,7 @@ class Node:
     def shards_of(self, worker: Worker) -> list[int]:
         return [worker.number]
 
-    # -- the supervisor's part -------------------------------------------------------------------------------------------
+    # -- the supervisor's part --------------------------------------------------------------------------------
 
     def _new_office(self) -> PermitOffice:
         return PermitOffice(lambda key: self.settings.queue.concurrency, self._tell)
@@ -158,6 +159,7 @@ class Node:
         kind, key = frame
         if kind == "ask":
             office.ask(number, key)
+            self._remind_s = 1.0
             if not self._reminding:
                 self._reminding = True
                 self.house.base.call_later(1.0, self._remind)
@@ -165,13 +167,14 @@ class Node:
             office.release(number, key)
 
     def _remind(self) -> None:
-        """The supervisor does this each second; here only while somebody asks."""
+        """The supervisor does this each second; here only while somebody asks, and ever less often while he asks."""
         self.office.remind()
         self._reminding = bool(self.office._asking)
+        self._remind_s = min(2 * self._remind_s, 120.0)
         if self._reminding:
-            self.house.base.call_later(1.0, self._remind)
+            self.house.base.call_later(self._remind_s, self._remind)
 
-    # -- workers ---------------------------------------------------------------------------------------------------------
+    # -- workers ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         for worker in self.workers:
@@ -234,7 +237,7 @@ class Node:
         assembly.look()
         process.call_later(1800.0, self._look, process, assembly)
 
-    # -- ends ------------------------------------------------------------------------------------------------------------
+    # -- ends -------------------------------------------------------------------------------------------------
 
     def crash(self, worker: Worker, why: str, *, silent: bool = False, again_s: float | None = None) -> None:
         """The worker is gone in this very moment. `silent`: its machine, too."""
@@ -305,7 +308,7 @@ class Node:
         if not self.house.closing:
             self.house.base.call_later(0.5, self._spawn_again, worker)
 
-    # -- operators, reload, disk, clock ----------------------------------------------------------------------------------
+    # -- operators, reload, disk, clock -----------------------------------------------------------------------
 
     def operate(self, request: dict[str, Any]) -> None:
         self.house.trace(f"operator: {request}")
@@ -353,7 +356,7 @@ class Node:
         self.clock.offset_us += round(seconds * 1_000_000)
         self.well_since = self.house.base.now
 
-    # -- looking from outside --------------------------------------------------------------------------------------------
+    # -- looking from outside ---------------------------------------------------------------------------------
 
     def waiting(self) -> list[tuple[int, str, str, int, bool]]:
         return rows(self.spool, [shard for worker in self.workers for shard in self.shards_of(worker)])

@@ -52,12 +52,12 @@ def plan(seed: int, days: float | None = None) -> Plan:
     """The plan of a seed."""
     chance = random.Random(f"plan {seed}")
     some = lambda share, most: chance.randint(1, most) if chance.random() < share else 0  # noqa: E731
-    length = days if days is not None else chance.choice((0.3, 1.0, 2.0, 4.0, 9.0))
+    length = days if days is not None else chance.choice((0.2, 0.5, 1.0, 2.0, 5.0))
     return Plan(
         seed=seed,
         days=length,
         workers=chance.choice((1, 1, 2, 3)),
-        messages=chance.randint(8, 36),
+        messages=chance.randint(5, 24),
         trouble=chance.choice((0.0, 0.1, 0.3, 0.7)),
         dns=chance.random() < 0.4,
         network=chance.choice((0.0, 0.0, 0.05, 0.2)),
@@ -68,10 +68,10 @@ def plan(seed: int, days: float | None = None) -> Plan:
         reloads=some(0.3, 4),
         operators=some(0.4, 8),
         jumps=some(0.15, 2),
-        lifetime_days=chance.choice((0.2, 1.0, 3.0)),
+        lifetime_days=chance.choice((0.2, 0.5, 2.0)),
         settings=_settings(chance),
         postmaster=chance.random() < 0.5,
-        tls=chance.random() < 0.15,
+        tls=chance.random() < 0.08,
     )
 
 
@@ -107,11 +107,11 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
-    (folder / "lifetime").write_text("")
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
-        settings = settings.replace("concurrency = 1\n", "concurrency = 3\n").replace("concurrency = 20", "concurrency = 2")
+        settings = settings.replace("concurrency = 1\n", "concurrency = 3\n")
+        settings = settings.replace("concurrency = 20", "concurrency = 2")
     hop = '[[next_hop]]\ndomain = "r2.test"\nhost = "mx0.r0.test"\n' if variant in (1, 2) else ""
     trusted = 'trusted_networks = ["198.51.100.0/24"]'
     listeners = "".join(
@@ -210,7 +210,7 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     if role == "submission" and not sender:
         sender = "ann@home.test"
     notifies = ("", "", "", "NEVER", "SUCCESS", "FAILURE", "SUCCESS,FAILURE", "SUCCESS,FAILURE,DELAY", "DELAY")
-    size = chance.choice((0, 1, 40, 900, 900, 6000, 30_000))
+    size = chance.choice((0, 1, 40, 400, 900, 900, 6000, 20_000))
     letters = "abc .\r\n" if chance.random() < 0.9 else "äß.x\n"
     body = "".join(chance.choice(letters) for _ in range(min(size, 200))) * max(1, size // 200)
     octets = body.replace("\r", "").replace("\n", "\r\n").encode() + b"\r\n"

@@ -47,7 +47,7 @@ class Process(asyncio.AbstractEventLoop):
         finally:
             events._set_running_loop(before)
 
-    # -- what asyncio and the node use of a loop -----------------------------------------------------------------------
+    # -- what asyncio and the node use of a loop --------------------------------------------------------------
 
     def time(self) -> float:
         return self.base.now

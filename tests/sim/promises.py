@@ -77,7 +77,7 @@ def check(house: House) -> None:
     _trace_agrees(house, lives)
 
 
-# -- the history -----------------------------------------------------------------------------------------------------------
+# -- the history ---------------------------------------------------------------------------------------------
 
 
 def _events(house: House) -> Iterator[Event]:
@@ -143,7 +143,7 @@ def _by_message_id(house: House, lives: dict[int, Life]) -> dict[str, int]:
     return found
 
 
-# -- 1. ends ---------------------------------------------------------------------------------------------------------------
+# -- 1. ends -------------------------------------------------------------------------------------------------
 
 
 def _acknowledged(
@@ -155,10 +155,10 @@ def _acknowledged(
             continue
         id = by_id.get(each.message_id)
         if id is None:
-            house.ledger.fault(f"lost: {each.message_id} had its 250 ({each.queue_id}) and the history does not know it")
+            house.ledger.fault(f"lost: {each.message_id} had its 250 ({each.queue_id}), the history does not know it")
             continue
         if identifier.text(id) != each.queue_id:
-            house.ledger.fault(f"{each.message_id} was told to be {each.queue_id}, the history says {identifier.text(id)}")
+            house.ledger.fault(f"{each.message_id} was told {each.queue_id}, the history says {identifier.text(id)}")
         final = {mailbox for told in each.told for mailbox in ALIASES.get(told, (told,))}
         there = set(lives[id].accepted.recipients)
         if not final <= there:
@@ -202,7 +202,7 @@ def _one_end_each(
             fault(f"{queue_id} for {recipient} was removed, as the operator was told: {life.ends.get(recipient)}")
 
 
-# -- 2. and 3. deliveries --------------------------------------------------------------------------------------------------
+# -- 2. and 3. deliveries ------------------------------------------------------------------------------------
 
 
 def _deliveries_known(
@@ -232,7 +232,7 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
             house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(body)} octets")
 
 
-# -- 4. reports ------------------------------------------------------------------------------------------------------------
+# -- 4. reports ----------------------------------------------------------------------------------------------
 
 
 def _dsns(house: House) -> Iterator[Dsn]:
@@ -373,7 +373,7 @@ def _notify(sent: Submitted, life: Life, recipient: str) -> str | None:
     return notify
 
 
-# -- trace -----------------------------------------------------------------------------------------------------------------
+# -- trace ---------------------------------------------------------------------------------------------------
 
 
 def _trace_agrees(house: House, lives: dict[int, Life]) -> None:

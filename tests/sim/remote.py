@@ -64,7 +64,7 @@ class RemoteSession(asyncio.Protocol):
             self._step = self._chance.choice(STEPS)
             self._deed = self._chance.choice(DEEDS)
 
-    # -- the connection ------------------------------------------------------------------------------------------------
+    # -- the connection ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -119,7 +119,7 @@ class RemoteSession(asyncio.Protocol):
             self._command(line)
             self._go_on()
 
-    # -- what it says --------------------------------------------------------------------------------------------------
+    # -- what it says -----------------------------------------------------------------------------------------
 
     def _say(self, *lines: str) -> None:
         if not self._over:
@@ -158,7 +158,7 @@ class RemoteSession(asyncio.Protocol):
                 self._house.base.call_later(60.0, transport.abort)
         return True
 
-    # -- commands ------------------------------------------------------------------------------------------------------
+    # -- commands ---------------------------------------------------------------------------------------------
 
     def _command(self, line: bytes) -> None:
         verb = line[:4].upper()
@@ -302,7 +302,7 @@ class RemoteSession(asyncio.Protocol):
             self._say("250 2.0.0 go on")
         return True
 
-    # -- the end of data -----------------------------------------------------------------------------------------------
+    # -- the end of data --------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """It takes the message, or does not."""
@@ -333,7 +333,7 @@ class RemoteSession(asyncio.Protocol):
             while not self._over and not self._misbehaves("end"):
                 pass
 
-    def _keep(self, sender: str, recipient: str) -> Delivery | None | bool:
+    def _keep(self, sender: str, recipient: str) -> Delivery | bool | None:
         """For LMTP a recipient's own verdict; for SMTP that of all."""
         if self._chance.random() < 0.04 and not self._house.healed:
             return None

@@ -33,7 +33,9 @@ class _Idle(selectors.BaseSelector):
         if timeout is None:
             raise RuntimeError("the virtual world has come to a standstill: nothing is scheduled")
         if timeout > 0:
-            self.loop.now += timeout
+            # Exactly to the timer, else rounding could leave the clock a hair before it for ever.
+            first = self.loop._scheduled[0]._when if self.loop._scheduled else 0.0
+            self.loop.now = max(self.loop.now, min(first, self.loop.now + timeout + 1e-6))
         return []
 
 

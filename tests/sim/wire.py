@@ -158,7 +158,7 @@ class End(asyncio.Transport):
         self._under_way = 0
         self._arrives = 0.0
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------------------
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol  # type: ignore[assignment]
@@ -189,7 +189,7 @@ class End(asyncio.Transport):
         if self.protocol is not None:
             self._run(self.protocol.connection_lost, error)
 
-    # -- out -----------------------------------------------------------------------------------------------------------
+    # -- out --------------------------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
         octets = bytes(data)
@@ -237,13 +237,13 @@ class End(asyncio.Transport):
         if self._closing and not self.closed and self._under_way <= _HIGH:
             self.lose(None)
 
-    # -- in ------------------------------------------------------------------------------------------------------------
+    # -- in ---------------------------------------------------------------------------------------------------
 
     def land(self) -> None:
         """A segment arrives."""
         peer = self.peer
         assert peer is not None
-        if self.stalled_until > self._wires.base.now:
+        if self.stalled_until > self._wires.base.now + 1e-6:
             if self.stalled_until < float("inf"):
                 self._wires.base.call_at(self.stalled_until, self.land)
             return
@@ -277,7 +277,7 @@ class End(asyncio.Transport):
         if not (kept and kept[0]):
             self.close()
 
-    # -- the transport's face ------------------------------------------------------------------------------------------
+    # -- the transport's face ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         if self._closing:

@@ -43,6 +43,7 @@ from postroad.world.tls_facts import TlsFacts
 
 Done = Callable[[Job, tuple[Attempt, ...]], None]
 
+_LOOK_S: Final = 1.0  # between two looks at the deadline, at least
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
 
 
@@ -550,10 +551,10 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(now)
 
     def _arm(self, now: float) -> None:
-        """The timer looks at the deadline at least every `idle_s`, so that a shorter limit seldom moves it."""
+        """The timer looks at the deadline about every `idle_s`, so that a shorter limit seldom moves it."""
         if self._timer is not None:
             self._timer.cancel()
-        self._armed = min(self._deadline, now + self._shared.options.idle_s)
+        self._armed = min(self._deadline, now + max(self._shared.options.idle_s, _LOOK_S))
         self._timer = self._loop.call_at(self._armed, self._ticked)
 
     def _ticked(self) -> None:

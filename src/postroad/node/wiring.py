@@ -23,7 +23,6 @@ import msgspec
 from postroad.check.client import Clients
 from postroad.check.tally import Tally, Told
 from postroad.config import options
-from postroad.deliver.files import Posix
 from postroad.deliver.opener import Opener
 from postroad.deliver.program import ProgramCourier
 from postroad.mail.address import Address
@@ -56,6 +55,7 @@ from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.http import Fetch, fetcher
+from postroad.world.files import Posix
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.system import file_limit

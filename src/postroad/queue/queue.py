@@ -618,6 +618,10 @@ class Queue:
             slot.item = None
             slot.lane.busy -= 1
             slot.lane.put_first(item)  # the connection went while the disk was read
+            if item.mail.content is None:  # kept, else the next connection could go while it is read, and so on
+                item.mail.content = content
+                item.mail.octets = len(content) if isinstance(content, bytes) else 0
+                self._octets += item.mail.octets
             self._drop(slot)
             self._pump(slot.lane)
             self._check_quiet()

@@ -1,0 +1,13 @@
+"""The promises over many seeds, second half; a file of its own, so that another core can run it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .seeds import CHUNK, holds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(101, 201, CHUNK))
+def test_the_promises_hold(first: int) -> None:
+    holds(first)
