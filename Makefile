@@ -18,12 +18,13 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs clean
+.PHONY: help run test check soak bench docs clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
 	@echo 'make check  ruff, mypy --strict, the import contract and the fast tests'
 	@echo 'make test   all tests'
+	@echo 'make soak   simulated nodes, SECONDS=600 of seeds from FROM=1 on, on all cores'
 	@echo 'make bench  compare with Postfix, side by side'
 	@echo 'make docs   write docs/configuration.md and examples/postroad.toml from the settings'
 	@echo 'make clean  remove what the above have made, var/ and .venv included'
@@ -39,6 +40,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not peer'
+
+SECONDS ?= 600
+FROM ?= 1
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.sim --soak $(SECONDS) --from $(FROM)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench

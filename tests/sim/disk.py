@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postroad.world.files import Posix
 from postroad.store import codec, schema
+from postroad.world.files import Posix
 
 from .ledger import Delivery, Ledger, message_id_of
 

@@ -305,7 +305,7 @@ class House:
         fault = self.ledger.fault
         node = self.node
         held = {key: count for key, count in node.office.counts().items() if not _is_local(key)}
-        asked = [key for key in node.office._asking if not _is_local(key)]
+        asked = [key for key, count in node.office._counts.items() if count.asking and not _is_local(key)]
         if held or asked:
             fault(f"permits are still held: {held}, asked for: {asked}")
         for worker in node.workers:
@@ -322,10 +322,9 @@ class House:
             if any(end.process is process for end in self.wires.ends):
                 fault(f"worker {worker.number}: connections are open at the end")
             queue = assembly.queue
-            resting = sum(len(lane.idle) + lane.opening for key, lane in queue._lanes.items() if _is_local(key))
-            if queue._connections != resting or any(not _is_local(key) for key in queue._lanes):
-                fault(f"worker {worker.number}: {queue._connections} connections at the end: {list(queue._lanes)}")
-            for name in ("_octets", "_unsettled", "_settling", "_withdrawn", "_starved", "_loading"):
+            if any(not _is_local(key) for key in queue._lanes):
+                fault(f"worker {worker.number}: lanes at the end: {list(queue._lanes)}")
+            for name in ("_octets", "_unsettled", "_settling", "_withdrawn", "_loading"):
                 if getattr(queue, name):
                     fault(f"worker {worker.number}: the queue's {name} at the end: {getattr(queue, name)!r}"[:300])
 

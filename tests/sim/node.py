@@ -20,6 +20,7 @@ from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.event import Event, Noted
 from postroad.node.permits import PermitOffice, WorkerPermits
+from postroad.node.rates import RateOffice
 from postroad.node.sockets import endpoints
 from postroad.node.wiring import Assembly, Disk, World
 from postroad.report.line import human_line
@@ -133,9 +134,13 @@ class Node:
     # -- the supervisor's part --------------------------------------------------------------------------------
 
     def _new_office(self) -> PermitOffice:
-        return PermitOffice(lambda key: self.settings.queue.concurrency, self._tell)
+        self.rates = RateOffice(self._limits, self._tell, self.house.base.time, self.house.base.call_later)
+        return PermitOffice(self._limits, self._tell, self.house.base.time)
 
-    def _tell(self, number: int, frame: tuple[str, str]) -> None:
+    def _limits(self, scope: str) -> Any:
+        return options.pace_table(self.settings).limits(scope)
+
+    def _tell(self, number: int, frame: tuple[Any, ...]) -> None:
         worker = self.workers[number]
         self._frame(worker, self._heard_by_worker, worker, worker.life, frame)
 
@@ -144,32 +149,37 @@ class Node:
         worker.link_at = max(worker.link_at + 1e-6, house.base.now + 0.0001 + 0.002 * house.chance.random())
         house.base.call_at(worker.link_at, callback, *arguments)
 
-    def _heard_by_worker(self, worker: Worker, life: int, frame: tuple[str, str]) -> None:
+    def _heard_by_worker(self, worker: Worker, life: int, frame: tuple[Any, ...]) -> None:
         if worker.life != life or worker.process is None or worker.permits is None:
             return
-        kind, key = frame
-        if kind == "granted":
-            worker.process.run(worker.permits.granted, key)
+        if frame[0] != "wanted":
+            worker.process.run(worker.permits.received, frame)
         elif worker.up and worker.assembly is not None:
-            worker.process.run(worker.assembly.queue.surrender, key)
+            worker.process.run(worker.assembly.queue.surrender, frame[1])
 
-    def _heard_by_office(self, office: PermitOffice, number: int, frame: tuple[str, str]) -> None:
+    def _heard_by_office(self, office: PermitOffice, number: int, frame: tuple[Any, ...]) -> None:
         if office is not self.office:
             return
-        kind, key = frame
+        kind, *values = frame
         if kind == "ask":
-            office.ask(number, key)
+            office.ask(number, *values)
             self._remind_s = 1.0
             if not self._reminding:
                 self._reminding = True
                 self.house.base.call_later(1.0, self._remind)
+        elif kind == "release":
+            office.release(number, *values)
+        elif kind == "fared":
+            office.fared(*values)
+        elif kind == "refused":
+            office.refused(values[0], others=values[1])
         else:
-            office.release(number, key)
+            self.rates.ask(number, *values)
 
     def _remind(self) -> None:
         """The supervisor does this each second; here only while somebody asks, and ever less often while he asks."""
         self.office.remind()
-        self._reminding = bool(self.office._asking)
+        self._reminding = any(count.asking for count in self.office._counts.values())
         self._remind_s = min(2 * self._remind_s, 120.0)
         if self._reminding:
             self.house.base.call_later(self._remind_s, self._remind)

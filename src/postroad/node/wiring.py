@@ -54,8 +54,8 @@ from postroad.store.spool import Spool, SpoolError, free_octets
 from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
-from postroad.world.http import Fetch, fetcher
 from postroad.world.files import Posix
+from postroad.world.http import Fetch, fetcher
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.system import file_limit
@@ -572,7 +572,7 @@ class Assembly:
                 {"destination": key, "failures": failures, "until_us": until_us, "reason": text}
                 for key, (failures, until_us, text) in self.queue.troubles().items()
             ],
-            "history_behind": [msgspec.to_builtins(each) for each in self._historian.backlog()],
+            "history_behind": [msgspec.to_builtins(each) for each in self.historian.backlog()],
         }
 
 
