@@ -4,9 +4,9 @@
 
 Fills the spool of a node directly (two shards), deferred to many domains of one recipient each, then shows: how long
 the node takes to start; its memory; how long `postroad queue` takes; the throughput of new mail to a healthy next hop
-against that of an empty queue, in turns; and with `--overdue` (all are due at once, as after an outage, at a next hop
-that is dead) how many destinations are probed in a second. Last, a mailing of `--mailing` recipients to a next hop of
-its own while single messages come: the time from their 250 until the next hop has them.
+against that of an empty queue, in turns; with `--overdue` all are due at once, as after an outage, and nobody answers
+for them in DNS, so that new mail is measured while retries are taken up. Last, a mailing of `--mailing` recipients to a
+next hop of its own while single messages come: the time from their 250 until the next hop has them.
 """
 
 from __future__ import annotations
