@@ -9,14 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.check.client import Clients
-from postroad.mail.attempt import Outcome
 from postroad.mail.event import Attempted
-from postroad.node.permits import WorkerPermits
-from postroad.queue.queue import Queue
 from postroad.report import dsn
 from postroad.store.spool import Spool
-from postroad.store.values import Waiting
 
 from . import plan as plans
 from .house import simulate
@@ -73,85 +68,9 @@ def _a_recipient_vanishes(patch: Patch) -> None:
     _settling(patch, change)
 
 
-def _who_has_ended_is_tried_again(patch: Patch) -> None:
-    def change(settlement: Any) -> Any:
-        again = tuple(Waiting(place, 1, "r0.test", 1) for place in settlement.ended[:1])
-        return msgspec.structs.replace(settlement, ended=settlement.ended[1:], waiting=settlement.waiting + again)
-
-    _settling(patch, change)
-
-
-def _a_retry_is_never_scheduled(patch: Patch) -> None:
-    patch(Queue, "_note_stored", lambda self, shard, key, due_us: None)
-
-
-def _the_outcome_is_committed_late(patch: Patch) -> None:
-    """A minute later: a crash in between brings a duplicate of what was not in flight any more."""
-    real = Spool.settle
-
-    def settle(self: Spool, settlement: Any, done: Any) -> None:
-        self._loop.call_later(4000.0, real, self, settlement, done)
-
-    patch(Spool, "settle", settle)
-
-
-def _a_permit_is_never_returned(patch: Patch) -> None:
-    patch(WorkerPermits, "release", lambda self, key: None)
-
-
-def _a_session_is_never_counted_out(patch: Patch) -> None:
-    patch(Clients, "left", lambda self, address: None)
-
-
-def _a_report_to_nobody(patch: Patch) -> None:
-    """The null reverse-path is told of failures, as the mailbox of the first recipient."""
-    real = dsn.Reporter.make
-
-    def make(self: Any, reports: Any, envelope: Any, content: Any) -> Any:
-        if envelope.reverse_path is None:
-            envelope = msgspec.structs.replace(envelope, reverse_path=envelope.recipients[0].address)
-        return real(self, reports, envelope, content)
-
-    patch(dsn.Reporter, "make", make)
-
-
-def _everyone_is_told_of_everything(patch: Patch) -> None:
-    patch(dsn, "wants", lambda notify, action, *, dsn_passed=False: True)
-
-
-def _a_refusal_counts_as_delivery(patch: Patch) -> None:
-    real = Queue._settle_results
-
-    def settle_results(self: Any, mail: Any, results: Any, *more: Any) -> None:
-        changed = [
-            (place, msgspec.structs.replace(each, outcome=Outcome.RELAYED) if each.outcome is Outcome.FAILED else each)
-            for place, each in results
-        ]
-        real(self, mail, changed, *more)
-
-    patch(Queue, "_settle_results", settle_results)
-
-
-def _an_operator_s_hand_is_forgotten(patch: Patch) -> None:
-    """What was withdrawn for an operator never comes back to the queue."""
-    patch(Queue, "changed", lambda self, number, keys: None)
-
-
-def _content_is_cut(patch: Patch) -> None:
-    real = Spool.accept
-
-    def accept(self: Spool, stored: Any, events: Any, done: Any, *more: Any) -> None:
-        content = stored.content[:-2] if isinstance(stored.content, bytes) else stored.content
-        real(self, msgspec.structs.replace(stored, content=content), events, done, *more)
-
-    patch(Spool, "accept", accept)
-
-
 MUTATIONS = [
     _250_before_the_commit, _a_report_is_lost, _no_report_is_made, _an_end_is_not_in_the_history,
-    _a_recipient_vanishes, _who_has_ended_is_tried_again, _a_retry_is_never_scheduled, _the_outcome_is_committed_late,
-    _a_permit_is_never_returned, _a_session_is_never_counted_out, _a_report_to_nobody,
-    _everyone_is_told_of_everything, _a_refusal_counts_as_delivery, _an_operator_s_hand_is_forgotten, _content_is_cut,
+    _a_recipient_vanishes,
 ]  # fmt: skip
 
 
