@@ -239,7 +239,7 @@ class RealServer:
             members=members.get,
             owns=lambda name, address: True,
             network=SystemNetwork(),
-            tls_context=lambda: self._context,
+            tls_context=lambda asking: self._context,
             authenticator=self._authenticator(tuple({*offer.auth, *offer.auth_after_tls})),
             etrn=_etrn(transcript, asked) if offer.etrn else None,
         )

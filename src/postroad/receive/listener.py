@@ -65,7 +65,9 @@ class Listener:
 
     def _welcome(self, name: object) -> Visit | None:
         """A connection that begins with a PROXY header; None where we are stopping."""
-        return None if self._stopping else Visit(self.setting, *peer_name(name), partial(Session, self))
+        if self._stopping:
+            return None
+        return Visit(self.setting, *peer_name(name), partial(Session, self), self.turned)
 
     def renew(self, setting: Setting) -> bool:
         """New settings: new sessions begin with them, others take them with their next EHLO or MAIL. True where

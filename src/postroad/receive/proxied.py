@@ -2,7 +2,7 @@
 
 What always holds: only proxies of the listener's own list are heard, all others are closed without a word, and so is
 who sends no header, a broken one, or one that takes too long; nothing is said and no TLS begun before the header is
-complete. From there on the client that the header names is the client everywhere: limits, trust, trace fields, log.
+complete. Until then the connection counts towards the limit of all sessions. From there on the client that the header names is the client everywhere: limits, trust, trace fields, log.
 
 How it fails: the connection is closed; an event of the log says why (of probes that say nothing at all, none).
 
@@ -18,6 +18,7 @@ import msgspec
 
 from postroad.mail.envelope import Peer, Via
 from postroad.mail.event import Session as Ended
+from postroad.mail.verdict import ACCEPT
 from postroad.protocol.proxy import Fault, Header, HeaderReader
 from postroad.receive.options import Proxy
 from postroad.world.tls_facts import TlsFacts
@@ -25,6 +26,7 @@ from postroad.world.tls_facts import TlsFacts
 if TYPE_CHECKING:
     from postroad.receive.session import Session
     from postroad.receive.setting import Setting
+    from postroad.receive.turned import Turned
 
 _VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}
 _BOTH: Final = frozenset({1, 2})
@@ -39,11 +41,14 @@ class Client(msgspec.Struct, frozen=True):
 
 
 class Visit:
-    """The header of one connection (`world.preface.Visitor`). `begin` makes the session of its client."""
+    """The header of one connection (`world.preface.Visitor`). `begin` makes the session of its client; `turned`: what
+    is told of those who find no room."""
 
-    __slots__ = ("_address", "_begin", "_port", "_reader", "_setting", "_silent", "_trusted")
+    __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setting", "_silent", "_trusted")
 
-    def __init__(self, setting: Setting, address: str, port: int, begin: Callable[[Client], Session]) -> None:
+    def __init__(
+        self, setting: Setting, address: str, port: int, begin: Callable[[Client], Session], turned: Turned
+    ) -> None:
         self._setting = setting
         self._address, self._port = address, port
         self._begin = begin
@@ -52,8 +57,15 @@ class Visit:
         self._reader = HeaderReader(
             _VERSIONS.get(setting.listener.proxy, _BOTH), setting.options.proxy_header_max
         )
+        self._counted = False
         if not self._trusted:
             self._tell("not a trusted proxy")
+            return
+        # As a session over a Unix socket: whose it is we do not know yet, and the proxy's own address says nothing.
+        verdict = setting.doors.admit("", True)
+        self._counted = verdict is ACCEPT
+        if not self._counted and turned.tell(address, verdict.reason, setting.doors.loop.time()) is not None:
+            self._tell(f"{verdict.reason}, no PROXY header is waited for")
 
     @property
     def ready(self) -> bool:
@@ -61,26 +73,32 @@ class Visit:
 
     @property
     def refused(self) -> bool:
-        return not self._trusted or isinstance(self._reader.result, Fault)
+        return not self._counted or isinstance(self._reader.result, Fault)
 
     def take(self, octets: bytes) -> int:
-        if not self._trusted:
-            return len(octets)
         self._silent = False
         taken = self._reader.take(octets)
         result = self._reader.result
         if isinstance(result, Fault):
+            self._leave()
             self._tell(result.text)
         return taken
 
     def protocol(self) -> Session:
         header = self._reader.result
         assert isinstance(header, Header)
+        self._leave()  # the session counts for itself
         return self._begin(client(header, self._address, self._port, tls_counts=self._setting.listener.proxy_tls))
 
     def gone(self, text: str) -> None:
+        self._leave()
         if not self._silent:
             self._tell(text)
+
+    def _leave(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._setting.doors.left("")
 
     def _tell(self, text: str) -> None:
         setting = self._setting

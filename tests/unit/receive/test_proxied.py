@@ -265,6 +265,45 @@ def test_limits_and_trust_are_those_of_the_client(run: Run) -> None:
     run(main)
 
 
+def test_who_has_not_ended_the_header_counts_as_a_session(run: Run) -> None:
+    async def main() -> None:
+        async with serving(BEHIND, clients=ClientOptions(sessions_max=2), options=options(proxy_s=60)) as (
+            house, address,
+        ):  # fmt: skip
+
+            def client() -> None:
+                with socket.create_connection(address) as slow, socket.create_connection(address) as one:
+                    slow.sendall(v1()[:10])
+                    one.sendall(v1())
+                    assert read_until(one, b"\r\n").startswith(b"220")
+                    with socket.create_connection(address) as two:
+                        assert two.recv(100) == b""
+                    slow.sendall(v1()[10:])  # a session takes the place of its header
+                    assert read_until(slow, b"\r\n").startswith(b"220")
+
+            await asyncio.to_thread(client)
+            await until(lambda: not house.clients.sessions)
+            assert reasons(house)[0] == "too many sessions, no PROXY header is waited for"
+
+            def broken() -> None:
+                for octets in (b"GET / HTTP/1.0\r\n\r\n", v1()[:10], b""):
+                    with socket.create_connection(address) as stream:
+                        stream.sendall(octets)
+
+            await asyncio.to_thread(broken)
+            await until(lambda: not house.clients.sessions)
+
+            def again() -> None:
+                with socket.create_connection(address) as one, socket.create_connection(address) as two:
+                    for each in (one, two):
+                        each.sendall(v1())
+                        assert read_until(each, b"\r\n").startswith(b"220")
+
+            await asyncio.to_thread(again)
+
+    run(main)
+
+
 def test_lmtp_behind_a_proxy(run: Run) -> None:
     async def main() -> None:
         listener = ListenerOptions(
