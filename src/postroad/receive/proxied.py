@@ -2,7 +2,8 @@
 
 What always holds: only proxies of the listener's own list are heard, all others are closed without a word, and so is
 who sends no header, a broken one, or one that takes too long; nothing is said and no TLS begun before the header is
-complete. Until then the connection counts towards the limit of all sessions. From there on the client that the header names is the client everywhere: limits, trust, trace fields, log.
+complete. Until then the connection counts towards the limit of all sessions. From there on the client that the header
+names is the client everywhere: limits, trust, trace fields, log.
 
 How it fails: the connection is closed; an event of the log says why (of probes that say nothing at all, none).
 
