@@ -18,7 +18,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak bench docs clean
+.PHONY: help run test check soak bench fuzz docs clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test   all tests'
 	@echo 'make soak   simulated nodes, SECONDS=600 of seeds from FROM=1 on, on all cores'
 	@echo 'make bench  compare with Postfix, side by side'
+	@echo 'make fuzz   look for what breaks a parser: TARGET=server|client|grammar|bdat, SECONDS=600'
 	@echo 'make docs   write docs/configuration.md and examples/postroad.toml from the settings'
 	@echo 'make clean  remove what the above have made, var/ and .venv included'
 
@@ -50,6 +51,10 @@ soak: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench
 
+TARGET ?= server
+fuzz: $(VENV)/.installed-fuzz
+	nice $(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS)
+
 docs: $(VENV)/.installed
 	$(BIN)/postroad config reference > docs/configuration.md
 	$(BIN)/postroad config example > examples/postroad.toml
@@ -73,4 +78,9 @@ $(VENV)/.installed: requirements.lock requirements-build.lock pyproject.toml | $
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# atheris is not made for every Python and machine: without it the targets run with the plain runner.
+$(VENV)/.installed-fuzz: requirements-fuzz.lock $(VENV)/.installed-dev
+	$(INSTALL) --require-hashes -r requirements-fuzz.lock || echo 'atheris is not to be had here: the plain runner will do.'
 	@touch $@

@@ -4,7 +4,7 @@ What always holds: content that is handed on ends its lines with CRLF only, unle
 CRLF "." CRLF and nothing else (RFC 5321 §4.1.1.4, §4.5.2), wherever the stream was split; content that breaks a rule
 is swallowed to its true end, never parsed as commands, and `Scrutiny.fault` says why. How the stream was split changes
 where pieces end, not what they hold together. A reader holds at most a piece and one line; everything is done to whole
-pieces with `find`, `count` and `replace`.
+pieces with `find`, `count` and `replace`. Of several faults of one content, which is told may depend on the split.
 
 RFC 5321 §2.3.8, §4.5.2, §4.5.3.1; RFC 3030 §2. Not here: commands, and what is answered (`server`).
 """
@@ -32,15 +32,16 @@ _NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?![!-9;-~]+[ \t]*:|[ \t]|\Z)")
 class Scrutiny:
     """What the content of one transaction is held to, whichever command brings it.
 
-    Pieces come in order; each but the last ends with LF, unless `binary`. `size`: octets of content so far.
+    Pieces come in order; each but the last ends with LF, unless `binary` and `in_header` no more. `size`: octets of
+    content so far.
     `fault`: the reply that content deserves, once it has broken a rule; it is not looked at any further then.
     """
 
-    __slots__ = ("_fields", "_header_size", "_in_header", "_limits", "binary", "fault", "size")
+    __slots__ = ("_fields", "_header_size", "_limits", "binary", "fault", "in_header", "size")
 
     def __init__(self, limits: Limits, *, binary: bool) -> None:
         self._limits = limits
-        self._in_header = True
+        self.in_header = True
         self._header_size = 0
         self._fields = 0
         self.binary = binary  # BODY=BINARYMIME: octets, not lines (RFC 3030 §3)
@@ -62,7 +63,7 @@ class Scrutiny:
         self.size += len(piece)
         if self.size > limits.size_max:
             return self._refuse(TOO_BIG)
-        if self._in_header and (fault := self._read_header(piece)) is not None:
+        if self.in_header and (fault := self._read_header(piece)) is not None:
             return self._refuse(fault)
         return piece
 
@@ -88,8 +89,12 @@ class Scrutiny:
         found = -2 if piece.startswith(b"\r\n") else piece.find(b"\r\n\r\n")
         end = found + 2 if found != -1 else len(piece)
         fields = piece.count(b"\r\n", 0, end)
-        self._in_header = found == -1
-        if self._in_header or self._fields + fields > limits.header_fields_max:  # no usual message: look closer
+        self.in_header = found == -1
+        if (
+            self.in_header
+            or self._fields + fields > limits.header_fields_max
+            or self._header_size + end > limits.header_size_max
+        ):  # no usual message: look closer
             end, fields = self._measure(piece, end)
         self._header_size += end
         self._fields += fields
@@ -103,7 +108,7 @@ class Scrutiny:
         other = _NO_FIELD.search(piece, 0, end)
         if other is not None:
             end = other.end()
-            self._in_header = False
+            self.in_header = False
         return end, len(_FIELD.findall(piece, 0, end))
 
 
@@ -213,10 +218,11 @@ class ChunkReader:
     """The chunks of BDAT (RFC 3030 §2). One for each message; `begin` announces a chunk, `read` takes its octets.
 
     Small chunks are held together until there is enough for a piece, so content may be handed on after the end of the
-    chunk that brought it, at the latest with the last.
+    chunk that brought it, at the latest with the last. Whole lines are looked at with the chunk that brought their end,
+    so that it is this chunk that is refused, wherever the stream was cut.
     """
 
-    __slots__ = ("_held", "_left", "_piece_size", "last", "scrutiny", "size", "swallowed")
+    __slots__ = ("_held", "_left", "_passed", "_piece_size", "last", "scrutiny", "size", "swallowed")
 
     def __init__(self, scrutiny: Scrutiny, piece_size: int) -> None:
         self.scrutiny = scrutiny
@@ -224,14 +230,15 @@ class ChunkReader:
         self.size = 0
         self.last = False
         self._left = 0
-        self._held = b""
+        self._held = b""  # not looked at yet
+        self._passed = b""  # looked at, not handed on yet
         self._piece_size = piece_size
 
     def begin(self, size: int, *, last: bool) -> None:
         """A chunk of `size` octets comes now."""
         self.size, self.last, self._left = size, last, size
         if self.scrutiny.exceeds(len(self._held) + size):
-            self._held = b""
+            self._held = self._passed = b""
 
     def read(self, octets: bytes, at: int) -> tuple[int, bytes, bool]:
         """As `DataReader.read`; the end is that of the chunk."""
@@ -242,19 +249,35 @@ class ChunkReader:
             self.swallowed += end - at
             return end, b"", done
         buffer = self._held + octets[at:end]
-        if done and self.last:
-            self._held = b""
-            return end, self.scrutiny.pass_on(buffer), True
-        if len(buffer) < self._piece_size:
+        if not done and len(self._passed) + len(buffer) < self._piece_size:
             self._held = buffer
+            return end, b"", False
+        ended = done and self.last
+        passed = self._pass_on(buffer, len(buffer) if ended else self._cut(buffer))
+        if not ended and len(passed) < self._piece_size:
+            self._passed = passed
             return end, b"", done
-        # Whole lines, so that no CRLF is divided; binary content has none.
-        cut = len(buffer) if self.scrutiny.binary else buffer.rfind(b"\n") + 1
-        piece = self.scrutiny.pass_on(buffer[:cut]) if cut else b""
+        self._passed = b""
+        return end, passed, done
+
+    def _cut(self, buffer: bytes) -> int:
+        """How much to look at: whole lines, so that no CRLF is divided; binary content has none behind its header."""
+        scrutiny = self.scrutiny
+        cut = buffer.rfind(b"\n") + 1
+        if scrutiny.binary and (not scrutiny.in_header or (cut == 0 and len(buffer) >= self._piece_size)):
+            return len(buffer)
+        return cut
+
+    def _pass_on(self, buffer: bytes, cut: int) -> bytes:
+        """What may be handed on, with what was so before; b"" once there is a fault."""
+        passed = self._passed
+        if cut:
+            piece = self.scrutiny.pass_on(buffer[:cut] if cut < len(buffer) else buffer)
+            passed = passed + piece if passed else piece
         self._held = buffer[cut:]
         if self.scrutiny.line_too_long(len(self._held)):
-            self._held = b""
-        return end, piece, done
+            self._held = passed = b""
+        return passed
 
 
 class RefusedChunk:

@@ -107,6 +107,7 @@ _HTTP: Final = frozenset(
 )
 _TLS_RECORD: Final = b"\x16\x03"  # a handshake on a port without implicit TLS
 
+_BLANK: Final = b" \t"  # what may stand behind an argument; CR and LF alone are no white space (RFC 5321 §2.3.8)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # RFC 3030 §2: bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CRLF; chunk-size = 1*DIGIT; end-marker = "LAST"
 _BDAT: Final = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)?[ \t]*", re.IGNORECASE)
@@ -263,11 +264,13 @@ class ServerMachine:
         if not rest:
             return None
         if self._skip is None:
-            if self._state is State.GREETED and rest.startswith(_TLS_RECORD):
-                return self._end(421, "4.7.0", "TLS is not spoken at once on this port")
+            if self._speaks_tls(rest):
+                return self._tls_unexpected()
             is_auth = self._is_auth(rest)
             if len(rest) < (self._limits.auth_line_max if is_auth else self._limits.command_line_max):
                 return None
+            if self._is_bdat(rest):
+                return self._endless_bdat()
             self._skip = AUTH_TOO_LONG if is_auth else LINE_TOO_LONG
             self._skipped = 0
         # A long line is swallowed to its end, so that its tail is not taken for a command.
@@ -280,8 +283,23 @@ class ServerMachine:
     def _is_auth(self, line: bytes) -> bool:
         return self._state is _AUTH or line[:5].upper() == b"AUTH "
 
+    def _speaks_tls(self, line: bytes) -> bool:
+        return self._state is State.GREETED and line.startswith(_TLS_RECORD)
+
+    def _tls_unexpected(self) -> Command:
+        return self._end(421, "4.7.0", "TLS is not spoken at once on this port")
+
+    def _is_bdat(self, line: bytes) -> bool:
+        return self._state is not _AUTH and line[:5].upper() == b"BDAT "
+
+    def _endless_bdat(self) -> Command:
+        """Where the chunk ends is unknown: what follows could be content, and must not be taken for commands."""
+        return self._end(421, "4.5.4", "BDAT without a size")
+
     def _line(self, line: bytes) -> Command | None:
         if self._skip is not None or len(line) > self._limits.command_line_max - 2:
+            if self._skip is None and (self._speaks_tls(line) or self._is_bdat(line)):
+                return self._tls_unexpected() if self._speaks_tls(line) else self._endless_bdat()
             too_long = self._too_long(line)
             if too_long is not None:
                 return self._auth_broken(too_long) if self._state is _AUTH else self._error(too_long)
@@ -334,7 +352,7 @@ class ServerMachine:
         mail = plain_mail(line)
         if mail is None:
             agreed = self._session.terms
-            parsed = parse_mail(line.rstrip(), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
+            parsed = parse_mail(line.rstrip(_BLANK), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
             if isinstance(parsed, Reply):
                 return self._error(parsed)
             mail = parsed
@@ -351,7 +369,7 @@ class ServerMachine:
         if rcpt is None:
             agreed, smtputf8 = self._session.terms, transaction.mail.smtputf8
             allowed = agreed.rcpt | (agreed.keywords & _FLAGS)
-            parsed = parse_rcpt(line.rstrip(), allowed, self._limits, smtputf8=smtputf8)
+            parsed = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8)
             if isinstance(parsed, Reply):
                 transaction.refused += 1
                 return self._error(parsed)
@@ -371,7 +389,7 @@ class ServerMachine:
         transaction = self._transaction
         if not self._may(_VERB_DATA) or transaction is None:
             return self._error(self._not_now(_VERB_DATA))
-        if len(line) > 4 and line[4:].strip():
+        if len(line) > 4 and line[4:].strip(_BLANK):
             return self._error(NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
             return self._error(NOT_BINARY)
@@ -383,8 +401,7 @@ class ServerMachine:
     def _bdat(self, line: bytes) -> Command | None:
         found = _BDAT.fullmatch(line)
         if found is None:
-            # Where the chunk ends is unknown: what follows could be content, and must not be taken for commands.
-            return self._end(421, "4.5.4", "BDAT without a size")
+            return self._endless_bdat()
         size, last = int(found[1]), found[2] is not None
         refusal = self._bdat_refusal()
         transaction = self._transaction
@@ -454,7 +471,7 @@ class ServerMachine:
 
     def _other(self, line: bytes) -> Command | None:
         if _CONTROL.search(line):
-            return self._error(BAD_OCTETS)
+            return self._tls_unexpected() if self._speaks_tls(line) else self._error(BAD_OCTETS)
         word, _, argument = line.rstrip(b" \t").partition(b" ")
         word = word.upper()
         verb = _VERBS.get(word)

@@ -251,6 +251,39 @@ def test_chunks_of_text_are_held_to_line_ends(parts: list[bytes], fault: Reply, 
         assert chunks(parts, split, limits, binary=True) == (b"".join(parts), None)
 
 
+@pytest.mark.parametrize("chunk", [b"a\nb\r\n", b"a\0b\r\n", b"x" * 30 + b"\r\n", b"x" * 30 + b"\t\r\n.\n"])
+@pytest.mark.parametrize("split", [1, 2, 7, 1000])
+@pytest.mark.parametrize("piece_size", [1, 16, 32, 65_536])
+def test_a_fault_is_that_of_the_chunk_that_brought_it(chunk: bytes, split: int, piece_size: int) -> None:
+    """RFC 3030 §2: the failed chunk is refused, and where the stream was cut does not choose which one that is."""
+    limits = msgspec.structs.replace(LIMITS, text_line_max=20 if b"x" * 21 in chunk else 1_000)
+    reader = ChunkReader(Scrutiny(limits, binary=False), piece_size)
+    for octets, faulty in ((b"fine\r\n", False), (b"no end", False), (b"\r\n" + chunk, True), (b"more", True)):
+        reader.begin(len(octets), last=False)
+        for at in range(0, len(octets), split):
+            reader.read(octets[at : at + split], 0)
+        assert (reader.scrutiny.fault is not None) == faulty, octets
+
+
+@pytest.mark.parametrize("piece_size", [8, 9, 10, 11, 12, 13, 65_536])
+def test_fields_of_binary_content_are_counted_wherever_it_is_cut(piece_size: int) -> None:
+    """A field that was divided between two pieces counted as the end of the header section."""
+    limits = msgspec.structs.replace(LIMITS, header_fields_max=10, piece_size=piece_size)
+    for split in (1, 5, 12, 13, 14, 15, 1000):
+        assert chunks([b"A: b\r\n" * 11 + b"\r\n"], split, limits, binary=True)[1] == TOO_MANY_FIELDS
+        wire = b"A: b\r\n" * 10 + b"\r\n" + bytes(range(256)) + b"A: b\r\n" * 20
+        assert chunks([wire], split, limits, binary=True) == (wire, None)
+
+
+def test_what_is_no_header_is_not_measured_as_one() -> None:
+    """An empty line far behind a first line that is no field: in one piece all before it counted as header."""
+    wire = b"no field\r\n" * 50 + b"\r\nbody\r\n.\r\n"
+    limits = msgspec.structs.replace(LIMITS, header_size_max=100)
+    for parts in ([wire], every_octet(wire)):
+        content, fault, _ = read(parts, msgspec.structs.replace(limits, piece_size=16))
+        assert (content, fault) == (wire[:-3], None)
+
+
 def test_chunks_have_limits() -> None:
     limits = msgspec.structs.replace(LIMITS, size_max=10, text_line_max=6, piece_size=4)
     assert chunks([b"abcd\r\n", b"abc\r\n"], 3, limits)[1] == TOO_BIG

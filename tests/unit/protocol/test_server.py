@@ -115,6 +115,16 @@ def test_line_ends_inside_mail(line: bytes) -> None:
     assert last(host)[:3] == "501" and kinds(host) == [Hello]
 
 
+@pytest.mark.parametrize("stray", [b"\r", b"\n", b"\n\r", b"\x0b", b"\x0c", b" \r", b"\0"])
+@pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>", b"MAIL FROM:<a@b> SIZE=1", b"RCPT TO:<c@d>", b"DATA", b"DATA "])
+def test_no_stray_line_end_is_taken_for_white_space_behind_a_command(line: bytes, stray: bytes) -> None:
+    """RFC 5321 §2.3.8: another server on the way may take it for the end of a line."""
+    group = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+    before = b"" if line.startswith(b"MAIL") else group
+    host = Host(limits=LAX).play(EHLO, before, line + stray + b"\r\n")
+    assert host.codes[-1] in (500, 501) and not [command for command in host.commands if isinstance(command, Content)]
+
+
 def test_only_crlf_ends_a_line() -> None:
     host = Host().play(EHLO, b"NOOP\nNOOP\rNOOP\r", b"\r")
     assert len(host.replies) == 10  # greeting and EHLO alone
@@ -154,9 +164,13 @@ def test_an_endless_line_is_not_kept_and_ends_the_session() -> None:
     assert isinstance(host.commands[-1], TooManyErrors)
 
 
-def test_tls_on_a_plain_port() -> None:
-    host = Host().play(b"\x16\x03\x01\x02\x00\x01\x00")
-    assert host.codes == [220, 421]
+@pytest.mark.parametrize("rest", [b"\x02\x00\x01\x00", b"\x02\r\n\x01", b"\x02" * 3000 + b"\r\nNOOP\r\n"])
+def test_tls_on_a_plain_port(rest: bytes) -> None:
+    record = b"\x16\x03\x01" + rest
+    for parts in ([record], every_octet(record)):
+        host = Host().play(*parts)
+        assert host.codes == [220, 421]
+        assert last(host) == "421 4.7.0 mx.example.org TLS is not spoken at once on this port"
 
 
 @pytest.mark.parametrize("verb", [b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS", b"PRI", b"get"])
@@ -383,6 +397,15 @@ def test_auth_is_forgotten_by_no_ehlo_and_demanded_until_then() -> None:
 def test_a_malformed_bdat_ends_the_session(line: bytes) -> None:
     host = Host().play(EHLO, b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n", line + b"\r\nMAIL FROM:<>\r\n")
     assert last(host)[:9] == "421 4.5.4" and kinds(host)[-1] is TooManyErrors
+
+
+@pytest.mark.parametrize("spaces", [2_048, 20_000])
+def test_the_octets_of_a_chunk_whose_command_is_too_long_are_no_commands(spaces: int) -> None:
+    wire = b"BDAT" + b" " * spaces + b"6\r\nRSET\r\n"
+    for parts in ([wire], every_octet(wire)):
+        host = Host(limits=LAX).play(EHLO, b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", *parts)
+        assert last(host) == "421 4.5.4 mx.example.org BDAT without a size"
+        assert kinds(host)[-2:] == [Rcpt, TooManyErrors]
 
 
 def test_a_huge_chunk() -> None:

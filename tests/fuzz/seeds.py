@@ -1,0 +1,73 @@
+"""`python -m tests.fuzz.seeds`: writes the corpus anew from the transcripts of tests/dialogs and some shapes of chunks.
+
+A transcript gives its C: lines to `server`, its S: lines to `client`, and its MAIL and RCPT lines to `grammar`. The
+corpus stands in the tree, so that a run begins where the last one did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from postroad.protocol.offer import Dialect
+from tests.dialogs.playing import Transcript, read, steps
+from tests.fuzz.choices import written
+
+_DIALOGS = Path(__file__).parents[1] / "dialogs" / "server"
+_LMTP, _HELLO = 1, 4
+
+
+def corpus() -> dict[str, dict[str, bytes]]:
+    """Target → name → input."""
+    made: dict[str, dict[str, bytes]] = {"server": {}, "client": {}, "grammar": {}, "bdat": _chunks()}
+    for place in sorted(_DIALOGS.glob("*.txt")):
+        transcript = read(place)
+        mode = _LMTP if transcript.dialect is Dialect.LMTP else 0
+        sent = b"".join(what for kind, what in steps(transcript) if kind == "C" and isinstance(what, bytes))
+        made["server"][place.stem] = written(mode, 7, 11, sent)
+        made["client"][place.stem] = written(mode | 0b1110, 5, 3, _said(transcript))
+        for line in sent.split(b"\r\n"):
+            if line[:5].upper() in (b"MAIL ", b"RCPT ") and b" " in line[10:]:
+                made["grammar"][f"{place.stem}-{hashlib.sha1(line).hexdigest()[:8]}"] = written(0, 9, 5, line)
+            elif line[:8].upper() in (b"XCLIENT ", b"XFORWARD"):
+                attributes = line.partition(b" ")[2]
+                name = f"{place.stem}-{hashlib.sha1(attributes).hexdigest()[:8]}"
+                made["grammar"][name] = written(0, 9, 5, attributes)
+    return made
+
+
+def _said(transcript: Transcript) -> bytes:
+    return b"".join(f"{text}\r\n".encode() for kind, text in transcript.lines if kind == "S:")
+
+
+def _chunks() -> dict[str, bytes]:
+    """One octet of size, one of switches (7: LAST), then the chunk."""
+    shapes = {
+        "one": [(b"a: b\r\n\r\nc\r\n", 7)],
+        "empty": [(b"", 0), (b"", 7)],
+        "divided_line_end": [(b"a: b\r", 0), (b"\n\r", 0), (b"\nc\r\n", 7)],
+        "looks_like_commands": [(b"RSET\r\nQUIT\r\nBDAT 5 LAST\r\n", 8), (b".\r\n", 7)],
+        "stray": [(b"a\nb", 0), (b"c\r\n", 7), (b"fine\r\n", 7)],
+        "nul": [(b"a\0b\r\n", 7), (b"ok", 7)],
+        "big": [(b"x" * 78 + b"\r\n", 0)] * 7 + [(b"", 7)],
+        "long_line": [(b"x" * 90, 0), (b"\r\n", 7)],
+    }
+    return {
+        f"{name}_{mode}": written(mode, 13, 40, b"".join(bytes((len(each), last)) + each for each, last in chunks))
+        for name, chunks in shapes.items()
+        for mode in (0, 1, 2, 4, 8)
+    }
+
+
+def write(root: Path) -> None:
+    for target, inputs in corpus().items():
+        folder = root / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("*"):
+            stale.unlink()
+        for name, data in inputs.items():
+            (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent / "corpus")

@@ -1,0 +1,74 @@
+"""The targets by name, with the words that a mutation may put in, and where their inputs are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fuzz import bdat, client, grammar, server
+
+HERE = Path(__file__).parent
+
+_COMMON = (
+    b"\r\n", b"\r", b"\n", b"\0", b".", b"\r\n.\r\n", b"\n.\n", b"\r\n.\n", b"\r.\r", b"..", b" ", b"\t", b"\xc3\xa4",
+    b"\xff", b"x" * 64,
+)  # fmt: skip
+_COMMANDS = (
+    b"EHLO a.example\r\n", b"LHLO a.example\r\n", b"HELO a.example\r\n", b"MAIL FROM:<a@b.example>\r\n",
+    b"MAIL FROM:<> SIZE=9 BODY=BINARYMIME SMTPUTF8\r\n", b"RCPT TO:<c@d.example>\r\n", b"RCPT TO:<nobody@d>\r\n",
+    b"DATA\r\n", b"BDAT 3\r\n", b"BDAT 90\r\n", b"BDAT 7 LAST\r\n", b"BDAT 0 LAST\r\n", b"RSET\r\n", b"NOOP\r\n",
+    b"QUIT\r\n", b"VRFY x\r\n", b"EXPN x\r\n", b"HELP\r\n", b"ETRN x\r\n", b"STARTTLS\r\n", b"AUTH LOGIN\r\n",
+    b"AUTH PLAIN =\r\n", b"*\r\n", b"AHRpbQBzZWNyZXQ=\r\n", b"XCLIENT ADDR=192.0.2.1\r\n", b"XFORWARD NAME=x\r\n",
+    b"\x16\x03\x01", b"Subject: x\r\n\r\n", b" LAST",
+)  # fmt: skip
+_REPLIES = (
+    b"220 mx\r\n", b"250 2.0.0 ok\r\n", b"250-mx\r\n", b"250-PIPELINING\r\n", b"250-CHUNKING\r\n", b"250-STARTTLS\r\n",
+    b"250-AUTH PLAIN LOGIN\r\n", b"250 XFORWARD NAME\r\n", b"250 SIZE 9\r\n", b"354 go\r\n", b"421 4.3.2 bye\r\n",
+    b"450 4.2.1 later\r\n", b"452 4.5.3 many\r\n", b"550 5.1.1 no\r\n", b"334 \r\n", b"334 YQ==\r\n", b"235 in\r\n",
+    b"535 5.7.8 no\r\n", b"503 no\r\n", b"221 bye\r\n",
+)  # fmt: skip
+_WORDS = (
+    b"MAIL FROM:<", b"RCPT TO:<", b">", b"@", b'"', b"\\", b"[IPv6:", b"]", b"<>", b"a@b.example", b"@a,@b:", b"xn--",
+    b" SIZE=1", b" BODY=8BITMIME", b" SMTPUTF8", b" RET=HDRS", b" ENVID=", b" AUTH=", b" AUTH=<>", b" NOTIFY=NEVER",
+    b" NOTIFY=SUCCESS,DELAY", b" ORCPT=rfc822;", b" ORCPT=utf-8;", b"\\x{", b"}", b"+0A", b"+2B", b" BY=9;R",
+    b" HOLDFOR=9", b" HOLDUNTIL=2030-01-01T00:00:00Z", b" MT-PRIORITY=-3", b" RRVS=2014-04-03T23:01:00Z;C",
+    b" REQUIRETLS", b"NAME=", b"ADDR=IPV6:", b"[UNAVAILABLE]", b"PROXY TCP4 ", b"PROXY TCP6 ", b"192.0.2.1 ", b"\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", b"\xe3\x80\x82", b"\xc2\xa0", b"\x85", b"\xe2\x80\xa8",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """`check` raises where an input breaks a promise. `words`: pieces that its inputs are made of."""
+
+    name: str
+    check: Callable[[bytes], None]
+    words: tuple[bytes, ...]
+
+    @property
+    def corpus(self) -> Path:
+        """Seeds, made by `tests.fuzz.seeds`."""
+        return HERE / "corpus" / self.name
+
+    @property
+    def found(self) -> Path:
+        """What once broke something."""
+        return HERE / "found" / self.name
+
+    def inputs(self) -> Iterator[tuple[str, bytes]]:
+        """All that is kept, with its name."""
+        for folder in (self.corpus, self.found):
+            for path in sorted(folder.glob("*")):
+                yield f"{folder.parent.name}/{path.name}", path.read_bytes()
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("server", server.check, _COMMON + _COMMANDS),
+        Target("client", client.check, _COMMON + _REPLIES),
+        Target("grammar", grammar.check, _COMMON + _WORDS),
+        Target("bdat", bdat.check, _COMMON),
+    )
+}
