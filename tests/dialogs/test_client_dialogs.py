@@ -7,12 +7,15 @@ recipient. The peer reads all that stands before its next line, and nothing may 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import trustme
 
-from postroad.mail.route import Hop, TlsDemand, Transport
+from postroad.mail.envelope import Body
+from postroad.mail.route import Hop, Transport
 from tests.unit.deliver.test_opener import Sender, carry
 from tests.unit.deliver.world import job
 
@@ -24,8 +27,9 @@ PATIENCE_S = 20
 class Peer:
     """Plays the server of one transcript."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], context: ssl.SSLContext) -> None:
         self.lines = lines
+        self.context = context
         self.said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,6 +41,8 @@ class Peer:
                 elif line.startswith("C:"):
                     came = await asyncio.wait_for(reader.readline(), PATIENCE_S)
                     assert came == octets, f"{came!r}, not {octets!r}"
+                elif line.startswith("T:"):
+                    await writer.start_tls(self.context)
             assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
             self.said.set_result(None)
         except Exception as error:
@@ -49,13 +55,16 @@ class Peer:
 async def test_dialog_of_the_courier(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()
     (outcomes,) = (line[3:].split() for line in lines if line.startswith("A:"))
+    body = Body.BINARY_MIME if "! binary" in lines else Body.SEVEN_BIT
     transport = Transport.LMTP if "! lmtp" in lines else Transport.SMTP
-    peer = Peer(lines)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    peer = Peer(lines, context)
     server = await asyncio.start_server(peer, "127.0.0.1", 0)
     hop = Hop("localhost", "127.0.0.1", server.sockets[0].getsockname()[1])
     with ThreadPoolExecutor(1) as pool:
-        courier = await Sender(pool).open(hop, tls=TlsDemand.NEVER, transport=transport)
-        attempts = await carry(courier, job(CONTENT, to=2))
+        courier = await Sender(pool).open(hop, transport=transport)
+        attempts = await carry(courier, job(CONTENT, to=2, body=body))
         courier.close()
         await asyncio.wait_for(peer.said, PATIENCE_S)
     server.close()
