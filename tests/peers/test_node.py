@@ -76,6 +76,22 @@ def test_reload_refuses_a_wrong_configuration_and_keeps_the_old(home: Path, faul
         node.wait_log("the new configuration is in force")
 
 
+def test_reload_that_puts_a_proxy_in_front_of_a_listener_and_takes_it_away(home: Path) -> None:
+    front = mx_listener(ports.port())
+    behind = {**front, "proxy": "v1", "proxy_networks": ["127.0.0.1"]}
+    with _local(home) as node:
+        for count, (listener, header) in enumerate(
+            ((front, b""), (behind, b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 25\r\n"), (front, b"")), 1
+        ):
+            node.config["listener"][1:] = [listener]
+            node.reload()
+            node.wait_log("reloaded: the new configuration is in force", count)
+            with socket.create_connection(("127.0.0.1", front["port"]), 20) as stream:
+                stream.sendall(header + b"QUIT\r\n")
+                replies = b"".join(iter(lambda: stream.recv(100), b""))
+            assert [line[:3] for line in replies.splitlines()] == [b"220", b"221"], (listener, replies)
+
+
 def test_reload_under_load_loses_nothing(home: Path) -> None:
     with _local(home) as node:
         sent: list[str] = []

@@ -35,6 +35,8 @@ TLS_OPTIONAL: Final = "TLS-REQUIRED"
 RRVS: Final = "RRVS"
 
 _US: Final = 1_000_000
+_YEAR_1000_US: Final = -30_610_224_000 * _US
+_YEAR_10000_US: Final = 253_402_300_800 * _US
 # RFC 2852 §4: by-value = by-time ";" by-mode [by-trace]; by-time = ["-" / "+"] 1*9DIGIT
 _BY: Final = re.compile(r"([+-]?\d{1,9});([NR])(T?)", re.IGNORECASE)
 
@@ -219,7 +221,13 @@ def date_time_us(text: str) -> int | None:
         return None
     if moment.tzinfo is None or "T" not in written:
         return None
-    return round(moment.timestamp() * _US)
+    at_us = round(moment.timestamp() * _US)
+    return at_us if can_be_written(at_us) else None
+
+
+def can_be_written(at_us: int) -> bool:
+    """Whether the year of a moment in UTC has four digits, as all forms of a date-time want it."""
+    return _YEAR_1000_US <= at_us < _YEAR_10000_US
 
 
 def date_or_time_us(text: str) -> int | None:

@@ -72,6 +72,9 @@ def authenticator(
     except OSError as error:
         return f"{error.filename}: {error.strerror}; the node keeps a secret there"
     threads = ThreadPoolExecutor(auth.threads, "password")
+    function = load(settings.auth.function) if settings.auth.function else None
+    if isinstance(function, str):
+        return function
     backends: list[Backend] = []
     tokens = options.introspection_options(settings)
     if tokens is not None:
@@ -89,10 +92,7 @@ def authenticator(
         backends.append(OwnMechanisms(source, entropy, tokens.scope))
     if settings.auth.dovecot is not None:
         backends.append(Dovecot(str(settings.auth.dovecot), auth, loop, network, log))
-    if settings.auth.function:
-        function = load(settings.auth.function)
-        if isinstance(function, str):
-            return function
+    if function is not None:
         backends.append(OwnMechanisms(FunctionSource(function, auth, loop, threads, secret, log), entropy))
     if accounts is not None:
         elsewhere = settings.auth.dovecot is not None or bool(settings.auth.function)

@@ -134,7 +134,7 @@ class QueueStarter:
             if not left:
                 done(min(len(found), COUNT_MAX))
                 if found:
-                    request = OperatorRequest(OperatorAction.RETRY, selections, by=by, rows_max=0)
+                    request = OperatorRequest(OperatorAction.RETRY, selections, by=by, rows_max=0, before_release=False)
                     self._operator.operate(request, lambda rows: None)
 
         if not selections:

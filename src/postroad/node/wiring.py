@@ -495,6 +495,8 @@ class Assembly:
         self._starter.options, self._starter.routing = options.etrn_options(settings), self.tables.routing
         self.queue.refine = self.tables.refined
         before = self._authenticator
+        if before is not None and prepared.authenticator is not None:
+            prepared.authenticator.follow(before)
         self._take_authenticator(prepared.authenticator)
         if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454
             before.close()
@@ -504,7 +506,8 @@ class Assembly:
             listener = self._listeners.pop(endpoint)
             self._loop.create_task(listener.stop(settings.shutdown_s))
         for endpoint, listener in self._listeners.items():
-            listener.renew(wanted[endpoint])
+            if listener.renew(wanted[endpoint]):
+                await listener.serve_again(BACKLOG)
         for endpoint, sock in sockets.items():
             listener = Listener(wanted[endpoint])
             self._listeners[endpoint] = listener

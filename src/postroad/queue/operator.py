@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 import msgspec
 
-from postroad.mail import identifier
+from postroad.mail import identifier, wishes
 from postroad.mail import status as codes
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -62,6 +62,7 @@ class OperatorRequest(msgspec.Struct, frozen=True):
 
     `by`: who asks, `text`: why; both go into the events, the text of FAIL into the DSN as well. `status`: for FAIL.
     `rows_max`: most rows of the answer that name a recipient; what goes beyond is counted by destination.
+    `before_release`: whether RETRY tries what its sender wants released later (RFC 4865), too.
     """
 
     action: OperatorAction
@@ -71,6 +72,7 @@ class OperatorRequest(msgspec.Struct, frozen=True):
     text: str = ""
     status: str = FAILED_STATUS
     rows_max: int = 10_000
+    before_release: bool = True
 
 
 class OperatorResult(msgspec.Struct, frozen=True):
@@ -446,6 +448,8 @@ def _plan(
     for row in meant:
         recipient = str(envelope.recipients[row.index].address)
         why_not = "is being delivered now" if row.index in busy else _why_not(request.action, row)
+        if not (why_not or request.before_release) and wishes.release_us(envelope) > now_us:
+            why_not = "is to be released later, as its sender asked"
         text = why_not or _PAST[request.action]
         plan.rows.append(
             OperatorResult(identifier.text(envelope.id), recipient, row.destination, not why_not, text)

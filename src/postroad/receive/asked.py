@@ -178,4 +178,5 @@ def mail_date_us(text: str) -> int | None:
     except ValueError:
         return None
     offset_s = int(found[8]) * 3600 + int(found[9]) * 60 if found[7] else 0
-    return (int(moment.timestamp()) + (offset_s if found[7] == "-" else -offset_s)) * _US
+    at_us = (int(moment.timestamp()) + (offset_s if found[7] == "-" else -offset_s)) * _US
+    return at_us if wishes.can_be_written(at_us) else None

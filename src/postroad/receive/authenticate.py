@@ -221,6 +221,10 @@ class Authenticator:
             return False
         return accounts.owns(Account(f"{name}@{domain}"), address)
 
+    def follow(self, before: Authenticator) -> None:
+        """This one takes the place of another: sessions that have authenticated with that one go on as who they are."""
+        self._told = before._told
+
     def close(self) -> None:
         for backend in self._backends:
             backend.close()

@@ -255,7 +255,8 @@ class DovecotExchange:
             told(Improper(MALFORMED))
             return
         self._wait(told)
-        if not self._house.write(octets):
+        # A connection that was lost and made again since knows nothing of this exchange.
+        if self._house._under_way.get(self.id) is not self or not self._house.write(octets):
             self.hear(Busy())
 
     def cancel(self) -> None:

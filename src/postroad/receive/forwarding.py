@@ -14,7 +14,7 @@ import msgspec
 from postroad.mail.envelope import Forwarded, Peer, Via
 from postroad.protocol.command import Xclient, Xforward
 
-UNKNOWN: Final = "0.0.0.0"  # the address of a client that XCLIENT does not know
+UNKNOWN: Final = "0.0.0.0"  # the address of a client whose address is not known
 
 
 class Told(msgspec.Struct, frozen=True):

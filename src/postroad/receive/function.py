@@ -135,11 +135,19 @@ class FunctionSource:
         if len(self._tasks) >= self._options.queue_max:
             done(Finding.BUSY, None)
             return
-        task = self._loop.create_task(self._asked(question, done))
+        task = self._loop.create_task(self._answered(question, done))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _asked(self, question: Question, done: Found) -> None:
+    async def _answered(self, question: Question, done: Found) -> None:
+        """Exactly once, also where a reload closes us meanwhile."""
+        found: tuple[Finding, Account | None] = (Finding.BUSY, None)
+        try:
+            found = await self._asked(question)
+        finally:
+            done(*found)
+
+    async def _asked(self, question: Question) -> tuple[Finding, Account | None]:
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 if inspect.iscoroutinefunction(self._function):
@@ -148,18 +156,15 @@ class FunctionSource:
                     answer = await self._loop.run_in_executor(self._executor, self._function, question)
         except TimeoutError:
             self._log(f"the authentication function did not answer within {self._options.timeout_s:g} s")
-            done(Finding.BUSY, None)
-            return
+            return Finding.BUSY, None
         except Exception:
             self._log(f"the authentication function broke: {traceback.format_exc()}")
-            done(Finding.BUSY, None)
-            return
+            return Finding.BUSY, None
         account = _account(answer)
         if isinstance(account, str):
             self._log(f"the authentication function answered with {account}")
-            done(Finding.BUSY, None)
-        else:
-            done(Finding.WRONG if account is None else Finding.RIGHT, account)
+            return Finding.BUSY, None
+        return Finding.WRONG if account is None else Finding.RIGHT, account
 
 
 def _question(

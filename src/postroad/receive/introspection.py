@@ -104,7 +104,7 @@ class Introspection:
         if len(self._tasks) >= self._auth.queue_max:
             done(Finding.BUSY, None)
             return
-        task = self._loop.create_task(self._ask(token, key, done))
+        task = self._loop.create_task(self._answered(token, key, done))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -112,25 +112,32 @@ class Introspection:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def _ask(self, token: str, key: bytes, done: Found) -> None:
+    async def _answered(self, token: str, key: bytes, done: Found) -> None:
+        """Exactly once, also where a reload closes us meanwhile."""
+        found: tuple[Finding, Account | None] = (Finding.BUSY, None)
+        try:
+            found = await self._ask(token, key)
+        finally:
+            done(*found)
+
+    async def _ask(self, token: str, key: bytes) -> tuple[Finding, Account | None]:
         answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))
         if isinstance(answer, Problem):
             self._log(f"a token could not be introspected: {answer}")
-            done(Finding.BUSY, None)
-            return
+            return Finding.BUSY, None
         claims = _claims(answer.body) if answer.status == 200 else None
         if claims is None:
             self._log(f"{self._options.url} answered the introspection of a token with status {answer.status}")
-            done(Finding.BUSY, None)
-            return
+            return Finding.BUSY, None
         now_s = self._clock.now_us() / 1_000_000
         account = owner(claims, self._options, now_s)
         if account is None:
-            done(Finding.WRONG, None)
-            return
-        left_s = min(self._auth.cache_s, float(claims.get("exp", now_s + self._auth.cache_s)) - now_s)
+            return Finding.WRONG, None
+        expires, left_s = claims.get("exp"), self._auth.cache_s
+        if expires is not None:
+            left_s = float(min(left_s, expires - now_s))
         self._remember(key, _Remembered(account, self._loop.time() + left_s))
-        done(Finding.RIGHT, account)
+        return Finding.RIGHT, account
 
     def _remember(self, key: bytes, remembered: _Remembered) -> None:
         self._remembered[key] = remembered

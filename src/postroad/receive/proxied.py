@@ -21,6 +21,7 @@ from postroad.mail.envelope import Peer, Via
 from postroad.mail.event import Session as Ended
 from postroad.mail.verdict import ACCEPT
 from postroad.protocol.proxy import Fault, Header, HeaderReader
+from postroad.receive.forwarding import UNKNOWN
 from postroad.receive.options import Proxy
 from postroad.world.tls_facts import TlsFacts
 
@@ -127,4 +128,5 @@ def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Clie
     tls = None
     if secured is not None and tls_counts:
         tls = TlsFacts(secured.version or "TLS", secured.cipher, server_name=header.authority)
-    return Client((header.address, header.port), via, tls)
+    # A client at a Unix socket of another host's is none of ours: it must not be trusted as one.
+    return Client((header.address or (UNKNOWN if address else ""), header.port), via, tls)

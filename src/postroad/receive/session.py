@@ -531,10 +531,11 @@ class Session(asyncio.Protocol):
 
     def turn_out(self) -> None:
         """The client has been banned. A message that is on its way to the disk has its answer first."""
-        dialog = self._dialog
-        if self._busy or dialog is None:
+        if self.current.trusts(self._address):
+            return
+        if self._busy or self._dialog is None:
             self.leaving = True
-        elif not self.current.trusts(self._address):
+        else:
             self._say_last(replies.BANNED, "banned")
 
     def break_off(self) -> None:

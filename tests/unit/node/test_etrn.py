@@ -94,6 +94,7 @@ def test_what_waits_is_counted_and_tried() -> None:
     assert world.say("relay.test") == "253 2.0.0 OK, 14 pending messages for node relay.test started"
     (request,) = world.requests
     assert request.action is OperatorAction.RETRY and request.selections == (RELAY,)
+    assert not request.before_release
     assert request.by == "ETRN of 192.0.2.1"
 
 

@@ -52,6 +52,18 @@ def test_retry(world: World) -> None:
     assert world.changed == [(id, ("one.example", "two.example"))]
 
 
+@pytest.mark.parametrize("before_release", [True, False])
+def test_what_is_to_be_released_later_is_not_a_clients_to_try(world: World, before_release: bool) -> None:
+    """ETRN starts queues; it does not undo FUTURERELEASE (RFC 4865)."""
+    id = world.waiting("a@one.example")
+    envelope = world.spool.envelopes[id]
+    world.spool.envelopes[id] = msgspec.structs.replace(envelope, parameters=(("HOLDFOR", "86400"),))
+    answer = world.ask(RETRY, Selection(ids=(id,)), before_release=before_release)
+    text = "will be tried now" if before_release else "is to be released later, as its sender asked"
+    assert answer == [row(id, "a@one.example", text, before_release)]
+    assert bool(world.spool.commits) is before_release
+
+
 def test_hold_and_release(world: World) -> None:
     id = world.waiting("a@one.example")
     assert world.ask(HOLD, Selection(ids=(id,)), text="looks odd") == [row(id, "a@one.example", "held")]

@@ -252,6 +252,10 @@ def test_the_header_section_of_large_content_is_read_as_well() -> None:
         ("Sat, 31 Feb 2013 09:23:01 -0700", None),
         ("Sat, 1 Foo 2013 09:23:01 -0700", None),
         ("yesterday", None),
+        # what no year of four digits can tell of in UTC
+        ("1 Jan 0001 00:00:00 +9959", None),
+        ("31 Dec 9999 23:59:59 -9959", None),
+        ("1 Jan 0999 00:00:00 +0000", None),
     ],
 )
 def test_mail_dates(text: str, at_us: int | None) -> None:

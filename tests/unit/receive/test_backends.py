@@ -191,6 +191,21 @@ async def test_dovecot_that_is_silent_or_left(tmp_path: Path) -> None:
         auth.close()
 
 
+async def test_dovecot_that_was_started_again_knows_nothing_of_what_was_begun(tmp_path: Path) -> None:
+    async with fake(tmp_path / "auth") as peer:
+        auth = house(backend(tmp_path / "auth", []))
+        login = auth.exchange("LOGIN", FACTS)
+        assert await begun(login, None) == Challenged(b"Username:") and login is not None
+        peer.writers[-1].close()
+        await settled(lambda: peer.writers[-1].is_closing())
+        while await begun(auth.exchange("PLAIN", FACTS), plain("ada", "secret")) == Busy():
+            await asyncio.sleep(0.01)
+        before = len(peer.lines)
+        assert await responded(login, b"ada") == Busy(), "at once, not when the time is over"
+        assert len(peer.lines) == before
+        auth.close()
+
+
 async def test_dovecot_that_speaks_something_else(tmp_path: Path) -> None:
     said: list[str] = []
     async with fake(tmp_path / "auth") as peer:
@@ -392,6 +407,35 @@ async def test_a_token_that_was_refused_counts_though_the_client_cancels(endpoin
     auth.close()
 
 
+async def test_who_waits_when_a_reload_closes_the_backend_is_answered(endpoint: tuple[str, type[Endpoint]]) -> None:
+    async def never(*about: object) -> None:
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    source = Introspection(
+        IntrospectionOptions("http://x.test/"), QUICK, loop, SystemClock(), random.Random(1), never,  # type: ignore[arg-type]
+        lambda text: None,
+    )  # fmt: skip
+    for auth, mechanism, initial in (
+        (house(OwnMechanisms(source, random.Random(1))), "XOAUTH2", clients.xoauth2("ada", "x")),
+        (function_house(never), "PLAIN", plain("ada", "secret")),
+    ):
+        waiting = asyncio.ensure_future(begun(auth.exchange(mechanism, FACTS), initial))
+        await asyncio.sleep(0.01)
+        auth.close()
+        async with asyncio.timeout(5):
+            assert await waiting == Busy()
+
+
+async def test_a_time_of_null_is_no_time(endpoint: tuple[str, type[Endpoint]]) -> None:
+    url, peer = endpoint
+    peer.answers["good"] = (200, {"active": True, "username": "ada", "exp": None})
+    auth = token_house(IntrospectionOptions(url))
+    async with asyncio.timeout(5):
+        assert await begun(auth.exchange("XOAUTH2", FACTS), clients.xoauth2("ada", "good")) == Right(Account("ada"))
+    auth.close()
+
+
 async def test_an_authorization_server_that_fails_is_temporary(endpoint: tuple[str, type[Endpoint]]) -> None:
     url, peer = endpoint
     peer.answers.update(
@@ -468,6 +512,15 @@ async def test_accounts_without_a_domain_may_have_one() -> None:
     assert auth.owns("carol", Address("carol", "local.test"))
     assert not auth.owns("carol", Address("eve", "local.test")) and not auth.owns("carol", Address("carol", "x.test"))
     auth.close()
+
+
+async def test_who_has_authenticated_before_a_reload_keeps_its_addresses() -> None:
+    before, after = function_house(check), function_house(check)
+    await begun(before.exchange("PLAIN", FACTS), plain("ada", "secret"))
+    after.follow(before)
+    assert after.owns("ada", Address("sales", "example.org")) and not after.owns("ada", Address("eve", "example.org"))
+    before.close()
+    after.close()
 
 
 async def test_a_mechanism_that_has_gone() -> None:

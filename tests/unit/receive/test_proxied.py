@@ -14,6 +14,8 @@ from postroad.mail.context import Role
 from postroad.mail.envelope import Via
 from postroad.mail.event import Session as Ended
 from postroad.protocol.offer import Dialect
+from postroad.protocol.proxy import Header
+from postroad.receive import proxied
 from postroad.receive.options import ListenerOptions, Proxy, ReceiveOptions, Tls
 from postroad.receive.setting import setting
 from postroad.world import preface
@@ -127,6 +129,13 @@ def test_a_failed_handshake_behind_the_header_is_told(run: Run) -> None:
             assert reasons(house)[0].startswith("TLS handshake failed")
 
     run(main)
+
+
+def test_a_unix_socket_of_the_proxys_is_none_of_ours() -> None:
+    """Else who reaches a proxy on another machine by a socket there would be trusted as who is on this one."""
+    local = Header(2)
+    assert proxied.client(local, "192.0.2.9", 50_000, tls_counts=False).end == ("0.0.0.0", 0)
+    assert proxied.client(local, "", 0, tls_counts=False).end == ("", 0), "the proxy is on this machine, too"
 
 
 def test_strangers_are_closed_without_a_word(run: Run) -> None:

@@ -12,7 +12,7 @@ from postroad.mail.event import Accepted, Noted
 from postroad.mail.event import Session as Ended
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import ReceiveOptions
+from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.store.values import Failure
 from tests.unit.receive.fakes import CLOSED, FULL, INVALID, IO, NOW_US, Client, House, opened
 
@@ -436,6 +436,21 @@ def test_a_file_that_cannot_be_written(failure: Failure, expected: str) -> None:
     assert client.say(large_message(200_000) + b".\r\n").startswith(expected)
     assert not house.spool.stored and house.spool.incomings[0].aborted
     assert client.codes("NOOP") == ["250 2.0.0"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_ban_ends_what_is_under_way_with_its_answer_but_not_for_who_is_trusted(trusted: bool) -> None:
+    networks = ("192.0.2.0/24",) if trusted else ()
+    house = House(options=LARGE, listener=ListenerOptions("front", trusted_networks=networks))
+    house.spool.patient = True
+    client = begun(house)
+    client.say(large_message(200_000) + b".\r\n")
+    house.listener.turn_out(lambda address: True)
+    house.spool.finishing[0]()
+    house.spool.commit()
+    heard = client.heard()
+    assert heard.startswith(b"250 2.0.0 Ok: queued")
+    assert (b"421" in heard) is not trusted and client.transport.closed is not trusted
 
 
 def test_a_failed_commit_takes_the_file_away() -> None:
