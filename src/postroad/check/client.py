@@ -163,7 +163,9 @@ class Clients:
     def failed(self, address: str, account: str) -> float:
         """AUTH has failed. For how many seconds the answer is to be kept back."""
         now_us, options = self._now_us(), self.options
-        failures = self.tally.count(TROUBLES, ACCOUNT_FAILURES + account_of(account), now_us)
+        failures = 1.0
+        if account:  # of who has not said who he is nothing is to be held against others
+            failures = self.tally.count(TROUBLES, ACCOUNT_FAILURES + account_of(account), now_us)
         if address:
             failures = max(failures, self.tally.count(TROUBLES, FAILURES + client_of(address), now_us))
         first_s = options.failure_delay_s

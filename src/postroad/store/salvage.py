@@ -64,10 +64,20 @@ def finish(directory: Path, shard: int) -> None:
     if not new.exists():
         return
     if path.exists():
+        _take_back_wal(path)
         _unlink(new)
         return
     os.rename(new, path)
     content.sync_directory(directory)
+
+
+def _take_back_wal(path: Path) -> None:
+    """The crash came when the WAL had been set aside, and its database not yet: what was committed is in both."""
+    wal = Path(f"{path}-wal")
+    for aside in path.parent.glob(f"{path.name}.damaged-*-wal"):
+        if not (wal.exists() or Path(str(aside).removesuffix("-wal")).exists()):
+            os.rename(aside, wal)
+            content.sync_directory(path.parent)
 
 
 def replace(directory: Path, shard: int, now_us: int) -> Saved:

@@ -135,6 +135,9 @@ def test_the_answer_to_a_wrong_password_is_kept_back_longer_each_time() -> None:
     assert clients.failed("192.0.2.2", "Ann") == 10  # the same account from elsewhere
     assert clients.failed("192.0.2.1", "bob") == 10  # another account from the same client
     assert clients.failed("192.0.2.3", "eve") == 1
+    # Who has not said who he is: that is no account whose failures count together.
+    assert [clients.failed(f"192.0.2.{number}", "") for number in range(4, 8)] == [1, 1, 1, 1]
+    assert clients.failed("", "") == 1
 
 
 @pytest.mark.parametrize(

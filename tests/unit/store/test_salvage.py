@@ -216,6 +216,29 @@ async def test_a_disk_that_cannot_be_read_for_a_moment_is_no_damage(
     assert len(calls) == 2 and not list(whole.glob("*.damaged-*"))
 
 
+@pytest.mark.parametrize("database_too", [False, True])
+async def test_a_crash_while_a_shard_is_set_aside_loses_no_commit(
+    filled: tuple[Path, Filled], database_too: bool
+) -> None:
+    """The WAL goes first: what was committed since the last checkpoint is nowhere else."""
+    whole, _ = filled
+    path, wal = schema.database(whole, 0), Path(f"{schema.database(whole, 0)}-wal")
+    wal.unlink(missing_ok=True)
+    wal.write_bytes(b"committed")
+    new = salvage.new_path(whole, 0)
+    new.write_bytes(b"saved")
+    aside = whole / "00.db.damaged-20260101T000000"
+    wal.rename(f"{aside}-wal")
+    if database_too:
+        path.rename(aside)
+    salvage.finish(whole, 0)
+    assert not new.exists()
+    if database_too:
+        assert path.read_bytes() == b"saved" and not wal.exists(), "it was complete: the new one takes its place"
+    else:
+        assert wal.read_bytes() == b"committed" and path.read_bytes() != b"saved"
+
+
 async def test_the_other_shards_of_a_worker_run(tmp_path: Path) -> None:
     with open_spool(tmp_path, (0, 1)) as desk:
         kept = desk.new_id(1)
