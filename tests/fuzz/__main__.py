@@ -60,7 +60,7 @@ def _plain(name: str, seconds: int, seed: int, kept: Path) -> int:
 def _guided(name: str, seconds: int, seed: int, kept: Path) -> int:
     atheris = importlib.import_module("atheris")  # may be missing, and says nothing of its types
 
-    with atheris.instrument_imports(include=["postroad.protocol", "postroad.mail", "tests.fuzz"]):
+    with atheris.instrument_imports(include=["postroad.protocol", "postroad.mail"]):
         from tests.fuzz.targets import TARGETS
 
     target = TARGETS[name]

@@ -176,9 +176,10 @@ def check(data: bytes) -> None:
     for parts in (cut, [line[at : at + 1] for line in lines for at in range(len(line))]):
         other = Player(chosen).through(parts)
         assert (other.events, other.outcomes) == (by_line.events, by_line.outcomes)
-    joined = Player(chosen).through(parted(chosen.wire, list(chosen.cuts(len(chosen.wire)))))
-    for one, other_one in zip(joined.done, by_line.done, strict=False):
-        assert set(one.relayed()) <= set(other_one.relayed()), "sent sooner, and more is relayed"
+    for parts in ([chosen.wire], parted(chosen.wire, list(chosen.cuts(len(chosen.wire))))):
+        joined = Player(chosen).through(parts)
+        for one, other_one in zip(joined.done, by_line.done, strict=False):
+            assert set(one.relayed()) <= set(other_one.relayed()), "sent sooner, and more is relayed"
     _read_alike(chosen)
 
 

@@ -19,7 +19,7 @@ _LMTP, _HELLO = 1, 4
 
 def corpus() -> dict[str, dict[str, bytes]]:
     """Target → name → input."""
-    made: dict[str, dict[str, bytes]] = {"server": {}, "client": {}, "grammar": {}, "bdat": _chunks()}
+    made: dict[str, dict[str, bytes]] = {"server": {}, "client": _remotes(), "grammar": {}, "bdat": _chunks()}
     for place in sorted(_DIALOGS.glob("*.txt")):
         transcript = read(place)
         mode = _LMTP if transcript.dialect is Dialect.LMTP else 0
@@ -38,6 +38,31 @@ def corpus() -> dict[str, dict[str, bytes]]:
 
 def _said(transcript: Transcript) -> bytes:
     return b"".join(f"{text}\r\n".encode() for kind, text in transcript.lines if kind == "S:")
+
+
+def _remotes() -> dict[str, bytes]:
+    """Remotes as the client machine meets them; the player sends to three recipients."""
+    offer = b"220 mx\r\n250-mx\r\n250-PIPELINING\r\n250-STARTTLS\r\n250-AUTH PLAIN\r\n"
+    offer += b"250-CHUNKING\r\n250 XFORWARD NAME\r\n"
+    bare = b"220 mx\r\n250 mx\r\n"
+    ok = b"250 2.0.0 ok\r\n"
+    refused, later = b"550 5.1.1 no\r\n", b"450 4.2.1 later\r\n"
+    shapes = {
+        "taken": (0, bare + ok * 4 + b"354 go\r\n" + ok + ok * 4 + b"354 go\r\n" + ok),
+        "mixed": (0, bare + ok * 2 + refused + later + b"354 go\r\n" + ok + refused + ok),
+        "deferred_at_the_end": (0, bare + ok * 4 + b"354 go\r\n" + later + ok * 4),
+        "refused_at_the_end": (0, bare + ok * 4 + b"354 go\r\n" + refused + b"221 bye\r\n"),
+        "lmtp_taken": (1, bare + ok * 4 + b"354 go\r\n" + ok * 3),
+        "lmtp_mixed": (1, bare + ok * 2 + refused + ok + b"354 go\r\n" + ok + later + ok * 4),
+        "excess": (0, bare + ok * 2 + b"452 4.5.3 many\r\n" * 2 + b"354 go\r\n" + ok),
+        "pipelined": (0, offer + ok * 5 + b"354 go\r\n" + ok),
+        "chunks": (0b10, offer + ok * 6 + later),
+        "starttls": (0b100, offer + b"220 go\r\n250 mx\r\n" + ok * 4 + b"354 go\r\n" + ok),
+        "auth": (0b1000, offer + b"334 \r\n235 2.7.0 in\r\n" + ok * 5 + b"354 go\r\n" + ok),
+        "helo": (0, b"220 mx\r\n500 what\r\n" + ok * 5 + b"354 go\r\n" + ok),
+        "nobody": (0, offer + ok * 2 + refused * 3 + b"354 go\r\n" + refused),
+    }
+    return {f"remote_{name}": written(mode, 64, 30, wire) for name, (mode, wire) in shapes.items()}
 
 
 def _chunks() -> dict[str, bytes]:
