@@ -144,6 +144,8 @@ def routing_options(settings: Settings) -> RoutingOptions:
         relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
         next_hops=tuple(_into(route.NextHop, each, credentials=credentials_name(each)) for each in settings.next_hop),
         postmaster=settings.postmaster,
+        # What "*" says holds for a next hop as a whole.
+        apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
     )
 
 

@@ -33,6 +33,9 @@ class TlsDemand(enum.Enum):
 REQUIRE_TLS: Final = "/requiretls"
 TLS_OPTIONAL: Final = "/tls-optional"
 
+# What stands before the recipients' domain at the end of the key of a set next hop, where that domain has its own pace.
+APART: Final = "/@"
+
 
 def plain_key(key: str) -> str:
     """A destination's key without that: what an operator says of the destination holds for such mail, too."""
@@ -42,7 +45,8 @@ def plain_key(key: str) -> str:
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 
-    Keys: the recipient's domain for MX routing (``example.com``), ``[host]:port`` for a set next hop,
+    Keys: the recipient's domain for MX routing (``example.com``), ``[host]:port`` for a set next hop (with
+    ``/@example.com`` behind it for a domain that is to go `apart` from what else goes there),
     ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME`` and ``program:NAME`` for local delivery (NAME = domain).
     SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
     socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
@@ -62,6 +66,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     credentials: str = ""
     xforward: bool = False
     require_tls: bool = False
+    apart: str = ""
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

@@ -22,7 +22,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from postroad.mail.route import Destination, Transport, plain_key
+from postroad.mail.route import APART, Destination, Transport, plain_key
 
 UNLIMITED: Final = 1_000_000  # connections: of a shared scope whose rule does not name a number
 AUTOMATIC: Final = "*"  # as the name of a provider: each set of MX hosts is one by itself
@@ -145,7 +145,7 @@ class PaceTable:
         if destination.transport is not Transport.SMTP:
             return self._joined(scopes)
         hosts = hosts or ((destination.host,) if destination.host else ())
-        if destination.domain and (rule := self._domain_groups.find(destination.domain)) is not None:
+        if (rule := self._domain_groups.find(destination.apart or destination.domain)) is not None:
             scopes[f"provider:{rule.provider}"] = rule
         for host in hosts:
             if (rule := self._hosts.find(host)) is not None:
@@ -169,9 +169,10 @@ class PaceTable:
         return self._own_limits(self._own_rule(scope), remote=not scope.startswith(_LOCAL))
 
     def _own_rule(self, key: str) -> PaceRule | None:
-        """By the destination's key, which is the recipients' domain where mail goes by MX. Rules are for remotes.
-        Mail that demands more of the way than other mail counts by itself, within the same limits."""
-        return None if key.startswith(_LOCAL) else self._domains.find(plain_key(key))
+        """By the destination's key, which is the recipients' domain where mail goes by MX, and ends with it behind a
+        next hop (`Destination.apart`). Rules are for remotes. Mail that demands more of the way than other mail counts
+        by itself, within the same limits."""
+        return None if key.startswith(_LOCAL) else self._domains.find(plain_key(key).rpartition(APART)[2])
 
     def _set_of(self, hosts: Sequence[str]) -> PaceRule | None:
         return next((rule for host in hosts if (rule := self._sets.find(host)) is not None), None)

@@ -66,7 +66,8 @@ class RoutingOptions(msgspec.Struct, frozen=True):
     `tls`: the demand on hosts found by MX. `mx_port`: their port, 25 in the Internet. `literals`: whether mail to
     address literals of other hosts is sent there. `detail_delimiter`: what begins an address extension in a local-part
     (RFC 5233 calls it detail), "" for none. `postmaster`: who gets the mail to the postmaster of a local domain that
-    has no such mailbox and no such alias; "": its delivery does.
+    has no such mailbox and no such alias; "": its delivery does. `apart`: patterns of domains that are destinations of
+    their own also behind a next hop that others share, since they have limits of their own (`queue.pace`).
     """
 
     local: tuple[LocalDomain, ...] = ()
@@ -77,3 +78,4 @@ class RoutingOptions(msgspec.Struct, frozen=True):
     literals: bool = False
     detail_delimiter: str = "+"
     postmaster: str = ""
+    apart: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ import msgspec
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Recipient
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import APART, Destination, Transport
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
 from postroad.world.problem import Problem
@@ -38,6 +38,7 @@ class RoutingTable:
         self._local = DomainTable((domain.name, domain) for domain in options.local)
         self._relay = DomainTable((domain.name, domain) for domain in options.relay)
         self._next_hops = DomainTable((hop.domain, hop) for hop in options.next_hops)
+        self._apart = DomainTable((name, True) for name in options.apart)
         self._kept: dict[str, Destination | Attempt] = {}
 
     def destination(self, address: Address) -> Destination | Attempt:
@@ -98,7 +99,7 @@ class RoutingTable:
             return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
         hop = self._next_hops.find(domain)
         if hop is not None and hop.host:
-            return _next_hop(hop)
+            return _next_hop(hop, domain if self._apart.find(domain) else "")
         if domain.startswith("["):
             return self._literal(domain)
         tls = self.options.tls if hop is None else hop.tls
@@ -136,11 +137,13 @@ def _delivery(local: LocalDomain) -> Destination:
             return Destination(f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told)
 
 
-def _next_hop(hop: NextHop) -> Destination:
+def _next_hop(hop: NextHop, apart: str = "") -> Destination:
     host = hop.host.strip("[]")
     key = f"mx:{host}:{hop.port}" if hop.mx else f"[{host}]:{hop.port}"
     if hop.credentials:
         key += f"/{hop.credentials}"
+    if apart:
+        key += APART + apart
     return Destination(
         key,
         Transport.SMTP,
@@ -150,6 +153,7 @@ def _next_hop(hop: NextHop) -> Destination:
         tls=hop.tls,
         credentials=hop.credentials,
         xforward=hop.xforward,
+        apart=apart,
     )
 
 

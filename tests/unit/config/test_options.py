@@ -12,11 +12,12 @@ import pytest
 from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
+from postroad.mail.address import Address
 from postroad.mail.context import Role
-from postroad.mail.route import TlsDemand, Transport
+from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.receive.options import ListenerOptions, Tls
 from postroad.route import options as route
-from postroad.route.table import problems
+from postroad.route.table import RoutingTable, problems
 from postroad.world.tls import CertificateFiles
 
 HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
@@ -230,3 +231,32 @@ tls = "encrypt"
         route.NextHop("e.example", tls=TlsDemand.ENCRYPT),
     )
     assert problems(made) == ()
+
+
+def test_a_domain_with_a_pace_is_a_destination_of_its_own_behind_a_next_hop() -> None:
+    """Else its limits would be those of nobody: a next hop is one destination for all its domains."""
+    written = settings(
+        """
+[[next_hop]]
+domain = "*"
+host = "smtp.isp.example"
+[[pace]]
+domain = ["slow.example", ".below.example"]
+rate = "2/1m"
+[[pace]]
+domain = "*"
+connections_max = 4
+"""
+    )
+    table = RoutingTable(options.routing_options(written))
+    limits = options.pace_table(written)
+    rated = {}
+    for domain in ("slow.example", "a.below.example", "other.example"):
+        found = table.destination(Address("x", domain))
+        assert isinstance(found, Destination)
+        rated[found.key] = limits.of(found).rated
+    assert rated == {
+        "[smtp.isp.example]:25/@slow.example": ("[smtp.isp.example]:25/@slow.example",),
+        "[smtp.isp.example]:25/@a.below.example": ("[smtp.isp.example]:25/@a.below.example",),
+        "[smtp.isp.example]:25": (),
+    }

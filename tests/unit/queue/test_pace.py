@@ -137,3 +137,18 @@ def test_mail_that_requires_tls_has_the_limits_of_its_domain() -> None:
     pace = table.of(Destination("example.com/requiretls", Transport.SMTP, domain="example.com", require_tls=True))
     assert (pace.scopes, pace.connections_max) == (("example.com/requiretls",), 3)
     assert table.limits("example.com/tls-optional").most == 3
+
+
+@pytest.mark.parametrize("key", ["[smtp.isp.example]:587/isp/@slow.example", "[hub]:25/@slow.example/requiretls"])
+def test_a_domain_keeps_its_limits_behind_a_next_hop(key: str) -> None:
+    table = _table(PaceRule(domain=("slow.example",), connections_max=3, rate=Rate(2, 60.0)))
+    pace = table.of(Destination(key, Transport.SMTP, host="smtp.isp.example", apart="slow.example"))
+    assert (pace.scopes, pace.rated, pace.connections_max) == ((key,), (key,), 3)
+    assert table.limits(key) == Limits(3, 3, Rate(2, 60.0))
+    assert not table.of(Destination("[smtp.isp.example]:587", Transport.SMTP, host="smtp.isp.example")).rated
+
+
+def test_domains_of_a_provider_share_its_limits_behind_a_next_hop() -> None:
+    table = _table(PaceRule(domain=("slow.example",), provider="slow", rate=Rate(2, 60.0)))
+    pace = table.of(Destination("[a]:25/@slow.example", Transport.SMTP, host="a", apart="slow.example"))
+    assert pace.rated == ("provider:slow",)
