@@ -176,7 +176,8 @@ def check(data: bytes) -> None:
     for parts in (cut, [line[at : at + 1] for line in lines for at in range(len(line))]):
         other = Player(chosen).through(parts)
         assert (other.events, other.outcomes) == (by_line.events, by_line.outcomes)
-    for parts in ([chosen.wire], parted(chosen.wire, list(chosen.cuts(len(chosen.wire))))):
+    pairs = [b"".join(lines[max(at, 0) : at + 2]) for at in range(-(chosen.mode >> 7), len(lines), 2)]
+    for parts in ([chosen.wire], pairs, parted(chosen.wire, list(chosen.cuts(len(chosen.wire))))):
         joined = Player(chosen).through(parts)
         for one, other_one in zip(joined.done, by_line.done, strict=False):
             assert set(one.relayed()) <= set(other_one.relayed()), "sent sooner, and more is relayed"

@@ -58,6 +58,7 @@ def _remotes() -> dict[str, bytes]:
         "pipelined": (0, offer + ok * 5 + b"354 go\r\n" + ok),
         "chunks": (0b10, offer + ok * 6 + later),
         "starttls": (0b100, offer + b"220 go\r\n250 mx\r\n" + ok * 4 + b"354 go\r\n" + ok),
+        "starttls_injected": (0b10000100, offer.partition(b"250-AUTH")[0] + b"250 mx\r\n220 go\r\n250 mx\r\n" + ok),
         "auth": (0b1000, offer + b"334 \r\n235 2.7.0 in\r\n" + ok * 5 + b"354 go\r\n" + ok),
         "helo": (0, b"220 mx\r\n500 what\r\n" + ok * 5 + b"354 go\r\n" + ok),
         "nobody": (0, offer + ok * 2 + refused * 3 + b"354 go\r\n" + refused),
