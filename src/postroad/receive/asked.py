@@ -140,8 +140,6 @@ def _read_priority(transaction: Transaction, octets: bytes, options: ExtensionOp
     """RFC 6758: of who is trusted the field stands for the parameter; it never goes on as it came, lest the next host
     believes a stranger because it believes us."""
     head = transaction.head
-    if not message.count(head, _MT_PRIORITY):  # it stands in a value
-        return octets
     if known and wishes.parameter(transaction.mail.parameters, wishes.PRIORITY) is None:
         asked = wishes.parse_priority(message.first(head, _MT_PRIORITY) or "")
         if asked is not None:

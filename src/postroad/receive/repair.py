@@ -115,15 +115,17 @@ def without(octets: bytes, name: bytes) -> bytes:
     end = message.header_end(octets)
     section = b"\r\n" + octets[:end]
     lowered = section.lower()
-    mark = b"\r\n" + name + b":"
+    # Blanks before the colon are of a syntax of old, which receivers still take (RFC 5322 §4.5).
+    mark = re.compile(b"\r\n" + re.escape(name) + b"[ \t]*:")
     kept: list[bytes] = []
-    start, at = 0, lowered.find(mark)
-    while at >= 0:
+    start, found = 0, mark.search(lowered)
+    while found is not None:
+        at = found.start()
         kept.append(section[start:at])
         start = _line_end(section, at + 2)
         while section[start + 2 : start + 3] in (b" ", b"\t"):
             start = _line_end(section, start + 2)
-        at = lowered.find(mark, start)
+        found = mark.search(lowered, start)
     kept.append(section[start:])
     return b"".join(kept)[2:] + octets[end:]
 

@@ -236,11 +236,11 @@ def test_the_header_section_of_large_content_is_read_as_well() -> None:
     made = house(mt_priority_tunnel=True, bounds=Limits(piece_size=4096))
     made.options = msgspec.structs.replace(made.options, memory_content_max=1_000)
     made.listener.setting = setting(made.listener_options, made.options, made.rules, made.doors)
-    head = b"TLS-Required: No\r\nMT-Priority: 7\r\n"
+    head = b"TLS-Required: No\r\nMT-Priority: 7\r\nmt-priority \t: 8\r\n 9\r\n"
     send(opened(made), octets=head + MESSAGE + (b"y" * 70 + b"\r\n") * 2_000)
     assert parameters(made) == {"TLS-REQUIRED": "NO"}
     stored = made.spool.incomings[-1].octets
-    assert b"\r\nTLS-Required: No\r\nSubject" in stored and b"MT-Priority" not in stored
+    assert b"\r\nTLS-Required: No\r\nSubject" in stored and b"mt-priority" not in stored.lower()
 
 
 @pytest.mark.parametrize(
