@@ -354,8 +354,17 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
 # What an operator has done
 
 
-def result_rows(results: Iterable[OperatorResult]) -> list[tuple[str, ...]]:
-    return [(each.id, each.recipient or _recipients(each.count), each.destination, each.text) for each in results]
+def result_rows(results: Iterable[OperatorResult], *, dry_run: bool = False) -> list[tuple[str, ...]]:
+    return [
+        (each.id, each.recipient or _recipients(each.count), each.destination,
+         _would(each.text) if dry_run and each.done else each.text)
+        for each in results
+    ]  # fmt: skip
+
+
+def _would(text: str) -> str:
+    """``will be tried now`` → ``would be tried now``; ``removed`` → ``would be removed``."""
+    return text.replace("will ", "would ", 1) if text.startswith("will ") else f"would be {text}"
 
 
 RESULT_HEADINGS = ("ID", "RECIPIENT", "DESTINATION", "RESULT")

@@ -43,6 +43,33 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def _no_empty(context: click.Context, option: click.Parameter, value: str | None) -> str:
+    """An empty filter would mean everything: more likely a variable of a script that is not set."""
+    if value is None:
+        return ""
+    if not value.strip():
+        raise click.UsageError(f"{option.opts[0]} is empty: say what it means, or leave it out.", context)
+    return value
+
+
+def filter_options(command: _Command) -> _Command:
+    """What narrows a choice of messages: `destination`, `sender`, `recipient` ("" where not given), and `held`."""
+    for option in (
+        click.option("--held/--not-held", default=None, help="Only what is held, or only what is not."),
+        click.option(
+            "--to", "recipient", callback=_no_empty, metavar="ADDRESS", help="Only this recipient, or @domain."
+        ),
+        click.option(
+            "--from", "sender", callback=_no_empty, metavar="ADDRESS", help="Only of this sender, @domain or <>."
+        ),
+        click.option(
+            "--destination", callback=_no_empty, metavar="DESTINATION", help="Only what goes to this destination."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def config_path(given: Path | None) -> Path:
     """The configuration file to use: the one given, else the first of the usual places that exists."""
     if given is not None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
+from postroad.admin.options import config_option, filter_options, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.admin.control import Paced
@@ -33,21 +33,10 @@ FRESH_MAX = 10_000  # messages on their way that are counted
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _filters(command: _Command) -> _Command:
-    for option in (
-        click.option("--held/--not-held", default=None, help="Only what is held, or only what is not."),
-        click.option("--to", "recipient", default="", metavar="ADDRESS", help="Only this recipient, or @domain."),
-        click.option("--from", "sender", default="", metavar="ADDRESS", help="Only of this sender, @domain or <>."),
-        click.option("--destination", default="", metavar="DESTINATION", help="Only what goes to this destination."),
-    ):
-        command = option(command)
-    return command
-
-
 @click.group(invoke_without_command=True)
 @click.option("--messages", "-m", is_flag=True, help="List messages instead of destinations.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most lines.")
-@_filters
+@filter_options
 @json_option
 @config_option
 @click.pass_context
@@ -64,7 +53,10 @@ def queue(
 ) -> None:
     """List what waits, by destination or by message; see the commands for what can be done to it."""
     context.obj = config
+    narrowed = bool(sender or recipient or destination or held is not None)
     if context.invoked_subcommand is not None:
+        if narrowed:  # the command would not know of it, and do it to all
+            raise click.UsageError(f"Write what narrows the choice behind `{context.invoked_subcommand}`.")
         return
     from postroad.admin import selector
     from postroad.store.values import Selection
@@ -74,7 +66,7 @@ def queue(
     )
     spool = _spool(config)
     if messages or sender or recipient or held is not None:
-        _list_messages(spool, wanted, limit, as_json)
+        _list_messages(spool, wanted, limit, as_json, narrowed=narrowed)
     else:
         _list_destinations(spool, destination, limit, as_json, config)
         for line in spool.unmoved(_now_us()):
@@ -101,7 +93,7 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
         _print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
         return
     if not shown and not fresh:
-        click.echo("The queue is empty.")
+        _tell_nothing(spool, narrowed=bool(destination))
         return
     rows = listing.destination_rows(shown, fresh, _now_us(), paces)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
@@ -126,7 +118,13 @@ def _counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: bool) -> None:
+def _tell_nothing(spool: SpoolView, *, narrowed: bool) -> None:
+    """Nothing was found: since nothing is like that, or since there is nothing at all."""
+    other = narrowed and bool(spool.backlog() or spool.fresh(1))
+    click.echo("Nothing like that waits." if other else "The queue is empty.")
+
+
+def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: bool, *, narrowed: bool) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
 
@@ -136,7 +134,7 @@ def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: boo
         _print_json([listing.message_line(loaded, now_us) for loaded in found])
         return
     if not found:
-        click.echo("Nothing like that waits.")
+        _tell_nothing(spool, narrowed=narrowed)
         return
     print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us), listing.MESSAGE_RIGHT)
     if len(found) == limit:
@@ -181,7 +179,7 @@ def _action(command: Callable[..., Any]) -> Callable[..., Any]:
     decorators: tuple[Callable[..., Any], ...] = (
         click.argument("selectors", metavar="SELECTOR...", nargs=-1),
         click.option("--all", "everything", is_flag=True, help="Everything in the queue."),
-        _filters,
+        filter_options,
         click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done."),
         json_option,
         config_option,
@@ -293,9 +291,24 @@ def _act(
     if isinstance(checked, str):
         raise click.UsageError(checked)
     if everything and action in (OperatorAction.REMOVE, OperatorAction.FAIL) and not (dry_run or yes):
-        click.confirm(f"Really {name} everything in the queue?", abort=True, err=True)
+        would = _operate(msgspec.structs.replace(checked, dry_run=True), config or outer)
+        count = sum(each.count for each in would if each.done)
+        if not count:  # nothing to ask about, and nothing to do
+            _print_results(would, request, selections, selectors, as_json)
+            return
+        said = _filters_said(sender=sender, recipient=recipient, destination=destination, held=held)
+        what = f"what matches {said}" if said else "everything in the queue"
+        click.confirm(f"Really {name} {what}: {_counted(count, 'recipient')}?", abort=True, err=True)
     results = _operate(checked, config or outer)
     _print_results(results, request, selections, selectors, as_json)
+
+
+def _filters_said(*, sender: str, recipient: str, destination: str, held: bool | None) -> str:
+    """The filters as they were given, for a question."""
+    options = {"--from": sender, "--to": recipient, "--destination": destination}
+    said = [f"{option} {value}" for option, value in options.items() if value]
+    said += [] if held is None else ["--held" if held else "--not-held"]
+    return " ".join(said)
 
 
 def selections_of(selectors: tuple[str, ...], *, everything: bool, filtered: bool) -> list[Selection]:
@@ -350,7 +363,7 @@ def _print_results(
     if as_json:
         _print_json(results)
     elif results:
-        print_table(listing.RESULT_HEADINGS, listing.result_rows(results))
+        print_table(listing.RESULT_HEADINGS, listing.result_rows(results, dry_run=request.dry_run))
     named = {each.id for each in results}
     for id in [id for each in selections for id in each.ids]:
         if identifier.text(id) not in named:
@@ -358,7 +371,8 @@ def _print_results(
     if not results:
         for written, each in zip(selectors, selections, strict=False):
             if not each.ids:
-                click.echo(f"{written}: not in the queue", err=True)
+                hint = f"; for a recipient domain write @{written}" if each.destination == written else ""
+                click.echo(f"{written}: not in the queue{hint}", err=True)
     if not as_json:
         click.echo(f"{request.action.value}: {listing.summary(results, request.dry_run)}", err=True)
     if not any(each.done for each in results):

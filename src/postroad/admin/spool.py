@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
+from postroad.admin.options import config_option, filter_options, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.admin.importing import Imported
@@ -137,10 +137,7 @@ def _print_findings(each: Checked) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything in the queue.")
-@click.option("--held/--not-held", default=None, help="Only what is held, or only what is not.")
-@click.option("--to", "recipient", default="", metavar="ADDRESS", help="Only this recipient, or @domain.")
-@click.option("--from", "sender", default="", metavar="ADDRESS", help="Only of this sender, @domain or <>.")
-@click.option("--destination", default="", metavar="DESTINATION", help="Only what goes to this destination.")
+@filter_options
 @json_option
 @config_option
 @click.pass_obj

@@ -125,7 +125,8 @@ def site(tmp_path: Path) -> Site:
 def test_an_empty_queue(site: Site) -> None:
     assert site.text("queue") == "The queue is empty.\n"
     assert site.json("queue") == []
-    assert site.text("queue", "--messages") == "Nothing like that waits.\n"
+    for options in (("--messages",), ("--messages", "--held"), ("--destination", "x.example"), ("--to", "@x.example")):
+        assert site.text("queue", *options) == "The queue is empty.\n"
     result = site.call("queue", "retry", "--all")
     assert result.exit_code == 1 and "0 recipients" in result.output
 
@@ -279,6 +280,57 @@ def test_remove_and_fail(site: Site) -> None:
     assert _states(site) == {}
 
 
+def test_nothing_like_that_in_a_queue_that_is_not_empty(site: Site) -> None:
+    site.fill()
+    for options in (("--destination", "nosuch"), ("-m", "--destination", "nosuch"), ("--to", "@nosuch")):
+        assert site.text("queue", *options) == "Nothing like that waits.\n"
+
+
+@pytest.mark.parametrize("filters", [(), ("--from", "alice@example.org"), ("--to", "@one.example", "--held")])
+def test_the_question_names_the_filter_and_how_many(site: Site, filters: tuple[str, ...]) -> None:
+    site.fill()
+    result = site.call("queue", "remove", "--all", *filters, input="n\n")
+    what = f"what matches {' '.join(filters)}: " if filters else "everything in the queue: "
+    assert result.exit_code == 1 and f"Really remove {what}{1 if '--held' in filters else 4} recipient" in result.stderr
+    assert len(_states(site)) == 4
+    assert site.call("queue", "remove", "--all", *filters, input="y\n").exit_code == 0
+    assert len(_states(site)) == (3 if "--held" in filters else 0)
+
+
+def test_nothing_is_asked_where_nothing_matches(site: Site) -> None:
+    site.fill()
+    result = site.call("queue", "remove", "--all", "--to", "@nosuch", input="y\n")
+    assert result.exit_code == 1 and result.stderr == "remove: 0 recipients\n"
+
+
+def test_a_dry_run_says_would(site: Site) -> None:
+    site.fill()
+    assert "would be removed" in site.text("queue", "remove", "--to", "@two.example", "--dry-run")
+    assert "would be tried now" in site.text("queue", "retry", "--to", "@two.example", "--dry-run")
+    assert site.json("queue", "remove", "--to", "@two.example", "--dry-run")[0]["text"] == "removed"
+    assert len(_states(site)) == 4
+
+
+@pytest.mark.parametrize("filters", [("--to", "@one.example"), ("--not-held",)])
+def test_a_filter_before_the_command_is_not_ignored(site: Site, filters: tuple[str, ...]) -> None:
+    site.fill()
+    result = site.call("queue", *filters, "remove", "--all", "--yes")
+    assert result.exit_code == 2 and "behind `remove`" in result.output
+    assert len(_states(site)) == 4
+
+
+@pytest.mark.parametrize("option", ["--to", "--from", "--destination"])
+@pytest.mark.parametrize(
+    "command", [("queue",), ("queue", "remove", "--all", "--yes"), ("queue", "hold"), ("spool", "export", "mail")]
+)
+def test_an_empty_filter_is_refused(site: Site, command: tuple[str, ...], option: str) -> None:
+    site.fill()
+    for value in ("", " "):
+        result = site.call(*command, option, value)
+        assert result.exit_code == 2 and f"{option} is empty" in result.output
+    assert len(_states(site)) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -303,7 +355,8 @@ def test_what_is_not_there(site: Site) -> None:
     result = site.call("queue", "retry", "60yrc2q80001")
     assert result.exit_code == 1 and "60yrc2q80001: not in the queue" in result.output
     result = site.call("queue", "remove", "zzz")
-    assert result.exit_code == 1 and result.stderr == "zzz: not in the queue\nremove: 0 recipients\n"
+    hint = "for a recipient domain write @zzz"
+    assert result.exit_code == 1 and result.stderr == f"zzz: not in the queue; {hint}\nremove: 0 recipients\n"
     result = site.call("trace", "nobody@example.com")
     assert result.exit_code == 1 and "Nothing is known of nobody@example.com." in result.output
 
