@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from postroad.admin.options import EX_CONFIG, config_option, config_path, end_with, json_option
+from postroad.admin.options import EX_CONFIG, config_option, config_path, end_with, json_option, with_both_places
 
 
 @click.command()
@@ -24,7 +24,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     path = config_path(config)
     found = load(path)
-    problems = found if isinstance(found, list) else []
+    problems = with_both_places(config, found) if isinstance(found, list) else []
     if as_json:
         listed = [
             {"file": str(each.file), "line": each.line, "key": each.key, "text": each.text, "remedy": each.remedy}

@@ -1,8 +1,9 @@
 """Taking mail from files into a spool that no node has open: new queue ids, all else as it was exported.
 
 What always holds: a message is taken with all its recipients in one commit, and its .json is marked only after that
-commit; so it is not lost, and taken twice only where the command dies between the two. What was held stays held; the
-rest is tried at the node's next start. The time of acceptance stays, so nobody's message lives longer than it may.
+commit; so it is not lost, and taken twice only where the command dies between the two. What was held stays held, what
+waits for its time (its release, RFC 4865, among them) waits until then; the rest is tried at the node's next start. The
+time of acceptance stays, so nobody's message lives longer than it may.
 
 How it fails: `CannotOpen` where the spool cannot be opened; each message's line says what became of it.
 """
@@ -20,7 +21,7 @@ import msgspec
 from postroad.admin import mailfiles
 from postroad.admin.offline import CannotOpen
 from postroad.config import options
-from postroad.mail import identifier
+from postroad.mail import identifier, wishes
 from postroad.mail.event import Accepted, Event, Noted
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination
@@ -76,7 +77,7 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail) -> Impor
         return Imported(str(mail.path), old, "", count, False, f"not stored: {content.text}")
     size = content.size if isinstance(content, ContentFile) else len(content)
     envelope = msgspec.structs.replace(mail.envelope, id=id, size=size)
-    rows = _rows(table, mail) if any(each.held for each in mail.waiting) else ()
+    rows = _rows(table, mail, SystemClock().now_us())
     failure = await _asked(spool.accept, Stored(envelope, content), _events(envelope, old), rows=rows)
     if failure is not None:
         return Imported(str(mail.path), old, "", count, False, f"not stored: {failure.text}")
@@ -95,14 +96,16 @@ def _marked(path: Path, new: str) -> str:
     return "imported"
 
 
-def _rows(table: RoutingTable, mail: mailfiles.Mail) -> tuple[Waiting, ...]:
-    """Where some are held: all recipients with their state, by the routes of this node. Who is not held is due now."""
+def _rows(table: RoutingTable, mail: mailfiles.Mail, now_us: int) -> tuple[Waiting, ...]:
+    """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
+    least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
+    if not any(each.held or max(each.due_us, least_us) > now_us for each in mail.waiting):
+        return ()
     rows = []
-    now_us = SystemClock().now_us()
     for each, recipient in zip(mail.waiting, mail.envelope.recipients, strict=True):
         destination = table.destination(recipient.address)
         key = destination.key if isinstance(destination, Destination) else ""
-        rows.append(msgspec.structs.replace(each, destination=key, due_us=now_us, last_us=0))
+        rows.append(msgspec.structs.replace(each, destination=key, due_us=max(each.due_us, least_us), last_us=0))
     return tuple(rows)
 
 

@@ -87,8 +87,17 @@ def settings_of(given: Path | None, *, files: bool = False) -> Settings:
 
     found = load(config_path(given), files=files)
     if isinstance(found, list):
-        end_with(found)
+        end_with(with_both_places(given, found))
     return found
+
+
+def with_both_places(given: Path | None, problems: list[Problem]) -> list[Problem]:
+    """The problems; where no file was named and there is none, both places where it was looked for."""
+    from msgspec.structs import replace
+
+    if given is not None or _HERE.exists() or _SYSTEM.exists():
+        return problems
+    return [replace(each, text=f"There is no such file in {Path.cwd()}, and no {_SYSTEM}") for each in problems]
 
 
 def state_dir_of(given: Path | None) -> Path:

@@ -8,6 +8,9 @@ How it fails: one line on stderr and exit code 1. `check` ends with 1 where anyt
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -20,6 +23,7 @@ from postroad.admin.options import config_option, filter_options, json_option, s
 if TYPE_CHECKING:
     from postroad.admin.importing import Imported
     from postroad.admin.mailfiles import Mail
+    from postroad.config.settings import Settings
     from postroad.store.checking import Checked
 
 _ROUNDS_MAX = 1000  # rounds of checking and repairing one spool: each mends up to a hundred findings of a shard
@@ -228,11 +232,16 @@ def import_(
     """
     from postroad.admin import importing
     from postroad.admin.offline import CannotOpen
+    from postroad.admin.view import spool_directory
 
     settings = settings_of(config or outer)
-    directory, state_dir = _readable_spool(config or outer)
-    if not dry_run:
+    state_dir = settings.state_dir
+    if dry_run:
+        directory = spool_directory(state_dir)
+    else:
         _need_stopped(state_dir)
+        _make_spool(settings)
+        directory, _ = _readable_spool(config or outer)
     mails, skipped = _read(paths, again)
     try:
         done = [_would(each) for each in mails] if dry_run else importing.run(settings, directory, mails)
@@ -299,6 +308,33 @@ def _readable_spool(config: Path | None) -> tuple[Path, Path]:
     except CannotRead as error:
         _end(str(error))
     return spool_directory(state_dir), state_dir
+
+
+def _make_spool(settings: Settings) -> None:
+    """The folders of a node that has never run, as the node would make them; what is there stays as it is."""
+    from postroad.admin.view import spool_directory
+
+    directory = spool_directory(settings.state_dir)
+    if directory.is_dir():
+        return
+    try:
+        owner = _owner(settings) if os.geteuid() == 0 and settings.user else None
+        for folder in (settings.state_dir, directory):
+            if not folder.exists():
+                folder.mkdir(mode=0o750, parents=True)
+                if owner is not None:
+                    os.chown(folder, *owner)
+    except KeyError as error:
+        _end(f"{directory}: the spool cannot be made: {error.args[0]}")
+    except OSError as error:
+        _end(f"{directory}: there is no spool, and it cannot be made: {error.strerror or error}; start the node once "
+             "with this configuration, stop it, and import then")  # fmt: skip
+
+
+def _owner(settings: Settings) -> tuple[int, int]:
+    """User and group id; KeyError where there is no such user or group."""
+    account = pwd.getpwnam(settings.user)
+    return account.pw_uid, grp.getgrnam(settings.group).gr_gid if settings.group else account.pw_gid
 
 
 def _need_stopped(state_dir: Path) -> None:

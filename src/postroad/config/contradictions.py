@@ -18,6 +18,7 @@ from postroad.config.locate import Path
 from postroad.config.routing import LocalDomain, NextHop
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
+from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
@@ -332,6 +333,37 @@ def _delivery(settings: Settings) -> Iterator[Finding]:
             )
 
 
+# What looks like a placeholder. Within a command not `${HOME}` and `{}`, which other programs know.
+_IN_PATH: Final = re.compile(r"\{([^{}/]*)\}")
+_IN_COMMAND: Final = re.compile(r"(?<!\$)\{([\w.-]+)\}")
+
+
+def _placeholders(settings: Settings) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.domain):
+        here = ("domain", index)
+        if domain.deliver == "maildir" and domain.path is not None:
+            yield from _unknown((*here, "path"), _IN_PATH.findall(str(domain.path)), PATH_PLACEHOLDERS)
+        if domain.deliver != "program":
+            continue
+        for place, word in enumerate(domain.command):
+            names = _IN_COMMAND.findall(word)
+            if not any(char.isspace() for char in word):  # else a script, in which braces have a meaning of their own
+                yield from _unknown((*here, "command", place), names, COMMAND_PLACEHOLDERS)
+            if any(name in COMMAND_PLACEHOLDERS and word != f"{{{name}}}" for name in names):
+                yield Finding(
+                    ((*here, "command", place),),
+                    f"A placeholder must be a whole argument, not a part of {word!r}",
+                    "Make it an argument of its own",
+                )
+
+
+def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Finding]:
+    for name in dict.fromkeys(found):
+        if name not in known:
+            names = ", ".join(f"{{{each}}}" for each in known)
+            yield Finding((key,), f"unknown placeholder {{{name}}}; known are {names}", "Write one of these")
+
+
 def _relayed(settings: Settings) -> Iterator[Finding]:
     for index, domain in enumerate(settings.relay.domain):
         here = ("relay", "domain", index)
@@ -507,6 +539,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _early_talkers,
     _lmtp,
     _delivery,
+    _placeholders,
     _relayed,
     _next_hops,
     _order,

@@ -16,10 +16,10 @@ from typing import Final
 
 import msgspec
 
-from postroad.deliver.options import MaildirOptions
+from postroad.deliver.options import PATH_PLACEHOLDERS, MaildirOptions
 from postroad.mail.address import Address
 
-_PLACEHOLDER: Final = re.compile(r"\{(domain|local_part)\}")
+_PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(PATH_PLACEHOLDERS)})\}}")
 _NAME_MAX: Final = 255  # octets, NAME_MAX of the file systems in use
 
 

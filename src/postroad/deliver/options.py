@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+# What may stand in braces: in the path of a Maildir, and as an argument of a command.
+PATH_PLACEHOLDERS: Final = ("domain", "local_part")
+COMMAND_PLACEHOLDERS: Final = ("recipient", "local_part", "domain", "sender")
 
 
 class MaildirOptions(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.deliver.files import write_message
+from postroad.deliver.options import COMMAND_PLACEHOLDERS
 from postroad.deliver.smtp import Settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -38,7 +39,7 @@ from postroad.world.files import Posix
 from postroad.world.programs import Ended, Programs
 
 _LOG: Final = logging.getLogger(__name__)
-_PLACEHOLDER: Final = re.compile(r"\{(recipient|local_part|domain|sender)\}")
+_PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(COMMAND_PLACEHOLDERS)})\}}")
 _TEXT_MAX: Final = 500
 
 # sysexits.h → status. A class of 4 is for what may be otherwise another time.

@@ -164,6 +164,18 @@ def test_a_state_dir_that_cannot_be_known_ends_with_78(site: Site, text: str) ->
     assert site.call("queue").exit_code == site.call("trace", "a@x").exit_code == 78
 
 
+@pytest.mark.parametrize("command", [("check",), ("queue",), ("spool", "check")])
+def test_without_a_configuration_both_places_are_named(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POSTROAD_CONFIG", raising=False)
+    monkeypatch.setattr("postroad.admin.options._SYSTEM", tmp_path / "etc" / "postroad.toml")
+    result = CliRunner().invoke(group({}), command)
+    assert result.exit_code == 78
+    assert str(tmp_path / "etc" / "postroad.toml") in result.stderr and f"no such file in {tmp_path}" in result.stderr
+
+
 def test_looking_does_not_read_all_settings(site: Site) -> None:
     """pydantic and what belongs to the settings takes most of a second to import."""
     code = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from postroad.mail import identifier
+from postroad.mail import identifier, wishes
 from postroad.store import schema
 from postroad.store.reader import SpoolReader
 from postroad.store.values import Selection
@@ -109,8 +109,7 @@ def test_out_and_in_again(site: Site, tmp_path: Path) -> None:
         for name in ("reverse_path", "accepted_us", "peer", "body", "envid", "message_id", "size", "parameters"):
             assert getattr(after.envelope, name) == getattr(before.envelope, name), name
         assert _spool(other).content(new) == _spool(site).content(old) == CONTENT
-        held = [row.held for row in before.waiting]
-        assert [row.held for row in after.waiting] == (held if any(held) else [])
+        assert [(row.held, row.due_us) for row in after.waiting] == [(row.held, row.due_us) for row in before.waiting]
         assert "imported from files" in other.text("trace", each["id"]) or other.json("trace", each["id"])
     assert other.text("spool", "check").count("messages, sound") == 1
     # Once more by mistake: nothing is doubled.
@@ -121,6 +120,63 @@ def test_out_and_in_again(site: Site, tmp_path: Path) -> None:
     assert len(_spool(other).select(Selection())) == 2 * len(was)
     # And what is there already is not written over.
     assert site.call("spool", "export", str(folder), "--all").exit_code == 1
+
+
+@pytest.mark.parametrize(("wish", "said"), [("HOLDFOR", "99999"), ("HOLDUNTIL", "2099-01-01T00:00:00Z")])
+@pytest.mark.parametrize("due_us", [0, 1])
+def test_what_is_to_be_released_later_is_not_released_by_the_import(
+    site: Site, tmp_path: Path, wish: str, said: str, due_us: int
+) -> None:
+    ids = site.fill()
+    folder = tmp_path / "mail"
+    site.text("spool", "export", str(folder), identifier.text(ids["fresh"]))
+    [path] = folder.glob("*.json")
+    exported = json.loads(path.read_text())
+    exported["parameters"] = [[wish, said]]
+    exported["recipients"][0]["due_us"] = due_us
+    path.write_text(json.dumps(exported))
+    other = _other(tmp_path)
+    [line] = other.json("spool", "import", str(folder))
+    new = identifier.parse(line["id"])
+    loaded = _spool(other).load(new) if new is not None else None
+    assert loaded is not None
+    release_us = wishes.release_us(loaded.envelope)
+    assert release_us > exported["accepted_us"] + 90_000_000_000
+    assert [(row.due_us, row.held) for row in loaded.waiting] == [(release_us, False)]
+
+
+def test_a_time_that_has_passed_is_now(site: Site, tmp_path: Path) -> None:
+    """Where nobody waits for a time to come the message is fresh; where somebody does, the others are due now."""
+    ids = site.fill()
+    folder = tmp_path / "mail"
+    site.text("spool", "export", str(folder), identifier.text(ids["deferred"]))
+    [path] = folder.glob("*.json")
+    exported = json.loads(path.read_text())
+    later_us = exported["recipients"][1]["due_us"]
+    exported["recipients"][0]["due_us"] = 1
+    for due_us in (later_us, 1):
+        exported["recipients"][1]["due_us"] = due_us
+        path.write_text(json.dumps(exported))
+        other = tmp_path / f"other{due_us}"
+        other.mkdir()
+        [line] = Site(other).json("spool", "import", str(folder), "--again")
+        new = identifier.parse(line["id"])
+        loaded = SpoolReader(other / "state" / "spool").load(new) if new is not None else None
+        assert loaded is not None and len(loaded.waiting) == (2 if due_us > 1 else 0)
+        if loaded.waiting:
+            assert loaded.waiting[1].due_us == later_us > loaded.waiting[0].due_us > exported["accepted_us"]
+
+
+def test_import_makes_the_spool_of_a_node_that_has_never_run(site: Site, tmp_path: Path) -> None:
+    site.fill()
+    site.text("spool", "export", str(tmp_path / "mail"), "--all")
+    other = _other(tmp_path)
+    (other.state / "spool").rmdir()
+    other.state.rmdir()
+    assert other.json("spool", "import", str(tmp_path / "mail"), "--dry-run")
+    assert not other.state.exists()
+    assert all(each["done"] for each in other.json("spool", "import", str(tmp_path / "mail")))
+    assert len(_spool(other).select(Selection())) == len(_spool(site).select(Selection()))
 
 
 def test_only_what_is_meant_is_exported(site: Site, tmp_path: Path) -> None:

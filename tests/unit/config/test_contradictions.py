@@ -33,6 +33,27 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "a placeholder of a path that there is not",
+        domain('path = "mail/{user}"', 'recipients = "any"'),
+        "domain[1].path",
+        "unknown placeholder {user}; known are {domain}, {local_part}",
+        "one of these",
+    ),
+    (
+        "a placeholder of a command that there is not",
+        domain('deliver = "program"', 'recipients = "any"', 'command = ["/bin/x", "--", "{rcpt}"]'),
+        "domain[1].command[3]",
+        "unknown placeholder {rcpt}; known are {recipient}, {local_part}, {domain}, {sender}",
+        "one of these",
+    ),
+    (
+        "a placeholder that is a part of an argument",
+        domain('deliver = "program"', 'recipients = "any"', 'command = ["/bin/x", "--to={recipient}"]'),
+        "domain[1].command[2]",
+        "must be a whole argument",
+        "of its own",
+    ),
+    (
         "a PROXY header from nobody",
         listener('proxy = "v2"') + DOMAIN,
         "listener[1].proxy",
@@ -355,6 +376,13 @@ WRONG: list[tuple[str, str, str, str, str]] = [
 RIGHT: list[tuple[str, str]] = [
     ("nothing at all", ""),
     ("mail in", listener() + DOMAIN),
+    (
+        "placeholders, and the braces of others",
+        domain(
+            'deliver = "program"', 'recipients = "any"',
+            'command = ["/bin/sh", "-c", "f() { cat >${HOME}/{x}; }; f", "${HOME}", "{}", "--", "{sender}"]',
+        ),
+    ),
     ("only TLS set for a domain", '[[next_hop]]\ndomain = "example.net"\ntls = "verify"'),
     ("mail for known recipients", listener() + '[[relay.domain]]\nname = "example.net"\nrecipients = ["x"]'),
     ("mail for relay domains", listener() + '[relay]\ndomains = [".example.net"]'),
