@@ -106,6 +106,8 @@ ALL_THAT_WAIT: Final = "*"
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
 _BACKLOG_PAGE: Final = 1_000  # destinations that are asked for at a time at start: commits go on between
 _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
+_ASIDE: Final = "\0aside"  # as the source of lanes that do not count, because all they do is wait
+_ASIDE_S: Final = 5.0  # between looks for such lanes
 _FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has not used its connection
 _PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
 _PACE_S: Final = 300.0  # for how long
@@ -154,6 +156,8 @@ class Queue:
         self._lanes: dict[str, Lane] = {}
         self._troubles: dict[str, Trouble] = {}
         self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
+        self._idling: set[Lane] = set()  # lanes that only waited when it was last looked
+        self._look_aside_at = 0.0
         self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
         self._paces: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
         self._agenda = Agenda(
@@ -327,7 +331,9 @@ class Queue:
         options, mail = self.options, item.mail
         if lane.unused:
             most = self._room(options.lanes_max, mail)
-            left = most - len(self._lanes)
+            left = most - len(self._lanes) + self._lanes_of.get(_ASIDE, 0)
+            if left < 0:
+                self._set_aside()
             if left < 0 or (mail.states is None and self._lanes_of.get(mail.source, 0) > left + 1):
                 return False
         ready_max = options.ready_max if mail.priority <= 0 else 2 * options.ready_max
@@ -416,6 +422,8 @@ class Queue:
         """Permits are there: open as many connections as are still of use."""
         lane.asked = False
         lane.successes = 0
+        if lane.source == _ASIDE:
+            self._count_as(lane, _FROM_DISK)
         probe = len(lane.ready) > 0 and self._is_probe(lane)
         while count and len(lane.ready) > lane.opening and not self._stopping and self._connections.room(probe):
             count -= 1
@@ -549,6 +557,8 @@ class Queue:
 
     def _paid(self, lane: Lane, count: int) -> None:
         lane.paying = False
+        if lane.source == _ASIDE:
+            self._count_as(lane, _FROM_DISK)
         if lane.tokens is not None:
             lane.tokens += count
             self._pump(lane)
@@ -791,10 +801,35 @@ class Queue:
         if lane.unused and self._lanes.get(lane.destination.key) is lane:
             del self._lanes[lane.destination.key]
             self._unshare(lane)
-            if self._lanes_of[lane.source] > 1:
-                self._lanes_of[lane.source] -= 1
-            else:
-                del self._lanes_of[lane.source]
+            self._uncount(lane)
+
+    def _uncount(self, lane: Lane) -> None:
+        if self._lanes_of[lane.source] > 1:
+            self._lanes_of[lane.source] -= 1
+        else:
+            del self._lanes_of[lane.source]
+
+    def _set_aside(self) -> None:
+        """There is no room for another lane: those that have only waited since the last look, for a permit or a rate,
+        do not count until they get it. Else a few of them would keep out what could go elsewhere; what they hold in
+        memory is bounded all the same (`messages_max`)."""
+        if self._loop.time() < self._look_aside_at:
+            return
+        self._look_aside_at = self._loop.time() + _ASIDE_S
+        idling = {
+            lane
+            for lane in self._lanes.values()
+            if (lane.asked or lane.paying) and not lane.busy and not lane.opening and lane.source != _ASIDE
+        }
+        for lane in idling & self._idling:
+            self._count_as(lane, _ASIDE)
+        self._idling = idling
+
+    def _count_as(self, lane: Lane, source: str) -> None:
+        if self._lanes.get(lane.destination.key) is lane:
+            self._uncount(lane)
+            lane.source = source
+            self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
 
     def surrender(self, scope: str) -> None:
         """Another worker, or another destination, needs a connection of this scope: give one up, idle or when its job
@@ -1083,6 +1118,7 @@ class Queue:
         lanes = self._lanes_of.get(_FROM_DISK, 0) + len(self._loading)
         if lanes >= max(1, self.options.lanes_max // 2):
             self._connections.free_one()  # what rests must not shut out what is due
+            self._set_aside()  # nor what waits
             return False
         return self._connections.probes_waiting < self.options.probes_max
 

@@ -12,6 +12,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, Transport
+from postroad.queue.pace import PaceRule, Rate
 from postroad.store.values import Stored, Waiting
 from tests.unit.queue.fakes import DEAD, DEFERRED, FAILED, RELAYED, FakeCourier, World
 
@@ -370,3 +371,36 @@ def test_dns_that_is_away_for_an_hour_only_delays() -> None:
     world.run(world.options.retry_max_s * 1.2)
     assert not world.spool.messages
     assert sorted(number for number, _ in world.arrived) == sorted(numbers), "each once"
+
+
+@pytest.mark.parametrize("from_disk", [False, True], ids=["fresh", "from the disk"])
+@pytest.mark.parametrize("lanes_max", [1, 4])
+@pytest.mark.parametrize("waits_for", ["permit", "rate"])
+def test_destinations_that_only_wait_do_not_keep_the_lanes_from_others(
+    waits_for: str, lanes_max: int, from_disk: bool
+) -> None:
+    slow = [f"slow{n}.example" for n in range(8)]
+    rules = [PaceRule(domain=tuple(slow), rate=Rate(1, 3600.0))] if waits_for == "rate" else []
+    world = World(lanes_max=lanes_max, rules=rules, lifetime_s=20 * 24 * HOUR)
+    if waits_for == "rate":
+        world.token_s = 20 * HOUR
+        world.token_times = dict.fromkeys(slow, 0.0)
+    else:
+        # As if other workers had them all.
+        world.permits_max = 1
+        world.held_permits = dict.fromkeys(slow, 1)
+    waiting = [world.accept(f"a@{name}") for name in slow]
+    if from_disk:
+        world.run(0.0)
+        _restart(world)
+    world.run(60)
+    number = world.accept("a@quick.example")
+    world.run(120)
+    assert world.arrivals(number) == [0]
+    assert not any(world.arrivals(each) for each in waiting)
+    for name in slow:
+        if waits_for == "permit":
+            world.release((name,))
+    world.run(100 * HOUR)
+    assert not world.spool.messages and not world.queue._mails
+    assert "\0aside" not in world.queue._lanes_of
