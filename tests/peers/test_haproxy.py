@@ -129,7 +129,7 @@ def test_facts_of_the_tls_that_haproxy_ended(pair: Pair, authority: Authority, p
     assert via["authority"] == "postroad.test" and len(via["unique_id"]) == 36
     assert via["common_name"] == "Ann of client.test"
     text = maildir.wait(_box(pair), of="Subject: facts\n")[0]
-    assert f"(TLSv1.2 {cipher[0]})".encode() in text
+    assert f"tls {cipher[0]} (TLSv1.2, SNI postroad.test)".encode() in text
     traced = pair.node.command("trace", "<facts@elsewhere.test>")
     assert via["unique_id"] in traced and "by PROXY v2 of [127.0.0.1]" in traced, traced
 
