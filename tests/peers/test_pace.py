@@ -27,6 +27,7 @@ class Slow:
         self.takes_s = takes_s
         self.most = most
         self.now: set[int] = set()
+        self.at_work: set[int] = set()
         self.peak = 0
         self.refused = 0
         self.times: list[float] = []
@@ -42,8 +43,9 @@ class Slow:
                     return "421 4.7.0 too many connections"
                 case "EHLO":
                     self.now.add(id(dialog))
-                    self.peak = max(self.peak, len(self.now))
                 case "MAIL":
+                    self.at_work.add(id(dialog))  # a connection that is let go of may still be open on this side
+                    self.peak = max(self.peak, len(self.at_work))
                     self.messages[id(dialog)] = self.messages.get(id(dialog), 0) + 1
                 case "QUIT":
                     self.now.discard(id(dialog))
@@ -54,6 +56,7 @@ class Slow:
                     pass
         if verb == ".":
             time.sleep(self.takes_s)
+            self.at_work.discard(id(dialog))
         return None
 
 

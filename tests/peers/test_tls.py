@@ -151,10 +151,10 @@ def test_many_handshakes_at_once(node: Node) -> None:
         with socket.create_connection(("127.0.0.1", port), 30) as plain, context.wrap_socket(plain) as stream:
             greeted.append(stream.recv(512))
 
-    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as plain:
-        threads = [threading.Thread(target=shake) for _ in range(40)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
+    threads = [threading.Thread(target=shake) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as plain:
             assert plain.noop()[0] == 250
     assert len(greeted) == 40 and all(each.startswith(b"220 ") for each in greeted)
