@@ -58,7 +58,7 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
 
     found = _listed(state_dir_of(config), Asked("list"))
     if as_json:
-        _print_json(found)
+        _print_json([_shown(ban) for ban in found])
     elif not found:
         click.echo("nobody is banned", err=True)
     else:
@@ -103,7 +103,10 @@ def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
         raise click.UsageError(checked)
     rows = _changed(state_dir_of(config), checked)
     if as_json:
-        _print_json(rows)
+        _print_json([
+            {"subject": row.subject, "text": row.text, "ban": None if row.ban is None else _shown(row.ban)}
+            for row in rows
+        ])
     else:
         for row in rows:
             click.echo(f"{row.subject}: {row.text}{_until(row)}", err=row.ban is None)
@@ -114,7 +117,7 @@ def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
 def _until(row: Row) -> str:
     from postroad.admin.present import moment
 
-    if row.ban is None or row.text != "banned":
+    if row.ban is None or not row.text.startswith("banned"):
         return ""
     return f" until {moment(row.ban.until_us)}" if row.ban.until_us else " for ever"
 
@@ -208,6 +211,20 @@ def _print_table(found: list[Ban]) -> None:
         for ban in sorted(found, key=lambda ban: ban.since_us)
     ]
     print_table(("banned", "since", "until", "by", "reason"), rows)
+
+
+def _shown(ban: Ban) -> dict[str, Any]:
+    """A ban in JSON, with times as the other commands have them; `until` null: for ever."""
+    from postroad.report.line import iso
+
+    return {
+        "subject": ban.subject,
+        "is_account": ban.is_account,
+        "since": iso(ban.since_us),
+        "until": iso(ban.until_us) if ban.until_us else None,
+        "by": ban.by,
+        "reason": ban.reason,
+    }
 
 
 def _print_json(value: Any) -> None:

@@ -14,6 +14,8 @@ import msgspec
 
 from postroad.store.bans import Ban, Bans, account_of, network_of
 
+BANNED: Final = "banned"
+KEPT: Final = "banned for longer already, which stays; to shorten it, lift it first"
 PREFIX_MIN: Final = {4: 8, 6: 16}  # a ban of more of the world is a mistake
 _LIKE_AN_ADDRESS: Final = re.compile(r"[0-9.]+(/[0-9]*)?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(/[0-9]*)?")
 
@@ -63,9 +65,20 @@ def _add(bans: Bans, written: str, asked: Asked, now_us: int) -> Row:
         return Row(written, subject)
     name, is_account = subject
     until_us = now_us + int(asked.for_s * 1e6) if asked.for_s else 0
+    before = bans.of_subject(name, is_account, now_us)
+    if before is not None and until_us and not 0 < before.until_us <= until_us:
+        return Row(name, KEPT, before)
     ban = Ban(name, now_us, until_us, asked.reason, asked.by, is_account)
     bans.add(ban)
-    return Row(name, "banned", ban)
+    return Row(name, BANNED + _widened(written, name), ban)
+
+
+def _widened(written: str, network: str) -> str:
+    """What is to be said where somebody wrote an address with the length of a prefix, and may have meant it alone."""
+    address = network_of(written.partition("/")[0])
+    if "/" not in network or address == network.partition("/")[0]:
+        return ""
+    return f" (the whole network of {written})"
 
 
 def _lift(bans: Bans, written: str, asked: Asked, now_us: int) -> Row:

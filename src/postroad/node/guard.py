@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -159,7 +160,11 @@ class Guard:
         self._changed += 1
         self._forget(ban)
         self._broadcast(("bans", [ban], []) if asked.action == "add" else ("bans", [], [ban.subject]))
-        self._say("info", f"{ban.subject}: {text} by {asked.by or 'an operator'}")
+        told = f"{ban.subject}: {text} by {asked.by or 'an operator'}"
+        if asked.action == "add":
+            end = datetime.fromtimestamp(ban.until_us / 1e6, UTC).strftime("until %Y-%m-%dT%H:%M:%SZ")
+            told += f", {end if ban.until_us else 'for ever'}" + (f": {ban.reason}" if ban.reason else "")
+        self._say("info", told)
 
     def _forget(self, ban: Ban) -> None:
         keys = tuple(troubles_of(ban.subject, ban.is_account))

@@ -91,6 +91,11 @@ class Bans:
         self._prefixes.setdefault(place, {})[bits] = ban
         self._networks[ban.subject] = ban
 
+    def of_subject(self, subject: str, is_account: bool, now_us: int) -> Ban | None:
+        """The ban of just this network or account."""
+        ban = (self._accounts if is_account else self._networks).get(subject)
+        return ban if ban is not None and ban.holds(now_us) else None
+
     def lift(self, subject: str) -> Ban | None:
         """Take the ban of a network or an account away; None where there is none."""
         ban = self._networks.get(subject) or self._accounts.get(account_of(subject))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_nobody(place: Place) -> None:
 
 def test_add_list_lift(place: Place) -> None:
     said = place.call("add", "192.0.2.7/24", "Ann", "--for", "30m", "--reason", "it guessed").output
-    assert "192.0.2.0/24: banned until 20" in said and "ann: banned until 20" in said
+    assert "192.0.2.0/24: banned (the whole network of 192.0.2.7/24) until 20" in said
+    assert "ann: banned until 20" in said
     table = place.call().output
     assert "account ann" in table and "it guessed" in table and "192.0.2.0/24" in table
     assert place.listed() == ["192.0.2.0/24", "ann"]
@@ -91,3 +93,18 @@ def test_a_folder_that_may_not_be_written_to() -> None:
         place = Place(Path(folder))
         with as_ordinary_user():
             assert "ermission" in place.call("add", "192.0.2.1", code=1).output
+
+
+def test_times_in_json_are_iso_8601(place: Place) -> None:
+    rows = json.loads(place.call("add", "192.0.2.1", "--json").stdout)
+    place.call("add", "ann", "--for", "forever", "--reason", "guessed")
+    address, account = json.loads(place.call("--json").stdout)
+    assert rows[0]["ban"] == address
+    assert all(datetime.fromisoformat(address[key]).utcoffset() == timedelta(0) for key in ("since", "until"))
+    assert (account["until"], account["is_account"], account["reason"]) == (None, True, "guessed")
+
+
+def test_a_longer_ban_that_stays_is_told_with_its_end(place: Place) -> None:
+    place.call("add", "192.0.2.1", "--for", "forever")
+    said = place.call("add", "192.0.2.1", "--for", "1h").output
+    assert "longer already" in said and "lift it first" in said and "for ever" in said

@@ -62,3 +62,37 @@ def test_for_ever() -> None:
 )  # fmt: skip
 def test_what_is_no_request(value: object) -> None:
     assert isinstance(read_request(value), str)
+
+
+@pytest.mark.parametrize(
+    ("first_s", "second_s", "until_us"),
+    [(0.0, 60.0, 0), (3600.0, 60.0, 3_600_000_000), (60.0, 3600.0, 3_601_000_000), (60.0, 0.0, 0), (0.0, 0.0, 0)],
+)
+@pytest.mark.parametrize("subject", ["192.0.2.0/24", "ann"])
+def test_a_longer_ban_stays(subject: str, first_s: float, second_s: float, until_us: int) -> None:
+    bans = Bans()
+    apply(bans, Asked("add", (subject,), first_s, "first", "root"), 0)
+    row = apply(bans, Asked("add", (subject,), second_s, "second", "root"), 1_000_000)[0]
+    kept = (not first_s and second_s > 0) or first_s > second_s > 0
+    assert row.text.startswith("banned for longer already") is kept
+    assert [ban.until_us for ban in bans] == [until_us]
+    assert row.ban is not None and row.ban.reason == ("first" if kept else "second")
+
+
+def test_a_ban_that_is_over_is_no_longer_ban() -> None:
+    bans = Bans([Ban("192.0.2.1", 0, 5)])
+    assert apply(bans, Asked("add", ("192.0.2.1",), 60.0), 10)[0].text == "banned"
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("198.51.100.7/24", "banned (the whole network of 198.51.100.7/24)"),
+        ("198.51.100.0/24", "banned"),
+        ("198.51.100.7/32", "banned"),
+        ("2001:db8::1/64", "banned (the whole network of 2001:db8::1/64)"),
+        ("2001:DB8::/64", "banned"),
+    ],
+)
+def test_who_may_have_meant_an_address_is_told_of_the_network(written: str, text: str) -> None:
+    assert apply(Bans(), Asked("add", (written,)), 0)[0].text == text

@@ -140,3 +140,13 @@ def test_a_file_that_is_no_list_of_bans_stops_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_", [{}, {"action": "eat"}, {"action": "add", "reason": "\n"}])
 def test_what_is_no_request(tmp_path: Path, request_: dict[str, Any]) -> None:
     assert isinstance(Place(tmp_path).ask(**request_), str)
+
+
+def test_the_log_has_end_and_reason_of_what_an_operator_bans(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.now_us = 1_800_000_000_000_000
+    place.ask(action="add", subjects=["192.0.2.1"], for_s=60.0, reason="spam", by="root")
+    place.ask(action="add", subjects=["192.0.2.2"], for_s=0.0, by="root")
+    assert place.said == [
+        "192.0.2.1: banned by root, until 2027-01-15T08:01:00Z: spam", "192.0.2.2: banned by root, for ever",
+    ]  # fmt: skip
