@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import click
 from postroad.admin.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
-    from postroad.admin.timeline import Trail
+    from postroad.admin.timeline import Outlook, Trail
     from postroad.admin.view import HistoryView, SpoolView
 
 DEPTH_MAX = 4  # a report on a report on a report; there is no more than a report to the postmaster
@@ -56,6 +57,8 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
         sys.exit(1)
     for fault in (*spool.faults, *history.faults):
         click.echo(f"left out: {fault}", err=True)
+    if running:
+        trails = held_up(trails, partial(_waits, state_dir))
     if as_json:
         click.echo(json_of(trails))
     for place, trail in enumerate(trails if not as_json else ()):
@@ -63,6 +66,44 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
     if not trails:
         click.echo(f"Nothing is known of {what}.", err=True)
         sys.exit(1)
+
+
+def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, str]]) -> list[Trail]:
+    """The trails with what the mail waits for that is on its way now. `waits(destinations)`: what the node says of
+    these, and unasked of others that have most waiting. What was not tried yet has no destination on the disk: it is
+    that of its domain, by MX or behind a next hop."""
+    import msgspec
+
+    from postroad.admin.timeline import Fate
+    from postroad.mail.route import APART, plain_key
+
+    going = [each for trail in trails for each in trail.outlooks if each.fate is Fate.NOW]
+    if not going:
+        return list(trails)
+    found = dict(waits([*dict.fromkeys(each.destination or _domain(each.recipient) for each in going), "*"]))
+    by_domain = {plain_key(key).rpartition(APART)[2]: text for key, text in found.items()}
+
+    def told(outlook: Outlook) -> Outlook:
+        if outlook.fate is not Fate.NOW:
+            return outlook
+        text = found.get(outlook.destination) if outlook.destination else by_domain.get(_domain(outlook.recipient))
+        return msgspec.structs.replace(outlook, text=f"is being delivered now, or waits: {text}") if text else outlook
+
+    return [msgspec.structs.replace(trail, outlooks=tuple(map(told, trail.outlooks))) for trail in trails]
+
+
+def _domain(recipient: str) -> str:
+    return recipient.rpartition("@")[2].lower()
+
+
+def _waits(state_dir: Path, destinations: list[str]) -> dict[str, str]:
+    from postroad.admin import control
+
+    try:
+        found = control.pace(state_dir, destinations)
+    except (control.NotRunning, control.Refused):
+        return {}
+    return {key: each.waits_for for key, each in found.items() if each.waits_for}
 
 
 def find(

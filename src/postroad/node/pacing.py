@@ -56,7 +56,7 @@ class Pacing:
             case "rate":
                 slowest = max(told["rated"], key=self._rates.wait_s)
                 wait_s = self._rates.wait_s(slowest)
-                return [f"rate of {slowest} ({self._office.limits(slowest).rate}), next in {wait_s:.1f} s"]
+                return [f"rate of {slowest} ({self._office.limits(slowest).rate} by [[pace]]), next in {wait_s:.1f} s"]
             case "":
                 return []
             case text:

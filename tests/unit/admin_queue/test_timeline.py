@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from postroad.admin.timeline import Fate, Trail, json_of, lines, reports_of, trail
-from postroad.admin.trace import find
+from postroad.admin.trace import find, held_up
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.envelope import Peer
@@ -334,3 +334,26 @@ def test_a_report_that_reports_on_itself_ends() -> None:
         depth += 1
     assert depth == 4
     assert reports_of(found.events) == [ID]
+
+
+@pytest.mark.parametrize("key", ["example.net", "[smtp.isp.example]:25/@example.net", "example.net/requiretls"])
+def test_mail_that_was_not_tried_yet_tells_what_it_waits_for(key: str) -> None:
+    limit = f"rate of {key} (2/1m by [[pace]]), next in 9.0 s"
+    asked: list[list[str]] = []
+
+    def waits(destinations: list[str]) -> dict[str, str]:
+        asked.append(destinations)
+        return {key: limit}
+
+    fresh = trail(ID, [accepted()], Loaded(envelope("bob@example.net", "eve@other.example"), ()),
+                  running=True, now_us=NOW_US)  # fmt: skip
+    (told,) = held_up([fresh], waits)
+    texts = {each.recipient: each.text for each in told.outlooks}
+    assert limit in texts["bob@example.net"] and "waits" in texts["bob@example.net"]
+    assert "a free connection" in texts["eve@other.example"]
+    assert asked == [["example.net", "other.example", "*"]]
+
+
+def test_mail_that_waits_for_its_time_asks_the_node_for_nothing() -> None:
+    later = trail(ID, [accepted()], Loaded(envelope(), (waiting(),)), running=True, now_us=NOW_US)
+    assert held_up([later], lambda destinations: pytest.fail("asked")) == [later]
