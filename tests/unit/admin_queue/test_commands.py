@@ -62,6 +62,7 @@ class Site:
 
     def json(self, *arguments: str) -> Any:
         result = self.call(*arguments, "--json")
+        assert result.stdout, result.output
         return json.loads(result.stdout)
 
     def fill(self) -> dict[str, int]:
