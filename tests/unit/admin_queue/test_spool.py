@@ -169,7 +169,7 @@ def test_a_time_that_has_passed_is_now(site: Site, tmp_path: Path) -> None:
     for due_us in (later_us, 1):
         exported["recipients"][1]["due_us"] = due_us
         path.write_text(json.dumps(exported))
-        other = tmp_path / f"other{due_us}"
+        other = tmp_path / ("other" if due_us == later_us else "third")
         other.mkdir()
         [line] = Site(other).json("spool", "import", str(folder), "--again")
         new = identifier.parse(line["id"])
