@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from postroad.store import content, schema
 from postroad.store.reader import SpoolReader
 from postroad.store.searching import HistoryReader
 from postroad.store.values import Selection
+from tests.peers.harness import need
 
 ROUNDS = 5
 WRITER = Path(__file__).with_name("spool_writer.py")
@@ -153,13 +153,12 @@ def test_a_full_disk_refuses_and_then_goes_on(tmp_path: Path) -> None:
     check_sound(tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize(("call", "when"), [("fdatasync", "40+37"), ("pwrite64", "500+1501")])
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_errors_of_the_disk(tmp_path: Path, call: str, when: str, error: str) -> None:
     """Now and then a call fails (a commit syncs once and writes some hundred times): the caller is told, and what was
     acknowledged stays."""
-    wrapper = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
+    wrapper = (need.program("strace"), "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
                "-e", f"inject={call}:error={error}:when={when}")  # fmt: skip
     with writer(tmp_path, wrapper=wrapper) as run:
         deadline = time.monotonic() + 60

@@ -5,6 +5,7 @@ Each test names the section that it holds. What one room alone can show stands i
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import socket
 from collections.abc import Iterator, Mapping
@@ -70,11 +71,10 @@ def remotes() -> Iterator[dict[str, Remote]]:
         "late": Remote(),
         "no": Remote(_refuses),
     }
-    for remote in made.values():
-        remote.start()
-    yield made
-    for remote in made.values():
-        remote.stop()
+    with contextlib.ExitStack() as running:
+        for remote in made.values():
+            running.enter_context(remote)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -67,11 +68,10 @@ NAMES = ("four", "one", "two", "rated", "few", "busy")
 def remotes() -> Iterator[dict[str, Remote]]:
     """Each at an address of its own, by which the tables [[pace]] know it."""
     made = {name: Remote(address=f"127.0.1.{number}", port=ports.port()) for number, name in enumerate(NAMES, 1)}
-    for remote in made.values():
-        remote.start()
-    yield made
-    for remote in made.values():
-        remote.stop()
+    with contextlib.ExitStack() as running:
+        for remote in made.values():
+            running.enter_context(remote)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +29,10 @@ def remotes(authority: Authority) -> Iterator[dict[str, Remote]]:
     }
     made["full"].extensions = ["SIZE 1000", "8BITMIME"]
     made["old"].extensions = []
-    for remote in made.values():
-        remote.start()
-    yield made
-    for remote in made.values():
-        remote.stop()
+    with contextlib.ExitStack() as running:
+        for remote in made.values():
+            running.enter_context(remote)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from postroad.world.dns import Answer, MxRecord, Status
 
@@ -65,7 +66,7 @@ class SimResolver:
     async def text(self, name: str) -> Answer[str]:
         return Answer(Status.NXDOMAIN, (), f"{name} does not exist")
 
-    async def _state(self, name: str, state: str) -> Answer | None:  # type: ignore[type-arg]
+    async def _state(self, name: str, state: str) -> Answer[Any] | None:
         names = self._names
         await asyncio.sleep(0.001 + 0.2 * names.chance.random() ** 4)
         if names.down or state == "timeout":

@@ -51,7 +51,10 @@ class Plan:
 def plan(seed: int, days: float | None = None) -> Plan:
     """The plan of a seed."""
     chance = random.Random(f"plan {seed}")
-    some = lambda share, most: chance.randint(1, most) if chance.random() < share else 0  # noqa: E731
+
+    def some(share: float, most: int) -> int:
+        return chance.randint(1, most) if chance.random() < share else 0
+
     length = days if days is not None else chance.choice((0.2, 0.5, 1.0, 2.0, 5.0))
     return Plan(
         seed=seed,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -353,16 +352,15 @@ class RemoteSession(asyncio.Protocol):
         return delivery
 
     def _tell(self, recipients: list[str], kept: list[Any], made: list[Delivery]) -> None:
-        written: Callable[[], int] = lambda: self._transport.written  # noqa: E731
         if self._host.lmtp:
             for recipient, delivery in zip(recipients, kept, strict=True):
                 self._say(f"250 2.0.0 <{recipient}> kept" if delivery is not None else "452 4.2.2 box full")
                 if delivery is not None:
-                    delivery.reply_end = written()
+                    delivery.reply_end = self._transport.written
             return
         self._say("250 2.0.0 taken")
         for delivery in made:
-            delivery.reply_end = written()
+            delivery.reply_end = self._transport.written
 
 
 def listen(house: House, host: Host) -> None:

@@ -14,13 +14,13 @@ import fcntl
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from postroad.admin.command import end, print_json, time_us, who
 from postroad.admin.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
 
     found = _listed(state_dir_of(config), Asked("list"))
     if as_json:
-        _print_json([_shown(ban) for ban in found])
+        print_json([_shown(ban) for ban in found])
     elif not found:
         click.echo("nobody is banned", err=True)
     else:
@@ -74,7 +74,7 @@ def lift(outer: Path | None, subjects: tuple[str, ...], as_json: bool, config: P
     """End bans. What led to them is forgotten, too."""
     from postroad.check.banning import Asked
 
-    _act(config or outer, Asked("lift", subjects, by=_who()), as_json)
+    _act(config or outer, Asked("lift", subjects, by=who()), as_json)
 
 
 @bans.command()
@@ -90,7 +90,7 @@ def add(
     """Ban clients or accounts. Sessions that a client has are ended, after what is under way."""
     from postroad.check.banning import Asked
 
-    _act(config or outer, Asked("add", subjects, for_s, reason, _who()), as_json)
+    _act(config or outer, Asked("add", subjects, for_s, reason, who()), as_json)
 
 
 def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
@@ -103,7 +103,7 @@ def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
         raise click.UsageError(checked)
     rows = _changed(state_dir_of(config), checked)
     if as_json:
-        _print_json([
+        print_json([
             {"subject": row.subject, "text": row.text, "ban": None if row.ban is None else _shown(row.ban)}
             for row in rows
         ])
@@ -135,10 +135,10 @@ def _listed(state_dir: Path, asked: Asked) -> list[Ban]:
     except control.NotRunning:
         found = kept.read(state_dir)
     except control.Refused as error:
-        _end(str(error))
+        end(str(error))
     if isinstance(found, Problem):
-        _end(str(found))
-    now_us = _now_us()
+        end(str(found))
+    now_us = time_us()
     return [ban for ban in found if ban.holds(now_us)]
 
 
@@ -154,7 +154,7 @@ def _changed(state_dir: Path, asked: Asked) -> list[Row]:
     except control.NotRunning:
         return _changed_in_file(state_dir, asked)
     except control.Refused as error:
-        _end(str(error))
+        end(str(error))
 
 
 def _changed_in_file(state_dir: Path, asked: Asked) -> list[Row]:
@@ -168,18 +168,18 @@ def _changed_in_file(state_dir: Path, asked: Asked) -> list[Row]:
         with _locked(state_dir):
             found = kept.read(state_dir)
             if isinstance(found, Problem):
-                _end(str(found))
-            now_us = _now_us()
+                end(str(found))
+            now_us = time_us()
             rows = apply(found, asked, now_us)
             if any(row.ban is not None for row in rows):
                 kept.write(state_dir, found, now_us)
             return rows
     except BlockingIOError:
-        _end(f"a node that uses {state_dir} is just starting or stopping; try again")
+        end(f"a node that uses {state_dir} is just starting or stopping; try again")
     except CannotRead as error:
-        _end(str(error))
+        end(str(error))
     except OSError as error:
-        _end(f"{error.filename or state_dir}: {error.strerror or error}")
+        end(f"{error.filename or state_dir}: {error.strerror or error}")
 
 
 @contextlib.contextmanager
@@ -225,24 +225,3 @@ def _shown(ban: Ban) -> dict[str, Any]:
         "by": ban.by,
         "reason": ban.reason,
     }
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _who() -> str:
-    from postroad.admin.queue import who
-
-    return who()
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _end(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)

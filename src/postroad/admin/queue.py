@@ -9,16 +9,14 @@ said: each message's change is one commit.
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from postroad.admin.command import end, print_json, time_us, who
 from postroad.admin.options import config_option, filter_options, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def queue(
         _list_messages(spool, wanted, limit, as_json, narrowed=narrowed)
     else:
         _list_destinations(spool, destination, limit, as_json, config)
-        for line in spool.unmoved(_now_us()):
+        for line in spool.unmoved(time_us()):
             click.echo(line, err=True)
     _tell_faults(spool)
 
@@ -90,12 +88,12 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     shown.extend((backlog, None) for backlog in listing.not_on_disk(backlogs, paces))
     if as_json:
         lines = [listing.destination_line(*each, paces.get(each[0].destination)) for each in shown]
-        _print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
+        print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
         return
     if not shown and not fresh:
         _tell_nothing(spool, narrowed=bool(destination))
         return
-    rows = listing.destination_rows(shown, fresh, _now_us(), paces)
+    rows = listing.destination_rows(shown, fresh, time_us(), paces)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
     count = sum(each.count for each in backlogs) + sum(len(each.recipients) for each in fresh)
     held = sum(each.held for each in backlogs)
@@ -128,10 +126,10 @@ def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: boo
     from postroad.admin import listing
     from postroad.admin.present import print_table
 
-    now_us = _now_us()
+    now_us = time_us()
     found = [loaded for id in spool.select(wanted)[:limit] if (loaded := spool.load(id)) is not None]
     if as_json:
-        _print_json([listing.message_line(loaded, now_us) for loaded in found])
+        print_json([listing.message_line(loaded, now_us) for loaded in found])
         return
     if not found:
         _tell_nothing(spool, narrowed=narrowed)
@@ -152,7 +150,7 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
     from postroad.mail import identifier
 
     spool = _spool(config or outer)
-    now_us = _now_us()
+    now_us = time_us()
     found: list[tuple[Loaded, bytes]] = []
     missing: list[str] = []
     for written in ids:
@@ -163,7 +161,7 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
         else:
             found.append((loaded, spool.head(number, HEAD_MAX)))
     if as_json:
-        _print_json([listing.shown_line(loaded, head, now_us) for loaded, head in found])
+        print_json([listing.shown_line(loaded, head, now_us) for loaded, head in found])
     else:
         for place, (loaded, head) in enumerate(found):
             click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us)))
@@ -338,7 +336,7 @@ def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResu
     except control.NotRunning:
         pass
     except control.Refused as error:
-        _end(str(error))
+        end(str(error))
     from postroad.admin import offline
     from postroad.admin.view import CannotRead
 
@@ -346,7 +344,7 @@ def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResu
     try:
         return offline.operate(settings, request)
     except (CannotRead, offline.CannotOpen) as error:
-        _end(str(error))
+        end(str(error))
 
 
 def _print_results(
@@ -361,7 +359,7 @@ def _print_results(
     from postroad.mail import identifier
 
     if as_json:
-        _print_json(results)
+        print_json(results)
     elif results:
         print_table(listing.RESULT_HEADINGS, listing.result_rows(results, dry_run=request.dry_run))
     named = {each.id for each in results}
@@ -385,34 +383,10 @@ def _spool(config: Path | None) -> SpoolView:
     try:
         return open_spool(state_dir_of(config))
     except CannotRead as error:
-        _end(str(error))
+        end(str(error))
 
 
 def _tell_faults(spool: SpoolView) -> None:
     """What could not be read is said: a list must not look whole when it is not."""
     for fault in spool.faults:
         click.echo(f"left out: {fault}", err=True)
-
-
-def who() -> str:
-    """Who asks, for the events: the user who called sudo, else the user."""
-    try:
-        name = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return name if name.isprintable() else "unknown"
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _end(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)

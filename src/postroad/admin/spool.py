@@ -12,12 +12,12 @@ import grp
 import os
 import pwd
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from postroad.admin.command import end, print_json, time_us
 from postroad.admin.options import config_option, filter_options, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check(outer: Path | None, as_json: bool, config: Path | None) -> None:
     checked, aside = _checked(directory, state_dir)
     findings = [finding for each in checked for finding in each.findings]
     if as_json:
-        _print_json({"shards": checked, "set_aside": aside})
+        print_json({"shards": checked, "set_aside": aside})
     else:
         for each in checked:
             state = "sound" if not each.findings else f"{len(each.findings)} findings"
@@ -85,7 +85,7 @@ def repair(outer: Path | None, dry_run: bool, as_json: bool, config: Path | None
     if not dry_run:
         said, checked = _repaired(directory, state_dir, checked)
     if as_json:
-        _print_json({"done": said, "shards": checked})
+        print_json({"done": said, "shards": checked})
     else:
         for line in said:
             click.echo(line)
@@ -109,9 +109,9 @@ def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple
         try:
             for each in checked:
                 if each.findings:
-                    said.update(dict.fromkeys(repairing.repair(directory, each, _now_us)))
+                    said.update(dict.fromkeys(repairing.repair(directory, each, time_us)))
         except (SpoolError, sqlite3.Error, OSError) as error:
-            _end(str(error))
+            end(str(error))
         checked, _ = _checked(directory, state_dir)
         if [each.findings for each in checked] == before or not any(each.findings for each in checked):
             break
@@ -126,7 +126,7 @@ def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]
         running = control.is_running(state_dir)
         return checking.check(directory, running=running), checking.set_aside(directory)
     except OSError as error:
-        _end(f"{directory}: cannot be read: {error.strerror or error}")
+        end(f"{directory}: cannot be read: {error.strerror or error}")
 
 
 def _print_findings(each: Checked) -> None:
@@ -168,11 +168,11 @@ def export(
         if spool_directory(state_dir).is_dir():
             importing.own(folder, spool_directory(state_dir))
     except OSError as error:
-        _end(f"{folder}: {error.strerror or error}")
+        end(f"{folder}: {error.strerror or error}")
     directory, _ = _readable_spool(config or outer)
     lines, failed = _exported(directory, folder, selections)
     if as_json:
-        _print_json(lines)
+        print_json(lines)
     else:
         for line in lines:
             click.echo(f"{line['id']}: {line['text']}")
@@ -246,10 +246,10 @@ def import_(
     try:
         done = [_would(each) for each in mails] if dry_run else importing.run(settings, directory, mails)
     except CannotOpen as error:
-        _end(str(error))
+        end(str(error))
     lines = sorted([*done, *skipped], key=lambda each: each.path)
     if as_json:
-        _print_json(lines)
+        print_json(lines)
     else:
         for each in lines:
             click.echo(f"{each.path}: {each.text}" + (f" as {each.id}" if each.done and each.id else ""))
@@ -269,7 +269,7 @@ def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Import
     try:
         found = mailfiles.found(paths)
     except mailfiles.Unfit as error:
-        _end(str(error))
+        end(str(error))
     for path in found:
         try:
             before = "" if again else imported_before(path)
@@ -280,9 +280,9 @@ def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Import
         except (mailfiles.Unfit, OSError) as error:
             problems.append(str(error))
     if problems:
-        _end("\n".join([*problems, "nothing was imported"]))
+        end("\n".join([*problems, "nothing was imported"]))
     if not found:
-        _end("there is nothing to import: no .json in what was named")
+        end("there is nothing to import: no .json in what was named")
     return mails, skipped
 
 
@@ -306,7 +306,7 @@ def _readable_spool(config: Path | None) -> tuple[Path, Path]:
     try:
         open_spool(state_dir)
     except CannotRead as error:
-        _end(str(error))
+        end(str(error))
     return spool_directory(state_dir), state_dir
 
 
@@ -325,9 +325,9 @@ def _make_spool(settings: Settings) -> None:
                 if owner is not None:
                     os.chown(folder, *owner)
     except KeyError as error:
-        _end(f"{directory}: the spool cannot be made: {error.args[0]}")
+        end(f"{directory}: the spool cannot be made: {error.args[0]}")
     except OSError as error:
-        _end(f"{directory}: there is no spool, and it cannot be made: {error.strerror or error}; start the node once "
+        end(f"{directory}: there is no spool, and it cannot be made: {error.strerror or error}; start the node once "
              "with this configuration, stop it, and import then")  # fmt: skip
 
 
@@ -341,19 +341,4 @@ def _need_stopped(state_dir: Path) -> None:
     from postroad.admin import control
 
     if control.is_running(state_dir):
-        _end("the node is running, and its workers own the shards: stop it first")
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _end(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)
+        end("the node is running, and its workers own the shards: stop it first")

@@ -567,19 +567,19 @@ class Spool:
         for asked, answer in zip(part, answers, strict=True):
             operation = asked.operation
             if type(answer) is Postponed:
-                if not self._postpone(asked, answer):
-                    found.append((asked, operation.empty))  # type: ignore[union-attr]
+                assert isinstance(operation, Read)  # nothing else is asked again
+                if not self._postpone(asked, operation, answer):
+                    found.append((asked, operation.empty))
             elif type(operation) is not Record:
                 found.append((asked, answer))
             elif type(answer) is Failure and operation.events:
                 self._recorded.append(operation.events)
         return found
 
-    def _postpone(self, asked: _Asked, why: Postponed) -> bool:
+    def _postpone(self, asked: _Asked, read: Read, why: Postponed) -> bool:
         """Asks a read again later. False: it is given up."""
-        operation = asked.operation
         asked.tries += 1
-        about = operation.about if isinstance(operation, Read) else 0
+        about = read.about
         if asked.tries == 1:
             self._say(f"reading the spool failed, asked again: {why.text}")
         elif about and asked.tries >= _TRIES_MAX:

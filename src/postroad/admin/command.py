@@ -1,0 +1,42 @@
+"""What commands for operators have in common at their edges: the time, who asks, JSON out, the end with a message.
+
+Not here: options (`admin.options`), tables and words (`admin.present`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from postroad.world.clock import SystemClock
+
+
+def time_us() -> int:
+    """The wall clock: microseconds since 1970, UTC."""
+    return SystemClock().now_us()
+
+
+def who() -> str:
+    """Who asks, for the events: the user who called sudo, else the user."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return name if name.isprintable() else "unknown"
+
+
+def print_json(value: Any) -> None:
+    """To standard output, for people as well as for programs."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def end(text: str) -> NoReturn:
+    """The command could not do what it was asked: say why on stderr, and end with 1."""
+    click.echo(text, err=True)
+    sys.exit(1)
