@@ -324,9 +324,12 @@ class House:
             queue = assembly.queue
             if any(not _is_local(key) for key in queue._lanes):
                 fault(f"worker {worker.number}: lanes at the end: {list(queue._lanes)}")
-            for name in ("_octets", "_unsettled", "_settling", "_withdrawn", "_loading"):
+            for name in ("_octets", "_withdrawn", "_loading"):
                 if getattr(queue, name):
                     fault(f"worker {worker.number}: the queue's {name} at the end: {getattr(queue, name)!r}"[:300])
+            settling = queue._settling
+            if settling.unsettled or settling._under_way:
+                fault(f"worker {worker.number}: outcomes not committed at the end: {settling._under_way!r}"[:300])
 
 
 def _is_local(key: str) -> bool:

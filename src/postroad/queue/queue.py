@@ -7,10 +7,9 @@ blocks, and there is no task per message.
 What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
   (`Mail.active`); one in the spool with a due time is known to the agenda through its destination.
-- A job's outcome becomes one settlement: ends, new due times, DSNs and events in one commit (promise 3). A settlement
-  that fails (disk full) is tried again until it succeeds; the recipient is not attempted meanwhile (promise 4), and
-  with `unsettled_max` of them couriers stand still: no more than that, and what is being carried, comes twice at most.
-- Settlements of one message reach the spool one after the other; the first names all recipients.
+- A job's outcome becomes one settlement (`queue.settling`); the recipient is not attempted until it is committed
+  (promise 4), and with `unsettled_max` of them couriers stand still: no more than that, and what is being carried,
+  comes twice at most.
 - Connections to one destination never pass the node's limits (`Permits`, `queue.pace`), nor the worker's own
   (`queue.connections`); who has mail waiting takes turns (`queue.order`), what waits on the disk is taken up spread
   over time (`queue.agenda`).
@@ -34,10 +33,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from postroad.mail import identifier, wishes
+from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Envelope, Notify, Recipient
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Attempted, Event, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
@@ -49,7 +48,8 @@ from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot
 from postroad.queue.options import QueueOptions
 from postroad.queue.order import Turns
 from postroad.queue.pace import Pace, PaceTable
-from postroad.store.values import Backlog, Failure, Loaded, Settlement, Stored, Waiting
+from postroad.queue.settling import ENDS, Reporter, Settling
+from postroad.store.values import Backlog, Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
 if TYPE_CHECKING:
@@ -75,28 +75,10 @@ class Permits(Protocol):
         """Ask for up to `count` messages of the rates of these scopes; as `acquire`. They are used at once or lost."""
 
 
-class Reporter(Protocol):
-    """Makes the DSN for recipients that ended (or are delayed) together; None where none is to be sent.
-
-    The events say what was made, or why not. `until_us`: for delays, how long it will be tried.
-    """
-
-    def __call__(
-        self,
-        envelope: Envelope,
-        outcomes: Sequence[tuple[int, Attempt]],
-        *,
-        delayed: bool,
-        content: Content,
-        until_us: int,
-    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
-
-
 DestinationOf = Callable[[Address], Destination | Attempt]
 Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
 HostsOf = Callable[[Destination, Callable[[tuple[str, ...]], None]], None]  # the names of the hosts that serve it
 
-_ENDS = (Outcome.DELIVERED, Outcome.RELAYED)
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
 _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
@@ -149,7 +131,6 @@ class Queue:
         self._chance = chance
         self._open = opener
         self._permits = permits
-        self._report = report
         self._log = log
         self._loop = loop
         self._mails: dict[int, Mail] = {}
@@ -167,8 +148,10 @@ class Queue:
         self._loading: set[tuple[int, str]] = set()
         self._fruitless: dict[tuple[int, str], int] = {}  # looks at a destination that found what is in memory only
         self._ahead_us = clock.now_us() - int(loop.time() * 1_000_000)  # the wall clock before the loop's
-        self._settling: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
-        self._unsettled = 0
+        self._settling = Settling(
+            spool=spool, options=lambda: self.options, clock=clock, chance=chance, loop=loop, report=report, log=log,
+            rows_of=self._rows, committed=self._committed,
+        )  # fmt: skip
         self._connections = Connections(
             loop, lambda: self.options, fed=self._fed, drop=self._drop,
             slots=lambda: [slot for lane in self._lanes.values() for slot in lane.slots.values()],
@@ -221,8 +204,7 @@ class Queue:
         """
         self._stopping = True
         self._agenda.stop()
-        for mail in list(self._mails.values()):
-            self._tell_failures(mail)
+        self._settling.stop(list(self._mails.values()))
         for lane in list(self._lanes.values()):
             for slot in list(lane.idle):
                 self._drop(slot)
@@ -237,7 +219,7 @@ class Queue:
         return True
 
     def _check_quiet(self) -> None:
-        if self._stopping and not self._unsettled and not any(lane.busy for lane in self._lanes.values()):
+        if self._stopping and not self._settling.unsettled and not any(lane.busy for lane in self._lanes.values()):
             self._quiet.set()
 
     # -- messages come in ----------------------------------------------------------------------------------------
@@ -305,7 +287,7 @@ class Queue:
             self._enqueue(lane, Item(mail, tuple(group)))
             self._pump(lane)
         if failures:
-            self._finish(mail, failures, "")
+            self._settling.finish(mail, failures, "")
 
     def _lane(self, destination: Destination, mail: Mail) -> Lane:
         lane = self._lanes.get(destination.key)
@@ -356,7 +338,7 @@ class Queue:
         mail, now_us = item.mail, self._clock.now_us()
         if mail.states is None:
             rows = self._rows(mail, item.places, now_us)
-            self._settle(mail, Settlement(mail.envelope.id, waiting=rows), item.places)
+            self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), item.places)
         else:
             shard = identifier.shard_of(mail.envelope.id)
             # As the spool has it: a reload may have given the recipient another destination since.
@@ -598,10 +580,11 @@ class Queue:
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
         for item in lane.ready.clear():
-            self._finish(item.mail, [(place, attempt) for place in item.places], lane.destination.key, until_us)
+            results = [(place, attempt) for place in item.places]
+            self._settling.finish(item.mail, results, lane.destination.key, until_us)
 
     def _carry(self, slot: Slot) -> None:
-        if self._unsettled >= self.options.unsettled_max:
+        if self._settling.unsettled >= self.options.unsettled_max:
             self._parked.append(slot)  # what a crash now would deliver twice has a limit (promise 4)
             return
         lane = slot.lane
@@ -655,7 +638,7 @@ class Queue:
             rows.append(msgspec.structs.replace(state, held=True, status="4.3.0", text=text, last_us=now_us))
         names = tuple(str(envelope.recipients[place].address) for place in item.places)
         events = (Held(now_us, envelope.id, names, "", text), Noted(now_us, envelope.id, "error", f"held: {text}"))
-        self._settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.places)
+        self._settling.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.places)
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
         envelope = item.mail.envelope
@@ -701,7 +684,7 @@ class Queue:
             results = list(zip(item.places, attempts, strict=True))
             if not usable and len(results) > 1 and not self._stopping:
                 results = self._without_untried(lane, item, results)
-            self._finish(item.mail, results, lane.destination.key)
+            self._settling.finish(item.mail, results, lane.destination.key)
         if len(lane.ready):
             self._pump(lane)
         if self._stopping:
@@ -709,7 +692,7 @@ class Queue:
 
     def _unpark(self) -> None:
         """Outcomes were committed: couriers that waited for it go on."""
-        while self._parked and self._unsettled < self.options.unsettled_max:
+        while self._parked and self._settling.unsettled < self.options.unsettled_max:
             slot = self._parked.popleft()
             if slot.lane.slots.get(slot.courier) is slot:  # else it was lost meanwhile: another one takes its work
                 self._next(slot, slot.courier.usable)
@@ -733,7 +716,7 @@ class Queue:
 
     def _tell_fared(self, lane: Lane, slot: Slot, attempt: Attempt) -> None:
         """While it waits for a further connection successes count towards that one."""
-        if attempt.outcome in _ENDS or attempt.reach is Reach.RECIPIENT:
+        if attempt.outcome in ENDS or attempt.reach is Reach.RECIPIENT:
             lane.successes += 1
             if lane.successes >= len(lane.slots):
                 self._permits.fared(slot.scopes, lane.successes)
@@ -846,239 +829,8 @@ class Queue:
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
 
-    def _finish(
-        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str, not_before_us: int = 0
-    ) -> None:
-        """Turn outcomes into one settlement; failures may wait for others of their message."""
-        if len(mail.active) > len(results) and not self._stopping and self.options.gather_s > 0:
-            results = self._gather(mail, results, key)
-        if results:
-            self._finish_now(mail, results, key, not_before_us)
-
-    def _gather(self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str) -> Sequence[tuple[int, Attempt]]:
-        """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
-        to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
-        tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
-        late = self._clock.now_us() >= schedule.expires_us(self.options, mail.envelope)
-        failed = [
-            (place, attempt)
-            for place, attempt in results
-            if attempt.outcome is Outcome.FAILED or (late and attempt.outcome is Outcome.DEFERRED)
-        ]
-        if not failed:
-            return results
-        if not mail.failing:
-            self._loop.call_later(self.options.gather_s, self._tell_failures, mail)
-        mail.failing += [(place, attempt, key) for place, attempt in failed]
-        if len(mail.failing) == len(mail.active):
-            self._tell_failures(mail)
-        kept = {place for place, _ in failed}
-        return [each for each in results if each[0] not in kept]
-
-    def _tell_failures(self, mail: Mail) -> None:
-        """What was gathered becomes one settlement, with one report."""
-        failing, mail.failing = mail.failing, []
-        if failing:
-            results = [(place, attempt) for place, attempt, _ in failing]
-            self._finish_now(mail, results, {place: key for place, _, key in failing}, 0)
-
-    def _finish_now(
-        self, mail: Mail, results: Sequence[tuple[int, Attempt]], key: str | dict[int, str], not_before_us: int
-    ) -> None:
-        """`key`: their destination, or that of each. Where a DSN needs the content and it is not in memory, it is read
-        first."""
-        if mail.content is None and self._needs_content(mail, results):
-            self._unsettled += 1
-            self._spool.content(
-                mail.envelope.id, partial(self._finish_with, mail, results, key, not_before_us)
-            )
-        else:
-            self._settle_results(mail, results, key, not_before_us, mail.content or b"")
-
-    def _finish_with(
-        self,
-        mail: Mail,
-        results: Sequence[tuple[int, Attempt]],
-        key: str | dict[int, str],
-        not_before_us: int,
-        content: Content | None,
-    ) -> None:
-        self._unsettled -= 1
-        self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
-
-    def _needs_content(self, mail: Mail, results: Sequence[tuple[int, Attempt]]) -> bool:
-        envelope, now_us = mail.envelope, self._clock.now_us()
-        late = self._late(envelope, now_us)
-        return any(
-            attempt.outcome is Outcome.FAILED
-            or (attempt.outcome is Outcome.DEFERRED and late)
-            or (attempt.outcome in _ENDS and _is_wanted(envelope, place, attempt))
-            for place, attempt in results
-        )
-
-    def _late(self, envelope: Envelope, now_us: int) -> bool:
-        """Whether a deferral now may bring a DSN."""
-        notice_us = schedule.delay_due_us(self.options, envelope)
-        return now_us >= schedule.expires_us(self.options, envelope) or (0 < notice_us <= now_us)
-
-    def _settle_results(
-        self,
-        mail: Mail,
-        results: Sequence[tuple[int, Attempt]],
-        keys: str | dict[int, str],
-        not_before_us: int,
-        content: Content,
-    ) -> None:
-        envelope, now_us = mail.envelope, self._clock.now_us()
-        options, states = self.options, mail.states
-        ended: list[int] = []
-        waiting: list[Waiting] = []
-        told: list[tuple[int, Attempt]] = []  # ends that may want a DSN
-        delayed: list[tuple[int, Attempt]] = []
-        groups: dict[tuple[Attempt, int, int, str], list[str]] = {}
-        expires_us = schedule.expires_us(options, envelope)
-        notice_us = schedule.delay_due_us(options, envelope)
-        for place, attempt in results:
-            recipient = envelope.recipients[place]
-            key = keys if isinstance(keys, str) else keys[place]
-            state = states.get(place) if states else None
-            attempts = state.attempts + 1 if state is not None else 1
-            due_us = 0
-            if attempt.outcome in _ENDS:
-                ended.append(place)
-                if _is_wanted(envelope, place, attempt):
-                    told.append((place, attempt))
-            elif attempt.outcome is Outcome.FAILED or now_us >= expires_us:
-                if attempt.outcome is not Outcome.FAILED:
-                    attempt = _expired(attempt, envelope, now_us)
-                ended.append(place)
-                told.append((place, attempt))
-            else:
-                was_told = state is not None and state.told
-                tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
-                if tell:
-                    delayed.append((place, _late(attempt, envelope)))
-                due_us = schedule.next_due_us(options, envelope, attempts, was_told or tell, now_us, self._chance)
-                if due_us < not_before_us:
-                    # Its destination is left alone for now; come a little after that, not all at one moment.
-                    spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)
-                    due_us = min(not_before_us + spread_us, max(expires_us, now_us + 1_000_000))
-                waiting.append(
-                    Waiting(
-                        place, due_us, key, attempts, told=was_told or tell, status=attempt.status,
-                        text=str(attempt.reply) if attempt.reply is not None else attempt.text,
-                        remote=attempt.remote_name, last_us=now_us,
-                    )
-                )
-            groups.setdefault((attempt, attempts, due_us, key), []).append(str(recipient.address))
-        events: list[Event] = [
-            Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
-            for (attempt, attempts, due_us, key), names in groups.items()
-        ]
-        accepted: tuple[Stored, ...] = ()
-        if told:
-            made = self._reported(mail, told, delayed=False, content=content, until_us=0)
-            if made is None:
-                # Nobody may fail without a word: who has is kept, and it is tried again much later.
-                unsaid = {place: attempt for place, attempt in told if attempt.outcome is Outcome.FAILED}
-                ended = [place for place in ended if place not in unsaid]
-                waiting.extend(self._unsaid(mail, unsaid, keys, now_us))
-            else:
-                accepted, reported = made
-                events.extend(reported)
-        if delayed:
-            made = self._reported(mail, delayed, delayed=True, content=content, until_us=expires_us)
-            if made is not None:
-                accepted += made[0]
-                events.extend(made[1])
-        places = tuple(place for place, _ in results)
-        rows: tuple[Waiting, ...] = tuple(waiting)
-        self._settle(mail, Settlement(envelope.id, tuple(ended), rows, accepted, tuple(events)), places)
-
-    def _reported(
-        self, mail: Mail, outcomes: Sequence[tuple[int, Attempt]], *, delayed: bool, content: Content, until_us: int
-    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
-        """The DSNs. None where making them broke: a bug, which is logged and must not strand the recipients."""
-        try:
-            return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
-        except Exception:
-            self._say_bug(mail, "making a report")
-            return None
-
-    def _unsaid(
-        self, mail: Mail, unsaid: dict[int, Attempt], keys: str | dict[int, str], now_us: int
-    ) -> list[Waiting]:
-        """Rows for recipients that have failed, but whose DSN could not be made."""
-        due_us = now_us + int(self.options.retry_max_s * 1_000_000)
-        rows = []
-        for place, attempt in unsaid.items():
-            state = mail.states.get(place) if mail.states else None
-            attempts = state.attempts + 1 if state is not None else 1
-            text = f"failed, but the report of it could not be made: {attempt.text}"
-            key = keys if isinstance(keys, str) else keys[place]
-            rows.append(
-                Waiting(place, due_us, key, attempts, told=True, status=attempt.status, text=text, last_us=now_us)
-            )
-        return rows
-
-    def _rows(self, mail: Mail, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
-        """Rows for places of a message that has none in the spool yet."""
-        rows = []
-        for place in places:
-            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
-            key = destination.key if isinstance(destination, Destination) else ""
-            rows.append(Waiting(place, due_us, key))
-        return tuple(rows)
-
-    def _settle(self, mail: Mail, settlement: Settlement, places: Sequence[int]) -> None:
-        """Commit; `places` are those that leave memory with it. One settlement of a message at a time."""
-        if mail.states is None:
-            if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
-                named = {*settlement.ended, *(row.index for row in settlement.waiting)}
-                others = [place for place in range(len(mail.envelope.recipients)) if place not in named]
-                settlement = Settlement(
-                    settlement.id, settlement.ended,
-                    settlement.waiting + self._rows(mail, others, self._clock.now_us()),
-                    settlement.accepted, settlement.events,
-                )
-            mail.states = {row.index: row for row in settlement.waiting}
-        else:
-            for row in settlement.waiting:
-                mail.states[row.index] = row
-        for place in settlement.ended:
-            mail.states.pop(place, None)
-        self._unsettled += 1
-        behind = self._settling.get(settlement.id)
-        if behind is not None:
-            behind.append(settlement)
-            mail.leaving.append(places)
-            return
-        self._settling[settlement.id] = []
-        self._spool.settle(settlement, partial(self._settled, mail, settlement, [places]))
-
-    def _settled(
-        self, mail: Mail, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
-    ) -> None:
-        if failure is not None:
-            # The disk is full or failing: the outcome is not lost, it is committed as soon as that works again.
-            text = f"an outcome cannot be committed yet: {failure.text}"
-            self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
-            self._loop.call_later(
-                self.options.settle_retry_s,
-                partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),
-            )
-            return
-        self._unsettled -= len(places)
-        leaving = {place for group in places for place in group}
-        behind = self._settling.pop(settlement.id)
-        if behind:
-            self._settling[settlement.id] = []
-            merged = _merge(behind)
-            groups, mail.leaving = mail.leaving, []
-            self._spool.settle(merged, partial(self._settled, mail, merged, groups))
-            later = {row.index for row in merged.waiting} | set(merged.ended)
-        else:
-            later = set()
+    def _committed(self, mail: Mail, settlement: Settlement, leaving: set[int], later: set[int]) -> None:
+        """A settlement is durable. What has rows in the spool now, and is in memory no more, is the agenda's."""
         if settlement.waiting:
             shard = identifier.shard_of(settlement.id)
             staying, now_us = mail.active.difference(leaving), self._clock.now_us()
@@ -1099,12 +851,21 @@ class Queue:
         if self._stopping:
             self._check_quiet()
 
+    def _rows(self, mail: Mail, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
+        """Rows for places of a message that has none in the spool yet."""
+        rows = []
+        for place in places:
+            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
+            key = destination.key if isinstance(destination, Destination) else ""
+            rows.append(Waiting(place, due_us, key))
+        return tuple(rows)
+
     def _forget(self, mail: Mail, places: Sequence[int] | set[int]) -> None:
         """These places are in memory no more; with the last of them, and its last settlement, the message."""
         mail.active.difference_update(places)
         if mail.failing and len(mail.failing) == len(mail.active):
-            self._tell_failures(mail)  # there is nobody left to wait for
-        if not mail.active and mail.envelope.id not in self._settling:
+            self._settling.tell_failures(mail)  # there is nobody left to wait for
+        if not mail.active and not self._settling.is_under_way(mail.envelope.id):
             self._mails.pop(mail.envelope.id, None)
             self._octets -= mail.octets
             mail.octets = 0
@@ -1236,7 +997,8 @@ class Queue:
             return ()
         if mail.states is None:
             everyone = tuple(range(len(mail.envelope.recipients)))
-            self._settle(mail, Settlement(number, waiting=self._rows(mail, everyone, self._clock.now_us())), ())
+            rows = self._rows(mail, everyone, self._clock.now_us())
+            self._settling.settle(mail, Settlement(number, waiting=rows), ())
         withdrawn: set[int] = set()
         states = mail.states
         assert states is not None  # the settlement above has seen to it
@@ -1314,57 +1076,12 @@ class Queue:
         return sum(lane.busy for lane in self._lanes.values())
 
 
-def _merge(settlements: Sequence[Settlement]) -> Settlement:
-    """Settlements of one message, in their order, as one."""
-    if len(settlements) == 1:
-        return settlements[0]
-    ended = tuple(place for one in settlements for place in one.ended)
-    gone = set(ended)
-    rows = {row.index: row for one in settlements for row in one.waiting if row.index not in gone}
-    return Settlement(
-        settlements[0].id,
-        ended,
-        tuple(rows.values()),
-        tuple(stored for one in settlements for stored in one.accepted),
-        tuple(event for one in settlements for event in one.events),
-    )
-
-
 def _is_untried(attempt: Attempt) -> bool:
     """Whether the courier had no room for the recipient (`deliver.smtp`): nothing was said of it to anybody."""
     return attempt.reach is Reach.SESSION and attempt.status == "4.5.3" and attempt.reply is None
-
-
-def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:
-    """Whether a success may bring a DSN."""
-    recipient = envelope.recipients[place]
-    return bool(recipient.notify & Notify.SUCCESS) or (
-        bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
-    )
 
 
 def _overdue(destination: Destination) -> Attempt:
     """RFC 2852: what was to be there or returned by now is returned."""
     text = "the time within which the sender wanted it delivered (BY) is over"
     return Attempt(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)
-
-
-def _late(attempt: Attempt, envelope: Envelope) -> Attempt:
-    """The attempt as a delay is told of: with BY= in notify mode the news is that the time is over (RFC 2852)."""
-    if not envelope.parameters or not wishes.deadline_us(envelope, wishes.ByMode.NOTIFY):
-        return attempt
-    return msgspec.structs.replace(attempt, status="4.4.7")
-
-
-def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
-    """The last attempt of a recipient whose time is over; the code of the actual problem is kept (RFC 3463 §3.5,
-    X.4.7: "the code for the actual problem found … should be returned rather than this code"), unless the sender has
-    set the time itself (RFC 2852)."""
-    if envelope.parameters and schedule.is_overdue(envelope, now_us):
-        text = f"it could not be delivered within the time that the sender has set; the last attempt: {attempt.text}"
-        return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, status="5.4.7", text=text)
-    age_us = now_us - wishes.begin_us(envelope)
-    days = age_us / 86_400_000_000
-    span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
-    text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"
-    return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, text=text, by_passed=False)

@@ -63,10 +63,10 @@ def test_a_bug_in_the_report_strands_nobody(outcome: Attempt) -> None:
         assert _bugs(world)
         rows = world.spool.rows[number]
         assert rows is not None and len(rows) == 2, "it has not failed without a word"
-        world.queue._report = good
+        world.queue._settling._report = good
         world.run(5 * HOUR)
         assert [names for about, names, _ in world.reports if about == number] == [("a@x.example", "b@x.example")]
-    assert not world.queue._mails and world.queue._unsettled == 0
+    assert not world.queue._mails and world.queue._settling.unsettled == 0
     assert number not in world.spool.messages
 
 
@@ -172,7 +172,7 @@ def test_what_had_no_room_while_the_disk_was_full_is_not_forgotten() -> None:
     world.run(5)
     world.spool.broken = False
     world.run(60)
-    assert not world.spool.messages and world.queue._unsettled == 0
+    assert not world.spool.messages and world.queue._settling.unsettled == 0
 
 
 def test_withdrawn_mail_whose_settlement_waits_for_the_disk_comes_back() -> None:
@@ -190,7 +190,7 @@ def test_withdrawn_mail_whose_settlement_waits_for_the_disk_comes_back() -> None
     world.spool.broken = False
     world.run(60)
     assert world.arrivals(number) == [0] and not world.spool.messages
-    assert world.queue._unsettled == 0 and not world.queue._mails
+    assert world.queue._settling.unsettled == 0 and not world.queue._mails
 
 
 def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_a_message_whose_content_cannot_be_read_is_held_with_the_reason_and_harm
     assert all(row.held and "content cannot be read" in row.text and row.attempts == 1 for row in rows.values())
     held = [event for event in world.spool.events if isinstance(event, Held)]
     assert sorted(event.recipients for event in held) == [("a@x.example",), ("b@y.example",)], "told once for each"
-    assert not world.queue._mails and not world.queue._unsettled and not world.queue.carrying
+    assert not world.queue._mails and not world.queue._settling.unsettled and not world.queue.carrying
 
 
 @pytest.mark.parametrize("jump_h", [-72, -5, -1, 1, 5, 72])
@@ -309,7 +309,7 @@ def test_while_outcomes_cannot_be_committed_no_more_is_carried_than_a_limit() ->
     world.run(30)
     assert not world.spool.messages
     assert sorted(number for number, _ in world.arrived) == numbers, "each once"
-    assert not world.queue._parked and not world.queue.carrying and not world.queue._unsettled
+    assert not world.queue._parked and not world.queue.carrying and not world.queue._settling.unsettled
 
 
 def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:

@@ -1,0 +1,390 @@
+"""Outcomes become settlements: ends, new due times, DSNs and events of one message, committed together (promise 3).
+
+What always holds:
+- Settlements of one message reach the spool one after the other; the first names all recipients. Those that come while
+  one is under way wait, and are then one commit.
+- A settlement that fails (disk full) is tried again until it succeeds; `unsettled` counts all that are not committed.
+- A failure is never settled without its DSN: where making it broke (a bug), the recipient is kept and tried much later.
+- Failures of one message that come within `gather_s` are told of in one report. Until then they are, to the spool,
+  recipients that were not tried yet.
+
+Not here: when and where a recipient is tried (`queue.queue`), what a DSN says (`report`), the intervals
+(`queue.schedule`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from postroad.mail import wishes
+from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.envelope import Envelope, Notify
+from postroad.mail.event import Attempted, Event, Noted
+from postroad.mail.message import Content
+from postroad.queue import schedule
+from postroad.queue.lane import Mail
+from postroad.queue.options import QueueOptions
+from postroad.store.values import Failure, Settlement, Stored, Waiting
+from postroad.world.clock import Clock
+
+if TYPE_CHECKING:
+    from postroad.store.spool import Spool
+
+ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
+
+Outcomes = Sequence[tuple[int, Attempt]]
+Keys = str | dict[int, str]  # the destination of all, or that of each place
+
+
+class Reporter(Protocol):
+    """Makes the DSN for recipients that ended (or are delayed) together; None where none is to be sent.
+
+    The events say what was made, or why not. `until_us`: for delays, how long it will be tried.
+    """
+
+    def __call__(
+        self,
+        envelope: Envelope,
+        outcomes: Sequence[tuple[int, Attempt]],
+        *,
+        delayed: bool,
+        content: Content,
+        until_us: int,
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
+
+
+class Settling:
+    """See the module. `options()`: as they are now. `rows_of(mail, places, due_us)`: rows for places that have none in
+    the spool yet. `committed(mail, settlement, leaving, later)`: it is durable; `leaving` are the places that left
+    memory with it, `later` those that the next settlement, under way by now, is about."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        options: Callable[[], QueueOptions],
+        clock: Clock,
+        chance: random.Random,
+        loop: asyncio.AbstractEventLoop,
+        report: Reporter,
+        log: Callable[[tuple[Event, ...]], None],
+        rows_of: Callable[[Mail, Sequence[int], int], tuple[Waiting, ...]],
+        committed: Callable[[Mail, Settlement, set[int], set[int]], None],
+    ) -> None:
+        self._spool = spool
+        self._options = options
+        self._clock = clock
+        self._chance = chance
+        self._loop = loop
+        self._report = report
+        self._log = log
+        self._rows_of = rows_of
+        self._committed = committed
+        self._under_way: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
+        self._stopping = False
+        self.unsettled = 0  # outcomes whose commit has not come
+
+    def is_under_way(self, number: int) -> bool:
+        """Whether a settlement of the message waits for its commit."""
+        return number in self._under_way
+
+    def stop(self, mails: Sequence[Mail]) -> None:
+        """From here on nothing waits for company."""
+        self._stopping = True
+        for mail in mails:
+            self.tell_failures(mail)
+
+    # -- what became of recipients -----------------------------------------------------------------------------------
+
+    def finish(
+        self, mail: Mail, results: Outcomes, key: str, not_before_us: int = 0
+    ) -> None:
+        """Turn outcomes into one settlement; failures may wait for others of their message."""
+        if len(mail.active) > len(results) and not self._stopping and self._options().gather_s > 0:
+            results = self._gather(mail, results, key)
+        if results:
+            self._finish_now(mail, results, key, not_before_us)
+
+    def _gather(self, mail: Mail, results: Outcomes, key: str) -> Outcomes:
+        """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
+        to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
+        tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
+        late = self._clock.now_us() >= schedule.expires_us(self._options(), mail.envelope)
+        failed = [
+            (place, attempt)
+            for place, attempt in results
+            if attempt.outcome is Outcome.FAILED or (late and attempt.outcome is Outcome.DEFERRED)
+        ]
+        if not failed:
+            return results
+        if not mail.failing:
+            self._loop.call_later(self._options().gather_s, self.tell_failures, mail)
+        mail.failing += [(place, attempt, key) for place, attempt in failed]
+        if len(mail.failing) == len(mail.active):
+            self.tell_failures(mail)
+        kept = {place for place, _ in failed}
+        return [each for each in results if each[0] not in kept]
+
+    def tell_failures(self, mail: Mail) -> None:
+        """What was gathered becomes one settlement, with one report."""
+        failing, mail.failing = mail.failing, []
+        if failing:
+            results = [(place, attempt) for place, attempt, _ in failing]
+            self._finish_now(mail, results, {place: key for place, _, key in failing}, 0)
+
+    def _finish_now(
+        self, mail: Mail, results: Outcomes, key: Keys, not_before_us: int
+    ) -> None:
+        """`key`: their destination, or that of each. Where a DSN needs the content and it is not in memory, it is read
+        first."""
+        if mail.content is None and self._needs_content(mail, results):
+            self.unsettled += 1
+            self._spool.content(
+                mail.envelope.id, partial(self._finish_with, mail, results, key, not_before_us)
+            )
+        else:
+            self._settle_results(mail, results, key, not_before_us, mail.content or b"")
+
+    def _finish_with(
+        self,
+        mail: Mail,
+        results: Outcomes,
+        key: Keys,
+        not_before_us: int,
+        content: Content | None,
+    ) -> None:
+        self.unsettled -= 1
+        self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
+
+    def _needs_content(self, mail: Mail, results: Outcomes) -> bool:
+        envelope, now_us = mail.envelope, self._clock.now_us()
+        late = self._late(envelope, now_us)
+        return any(
+            attempt.outcome is Outcome.FAILED
+            or (attempt.outcome is Outcome.DEFERRED and late)
+            or (attempt.outcome in ENDS and _is_wanted(envelope, place, attempt))
+            for place, attempt in results
+        )
+
+    def _late(self, envelope: Envelope, now_us: int) -> bool:
+        """Whether a deferral now may bring a DSN."""
+        notice_us = schedule.delay_due_us(self._options(), envelope)
+        return now_us >= schedule.expires_us(self._options(), envelope) or (0 < notice_us <= now_us)
+
+    def _settle_results(
+        self, mail: Mail, results: Outcomes, keys: Keys, not_before_us: int, content: Content
+    ) -> None:
+        envelope, now_us = mail.envelope, self._clock.now_us()
+        found = self._judge(mail, results, keys, not_before_us, now_us)
+        events: list[Event] = [
+            Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
+            for (attempt, attempts, due_us, key), names in found.groups.items()
+        ]
+        accepted: tuple[Stored, ...] = ()
+        if found.told:
+            made = self._reported(mail, found.told, delayed=False, content=content, until_us=0)
+            if made is None:
+                # Nobody may fail without a word: who has is kept, and it is tried again much later.
+                unsaid = {place: attempt for place, attempt in found.told if attempt.outcome is Outcome.FAILED}
+                found.ended = [place for place in found.ended if place not in unsaid]
+                found.waiting.extend(self._unsaid(mail, unsaid, keys, now_us))
+            else:
+                accepted, reported = made
+                events.extend(reported)
+        if found.delayed:
+            until_us = schedule.expires_us(self._options(), envelope)
+            made = self._reported(mail, found.delayed, delayed=True, content=content, until_us=until_us)
+            if made is not None:
+                accepted += made[0]
+                events.extend(made[1])
+        places = tuple(place for place, _ in results)
+        self.settle(
+            mail, Settlement(envelope.id, tuple(found.ended), tuple(found.waiting), accepted, tuple(events)), places
+        )
+
+    def _judge(self, mail: Mail, results: Outcomes, keys: Keys, not_before_us: int, now_us: int) -> _Judged:
+        """Which recipients have ended, when the others are due, who is to be told."""
+        envelope, options = mail.envelope, self._options()
+        found = _Judged()
+        expires_us = schedule.expires_us(options, envelope)
+        notice_us = schedule.delay_due_us(options, envelope)
+        for place, attempt in results:
+            key = keys if isinstance(keys, str) else keys[place]
+            state = mail.states.get(place) if mail.states else None
+            attempts = state.attempts + 1 if state is not None else 1
+            recipient = envelope.recipients[place]
+            due_us = 0
+            if attempt.outcome in ENDS:
+                found.ended.append(place)
+                if _is_wanted(envelope, place, attempt):
+                    found.told.append((place, attempt))
+            elif attempt.outcome is Outcome.FAILED or now_us >= expires_us:
+                if attempt.outcome is not Outcome.FAILED:
+                    attempt = _expired(attempt, envelope, now_us)
+                found.ended.append(place)
+                found.told.append((place, attempt))
+            else:
+                was_told = state is not None and state.told
+                tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
+                if tell:
+                    found.delayed.append((place, _late(attempt, envelope)))
+                due_us = schedule.next_due_us(options, envelope, attempts, was_told or tell, now_us, self._chance)
+                if due_us < not_before_us:
+                    # Its destination is left alone for now; come a little after that, not all at one moment.
+                    spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)
+                    due_us = min(not_before_us + spread_us, max(expires_us, now_us + 1_000_000))
+                found.waiting.append(
+                    Waiting(
+                        place, due_us, key, attempts, told=was_told or tell, status=attempt.status,
+                        text=str(attempt.reply) if attempt.reply is not None else attempt.text,
+                        remote=attempt.remote_name, last_us=now_us,
+                    )
+                )
+            found.groups.setdefault((attempt, attempts, due_us, key), []).append(str(recipient.address))
+        return found
+
+    def _reported(
+        self, mail: Mail, outcomes: Outcomes, *, delayed: bool, content: Content, until_us: int
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
+        """The DSNs. None where making them broke: a bug, which is logged and must not strand the recipients."""
+        try:
+            return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
+        except Exception:
+            text = f"making a report broke: {traceback.format_exc()}"
+            self._log((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
+            return None
+
+    def _unsaid(
+        self, mail: Mail, unsaid: dict[int, Attempt], keys: Keys, now_us: int
+    ) -> list[Waiting]:
+        """Rows for recipients that have failed, but whose DSN could not be made."""
+        due_us = now_us + int(self._options().retry_max_s * 1_000_000)
+        rows = []
+        for place, attempt in unsaid.items():
+            state = mail.states.get(place) if mail.states else None
+            attempts = state.attempts + 1 if state is not None else 1
+            text = f"failed, but the report of it could not be made: {attempt.text}"
+            key = keys if isinstance(keys, str) else keys[place]
+            rows.append(
+                Waiting(place, due_us, key, attempts, told=True, status=attempt.status, text=text, last_us=now_us)
+            )
+        return rows
+
+    # -- commits ------------------------------------------------------------------------------------------------------
+
+    def settle(self, mail: Mail, settlement: Settlement, places: Sequence[int]) -> None:
+        """Commit; `places` are those that leave memory with it. One settlement of a message at a time."""
+        if mail.states is None:
+            if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
+                named = {*settlement.ended, *(row.index for row in settlement.waiting)}
+                others = [place for place in range(len(mail.envelope.recipients)) if place not in named]
+                settlement = Settlement(
+                    settlement.id, settlement.ended,
+                    settlement.waiting + self._rows_of(mail, others, self._clock.now_us()),
+                    settlement.accepted, settlement.events,
+                )
+            mail.states = {row.index: row for row in settlement.waiting}
+        else:
+            for row in settlement.waiting:
+                mail.states[row.index] = row
+        for place in settlement.ended:
+            mail.states.pop(place, None)
+        self.unsettled += 1
+        behind = self._under_way.get(settlement.id)
+        if behind is not None:
+            behind.append(settlement)
+            mail.leaving.append(places)
+            return
+        self._under_way[settlement.id] = []
+        self._spool.settle(settlement, partial(self._settled, mail, settlement, [places]))
+
+    def _settled(
+        self, mail: Mail, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
+    ) -> None:
+        if failure is not None:
+            # The disk is full or failing: the outcome is not lost, it is committed as soon as that works again.
+            text = f"an outcome cannot be committed yet: {failure.text}"
+            self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
+            self._loop.call_later(
+                self._options().settle_retry_s,
+                partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),
+            )
+            return
+        self.unsettled -= len(places)
+        leaving = {place for group in places for place in group}
+        behind = self._under_way.pop(settlement.id)
+        if behind:
+            self._under_way[settlement.id] = []
+            merged = _merge(behind)
+            groups, mail.leaving = mail.leaving, []
+            self._spool.settle(merged, partial(self._settled, mail, merged, groups))
+            later = {row.index for row in merged.waiting} | set(merged.ended)
+        else:
+            later = set()
+        self._committed(mail, settlement, leaving, later)
+
+
+class _Judged:
+    """What became of the recipients of one message. `told`: ends that want a DSN, `delayed`: deferrals that do.
+    `groups`: names of those with the same attempt, number of attempts, due time and destination."""
+
+    __slots__ = ("delayed", "ended", "groups", "told", "waiting")
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+        self.waiting: list[Waiting] = []
+        self.told: list[tuple[int, Attempt]] = []
+        self.delayed: list[tuple[int, Attempt]] = []
+        self.groups: dict[tuple[Attempt, int, int, str], list[str]] = {}
+
+
+def _merge(settlements: Sequence[Settlement]) -> Settlement:
+    """Settlements of one message, in their order, as one."""
+    if len(settlements) == 1:
+        return settlements[0]
+    ended = tuple(place for one in settlements for place in one.ended)
+    gone = set(ended)
+    rows = {row.index: row for one in settlements for row in one.waiting if row.index not in gone}
+    return Settlement(
+        settlements[0].id,
+        ended,
+        tuple(rows.values()),
+        tuple(stored for one in settlements for stored in one.accepted),
+        tuple(event for one in settlements for event in one.events),
+    )
+
+
+def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:
+    """Whether a success may bring a DSN."""
+    recipient = envelope.recipients[place]
+    return bool(recipient.notify & Notify.SUCCESS) or (
+        bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
+    )
+
+
+def _late(attempt: Attempt, envelope: Envelope) -> Attempt:
+    """The attempt as a delay is told of: with BY= in notify mode the news is that the time is over (RFC 2852)."""
+    if not envelope.parameters or not wishes.deadline_us(envelope, wishes.ByMode.NOTIFY):
+        return attempt
+    return msgspec.structs.replace(attempt, status="4.4.7")
+
+
+def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
+    """The last attempt of a recipient whose time is over; the code of the actual problem is kept (RFC 3463 §3.5,
+    X.4.7: "the code for the actual problem found … should be returned rather than this code"), unless the sender has
+    set the time itself (RFC 2852)."""
+    if envelope.parameters and schedule.is_overdue(envelope, now_us):
+        text = f"it could not be delivered within the time that the sender has set; the last attempt: {attempt.text}"
+        return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, status="5.4.7", text=text)
+    age_us = now_us - wishes.begin_us(envelope)
+    days = age_us / 86_400_000_000
+    span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
+    text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"
+    return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, text=text, by_passed=False)
