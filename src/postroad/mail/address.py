@@ -39,13 +39,18 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def __str__(self) -> str:
         """The wire form, the local-part quoted where it must be: ``"a b"@example.org``."""
-        local_part = self.local_part if _DOT_STRING.fullmatch(self.local_part) else quote(self.local_part)
-        return f"{local_part}@{self.domain}" if self.domain else local_part
+        return _written(self.local_part, self.domain)
 
     def readable(self) -> str:
         """For people: the domain in U-labels where that is possible."""
         local_part = str(Address(self.local_part, ""))
         return f"{local_part}@{readable_domain(self.domain)}" if self.domain else local_part
+
+
+@lru_cache(maxsize=4096)  # a message's events and commands write its few addresses many times in a moment
+def _written(local_part: str, domain: str) -> str:
+    written = local_part if _DOT_STRING.fullmatch(local_part) else quote(local_part)
+    return f"{written}@{domain}" if domain else written
 
 
 def quote(local_part: str) -> str:

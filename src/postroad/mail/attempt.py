@@ -21,6 +21,8 @@ class Outcome(enum.Enum):
     DEFERRED = "deferred"  # to be tried again
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # each is there once; that of Enum is a function in Python
+
 
 class Reach(enum.Enum):
     """How far a failure reaches: what else need not be tried now for the same reason."""
@@ -30,6 +32,8 @@ class Reach(enum.Enum):
     DESTINATION = "destination"  # no host of the destination can
     MESSAGE = "message"  # this message for all its recipients here
     RECIPIENT = "recipient"  # this recipient only
+
+    __hash__ = object.__hash__
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):

@@ -39,8 +39,9 @@ from postroad.protocol.stuffing import END
 from postroad.protocol.transaction import Finding, Subject, brief, refusal
 
 
-class Step(enum.Enum):
-    """What the session waits for: a reply to this, or (last six) something of the host."""
+class Step(enum.IntEnum):
+    """What the session waits for: a reply to this, or (last six) something of the host. IntEnum, as it is looked up for
+    each reply, and its hash is that of a number."""
 
     GREETING = enum.auto()
     HELLO = enum.auto()

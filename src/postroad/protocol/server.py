@@ -95,10 +95,8 @@ _BEFORE_AUTH: Final = frozenset(
 )
 
 _VERBS: Final = {verb.name.encode(): verb for verb in Verb}
-_HELLOS: Final = {
-    Dialect.SMTP: frozenset({Verb.EHLO, Verb.HELO}),
-    Dialect.LMTP: frozenset({Verb.LHLO}),
-}
+_SMTP_HELLOS: Final = frozenset({Verb.EHLO, Verb.HELO})
+_LMTP_HELLOS: Final = frozenset({Verb.LHLO})
 # RFC 5321 Appendix F, RFC 821 §3.4, §3.8: known, and not implemented
 _OBSOLETE: Final = frozenset({b"TURN", b"SEND", b"SOML", b"SAML"})
 # A browser made to speak to us (cross-protocol request): nothing it sends is mail.
@@ -235,6 +233,9 @@ class ServerMachine:
             content = self._content
             if content is None:
                 octets, at = self._input, self._at
+                if at == len(octets):  # most often, as a client waits for each answer
+                    self._input, self._at = b"", 0
+                    return None
                 end = octets.find(b"\r\n", at)
                 if end < 0:
                     return self._unfinished()
@@ -506,7 +507,7 @@ class ServerMachine:
                 return handler(self, line)
 
     def _hello(self, verb: Verb, argument: bytes) -> Command | None:
-        if verb not in _HELLOS[self.dialect]:
+        if verb not in (_LMTP_HELLOS if self.dialect is _LMTP else _SMTP_HELLOS):
             return self._error(OTHER_DIALECT)
         if not self._may(verb):
             return self._error(self._not_now(verb))
@@ -517,7 +518,7 @@ class ServerMachine:
             return self._improper()
         if (command := self._count_idle()) is not None:
             return command
-        self._pending = Hello(verb.name, name)
+        self._pending = Hello(verb._name_, name)
         return self._pending
 
     def _noop(self) -> Command | None:
@@ -688,7 +689,7 @@ class ServerMachine:
         if pending is None:
             raise RuntimeError("no command waits for an answer")
         self._pending = None
-        kind = type(pending)
+        kind = pending.__class__
         if kind is Rcpt:
             self._output.append(encode(answer))
             self._rcpt_answered(pending, answer)

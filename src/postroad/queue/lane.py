@@ -105,7 +105,7 @@ class Lane:
 
     __slots__ = (
         "asked", "busy", "destination", "idle", "opening", "pace", "paying", "ready", "slots", "source", "starved",
-        "successes", "surrender", "tokens",
+        "successes", "surrender", "tell_at", "tokens",
     )  # fmt: skip
 
     def __init__(self, destination: Destination, source: str = "") -> None:
@@ -121,6 +121,7 @@ class Lane:
         self.opening = 0
         self.asked = False
         self.successes = 0
+        self.tell_at = 0.0  # loop time from which they may be told again
         self.starved = False  # waits for one of the worker's connections
         self.surrender = 0  # couriers to give up for another worker, at their next pause
 

@@ -95,6 +95,7 @@ _PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
 _PACE_S: Final = 300.0  # for how long
 _FRUITLESS_MAX: Final = 5  # doublings of the pause between such looks
 _SHARE: Final = 16  # part of a lane that a source has even where others have filled it
+_TELL_S: Final = 0.05  # between two words to the supervisor on how a destination fares: each costs it a turn
 _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
@@ -718,7 +719,8 @@ class Queue:
         """While it waits for a further connection successes count towards that one."""
         if attempt.outcome in ENDS or attempt.reach is Reach.RECIPIENT:
             lane.successes += 1
-            if lane.successes >= len(lane.slots):
+            if lane.successes >= len(lane.slots) and self._loop.time() >= lane.tell_at:
+                lane.tell_at = self._loop.time() + _TELL_S
                 self._permits.fared(slot.scopes, lane.successes)
                 lane.successes = 0
 

@@ -331,6 +331,9 @@ class Settling:
         self._committed(mail, settlement, leaving, later)
 
 
+_UNSET: Final = Notify.UNSET  # what nearly all recipients have; flags are slow to combine
+
+
 class _Judged:
     """What became of the recipients of one message. `told`: ends that want a DSN, `delayed`: deferrals that do.
     `groups`: names of those with the same attempt, number of attempts, due time and destination."""
@@ -364,7 +367,7 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
 def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:
     """Whether a success may bring a DSN."""
     recipient = envelope.recipients[place]
-    return bool(recipient.notify & Notify.SUCCESS) or (
+    return (recipient.notify is not _UNSET and bool(recipient.notify & Notify.SUCCESS)) or (
         bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
     )
 

@@ -233,7 +233,11 @@ class Dialog:
     # ---- The session
 
     def connected(self, command: commands.Connected) -> None:
-        self._judge(self.setting.rules.connect, Context(self.who(), self._trusted), self._connect_judged)
+        rule = self.setting.rules.connect
+        if rule is None:
+            self._connect_judged(ACCEPT)
+        else:
+            self._judge(rule, Context(self.who(), self._trusted), self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
         if _passes(verdict):
@@ -246,7 +250,10 @@ class Dialog:
         before = (self._hello, self._esmtp)
         self._hello, self._esmtp, self._peer = command.name, command.verb != "HELO", None
         rule = self._session.current.rules.hello
-        self._judge(rule, Context(self.who(), self._trusted), partial(self._hello_judged, command, before))
+        if rule is None:
+            self._hello_judged(command, before, ACCEPT)
+        else:
+            self._judge(rule, Context(self.who(), self._trusted), partial(self._hello_judged, command, before))
 
     def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
         if _passes(verdict):

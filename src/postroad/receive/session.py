@@ -265,8 +265,11 @@ class Session(asyncio.Protocol):
         options = setting.options
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
         self._wait_until = setting.doors.loop.time() + limit_s
-        # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off.
-        if self._timer is None or self._wait_until < self._armed:
+        # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is
+        # armed for the shortest limit there is, so that no later step wants it earlier.
+        if self._timer is None:
+            self._arm(min(self._deadline(), self._wait_until - limit_s + min(options.command_s, options.data_block_s)))
+        elif self._wait_until < self._armed:
             self._arm(self._deadline())
         elif transaction is not None and transaction.deadline < self._armed:
             self._arm(transaction.deadline)
@@ -482,7 +485,9 @@ class Session(asyncio.Protocol):
             return
         if not transport.is_closing():
             transport.close()
-        if self._transport is not None:  # a transport may tell of its end at once
+        if self._transport is None:  # a transport may tell of its end at once
+            return
+        if self._secure or transport.get_write_buffer_size():  # else the system has all of it, and there is no wait
             setting = self._listener.setting
             self._arm(setting.doors.loop.time() + setting.options.close_s)
 

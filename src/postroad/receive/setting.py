@@ -47,6 +47,7 @@ class Setting:
     xclients: tuple[Network, ...] = ()
     xforwarders: tuple[Network, ...] = ()
     known_clients: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # what `trusts` found
+    offers: dict[tuple[bool, ...], Offer] = field(default_factory=dict, compare=False, repr=False)
 
     def trusts(self, address: str) -> bool:
         """Whether a client's address ("" for a Unix socket) is in a trusted network."""
@@ -101,15 +102,29 @@ class Setting:
     ) -> Offer:
         """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
         `certificate`: its client has shown a certificate with a name that may be an account's."""
+        listener, doors = self.listener, self.doors
+        hold_max_s = int(self.options.extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
+        startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED) and not tls
+        starttls = startable and doors.tls_context(listener.asking) is not None
+        if listener.auth or hold_max_s:  # what is offered changes with time
+            auth: tuple[str, ...] = ()
+            if listener.auth and doors.authenticator is not None:
+                may_auth = tls or listener.auth_without_tls
+                auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
+            return self._offer(tls, starttls, auth, xclient, xforward, hold_max_s)
+        facts = (tls, starttls, xclient, xforward)
+        found = self.offers.get(facts)
+        if found is None:
+            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, 0)
+        return found
+
+    def _offer(
+        self, tls: bool, starttls: bool, auth: tuple[str, ...], xclient: bool, xforward: bool, hold_max_s: int
+    ) -> Offer:
         listener, doors, extensions = self.listener, self.doors, self.options.extensions
-        hold_max_s = int(extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
         may_auth = tls or listener.auth_without_tls
-        auth: tuple[str, ...] = ()
-        if listener.auth and doors.authenticator is not None:
-            auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
-        startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED)
         return Offer(
-            starttls=startable and not tls and doors.tls_context(listener.asking) is not None,
+            starttls=starttls,
             tls=tls,
             tls_required=listener.tls is Tls.REQUIRED,
             auth=auth if may_auth else (),

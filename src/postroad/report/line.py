@@ -52,14 +52,20 @@ _NAMES_MAX: Final = 100  # recipients that one line names; the history has all
 
 def rank_of(event: Event) -> int:
     """How much an event matters, an index into `LEVELS`: what an operator may have to act upon is a warning."""
-    if isinstance(event, Attempted):
-        return WARNING if event.attempt.outcome is Outcome.FAILED else INFO
-    if isinstance(event, Session):
-        # A session that brought mail has a line for each message already; errors that the protocol answers have none.
-        return INFO if event.errors else DEBUG
-    if isinstance(event, Failed):
-        return WARNING
-    return _RANKS.get(event.level, INFO) if isinstance(event, Noted) else INFO
+    match event:
+        case Accepted():
+            return INFO
+        case Attempted():
+            return WARNING if event.attempt.outcome is Outcome.FAILED else INFO
+        case Session():
+            # A session that brought mail has a line for each already; errors that the protocol answers have none.
+            return INFO if event.errors else DEBUG
+        case Failed():
+            return WARNING
+        case Noted():
+            return _RANKS.get(event.level, INFO)
+        case _:
+            return INFO
 
 
 @lru_cache(maxsize=64)
