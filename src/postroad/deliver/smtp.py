@@ -466,10 +466,10 @@ class SmtpCourier(asyncio.Protocol):
         finished: Finished | None = None
         ended: Ended | None = None
         while (event := machine.next_event()) is not None:
-            if isinstance(event, SendContent):
-                self._send_content(event.bdat)
-            elif isinstance(event, Finished):
+            if isinstance(event, Finished):
                 finished = event
+            elif isinstance(event, SendContent):
+                self._send_content(event.bdat)
             elif isinstance(event, Ended):
                 ended = event
             else:

@@ -111,6 +111,9 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BDAT: Final = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)?[ \t]*", re.IGNORECASE)
 
 
+_PLAIN_EHLO: Final = re.compile(rb"....\x20[A-Za-z0-9.:_\[\]-]+")
+
+
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs as much as a dict look-up more.
 _AUTH: Final = State.AUTH
 _CLOSED: Final = State.CLOSED
@@ -118,6 +121,7 @@ _CONNECTED: Final = State.CONNECTED
 _CONTENT: Final = State.CONTENT
 _READY: Final = State.READY
 _RCPT: Final = State.RCPT
+_VERB_EHLO: Final = Verb.EHLO
 _VERB_MAIL: Final = Verb.MAIL
 _VERB_RCPT: Final = Verb.RCPT
 _VERB_DATA: Final = Verb.DATA
@@ -521,6 +525,15 @@ class ServerMachine:
         self._pending = Hello(verb._name_, name)
         return self._pending
 
+    def _plain_ehlo(self, line: bytes) -> Command | None:
+        """The usual way to write it; all others by `_other`."""
+        if _PLAIN_EHLO.fullmatch(line) is None:
+            return self._other(line)
+        return self._hello(_VERB_EHLO, line[5:])
+
+    def _plain_quit(self, line: bytes) -> Command | None:
+        return self._quit(b"") if len(line) == 4 else self._other(line)
+
     def _noop(self) -> Command | None:
         if not self._may(Verb.NOOP):
             return self._error(self._not_now(Verb.NOOP))
@@ -922,4 +935,6 @@ _HANDLERS: Final[dict[bytes, _Handler]] = {
     b"MAIL": ServerMachine._mail,
     b"RCPT": ServerMachine._rcpt,
     b"BDAT": ServerMachine._bdat,
+    b"EHLO ": ServerMachine._plain_ehlo,
+    b"QUIT": ServerMachine._plain_quit,
 }

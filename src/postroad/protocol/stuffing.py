@@ -9,18 +9,14 @@ Not here: BDAT, which sends octets as they are (RFC 3030 §2).
 
 from __future__ import annotations
 
+from postroad.mail.message import only_crlf
+
 END = b".\r\n"
-
-
-def clean(octets: bytes) -> bool:
-    """Whether each CR is followed by LF and each LF stands behind a CR (RFC 5321 §2.3.8)."""
-    pairs = octets.count(b"\r\n")
-    return pairs == octets.count(b"\n") and pairs == octets.count(b"\r")
 
 
 def stuffed(content: bytes) -> tuple[bytes, bytes] | None:
     """The whole content ready to send, and its end; None where it holds a bare CR or LF."""
-    if not clean(content):
+    if not only_crlf(content):
         return None
     return _dots(content, at_line_start=True), _end(content)
 
@@ -53,7 +49,7 @@ class Stuffer:
             octets, self._held = octets[:-1], b"\r"
         if not octets or self.broken:
             return b""
-        if not clean(octets):
+        if not only_crlf(octets):
             self.broken = True
             return b""
         sent = _dots(octets, at_line_start=self._at_line_start)

@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from postroad.mail.message import only_crlf
 from postroad.mail.reply import Reply
 from postroad.protocol.data import (
     HEADER_TOO_LARGE,
@@ -19,7 +20,6 @@ from postroad.protocol.data import (
     DataReader,
     RefusedChunk,
     Scrutiny,
-    _only_crlf,
 )
 from postroad.protocol.limits import Limits, StrayLineEnds
 from tests.unit.protocol.host import every_octet
@@ -198,7 +198,7 @@ def test_strays_are_found_in_every_combination(length: int) -> None:
     for octets in itertools.product((b"\r", b"\n", b"a"), repeat=length):
         piece = b"".join(octets)
         rest = piece.replace(b"\r\n", b"")
-        assert _only_crlf(piece) == (b"\r" not in rest and b"\n" not in rest), piece
+        assert only_crlf(piece) == (b"\r" not in rest and b"\n" not in rest), piece
 
 
 # ---- BDAT
