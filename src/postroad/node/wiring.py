@@ -34,6 +34,7 @@ from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
 from postroad.node.authentication import authenticator, placed, read_accounts
 from postroad.node.etrn import Ask, QueueStarter
+from postroad.node.room import DescriptorRoom
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
 from postroad.queue.operator import Operator, OperatorResult, read_request
@@ -84,7 +85,6 @@ class Disk:
 
 
 _SYSTEM_DISK: Final = Disk()
-_LOOKS_APART_MAX: Final = 64  # sessions between two counts of descriptors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +154,7 @@ class Assembly:
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
-        self._files = file_limit()
-        self._unlooked = 0  # sessions that are let in before descriptors are counted again
+        self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, Bans(), world.clock.now_us)
@@ -409,18 +408,6 @@ class Assembly:
 
     def _tls_context(self, asking: Asking) -> ssl.SSLContext | None:
         return self._server_tls.context(asking) if self._server_tls is not None else None
-
-    def _has_room(self, transport: asyncio.BaseTransport) -> bool:
-        """Whether a session leaves enough descriptors. The system gives the lowest that is free, so the number of one
-        tells how many are in use."""
-        if self._unlooked:  # far from the limit a look now and then will do: asking a transport for its number costs
-            self._unlooked -= 1
-            return True
-        sock = transport.get_extra_info("socket")
-        left = self._files if sock is None else self._files - sock.fileno()
-        reserved = min(self._settings.limits.files_reserved, self._files // 2)
-        self._unlooked = min(max(0, (left - reserved) // 8), _LOOKS_APART_MAX)
-        return bool(left > reserved)
 
     def _take_authenticator(self, authenticator: Authenticator | None) -> None:
         """From here on it is this one that listeners ask."""

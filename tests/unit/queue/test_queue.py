@@ -175,6 +175,19 @@ def test_concurrency_per_destination_is_bounded_and_used() -> None:
     assert max(world.held_permits.values()) <= 3
 
 
+def test_how_a_destination_fares_is_told_now_and_then_and_all_of_it() -> None:
+    """While a further connection is waited for: not with each message, as each word costs the supervisor a turn."""
+    world = World(concurrency=10)
+    world.permits_max = 2
+    world.took_s = 0.002
+    for n in range(1_000):
+        world.accept(f"r{n}@x.example")
+    world.run(0.9)
+    told = [count for key, count in world.told if key == "x.example"]
+    assert 10 <= len(told) <= 20, "each 50 ms"
+    assert 800 <= sum(told) <= len(world.arrived)
+
+
 def test_connections_of_the_worker_are_bounded_and_idle_ones_make_room() -> None:
     world = World(connections_max=4)
     for n in range(40):

@@ -44,6 +44,27 @@ def test_a_client_that_says_nothing_at_all() -> None:
     assert client.heard().startswith(b"421 4.4.2")
 
 
+def test_a_client_that_does_not_take_our_last_words_is_broken_off() -> None:
+    house = House()
+    client = opened(house)
+    client.session.data_received(b"QUIT\r\n")
+    assert client.transport.closed and client.transport.get_write_buffer_size()
+    house.loop.pass_time(OPTIONS.close_s + 1)
+    assert client.transport.aborted
+
+
+def test_where_the_system_has_our_last_words_the_end_costs_no_timer() -> None:
+    house = House()
+    client = opened(house)
+    client.transport.get_write_buffer_size = lambda: 0  # type: ignore[method-assign]
+    armed = len(house.loop._timers)
+    assert client.say("QUIT\r\n").startswith("221") and client.transport.closed
+    assert len(house.loop._timers) == armed, "another one"
+    client.hang_up()
+    house.loop.pass_time(400)
+    assert not client.transport.aborted and ended(house).reason == "quit"
+
+
 def test_each_command_puts_the_deadline_off() -> None:
     house = House()
     client = opened(house)

@@ -1,0 +1,36 @@
+"""Room for sessions: whether a new one leaves enough file descriptors for the rest of the worker (disk, next hops).
+
+What always holds: a session is let in only where more than `reserved` descriptors are free, or where the last look
+found so many that those let in since cannot have used them up. Asking a transport for its number is dear for what each
+connection must ask, so far from the limit it is asked now and then only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+LOOKS_APART_MAX: Final = 64  # sessions let in between two looks
+_PART: Final = 8  # of what is left, the part that may be used up between two looks
+
+
+class DescriptorRoom:
+    """`files`: descriptors that the process may have. `reserved`: how many of them sessions leave, half at most."""
+
+    def __init__(self, files: int, reserved: Callable[[], int]) -> None:
+        self._files = files
+        self._reserved = reserved
+        self._unlooked = 0  # sessions that are let in before the next look
+
+    def __call__(self, transport: asyncio.BaseTransport) -> bool:
+        """The system gives the lowest descriptor that is free, so the number of one tells how many are in use."""
+        if self._unlooked:
+            self._unlooked -= 1
+            return True
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return True
+        left = self._files - min(self._reserved(), self._files // 2) - int(sock.fileno())
+        self._unlooked = min(max(0, left // _PART), LOOKS_APART_MAX)
+        return left > 0
