@@ -263,13 +263,26 @@ class Queue:
             if envelope.parameters or recipients[0].parameters:
                 destination = self._destination(envelope, recipients[0])
             if type(destination) is Destination:
-                lane = self._lane(destination, mail)
-                self._enqueue(lane, Item(mail, (0,)))
-                self._pump(lane)
+                lane, item = self._lane(destination, mail), Item(mail, (0,))
+                if not self._hand_straight(lane, item):
+                    self._enqueue(lane, item)
+                    self._pump(lane)
                 return
         else:
             mail.active.update(range(len(recipients)))
         self._dispatch(mail, range(len(recipients)))
+
+    def _hand_straight(self, lane: Lane, item: Item) -> bool:
+        """Where nobody waits and a courier has nothing to do, a message need not stand in line first."""
+        if not lane.idle or len(lane.ready) or lane.tokens is not None:
+            return False
+        slot = lane.idle[-1]
+        if not slot.courier.usable or self._settling.unsettled >= self.options.unsettled_max:
+            return False
+        lane.idle.pop()
+        self._connections.works(slot)
+        self._carry_item(slot, item)
+        return True
 
     def _dispatch(self, mail: Mail, places: Sequence[int]) -> None:
         """Send places of one message to the lanes of their destinations; all are in `mail.active` already."""
@@ -596,8 +609,11 @@ class Queue:
             # The rest goes to the end of the line: a mailing does not hold up what came behind it.
             lane.put(Item(item.mail, item.places[most:]))
             item = Item(item.mail, item.places[:most])
+        self._carry_item(slot, item)
+
+    def _carry_item(self, slot: Slot, item: Item) -> None:
         slot.item = item
-        lane.busy += 1
+        slot.lane.busy += 1
         mail = item.mail
         if mail.content is None:
             self._spool.content(mail.envelope.id, partial(self._content_loaded, slot, item))

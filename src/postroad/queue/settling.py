@@ -182,6 +182,13 @@ class Settling:
         self, mail: Mail, results: Outcomes, keys: Keys, not_before_us: int, content: Content
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
+        if len(results) == 1 and isinstance(keys, str) and results[0][1].outcome in ENDS:
+            place, attempt = results[0]
+            if not _is_wanted(envelope, place, attempt):  # the end of nearly all recipients: nobody is to be told
+                names = (str(envelope.recipients[place].address),)
+                attempted = Attempted(now_us, envelope.id, names, keys, attempt, _attempts(mail, place), 0)
+                self.settle(mail, Settlement(envelope.id, (place,), (), (), (attempted,)), (place,))
+                return
         found = self._judge(mail, results, keys, not_before_us, now_us)
         events: list[Event] = [
             Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
@@ -218,7 +225,7 @@ class Settling:
         for place, attempt in results:
             key = keys if isinstance(keys, str) else keys[place]
             state = mail.states.get(place) if mail.states else None
-            attempts = state.attempts + 1 if state is not None else 1
+            attempts = _attempts(mail, place)
             recipient = envelope.recipients[place]
             due_us = 0
             if attempt.outcome in ENDS:
@@ -268,8 +275,7 @@ class Settling:
         due_us = now_us + int(self._options().retry_max_s * 1_000_000)
         rows = []
         for place, attempt in unsaid.items():
-            state = mail.states.get(place) if mail.states else None
-            attempts = state.attempts + 1 if state is not None else 1
+            attempts = _attempts(mail, place)
             text = f"failed, but the report of it could not be made: {attempt.text}"
             key = keys if isinstance(keys, str) else keys[place]
             rows.append(
@@ -362,6 +368,12 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
         tuple(stored for one in settlements for stored in one.accepted),
         tuple(event for one in settlements for event in one.events),
     )
+
+
+def _attempts(mail: Mail, place: int) -> int:
+    """How many there have been with the one that has just ended."""
+    state = mail.states.get(place) if mail.states else None
+    return state.attempts + 1 if state is not None else 1
 
 
 def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:

@@ -44,15 +44,6 @@ def test_a_client_that_says_nothing_at_all() -> None:
     assert client.heard().startswith(b"421 4.4.2")
 
 
-def test_a_client_that_does_not_take_our_last_words_is_broken_off() -> None:
-    house = House()
-    client = opened(house)
-    client.session.data_received(b"QUIT\r\n")
-    assert client.transport.closed and client.transport.get_write_buffer_size()
-    house.loop.pass_time(OPTIONS.close_s + 1)
-    assert client.transport.aborted
-
-
 def test_where_the_system_has_our_last_words_the_end_costs_no_timer() -> None:
     house = House()
     client = opened(house)
