@@ -202,7 +202,7 @@ class Store(Section):
     company_s: Seconds = setting(
         _STORE.company_s,
         "How long after the last sync a new one may wait for other clients that are in the middle of a message, so that"
-        " they share it; 0: not at all. A client that is alone never waits.",
+        " they share it; 0: not at all. A quarter of that where little comes; a client that is alone never waits.",
         least=0,
         most=1,
     )

@@ -2,7 +2,8 @@
 
 Where many clients send at once, a commit that waits a few milliseconds takes the messages of more of them, and costs
 each less. Where one client sends alone, each millisecond is lost. So it is counted who is on the way; who has been for
-longer than a moment (`SPAN_S`, at most twice that) is slow or idle, and is not counted any more.
+longer than a moment (`SPAN_S`, at most twice that) is slow or idle, and is not counted any more. How many began a
+message within the last span tells whether it is worth waiting for longer (`busy`).
 
 What always holds: who has joined leaves once, by `Place.leave` or with time. Nothing is kept for the forgotten.
 """
@@ -13,15 +14,17 @@ from collections.abc import Callable
 from typing import Final
 
 SPAN_S: Final = 0.1
+BUSY: Final = 25  # messages begun within a span from which the commits of a worker are what it has too many of
 
 
 class Place:
     """Those who joined within one span."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "joined")
 
     def __init__(self) -> None:
         self.count = 0
+        self.joined = 0  # in all
 
     def leave(self) -> None:
         """One of them has handed over a message, or will not."""
@@ -42,6 +45,7 @@ class Company:
             self._turn()
         place = self._now
         place.count += 1
+        place.joined += 1
         return place
 
     def expected(self) -> int:
@@ -49,6 +53,11 @@ class Company:
         if self._time() >= self._until:
             self._turn()
         return self._now.count + self._before.count
+
+    @property
+    def busy(self) -> bool:
+        """Whether much comes. Behind `expected` only, which looks at the time."""
+        return self._before.joined >= BUSY or self._now.joined >= BUSY
 
     def _turn(self) -> None:
         now = self._time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.store.company import SPAN_S, Company
+from postroad.store.company import BUSY, SPAN_S, Company
 
 
 class _Time:
@@ -46,3 +46,16 @@ def test_after_a_pause_nobody_is_left() -> None:
     company.join()
     time.now += 10 * SPAN_S
     assert company.expected() == 0
+
+
+def test_it_is_busy_while_much_begins_whoever_has_left_since() -> None:
+    time = _Time()
+    company = Company(time)
+    for _ in range(BUSY):
+        assert not company.busy
+        company.join().leave()
+    assert company.busy and company.expected() == 0
+    time.now += SPAN_S
+    assert company.expected() == 0 and company.busy, "within the last span"
+    time.now += SPAN_S
+    assert company.expected() == 0 and not company.busy

@@ -13,6 +13,7 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
 from postroad.store import codec, schema
+from postroad.store.company import BUSY
 from postroad.store.spool import Spool, SpoolOptions
 from postroad.store.values import Backlog, FailureKind, Selection, Settlement
 
@@ -478,6 +479,21 @@ async def test_a_second_commit_waits_for_those_who_are_on_their_way(tmp_path: Pa
         assert not first.done(), "the other one is waited for"
         other.leave()
         await asyncio.wait_for(asyncio.gather(first, desk.accept("a@a.example", "d@b.example")), 10)
+
+
+@pytest.mark.parametrize("many", [True, False])
+async def test_where_little_comes_a_quarter_of_the_wait_will_do(tmp_path: Path, many: bool) -> None:
+    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, company_s=4 * 3600.0)) as desk:
+        await desk.accept("a@a.example", "b@b.example")
+        for _ in range(BUSY if many else 1):
+            other = desk.spool.company.join()
+        desk.spool._begun -= 2 * 3600.0  # since the last commit half of the time has gone by
+        pending = asyncio.ensure_future(desk.accept("a@a.example", "c@b.example"))
+        await asyncio.sleep(0.05)
+        assert pending.done() is not many
+        other.leave()
+        desk.spool._begun -= 3 * 3600.0
+        await asyncio.wait_for(asyncio.gather(pending, desk.accept("a@a.example", "d@b.example")), 10)
 
 
 @THREADS
