@@ -165,7 +165,7 @@ class Player:
         ]
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, *, hasty: bool = False) -> None:
     chosen = choices.read(data)
     lines = _lines(chosen.wire)
     by_line = Player(chosen).through(lines)
@@ -173,11 +173,13 @@ def check(data: bytes) -> None:
         _relayed_rightly(transaction, lmtp=by_line.lmtp)
     # Cut within lines: the same. Lines are not joined: a reply that comes before it was asked for ends the session.
     cut = [piece for line in lines for piece in parted(line, list(chosen.cuts(len(line))))]
-    for parts in (cut, [line[at : at + 1] for line in lines for at in range(len(line))]):
+    cuttings = [cut, [line[at : at + 1] for line in lines for at in range(len(line))]]
+    for parts in choices.sampled(cuttings, data) if hasty else cuttings:
         other = Player(chosen).through(parts)
         assert (other.events, other.outcomes) == (by_line.events, by_line.outcomes)
     pairs = [b"".join(lines[max(at, 0) : at + 2]) for at in range(-(chosen.mode >> 7), len(lines), 2)]
-    for parts in ([chosen.wire], pairs, parted(chosen.wire, list(chosen.cuts(len(chosen.wire))))):
+    joinings = [[chosen.wire], pairs, parted(chosen.wire, list(chosen.cuts(len(chosen.wire))))]
+    for parts in choices.sampled(joinings, data) if hasty else joinings:
         joined = Player(chosen).through(parts)
         for one, other_one in zip(joined.done, by_line.done, strict=False):
             assert set(one.relayed()) <= set(other_one.relayed()), "sent sooner, and more is relayed"
