@@ -206,7 +206,10 @@ class RealServer:
         )
         known = Known(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
         rules = policy.rules(
-            role, PolicyOptions(trust_network=trusted), known, lmtp=transcript.dialect is Dialect.LMTP,
+            role,
+            PolicyOptions(trust_network=trusted),
+            known,
+            lmtp=transcript.dialect is Dialect.LMTP,
             extra=_refusals(asked),
         )
         return Listener(setting(options, _receive(transcript), rules, self._doors(transcript, asked)))
@@ -216,7 +219,9 @@ class RealServer:
         clients = Clients(ClientOptions())
         members = {
             Address("Example-People", hostname(transcript)): [
-                Address("Postel", "isi.example"), Address("Fred", "host.example"), Address("Sam", "host.example"),
+                Address("Postel", "isi.example"),
+                Address("Fred", "host.example"),
+                Address("Sam", "host.example"),
             ]
         }
         return Doors(
@@ -276,9 +281,7 @@ class _Mechanisms(OwnMechanisms):
 
 
 def _accounts() -> list[Account]:
-    keys = tuple(
-        scram_keys.derive(hash, "pencil", base64.b64decode(salt), 4096) for salt, _, hash in _SCRAM.values()
-    )
+    keys = tuple(scram_keys.derive(hash, "pencil", base64.b64decode(salt), 4096) for salt, _, hash in _SCRAM.values())
     return [
         Account("test", HASHER.hash("1234"), ("*",)),
         Account("tim", HASHER.hash("secret"), ("*",)),
