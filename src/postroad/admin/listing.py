@@ -282,7 +282,9 @@ def _recipient_lines(loaded: Loaded, place: int, row: Waiting | None, now_us: in
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
     if row.text:
-        lines.append(f"      because: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
+        # What a remote has said is no reason for holding it.
+        why = "the last attempt" if row.held and row.remote else "because"
+        lines.append(f"      {why}: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
     if row.told:
         lines.append("      the sender has been told of the delay")
     return lines

@@ -179,7 +179,8 @@ def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> Outlook:
     reason = clean(row.text)
     facts = (row.destination, row.attempts, 0 if row.held else row.due_us, row.status, reason)
     if row.held:
-        text = f"is held{f' because: {reason}' if reason else ''}; `postroad queue release` lets it go on"
+        because = f" because: {reason}" if reason and not row.remote else ""  # a remote has not held it
+        text = f"is held{because}; `postroad queue release` lets it go on"
         return Outlook(name, Fate.HELD, text, *facts)
     because = f", because: {clean(row.remote) + ': ' if row.remote else ''}{reason}" if reason else ""
     times = f" after {row.attempts} attempt{'s' if row.attempts != 1 else ''}" if row.attempts else ""
