@@ -391,10 +391,12 @@ def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*names, *map(str, alternatives.get_values_for_type(x509.IPAddress)))
 
 
-def expires_s(certificate_path: str) -> int | Problem:
-    """Until when a certificate is good, in seconds since 1970."""
+def validity_s(certificate_path: str) -> tuple[int, int] | Problem:
+    """From when and until when a certificate is good, in seconds since 1970."""
     certificate = _certificate(certificate_path)
-    return certificate if isinstance(certificate, Problem) else int(certificate.not_valid_after_utc.timestamp())
+    if isinstance(certificate, Problem):
+        return certificate
+    return int(certificate.not_valid_before_utc.timestamp()), int(certificate.not_valid_after_utc.timestamp())
 
 
 def _certificate(path: str) -> x509.Certificate | Problem:

@@ -7,6 +7,7 @@ import datetime
 import os
 import ssl
 import stat
+import time
 import warnings
 from pathlib import Path
 
@@ -489,7 +490,10 @@ def test_a_self_signed_certificate(tmp_path: Path) -> None:
     assert isinstance(client, ssl.SSLContext)
     for name in names:
         shake(server.context(), client, name)
-    expires = tls.expires_s(certificate)
+    validity = tls.validity_s(certificate)
+    assert isinstance(validity, tuple)
+    begins, expires = validity
+    assert begins < time.time()
     assert isinstance(expires, int) and expires > NOW.timestamp() + 3600 * 86_400
 
 
@@ -515,4 +519,4 @@ def test_where_it_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_expiry_of_no_certificate(tmp_path: Path) -> None:
-    assert isinstance(tls.expires_s(str(tmp_path / "absent")), Problem)
+    assert isinstance(tls.validity_s(str(tmp_path / "absent")), Problem)
