@@ -86,6 +86,9 @@ _SCRAM = {
 }
 
 
+_TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+
+
 class Clock:
     def now_us(self) -> int:
         return _NOW_US
@@ -262,13 +265,14 @@ class RealServer:
 
 
 class _Source(Users):
-    """The users file, and a place that refuses each token."""
+    """The users file, and a place that knows one token: that of RFC 7628 §4.1."""
 
     def mechanisms(self) -> tuple[str, ...]:
-        return (*super().mechanisms(), "OAUTHBEARER")
+        return (*super().mechanisms(), "OAUTHBEARER", "XOAUTH2")
 
     def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
-        done(Finding.WRONG, None)
+        good = token == _TOKEN
+        done(Finding.RIGHT if good else Finding.WRONG, Account("user@example.com") if good else None)
 
 
 class _Mechanisms(OwnMechanisms):
