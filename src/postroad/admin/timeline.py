@@ -35,7 +35,7 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.tls_details import TlsDetails
-from postroad.report.client import behind
+from postroad.report.client import behind, whereabouts
 from postroad.report.line import iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
@@ -363,7 +363,7 @@ def _remote(attempt: Attempt) -> str:
 def _client(peer: Peer) -> str:
     literal = f"[{peer.address}]"
     hello = "" if peer.hello == literal else f"{peer.hello or '-'} "  # its address for a name is said once
-    parts = [f"{hello}{literal}:{peer.port}", peer.protocol, _tls(peer.tls, peer.tls_details)]
+    parts = [f"{hello}{whereabouts(peer)}", peer.protocol, _tls(peer.tls, peer.tls_details)]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
     parts += behind(peer)
