@@ -94,7 +94,7 @@ def check(data: bytes, *, hasty: bool = False) -> None:
         assert other.seen == by_line.seen, (cuts, other.seen, by_line.seen)
     _injected(player(LIMITS), wire, by_line)
     if not hasty or choices.lot(data, 4):
-        strict = player(STRICT).through(parted(wire, cuttings[1]))
+        strict = player(STRICT).through(parted(wire, [*cuttings[1], *by_line.handshakes]))
         assert len(framing.replies(strict.output)) <= len(answers)
 
 

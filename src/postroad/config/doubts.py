@@ -100,17 +100,25 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.path is None:
             continue
-        folder = _standing(domain.path)
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            text = f"The user {settings.user!r} cannot make Maildirs in {folder}"
-            remedy = f"Give the folder to that user (chown {settings.user} {folder}); until then the mail for it waits"
+        closed = _closed(domain.path)
+        if closed is not None:
+            text = f"The user {settings.user!r} cannot make Maildirs in {closed}"
+            remedy = f"Give it to that user (chown {settings.user} {closed}); until then the mail for it waits"
             yield Finding((("domain", index, "path"),), text, remedy)
 
 
-def _standing(template: FilePath) -> FilePath:
-    """The folder that is there of a path with placeholders, in which the next one is to be made."""
-    fixed = FilePath(str(template).partition("{")[0] + "x").parent if "{" in str(template) else template
-    return next((each for each in (fixed, *fixed.parents) if each.is_dir()), FilePath("/"))
+def _closed(template: FilePath) -> FilePath | None:
+    """The folder that stands in the way of what a path with placeholders leads to: it may not be entered, or the next
+    one not be made in it."""
+    fixed = FilePath(f"{str(template).partition('{')[0]}x").parent if "{" in str(template) else template
+    last = FilePath("/")
+    for folder in (*reversed(fixed.parents), fixed):
+        if not os.path.isdir(folder):  # said also of what is hidden behind a closed folder, which is seen by then
+            break
+        last = folder
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            return folder
+    return None if os.access(last, os.W_OK, effective_ids=True) else last
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (

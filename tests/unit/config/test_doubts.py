@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -86,12 +87,18 @@ def test_tokens_in_the_plain(tmp_path: Path, url: str, warned: bool) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
 def test_a_folder_in_which_no_maildir_can_be_made(tmp_path: Path) -> None:
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
+    for each in (tmp_path, *tmp_path.parents):
+        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
+            each.chmod(each.stat().st_mode | 0o055)
     text = RIGHT.replace('user = "root"', 'user = "nobody"')
-    for made, names in ((tmp_path, ""), (tmp_path / "mail", "mail"), (tmp_path / "mail" / "example.org", "mail")):
+    mail = tmp_path / "mail"
+    for made, way in ((tmp_path, tmp_path), (mail, mail), (mail / "example.org", mail)):
         made.mkdir(exist_ok=True)
         (line,) = told(tmp_path, text)
-        assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {tmp_path / names}. "), line
-    os.chown(tmp_path / "mail", 65534, -1)
+        assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {way}. "), line
+    os.chown(mail, 65534, -1)
     assert told(tmp_path, text) == []
+    (tmp_path / "hidden").mkdir(mode=0o700)
+    (tmp_path / "hidden" / "mail").mkdir(mode=0o777)
+    (line,) = told(tmp_path, text.replace('"mail/', '"hidden/mail/'))
+    assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {tmp_path}/hidden. "), line
