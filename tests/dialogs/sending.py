@@ -14,7 +14,7 @@ A transcript is a text file:
     T:                                TLS starts
     N:                                our client makes another connection
     A: relayed failed:5.1.1           what became of each recipient of a message, the first, then the next; "told": that
-                                      its sender hears of the relaying
+                                      we tell its sender of the relaying or delivery
 
 Without G: and M: it is the message of `_USUAL`. Nothing is said beyond the transcript, and nothing sooner: where the
 remote speaks, our client has said what stands before that line and no more.
@@ -462,11 +462,11 @@ def _destination(setting: Setting) -> Destination:
 
 
 def _end(envelope: Envelope, recipient: Recipient, attempt: Attempt) -> str:
-    """As the transcript says it: outcome, status of one that is not good, whether the sender hears of the relaying."""
+    """As the transcript says it: outcome, status of one that is not good, whether we tell the sender of a good one."""
     action = Action.RELAYED if attempt.outcome is Outcome.RELAYED else Action.DELIVERED
     told = attempt.outcome in _GOOD and (
         wishes.traces_relay(envelope, recipient, attempt)
-        or wants(recipient.notify, action, dsn_passed=attempt.dsn_passed and action is Action.RELAYED)
+        or wants(recipient.notify, action, dsn_passed=attempt.dsn_passed)
     )
     status = "" if attempt.outcome in _GOOD else f":{attempt.status}"
     return f"{attempt.outcome.value}{status}{':told' if told else ''}"
