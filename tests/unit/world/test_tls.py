@@ -435,11 +435,16 @@ def test_a_shared_ticket_vouches_for_nothing_that_was_not_looked_at(authority: t
     roots or another certificate of ours."""
     files, roots = issue(authority, tmp_path, "1", "a.example"), tmp_path / "roots.pem"
     authority.cert_pem.write_to_path(str(roots))
-    demanding = Asking(ClientCertificates.DEMANDED, str(roots))
-    options = ServerTlsOptions((files,), askings=(NOBODY, demanding))
+    demanding, asking = Asking(ClientCertificates.DEMANDED, str(roots)), Asking(ClientCertificates.ASKED, str(roots))
+    options = ServerTlsOptions((files,), askings=(NOBODY, demanding, asking))
+    server, other = made(options, b"s" * 32), made(options, b"s" * 32)
+    nobody = trusting(authority)
+    unproved = resumed(server.context(asking), nobody, None).session
+    assert resumed(other.context(asking), nobody, unproved).session_reused
+    with pytest.raises(ssl.SSLError):  # a whole handshake, for which it has no certificate
+        resumed(other.context(demanding), nobody, unproved)
     client = trusting(authority)
     authority.issue_cert("client@example.org").configure_cert(client)
-    server, other = made(options, b"s" * 32), made(options, b"s" * 32)
     session = resumed(server.context(), client, None).session
     assert not resumed(other.context(demanding), client, session).session_reused
     proved = resumed(server.context(demanding), client, None).session
