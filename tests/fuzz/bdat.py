@@ -23,6 +23,7 @@ LIMITS = Limits(
     text_line_max=80, size_max=500, header_size_max=500, header_fields_max=500, errors_max=1000, idle_commands_max=1000,
     piece_size=40, pipelining_strict=False,
 )  # fmt: skip
+CHUNKS_MAX = 16  # of one input: more find nothing new and take long
 _BETWEEN = (b"", b"NOOP\r\n", b"VRFY x\r\n", b"DATA\r\n", b"MAIL FROM:<x@y>\r\n")
 _MAIL = b"MAIL FROM:<a@b>%s\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\n"
 
@@ -41,7 +42,7 @@ def _chunks(wire: bytes) -> list[Chunk]:
     """Each from one octet of size and one of switches; the wire's own octets fill them."""
     found: list[Chunk] = []
     at = 0
-    while at + 2 <= len(wire) and len(found) < 40:
+    while at + 2 <= len(wire) and len(found) < CHUNKS_MAX:
         size, switches = wire[at], wire[at + 1]
         octets = wire[at + 2 : at + 2 + size]
         found.append(Chunk(octets, switches & 7 == 7, _BETWEEN[(switches >> 3) % len(_BETWEEN)]))
