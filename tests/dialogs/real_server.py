@@ -86,6 +86,9 @@ _SCRAM = {
 }
 
 
+_TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+
+
 class Clock:
     def now_us(self) -> int:
         return _NOW_US
@@ -206,7 +209,10 @@ class RealServer:
         )
         known = Known(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
         rules = policy.rules(
-            role, PolicyOptions(trust_network=trusted), known, lmtp=transcript.dialect is Dialect.LMTP,
+            role,
+            PolicyOptions(trust_network=trusted),
+            known,
+            lmtp=transcript.dialect is Dialect.LMTP,
             extra=_refusals(asked),
         )
         return Listener(setting(options, _receive(transcript), rules, self._doors(transcript, asked)))
@@ -216,7 +222,9 @@ class RealServer:
         clients = Clients(ClientOptions())
         members = {
             Address("Example-People", hostname(transcript)): [
-                Address("Postel", "isi.example"), Address("Fred", "host.example"), Address("Sam", "host.example"),
+                Address("Postel", "isi.example"),
+                Address("Fred", "host.example"),
+                Address("Sam", "host.example"),
             ]
         }
         return Doors(
@@ -257,13 +265,14 @@ class RealServer:
 
 
 class _Source(Users):
-    """The users file, and a place that refuses each token."""
+    """The users file, and a place that knows one token: that of RFC 7628 §4.1."""
 
     def mechanisms(self) -> tuple[str, ...]:
-        return (*super().mechanisms(), "OAUTHBEARER")
+        return (*super().mechanisms(), "OAUTHBEARER", "XOAUTH2")
 
     def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
-        done(Finding.WRONG, None)
+        good = token == _TOKEN
+        done(Finding.RIGHT if good else Finding.WRONG, Account("user@example.com") if good else None)
 
 
 class _Mechanisms(OwnMechanisms):
@@ -276,9 +285,7 @@ class _Mechanisms(OwnMechanisms):
 
 
 def _accounts() -> list[Account]:
-    keys = tuple(
-        scram_keys.derive(hash, "pencil", base64.b64decode(salt), 4096) for salt, _, hash in _SCRAM.values()
-    )
+    keys = tuple(scram_keys.derive(hash, "pencil", base64.b64decode(salt), 4096) for salt, _, hash in _SCRAM.values())
     return [
         Account("test", HASHER.hash("1234"), ("*",)),
         Account("tim", HASHER.hash("secret"), ("*",)),

@@ -1,71 +1,47 @@
-"""Transcripts of the sending side: the real opener and its courier over a socket, and a peer that plays the S: lines.
-
-As in `playing`, but the C: lines are what our client must say, octet by octet, and ``A:`` gives what became of each
-recipient. The peer reads all that stands before its next line, and nothing may come behind the last.
-"""
+"""Each transcript of tests/dialogs/client (see `sending`): in memory, whole and by octets, and over a socket."""
 
 from __future__ import annotations
 
-import asyncio
-import ssl
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import trustme
 
-from postroad.mail.envelope import Body
-from postroad.mail.route import Hop, Transport
-from tests.unit.deliver.test_opener import Sender, carry
-from tests.unit.deliver.world import job
+from postroad.protocol.extension import EXTENSIONS
+from tests.dialogs.sending import over_memory, over_socket, read
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "client").glob("*.txt"))
-CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
-PATIENCE_S = 20
 
 
-class Peer:
-    """Plays the server of one transcript."""
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
 
-    def __init__(self, lines: list[str], context: ssl.SSLContext) -> None:
-        self.lines = lines
-        self.context = context
-        self.said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            for line in self.lines:
-                octets = f"{line[3:]}\r\n".encode()
-                if line.startswith("S:"):
-                    writer.write(octets)
-                elif line.startswith("C:"):
-                    came = await asyncio.wait_for(reader.readline(), PATIENCE_S)
-                    assert came == octets, f"{came!r}, not {octets!r}"
-                elif line.startswith("T:"):
-                    await writer.start_tls(self.context)
-            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
-            self.said.set_result(None)
-        except Exception as error:
-            self.said.set_exception(error)
-        finally:
-            writer.close()
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+async def test_dialog_of_the_courier(path: Path, split: bool, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    await over_memory(read(path), pool, tmp_path, split=split)
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-async def test_dialog_of_the_courier(path: Path) -> None:
-    lines = path.read_text("utf-8").splitlines()
-    (outcomes,) = (line[3:].split() for line in lines if line.startswith("A:"))
-    body = Body.BINARY_MIME if "! binary" in lines else Body.SEVEN_BIT
-    transport = Transport.LMTP if "! lmtp" in lines else Transport.SMTP
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    peer = Peer(lines, context)
-    server = await asyncio.start_server(peer, "127.0.0.1", 0)
-    hop = Hop("localhost", "127.0.0.1", server.sockets[0].getsockname()[1])
-    with ThreadPoolExecutor(1) as pool:
-        courier = await Sender(pool).open(hop, transport=transport)
-        attempts = await carry(courier, job(CONTENT, to=2, body=body))
-        courier.close()
-        await asyncio.wait_for(peer.said, PATIENCE_S)
-    server.close()
-    assert [attempt.outcome.value for attempt in attempts] == outcomes
+async def test_dialog_of_the_courier_over_a_socket(path: Path, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    await over_socket(read(path), pool, tmp_path)
+
+
+def test_each_extension_that_our_client_uses_has_a_transcript() -> None:
+    """Offered by a remote, and each of its parameters and verbs said, but for what the table says is not used."""
+    transcripts = [read(path) for path in TRANSCRIPTS]
+    offered = {line[4:].split()[0] for transcript in transcripts for line in transcript.said("S:") if len(line) > 4}
+    said = [line for transcript in transcripts for line in transcript.said("C:")]
+    words = {word.partition("=")[0] for line in said for word in line.split()}
+    for extension in EXTENSIONS:
+        if extension.client == "not used":
+            continue
+        assert extension.keyword in offered, extension.keyword
+        used = not extension.client.startswith("not used")
+        parameters = {parameter.keyword for parameter in (*extension.mail, *extension.rcpt)}
+        assert (parameters <= words) if used else not (parameters & words), extension.keyword
+        assert set(extension.verbs) <= words, extension.keyword

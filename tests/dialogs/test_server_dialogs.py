@@ -14,6 +14,7 @@ import pytest
 import trustme
 import uvloop
 
+from postroad.protocol.extension import EXTENSIONS
 from tests.dialogs.over_socket import SocketPlayer, talk
 from tests.dialogs.playing import Player, Transcript, read
 from tests.dialogs.real_server import RealServer, expected
@@ -23,6 +24,17 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "server").glob("*.txt"))
 
 def test_there_are_transcripts() -> None:
     assert len(TRANSCRIPTS) >= 35
+
+
+def test_each_extension_has_a_transcript() -> None:
+    """Announced, and each of its parameters and verbs said by a client."""
+    lines = [line for path in TRANSCRIPTS for line in read(path).lines]
+    announced = {text[4:].split()[0] for kind, text in lines if kind == "S:" and len(text) > 4}
+    words = {word.partition("=")[0].upper() for kind, text in lines if kind == "C:" for word in text.split()}
+    for extension in EXTENSIONS:
+        parameters = {parameter.keyword for parameter in (*extension.mail, *extension.rcpt)}
+        assert extension.keyword in announced, extension.keyword
+        assert parameters | set(extension.verbs) <= words, extension.keyword
 
 
 @pytest.fixture(scope="module")

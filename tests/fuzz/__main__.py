@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 _KEPT = Path("var/fuzz")
@@ -47,7 +48,7 @@ def _plain(name: str, seconds: int, seed: int, kept: Path) -> int:
     from tests.fuzz import mutating
     from tests.fuzz.targets import TARGETS
 
-    tried, failures = mutating.run(TARGETS[name], seed, seconds=seconds)
+    tried, failures = mutating.run(TARGETS[name], seed, seconds=seconds, hasty=True)
     for failure in failures:
         path = kept / f"crash-{hashlib.sha1(failure.data).hexdigest()}"
         path.write_bytes(failure.data)
@@ -73,7 +74,7 @@ def _guided(name: str, seconds: int, seed: int, kept: Path) -> int:
         f"-max_total_time={seconds}", f"-seed={seed}", f"-dict={words}", f"-artifact_prefix={kept}/", "-max_len=1024",
         "-timeout=30", "-print_final_stats=1",
     ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, *folders], target.check)
+    atheris.Setup([sys.argv[0], *options, *folders], partial(target.check, hasty=True))
     atheris.Fuzz()  # ends the process: status 0 where nothing was found
     return 0
 

@@ -51,7 +51,8 @@ _SECURITY = transaction.Security(tls=True, verified=True, authenticated=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, *, hasty: bool = False) -> None:
+    """All of it is quick, so that there is nothing to leave out in haste."""
     wire = choices.read(data).wire
     text = wire.decode("utf-8", "replace")
     _mail(wire)

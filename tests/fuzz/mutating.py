@@ -26,7 +26,7 @@ class Failure:
 
 
 def run(
-    target: Target, seed: int, *, count: int | None = None, seconds: float | None = None
+    target: Target, seed: int, *, count: int | None = None, seconds: float | None = None, hasty: bool = False
 ) -> tuple[int, list[Failure]]:
     """How many inputs were tried, and what broke: the first input for each place that an error came from."""
     chance = random.Random(seed)
@@ -38,7 +38,7 @@ def run(
         data = mutated(chance, pool, target.words)
         tried += 1
         try:
-            target.check(data)
+            target.check(data, hasty=hasty)
         except Exception as error:
             failures.setdefault(_place(error), Failure(data, error))
     return tried, list(failures.values())

@@ -1,7 +1,8 @@
 """`python -m tests.fuzz.seeds`: writes the corpus anew from the transcripts of tests/dialogs and some shapes of chunks.
 
-A transcript gives its C: lines to `server`, its S: lines to `client`, and its MAIL and RCPT lines to `grammar`. The
-corpus stands in the tree, so that a run begins where the last one did.
+A transcript of a server gives its C: lines to `server`, its S: lines to `client`, and its MAIL and RCPT lines to
+`grammar`; one of our client gives the S: lines of its first connection to `client`. The corpus stands in the tree, so
+that a run begins where the last one did.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import hashlib
 from pathlib import Path
 
 from postroad.protocol.offer import Dialect
+from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
 from tests.fuzz.choices import written
 
 _DIALOGS = Path(__file__).parents[1] / "dialogs" / "server"
-_LMTP, _HELLO = 1, 4
+_OUTWARD = Path(__file__).parents[1] / "dialogs" / "client"
+_LMTP, _BDAT, _STARTTLS, _AUTH = 1, 2, 4, 8
 
 
 def corpus() -> dict[str, dict[str, bytes]]:
@@ -33,7 +36,18 @@ def corpus() -> dict[str, dict[str, bytes]]:
                 attributes = line.partition(b" ")[2]
                 name = f"{place.stem}-{hashlib.sha1(attributes).hexdigest()[:8]}"
                 made["grammar"][name] = written(0, 9, 5, attributes)
+    made["client"] |= {f"met_{place.stem}": _met(sending.read(place)) for place in sorted(_OUTWARD.glob("*.txt"))}
     return made
+
+
+def _met(transcript: sending.Transcript) -> bytes:
+    """A remote of our client, to a player that does what it offers."""
+    lines = transcript.connections[0]
+    said = b"".join(f"{text}\r\n".encode() for kind, text in lines if kind == "S:")
+    mode = _LMTP if transcript.setting.transport == "lmtp" else 0
+    for verb, switch in (("BDAT", _BDAT), ("STARTTLS", _STARTTLS), ("AUTH", _AUTH)):
+        mode |= switch if any(kind == "C:" and text.startswith(verb) for kind, text in lines) else 0
+    return written(mode, 64, 30, said)
 
 
 def _said(transcript: Transcript) -> bytes:

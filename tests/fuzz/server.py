@@ -1,8 +1,9 @@
 """Target `server`: any octets from a client, cut in any way, to the server machine over SMTP and LMTP.
 
-The wire is played octet by octet, in other cuts, and whole. What must hold: nothing raises; the host is handed the same
-commands and the client told the same, however it was cut; the octets make exactly the commands that `framing` finds in
-them, one reply each, and contents end where they end there; what is said is whole replies; what is held is bounded.
+The wire is played line by line, in other cuts, whole, and octet by octet. What must hold: nothing raises; the host is
+handed the same commands and the client told the same, however it was cut; the octets make exactly the commands that
+`framing` finds in them, one reply each, and contents end where they end there; what is said is whole replies; what is
+held is bounded. A hasty check takes one other cut of each wire, chosen by its octets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect, Offer
 from tests.fuzz import choices, framing
 from tests.fuzz.choices import parted
-from tests.unit.protocol.host import ALL, Host, every_octet
+from tests.unit.protocol.host import ALL, Host
 
 # Small limits, so that they are met; an end of a session for what was swallowed depends on how much came at once.
 LIMITS = Limits(
@@ -68,7 +69,7 @@ class Player(Host):
         return [b"fault" if line.startswith(FAULTS) else line for line in self.output.split(b"\r\n")]
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, *, hasty: bool = False) -> None:
     chosen = choices.read(data)
     wire = chosen.wire
     dialect = Dialect.LMTP if chosen.on(0) else Dialect.SMTP
@@ -79,29 +80,31 @@ def check(data: bytes) -> None:
     def player(limits: Limits) -> Player:
         return Player(offer, limits, dialect, chunks_refused=chosen.on(3))
 
-    single = player(LIMITS).through(every_octet(wire))
-    answers = framing.replies(single.output)
+    by_line = player(LIMITS).through(wire.splitlines(keepends=True))
+    answers = framing.replies(by_line.output)
     walk = framing.Walk(wire, answers, dialect is Dialect.LMTP, LIMITS).go()
-    contents = [command.octets for command in single.commands if isinstance(command, Content)]
+    contents = [command.octets for command in by_line.commands if isinstance(command, Content)]
     assert contents == walk.contents, (contents, walk.contents)
-    _clean(single.commands)
+    _clean(by_line.commands)
     # What comes behind STARTTLS in one read is thrown away, so each cutting has a cut there.
-    for cuts in ([], list(chosen.cuts(len(wire)))):
-        other = player(LIMITS).through(parted(wire, [*cuts, *single.handshakes]))
-        assert other.said == single.said, (cuts, other.said, single.said)
-        assert other.seen == single.seen, (cuts, other.seen, single.seen)
-    _injected(player(LIMITS), wire, single)
-    strict = player(STRICT).through(parted(wire, list(chosen.cuts(len(wire)))))
-    assert len(framing.replies(strict.output)) <= len(answers)
+    cuttings = [[], list(chosen.cuts(len(wire))), list(range(len(wire)))]
+    for cuts in choices.sampled(cuttings, data) if hasty else cuttings:
+        other = player(LIMITS).through(parted(wire, [*cuts, *by_line.handshakes]))
+        assert other.said == by_line.said, (cuts, other.said, by_line.said)
+        assert other.seen == by_line.seen, (cuts, other.seen, by_line.seen)
+    _injected(player(LIMITS), wire, by_line)
+    if not hasty or choices.lot(data, 4):
+        strict = player(STRICT).through(parted(wire, [*cuttings[1], *by_line.handshakes]))
+        assert len(framing.replies(strict.output)) <= len(answers)
 
 
-def _injected(player: Player, wire: bytes, single: Player) -> None:
+def _injected(player: Player, wire: bytes, by_line: Player) -> None:
     """CVE-2011-0411: nothing that came with STARTTLS is answered, neither before the handshake nor behind it."""
-    if single.handshakes:
-        first = single.handshakes[0]
+    if by_line.handshakes:
+        first = by_line.handshakes[0]
         player.through([wire])
         assert player.handshakes == [len(wire)] and player.machine.buffered == 0
-        assert player.output == single.output[: len(player.output)]
+        assert player.said[:-1] == by_line.said[: len(player.said) - 1]
         assert player.output.endswith(b"220 2.0.0 Ready to start TLS\r\n") and first <= len(wire)
 
 

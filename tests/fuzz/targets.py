@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.fuzz import bdat, client, grammar, server
 
@@ -38,12 +39,17 @@ _WORDS = (
 )  # fmt: skip
 
 
+class Check(Protocol):
+    def __call__(self, data: bytes, *, hasty: bool = False) -> None: ...
+
+
 @dataclass(frozen=True)
 class Target:
-    """`check` raises where an input breaks a promise. `words`: pieces that its inputs are made of."""
+    """`check` raises where an input breaks a promise; `hasty`: by a sample of what can be compared, so that a long run
+    tries more inputs. `words`: pieces that its inputs are made of."""
 
     name: str
-    check: Callable[[bytes], None]
+    check: Check
     words: tuple[bytes, ...]
 
     @property

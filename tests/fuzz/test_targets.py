@@ -46,7 +46,7 @@ def test_the_plain_runner(name: str) -> None:
 
 
 def test_the_plain_runner_finds_and_keeps_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(data: bytes) -> None:
+    def check(data: bytes, *, hasty: bool = False) -> None:
         assert b"BDAT" not in data
 
     failing = Target("failing", check, (b"BDAT",))
@@ -58,6 +58,14 @@ def test_the_plain_runner_finds_and_keeps_the_input(tmp_path: Path, monkeypatch:
     kept.write_bytes(choices.written(0, 1, 0, b"NOOP\r\n"))
     assert main(["server", "--input", str(kept)]) == 0
     assert main(["grammar", "--plain", "--seconds", "1"]) == 0
+
+
+def test_a_hasty_run_takes_each_way_in_its_turn() -> None:
+    inputs = [b"%d" % number for number in range(1000)]
+    taken = [way for data in inputs for way in choices.sampled(["whole", "parted", "octets"], data)]
+    assert len(taken) == len(inputs)
+    assert 30 < taken.count("octets") < 100 and min(taken.count("whole"), taken.count("parted")) > 350
+    assert taken == [way for data in inputs for way in choices.sampled(["whole", "parted", "octets"], data)]
 
 
 def test_choices_are_read_as_written() -> None:

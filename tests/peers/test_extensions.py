@@ -58,6 +58,7 @@ def road(place: Path, authority: Authority) -> Iterator[Road]:
         "tls": Remote(extensions=("PIPELINING", "ENHANCEDSTATUSCODES"), context=context),
         "bare": Remote(extensions=("PIPELINING", "ENHANCEDSTATUSCODES")),
         "limits": Remote(extensions=("PIPELINING", "ENHANCEDSTATUSCODES", "LIMITS MAILMAX=1 RCPTMAX=2")),
+        "domains": Remote(extensions=("PIPELINING", "ENHANCEDSTATUSCODES", "LIMITS RCPTDOMAINMAX=1")),
         "later": Remote(_always_later, extensions=("PIPELINING", "ENHANCEDSTATUSCODES", "DELIVERBY")),
     }
     chain, key = authority.certificate("postroad.test", "127.0.0.1")
@@ -82,6 +83,7 @@ def road(place: Path, authority: Authority) -> Iterator[Road]:
         "next_hop": [
             *(next_hop(f"{name}.example", remote.port, tls="may") for name, remote in remotes.items()),
             next_hop("second.example", second_port, tls="may"),
+            next_hop("others.example", remotes["domains"].port, tls="may"),
         ],
         "extensions": {"binarymime": True, "mt_priority_tunnel": True},
     })
@@ -280,6 +282,23 @@ def test_the_limits_of_the_next_hop_are_obeyed(road: Road) -> None:
     with smtplib.SMTP("127.0.0.1", road.node.port, timeout=20) as client:
         client.ehlo("client.test")
         assert client.esmtp_features["limits"] == "RCPTMAX=1000"
+
+
+def test_a_session_has_no_more_domains_than_the_next_host_takes(road: Road) -> None:
+    """RFC 9422 §4.3: the other domain goes by another session, at once, without a failure for anybody."""
+    to = ["a@domains.example", "b@others.example", "c@domains.example"]
+    _send(road.node.port, to, "two domains")
+    remote = road.remotes["domains"]
+
+    def taken() -> list[list[str]]:
+        return [each.rcpt for each in list(remote.transactions) if b"two domains" in each.content]
+
+    until(lambda: sum(map(len, taken())) == 3, "all recipients taken", within_s=20)
+    sessions = [
+        {line.partition("@")[2] for line in dialog.lines if line.startswith("RCPT")} for dialog in remote.dialogs
+    ]
+    assert [len(domains) for domains in sessions if domains] == [1, 1], sessions
+    assert "deferred" not in road.node.command("trace", to[1])
 
 
 # ---- RRVS (RFC 7293)

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.peers.harness import dsn, maildir, ports
+from tests.peers.harness.certificates import Authority
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.postroad import Node, local_domain
 from tests.peers.harness.remote import Dialog, Remote
+from tests.peers.harness.validating import Validating
 
 
 @dataclass(frozen=True)
@@ -164,3 +166,46 @@ def test_an_error_of_the_dns_defers(world: World) -> None:
     _send(world, "a@lame.test")
     world.node.wait_log("4.4.3")
     assert len(maildir.raw(world.node.maildir("sender@example.test"))) == before
+
+
+def test_mail_that_requires_tls_goes_to_mail_servers_that_dnssec_has_proved(place: Path, authority: Authority) -> None:
+    """RFC 8689 §4.2.1: the MX records proved, the certificate for the name that they give, and REQUIRETLS behind it."""
+    port, good, wrong = ports.port(), ports.address(), ports.address()
+    zones = {
+        "signed.example": f"""
+            @ IN MX 10 mx
+            mx IN A {good}""",
+        "plain.example": "@ IN MX 10 mx.signed.example.",
+        "wrong.example": f"""
+            @ IN MX 10 mx
+            mx IN A {wrong}""",
+    }
+    chain, key = authority.certificate("postroad.test", "127.0.0.1")
+    offers = ("PIPELINING", "ENHANCEDSTATUSCODES", "REQUIRETLS")
+    context = authority.server_context("mx.signed.example")
+    with (
+        Knot(place / "signing", zones) as knot,
+        Validating(knot.port, ("signed.example", "wrong.example")) as resolver,
+        Remote(address=good, port=port, extensions=offers, context=context) as remote,
+        Remote(address=wrong, port=port, extensions=offers, context=context) as other,
+        Node(place / "requiring", {
+            "tls": {"certificate": str(chain), "key": str(key)},
+            "dns": {"servers": [f"127.0.0.1:{resolver.port}"], "timeout_s": 2, "total_s": 4},
+            "routing": {"mx_port": port},
+            "mx": {"loopback": True},
+            "outbound": {"tls": {"ca_file": str(authority.file)}},
+            "domain": [local_domain("example.test")],
+        }) as node,
+    ):
+        for domain in ("signed.example", "plain.example", "wrong.example"):
+            with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+                client.starttls(context=authority.client_context())
+                content = f"Subject: to {domain}\r\n\r\nhello\r\n"
+                client.sendmail("sender@example.test", [f"a@{domain}"], content, ["REQUIRETLS"])
+        taken = remote.wait_for(lambda each: b"to signed.example" in each.content)
+        assert taken.tls and taken.mail.endswith(" REQUIRETLS")
+        for domain in ("plain.example", "wrong.example"):
+            (report,) = dsn.wait(node.maildir("sender@example.test"), f"to {domain}")
+            (fields,) = report.recipients
+            assert (fields["Action"], fields["Status"]) == ("failed", "5.7.10"), fields
+        assert len(remote.transactions) == 1 and not other.transactions

@@ -86,6 +86,19 @@ def test_a_session_is_taken_up_again_with_its_ticket(node: Node, place: Path) ->
     assert "Reused, TLSv1.2" in _s_client(node, "-tls1_2", "-sess_in", ticket)
 
 
+def test_whichever_worker_a_client_comes_back_to_takes_its_ticket_up(place: Path, authority: Authority) -> None:
+    need.program("openssl")
+    certificate, key = authority.certificate("postroad.test", "localhost", "127.0.0.1")
+    with Node(place / "workers", {
+        "workers": 3, "listener": [mx_listener(ports.port())],
+        "tls": {"certificate": str(certificate), "key": str(key)}, "domain": [local_domain("example.test")],
+    }) as several:
+        ticket = str(place / "shared-ticket")
+        assert "New, TLSv1.2" in _s_client(several, "-tls1_2", "-sess_out", ticket)
+        for _ in range(8):
+            assert "Reused, TLSv1.2" in _s_client(several, "-tls1_2", "-sess_in", ticket)
+
+
 def test_a_client_certificate_is_trusted_and_told(node: Node, authority: Authority) -> None:
     port = node.config["listener"][1]["port"]
     context = authority.client_context()

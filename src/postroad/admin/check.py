@@ -1,14 +1,21 @@
-"""`postroad check`: whether the configuration can be used. All problems at once, exit code 78 where there are any."""
+"""`postroad check`: whether the configuration can be used. All problems at once, exit code 78 where there are any;
+what is allowed and yet hardly meant is a warning, on stderr.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from postroad.admin.options import EX_CONFIG, config_option, config_path, end_with, json_option, with_both_places
+
+if TYPE_CHECKING:
+    from postroad.config.problem import Problem
 
 
 @click.command()
@@ -17,21 +24,29 @@ from postroad.admin.options import EX_CONFIG, config_option, config_path, end_wi
 def check(config: Path | None, as_json: bool) -> None:
     """Check the configuration and the files that it names: certificates, accounts, aliases, recipients.
 
-    Prints every problem with file, line, key and remedy and ends with 78 where there is one. A node that runs is not
-    touched; it checks the same before it takes a new configuration (SIGHUP).
+    Prints every problem with file, line, key and remedy and ends with 78 where there is one. What is hardly meant (a
+    certificate that has expired, a folder that cannot be written) is a warning. A node that runs is not touched; it
+    checks the same before it takes a new configuration (SIGHUP).
     """
-    from postroad.config.load import load
+    from postroad.config.load import load, warnings
 
     path = config_path(config)
     found = load(path)
     problems = with_both_places(config, found) if isinstance(found, list) else []
+    doubts = [] if isinstance(found, list) else warnings(path, found, time.time())
     if as_json:
-        listed = [
-            {"file": str(each.file), "line": each.line, "key": each.key, "text": each.text, "remedy": each.remedy}
-            for each in problems
-        ]
-        click.echo(json.dumps({"file": str(path), "valid": not problems, "problems": listed}))
+        told = {"problems": list(map(_listed, problems)), "warnings": list(map(_listed, doubts))}
+        click.echo(json.dumps({"file": str(path), "valid": not problems, **told}))
         sys.exit(EX_CONFIG if problems else 0)
     if problems:
         end_with(problems)
+    for doubt in doubts:
+        click.echo(f"warning: {doubt}", err=True)
     click.echo(f"{path} is valid.")
+
+
+def _listed(problem: Problem) -> dict[str, str | int]:
+    return {
+        "file": str(problem.file), "line": problem.line, "key": problem.key, "text": problem.text,
+        "remedy": problem.remedy,
+    }  # fmt: skip

@@ -17,7 +17,7 @@ from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Notify
 from postroad.mail.message import fields
 from postroad.queue.operator import OperatorResult
-from postroad.report.client import behind, client_line
+from postroad.report.client import behind, client_line, whereabouts
 from postroad.report.encoded_word import decode
 from postroad.report.line import iso
 from postroad.report.text import clean, shorten
@@ -237,7 +237,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
     ]
     peer = envelope.peer
     if peer.address:
-        client = f"{peer.hello or '-'} [{peer.address}]:{peer.port}, {peer.protocol}, {peer.tls or 'without TLS'}"
+        client = f"{peer.hello or '-'} {whereabouts(peer)}, {peer.protocol}, {peer.tls or 'without TLS'}"
         client += f", {peer.tls_details.text}" if peer.tls_details is not None else ""
         client += f", authenticated as {peer.identity}" if peer.identity else ""
         lines.append(f"  client      {clean(client)}" + (f", at {clean(peer.listener)}" if peer.listener else ""))
@@ -282,7 +282,9 @@ def _recipient_lines(loaded: Loaded, place: int, row: Waiting | None, now_us: in
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
     if row.text:
-        lines.append(f"      because: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
+        # What a remote has said is no reason for holding it.
+        why = "the last attempt" if row.held and row.remote else "because"
+        lines.append(f"      {why}: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
     if row.told:
         lines.append("      the sender has been told of the delay")
     return lines

@@ -35,7 +35,7 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.tls_details import TlsDetails
-from postroad.report.client import behind
+from postroad.report.client import behind, whereabouts
 from postroad.report.line import iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
@@ -179,7 +179,8 @@ def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> Outlook:
     reason = clean(row.text)
     facts = (row.destination, row.attempts, 0 if row.held else row.due_us, row.status, reason)
     if row.held:
-        text = f"is held{f' because: {reason}' if reason else ''}; `postroad queue release` lets it go on"
+        because = f" because: {reason}" if reason and not row.remote else ""  # a remote has not held it
+        text = f"is held{because}; `postroad queue release` lets it go on"
         return Outlook(name, Fate.HELD, text, *facts)
     because = f", because: {clean(row.remote) + ': ' if row.remote else ''}{reason}" if reason else ""
     times = f" after {row.attempts} attempt{'s' if row.attempts != 1 else ''}" if row.attempts else ""
@@ -362,7 +363,7 @@ def _remote(attempt: Attempt) -> str:
 def _client(peer: Peer) -> str:
     literal = f"[{peer.address}]"
     hello = "" if peer.hello == literal else f"{peer.hello or '-'} "  # its address for a name is said once
-    parts = [f"{hello}{literal}:{peer.port}", peer.protocol, _tls(peer.tls, peer.tls_details)]
+    parts = [f"{hello}{whereabouts(peer)}", peer.protocol, _tls(peer.tls, peer.tls_details)]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
     parts += behind(peer)

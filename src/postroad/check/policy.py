@@ -45,13 +45,14 @@ class PolicyOptions(msgspec.Struct, frozen=True):
 
 class Known(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
-    ours has its owner, None for others."""
+    ours has its owner, None for others. `nowhere`: why nothing can be sent to a mailbox, None where it can."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
     recipient: relay.Known
     owns: Callable[[str, Address], bool]
     owned: Callable[[Address], Owned | None] = lambda address: None
+    nowhere: relay.Nowhere = lambda address: None
 
 
 def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra: Rules | None = None) -> Rules:
@@ -110,4 +111,5 @@ def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
         trust_network=role is Role.RELAY or (role is Role.SUBMISSION and options.trust_network),
         trust_identity=role is Role.SUBMISSION or options.auth_relays,
         strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
+        nowhere=known.nowhere,
     )

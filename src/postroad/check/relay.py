@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
 from postroad.mail.context import Context, Rule
 from postroad.mail.verdict import ACCEPT, Verdict, reject
+
+Nowhere = Callable[[Address], Attempt | None]
+"""Why no mail can be sent to a mailbox elsewhere, as far as that can be told at once; None where it can."""
 
 Known = Callable[[Address], bool | Awaitable[bool]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
@@ -27,8 +31,9 @@ def relay_control(
     trust_network: bool,
     trust_identity: bool,
     strangers: bool = True,
+    nowhere: Nowhere = lambda address: None,
 ) -> Rule:
-    """The rule of SMTP listeners for each recipient.
+    """The rule of SMTP listeners for each recipient. `nowhere`: who may relay is told at once what can never go out.
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
     whether others may send to our own domains; where not, only postmaster is open to them.
@@ -45,7 +50,8 @@ def relay_control(
                 return _stranger(recipient)
             return _existing(recipient, known)
         if ours:
-            return ACCEPT
+            stopped = nowhere(recipient)
+            return ACCEPT if stopped is None else _unroutable(recipient, stopped)
         if strangers and is_relay(recipient.domain):
             return ACCEPT if is_postmaster(recipient) else _existing(recipient, known)
         return _denied(recipient)
@@ -91,6 +97,10 @@ def _unknown(recipient: Address) -> Verdict:
 
 def _denied(recipient: Address) -> Verdict:
     return reject(550, "5.7.1", f"<{recipient}>: relaying denied", "relaying denied")
+
+
+def _unroutable(recipient: Address, stopped: Attempt) -> Verdict:
+    return reject(550, stopped.status, f"<{recipient}>: {stopped.text}", "no way to the recipient")
 
 
 def _stranger(recipient: Address) -> Verdict:

@@ -31,13 +31,13 @@ from postroad.world.problem import Problem, unreadable
 
 def find(settings: Settings) -> list[Finding]:
     """All files that cannot be read or do not hold what they should."""
-    with _rights(settings):
+    with rights(settings):
         found = [finding for check in _CHECKS for finding in check(settings)]
     return [*found, *_state(settings)]
 
 
 @contextlib.contextmanager
-def _rights(settings: Settings) -> Iterator[bool]:
+def rights(settings: Settings) -> Iterator[bool]:
     """The rights that the node will have, for a while. False where they are those that we have, or are not known."""
     try:
         account = pwd.getpwnam(settings.user)
@@ -245,7 +245,7 @@ def _state(settings: Settings) -> Iterator[Finding]:
     """Folders of the state that are there (those that are not, root makes for the user) and cannot be written."""
     names = ("", "run", "spool", "history")
     there = [folder for name in names if (folder := settings.state_dir / name).is_dir()]
-    with _rights(settings) as taken:
+    with rights(settings) as taken:
         closed = [each for each in there if not os.access(each, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
     for folder in closed if taken else ():
         remedy = f"Give it and what is in it to that user (chown -R {settings.user} {folder})"

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import contradictions, files, locate, schema
+from postroad.config import contradictions, doubts, files, locate, schema
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
 from postroad.config.problem import Problem
@@ -52,6 +52,19 @@ def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Probl
     if settings is not None and not findings:
         return settings
     lines = locate.locate(text)
+    places = sorted(findings, key=lambda finding: locate.line_of(lines, finding.about[0]))
+    return [_problem(path, lines, finding) for finding in places]
+
+
+def warnings(path: Path, settings: Settings, now_s: float) -> list[Problem]:
+    """What is allowed in the settings of this file and yet hardly meant, in the order of its lines. `now_s`: seconds
+    since 1970."""
+    findings = doubts.find(settings, now_s)
+    content = _read(path) if findings else ""
+    try:
+        lines = locate.locate(content) if isinstance(content, str) else {}
+    except tomllib.TOMLDecodeError:  # it was changed meanwhile
+        lines = {}
     places = sorted(findings, key=lambda finding: locate.line_of(lines, finding.about[0]))
     return [_problem(path, lines, finding) for finding in places]
 

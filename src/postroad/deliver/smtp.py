@@ -9,7 +9,8 @@ What always holds:
   when it fires, so that a command costs no timer. A limit begins anew with a whole reply, not with an octet of one.
 - A connection that ended without a word on what was being carried gives attempts of the reach SESSION, unless the end
   of data had been sent (`protocol.client`); the queue may then try at once on another connection.
-- A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one.
+- A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one; one
+  for whom there is none in the session (MAILMAX, RCPTDOMAINMAX) is left for another.
 - `lost` is called at most once, when an idle courier has become of no use.
 
 Not here: which host (`opener`), what the dialog means (`protocol.client`), retries (the queue).
@@ -30,7 +31,7 @@ from postroad.deliver.stream import Piece, Stream, look_through
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.message import HEADER_MAX, size
-from postroad.mail.route import Hop, Transport
+from postroad.mail.route import Hop, Transport, domain_of
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import stuffing, transaction, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
@@ -114,6 +115,8 @@ class SmtpCourier(asyncio.Protocol):
         self._transactions = 0
         self._transactions_max = shared.options.messages_max
         self._expires = 0.0
+        self._domains: set[str] = set()  # of recipients said in this session, where the remote limits them
+        self._full = False  # there is no room for a recipient of another domain, and one may come
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
         # of the job
@@ -188,7 +191,7 @@ class SmtpCourier(asyncio.Protocol):
         self._connect_us = connect_us
         self._lost = lost
         self._expires = self._loop.time() + self._shared.options.age_s
-        if self.machine.capabilities.mail_max:  # RFC 9422 §3: MAILMAX
+        if self.machine.capabilities.mail_max:  # RFC 9422 §4.1: MAILMAX
             self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
         self._wait()
 
@@ -207,6 +210,7 @@ class SmtpCourier(asyncio.Protocol):
             and self._job is None
             and not self._closing
             and self._transactions < self._transactions_max
+            and not self._full
             and self._loop.time() < self._expires
         )
 
@@ -322,7 +326,10 @@ class SmtpCourier(asyncio.Protocol):
         if offered.rcpt_max or offered.rcpt_domain_max:
             job = self._job
             assert job is not None
-            self._round, self._rest = _fitting(rest, job, offered.rcpt_max, offered.rcpt_domain_max)
+            self._round, self._rest = self._fitting(rest, job)
+            if not self._round:
+                self._loop.call_soon(self._conclude)
+                return
         else:
             self._round, self._rest = rest, []
         self._transactions += 1
@@ -332,6 +339,28 @@ class SmtpCourier(asyncio.Protocol):
         self._wait()
         if self.machine.step is Step.CLOSED:  # octets had come that nobody asked for
             self._loop.call_soon(self._process)
+
+    def _fitting(
+        self, rest: list[tuple[int, bytes]], job: Job
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+        """As many as the remote's LIMITS allow: in one transaction (RFC 9422 §4.2), and of no more domains than in one
+        session (§4.3). And the others."""
+        offered, domains = self.machine.capabilities, self._domains
+        rcpt_max, domain_max = offered.rcpt_max, offered.rcpt_domain_max
+        chosen: list[tuple[int, bytes]] = []
+        left: list[tuple[int, bytes]] = []
+        for entry in rest:
+            domain = job.envelope.recipients[job.recipients[entry[0]]].address.domain
+            no_room = domain_max and domain not in domains and len(domains) >= domain_max
+            if no_room or (rcpt_max and len(chosen) >= rcpt_max):
+                left.append(entry)
+            else:
+                domains.add(domain)
+                chosen.append(entry)
+        # Mail to a destination by MX is of one domain; to another hop the next may be of any.
+        alone = domain_of(job.destination.key) in domains
+        self._full = bool(domain_max) and len(domains) >= domain_max and not alone
+        return chosen, left
 
     def _finished(self, event: Finished) -> None:
         """A transaction is over."""
@@ -578,26 +607,6 @@ class SmtpCourier(asyncio.Protocol):
             return
         self._lost(self)
         self.close()
-
-
-def _fitting(
-    rest: list[tuple[int, bytes]], job: Job, rcpt_max: int, domain_max: int
-) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
-    """As many as the remote's LIMITS allow in one transaction (RFC 9422 §3), and the others."""
-    chosen: list[tuple[int, bytes]] = []
-    left: list[tuple[int, bytes]] = []
-    domains: set[str] = set()
-    for entry in rest:
-        domain = job.envelope.recipients[job.recipients[entry[0]]].address.domain
-        full = (rcpt_max and len(chosen) >= rcpt_max) or (
-            domain_max and domain not in domains and len(domains) >= domain_max
-        )
-        if full:
-            left.append(entry)
-        else:
-            domains.add(domain)
-            chosen.append(entry)
-    return chosen, left
 
 
 _NOT_TRIED: Final = Finding(

@@ -42,6 +42,11 @@ def plain_key(key: str) -> str:
     return key.removesuffix(REQUIRE_TLS).removesuffix(TLS_OPTIONAL)
 
 
+def domain_of(key: str) -> str:
+    """The domain that a destination's key names, where it is one's alone; else a text that is no domain."""
+    return plain_key(key).rpartition(APART)[2]
+
+
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -34,6 +34,8 @@ from postroad.world.tls_session import bindable
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+
+FETCH_THREADS: Final = 8  # tokens introspected at a time; each waits for the authorization server
 
 
 def read_accounts(settings: Settings, faulty: Callable[[Path, tuple[Fault, ...]], None]) -> Accounts | str | None:
@@ -71,6 +73,7 @@ def authenticator(
         secret = node_secret(Path(settings.state_dir), entropy)
     except OSError as error:
         return f"{error.filename}: {error.strerror}; the node keeps a secret there"
+    # Threads of their own, so that an authorization server or a function that is slow does not keep passwords waiting.
     threads = ThreadPoolExecutor(auth.threads, "password")
     function = load(settings.auth.function) if settings.auth.function else None
     if isinstance(function, str):
@@ -85,7 +88,7 @@ def authenticator(
                 return str(line)
             tokens = replace(tokens, client_secret=line)
         try:
-            fetch = fetcher(threads, tokens.ca_file)
+            fetch = fetcher(ThreadPoolExecutor(FETCH_THREADS, "introspection"), tokens.ca_file)
         except OSError as error:
             return f"{tokens.ca_file}: {why(error)}"
         source = Introspection(tokens, auth, loop, clock, entropy, fetch, log)
@@ -93,7 +96,8 @@ def authenticator(
     if settings.auth.dovecot is not None:
         backends.append(Dovecot(str(settings.auth.dovecot), auth, loop, network, log))
     if function is not None:
-        backends.append(OwnMechanisms(FunctionSource(function, auth, loop, threads, secret, log), entropy))
+        own = ThreadPoolExecutor(auth.threads, "function")
+        backends.append(OwnMechanisms(FunctionSource(function, auth, loop, own, secret, log), entropy))
     if accounts is not None:
         elsewhere = settings.auth.dovecot is not None or bool(settings.auth.function)
         users = Users(accounts, auth, loop, entropy, secret, threads, passwords=not elsewhere)

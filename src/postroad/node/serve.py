@@ -54,7 +54,9 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
 
         return str(at_listener(path, settings, str(endpoint), problem.text, problem.remedy))
 
-    sys.exit(supervisor.main(settings, lambda: _load(path), _say(settings), locate))
+    say = _say(settings)
+    _warn(path, settings, say)
+    sys.exit(supervisor.main(settings, lambda: _load(path, say), say, locate))
 
 
 def _prepared(folder: Path) -> Path:
@@ -66,11 +68,21 @@ def _prepared(folder: Path) -> Path:
     return prepared
 
 
-def _load(path: Path) -> Settings | list[str]:
+def _load(path: Path, say: Callable[[str, str], None]) -> Settings | list[str]:
     from postroad.config.load import load
 
     found = load(path)
-    return [str(problem) for problem in found] if isinstance(found, list) else found
+    if isinstance(found, list):
+        return [str(problem) for problem in found]
+    _warn(path, found, say)
+    return found
+
+
+def _warn(path: Path, settings: Settings, say: Callable[[str, str], None]) -> None:
+    from postroad.config.load import warnings
+
+    for doubt in warnings(path, settings, time.time()):
+        say("warning", str(doubt))
 
 
 def _say(settings: Settings) -> Callable[[str, str], None]:

@@ -39,6 +39,7 @@ from postroad.node.pacing import Pacing
 from postroad.node.permits import PermitOffice
 from postroad.node.rates import RateOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
+from postroad.node.tickets import TicketSecret
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.queue.pace import Limits
 from postroad.world import system
@@ -97,6 +98,7 @@ class Supervisor:
             self._limits, self._send, time.monotonic, lambda s, work: asyncio.get_running_loop().call_later(s, work)
         )
         self._watchdog = Watchdog(time.monotonic)
+        self._tickets = TicketSecret(time.monotonic)
         self._guard = Guard(
             lambda: self.settings,
             self._send,
@@ -273,6 +275,9 @@ class Supervisor:
             await asyncio.sleep(REMIND_S)
             self._office.remind()
             self._guard.look()
+            if self._tickets.renew(self.settings.tls.ticket_s):
+                for worker in self._workers:
+                    self._send(worker.number, ("tickets", self._tickets.octets))
 
     async def _listen_for_beats(self) -> None:
         while True:
@@ -334,6 +339,7 @@ class Supervisor:
         )
         shards = [shard for shard in range(self._shards) if shard % len(self._workers) == worker.number]
         keys = list(self._sockets)
+        worker.link.send(("tickets", self._tickets.octets))
         worker.link.send(
             ("start", worker.number, shards, self.settings, keys),
             [self._sockets[key][worker.number].fileno() for key in keys],

@@ -96,8 +96,13 @@ class Tables:
             recipient=lambda address: bool(self.known(address)),
             owns=owns,
             owned=self.owned,
+            nowhere=self._nowhere,
         )
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
+
+    def _nowhere(self, address: Address) -> Attempt | None:
+        found = self.routing.destination(address)
+        return found if isinstance(found, Attempt) else None
 
     def look(self) -> tuple[Problem, ...]:
         """Take files that have changed; what is wrong with them is told once, and what was known before stays."""

@@ -138,6 +138,7 @@ class Assembly:
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Told], None] = lambda told: None,
         ask_all: Ask | None = None,
+        ticket_secret: Callable[[], bytes] = lambda: b"",
     ) -> None:
         self.number = number
         self.misconfigured = False  # whether it cannot start as the settings and their files are
@@ -148,6 +149,7 @@ class Assembly:
         self._log = log
         self._loop = loop
         self._ask_all = ask_all  # the workers, this one among them; None: there is no other
+        self._ticket_secret = ticket_secret  # the node's, as it is now; b"" where there is none
         self._listeners: dict[Endpoint, Listener] = {}
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
         self._prepared: Prepared | None = None
@@ -280,7 +282,7 @@ class Assembly:
         tls: ServerTls | None = None
         wanted = options.server_tls_options(settings)
         if wanted is not None:
-            made = server_tls(wanted)
+            made = server_tls(wanted, self._ticket_secret())
             if isinstance(made, tuple):
                 return "; ".join(map(str, made))
             tls = made
@@ -511,7 +513,7 @@ class Assembly:
     def look(self) -> None:
         """Files that change by themselves: certificates, accounts, aliases, recipients; keys that grow old."""
         if self._server_tls is not None:
-            self._server_tls.rotate(self._loop.time())
+            self._server_tls.rotate(self._loop.time(), self._ticket_secret())
             reloaded = self._server_tls.reload()
             for problem in reloaded.problems:
                 self._note(Noted(self._world.clock.now_us(), 0, "error", f"the old certificates stay: {problem}"))

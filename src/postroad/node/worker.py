@@ -50,6 +50,7 @@ class WorkerProcess:
         self._permits = WorkerPermits(self._link.send)
         self._assembly: Assembly | None = None
         self._log: Log | None = None
+        self._ticket_secret = b""
         self._question = 0
         self._questions: dict[int, Callable[[list[Any]], None]] = {}  # asked of all workers, by number
         self._stopping = False
@@ -70,6 +71,8 @@ class WorkerProcess:
                 assembly.ban(added, lifted)
             case ("forget", keys) if assembly is not None:
                 assembly.forget(keys)
+            case ("tickets", secret):
+                self._ticket_secret = secret
             case ("start", number, shards, settings, keys):
                 sockets = _sockets(keys, descriptors)
                 self._task(self._start(number, shards, settings, sockets))
@@ -142,6 +145,7 @@ class WorkerProcess:
             loop=self._loop,
             tell=lambda told: self._link.send(("tally", told)),
             ask_all=self._ask_all,
+            ticket_secret=lambda: self._ticket_secret,
         )
         problem = await assembly.start(sockets)
         if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once

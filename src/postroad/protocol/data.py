@@ -250,7 +250,7 @@ class ChunkReader:
         """How much to look at: whole lines, so that no CRLF is divided; binary content has none behind its header."""
         scrutiny = self.scrutiny
         cut = buffer.rfind(b"\n") + 1
-        if scrutiny.binary and (not scrutiny.in_header or (cut == 0 and len(buffer) >= self._piece_size)):
+        if scrutiny.binary and (not scrutiny.in_header or len(buffer) - cut >= self._piece_size):
             return len(buffer)
         return cut
 

@@ -54,7 +54,7 @@ def _when(on: Callable[[Offer], bool], line: str) -> Callable[[Offer, Limits], s
 
 
 def _limits(limits: Limits) -> str:
-    """RFC 9422 §3: what is in force, and is told; a limit has six digits at most."""
+    """RFC 9422 §4: what is in force, and is told; a limit has six digits at most."""
     named = (
         ("MAILMAX", limits.transactions_max),
         ("RCPTMAX", min(limits.recipients_max, 999_999)),

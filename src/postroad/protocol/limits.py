@@ -57,8 +57,8 @@ class Limits(msgspec.Struct, frozen=True):
     ] = 0
     recipient_domains_max: Annotated[
         int,
-        Meta(ge=0, le=999_999, description="Domains of the recipients of one transaction, 0 for any number; a recipient"
-             " of one more gets 452 4.5.3. Announced as RCPTDOMAINMAX (RFC 9422)."),
+        Meta(ge=0, le=999_999, description="Domains of the accepted recipients of one session, 0 for any number; a"
+             " recipient of one more gets 452 4.5.3. Announced as RCPTDOMAINMAX (RFC 9422)."),
     ] = 0
     path_max: Annotated[
         int,

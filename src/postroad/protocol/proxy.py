@@ -38,7 +38,8 @@ _V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?")
 
 # PP §2.2: family and transport
 _UNSPECIFIED, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
-_LENGTHS: Final = {_TCP4: 12, _TCP6: 36, _UNIX: 216}
+_DATAGRAMS: Final = (0x12, 0x22, 0x32)
+_LENGTHS: Final = {_UNSPECIFIED: 0, _TCP4: 12, _TCP6: 36, _UNIX: 216, 0x12: 12, 0x22: 36, 0x32: 216}
 
 
 class _Kind(enum.IntEnum):
@@ -190,9 +191,9 @@ def _v2(octets: bytes) -> Header | Fault:
         return Header(2, local=True)
     if command != 1:
         return Fault(f"a PROXY header with the unknown command {command}")
-    length = _LENGTHS.get(family, 0)
-    if family not in (_UNSPECIFIED, _TCP4, _TCP6, _UNIX):
-        return Fault(f"a PROXY header for {family:#04x}, which is no stream")
+    length = _LENGTHS.get(family)
+    if length is None:
+        return Fault(f"a PROXY header for {family:#04x}, which is no family and transport")
     if len(octets) < _FIXED + length:
         return Fault("a PROXY header too short for its addresses")
     header = _addressed(family, octets[_FIXED : _FIXED + length])
@@ -203,7 +204,7 @@ def _v2(octets: bytes) -> Header | Fault:
 
 
 def _addressed(family: int, block: bytes) -> Header:
-    if family == _UNSPECIFIED:
+    if family == _UNSPECIFIED or family in _DATAGRAMS:  # what is not implemented "falls back to the UNSPEC mode"
         return Header(2, local=True)
     if family == _UNIX:
         return Header(2)

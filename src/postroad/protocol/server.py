@@ -134,8 +134,8 @@ class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
     __slots__ = (
-        "_at", "_awaited", "_content", "_demand", "_faults", "_idle", "_input", "_limits", "_listening", "_loose",
-        "_mails", "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state",
+        "_at", "_awaited", "_content", "_demand", "_domains", "_faults", "_idle", "_input", "_limits", "_listening",
+        "_loose", "_mails", "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state",
         "_transaction", "dialect", "early_talker", "errors", "last_error",
     )  # fmt: skip
 
@@ -164,6 +164,7 @@ class ServerMachine:
         self._faults = 0  # errors, and idle commands, since the last accepted message
         self._idle = 0
         self._mails = 0  # transactions begun, where they are limited
+        self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, where they are limited
 
     # ---- what the host reads
 
@@ -382,13 +383,15 @@ class ServerMachine:
         if transaction.accepted >= self._limits.recipients_max:
             self._output.append(encode(TOO_MANY_RECIPIENTS))  # no error of the client's: it goes on in a next one
             return None
-        if self._limits.recipient_domains_max and not transaction.has_room_for(
-            rcpt.forward_path.domain, self._limits.recipient_domains_max
-        ):
+        if self._limits.recipient_domains_max and not self._has_room_for(rcpt.forward_path.domain):
             self._output.append(encode(TOO_MANY_DOMAINS))
             return None
         self._pending = rcpt
         return rcpt
+
+    def _has_room_for(self, domain: str) -> bool:
+        """RFC 9422 §4.3: RCPTDOMAINMAX counts the different domains of a session."""
+        return domain in self._domains or len(self._domains) < self._limits.recipient_domains_max
 
     def _data(self, line: bytes) -> Command | None:
         transaction = self._transaction
@@ -737,7 +740,7 @@ class ServerMachine:
             transaction.accepted += 1
             self._state = _RCPT
             if self._limits.recipient_domains_max and isinstance(pending, Rcpt):
-                transaction.domains.add(pending.forward_path.domain)
+                self._domains |= {pending.forward_path.domain}
         else:
             transaction.refused += 1
 
@@ -846,6 +849,7 @@ class ServerMachine:
             return
         self._session = Session(offer, identity=identity)
         self._transaction = None
+        self._mails, self._domains = 0, frozenset()
         self._greet(answer)
 
     def tls_started(self, offer: Offer) -> None:

@@ -113,10 +113,9 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Transaction:
-    """From MAIL to the end of content, RSET or EHLO (RFC 5321 §3.3). `accepted`, `refused`: recipients so far;
-    `domains`: of the accepted, where they are limited."""
+    """From MAIL to the end of content, RSET or EHLO (RFC 5321 §3.3). `accepted`, `refused`: recipients so far."""
 
-    __slots__ = ("_domains", "accepted", "chunks", "mail", "refused", "scrutiny")
+    __slots__ = ("accepted", "chunks", "mail", "refused", "scrutiny")
 
     def __init__(self, mail: Mail) -> None:
         self.mail = mail
@@ -124,14 +123,3 @@ class Transaction:
         self.refused = 0
         self.scrutiny: Scrutiny | None = None
         self.chunks: ChunkReader | None = None
-        self._domains: set[str] | None = None  # made when it is wanted: most sessions have no such limit
-
-    @property
-    def domains(self) -> set[str]:
-        if self._domains is None:
-            self._domains = set()
-        return self._domains
-
-    def has_room_for(self, domain: str, domains_max: int) -> bool:
-        """Whether a recipient of this domain is one of at most so many domains (RFC 9422: RCPTDOMAINMAX)."""
-        return domain in self.domains or len(self.domains) < domains_max

@@ -117,7 +117,7 @@ def opening(
     `waited_s`: how long we have had the message, for DELIVERBY.
     """
     sender = envelope.reverse_path
-    if offered.size_max and size > offered.size_max:  # RFC 1870 §6.3
+    if offered.size_max and size > offered.size_max:  # RFC 1870 §4, §7
         text = f"the message has {size} octets, the remote takes {offered.size_max} at most"
         return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.4", text)
     wants_utf8 = utf8_wanted or envelope.smtputf8 or (sender is not None and not sender.is_ascii)

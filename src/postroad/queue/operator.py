@@ -461,7 +461,7 @@ def _plan(
             case OperatorAction.RETRY:
                 plan.waiting.append(msgspec.structs.replace(row, due_us=now_us))
             case OperatorAction.HOLD:
-                plan.waiting.append(msgspec.structs.replace(row, held=True, text=request.text or row.text))
+                plan.waiting.append(_held(row, request.text))
             case OperatorAction.RELEASE:
                 plan.waiting.append(msgspec.structs.replace(row, held=False, due_us=now_us))
             case OperatorAction.REMOVE:
@@ -472,6 +472,13 @@ def _plan(
             case _:
                 assert_never(request.action)
     return plan
+
+
+def _held(row: Waiting, reason: str) -> Waiting:
+    """Held; a reason takes the place of what the last attempt said, which was a remote's word."""
+    if not reason:
+        return msgspec.structs.replace(row, held=True)
+    return msgspec.structs.replace(row, held=True, status="", text=reason, remote="")
 
 
 def _why_not(action: OperatorAction, row: Waiting) -> str:

@@ -22,7 +22,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from postroad.mail.route import APART, Destination, Transport, plain_key
+from postroad.mail.route import Destination, Transport, domain_of
 
 UNLIMITED: Final = 1_000_000  # connections: of a shared scope whose rule does not name a number
 AUTOMATIC: Final = "*"  # as the name of a provider: each set of MX hosts is one by itself
@@ -172,7 +172,7 @@ class PaceTable:
         """By the destination's key, which is the recipients' domain where mail goes by MX, and ends with it behind a
         next hop (`Destination.apart`). Rules are for remotes. Mail that demands more of the way than other mail counts
         by itself, within the same limits."""
-        return None if key.startswith(_LOCAL) else self._domains.find(plain_key(key).rpartition(APART)[2])
+        return None if key.startswith(_LOCAL) else self._domains.find(domain_of(key))
 
     def _set_of(self, hosts: Sequence[str]) -> PaceRule | None:
         return next((rule for host in hosts if (rule := self._sets.find(host)) is not None), None)

@@ -4,7 +4,8 @@ One connection for a worker, made when first wanted and kept; a lost one is made
 by itself every `RETRY_S`. While it is away its last known mechanisms stay on offer, so that clients hear 454 and come
 back, not that there is no AUTH.
 
-What always holds: each request is answered once, within `timeout_s`; what is under way when the connection goes is 454
+What always holds: each request is answered once, within `timeout_s`, and so is the handshake with Dovecot, or the
+connection is given up; what is under way when the connection goes is 454
 4.7.0 (RFC 4954 §6), and so is what Dovecot itself calls temporary. Names come from Dovecot (`user=`), not from what the
 client said. Octets of clients reach Dovecot in base64 only (`protocol.dovecot_auth`).
 
@@ -129,9 +130,10 @@ class Dovecot:
             self._connecting = self._loop.create_task(self._connected())
 
     async def _connected(self) -> None:
+        limit_s = self._options.timeout_s
         try:
             _, link = await self._network.connect(
-                partial(_Link, self), "", 0, path=self._path, timeout_s=self._options.timeout_s
+                partial(_Link, self, self._loop, limit_s), "", 0, path=self._path, timeout_s=limit_s
             )
         except OSError as error:
             self._connecting = None
@@ -190,9 +192,11 @@ class Dovecot:
 class _Link(asyncio.Protocol):
     """The connection: octets to and from the machine."""
 
-    def __init__(self, house: Dovecot) -> None:
+    def __init__(self, house: Dovecot, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
         self._house = house
         self._machine = wire.DovecotMachine()
+        self._timeout_s = timeout_s
+        self._timer = loop.call_later(timeout_s, self._late)
         self._transport: asyncio.Transport | None = None
         self.alive = True
         self.ready = False
@@ -212,6 +216,7 @@ class _Link(asyncio.Protocol):
             match event:
                 case wire.Ready():
                     self.ready = True
+                    self._timer.cancel()
                     self._house._link = self
                     self._house.ready(event.mechanisms)
                 case wire.Broken():
@@ -222,8 +227,12 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection was lost{f': {exc}' if exc is not None else ''}")
 
+    def _late(self) -> None:
+        self._end(f"no handshake within {self._timeout_s:g} s")
+
     def close(self) -> None:
         self.alive = self.ready = False
+        self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 

@@ -51,10 +51,17 @@ def named(command: Xclient, before: Peer) -> Peer:
         before,
         # An unknown address is no Unix socket's: it must not be trusted as one.
         address=before.address if command.address is None else command.address or UNKNOWN,
-        port=before.port if command.port is None else _number(command.port),
+        port=_port(command, before.port),
         identity=login,
         via=via,
     )
+
+
+def _port(command: Xclient, before: int) -> int:
+    """Another address without a port has one that we do not know: that of before was another client's."""
+    if command.port is not None:
+        return _number(command.port)
+    return before if command.address is None else 0
 
 
 def forwarded(command: Xforward, before: Forwarded | None) -> Forwarded:

@@ -53,6 +53,11 @@ class ClientLine(msgspec.Struct):
     tls_details: TlsLine | None
 
 
+def whereabouts(peer: Peer) -> str:
+    """Where the client is, in words: ``[192.0.2.1]:50000``, without a port that nobody has told."""
+    return f"[{peer.address}]:{peer.port}" if peer.port else f"[{peer.address}]"
+
+
 def client_line(peer: Peer) -> ClientLine:
     """The object ``client`` of a JSON line."""
     via, forwarded = peer.via, peer.forwarded

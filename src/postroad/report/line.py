@@ -39,7 +39,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.reply import Reply
 from postroad.mail.tls_details import TlsDetails
-from postroad.report.client import ClientLine, TlsLine, behind, client_line, tls_line
+from postroad.report.client import ClientLine, TlsLine, behind, client_line, tls_line, whereabouts
 from postroad.report.text import shorten
 
 DEBUG, INFO, WARNING, ERROR = range(4)
@@ -400,7 +400,7 @@ def _names(recipients: tuple[str, ...]) -> str:
 def _peer(peer: Peer) -> str:
     literal = f"[{peer.address}]"
     hello = "" if peer.hello == literal else peer.hello or "-"  # its address for a name is said once
-    text = f"{hello}{literal}:{peer.port} {peer.protocol}"
+    text = f"{hello}{whereabouts(peer)} {peer.protocol}"
     if peer.tls:
         text += f" ({_tls(peer.tls, peer.tls_details)})"
     if peer.identity:

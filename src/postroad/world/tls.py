@@ -8,9 +8,11 @@ of its list. New files are taken as a whole or not at all: `reload` builds all c
 well are new handshakes given them; sessions under way keep what they have. A client certificate that is shown is good
 (it leads to one of the roots, or is itself among them), or the handshake fails.
 
-Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys that OpenSSL makes for a context: those of one worker
-are of no use to another, where the handshake then is a whole one; `rotate` makes new keys. Python's ssl has no door
-to set such keys; see docs/decisions/0030-tls.md.
+Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys made of a secret, where there is one that all workers
+share: whichever worker a client comes back to takes them up. The keys are others for each way of asking for client
+certificates and for other files, so that no ticket vouches for what was not looked at. Without a secret, or where
+OpenSSL cannot be called (`world.tls_session`), they are OpenSSL's own, for one worker only. A new secret, or `rotate`,
+ends the tickets given out before; see docs/decisions/0030-tls.md.
 
 How it fails: with Problem values that name the file and the remedy; a bad file at a reload leaves the old contexts in
 force. Handshakes that fail are the network's (`world.network`).
@@ -21,6 +23,7 @@ Not here: what a handshake has shown (`world.tls_facts`), a first certificate (`
 from __future__ import annotations
 
 import enum
+import hashlib
 import ssl
 import warnings
 from pathlib import Path
@@ -33,6 +36,7 @@ from cryptography.x509.oid import NameOID
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
 from postroad.world.tls_facts import NOTED, Asked
+from postroad.world.tls_session import set_ticket_keys
 
 # The ciphers of TLS 1.3 are OpenSSL's own, for Python's ssl sets those of TLS 1.2 and below only.
 INTERMEDIATE: Final = (
@@ -151,8 +155,11 @@ class ServerTls:
     """The server's contexts. `context` gives the one to begin a handshake with, which holds tickets and the wish for
     client certificates; which certificate is presented is decided within the handshake."""
 
-    def __init__(self, options: ServerTlsOptions, chosen: _Chosen, fronts: dict[Asking, ssl.SSLContext]) -> None:
+    def __init__(
+        self, options: ServerTlsOptions, chosen: _Chosen, fronts: dict[Asking, ssl.SSLContext], secret: bytes
+    ) -> None:
         self.options = options
+        self._secret = secret
         self._chosen = chosen
         self._fronts = self._watched(fronts)
         self._rotated = 0.0
@@ -167,7 +174,7 @@ class ServerTls:
         if stamps == self._chosen.stamps:
             return Reload()
         chosen = _load(self.options)
-        fronts = _fronts(self.options) if isinstance(chosen, _Chosen) else chosen
+        fronts = _fronts(self.options, self._secret) if isinstance(chosen, _Chosen) else chosen
         if isinstance(chosen, _Chosen) and isinstance(fronts, dict):
             # New fronts, too: what a ticket vouches for was looked at with the roots of its time.
             self._chosen, self._fronts = chosen, self._watched(fronts)
@@ -176,17 +183,19 @@ class ServerTls:
         self._chosen = msgspec.structs.replace(self._chosen, stamps=stamps)
         return Reload(problems=fronts if isinstance(fronts, tuple) else ())
 
-    def rotate(self, now: float) -> bool:
-        """New keys for session tickets where the old ones have served their time: tickets given out so far are of no
-        use any more. `now`: loop time. To be called now and then; with files that cannot be read the old ones stay."""
+    def rotate(self, now: float, secret: bytes = b"") -> bool:
+        """New keys for session tickets where the secret is another one, or, without one, where the old keys have served
+        their time: tickets given out so far are of no use any more. `now`: loop time. To be called now and then; with
+        files that cannot be read the old ones stay."""
         if not self._rotated:
             self._rotated = now
-        if not self.options.tickets or now - self._rotated < self.options.ticket_s:
+        old = secret != self._secret if secret else now - self._rotated >= self.options.ticket_s
+        if not self.options.tickets or not old:
             return False
-        fronts = _fronts(self.options)
+        fronts = _fronts(self.options, secret)
         if isinstance(fronts, tuple):
             return False
-        self._fronts, self._rotated = self._watched(fronts), now
+        self._fronts, self._rotated, self._secret = self._watched(fronts), now, secret
         return True
 
     def _watched(self, fronts: dict[Asking, ssl.SSLContext]) -> dict[Asking, ssl.SSLContext]:
@@ -234,13 +243,14 @@ class _Chosen(msgspec.Struct, frozen=True):
         return found or self.first
 
 
-def server_tls(options: ServerTlsOptions) -> ServerTls | tuple[Problem, ...]:
-    """The server side made ready, or all that is wrong with its settings and files."""
+def server_tls(options: ServerTlsOptions, secret: bytes = b"") -> ServerTls | tuple[Problem, ...]:
+    """The server side made ready, or all that is wrong with its settings and files. `secret`: of which the keys of
+    tickets are made, b"" for OpenSSL's own."""
     chosen = _load(options)
     if not isinstance(chosen, _Chosen):
         return chosen
-    fronts = _fronts(options)
-    return fronts if isinstance(fronts, tuple) else ServerTls(options, chosen, fronts)
+    fronts = _fronts(options, secret)
+    return fronts if isinstance(fronts, tuple) else ServerTls(options, chosen, fronts, secret)
 
 
 def _stamps(options: ServerTlsOptions) -> tuple[Stamp, ...]:
@@ -271,12 +281,30 @@ def _load(options: ServerTlsOptions) -> _Chosen | tuple[Problem, ...]:
     return tuple(found) if found else _Chosen(made[0], names, stamps)
 
 
-def _fronts(options: ServerTlsOptions) -> dict[Asking, ssl.SSLContext] | tuple[Problem, ...]:
+def _fronts(options: ServerTlsOptions, secret: bytes) -> dict[Asking, ssl.SSLContext] | tuple[Problem, ...]:
     """The contexts that handshakes begin with. They present the first certificate where there is no TLS extension at
     all, which no client of this century leaves out."""
+    # Before the files are taken: at worst, tickets of the new ones bear the mark of the old.
+    purposes = {asking: _ticket_purpose(options, asking) for asking in options.askings} if secret else {}
     fronts = {asking: _server_context(options, options.certificates[0], asking) for asking in options.askings}
     problems = tuple(dict.fromkeys(each for each in fronts.values() if isinstance(each, Problem)))
-    return problems or {asking: each for asking, each in fronts.items() if isinstance(each, ssl.SSLContext)}
+    made = {asking: each for asking, each in fronts.items() if isinstance(each, ssl.SSLContext)}
+    for asking, purpose in purposes.items():
+        if options.tickets and asking in made:
+            set_ticket_keys(made[asking], secret, purpose)
+    return problems or made
+
+
+def _ticket_purpose(options: ServerTlsOptions, asking: Asking) -> bytes:
+    """What the tickets of one front vouch for, which is the same in all workers: the files as they are, and how clients
+    were asked."""
+    told = hashlib.sha256(msgspec.json.encode((asking, options.profile, options.minimum, options.ciphers)))
+    for path in (*(files.certificate for files in options.certificates), asking.ca_file):
+        try:
+            told.update(hashlib.sha256(Path(path).read_bytes() if path else b"").digest())
+        except OSError:
+            told.update(b"-")  # found below
+    return told.digest()
 
 
 def _server_context(options: ServerTlsOptions, files: CertificateFiles, asking: Asking) -> ssl.SSLContext | Problem:
@@ -363,10 +391,12 @@ def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*names, *map(str, alternatives.get_values_for_type(x509.IPAddress)))
 
 
-def expires_s(certificate_path: str) -> int | Problem:
-    """Until when a certificate is good, in seconds since 1970."""
+def validity_s(certificate_path: str) -> tuple[int, int] | Problem:
+    """From when and until when a certificate is good, in seconds since 1970."""
     certificate = _certificate(certificate_path)
-    return certificate if isinstance(certificate, Problem) else int(certificate.not_valid_after_utc.timestamp())
+    if isinstance(certificate, Problem):
+        return certificate
+    return int(certificate.not_valid_before_utc.timestamp()), int(certificate.not_valid_after_utc.timestamp())
 
 
 def _certificate(path: str) -> x509.Certificate | Problem:

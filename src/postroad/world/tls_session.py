@@ -1,14 +1,17 @@
-"""What can be read off the TLS of a connection: channel bindings, and the names of a client's certificate.
+"""What OpenSSL knows and Python's `ssl` does not tell: channel bindings, and the names of a client's certificate; and
+the keys of session tickets, which it does not let be set.
 
 RFC 9266 (tls-exporter), RFC 5929 §4 (tls-server-end-point), RFC 5280 §4.2.1.6 (names). Python's `ssl` has no call for
-exported keying material, so OpenSSL's own is asked, in the very library that `ssl` runs on.
+exported keying material, nor for ticket keys (RFC 5077 §4), so OpenSSL's own is asked, in the very library that `ssl`
+runs on.
 
 What always holds: no memory is followed before it is known to be what it is taken for: an SSL object of `ssl` holds a
 pointer to OpenSSL's beside one to its context, and the latter must be the context that Python names, at the place where
 CPython 3.11 to 3.14 keep it. A certificate's names are given only where the handshake has verified it.
 
-How it fails: with None. A Python whose OpenSSL cannot be called from outside (linked into it without symbols) has no
-`tls-exporter`; `bindable` says so. RFC 9266 §2 forbids it in TLS 1.2 without the extended master secret.
+How it fails: with None, or False. A Python whose OpenSSL cannot be called from outside (linked into it without symbols)
+has no `tls-exporter`, which `bindable` says, and the ticket keys stay those that OpenSSL has made. RFC 9266 §2 forbids
+`tls-exporter` in TLS 1.2 without the extended master secret.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
 EXPORTER: Final = "tls-exporter"
@@ -31,6 +35,8 @@ _LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266 §2
 _SIZE: Final = 32
 _GET_EXTENDED_MASTER_SECRET: Final = 122  # SSL_CTRL_GET_EXTMS_SUPPORT
 _CERTIFICATE_MAX: Final = 1_048_576
+_SET_TICKET_KEYS: Final = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS; without keys it tells how many octets they have
+_TICKET_KEYS_MAX: Final = 1024
 
 
 class CertificateNames(msgspec.Struct, frozen=True):
@@ -67,6 +73,22 @@ def best_binding(transport: Any) -> tuple[str, bytes] | None:
 def bindable() -> bool:
     """Whether channel bindings can be had as a server."""
     return _openssl() is not None
+
+
+def set_ticket_keys(context: ssl.SSLContext, secret: bytes, purpose: bytes) -> bool:
+    """Have the tickets of a server's context sealed with keys made of a secret, so that whoever knows it takes them up
+    again; for another `purpose` they are others. Whether it went well; if not, the keys stay OpenSSL's own."""
+    library = _openssl()
+    probe = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    pointer = _pointer(probe) if library is not None else None
+    inner = library.SSL_get_SSL_CTX(pointer) if pointer is not None else None
+    if not inner:
+        return False
+    size = library.SSL_CTX_ctrl(inner, _SET_TICKET_KEYS, 0, None)
+    if not 0 < size <= _TICKET_KEYS_MAX:
+        return False
+    keys = HKDF(hashes.SHA256(), size, None, purpose).derive(secret)
+    return bool(library.SSL_CTX_ctrl(inner, _SET_TICKET_KEYS, size, keys) == 1)
 
 
 def end_point(certificate: bytes) -> bytes | None:
@@ -124,6 +146,7 @@ def _openssl() -> Any:
         version = library.OpenSSL_version
         export, control = library.SSL_export_keying_material, library.SSL_ctrl
         own, encode = library.SSL_get_certificate, library.i2d_X509
+        context, context_control = library.SSL_get_SSL_CTX, library.SSL_CTX_ctrl
     except (OSError, AttributeError):
         return None
     version.restype = ctypes.c_char_p
@@ -135,6 +158,9 @@ def _openssl() -> Any:
     export.restype = ctypes.c_int
     control.argtypes, control.restype = [pointer, ctypes.c_int, ctypes.c_long, pointer], ctypes.c_long
     own.argtypes, own.restype = [pointer], pointer
+    context.argtypes, context.restype = [pointer], pointer
+    context_control.argtypes = [pointer, ctypes.c_int, ctypes.c_long, text]
+    context_control.restype = ctypes.c_long
     encode.argtypes, encode.restype = [pointer, pointer], ctypes.c_int
     return library
 

@@ -20,7 +20,8 @@ class Authority:
 
     def certificate(self, *names: str, common_name: str | None = None) -> tuple[Path, Path]:
         """Chain and key for these names and addresses, readable by all: servers change their user."""
-        directory = self._directory / "+".join(names)
+        # One for each common name: a run's modules share this authority, and which comes first is anybody's guess.
+        directory = self._directory / "+".join((*names, *((common_name,) if common_name else ())))
         directory.mkdir(exist_ok=True)
         certificate, key = directory / "chain.pem", directory / "key.pem"
         if not key.exists():

@@ -99,8 +99,18 @@ def test_check_of_a_right_file(tmp_path: Path) -> None:
     result = run("check", "--config", str(file))
     assert (result.exit_code, result.output) == (0, f"{file} is valid.\n")
     assert json.loads(run("check", "--json", "-c", str(file)).output) == {
-        "file": str(file), "valid": True, "problems": [],
+        "file": str(file), "valid": True, "problems": [], "warnings": [],
     }  # fmt: skip
+
+
+def test_check_warns_of_what_is_hardly_meant(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_text(RIGHT.replace('"mail.example.org"', '"mail"', 1))
+    result = run("check", "-c", str(file))
+    assert (result.exit_code, result.stdout) == (0, f"{file} is valid.\n")
+    assert result.stderr.startswith(f"warning: {file}:1: hostname: 'mail' is not a fully qualified name. ")
+    said = json.loads(run("check", "--json", "-c", str(file)).output)
+    assert said["valid"] and [each["key"] for each in said["warnings"]] == ["hostname"]
 
 
 def test_check_of_a_wrong_file_tells_all_and_ends_with_78(tmp_path: Path) -> None:

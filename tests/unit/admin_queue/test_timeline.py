@@ -101,8 +101,12 @@ def test_a_message_relayed_at_the_second_attempt() -> None:
             "is due, and will be tried as soon as the node runs",
         ),
         (
-            Loaded(envelope(), (waiting(held=True, text="looks odd"),)), True, Fate.HELD,
+            Loaded(envelope(), (waiting(held=True, text="looks odd", remote=""),)), True, Fate.HELD,
             "is held because: looks odd; `postroad queue release` lets it go on",
+        ),
+        (  # what a remote said before is not why
+            Loaded(envelope(), (waiting(held=True),)), True, Fate.HELD,
+            "is held; `postroad queue release` lets it go on",
         ),
         (Loaded(envelope(), ()), True, Fate.NOW, "is being delivered now, or waits for a free connection"),
         (Loaded(envelope(), ()), False, Fate.WAITING, "will be tried as soon as the node runs"),

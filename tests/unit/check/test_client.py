@@ -128,6 +128,16 @@ def test_who_is_banned_is_not_let_in() -> None:
     assert clients.sessions == 2
 
 
+def test_a_banned_account_is_barred_until_its_ban_ends() -> None:
+    now_us = 5
+    bans = Bans([Ban("ann", 0, 10, is_account=True), Ban("eve", 0, 0, is_account=True), Ban("192.0.2.0/24", 0, 0)])
+    clients = Clients(ClientOptions(), bans=bans, now_us=lambda: now_us)
+    assert clients.is_barred("Ann") and clients.is_barred("eve")
+    assert not clients.is_barred("bob") and not clients.is_barred("192.0.2.0/24")
+    now_us = 10
+    assert not clients.is_barred("ann") and clients.is_barred("eve")
+
+
 def test_the_answer_to_a_wrong_password_is_kept_back_longer_each_time() -> None:
     options = ClientOptions(failure_delay_s=1.0, failure_delay_max_s=10.0)
     clients = Clients(options)

@@ -6,11 +6,13 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 
+import msgspec
 import pytest
 
 from postroad.check import policy
 from postroad.check.policy import Known, PolicyOptions
 from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Peer
 from postroad.mail.verdict import Verdict
@@ -126,3 +128,16 @@ async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
 def test_recipients_of_relay_domains_that_are_known_not_to_exist(client: str, recipient: str, answer: str) -> None:
     rule = policy.rules(Role.MX, PolicyOptions(), KNOWN, lmtp=False).rcpt
     assert ask(rule, context(client, recipient)) == answer
+
+
+@pytest.mark.parametrize("client", [ACCOUNT, TRUSTED])
+def test_who_may_relay_hears_at_once_of_what_can_never_go_out(client: str) -> None:
+    def nowhere(address: Address) -> Attempt | None:
+        literal = address.domain.startswith("[")
+        return Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.2", "not there") if literal else None
+
+    known = msgspec.structs.replace(KNOWN, nowhere=nowhere)
+    rcpt = policy.rules(Role.RELAY, PolicyOptions(), known, lmtp=False).rcpt
+    assert ask(rcpt, context(client, "x@[192.0.2.1]")) == "550 5.1.2"
+    assert ask(rcpt, context(client, "x@elsewhere.test")) == "ok"
+    assert ask(rcpt, context(STRANGER, "x@[192.0.2.1]")) == RELAYING

@@ -202,10 +202,20 @@ def test_limit_of_domains() -> None:
     stage.server("250 ok", "250 ok", "550 no", "354 go")
     stage.wire.taken()
     stage.server("250 ok")
-    assert stage.wire.taken().count(b"@y>") == 1
-    stage.server("250 ok", "250 ok", "354 go")
-    stage.server("250 ok")
-    assert stage.outcomes() == [RELAYED, RELAYED, ("failed", "recipient", "5.0.0")]
+    assert stage.wire.taken() == b"", "RFC 9422 §4.3: it counts for the whole session"
+    assert stage.outcomes() == [RELAYED, ("deferred", "session", "4.5.3"), ("failed", "recipient", "5.0.0")]
+    assert not stage.courier.usable, "the next message may be to any domain"
+
+
+def test_limit_of_domains_where_there_is_one() -> None:
+    """A destination by MX is that of one domain, so that its connection is kept."""
+    stage = Stage("PIPELINING LIMITS:RCPTDOMAINMAX=1")
+    for _ in range(2):
+        assert stage.carry(job()).count(b"@example.net>") == 1
+        stage.server("250 ok", "250 ok", "354 go")
+        stage.server("250 ok")
+        assert stage.done.pop()[0].outcome.value == "relayed"
+        assert stage.courier.usable
 
 
 # -- large content

@@ -284,6 +284,16 @@ def test_what_is_no_header_is_not_measured_as_one() -> None:
         assert (content, fault) == (wire[:-3], None)
 
 
+def test_binary_content_is_handed_on_though_no_line_end_comes() -> None:
+    """A read that held lines and more than a piece behind them was kept, however large it was."""
+    reader = ChunkReader(Scrutiny(LIMITS, binary=True), 16)
+    reader.begin(1_000, last=True)
+    for octets in (b"x\r\n" + b"\0" * 300, b"\0" * 300):
+        at, _, ended = reader.read(octets, 0)
+        assert at == len(octets) and not ended
+        assert len(reader._held) < 16 and len(reader._passed) < 16
+
+
 def test_chunks_have_limits() -> None:
     limits = msgspec.structs.replace(LIMITS, size_max=10, text_line_max=6, piece_size=4)
     assert chunks([b"abcd\r\n", b"abc\r\n"], 3, limits)[1] == TOO_BIG

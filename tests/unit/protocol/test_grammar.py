@@ -218,6 +218,7 @@ def test_rcpt(line: str, rcpt: Rcpt) -> None:
         ("RCPT TO:<a@b.example> ORCPT=;a@b", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> ORCPT=rfc822;a+0D+0AX:y", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> ORCPT=rfc822;a+00", 501, "5.5.4"),
+        ("RCPT TO:<a@b.example> ORCPT=utf-8;a+0D+0AX:y", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> ORCPT=rfc822;ä", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> ORCPT=utf-8;a\\x{0A}b", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> ORCPT=utf-8;a\\x{D800}b", 501, "5.5.4"),
@@ -321,7 +322,8 @@ def test_orcpt(value: str, orcpt: str, ascii_form: str, utf8_form: str) -> None:
 @pytest.mark.parametrize(
     "value",
     ["utf-8;\\x{41}", "utf-8;\\x{110000}", "utf-8;\\x{00F6}", "utf-8;\\x{f6}", "utf-8;\\y", "utf-8;a b", "utf-8;a=b",
-     "utf-8;\\x{7F}", "rfc822;gr+C3+BC+0A", "x400;gr+C3+BC", "rf c;a", "rfc822", "utf-8;a\x00"],
+     "utf-8;\\x{7F}", "rfc822;gr+C3+BC+0A", "utf-8;a+0Ab", "utf-8;a+00", "x400;gr+C3+BC", "rf c;a", "rfc822",
+     "utf-8;a\x00"],
 )  # fmt: skip
 def test_no_orcpt(value: str) -> None:
     assert orcpt_decode(value) is None

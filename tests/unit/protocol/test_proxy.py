@@ -36,6 +36,9 @@ GOOD = {
     "v2 LOCAL with a block that counts for nothing": (
         raw(0x12, b"whatever", command=0), Header(2, local=True),
     ),
+    "v2 datagrams": (
+        raw(0x22, bytes(36)), Header(2, local=True),
+    ),
     "v2 TLVs": (
         v2("192.0.2.7", 9, tlv(1, b"h2"), tlv(2, b"mx.example"), tlv(5, b"a-1"), tlv(4, b"no-op"), tlv(0xEE, b"?")),
         Header(2, False, "192.0.2.7", 9, "198.51.100.1", 25, "mx.example", "h2", "a-1"),
@@ -86,7 +89,9 @@ BAD = {
     "v1 UDP": b"PROXY UDP4 192.0.2.7 192.0.2.8 1 2\r\n",
     "v2 another version": raw(0x11, bytes(12), version=1),
     "v2 another command": raw(0x11, bytes(12), command=2),
-    "v2 datagrams": raw(0x12, bytes(12)),
+    "v2 datagrams too short": raw(0x12, bytes(11)),
+    "v2 no transport": raw(0x13, bytes(12)),
+    "v2 half a family": raw(0x10, bytes(12)),
     "v2 too short": raw(0x21, bytes(12)),
     "v2 a TLV too long": v2("192.0.2.7", 9, b"\x05\x00\x09abc"),
     "v2 half a TLV": v2("192.0.2.7", 9, b"\x05\x00"),

@@ -64,6 +64,18 @@ def test_what_is_to_be_released_later_is_not_a_clients_to_try(world: World, befo
     assert bool(world.spool.commits) is before_release
 
 
+def test_the_reason_of_an_operator_is_not_a_remotes(world: World) -> None:
+    id = world.waiting("a@one.example")
+    states = world.spool.rows[id]
+    assert states is not None
+    said = states[0] = msgspec.structs.replace(states[0], status="4.2.2", remote="mx.one.example")
+    world.ask(HOLD, Selection(ids=(id,)))
+    assert states[0] == msgspec.structs.replace(said, held=True)
+    world.ask(RELEASE, Selection(ids=(id,)))
+    world.ask(HOLD, Selection(ids=(id,)), text="looks odd")
+    assert (states[0].status, states[0].text, states[0].remote) == ("", "looks odd", "")
+
+
 def test_hold_and_release(world: World) -> None:
     id = world.waiting("a@one.example")
     assert world.ask(HOLD, Selection(ids=(id,)), text="looks odd") == [row(id, "a@one.example", "held")]

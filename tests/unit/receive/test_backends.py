@@ -206,6 +206,25 @@ async def test_dovecot_that_was_started_again_knows_nothing_of_what_was_begun(tm
         auth.close()
 
 
+async def test_dovecot_that_does_not_say_what_it_has_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dovecot, "RETRY_S", 0.05)
+    said: list[str] = []
+    async with fake(tmp_path / "auth") as peer:
+        greeting, peer.greeting = peer.greeting, b"VERSION\t1\t2\n"  # and nothing more
+        auth = house(backend(tmp_path / "auth", said, AuthOptions(timeout_s=0.2)))
+        assert await begun(auth.exchange("PLAIN", FACTS), plain("ada", "secret")) == Busy()
+        await settled(lambda: any("no handshake within 0.2 s" in line for line in said))
+        peer.greeting = greeting
+        await settled(lambda: any("is back" in line for line in said))
+        assert isinstance(await begun(auth.exchange("PLAIN", FACTS), plain("ada", "secret")), Right)
+        await asyncio.sleep(0.3)
+        assert isinstance(await begun(auth.exchange("PLAIN", FACTS), plain("ada", "secret")), Right)
+        assert len(said) == 3, "the limit was for the handshake alone"
+        auth.close()
+
+
 async def test_dovecot_that_speaks_something_else(tmp_path: Path) -> None:
     said: list[str] = []
     async with fake(tmp_path / "auth") as peer:

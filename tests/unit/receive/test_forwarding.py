@@ -91,6 +91,18 @@ def test_an_account_belongs_to_its_client() -> None:
     assert client.codes("MAIL FROM:<ann@local.test>") == ["530 5.7.0"]
 
 
+def test_a_port_belongs_to_the_address_that_it_was_told_with() -> None:
+    client = opened(house())
+    peers = []
+    for attributes in ("ADDR=203.0.113.9", "PORT=77", "NAME=c.example", "ADDR=203.0.113.10"):
+        client.say("EHLO proxy.test\r\n")
+        assert client.say(f"XCLIENT {attributes}\r\n").startswith("220 ")
+        dialog = client.session._dialog
+        assert dialog is not None
+        peers.append(dialog.who().port)
+    assert peers == [0, 77, 77, 0], "never the proxy's own"
+
+
 def test_limits_count_the_client_that_was_named() -> None:
     served = house(clients=ClientOptions(sessions_per_client_max=1))
     first, second = opened(served), served.client(("192.0.2.2", 1))

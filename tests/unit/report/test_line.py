@@ -139,6 +139,12 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
         "session of -[192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
         {"kind": "session", "errors": 1, "refusal": "530 5.7.0 no"},
     ),
+    (  # XCLIENT told no port
+        Session(AT_US, 0, Peer("192.0.2.7", 0, "", "SMTP"), "quit", 1, 0, 12_000_000),
+        DEBUG,
+        "session of -[192.0.2.7] SMTP ended: quit; 1 message, 0 errors, 12.0 s",
+        {"kind": "session", "messages": 1},
+    ),
     (
         Authenticated(AT_US, 0, Peer("192.0.2.7", 1, "a.test", "ESMTPSA", identity="ada"), "SCRAM-SHA-256"),
         INFO,

@@ -7,6 +7,7 @@ import datetime
 import os
 import ssl
 import stat
+import time
 import warnings
 from pathlib import Path
 
@@ -88,8 +89,8 @@ def presented(server: ServerTls, name: str | None) -> set[str]:
     return set(tls.certificate_names(x509.load_der_x509_certificate(der)))
 
 
-def made(options: ServerTlsOptions) -> ServerTls:
-    found = server_tls(options)
+def made(options: ServerTlsOptions, secret: bytes = b"") -> ServerTls:
+    found = server_tls(options, secret)
     assert isinstance(found, ServerTls), found
     return found
 
@@ -412,6 +413,50 @@ def test_tickets_until_their_keys_have_served_their_time(authority: trustme.CA, 
     assert not resumed(server.context(), client, again.session).session_reused
 
 
+def test_workers_with_one_secret_take_up_each_others_tickets(authority: trustme.CA, tmp_path: Path) -> None:
+    options = ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),))
+    client = trusting(authority)
+    one, other, stranger = (made(options, secret) for secret in (b"s" * 32, b"s" * 32, b"t" * 32))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        client.maximum_version = client.minimum_version = version
+        session = resumed(one.context(), client, None).session
+        assert resumed(other.context(), client, session).session_reused
+        assert not resumed(stranger.context(), client, session).session_reused
+    session = resumed(one.context(), client, None).session
+    assert one.rotate(1.0, b"u" * 32) and not one.rotate(2.0, b"u" * 32)
+    assert not resumed(one.context(), client, session).session_reused
+    assert not resumed(other.context(), client, resumed(one.context(), client, None).session).session_reused
+    assert other.rotate(9.0, b"u" * 32)
+    assert resumed(other.context(), client, resumed(one.context(), client, None).session).session_reused
+
+
+def test_a_shared_ticket_vouches_for_nothing_that_was_not_looked_at(authority: trustme.CA, tmp_path: Path) -> None:
+    """One of a listener that asks for no client certificate is of no use at one that demands it, nor one of other
+    roots or another certificate of ours."""
+    files, roots = issue(authority, tmp_path, "1", "a.example"), tmp_path / "roots.pem"
+    authority.cert_pem.write_to_path(str(roots))
+    demanding, asking = Asking(ClientCertificates.DEMANDED, str(roots)), Asking(ClientCertificates.ASKED, str(roots))
+    options = ServerTlsOptions((files,), askings=(NOBODY, demanding, asking))
+    server, other = made(options, b"s" * 32), made(options, b"s" * 32)
+    nobody = trusting(authority)
+    unproved = resumed(server.context(asking), nobody, None).session
+    assert resumed(other.context(asking), nobody, unproved).session_reused
+    with pytest.raises(ssl.SSLError):  # a whole handshake, for which it has no certificate
+        resumed(other.context(demanding), nobody, unproved)
+    client = trusting(authority)
+    authority.issue_cert("client@example.org").configure_cert(client)
+    session = resumed(server.context(), client, None).session
+    assert not resumed(other.context(demanding), client, session).session_reused
+    proved = resumed(server.context(demanding), client, None).session
+    assert resumed(other.context(demanding), client, proved).session_reused
+    trustme.CA().cert_pem.write_to_path(str(roots), append=True)
+    changed = made(options, b"s" * 32)
+    assert not resumed(changed.context(demanding), client, proved).session_reused
+    assert resumed(changed.context(), client, session).session_reused
+    issue(authority, tmp_path, "1", "a.example")
+    assert not resumed(made(options, b"s" * 32).context(), client, session).session_reused
+
+
 def test_a_ticket_ends_with_the_files_of_its_time(authority: trustme.CA, tmp_path: Path) -> None:
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
     client = trusting(authority)
@@ -450,7 +495,10 @@ def test_a_self_signed_certificate(tmp_path: Path) -> None:
     assert isinstance(client, ssl.SSLContext)
     for name in names:
         shake(server.context(), client, name)
-    expires = tls.expires_s(certificate)
+    validity = tls.validity_s(certificate)
+    assert isinstance(validity, tuple)
+    begins, expires = validity
+    assert begins < time.time()
     assert isinstance(expires, int) and expires > NOW.timestamp() + 3600 * 86_400
 
 
@@ -476,4 +524,4 @@ def test_where_it_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_expiry_of_no_certificate(tmp_path: Path) -> None:
-    assert isinstance(tls.expires_s(str(tmp_path / "absent")), Problem)
+    assert isinstance(tls.validity_s(str(tmp_path / "absent")), Problem)

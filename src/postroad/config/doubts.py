@@ -1,0 +1,126 @@
+"""What is allowed and yet hardly meant: told by `postroad check` and at the start of a node, never a reason to refuse.
+
+A certificate that has run out is no reason to take no mail, and a folder that cannot be written now may be another
+file system tomorrow. So each of these is a line of warning beside what `load` finds. Only looks, with the rights that
+the node will have (`files.rights`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+from typing import Final
+from urllib.parse import urlsplit
+
+from postroad.config.files import rights
+from postroad.config.finding import Finding
+from postroad.config.locate import Path
+from postroad.config.options import client_tls_options, server_tls_options
+from postroad.config.settings import Settings
+from postroad.world import tls
+from postroad.world.problem import Problem
+
+SOON_S: Final = 7 * 86_400.0  # a certificate that ends within this time
+
+# RFC 6761, RFC 6762, RFC 8375: names of this kind are nobody's in the Internet.
+_NOWHERE: Final = ("localhost", "localdomain", "local", "invalid", "lan", "internal", "home.arpa")
+
+
+def find(settings: Settings, now_s: float) -> list[Finding]:
+    """All doubts. `now_s`: seconds since 1970."""
+    with rights(settings):
+        return [finding for look in _LOOKS for finding in look(settings, now_s)]
+
+
+def _hostname(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """RFC 5321 §2.3.5: names are fully qualified; many servers refuse an EHLO with another."""
+    name = settings.hostname.lower().rstrip(".")
+    remedy = "Set the name by which the Internet knows this host, as `mail.example.org`"
+    if "." not in name:
+        yield Finding((("hostname",),), f"{settings.hostname!r} is not a fully qualified name", remedy)
+    elif name.endswith(tuple(f".{suffix}" for suffix in _NOWHERE)):
+        yield Finding((("hostname",),), f"{settings.hostname!r} is a name that the Internet does not know", remedy)
+
+
+def _certificates(settings: Settings, now_s: float) -> Iterator[Finding]:
+    named: list[tuple[Path, str]] = []
+    server = server_tls_options(settings)
+    if server is not None:
+        keys: list[Path] = [("tls",), *(("tls", "further", index) for index in range(len(settings.tls.further)))]
+        for key, files in zip(keys, server.certificates, strict=True):
+            named.append(((*key, "certificate"), files.certificate))
+    own = client_tls_options(settings).certificate
+    if own is not None:
+        named.append((("outbound", "tls", "certificate"), own.certificate))
+    for key, path in named:
+        text = _validity(path, now_s)
+        if text:
+            yield Finding((key,), f"{path}: {text}", "Have it renewed; a running node takes the new files by itself")
+
+
+def _validity(path: str, now_s: float) -> str:
+    """What there is to say of the time of a certificate; one that cannot be read is a problem, not a doubt."""
+    times = tls.validity_s(path)
+    if isinstance(times, Problem):
+        return ""
+    begins_s, ends_s = times
+    if now_s < begins_s:
+        return f"the certificate is good from {_day(begins_s)} on only"
+    if now_s >= ends_s:
+        return f"the certificate has expired on {_day(ends_s)}"
+    return f"the certificate expires on {_day(ends_s)}" if ends_s - now_s < SOON_S else ""
+
+
+def _day(at_s: float) -> str:
+    return datetime.datetime.fromtimestamp(at_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _introspection(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """RFC 7662 §4: the endpoint is protected by TLS."""
+    url = settings.auth.introspection.url
+    if url is None:
+        return
+    parts = urlsplit(str(url))
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        text = f"Tokens, and `client_secret_file`, go to {parts.hostname} without TLS"
+        yield Finding((("auth", "introspection", "url"),), text, "Write https://, or ask a server on this machine")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.domain):
+        if domain.path is None:
+            continue
+        closed = _closed(domain.path)
+        if closed is not None:
+            text = f"The user {settings.user!r} cannot make Maildirs in {closed}"
+            remedy = f"Give it to that user (chown {settings.user} {closed}); until then the mail for it waits"
+            yield Finding((("domain", index, "path"),), text, remedy)
+
+
+def _closed(template: FilePath) -> FilePath | None:
+    """The folder that stands in the way of what a path with placeholders leads to: it may not be entered, or the next
+    one not be made in it."""
+    fixed = FilePath(f"{str(template).partition('{')[0]}x").parent if "{" in str(template) else template
+    last = FilePath("/")
+    for folder in (*reversed(fixed.parents), fixed):
+        if not os.path.isdir(folder):  # said also of what is hidden behind a closed folder, which is seen by then
+            break
+        last = folder
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            return folder
+    return None if os.access(last, os.W_OK, effective_ids=True) else last
+
+
+_LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
+    _hostname, _certificates, _introspection, _maildirs,
+)  # fmt: skip

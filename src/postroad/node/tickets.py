@@ -1,0 +1,31 @@
+"""The secret of which all workers make the keys of TLS session tickets (`world.tls`), in the supervisor.
+
+What always holds: it is in memory only and made anew when it has served its time, so that nobody who gets hold of the
+node's files, or of its memory later, can read what was recorded before (RFC 9325 §7.4); a worker that starts is given
+the one that is in use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+_SIZE: Final = 32
+
+
+class TicketSecret:
+    """`now`: seconds of a clock that only goes forward."""
+
+    def __init__(self, now: Callable[[], float], random: Callable[[int], bytes] = os.urandom) -> None:
+        self._now = now
+        self._random = random
+        self.octets = random(_SIZE)
+        self._made = now()
+
+    def renew(self, life_s: float) -> bool:
+        """A new one where this one is older than that. Whether it is."""
+        if self._now() - self._made < life_s:
+            return False
+        self.octets, self._made = self._random(_SIZE), self._now()
+        return True
