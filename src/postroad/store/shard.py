@@ -33,7 +33,7 @@ from postroad.mail.message import Content
 from postroad.store import codec, content, opening, salvage, schema
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
-from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Waiting
+from postroad.store.values import Failure, FailureKind, Loaded, Waiting
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
 _ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
@@ -142,14 +142,14 @@ class Shard:
 
     def _open_checked(self) -> None:
         connection = self._use()
-        try:
-            schema.create(connection)
-        except SpoolError as error:
-            raise SpoolError(f"{self.path}: {error}") from None
         if self.path.stat().st_size <= CHECK_MAX or self._suspect.exists():
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise _damaged(found)
+        try:
+            schema.create(connection)
+        except SpoolError as error:
+            raise SpoolError(f"{self.path}: {error}") from None
         self._suspect.unlink(missing_ok=True)
         self._recover()
         content.sync_directory(self._directory)
@@ -539,13 +539,14 @@ class Shard:
                 self._keep_for_repair(id, str(error))
         return found
 
-    def backlog(self, after: str | None, limit: int) -> list[Backlog]:
-        """What waits, by destination, in the order of their names above `after`; at most `limit` of them, 0: all."""
-        if after is None:
-            rows = self._use().execute(f"{schema.BACKLOG} LIMIT ?", (limit or -1,)).fetchall()
-        else:
-            rows = self._use().execute(schema.BACKLOG_PAGE, (after, limit or -1)).fetchall()
-        return [Backlog(name, count, int(held), due_us or 0) for name, count, held, due_us in rows]
+    def ahead(self, after: tuple[int, str], until_us: int, limit: int) -> list[tuple[int, str]]:
+        """When destinations have something due, and which: behind a time and name and until a time, in that order."""
+        return self._use().execute(schema.AHEAD, (*after, until_us, limit)).fetchall()
+
+    def first_due(self, names: Sequence[str]) -> dict[str, int]:
+        """When each of these destinations first has something due; those that have nothing are left out."""
+        rows = schema.read_rows(self._use(), schema.SELECT_DUE, names)
+        return {name: due_us for name, due_us in rows if due_us is not None}
 
     def content(self, id: int) -> Content | None:
         """The octets of a message, or its file; None where there is no such message."""
@@ -626,7 +627,8 @@ class Shard:
         connection.execute("UPDATE recipient SET held = ? WHERE id = ?", (schema.DAMAGED, id))
         connection.execute("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id = ?", (id,))
         if connection.execute("DELETE FROM fresh WHERE id = ?", (id,)).rowcount:
-            connection.execute("INSERT OR IGNORE INTO recipient VALUES (?,0,'',?,0,?)", (id, schema.DAMAGED, b""))
+            sql = "INSERT INTO recipient VALUES (?,0,'',?,0,?) ON CONFLICT DO NOTHING"
+            connection.execute(sql, (id, schema.DAMAGED, b""))
 
     # --- the WAL
 
