@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from postroad.mail.event import Noted
 from postroad.store import checking, repair, schema
 from postroad.store.reader import SpoolReader
 from postroad.store.values import Backlog
@@ -115,6 +116,22 @@ async def test_a_shard_of_the_layout_before_is_taken_over_whole(tmp_path: Path) 
     with contextlib.closing(schema.connect_reader(schema.database(tmp_path, 0))) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
         assert connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_a_shard_of_the_layout_before_is_saved_without_its_first_page(tmp_path: Path, taken_over: bool) -> None:
+    expected = await _fill_old(tmp_path)
+    if taken_over:
+        with open_spool(tmp_path):
+            pass
+    path = schema.database(tmp_path, 0)
+    with open(path, "r+b") as file:
+        file.write(b"x" * schema.PAGE_SIZE)
+    with open_spool(tmp_path) as desk:
+        assert len(await desk.fresh_ids()) == 1
+        assert any("damaged" in each.text for each in desk.noted if isinstance(each, Noted))
+    assert SpoolReader(tmp_path).waiting([*NAMES, "x.example"]) == expected
+    assert checking.check(tmp_path, running=False)[0].findings == ()
 
 
 def test_a_layout_that_cannot_be_taken_over_now_stays_as_it_was(tmp_path: Path) -> None:
