@@ -12,7 +12,7 @@ import pytest
 from postroad.mail.event import Noted
 from postroad.store import checking, repair, schema
 from postroad.store.reader import SpoolReader
-from postroad.store.values import Backlog
+from postroad.store.values import Backlog, Selection
 
 from .material import START_US, open_spool, waiting
 
@@ -102,6 +102,7 @@ async def test_a_shard_of_the_layout_before_is_taken_over_whole(tmp_path: Path) 
     assert ([each.destination for each in waits.shown], waits.destinations) == (["x.example", ""], 5)
     assert (waits.recipients, waits.held) == (60, 6)
     assert old.counts().waiting == 60
+    assert len(old.select(Selection(held=True))) == 6 and len(old.select(Selection(destination="x.example"))) == 30
     assert checking.check(tmp_path, running=False)[0].findings == ()
     with open_spool(tmp_path) as desk:
         page = await desk.ask(desk.spool.ahead, 0, (-1, ""), 1 << 62, 99)
@@ -112,6 +113,7 @@ async def test_a_shard_of_the_layout_before_is_taken_over_whole(tmp_path: Path) 
     new = SpoolReader(tmp_path)
     assert new.waiting([*NAMES, "x.example"]) == expected
     assert new.backlog() == old.backlog()
+    assert len(new.select(Selection(held=True))) == 6 and len(new.select(Selection(destination="a.example"))) == 8
     assert new.backlog().recipients == 61
     with contextlib.closing(schema.connect_reader(schema.database(tmp_path, 0))) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION

@@ -158,9 +158,11 @@ SELECTIONS = [
 
 @pytest.mark.parametrize(("selection", "expected"), SELECTIONS)
 @pytest.mark.parametrize("small_steps", [False, True])
+@pytest.mark.parametrize("few", [0, 1000])
 async def test_selections(
-    tmp_path: Path, selection: Selection, expected: str, small_steps: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, selection: Selection, expected: str, small_steps: bool, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(selecting, "_FEW", few)
     if small_steps:
         monkeypatch.setattr(selecting, "_STEP", 1)
         monkeypatch.setattr(selecting, "_SPAN", 1)

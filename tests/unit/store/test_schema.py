@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from postroad.store import schema
+from postroad.store import schema, selecting
+from postroad.store.values import Selection
 
 ROWS = {
     name: (template, template.row.count("?"))
@@ -43,6 +44,10 @@ def test_no_statement_goes_through_a_table(name: str, count: int) -> None:
         ("SELECT due_us FROM recipient WHERE destination = ? AND held = 0 AND due_us > ? ORDER BY due_us LIMIT 1",
          "USING COVERING INDEX recipient_due (destination=? AND held=? AND due_us>?)"),
         (schema.BACKLOG, "USING COVERING INDEX recipient_due"),
+        ("SELECT id FROM message WHERE " + selecting.waiting_where("message", Selection(destination="x"))[0][0],
+         "SEARCH recipient USING PRIMARY KEY (id=?)"),
+        ("SELECT id FROM message WHERE " + selecting.waiting_where("message", Selection(held=True))[0][0],
+         "SEARCH recipient USING PRIMARY KEY (id=?)"),
         (schema.AHEAD, "USING COVERING INDEX destination_due ((due_us,name)>(?,?) AND due_us<?)"),
     ],
 )  # fmt: skip
