@@ -13,7 +13,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.queue import agenda, outlook
 from postroad.queue.agenda import Agenda
 from postroad.store.values import Stored, Waiting
-from tests.unit.queue.fakes import DEFERRED, RELAYED, World
+from tests.unit.queue.fakes import DEAD, DEFERRED, RELAYED, World
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -192,3 +192,30 @@ def _operator_moves(world: World, chance: random.Random) -> None:
     for place, row in list(rows.items()):
         rows[place] = Waiting(row.index, due_us, row.destination, row.attempts)
     world.queue.changed(number, [row.destination for row in rows.values()])
+
+
+def test_an_outage_of_everything_and_its_end_bring_no_herd() -> None:
+    """Six hundred destinations fail in the same minute, stay away for hours, and are back in the same moment; one of
+    them has three hundred messages waiting."""
+    world = World(probes_per_s=2.0, concurrency=20)
+    world.permits_max = 3
+    names = [f"d{place}.example" for place in range(600)]
+    world.dead = dict.fromkeys(names, DEAD)
+    for name in names:
+        world.accept(f"a@{name}")
+    for place in range(299):
+        world.accept(f"{place}@d0.example")
+    world.run(120)
+    first = len(world.openings)
+    world.run(3 * 3600)
+    world.dead = {}
+    world.run(6 * 3600)
+    assert not world.spool.messages
+    in_second: dict[int, int] = {}
+    for at, key in world.openings[first:]:
+        if key != "d0.example":
+            in_second[int(at)] = in_second.get(int(at), 0) + 1
+    assert max(in_second.values()) <= 4, "what two steps allow at once, and a second's rate"
+    assert world.carrying_most <= 3 + 4
+    to_one = [at for at, key in world.openings if key == "d0.example"]
+    assert len(to_one) < 100, "one probe at a time while it is away, not one for each message"
