@@ -99,6 +99,7 @@ UPDATE_RECIPIENT: Final = Rows(
 )  # fmt: skip
 # Not "(id, number) IN (VALUES …)": for that SQLite goes through the whole table.
 DELETE_RECIPIENT: Final = Rows("DELETE FROM recipient WHERE ", "(id=? AND number=?)", "", " OR ")
+DELETE_ALL_RECIPIENTS: Final = Rows("DELETE FROM recipient WHERE id IN (", "?", ")")
 MOVE_FRESH: Final = Rows("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id IN (", "?", ")")
 DELETE_FRESH: Final = Rows("DELETE FROM fresh WHERE id IN (", "?", ")")
 DELETE_MESSAGE: Final = Rows("DELETE FROM message WHERE id IN (", "?", ")")

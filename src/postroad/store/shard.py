@@ -4,7 +4,8 @@ What always holds:
 - An operation is answered only after the commit it stands in, and that commit was synced (promise 1).
 - A settlement, the DSNs that it brings and its events are one commit (promise 3).
 - Applying what was applied already changes nothing: a commit that failed may yet be found written after a crash of the
-  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before the next commit.
+  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before anything else is
+  written or read.
 
 How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
 the new mail. An error of the disk: all is refused, the connection is dropped and opened anew for the next commit, since
@@ -258,7 +259,15 @@ class Shard:
             return [self._attempt((each,))[0] for each in operations]
         if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
             return self._without_accepts(operations, failure)
-        return [Postponed(failure.text) if type(each) is Read else failure for each in operations]
+        return [self._read_despite(each, failure) if type(each) is Read else failure for each in operations]
+
+    def _read_despite(self, read: Read, failure: Failure) -> Any:
+        """Content is what it is whatever cannot be committed now, and without it mail would be held. What waits is
+        looked at when what failed is taken out again."""
+        if not read.about:
+            return Postponed(failure.text)
+        self._batch = _Batch()
+        return self._read(read)
 
     def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
         """No space for new mail: what ends messages goes on, it makes room."""
@@ -267,7 +276,7 @@ class Shard:
 
     def _transact(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._use()
-        if all(type(each) is Read for each in operations):
+        if all(type(each) is Read and (self._undo is None or each.about) for each in operations):
             self._batch = _Batch()
             return [self._read(each) for each in operations if type(each) is Read]
         return self._finish(connection, self._write(connection, operations, _begin_patiently))
@@ -284,6 +293,7 @@ class Shard:
         batch.transaction = True
         if self._undo is not None:
             self._delete_messages(connection, self._undo)
+            schema.write_rows(connection, schema.DELETE_ALL_RECIPIENTS, self._undo)
             connection.execute("DELETE FROM journal WHERE seq > ?", (self._committed,))
         answers = [self._apply(connection, each) for each in operations]
         self._flush(connection)
@@ -561,6 +571,12 @@ class Shard:
             return int(self._use().execute("PRAGMA freelist_count").fetchone()[0]) * schema.PAGE_SIZE
         except sqlite3.Error:
             return 0
+
+    @property
+    def committed(self) -> int:
+        """The journal's seq up to which all is committed; behind it may stand what a commit that failed has left. Also
+        from another thread."""
+        return self._committed
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -296,6 +296,10 @@ class Spool:
         else:
             self._soon_from_thread(put)
 
+    def committed(self, shard: int) -> int:
+        """The seq of the journal up to which it is committed; from any thread."""
+        return self._shards[shard].committed
+
     # --- questions
 
     def take(
