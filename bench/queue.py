@@ -5,7 +5,8 @@
 Fills the spool of a node directly (two shards), deferred to many domains of one recipient each, then shows: how long
 the node takes to start; its memory; how long `postroad queue` takes; the throughput of new mail to a healthy next hop
 against that of an empty queue, in turns; with `--overdue` all are due at once, as after an outage, and nobody answers
-for them in DNS, so that new mail is measured while retries are taken up. Last, a mailing of `--mailing` recipients to a
+for them in DNS, so that new mail is measured while retries are taken up, and how many destinations are tried in each
+second is told. Last, a mailing of `--mailing` recipients to a
 next hop of its own while single messages come: the time from their 250 until the next hop has them.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import shutil
 import smtplib
 import statistics
@@ -39,6 +41,7 @@ from postroad.store.values import Waiting
 from postroad.world.clock import SystemClock
 
 _BATCH = 2_000
+_DEFERRED = re.compile(r"(\S{19})\S* info \S+ deferred for .*? to (\S+): ")
 _OCTETS = b"Subject: deferred\r\n\r\n" + b"x" * 200
 
 
@@ -110,8 +113,21 @@ def _told_rss(node: Node) -> str:
     return f"RSS {total / 1e6:.0f} MB, PSS {memory(node.pid) / 1e6:.0f} MB"
 
 
-def _mailing(node: Node, recipients: int, probe: Remote) -> list[float]:
-    """Seconds from the 250 to a single message until the next hop has it, while a mailing runs."""
+def _told_retries(node: Node) -> str:
+    """How many destinations were tried again in each second, by the log; without the first and the last second."""
+    seconds: dict[str, set[str]] = {}
+    for line in node.log_path.read_text().splitlines():
+        found = _DEFERRED.match(line)
+        if found is not None:
+            seconds.setdefault(found[1], set()).add(found[2])
+    counts = [len(names) for _, names in sorted(seconds.items())][1:-1]
+    if not counts:
+        return "nothing was tried again"
+    return f"tried again: {statistics.median(counts):.0f} destinations/s, at most {max(counts)} in a second"
+
+
+def _mailing(node: Node, recipients: int, probe: Remote, bulk: Counter) -> list[float]:
+    """Seconds from the 250 to a single message until the next hop has it, until the last of a mailing has arrived."""
     def send() -> None:
         run_source(
             source_command(node.port, sessions=4, messages=recipients // 1000, size=4096, recipients=1000,
@@ -122,7 +138,7 @@ def _mailing(node: Node, recipients: int, probe: Remote) -> list[float]:
     mailing.start()
     took = []
     with smtplib.SMTP("127.0.0.1", node.port, timeout=60) as client:
-        while mailing.is_alive():
+        while mailing.is_alive() or bulk.recipients < recipients:
             count = len(probe.transactions)
             client.sendmail("ada@single.test", ["b@healthy.test"], b"Subject: one\r\n\r\nhello\r\n")
             begun = time.monotonic()
@@ -148,6 +164,9 @@ def run(options: argparse.Namespace, directory: Path) -> None:
         print(f"start until the greeting: {time.monotonic() - begun:.2f} s; {_told_rss(full)}", flush=True)
         time.sleep(2.0)
         print(f"postroad queue: {_queue_s(full):.2f} s; {_told_rss(full)}", flush=True)
+        if options.overdue:
+            time.sleep(10.0)
+            print(_told_retries(full), flush=True)
         full.stop()
         for _ in range(options.rounds):
             for name, node in (("empty", empty), ("full", full)):
@@ -163,7 +182,7 @@ def run(options: argparse.Namespace, directory: Path) -> None:
     with Remote() as probe, Counter(directory) as bulk:
         node = _node(directory / "mailing", probe.port, bulk.port)
         with node:
-            found = _mailing(node, options.mailing, probe)
+            found = _mailing(node, options.mailing, probe, bulk)
             print(f"while a mailing of {options.mailing} runs: {len(found)} single messages, from the 250 to the next "
                   f"hop median {statistics.median(found) * 1e3:.1f} ms, worst {max(found) * 1e3:.0f} ms")  # fmt: skip
 

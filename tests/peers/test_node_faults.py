@@ -121,6 +121,7 @@ def test_workers_without_their_supervisor_end_and_the_next_node_takes_over(home:
 def test_a_worker_that_hangs_is_ended_and_started_again(home: Path) -> None:
     node = Node(home / "n", {"worker_hang_s": 3, "domain": [local_domain("example.test")]})
     with node:
+        node.wait_log("ready: 2 workers")  # it greets when one of them does
         hung, other = node.workers()
         os.kill(hung, signal.SIGSTOP)
         node.wait_log("has not answered for")

@@ -5,7 +5,7 @@ Text of others is cleaned where it is shown (`admin.present`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -96,9 +96,8 @@ def destination_line(backlog: Backlog, oldest: Loaded | None, paced: Paced | Non
     )
 
 
-def not_on_disk(backlogs: Iterable[Backlog], paces: Mapping[str, Paced]) -> list[Backlog]:
+def not_on_disk(known: Collection[str], paces: Mapping[str, Paced]) -> list[Backlog]:
     """Destinations that hold mail back which was not tried yet, as if they were in the backlog."""
-    known = {each.destination for each in backlogs}
     return [
         Backlog(each.destination, each.in_memory, 0, 1)
         for each in paces.values()

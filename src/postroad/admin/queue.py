@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postroad.admin.control import Paced
     from postroad.admin.view import SpoolView
     from postroad.queue.operator import OperatorRequest, OperatorResult
-    from postroad.store.values import Loaded, Selection
+    from postroad.store.values import Backlog, Loaded, Selection
 
 HEAD_MAX = 262_144  # octets of a message that are read for its header section
 FRESH_MAX = 10_000  # messages on their way that are counted
@@ -75,17 +75,14 @@ def queue(
 def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool, config: Path | None) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
-    from postroad.store.values import Selection
 
-    backlogs = [each for each in spool.backlog() if destination in ("", each.destination)]
-    backlogs.sort(key=lambda each: (-each.count, each.destination))
+    waits = spool.backlog(limit, destination)
+    names = [each.destination for each in waits.shown]
+    oldest = spool.oldest([name for name in names if name])
     fresh = [] if destination else spool.fresh(FRESH_MAX)
-    shown: list[tuple[Any, Loaded | None]] = []
-    for backlog in backlogs[:limit]:
-        oldest = spool.select(Selection(destination=backlog.destination, limit=1)) if backlog.destination else []
-        shown.append((backlog, spool.load(oldest[0]) if oldest else None))
-    paces = _paces(config, [backlog.destination for backlog, _ in shown] + ([] if destination else ["*"]))
-    shown.extend((backlog, None) for backlog in listing.not_on_disk(backlogs, paces))
+    paces = _paces(config, names + ([] if destination else ["*"]))
+    shown: list[tuple[Backlog, Loaded | None]] = [(each, oldest.get(each.destination)) for each in waits.shown]
+    shown.extend((each, None) for each in listing.not_on_disk(spool.waiting(paces), paces))
     if as_json:
         lines = [listing.destination_line(*each, paces.get(each[0].destination)) for each in shown]
         print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
@@ -95,10 +92,10 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
         return
     rows = listing.destination_rows(shown, fresh, time_us(), paces)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
-    count = sum(each.count for each in backlogs) + sum(len(each.recipients) for each in fresh)
-    held = sum(each.held for each in backlogs)
-    more = f"; {_counted(len(backlogs) - limit, 'destination')} more, see --limit" if len(backlogs) > limit else ""
-    totals = f"{_counted(count, 'recipient')}, {held} held, {_counted(len(backlogs), 'destination')}"
+    count = waits.recipients + sum(len(each.recipients) for each in fresh)
+    totals = f"{_counted(count, 'recipient')}, {waits.held} held, {_counted(waits.destinations, 'destination')}"
+    left = waits.destinations - len(waits.shown)
+    more = f"; {_counted(left, 'destination')} more, see --limit" if left else ""
     click.echo(f"{totals}{more}", err=True)
 
 
@@ -118,7 +115,7 @@ def _counted(count: int, thing: str) -> str:
 
 def _tell_nothing(spool: SpoolView, *, narrowed: bool) -> None:
     """Nothing was found: since nothing is like that, or since there is nothing at all."""
-    other = narrowed and bool(spool.backlog() or spool.fresh(1))
+    other = narrowed and bool(spool.backlog(1).shown or spool.fresh(1))
     click.echo("Nothing like that waits." if other else "The queue is empty.")
 
 

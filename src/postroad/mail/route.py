@@ -47,6 +47,11 @@ def domain_of(key: str) -> str:
     return plain_key(key).rpartition(APART)[2]
 
 
+def keys_of(plain: str) -> tuple[str, ...]:
+    """The keys under which mail for a destination waits, whatever it demands."""
+    return (plain, plain + REQUIRE_TLS, plain + TLS_OPTIONAL)
+
+
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 

@@ -17,7 +17,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination
+from postroad.mail.route import Destination, keys_of
 from postroad.protocol import etrn
 from postroad.protocol.etrn import Kind, Wish
 from postroad.queue.operator import Operator, OperatorAction, OperatorRequest
@@ -110,15 +110,17 @@ class QueueStarter:
         destination = self.routing.destination(Address("postmaster", wish.name))
         if not isinstance(destination, Destination):
             return ()
-        key = destination.key
+        # Mail that demands more or less of the way waits under keys of its own.
+        keys = keys_of(destination.key)
         match wish.kind:
             case Kind.QUEUE:
-                return (Selection(destination=key, limit=COUNT_MAX),)
-            case Kind.NODE:
-                return (Selection(destination=key, recipient=f"@{wish.name}", limit=COUNT_MAX),)
-            case Kind.SUBDOMAINS:
-                own = Selection(destination=key, recipient=f"@{wish.name}", limit=COUNT_MAX)
-                return (own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
+                return tuple(Selection(destination=key, limit=COUNT_MAX) for key in keys)
+            case Kind.NODE | Kind.SUBDOMAINS:
+                name = f"@{wish.name}"
+                own = tuple(Selection(destination=key, recipient=name, limit=COUNT_MAX) for key in keys)
+                if wish.kind is Kind.NODE:
+                    return own
+                return (*own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
 
     def start(self, told: tuple[str, str, str], done: Callable[[int], None]) -> None:
         """Count what this worker has for it and try that now; `done` gets the count."""

@@ -39,19 +39,22 @@ Say = Callable[[str, str], None]
 
 
 class Guard:
-    """`settings()`: as they are now. `send(worker, frame)`: to one worker; `workers()`: the numbers of all."""
+    """`settings()`: as they are now. `send(worker, frame)`: to one worker; `workers()`: the numbers of those
+    that serve; `processes()`: of those, too, that are about to."""
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         send: Callable[[int, Frame], None],
         workers: Callable[[], Sequence[int]],
+        processes: Callable[[], Sequence[int]],
         now_us: Callable[[], int],
         say: Say,
     ) -> None:
         self._settings = settings
         self._send = send
         self._workers = workers
+        self._processes = processes
         self._now_us = now_us
         self._say = say
         self._bans = Bans()
@@ -66,9 +69,12 @@ class Guard:
 
     # ---- Workers
 
+    def worker_starts(self, number: int) -> None:
+        """It is to know who is banned before it is told to serve."""
+        self._send(number, ("bans", list(self._bans), None))
+
     def worker_up(self, number: int) -> None:
         self._office.worker_up(number)
-        self._send(number, ("bans", list(self._bans), None))
 
     def worker_died(self, number: int) -> None:
         self._office.worker_died(number)
@@ -134,7 +140,7 @@ class Guard:
         """To be called every second: what is over ends, what is not in the file goes there."""
         for ban in self._bans.expire(self._now_us()):
             self._changed += 1
-            self._broadcast(("bans", [], [ban.subject]))
+            self._tell_bans([], [ban.subject])
             self._forget(ban)
             self._say("info", f"the ban of {ban.subject} is over")
         if self._changed != self._written and asyncio.get_running_loop().time() >= self._pause_until:
@@ -159,7 +165,7 @@ class Guard:
         """Tell the workers; what led to a ban that is lifted must not lead to the next at once."""
         self._changed += 1
         self._forget(ban)
-        self._broadcast(("bans", [ban], []) if asked.action == "add" else ("bans", [], [ban.subject]))
+        self._tell_bans(*(([ban], []) if asked.action == "add" else ([], [ban.subject])))
         told = f"{ban.subject}: {text} by {asked.by or 'an operator'}"
         if asked.action == "add":
             end = datetime.fromtimestamp(ban.until_us / 1e6, UTC).strftime("until %Y-%m-%dT%H:%M:%SZ")
@@ -169,16 +175,18 @@ class Guard:
     def _forget(self, ban: Ban) -> None:
         keys = tuple(troubles_of(ban.subject, ban.is_account))
         self._office.forget(keys)
-        self._broadcast(("forget", keys))
+        for number in self._workers():
+            self._send(number, ("forget", keys))
 
     def _add(self, ban: Ban) -> None:
         self._bans.add(ban)
         self._changed += 1
-        self._broadcast(("bans", [ban], []))
+        self._tell_bans([ban], [])
 
-    def _broadcast(self, frame: Frame) -> None:
-        for number in self._workers():
-            self._send(number, frame)
+    def _tell_bans(self, added: list[Ban], lifted: list[str]) -> None:
+        """Also to workers that are about to serve: they have heard the others by `worker_starts`."""
+        for number in self._processes():
+            self._send(number, ("bans", added, lifted))
 
     # ---- The file
 

@@ -103,6 +103,7 @@ class Supervisor:
             lambda: self.settings,
             self._send,
             lambda: [worker.number for worker in self._workers if worker.ready],
+            lambda: [worker.number for worker in self._workers if worker.link is not None],
             lambda: time.time_ns() // 1000,
             say,
         )
@@ -337,6 +338,7 @@ class Supervisor:
             lambda frame, descriptors: self._received(worker, frame),
             lambda: self._link_ended(worker),
         )
+        self._guard.worker_starts(worker.number)
         shards = [shard for shard in range(self._shards) if shard % len(self._workers) == worker.number]
         keys = list(self._sockets)
         worker.link.send(("tickets", self._tickets.octets))

@@ -48,7 +48,7 @@ from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
-from postroad.store.bans import Ban, Bans
+from postroad.store.bans import Bans
 from postroad.store.history import Historian
 from postroad.store.schema import Connect, connect
 from postroad.store.spool import Spool, SpoolError, free_octets
@@ -139,7 +139,9 @@ class Assembly:
         tell: Callable[[Told], None] = lambda told: None,
         ask_all: Ask | None = None,
         ticket_secret: Callable[[], bytes] = lambda: b"",
+        bans: Bans | None = None,
     ) -> None:
+        """`bans`: those in force, which the caller keeps."""
         self.number = number
         self.misconfigured = False  # whether it cannot start as the settings and their files are
         self._settings = settings
@@ -159,7 +161,7 @@ class Assembly:
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._budget = Budget(settings.limits.content_memory_max)
-        self._clients = Clients(options.client_options(settings), self._tally, Bans(), world.clock.now_us)
+        self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
         self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.tables: Tables
@@ -530,18 +532,10 @@ class Assembly:
         """What the other workers have counted."""
         self._tally.hear(told, self._world.clock.now_us())
 
-    def ban(self, added: list[Ban], lifted: list[str] | None) -> None:
-        """Bans that are in force now, and subjects that are banned no more; None: what was before is void."""
-        bans = self._clients.bans
-        if lifted is None:
-            bans = self._clients.bans = Bans()
-        for ban in added:
-            bans.add(ban)
-        for subject in lifted or ():
-            bans.lift(subject)
-        if any(not ban.is_account for ban in added):
-            for listener in self._listeners.values():
-                listener.turn_out(self._clients.is_banned)
+    def banned(self) -> None:
+        """Clients are banned that were not (`bans`): their sessions end."""
+        for listener in self._listeners.values():
+            listener.turn_out(self._clients.is_banned)
 
     def forget(self, keys: tuple[str, ...]) -> None:
         self._tally.forget(keys)

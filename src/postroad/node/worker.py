@@ -30,6 +30,7 @@ from postroad.node.sockets import Endpoint
 from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring import Assembly, World, system_world
 from postroad.report.log import Log, LogHandler
+from postroad.store.bans import Bans
 from postroad.world.memory import tune_malloc
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class WorkerProcess:
         self._loop = loop
         self._link = Link(sock, loop, self._received, self._link_ended)
         self._permits = WorkerPermits(self._link.send)
-        self._assembly: Assembly | None = None
+        self._assembly: Assembly | None = None  # once it serves
+        self._made: Assembly | None = None  # once it is there
+        self._bans = Bans()  # known before anybody is let in: the supervisor tells them ahead of the start
         self._log: Log | None = None
         self._ticket_secret = b""
         self._question = 0
@@ -67,8 +70,10 @@ class WorkerProcess:
                 assembly.queue.surrender(key)
             case ("others", told) if assembly is not None:
                 assembly.hear(told)
-            case ("bans", added, lifted) if assembly is not None:
-                assembly.ban(added, lifted)
+            case ("bans", added, lifted):
+                self._bans.follow(added, lifted)
+                if self._made is not None and any(not ban.is_account for ban in added):
+                    self._made.banned()
             case ("forget", keys) if assembly is not None:
                 assembly.forget(keys)
             case ("tickets", secret):
@@ -146,7 +151,9 @@ class WorkerProcess:
             tell=lambda told: self._link.send(("tally", told)),
             ask_all=self._ask_all,
             ticket_secret=lambda: self._ticket_secret,
+            bans=self._bans,
         )
+        self._made = assembly
         problem = await assembly.start(sockets)
         if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once
             self._link.send(("misconfigured", problem))

@@ -1,13 +1,14 @@
-"""The agenda: which destinations have rows in the spool that are due, and when each is looked at.
+"""The agenda: which destinations have rows in the spool that are due soon, and when each is looked at.
 
-In memory is one time for each destination and shard, that of its first row. What always holds:
+In memory is one time for each of them and shard, that of its first row. What always holds:
 - A destination that was noted is loaded once its time has come, or noted again.
 - Retries are taken up spread over time: at most `rate` destinations in a second, however many are overdue after a
   restart or an outage, the longest overdue first; new mail that waits in the spool only because memory was full
   (`spilled`) goes before them and is not held back by that.
 - Where there is no room for more work, nothing is loaded until there is.
 
-A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: what is loaded and what becomes of it.
+A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: how what the shards have comes in here
+(`queue.outlook`), what is loaded and what becomes of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from postroad.world.clock import Clock
@@ -23,13 +24,15 @@ from postroad.world.clock import Clock
 _LOOK_S: Final = 30.0
 _STEP_S: Final = 0.1  # how often more is taken up while more is due
 _NO_ROOM_S: Final = 0.25
+_SPILLED_MAX: Final = 100_000  # destinations; what of new mail waits for more is taken up as retries are
 
 Key = tuple[int, str]  # shard, destination
 
 
 class Agenda:
     """`load(shard, key)`: begin to load what is due; False where that must wait (it was noted again then). `room()`:
-    whether there is room for more work. `rate()`: destinations in a second. `watch` is told the time at each look."""
+    whether there is room for more work. `rate()`: destinations in a second. `dry()`: nothing more is due now.
+    `begin_anew()`: destinations were let go of that have something due."""
 
     def __init__(
         self,
@@ -39,14 +42,17 @@ class Agenda:
         load: Callable[[int, str], bool],
         room: Callable[[], bool],
         rate: Callable[[], float],
-        watch: Callable[[int], None] = lambda now_us: None,
+        dry: Callable[[], None] = lambda: None,
+        begin_anew: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._loop = loop
         self._load = load
         self._room = room
         self._rate = rate
-        self._watch = watch
+        self._dry = dry
+        self._begin_anew = begin_anew
+        self._let_go = False
         self._due: dict[Key, int] = {}
         self._heap: list[tuple[int, int, str]] = []
         self._spilled: OrderedDict[Key, None] = OrderedDict()
@@ -70,7 +76,9 @@ class Agenda:
 
     def spilled(self, shard: int, key: str) -> None:
         """Rows of this destination are due now that were never tried, or it is being worked on and more are due."""
-        if (shard, key) not in self._spilled:
+        if len(self._spilled) >= _SPILLED_MAX:
+            self._let_go = True
+        elif (shard, key) not in self._spilled:
             self._spilled[shard, key] = None
             if len(self._spilled) == 1:  # else it is looked at already, or there is no room
                 self._arm_in(0.0)
@@ -80,6 +88,20 @@ class Agenda:
         for (shard, key), known_us in list(self._due.items()):
             if chosen(known_us):
                 self.note(shard, key, due_us)
+
+    def after(self, shard: int, time_us: int) -> list[str]:
+        """Destinations whose time is after this."""
+        return [key for (number, key), due_us in self._due.items() if number == shard and due_us > time_us]
+
+    def forget(self, shard: int, keys: Iterable[str], time_us: int) -> None:
+        """Those of these destinations whose time is (still) after this are known no more."""
+        due = self._due
+        for key in keys:
+            if due.get((shard, key), 0) > time_us:
+                del due[shard, key]
+        if len(self._heap) > 2 * len(due):
+            self._heap = [(due_us, number, key) for (number, key), due_us in due.items()]
+            heapq.heapify(self._heap)
 
     def stop(self) -> None:
         self._stopped = True
@@ -108,6 +130,7 @@ class Agenda:
             if self._spilled:  # came meanwhile
                 self._arm_in(0.0)
             self._arm()
+            self._dry()
 
     def _take_spilled(self) -> bool:
         """False where there is no room; it is looked again soon then."""
@@ -117,12 +140,14 @@ class Agenda:
                 return False
             key, _ = self._spilled.popitem(last=False)
             self._load(*key)
+        if self._let_go and not self._spilled:
+            self._let_go = False
+            self._begin_anew()
         return True
 
     def _take_due(self) -> bool:
         """False where more is due than may be taken up now."""
         now_us = self._clock.now_us()
-        self._watch(now_us)
         self._fill()
         heap, due = self._heap, self._due
         while heap and heap[0][0] <= now_us:

@@ -1,12 +1,13 @@
 """The queue of one worker: it gives every accepted recipient its next event, until it has come to its end.
 
 Fresh messages go from their commit straight to a courier; what must wait is a row in the spool and, in memory, no more
-than the time at which the first row of its destination is due. All state belongs to the event loop; nothing here
-blocks, and there is no task per message.
+than the time at which the first row of its destination is due, and that only when it is near. All state belongs to the
+event loop; nothing here blocks, and there is no task per message.
 
 What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
-  (`Mail.active`); one in the spool with a due time is known to the agenda through its destination.
+  (`Mail.active`); one in the spool with a due time is known to the agenda when that comes, through its destination
+  (`queue.outlook`).
 - A job's outcome becomes one settlement (`queue.settling`); the recipient is not attempted until it is committed
   (promise 4), and with `unsettled_max` of them couriers stand still: no more than that, and what is being carried,
   comes twice at most.
@@ -47,9 +48,10 @@ from postroad.queue.connections import Connections
 from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot, Trouble
 from postroad.queue.options import QueueOptions
 from postroad.queue.order import Turns
+from postroad.queue.outlook import Outlook
 from postroad.queue.pace import Pace, PaceTable
 from postroad.queue.settling import ENDS, Reporter, Settling
-from postroad.store.values import Backlog, Loaded, Settlement, Stored, Waiting
+from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
 if TYPE_CHECKING:
@@ -86,7 +88,6 @@ _TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
-_BACKLOG_PAGE: Final = 1_000  # destinations that are asked for at a time at start: commits go on between
 _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
 _ASIDE: Final = "\0aside"  # as the source of lanes that do not count, because all they do is wait
 _ASIDE_S: Final = 5.0  # between looks for such lanes
@@ -144,7 +145,10 @@ class Queue:
         self._paces: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
         self._agenda = Agenda(
             clock, loop, load=self._load, room=self._has_room, rate=lambda: self.options.probes_per_s,
-            watch=self._watch_clock,
+            dry=lambda: self._outlook.go_on(), begin_anew=lambda: self._outlook.begin_anew(),
+        )  # fmt: skip
+        self._outlook = Outlook(
+            spool, self._agenda, clock, loop, far_us=self._horizon_us, watch=self._watch_clock,
         )  # fmt: skip
         self._loading: set[tuple[int, str]] = set()
         self._fruitless: dict[tuple[int, str], int] = {}  # looks at a destination that found what is in memory only
@@ -170,21 +174,8 @@ class Queue:
         for shard in shards:
             # Of each shard: the clock may have been ahead when another one got its last message.
             boundary = self._spool.new_id(shard)
-            self._spool.backlog(shard, partial(self._resume_backlog, shard), None, _BACKLOG_PAGE)
             self._spool.fresh(shard, 0, 500, partial(self._resume_fresh, shard, boundary))
-
-    def _resume_backlog(self, shard: int, backlog: list[Backlog]) -> None:
-        if self._stopping:
-            return
-        if len(backlog) >= _BACKLOG_PAGE:
-            again = partial(self._resume_backlog, shard)
-            self._spool.backlog(shard, again, backlog[-1].destination, _BACKLOG_PAGE)
-        now_us = self._clock.now_us()
-        for entry in backlog:
-            if entry.due_us:
-                # One far ahead is looked at, and looked into (`_next_due_found`).
-                due_us = now_us if self._is_far(entry.due_us) else entry.due_us
-                self._agenda.note(shard, entry.destination, due_us)
+        self._outlook.start(shards)
 
     def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
@@ -205,6 +196,7 @@ class Queue:
         """
         self._stopping = True
         self._agenda.stop()
+        self._outlook.stop()
         self._settling.stop(list(self._mails.values()))
         for lane in list(self._lanes.values()):
             for slot in list(lane.idle):
@@ -972,11 +964,12 @@ class Queue:
     # -- a clock that was set back -------------------------------------------------------------------------------------
 
     def _watch_clock(self, now_us: int) -> None:
-        """At least each half minute while anything waits. What the agenda has far ahead now is looked into."""
+        """Each half minute. What is far ahead now, in the agenda or on the disk, is looked into."""
         ahead_us = now_us - int(self._loop.time() * 1_000_000)
-        if ahead_us < self._ahead_us - _CLOCK_SLACK_US:
+        before_us, self._ahead_us = self._ahead_us, ahead_us
+        if ahead_us < before_us - _CLOCK_SLACK_US:
             self._agenda.hasten(self._is_far, now_us)
-        self._ahead_us = ahead_us
+            self._outlook.begin_anew()
 
     def _is_far(self, due_us: int) -> bool:
         """Whether a time is further ahead than any interval of ours: the clock was set back since, or it is a time

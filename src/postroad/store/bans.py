@@ -11,6 +11,7 @@ OSError.
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import os
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from postroad.world.problem import Problem
 
 FILE: Final = "bans.json"
 BANS_MAX: Final = 100_000  # of them; the one that would end first gives way
+_ENDS_MIN: Final = 1_000  # ends of bans that are gone already, before they are cleared away
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -64,9 +66,10 @@ def account_of(name: str) -> str:
 
 
 class Bans:
-    """The bans in force. One writer."""
+    """The bans in force. One writer. That some end costs what ends, not what there is."""
 
     def __init__(self, bans: Iterable[Ban] = ()) -> None:
+        self._ends: list[tuple[int, bool, str]] = []  # a heap: when, of an account, subject; also of bans that are gone
         self._networks: dict[str, Ban] = {}
         self._accounts: dict[str, Ban] = {}
         self._prefixes: dict[tuple[int, int], dict[int, Ban]] = {}  # (version, length of prefix) → its bits → the ban
@@ -83,7 +86,13 @@ class Bans:
     def add(self, ban: Ban) -> None:
         """Put it in force, in place of one of the same subject."""
         if len(self) >= BANS_MAX:
-            self._remove(min(self, key=lambda each: (not each.until_us, each.until_us)))
+            self._remove(self._first_to_end() or next(iter(self)))
+        if ban.until_us:
+            heapq.heappush(self._ends, (ban.until_us, ban.is_account, ban.subject))
+            if len(self._ends) > 2 * len(self) + _ENDS_MIN:
+                self._ends = [(each.until_us, each.is_account, each.subject) for each in self if each.until_us]
+                self._ends.append((ban.until_us, ban.is_account, ban.subject))
+                heapq.heapify(self._ends)
         if ban.is_account:
             self._accounts[ban.subject] = ban
             return
@@ -113,12 +122,34 @@ class Bans:
         if not self._prefixes[place]:
             del self._prefixes[place]
 
+    def _first_to_end(self) -> Ban | None:
+        """None where none ends."""
+        ends = self._ends
+        while ends:
+            until_us, is_account, subject = ends[0]
+            ban = (self._accounts if is_account else self._networks).get(subject)
+            if ban is not None and ban.until_us == until_us:
+                return ban
+            heapq.heappop(ends)  # it was lifted, or another has replaced it
+        return None
+
     def expire(self, now_us: int) -> list[Ban]:
         """Let go of those whose time is over."""
-        over = [ban for ban in self if not ban.holds(now_us)]
-        for ban in over:
+        over = []
+        while (ban := self._first_to_end()) is not None and not ban.holds(now_us):
             self._remove(ban)
+            over.append(ban)
         return over
+
+    def follow(self, added: Iterable[Ban], lifted: Iterable[str] | None) -> None:
+        """Be as another who told what he has changed; `lifted` None: only what he names now is in force."""
+        if lifted is None:
+            for each in (self._networks, self._accounts, self._prefixes, self._ends):
+                each.clear()
+        for ban in added:
+            self.add(ban)
+        for subject in lifted or ():
+            self.lift(subject)
 
     @property
     def networks(self) -> bool:

@@ -96,6 +96,7 @@ class _Check:
             self._recipient(id, number, held, state)
         for id in self._settled - places.keys():
             self._find("no-recipients", "no recipient of it waits, and yet it is there", id)
+        self._destinations(connection)
         self._contents(dict(connection.execute("SELECT id, length(octets) FROM content")))
 
     def _envelope(self, table: str, id: int, octets: bytes) -> None:
@@ -122,6 +123,15 @@ class _Check:
                 codec.decode_waiting(state)
             except codec.Undecodable:
                 self._find("recipient", f"the state of recipient {number} cannot be read", id)
+
+    def _destinations(self, connection: sqlite3.Connection) -> None:
+        """The table that says which destinations have something due must know of all that waits."""
+        told = set(connection.execute(f"SELECT name, count, held, due_us FROM {schema.destinations(connection)}"))
+        wrong = told ^ set(connection.execute(schema.BACKLOG))
+        if wrong:
+            names = sorted({name for name, *_ in wrong})
+            text = f"what is counted by destination is not what waits: {', '.join(names[:5])}"
+            self._find("destinations", text + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
 
     def _contents(self, sizes: dict[int, int]) -> None:
         files = {

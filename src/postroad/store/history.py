@@ -73,6 +73,8 @@ class Trimmer(Protocol):
 
     def trim_soon(self, shard: int, seq: int) -> None: ...
 
+    def committed(self, shard: int) -> int: ...
+
 
 class Historian:
     """Moves the journals of one worker's shards. `start` runs it on a thread; a simulation calls `step` itself."""
@@ -193,7 +195,7 @@ class Historian:
         journal = self._journals[shard]
         why, oldest_us = "", None
         try:
-            oldest_us = journal.oldest_us()
+            oldest_us = journal.oldest_us(self._spool.committed(shard))
             age_s = abs(now_us - oldest_us) / 1e6 if oldest_us is not None else 0.0
             if age_s >= self._options.lag_s:
                 self._move(shard)
@@ -238,7 +240,7 @@ class Historian:
     def _move(self, shard: int) -> bool:
         """One step for one shard: rows of one day, from the oldest on."""
         journal = self._journals[shard]
-        rows = journal.rows()
+        rows = journal.rows(self._spool.committed(shard))
         if not rows:
             return False
         day = rows[0][1] // DAY_US
@@ -308,19 +310,22 @@ class _Journal:
             self._connection = schema.connect_reader(self._path)
         return self._connection
 
-    def oldest_us(self) -> int | None:
-        """When the oldest row that is not moved was written."""
+    def oldest_us(self, until: int) -> int | None:
+        """When the oldest row that is not moved was written. `until`: the seq up to which rows are committed: what a
+        commit that failed has left behind that will be taken out again, and never was."""
         row = self._use().execute(
-            "SELECT at_us FROM journal WHERE seq > ? ORDER BY seq LIMIT 1", (self._after,)
+            "SELECT at_us FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1", (self._after, until)
         ).fetchone()  # fmt: skip
         return None if row is None else row[0]
 
-    def rows(self) -> list[JournalRow]:
-        """The rows of the next step, the oldest first. Each is read alone, so that no snapshot is held for long."""
+    def rows(self, until: int) -> list[JournalRow]:
+        """The rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no snapshot is
+        held for long."""
         found: list[JournalRow] = []
         octets = 0
         cursor = self._use().execute(
-            "SELECT seq, at_us, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (self._after, _STEP_ROWS)
+            "SELECT seq, at_us, events FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (self._after, until, _STEP_ROWS),
         )
         for row in cursor:
             found.append(row)

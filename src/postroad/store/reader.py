@@ -7,12 +7,14 @@ so that what is shown is the present. How it fails: a shard that cannot be read 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +26,7 @@ from postroad.store.history import BEHIND_S
 from postroad.store.values import Backlog, Loaded, Selection, Waiting
 
 _Answer = TypeVar("_Answer")
+_LOOKED_UP_MAX: Final = 5_000  # destinations; of more it is quicker to read them all
 _NAME: Final = re.compile(r"(\d\d+)\.db")
 
 
@@ -35,6 +38,15 @@ class Counts(msgspec.Struct, frozen=True):
     waiting: int = 0
     held: int = 0
     octets: int = 0
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """What waits by destination: some of them, how many there are, recipients in all, and of these held."""
+
+    shown: tuple[Backlog, ...] = ()
+    destinations: int = 0
+    recipients: int = 0
+    held: int = 0
 
 
 def shard_files(directory: Path) -> list[tuple[int, Path]]:
@@ -53,14 +65,38 @@ class SpoolReader:
         self._directory = directory
         self.faults: list[str] = []
 
-    def backlog(self) -> list[Backlog]:
-        """What waits, by destination, over all shards."""
-        total: dict[str, Backlog] = {}
-        for rows in self._ask(lambda connection: connection.execute(schema.BACKLOG).fetchall()):
-            for name, count, held, due_us in rows:
-                entry = Backlog(name, count, int(held), due_us or 0)
-                total[name] = _joined(total[name], entry) if name in total else entry
-        return sorted(total.values(), key=lambda each: each.destination)
+    def backlog(self, limit: int = 0, destination: str = "") -> Waits:
+        """What waits, by destination, over all shards: those with the most first, at most `limit` (0: all) of them;
+        `destination`: only that one."""
+        counts: dict[str, int] = {}
+        for rows in self._ask(partial(_destinations, "name, count", (destination,) if destination else ())):
+            for name, count in rows:
+                counts[name] = counts.get(name, 0) + count
+        first = heapq.nsmallest(limit or len(counts), counts, key=lambda name: (-counts[name], name))
+        described = self.waiting(first)
+        held = self._ask(partial(_destinations, "total(held)", (destination,) if destination else ()))
+        return Waits(
+            tuple(described[name] for name in first if name in described),
+            len(counts), sum(counts.values()), sum(int(rows[0][0]) for rows in held),
+        )  # fmt: skip
+
+    def waiting(self, destinations: Collection[str]) -> dict[str, Backlog]:
+        """What waits for each of these destinations, over all shards; those for which nothing waits are left out."""
+        found: dict[str, Backlog] = {}
+        for part in self._ask(partial(_described, destinations)):
+            for name, count, held, due_us in part:
+                entry = Backlog(name, count, held, due_us or 0)
+                found[name] = _joined(found[name], entry) if name in found else entry
+        return found
+
+    def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
+        """The oldest message that waits for each destination, with what of it waits there."""
+        found: dict[str, Loaded] = {}
+        for part in self._ask(partial(_oldest, destinations)):
+            for name, loaded in part.items():
+                if name not in found or loaded.envelope.id < found[name].envelope.id:
+                    found[name] = loaded
+        return found
 
     def fresh(self, limit: int) -> list[Envelope]:
         """Messages accepted and never settled, the oldest first."""
@@ -134,7 +170,9 @@ class SpoolReader:
                 with contextlib.closing(schema.connect_reader(path)) as connection:
                     answers.append(question(connection))
             except sqlite3.Error as error:
-                self.faults.append(f"{path}: {error}")
+                fault = f"{path}: {error}"
+                if fault not in self.faults:
+                    self.faults.append(fault)
         return answers
 
 
@@ -161,12 +199,43 @@ def _selected(connection: sqlite3.Connection, selection: Selection, after: int, 
 
 def _counted(connection: sqlite3.Connection) -> tuple[int, int, int, int, int]:
     fresh, messages, waiting, held = connection.execute(
-        "SELECT (SELECT count(*) FROM fresh), (SELECT count(*) FROM message), count(*), total(held <> 0) FROM recipient"
+        "SELECT (SELECT count(*) FROM fresh), (SELECT count(*) FROM message), total(count), total(held)"
+        f" FROM {schema.destinations(connection)}"
     ).fetchone()
     pages = connection.execute("PRAGMA page_count").fetchone()[0] - connection.execute(
         "PRAGMA freelist_count"
     ).fetchone()[0]
-    return fresh, messages, waiting, int(held), pages * schema.PAGE_SIZE
+    return fresh, messages, int(waiting), int(held), pages * schema.PAGE_SIZE
+
+
+def _destinations(columns: str, names: Sequence[str], connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """`columns` of the table of destinations: of all, or of the one that is named."""
+    where = " WHERE name = ?" if names else ""
+    sql = f"SELECT {columns} FROM {schema.destinations(connection)}{where}"
+    return connection.execute(sql, tuple(names)).fetchall()
+
+
+def _described(names: Collection[str], connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    if len(names) > _LOOKED_UP_MAX or schema.destinations(connection) != "destination":
+        wanted = set(names)
+        rows = _destinations("name, count, held, due_us", (), connection)
+        return [row for row in rows if row[0] in wanted]
+    return list(schema.read_rows(connection, schema.SELECT_DESTINATIONS, names))
+
+
+def _oldest(names: Sequence[str], connection: sqlite3.Connection) -> dict[str, Loaded]:
+    """Ids rise with time. Of the envelope only what is needed is looked at, of its recipients only those that wait
+    there: it may have a hundred thousand others."""
+    found: dict[str, Loaded] = {}
+    for name in names:
+        (id,) = connection.execute("SELECT min(id) FROM recipient WHERE destination = ?", (name,)).fetchone()
+        row = None if id is None else connection.execute("SELECT envelope FROM message WHERE id = ?", (id,)).fetchone()
+        envelope = None if row is None else _envelope(row[0])
+        if envelope is not None:
+            sql = "SELECT number, held, state FROM recipient WHERE id = ? AND destination = ? ORDER BY number"
+            rows = connection.execute(sql, (id, name)).fetchall()
+            found[name] = Loaded(envelope, tuple(_waiting(*each) for each in rows))
+    return found
 
 
 def _load(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Loaded]:

@@ -22,7 +22,7 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.event import Event, Held, Noted
-from postroad.store import codec, content
+from postroad.store import codec, content, schema
 from postroad.store.checking import Checked
 from postroad.store.shard import Shard
 from postroad.store.values import Waiting
@@ -66,6 +66,9 @@ class _Repair:
                 id = identifier.parse(finding.id)
                 if id is not None:
                     self._mend(finding.kind, id)
+                elif finding.kind == "destinations":
+                    schema.recount(self._connection)
+                    self._said.append("the counts by destination: made anew from what waits")
             if self._events:
                 self._connection.execute(
                     "INSERT INTO journal"
@@ -112,10 +115,8 @@ class _Repair:
         self._execute("DELETE FROM fresh WHERE id = ?", id)
         for each in rows:
             held = msgspec.structs.replace(each, held=True, text=text)
-            self._connection.execute(
-                "INSERT OR REPLACE INTO recipient VALUES (?,?,?,1,?,?)",
-                (id, held.index, held.destination, held.due_us, codec.encode_waiting(held)),
-            )
+            row = (id, held.index, held.destination, 1, held.due_us, codec.encode_waiting(held))
+            schema.write_rows(self._connection, schema.INSERT_RECIPIENT, row, len(row))
         names = tuple(str(envelope.recipients[each.index].address) for each in rows)
         self._events.append(Held(self._now_us, id, names, "repair", text))
         self._tell(id, f"held: {text}")

@@ -8,10 +8,13 @@ frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlit
     content    the octets; no row where they stand in a file (`store.content`)
     recipient  one row for each recipient that waits; none for messages that ended at their first settlement
     journal    one row for each commit with all its events, until the history has them
+    destination  one row for each destination that anything waits for: how much, and when the first of it is due
 
-`recipient_due` covers what the queue asks: what is due for a destination is a short range of it, the backlog one
-pass over it. Statements write up to 64 rows at once, because each step of SQLite gives the interpreter's lock away
-and must win it back from a busy loop. Not here: what is written when (`store.shard`).
+`recipient_due` covers what the queue asks: what is due for a destination is a short range of it. Which destinations
+have something due, and how much waits for each, is read from `destination`, however large the queue is; triggers keep
+it, so that it is in the same commit as the rows that it counts, whoever writes these. Statements write up to 64 rows at
+once, because each step of SQLite gives the interpreter's lock away and must win it back from a busy loop.
+Not here: what is written when (`store.shard`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-VERSION: Final = 1  # PRAGMA user_version: the layout below
+VERSION: Final = 2  # PRAGMA user_version: the layout below
+_WITHOUT_DESTINATIONS: Final = 1  # the layout before: without the table of destinations
 APPLICATION_ID: Final = 0x50535244  # "PSRD", told by file(1)
 PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0010-spool.md
 BUSY_TIMEOUT_S: Final = 10.0  # another connection is in its way only when an operator opened the file for writing
@@ -52,13 +56,42 @@ CREATE INDEX recipient_due ON recipient(destination, held, due_us);
 CREATE TABLE journal(seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, last_id INTEGER NOT NULL, events BLOB NOT NULL);
 """
 
+# Behind the other tables: `store.salvage` counts upon it that these begin on the same pages in every shard.
+_COUNTED: Final = """
+    INSERT INTO destination VALUES (new.destination, 1, new.held <> 0, CASE new.held WHEN 0 THEN new.due_us END)
+    ON CONFLICT(name) DO UPDATE SET count = count + 1, held = held + excluded.held,
+        due_us = min(coalesce(due_us, excluded.due_us), coalesce(excluded.due_us, due_us));
+"""
+_UNCOUNTED: Final = """
+    UPDATE destination SET count = count - 1, held = held - (old.held <> 0), due_us = CASE
+        WHEN old.held = 0 AND old.due_us <= due_us
+        THEN (SELECT min(due_us) FROM recipient WHERE destination = old.destination AND held = 0)
+        ELSE due_us END
+    WHERE name = old.destination;
+"""
+_UNNAMED: Final = "DELETE FROM destination WHERE name = old.destination AND count <= 0;"
+DESTINATIONS: Final = f"""
+CREATE TABLE destination(
+    name TEXT PRIMARY KEY, count INTEGER NOT NULL, held INTEGER NOT NULL, due_us INTEGER) WITHOUT ROWID;
+CREATE INDEX destination_due ON destination(due_us, name) WHERE due_us IS NOT NULL;
+CREATE TRIGGER recipient_inserted AFTER INSERT ON recipient BEGIN {_COUNTED} END;
+CREATE TRIGGER recipient_deleted AFTER DELETE ON recipient BEGIN {_UNCOUNTED} {_UNNAMED} END;
+CREATE TRIGGER recipient_updated AFTER UPDATE OF destination, held, due_us ON recipient BEGIN
+    {_UNCOUNTED} {_COUNTED} {_UNNAMED} END;
+"""
+
 # held: 0 waits, 1 held, 2 damaged (the envelope or the state cannot be read; kept for repair, never tried)
 DAMAGED: Final = 2
 
 INSERT_FRESH: Final = Rows("INSERT OR REPLACE INTO fresh VALUES ", "(?,?)", "")
 INSERT_MESSAGE: Final = Rows("INSERT OR REPLACE INTO message VALUES ", "(?,?)", "")
 INSERT_CONTENT: Final = Rows("INSERT OR REPLACE INTO content VALUES ", "(?,?)", "")
-INSERT_RECIPIENT: Final = Rows("INSERT OR REPLACE INTO recipient VALUES ", "(?,?,?,?,?,?)", "")
+# Not "INSERT OR REPLACE": what is replaced like that passes by the triggers.
+INSERT_RECIPIENT: Final = Rows(
+    "INSERT INTO recipient VALUES ", "(?,?,?,?,?,?)",
+    " ON CONFLICT(id, number) DO UPDATE SET destination = excluded.destination, held = excluded.held,"
+    " due_us = excluded.due_us, state = excluded.state",
+)  # fmt: skip
 UPDATE_RECIPIENT: Final = Rows(
     "WITH new(id, number, destination, held, due_us, state) AS (VALUES ", "(?,?,?,?,?,?)",
     ") UPDATE recipient SET destination = new.destination, held = new.held, due_us = new.due_us, state = new.state"
@@ -66,6 +99,7 @@ UPDATE_RECIPIENT: Final = Rows(
 )  # fmt: skip
 # Not "(id, number) IN (VALUES …)": for that SQLite goes through the whole table.
 DELETE_RECIPIENT: Final = Rows("DELETE FROM recipient WHERE ", "(id=? AND number=?)", "", " OR ")
+DELETE_ALL_RECIPIENTS: Final = Rows("DELETE FROM recipient WHERE id IN (", "?", ")")
 MOVE_FRESH: Final = Rows("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id IN (", "?", ")")
 DELETE_FRESH: Final = Rows("DELETE FROM fresh WHERE id IN (", "?", ")")
 DELETE_MESSAGE: Final = Rows("DELETE FROM message WHERE id IN (", "?", ")")
@@ -78,14 +112,18 @@ SELECT_WAITING: Final = Rows("SELECT DISTINCT id FROM recipient WHERE id IN (", 
 SELECT_RECIPIENTS: Final = Rows("SELECT id, number, held, state FROM recipient WHERE id IN (", "?", ")")
 SELECT_STATES: Final = Rows("SELECT id, destination, held FROM recipient WHERE id IN (", "?", ")")
 
+SELECT_DESTINATIONS: Final = Rows("SELECT name, count, held, due_us FROM destination WHERE name IN (", "?", ")")
+SELECT_DUE: Final = Rows("SELECT name, due_us FROM destination WHERE name IN (", "?", ")")
+
+# What waits, by destination, counted row by row: what the table of destinations has to say.
 BACKLOG: Final = (
-    "SELECT destination, count(*), total(held <> 0), min(CASE held WHEN 0 THEN due_us END) FROM recipient"
-    " GROUP BY destination ORDER BY destination"
+    "SELECT destination AS name, count(*) AS count, sum(held <> 0) AS held,"
+    " min(CASE held WHEN 0 THEN due_us END) AS due_us FROM recipient GROUP BY destination"
 )
-# The same, some destinations at a time.
-BACKLOG_PAGE: Final = (
-    "SELECT destination, count(*), total(held <> 0), min(CASE held WHEN 0 THEN due_us END) FROM recipient"
-    " WHERE destination > ? GROUP BY destination ORDER BY destination LIMIT ?"
+# Destinations with something due behind (a time, a name) and until a time, the first due first.
+AHEAD: Final = (
+    "SELECT due_us, name FROM destination WHERE (due_us, name) > (?, ?) AND due_us <= ?"
+    " ORDER BY due_us, name LIMIT ?"
 )
 
 
@@ -136,14 +174,37 @@ def tune(connection: sqlite3.Connection) -> None:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Makes the tables in an empty file, or checks that their version is ours. Raises SpoolError, sqlite3.Error."""
+    """Makes the tables in an empty file, or checks that their version is ours, or makes it so. Raises SpoolError,
+    sqlite3.Error; nothing is changed then."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found == VERSION:
         return
-    if found or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if found == _WITHOUT_DESTINATIONS:
+        script = f"{DESTINATIONS} INSERT INTO destination {BACKLOG};"
+    elif found or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise SpoolError(f"layout {found} is not known to this version of Postroad, which knows {VERSION}")
-    script = TABLES + f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-    connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
+    else:
+        script = f"{TABLES} {DESTINATIONS} PRAGMA application_id={APPLICATION_ID};"
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={VERSION}; COMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def recount(connection: sqlite3.Connection) -> None:
+    """Makes the table of destinations anew from the rows that it counts, within a transaction. Raises
+    sqlite3.Error."""
+    connection.execute("DELETE FROM destination")
+    connection.execute(f"INSERT INTO destination {BACKLOG}")
+
+
+def destinations(connection: sqlite3.Connection) -> str:
+    """What a reader selects destinations from: the table, or what it would hold in a shard that is yet without it,
+    because no node of this version has had it open. Raises sqlite3.Error."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    return f"({BACKLOG})" if found == _WITHOUT_DESTINATIONS else "destination"
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -182,8 +243,8 @@ def write_rows(
     return changed
 
 
-def read_rows(connection: sqlite3.Connection, template: Rows, ids: Iterable[int]) -> Iterator[Row]:
-    """The rows that `template` selects for all `ids`."""
+def read_rows(connection: sqlite3.Connection, template: Rows, ids: Iterable[int | str]) -> Iterator[Row]:
+    """The rows that `template` selects for all `ids`, or names."""
     values = list(ids)
     for start, count in _pieces(len(values)):
         yield from connection.execute(_text(template, count), values[start : start + count]).fetchall()

@@ -8,6 +8,7 @@ envelope, where text stands as it is; only what may match is decoded.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from postroad.mail.address import Address
@@ -17,19 +18,39 @@ from postroad.store.values import Selection
 
 _STEP: Final = 2000  # messages in one step where an index finds them
 _SPAN: Final = 10_000  # messages in one step where all are looked at (a few milliseconds)
+_FEW: Final = 20_000  # recipients: so many are sorted for each step; of more it is quicker to go through all messages
 _ID_MAX: Final = (1 << 63) - 1
+# Of destinations that have held recipients only these are looked at; {}: the table of destinations.
+HELD: Final = (
+    "SELECT DISTINCT id FROM recipient WHERE destination IN (SELECT name FROM {} WHERE held > 0) AND held IN (1, 2)"
+    " AND id > ? ORDER BY id LIMIT ?"
+)
 
 
 def step(connection: sqlite3.Connection, selection: Selection, after: int) -> tuple[list[int], int | None]:
     """Ids above `after` that match, in order, from one step; and the id behind which to go on, None at the end."""
-    candidates = _chosen if selection.ids else _at_destination if selection.destination else _all
-    rows, last = candidates(connection, selection, after)
+    rows, last = _candidates(connection, selection)(connection, selection, after)
     waiting = _waiting(connection, rows) if _looks_at_waiting(selection) else {}
     return [id for id, octets in rows if matches(octets, selection, waiting.get(id, frozenset()))], last
 
 
+def _candidates(connection: sqlite3.Connection, selection: Selection) -> _Candidates:
+    if selection.ids:
+        return _chosen
+    if not selection.destination and not selection.held:
+        return _all
+    column = "count" if selection.destination else "held"
+    where = "WHERE name = ?" if selection.destination else ""
+    sql = f"SELECT total({column}) FROM {schema.destinations(connection)} {where}"
+    (count,) = connection.execute(sql, (selection.destination,) if where else ()).fetchone()
+    if count > _FEW:
+        return _all
+    return _at_destination if selection.destination else _held
+
+
 # Candidates as (id, encoded envelope) in the order of ids, and the id behind which to go on, None at the end.
 _Step = tuple[list[tuple[int, bytes]], int | None]
+_Candidates = Callable[[sqlite3.Connection, Selection, int], _Step]
 
 
 def _chosen(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
@@ -46,6 +67,11 @@ def _at_destination(connection: sqlite3.Connection, selection: Selection, after:
     return _envelopes(connection, ids), ids[-1] if len(ids) == _STEP else None
 
 
+def _held(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
+    ids = [id for (id,) in connection.execute(HELD.format(schema.destinations(connection)), (after, _STEP))]
+    return _envelopes(connection, ids), ids[-1] if len(ids) == _STEP else None
+
+
 def _all(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
     """A span of both tables of which each holds at most _SPAN rows."""
     ends = []
@@ -57,12 +83,24 @@ def _all(connection: sqlite3.Connection, selection: Selection, after: int) -> _S
             ends.append(row[0])
     last = min(ends, default=None)
     needles = _needles(selection)
-    where = " AND ".join(["id > ? AND id <= ?", *["instr(envelope, ?) > 0"] * len(needles)])
-    values = (after, _ID_MAX if last is None else last, *needles)
     rows: list[tuple[int, bytes]] = []
     for table in ("message", "fresh"):
+        waits, asked = waiting_where(table, selection)
+        where = " AND ".join(["id > ? AND id <= ?", *["instr(envelope, ?) > 0"] * len(needles), *waits])
+        values = (after, _ID_MAX if last is None else last, *needles, *asked)
         rows += connection.execute(f"SELECT id, envelope FROM {table} WHERE {where}", values).fetchall()
     return sorted(rows), last
+
+
+def waiting_where(table: str, selection: Selection) -> tuple[list[str], list[str]]:
+    """Conditions on what waits of the messages of a table, and their values: a look at the recipients of each (the
+    plus keeps SQLite from looking at all that wait for the destination)."""
+    there = f"EXISTS (SELECT 1 FROM recipient WHERE recipient.id = {table}.id"
+    named = " AND +destination = ?" if selection.destination else ""
+    conditions = [f"{there}{named})"] if selection.destination else []
+    if selection.held is not None:
+        conditions.append(f"{'' if selection.held else 'NOT '}{there}{named} AND held <> 0)")
+    return conditions, [selection.destination] * len(conditions) if named else []
 
 
 def _envelopes(connection: sqlite3.Connection, ids: list[int]) -> list[tuple[int, bytes]]:

@@ -4,7 +4,8 @@ What always holds:
 - An operation is answered only after the commit it stands in, and that commit was synced (promise 1).
 - A settlement, the DSNs that it brings and its events are one commit (promise 3).
 - Applying what was applied already changes nothing: a commit that failed may yet be found written after a crash of the
-  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before the next commit.
+  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before anything else is
+  written or read.
 
 How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
 the new mail. An error of the disk: all is refused, the connection is dropped and opened anew for the next commit, since
@@ -33,7 +34,7 @@ from postroad.mail.message import Content
 from postroad.store import codec, content, opening, salvage, schema
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
-from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Waiting
+from postroad.store.values import Failure, FailureKind, Loaded, Waiting
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
 _ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
@@ -142,14 +143,14 @@ class Shard:
 
     def _open_checked(self) -> None:
         connection = self._use()
-        try:
-            schema.create(connection)
-        except SpoolError as error:
-            raise SpoolError(f"{self.path}: {error}") from None
         if self.path.stat().st_size <= CHECK_MAX or self._suspect.exists():
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise _damaged(found)
+        try:
+            schema.create(connection)
+        except SpoolError as error:
+            raise SpoolError(f"{self.path}: {error}") from None
         self._suspect.unlink(missing_ok=True)
         self._recover()
         content.sync_directory(self._directory)
@@ -258,7 +259,15 @@ class Shard:
             return [self._attempt((each,))[0] for each in operations]
         if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
             return self._without_accepts(operations, failure)
-        return [Postponed(failure.text) if type(each) is Read else failure for each in operations]
+        return [self._read_despite(each, failure) if type(each) is Read else failure for each in operations]
+
+    def _read_despite(self, read: Read, failure: Failure) -> Any:
+        """Content is what it is whatever cannot be committed now, and without it mail would be held. What waits is
+        looked at when what failed is taken out again."""
+        if not read.about:
+            return Postponed(failure.text)
+        self._batch = _Batch()
+        return self._read(read)
 
     def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
         """No space for new mail: what ends messages goes on, it makes room."""
@@ -267,7 +276,7 @@ class Shard:
 
     def _transact(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._use()
-        if all(type(each) is Read for each in operations):
+        if all(type(each) is Read and (self._undo is None or each.about) for each in operations):
             self._batch = _Batch()
             return [self._read(each) for each in operations if type(each) is Read]
         return self._finish(connection, self._write(connection, operations, _begin_patiently))
@@ -284,6 +293,7 @@ class Shard:
         batch.transaction = True
         if self._undo is not None:
             self._delete_messages(connection, self._undo)
+            schema.write_rows(connection, schema.DELETE_ALL_RECIPIENTS, self._undo)
             connection.execute("DELETE FROM journal WHERE seq > ?", (self._committed,))
         answers = [self._apply(connection, each) for each in operations]
         self._flush(connection)
@@ -539,13 +549,14 @@ class Shard:
                 self._keep_for_repair(id, str(error))
         return found
 
-    def backlog(self, after: str | None, limit: int) -> list[Backlog]:
-        """What waits, by destination, in the order of their names above `after`; at most `limit` of them, 0: all."""
-        if after is None:
-            rows = self._use().execute(f"{schema.BACKLOG} LIMIT ?", (limit or -1,)).fetchall()
-        else:
-            rows = self._use().execute(schema.BACKLOG_PAGE, (after, limit or -1)).fetchall()
-        return [Backlog(name, count, int(held), due_us or 0) for name, count, held, due_us in rows]
+    def ahead(self, after: tuple[int, str], until_us: int, limit: int) -> list[tuple[int, str]]:
+        """When destinations have something due, and which: behind a time and name and until a time, in that order."""
+        return self._use().execute(schema.AHEAD, (*after, until_us, limit)).fetchall()
+
+    def first_due(self, names: Sequence[str]) -> dict[str, int]:
+        """When each of these destinations first has something due; those that have nothing are left out."""
+        rows = schema.read_rows(self._use(), schema.SELECT_DUE, names)
+        return {name: due_us for name, due_us in rows if due_us is not None}
 
     def content(self, id: int) -> Content | None:
         """The octets of a message, or its file; None where there is no such message."""
@@ -560,6 +571,12 @@ class Shard:
             return int(self._use().execute("PRAGMA freelist_count").fetchone()[0]) * schema.PAGE_SIZE
         except sqlite3.Error:
             return 0
+
+    @property
+    def committed(self) -> int:
+        """The journal's seq up to which all is committed; behind it may stand what a commit that failed has left. Also
+        from another thread."""
+        return self._committed
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -626,7 +643,8 @@ class Shard:
         connection.execute("UPDATE recipient SET held = ? WHERE id = ?", (schema.DAMAGED, id))
         connection.execute("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id = ?", (id,))
         if connection.execute("DELETE FROM fresh WHERE id = ?", (id,)).rowcount:
-            connection.execute("INSERT OR IGNORE INTO recipient VALUES (?,0,'',?,0,?)", (id, schema.DAMAGED, b""))
+            sql = "INSERT INTO recipient VALUES (?,0,'',?,0,?) ON CONFLICT DO NOTHING"
+            connection.execute(sql, (id, schema.DAMAGED, b""))
 
     # --- the WAL
 

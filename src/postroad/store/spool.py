@@ -46,7 +46,7 @@ from postroad.store.content import Incoming, remove
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.schema import SpoolError
 from postroad.store.shard import Shard
-from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
+from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 
@@ -298,6 +298,10 @@ class Spool:
         else:
             self._soon_from_thread(put)
 
+    def committed(self, shard: int) -> int:
+        """The seq of the journal up to which it is committed; from any thread."""
+        return self._shards[shard].committed
+
     # --- questions
 
     def take(
@@ -319,12 +323,21 @@ class Spool:
         """Messages accepted and never settled, with ids above `after`, the oldest first."""
         self._put(shard, Read(lambda each: each.fresh(after, limit), done, []))
 
-    def backlog(
-        self, shard: int, done: Callable[[list[Backlog]], None], after: str | None = None, limit: int = 0
+    def ahead(
+        self,
+        shard: int,
+        after: tuple[int, str],
+        until_us: int,
+        limit: int,
+        done: Callable[[list[tuple[int, str]]], None],
     ) -> None:
-        """What waits, by destination, in the order of their names above `after`, at most `limit` of them (0: all):
-        where much waits, in pages, so that commits go on meanwhile."""
-        self._put(shard, Read(lambda each: each.backlog(after, limit), done, []))
+        """Which destinations have something due, and when the first of it is: (time, destination), behind `after` and
+        until `until_us`, in that order, at most `limit` of them. What is held is not due."""
+        self._put(shard, Read(lambda each: each.ahead(after, until_us, limit), done, []))
+
+    def first_due(self, shard: int, names: Sequence[str], done: Callable[[dict[str, int]], None]) -> None:
+        """When each of these destinations first has something due; those that have nothing are left out."""
+        self._put(shard, Read(lambda each: each.first_due(names), done, {}))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
         """The octets or the file of a message; None where it has ended, or they cannot be read (see the log)."""

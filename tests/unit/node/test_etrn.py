@@ -69,7 +69,10 @@ class World:
         return str(answer)
 
 
-RELAY = Selection(destination="[192.0.2.9]:25", recipient="@relay.test", limit=COUNT_MAX)
+RELAY, REQUIRING, RELAXED = (
+    Selection(destination=f"[192.0.2.9]:25{demand}", recipient="@relay.test", limit=COUNT_MAX)
+    for demand in ("", "/requiretls", "/tls-optional")
+)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_what_waits_is_counted_and_tried() -> None:
     world = World({RELAY: [1, 2, 3]}, others=[11])
     assert world.say("relay.test") == "253 2.0.0 OK, 14 pending messages for node relay.test started"
     (request,) = world.requests
-    assert request.action is OperatorAction.RETRY and request.selections == (RELAY,)
+    assert request.action is OperatorAction.RETRY and request.selections == (RELAY, REQUIRING, RELAXED)
     assert not request.before_release
     assert request.by == "ETRN of 192.0.2.1"
 
@@ -111,6 +114,13 @@ def test_a_queue_by_name_is_all_that_goes_to_its_destination() -> None:
     assert world.say("#relay.test").startswith("253 2.0.0 OK, 1 pending messages for node #relay.test")
 
 
+def test_mail_that_demands_more_or_less_of_the_way_is_meant_too() -> None:
+    world = World({RELAY: [1, 2], REQUIRING: [2, 3], RELAXED: [4]})
+    assert world.say("relay.test").startswith("253 2.0.0 OK, 4 pending messages for node relay.test")
+    world = World({Selection(destination="[192.0.2.9]:25/requiretls", limit=COUNT_MAX): [7]})
+    assert world.say("#relay.test").startswith("253 2.0.0 OK, 1 pending messages for node #relay.test")
+
+
 def test_very_many_are_not_counted() -> None:
     assert World(others=[COUNT_MAX]).say("relay.test").startswith("252 ")
 
@@ -119,7 +129,7 @@ def test_said_again_it_costs_nothing() -> None:
     world = World({RELAY: [1]})
     assert world.say("relay.test").startswith("253")
     assert [world.say("relay.test") for _ in range(3)] == ["250 2.0.0 OK, queuing for node relay.test started"] * 3
-    assert len(world.selected) == len(world.requests) == 1
+    assert world.selected == [RELAY, REQUIRING, RELAXED] and len(world.requests) == 1
     world.time += 61
     assert world.say("relay.test").startswith("253")
 

@@ -32,10 +32,11 @@ class Place:
         self.frames: list[Any] = []
         self.said: list[str] = []
         self.guard = Guard(
-            lambda: self.settings, lambda number, frame: self.frames.append(frame), lambda: [0],
+            lambda: self.settings, lambda number, frame: self.frames.append(frame), lambda: [0], lambda: [0],
             lambda: self.now_us, lambda level, text: self.said.append(text),
         )  # fmt: skip
         assert self.guard.load() == ""
+        self.guard.worker_starts(0)
         self.guard.worker_up(0)
         self.frames.clear()
 
@@ -110,7 +111,7 @@ def test_what_an_operator_does_is_in_the_file_when_he_is_told(tmp_path: Path) ->
     assert place.in_file() == ["192.0.2.0/24"]
     again = Place(tmp_path)
     assert again.banned() == ["192.0.2.0/24"]
-    again.guard.worker_up(1)
+    again.guard.worker_starts(1)
     assert [frame[0] for frame in again.frames][-1] == "bans" and len(again.frames[-1][1]) == 1
 
 

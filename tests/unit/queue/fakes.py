@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from postroad.mail import identifier
@@ -19,7 +19,7 @@ from postroad.queue.lane import Courier
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable
 from postroad.queue.queue import Queue
-from postroad.store.values import Backlog, Failure, FailureKind, Loaded, Settlement, Stored, Waiting
+from postroad.store.values import Failure, FailureKind, Loaded, Settlement, Stored, Waiting
 from tests.sim.virtual import VirtualClock, VirtualLoop
 
 RELAYED = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0", reply=Reply(250, "2.0.0", ("ok",)))
@@ -113,20 +113,32 @@ class FakeSpool:
 
         self._later(work)
 
-    def backlog(
-        self, shard: int, done: Callable[[list[Backlog]], None], after: str | None = None, limit: int = 0
+    def _first_due(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for rows in self.rows.values():
+            for row in (rows or {}).values():
+                if not row.held:
+                    found[row.destination] = min(row.due_us, found.get(row.destination, row.due_us))
+        return found
+
+    def ahead(
+        self,
+        shard: int,
+        after: tuple[int, str],
+        until_us: int,
+        limit: int,
+        done: Callable[[list[tuple[int, str]]], None],
     ) -> None:
         def work() -> None:
-            found: dict[str, list[Waiting]] = {}
-            for rows in self.rows.values():
-                for row in (rows or {}).values():
-                    found.setdefault(row.destination, []).append(row)
-            self.loop.call_soon(done, [
-                Backlog(key, len(rows), sum(row.held for row in rows),
-                        min((row.due_us for row in rows if not row.held), default=0))
-                for key, rows in sorted(found.items())
-                if after is None or key > after
-            ][: limit or None])
+            found = sorted((due_us, key) for key, due_us in self._first_due().items())
+            self.loop.call_soon(done, [each for each in found if after < each and each[0] <= until_us][:limit])
+
+        self._later(work)
+
+    def first_due(self, shard: int, names: Sequence[str], done: Callable[[dict[str, int]], None]) -> None:
+        def work() -> None:
+            found = self._first_due()
+            self.loop.call_soon(done, {name: found[name] for name in names if name in found})
 
         self._later(work)
 
@@ -209,6 +221,7 @@ class World:
         self.options = QueueOptions(**options)
         self.chance = random.Random(seed)
         self.queue = self.new_queue()
+        self.queue.start((0,))
 
     def new_queue(self) -> Queue:
         return Queue(

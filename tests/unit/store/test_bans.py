@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,60 @@ def test_bans_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "BANS_MAX", 3)
     bans = Bans([ban("192.0.2.1", 0), ban("192.0.2.2", 70), ban("192.0.2.3", 60), ban("192.0.2.4", 80)])
     assert {each.subject for each in bans} == {"192.0.2.1", "192.0.2.2", "192.0.2.4"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bans_end_in_time_whatever_was_added_lifted_and_replaced(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(kept, "BANS_MAX", 8)
+    monkeypatch.setattr(kept, "_ENDS_MIN", 2)
+    chance, bans = random.Random(seed), Bans()
+    expected: dict[str, int] = {}
+    for now_us in range(1, 400):
+        subject, until_us = f"192.0.2.{chance.randrange(12)}", chance.choice((0, now_us + chance.randrange(1, 40)))
+        if chance.random() < 0.7:
+            if len(expected) >= 8:
+                ends = [each for each in expected.values() if each]
+                gone = next(name for name, until in expected.items() if not ends or until == min(ends))
+                if ends:  # of two that end together either may go
+                    gone = ({*expected} - {each.subject for each in _with(bans, subject, until_us)} or {gone}).pop()
+                    assert expected[gone] == min(ends)
+                else:
+                    _with(bans, subject, until_us)
+                del expected[gone]
+            else:
+                _with(bans, subject, until_us)
+            expected[subject] = until_us
+        else:
+            assert (bans.lift(subject) is not None) is (expected.pop(subject, None) is not None)
+        over = {name for name, until in expected.items() if 0 < until <= now_us}
+        assert {each.subject for each in bans.expire(now_us)} == over
+        expected = {name: until for name, until in expected.items() if name not in over}
+        assert {each.subject: each.until_us for each in bans} == expected
+        assert len(bans._ends) <= 2 * len(bans) + 3, "what is gone is cleared away"
+
+
+def _with(bans: Bans, subject: str, until_us: int) -> Bans:
+    bans.add(ban(subject, until_us))
+    return bans
+
+
+def test_that_nothing_ends_is_seen_without_looking_through_all() -> None:
+    class Watched(Bans):
+        def __iter__(self) -> Any:
+            raise AssertionError("looked through")
+
+    bans = Watched([ban(f"10.0.{place // 250}.{place % 250}", 100 + place) for place in range(900)])
+    assert [each.subject for each in bans.expire(101)] == ["10.0.0.0", "10.0.0.1"]
+    assert bans.expire(101) == [] and len(bans) == 898
+
+
+def test_bans_follow_what_another_says() -> None:
+    bans = Bans([ban("192.0.2.1"), ban("ann", is_account=True)])
+    bans.follow([ban("192.0.2.2")], ["ann"])
+    assert {each.subject for each in bans} == {"192.0.2.1", "192.0.2.2"}
+    bans.follow([ban("192.0.2.3")], None)
+    assert [each.subject for each in bans] == ["192.0.2.3"] and bans.of_address("192.0.2.1", 50) is None
+    assert [each.subject for each in bans.expire(200)] == ["192.0.2.3"]
 
 
 def test_the_file_keeps_what_is_in_force(tmp_path: Path) -> None:

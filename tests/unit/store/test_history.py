@@ -17,6 +17,7 @@ from postroad.store import dayfile, history, schema
 from postroad.store.dayfile import DAY_US, DayFile, DayReader, key, path_of
 from postroad.store.history import Historian, HistoryOptions, day_files
 from postroad.store.searching import HistoryReader
+from postroad.store.spool import Spool
 from postroad.store.values import Settlement
 
 from .material import START_US, Clock, Desk, accepted, message, open_spool, relayed, rows
@@ -131,7 +132,7 @@ async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -
     """The day file has the rows, the journal has not been trimmed: neither moved again nor shown twice."""
     with place(tmp_path) as there:
         trimmed: list[int] = []
-        there.historian._spool = _NoTrim(there.desk.spool.shards, trimmed)
+        there.historian._spool = _NoTrim(there.desk.spool, trimmed)
         ids = [await _one(there.desk) for _ in range(3)]
         while there.historian.step():
             pass
@@ -149,8 +150,9 @@ async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -
 
 
 class _NoTrim:
-    def __init__(self, shards: tuple[int, ...], trimmed: list[int]) -> None:
-        self.shards = shards
+    def __init__(self, spool: Spool, trimmed: list[int]) -> None:
+        self.shards = spool.shards
+        self.committed = spool.committed
         self.trimmed = trimmed
 
     def trim_soon(self, shard: int, seq: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.store import schema, selecting
-from postroad.store.reader import SpoolReader
+from postroad.store.reader import SpoolReader, Waits
 from postroad.store.values import Backlog, Selection
 
 from .material import START_US, Desk, message, open_spool, waiting
@@ -31,7 +31,9 @@ async def _fill(desk: Desk) -> tuple[int, int, int]:
 
 
 def _check(reader: SpoolReader, fresh: int, deferred: int, held: int) -> None:
-    assert reader.backlog() == [Backlog("b.example", 2, 1, START_US + 5), Backlog("c.example", 1, 0, START_US)]
+    assert reader.backlog() == Waits(
+        (Backlog("b.example", 2, 1, START_US + 5), Backlog("c.example", 1, 0, START_US)), 2, 3, 1
+    )
     assert [each.id for each in reader.fresh(10)] == [fresh]
     assert reader.select(Selection()) == sorted([fresh, deferred, held])
     loaded = reader.load(deferred)
@@ -85,7 +87,7 @@ def _read_as_another(directory: Path, ids: tuple[int, int, int]) -> None:
     script = (
         "import os, sys, pathlib; from postroad.store.reader import SpoolReader; os.setgid(65534); os.setuid(65534);"
         "r = SpoolReader(pathlib.Path(sys.argv[1])); print(len(r.fresh(9)), "
-        "sum(b.count for b in r.backlog()), r.faults)"
+        "r.backlog().recipients, r.faults)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
@@ -103,13 +105,13 @@ async def test_a_shard_that_cannot_be_read_is_named_and_hides_no_other(tmp_path:
     (tmp_path / "notes.txt").write_bytes(b"no shard")
     reader = SpoolReader(tmp_path)
     assert [each.id for each in reader.fresh(10)] == [fresh]
-    assert [each.destination for each in reader.backlog()] == ["b.example", "c.example"]
+    assert [each.destination for each in reader.backlog().shown] == ["b.example", "c.example"]
     assert any("01.db" in fault for fault in reader.faults)
 
 
 def test_no_spool_at_all(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path / "none")
-    assert reader.backlog() == []
+    assert reader.backlog() == Waits()
     assert reader.fresh(5) == []
     assert reader.select(Selection()) == []
     assert reader.counts().messages == 0
@@ -156,9 +158,11 @@ SELECTIONS = [
 
 @pytest.mark.parametrize(("selection", "expected"), SELECTIONS)
 @pytest.mark.parametrize("small_steps", [False, True])
+@pytest.mark.parametrize("few", [0, 1000])
 async def test_selections(
-    tmp_path: Path, selection: Selection, expected: str, small_steps: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, selection: Selection, expected: str, small_steps: bool, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(selecting, "_FEW", few)
     if small_steps:
         monkeypatch.setattr(selecting, "_STEP", 1)
         monkeypatch.setattr(selecting, "_SPAN", 1)

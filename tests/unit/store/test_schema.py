@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from postroad.store import schema
+from postroad.store import schema, selecting
+from postroad.store.values import Selection
 
 ROWS = {
     name: (template, template.row.count("?"))
@@ -18,7 +19,7 @@ ROWS = {
 
 def _connection() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(schema.TABLES)
+    connection.executescript(schema.TABLES + schema.DESTINATIONS)
     return connection
 
 
@@ -29,7 +30,8 @@ def test_no_statement_goes_through_a_table(name: str, count: int) -> None:
     connection = _connection()
     sql = schema._text(template, count)
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * count * width)]
-    scans = [line for line in plan if line.startswith("SCAN") and line.split()[1] in ("recipient", "message", "fresh")]
+    tables = ("recipient", "message", "fresh", "destination")
+    scans = [line for line in plan if line.startswith("SCAN") and line.split()[1] in tables]
     assert not scans, plan
     connection.close()
 
@@ -42,6 +44,11 @@ def test_no_statement_goes_through_a_table(name: str, count: int) -> None:
         ("SELECT due_us FROM recipient WHERE destination = ? AND held = 0 AND due_us > ? ORDER BY due_us LIMIT 1",
          "USING COVERING INDEX recipient_due (destination=? AND held=? AND due_us>?)"),
         (schema.BACKLOG, "USING COVERING INDEX recipient_due"),
+        ("SELECT id FROM message WHERE " + selecting.waiting_where("message", Selection(destination="x"))[0][0],
+         "SEARCH recipient USING PRIMARY KEY (id=?)"),
+        ("SELECT id FROM message WHERE " + selecting.waiting_where("message", Selection(held=True))[0][0],
+         "SEARCH recipient USING PRIMARY KEY (id=?)"),
+        (schema.AHEAD, "USING COVERING INDEX destination_due ((due_us,name)>(?,?) AND due_us<?)"),
     ],
 )  # fmt: skip
 def test_the_queues_questions_go_by_the_index_without_sorting(sql: str, expected: str) -> None:

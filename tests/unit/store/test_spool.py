@@ -14,6 +14,7 @@ from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
 from postroad.store import codec, schema
 from postroad.store.company import BUSY
+from postroad.store.reader import SpoolReader
 from postroad.store.spool import Spool, SpoolOptions
 from postroad.store.values import Backlog, FailureKind, Selection, Settlement
 
@@ -33,6 +34,11 @@ from .material import (
 )
 
 THREADS = pytest.mark.parametrize("threads", [True, False])
+
+
+async def ahead(desk: Desk, shard: int) -> list[str]:
+    """All destinations that have something due some time."""
+    return [name for _, name in await desk.ask(desk.spool.ahead, shard, (-1, ""), 1 << 62, 1000)]
 
 
 @THREADS
@@ -79,7 +85,7 @@ async def test_a_later_settlement_replaces_the_state(tmp_path: Path, threads: bo
         moved = waiting(0, "b.example", START_US + 5, attempts=2, told=True, text="no answer", status="4.4.1")
         await desk.settle(id, waiting=(moved,))
         assert (await desk.load(id)).waiting == (moved,)
-        assert [each.destination for each in await desk.ask(desk.spool.backlog, 0)] == ["b.example"]
+        assert [each.destination for each in SpoolReader(tmp_path).backlog().shown] == ["b.example"]
 
 
 async def test_next_due_and_backlog_leave_out_what_is_held(tmp_path: Path) -> None:
@@ -95,9 +101,12 @@ async def test_next_due_and_backlog_leave_out_what_is_held(tmp_path: Path) -> No
         desk.spool.next_due(0, "x.example", done.set_result, START_US + 20)
         assert await done == START_US + 30
         assert await desk.ask(desk.spool.next_due, 0, "y.example") == 0
-        found = {each.destination: each for each in await desk.ask(desk.spool.backlog, 0)}
-        assert (found["x.example"].count, found["x.example"].held, found["x.example"].due_us) == (3, 1, START_US + 20)
-        assert (found["y.example"].count, found["y.example"].held, found["y.example"].due_us) == (1, 1, 0)
+        found = SpoolReader(tmp_path).waiting(["x.example", "y.example", "z.example"])
+        assert found == {
+            "x.example": Backlog("x.example", 3, 1, START_US + 20), "y.example": Backlog("y.example", 1, 1, 0)
+        }  # fmt: skip
+        assert await desk.ask(desk.spool.ahead, 0, (0, ""), START_US + 99, 9) == [(START_US + 20, "x.example")]
+        assert await desk.ask(desk.spool.first_due, 0, ["x.example", "y.example"]) == {"x.example": START_US + 20}
         assert await desk.ask(desk.spool.take, 0, "y.example", START_US + 99, 9) == []
 
 
@@ -238,7 +247,8 @@ async def test_many_of_each_kind_in_one_commit(tmp_path: Path) -> None:
             assert await desk.fresh_ids() == ids
             for id in ids:
                 desk.spool.settle(Settlement(id, (0,), (waiting(1, "y.example"),)), _must_be_none)
-            [entry] = await desk.ask(desk.spool.backlog, 0)
+            assert await ahead(desk, 0) == ["y.example"]  # asked behind the settlements: they are committed by now
+            [entry] = SpoolReader(tmp_path).backlog().shown
             assert entry.count == count
             for id in ids:
                 changed = waiting(1, "z.example", id)
@@ -247,7 +257,8 @@ async def test_many_of_each_kind_in_one_commit(tmp_path: Path) -> None:
             assert [each.envelope.id for each in taken] == ids
             for id in ids:
                 desk.spool.settle(Settlement(id, (1,)), _must_be_none)
-            assert await desk.ask(desk.spool.backlog, 0) == []
+            assert await ahead(desk, 0) == []
+            assert SpoolReader(tmp_path).backlog().shown == ()
     assert is_empty(tmp_path)
 
 
@@ -303,9 +314,9 @@ async def test_shards_are_apart_and_each_takes_its_own(tmp_path: Path) -> None:
         for shard, id in ((7, other.envelope.id), (3, first.envelope.id)):
             place = waiting(0, f"{shard}.example")
             desk.spool.settle(Settlement(id, (), (place,)), lambda failure, shard=shard: done.append((shard, failure)))
-        assert [each.destination for each in await desk.ask(desk.spool.backlog, 7)] == ["7.example"]
+        assert await ahead(desk, 7) == ["7.example"]
         assert done == [(7, None), (3, None)], "callbacks come in the order of the calls"
-        assert [each.destination for each in await desk.ask(desk.spool.backlog, 3)] == ["3.example"]
+        assert await ahead(desk, 3) == ["3.example"]
         foreign = message(identifier.make(START_US, 9, 0))
         failure = await desk.try_accept(foreign)
         assert failure is not None and failure.kind is FailureKind.CLOSED
@@ -519,30 +530,25 @@ async def test_reads_that_wait_are_answered_once_when_the_spool_closes(tmp_path:
         answers: list[Any] = []
         for _ in range(50):
             desk.spool.accept(message(desk.new_id()), (), answers.append)
-            desk.spool.backlog(0, answers.append)
+            desk.spool.first_due(0, [], answers.append)
         await asyncio.sleep(0)
-        desk.spool.backlog(0, answers.append)
+        desk.spool.first_due(0, [], answers.append)
         desk.spool.close()
         assert len(answers) == 101
 
 
-async def test_a_backlog_in_pages_is_the_whole_backlog(tmp_path: Path) -> None:
+async def test_destinations_in_pages_are_all_destinations(tmp_path: Path) -> None:
     with open_spool(tmp_path) as desk:
         names = sorted(["", "-", "a.example", *(f"d{n}.example" for n in range(9))])
-        for name in names:
+        for place, name in enumerate(names):
             stored = await desk.accept("ann@a.example")
-            await desk.settle(stored.envelope.id, waiting=(waiting(0, name, START_US + 5),))
-        whole = await desk.ask(desk.spool.backlog, 0)
-        assert [each.destination for each in whole] == names
-        pages: list[Backlog] = []
-        after: str | None = None
+            await desk.settle(stored.envelope.id, waiting=(waiting(0, name, START_US + place // 7),))
+        pages: list[tuple[int, str]] = []
         while True:
-            future = asyncio.get_running_loop().create_future()
-            desk.spool.backlog(0, future.set_result, after, 5)
-            page = await future
+            page = await desk.ask(desk.spool.ahead, 0, pages[-1] if pages else (-1, ""), START_US + 9, 5)
             assert len(page) <= 5
             pages += page
             if len(page) < 5:
                 break
-            after = page[-1].destination
-        assert pages == whole
+        assert pages == [(START_US + place // 7, name) for place, name in enumerate(names)]
+        assert await desk.ask(desk.spool.ahead, 0, (-1, ""), START_US, 99) == pages[:7], "until a time"

@@ -14,6 +14,9 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Noted
 from postroad.store import content, schema, shard, spool
+from postroad.store.history import Historian, HistoryOptions
+from postroad.store.reader import SpoolReader
+from postroad.store.searching import HistoryReader
 from postroad.store.spool import SpoolOptions
 from postroad.store.values import FailureKind, Settlement
 
@@ -110,6 +113,35 @@ async def test_a_commit_that_failed_and_yet_was_written_is_taken_back(tmp_path: 
         assert await desk.ask(desk.spool.content, report.envelope.id) == report.content
         assert await desk.ask(desk.spool.content, refused.envelope.id) is None
         assert rows(tmp_path, "journal") == 2, "each event once"
+
+
+async def test_what_a_failed_commit_has_left_is_seen_by_no_question_and_not_by_the_history(tmp_path: Path) -> None:
+    """Mail that waits on arrival, refused with 451, and yet written: questions come before the next commit does."""
+    faults = Faults()
+    with open_spool(tmp_path / "spool", connect=faults.connect) as desk:
+        kept = await desk.accept("k@kept.example")
+        historian = Historian(tmp_path / "spool", tmp_path / "history", desk.spool, HistoryOptions(), desk.clock)
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+        refused = message(desk.new_id(), "a@x.example", "b@x.example")
+        places = (waiting(0, "x.example"), waiting(1, "x.example"))
+        failure = await desk.ask(
+            lambda done: desk.spool.accept(refused, (accepted(refused),), done, waiting=places)
+        )
+        assert failure is not None
+        assert rows(tmp_path / "spool", "recipient") == 2, "the test is of no use unless it was written"
+        faults.after = lambda sql: None
+        faults.at = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None  # the disk is still failing
+        assert await desk.ask(desk.spool.content, kept.envelope.id) == kept.content, "which is no reason to hold mail"
+        assert historian.step() is True and historian.step() is False
+        faults.at = lambda sql: None
+        assert await desk.ask(desk.spool.ahead, 0, (-1, ""), 1 << 62, 9) == []
+        assert await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 9) == []
+        assert rows(tmp_path / "spool", "recipient") == rows(tmp_path / "spool", "message") == 0
+        assert rows(tmp_path / "spool", "destination") == 0
+        historian.step()
+        historian.close()
+        found = HistoryReader(tmp_path / "history", tmp_path / "spool")
+        assert found.events(refused.envelope.id) == [] and len(found.events(kept.envelope.id)) == 1
 
 
 async def test_a_deferral_that_failed_and_yet_was_written_can_be_settled_again(tmp_path: Path) -> None:
@@ -344,7 +376,7 @@ async def test_a_message_whose_envelope_cannot_be_read_is_kept_and_in_nobodys_wa
         assert [each.envelope.id for each in taken] == [good]
         await desk.settle(good, 0)
         assert await desk.ask(desk.spool.next_due, 0, "x.example") == 0, "what is damaged is never due"
-        assert sum(each.held for each in await desk.ask(desk.spool.backlog, 0)) == 2
+        assert SpoolReader(tmp_path).backlog().held == 2
         assert await desk.ask(desk.spool.content, settled) is not None
         await asyncio.sleep(0)
         said = "".join(event.text for event in desk.noted if isinstance(event, Noted))
