@@ -5,7 +5,8 @@ into the file of their day (`store.dayfile`), then lets the spool forget them. I
 of load passes first and batches are full; the journal is read as well, so nothing is missing meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
-journal only after the day file has it, and a day file knows up to which row it has its day's. Day files older than
+journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
+left in the journal is not moved: it was answered with a failure, and the next commit takes it out. Day files older than
 `keep_days` are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
 
 How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
@@ -70,6 +71,8 @@ class Trimmer(Protocol):
 
     @property
     def shards(self) -> Sequence[int]: ...
+
+    def committed(self, shard: int) -> int: ...
 
     def trim_soon(self, shard: int, seq: int) -> None: ...
 
@@ -193,7 +196,7 @@ class Historian:
         journal = self._journals[shard]
         why, oldest_us = "", None
         try:
-            oldest_us = journal.oldest_us()
+            oldest_us = journal.oldest_us(self._spool.committed(shard))
             age_s = abs(now_us - oldest_us) / 1e6 if oldest_us is not None else 0.0
             if age_s >= self._options.lag_s:
                 self._move(shard)
@@ -238,7 +241,7 @@ class Historian:
     def _move(self, shard: int) -> bool:
         """One step for one shard: rows of one day, from the oldest on."""
         journal = self._journals[shard]
-        rows = journal.rows()
+        rows = journal.rows(self._spool.committed(shard))
         if not rows:
             return False
         day = rows[0][1] // DAY_US
@@ -308,19 +311,21 @@ class _Journal:
             self._connection = schema.connect_reader(self._path)
         return self._connection
 
-    def oldest_us(self) -> int | None:
-        """When the oldest row that is not moved was written."""
+    def oldest_us(self, committed: int) -> int | None:
+        """When the oldest row that is not moved was written, of those up to the seq `committed`."""
         row = self._use().execute(
-            "SELECT at_us FROM journal WHERE seq > ? ORDER BY seq LIMIT 1", (self._after,)
+            "SELECT at_us FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1", (self._after, committed)
         ).fetchone()  # fmt: skip
         return None if row is None else row[0]
 
-    def rows(self) -> list[JournalRow]:
-        """The rows of the next step, the oldest first. Each is read alone, so that no snapshot is held for long."""
+    def rows(self, committed: int) -> list[JournalRow]:
+        """The rows of the next step up to the seq `committed`, the oldest first. Each is read alone, so that no
+        snapshot is held for long."""
         found: list[JournalRow] = []
         octets = 0
         cursor = self._use().execute(
-            "SELECT seq, at_us, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (self._after, _STEP_ROWS)
+            "SELECT seq, at_us, events FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (self._after, committed, _STEP_ROWS),
         )
         for row in cursor:
             found.append(row)

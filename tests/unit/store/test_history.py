@@ -19,7 +19,7 @@ from postroad.store.history import Historian, HistoryOptions, day_files
 from postroad.store.searching import HistoryReader
 from postroad.store.values import Settlement
 
-from .material import START_US, Clock, Desk, accepted, message, open_spool, relayed, rows
+from .material import START_US, Clock, Desk, Faults, accepted, message, open_spool, relayed, rows
 
 
 class Place:
@@ -45,9 +45,13 @@ class Place:
 
 @contextmanager
 def place(
-    directory: Path, shards: tuple[int, ...] = (0,), options: HistoryOptions | None = None, clock: Clock | None = None
+    directory: Path,
+    shards: tuple[int, ...] = (0,),
+    options: HistoryOptions | None = None,
+    clock: Clock | None = None,
+    connect: schema.Connect = schema.connect,
 ) -> Iterator[Place]:
-    with open_spool(directory / "spool", shards, clock=clock) as desk:
+    with open_spool(directory / "spool", shards, clock=clock, connect=connect) as desk:
         made = Place(directory, desk, options or HistoryOptions())
         try:
             yield made
@@ -153,8 +157,29 @@ class _NoTrim:
         self.shards = shards
         self.trimmed = trimmed
 
+    def committed(self, shard: int) -> int:
+        return 1 << 62
+
     def trim_soon(self, shard: int, seq: int) -> None:
         self.trimmed.append(seq)
+
+
+async def test_what_a_failed_commit_has_left_in_the_journal_does_not_get_into_the_history(tmp_path: Path) -> None:
+    """A failed sync may leave frames that are found whole: refused, and yet in the journal until the next commit."""
+    faults = Faults()
+    with place(tmp_path, connect=faults.connect) as there:
+        kept = await _one(there.desk)
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+        refused = message(there.desk.new_id())
+        assert await there.desk.try_accept(refused) is not None
+        assert rows(there.spool_directory, "journal") == 3, "the test is of no use unless it was written"
+        while there.historian.step():
+            pass
+        faults.after = lambda sql: None
+        other = await _one(there.desk)
+        await there.move_all()
+        assert there.reader.events(refused.envelope.id) == []
+        assert _kinds(there.reader.events(kept)) == _kinds(there.reader.events(other)) == BOTH
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO batch", "INSERT INTO page", "UPDATE mark", "COMMIT"])
