@@ -38,6 +38,7 @@ from .wire import SimNetwork, Socket
 if TYPE_CHECKING:
     from .house import House
 
+LOCAL_WRITERS = 20  # more than there are at a time
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
 
@@ -268,6 +269,9 @@ class Node:
         """A process has ended; its files are left as they were."""
         process, assembly, disk = worker.process, worker.assembly, worker.disk
         assert process is not None and assembly is not None and disk is not None
+        # Outcomes that wait for their commit, and what is on connections, or with the writers of local mail.
+        ends = sum(end.process is process for end in self.house.wires.ends)
+        most = self.settings.queue.unsettled_max + ends + LOCAL_WRITERS
         process.kill()
         self.dead.append(process)
         worker.process = worker.assembly = worker.permits = worker.disk = None
@@ -276,10 +280,15 @@ class Node:
         self._frame(worker, self._link_ended, self.office, worker.number)
         crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
         waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
+        in_flight = set()
         for delivery in self.house.ledger.deliveries:
             if delivery.owner == process.name and (delivery.message_id, delivery.recipient) in waits and excused:
                 late = self.house.base.now - delivery.at > IN_FLIGHT_S
+                if delivery.known:
+                    in_flight.add((delivery.message_id, delivery.place))
                 delivery.excused = delivery.excused or not late or disk.troubled_until >= delivery.at
+        if len(in_flight) > most:
+            self.house.ledger.fault(f"{len(in_flight)} outcomes went with {process.name}, at most {most} may: {in_flight}")
 
     def _link_ended(self, office: PermitOffice, number: int) -> None:
         office.worker_died(number)
@@ -345,7 +354,7 @@ class Node:
             assert process is not None and assembly is not None
             answers: list[str] = []
             process.run(lambda assembly=assembly, answers=answers: answers.append(assembly.prepare(found)))
-            if answers != [""]:
+            if process.alive and answers != [""]:
                 self.house.ledger.fault(f"a reload was refused: {answers}")
         self.settings = found
         for worker in ready:

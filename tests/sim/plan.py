@@ -6,13 +6,17 @@ chance is drawn here and in the world from generators that the seed alone determ
 
 from __future__ import annotations
 
+import datetime
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from postroad.world.self_signed import make_self_signed
+
 from .remote import Host
 from .sender import Order
 
+DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
 USERS = ("ann", "bob", "cid", "dora")
 ALIASES = {
@@ -20,8 +24,15 @@ ALIASES = {
     "one@home.test": ("dora@home.test",),
     "out@home.test": ("u2@r1.test", "u3@r2.test"),
 }
+_MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
 _ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\n"
-KEYWORDS = ("PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS")
+KEYWORDS = (
+    "PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS",
+    "LIMITS RCPTMAX=2 MAILMAX=3",
+)  # fmt: skip
+LIES = (
+    "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Plan:
     settings: tuple[str, ...]  # of [queue], [store], [limits], [outbound], each a line
     postmaster: bool
     tls: bool
+    dead_address: bool  # each host has one first at which nobody is
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -55,7 +67,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
     def some(share: float, most: int) -> int:
         return chance.randint(1, most) if chance.random() < share else 0
 
-    length = days if days is not None else chance.choice((0.2, 0.5, 1.0, 2.0, 5.0))
+    length = days if days is not None else chance.choices((0.2, 0.5, 1.0, 2.0, 5.0, 21.0), (6, 5, 4, 3, 1, 1))[0]
     return Plan(
         seed=seed,
         days=length,
@@ -75,6 +87,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         settings=_settings(chance),
         postmaster=chance.random() < 0.5,
         tls=chance.random() < 0.08,
+        dead_address=chance.random() < 0.15,
     )
 
 
@@ -94,6 +107,7 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
         ("retry_max_s", (1800, 14_400)),
         ("backoff_first_s", (1, 60)),
         ("delay_notice_s", (0, 3600, 14_400)),
+        ("unsettled_max", (1, 3, 500)),
     ):
         lines.append(f"{name} = {chance.choice(values) if chance.random() < 0.6 else values[-1]}")
     lines += [
@@ -110,6 +124,9 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
+    # Roots of its own: reading the system's takes longer than a short run.
+    problem = make_self_signed(("roots.test",), str(folder / "roots.pem"), str(folder / "roots.key"), _MADE)
+    assert problem is None, problem
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
@@ -150,6 +167,8 @@ recipients = "any"
 deliver = "program"
 command = ["/usr/bin/keep", "{{recipient}}"]
 {hop}
+[outbound.tls]
+ca_file = "{folder / 'roots.pem'}"
 [routing]
 tls = "{'may' if made.tls else 'never'}"
 {settings.replace('[queue]', f'[queue]{chr(10)}lifetime_s = {seconds}{chr(10)}lifetime_dsn_s = {seconds}')}
@@ -173,8 +192,7 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
                 trouble=made.trouble * chance.choice((0.0, 1.0, 1.4)),
                 offers=tuple(word for word in KEYWORDS if chance.random() < 0.6),
                 lies=frozenset(
-                    word for word in ("EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS")
-                    if made.trouble and chance.random() < 0.06
+                    word for word in LIES if made.trouble and chance.random() < 0.06
                 ),
                 grey_s=chance.choice((0.0, 0.0, 0.0, 1200.0)),
                 messages_max=chance.choice((0, 0, 2)),

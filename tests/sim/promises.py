@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,12 +28,13 @@ from postroad.store.dayfile import DayReader, path_of
 from postroad.store.history import day_files
 from postroad.store.searching import HistoryReader
 
-from .ledger import Delivery, Submitted
+from .ledger import Delivery, Submitted, message_id_of
 from .plan import ALIASES
 
 if TYPE_CHECKING:
     from .house import House
 
+_TRACE = re.compile(r"((Return-Path|Delivered-To|Received): .*\n([ \t].*\n)*)+")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
 
@@ -73,6 +75,7 @@ def check(house: House) -> None:
         _one_end_each(house, id, life, waiting, deliveries)
     _deliveries_known(house, lives, by_id, deliveries)
     _whole(house, submitted)
+    _maildirs(house, deliveries)
     _reports(house, lives, by_id, submitted, dsns, deliveries)
     _trace_agrees(house, lives)
 
@@ -227,9 +230,19 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
         sent = submitted.get(delivery.message_id)
         if sent is None:
             continue
-        body = delivery.content.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
-        if body != sent.body.replace(b"\r\n", b"\n"):
-            house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(body)} octets")
+        # Trace fields are put in front, and nothing else is changed.
+        came, went = (each.replace(b"\r\n", b"\n") for each in (delivery.content, sent.content))
+        trace = came[: -len(went)].decode()
+        if not came.endswith(went) or not _TRACE.fullmatch(trace):
+            house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(came)} octets")
+
+
+def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:
+    """What the folders hold is what the ledger says came into them."""
+    held = Counter(path.read_bytes() for path in (house.folder / "mail").glob("*/*/new/*"))
+    came = Counter(each.content for all_of in deliveries.values() for each in all_of if each.place == "maildir")
+    for content, count in ((held - came) + (came - held)).items():
+        house.ledger.fault(f"{message_id_of(content)}: Maildirs hold {held[content]}, {came[content]} came ({count})")
 
 
 # -- 4. reports ----------------------------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""The limits of promise 5, looked at while a run goes on: what the node holds is never more than its settings say.
+
+Connections are counted where they are opened: towards one host at most `queue.concurrency` for each domain that has
+ever led there, whatever the number of workers; one that has said QUIT counts no more, as the host hears that before
+it hears of the next one. What is in memory is looked at whenever something happens outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .house import House
+    from .names import Zone
+
+_LOCAL_CONTENT_MAX = 30_000  # octets of the largest message in these runs: one may be read for each connection
+
+
+class Measure:
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._domains: dict[str, set[str]] = {}  # host → domains that lead to it, or did
+        self.peak = 0  # of connections to one host
+        self.led(house.names.zones)
+        house.wires.opening = self._opening
+
+    def led(self, zones: dict[str, Zone]) -> None:
+        """Which hosts these zones name."""
+        for domain, zone in zones.items():
+            for _, host in zone.mx:
+                self._domains.setdefault(host, set()).add(domain)
+
+    def _opening(self, place: str) -> None:
+        """A connection of the node to a place has been made."""
+        house = self._house
+        host = next((each for each in house.hosts if place.startswith(f"{each.address}:")), None)
+        if host is None or house.plan.reloads:  # a reload changes the limit, and what leads where
+            return
+        most = house.node.settings.queue.concurrency * (1 if host.lmtp else len(self._domains[host.name]))
+        ends = [end for end in house.wires.ends if end.place == place and not end.is_closing()]
+        open_now = sum(not end.leaving for end in ends)
+        self.peak = max(self.peak, open_now)
+        if open_now > most:
+            house.ledger.fault(f"{open_now} connections to {host.name}, at most {most} are allowed")
+
+    def look(self) -> None:
+        """What each worker has in memory."""
+        house = self._house
+        queue = house.node.settings.queue
+        for worker in house.node.workers:
+            if not worker.up or worker.assembly is None:
+                continue
+            held = worker.assembly.queue
+            content = queue.memory_max + _LOCAL_CONTENT_MAX * (1 + held.carrying)
+            for what, count, most in (
+                ("octets of content", held._octets, content),
+                ("outcomes not committed", held._settling.unsettled, queue.unsettled_max + held.carrying + 30),
+                ("messages", held.in_memory, 2 * queue.messages_max + queue.load_max + 30),
+            ):
+                if count > most:
+                    house.ledger.fault(f"worker {worker.number} holds {count} {what}, at most {most} are allowed")
