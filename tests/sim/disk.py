@@ -68,7 +68,7 @@ class SimDisk:
         fails = self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3
         return sqlite3.SQLITE_IOERR_FSYNC if fails else 0
 
-    # -- Maildirs and content files ---------------------------------------------------------------------------------------------
+    # -- Maildirs and content files ------------------------------------------------------------------------------
 
     def posix(self) -> Posix:
         return Posix(

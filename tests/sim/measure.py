@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .house import House
     from .names import Zone
 
-_LOCAL_CONTENT_MAX = 30_000  # octets of the largest message in these runs: one may be read for each connection
-
 
 class Measure:
     def __init__(self, house: House) -> None:
@@ -51,9 +49,9 @@ class Measure:
             if not worker.up or worker.assembly is None:
                 continue
             held = worker.assembly.queue
-            content = queue.memory_max + _LOCAL_CONTENT_MAX * (1 + held.carrying)
+            content = sum(len(mail.content) for mail in held._mails.values() if isinstance(mail.content, bytes))
             for what, count, most in (
-                ("octets of content", held._octets, content),
+                ("octets of content", content, queue.memory_max),
                 ("outcomes not committed", held._settling.unsettled, queue.unsettled_max + held.carrying + 30),
                 ("messages", held.in_memory, 2 * queue.messages_max + queue.load_max + 30),
             ):

@@ -288,7 +288,7 @@ class Node:
                     in_flight.add((delivery.message_id, delivery.place))
                 delivery.excused = delivery.excused or not late or disk.troubled_until >= delivery.at
         if len(in_flight) > most:
-            self.house.ledger.fault(f"{len(in_flight)} outcomes went with {process.name}, at most {most} may: {in_flight}")
+            self.house.ledger.fault(f"{process.name}: {len(in_flight)} outcomes went with it, at most {most} may")
 
     def _link_ended(self, office: PermitOffice, number: int) -> None:
         office.worker_died(number)

@@ -48,6 +48,7 @@ class Life:
     reported: list[Reported] = field(default_factory=list)
     passed: set[str] = field(default_factory=set)  # relayed to who takes the wish for a report with it
     by_operator: set[str] = field(default_factory=set)
+    deferred_us: dict[str, int] = field(default_factory=dict)  # recipient → its last deferral
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ def _lives(house: House) -> dict[int, Life]:
                     life.ends[recipient].append(_ENDS[event.attempt.outcome])
                     if event.attempt.dsn_passed:
                         life.passed.add(recipient)
+            case Attempted() if event.next_us > event.at_us:  # else the next host is tried at once
+                for recipient in event.recipients:
+                    life.deferred_us[recipient] = max(event.at_us, life.deferred_us.get(recipient, 0))
             case Failed() | Removed():
                 for recipient in event.recipients:
                     life.ends[recipient].append("failed" if isinstance(event, Failed) else "removed")
@@ -342,6 +346,14 @@ def _due(
         elif ends[:1] in (["delivered"], ["relayed"]):
             wanted = "SUCCESS" in notify and recipient not in life.passed
             _arrived(house, life, lives, told, name, recipient, ends[0], wanted)
+    notice_us = round(house.node.settings.queue.delay_notice_s * 1_000_000)
+    for recipient in accepted.recipients:
+        notify = _notify(sent, life, recipient)
+        if notify is not None:
+            late = life.deferred_us.get(recipient, 0) >= accepted.at_us + notice_us > accepted.at_us
+            wanted = late and (not notify or "DELAY" in notify)
+            name = f"{accepted.message_id} for {recipient} ({identifier.text(id)})"
+            _arrived(house, life, lives, told, name, recipient, "delayed", wanted)
 
 
 def _arrived(
