@@ -28,6 +28,7 @@ class SimDisk:
 
     def __init__(self, chance: random.Random, ledger: Ledger, owner: str, now: Callable[[], float]) -> None:
         self.trouble = ""
+        self.quota_share = 0.0  # of writes, how many fail because somebody's quota is used up
         self.troubled_until = 0.0  # the last moment at which there was any
         self._chance = chance
         self._ledger = ledger
@@ -76,6 +77,8 @@ class SimDisk:
         )
 
     def _write(self, handle: int, octets: Any) -> int:
+        if self.quota_share and self._chance.random() < self.quota_share:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
         if self.trouble == "full" and self._chance.random() < 0.5:
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(handle, octets)

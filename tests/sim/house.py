@@ -163,7 +163,7 @@ class House:
         often(made.restarts, self._restart)
         often(made.disk, self._disk)
         often(made.reloads, self.node.reload)
-        often(made.operators, self._operate)
+        often(made.operators, self._operate_soon)
         often(made.jumps, self._jump)
         often(round(6 * made.days) if made.trouble else 0, self._mood)
         often(round(6 * made.days) if made.dns else 0, self._rename)
@@ -223,6 +223,16 @@ class House:
     def _jump(self) -> None:
         if not self.healed:
             self.node.jump(self.chance.choice((-7200.0, -60.0, 60.0, 7200.0)))
+
+    def _operate_soon(self, tries: int = 300) -> None:
+        """Half of all requests come while something is on its way, where that is soon."""
+        busy = any(end.process is not None for end in self.wires.ends)
+        if tries == 300 and self.chance.random() < 0.5:
+            self._operate()
+        elif busy or not tries:
+            self.base.call_later(0.1 * self.chance.random(), self._operate)
+        else:
+            self.base.call_later(30.0 if tries % 2 else 0.05, self._operate_soon, tries - 1)
 
     def _operate(self) -> None:
         if self.healed:
@@ -292,8 +302,9 @@ class House:
             zone.state = ""
         node.set_disk("")
         for worker in node.workers:
-            if worker.process is not None:
+            if worker.process is not None and worker.disk is not None:
                 worker.process.spare()
+                worker.disk.quota_share = 0.0
 
     async def _drained(self) -> None:
         """Wait until the queue is empty; it must be when all lifetimes are over, and no connection is stalled."""

@@ -57,3 +57,7 @@ class Measure:
             ):
                 if count > most:
                     house.ledger.fault(f"worker {worker.number} holds {count} {what}, at most {most} are allowed")
+            for key, lane in held._lanes.items():
+                most = 2 * queue.ready_max + lane.couriers + 2
+                if len(lane.ready) > most:
+                    house.ledger.fault(f"{len(lane.ready)} messages to {key} are in memory, at most {most} may be")

@@ -38,7 +38,7 @@ from .wire import SimNetwork, Socket
 if TYPE_CHECKING:
     from .house import House
 
-LOCAL_WRITERS = 20  # more than there are at a time
+LOCAL_DESTINATIONS = 2  # of Maildirs and of programs
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
 
@@ -199,6 +199,7 @@ class Node:
         process = Process(house.base, name, work_s=lambda: 0.02 * chance.random() ** 2, fault=house.ledger.fault)
         disk = SimDisk(random.Random(f"disk {house.plan.seed} {name}"), house.ledger, name, house.base.time)
         disk.trouble = self.disk_trouble
+        disk.quota_share = 0.04 if house.plan.trouble and not house.healed else 0.0
         world = World(
             clock=self.clock,
             chance=chance,
@@ -271,7 +272,8 @@ class Node:
         assert process is not None and assembly is not None and disk is not None
         # Outcomes that wait for their commit, and what is on connections, or with the writers of local mail.
         ends = sum(end.process is process for end in self.house.wires.ends)
-        most = self.settings.queue.unsettled_max + ends + LOCAL_WRITERS
+        writers = LOCAL_DESTINATIONS * max(self.settings.queue.concurrency, 3 if self.house.plan.reloads else 0)
+        most = self.settings.queue.unsettled_max + ends + writers
         process.kill()
         self.dead.append(process)
         worker.process = worker.assembly = worker.permits = worker.disk = None

@@ -58,6 +58,7 @@ class Plan:
     postmaster: bool
     tls: bool
     dead_address: bool  # each host has one first at which nobody is
+    burst: bool  # mail comes all at some few moments
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -88,6 +89,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         postmaster=chance.random() < 0.5,
         tls=chance.random() < 0.08,
         dead_address=chance.random() < 0.15,
+        burst=chance.random() < 0.25,
     )
 
 
@@ -211,8 +213,12 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
 def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[float, Order, int]]:
     """Who sends what when, and how often it is tried."""
     found = []
+    moments = [made.days * 86_400 * chance.random() for _ in range(3)]
     for number in range(made.messages):
-        at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
+        if made.burst:
+            at = chance.choice(moments) + 2.0 * chance.random()
+        else:
+            at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
         found.append((at, _order(number, domains, chance), chance.choice((1, 3, 6))))
     return sorted(found, key=lambda each: each[0])
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
-from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Removed, Reported
+from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
 from postroad.store import codec, schema
 from postroad.store.dayfile import DayReader, path_of
 from postroad.store.history import day_files
@@ -105,6 +105,8 @@ def _events(house: House) -> Iterator[Event]:
 def _lives(house: House) -> dict[int, Life]:
     lives: dict[int, Life] = {}
     events = [event for event in _events(house) if event.id]
+    if not house.plan.jumps:  # else what came later may stand in the file of an earlier day
+        _holds(house, events)
     for event in events:
         if isinstance(event, Accepted):
             if event.id in lives:
@@ -138,6 +140,23 @@ def _lives(house: House) -> dict[int, Life]:
             case _:
                 pass
     return lives
+
+
+def _holds(house: House, events: list[Event]) -> None:
+    """Who is held is not tried until he is released."""
+    held: set[tuple[int, str]] = set()
+    for event in events:
+        match event:
+            case Held():
+                held.update((event.id, recipient) for recipient in event.recipients)
+            case Released() | Failed() | Removed():
+                held.difference_update((event.id, recipient) for recipient in event.recipients)
+            case Attempted():
+                for recipient in event.recipients:
+                    if (event.id, recipient) in held:
+                        house.ledger.fault(f"{identifier.text(event.id)} for {recipient} is held, and was tried")
+            case _:
+                pass
 
 
 def _by_message_id(house: House, lives: dict[int, Life]) -> dict[str, int]:
