@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from .house import House
     from .names import Zone
 
+_PAUSE_S = 0.05  # between two looks at memory
+
 
 class Measure:
     def __init__(self, house: House) -> None:
         self._house = house
         self._domains: dict[str, set[str]] = {}  # host → domains that lead to it, or did
+        self._next = 0.0
         self.peak = 0  # of connections to one host
         self.led(house.names.zones)
         house.wires.opening = self._opening
@@ -44,6 +47,9 @@ class Measure:
     def look(self) -> None:
         """What each worker has in memory."""
         house = self._house
+        if house.base.now < self._next:
+            return
+        self._next = house.base.now + _PAUSE_S
         queue = house.node.settings.queue
         for worker in house.node.workers:
             if not worker.up or worker.assembly is None:

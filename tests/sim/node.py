@@ -353,7 +353,8 @@ class Node:
         ready = [worker for worker in self.workers if worker.up]
         for worker in ready:
             process, assembly = worker.process, worker.assembly
-            assert process is not None and assembly is not None
+            if process is None or assembly is None:
+                continue  # it has died at a step of this
             answers: list[str] = []
             process.run(lambda assembly=assembly, answers=answers: answers.append(assembly.prepare(found)))
             if process.alive and answers != [""]:
@@ -361,7 +362,8 @@ class Node:
         self.settings = found
         for worker in ready:
             process, assembly = worker.process, worker.assembly
-            assert process is not None and assembly is not None
+            if process is None or assembly is None:
+                continue
             process.run(lambda process=process, assembly=assembly: process.create_task(assembly.commit({})))
 
     def set_disk(self, trouble: str) -> None:

@@ -12,7 +12,6 @@ For each message that was accepted, acknowledged or not, and each of its final m
 from __future__ import annotations
 
 import email
-import email.policy
 import re
 import sqlite3
 from collections import Counter, defaultdict
@@ -277,11 +276,11 @@ def _dsns(house: House) -> Iterator[Dsn]:
         if ".report@" not in delivery.message_id or (delivery.message_id, delivery.recipient) in seen:
             continue
         seen.add((delivery.message_id, delivery.recipient))
-        parsed: Any = email.message_from_bytes(delivery.content, policy=email.policy.default)
+        parsed: Any = email.message_from_bytes(delivery.content)
         if parsed.get_content_type() != "multipart/report" or delivery.sender:
             house.ledger.fault(f"{delivery.message_id} is no report, or has a reverse-path")
             continue
-        status = list(parsed.iter_parts())[1]
+        status = parsed.get_payload()[1]
         groups = [dict(group.items()) for group in status.get_payload()][1:]
         recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
         yield Dsn(delivery.message_id, parsed["In-Reply-To"] or "", groups[0]["Action"], recipients, delivery.recipient)

@@ -245,6 +245,9 @@ class RemoteSession(asyncio.Protocol):
 
     def _rcpt(self, line: bytes) -> None:
         host = self._host
+        if not line.upper().startswith(b"RCPT TO:<"):  # what came before it was thrown away
+            self._say("501 5.5.4 what")
+            return
         if self._sender is None:
             self._say("503 5.5.1 MAIL first")
             return
