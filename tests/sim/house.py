@@ -24,7 +24,7 @@ from .node import Node
 from .plan import DEAD_ADDRESS, Plan
 from .remote import Host, listen
 from .sender import submit
-from .virtual import VirtualLoop
+from .virtual import TURNS_MAX, VirtualLoop
 from .wire import Wires
 
 _OVERDUE_S = 12 * 3600.0  # more than any chain of time limits in this world
@@ -388,11 +388,14 @@ def folder_in_memory() -> Path:
     return Path(tempfile.mkdtemp(prefix="postroad-sim-", dir=memory if memory.is_dir() else None))
 
 
-def simulate(seed: int, *, days: float | None = None, trace: bool = False, made: Plan | None = None) -> House:
+def simulate(
+    seed: int, *, days: float | None = None, trace: bool = False, made: Plan | None = None, turns_max: int = TURNS_MAX
+) -> House:
     """Run a seed. What went wrong is in `ledger.faults`."""
     folder = folder_in_memory()
     try:
         house = House(made or plans.plan(seed, days), folder, trace=trace)
+        house.base.turns_max = turns_max
         house.run()
         return house
     finally:

@@ -103,7 +103,7 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
         ("ready_max", (1, 3, 2000)),
         ("load_max", (1, 3, 200)),
         ("lanes_max", (20, 2000)),
-        ("messages_max", (1, 4, 50_000)),
+        ("messages_max", (3, 6, 50_000)),
         ("memory_max", (0, 3000, 67_108_864)),
         ("retry_first_s", (60, 300, 1800)),
         ("retry_max_s", (1800, 14_400)),

@@ -12,6 +12,7 @@ moment after that: the process may die before, between and after the two.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import events
 from collections.abc import Callable
 from contextvars import Context
@@ -37,6 +38,10 @@ class Process(asyncio.AbstractEventLoop):
 
     def kill(self) -> None:
         self.alive = False
+        for task in self.tasks:
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # runs none of its code, and spares a warning that it was never awaited
 
     def die_at(self, step: int, die: Callable[[], None]) -> None:
         """Call `die` in place of the `step`-th step from now, also where many of them come at the same moment."""

@@ -280,10 +280,14 @@ def _dsns(house: House) -> Iterator[Dsn]:
         if parsed.get_content_type() != "multipart/report" or delivery.sender:
             house.ledger.fault(f"{delivery.message_id} is no report, or has a reverse-path")
             continue
-        status = parsed.get_payload()[1]
-        groups = [dict(group.items()) for group in status.get_payload()][1:]
-        recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
-        yield Dsn(delivery.message_id, parsed["In-Reply-To"] or "", groups[0]["Action"], recipients, delivery.recipient)
+        try:
+            groups = [dict(group.items()) for group in parsed.get_payload()[1].get_payload()][1:]
+            recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
+        except (AttributeError, IndexError, KeyError) as error:
+            house.ledger.fault(f"{delivery.message_id} is no whole report: {error!r}")
+            continue
+        about, action = parsed["In-Reply-To"] or "", groups[0]["Action"]
+        yield Dsn(delivery.message_id, about, action, recipients, delivery.recipient)
 
 
 def _reports(

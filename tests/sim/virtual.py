@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Mapping
 from typing import Any
 
-TURNS_MAX = 300_000  # of the loop in one run: several times what the busiest takes
+TURNS_MAX = 2_000_000  # of the loop in one run: several times what the busiest takes
 START_US = 1_800_000_000_000_000
 
 
