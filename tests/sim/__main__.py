@@ -20,7 +20,9 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":  # the same order of every set in every run
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
-    return _soak(options.soak, options.first, options.jobs) if options.soak else _one(options.seed, options.days, options.trace)
+    if options.soak:
+        return _soak(options.soak, options.first, options.jobs)
+    return _one(options.seed, options.days, options.trace)
 
 
 def _options() -> argparse.Namespace:
