@@ -37,7 +37,8 @@ class Measure:
         host = next((each for each in house.hosts if place.startswith(f"{each.address}:")), None)
         if host is None or house.plan.reloads:  # a reload changes the limit, and what leads where
             return
-        most = house.node.settings.queue.concurrency * (1 if host.lmtp else len(self._domains[host.name]))
+        domains = len(self._domains.get(host.name, ())) or 1  # 1: a next hop that the settings name
+        most = house.node.settings.queue.concurrency * domains
         ends = [end for end in house.wires.ends if end.place == place and not end.is_closing()]
         open_now = sum(not end.leaving for end in ends)
         self.peak = max(self.peak, open_now)

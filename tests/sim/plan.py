@@ -18,6 +18,7 @@ from .sender import Order
 
 DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
+ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
 ALIASES = {
     "team@home.test": ("ann@home.test", "bob@home.test", "u1@r0.test"),
@@ -169,6 +170,13 @@ recipients = "any"
 deliver = "program"
 command = ["/usr/bin/keep", "{{recipient}}"]
 {hop}
+[[next_hop]]
+domain = "auth.test"
+host = "203.0.113.201"
+tls = "never"
+username = "{ACCOUNT[0]}"
+password = "{ACCOUNT[1]}"
+auth_without_tls = true
 [outbound.tls]
 ca_file = "{folder / 'roots.pem'}"
 [routing]
@@ -206,6 +214,10 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
         zones["r1.test"] = zones["r0.test"]
     box = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", *(("DSN",) if chance.random() < 0.5 else ()))
     found.append(Host("box", "203.0.113.200", lmtp=True, trouble=made.trouble, offers=box))
+    ways = chance.choice(("AUTH PLAIN", "AUTH LOGIN", "AUTH LOGIN PLAIN"))
+    found.append(
+        Host("smart", "203.0.113.201", trouble=made.trouble, offers=("PIPELINING", "DSN", ways), account=ACCOUNT)
+    )
     zones["null.test"] = ((0, ""),)
     return found, zones
 
@@ -227,6 +239,7 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
     local = [f"{user}@home.test" for user in USERS] + [*ALIASES, "eve@box.test", "fay@box.test", "gus@prog.test"]
     remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
+    remote += ["u1@auth.test", "bad1@auth.test"]
     remote += ["x@null.test", "x@nowhere.test", "nobody@home.test"] if chance.random() < 0.2 else []
     everyone = local if role in ("mx", "lmtp") else [*local[: chance.randint(0, len(local))], *remote, *remote]
     count = min(chance.choice((1, 1, 1, 2, 4, 9)), len(set(everyone)))

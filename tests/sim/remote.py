@@ -8,6 +8,7 @@ not work. What a host takes it writes into the ledger, with how far its 250 must
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ _PATH = re.compile(rb"<([^>]*)>")
 @dataclass
 class Host:
     """One host. `trouble`: share of its sessions that go wrong. `offers`: its EHLO keywords; `lies`: those of them that
-    do not work. `grey`: recipients are refused (451) for so long after they were first seen."""
+    do not work. `grey`: recipients are refused (451) for so long after they were first seen. `account`: name and
+    password without which nothing is taken."""
 
     name: str
     address: str
@@ -38,6 +40,7 @@ class Host:
     lies: frozenset[str] = frozenset()
     grey_s: float = 0.0
     messages_max: int = 0
+    account: tuple[str, str] | None = None
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -60,11 +63,13 @@ class RemoteSession(asyncio.Protocol):
         self._mails = 0
         self._over = False
         self._limited = False
+        self._asking: list[bytes] | None = None  # what AUTH LOGIN has answered so far
+        self._known = host.account is None
         self._busy = False
         self._swallow = False
         self._step, self._deed = "", ""
         if self._chance.random() < host.trouble:
-            self._step = self._chance.choice(STEPS)
+            self._step = self._chance.choice(STEPS if host.account is None else (*STEPS, "auth", "auth"))
             self._deed = self._chance.choice(DEEDS)
 
     # -- the connection ---------------------------------------------------------------------------------------
@@ -173,6 +178,9 @@ class RemoteSession(asyncio.Protocol):
         house, host = self._house, self._host
         if self._swallow:
             return
+        if self._asking is not None:
+            self._answered(line)
+            return
         if verb in (b"EHLO", b"LHLO", b"HELO"):
             self._sender = None
             if self._misbehaves("hello"):
@@ -186,6 +194,10 @@ class RemoteSession(asyncio.Protocol):
             self._say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
         elif verb == b"STAR":
             self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
+        elif verb == b"AUTH" and host.account is not None:
+            self._auth(line)
+        elif verb == b"MAIL" and not self._known:
+            house.ledger.fault(f"{host.name} was given MAIL without AUTH")
         elif verb == b"MAIL":
             self._mail(line)
         elif verb == b"RCPT":
@@ -211,6 +223,33 @@ class RemoteSession(asyncio.Protocol):
 
     def _confused(self) -> bool:
         return bool(self._deed or self._host.lies)
+
+    def _auth(self, line: bytes) -> None:
+        """RFC 4954, RFC 4616 and AUTH LOGIN."""
+        if self._misbehaves("auth"):
+            return
+        words = line.split()
+        if words[1].upper() == b"PLAIN":
+            _, name, password = base64.b64decode(words[2]).split(b"\0")
+            self._judge_account(name, password)
+        else:
+            self._asking = []
+            self._say("334 VXNlcm5hbWU6")
+
+    def _answered(self, line: bytes) -> None:
+        assert self._asking is not None
+        self._asking.append(base64.b64decode(line))
+        if len(self._asking) < 2:
+            self._say("334 UGFzc3dvcmQ6")
+            return
+        (name, password), self._asking = self._asking, None
+        self._judge_account(name, password)
+
+    def _judge_account(self, name: bytes, password: bytes) -> None:
+        self._known = (name.decode(), password.decode()) == self._host.account
+        if not self._known:
+            self._house.ledger.fault(f"{self._host.name} was given another account: {name!r}")
+        self._say("235 2.7.0 welcome" if self._known else "535 5.7.8 no")
 
     def _mail(self, line: bytes) -> None:
         host = self._host
