@@ -131,6 +131,20 @@ async def test_refusals_of_an_address(tmp_path: Path, moved: bool) -> None:
         assert there.reader.find(address="a@x.example") == [], "no message"
 
 
+async def test_what_a_clock_that_was_set_back_put_into_an_earlier_day_is_found(tmp_path: Path) -> None:
+    clock = Clock()
+    with place(tmp_path, clock=clock) as there:
+        stored = message(there.desk.new_id())
+        assert await there.desk.try_accept(stored, accepted(stored, START_US)) is None
+        clock.time_us -= 3 * DAY_US
+        end = relayed(stored.envelope.id, at_us=START_US - 3 * DAY_US)
+        await there.desk.settle(stored.envelope.id, 0, events=(end,))
+        assert sorted(_kinds(there.reader.events(stored.envelope.id))) == BOTH, "in the journal"
+        await there.move_all()
+        assert len(there.day_files()) == 2
+        assert sorted(_kinds(there.reader.events(stored.envelope.id))) == BOTH, "in the day files"
+
+
 async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -> None:
     """The day file has the rows, the journal has not been trimmed: neither moved again nor shown twice."""
     with place(tmp_path) as there:
