@@ -64,9 +64,13 @@ def _names(remote: Remote) -> list[str]:
     ("calls", "error", "size", "code", "status"),
     [
         ("fdatasync", "EIO", SMALL, 451, b"4.3.0"),
+        ("fdatasync", "ENOSPC", SMALL, 451, b"4.3.0"),  # to SQLite any error of a sync is the same
+        ("pwrite64", "EIO", SMALL, 451, b"4.3.0"),
         ("pwrite64", "ENOSPC", SMALL, 452, b"4.3.1"),
+        ("fdatasync", "EIO", LARGE, 451, b"4.3.0"),
         ("fdatasync", "ENOSPC", LARGE, 452, b"4.3.1"),
         ("fsync", "EIO", LARGE, 451, b"4.3.0"),
+        ("fsync", "ENOSPC", LARGE, 452, b"4.3.1"),
     ],
 )
 def test_a_failing_disk(home: Path, calls: str, error: str, size: int, code: int, status: bytes) -> None:
@@ -102,7 +106,7 @@ def test_a_failing_disk(home: Path, calls: str, error: str, size: int, code: int
 
 @pytest.mark.parametrize(
     ("calls", "error"),
-    [("rename,renameat,renameat2", "ENOSPC"), ("fsync", "EIO")],
+    [(calls, error) for calls in ("rename,renameat,renameat2", "fsync") for error in ("EIO", "ENOSPC")],
 )
 def test_a_failing_disk_of_the_maildir(home: Path, calls: str, error: str) -> None:
     node = Node(home / "n", {"workers": 1, "domain": [local_domain("else.test")]})

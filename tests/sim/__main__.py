@@ -1,7 +1,7 @@
 """``python -m tests.sim``: run seeds of the simulator, one to look at or many for a time.
 
     --seed N [--days D] [--trace]     one run; what it found, and with --trace all that happened in it
-    --soak SECONDS [--from N]         seeds from N on, on all cores; prints how many were run and each that failed
+    --soak SECONDS [--from N] [--jobs J]  seeds from N on, on all cores or J; how many were run and each that failed
 
 Exit code 1 where a promise was broken.
 """
@@ -20,7 +20,9 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":  # the same order of every set in every run
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
-    return _soak(options.soak, options.first) if options.soak else _one(options.seed, options.days, options.trace)
+    if options.soak:
+        return _soak(options.soak, options.first, options.jobs)
+    return _one(options.seed, options.days, options.trace)
 
 
 def _options() -> argparse.Namespace:
@@ -29,6 +31,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--days", type=float, default=None, help="simulated days before everything is healed")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J")
     parser.add_argument("--from", type=int, default=1, dest="first", metavar="N")
     return parser.parse_args()
 
@@ -62,11 +65,10 @@ def run_seed(seed: int) -> tuple[int, list[str], float]:
     return seed, house.ledger.faults, house.base.now / 86_400
 
 
-def _soak(seconds: float, first: int) -> int:
+def _soak(seconds: float, first: int, workers: int) -> int:
     begun = time.monotonic()
     failed: list[int] = []
     count, days, following = 0, 0.0, first
-    workers = os.cpu_count() or 1
     with ProcessPoolExecutor(workers) as pool:
         pending = set()
         while time.monotonic() - begun < seconds or pending:

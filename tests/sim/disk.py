@@ -1,7 +1,8 @@
 """The simulated disk of a worker: real files in a folder in memory, with faults, and what a crash leaves of them.
 
 Commits of the spool can be refused (no space, I/O error) before they are written or, the disk being as it is, after.
-Maildirs are written by the real calls; each file that comes into ``new`` is an entry of the ledger.
+Maildirs and content files are written by the real calls, which may fail; each file that comes into ``new`` is an entry
+of the ledger.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class SimDisk:
 
     def __init__(self, chance: random.Random, ledger: Ledger, owner: str, now: Callable[[], float]) -> None:
         self.trouble = ""
+        self.quota_share = 0.0  # of writes, how many fail because somebody's quota is used up
         self.troubled_until = 0.0  # the last moment at which there was any
         self._chance = chance
         self._ledger = ledger
@@ -67,12 +69,16 @@ class SimDisk:
         fails = self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3
         return sqlite3.SQLITE_IOERR_FSYNC if fails else 0
 
-    # -- Maildirs ---------------------------------------------------------------------------------------------
+    # -- Maildirs and content files ------------------------------------------------------------------------------
 
     def posix(self) -> Posix:
-        return Posix(write=self._write, fsync=self._fsync, rename=self._rename, unlink=self._unlink)
+        return Posix(
+            write=self._write, fsync=self._fsync, fdatasync=self._fsync, rename=self._rename, unlink=self._unlink
+        )
 
     def _write(self, handle: int, octets: Any) -> int:
+        if self.quota_share and self._chance.random() < self.quota_share:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
         if self.trouble == "full" and self._chance.random() < 0.5:
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(handle, octets)
@@ -98,9 +104,9 @@ class SimDisk:
         self._in_new[new] = delivery
         self._ledger.deliveries.append(delivery)
 
-    def _unlink(self, name: str, *, dir_fd: int) -> None:
+    def _unlink(self, name: Any, *, dir_fd: int | None = None) -> None:
         os.unlink(name, dir_fd=dir_fd)
-        delivery = self._in_new.pop(name, None)
+        delivery = self._in_new.pop(str(name), None)
         if delivery is not None:
             self._ledger.deliveries.remove(delivery)
 

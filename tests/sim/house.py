@@ -18,12 +18,13 @@ from pathlib import Path
 
 from . import plan as plans
 from .ledger import Ledger
+from .measure import Measure
 from .names import Names, Zone
 from .node import Node
-from .plan import Plan
+from .plan import DEAD_ADDRESS, Plan
 from .remote import Host, listen
 from .sender import submit
-from .virtual import VirtualLoop
+from .virtual import TURNS_MAX, VirtualLoop
 from .wire import Wires
 
 _OVERDUE_S = 12 * 3600.0  # more than any chain of time limits in this world
@@ -50,17 +51,20 @@ class House:
         self.hosts, zones = plans.hosts(made, self.chance)
         for host in self.hosts:
             listen(self, host)
-            self.names.hosts[host.name] = (host.address,)
+            dead = (DEAD_ADDRESS,) if made.dead_address and not host.lmtp else ()
+            self.names.hosts[host.name] = (*dead, host.address)
         for domain, records in zones.items():
             self.names.zones[domain] = Zone(records)
         self.wires.stall_share = made.network
         self.wires.reset_share = made.network
         self.node = Node(self)
+        self.measure = Measure(self)
 
     # -- what is told -----------------------------------------------------------------------------------------
 
     def trace(self, text: str) -> None:
         """Something that happened outside the node. The digest of all of it tells whether two runs are the same."""
+        self.measure.look()
         line = f"{self.base.now:.6f} {text}"
         self._digest.update(line.encode())
         if self.tracing:
@@ -159,7 +163,7 @@ class House:
         often(made.restarts, self._restart)
         often(made.disk, self._disk)
         often(made.reloads, self.node.reload)
-        often(made.operators, self._operate)
+        often(made.operators, self._operate_soon)
         often(made.jumps, self._jump)
         often(round(6 * made.days) if made.trouble else 0, self._mood)
         often(round(6 * made.days) if made.dns else 0, self._rename)
@@ -194,8 +198,14 @@ class House:
 
     def _crash_now(self, number: int, life: int) -> None:
         worker = self.node.workers[number]
-        if worker.life == life and not self.healed:
+        if worker.life != life or self.healed or worker.process is None:
+            return
+        if self.chance.random() < 0.3:
             self.node.crash(worker, "killed")
+            return
+        # Many steps come at one and the same moment of the clock: one of the next.
+        step = 1 + int(150 * self.chance.random() ** 2)
+        worker.process.die_at(step, lambda: self.node.crash(worker, f"killed at step {step}"))
 
     def _power_cut(self) -> None:
         if not self.healed:
@@ -213,6 +223,16 @@ class House:
     def _jump(self) -> None:
         if not self.healed:
             self.node.jump(self.chance.choice((-7200.0, -60.0, 60.0, 7200.0)))
+
+    def _operate_soon(self, tries: int = 300) -> None:
+        """Half of all requests come while something is on its way, where that is soon."""
+        busy = any(end.process is not None for end in self.wires.ends)
+        if tries == 300 and self.chance.random() < 0.5:
+            self._operate()
+        elif busy or not tries:
+            self.base.call_later(0.1 * self.chance.random(), self._operate)
+        else:
+            self.base.call_later(30.0 if tries % 2 else 0.05, self._operate_soon, tries - 1)
 
     def _operate(self) -> None:
         if self.healed:
@@ -251,10 +271,16 @@ class House:
             names.down = True
             self.base.call_later(chance.choice((60.0, 3600.0)), setattr, names, "down", False)
             return
+        if chance.random() < 0.15:
+            host = chance.choice(list(names.hosts))
+            names.host_states[host] = chance.choice(("servfail", "timeout", "nodata", "nxdomain"))
+            self.base.call_later(chance.choice((60.0, 3600.0, 20_000.0)), names.host_states.pop, host, None)
+            return
         zone = names.zones[chance.choice(list(names.zones))]
         if chance.random() < 0.3 and zone.mx:
             other = names.zones[chance.choice(list(names.zones))]
             zone.mx = other.mx or zone.mx
+            self.measure.led(names.zones)
             return
         names.share = chance.choice((0.0, 0.1, 0.5))
         zone.state = chance.choice(("servfail", "timeout", "nodata", "servfail", "nxdomain"))
@@ -271,9 +297,14 @@ class House:
         self.wires.gates.clear()
         self.wires.stall_share = self.wires.reset_share = 0.0
         names.share, names.down = 0.0, False
+        names.host_states.clear()
         for zone in names.zones.values():
             zone.state = ""
         node.set_disk("")
+        for worker in node.workers:
+            if worker.process is not None and worker.disk is not None:
+                worker.process.spare()
+                worker.disk.quota_share = 0.0
 
     async def _drained(self) -> None:
         """Wait until the queue is empty; it must be when all lifetimes are over, and no connection is stalled."""
@@ -324,6 +355,8 @@ class House:
             queue = assembly.queue
             if any(not _is_local(key) for key in queue._lanes):
                 fault(f"worker {worker.number}: lanes at the end: {list(queue._lanes)}")
+            if assembly._budget.held:
+                fault(f"worker {worker.number}: {assembly._budget.held} octets of content are counted at the end")
             for name in ("_octets", "_withdrawn", "_loading"):
                 if getattr(queue, name):
                     fault(f"worker {worker.number}: the queue's {name} at the end: {getattr(queue, name)!r}"[:300])
@@ -355,11 +388,14 @@ def folder_in_memory() -> Path:
     return Path(tempfile.mkdtemp(prefix="postroad-sim-", dir=memory if memory.is_dir() else None))
 
 
-def simulate(seed: int, *, days: float | None = None, trace: bool = False, made: Plan | None = None) -> House:
+def simulate(
+    seed: int, *, days: float | None = None, trace: bool = False, made: Plan | None = None, turns_max: int = TURNS_MAX
+) -> House:
     """Run a seed. What went wrong is in `ledger.faults`."""
     folder = folder_in_memory()
     try:
         house = House(made or plans.plan(seed, days), folder, trace=trace)
+        house.base.turns_max = turns_max
         house.run()
         return house
     finally:

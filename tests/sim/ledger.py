@@ -45,7 +45,7 @@ class Submitted:
 
     message_id: str
     sender: str
-    body: bytes
+    content: bytes  # as it was sent, with its header section
     taken: dict[str, str] = field(default_factory=dict)  # recipient → NOTIFY
     told: list[str] = field(default_factory=list)
     queue_id: str = ""

@@ -38,6 +38,7 @@ from .wire import SimNetwork, Socket
 if TYPE_CHECKING:
     from .house import House
 
+LOCAL_DESTINATIONS = 2  # of Maildirs and of programs
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
 
@@ -198,6 +199,7 @@ class Node:
         process = Process(house.base, name, work_s=lambda: 0.02 * chance.random() ** 2, fault=house.ledger.fault)
         disk = SimDisk(random.Random(f"disk {house.plan.seed} {name}"), house.ledger, name, house.base.time)
         disk.trouble = self.disk_trouble
+        disk.quota_share = 0.04 if house.plan.trouble and not house.healed else 0.0
         world = World(
             clock=self.clock,
             chance=chance,
@@ -268,6 +270,10 @@ class Node:
         """A process has ended; its files are left as they were."""
         process, assembly, disk = worker.process, worker.assembly, worker.disk
         assert process is not None and assembly is not None and disk is not None
+        # Outcomes that wait for their commit, and what is on connections, or with the writers of local mail.
+        ends = sum(end.process is process for end in self.house.wires.ends)
+        writers = LOCAL_DESTINATIONS * max(self.settings.queue.concurrency, 3 if self.house.plan.reloads else 0)
+        most = self.settings.queue.unsettled_max + ends + writers
         process.kill()
         self.dead.append(process)
         worker.process = worker.assembly = worker.permits = worker.disk = None
@@ -276,10 +282,15 @@ class Node:
         self._frame(worker, self._link_ended, self.office, worker.number)
         crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
         waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
+        in_flight = set()
         for delivery in self.house.ledger.deliveries:
             if delivery.owner == process.name and (delivery.message_id, delivery.recipient) in waits and excused:
                 late = self.house.base.now - delivery.at > IN_FLIGHT_S
+                if delivery.known:
+                    in_flight.add((delivery.message_id, delivery.place))
                 delivery.excused = delivery.excused or not late or disk.troubled_until >= delivery.at
+        if len(in_flight) > most:
+            self.house.ledger.fault(f"{process.name}: {len(in_flight)} outcomes went with it, at most {most} may")
 
     def _link_ended(self, office: PermitOffice, number: int) -> None:
         office.worker_died(number)
@@ -342,15 +353,17 @@ class Node:
         ready = [worker for worker in self.workers if worker.up]
         for worker in ready:
             process, assembly = worker.process, worker.assembly
-            assert process is not None and assembly is not None
+            if process is None or assembly is None:
+                continue  # it has died at a step of this
             answers: list[str] = []
             process.run(lambda assembly=assembly, answers=answers: answers.append(assembly.prepare(found)))
-            if answers != [""]:
+            if process.alive and answers != [""]:
                 self.house.ledger.fault(f"a reload was refused: {answers}")
         self.settings = found
         for worker in ready:
             process, assembly = worker.process, worker.assembly
-            assert process is not None and assembly is not None
+            if process is None or assembly is None:
+                continue
             process.run(lambda process=process, assembly=assembly: process.create_task(assembly.commit({})))
 
     def set_disk(self, trouble: str) -> None:

@@ -6,22 +6,34 @@ chance is drawn here and in the world from generators that the seed alone determ
 
 from __future__ import annotations
 
+import datetime
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from postroad.world.self_signed import make_self_signed
+
 from .remote import Host
 from .sender import Order
 
+DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
+ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
 ALIASES = {
     "team@home.test": ("ann@home.test", "bob@home.test", "u1@r0.test"),
     "one@home.test": ("dora@home.test",),
     "out@home.test": ("u2@r1.test", "u3@r2.test"),
 }
+_MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
 _ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\n"
-KEYWORDS = ("PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS")
+KEYWORDS = (
+    "PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS",
+    "LIMITS RCPTMAX=2 MAILMAX=3",
+)  # fmt: skip
+LIES = (
+    "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class Plan:
     settings: tuple[str, ...]  # of [queue], [store], [limits], [outbound], each a line
     postmaster: bool
     tls: bool
+    dead_address: bool  # each host has one first at which nobody is
+    burst: bool  # mail comes all at some few moments
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -55,7 +69,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
     def some(share: float, most: int) -> int:
         return chance.randint(1, most) if chance.random() < share else 0
 
-    length = days if days is not None else chance.choice((0.2, 0.5, 1.0, 2.0, 5.0))
+    length = days if days is not None else chance.choices((0.2, 0.5, 1.0, 2.0, 5.0, 21.0), (6, 5, 4, 3, 1, 1))[0]
     return Plan(
         seed=seed,
         days=length,
@@ -75,6 +89,8 @@ def plan(seed: int, days: float | None = None) -> Plan:
         settings=_settings(chance),
         postmaster=chance.random() < 0.5,
         tls=chance.random() < 0.08,
+        dead_address=chance.random() < 0.15,
+        burst=chance.random() < 0.25,
     )
 
 
@@ -88,12 +104,13 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
         ("ready_max", (1, 3, 2000)),
         ("load_max", (1, 3, 200)),
         ("lanes_max", (20, 2000)),
-        ("messages_max", (1, 4, 50_000)),
+        ("messages_max", (3, 6, 50_000)),
         ("memory_max", (0, 3000, 67_108_864)),
         ("retry_first_s", (60, 300, 1800)),
         ("retry_max_s", (1800, 14_400)),
         ("backoff_first_s", (1, 60)),
         ("delay_notice_s", (0, 3600, 14_400)),
+        ("unsettled_max", (1, 3, 500)),
     ):
         lines.append(f"{name} = {chance.choice(values) if chance.random() < 0.6 else values[-1]}")
     lines += [
@@ -110,6 +127,9 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
+    # Roots of its own: reading the system's takes longer than a short run.
+    problem = make_self_signed(("roots.test",), str(folder / "roots.pem"), str(folder / "roots.key"), _MADE)
+    assert problem is None, problem
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
@@ -150,6 +170,15 @@ recipients = "any"
 deliver = "program"
 command = ["/usr/bin/keep", "{{recipient}}"]
 {hop}
+[[next_hop]]
+domain = "auth.test"
+host = "203.0.113.201"
+tls = "never"
+username = "{ACCOUNT[0]}"
+password = "{ACCOUNT[1]}"
+auth_without_tls = true
+[outbound.tls]
+ca_file = "{folder / 'roots.pem'}"
 [routing]
 tls = "{'may' if made.tls else 'never'}"
 {settings.replace('[queue]', f'[queue]{chr(10)}lifetime_s = {seconds}{chr(10)}lifetime_dsn_s = {seconds}')}
@@ -173,8 +202,7 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
                 trouble=made.trouble * chance.choice((0.0, 1.0, 1.4)),
                 offers=tuple(word for word in KEYWORDS if chance.random() < 0.6),
                 lies=frozenset(
-                    word for word in ("EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS")
-                    if made.trouble and chance.random() < 0.06
+                    word for word in LIES if made.trouble and chance.random() < 0.06
                 ),
                 grey_s=chance.choice((0.0, 0.0, 0.0, 1200.0)),
                 messages_max=chance.choice((0, 0, 2)),
@@ -186,6 +214,10 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
         zones["r1.test"] = zones["r0.test"]
     box = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", *(("DSN",) if chance.random() < 0.5 else ()))
     found.append(Host("box", "203.0.113.200", lmtp=True, trouble=made.trouble, offers=box))
+    ways = chance.choice(("AUTH PLAIN", "AUTH LOGIN", "AUTH LOGIN PLAIN"))
+    found.append(
+        Host("smart", "203.0.113.201", trouble=made.trouble, offers=("PIPELINING", "DSN", ways), account=ACCOUNT)
+    )
     zones["null.test"] = ((0, ""),)
     return found, zones
 
@@ -193,8 +225,12 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
 def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[float, Order, int]]:
     """Who sends what when, and how often it is tried."""
     found = []
+    moments = [made.days * 86_400 * chance.random() for _ in range(3)]
     for number in range(made.messages):
-        at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
+        if made.burst:
+            at = chance.choice(moments) + 2.0 * chance.random()
+        else:
+            at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
         found.append((at, _order(number, domains, chance), chance.choice((1, 3, 6))))
     return sorted(found, key=lambda each: each[0])
 
@@ -203,6 +239,7 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
     local = [f"{user}@home.test" for user in USERS] + [*ALIASES, "eve@box.test", "fay@box.test", "gus@prog.test"]
     remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
+    remote += ["u1@auth.test", "bad1@auth.test"]
     remote += ["x@null.test", "x@nowhere.test", "nobody@home.test"] if chance.random() < 0.2 else []
     everyone = local if role in ("mx", "lmtp") else [*local[: chance.randint(0, len(local))], *remote, *remote]
     count = min(chance.choice((1, 1, 1, 2, 4, 9)), len(set(everyone)))

@@ -12,6 +12,7 @@ moment after that: the process may die before, between and after the two.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import events
 from collections.abc import Callable
 from contextvars import Context
@@ -32,15 +33,34 @@ class Process(asyncio.AbstractEventLoop):
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._work_s = work_s
         self._fault = fault
+        self._steps_left = 0
+        self._die: Callable[[], None] = self.kill
 
     def kill(self) -> None:
         self.alive = False
+        for task in self.tasks:
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # runs none of its code, and spares a warning that it was never awaited
+
+    def die_at(self, step: int, die: Callable[[], None]) -> None:
+        """Call `die` in place of the `step`-th step from now, also where many of them come at the same moment."""
+        self._steps_left, self._die = step, die
+
+    def spare(self) -> None:
+        """It is not to die at any step any more."""
+        self._steps_left = 0
 
     def run(self, callback: Callable[..., Any], *arguments: Any) -> None:
         """Run code of the process, where it lives."""
         if not self.alive:
             return
         before = events._get_running_loop()
+        if self._steps_left and before is not self:  # else it is within a step
+            self._steps_left -= 1
+            if not self._steps_left:
+                self._die()
+                return
         events._set_running_loop(self)
         try:
             callback(*arguments)

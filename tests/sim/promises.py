@@ -12,7 +12,7 @@ For each message that was accepted, acknowledged or not, and each of its final m
 from __future__ import annotations
 
 import email
-import email.policy
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
-from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Removed, Reported
+from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
 from postroad.store import codec, schema
 from postroad.store.dayfile import DayReader, path_of
 from postroad.store.history import day_files
 from postroad.store.searching import HistoryReader
 
-from .ledger import Delivery, Submitted
+from .ledger import Delivery, Submitted, message_id_of
 from .plan import ALIASES
 
 if TYPE_CHECKING:
     from .house import House
 
+_TRACE = re.compile(r"((Return-Path|Delivered-To|Received): .*\n([ \t].*\n)*)+")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
 
@@ -46,6 +47,7 @@ class Life:
     reported: list[Reported] = field(default_factory=list)
     passed: set[str] = field(default_factory=set)  # relayed to who takes the wish for a report with it
     by_operator: set[str] = field(default_factory=set)
+    deferred_us: dict[str, int] = field(default_factory=dict)  # recipient → its last deferral
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def check(house: House) -> None:
         _one_end_each(house, id, life, waiting, deliveries)
     _deliveries_known(house, lives, by_id, deliveries)
     _whole(house, submitted)
+    _maildirs(house, deliveries)
     _reports(house, lives, by_id, submitted, dsns, deliveries)
     _trace_agrees(house, lives)
 
@@ -101,6 +104,8 @@ def _events(house: House) -> Iterator[Event]:
 def _lives(house: House) -> dict[int, Life]:
     lives: dict[int, Life] = {}
     events = [event for event in _events(house) if event.id]
+    if not house.plan.jumps:  # else what came later may stand in the file of an earlier day
+        _holds(house, events)
     for event in events:
         if isinstance(event, Accepted):
             if event.id in lives:
@@ -118,6 +123,9 @@ def _lives(house: House) -> dict[int, Life]:
                     life.ends[recipient].append(_ENDS[event.attempt.outcome])
                     if event.attempt.dsn_passed:
                         life.passed.add(recipient)
+            case Attempted() if event.next_us > event.at_us:  # else the next host is tried at once
+                for recipient in event.recipients:
+                    life.deferred_us[recipient] = max(event.at_us, life.deferred_us.get(recipient, 0))
             case Failed() | Removed():
                 for recipient in event.recipients:
                     life.ends[recipient].append("failed" if isinstance(event, Failed) else "removed")
@@ -131,6 +139,23 @@ def _lives(house: House) -> dict[int, Life]:
             case _:
                 pass
     return lives
+
+
+def _holds(house: House, events: list[Event]) -> None:
+    """Who is held is not tried until he is released."""
+    held: set[tuple[int, str]] = set()
+    for event in events:
+        match event:
+            case Held():
+                held.update((event.id, recipient) for recipient in event.recipients)
+            case Released() | Failed() | Removed():
+                held.difference_update((event.id, recipient) for recipient in event.recipients)
+            case Attempted():
+                for recipient in event.recipients:
+                    if (event.id, recipient) in held:
+                        house.ledger.fault(f"{identifier.text(event.id)} for {recipient} is held, and was tried")
+            case _:
+                pass
 
 
 def _by_message_id(house: House, lives: dict[int, Life]) -> dict[str, int]:
@@ -227,9 +252,19 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
         sent = submitted.get(delivery.message_id)
         if sent is None:
             continue
-        body = delivery.content.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
-        if body != sent.body.replace(b"\r\n", b"\n"):
-            house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(body)} octets")
+        # Trace fields are put in front, and nothing else is changed.
+        came, went = (each.replace(b"\r\n", b"\n") for each in (delivery.content, sent.content))
+        trace = came[: -len(went)].decode()
+        if not came.endswith(went) or not _TRACE.fullmatch(trace):
+            house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(came)} octets")
+
+
+def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:
+    """What the folders hold is what the ledger says came into them."""
+    held = Counter(path.read_bytes() for path in (house.folder / "mail").glob("*/*/new/*"))
+    came = Counter(each.content for all_of in deliveries.values() for each in all_of if each.place == "maildir")
+    for content, count in ((held - came) + (came - held)).items():
+        house.ledger.fault(f"{message_id_of(content)}: Maildirs hold {held[content]}, {came[content]} came ({count})")
 
 
 # -- 4. reports ----------------------------------------------------------------------------------------------
@@ -241,14 +276,18 @@ def _dsns(house: House) -> Iterator[Dsn]:
         if ".report@" not in delivery.message_id or (delivery.message_id, delivery.recipient) in seen:
             continue
         seen.add((delivery.message_id, delivery.recipient))
-        parsed: Any = email.message_from_bytes(delivery.content, policy=email.policy.default)
+        parsed: Any = email.message_from_bytes(delivery.content)
         if parsed.get_content_type() != "multipart/report" or delivery.sender:
             house.ledger.fault(f"{delivery.message_id} is no report, or has a reverse-path")
             continue
-        status = list(parsed.iter_parts())[1]
-        groups = [dict(group.items()) for group in status.get_payload()][1:]
-        recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
-        yield Dsn(delivery.message_id, parsed["In-Reply-To"] or "", groups[0]["Action"], recipients, delivery.recipient)
+        try:
+            groups = [dict(group.items()) for group in parsed.get_payload()[1].get_payload()][1:]
+            recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
+        except (AttributeError, IndexError, KeyError) as error:
+            house.ledger.fault(f"{delivery.message_id} is no whole report: {error!r}")
+            continue
+        about, action = parsed["In-Reply-To"] or "", groups[0]["Action"]
+        yield Dsn(delivery.message_id, about, action, recipients, delivery.recipient)
 
 
 def _reports(
@@ -329,6 +368,14 @@ def _due(
         elif ends[:1] in (["delivered"], ["relayed"]):
             wanted = "SUCCESS" in notify and recipient not in life.passed
             _arrived(house, life, lives, told, name, recipient, ends[0], wanted)
+    notice_us = round(house.node.settings.queue.delay_notice_s * 1_000_000)
+    for recipient in accepted.recipients:
+        notify = _notify(sent, life, recipient)
+        if notify is not None:
+            late = life.deferred_us.get(recipient, 0) >= accepted.at_us + notice_us > accepted.at_us
+            wanted = late and (not notify or "DELAY" in notify)
+            name = f"{accepted.message_id} for {recipient} ({identifier.text(id)})"
+            _arrived(house, life, lives, told, name, recipient, "delayed", wanted)
 
 
 def _arrived(

@@ -8,6 +8,7 @@ not work. What a host takes it writes into the ledger, with how far its 250 must
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,18 @@ from .wire import End
 if TYPE_CHECKING:
     from .house import House
 
+RCPT_MAX, MAIL_MAX = 2, 3  # of those that name limits (RFC 9422)
 STEPS = ("connect", "hello", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")
 DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "garbage", "endless")
+_STATUS = re.compile(r"^(\d{3}) [245]\.")
 _PATH = re.compile(rb"<([^>]*)>")
 
 
 @dataclass
 class Host:
     """One host. `trouble`: share of its sessions that go wrong. `offers`: its EHLO keywords; `lies`: those of them that
-    do not work. `grey`: recipients are refused (451) for so long after they were first seen."""
+    do not work. `grey`: recipients are refused (451) for so long after they were first seen. `account`: name and
+    password without which nothing is taken."""
 
     name: str
     address: str
@@ -36,6 +40,7 @@ class Host:
     lies: frozenset[str] = frozenset()
     grey_s: float = 0.0
     messages_max: int = 0
+    account: tuple[str, str] | None = None
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -55,12 +60,16 @@ class RemoteSession(asyncio.Protocol):
         self._chunk = -1  # octets of a chunk that are still to come
         self._last = False
         self._messages = 0
+        self._mails = 0
         self._over = False
+        self._limited = False
+        self._asking: list[bytes] | None = None  # what AUTH LOGIN has answered so far
+        self._known = host.account is None
         self._busy = False
         self._swallow = False
         self._step, self._deed = "", ""
         if self._chance.random() < host.trouble:
-            self._step = self._chance.choice(STEPS)
+            self._step = self._chance.choice(STEPS if host.account is None else (*STEPS, "auth", "auth"))
             self._deed = self._chance.choice(DEEDS)
 
     # -- the connection ---------------------------------------------------------------------------------------
@@ -121,8 +130,13 @@ class RemoteSession(asyncio.Protocol):
     # -- what it says -----------------------------------------------------------------------------------------
 
     def _say(self, *lines: str) -> None:
+        if "ENHANCEDSTATUSCODES" in self._host.lies:  # they say something else than the code
+            lines = tuple(_STATUS.sub(self._other_class, line) for line in lines)
         if not self._over:
             self._transport.write("".join(f"{line}\r\n" for line in lines).encode())
+
+    def _other_class(self, found: re.Match[str]) -> str:
+        return f"{found[1]} {self._chance.choice('245')}."
 
     def _misbehaves(self, step: str) -> bool:
         """Whether the planned trouble begins at this step, and has left nothing to say."""
@@ -164,6 +178,9 @@ class RemoteSession(asyncio.Protocol):
         house, host = self._house, self._host
         if self._swallow:
             return
+        if self._asking is not None:
+            self._answered(line)
+            return
         if verb in (b"EHLO", b"LHLO", b"HELO"):
             self._sender = None
             if self._misbehaves("hello"):
@@ -172,10 +189,15 @@ class RemoteSession(asyncio.Protocol):
                 self._say("502 5.5.1 what is EHLO")
                 return
             offers = [word for word in host.offers if word != "STARTTLS" or not self._transport.tls]
+            self._limited = verb != b"HELO" and any(word.startswith("LIMITS") for word in offers)
             lines = [host.name, *(offers if verb != b"HELO" else [])]
             self._say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
         elif verb == b"STAR":
             self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
+        elif verb == b"AUTH" and host.account is not None:
+            self._auth(line)
+        elif verb == b"MAIL" and not self._known:
+            house.ledger.fault(f"{host.name} was given MAIL without AUTH")
         elif verb == b"MAIL":
             self._mail(line)
         elif verb == b"RCPT":
@@ -202,13 +224,43 @@ class RemoteSession(asyncio.Protocol):
     def _confused(self) -> bool:
         return bool(self._deed or self._host.lies)
 
+    def _auth(self, line: bytes) -> None:
+        """RFC 4954, RFC 4616 and AUTH LOGIN."""
+        if self._misbehaves("auth"):
+            return
+        words = line.split()
+        if words[1].upper() == b"PLAIN":
+            _, name, password = base64.b64decode(words[2]).split(b"\0")
+            self._judge_account(name, password)
+        else:
+            self._asking = []
+            self._say("334 VXNlcm5hbWU6")
+
+    def _answered(self, line: bytes) -> None:
+        assert self._asking is not None
+        self._asking.append(base64.b64decode(line))
+        if len(self._asking) < 2:
+            self._say("334 UGFzc3dvcmQ6")
+            return
+        (name, password), self._asking = self._asking, None
+        self._judge_account(name, password)
+
+    def _judge_account(self, name: bytes, password: bytes) -> None:
+        self._known = (name.decode(), password.decode()) == self._host.account
+        if not self._known:
+            self._house.ledger.fault(f"{self._host.name} was given another account: {name!r}")
+        self._say("235 2.7.0 welcome" if self._known else "535 5.7.8 no")
+
     def _mail(self, line: bytes) -> None:
         host = self._host
         if self._misbehaves("mail"):
             return
         if self._sender is not None:
             self._house.ledger.fault(f"{host.name}: nested MAIL")
-        if host.messages_max and self._messages >= host.messages_max:
+        self._mails += 1
+        if self._limited and self._mails > MAIL_MAX:
+            self._house.ledger.fault(f"{host.name} was given more transactions than its limit")
+        if (host.messages_max and self._messages >= host.messages_max) or ("LIMITS" in host.lies and self._mails > 1):
             self._say("421 4.7.0 enough for this session")
             self._over = True
             self._transport.close()
@@ -216,6 +268,9 @@ class RemoteSession(asyncio.Protocol):
         upper = line.upper()
         if "SIZE" in host.lies and b"SIZE=" in upper:
             self._say("552 5.3.4 too large")
+            return
+        if b"BODY=8BITMIME" in upper and "8BITMIME" in host.lies:
+            self._say("501 5.5.4 what is BODY")
             return
         if b"BODY=8BITMIME" in upper and "8BITMIME" not in host.offers:
             self._house.ledger.fault(f"{host.name} was given BODY=8BITMIME and does not offer it")
@@ -229,6 +284,9 @@ class RemoteSession(asyncio.Protocol):
 
     def _rcpt(self, line: bytes) -> None:
         host = self._host
+        if not line.upper().startswith(b"RCPT TO:<"):  # what came before it was thrown away
+            self._say("501 5.5.4 what")
+            return
         if self._sender is None:
             self._say("503 5.5.1 MAIL first")
             return
@@ -239,7 +297,11 @@ class RemoteSession(asyncio.Protocol):
         if "DSN" in host.lies and (b"NOTIFY=" in line.upper() or b"ORCPT=" in line.upper()):
             self._say("555 5.5.4 unknown parameter")
             return
+        if self._limited and len(self._recipients) >= RCPT_MAX:
+            self._house.ledger.fault(f"{host.name} was given more recipients than its limit")
         said = self._house.judge(host, self._sender, recipient)
+        if "LIMITS" in host.lies and self._recipients:
+            said = "452 4.5.3 one at a time"
         if said.startswith("250"):
             self._recipients.append(recipient)
         self._say(said)
@@ -255,10 +317,8 @@ class RemoteSession(asyncio.Protocol):
         self._say("354 go ahead")
 
     def _take_data(self) -> bool:
-        if self._step == "content" and self._deed in ("drop", "reset", "stall") and len(self._buffer) > 20:
-            if self._misbehaves("content"):
-                return False
-            self._step = ""
+        if self._fails_in_content():
+            return False
         if self._buffer.startswith(b".\r\n"):
             end = 0
         else:
@@ -274,6 +334,15 @@ class RemoteSession(asyncio.Protocol):
         self._end()
         return True
 
+    def _fails_in_content(self) -> bool:
+        """Whether the connection ends, or stands still, while the content is coming."""
+        if self._step != "content" or self._deed not in ("drop", "reset", "stall") or len(self._buffer) <= 20:
+            return False
+        if self._misbehaves("content"):
+            return True
+        self._step = ""
+        return False
+
     def _bdat(self, line: bytes) -> None:
         words = line.split()
         if "CHUNKING" in self._host.lies:
@@ -286,6 +355,8 @@ class RemoteSession(asyncio.Protocol):
         self._go_on() if not self._busy else None
 
     def _take_chunk(self) -> bool:
+        if self._fails_in_content():
+            return False
         count = min(self._chunk, len(self._buffer))
         self._content += self._buffer[:count]
         del self._buffer[:count]

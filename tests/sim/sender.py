@@ -142,7 +142,12 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
 
 
 async def _message(house: House, order: Order, name: str, client: Client) -> bool:
-    submitted = Submitted(f"<{name}@sender.test>", order.sender, order.body)
+    message_id = f"<{name}@sender.test>"
+    content = (
+        f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
+        f"Subject: {name}\r\nMessage-ID: {message_id}\r\n\r\n"
+    ).encode() + order.body
+    submitted = Submitted(message_id, order.sender, content)
     house.ledger.submitted.append(submitted)
     mail = f"MAIL FROM:<{order.sender}>"
     if order.eight_bit:
@@ -152,10 +157,6 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
     rcpts = [
         f"RCPT TO:<{to}>" + (f" NOTIFY={notify} ORCPT=rfc822;{to}" if notify else "") for to, notify in order.recipients
     ]
-    content = (
-        f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
-        f"Subject: {name}\r\nMessage-ID: {submitted.message_id}\r\n\r\n"
-    ).encode() + order.body
     _leave(order, client, "mail")
     if order.pipelining:
         last = [] if order.bdat else ["DATA"]

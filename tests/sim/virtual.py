@@ -7,6 +7,7 @@ import selectors
 from collections.abc import Mapping
 from typing import Any
 
+TURNS_MAX = 2_000_000  # of the loop in one run: several times what the busiest takes
 START_US = 1_800_000_000_000_000
 
 
@@ -30,6 +31,9 @@ class _Idle(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         assert self.loop is not None
+        self.loop.turns += 1
+        if self.loop.turns > self.loop.turns_max:
+            raise RuntimeError("the virtual world does not come to rest: something is done again and again")
         if timeout is None:
             raise RuntimeError("the virtual world has come to a standstill: nothing is scheduled")
         if timeout > 0:
@@ -47,6 +51,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         selector.loop = self
         self.now = 0.0
+        self.turns, self.turns_max = 0, TURNS_MAX
 
     def time(self) -> float:
         return self.now

@@ -37,6 +37,7 @@ class Wires:
         self.ends: dict[End, None] = {}
         self.stall_share = 0.0  # of all new connections, how many stall some time
         self.reset_share = 0.0  # and how many are reset
+        self.opening: Callable[[str], None] = lambda place: None  # is told where a node's connection is made to
         self._ports = 20_000
 
     def latency(self) -> float:
@@ -91,6 +92,9 @@ class Wires:
         near.peer, far.peer = far, near
         self.ends[near] = self.ends[far] = None
         self._plan_trouble(near, far)
+        if process is not None:
+            near.place = place
+            self.opening(place)
         near.open_by(factory)
         done(near, near.protocol)
         self.base.call_later(self.latency(), far.open_by, server_factory)
@@ -149,6 +153,8 @@ class End(asyncio.Transport):
         self.stalled_until = 0.0
         self.silent = False  # its machine has gone: nothing is answered from here
         self.tls = False
+        self.leaving = False  # the last that was said here is QUIT
+        self.place = ""  # where the node has connected to
         self._wires = wires
         self._flight: deque[bytes | None] = deque()  # on the way to the peer
         self._inbox: deque[bytes | None] = deque()
@@ -196,6 +202,7 @@ class End(asyncio.Transport):
         if not octets or self._closing or self.closed:
             return
         self.written += len(octets)
+        self.leaving = octets.endswith(b"QUIT\r\n")
         self._under_way += len(octets)
         self._cut(octets)
         if self._under_way > _HIGH and not self._blocked:

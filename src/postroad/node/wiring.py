@@ -192,6 +192,7 @@ class Assembly:
             connect=world.disk.connect,
             threads=world.disk.threads,
             free=world.disk.free,
+            posix=world.disk.posix,
             commit_s=world.disk.commit_s,
         )
         try:

@@ -59,14 +59,16 @@ class Mail:
 
 
 class Item:
-    """Some recipients of one message, ready for one destination. `replays`: times it was put back at once."""
+    """Some recipients of one message, ready for one destination. `replays`: times it was put back at once. `content`:
+    what was read for a connection that went meanwhile, for the next one."""
 
-    __slots__ = ("mail", "places", "replays")
+    __slots__ = ("content", "mail", "places", "replays")
 
     def __init__(self, mail: Mail, places: tuple[int, ...], replays: int = 0) -> None:
         self.mail = mail
         self.places = places
         self.replays = replays
+        self.content: Content | None = None
 
 
 class Slot:

@@ -600,17 +600,20 @@ class Queue:
         if len(item.places) > most:
             # The rest goes to the end of the line: a mailing does not hold up what came behind it.
             lane.put(Item(item.mail, item.places[most:]))
-            item = Item(item.mail, item.places[:most])
+            kept, item = item.content, Item(item.mail, item.places[:most])
+            item.content = kept
         self._carry_item(slot, item)
 
     def _carry_item(self, slot: Slot, item: Item) -> None:
         slot.item = item
         slot.lane.busy += 1
         mail = item.mail
-        if mail.content is None:
+        content = mail.content if item.content is None else item.content
+        item.content = None
+        if content is None:
             self._spool.content(mail.envelope.id, partial(self._content_loaded, slot, item))
         else:
-            self._hand_over(slot, item, mail.content)
+            self._hand_over(slot, item, content)
 
     def _content_loaded(self, slot: Slot, item: Item, content: Content | None) -> None:
         if content is not None:
@@ -619,11 +622,10 @@ class Queue:
                 return
             slot.item = None
             slot.lane.busy -= 1
-            slot.lane.put_first(item)  # the connection went while the disk was read
-            if item.mail.content is None:  # kept, else the next connection could go while it is read, and so on
-                item.mail.content = content
-                item.mail.octets = len(content) if isinstance(content, bytes) else 0
-                self._octets += item.mail.octets
+            # The connection went while the disk was read. Kept for the next one, which could go while it is read, and
+            # so on; not for the other recipients of the message: there is no room in memory for it.
+            item.content = content
+            slot.lane.put_first(item)
             self._drop(slot)
             self._pump(slot.lane)
             self._check_quiet()

@@ -5,7 +5,8 @@ into the file of their day (`store.dayfile`), then lets the spool forget them. I
 of load passes first and batches are full; the journal is read as well, so nothing is missing meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
-journal only after the day file has it, and a day file knows up to which row it has its day's. Day files older than
+journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
+left in the journal is not moved: it was answered with a failure, and the next commit takes it out. Day files older than
 `keep_days` are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
 
 How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
@@ -71,9 +72,9 @@ class Trimmer(Protocol):
     @property
     def shards(self) -> Sequence[int]: ...
 
-    def trim_soon(self, shard: int, seq: int) -> None: ...
-
     def committed(self, shard: int) -> int: ...
+
+    def trim_soon(self, shard: int, seq: int) -> None: ...
 
 
 class Historian:
@@ -319,8 +320,8 @@ class _Journal:
         return None if row is None else row[0]
 
     def rows(self, until: int) -> list[JournalRow]:
-        """The rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no snapshot is
-        held for long."""
+        """The rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no snapshot
+        is held for long."""
         found: list[JournalRow] = []
         octets = 0
         cursor = self._use().execute(

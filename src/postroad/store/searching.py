@@ -21,7 +21,6 @@ from postroad.store.dayfile import DAY_US, DayReader, JournalRow
 from postroad.store.history import day_files
 from postroad.store.reader import shard_files
 
-_SLACK_US: Final = 3_600_000_000  # clocks that are set back: a message's first event may stand a little before its id
 _ALL: Final = (1 << 63) - 1
 
 
@@ -34,17 +33,14 @@ class HistoryReader:
         self.faults: list[str] = []
 
     def events(self, id: int) -> list[Event]:
-        """The events of one message, in the order of time."""
-        needle = codec.id_octets(id)
-        since_us = identifier.made_us(id) - _SLACK_US
-        found = self._search(dayfile.id_key(id), needle, since_us, shard=None, newest_first=False)
+        """The events of one message, in the order of time. Looked for in all days: where the clock was set back, later
+        events stand in the file of an earlier one."""
+        found = self._search(dayfile.id_key(id), codec.id_octets(id), 0, newest_first=False)
         return sorted((event for day in found for event in day if event.id == id), key=_time)
 
     def reports(self, id: int) -> list[int]:
         """The queue ids of the messages that report on this one (or were split from it)."""
-        needle = codec.id_octets(id)
-        since_us = identifier.made_us(id) - _SLACK_US
-        found = self._search(dayfile.report_key(id), needle, since_us, shard=None, newest_first=False)
+        found = self._search(dayfile.report_key(id), codec.id_octets(id), 0, newest_first=False)
         return sorted({each.id for day in found for each in day if isinstance(each, Accepted) and each.parent == id})
 
     def find(self, *, message_id: str = "", address: str = "", since_us: int = 0, limit: int = 100) -> list[int]:
@@ -58,7 +54,7 @@ class HistoryReader:
             matches = lambda event: _has_address(event, wanted)  # noqa: E731
             name = dayfile.key(address)
         found: set[int] = set()
-        for day in self._search(name, b"", since_us, shard=None, newest_first=True):
+        for day in self._search(name, b"", since_us, newest_first=True):
             found.update(event.id for event in day if event.id and event.at_us >= since_us and matches(event))
             if len(found) >= limit:
                 break
@@ -68,7 +64,7 @@ class HistoryReader:
         """Commands that were refused with this sender or recipient, the newest first."""
         wanted = address.lower()
         found: list[Refused] = []
-        for day in self._search(dayfile.key(address), b"", since_us, shard=None, newest_first=True):
+        for day in self._search(dayfile.key(address), b"", since_us, newest_first=True):
             found += [
                 event
                 for event in day
@@ -89,7 +85,7 @@ class HistoryReader:
     # --- where to look
 
     def _search(
-        self, name: int, needle: bytes, since_us: int, *, shard: int | None, newest_first: bool
+        self, name: int, needle: bytes, since_us: int, *, newest_first: bool
     ) -> Iterator[list[Event]]:
         """What may match, day by day; the journal's rows with the days they belong to."""
         journal = self._journal(needle, since_us)

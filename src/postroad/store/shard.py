@@ -91,9 +91,20 @@ class Shard:
         self._large: set[int] = set()  # messages whose content is in a file
         # Messages refused by failed commits, to be taken out of what those may have left on the disk; None: no failure.
         self._undo: list[int] | None = None
-        self._committed = 0  # the seq of the last commit that succeeded
+        self._committed = 0  # the seq of the last commit that succeeded; read by the Historian's thread, too
         self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
         self._batch = _Batch()
+
+    @property
+    def committed(self) -> int:
+        """The journal's seq of the last commit that succeeded. What stands above it was left by one that failed, and is
+        taken out by the next."""
+        return self._committed
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a commit has failed that may be on the disk all the same. The next one takes it out."""
+        return self._undo is not None
 
     # --- opening and closing
 
@@ -571,12 +582,6 @@ class Shard:
             return int(self._use().execute("PRAGMA freelist_count").fetchone()[0]) * schema.PAGE_SIZE
         except sqlite3.Error:
             return 0
-
-    @property
-    def committed(self) -> int:
-        """The journal's seq up to which all is committed; behind it may stand what a commit that failed has left. Also
-        from another thread."""
-        return self._committed
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -152,6 +152,7 @@ class Spool:
         self._postponed: list[_Asked] = []  # the writer's while it has a batch
         self._files: list[_FileThread] = []
         self._next_file = 0
+        self._cleaned = 0  # attempts to take out what failed commits may have left, in a row
         self._running = False
         self._loop_thread = 0
         self._record_timer: asyncio.TimerHandle | None = None
@@ -218,7 +219,7 @@ class Spool:
             if timer is not None:
                 timer.cancel()
         # Without what is postponed, which is the writer's as long as it has a batch.
-        last = _Batch([*self._gathered, *self._recorded_now()])
+        last = _Batch([*self._gathered, *self._recorded_now(), *self._cleanings()])
         self._gathered = []
         if self._writer is not None:
             self._batches.put(last)
@@ -409,6 +410,10 @@ class Spool:
     def _recorded_now(self) -> list[_Asked]:
         return [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
 
+    def _cleanings(self) -> list[_Asked]:
+        """A commit of nothing for each shard whose last one failed."""
+        return [_Asked(number, Record(b"")) for number, shard in self._shards.items() if shard.unsure]
+
     def _next_batch(self) -> _Batch:
         """All that waits. The loop does the first half itself where that is quick: a commit then costs the writer one
         step of SQLite instead of several, for each of which it would have to win the interpreter's lock back from a
@@ -470,14 +475,23 @@ class Spool:
             waits = [each.again - self._loop.time() for each in self._postponed]
             if any(shard.written for shard in self._shards.values()):
                 waits.append(_RETRY_S)
+            if any(shard.unsure for shard in self._shards.values()):
+                waits.append(min(_RETRY_MAX_S, _RETRY_S * 2 ** min(self._cleaned, 16)))
+            else:
+                self._cleaned = 0
             if waits:
                 self._timer = self._loop.call_later(max(0.0, min(waits)), self._look_after)
 
     def _look_after(self) -> None:
-        """Nothing came for a while: ask again what could not be read, take the WAL into the database."""
+        """Nothing came for a while: ask again what could not be read, take the WAL into the database, and take out what
+        failed commits may have left: nobody may find it after a restart."""
         self._timer = None
         if self._running and not self._writing:
             self._writing = True
+            cleanings = self._cleanings()
+            if cleanings:
+                self._cleaned += 1
+                self._gathered += cleanings
             self._dispatch()
 
     def _done(self) -> None:

@@ -20,7 +20,7 @@ from postroad.store.searching import HistoryReader
 from postroad.store.spool import Spool
 from postroad.store.values import Settlement
 
-from .material import START_US, Clock, Desk, accepted, message, open_spool, relayed, rows
+from .material import START_US, Clock, Desk, Faults, accepted, message, open_spool, relayed, rows
 
 
 class Place:
@@ -46,9 +46,13 @@ class Place:
 
 @contextmanager
 def place(
-    directory: Path, shards: tuple[int, ...] = (0,), options: HistoryOptions | None = None, clock: Clock | None = None
+    directory: Path,
+    shards: tuple[int, ...] = (0,),
+    options: HistoryOptions | None = None,
+    clock: Clock | None = None,
+    connect: schema.Connect = schema.connect,
 ) -> Iterator[Place]:
-    with open_spool(directory / "spool", shards, clock=clock) as desk:
+    with open_spool(directory / "spool", shards, clock=clock, connect=connect) as desk:
         made = Place(directory, desk, options or HistoryOptions())
         try:
             yield made
@@ -128,6 +132,20 @@ async def test_refusals_of_an_address(tmp_path: Path, moved: bool) -> None:
         assert there.reader.find(address="a@x.example") == [], "no message"
 
 
+async def test_what_a_clock_that_was_set_back_put_into_an_earlier_day_is_found(tmp_path: Path) -> None:
+    clock = Clock()
+    with place(tmp_path, clock=clock) as there:
+        stored = message(there.desk.new_id())
+        assert await there.desk.try_accept(stored, accepted(stored, START_US)) is None
+        clock.time_us -= 3 * DAY_US
+        end = relayed(stored.envelope.id, at_us=START_US - 3 * DAY_US)
+        await there.desk.settle(stored.envelope.id, 0, events=(end,))
+        assert sorted(_kinds(there.reader.events(stored.envelope.id))) == BOTH, "in the journal"
+        await there.move_all()
+        assert len(there.day_files()) == 2
+        assert sorted(_kinds(there.reader.events(stored.envelope.id))) == BOTH, "in the day files"
+
+
 async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -> None:
     """The day file has the rows, the journal has not been trimmed: neither moved again nor shown twice."""
     with place(tmp_path) as there:
@@ -155,8 +173,29 @@ class _NoTrim:
         self.committed = spool.committed
         self.trimmed = trimmed
 
+    def committed(self, shard: int) -> int:
+        return 1 << 62
+
     def trim_soon(self, shard: int, seq: int) -> None:
         self.trimmed.append(seq)
+
+
+async def test_what_a_failed_commit_has_left_in_the_journal_does_not_get_into_the_history(tmp_path: Path) -> None:
+    """A failed sync may leave frames that are found whole: refused, and yet in the journal until the next commit."""
+    faults = Faults()
+    with place(tmp_path, connect=faults.connect) as there:
+        kept = await _one(there.desk)
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+        refused = message(there.desk.new_id())
+        assert await there.desk.try_accept(refused) is not None
+        assert rows(there.spool_directory, "journal") == 3, "the test is of no use unless it was written"
+        while there.historian.step():
+            pass
+        faults.after = lambda sql: None
+        other = await _one(there.desk)
+        await there.move_all()
+        assert there.reader.events(refused.envelope.id) == []
+        assert _kinds(there.reader.events(kept)) == _kinds(there.reader.events(other)) == BOTH
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO batch", "INSERT INTO page", "UPDATE mark", "COMMIT"])

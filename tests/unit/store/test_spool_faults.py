@@ -144,6 +144,27 @@ async def test_what_a_failed_commit_has_left_is_seen_by_no_question_and_not_by_t
         assert found.events(refused.envelope.id) == [] and len(found.events(kept.envelope.id)) == 1
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["by itself", "at the end"])
+async def test_what_a_failed_commit_has_left_goes_though_nothing_else_is_asked(tmp_path: Path, closed: bool) -> None:
+    """Else the next start would find it, and deliver what was answered 451."""
+    faults = Faults()
+    with open_spool(tmp_path, (0, 1), connect=faults.connect) as desk:
+        failing = iter([True, True])
+        faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and next(failing, False) else None
+        assert await desk.try_accept(message(desk.new_id())) is not None
+        assert rows(tmp_path, "fresh") == 1, "the test is of no use unless it was written"
+        if closed:
+            faults.after = lambda sql: None
+        else:
+            async with asyncio.timeout(30):
+                while rows(tmp_path, "fresh"):
+                    await asyncio.sleep(0.1)
+            assert next(failing, None) is None, "the first look failed, too"
+    with open_spool(tmp_path) as desk:
+        assert await desk.fresh_ids() == []
+    assert is_empty(tmp_path)
+
+
 async def test_a_deferral_that_failed_and_yet_was_written_can_be_settled_again(tmp_path: Path) -> None:
     faults = Faults()
     with open_spool(tmp_path, connect=faults.connect) as desk:

@@ -1,0 +1,410 @@
+"""Promises broken on purpose: each of these changes the node's code in one place, as a mistake could.
+
+They are sorted by the promise that they break. `test_bites` holds that the simulator finds each of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from postroad.check.client import Clients
+from postroad.deliver import maildir
+from postroad.deliver.smtp import SmtpCourier
+from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.event import Attempted
+from postroad.node.permits import PermitOffice
+from postroad.protocol import stuffing
+from postroad.protocol.transaction import Finding
+from postroad.queue import schedule
+from postroad.queue.agenda import Agenda
+from postroad.queue.queue import Queue
+from postroad.report import dsn
+from postroad.store.spool import Spool
+
+Patch = Callable[[Any, str, Any], None]
+replace = msgspec.structs.replace
+
+
+def _accepting(patch: Patch, change: Callable[[Any], Any]) -> None:
+    real = Spool.accept
+    patch(Spool, "accept", lambda self, stored, *more: real(self, change(stored), *more))
+
+
+def _settling(patch: Patch, change: Callable[[Any], Any]) -> None:
+    real = Spool.settle
+    patch(Spool, "settle", lambda self, settlement, done: real(self, change(settlement), done))
+
+
+def _carried(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
+    real = Queue._carried
+    patch(Queue, "_carried", lambda self, slot, job, attempts: real(self, slot, job, change(attempts)))
+
+
+# -- 1. no 250 before all is on stable storage ----------------------------------------------------------------
+
+
+def the_250_comes_before_the_commit(patch: Patch) -> None:
+    real = Spool.accept
+
+    def accept(self: Spool, stored: Any, events: Any, done: Any, *more: Any) -> None:
+        self._loop.call_soon(done, None)
+        real(self, stored, events, lambda failure: None, *more)
+
+    patch(Spool, "accept", accept)
+
+
+def the_250_comes_though_the_commit_failed(patch: Patch) -> None:
+    real = Spool.accept
+    patch(
+        Spool, "accept",
+        lambda self, stored, events, done, *more: real(self, stored, events, lambda failure: done(None), *more),
+    )  # fmt: skip
+
+
+def outcomes_and_reports_count_before_their_commit(patch: Patch) -> None:
+    real = Spool.settle
+
+    def settle(self: Spool, settlement: Any, done: Any) -> None:
+        self._loop.call_soon(done, None)
+        self._loop.call_later(2.0, real, self, settlement, lambda failure: None)
+
+    patch(Spool, "settle", settle)
+
+
+# -- 2. each recipient comes to one end, or has a next event ---------------------------------------------------
+
+
+def a_recipient_that_was_deferred_vanishes(patch: Patch) -> None:
+    def change(settlement: Any) -> Any:
+        ended = (*settlement.ended, *(row.index for row in settlement.waiting if row.attempts == 1))
+        return replace(settlement, ended=ended, waiting=tuple(row for row in settlement.waiting if row.attempts != 1))
+
+    _settling(patch, change)
+
+
+def a_retry_is_not_scheduled(patch: Patch) -> None:
+    real = Agenda.note
+
+    def note(self: Agenda, shard: int, key: str, due_us: int) -> None:
+        if due_us <= self._clock.now_us() + 1_000_000:
+            real(self, shard, key, due_us)
+
+    patch(Agenda, "note", note)
+
+
+def a_retry_is_scheduled_for_never(patch: Patch) -> None:
+    patch(schedule, "next_due_us", lambda options, envelope, attempts, told, now_us, chance: now_us + 10**15)
+
+
+def a_settlement_is_lost(patch: Patch) -> None:
+    real, count = Spool.settle, itertools.count()
+
+    def settle(self: Spool, settlement: Any, done: Any) -> None:
+        if next(count) % 5 == 4:
+            self._loop.call_soon(done, None)
+        else:
+            real(self, settlement, done)
+
+    patch(Spool, "settle", settle)
+
+
+def what_was_released_is_not_looked_at(patch: Patch) -> None:
+    patch(Queue, "changed", lambda self, number, keys: self._withdrawn.pop(number, None))
+
+
+def what_was_held_is_delivered_all_the_same(patch: Patch) -> None:
+    def withdraw(self: Queue, number: int) -> tuple[int, ...]:
+        self._withdrawn.setdefault(number, set())
+        return ()
+
+    patch(Queue, "withdraw", withdraw)
+
+
+def a_restart_forgets_fresh_mail(patch: Patch) -> None:
+    patch(Queue, "_resume_fresh", lambda self, shard, boundary, envelopes: None)
+
+
+def a_restart_forgets_what_waits(patch: Patch) -> None:
+    patch(Queue, "_resume_backlog", lambda self, shard, backlog: None)
+
+
+def a_report_is_stored_and_never_sent(patch: Patch) -> None:
+    real = Queue.add
+    patch(Queue, "add", lambda self, stored: None if stored.envelope.parent else real(self, stored))
+
+
+# -- 3. a failure, its report and the removal are one commit ---------------------------------------------------
+
+
+def _reporting(patch: Patch, change: Callable[[Any, Any], Any]) -> None:
+    real = dsn.Reporter.__call__
+    patch(dsn.Reporter, "__call__", lambda self, *given, **named: change(real(self, *given, **named), named))
+
+
+def a_report_is_lost(patch: Patch) -> None:
+    _reporting(patch, lambda made, named: ((), made[1]))
+
+
+def no_report_is_made(patch: Patch) -> None:
+    _reporting(patch, lambda made, named: ((), ()))
+
+
+def no_notice_of_a_delay_is_made(patch: Patch) -> None:
+    _reporting(patch, lambda made, named: ((), ()) if named["delayed"] else made)
+
+
+def a_delay_is_told_again_and_again(patch: Patch) -> None:
+    _settling(
+        patch,
+        lambda settlement: replace(
+            settlement, waiting=tuple(replace(row, told=False) for row in settlement.waiting)
+        ),
+    )
+
+
+def the_report_is_committed_after_the_failure(patch: Patch) -> None:
+    real = Spool.settle
+
+    def settle(self: Spool, settlement: Any, done: Any) -> None:
+        def behind(failure: Any) -> None:
+            if failure is not None or not settlement.accepted:
+                done(failure)
+                return
+            *others, last = settlement.accepted
+            for stored in others:
+                self._loop.call_later(1.0, self.accept, stored, (), lambda failure: None)
+            self._loop.call_later(1.0, self.accept, last, (), done)
+
+        real(self, replace(settlement, accepted=()), behind)
+
+    patch(Spool, "settle", settle)
+
+
+def the_report_is_committed_before_the_failure(patch: Patch) -> None:
+    real = Spool.settle
+
+    def settle(self: Spool, settlement: Any, done: Any) -> None:
+        told = tuple(each for each in settlement.events if each.id != settlement.id)
+        rest = tuple(each for each in settlement.events if each.id == settlement.id)
+        if not settlement.accepted:
+            real(self, settlement, done)
+            return
+        for stored in settlement.accepted:
+            self.accept(stored, tuple(each for each in told if each.id == stored.envelope.id), lambda failure: None)
+        later = replace(settlement, accepted=(), events=rest)
+        self._loop.call_later(5.0, real, self, later, done)
+
+    patch(Spool, "settle", settle)
+
+
+def a_report_answers_the_null_reverse_path(patch: Patch) -> None:
+    real = dsn.Reporter.__call__
+
+    def call(self: Any, envelope: Any, outcomes: Any, **named: Any) -> Any:
+        if envelope.reverse_path is None:
+            envelope = replace(envelope, reverse_path=envelope.recipients[0].address)
+        return real(self, envelope, outcomes, **named)
+
+    patch(dsn.Reporter, "__call__", call)
+
+
+def a_report_comes_though_nobody_wants_it(patch: Patch) -> None:
+    patch(dsn, "wants", lambda notify, action, dsn_passed: True)
+
+
+def a_report_names_another_recipient(patch: Patch) -> None:
+    real = dsn.Reporter.__call__
+
+    def call(self: Any, envelope: Any, outcomes: Any, **named: Any) -> Any:
+        count = len(envelope.recipients)
+        return real(self, envelope, [((place + 1) % count, attempt) for place, attempt in outcomes], **named)
+
+    patch(dsn.Reporter, "__call__", call)
+
+
+# -- 4. duplicates only between the remote's 250 and its commit ------------------------------------------------
+
+
+def the_remotes_250_is_forgotten(patch: Patch) -> None:
+    count = itertools.count()
+
+    def change(attempts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if next(count) % 3 or attempts[0].outcome is not Outcome.RELAYED:
+            return attempts
+        return tuple(replace(each, outcome=Outcome.DEFERRED, reach=Reach.MESSAGE) for each in attempts)
+
+    _carried(patch, change)
+
+
+def a_transaction_that_went_well_is_repeated(patch: Patch) -> None:
+    real, count = SmtpCourier._finished, itertools.count()
+
+    def finished(self: SmtpCourier, event: Any) -> None:
+        well = any(each.outcome is Outcome.RELAYED for each in event.findings)
+        if well and self._alive and not self._rest and next(count) % 4 == 3:
+            self._rest = self._round
+            self._begin()
+        else:
+            real(self, event)
+
+    patch(SmtpCourier, "_finished", finished)
+
+
+def outcomes_are_committed_late(patch: Patch) -> None:
+    real = Spool.settle
+    patch(
+        Spool, "settle",
+        lambda self, settlement, done: self._loop.call_later(600.0, real, self, settlement, done) and None,
+    )  # fmt: skip
+
+
+def more_is_carried_while_outcomes_wait_for_their_commit(patch: Patch) -> None:
+    """Not with the limit on them: the disk is slow, and a crash takes them all."""
+    real = Spool.settle
+
+    def carry(self: Queue, slot: Any, _real: Any = Queue._carry) -> None:
+        options, self.options = self.options, replace(self.options, unsettled_max=1 << 30)
+        _real(self, slot)
+        self.options = options
+
+    patch(Queue, "_carry", carry)
+    patch(
+        Spool, "settle",
+        lambda self, settlement, done: self._loop.call_later(30.0, real, self, settlement, done) and None,
+    )  # fmt: skip
+
+
+# -- 5. limits ------------------------------------------------------------------------------------------------
+
+
+def there_is_no_limit_on_connections(patch: Patch) -> None:
+    patch(PermitOffice, "_window", lambda self, scope, count: 1000)
+
+
+def permits_do_not_come_back(patch: Patch) -> None:
+    real, count = PermitOffice.release, itertools.count()
+    patch(
+        PermitOffice, "release",
+        lambda self, worker, scopes: None if next(count) % 10 == 9 else real(self, worker, scopes),
+    )  # fmt: skip
+
+
+def permits_of_the_dead_do_not_come_back(patch: Patch) -> None:
+    patch(PermitOffice, "worker_died", lambda self, worker: None)
+
+
+def octets_in_memory_are_not_counted_out(patch: Patch) -> None:
+    real = Queue._forget
+
+    def forget(self: Queue, mail: Any, places: Any) -> None:
+        mail.octets = max(0, mail.octets - 1)
+        real(self, mail, places)
+
+    patch(Queue, "_forget", forget)
+
+
+def there_is_no_limit_on_memory(patch: Patch) -> None:
+    real = Queue._take_up
+
+    def take_up(self: Queue, mail: Any) -> None:
+        content = mail.content
+        real(self, mail)
+        if mail.envelope.id in self._mails:
+            mail.content = content
+
+    patch(Queue, "_take_up", take_up)
+
+
+def there_is_no_limit_on_what_is_ready(patch: Patch) -> None:
+    patch(Queue, "_may_wait_here", lambda self, lane, item: True)
+
+
+def sessions_are_not_counted_out(patch: Patch) -> None:
+    patch(Clients, "left", lambda self, address: None)
+
+
+def a_silent_remote_is_waited_for_without_end(patch: Patch) -> None:
+    patch(SmtpCourier, "_wait", lambda self: None)
+
+
+# -- the history ----------------------------------------------------------------------------------------------
+
+
+def an_end_is_not_in_the_history(patch: Patch) -> None:
+    def change(settlement: Any) -> Any:
+        kept = tuple(each for each in settlement.events if not isinstance(each, Attempted) or each.next_us)
+        return replace(settlement, events=kept)
+
+    _settling(patch, change)
+
+
+def an_end_is_in_the_history_twice(patch: Patch) -> None:
+    _settling(patch, lambda settlement: replace(settlement, events=settlement.events * 2))
+
+
+def the_history_says_relayed_of_what_failed(patch: Patch) -> None:
+    def told(event: Any) -> Any:
+        if isinstance(event, Attempted) and event.attempt.outcome is Outcome.FAILED:
+            return replace(event, attempt=replace(event.attempt, outcome=Outcome.RELAYED))
+        return event
+
+    _settling(patch, lambda settlement: replace(settlement, events=tuple(map(told, settlement.events))))
+
+
+# -- recipients and content -----------------------------------------------------------------------------------
+
+
+def outcomes_of_a_job_are_mixed_up(patch: Patch) -> None:
+    _carried(patch, lambda attempts: attempts[::-1])
+
+
+def a_refused_recipient_counts_as_relayed(patch: Patch) -> None:
+    def change(attempts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not any(each.outcome is Outcome.RELAYED for each in attempts):
+            return attempts
+        return tuple(replace(each, outcome=Outcome.RELAYED) for each in attempts)
+
+    _carried(patch, change)
+
+
+def a_full_maildir_counts_as_delivered(patch: Patch) -> None:
+    patch(maildir, "_failed", lambda error, box: Finding(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
+
+
+def an_octet_of_the_content_is_changed(patch: Patch) -> None:
+    def change(stored: Any) -> Any:
+        if not isinstance(stored.content, bytes):
+            return stored
+        return replace(stored, content=stored.content[:-3] + b"~\r\n")
+
+    _accepting(patch, change)
+
+
+def the_content_is_that_of_the_message_before(patch: Patch) -> None:
+    before: list[Any] = []
+
+    def change(stored: Any) -> Any:
+        before.append(stored.content)
+        return replace(stored, content=before[-2] if len(before) > 1 else stored.content)
+
+    _accepting(patch, change)
+
+
+def dots_are_not_stuffed(patch: Patch) -> None:
+    patch(stuffing, "_dots", lambda octets, at_line_start: octets)
+
+
+def the_end_of_data_is_said_before_the_content(patch: Patch) -> None:
+    real = stuffing.stuffed
+
+    def stuffed(content: bytes) -> Any:
+        made = real(content)
+        return None if made is None else (made[0][: made[0].find(b"\r\n\r\n") + 4], made[1])
+
+    patch(stuffing, "stuffed", stuffed)
+
+
