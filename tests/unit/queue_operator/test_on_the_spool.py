@@ -137,6 +137,6 @@ async def test_removing_everything_leaves_nothing(tmp_path: Path) -> None:
     assert len(rows) == 6 and all(row.done for row in rows)
     assert await answer(node.spool.select, Selection()) == []
     for shard in SHARDS:
-        assert await answer(node.spool.backlog, shard) == []
+        assert await answer(node.spool.ahead, shard, (-1, ""), 1 << 62, 10) == []
         assert await answer(node.spool.fresh, shard, 0, 10) == []
     await node.close()
