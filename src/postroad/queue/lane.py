@@ -140,14 +140,3 @@ class Lane:
 
     def put_first(self, item: Item) -> None:
         self.ready.add_first(item.mail.source, item, item.mail.priority)
-
-
-class Trouble:
-    """A destination that could not be reached: how often in a row, until when it is left alone, and why."""
-
-    __slots__ = ("attempt", "failures", "until_us")
-
-    def __init__(self, failures: int, until_us: int, attempt: Attempt) -> None:
-        self.failures = failures
-        self.until_us = until_us
-        self.attempt = attempt

@@ -45,12 +45,14 @@ from postroad.mail.route import Destination
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.connections import Connections
-from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot, Trouble
+from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot
 from postroad.queue.options import QueueOptions
 from postroad.queue.order import Turns
 from postroad.queue.outlook import Outlook
-from postroad.queue.pace import Pace, PaceTable
+from postroad.queue.pace import PaceTable
+from postroad.queue.pacing import HostsOf, Pacing
 from postroad.queue.settling import ENDS, Reporter, Settling
+from postroad.queue.troubles import Trouble, Troubles
 from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
@@ -79,12 +81,10 @@ class Permits(Protocol):
 
 DestinationOf = Callable[[Address], Destination | Attempt]
 Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
-HostsOf = Callable[[Destination, Callable[[tuple[str, ...]], None]], None]  # the names of the hosts that serve it
 
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
 _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
-_TROUBLES_MAX: Final = 20_000  # destinations whose failures are remembered
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
@@ -92,8 +92,6 @@ _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail 
 _ASIDE: Final = "\0aside"  # as the source of lanes that do not count, because all they do is wait
 _ASIDE_S: Final = 5.0  # between looks for such lanes
 _FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has not used its connection
-_PACES_MAX: Final = 20_000  # destinations whose hosts are remembered
-_PACE_S: Final = 300.0  # for how long
 _FRUITLESS_MAX: Final = 5  # doublings of the pause between such looks
 _SHARE: Final = 16  # part of a lane that a source has even where others have filled it
 _TELL_S: Final = 0.05  # between two words to the supervisor on how a destination fares: each costs it a turn
@@ -122,10 +120,13 @@ class Queue:
         hosts_of: HostsOf | None = None,
     ) -> None:
         self.options = options
-        self._pace = pace or PaceTable(
+        table = pace or PaceTable(
             (), most=options.concurrency, start=options.concurrency_start, recipients_max=options.recipients_per_job_max
         )
-        self._hosts_of = hosts_of
+        self._pacing = Pacing(
+            table, hosts_of, loop, found=self._pump,
+            is_open=lambda lane: self._lanes.get(lane.destination.key) is lane,
+        )  # fmt: skip
         self.destination_of = destination_of
         self.refine = refine
         self._spool = spool
@@ -137,12 +138,10 @@ class Queue:
         self._loop = loop
         self._mails: dict[int, Mail] = {}
         self._lanes: dict[str, Lane] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._troubles = Troubles(clock, chance, lambda: self.options)
         self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
         self._idling: set[Lane] = set()  # lanes that only waited when it was last looked
         self._look_aside_at = 0.0
-        self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
-        self._paces: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
         self._agenda = Agenda(
             clock, loop, load=self._load, room=self._has_room, rate=lambda: self.options.probes_per_s,
             dry=lambda: self._outlook.go_on(), begin_anew=lambda: self._outlook.begin_anew(),
@@ -301,7 +300,7 @@ class Queue:
             source = mail.source if mail.states is None else _FROM_DISK
             lane = self._lanes[destination.key] = Lane(destination, source)
             self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
-            self._find_pace(lane)
+            self._pacing.find(lane)
         else:
             lane.destination = destination  # a reload may have changed how it is reached
         return lane
@@ -374,11 +373,11 @@ class Queue:
         """More couriers, as far as the destination's pace and the worker's connections allow."""
         pace = lane.pace
         if pace is None:
-            return  # `_find_pace` comes back to it
-        trouble = self._troubles.get(lane.destination.key)
+            return  # `_pacing` comes back to it
+        trouble = self._troubles.of(lane.destination.key)
         limit = pace.connections_max
         if trouble is not None and not lane.slots:
-            if self._left_alone(trouble):
+            if self._troubles.is_left_alone(trouble):
                 self._postpone(lane, trouble.attempt, trouble.until_us)
                 self._close_if_unused(lane)
                 return
@@ -401,7 +400,7 @@ class Queue:
             return False
         item = lane.ready.first()
         state = item.mail.states.get(item.places[0]) if item.mail.states else None
-        return (state is not None and state.attempts > 0) or lane.destination.key in self._troubles
+        return (state is not None and state.attempts > 0) or self._troubles.of(lane.destination.key) is not None
 
     def _wait_for_connection(self, lane: Lane, *, first: bool = False) -> None:
         self._connections.wait(lane, lane.ready.first().mail.source, self._is_probe(lane), first=first)
@@ -451,7 +450,7 @@ class Queue:
             self._close_if_unused(lane)
             return
         self._connections.opened(opening)
-        self._troubles.pop(lane.destination.key, None)
+        self._troubles.over(lane.destination.key)
         slot = Slot(lane, result, opening.scopes)
         lane.slots[result] = slot
         if len(lane.ready) and not self._stopping and self._may_send(lane):
@@ -474,58 +473,10 @@ class Queue:
 
     # -- pace ------------------------------------------------------------------------------------------------------
 
-    def _find_pace(self, lane: Lane) -> None:
-        """What limits the destination; where rules name hosts, these are looked up first."""
-        destination = lane.destination
-        if self._hosts_of is None or not self._pace.needs_hosts(destination):
-            self._set_pace(lane, self._pace.of(destination))
-            return
-        known = self._paces.get(destination.key)
-        if known is not None and known[0] > self._loop.time():
-            self._set_pace(lane, known[1])
-        else:
-            self._hosts_of(destination, partial(self._hosts_found, lane, self._pace))
-
-    def _hosts_found(self, lane: Lane, table: PaceTable, hosts: tuple[str, ...]) -> None:
-        if self._lanes.get(lane.destination.key) is not lane:
-            return  # nobody waits for it any more
-        if table is not self._pace:
-            self._find_pace(lane)  # a reload came between
-            return
-        pace = table.of(lane.destination, hosts)
-        if hosts:
-            if len(self._paces) >= _PACES_MAX:
-                for key in list(self._paces)[: _PACES_MAX // 2]:
-                    del self._paces[key]
-            self._paces[lane.destination.key] = (self._loop.time() + _PACE_S, pace)
-        self._set_pace(lane, pace)
-        self._pump(lane)
-
-    def _set_pace(self, lane: Lane, pace: Pace) -> None:
-        self._unshare(lane)
-        lane.pace = pace
-        if not pace.rated:
-            lane.tokens = None
-        elif lane.tokens is None:
-            lane.tokens = 0
-        for scope in pace.scopes[1:]:
-            self._sharing.setdefault(scope, {})[lane] = None
-
-    def _unshare(self, lane: Lane) -> None:
-        if lane.pace is not None:
-            for scope in lane.pace.scopes[1:]:
-                lanes = self._sharing.get(scope)
-                if lanes is not None:
-                    lanes.pop(lane, None)
-                    if not lanes:
-                        del self._sharing[scope]
-
     def renew(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
         """After a reload: everything that comes from now on goes by these."""
-        self.options, self.destination_of, self._pace = options, destination_of, pace
-        self._paces.clear()
-        for lane in list(self._lanes.values()):
-            self._find_pace(lane)
+        self.options, self.destination_of = options, destination_of
+        self._pacing.renew(pace, list(self._lanes.values()))
 
     def _may_send(self, lane: Lane) -> bool:
         """Whether the rates of its destination allow a message now. If not, they are asked for one."""
@@ -556,32 +507,10 @@ class Queue:
     def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
         if lane.slots:
             return  # others to this destination work: the remote takes no more connections, no reason to give up
-        key, now_us = lane.destination.key, self._clock.now_us()
         if attempt.outcome is Outcome.FAILED:
             self._postpone(lane, attempt, 0)
-            return
-        trouble = self._troubles.get(key)
-        if trouble is None or not self._left_alone(trouble):
-            failures = trouble.failures + 1 if trouble is not None else 1
-            until_us = now_us + int(schedule.backoff_s(self.options, failures, self._chance) * 1_000_000)
-            trouble = Trouble(failures, until_us, attempt)
-            self._remember(key, trouble, now_us)
-        self._postpone(lane, attempt, trouble.until_us)
-
-    def _left_alone(self, trouble: Trouble) -> bool:
-        """Whether its time is not over. A time further ahead than a back-off can be is of a clock that was set back."""
-        ahead_us = trouble.until_us - self._clock.now_us()
-        return 0 < ahead_us <= self.options.backoff_max_s * 2_000_000
-
-    def _remember(self, key: str, trouble: Trouble, now_us: int) -> None:
-        """Bounded: what is over long ago goes, and where that is not enough, those that were remembered first."""
-        troubles = self._troubles
-        if len(troubles) >= _TROUBLES_MAX and key not in troubles:
-            over_us = now_us - int(self.options.backoff_max_s * 1_000_000)
-            gone = [name for name, one in troubles.items() if one.until_us < over_us]
-            for name in gone or list(troubles)[: _TROUBLES_MAX // 2]:
-                del troubles[name]
-        troubles[key] = trouble
+        else:
+            self._postpone(lane, attempt, self._troubles.failed(lane.destination.key, attempt).until_us)
 
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
@@ -795,7 +724,7 @@ class Queue:
     def _close_if_unused(self, lane: Lane) -> None:
         if lane.unused and self._lanes.get(lane.destination.key) is lane:
             del self._lanes[lane.destination.key]
-            self._unshare(lane)
+            self._pacing.leave(lane)
             self._uncount(lane)
 
     def _uncount(self, lane: Lane) -> None:
@@ -830,7 +759,7 @@ class Queue:
         """Another worker, or another destination, needs a connection of this scope: give one up, idle or when its job
         is done."""
         lane = self._lanes.get(scope)
-        lanes = [lane] if lane is not None else list(self._sharing.get(scope, ()))
+        lanes = [lane] if lane is not None else self._pacing.sharing(scope)
         for lane in lanes:
             if lane.idle:
                 self._drop(lane.idle[0])
@@ -1036,7 +965,7 @@ class Queue:
         What was withdrawn and not changed goes back to where it was."""
         shard = identifier.shard_of(number)
         for key in keys:
-            self._troubles.pop(key, None)
+            self._troubles.over(key)
         for key in {*keys, *self._withdrawn.pop(number, ())}:
             self._agenda.spilled(shard, key)
 
@@ -1048,11 +977,11 @@ class Queue:
         if named.pop(ALL_THAT_WAIT, True) is None:
             waiting = [lane for lane in self._lanes.values() if len(lane.ready)]
             for each in heapq.nlargest(_TOLD_MAX, waiting, key=lambda lane: len(lane.ready)):
-                if self._waits_for(each, self._troubles.get(each.destination.key)):
+                if self._waits_for(each, self._troubles.of(each.destination.key)):
                     named[each.destination.key] = None
         for key in named:
-            lane, trouble = self._lanes.get(key), self._troubles.get(key)
-            if lane is None and (trouble is None or not self._left_alone(trouble)):
+            lane, trouble = self._lanes.get(key), self._troubles.of(key)
+            if lane is None and (trouble is None or not self._troubles.is_left_alone(trouble)):
                 continue
             pace = lane.pace if lane is not None else None
             told[key] = {
@@ -1071,14 +1000,14 @@ class Queue:
                 return "limit of this worker: all its connections are taken"
             if lane.asked:
                 return "permit"
-        if trouble is not None and self._left_alone(trouble) and not (lane is not None and lane.slots):
+        if trouble is not None and self._troubles.is_left_alone(trouble) and not (lane is not None and lane.slots):
             left_s = (trouble.until_us - self._clock.now_us()) / 1_000_000
             return f"back-off after {trouble.failures} failures in a row, {left_s:.0f} s more: {trouble.attempt.text}"
         return ""
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""
-        return {key: (item.failures, item.until_us, item.attempt.text) for key, item in self._troubles.items()}
+        return self._troubles.told()
 
     @property
     def in_memory(self) -> int:

@@ -194,7 +194,7 @@ def test_withdrawn_mail_whose_settlement_waits_for_the_disk_comes_back() -> None
 
 
 def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroad.queue.queue._TROUBLES_MAX", 10)
+    monkeypatch.setattr("postroad.queue.troubles.TROUBLES_MAX", 10)
     world = World()
     for n in range(40):
         world.dead[f"d{n}.example"] = DEAD

@@ -1,0 +1,103 @@
+"""Which pace a lane goes by: found when the lane is opened and after each reload, by the hosts that serve its
+destination where rules name such (`queue.pace`).
+
+What always holds: a lane without a pace has asked for its hosts, and hears of them once; who stands in a scope that is
+not its own alone is known by it, so that one of them can give a connection up for another. What was found of hosts is
+kept for a while, and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from postroad.mail.route import Destination
+from postroad.queue.lane import Lane
+from postroad.queue.pace import Pace, PaceTable
+
+HostsOf = Callable[[Destination, Callable[[tuple[str, ...]], None]], None]  # the names of the hosts that serve it
+
+_KEPT_MAX: Final = 20_000  # destinations whose hosts are remembered
+_KEPT_S: Final = 300.0  # for how long
+
+
+class Pacing:
+    """The paces of a worker's lanes. `is_open(lane)`: somebody still waits for it. `found(lane)`: it has its pace,
+    after its hosts had to be looked up."""
+
+    def __init__(
+        self,
+        table: PaceTable,
+        hosts_of: HostsOf | None,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_open: Callable[[Lane], bool],
+        found: Callable[[Lane], None],
+    ) -> None:
+        self._table = table
+        self._hosts_of = hosts_of
+        self._loop = loop
+        self._is_open = is_open
+        self._found = found
+        self._kept: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
+        self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
+
+    def find(self, lane: Lane) -> None:
+        """What limits the destination; where rules name hosts, these are looked up first."""
+        destination = lane.destination
+        if self._hosts_of is None or not self._table.needs_hosts(destination):
+            self._set(lane, self._table.of(destination))
+            return
+        kept = self._kept.get(destination.key)
+        if kept is not None and kept[0] > self._loop.time():
+            self._set(lane, kept[1])
+        else:
+            self._hosts_of(destination, partial(self._hosts_found, lane, self._table))
+
+    def _hosts_found(self, lane: Lane, table: PaceTable, hosts: tuple[str, ...]) -> None:
+        if not self._is_open(lane):
+            return
+        if table is not self._table:
+            self.find(lane)  # a reload came between
+            return
+        pace = table.of(lane.destination, hosts)
+        if hosts:
+            if len(self._kept) >= _KEPT_MAX:
+                for key in list(self._kept)[: _KEPT_MAX // 2]:
+                    del self._kept[key]
+            self._kept[lane.destination.key] = (self._loop.time() + _KEPT_S, pace)
+        self._set(lane, pace)
+        self._found(lane)
+
+    def _set(self, lane: Lane, pace: Pace) -> None:
+        self.leave(lane)
+        lane.pace = pace
+        if not pace.rated:
+            lane.tokens = None
+        elif lane.tokens is None:
+            lane.tokens = 0
+        for scope in pace.scopes[1:]:
+            self._sharing.setdefault(scope, {})[lane] = None
+
+    def leave(self, lane: Lane) -> None:
+        """The lane is closed, or about to get another pace."""
+        if lane.pace is not None:
+            for scope in lane.pace.scopes[1:]:
+                lanes = self._sharing.get(scope)
+                if lanes is not None:
+                    lanes.pop(lane, None)
+                    if not lanes:
+                        del self._sharing[scope]
+
+    def sharing(self, scope: str) -> Sequence[Lane]:
+        """The lanes that stand in a scope which is not theirs alone."""
+        return list(self._sharing.get(scope, ()))
+
+    def renew(self, table: PaceTable, lanes: Sequence[Lane]) -> None:
+        """After a reload: these lanes, and those to come, go by another table."""
+        self._table = table
+        self._kept.clear()
+        for lane in lanes:
+            self.find(lane)
