@@ -21,6 +21,7 @@ from postroad.protocol import stuffing
 from postroad.protocol.transaction import Finding
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
+from postroad.queue.outlook import Outlook
 from postroad.queue.queue import Queue
 from postroad.report import dsn
 from postroad.store.spool import Spool
@@ -129,7 +130,17 @@ def a_restart_forgets_fresh_mail(patch: Patch) -> None:
 
 
 def a_restart_forgets_what_waits(patch: Patch) -> None:
-    patch(Queue, "_resume_backlog", lambda self, shard, backlog: None)
+    patch(Outlook, "_read", lambda self, reading, now_us: None)
+
+
+def what_waits_is_looked_at_only_when_it_starts(patch: Patch) -> None:
+    real = Outlook._read
+
+    def read(self: Outlook, reading: Any, now_us: int) -> None:
+        if reading.far or not reading.until_us:
+            real(self, reading, now_us)
+
+    patch(Outlook, "_read", read)
 
 
 def a_report_is_stored_and_never_sent(patch: Patch) -> None:
