@@ -278,12 +278,14 @@ def _name_text(labels: list[bytes]) -> str:
     return joined.decode("ascii")
 
 
-_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_./*+=:@"
+_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_./*+=:"
+
+_SPECIAL: Final = b'"().;\\@$'  # what means something in a master file
 
 
 def _escape(octet: int) -> str:
     char = chr(octet)
-    if octet in b".\\":
+    if octet in _SPECIAL:
         return "\\" + char
     return char if 33 <= octet < 127 else f"\\{octet:03}"
 

@@ -144,6 +144,16 @@ def test_a_long_chain_of_pointers_ends() -> None:
     assert wire.decode(octets[:-2] + len(body).to_bytes(2, "big") + body + b"\xe7\x00" + bytes(10)) is None
 
 
+def test_each_octet_in_a_name_is_written_as_dnspython_writes_it() -> None:
+    for octet in range(256):
+        label = bytes((3,)) + b"a" + bytes((octet,)) + b"b\0"
+        record = b"\xc0\x0c" + bytes.fromhex("00050001000000000005") + label
+        read = wire.decode(HEADER + record)
+        assert read is not None
+        written = str(dns.name.Name([b"a" + bytes((octet,)) + b"b", b""]).canonicalize()).removesuffix(".")
+        assert [each.value for each in read.answers] == [written], octet
+
+
 @given(st.binary(max_size=300))
 def test_any_octets(octets: bytes) -> None:
     wire.decode(octets)
