@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def check(config: Path | None, as_json: bool) -> None:
-    """Check the configuration and the files that it names: certificates, accounts, aliases, recipients.
+    """Check the configuration and what it names: certificates, accounts, aliases, recipients, addresses and ports.
 
     Prints every problem with file, line, key and remedy and ends with 78 where there is one. What is hardly meant (a
     certificate that has expired, a folder that cannot be written) is a warning. A node that runs is not touched; it
-    checks the same before it takes a new configuration (SIGHUP).
+    checks the same before it takes a new configuration (SIGHUP). Whether ports are free is looked at where none runs.
     """
-    from postroad.config.load import load, warnings
+    from postroad.admin.control import is_running
+    from postroad.config.load import load, tried, warnings
 
     path = config_path(config)
     found = load(path)
     problems = with_both_places(config, found) if isinstance(found, list) else []
     doubts = [] if isinstance(found, list) else warnings(path, found, time.time())
+    if not isinstance(found, list):
+        problems = tried(path, found, running=is_running(found.state_dir))
     if as_json:
         told = {"problems": list(map(_listed, problems)), "warnings": list(map(_listed, doubts))}
         click.echo(json.dumps({"file": str(path), "valid": not problems, **told}))

@@ -74,7 +74,15 @@ def config_path(given: Path | None) -> Path:
     """The configuration file to use: the one given, else the first of the usual places that exists."""
     if given is not None:
         return given
-    return _HERE if _HERE.exists() or not _SYSTEM.exists() else _SYSTEM
+    return _HERE if _is_there(_HERE) or not _is_there(_SYSTEM) else _SYSTEM
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; also where we may not look, which its reading then says."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def settings_of(given: Path | None, *, files: bool = False) -> Settings:
@@ -95,7 +103,7 @@ def with_both_places(given: Path | None, problems: list[Problem]) -> list[Proble
     """The problems; where no file was named and there is none, both places where it was looked for."""
     from msgspec.structs import replace
 
-    if given is not None or _HERE.exists() or _SYSTEM.exists():
+    if given is not None or _is_there(_HERE) or _is_there(_SYSTEM):
         return problems
     return [replace(each, text=f"There is no such file in {Path.cwd()}, and no {_SYSTEM}") for each in problems]
 

@@ -15,12 +15,13 @@ from postroad.check.etrn import covers
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
-from postroad.config.routing import LocalDomain, NextHop
+from postroad.config.routing import LocalDomain, NextHop, RelayDomain
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
+from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.queue.pace import AUTOMATIC
 from postroad.receive.authenticate import CertificateName
@@ -208,10 +209,11 @@ def _roles(settings: Settings) -> Iterator[Finding]:
                 f"The listener {listener.name!r} takes mail for our own domains, but there are none",
                 "Add a [[domain]], or domains under [relay]",
             )
-        if listener.role is Role.RELAY and not listener.trusted_networks and not listener.offers_auth:
+        trusting = listener.trusted_networks or listener.trusted_certificates
+        if listener.role is Role.RELAY and not trusting and not listener.offers_auth:
             yield Finding(
-                ((*here, "trusted_networks"), (*here, "role"), (*here, "auth")),
-                f"Nobody may relay by the listener {listener.name!r}: it trusts no network",
+                ((*here, "trusted_networks"), (*here, "trusted_certificates"), (*here, "role"), (*here, "auth")),
+                f"Nobody may relay by the listener {listener.name!r}: it trusts no network and no certificate",
                 'Add trusted_networks = ["192.0.2.0/24"] with the networks of your clients',
             )
         for key, role, what in (("trust_network", Role.SUBMISSION, "submission"), ("strangers", Role.RELAY, "relay")):
@@ -362,6 +364,25 @@ def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Fi
         if name not in known:
             names = ", ".join(f"{{{each}}}" for each in known)
             yield Finding((key,), f"unknown placeholder {{{name}}}; known are {names}", "Write one of these")
+
+
+def _recipients(settings: Settings) -> Iterator[Finding]:
+    domains: list[tuple[Path, LocalDomain | RelayDomain]] = [
+        *((("domain", index), each) for index, each in enumerate(settings.domain)),
+        *((("relay", "domain", index), each) for index, each in enumerate(settings.relay.domain)),
+    ]
+    for here, domain in domains:
+        for place, name in enumerate(domain.recipients):
+            local_part = name.removesuffix(f"@{domain.name}")
+            if parse_mailbox(f"{local_part}@{_ANY_DOMAIN}") is None:
+                yield Finding(
+                    ((*here, "recipients", place), (*here, "recipients"), (*here, "name")),
+                    f"{name!r} is no local-part of a mailbox in {domain.name!r}",
+                    f'Write the part before the "@" alone, such as "ada" for ada@{domain.name.removeprefix(".")}',
+                )
+
+
+_ANY_DOMAIN: Final = "example.org"  # the domain of a recipient may be a pattern, which no mailbox has
 
 
 def _relayed(settings: Settings) -> Iterator[Finding]:
@@ -540,6 +561,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _lmtp,
     _delivery,
     _placeholders,
+    _recipients,
     _relayed,
     _next_hops,
     _order,

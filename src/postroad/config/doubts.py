@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 from typing import Final
@@ -89,11 +90,42 @@ def _introspection(settings: Settings, now_s: float) -> Iterator[Finding]:
         yield Finding((("auth", "introspection", "url"),), text, "Write https://, or ask a server on this machine")
 
 
+def _dovecot(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Dovecot may be started later; until then nobody can authenticate."""
+    path = settings.auth.dovecot
+    if path is None or _is_socket(path):
+        return
+    text = f"There is no socket {path}: until there is, clients that authenticate are told to come back (454)"
+    yield Finding((("auth", "dovecot"),), text, "Start Dovecot with this auth listener, or correct the path")
+
+
+def _is_socket(path: FilePath) -> bool:
+    """Whether it is one; True also where we may not look."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _recipients(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Words by which every mailbox may be meant, and which are the names of single ones."""
+    for index, domain in enumerate(settings.domain):
+        if domain.recipients and set(domain.recipients) <= _EVERYBODY:
+            name = domain.recipients[0]
+            text = f"{domain.name!r} has one mailbox, {name!r}, and no others"
+            yield Finding((("domain", index, "recipients"),), text, 'For every recipient write recipients = "any"')
+
+
+_EVERYBODY: Final = frozenset(("all", "*", "every", "everyone", "everybody"))
 
 
 def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -122,5 +154,5 @@ def _closed(template: FilePath) -> FilePath | None:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _maildirs,
+    _hostname, _certificates, _introspection, _dovecot, _recipients, _maildirs,
 )  # fmt: skip

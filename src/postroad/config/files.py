@@ -96,6 +96,9 @@ def _tls(settings: Settings) -> Iterator[Finding]:
             if problem not in seen:
                 yield _tls_finding(settings, key, files, options, problem)
             seen.add(problem)
+        if files.key and isinstance(made, tuple) and (closed := tls.readable(files.key)) and closed not in seen:
+            seen.add(closed)  # OpenSSL looks at the key only where the certificate is right
+            yield _found((*key, "key"), closed)
 
 
 def _outbound_tls(settings: Settings) -> Iterator[Finding]:
@@ -122,7 +125,7 @@ def _tls_finding(
             return Finding((("tls", "groups"),), problem.text, problem.remedy)
         case where if where in (asking.ca_file for asking in options.askings):
             return Finding(_ca_keys(settings, where), f"{where}: {problem.text}", problem.remedy)
-        case where if where == files.key:
+        case where if where == files.key and not isinstance(tls.validity_s(files.certificate), Problem):
             return _found((*key, "key"), problem)
         case _:
             return _found((*key, "certificate"), problem)
@@ -154,7 +157,7 @@ def _users(settings: Settings) -> Iterator[Finding]:
 
 
 def _function(settings: Settings) -> Iterator[Finding]:
-    """Only whether its file can be read: what a module does on import is not for a check to do."""
+    """Only whether its file can be read; `trial` loads it as the node would."""
     place = settings.auth.function.rpartition(":")[0]
     if place.endswith(".py") and isinstance(text := read_text(FilePath(place)), Problem):
         yield _found(("auth", "function"), text)
@@ -228,10 +231,6 @@ def _passwords(settings: Settings) -> Iterator[Finding]:
 def _folders(settings: Settings) -> Iterator[Finding]:
     if os.path.exists(settings.state_dir) and not os.path.isdir(settings.state_dir):
         yield Finding((("state_dir",),), f"{settings.state_dir} is no folder", "Name a folder")
-    if settings.log.path is not None and not os.path.isdir(settings.log.path.parent):
-        yield Finding(
-            (("log", "path"),), f"There is no folder {settings.log.path.parent}", "Make it, or correct the path"
-        )
     for index, domain in enumerate(settings.domain):
         if domain.command and not os.path.isfile(domain.command[0]):
             yield Finding(
@@ -241,15 +240,51 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _log(settings: Settings) -> Iterator[Finding]:
+    """The log, which each worker opens for itself, and makes where it is not there."""
+    if (path := settings.log.path) is None:
+        return
+    key: Path = ("log", "path")
+    who = _ourselves()
+    other = settings.user not in ("", who)  # an ordinary user looks, with rights that the node will not have
+    elsewhere = f"run this as root or as {settings.user}" if other else "name another file"
+    if os.path.isdir(path):
+        yield Finding((key,), f"{path} is a folder", "Name a file in it")
+    elif os.path.exists(path):
+        if not os.access(path, os.W_OK, effective_ids=True):
+            remedy = f"Give it to that user (chown {who} {path}), or {elsewhere}"
+            yield Finding((key,), f"The user {who!r} cannot write {path}", remedy)
+    elif not os.path.isdir(path.parent):
+        yield Finding((key,), f"There is no folder {path.parent}", "Make it, or correct the path")
+    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        remedy = f"Make it a folder that is that user's (chown {who} …), or {elsewhere}"
+        yield Finding((key,), f"The user {who!r} cannot make a log in {path.parent}", remedy)
+
+
 def _state(settings: Settings) -> Iterator[Finding]:
     """Folders of the state that are there (those that are not, root makes for the user) and cannot be written."""
-    names = ("", "run", "spool", "history")
-    there = [folder for name in names if (folder := settings.state_dir / name).is_dir()]
+    key: Path = ("state_dir",)
+    folders = [settings.state_dir / name for name in ("", "run", "spool", "history")]
+    try:
+        there = [folder for folder in folders if folder.is_dir()]
+    except OSError as error:  # a folder on the way to it is closed
+        remedy = "Run this as root or as the user who owns it, or give this user the right to enter it"
+        text = f"The user {_ourselves()!r} may not look into {settings.state_dir} ({error.strerror or error})"
+        yield Finding((key,), text, remedy)
+        return
     with rights(settings) as taken:
         closed = [each for each in there if not os.access(each, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
     for folder in closed if taken else ():
         remedy = f"Give it and what is in it to that user (chown -R {settings.user} {folder})"
-        yield Finding((("state_dir",),), f"The user {settings.user!r} cannot write into {folder}", remedy)
+        yield Finding((key,), f"The user {settings.user!r} cannot write into {folder}", remedy)
+
+
+def _ourselves() -> str:
+    """The user whose rights we have now."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _owner(settings: Settings) -> Iterator[Finding]:
@@ -275,5 +310,6 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _aliases,
     _passwords,
     _folders,
+    _log,
     _owner,
 )

@@ -4,8 +4,9 @@ What always holds: no Settings leave this room that the file contradicts itself 
 and remedy; a consequence of a problem is not reported as another one. To find all problems in one go, what is wrong is
 left out and the rest is looked at again, as if the wrong keys were not there.
 
-A text that is no TOML has one problem only, since nothing behind it can be understood. This room reads files and
-touches nothing else: whether a port is free shows when the node binds it (`at` then gives the place to blame).
+A text that is no TOML has one problem only, since nothing behind it can be understood. `load` reads files and touches
+nothing else: whether a port is free shows when the node binds it (`at_listener` then gives the place to blame), or
+where it is tried for an operator (`tried`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import contradictions, doubts, files, locate, schema
+from postroad.config import contradictions, doubts, files, locate, schema, trial
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
+from postroad.world import problem as world
+from postroad.world import system
 
 FILE_MAX: Final = 16 * 1024 * 1024
 _ROUNDS_MAX: Final = 8
@@ -56,6 +59,16 @@ def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Probl
     return [_problem(path, lines, finding) for finding in places]
 
 
+def tried(path: Path, settings: Settings, *, running: bool) -> list[Problem]:
+    """What shows only when it is tried (`trial`), in the order of the lines. `running`: a node has these settings'
+    ports."""
+    problems = [
+        at_listener(path, settings, str(place), problem) for place, problem in trial.places(settings, running=running)
+    ]
+    problems += [at(path, each.about[0], each.text, each.remedy) for each in trial.function(settings)]
+    return sorted(problems, key=lambda problem: problem.line)
+
+
 def warnings(path: Path, settings: Settings, now_s: float) -> list[Problem]:
     """What is allowed in the settings of this file and yet hardly meant, in the order of its lines. `now_s`: seconds
     since 1970."""
@@ -79,13 +92,14 @@ def at(path: Path, key: locate.Path, text: str, remedy: str) -> Problem:
     return _problem(path, lines, Finding((key,), text, remedy))
 
 
-def at_listener(path: Path, settings: Settings, place: str, text: str, remedy: str) -> Problem:
+def at_listener(path: Path, settings: Settings, place: str, problem: world.Problem) -> Problem:
     """The same for a place to listen on that cannot be had: ``127.0.0.1:25``, ``[::1]:25`` or ``unix:/path``."""
+    text = f"{place} {problem.text}"
     for index, listener in enumerate(settings.listener):
         if place in (contradictions.shown(each) for each in contradictions.places(listener)):
-            key = "address" if place.startswith(UNIX) else "port"
-            return at(path, ("listener", index, key), f"{place} {text}", remedy)
-    return at(path, ("listener",), f"{place} {text}", remedy)
+            key = "address" if place.startswith(UNIX) or system.blames_address(problem) else "port"
+            return at(path, ("listener", index, key), text, problem.remedy)
+    return at(path, ("listener",), text, problem.remedy)
 
 
 def _read(path: Path) -> str | list[Problem]:
@@ -111,9 +125,35 @@ def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     place = _TOML_PLACE.search(message)
     line = int(place[1]) if place and place[1] else text.count("\n") + 1
     reason = message[: place.start()] if place else message
+    single = _single_brackets(text, line)
+    if single is not None:
+        header = schema.header(Settings, single[1])
+        remedy = f"Write {header} in double brackets"
+        return Problem(path, single[0], "", f"There may be several {header}, each with a header of its own", remedy)
     return Problem(
         path, line, "", f"This is not TOML: {reason}", "Mend the line; https://toml.io says how TOML is written"
     )
+
+
+def _single_brackets(text: str, line: int) -> tuple[int, tuple[str, ...]] | None:
+    """Where TOML finds fault with the header in this line: the line of the first header in single brackets of a table
+    of which there may be several, and its name."""
+    lines = text.split("\n")
+    faulty = _HEADER.match(lines[line - 1]) if line <= len(lines) else None
+    if faulty is None or not schema.is_many(Settings, _parts(faulty[1])):
+        return None
+    for number, each in enumerate(lines, 1):
+        found = _HEADER.match(each)
+        if found and not each.lstrip().startswith("[[") and _parts(found[1]) == _parts(faulty[1]):
+            return number, _parts(found[1])
+    return None
+
+
+_HEADER: Final = re.compile(r"\s*\[{1,2}\s*([A-Za-z0-9_.\s-]+?)\s*\]{1,2}\s*(?:#|$)")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in name.split("."))
 
 
 def _problem(path: Path, lines: dict[locate.Path, int], finding: Finding) -> Problem:
@@ -230,6 +270,10 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
             return Finding((path,), f"{_shown(value)} is too much", schema.bounds(Settings, path))
         case "too_short":
             return Finding((path,), "The list is too short", schema.bounds(Settings, path))
+        case "tuple_type" if isinstance(value, dict) and schema.is_many(Settings, path):
+            header = schema.header(Settings, path)
+            text = f"There may be several {header}, each with a header of its own"
+            return Finding((path,), text, f"Write {header} in double brackets")
         case kind:
             return Finding((path,), f"{_shown(value)} is {_called(value)}", _REMEDIES.get(kind, detail["msg"]))
 

@@ -74,6 +74,16 @@ def _known(section: type[Section]) -> dict[tuple[str, ...], tuple[str, ...]]:
     return {path: tuple(names) for path, names in known.items()}
 
 
+def is_many(section: type[Section], path: tuple[str | int, ...]) -> bool:
+    """Whether there may be several tables of this name."""
+    return any(table.many and table.path == path for table in tables(section))
+
+
+def header(section: type[Section], path: tuple[str | int, ...]) -> str:
+    """How the table of this name is begun: ``[limits]``, ``[[listener]]``; "" where there is none."""
+    return next((table.header for table in tables(section) if table.path == path), "")
+
+
 def suggestion(section: type[Section], path: tuple[str | int, ...]) -> str:
     """What to do about the unknown key at `path`: the nearest known one, or where a key of this name belongs."""
     names = tuple(part for part in path if isinstance(part, str))

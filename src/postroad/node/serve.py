@@ -52,11 +52,11 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
     def locate(settings: Settings, endpoint: Endpoint, problem: Problem) -> str:
         from postroad.config.load import at_listener
 
-        return str(at_listener(path, settings, str(endpoint), problem.text, problem.remedy))
+        return str(at_listener(path, settings, str(endpoint), problem))
 
-    say = _say(settings)
-    _warn(path, settings, say)
-    sys.exit(supervisor.main(settings, lambda: _load(path, say), say, locate))
+    log = _NodeLog(settings)
+    _warn(path, settings, log.say)
+    sys.exit(supervisor.main(settings, lambda: _load(path, log.say), log.say, locate, log.renew))
 
 
 def _prepared(folder: Path) -> Path:
@@ -85,22 +85,33 @@ def _warn(path: Path, settings: Settings, say: Callable[[str, str], None]) -> No
         say("warning", str(doubt))
 
 
-def _say(settings: Settings) -> Callable[[str, str], None]:
-    """Writes a line about the node to the log, in the form and place that the configuration says."""
-    from postroad.config.options import log_options
-    from postroad.mail.event import Noted
-    from postroad.report.line import LEVELS, human_line, json_line
-    from postroad.report.options import LogFormat
+class _NodeLog:
+    """Lines about the node, in the form and place that the settings in force say."""
 
-    options = log_options(settings)
-    line = json_line if options.format is LogFormat.JSON else human_line
-    rank = LEVELS.index(options.level.value)
+    def __init__(self, settings: Settings) -> None:
+        self.renew(settings)
 
-    def say(level: str, text: str) -> None:
-        if LEVELS.index(level) >= rank:
-            _write(options.path, line(Noted(time.time_ns() // 1000, 0, level, text)) + b"\n")
+    def renew(self, settings: Settings) -> None:
+        """Goes on as these settings say."""
+        from postroad.config.options import log_options
 
-    return say
+        self._settings = settings
+        self._options = log_options(settings)
+
+    def say(self, level: str, text: str) -> None:
+        """Writes one line, where its level is wanted."""
+        from postroad.config.files import rights
+        from postroad.mail.event import Noted
+        from postroad.report.line import LEVELS, human_line, json_line
+        from postroad.report.options import LogFormat
+
+        if LEVELS.index(level) < LEVELS.index(self._options.level.value):
+            return
+        line = json_line if self._options.format is LogFormat.JSON else human_line
+        octets = line(Noted(time.time_ns() // 1000, 0, level, text)) + b"\n"
+        # A log that root had made its own could not be written by the workers, nor by us once we are the user.
+        with rights(self._settings):
+            _write(self._options.path, octets)
 
 
 def _write(path: str, octets: bytes) -> None:

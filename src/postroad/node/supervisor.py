@@ -64,6 +64,7 @@ FIXED: Final = (
 
 Say = Callable[[str, str], None]  # level, text
 Locate = Callable[["Settings", Endpoint, Problem], str]  # a place that cannot be listened on, at its line of the file
+Renew = Callable[["Settings"], None]  # what is said from here on is said as these settings want it
 
 
 class Worker:
@@ -84,9 +85,10 @@ class Supervisor:
     """See the module. `load` reads and validates the configuration again: settings, or the problems as lines."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate
+        self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew
     ) -> None:
         self.settings = settings
+        self._renew_log = renew
         self._locate = locate
         self._load = load
         self._say = say
@@ -568,6 +570,7 @@ class Supervisor:
                 self._send(worker.number, ("abandon",))
             return problems
         self.settings = found
+        self._renew_log(found)
         self._pace = options.pace_table(found)
         wanted = set(endpoints(found))
         removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]
@@ -632,11 +635,13 @@ def _shards_on_disk(spool: Path) -> int:
     return max(numbers, default=-1) + 1
 
 
-def main(settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate) -> int:
+def main(
+    settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew
+) -> int:
     """Run a node until it is told to stop; the exit code."""
     # Workers get the settings over the link: better to know here that they can.
     pickle.dumps(settings)
-    supervisor = Supervisor(settings, load, say, locate)
+    supervisor = Supervisor(settings, load, say, locate, renew)
     problem = supervisor.prepare()
     if problem:
         for line in problem.split("\n"):

@@ -138,7 +138,12 @@ class WorkerProcess:
         self._shutdown_s = settings.shutdown_s
         tune_malloc(options.memory_options(settings))
         world = system_world(random.Random(os.urandom(16)))
-        self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
+        try:
+            self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
+        except OSError as error:  # it was looked at before: somebody was faster
+            self._link.send(("misconfigured", f"log.path: {settings.log.path}: {error.strerror or error}"))
+            self._end(EX_CONFIG)
+            return
         _log_through(LogHandler(self._log, self._loop, world.clock.now_us))
         assembly = Assembly(
             settings,

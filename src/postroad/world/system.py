@@ -19,9 +19,10 @@ import pwd
 import resource
 import socket
 import stat
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from postroad.world.problem import Problem
 
@@ -35,7 +36,7 @@ def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 51
     try:
         family = socket.AF_INET6 if not address or ipaddress.ip_address(address).version == 6 else socket.AF_INET
     except ValueError:
-        return Problem(where, "is no IP address to listen on", 'Write one, as "0.0.0.0", "127.0.0.1" or "::1".')
+        return Problem(where, _NO_ADDRESS, 'Write one, as "0.0.0.0", "127.0.0.1" or "::1".')
     if not 0 <= port < 65_536:
         return Problem(where, "has no valid port", "Write a port from 1 to 65535.")
     try:
@@ -58,6 +59,34 @@ def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 51
     return sock
 
 
+def bindable(address: str, port: int) -> Problem | None:
+    """Why an IP address and port cannot be bound; None where they can, or where only the right is missing, which
+    another user may have. Nothing listens meanwhile."""
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address, port))
+    except PermissionError:
+        return None
+    except OSError as error:
+        return _cannot_listen(where, port, error)
+    return None
+
+
+def blames_address(problem: Problem) -> bool:
+    """Whether a place cannot be listened on for its address, whatever the port."""
+    return problem.text in (_NO_ADDRESS, _NOT_OURS, _NO_IPV6)
+
+
+_NO_ADDRESS = "is no IP address to listen on"
+_NOT_OURS = "is no address of this machine"
+_NO_IPV6 = "IPv6 is off on this machine"
+
+
 def _cannot_listen(where: str, port: int, error: OSError) -> Problem:
     match error.errno:
         case errno.EADDRINUSE:
@@ -67,9 +96,9 @@ def _cannot_listen(where: str, port: int, error: OSError) -> Problem:
             remedy = "Start as root, give CAP_NET_BIND_SERVICE, or set a port above 1023."
             return Problem(where, "may not be listened on", remedy)
         case errno.EADDRNOTAVAIL:
-            return Problem(where, "is no address of this machine", "See `ip address` for those it has.")
+            return Problem(where, _NOT_OURS, "See `ip address` for those it has.")
         case errno.EAFNOSUPPORT:
-            return Problem(where, "IPv6 is off on this machine", 'Set an IPv4 address, as "0.0.0.0".')
+            return Problem(where, _NO_IPV6, 'Set an IPv4 address, as "0.0.0.0".')
         case _:
             return Problem(where, f"cannot be listened on ({error.strerror or error})", "Set another address or port.")
 
@@ -113,6 +142,34 @@ def _occupied(path: str) -> Problem | None:
         except OSError as error:
             return Problem(path, f"cannot be tried ({error.strerror or error})", "Check the socket's owner and mode.")
     return Problem(path, "is in use", "Stop the program that listens there, or set another path.")
+
+
+def tried_as(user: str, group: str, command: Sequence[str], limit_s: float) -> str:
+    """Runs a command with the rights of a user and group, where we are root and there is such a user; else with our
+    own. "" where it ends well, else the last lines that it has said on stderr, or how it ended."""
+    given: dict[str, object] = {}
+    if os.geteuid() == 0 and user:
+        try:
+            account = pwd.getpwnam(user)
+            number = grp.getgrnam(group).gr_gid if group else account.pw_gid
+        except KeyError as error:
+            return str(error)
+        given = {"user": account.pw_uid, "group": number, "extra_groups": os.getgrouplist(user, number)}
+    try:
+        done = subprocess.run(  # type: ignore[call-overload]
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False, **given
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {limit_s:g} s"
+    except OSError as error:
+        return f"{command[0]}: {error.strerror or error}"
+    if done.returncode == 0:
+        return ""
+    said: str = done.stderr.decode("utf-8", "replace").strip()
+    return said[-_SAID_MAX:] or f"it ended with exit code {done.returncode}"
+
+
+_SAID_MAX = 1_000
 
 
 def own_addresses() -> frozenset[str]:

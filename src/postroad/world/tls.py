@@ -446,7 +446,7 @@ def _load_certificate(context: ssl.SSLContext, files: CertificateFiles) -> Probl
     if isinstance(certificate, Problem):
         return certificate
     key = files.key or files.certificate
-    problem = _readable(key)
+    problem = readable(key)
     if problem is not None:
         return problem
     try:
@@ -467,7 +467,7 @@ def _load_roots(
     if not ca_file:
         context.load_default_certs(purpose)
         return None
-    problem = _readable(ca_file)
+    problem = readable(ca_file)
     if problem is not None:
         return problem
     try:
@@ -477,7 +477,8 @@ def _load_roots(
     return None
 
 
-def _readable(path: str) -> Problem | None:
+def readable(path: str) -> Problem | None:
+    """Why a file cannot be read; None where it can."""
     try:
         with open(path, "rb") as file:
             file.read(1)

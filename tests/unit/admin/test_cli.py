@@ -20,8 +20,7 @@ state_dir = "state"
 
 [[listener]]
 name = "mx"
-address = "127.0.0.1"
-port = 2525
+address = "unix:/run/postroad/mx"
 
 [[domain]]
 name = "example.org"
@@ -163,3 +162,14 @@ def test_config_show_prints_what_is_in_force(tmp_path: Path) -> None:
     assert "limits.hops_max = 100" in lines
     assert 'outbound.tls.minimum = "TLSv1.2"' in lines
     assert json.loads(run("config", "show", "--json", "-c", str(file)).output)["listener"][0]["port"] == 2525
+
+
+def test_check_tries_the_places_to_listen_on(tmp_path: Path) -> None:
+    (tmp_path / "postroad.toml").write_text(
+        'hostname = "mail.example.org"\nstate_dir = "state"\n'
+        '[[domain]]\nname = "example.org"\nrecipients = "any"\npath = "mail/{domain}/{local_part}"\n'
+        '[[listener]]\nname = "mx"\naddress = "192.0.2.77"\nport = 2525\n'
+    )
+    done = run("check", "-c", str(tmp_path / "postroad.toml"))
+    assert done.exit_code == 78
+    assert "postroad.toml:9: listener[1].address: 192.0.2.77:2525 is no address of this machine." in done.stderr

@@ -180,6 +180,20 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "192.0.2.0/24",
     ),
     (
+        "a recipient that is no local-part",
+        domain('recipients = ["ada", "bo b"]', 'path = "mail"'),
+        "domain[1].recipients[2]",
+        "'bo b' is no local-part",
+        "the part before",
+    ),
+    (
+        "a recipient of another domain",
+        domain('recipients = ["bob@a.test"]', 'path = "mail"'),
+        "domain[1].recipients[1]",
+        "'bob@a.test' is no local-part of a mailbox in 'example.org'",
+        "ada@example.org",
+    ),
+    (
         "a key of another role",
         listener("trust_network = true") + DOMAIN,
         "listener[1].trust_network",
@@ -411,6 +425,11 @@ RIGHT: list[tuple[str, str]] = [
     (
         "a password without TLS on purpose",
         hop('username = "u"', 'password = "p"', 'tls = "never"', "auth_without_tls = true"),
+    ),
+    ("recipients with and without their domain", domain('recipients = ["ada", "bob@example.org"]', 'path = "mail"')),
+    (
+        "a relay for who shows a certificate",
+        listener('role = "relay"', 'client_certificates = "asked"', f'trusted_certificates = ["{"ab" * 32}"]') + TLS,
     ),
     ("an exact and a general next hop", hop() + hop().replace("*", "example.net")),
 ]  # fmt: skip

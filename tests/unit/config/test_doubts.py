@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_tokens_in_the_plain(tmp_path: Path, url: str, warned: bool) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
+def test_a_dovecot_that_is_not_there(tmp_path: Path) -> None:
+    (line,) = told(tmp_path, RIGHT.replace("[[domain]]", '[auth]\ndovecot = "none"\n[[domain]]', 1))
+    assert line.startswith(f"auth.dovecot: There is no socket {tmp_path}/none")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "none"))
+        assert told(tmp_path, RIGHT.replace("[[domain]]", '[auth]\ndovecot = "none"\n[[domain]]', 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("recipients", "warned"), [('"all"', True), ('["*"]', True), ('["all", "bob"]', False), ('"any"', False)]
+)
+def test_a_word_that_means_one_mailbox(tmp_path: Path, recipients: str, warned: bool) -> None:
+    lines = told(tmp_path, RIGHT.replace('"any"', recipients))
+    assert [line.partition(":")[0] for line in lines] == ["domain[1].recipients"] * warned
+
+
 def test_a_folder_in_which_no_maildir_can_be_made(tmp_path: Path) -> None:
     for each in (tmp_path, *tmp_path.parents):
         if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from postroad.config.load import load
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
 from postroad.receive.accounts import hash_password
+from tests.unit import rights
 
 WHOLE = """\
 hostname = "mail.example.org"
@@ -152,7 +153,7 @@ def test_a_file_that_cannot_be_used_is_named(
 def test_without_the_look_at_files_none_is_needed(tmp_path: Path) -> None:
     (tmp_path / "postroad.toml").write_text(WHOLE)
     assert isinstance(load(tmp_path / "postroad.toml", files=False), Settings)
-    assert len(problems(tmp_path)) == 7
+    assert len(problems(tmp_path)) == 8
 
 
 def test_an_alias_to_a_mailbox_that_is_not_there_is_named_with_its_line(folder: Path) -> None:
@@ -172,6 +173,8 @@ def test_root_looks_with_the_rights_of_the_user(folder: Path) -> None:
             each.chmod(each.stat().st_mode | 0o055)
     (folder / "state").mkdir()
     (folder / "state").chmod(0o777)
+    (folder / "log").touch()
+    (folder / "log").chmod(0o666)
     closed = ("tls.key", "other.pem", "users", "recipients", "aliases", "password")
     for name in ("tls.pem", "roots.pem", *closed):
         (folder / name).chmod(0o644)
@@ -194,3 +197,58 @@ def test_a_functions_file_is_looked_for_and_not_run(folder: Path) -> None:
     assert isinstance(found, list) and [problem.key for problem in found] == ["auth.function"]
     mine.write_text("raise SystemExit('run')\n")
     assert isinstance(load(file), Settings)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, too."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_state_folder_behind_a_closed_one_is_one_line(open_folder: Path) -> None:
+    (open_folder / "closed" / "state").mkdir(parents=True)
+    (open_folder / "closed").chmod(0)
+    (open_folder / "postroad.toml").write_text('hostname = "mail.example.org"\nstate_dir = "closed/state"\n')
+    with rights.as_ordinary_user():
+        found = problems(open_folder)
+    assert [problem.key for problem in found] == ["state_dir"]
+    assert found[0].text.endswith(f"may not look into {open_folder}/closed/state (Permission denied)")
+    (open_folder / "closed").chmod(0o755)
+
+
+@pytest.mark.parametrize("made", ["", "folder", "file", "log"])
+def test_a_log_that_the_user_cannot_write(made: str, open_folder: Path) -> None:
+    (open_folder / "logs").mkdir()
+    (open_folder / "logs").chmod(0o755)
+    if made == "file":
+        (open_folder / "logs" / "log").write_text("")
+        (open_folder / "logs" / "log").chmod(0o600 if os.geteuid() == 0 else 0o400)
+    if made == "log":
+        (open_folder / "logs" / "log").mkdir()
+    path = "nowhere/log" if made == "folder" else "logs/log"
+    file = open_folder / "postroad.toml"
+    file.write_text(f'hostname = "mail.example.org"\nstate_dir = "state"\nuser = "nobody"\n[log]\npath = "{path}"\n')
+    if os.geteuid() != 0 and not made:
+        (open_folder / "logs").chmod(0o500)
+    (found,) = problems(open_folder)
+    text = {
+        "": f"cannot make a log in {open_folder}/logs",
+        "folder": f"There is no folder {open_folder}/nowhere",
+        "file": f"cannot write {open_folder}/logs/log",
+        "log": f"{open_folder}/logs/log is a folder",
+    }[made]
+    assert (found.line, found.key) == (5, "log.path") and text in found.text and found.remedy
+    (open_folder / "logs").chmod(0o755)
+
+
+def test_the_wrong_file_for_a_certificate_is_to_blame_itself(folder: Path) -> None:
+    (folder / "postroad.toml").write_text(WHOLE.replace('"tls.pem"', '"tls.key"'))
+    assert [problem.key for problem in problems(folder)] == ["tls.certificate"]
+
+
+def test_a_certificate_and_a_key_that_are_not_there_are_both_said(folder: Path) -> None:
+    text = WHOLE.replace('"tls.pem"', '"none.pem"').replace('"tls.key"', '"none.key"').replace('"users"', '"none"')
+    (folder / "postroad.toml").write_text(text)
+    assert [problem.key for problem in problems(folder)] == ["tls.certificate", "tls.key", "auth.users"]

@@ -10,6 +10,8 @@ from postroad.config.load import at, at_listener, load, parse
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
+from postroad.world import problem as world
+from postroad.world import system
 
 RIGHT = """\
 hostname = "mail.example.org"
@@ -80,7 +82,7 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
         'state_dir = "state"\nqueue = 5',
         (3, "queue", "a number", "Write a table"),
     ),
-    ("a table for an array of them", "[[domain]]", "[domain]", (9, "domain", "a table", "list in brackets")),
+    ("a table for an array of them", "[[domain]]", "[domain]", (9, "domain", "several", "Write [[domain]]")),
     ("too large", "port = 2525", "port = 65536", (7, "listener[1].port", "65536 is too much", "1 to 65535")),
     ("too small", "port = 2525", "port = 0", (7, "listener[1].port", "0 is too little", "1 to 65535")),
     (
@@ -267,5 +269,36 @@ def test_a_later_problem_finds_its_line(tmp_path: Path) -> None:
 def test_a_place_that_is_taken_is_found_at_its_listener(place: str, line: int, key: str, tmp_path: Path) -> None:
     text = RIGHT + '[[listener]]\naddress = ["::1", "unix:/run/x"]\nport = 2526\nname = "y"\n'
     (tmp_path / "postroad.toml").write_text(text)
-    found = at_listener(tmp_path / "postroad.toml", settings(text, tmp_path), place, "is in use", "Stop it")
+    problem = world.Problem(place, "is in use", "Stop it")
+    found = at_listener(tmp_path / "postroad.toml", settings(text, tmp_path), place, problem)
     assert (found.line, found.key, found.text) == (line, key, f"{place} is in use")
+
+
+def test_an_address_that_is_not_ours_is_to_blame_itself(tmp_path: Path) -> None:
+    text = RIGHT + '[[listener]]\naddress = "192.0.2.77"\nport = 2526\nname = "y"\n'
+    (tmp_path / "postroad.toml").write_text(text)
+    problem = system.bind("192.0.2.77", 2526)
+    assert isinstance(problem, world.Problem)
+    found = at_listener(tmp_path / "postroad.toml", settings(text, tmp_path), "192.0.2.77:2526", problem)
+    assert (found.line, found.key) == (14, "listener[2].address")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "header"),
+    [
+        ('hostname = "m.example.org"\nstate_dir = "s"\n[listener]\nname = "x"\nport = 25\n', 3, "[[listener]]"),
+        ('hostname = "m.example.org"\nstate_dir = "s"\n[relay.domain]\nname = "a.example"\n', 3, "[[relay.domain]]"),
+        ('hostname = "m.example.org"\n[listener]\nname = "x"\n[ listener ] # two\nname = "y"\n', 2, "[[listener]]"),
+        ('hostname = "m.example.org"\n[listener]\nname = "x"\n[[listener]]\nname = "y"\n', 2, "[[listener]]"),
+        ('hostname = "m.example.org"\n[[domain]]\nname = "x.example"\n[domain]\nname = "y"\n', 4, "[[domain]]"),
+    ],
+)
+def test_single_brackets_where_there_may_be_several(text: str, line: int, header: str, tmp_path: Path) -> None:
+    found = parse(text, tmp_path / "postroad.toml", files=False)
+    assert isinstance(found, list)
+    assert (found[0].line, found[0].remedy) == (line, f"Write {header} in double brackets")
+
+
+def test_a_table_that_is_there_twice_is_no_matter_of_brackets(tmp_path: Path) -> None:
+    found = parse('hostname = "m.example.org"\n[tls]\n[tls]\n', tmp_path / "postroad.toml", files=False)
+    assert isinstance(found, list) and found[0].remedy.startswith("Mend the line")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,11 +95,32 @@ def test_lines_for_people_go_to_stderr(calls: list[tuple[Any, ...]], tmp_path: P
 def test_a_log_that_cannot_be_written_is_said_on_stderr(
     calls: list[tuple[Any, ...]], tmp_path: Path, capfdbinary: Any
 ) -> None:
-    (tmp_path / "log").mkdir()
     run("-c", str(written(tmp_path, RIGHT + '[log]\npath = "log"\n')))
+    (tmp_path / "log").unlink(missing_ok=True)
+    (tmp_path / "log").mkdir()
     calls[0][2]("error", "this")
     said = capfdbinary.readouterr().err
     assert b"log: Is a directory: " in said and said.endswith(b"this\n")
+
+
+def test_after_a_reload_lines_go_where_the_new_log_goes(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    path = written(tmp_path)
+    run("-c", str(path))
+    load, say, renew = calls[0][1], calls[0][2], calls[0][4]
+    written(tmp_path, RIGHT + '[log]\npath = "log"\nformat = "json"\n')
+    renew(load())
+    say("info", "reloaded")
+    assert [json.loads(line)["text"] for line in (tmp_path / "log").read_text().splitlines()] == ["reloaded"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a log that root makes needs root")
+def test_a_log_that_root_begins_is_the_users(calls: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chown(folder, 65_534, -1)
+        run("-c", str(written(folder, f'user = "nobody"\n{RIGHT}[log]\npath = "log"\n')))
+        calls[0][2]("info", "ready")
+        assert (folder / "log").stat().st_uid == 65_534
 
 
 def test_the_demonstration_is_made_explained_and_served(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:

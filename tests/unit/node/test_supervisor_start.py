@@ -29,7 +29,11 @@ def started(settings: Settings) -> tuple[int, list[str]]:
     """Start a node; its exit code and what it said of errors."""
     said: list[tuple[str, str]] = []
     supervisor = Supervisor(
-        settings, lambda: settings, lambda level, text: said.append((level, text)), lambda *problem: str(problem[2])
+        settings,
+        lambda: settings,
+        lambda level, text: said.append((level, text)),
+        lambda *problem: str(problem[2]),
+        lambda settings: None,
     )
     assert supervisor.prepare() == ""
     code = asyncio.run(asyncio.wait_for(supervisor.run(), 30))
@@ -53,6 +57,14 @@ def test_accounts_that_cannot_be_read_keep_the_node_from_starting(tmp_path: Path
     code, errors = started(settings)
     assert code == 78
     assert len(errors) == 1 and f"{tmp_path}/users: there is no such file" in errors[0]
+
+
+def test_a_log_that_cannot_be_opened_by_now_keeps_the_node_from_starting(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, '[log]\npath = "log"\n')
+    (tmp_path / "log").mkdir()
+    code, errors = started(settings)
+    assert code == 78
+    assert errors == [f"cannot start: log.path: {tmp_path}/log: Is a directory"]
 
 
 def test_an_interpreter_that_may_not_be_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,9 @@ async def test_a_worker_hears_who_is_banned_ahead_of_its_start_and_while_it_star
             ends.append(socket.socket(fileno=os.dup(int(command[-1]))))
 
     monkeypatch.setattr(subprocess, "Popen", Started)
-    supervisor = Supervisor(settings, lambda: settings, lambda level, text: None, lambda *problem: "")
+    supervisor = Supervisor(
+        settings, lambda: settings, lambda level, text: None, lambda *problem: "", lambda settings: None
+    )
     assert supervisor.prepare() == ""
     worker = Worker(0)
     supervisor._workers = [worker]

@@ -1,0 +1,49 @@
+"""What shows only when it is tried: the places to listen on, and the function that knows the accounts.
+
+For an operator who asks (`postroad check`); a start and a reload of a node try for themselves. What always holds: what
+is bound is let go of at once, and nobody can connect to it meanwhile; the operator's module is loaded in a process of
+its own that has no more rights than the node will have, and a limit of time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from postroad.config import contradictions
+from postroad.config.finding import Finding
+from postroad.config.listening import UNIX
+from postroad.config.settings import Settings
+from postroad.world import system
+from postroad.world.problem import Problem
+
+LOAD_S: Final = 20.0  # how long the module of a function may take to be loaded
+
+# Run by the interpreter that runs the node's workers, too. What is wrong goes to stderr: a text to exit with does.
+_LOAD: Final = (
+    "import sys; from postroad.receive.function import load; found = load(sys.argv[1]); "
+    "sys.exit(found if isinstance(found, str) else 0)"
+)
+
+
+def places(settings: Settings, *, running: bool) -> Iterator[tuple[str, Problem]]:
+    """Places that cannot be listened on. `running`: a node runs, so that a port in use may well be its own. Whether the
+    port is one for root only is not looked at: who checks need not be who starts."""
+    for listener in settings.listener:
+        for place in contradictions.places(listener):
+            if place[0].startswith(UNIX):
+                continue
+            problem = system.bindable(*place)
+            if problem is not None and (system.blames_address(problem) or not running):
+                yield contradictions.shown(place), problem
+
+
+def function(settings: Settings) -> Iterator[Finding]:
+    """Why the function of `[auth]` cannot be loaded."""
+    named = settings.auth.function
+    if not named:
+        return
+    said = system.tried_as(settings.user, settings.group, [sys.executable, "-c", _LOAD, named], LOAD_S)
+    if said:
+        yield Finding((("auth", "function"),), f"It cannot be loaded: {said}", "Mend the module, or correct the name")

@@ -1,0 +1,89 @@
+"""What shows only when it is tried: places to listen on, and the function."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from postroad.config import load as loading
+from postroad.config.settings import Settings
+
+RIGHT = """\
+hostname = "mail.example.org"
+state_dir = "state"
+[auth]
+function = "{function}"
+[[domain]]
+name = "example.org"
+recipients = "any"
+path = "mail/{{domain}}/{{local_part}}"
+[[listener]]
+name = "mx"
+address = "{address}"
+port = {port}
+"""
+
+
+def tried(
+    folder: Path, *, address: str = "127.0.0.1", port: int = 0, function: str = "", running: bool = False
+) -> list[str]:
+    """What `tried` says, each from its line on."""
+    file = folder / "postroad.toml"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        file.write_text(RIGHT.format(address=address, port=port or free.getsockname()[1], function=function))
+    settings = loading.load(file)
+    assert isinstance(settings, Settings), [str(each) for each in settings]
+    return [str(each).removeprefix(f"{file}:") for each in loading.tried(file, settings, running=running)]
+
+
+def test_a_port_that_is_free_is_no_problem(tmp_path: Path) -> None:
+    assert tried(tmp_path) == []
+
+
+def test_a_port_in_use_is_found_unless_it_may_be_our_own(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (line,) = tried(tmp_path, port=port)
+        assert line.startswith(f"12: listener[1].port: 127.0.0.1:{port} is in use. Stop what listens there")
+        assert tried(tmp_path, port=port, running=True) == []
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_an_address_of_another_machine_is_found(running: bool, tmp_path: Path) -> None:
+    (line,) = tried(tmp_path, address="192.0.2.77", running=running)
+    assert line.startswith("11: listener[1].address: 192.0.2.77:") and "is no address of this machine" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def check(question:\n", "SyntaxError: "),
+        ("def other(question): return None\n", "there is no such function"),
+        ("import nonesuch_module\ndef check(question): return None\n", "No module named 'nonesuch_module'"),
+        ("raise SystemExit(3)\n", "it ended with exit code 3"),
+        ("def check(question): return None\n", ""),
+    ],
+)
+def test_the_function_is_loaded(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    found = tried(tmp_path, function=f"{tmp_path}/mine.py:check")
+    if not said:
+        assert found == []
+        return
+    (line,) = found
+    assert line.startswith("4: auth.function: It cannot be loaded: ") and said in line
+
+
+def test_the_function_is_loaded_outside_of_this_process(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+        "def check(q): pass\n"
+    )
+    assert tried(tmp_path, function=f"{tmp_path}/mine.py:check") == []
+    assert int((tmp_path / "pid").read_text()) != os.getpid()
