@@ -21,6 +21,7 @@ state_dir = "state"
 [[listener]]
 name = "mx"
 address = "unix:/run/postroad/mx"
+port = 2525
 
 [[domain]]
 name = "example.org"
