@@ -283,10 +283,15 @@ def _recipient_lines(loaded: Loaded, place: int, row: Waiting | None, now_us: in
     if row.text:
         # What a remote has said is no reason for holding it.
         why = "the last attempt" if row.held and row.remote else "because"
-        lines.append(f"      {why}: {clean(row.remote + ': ' if row.remote else '')}{clean(row.text)}")
+        lines.append(f"      {why}: {clean(said_by(row.remote, row.text))}")
     if row.told:
         lines.append("      the sender has been told of the delay")
     return lines
+
+
+def said_by(remote: str, text: str) -> str:
+    """A reason with the remote that it is about, unless it names it."""
+    return text if not remote or remote in text else f"{remote}: {text}"
 
 
 def _notifies(notify: Notify) -> list[str]:

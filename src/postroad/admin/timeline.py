@@ -15,9 +15,10 @@ from typing import assert_never
 
 import msgspec
 
+from postroad.admin.listing import said_by
 from postroad.admin.present import clock_time, moment, octets, span, when
 from postroad.mail import identifier
-from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
@@ -182,7 +183,7 @@ def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> Outlook:
         because = f" because: {reason}" if reason and not row.remote else ""  # a remote has not held it
         text = f"is held{because}; `postroad queue release` lets it go on"
         return Outlook(name, Fate.HELD, text, *facts)
-    because = f", because: {clean(row.remote) + ': ' if row.remote else ''}{reason}" if reason else ""
+    because = f", because: {clean(said_by(row.remote, row.text))}" if reason else ""
     times = f" after {row.attempts} attempt{'s' if row.attempts != 1 else ''}" if row.attempts else ""
     if row.due_us <= now_us:
         if running:
@@ -332,8 +333,10 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     number = f", attempt {event.attempts}" if event.attempts > 1 else ""
     told = [f"{attempt.outcome.value:10} {_names(event.recipients)} to {clean(event.destination)}{number}"]
     remote = _remote(attempt)
-    if remote:
+    if remote and (attempt.tls or attempt.reach is not Reach.DESTINATION):
         told.append(f"at {remote}, {clean(_tls(attempt.tls, attempt.tls_details))}")
+    elif remote:  # the session ended before there was TLS, or there was no session
+        told.append(f"at {remote}")
     if attempt.reply is not None:
         told.append(f"said: {clean(str(attempt.reply))}")
     if attempt.text or attempt.reply is None:

@@ -31,18 +31,20 @@ from postroad.deliver.maildir import MaildirCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
-from postroad.deliver.session import Visit, Ways, deferred, place, visit
+from postroad.deliver.session import Unmade, Visit, Ways, deferred, place, visit
 from postroad.deliver.smtp import Settings, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
+from postroad.mail.tls_details import details
 from postroad.protocol.transaction import Finding
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 from postroad.world.network import Network
 from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls
+from postroad.world.tls_facts import TlsFacts
 
 _LOG: Final = logging.getLogger(__name__)
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
@@ -165,7 +167,7 @@ class Opener:
                 result.set_out(elsewhere=others, failed=partial(self._failed, hop))
                 return result
             self._memory.failed(hop, self._loop.time())
-            attempts.append(self._attempt(destination, hop, _softened(result)))
+            attempts.append(self._attempt(destination, hop, _softened(result.finding), result.tls))
         return _verdict(attempts)
 
     def _failed(self, hop: Hop) -> None:
@@ -173,7 +175,7 @@ class Opener:
 
     async def _try(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
-    ) -> SmtpCourier | Finding:
+    ) -> SmtpCourier | Unmade:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         plain = destination.tls is TlsDemand.NEVER or (
             destination.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, self._loop.time())
@@ -183,16 +185,20 @@ class Opener:
         if result is None:
             self._memory.tls_failed(hop, self._loop.time())
             result = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
-        return result if result is not None else deferred("4.7.5", f"{place(hop)}: TLS failed")
+        return result if result is not None else Unmade(deferred("4.7.5", f"{place(hop)}: TLS failed"))
 
-    def _attempt(self, destination: Destination, hop: Hop | None, finding: Finding) -> Attempt:
+    def _attempt(
+        self, destination: Destination, hop: Hop | None, finding: Finding, tls: TlsFacts | None = None
+    ) -> Attempt:
         return Attempt(
             finding.outcome, Reach.DESTINATION, finding.status, finding.text, finding.reply,
             remote_name=hop.name if hop is not None else "",
             remote_address=hop.address if hop is not None else "",
             remote_port=hop.port if hop is not None else 0,
+            tls=tls.text if tls is not None else "",
             started_us=self._shared.clock.now_us(),
             transport=destination.transport.value,
+            tls_details=details(tls) if tls is not None else None,
         )
 
 
@@ -209,7 +215,20 @@ def _verdict(attempts: Sequence[Attempt]) -> Attempt:
     chosen = next((attempt for attempt in attempts if attempt.outcome is Outcome.DEFERRED), attempts[0])
     if len(attempts) == 1:
         return chosen
-    told = "; ".join(
-        f"{attempt.remote_name}[{attempt.remote_address}]: {attempt.reply or attempt.text}" for attempt in attempts
-    )
-    return msgspec.structs.replace(chosen, text=f"{len(attempts)} hosts tried: {told}"[:_TEXT_MAX])
+    hosts = len({attempt.remote_name for attempt in attempts})
+    tried = f"{hosts} hosts tried" if hosts > 1 else f"{len(attempts)} addresses of {attempts[0].remote_name} tried"
+    return msgspec.structs.replace(chosen, text=f"{tried}: {'; '.join(_told(attempts))}"[:_TEXT_MAX])
+
+
+def _told(attempts: Sequence[Attempt]) -> list[str]:
+    """What was found of each host; of several of which the same is to be said, together."""
+    same: dict[str, list[str]] = {}
+    for attempt in attempts:
+        where = place(Hop(attempt.remote_name, attempt.remote_address, attempt.remote_port))
+        said = f"{where}: {attempt.reply}" if attempt.reply is not None else attempt.text
+        form = said if where in said else f"{where}: {said}"
+        same.setdefault(form.replace(where, _PLACE), []).append(where)
+    return [form.replace(_PLACE, " and ".join(places)) for form, places in same.items()]
+
+
+_PLACE: Final = "\0"

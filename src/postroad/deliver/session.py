@@ -34,7 +34,7 @@ from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls, Proof
-from postroad.world.tls_facts import facts
+from postroad.world.tls_facts import TlsFacts, facts
 from postroad.world.tls_session import best_binding
 
 _PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
@@ -50,6 +50,13 @@ class Ways(msgspec.Struct, frozen=True):
     entropy: random.Random
 
 
+class Unmade(msgspec.Struct, frozen=True):
+    """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none."""
+
+    finding: Finding
+    tls: TlsFacts | None = None
+
+
 class Visit(msgspec.Struct, frozen=True):
     """Where to, and as whom. `plain`: without TLS, though it may be offered."""
 
@@ -59,30 +66,32 @@ class Visit(msgspec.Struct, frozen=True):
     plain: bool
 
 
-async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Finding | None:
+async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Unmade | None:
     """The courier, why there is none, or None (see the module)."""
     clock = ways.shared.clock
     started_us = clock.now_us()
     context = None if where.plain else _context(ways.tls, where.destination.tls)
     if isinstance(context, Problem):
-        return deferred("4.3.5", f"TLS cannot be set up: {context}")
+        return Unmade(deferred("4.3.5", f"TLS cannot be set up: {context}"))
     courier = await _connected(ways, where, context)
     if isinstance(courier, Finding):
-        return courier
+        return Unmade(courier)
     try:
         found = await _set_up(ways, where, courier, context)
     except BaseException:
         courier.abort()
         raise
+    tls = facts(courier.transport)
     if not isinstance(found, Security):
         courier.abort()
-        return found
+        return None if found is None else Unmade(found, tls)
     if where.destination.require_tls and not courier.machine.capabilities.require_tls:  # RFC 8689 §4.2.1 step 5
         courier.close()
-        return refused("5.7.30", f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires")
+        text = f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires"
+        return Unmade(refused("5.7.30", text), tls)
     if not courier.alive:
-        return deferred("4.4.2", "the remote closed the connection")
-    courier.release(found, facts(courier.transport), max(0, clock.now_us() - started_us), lost)
+        return Unmade(deferred("4.4.2", "the remote closed the connection"), tls)
+    courier.release(found, tls, max(0, clock.now_us() - started_us), lost)
     return courier
 
 
@@ -166,16 +175,17 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
     event = await courier.authenticate(made.mechanism, made.initial)
     while isinstance(event, Challenged):
         event = await courier.respond(await made.respond(event.octets))
+    shown = f"{made.mechanism} as {credentials.name}"
     match event:
         case Authenticated() if not made.problem:
             return msgspec.structs.replace(security, authenticated=True)
         case Authenticated():
-            return deferred("4.7.8", f"{place(hop)} took our credentials, but {made.problem}")
+            return deferred("4.7.8", f"{place(hop)} took our credentials ({shown}), but {made.problem}")
         case AuthRefused(reply=reply):
             # Wrong credentials are ours to mend, not the sender's: the mail waits.
             status = with_class(reply.status, "4") if reply is not None and reply.status else "4.7.8"
             why_not = f": {made.problem}" if made.problem and reply is None else ""
-            return deferred(status, f"{place(hop)} refused our credentials ({made.mechanism}){why_not}", reply)
+            return deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply)
         case Ended(finding=finding):
             return finding
         case _:

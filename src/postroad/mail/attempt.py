@@ -63,3 +63,14 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     transport: str = "smtp"
     by_passed: bool = False
     tls_details: TlsDetails | None = None
+
+    @property
+    def reason(self) -> str:
+        """What the remote said and what we say of it, each as far as there is something, and nothing twice."""
+        said = str(self.reply) if self.reply is not None else ""
+        if said and self.text and said not in self.text and not self.text.startswith(_REFUSED):
+            return f"{said} ({self.text})"
+        return self.text if said and said in self.text else said or self.text
+
+
+_REFUSED = "the remote refused "  # a command: the reply says all

@@ -250,7 +250,7 @@ class Settling:
                 found.waiting.append(
                     Waiting(
                         place, due_us, key, attempts, told=was_told or tell, status=attempt.status,
-                        text=str(attempt.reply) if attempt.reply is not None else attempt.text,
+                        text=attempt.reason,
                         remote=attempt.remote_name, last_us=now_us,
                     )
                 )

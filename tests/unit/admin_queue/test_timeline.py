@@ -12,7 +12,7 @@ import pytest
 from postroad.admin.timeline import Fate, Trail, json_of, lines, reports_of, trail
 from postroad.admin.trace import find, held_up
 from postroad.mail import identifier
-from postroad.mail.attempt import Outcome
+from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
@@ -361,3 +361,23 @@ def test_mail_that_was_not_tried_yet_tells_what_it_waits_for(key: str) -> None:
 def test_mail_that_waits_for_its_time_asks_the_node_for_nothing() -> None:
     later = trail(ID, [accepted()], Loaded(envelope(), (waiting(),)), running=True, now_us=NOW_US)
     assert held_up([later], lambda destinations: pytest.fail("asked")) == [later]
+
+
+@pytest.mark.parametrize(
+    ("tls", "reach", "line"),
+    [
+        ("", Reach.DESTINATION, "at mx.example.net [192.0.2.9]:25"),
+        ("TLSv1.3 AES", Reach.DESTINATION, "at mx.example.net [192.0.2.9]:25, TLSv1.3 AES"),
+        ("", Reach.RECIPIENT, "at mx.example.net [192.0.2.9]:25, without TLS"),
+    ],
+)
+def test_of_a_session_that_was_never_set_up_no_lack_of_tls_is_told(tls: str, reach: Reach, line: str) -> None:
+    of = msgspec.structs.replace(DEFERRED, tls=tls, reach=reach)
+    shown = told([accepted(), Attempted(ACCEPTED_US, ID, ("bob@example.net",), "example.net", of)])
+    assert line in [each.strip() for each in shown]
+
+
+def test_a_reason_that_names_the_remote_does_not_have_it_twice() -> None:
+    row = waiting(text="2 addresses of mx.example.net tried: no connection", remote="mx.example.net")
+    shown = told([accepted()], Loaded(envelope(), (row,)))
+    assert any(", because: 2 addresses of mx.example.net tried: no connection" in line for line in shown)

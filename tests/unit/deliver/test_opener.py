@@ -190,6 +190,20 @@ async def test_no_hop_takes_us(remotes: Any, pool: ThreadPoolExecutor) -> None:
     assert "mx1" in attempt.text and "mx2" in attempt.text and "connection refused" in attempt.text
 
 
+async def test_hosts_and_addresses_of_which_the_same_is_to_be_said(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    one, other = dead_port(), dead_port()
+    attempt = await Sender(pool).open(Hop("mx", "127.0.0.1", one), Hop("mx", "127.0.0.1", other))
+    places = f"mx[127.0.0.1]:{one} and mx[127.0.0.1]:{other}"
+    assert attempt.text == f"2 addresses of mx tried: no connection to {places}: connection refused"
+    busy = await remotes(answers={"GREETING": b"421 4.3.2 busy\r\n"})
+    attempt = await Sender(pool).open(hop(busy, "a"), hop(busy, "b"), Hop("c", "127.0.0.1", one))
+    assert attempt.text == (
+        f"3 hosts tried: a[127.0.0.1]:{busy.port} and b[127.0.0.1]:{busy.port}: 421 4.3.2 busy; "
+        f"no connection to c[127.0.0.1]:{one}: connection refused"
+    )
+    assert attempt.reason == attempt.text
+
+
 async def test_a_host_that_takes_no_mail_for_good(remotes: Any, pool: ThreadPoolExecutor) -> None:
     """RFC 7504"""
     never = await remotes(answers={"GREETING": b"521 5.3.2 no mail here\r\n"})
@@ -472,8 +486,8 @@ async def test_a_token_is_read_anew_for_each_session(
 @pytest.mark.parametrize(
     ("offered", "credentials", "text"),
     [
-        (ALL, Credentials("ada", "wrong"), "refused our credentials (SCRAM-SHA-256-PLUS)"),
-        (ALL, Credentials("ada", "wrong", mechanism="PLAIN"), "refused our credentials (PLAIN)"),
+        (ALL, Credentials("ada", "wrong"), "refused our credentials (SCRAM-SHA-256-PLUS as ada)"),
+        (ALL, Credentials("ada", "wrong", mechanism="PLAIN"), "refused our credentials (PLAIN as ada)"),
         ("AUTH:PLAIN", Credentials("ada", "wrong", mechanism="SCRAM-SHA-256"), "none of the mechanisms SCRAM-SHA-256"),
         ("AUTH:PLAIN", Credentials("ada", token_file="/none"), "offers none of the mechanisms OAUTHBEARER, XOAUTH2"),
         (ALL, Credentials("ada", token_command=("/bin/false",)), "no token could be read"),
@@ -488,6 +502,8 @@ async def test_what_is_told_of_credentials_that_do_not_do(
     remote.sasl = served(offered)
     attempt = await Sender(pool, ca_file).open(hop(remote), tls=TlsDemand.VERIFY, credentials="these")
     assert attempt.outcome is Outcome.DEFERRED and text in attempt.text
+    assert text in attempt.reason and "wrong" not in attempt.reason
+    assert attempt.tls.startswith("TLSv1.") and attempt.tls_details is not None and attempt.tls_details.verified
     assert "wrong" not in attempt.text
 
 
