@@ -51,7 +51,7 @@ def operate(state_dir: Path, request: OperatorRequest, timeout_s: float = 600.0)
 
 class Paced(msgspec.Struct, frozen=True):
     """A destination at work, or left alone: its connections over the whole node, how many it may have now and at most,
-    and what its mail waits for."""
+    and what its mail waits for; `because`: why it is left alone; `domains`: of recipients that wait in memory."""
 
     destination: str
     connections: int
@@ -59,6 +59,13 @@ class Paced(msgspec.Struct, frozen=True):
     connections_max: int
     in_memory: int
     waits_for: str
+    because: str = ""
+    domains: tuple[str, ...] = ()
+
+    @property
+    def in_full(self) -> str:
+        """What its mail waits for, with the reason."""
+        return f"{self.waits_for}: {self.because}" if self.because else self.waits_for
 
 
 def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -> dict[str, Paced]:

@@ -5,7 +5,7 @@ Text of others is cleaned where it is shown (`admin.present`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -48,7 +48,8 @@ class DestinationLine(msgspec.Struct, frozen=True):
 
 
 class RecipientLine(msgspec.Struct, frozen=True):
-    """One recipient that waits. `state`: fresh, waiting, due or held."""
+    """One recipient that waits. `state`: fresh, waiting, due or held. `waits_for`: what keeps a running node from
+    trying it now: a limit, a rate, the end of a back-off; "" where nothing does, or it is not known."""
 
     recipient: str
     state: str
@@ -59,6 +60,7 @@ class RecipientLine(msgspec.Struct, frozen=True):
     status: str
     reason: str
     remote: str
+    waits_for: str = ""
 
 
 class MessageLine(msgspec.Struct, frozen=True):
@@ -76,9 +78,14 @@ class MessageLine(msgspec.Struct, frozen=True):
 # From the spool's values
 
 
-def destination_line(backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None) -> DestinationLine:
-    """`oldest`: the oldest message of the destination, None where that was not looked up."""
+def destination_line(
+    backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None, accepted_us: int = 0
+) -> DestinationLine:
+    """`oldest`: the oldest message of the destination, None where that was not looked up; `accepted_us`: of what has
+    none on the disk."""
     reason = ""
+    if oldest is not None:
+        accepted_us = oldest.envelope.accepted_us
     if oldest is not None:
         rows = [row for row in oldest.waiting if row.destination == backlog.destination]
         reason = max(rows, key=lambda row: row.last_us).text if rows else ""
@@ -86,39 +93,64 @@ def destination_line(backlog: Backlog, oldest: Loaded | None, paced: Paced | Non
         backlog.destination,
         backlog.count,
         backlog.held,
-        iso(oldest.envelope.accepted_us) if oldest is not None else None,
+        iso(accepted_us) if accepted_us else None,
         iso(backlog.due_us) if backlog.due_us > 1 else None,
         reason,
         paced.connections if paced is not None else None,
         paced.connections_now_max if paced is not None else None,
         paced.connections_max if paced is not None else None,
-        paced.waits_for if paced is not None else "",
+        paced.in_full if paced is not None else "",
     )
 
 
-def not_on_disk(known: Collection[str], paces: Mapping[str, Paced]) -> list[Backlog]:
-    """Destinations that hold mail back which was not tried yet, as if they were in the backlog."""
-    return [
-        Backlog(each.destination, each.in_memory, 0, 1)
-        for each in paces.values()
-        if each.destination not in known and each.waits_for
-    ]
+class Fresh(msgspec.Struct, frozen=True):
+    """Recipients of messages of which nothing has been settled. `paced`: the destination that holds them back; None
+    where they are on their way at this moment, or wait for the node to start."""
+
+    count: int
+    accepted_us: int
+    paced: Paced | None = None
+
+    @property
+    def name(self) -> str:
+        return self.paced.destination if self.paced is not None else NOT_ROUTED
 
 
-def fresh_line(envelopes: Sequence[Envelope]) -> DestinationLine:
-    """Messages of which nothing has been settled: on their way at this moment, or waiting for the node to start."""
-    count = sum(len(envelope.recipients) for envelope in envelopes)
-    return DestinationLine(NOT_ROUTED, count, 0, iso(envelopes[0].accepted_us), None, "")
+def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[Fresh]:
+    """What was not tried yet, by what holds it back; what nothing holds back comes last."""
+    holding = holding_back(paces)
+    found: dict[str, tuple[int, int]] = {}
+    for envelope in envelopes:  # the oldest first
+        for recipient in envelope.recipients:
+            paced = holding.get(recipient.address.domain)
+            key = paced.destination if paced is not None else ""
+            count, accepted_us = found.get(key, (0, envelope.accepted_us))
+            found[key] = (count + 1, accepted_us)
+    return [Fresh(*found[key], paces.get(key)) for key in sorted(found, key=lambda key: (not key, key))]
 
 
-def message_line(loaded: Loaded, now_us: int) -> MessageLine:
+def holding_back(paces: Mapping[str, Paced]) -> dict[str, Paced]:
+    """The destination that holds back what was not tried yet, by the recipients' domain."""
+    return {domain: each for each in paces.values() if each.waits_for for domain in each.domains}
+
+
+def fresh_line(fresh: Fresh) -> DestinationLine:
+    return destination_line(Backlog(fresh.name, fresh.count, 0, 1), None, fresh.paced, fresh.accepted_us)
+
+
+def message_line(loaded: Loaded, now_us: int, paces: Mapping[str, Paced] | None = None) -> MessageLine:
     envelope = loaded.envelope
     if loaded.waiting:
-        rows = [_recipient_line(envelope, row, now_us) for row in loaded.waiting]
+        rows = [_recipient_line(envelope, row, now_us, paces or {}) for row in loaded.waiting]
     else:
+        holding = holding_back(paces or {})
         rows = [
-            RecipientLine(str(each.address), "fresh", "", 0, None, None, "", "", "") for each in envelope.recipients
-        ]
+            RecipientLine(
+                str(each.address), "fresh", "", 0, None, None, "", "", "",
+                held.in_full if (held := holding.get(each.address.domain)) is not None else "",
+            )
+            for each in envelope.recipients
+        ]  # fmt: skip
     return MessageLine(
         identifier.text(envelope.id),
         iso(envelope.accepted_us),
@@ -134,7 +166,13 @@ def _state(row: Waiting, now_us: int) -> str:
     return "held" if row.held else "due" if row.due_us <= now_us else "waiting"
 
 
-def _recipient_line(envelope: Envelope, row: Waiting, now_us: int) -> RecipientLine:
+def _held_up(row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> str:
+    """What keeps the node from trying a recipient that is due."""
+    paced = paces.get(row.destination)
+    return paced.in_full if paced is not None and _state(row, now_us) == "due" else ""
+
+
+def _recipient_line(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> RecipientLine:
     return RecipientLine(
         str(envelope.recipients[row.index].address),
         _state(row, now_us),
@@ -145,6 +183,7 @@ def _recipient_line(envelope: Envelope, row: Waiting, now_us: int) -> RecipientL
         row.status,
         row.text,
         row.remote,
+        _held_up(row, now_us, paces),
     )
 
 
@@ -157,7 +196,7 @@ DESTINATION_RIGHT = frozenset({1, 2})
 
 def destination_rows(
     backlogs: Iterable[tuple[Backlog, Loaded | None]],
-    fresh: Sequence[Envelope],
+    fresh: Iterable[Fresh],
     now_us: int,
     paces: Mapping[str, Paced] | None = None,
 ) -> list[tuple[str, ...]]:
@@ -172,12 +211,15 @@ def destination_rows(
             span(now_us - oldest.envelope.accepted_us) if oldest is not None else "",
             _due(backlog.due_us, now_us) if backlog.due_us else "held",
             f"{paced.connections}/{paced.connections_now_max}" if paced is not None else "",
-            shorten(line.waits_for, _REASON_MAX),
+            # Why a destination is left alone is most often what was said of its oldest message.
+            shorten(paced.waits_for if paced is not None and line.reason else line.waits_for, _REASON_MAX),
             shorten(line.reason, _REASON_MAX),
         ))
-    if fresh:
-        count = sum(len(envelope.recipients) for envelope in fresh)
-        rows.append((NOT_ROUTED, str(count), "0", span(now_us - fresh[0].accepted_us), "now", "", "", ""))
+    for each in fresh:
+        age, paced = span(now_us - each.accepted_us), each.paced
+        connections = f"{paced.connections}/{paced.connections_now_max}" if paced is not None else ""
+        waits_for = shorten(paced.in_full, _REASON_MAX) if paced is not None else ""
+        rows.append((each.name, str(each.count), "0", age, "" if paced else "now", connections, waits_for, ""))
     return rows
 
 
@@ -185,7 +227,9 @@ MESSAGE_HEADINGS = ("ID", "AGE", "SIZE", "FROM", "TO", "ATTEMPTS", "NEXT", "REAS
 MESSAGE_RIGHT = frozenset({1, 2, 5})
 
 
-def message_rows(messages: Iterable[Loaded], now_us: int) -> list[tuple[str, ...]]:
+def message_rows(
+    messages: Iterable[Loaded], now_us: int, paces: Mapping[str, Paced] | None = None
+) -> list[tuple[str, ...]]:
     """One row for each message; recipients that share their state share one row, others have rows of their own."""
     rows = []
     for loaded in messages:
@@ -196,20 +240,25 @@ def message_rows(messages: Iterable[Loaded], now_us: int) -> list[tuple[str, ...
             octets(envelope.size),
             path(envelope.reverse_path),
         )
-        for names, attempts, due, reason in _grouped(loaded, now_us):
+        for names, attempts, due, reason in _grouped(loaded, now_us, paces or {}):
             rows.append((*head, names, attempts, due, shorten(reason, _REASON_MAX)))
             head = ("", "", "", "")
     return rows
 
 
-def _grouped(loaded: Loaded, now_us: int) -> list[tuple[str, str, str, str]]:
+def _grouped(loaded: Loaded, now_us: int, paces: Mapping[str, Paced]) -> list[tuple[str, str, str, str]]:
     recipients = loaded.envelope.recipients
-    if not loaded.waiting:
-        return [(_some([str(each.address) for each in recipients]), "0", "now", "")]
     groups: dict[tuple[str, str, str], list[str]] = {}
+    holding = holding_back(paces)
+    for each in () if loaded.waiting else recipients:
+        held = holding.get(each.address.domain)
+        facts = ("0", "now", "") if held is None else ("0", "", f"waits for: {held.in_full}")
+        groups.setdefault(facts, []).append(str(each.address))
     for row in loaded.waiting:
         due = "held" if row.held else _due(row.due_us, now_us)
-        groups.setdefault((str(row.attempts), due, row.text), []).append(str(recipients[row.index].address))
+        waits_for = _held_up(row, now_us, paces)
+        facts = (str(row.attempts), "" if waits_for else due, f"waits for: {waits_for}" if waits_for else row.text)
+        groups.setdefault(facts, []).append(str(recipients[row.index].address))
     return [(_some(names), *facts) for facts, names in groups.items()]
 
 
@@ -224,7 +273,7 @@ def _due(due_us: int, now_us: int) -> str:
 # One message in full
 
 
-def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
+def shown(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None) -> list[str]:
     """The lines of `queue show`."""
     envelope = loaded.envelope
     lines = [
@@ -252,7 +301,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
     lines.append("")
     for place, recipient in enumerate(envelope.recipients):
         row = next((each for each in loaded.waiting if each.index == place), None)
-        lines += _recipient_lines(loaded, place, row, now_us)
+        lines += _recipient_lines(loaded, place, row, now_us, paces or {})
         wishes = ["NOTIFY=" + ",".join(_notifies(recipient.notify))] if recipient.notify else []
         wishes += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
         wishes += [f"{keyword}={value}" for keyword, value in recipient.parameters]
@@ -268,18 +317,24 @@ def shown(loaded: Loaded, head: bytes, now_us: int) -> list[str]:
     return lines
 
 
-def _recipient_lines(loaded: Loaded, place: int, row: Waiting | None, now_us: int) -> list[str]:
+def _recipient_lines(
+    loaded: Loaded, place: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced]
+) -> list[str]:
     recipient = loaded.envelope.recipients[place]
     name = clean(path(recipient.address))
     if recipient.given is not None:
         name += f" (given as {clean(path(recipient.given))})"
     if row is None:
-        return [f"  {name}: " + ("has come to its end" if loaded.waiting else "not tried yet")]
+        held = None if loaded.waiting else holding_back(paces).get(recipient.address.domain)
+        waits = [f"      waits for: {clean(held.in_full)}"] if held is not None else []
+        return [f"  {name}: " + ("has come to its end" if loaded.waiting else "not tried yet"), *waits]
     state = "held" if row.held else f"next attempt {when(row.due_us, now_us)}"
     lines = [f"  {name}: {state}"]
     lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
+    if waits_for := _held_up(row, now_us, paces):
+        lines.append(f"      waits for: {clean(waits_for)}")
     if row.text:
         # What a remote has said is no reason for holding it.
         why = "the last attempt" if row.held and row.remote else "because"
@@ -327,12 +382,12 @@ class ShownLine(msgspec.Struct, frozen=True):
     header: list[tuple[str, str]]
 
 
-def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
+def shown_line(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None) -> ShownLine:
     envelope, peer = loaded.envelope, loaded.envelope.peer
     states = {row.index: _state(row, now_us) for row in loaded.waiting}
     missing = "ended" if loaded.waiting else "fresh"
     return ShownLine(
-        message_line(loaded, now_us),
+        message_line(loaded, now_us, paces),
         identifier.text(envelope.parent) if envelope.parent else "",
         envelope.body.value,
         envelope.smtputf8,
@@ -358,6 +413,28 @@ def shown_line(loaded: Loaded, head: bytes, now_us: int) -> ShownLine:
 
 
 # What an operator has done
+
+
+class ResultLine(msgspec.Struct, frozen=True):
+    """What was done to one recipient or why not, as `OperatorResult` has it. With `dry_run` nothing was done, and
+    `would` says whether it would be."""
+
+    id: str
+    recipient: str
+    destination: str
+    done: bool
+    text: str
+    count: int
+    dry_run: bool
+    would: bool
+
+
+def result_line(result: OperatorResult, *, dry_run: bool) -> ResultLine:
+    would = dry_run and result.done
+    return ResultLine(
+        result.id, result.recipient, result.destination, result.done and not dry_run,
+        _would(result.text) if would else result.text, result.count, dry_run, would,
+    )  # fmt: skip
 
 
 def result_rows(results: Iterable[OperatorResult], *, dry_run: bool = False) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Final, Literal
 
 import click
 
@@ -89,14 +90,35 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: f
         for line in plain_table(headings, rows, right):
             click.echo(line)
         return
-    from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(heading.capitalize(), justify="right" if place in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = fitting([max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)], console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+        side: Literal["left", "right"] = "right" if place in right else "left"
+        table.add_column(heading, justify=side, width=width, no_wrap=True, overflow="ellipsis")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def fitting(widths: Sequence[int], available: int) -> list[int]:
+    """Widths of columns two spaces apart that fit: a line of the table is a line of the terminal. The last column, a
+    reason, is cut first, then the widest."""
+    found = list(widths)
+    excess = sum(found) + 2 * (len(found) - 1) - available
+    for least in (_READABLE_MIN, 1):
+        cut = min(max(excess, 0), max(found[-1] - least, 0))
+        found[-1], excess = found[-1] - cut, excess - cut
+        while excess > 0 and max(found) > least:
+            widest = found.index(max(found))
+            found[widest], excess = found[widest] - 1, excess - 1
+    return found
+
+
+_READABLE_MIN: Final = 16  # columns; less is cut only where the terminal is too narrow for all else

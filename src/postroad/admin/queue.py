@@ -10,7 +10,7 @@ said: each message's change is one commit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HEAD_MAX = 262_144  # octets of a message that are read for its header section
 FRESH_MAX = 10_000  # messages on their way that are counted
+STOPPED = "The node is not running: nothing is tried until it starts."
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -64,12 +65,21 @@ def queue(
     )
     spool = _spool(config)
     if messages or sender or recipient or held is not None:
-        _list_messages(spool, wanted, limit, as_json, narrowed=narrowed)
+        _list_messages(spool, wanted, limit, as_json, config, narrowed=narrowed)
     else:
         _list_destinations(spool, destination, limit, as_json, config)
         for line in spool.unmoved(time_us()):
             click.echo(line, err=True)
+    _tell_stopped(config, spool)
     _tell_faults(spool)
+
+
+def _tell_stopped(config: Path | None, spool: SpoolView) -> None:
+    """Times of a node that does not run are no times."""
+    from postroad.admin import control
+
+    if not control.is_running(state_dir_of(config)) and (spool.backlog(1).shown or spool.fresh(1)):
+        click.echo(STOPPED, err=True)
 
 
 def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool, config: Path | None) -> None:
@@ -79,21 +89,23 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     waits = spool.backlog(limit, destination)
     names = [each.destination for each in waits.shown]
     oldest = spool.oldest([name for name in names if name])
-    fresh = [] if destination else spool.fresh(FRESH_MAX)
-    paces = _paces(config, names + ([] if destination else ["*"]))
+    paces = _paces(config, [*names, destination or "*"])
+    fresh = listing.fresh_of(spool.fresh(FRESH_MAX), paces)
+    if destination:
+        fresh = [each for each in fresh if each.name == destination]
     shown: list[tuple[Backlog, Loaded | None]] = [(each, oldest.get(each.destination)) for each in waits.shown]
-    shown.extend((each, None) for each in listing.not_on_disk(spool.waiting(paces), paces))
     if as_json:
         lines = [listing.destination_line(*each, paces.get(each[0].destination)) for each in shown]
-        print_json(lines + ([listing.fresh_line(fresh)] if fresh else []))
+        print_json(lines + [listing.fresh_line(each) for each in fresh])
         return
     if not shown and not fresh:
         _tell_nothing(spool, narrowed=bool(destination))
         return
     rows = listing.destination_rows(shown, fresh, time_us(), paces)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
-    count = waits.recipients + sum(len(each.recipients) for each in fresh)
-    totals = f"{_counted(count, 'recipient')}, {waits.held} held, {_counted(waits.destinations, 'destination')}"
+    count = waits.recipients + sum(each.count for each in fresh)
+    destinations = waits.destinations + len({each.name for each in fresh if each.paced} - set(names))
+    totals = f"{_counted(count, 'recipient')}, {waits.held} held, {_counted(destinations, 'destination')}"
     left = waits.destinations - len(waits.shown)
     more = f"; {_counted(left, 'destination')} more, see --limit" if left else ""
     click.echo(f"{totals}{more}", err=True)
@@ -119,21 +131,30 @@ def _tell_nothing(spool: SpoolView, *, narrowed: bool) -> None:
     click.echo("Nothing like that waits." if other else "The queue is empty.")
 
 
-def _list_messages(spool: SpoolView, wanted: Selection, limit: int, as_json: bool, *, narrowed: bool) -> None:
+def _list_messages(
+    spool: SpoolView, wanted: Selection, limit: int, as_json: bool, config: Path | None, *, narrowed: bool
+) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
 
     now_us = time_us()
     found = [loaded for id in spool.select(wanted)[:limit] if (loaded := spool.load(id)) is not None]
+    paces = _paces(config, _destinations(found))
     if as_json:
-        print_json([listing.message_line(loaded, now_us) for loaded in found])
+        print_json([listing.message_line(loaded, now_us, paces) for loaded in found])
         return
     if not found:
         _tell_nothing(spool, narrowed=narrowed)
         return
-    print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us), listing.MESSAGE_RIGHT)
+    print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us, paces), listing.MESSAGE_RIGHT)
     if len(found) == limit:
         click.echo(f"the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
+
+
+def _destinations(found: Iterable[Loaded]) -> list[str]:
+    """Those to ask the node about: what was not tried yet has none on the disk, but is told with those that have most
+    waiting."""
+    return [*dict.fromkeys(row.destination for loaded in found for row in loaded.waiting if row.destination), "*"]
 
 
 @queue.command()
@@ -157,11 +178,14 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
             missing.append(written)
         else:
             found.append((loaded, spool.head(number, HEAD_MAX)))
+    paces = _paces(config or outer, _destinations(loaded for loaded, _ in found))
     if as_json:
-        print_json([listing.shown_line(loaded, head, now_us) for loaded, head in found])
+        print_json([listing.shown_line(loaded, head, now_us, paces) for loaded, head in found])
     else:
         for place, (loaded, head) in enumerate(found):
-            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us)))
+            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us, paces)))
+    if found:
+        _tell_stopped(config or outer, spool)
     _tell_faults(spool)
     for written in missing:
         click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what became of it", err=True)
@@ -290,12 +314,31 @@ def _act(
         count = sum(each.count for each in would if each.done)
         if not count:  # nothing to ask about, and nothing to do
             _print_results(would, request, selections, selectors, as_json)
-            return
+            sys.exit(1)
         said = _filters_said(sender=sender, recipient=recipient, destination=destination, held=held)
         what = f"what matches {said}" if said else "everything in the queue"
         click.confirm(f"Really {name} {what}: {_counted(count, 'recipient')}?", abort=True, err=True)
+    idle = _without_effect(checked, selectors, config or outer) if len(selectors) > 1 else []
     results = _operate(checked, config or outer)
     _print_results(results, request, selections, selectors, as_json)
+    for written in idle if results else ():
+        click.echo(f"{written}: nothing in the queue is meant by it", err=True)
+    if action in (OperatorAction.RETRY, OperatorAction.RELEASE) and any(each.done for each in results):
+        _tell_stopped(config or outer, _spool(config or outer))
+    if not any(each.done for each in results):
+        sys.exit(1)
+
+
+def _without_effect(request: OperatorRequest, selectors: tuple[str, ...], config: Path | None) -> list[str]:
+    """Those of several selectors by which nothing is meant; ids are told of by themselves."""
+    import msgspec
+
+    asked = msgspec.structs.replace(request, dry_run=True, rows_max=1)
+    return [
+        written
+        for written, selection in zip(selectors, request.selections, strict=True)
+        if not selection.ids and not _operate(msgspec.structs.replace(asked, selections=(selection,)), config)
+    ]
 
 
 def _filters_said(*, sender: str, recipient: str, destination: str, held: bool | None) -> str:
@@ -356,7 +399,7 @@ def _print_results(
     from postroad.mail import identifier
 
     if as_json:
-        print_json(results)
+        print_json([listing.result_line(each, dry_run=request.dry_run) for each in results])
     elif results:
         print_table(listing.RESULT_HEADINGS, listing.result_rows(results, dry_run=request.dry_run))
     named = {each.id for each in results}
@@ -370,8 +413,6 @@ def _print_results(
                 click.echo(f"{written}: not in the queue{hint}", err=True)
     if not as_json:
         click.echo(f"{request.action.value}: {listing.summary(results, request.dry_run)}", err=True)
-    if not any(each.done for each in results):
-        sys.exit(1)
 
 
 def _spool(config: Path | None) -> SpoolView:

@@ -37,7 +37,8 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
     """
     from postroad.admin import control
     from postroad.admin.present import duration
-    from postroad.admin.timeline import json_of, lines
+    from postroad.admin.queue import STOPPED
+    from postroad.admin.timeline import Fate, json_of, lines
     from postroad.admin.view import CannotRead, open_history, open_spool
 
     now_us = time.time_ns() // 1000
@@ -63,6 +64,8 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
         click.echo(json_of(trails))
     for place, trail in enumerate(trails if not as_json else ()):
         click.echo("\n".join(([""] if place else []) + list(lines(trail, now_us))))
+    if not running and any(each.fate is Fate.WAITING for trail in trails for each in trail.outlooks):
+        click.echo(STOPPED, err=True)
     if not trails:
         click.echo(f"Nothing is known of {what}.", err=True)
         sys.exit(1)
@@ -103,7 +106,9 @@ def _waits(state_dir: Path, destinations: list[str]) -> dict[str, str]:
         found = control.pace(state_dir, destinations)
     except (control.NotRunning, control.Refused):
         return {}
-    return {key: each.waits_for for key, each in found.items() if each.waits_for}
+    waiting = {key: each for key, each in found.items() if each.waits_for}
+    by_domain = {domain: each.in_full for each in waiting.values() for domain in each.domains}
+    return by_domain | {key: each.in_full for key, each in waiting.items()}
 
 
 def find(

@@ -7,7 +7,7 @@ How it fails: `CannotRead` where nothing can be read at all; a single file that 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event
 from postroad.store.reader import SpoolReader, Waits
 from postroad.store.searching import HistoryReader
-from postroad.store.values import Backlog, Loaded, Selection
+from postroad.store.values import Loaded, Selection
 
 
 class CannotRead(Exception):
@@ -30,9 +30,6 @@ class SpoolView(Protocol):
 
     def backlog(self, limit: int = 0, destination: str = "") -> Waits:
         """What waits, by destination, those with the most first, at most `limit` of them (0: all)."""
-
-    def waiting(self, destinations: Collection[str]) -> dict[str, Backlog]:
-        """What waits for each of these destinations; those for which nothing waits are left out."""
 
     def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
         """The oldest message that waits for each destination, with what of it waits there."""

@@ -45,6 +45,8 @@ class Pacing:
             "connections_max": most,
             "in_memory": sum(each["ready"] for each in told),
             "waits_for": "; ".join(dict.fromkeys(waits)),
+            "because": next((each["because"] for each in told if each["because"]), ""),
+            "domains": sorted({domain for each in told for domain in each["domains"]}),
         }
 
     def _waits(self, told: dict[str, Any]) -> list[str]:

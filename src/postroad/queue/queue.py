@@ -30,6 +30,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -95,6 +96,8 @@ _FEED_ON_S: Final = 0.01  # until the next lane is fed where one that was has no
 _FRUITLESS_MAX: Final = 5  # doublings of the pause between such looks
 _SHARE: Final = 16  # part of a lane that a source has even where others have filled it
 _TELL_S: Final = 0.05  # between two words to the supervisor on how a destination fares: each costs it a turn
+_LOOKED_MAX: Final = 10_000  # messages in a lane that are looked at for the domains of their recipients
+_DOMAINS_MAX: Final = 1_000
 _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
@@ -971,7 +974,8 @@ class Queue:
 
     def paces(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Of those of these destinations that are at work or left alone: their scopes, and what their mail waits for
-        ("permit", "rate", else in words; "" for nothing). `ALL_THAT_WAIT`: also those that have most waiting."""
+        ("permit", "rate", else in words; "" for nothing), why it is left alone, and the recipients' domains of what is
+        in memory. `ALL_THAT_WAIT`: also those that have most waiting."""
         told: dict[str, dict[str, Any]] = {}
         named = dict.fromkeys(keys)
         if named.pop(ALL_THAT_WAIT, True) is None:
@@ -984,11 +988,14 @@ class Queue:
             if lane is None and (trouble is None or not self._troubles.is_left_alone(trouble)):
                 continue
             pace = lane.pace if lane is not None else None
+            waits = self._waits_for(lane, trouble)
             told[key] = {
                 "scopes": pace.scopes if pace is not None else (key,),
                 "rated": pace.rated if pace is not None else (),
                 "ready": len(lane.ready) if lane is not None else 0,
-                "waits": self._waits_for(lane, trouble),
+                "waits": waits,
+                "because": trouble.attempt.text if trouble is not None and waits.startswith(_BACK_OFF) else "",
+                "domains": _domains(lane) if lane is not None and waits else [],
             }
         return told
 
@@ -1002,7 +1009,7 @@ class Queue:
                 return "permit"
         if trouble is not None and self._troubles.is_left_alone(trouble) and not (lane is not None and lane.slots):
             left_s = (trouble.until_us - self._clock.now_us()) / 1_000_000
-            return f"back-off after {trouble.failures} failures in a row, {left_s:.0f} s more: {trouble.attempt.text}"
+            return f"{_BACK_OFF} {trouble.failures} failures in a row, {left_s:.0f} s more"
         return ""
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
@@ -1016,6 +1023,19 @@ class Queue:
     @property
     def carrying(self) -> int:
         return sum(lane.busy for lane in self._lanes.values())
+
+
+_BACK_OFF: Final = "back-off after"
+
+
+def _domains(lane: Lane) -> list[str]:
+    """The domains of what waits in a lane: of a next hop there may be any."""
+    found: set[str] = set()
+    for item in islice(lane.ready, _LOOKED_MAX):
+        found.update(item.mail.envelope.recipients[place].address.domain for place in item.places)
+        if len(found) >= _DOMAINS_MAX:
+            break
+    return sorted(found)
 
 
 def _is_untried(attempt: Attempt) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from postroad.admin.cli import group
+from postroad.admin.queue import STOPPED
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
@@ -320,8 +321,35 @@ def test_a_dry_run_says_would(site: Site) -> None:
     site.fill()
     assert "would be removed" in site.text("queue", "remove", "--to", "@two.example", "--dry-run")
     assert "would be tried now" in site.text("queue", "retry", "--to", "@two.example", "--dry-run")
-    assert site.json("queue", "remove", "--to", "@two.example", "--dry-run")[0]["text"] == "removed"
+    (line,) = site.json("queue", "remove", "--to", "@two.example", "--dry-run")
+    assert (line["done"], line["dry_run"], line["would"], line["text"]) == (False, True, True, "would be removed")
     assert len(_states(site)) == 4
+    (line,) = site.json("queue", "remove", "--to", "@two.example")
+    assert (line["done"], line["dry_run"], line["would"], line["text"]) == (True, False, False, "removed")
+
+
+def test_selectors_by_which_nothing_is_meant_are_named(site: Site) -> None:
+    site.fill()
+    result = site.call("queue", "hold", "carol@two.example", "bogus@x", "nosuch")
+    assert result.exit_code == 0
+    assert [line for line in result.stderr.splitlines() if "nothing in the queue" in line] == [
+        "bogus@x: nothing in the queue is meant by it", "nosuch: nothing in the queue is meant by it",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("queue",), ("queue", "-m"), ("queue", "show", "{deferred}"), ("trace", "bob@one.example"),
+        ("queue", "retry", "--all", "--dry-run"), ("queue", "release", "--held"),
+    ],
+)  # fmt: skip
+def test_that_no_node_runs_is_said_where_times_are_told(site: Site, command: tuple[str, ...]) -> None:
+    assert STOPPED not in site.call("queue").stderr  # nothing waits
+    ids = site.fill()
+    arguments = [each.format(deferred=identifier.text(ids["deferred"])) for each in command]
+    assert site.call(*arguments).stderr.splitlines().count(STOPPED) == 1
+    assert STOPPED not in site.call("queue", "remove", "--held").stderr
 
 
 @pytest.mark.parametrize("filters", [("--to", "@one.example"), ("--not-held",)])

@@ -25,7 +25,7 @@ def test_destinations() -> None:
     )  # fmt: skip
     rows = listing.destination_rows(
         [(Backlog("example.net", 2, 1, DUE_US), oldest), (Backlog("", 1, 1, 0), None)],
-        [envelope("x@y", "z@y")],
+        listing.fresh_of([envelope("x@y", "z@y")], {}),
         NOW_US,
         {"example.net": Paced("example.net", 3, 5, 20, 7, "rate of example.net (5/1m), next in 2.0 s")},
     )  # fmt: skip
@@ -136,6 +136,56 @@ def test_results() -> None:
 
 
 def test_fresh_line() -> None:
-    line = listing.fresh_line([envelope("a@x", "b@x"), envelope("c@x", id=identifier.make(NOW_US, 1, 0))])
+    messages = [envelope("a@x", "b@x"), envelope("c@x", id=identifier.make(NOW_US, 1, 0))]
+    (line,) = map(listing.fresh_line, listing.fresh_of(messages, {}))
     assert (line.count, line.oldest) == (3, "2026-09-21T12:13:20.000000Z")
     assert ACCEPTED_US == NOW_US - 7200 * S
+
+
+RATE = "rate of hop (1/1m by [[pace]]), next in 2.0 s"
+HOP = Paced("hop", 1, 5, 20, 3, RATE, domains=("slow.example",))
+PACES = {"hop": HOP, "idle": Paced("idle", 1, 5, 20, 0, "", domains=("idle.example",))}
+
+
+def test_what_was_not_tried_yet_stands_with_what_holds_it_back_and_is_counted_once() -> None:
+    messages = [envelope("a@slow.example", "b@idle.example"), envelope("c@slow.example"), envelope("d@idle.example")]
+    fresh = listing.fresh_of(messages, PACES)
+    assert listing.destination_rows([], fresh, NOW_US) == [
+        ("hop", "2", "0", "2 h", "", "1/5", RATE, ""),
+        ("(not tried yet)", "2", "0", "2 h", "now", "", "", ""),
+    ]
+    lines = list(map(listing.fresh_line, fresh))
+    assert [(each.destination, each.count, each.waits_for, each.connections) for each in lines] == [
+        ("hop", 2, RATE, 1), ("(not tried yet)", 2, "", None),
+    ]  # fmt: skip
+
+
+def test_a_message_tells_what_it_waits_for_tried_or_not() -> None:
+    fresh = Loaded(envelope("a@slow.example", "b@idle.example"), ())
+    due = Loaded(envelope("c@slow.example"), (waiting(0, due_us=NOW_US, destination="hop"),))
+    later = Loaded(envelope("c@slow.example"), (waiting(0, destination="hop"),))
+    rows = listing.message_rows([fresh, due, later], NOW_US, PACES)
+    assert [row[4:] for row in rows] == [
+        ("a@slow.example", "0", "", f"waits for: {RATE}"),
+        ("b@idle.example", "0", "now", ""),
+        ("c@slow.example", "3", "", f"waits for: {RATE}"),
+        ("c@slow.example", "3", "in 12 min", "450 4.2.2 mailbox full"),
+    ]
+    told = [
+        [each.waits_for for each in listing.message_line(message, NOW_US, PACES).recipients]
+        for message in (fresh, due, later)
+    ]
+    assert told == [[RATE, ""], [RATE], [""]]
+    shown = [[line.strip() for line in listing.shown(message, b"", NOW_US, PACES)] for message in (fresh, due, later)]
+    assert [lines.count(f"waits for: {RATE}") for lines in shown] == [1, 1, 0]
+
+
+def test_a_back_off_tells_its_reason_once() -> None:
+    oldest = Loaded(envelope("a@example.net"), (waiting(0, last_us=1, text="no route"),))
+    paced = Paced("example.net", 0, 1, 20, 0, "back-off after 3 failures in a row, 9 s more", "no route")
+    backlog = Backlog("example.net", 1, 0, NOW_US)
+    ((*_, waits_for, reason),) = listing.destination_rows([(backlog, oldest)], [], NOW_US, {"example.net": paced})
+    assert (waits_for, reason) == (paced.waits_for, "no route")
+    assert listing.destination_line(backlog, oldest, paced).waits_for == f"{paced.waits_for}: no route"
+    ((*_, waits_for, reason),) = listing.destination_rows([(backlog, None)], [], NOW_US, {"example.net": paced})
+    assert (waits_for, reason) == (f"{paced.waits_for}: no route", "")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import click
 import pytest
 
-from postroad.admin.present import clock_time, duration, moment, octets, plain_table, span, when
+from postroad.admin.present import clock_time, duration, fitting, moment, octets, plain_table, print_table, span, when
 
 S = 1_000_000
 NOW_US = 1_790_000_000_123_456
@@ -55,3 +58,28 @@ def test_plain_table() -> None:
         "much.longer.example   1000",
     ]
     assert list(plain_table(("A",), [], frozenset())) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "available", "expected"),
+    [
+        ([10, 5, 100], 121, [10, 5, 100]),
+        ([10, 5, 100], 60, [10, 5, 41]),
+        ([40, 5, 30], 60, [35, 5, 16]),
+        ([40, 40, 5, 3], 60, [23, 23, 5, 3]),
+        ([10, 10, 10], 16, [5, 6, 1]),
+    ],
+)
+def test_columns_fit_the_terminal(widths: list[int], available: int, expected: list[int]) -> None:
+    found = fitting(widths, available)
+    assert found == expected and sum(found) + 2 * (len(found) - 1) <= available
+
+
+def test_a_table_on_a_terminal_has_a_line_for_each_row(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(("ID", "TO", "REASON"), [("6662dax8he01", "somebody@long.example.org", "450 4.2.2 " + "full " * 20)])
+    heading, row = click.unstyle(capsys.readouterr().out).splitlines()
+    assert heading.split() == ["ID", "TO", "REASON"]
+    assert row.startswith("6662dax8he01  somebody@long.example.org  450 4.2.2 full") and row.rstrip().endswith("…")
+    assert len(row) <= 60

@@ -545,6 +545,7 @@ def test_a_rate_is_kept_and_told() -> None:
     assert sorted(job.destination.key for job in world.jobs) == ["x.example", "y.example"], "a token each second"
     told = world.queue.paces(["x.example", "y.example", "z.example"])
     assert told["x.example"]["waits"] == "rate" and told["x.example"]["ready"] == 4
+    assert told["x.example"]["domains"] == ["x.example"] and told["y.example"]["domains"] == []
     assert told["y.example"]["waits"] == "" and "z.example" not in told
     assert list(world.queue.paces(["*"])) == ["x.example"]
     world.run(10)
