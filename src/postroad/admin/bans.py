@@ -109,15 +109,17 @@ def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
         ])
     else:
         for row in rows:
-            click.echo(f"{row.subject}: {row.text}{_until(row)}", err=row.ban is None)
+            account = "account " if row.ban is not None and row.ban.is_account else ""
+            click.echo(f"{account}{row.subject}: {row.text}{_until(row)}", err=row.ban is None)
     if not any(isinstance(row, Row) and row.ban is not None for row in rows):
         sys.exit(1)
 
 
 def _until(row: Row) -> str:
     from postroad.admin.present import moment
+    from postroad.check.banning import LIFTED
 
-    if row.ban is None or not row.text.startswith("banned"):
+    if row.ban is None or row.text == LIFTED:
         return ""
     return f" until {moment(row.ban.until_us)}" if row.ban.until_us else " for ever"
 
@@ -210,7 +212,7 @@ def _print_table(found: list[Ban]) -> None:
         )
         for ban in sorted(found, key=lambda ban: ban.since_us)
     ]
-    print_table(("banned", "since", "until", "by", "reason"), rows)
+    print_table(("BANNED", "SINCE", "UNTIL", "BY", "REASON"), rows)
 
 
 def _shown(ban: Ban) -> dict[str, Any]:

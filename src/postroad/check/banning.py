@@ -15,9 +15,10 @@ import msgspec
 from postroad.store.bans import Ban, Bans, account_of, network_of
 
 BANNED: Final = "banned"
-KEPT: Final = "banned for longer already, which stays; to shorten it, lift it first"
+LIFTED: Final = "lifted"
+KEPT: Final = "banned for longer already, which stays (lift it first to shorten it):"
 PREFIX_MIN: Final = {4: 8, 6: 16}  # a ban of more of the world is a mistake
-_LIKE_AN_ADDRESS: Final = re.compile(r"[0-9.]+(/[0-9]*)?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(/[0-9]*)?")
+_LIKE_AN_ADDRESS: Final = re.compile(r"[0-9.-]+|.*[/:].*")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -84,10 +85,13 @@ def _widened(written: str, network: str) -> str:
 def _lift(bans: Bans, written: str, asked: Asked, now_us: int) -> Row:
     subject = subject_of(written)
     if isinstance(subject, str):
-        return Row(written, subject)
+        # An account may have been written in any way by who failed to authenticate, and been banned for it.
+        if bans.of_subject(account_of(written), True, now_us) is None:
+            return Row(written, subject)
+        subject = account_of(written), True
     ban = bans.lift(subject[0])
     if ban is not None:
-        return Row(subject[0], "lifted", ban)
+        return Row(subject[0], LIFTED, ban)
     wider = None if subject[1] else bans.of_address(subject[0].partition("/")[0], now_us)
     return Row(subject[0], "is not banned" if wider is None else f"is banned as a part of {wider.subject}")
 

@@ -6,6 +6,8 @@ Events that change the state of a message are committed with that change (promis
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from postroad.mail.attempt import Attempt
@@ -110,6 +112,9 @@ class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):
 
     peer: Peer
     mechanism: str
+
+
+BROKEN_OFF: Final = "shutdown in the midst of a transaction"  # why a session ended
 
 
 class Session(_Event, frozen=True, array_like=True, tag="session"):

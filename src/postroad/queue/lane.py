@@ -74,14 +74,15 @@ class Item:
 class Slot:
     """A courier in a lane, the permits that it has, what it carries, and how many jobs it has carried before.
 
-    `seen`: that number when it was last looked whether it moves."""
+    `seen`: that number when it was last looked whether it moves. `edition`: of the settings it was opened with."""
 
-    __slots__ = ("carried", "courier", "item", "job", "lane", "scopes", "seen")
+    __slots__ = ("carried", "courier", "edition", "item", "job", "lane", "scopes", "seen")
 
-    def __init__(self, lane: Lane, courier: Courier, scopes: tuple[str, ...]) -> None:
+    def __init__(self, lane: Lane, courier: Courier, scopes: tuple[str, ...], edition: int = 0) -> None:
         self.lane = lane
         self.courier = courier
         self.scopes = scopes
+        self.edition = edition
         self.item: Item | None = None
         self.job: Job | None = None
         self.carried = 0

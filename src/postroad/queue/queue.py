@@ -131,6 +131,7 @@ class Queue:
             is_open=lambda lane: self._lanes.get(lane.destination.key) is lane,
         )  # fmt: skip
         self.destination_of = destination_of
+        self._edition = 0  # of the settings: how often they were renewed
         self.refine = refine
         self._spool = spool
         self._clock = clock
@@ -419,7 +420,7 @@ class Queue:
             count -= 1
             lane.opening += 1
             opening = self._connections.begin(scopes, probe)
-            self._open(lane.destination, partial(self._opened, lane, opening), partial(self._lost, lane))
+            self._open(lane.destination, partial(self._opened, lane, opening, self._edition), partial(self._lost, lane))
         for _ in range(count):
             self._permits.release(scopes)
         if self._stopping:
@@ -440,7 +441,7 @@ class Queue:
             self._connections.feed()
         self._close_if_unused(lane)
 
-    def _opened(self, lane: Lane, opening: Opening, result: Courier | Attempt) -> None:
+    def _opened(self, lane: Lane, opening: Opening, edition: int, result: Courier | Attempt) -> None:
         lane.opening -= 1
         if isinstance(result, Attempt):
             lane.surrender = max(0, lane.surrender - 1)
@@ -454,7 +455,7 @@ class Queue:
             return
         self._connections.opened(opening)
         self._troubles.over(lane.destination.key)
-        slot = Slot(lane, result, opening.scopes)
+        slot = Slot(lane, result, opening.scopes, edition)
         lane.slots[result] = slot
         if len(lane.ready) and not self._stopping and self._may_send(lane):
             self._carry(slot)
@@ -477,9 +478,27 @@ class Queue:
     # -- pace ------------------------------------------------------------------------------------------------------
 
     def renew(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
-        """After a reload: everything that comes from now on goes by these."""
+        """After a reload: everything that comes from now on goes by these. A connection may have been opened with other
+        credentials, or with less TLS than is demanded now: those at rest are closed, the others after their job."""
         self.options, self.destination_of = options, destination_of
-        self._pacing.renew(pace, list(self._lanes.values()))
+        self._edition += 1
+        for lane in list(self._lanes.values()):
+            self._renew_destination(lane)
+            for slot in list(lane.idle):
+                self._drop(slot)
+        lanes = list(self._lanes.values())
+        self._pacing.renew(pace, lanes)
+        for lane in lanes:
+            self._pump(lane)
+
+    def _renew_destination(self, lane: Lane) -> None:
+        """What waits goes to where it was to go, in the way that is wanted now."""
+        if not len(lane.ready):
+            return
+        item = lane.ready.first()
+        found = self.destination_of(item.mail.envelope.recipients[item.places[0]].address)
+        if isinstance(found, Destination) and found.key == lane.destination.key:
+            lane.destination = found
 
     def _may_send(self, lane: Lane) -> bool:
         """Whether the rates of its destination allow a message now. If not, they are asked for one."""
@@ -646,6 +665,8 @@ class Queue:
         lane, pace = slot.lane, slot.lane.pace
         surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not len(lane.ready))
         if pace is not None and slot.carried >= pace.messages_per_connection_max > 0:
+            usable = False
+        if slot.edition != self._edition:
             usable = False
         if usable and not self._stopping and not surrender:
             if len(lane.ready) and self._may_send(lane):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from postroad.mail.event import Noted
+from postroad.mail.event import BROKEN_OFF, Noted
 from postroad.mail.event import Session as Ended
 from postroad.mail.reply import Reply, encode
 from postroad.mail.verdict import ACCEPT, Action, Verdict
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from postroad.receive.listener import Listener
 
 
+LAST_WORDS_S: Final = 1.0  # how long a client that is broken off may take to hear it
 EARLY_MAX: Final = 64  # octets of what an early talker said that are told
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
@@ -185,7 +186,8 @@ class Session(asyncio.Protocol):
         if self._client_hello is not None:
             self._reason = "closed by the client in place of a TLS handshake"
             return False
-        return self._busy and not self._ending and not self._secure
+        under_tls = self._secure or self._early is not None  # it has no way back that stays open
+        return self._busy and not self._ending and not under_tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._reason:
@@ -544,10 +546,19 @@ class Session(asyncio.Protocol):
             self._say_last(replies.BANNED, "banned")
 
     def break_off(self) -> None:
-        """The node stops, and has waited long enough."""
-        self._reason = self._reason or "shutdown"
-        self._ending = True
-        self._abort()
+        """The node stops, and has waited long enough. A client in the midst of content hears 421 (RFC 5321 §3.8); one
+        whose message is on its way to the disk does not, because it may have been accepted."""
+        self._reason = self._reason or (BROKEN_OFF if self._in_transaction else "shutdown")
+        if self._busy or self._ending or self._transport is None:
+            self._ending = True
+            self._abort()
+            return
+        self._say_last(replies.LEAVING, self._reason)
+        self._listener.setting.doors.loop.call_later(LAST_WORDS_S, self._abort)
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self._dialog is not None and self._dialog.transaction is not None
 
 
 def _nothing() -> None:

@@ -23,6 +23,7 @@ from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.envelope import Peer
 from postroad.mail.event import (
+    BROKEN_OFF,
     Accepted,
     Attempted,
     Authenticated,
@@ -50,6 +51,9 @@ _ACCOUNT_MAX: Final = 200  # characters of an account's name that a client has t
 _NAMES_MAX: Final = 100  # recipients that one line names; the history has all
 
 
+_CERTIFICATE: Final = re.compile("TLS handshake failed: .*certificate", re.IGNORECASE)
+
+
 def rank_of(event: Event) -> int:
     """How much an event matters, an index into `LEVELS`: what an operator may have to act upon is a warning."""
     match event:
@@ -59,7 +63,9 @@ def rank_of(event: Event) -> int:
             return WARNING if event.attempt.outcome is Outcome.FAILED else INFO
         case Session():
             # A session that brought mail has a line for each already; errors that the protocol answers have none.
-            return INFO if event.errors else DEBUG
+            # A certificate that was not accepted, and mail that was broken off, have none elsewhere.
+            told = event.errors or event.reason == BROKEN_OFF or _CERTIFICATE.search(event.reason)
+            return INFO if told else DEBUG
         case Failed():
             return WARNING
         case Noted():

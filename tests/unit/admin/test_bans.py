@@ -107,4 +107,11 @@ def test_times_in_json_are_iso_8601(place: Place) -> None:
 def test_a_longer_ban_that_stays_is_told_with_its_end(place: Place) -> None:
     place.call("add", "192.0.2.1", "--for", "forever")
     said = place.call("add", "192.0.2.1", "--for", "1h").output
-    assert "longer already" in said and "lift it first" in said and "for ever" in said
+    assert said == (
+        "192.0.2.1: banned for longer already, which stays (lift it first to shorten it): for ever\n"
+    )
+
+
+def test_an_account_is_called_one(place: Place) -> None:
+    assert place.call("add", "bob").output.startswith("account bob: banned until 20")
+    assert place.call("lift", "bob").output == "account bob: lifted\n"

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
-from postroad.mail.route import Destination
+from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.queue.pace import PaceRule, Rate
 from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
 
@@ -586,6 +587,42 @@ def test_a_reload_brings_new_limits_to_what_is_at_work() -> None:
     world.accept("b@x.example", "c@x.example", "d@x.example")
     world.run(20)
     assert [len(job.recipients) for job in world.jobs[-3:]] == [1, 1, 1] and len(world.arrived) == 7
+
+
+def test_after_a_reload_no_mail_goes_over_a_connection_of_before() -> None:
+    world = World()
+    world.took_s = 1.0
+    world.accept("a@idle.example")
+    world.run(2)
+    world.accept("a@busy.example")
+    world.run(0.5)
+    idle, busy = world.couriers
+    assert (idle.closed, busy.closed) == (False, False)
+    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    assert (idle.closed, busy.closed) == (True, False)  # after its job
+    world.accept("b@idle.example", "b@busy.example")
+    world.run(3)
+    assert busy.closed and len(world.couriers) == 4 and len(world.arrived) == 4
+    world.accept("c@idle.example")
+    world.run(3)
+    assert len(world.couriers) == 4  # those of now are kept
+
+
+def test_what_waits_at_a_reload_goes_in_the_way_that_is_wanted_now() -> None:
+    world = World()
+    world.permits_max = 0
+    world.accept("a@x.example")
+    world.run(0.5)
+
+    def demanding(address: Address) -> Destination:
+        return Destination(address.domain, Transport.SMTP, domain=address.domain, tls=TlsDemand.VERIFY)
+
+    world.queue.renew(world.options, demanding, world.pace_table())
+    world.permits_max = 10
+    for scopes, granted in world.asking.values():
+        world.acquire(scopes, 1, granted)
+    world.run(1)
+    assert [courier.destination.tls for courier in world.couriers] == [TlsDemand.VERIFY]
 
 
 def test_a_mailing_does_not_hold_up_a_single_message_to_the_same_destination() -> None:

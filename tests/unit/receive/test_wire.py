@@ -29,6 +29,7 @@ from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.setting import setting
 from postroad.receive.users import Users
+from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
 from tests.unit.receive.fakes import House
 from tests.unit.receive.test_accounts import HASHER, change
@@ -391,7 +392,10 @@ def test_the_end_of_the_node(run: Run) -> None:
             assert 0.2 < asyncio.get_running_loop().time() - before < 5
             assert house.listener.sessions == 0
             await asyncio.gather(*talks)
-            assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"] == b""
+            assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"].startswith(b"421 4.3.2")
+            lines = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            assert ["shutdown in the midst of a transaction" in line for line in lines] == [False, True]
+            assert [line.split()[1] for line in lines] == ["debug", "info"]
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.to_thread(socket.create_connection, address)
 
@@ -420,3 +424,73 @@ def test_settings_are_swapped_under_a_session(run: Run) -> None:
             assert await asyncio.to_thread(client, new) == [250, 250, 250, 550]
 
     run(main)
+
+
+@pytest.mark.parametrize("shown", ["none", "strange", "good"])
+@pytest.mark.parametrize("kind", [Tls.STARTTLS, Tls.IMPLICIT])
+def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(run: Run, kind: Tls, shown: str) -> None:
+    async def main() -> None:
+        context = server_context()
+        context.verify_mode = ssl.CERT_REQUIRED
+        AUTHORITY.configure_trust(context)
+        ours = client_context()
+        if shown != "none":
+            (AUTHORITY if shown == "good" else trustme.CA()).issue_cert("client.test").configure_cert(ours)
+        async with serving(ListenerOptions("front", tls=kind), tls_context=lambda asking: context) as (house, address):
+
+            def client() -> None:
+                implicit = kind is Tls.IMPLICIT
+                with contextlib.suppress(OSError, smtplib.SMTPException):
+                    smtp = smtplib.SMTP_SSL(*address, context=ours) if implicit else smtplib.SMTP(*address)
+                    with contextlib.closing(smtp):
+                        if not implicit:
+                            smtp.starttls(context=ours)
+                        smtp.noop()
+
+            await asyncio.to_thread(client)
+            await until(lambda: any(isinstance(event, Ended) for event in house.logged))
+            (line,) = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            assert (line.split()[1] == "info") is (shown != "good")
+            assert ("TLS handshake failed: " in line and "[127.0.0.1]" in line) is (shown != "good"), line
+
+    run(main)
+
+
+def test_the_end_of_a_client_at_work_under_tls_makes_no_noise(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT)) as (house, address):
+            house.spool.patient = True
+
+            def client() -> None:
+                with socket.create_connection(address) as plain, client_context().wrap_socket(plain) as secure:
+                    read_until(secure, b"220 ")
+                    secure.sendall(b"EHLO client.test\r\nMAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\n")
+                    secure.sendall(b"DATA\r\n")
+                    read_until(secure, b"354 ")
+                    secure.sendall(MESSAGE + b".\r\n")
+
+            await asyncio.to_thread(client)
+            await gone(house)
+
+            def away() -> None:  # between the handshake and the greeting
+                with socket.create_connection(address) as plain, client_context().wrap_socket(plain):
+                    plain.close()
+
+            await asyncio.to_thread(away)
+            await gone(house)
+            house.spool.commit()
+
+    run(main)
+    assert [record.message for record in caplog.records if "eof_received" in record.message] == []
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_under_tls_no_way_back_stays_open(early: bool) -> None:
+    session = House().client().session
+    session.hold()
+    assert session.eof_received()
+    if early:
+        session._early = []
+    else:
+        session._secure = True
+    assert not session.eof_received()
