@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,38 +21,41 @@ if TYPE_CHECKING:
     from postroad.admin.timeline import Outlook, Trail
     from postroad.admin.view import HistoryView, SpoolView
 
+WHEN: Final = "12h, 7d, yesterday, today, 2026-11-23 or 2026-11-23T12:15 (UTC)"
 DEPTH_MAX = 4  # a report on a report on a report; there is no more than a report to the postmaster
 
 
 @click.command()
 @click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS")
-@click.option("--since", default="", metavar="SPAN", help="How far back to look: 12h, 7d, 2w.  [default: all]")
+@click.option("--since", default="", metavar="WHEN", help=f"Not what is older: {WHEN}.  [default: all]")
+@click.option("--until", default="", metavar="WHEN", help=f"Not what is newer: {WHEN}.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most messages.")
 @json_option
 @config_option
-def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None) -> None:
+def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: Path | None) -> None:
     """Tell what happened to a message, with every attempt and the remote's words, and what comes next.
 
     The newest message comes last. An ADDRESS may be of a sender or of a recipient.
     """
     from postroad.admin import control
-    from postroad.admin.present import duration
     from postroad.admin.queue import STOPPED
     from postroad.admin.timeline import Fate, json_of, lines
     from postroad.admin.view import CannotRead, open_history, open_spool
 
     now_us = time.time_ns() // 1000
-    since_us = 0
-    if since:
-        length_us = duration(since)
-        if length_us is None:
-            raise click.UsageError(f"{since!r} is not a span of time such as 12h, 7d or 2w.")
-        since_us = now_us - length_us
+    since_us = _when_us(since, now_us) if since else 0
+    until_us = _when_us(until, now_us) if until else 0
+    if what.startswith("@"):
+        raise click.UsageError(
+            f"The history knows messages by queue id, Message-ID and whole address, not by domain: write one of these; "
+            f"`postroad queue --to {what}` has what waits for a domain."
+        )
     state_dir = state_dir_of(config)
     try:
         spool, history = open_spool(state_dir), open_history(state_dir)
         running = control.is_running(state_dir)
-        trails = find(what, spool, history, running=running, now_us=now_us, since_us=since_us, limit=limit)
+        trails = find(what, spool, history, running=running, now_us=now_us, since_us=since_us, limit=limit,
+                      until_us=until_us)
     except CannotRead as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -69,6 +72,33 @@ def trace(what: str, since: str, limit: int, as_json: bool, config: Path | None)
     if not trails:
         click.echo(f"Nothing is known of {what}.", err=True)
         sys.exit(1)
+
+
+def _when_us(written: str, now_us: int) -> int:
+    """A moment in microseconds since 1970: a span before now, a day's beginning in UTC, or a date-time."""
+    from postroad.admin.present import duration
+    from postroad.mail import wishes
+
+    days = {"today": 0, "yesterday": 1}.get(written)
+    if days is not None:
+        return (now_us // _DAY_US - days) * _DAY_US
+    length_us = duration(written)
+    if length_us is not None:
+        return now_us - length_us
+    at_us = wishes.date_or_time_us(written.replace(" ", "T"))
+    at_us = at_us if at_us is not None else wishes.date_or_time_us(_whole(written))
+    if at_us is None:
+        raise click.UsageError(f"{written!r} is no time: write {WHEN}.")
+    return at_us
+
+
+def _whole(written: str) -> str:
+    """A time of day in UTC with all that RFC 3339 wants of it."""
+    text = written.replace(" ", "T")
+    return f"{text}:00Z" if len(text) == len("2026-11-23T12:15") else f"{text}Z"
+
+
+_DAY_US: Final = 86_400_000_000
 
 
 def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, str]]) -> list[Trail]:
@@ -119,9 +149,10 @@ def find(
     running: bool,
     now_us: int,
     since_us: int = 0,
+    until_us: int = 0,
     limit: int = 20,
 ) -> list[Trail]:
-    """The trails of what was named, the oldest first."""
+    """The trails of what was named, the oldest first. `until_us`: 0 for no end."""
     from postroad.mail import identifier
 
     number = identifier.parse(what)
@@ -131,11 +162,13 @@ def find(
     is_message_id = what.startswith("<") and what.endswith(">")
     ids: Sequence[int]
     if is_message_id:
-        ids = _ids(spool, history, message_id=what, since_us=since_us, limit=limit)
+        ids = _ids(spool, history, message_id=what, since_us=since_us, until_us=until_us, limit=limit)
     else:
-        ids = _ids(spool, history, address=what, since_us=since_us, limit=limit)
+        ids = _ids(spool, history, address=what, since_us=since_us, until_us=until_us, limit=limit)
         if not ids and "@" in what:  # a Message-ID may be written without its angle brackets
-            ids = _ids(spool, history, message_id=f"<{what}>", since_us=since_us, limit=limit)
+            ids = _ids(
+                spool, history, message_id=f"<{what}>", since_us=since_us, until_us=until_us, limit=limit
+            )
             is_message_id = bool(ids)
     recipient = "" if is_message_id else what
     found = [_trail(id, recipient, spool, history, running, now_us, DEPTH_MAX) for id in ids]
@@ -157,6 +190,7 @@ def _ids(
     history: HistoryView,
     *,
     since_us: int,
+    until_us: int,
     limit: int,
     message_id: str = "",
     address: str = "",
@@ -165,12 +199,15 @@ def _ids(
     from postroad.mail import identifier
     from postroad.store.values import Selection
 
-    found = set(history.find(message_id=message_id, address=address, since_us=since_us, limit=limit))
+    found = set(
+        history.find(message_id=message_id, address=address, since_us=since_us, until_us=until_us, limit=limit)
+    )
     wanted = [Selection(message_id=message_id)] if message_id else [
         Selection(recipient=address), Selection(sender=address),
     ]  # fmt: skip
     for selection in wanted:
-        found.update(id for id in spool.select(selection) if identifier.made_us(id) >= since_us)
+        made = {id: identifier.made_us(id) for id in spool.select(selection)}
+        found.update(id for id in made if made[id] >= since_us and not 0 < until_us <= made[id])
     return sorted(found)[-limit:]
 
 

@@ -59,8 +59,11 @@ class HistoryView(Protocol):
     def events(self, id: int) -> list[Event]:
         """The events of one message, in the order of time."""
 
-    def find(self, *, message_id: str = "", address: str = "", since_us: int = 0, limit: int = 100) -> Iterable[int]:
-        """Queue ids of messages with this Message-ID or this sender or recipient, the newest first."""
+    def find(
+        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
+    ) -> Iterable[int]:
+        """Queue ids of messages with this Message-ID or this sender or recipient, the newest first. `until_us`: those
+        made before then; 0 for all."""
 
 
 def spool_directory(state_dir: Path) -> Path:

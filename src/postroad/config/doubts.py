@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 
 from postroad.config.files import rights
 from postroad.config.finding import Finding
+from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.settings import Settings
 from postroad.world import tls
 from postroad.world.problem import Problem
+from postroad.world.system import own_addresses
 
 SOON_S: Final = 7 * 86_400.0  # a certificate that ends within this time
 
@@ -116,6 +118,32 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """A next hop that is a listener of our own: its mail waits until that is mended."""
+    for index, hop in enumerate(settings.next_hop):
+        if hop.host is None or hop.mx:
+            continue
+        taking = [each.name for each in settings.listener if _listens(settings, each, hop.host, hop.port)]
+        if taking:
+            text = f"The host {hop.host}:{hop.port} is the listener {taking[0]!r} of this node"
+            remedy = "Name another host, or another port"
+            yield Finding((("next_hop", index, "host"),), f"{text}: mail would go in a circle, and waits", remedy)
+
+
+def _listens(settings: Settings, listener: Listener, host: str, port: int) -> bool:
+    """Whether a host, by its address or a name that is plainly ours, is a place of this listener."""
+    if listener.port != port:
+        return False
+    names = {"localhost": ("127.0.0.1", "::1"), settings.hostname.lower(): tuple(listener.address)}
+    for address in names.get(host, (host,)):
+        wildcard = "::" if ":" in address else "0.0.0.0"
+        if address in listener.address and not address.startswith(UNIX):
+            return True
+        if wildcard in listener.address and (_is_loopback(address) or address in own_addresses()):
+            return True
+    return False
+
+
 def _recipients(settings: Settings, now_s: float) -> Iterator[Finding]:
     """Words by which every mailbox may be meant, and which are the names of single ones."""
     for index, domain in enumerate(settings.domain):
@@ -154,5 +182,5 @@ def _closed(template: FilePath) -> FilePath | None:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _recipients, _maildirs,
+    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs,
 )  # fmt: skip

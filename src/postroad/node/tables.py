@@ -104,6 +104,11 @@ class Tables:
         found = self.routing.destination(address)
         return found if isinstance(found, Attempt) else None
 
+    @property
+    def aliases_refused(self) -> bool:
+        """Whether the file of aliases is wrong as it stands, so that those from before are in force."""
+        return self._aliases.refused
+
     def look(self) -> tuple[Problem, ...]:
         """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
         found = self._recipients.load()

@@ -524,8 +524,17 @@ class Assembly:
                 self._note(Noted(self._world.clock.now_us(), 0, "info", "new certificates are in force"))
         if self._accounts is not None:
             self._accounts.refresh()
-        for problem in self.tables.look():
-            self._note(Noted(self._world.clock.now_us(), 0, "error", str(problem)))
+        self._look_at_tables()
+
+    def _look_at_tables(self) -> None:
+        now_us, refused = self._world.clock.now_us(), self.tables.aliases_refused
+        problems = self.tables.look()
+        for problem in problems:
+            self._note(Noted(now_us, 0, "error", str(problem)))
+        if problems and self.tables.aliases_refused:
+            self._note(Noted(now_us, 0, "error", "the old aliases stay in force until their file is right"))
+        elif refused and not self.tables.aliases_refused:
+            self._note(Noted(now_us, 0, "info", "the aliases are in force as their file has them now"))
 
     # -- what holds for the whole node ------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def parse(text: str, path: str, homes: Homes | None = None) -> Map | tuple[Probl
         where = f"{path}:{number}"
         read = _alias(line)
         if isinstance(read, str):
-            problems.append(Problem(where, read, 'Write "name: target, target", as in the manual.'))
+            problems.append(Problem(where, read, 'Write "name: target, target" (docs/aliases.md).'))
         elif read[0] in found:
             remedy = "Put all targets into one of the two lines."
             problems.append(Problem(where, f"{read[0]!r} is given twice, first in line {lines[read[0]]}", remedy))

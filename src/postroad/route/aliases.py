@@ -54,6 +54,7 @@ class Aliases:
         self._map: Map = {}
         self._homes = homes
         self._seen: tuple[Stamp, int] | None = None
+        self.refused = False  # whether the file as it stands was not taken
 
     def load(self, edition: int = 0) -> tuple[Problem, ...]:
         """Read the file where it, or what is there at home (of which `edition` tells), has changed. What is wrong with
@@ -64,17 +65,21 @@ class Aliases:
         if self._seen == now:
             return ()
         self._seen = now
+        found = self._read()
+        self.refused = isinstance(found, tuple)
+        if isinstance(found, tuple):
+            return found
+        self._map = found
+        return ()
+
+    def _read(self) -> Map | tuple[Problem, ...]:
         try:
             text = Path(self._path).read_text("utf-8")
         except OSError as error:
             return (unreadable(self._path, error),)
         except UnicodeDecodeError:
             return (Problem(self._path, "is not in UTF-8", "Save it in UTF-8."),)
-        found = parse(text, self._path, self._homes)
-        if isinstance(found, tuple):
-            return found
-        self._map = found
-        return ()
+        return parse(text, self._path, self._homes)
 
     def names(self, address: Address) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""

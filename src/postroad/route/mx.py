@@ -72,7 +72,8 @@ class _Search(msgspec.Struct, frozen=True):
         match answer.status:
             case Status.FOUND:
                 if any(self.ourselves.is_address(address, port) for address in answer.records):
-                    return self._deferred("4.3.5", f"the next hop {host}:{port} is this server itself")
+                    text = "mail would go in a circle, and waits until [[next_hop]] names another host or port"
+                    return self._deferred("4.3.5", f"the next hop {host}:{port} is this server itself: {text}")
                 return Route(self.destination, self._hops(host, answer.records, 0))
             case Status.ERROR:
                 return self._deferred("4.4.3", f"the address of {host} could not be looked up: {answer.text}")

@@ -43,8 +43,11 @@ class HistoryReader:
         found = self._search(dayfile.report_key(id), codec.id_octets(id), 0, newest_first=False)
         return sorted({each.id for day in found for each in day if isinstance(each, Accepted) and each.parent == id})
 
-    def find(self, *, message_id: str = "", address: str = "", since_us: int = 0, limit: int = 100) -> list[int]:
-        """Queue ids of messages with this Message-ID, or with this sender or recipient (any case), the newest first."""
+    def find(
+        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
+    ) -> list[int]:
+        """Queue ids of messages with this Message-ID, or with this sender or recipient (any case), the newest first.
+        `until_us`: those made before then; 0 for all."""
         if message_id:
             wanted = message_id.strip("<>").lower()
             matches: Callable[[Event], bool] = lambda event: _has_message_id(event, wanted)  # noqa: E731
@@ -55,7 +58,8 @@ class HistoryReader:
             name = dayfile.key(address)
         found: set[int] = set()
         for day in self._search(name, b"", since_us, newest_first=True):
-            found.update(event.id for event in day if event.id and event.at_us >= since_us and matches(event))
+            ids = {event.id for event in day if event.id and event.at_us >= since_us and matches(event)}
+            found.update(id for id in ids if not 0 < until_us <= identifier.made_us(id))
             if len(found) >= limit:
                 break
         return sorted(found, key=identifier.made_us, reverse=True)[:limit]

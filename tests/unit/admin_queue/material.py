@@ -117,13 +117,14 @@ class FakeHistory:
         return [event for event in self.all if event.id == id]
 
     def find(
-        self, *, message_id: str = "", address: str = "", since_us: int = 0, limit: int = 100
+        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
     ) -> Iterable[int]:
         found = [
             event.id
             for event in self.all
             if isinstance(event, Accepted)
             and event.at_us >= since_us
+            and not 0 < until_us <= event.at_us
             and (
                 (message_id and event.message_id == message_id)
                 or (address and address in (event.reverse_path, *event.recipients))

@@ -381,7 +381,9 @@ def test_an_empty_filter_is_refused(site: Site, command: tuple[str, ...], option
         (("queue", "fail", "x.example", "--status", "2.0.0"), "not the status code of a failure"),
         (("queue", "hold", "x.example", "--reason", "a\nb"), "one line"),
         (("queue", "retry", "x.example", "--yes"), "No such option"),
-        (("trace", "a@x", "--since", "yesterday"), "not a span of time"),
+        (("trace", "a@x", "--since", "last week"), "is no time"),
+        (("trace", "a@x", "--until", "2026-13-01"), "is no time"),
+        (("trace", "@one.example"), "`postroad queue --to @one.example`"),
     ],
 )
 def test_wrong_usage(site: Site, arguments: tuple[str, ...], text: str) -> None:
@@ -427,6 +429,8 @@ def test_trace(site: Site) -> None:
     assert shown.count("What comes next:") == 4
     shown = site.text("trace", "carol@two.example", "--since", "2h")
     assert "<carol@two.example> will be tried at" in shown and "<bob@one.example> will" not in shown
+    assert site.call("trace", "alice@example.org", "--until", "30m").exit_code == 1  # all were made just now
+    assert site.text("trace", "alice@example.org", "--since", "yesterday").count("What comes next:") == 4
     (found,) = site.json("trace", identifier.text(ids["fresh"]))
     assert found["recipients"][0]["fate"] == "waiting" and found["events"][0]["kind"] == "accepted"
     assert len(site.json("trace", "alice@example.org", "--limit", "2")) == 2

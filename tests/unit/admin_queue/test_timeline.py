@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from postroad.admin.timeline import Fate, Trail, json_of, lines, reports_of, trail
-from postroad.admin.trace import find, held_up
+from postroad.admin.trace import _when_us, find, held_up
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Peer
@@ -29,6 +29,7 @@ from postroad.mail.event import (
     Reported,
     Session,
 )
+from postroad.report.line import iso
 from postroad.store.values import Loaded
 from tests.unit.admin_queue.material import (
     ACCEPTED_US,
@@ -327,6 +328,21 @@ def test_limit_and_since() -> None:
     assert [each.id for each in found] == [DSN, OTHER]
     found = find("alice@example.org", spool, history, running=True, now_us=NOW_US, since_us=NOW_US - 120 * S)
     assert [each.id for each in found] == [OTHER]
+    found = find("alice@example.org", spool, history, running=True, now_us=NOW_US, until_us=NOW_US - 120 * S)
+    assert OTHER not in [each.id for each in found] and found
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("12h", "2026-09-21T02:13:20"), ("today", "2026-09-21T00:00:00"), ("yesterday", "2026-09-20T00:00:00"),
+        ("2026-09-01", "2026-09-01T00:00:00"), ("2026-09-01T12:15", "2026-09-01T12:15:00"),
+        ("2026-09-01 12:15:10", "2026-09-01T12:15:10"), ("2026-09-01T12:15:00+02:00", "2026-09-01T10:15:00"),
+    ],
+)  # fmt: skip
+def test_moments_as_people_write_them(written: str, expected: str) -> None:
+    at_us = _when_us(written, NOW_US)
+    assert iso(at_us).startswith(expected), iso(at_us)
 
 
 def test_a_report_that_reports_on_itself_ends() -> None:

@@ -103,6 +103,28 @@ def test_a_word_that_means_one_mailbox(tmp_path: Path, recipients: str, warned: 
     assert [line.partition(":")[0] for line in lines] == ["domain[1].recipients"] * warned
 
 
+@pytest.mark.parametrize(
+    ("address", "host", "warned"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("::", "localhost", True),
+        ("192.0.2.1", "mail.example.org", True),
+        ("192.0.2.1", "127.0.0.1", False),
+        ("127.0.0.1", "smtp.example.net", False),
+    ],
+)
+def test_a_next_hop_that_is_this_node(tmp_path: Path, address: str, host: str, warned: bool) -> None:
+    listener = f'[[listener]]\nname = "in"\naddress = "{address}"\nport = 2525\n'
+    hop = f'[[next_hop]]\ndomain = "*"\nhost = "{host}"\nport = 2525\n'
+    lines = told(tmp_path, RIGHT + listener + hop)
+    assert [line.partition(": mail would")[0] for line in lines] == [
+        f"next_hop[1].host: The host {host}:2525 is the listener 'in' of this node"
+    ] * warned
+    assert told(tmp_path, RIGHT + listener + hop.replace("2525", "2526")) == []
+
+
 def test_a_folder_in_which_no_maildir_can_be_made(tmp_path: Path) -> None:
     for each in (tmp_path, *tmp_path.parents):
         if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):

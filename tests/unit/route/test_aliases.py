@@ -251,7 +251,9 @@ def test_the_file_is_read_again_and_a_wrong_one_is_not_taken(tmp_path: Path) -> 
     assert "UTF-8" in str(made.load()[0])
     path.unlink()
     assert "no such file" in str(made.load()[0])
-    assert made.names(mailbox("fresh@example.org"))
+    assert made.names(mailbox("fresh@example.org")) and made.refused
+    path.write_text("fresh: bob")
+    assert made.load() == () and not made.refused
 
 
 def test_a_large_alias(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Files that change while a node runs: what its log says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from postroad.config.load import load
+from postroad.config.settings import Settings
+from postroad.mail.event import Noted
+from postroad.node.tables import Tables, build
+from postroad.node.wiring import Assembly
+
+
+def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text("info: ada\n")
+    (tmp_path / "postroad.toml").write_text(
+        'hostname = "mail.example.org"\nstate_dir = "state"\naliases = "aliases"\n'
+        '[[domain]]\nname = "example.org"\nrecipients = "ada"\npath = "mail/{local_part}"\n'
+    )
+    settings = load(tmp_path / "postroad.toml")
+    assert isinstance(settings, Settings)
+    tables = build(settings)
+    assert isinstance(tables, Tables)
+    noted: list[Noted] = []
+    node = SimpleNamespace(
+        tables=tables, _note=noted.append, _world=SimpleNamespace(clock=SimpleNamespace(now_us=lambda: 1))
+    )
+
+    def look() -> list[tuple[str, str]]:
+        noted.clear()
+        Assembly._look_at_tables(cast(Any, node))
+        return [(each.level, each.text) for each in noted]
+
+    assert look() == []
+    (tmp_path / "aliases").write_text("info ada and more\n")
+    (_, fault), (level, text) = look()
+    assert fault.startswith(f"{tmp_path}/aliases:1: ") and "docs/aliases.md" in fault
+    assert (level, text) == ("error", "the old aliases stay in force until their file is right")
+    assert look() == []
+    (tmp_path / "aliases").write_text("info: ada, ada\n")
+    assert look() == [("info", "the aliases are in force as their file has them now")]
