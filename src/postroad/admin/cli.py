@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from postroad import __version__
+
 
 class Place(NamedTuple):
     """Where a command stands and what it does, in one line."""
@@ -76,9 +78,10 @@ def _nearest(name: str, known: Mapping[str, Place]) -> str:
 
 def group(further: Mapping[str, Place]) -> click.Group:
     """The command `postroad` with the commands of this room and `further` ones."""
-    return LazyGroup(
+    made = LazyGroup(
         {**COMMANDS, **further},
         name="postroad",
         help="Postroad, a mail transfer agent. It keeps, relays and delivers mail and tells what happened to it.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    return click.version_option(__version__, message="postroad %(version)s")(made)

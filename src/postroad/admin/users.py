@@ -78,11 +78,11 @@ def add(
     from postroad.receive.accounts import Account, canonical_address
 
     name = _checked_name(name)
-    if not addresses and (canonical_address(name) or "*").startswith("*"):
-        _end(f"Say with --address which addresses {name!r} may send from: its name is no mailbox by itself.")
     path = _file(config, file)
     if name in _lines(path)[1]:
         _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
+    if not addresses and (canonical_address(name) or "*").startswith("*"):
+        _end(f"Say with --address which addresses {name!r} may send from: its name is no mailbox by itself.")
     hashed, keys = ("", ()) if no_password else _secrets(_password(), _hashes(scram_sha_1))
     with _editing(path, _group_of_node(config, file)) as (lines, known):
         if name in known:

@@ -28,7 +28,6 @@ from postroad.receive.transaction import Transaction
 _US: Final = 1_000_000
 _HOUR_US: Final = 3_600 * _US
 
-_HELD_TOO_LONG: Final = reply(501, "5.5.4", "Released too far in the future")
 _OVER_BEFORE_RELEASE: Final = reply(501, "5.5.4", "The time of BY is over before the message is to be released")
 
 _TLS_REQUIRED: Final = b"tls-required"
@@ -71,7 +70,8 @@ def _time_refused(mail: Mail, options: ExtensionOptions, now_us: int) -> Reply |
     if not release_us:
         return None
     if release_us > now_us + int(options.future_release_max_s * _US):
-        return _HELD_TOO_LONG
+        most_s = int(options.future_release_max_s)
+        return reply(501, "5.5.4", f"Released too far in the future: the most is {most_s} seconds from now")
     # RFC 4865: a message cannot be wanted there before it is released
     if by is not None and release_us >= now_us + by.seconds * _US:
         return _OVER_BEFORE_RELEASE

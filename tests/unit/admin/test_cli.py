@@ -91,6 +91,7 @@ def test_an_unknown_command_is_an_error_of_usage() -> None:
 def test_version_for_people_and_programs() -> None:
     assert run("version").output.startswith(f"postroad {__version__} (Python 3.")
     assert json.loads(run("version", "--json").output)["postroad"] == __version__
+    assert run("--version").output == f"postroad {__version__}\n"
 
 
 def test_check_of_a_right_file(tmp_path: Path) -> None:

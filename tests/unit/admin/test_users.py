@@ -148,6 +148,11 @@ def test_what_cannot_be_done_changes_nothing(config: Path, arguments: tuple[str,
     assert file_of(config).read_bytes() == before
 
 
+def test_an_account_that_is_there_already_is_said_before_all_else(config: Path) -> None:
+    assert run(config, "add", "carl", "-a", "carl@example.org", text="x\n").exit_code == 0
+    assert "There is an account 'carl' already" in run(config, "add", "carl", text="x\n").output
+
+
 def test_a_faulty_line_is_named_and_nothing_is_changed(config: Path) -> None:
     file_of(config).write_text("\nalice\n")
     result = run(config, "add", "b@example.org", text="x\n")
