@@ -114,6 +114,7 @@ def test_workers_without_their_supervisor_end_and_the_next_node_takes_over(home:
         os.kill(node.pid, signal.SIGKILL)
         node.program.wait()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers are gone", within_s=14)
+        assert client.getreply()[0] == 421  # RFC 5321 §3.8, also from a worker that has lost its supervisor
     node.start()
     node.stop()
 
