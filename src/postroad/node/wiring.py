@@ -412,7 +412,7 @@ class Assembly:
     # -- doors ------------------------------------------------------------------------------------------------------
 
     def _tls_context(self, asking: Asking) -> ssl.SSLContext | None:
-        return self._server_tls.context(asking) if self._server_tls is not None else None
+        return self._server_tls.find(asking) if self._server_tls is not None else None
 
     def _take_authenticator(self, authenticator: Authenticator | None) -> None:
         """From here on it is this one that listeners ask."""

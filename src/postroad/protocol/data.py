@@ -28,23 +28,29 @@ TOO_MANY_FIELDS: Final = reply(554, "5.6.0", "Too many header fields")
 # RFC 5322 §2.2: a field begins with a field-name of printable characters and a colon (§4.5: perhaps a space before it).
 _FIELD: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]+[ \t]*:")
 _NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?![!-9;-~]+[ \t]*:|[ \t]|\Z)")
+# Of binary content, whose lines may be divided, the first octets of a line decide: fewer than the least `piece_size`.
+_NAME: Final = rb"[!-9;-~]{1,2000}[ \t]{0,2000}:"
+_OTHER: Final = rb"(?!" + _NAME + rb"|[ \t]|\Z)"
+_BINARY: Final = (re.compile(rb"(?:\A|\r\n)" + _NAME), re.compile(rb"(?:\A|\r\n)" + _OTHER))
+_BINARY_WITHIN: Final = (re.compile(rb"\r\n" + _NAME), re.compile(rb"\r\n" + _OTHER))  # it begins within a line
 
 
 class Scrutiny:
     """What the content of one transaction is held to, whichever command brings it.
 
-    Pieces come in order; each but the last ends with LF, unless `binary` and `in_header` no more. `size`: octets of
-    content so far.
+    Pieces come in order; each but the last ends with CRLF, unless `binary`, where it may end anywhere but between CR
+    and LF. `size`: octets of content so far.
     `fault`: the reply that content deserves, once it has broken a rule; it is not looked at any further then.
     """
 
-    __slots__ = ("_fields", "_header_size", "_limits", "binary", "fault", "in_header", "size")
+    __slots__ = ("_fields", "_header_size", "_limits", "_within", "binary", "fault", "in_header", "size")
 
     def __init__(self, limits: Limits, *, binary: bool) -> None:
         self._limits = limits
         self.in_header = True
         self._header_size = 0
         self._fields = 0
+        self._within = False  # the last piece has left its line unfinished
         self.binary = binary  # BODY=BINARYMIME: octets, not lines (RFC 3030 §3)
         self.size = 0
         self.fault: Reply | None = None
@@ -87,7 +93,7 @@ class Scrutiny:
     def _read_header(self, piece: bytes) -> Reply | None:
         """Size and number of fields of the header section, up to the empty line (RFC 5322 §2.1)."""
         limits = self._limits
-        found = -2 if piece.startswith(b"\r\n") else piece.find(b"\r\n\r\n")
+        found = -2 if piece.startswith(b"\r\n") and not self._within else piece.find(b"\r\n\r\n")
         end = found + 2 if found != -1 else len(piece)
         fields = piece.count(b"\r\n", 0, end)
         self.in_header = found == -1
@@ -97,6 +103,7 @@ class Scrutiny:
             or self._header_size + end > limits.header_size_max
         ):  # no usual message: look closer
             end, fields = self._measure(piece, end)
+        self._within = not piece.endswith(b"\r\n")
         self._header_size += end
         self._fields += fields
         if self._header_size > limits.header_size_max:
@@ -106,11 +113,14 @@ class Scrutiny:
     def _measure(self, piece: bytes, end: int) -> tuple[int, int]:
         """Where the header section really ends, and how many fields stand before it: what is no field ends it too, and
         a folded field counts once (RFC 5322 §2.2.3)."""
-        other = _NO_FIELD.search(piece, 0, end)
+        field, no_field = _FIELD, _NO_FIELD
+        if self.binary:
+            field, no_field = _BINARY_WITHIN if self._within else _BINARY
+        other = no_field.search(piece, 0, end)
         if other is not None:
             end = other.end()
             self.in_header = False
-        return end, len(_FIELD.findall(piece, 0, end))
+        return end, len(field.findall(piece, 0, end))
 
 
 def _lines_fit(piece: bytes, line_max: int) -> bool:
@@ -251,7 +261,7 @@ class ChunkReader:
         scrutiny = self.scrutiny
         cut = buffer.rfind(b"\n") + 1
         if scrutiny.binary and (not scrutiny.in_header or len(buffer) - cut >= self._piece_size):
-            return len(buffer)
+            return len(buffer) - buffer.endswith(b"\r")
         return cut
 
     def _pass_on(self, buffer: bytes, cut: int) -> bytes:

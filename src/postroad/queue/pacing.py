@@ -25,7 +25,7 @@ _KEPT_S: Final = 300.0  # for how long
 
 class Pacing:
     """The paces of a worker's lanes. `is_open(lane)`: somebody still waits for it. `found(lane)`: it has its pace,
-    after its hosts had to be looked up."""
+    after its hosts had to be looked up, or after a reload."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Pacing:
         if not self._is_open(lane):
             return
         if table is not self._table:
-            self.find(lane)  # a reload came between
+            self._find_anew(lane)  # a reload came between
             return
         pace = table.of(lane.destination, hosts)
         if hosts:
@@ -100,4 +100,11 @@ class Pacing:
         self._table = table
         self._kept.clear()
         for lane in lanes:
-            self.find(lane)
+            if self._is_open(lane):  # else it has made room for another meanwhile
+                self._find_anew(lane)
+
+    def _find_anew(self, lane: Lane) -> None:
+        """What waits in it may have waited for the hosts, or for a rate, of which nobody may tell any more."""
+        self.find(lane)
+        if lane.pace is not None:
+            self._found(lane)

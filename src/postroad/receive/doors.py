@@ -98,7 +98,8 @@ class Doors:
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
-    `tls_context(asking)`: the server's TLS context for a handshake that begins now; None where no certificate is set.
+    `tls_context(asking)`: the server's TLS context for a handshake that begins now; None where no certificate is set,
+    or clients are not asked like that any more.
     `authenticator`: None where no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the
     reply (RFC 1985 §5.3); None where ETRN is off.
     """

@@ -23,6 +23,7 @@ import importlib.util
 import inspect
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class FunctionSource:
         self._executor = executor
         self._secret = secret
         self._log = log
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[tuple[Finding, Account | None]]] = set()
 
     def mechanisms(self) -> tuple[str, ...]:
         """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
@@ -135,17 +136,20 @@ class FunctionSource:
         if len(self._tasks) >= self._options.queue_max:
             done(Finding.BUSY, None)
             return
-        task = self._loop.create_task(self._answered(question, done))
+        task = self._loop.create_task(self._asked(question))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._answered, done))
 
-    async def _answered(self, question: Question, done: Found) -> None:
-        """Exactly once, also where a reload closes us meanwhile."""
-        found: tuple[Finding, Account | None] = (Finding.BUSY, None)
-        try:
-            found = await self._asked(question)
-        finally:
-            done(*found)
+    def _answered(self, done: Found, task: asyncio.Task[tuple[Finding, Account | None]]) -> None:
+        """Exactly once, also where a reload closes us meanwhile, were it before the task has begun."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log(f"asking the authentication function broke: {''.join(traceback.format_exception(error))}")
+        if error is not None or task.cancelled():
+            done(Finding.BUSY, None)
+        else:
+            done(*task.result())
 
     async def _asked(self, question: Question) -> tuple[Finding, Account | None]:
         try:

@@ -14,8 +14,10 @@ import asyncio
 import base64
 import hashlib
 import random
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
@@ -75,7 +77,7 @@ class Introspection:
         self._key = entropy.randbytes(32)
         self._fetch = fetch
         self._log = log
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[tuple[Finding, Account | None]]] = set()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -104,21 +106,24 @@ class Introspection:
         if len(self._tasks) >= self._auth.queue_max:
             done(Finding.BUSY, None)
             return
-        task = self._loop.create_task(self._answered(token, key, done))
+        task = self._loop.create_task(self._ask(token, key))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._answered, done))
 
     def close(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def _answered(self, token: str, key: bytes, done: Found) -> None:
-        """Exactly once, also where a reload closes us meanwhile."""
-        found: tuple[Finding, Account | None] = (Finding.BUSY, None)
-        try:
-            found = await self._ask(token, key)
-        finally:
-            done(*found)
+    def _answered(self, done: Found, task: asyncio.Task[tuple[Finding, Account | None]]) -> None:
+        """Exactly once, also where a reload closes us meanwhile, were it before the task has begun."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log(f"introspecting a token broke: {''.join(traceback.format_exception(error))}")
+        if error is not None or task.cancelled():
+            done(Finding.BUSY, None)
+        else:
+            done(*task.result())
 
     async def _ask(self, token: str, key: bytes) -> tuple[Finding, Account | None]:
         answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))

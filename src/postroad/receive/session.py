@@ -400,7 +400,7 @@ class Session(asyncio.Protocol):
         if not is_whole(gathered) or transport is None or dialog is None or self._ending:
             return
         self._client_hello = None
-        setting = dialog.setting
+        setting = self._listener.setting  # as clients are asked now: a reload may have come since EHLO
         context = setting.doors.tls_context(setting.listener.asking)
         if context is None:  # the certificate went away since EHLO
             self.end("no TLS certificate")

@@ -204,6 +204,8 @@ class Spool:
         for each in self._files:
             each.close()
         for shard in self._shards.values():
+            if shard.unsure:  # also by the last batch of all: the next start would take up what was refused
+                shard.commit([Record(b"")])
             shard.close()
 
     def _end(self, ended: threading.Event | None = None) -> None:
@@ -219,7 +221,7 @@ class Spool:
             if timer is not None:
                 timer.cancel()
         # Without what is postponed, which is the writer's as long as it has a batch.
-        last = _Batch([*self._gathered, *self._recorded_now(), *self._cleanings()])
+        last = _Batch([*self._gathered, *self._recorded_now()])
         self._gathered = []
         if self._writer is not None:
             self._batches.put(last)

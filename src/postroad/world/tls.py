@@ -168,6 +168,10 @@ class ServerTls:
         """For a handshake that begins now. `asking`: one of those of the options."""
         return self._fronts[asking]
 
+    def find(self, asking: Asking) -> ssl.SSLContext | None:
+        """The same, for a session that may have begun before a reload; None where nobody is asked like that now."""
+        return self._fronts.get(asking)
+
     def reload(self) -> Reload:
         """Take the files anew where one has changed. Cheap where none has: to be called now and then."""
         stamps = _stamps(self.options)

@@ -275,6 +275,19 @@ def test_fields_of_binary_content_are_counted_wherever_it_is_cut(piece_size: int
         assert chunks([wire], split, limits, binary=True) == (wire, None)
 
 
+@pytest.mark.parametrize("length", [9_998, 20_000, 20_001])
+def test_a_long_line_of_a_binary_header_does_not_end_it(length: int) -> None:
+    """What went on with a line that was divided between two pieces was taken for the body: behind it fields had no
+    limit, and whether they had depended on how the octets came."""
+    limits = msgspec.structs.replace(LIMITS, header_fields_max=100, piece_size=10_000)
+    long = b"X:" + b"a" * length + b"\r\n"
+    for split in (1_000, 9_999, 10_001, 30_000):
+        assert chunks([long + b"A: b\r\n" * 100 + b"\r\n"], split, limits, binary=True)[1] == TOO_MANY_FIELDS
+        for body in (b"A: b\r\n" * 200, b"\r\n" * 200):
+            for wire in (long + b"A: b\r\n" * 99 + b"\r\n" + body, long + b"no field\r\n" + body):
+                assert chunks([wire], split, limits, binary=True) == (wire, None)
+
+
 def test_what_is_no_header_is_not_measured_as_one() -> None:
     """An empty line far behind a first line that is no field: in one piece all before it counted as header."""
     wire = b"no field\r\n" * 50 + b"\r\nbody\r\n.\r\n"

@@ -46,6 +46,40 @@ def test_dead_destinations_leave_no_lanes_behind_that_keep_others_from_being_tri
     assert not world.spool.messages
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the reload", "after it"])
+def test_a_reload_while_hosts_are_looked_up_strands_nobody(late: bool) -> None:
+    """By the new rules nobody needs to know the hosts: the mail that waited for them goes at once."""
+    world = World(rules=(PaceRule(mx=("mx.example",), connections_max=2),))
+    answers: list[Any] = []
+    world.find_hosts = lambda destination, found: answers.append(found)  # type: ignore[method-assign]
+    world.queue = world.new_queue()
+    world.queue.start((0,))
+    world.accept("a@x.example")
+    world.run(1)
+    assert len(answers) == 1 and not world.jobs
+    world.rules = ()
+    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    if late:
+        answers[0](("mx.example",))
+    world.run(5)
+    assert not world.spool.messages
+
+
+def test_a_reload_that_lifts_a_rate_sends_what_waited_for_it() -> None:
+    world = World(rules=(PaceRule(domain=("x.example",), rate=Rate(1, 3600.0)),))
+    asked: list[Any] = []
+    world.tokens = lambda key, scopes, count, granted: asked.append(granted)  # type: ignore[method-assign]
+    world.accept("a@x.example")
+    world.run(1)
+    assert len(asked) == 1 and not world.jobs
+    world.rules = ()
+    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    world.run(5)
+    assert not world.spool.messages
+    asked[0](1)  # what was asked for is answered all the same
+    world.run(5)
+
+
 @pytest.mark.parametrize("outcome", [FAILED, RELAYED])
 def test_a_bug_in_the_report_strands_nobody(outcome: Attempt) -> None:
     world = World()

@@ -426,7 +426,10 @@ async def test_a_token_that_was_refused_counts_though_the_client_cancels(endpoin
     auth.close()
 
 
-async def test_who_waits_when_a_reload_closes_the_backend_is_answered(endpoint: tuple[str, type[Endpoint]]) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_who_waits_when_a_reload_closes_the_backend_is_answered(at_once: bool) -> None:
+    """Also who has come in the same turn of the loop: its task was cancelled before it had begun, and told nobody."""
+
     async def never(*about: object) -> None:
         await asyncio.Event().wait()
 
@@ -439,8 +442,12 @@ async def test_who_waits_when_a_reload_closes_the_backend_is_answered(endpoint: 
         (house(OwnMechanisms(source, random.Random(1))), "XOAUTH2", clients.xoauth2("ada", "x")),
         (function_house(never), "PLAIN", plain("ada", "secret")),
     ):
-        waiting = asyncio.ensure_future(begun(auth.exchange(mechanism, FACTS), initial))
-        await asyncio.sleep(0.01)
+        waiting: asyncio.Future[Outcome] = loop.create_future()
+        exchange = auth.exchange(mechanism, FACTS)
+        assert exchange is not None
+        exchange.begin(initial, waiting.set_result)
+        if not at_once:
+            await asyncio.sleep(0.01)
         auth.close()
         async with asyncio.timeout(5):
             assert await waiting == Busy()

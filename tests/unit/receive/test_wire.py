@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import smtplib
 import socket
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 import uvloop
@@ -31,6 +33,7 @@ from postroad.receive.setting import setting
 from postroad.receive.users import Users
 from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
+from postroad.world.tls import NOBODY, Asking, ClientCertificates
 from tests.unit.receive.fakes import House
 from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_session import MESSAGE, content
@@ -300,6 +303,36 @@ def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
             await gone(house)
             assert house.clients.sessions == 0 and len(reasons) == 1
             assert end == "away" or reasons[0].startswith("TLS handshake failed")
+
+    run(main)
+
+
+def test_a_reload_that_changes_how_clients_are_asked_comes_between_ehlo_and_starttls(run: Run) -> None:
+    async def main() -> None:
+        context, asked = server_context(), [NOBODY]
+        listener = ListenerOptions("front", tls=Tls.STARTTLS)
+
+        def choose(asking: Asking) -> ssl.SSLContext | None:
+            return context if asking in asked else None
+
+        async with serving(listener, tls_context=choose) as (house, address):
+
+            def reload() -> None:
+                asked[0] = Asking(ClientCertificates.ASKED)
+                before = house.listener.setting
+                changed = msgspec.structs.replace(before.listener, asking=asked[0])
+                house.listener.renew(dataclasses.replace(before, listener=changed, offers={}))
+
+            loop = asyncio.get_running_loop()
+
+            def client() -> int:
+                with smtplib.SMTP(*address) as smtp:
+                    smtp.ehlo()
+                    loop.call_soon_threadsafe(reload)
+                    smtp.starttls(context=client_context())
+                    return smtp.ehlo()[0]
+
+            assert await asyncio.to_thread(client) == 250
 
     run(main)
 

@@ -18,7 +18,7 @@ from postroad.store.history import Historian, HistoryOptions
 from postroad.store.reader import SpoolReader
 from postroad.store.searching import HistoryReader
 from postroad.store.spool import SpoolOptions
-from postroad.store.values import FailureKind, Settlement
+from postroad.store.values import Failure, FailureKind, Settlement
 
 from .material import (
     START_US,
@@ -163,6 +163,31 @@ async def test_what_a_failed_commit_has_left_goes_though_nothing_else_is_asked(t
     with open_spool(tmp_path) as desk:
         assert await desk.fresh_ids() == []
     assert is_empty(tmp_path)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_what_the_last_commit_of_all_has_left_is_not_there_at_the_next_start(
+    tmp_path: Path, threads: bool
+) -> None:
+    """It failed, and yet was written, while the spool was being closed: nothing came behind it that took it back."""
+    faults = Faults()
+    failures: list[Failure | None] = []
+    with open_spool(tmp_path, connect=faults.connect, threads=threads) as desk:
+
+        def fails_once(sql: str) -> int | None:
+            if sql != "COMMIT":
+                return None
+            while desk.spool._running:  # a commit that is under way when the spool is closed
+                time.sleep(0.001)
+            faults.after = lambda sql: None
+            return sqlite3.SQLITE_IOERR_FSYNC
+
+        faults.after = fails_once
+        desk.spool.accept(stored := message(desk.new_id()), (accepted(stored),), failures.append)
+        if threads:
+            await asyncio.sleep(0)
+    assert [failure is not None for failure in failures] == [True]
+    assert is_empty(tmp_path) and not rows(tmp_path, "journal")
 
 
 async def test_a_deferral_that_failed_and_yet_was_written_can_be_settled_again(tmp_path: Path) -> None:

@@ -221,6 +221,12 @@ def test_client_certificates(
             shake(server.context(server.options.askings[0]), context, "a.example")
 
 
+def test_a_way_of_asking_that_a_reload_has_taken_away_has_no_context(authority: trustme.CA, tmp_path: Path) -> None:
+    server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
+    assert server.find(NOBODY) is server.context()
+    assert server.find(Asking(ClientCertificates.ASKED)) is None
+
+
 def test_key_and_certificate_in_one_file(authority: trustme.CA, tmp_path: Path) -> None:
     files = issue(authority, tmp_path, "1", "a.example")
     both = tmp_path / "both.pem"
