@@ -24,6 +24,7 @@ from postroad.world.clock import Clock
 _LOOK_S: Final = 30.0
 _STEP_S: Final = 0.1  # how often more is taken up while more is due
 _NO_ROOM_S: Final = 0.25
+_OUTDATED_MAX: Final = 1_000  # entries of the heap that mean nothing any more, beside as many as mean something
 _SPILLED_MAX: Final = 100_000  # destinations; what of new mail waits for more is taken up as retries are
 
 Key = tuple[int, str]  # shard, destination
@@ -71,6 +72,8 @@ class Agenda:
         if known_us is None or due_us < known_us:
             self._due[shard, key] = due_us
             heapq.heappush(self._heap, (due_us, shard, key))
+            if len(self._heap) > 2 * len(self._due) + _OUTDATED_MAX:
+                self._tidy()
             if self._heap[0][0] == due_us:
                 self._arm()
 
@@ -100,8 +103,12 @@ class Agenda:
             if due.get((shard, key), 0) > time_us:
                 del due[shard, key]
         if len(self._heap) > 2 * len(due):
-            self._heap = [(due_us, number, key) for (number, key), due_us in due.items()]
-            heapq.heapify(self._heap)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Entries that earlier times have replaced, or whose destinations are forgotten, go."""
+        self._heap = [(due_us, shard, key) for (shard, key), due_us in self._due.items()]
+        heapq.heapify(self._heap)
 
     def stop(self) -> None:
         self._stopped = True

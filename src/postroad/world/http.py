@@ -2,8 +2,8 @@
 
 Python's `http.client` on a small pool of threads. Redirections are not followed and no proxy is taken from the
 environment: who sets a URL means that server. What always holds: an answer longer than `answer_max` octets is an error;
-a server's certificate proves its name; the whole exchange ends after `timeout_s` for the caller, and soon after for its
-thread, whose every wait has that limit, too.
+a server's certificate proves its name; the whole exchange ends after `timeout_s`, for the caller and for its thread,
+also where the server drips its answer octet by octet.
 
 How it fails: with a Problem that names the server.
 """
@@ -11,7 +11,9 @@ How it fails: with a Problem that names the server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -48,36 +50,65 @@ def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
     context = ssl.create_default_context(cafile=ca_file or None)
 
     async def fetch(request: Request) -> Answer | Problem:
-        loop = asyncio.get_running_loop()
+        loop, exchange = asyncio.get_running_loop(), _Exchange(request, context)
         try:
             async with asyncio.timeout(request.timeout_s):
-                return await loop.run_in_executor(executor, _exchange, request, context)
+                return await loop.run_in_executor(executor, exchange.run)
         except TimeoutError:
             return Problem(_place(request.url), f"did not answer within {request.timeout_s:g} s")
+        finally:
+            exchange.give_up()
 
     return fetch
 
 
-def _exchange(request: Request, context: ssl.SSLContext) -> Answer | Problem:
-    parts = urlsplit(request.url)
-    host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=request.timeout_s, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=request.timeout_s)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", path, request.body, dict(request.headers))
-        answer = connection.getresponse()
-        body = answer.read(request.answer_max + 1)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return Problem(_place(request.url), f"{type(error).__name__}: {error}")
-    finally:
-        connection.close()
-    if len(body) > request.answer_max:
-        return Problem(_place(request.url), f"answered with more than {request.answer_max} octets")
-    return Answer(answer.status, body)
+class _Exchange:
+    """One request and its answer, on a thread."""
+
+    def __init__(self, request: Request, context: ssl.SSLContext) -> None:
+        self._request = request
+        self._context = context
+        self._sock: socket.socket | None = None
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """From the loop: nobody waits for it any more. What the thread waits for ends at once."""
+        self._given_up = True
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which the thread is at work with
+
+    def run(self) -> Answer | Problem:
+        request = self._request
+        if self._given_up:  # its turn came too late
+            return Problem(_place(request.url), "was not asked")
+        parts = urlsplit(request.url)
+        host = parts.hostname or ""
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                host, parts.port, timeout=request.timeout_s, context=self._context
+            )
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=request.timeout_s)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            connection.connect()
+            self._sock = connection.sock
+            if self._given_up:
+                return Problem(_place(request.url), "was not asked")
+            connection.request("POST", path, request.body, dict(request.headers))
+            answer = connection.getresponse()
+            body = answer.read(request.answer_max + 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return Problem(_place(request.url), f"{type(error).__name__}: {error}")
+        finally:
+            self._sock = None
+            connection.close()
+        if len(body) > request.answer_max:
+            return Problem(_place(request.url), f"answered with more than {request.answer_max} octets")
+        return Answer(answer.status, body)
 
 
 def _place(url: str) -> str:
