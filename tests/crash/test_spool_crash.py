@@ -22,6 +22,8 @@ from postroad.store.searching import HistoryReader
 from postroad.store.values import Selection
 from tests.peers.harness import need
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 5
 WRITER = Path(__file__).with_name("spool_writer.py")
 

@@ -12,6 +12,8 @@ from postroad.deliver.stream import Piece, Stream
 from . import plan as plans
 from .house import simulate
 
+pytestmark = pytest.mark.slow
+
 
 class _AtOnce:
     def __init__(self, value: Any) -> None:

@@ -24,6 +24,8 @@ from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.admin_queue.material import DEFERRED, HOUR, RELAYED, address
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """
 hostname = "mx.example.org"
 state_dir = "state"

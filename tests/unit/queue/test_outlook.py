@@ -15,6 +15,8 @@ from postroad.queue.agenda import Agenda
 from postroad.store.values import Stored, Waiting
 from tests.unit.queue.fakes import DEAD, DEFERRED, RELAYED, World
 
+pytestmark = pytest.mark.slow
+
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 

@@ -256,6 +256,7 @@ def test_the_file_is_read_again_and_a_wrong_one_is_not_taken(tmp_path: Path) -> 
     assert made.load() == () and not made.refused
 
 
+@pytest.mark.slow
 def test_a_large_alias(tmp_path: Path) -> None:
     members = ", ".join(f"m{number}@example.net" for number in range(20_000))
     made = aliases(tmp_path, f"all: {members}")

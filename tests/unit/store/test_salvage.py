@@ -18,6 +18,8 @@ from postroad.store.values import Selection
 
 from .material import START_US, Desk, error, message, open_spool, rows, text, waiting
 
+pytestmark = pytest.mark.slow
+
 PAGE = schema.PAGE_SIZE
 
 

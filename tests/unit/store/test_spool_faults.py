@@ -34,6 +34,8 @@ from .material import (
     waiting,
 )
 
+pytestmark = pytest.mark.slow
+
 WRITES = ["BEGIN", "INSERT OR REPLACE INTO fresh", "INSERT OR REPLACE INTO content", "INSERT INTO journal", "COMMIT"]
 KINDS = {
     sqlite3.SQLITE_FULL: FailureKind.FULL,

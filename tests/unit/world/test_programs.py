@@ -16,6 +16,8 @@ import uvloop
 
 from postroad.world.programs import Ended, SystemPrograms
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 Run = Callable[[Awaitable[T]], T]
 
