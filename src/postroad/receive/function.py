@@ -33,6 +33,7 @@ from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
 from postroad.receive.accounts import NAME_MAX, Account, canonical_address
+from postroad.receive.asking import Asking
 from postroad.receive.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
 from postroad.receive.exchange import KeysFound
 
@@ -97,7 +98,7 @@ class FunctionSource:
         self._executor = executor
         self._secret = secret
         self._log = log
-        self._tasks: set[asyncio.Task[tuple[Finding, Account | None]]] = set()
+        self._asking = Asking(loop, options.queue_max, log, "asking the authentication function broke")
 
     def mechanisms(self) -> tuple[str, ...]:
         """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
@@ -129,27 +130,10 @@ class FunctionSource:
         self._ask(_question("EXTERNAL", authzid, facts), done)
 
     def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
+        self._asking.close()
 
     def _ask(self, question: Question, done: Found) -> None:
-        if len(self._tasks) >= self._options.queue_max:
-            done(Finding.BUSY, None)
-            return
-        task = self._loop.create_task(self._asked(question))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, done))
-
-    def _answered(self, done: Found, task: asyncio.Task[tuple[Finding, Account | None]]) -> None:
-        """Exactly once, also where a reload closes us meanwhile, were it before the task has begun."""
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._log(f"asking the authentication function broke: {''.join(traceback.format_exception(error))}")
-        if error is not None or task.cancelled():
-            done(Finding.BUSY, None)
-        else:
-            done(*task.result())
+        self._asking.ask(partial(self._asked, question), done)
 
     async def _asked(self, question: Question) -> tuple[Finding, Account | None]:
         try:

@@ -14,7 +14,6 @@ import asyncio
 import base64
 import hashlib
 import random
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +25,7 @@ import msgspec
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Account
+from postroad.receive.asking import Asking
 from postroad.receive.authenticate import TOKENS, AuthOptions, Facts, Finding, Found
 from postroad.receive.exchange import KeysFound
 from postroad.world.clock import Clock
@@ -77,7 +77,7 @@ class Introspection:
         self._key = entropy.randbytes(32)
         self._fetch = fetch
         self._log = log
-        self._tasks: set[asyncio.Task[tuple[Finding, Account | None]]] = set()
+        self._asking = Asking(self._loop, self._auth.queue_max, self._log, "introspecting a token broke")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -103,27 +103,10 @@ class Introspection:
                 done(Finding.RIGHT, remembered.account)
                 return
             del self._remembered[key]
-        if len(self._tasks) >= self._auth.queue_max:
-            done(Finding.BUSY, None)
-            return
-        task = self._loop.create_task(self._ask(token, key))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, done))
+        self._asking.ask(partial(self._ask, token, key), done)
 
     def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-
-    def _answered(self, done: Found, task: asyncio.Task[tuple[Finding, Account | None]]) -> None:
-        """Exactly once, also where a reload closes us meanwhile, were it before the task has begun."""
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._log(f"introspecting a token broke: {''.join(traceback.format_exception(error))}")
-        if error is not None or task.cancelled():
-            done(Finding.BUSY, None)
-        else:
-            done(*task.result())
+        self._asking.close()
 
     async def _ask(self, token: str, key: bytes) -> tuple[Finding, Account | None]:
         answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))
