@@ -225,6 +225,28 @@ def _roles(settings: Settings) -> Iterator[Finding]:
                 )
 
 
+def _open_relays(settings: Settings) -> Iterator[Finding]:
+    """Networks so wide that whoever is in them is a stranger: an open relay is found within hours and listed."""
+    for index, listener in enumerate(settings.listener):
+        relays = listener.role is Role.RELAY or (listener.role is Role.SUBMISSION and listener.trust_network)
+        for place, written in enumerate(listener.trusted_networks if relays else ()):
+            if written != "unix" and _is_everyone(ipaddress.ip_network(written)):
+                here = ("listener", index)
+                yield Finding(
+                    ((*here, "trusted_networks", place), (*here, "trusted_networks"), (*here, "role")),
+                    f"The listener {listener.name!r} would be an open relay: {written} may send to anywhere",
+                    'Name your own networks only; strangers send to your domains by a listener with role = "mx"',
+                )
+
+
+def _is_everyone(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    """Whether a network has more public addresses than any registry gives to one owner."""
+    return network.prefixlen < _WIDEST[network.version] and (network.prefixlen == 0 or not network.is_private)
+
+
+_WIDEST: Final = {4: 8, 6: 16}
+
+
 def _proxies(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
@@ -555,6 +577,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _same_place,
     _names,
     _roles,
+    _open_relays,
     _proxies,
     _etrn,
     _early_talkers,

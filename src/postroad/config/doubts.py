@@ -10,18 +10,22 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import pwd
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
 
+from postroad.config import exposure
 from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.settings import Settings
+from postroad.mail.context import Role
+from postroad.mail.route import TlsDemand
 from postroad.world import tls
 from postroad.world.problem import Problem
 from postroad.world.system import own_addresses
@@ -35,7 +39,8 @@ _NOWHERE: Final = ("localhost", "localdomain", "local", "invalid", "lan", "inter
 def find(settings: Settings, now_s: float) -> list[Finding]:
     """All doubts. `now_s`: seconds since 1970."""
     with rights(settings):
-        return [finding for look in _LOOKS for finding in look(settings, now_s)]
+        found = [finding for look in _LOOKS for finding in look(settings, now_s)]
+    return [*found, *exposure.find(settings)]
 
 
 def _hostname(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -181,6 +186,116 @@ def _closed(template: FilePath) -> FilePath | None:
     return None if os.access(last, os.W_OK, effective_ids=True) else last
 
 
+def _listeners(settings: Settings, now_s: float) -> Iterator[Finding]:
+    if not settings.listener:
+        text = "There is no listener: the node sends what waits in its queue and accepts no mail"
+        yield Finding((("listener",),), text, "Add a [[listener]]; `postroad config example` shows one")
+
+
+def _trust(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Trusted clients of a listener that lets them relay nothing."""
+    for index, listener in enumerate(settings.listener):
+        for key in ("trusted_networks", "trusted_certificates"):
+            if not getattr(listener, key):
+                continue
+            here = ("listener", index, key)
+            if listener.role is Role.MX:
+                text = "With the role 'mx' these clients may not relay: they are only spared limits and bans"
+                yield Finding((here,), text, 'For clients that relay, add a listener with role = "relay"')
+            elif listener.role is Role.SUBMISSION and not listener.trust_network:
+                text = "These clients must still authenticate here: they are only spared limits and bans"
+                yield Finding((here,), text, "To let them send without an account, add trust_network = true")
+
+
+def _wide_networks(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Public networks of more addresses than one organisation is likely to have. The widest are a contradiction."""
+    for index, listener in enumerate(settings.listener):
+        if listener.role is Role.MX or (listener.role is Role.SUBMISSION and not listener.trust_network):
+            continue
+        for place, written in enumerate(listener.trusted_networks):
+            if written == UNIX.rstrip(":"):
+                continue
+            network = ipaddress.ip_network(written)
+            if network.is_global and network.prefixlen < _OWN_PREFIX[network.version]:
+                text = f"{written} has more addresses than one organisation uses, and all its clients may relay"
+                yield Finding((("listener", index, "trusted_networks", place),), text, "Name your own networks only")
+
+
+_OWN_PREFIX: Final = {4: 16, 6: 32}  # the shortest prefix that is likely to be one organisation's
+
+
+def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """RFC 4954 §9: a password is safe only with a server whose name TLS has proved."""
+    for index, hop in enumerate(settings.next_hop):
+        if not hop.username or hop.host is None or _is_loopback(hop.host):
+            continue
+        here = ("next_hop", index)
+        if hop.auth_without_tls and hop.tls in (TlsDemand.NEVER, TlsDemand.MAY):
+            text = f"The password for {hop.host} can cross the network without TLS, for anyone on the way to read"
+        elif hop.tls is TlsDemand.MAY:
+            text = (
+                f'The password goes to whoever answers for {hop.host}: tls = "may" checks no certificate. If the '
+                "server does not offer TLS, the password is not sent and the mail waits"
+            )
+        elif hop.tls is TlsDemand.ENCRYPT:
+            text = f'The password goes to whoever answers for {hop.host}: tls = "encrypt" checks no certificate'
+        else:
+            continue
+        yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
+
+
+def _lmtp(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """The LMTP server may be started later; until then its mail waits."""
+    for index, domain in enumerate(settings.domain):
+        if domain.socket is None:
+            continue
+        key = ("domain", index, "socket")
+        closed = _closed_socket(domain.socket)
+        if closed == "missing":
+            text = f"There is no socket {domain.socket}: until there is, the mail for {domain.name} waits"
+            yield Finding((key,), text, "Start the LMTP server with this socket, or correct the path")
+        elif closed:
+            text = f"The user {_user(settings)!r} may not use {closed}: the mail for {domain.name} waits"
+            remedy = f"Have the LMTP server make the socket, and its folder, open to {_user(settings)} or to its group"
+            yield Finding((key,), text, remedy)
+
+
+def _closed_socket(path: FilePath) -> str:
+    """What keeps us from a socket: ``missing``, the path of the folder or socket that is closed, or "" for nothing."""
+    for folder in reversed(path.parents):
+        if folder.is_dir() and not os.access(folder, os.X_OK, effective_ids=True):
+            return str(folder)
+    if not _is_socket(path):
+        return "missing"
+    return "" if os.access(path, os.W_OK, effective_ids=True) else str(path)
+
+
+def _user(settings: Settings) -> str:
+    """The user whom the node will be."""
+    try:
+        return settings.user or pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+_GHOSTS: Final = "if the next server refuses one later, the sender gets a report, and senders are often forged"
+
+
+def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Recipients that only the next server knows: mail for those that do not exist is taken, then reported to senders
+    who may be forged (RFC 5321 §6.2)."""
+    if all(listener.role is not Role.MX for listener in settings.listener):
+        return
+    for index, domain in enumerate(settings.domain):
+        if domain.deliver == "lmtp" and "any" in domain.recipients:
+            text = f"Every recipient in {domain.name} is accepted: {_GHOSTS}"
+            yield Finding((("domain", index, "recipients"),), text, "Name the mailboxes in a recipients_file")
+    for index, name in enumerate(settings.relay.domains):
+        text = f"Every recipient in {name} is accepted: {_GHOSTS}"
+        yield Finding((("relay", "domains", index),), text, "Name its mailboxes in a table [[relay.domain]] instead")
+
+
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs,
+    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _listeners, _trust,
+    _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
 )  # fmt: skip

@@ -52,7 +52,10 @@ class Listener(Section):
 
     name: str = setting(UNSET, "The listener's name in the log, the history and `trace`.", example='"mx"')
     address: Annotated[tuple[ListeningAddress, ...], BeforeValidator(one_or_more)] = several(
-        ("0.0.0.0", "::"), "The addresses to listen on, or one Unix socket.", least=1, example='["0.0.0.0", "::"]'
+        ("0.0.0.0", "::"),
+        'The addresses to listen on, or one Unix socket, written `"unix:/path"`.',
+        least=1,
+        example='["0.0.0.0", "::"]',
     )
     port: Port = setting(25, "The port to listen on; without meaning for a Unix socket.", least=1, most=65535)
     role: Role = setting(

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import contradictions, doubts, files, locate, schema, trial
+from postroad.config import contradictions, doubts, exposure, files, locate, postfix_names, schema, trial
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
 from postroad.config.problem import Problem
@@ -72,7 +72,7 @@ def tried(path: Path, settings: Settings, *, running: bool) -> list[Problem]:
 def warnings(path: Path, settings: Settings, now_s: float) -> list[Problem]:
     """What is allowed in the settings of this file and yet hardly meant, in the order of its lines. `now_s`: seconds
     since 1970."""
-    findings = doubts.find(settings, now_s)
+    findings = [*doubts.find(settings, now_s), *exposure.own_secrets(settings, path)]
     content = _read(path) if findings else ""
     try:
         lines = locate.locate(content) if isinstance(content, str) else {}
@@ -259,7 +259,8 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
         case "postroad":
             return Finding((path,), str(context["text"]), str(context["remedy"]))
         case "extra_forbidden":
-            return Finding((path,), f"There is no setting {name!r}", schema.suggestion(Settings, path))
+            remedy = postfix_names.ours(str(name)) or schema.suggestion(Settings, path)
+            return Finding((path,), f"There is no setting {name!r}", remedy)
         case "missing":
             return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
         case "literal_error" | "enum":

@@ -188,6 +188,8 @@ def listening_address(written: Any) -> str:
         if not written.removeprefix("unix:").startswith("/"):
             raise wrong(f"{written!r} has no absolute path", 'Write "unix:" and the absolute path of the socket')
         return written
+    if isinstance(written, str) and written.startswith("/"):
+        raise wrong(f"{written!r} is not an IP address", f'For a Unix socket write "unix:{written}"')
     return ip_address(written)
 
 

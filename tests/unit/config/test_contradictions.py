@@ -33,6 +33,28 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "everybody is trusted",
+        listener('role = "relay"', 'trusted_networks = ["192.0.2.0/24", "0.0.0.0/0"]') + DOMAIN,
+        "listener[1].trusted_networks[2]",
+        "would be an open relay: 0.0.0.0/0 may send to anywhere",
+        "your own networks only",
+    ),
+    (
+        "half of everybody is trusted on a submission listener",
+        listener('role = "submission"', "auth = false", "trust_network = true", 'trusted_networks = "128.0.0.0/1"')
+        + DOMAIN,
+        "listener[1].trusted_networks[1]",
+        "would be an open relay",
+        "your own networks only",
+    ),
+    (
+        "everybody who has IPv6 is trusted",
+        listener('role = "relay"', 'trusted_networks = "2000::/3"') + DOMAIN,
+        "listener[1].trusted_networks[1]",
+        "would be an open relay",
+        "your own networks only",
+    ),
+    (
         "a placeholder of a path that there is not",
         domain('path = "mail/{user}"', 'recipients = "any"'),
         "domain[1].path",

@@ -20,6 +20,9 @@ hostname = "mail.example.org"
 state_dir = "state"
 user = "root"
 
+[[listener]]
+name = "mx"
+
 [[domain]]
 name = "example.org"
 recipients = "any"
@@ -61,6 +64,7 @@ def test_a_certificate_out_of_its_time(tmp_path: Path) -> None:
     authority.issue_cert("mail.example.org", not_after=until).private_key_and_cert_chain_pem.write_to_path(
         tmp_path / "tls.pem"
     )
+    (tmp_path / "tls.pem").chmod(0o640)
     text = f'{RIGHT}[tls]\ncertificate = "tls.pem"\n'
     end_s = until.timestamp()
     for now_s, said in (
@@ -141,3 +145,172 @@ def test_a_folder_in_which_no_maildir_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "hidden" / "mail").mkdir(mode=0o777)
     (line,) = told(tmp_path, text.replace('"mail/', '"hidden/mail/'))
     assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {tmp_path}/hidden. "), line
+
+
+RELAY = '[[listener]]\nname = "relay"\nport = 2526\nrole = "relay"\n'
+
+
+def test_a_node_without_a_listener_accepts_no_mail(tmp_path: Path) -> None:
+    (line,) = told(tmp_path, RIGHT.replace('[[listener]]\nname = "mx"\n', ""))
+    assert line.startswith("listener: There is no listener: the node sends what waits")
+
+
+@pytest.mark.parametrize(
+    ("listener", "said"),
+    [
+        ('[[listener]]\nname = "x"\nport = 2526\ntrusted_networks = "192.0.2.0/24"\n', "may not relay"),
+        (
+            '[[listener]]\nname = "x"\nport = 2526\nrole = "submission"\nauth = false\n'
+            'trusted_networks = "192.0.2.0/24"\n',
+            "must still authenticate",
+        ),
+        (
+            '[[listener]]\nname = "x"\nport = 2526\nrole = "submission"\nauth = false\ntrust_network = true\n'
+            'trusted_networks = "192.0.2.0/24"\n',
+            "",
+        ),
+        (RELAY + 'trusted_networks = "192.0.2.0/24"\n', ""),
+        (RELAY + 'trusted_networks = "unix"\n', ""),
+        (RELAY + 'trusted_networks = ["10.0.0.0/8", "fd00::/8", "127.0.0.0/8"]\n', ""),
+        (RELAY + 'trusted_networks = "81.0.0.0/8"\n', "more addresses than one organisation uses"),
+        (RELAY + 'trusted_networks = "2a00::/16"\n', "more addresses than one organisation uses"),
+    ],
+)
+def test_what_trusted_networks_do_here(tmp_path: Path, listener: str, said: str) -> None:
+    lines = [line for line in told(tmp_path, RIGHT + listener) if "trusted_networks" in line]
+    assert [said in line for line in lines] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "said"),
+    [
+        ("smtp.example.net", "", 'tls = "may" checks no certificate. If the server does not offer TLS'),
+        ("smtp.example.net", "encrypt", 'tls = "encrypt" checks no certificate'),
+        ("smtp.example.net", "verify", ""),
+        ("smtp.example.net", "implicit", ""),
+        ("127.0.0.1", "", ""),
+        ("localhost", "", ""),
+    ],
+)
+def test_a_password_for_a_server_that_nothing_proves(tmp_path: Path, host: str, tls: str, said: str) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
+    hop = f'[[next_hop]]\ndomain = "*"\nhost = "{host}"\nport = 587\nusername = "u"\npassword_file = "password"\n'
+    lines = told(tmp_path, RIGHT + hop + (f'tls = "{tls}"\n' if tls else ""))
+    assert [said in line and line.startswith("next_hop[1].tls: ") for line in lines] == ([True] if said else [])
+
+
+def test_a_password_that_may_cross_the_network_without_tls(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
+    hop = '[[next_hop]]\ndomain = "*"\nhost = "smtp.example.net"\nusername = "u"\npassword_file = "password"\n'
+    (line,) = told(tmp_path, RIGHT + hop + "auth_without_tls = true\n")
+    assert "can cross the network without TLS" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
+def test_an_lmtp_socket_that_is_missing_or_closed(tmp_path: Path) -> None:
+    for each in (tmp_path, *tmp_path.parents):
+        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
+            each.chmod(each.stat().st_mode | 0o055)
+    text = RIGHT.replace('user = "root"', 'user = "nobody"').replace('recipients = "any"', 'recipients = "ada"')
+    text = text.replace('path = "mail/{domain}/{local_part}"', 'deliver = "lmtp"\nsocket = "run/lmtp"')
+    (tmp_path / "run").mkdir(mode=0o755)
+    path = tmp_path / "run" / "lmtp"
+    (line,) = told(tmp_path, text)
+    assert line.startswith(f"domain[1].socket: There is no socket {path}: until there is, the mail for")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        (line,) = told(tmp_path, text)
+        assert f"The user 'nobody' may not use {path}" in line
+        path.chmod(0o666)
+        assert told(tmp_path, text) == []
+        (tmp_path / "run").chmod(0o700)
+        (line,) = told(tmp_path, text)
+        assert f"The user 'nobody' may not use {tmp_path}/run" in line
+
+
+def test_mail_for_recipients_that_only_the_next_server_knows(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "lmtp"))
+        lmtp = RIGHT.replace('path = "mail/{domain}/{local_part}"', 'deliver = "lmtp"\nsocket = "lmtp"')
+        (line,) = told(tmp_path, lmtp)
+        assert line.startswith("domain[1].recipients: Every recipient in example.org is accepted: ")
+        assert told(tmp_path, lmtp.replace('"any"', '"ada"')) == []
+    (line,) = told(tmp_path, f'{RIGHT}[relay]\ndomains = ["example.net"]\n')
+    assert line.startswith("relay.domains[1]: Every recipient in example.net is accepted: ")
+    own = RIGHT.replace('name = "mx"', 'name = "in"\nport = 2525\nrole = "relay"\ntrusted_networks = "192.0.2.0/24"')
+    assert told(tmp_path, f'{own}[relay]\ndomains = ["example.net"]\n') == []
+
+
+def secret_files(folder: Path) -> str:
+    """A configuration with one file of each kind that others may not read or change, all of them right."""
+    trustme.CA().issue_cert("mail.example.org").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
+    (folder / "auth.py").write_text("def login(*_): return False\n")
+    for name, text in (
+        ("users", ""), ("password", "x\n"), ("token", "x\n"), ("secret", "x\n"), ("aliases", ""), ("names", "ada\n"),
+        ("program", "#!/bin/sh\n"), ("relayed", "ada\n"),
+    ):  # fmt: skip
+        (folder / name).write_text(text)
+    for each in folder.iterdir():
+        each.chmod(0o750)
+    hop = '[[next_hop]]\ndomain = "{}"\nhost = "smtp.example.net"\ntls = "verify"\nusername = "u"\n'
+    return (
+        RIGHT.replace("[[listener]]", 'aliases = "aliases"\n[[listener]]', 1)
+        + '[[domain]]\nname = "example.net"\nrecipients_file = "names"\ndeliver = "program"\n'
+        + f'command = ["{folder}/program"]\n'
+        + '[tls]\ncertificate = "tls.pem"\nkey = "tls.pem"\n[outbound.tls]\ncertificate = "tls.pem"\n'
+        + '[[tls.further]]\ncertificate = "tls.pem"\n'
+        + f'[auth]\nusers = "users"\nfunction = "{folder}/auth.py:login"\n'
+        + '[auth.introspection]\nurl = "https://login.example.org/x"\nclient_id = "x"\nclient_secret_file = "secret"\n'
+        + hop.format("a.example") + 'password_file = "password"\n'
+        + hop.format("b.example") + 'token_file = "token"\n'
+        + hop.format("c.example") + f'token_command = ["{folder}/program"]\n'
+        + '[[relay.domain]]\nname = "example.com"\nrecipients_file = "relayed"\n'
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("tls.pem", ["tls.key", "tls.further[1].certificate", "outbound.tls.certificate"]),
+        ("users", ["auth.users"]),
+        ("password", ["next_hop[1].password_file"]),
+        ("token", ["next_hop[2].token_file"]),
+        ("secret", ["auth.introspection.client_secret_file"]),
+    ],
+)
+def test_a_secret_that_every_user_can_read(tmp_path: Path, name: str, keys: list[str]) -> None:
+    text = secret_files(tmp_path)
+    assert told(tmp_path, text) == []
+    (tmp_path / name).chmod(0o644)
+    lines = told(tmp_path, text)
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(keys)
+    assert all(f"Every user of this machine can read {tmp_path / name}" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("aliases", ["aliases"]), ("names", ["domain[2].recipients_file"]), ("auth.py", ["auth.function"]),
+        ("program", ["domain[2].command", "next_hop[3].token_command"]),
+        ("relayed", ["relay.domain[1].recipients_file"]), ("users", ["auth.users"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_every_user_can_change(tmp_path: Path, name: str, keys: list[str]) -> None:
+    text = secret_files(tmp_path)
+    (tmp_path / name).chmod(0o752)
+    lines = told(tmp_path, text)
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(keys)
+    assert all(f"Every user of this machine can change {tmp_path / name}" in line for line in lines)
+
+
+def test_a_password_in_a_configuration_that_every_user_can_read(tmp_path: Path) -> None:
+    hop = '[[next_hop]]\ndomain = "*"\nhost = "smtp.example.net"\ntls = "verify"\nusername = "u"\npassword = "x"\n'
+    file = tmp_path / "postroad.toml"
+    file.touch(mode=0o600)
+    assert told(tmp_path, RIGHT + hop) == []
+    file.chmod(0o644)
+    (line,) = told(tmp_path, RIGHT + hop)
+    assert line.startswith("next_hop[1].password: Every user of this machine can read ")

@@ -1,0 +1,98 @@
+"""Files that hold secrets, or decide what the node runs, and that other users can read or change.
+
+Only warnings: a node with such a file works, and whoever set the rights may have a reason. Only looks at the rights of
+the file itself. The rights of the node's own group are fine: Debian's key files are often readable for a group.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Final
+
+from postroad.config.finding import Finding
+from postroad.config.locate import Path
+from postroad.config.settings import Settings
+
+_OTHERS_READ: Final = stat.S_IROTH
+_OTHERS_WRITE: Final = stat.S_IWOTH
+
+
+def find(settings: Settings) -> Iterator[Finding]:
+    """A warning for each secret that every user can read, and for each trusted file that every user can change."""
+    for key, path, what in _secrets(settings):
+        mode = _mode(path)
+        if mode & (_OTHERS_READ | _OTHERS_WRITE):
+            done = "change" if mode & _OTHERS_WRITE else "read"
+            text = f"Every user of this machine can {done} {path}, which holds {what}"
+            yield Finding((key,), text, f"Take that right away: chmod o= {path}")
+    for key, path, what in _trusted(settings):
+        if _mode(path) & _OTHERS_WRITE:
+            text = f"Every user of this machine can change {path}, which {what}"
+            yield Finding((key,), text, f"Take that right away: chmod o-w {path}")
+
+
+def own_secrets(settings: Settings, file: FilePath) -> Iterator[Finding]:
+    """The same for the configuration file itself, if a password stands in it."""
+    for index, hop in enumerate(settings.next_hop):
+        if hop.password and _mode(file) & (_OTHERS_READ | _OTHERS_WRITE):
+            text = f"Every user of this machine can read {file}, and with it this password"
+            remedy = f"Put the password into a password_file, or take that right away: chmod o= {file}"
+            yield Finding((("next_hop", index, "password"),), text, remedy)
+
+
+def _mode(path: FilePath) -> int:
+    """The mode of what the path leads to; 0 if it cannot be known."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
+    """Key of the setting, file, and what it holds."""
+    pairs: list[tuple[Path, FilePath | None, FilePath | None]] = [
+        (("tls",), settings.tls.key, settings.tls.certificate),
+        (("outbound", "tls"), settings.outbound.tls.key, settings.outbound.tls.certificate),
+    ]
+    for index, each in enumerate(settings.tls.further):
+        pairs.append((("tls", "further", index), each.key, each.certificate))
+    for here, key, certificate in pairs:
+        if key is not None:
+            yield (*here, "key"), key, "a private key"
+        elif certificate is not None:
+            yield (*here, "certificate"), certificate, "a private key"
+    if settings.auth.users is not None:
+        yield ("auth", "users"), settings.auth.users, "hashes of passwords"
+    introspection = settings.auth.introspection
+    if introspection.client_secret_file is not None:
+        yield ("auth", "introspection", "client_secret_file"), introspection.client_secret_file, "a secret"
+    for index, hop in enumerate(settings.next_hop):
+        if hop.password_file is not None:
+            yield ("next_hop", index, "password_file"), hop.password_file, "a password"
+        if hop.token_file is not None:
+            yield ("next_hop", index, "token_file"), hop.token_file, "a token"
+
+
+def _trusted(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
+    """Key of the setting, file, and what the node does by it."""
+    if settings.aliases is not None:
+        yield ("aliases",), settings.aliases, "says where mail goes"
+    function = settings.auth.function.rpartition(":")[0]
+    if function.endswith(".py"):
+        yield ("auth", "function"), FilePath(function), "the node runs"
+    for index, hop in enumerate(settings.next_hop):
+        if hop.token_command:
+            yield ("next_hop", index, "token_command"), FilePath(hop.token_command[0]), "the node runs"
+    for index, domain in enumerate(settings.domain):
+        here: Path = ("domain", index)
+        if domain.command:
+            yield (*here, "command"), FilePath(domain.command[0]), "the node runs"
+        if domain.recipients_file is not None:
+            yield (*here, "recipients_file"), domain.recipients_file, "says which mailboxes there are"
+    for index, relayed in enumerate(settings.relay.domain):
+        if relayed.recipients_file is not None:
+            key: Path = ("relay", "domain", index, "recipients_file")
+            yield key, relayed.recipients_file, "says which mailboxes there are"

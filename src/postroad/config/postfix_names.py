@@ -1,0 +1,112 @@
+"""What the main parameters of Postfix are called here, for whoever writes one of them into the configuration.
+
+The left side is the name in Postfix's main.cf (postconf(5)); the right side is the advice that `postroad check` gives
+instead of a guess by similar letters. A parameter that needs no setting here says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_OURS: Final[dict[str, str]] = {
+    "myhostname": "hostname",
+    "smtpd_banner": "hostname",
+    "smtp_helo_name": "hostname",
+    "queue_directory": "state_dir",
+    "data_directory": "state_dir",
+    "mail_owner": "user",
+    "setgid_group": "group",
+    "mynetworks": 'trusted_networks of a [[listener]] with role = "relay"',
+    "inet_interfaces": "address of a [[listener]]",
+    "inet_protocols": "address of a [[listener]], and for sending ipv4 and ipv6 under [dns]",
+    "mydestination": "a [[domain]] for each domain",
+    "virtual_mailbox_domains": "a [[domain]] for each domain",
+    "virtual_mailbox_base": "path of a [[domain]]",
+    "virtual_mailbox_maps": "recipients_file of a [[domain]]",
+    "virtual_transport": "deliver of a [[domain]]",
+    "local_recipient_maps": "recipients_file of a [[domain]]",
+    "mailbox_transport": "deliver of a [[domain]]",
+    "local_transport": "deliver of a [[domain]]",
+    "home_mailbox": "path of a [[domain]]",
+    "mail_spool_directory": "path of a [[domain]]",
+    "mailbox_command": 'deliver = "program" and command of a [[domain]]',
+    "relayhost": 'a [[next_hop]] with domain = "*" and host',
+    "transport_maps": "a [[next_hop]] for each domain",
+    "relay_domains": "domains under [relay]",
+    "relay_recipient_maps": "recipients_file of a [[relay.domain]]",
+    "alias_maps": "aliases",
+    "alias_database": "aliases",
+    "virtual_alias_maps": "aliases",
+    "recipient_delimiter": "detail_delimiter under [routing]",
+    "message_size_limit": "size_max under [limits]",
+    "header_size_limit": "header_size_max under [limits]",
+    "smtpd_recipient_limit": "recipients_max under [limits]",
+    "smtpd_client_connection_count_limit": "sessions_per_client_max under [limits]",
+    "smtpd_client_connection_rate_limit": "connection_rate_max under [limits]",
+    "smtpd_client_message_rate_limit": "message_rate_max under [limits]",
+    "smtpd_client_recipient_rate_limit": "recipient_rate_max under [limits]",
+    "smtpd_timeout": "command_s under [limits]",
+    "smtpd_error_limit": "errors_max under [limits]",
+    "smtpd_hard_error_limit": "errors_max under [limits]",
+    "smtpd_soft_error_limit": "errors_max under [limits]",
+    "hopcount_limit": "hops_max under [limits]",
+    "smtpd_forbid_bare_newline": "stray_line_ends under [limits]",
+    "disable_vrfy_command": "vrfy of a [[listener]]",
+    "smtpd_tls_cert_file": "certificate under [tls]",
+    "smtpd_tls_key_file": "key under [tls]",
+    "smtpd_tls_chain_files": "certificate and key under [tls]",
+    "smtpd_tls_security_level": "tls of a [[listener]]",
+    "smtpd_tls_wrappermode": 'tls = "implicit" of a [[listener]]',
+    "smtpd_tls_auth_only": "auth_without_tls of a [[listener]]",
+    "smtpd_tls_CAfile": "client_ca_file under [tls]",
+    "smtpd_tls_ask_ccert": "client_certificates under [tls]",
+    "smtp_tls_security_level": "tls under [routing] or of a [[next_hop]]",
+    "smtp_tls_policy_maps": "tls of a [[next_hop]]",
+    "smtp_tls_CAfile": "ca_file under [outbound.tls]",
+    "smtp_tls_cert_file": "certificate under [outbound.tls]",
+    "smtp_tls_key_file": "key under [outbound.tls]",
+    "smtpd_sasl_auth_enable": "auth of a [[listener]]",
+    "smtpd_sasl_type": "users, dovecot or function under [auth]",
+    "smtpd_sasl_path": "dovecot under [auth]",
+    "smtp_sasl_auth_enable": "username and password_file of a [[next_hop]]",
+    "smtp_sasl_password_maps": "username and password_file of a [[next_hop]]",
+    "smtpd_sender_login_maps": "the addresses of an account: `postroad user addresses`",
+    "smtpd_upstream_proxy_protocol": "proxy of a [[listener]]",
+    "smtpd_authorized_xclient_hosts": "xclient_networks of a [[listener]]",
+    "smtpd_authorized_xforward_hosts": "xforward_networks of a [[listener]]",
+    "default_process_limit": "workers",
+    "maximal_queue_lifetime": "lifetime_s under [queue]",
+    "bounce_queue_lifetime": "lifetime_s under [queue]",
+    "minimal_backoff_time": "retry_first_s under [queue]",
+    "maximal_backoff_time": "retry_max_s under [queue]",
+    "delay_warning_time": "delay_notice_s under [queue]",
+    "default_destination_concurrency_limit": "connections_max of a [[pace]]",
+    "smtp_bind_address": "source_ipv4 under [outbound]",
+    "smtp_bind_address6": "source_ipv6 under [outbound]",
+    "notify_classes": "postmaster",
+    "2bounce_notice_recipient": "postmaster",
+    "maillog_file": "path under [log]",
+}
+
+_NEEDLESS: Final[dict[str, str]] = {
+    "compatibility_level": "Remove it: there are no levels of compatibility",
+    "biff": "Remove it: no users are told of new mail",
+    "readme_directory": "Remove it",
+    "append_dot_mydomain": "Remove it: an address without a full domain is not completed",
+    "myorigin": "Remove it: an address without a domain is not completed",
+    "mydomain": "Remove it, and write the domain where it is needed",
+    "smtpd_helo_required": "Remove it: EHLO or HELO is always required",
+    "strict_rfc821_envelopes": "Remove it: what is accepted depends on the role of the listener",
+}
+
+
+def ours(name: str) -> str:
+    """The advice for a parameter of Postfix; "" if `name` is none that is known here."""
+    if name in _NEEDLESS:
+        return f"This is a setting of Postfix. {_NEEDLESS[name]}"
+    return f"This is a setting of Postfix; here it is {_OURS[name]}" if name in _OURS else ""
+
+
+def named() -> tuple[tuple[str, str], ...]:
+    """Each known parameter with ours, for tests and documents."""
+    return tuple(_OURS.items())

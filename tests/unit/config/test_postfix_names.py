@@ -1,0 +1,48 @@
+"""Advice for parameters of Postfix in the configuration."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from postroad.config import postfix_names, schema
+from postroad.config.load import parse
+from postroad.config.settings import Settings
+
+HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("mynetworks", 'trusted_networks of a [[listener]] with role = "relay"'),
+        ("relayhost", 'a [[next_hop]] with domain = "*" and host'),
+        ("mydestination", "a [[domain]] for each domain"),
+        ("message_size_limit", "size_max under [limits]"),
+    ],
+)
+def test_a_parameter_of_postfix_is_answered_with_ours(tmp_path: Path, name: str, ours: str) -> None:
+    found = parse(f'{HEAD}{name} = "x"\n', tmp_path / "postroad.toml")
+    assert isinstance(found, list)
+    assert [(each.key, each.remedy) for each in found if each.key == name] == [
+        (name, f"This is a setting of Postfix; here it is {ours}")
+    ]
+
+
+def test_a_parameter_that_needs_no_setting_here() -> None:
+    assert postfix_names.ours("biff") == "This is a setting of Postfix. Remove it: no users are told of new mail"
+    assert postfix_names.ours("hostnam") == ""
+
+
+def test_each_name_of_ours_is_a_setting_that_there_is() -> None:
+    tables = {table.header: {key.name for key in table.keys} for table in schema.tables(Settings)}
+    for name, ours in postfix_names.named():
+        headers = re.findall(r"\[+[\w.]+\]+", ours)
+        assert set(headers) <= set(tables), name
+        if ours.startswith(("a [[", "the ")):
+            continue
+        keys = re.findall(r"[a-z][a-z0-9_]+(?: = \S+)?(?=,| and| or| under| of|$)", ours)
+        within = set().union(*(tables[header] for header in headers or [""]))
+        assert keys and {key.split(" = ")[0] for key in keys} - {"or"} <= within, (name, keys)
