@@ -5,21 +5,25 @@ commit; so it is not lost, and taken twice only where the command dies between t
 waits for its time (its release, RFC 4865, among them) waits until then; the rest is tried at the node's next start. The
 time of acceptance stays, so nobody's message lives longer than it may.
 
+The spool is opened with the rights of its owner; the files are read and marked with those of who called (`rights`).
+
 How it fails: `CannotOpen` where the spool cannot be opened; each message's line says what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from postroad.admin import mailfiles
 from postroad.admin.offline import CannotOpen
+from postroad.admin.rights import Rights
 from postroad.config import options
 from postroad.mail import identifier, wishes
 from postroad.mail.event import Accepted, Event, Noted
@@ -49,30 +53,41 @@ class Imported(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) -> list[Imported]:
     """Takes them all, one after the other. Raises CannotOpen."""
-    return asyncio.run(_run(settings, directory, mails))
+    try:
+        rights = Rights(directory)
+        with rights.as_owner():
+            return asyncio.run(_run(settings, directory, mails, rights))
+    except OSError as error:
+        raise CannotOpen(f"{error.filename or directory}: {error.strerror or error}") from error
 
 
-async def _run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) -> list[Imported]:
+async def _run(
+    settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail], rights: Rights
+) -> list[Imported]:
     loop = asyncio.get_running_loop()
-    spool = Spool(directory, (0,), options.spool_options(settings), SystemClock(), loop)
+    # Without threads: the rights change while files are opened, and another thread would open the spool's with them.
+    spool = Spool(directory, (0,), options.spool_options(settings), SystemClock(), loop, threads=False)
     try:
         spool.start()
     except SpoolError as error:
         raise CannotOpen(str(error)) from error
     table = RoutingTable(options.routing_options(settings))
     try:
-        return [await _one(spool, table, mail) for mail in mails]
+        return [await _one(spool, table, mail, rights) for mail in mails]
     finally:
-        await loop.run_in_executor(None, spool.close)
+        spool.close()
 
 
-async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail) -> Imported:
+async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail, rights: Rights) -> Imported:
     old, count = identifier.text(mail.envelope.id), len(mail.envelope.recipients)
     id = spool.new_id()
     try:
-        content = await _content(spool, id, mail.content)
+        with rights.as_caller():
+            handle = os.open(mail.content.path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            content = await _content(spool, id, file, mail.content.size)
     except OSError as error:
-        return Imported(str(mail.path), old, "", count, False, f"its content cannot be read: {error}")
+        return Imported(str(mail.path), old, "", count, False, f"its content cannot be read: {_why(error, mail)}")
     if isinstance(content, Failure):
         return Imported(str(mail.path), old, "", count, False, f"not stored: {content.text}")
     size = content.size if isinstance(content, ContentFile) else len(content)
@@ -82,17 +97,22 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail) -> Impor
     if failure is not None:
         return Imported(str(mail.path), old, "", count, False, f"not stored: {failure.text}")
     new = identifier.text(id)
-    return Imported(str(mail.path), old, new, count, True, _marked(mail.path, new))
+    with rights.as_caller():
+        return Imported(str(mail.path), old, new, count, True, _marked(mail.path, new))
+
+
+def _why(error: OSError, mail: mailfiles.Mail) -> str:
+    return f"{error.filename or mail.content.path}: {error.strerror or error}"
 
 
 def _marked(path: Path, new: str) -> str:
     """So that the same file is not imported twice."""
+    done = Path(f"{path}{mailfiles.DONE}")
     try:
-        done = Path(f"{path}{mailfiles.DONE}")
         done.write_text(f"{new}\n")
         contents.sync_directory(path.parent)
     except OSError as error:
-        return f"imported, but that cannot be noted beside it ({error.strerror}): do not import it again"
+        return f"imported, but that cannot be noted in {done} ({error.strerror}): do not import it again"
     return "imported"
 
 
@@ -119,18 +139,33 @@ def _events(envelope: Any, old: str) -> tuple[Event, ...]:
     return accepted, Noted(now_us, envelope.id, "info", f"imported from files; its queue id was {old}")
 
 
-async def _content(spool: Spool, id: int, file: ContentFile) -> Content | Failure:
-    if file.size <= spool.options.inline_max:
-        return contents.read(file)
+async def _content(spool: Spool, id: int, file: BinaryIO, size: int) -> Content | Failure:
+    """The content of `size` octets, in memory or as a file of the spool. Raises OSError if the file is shorter."""
+    if size <= spool.options.inline_max:
+        octets = file.read(size)
+        _check_whole(len(octets), size)
+        return octets
     incoming = spool.incoming(id)
     ready = asyncio.Event()
     incoming.resumed = ready.set
-    for piece in contents.pieces(file):
-        ready.clear()
-        if not incoming.write(piece):
-            await ready.wait()
+    copied = 0
+    try:
+        while piece := file.read(min(contents.PIECE, size - copied)):
+            copied += len(piece)
+            ready.clear()
+            if not incoming.write(piece):
+                await ready.wait()
+        _check_whole(copied, size)
+    except OSError:
+        incoming.abort()
+        raise
     answer: Content | Failure = await _asked(incoming.finish)
     return answer
+
+
+def _check_whole(copied: int, size: int) -> None:
+    if copied < size:
+        raise OSError(errno.EIO, f"is shorter than its {size} octets")
 
 
 async def _asked(call: Callable[..., None], *values: Any, rows: tuple[Waiting, ...] = ()) -> Any:
@@ -148,12 +183,3 @@ def imported_before(path: Path) -> str:
         return Path(f"{path}{mailfiles.DONE}").read_text().strip() or "unknown"
     except FileNotFoundError:
         return ""
-
-
-def own(folder: Path, directory: Path) -> None:
-    """Makes a folder that the owner of the spool may write to, whoever makes it. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        owner = directory.stat()
-        if owner.st_uid:
-            os.chown(folder, owner.st_uid, owner.st_gid)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -164,13 +165,16 @@ class Mail(msgspec.Struct, frozen=True):
 def found(paths: tuple[Path, ...]) -> list[Path]:
     """The .json files that are named, or stand in folders that are named. Raises Unfit."""
     files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files += sorted(path.glob("*.json"))
-        elif path.suffix == ".json" and path.is_file():
-            files.append(path)
-        else:
-            raise Unfit(f"{path}: neither a folder nor an envelope (.json) that can be read")
+    for path in map(Path.absolute, paths):
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                files += [path / name for name in sorted(os.listdir(path)) if name.endswith(".json")]
+                continue
+        except OSError as error:
+            raise Unfit(f"{path}: {error.strerror or error}") from None
+        if path.suffix != ".json":
+            raise Unfit(f"{path}: neither a folder nor an envelope (.json)")
+        files.append(path)
     return files
 
 

@@ -31,7 +31,7 @@ def config_option(command: _Command) -> _Command:
     return click.option(
         "--config",
         "-c",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, readable=False),  # its reading says what is wrong, with the whole path
         envvar="POSTROAD_CONFIG",
         metavar="FILE",
         help="Configuration file  [default: ./postroad.toml, then /etc/postroad/postroad.toml; env POSTROAD_CONFIG]",
@@ -71,18 +71,37 @@ def filter_options(command: _Command) -> _Command:
 
 
 def config_path(given: Path | None) -> Path:
-    """The configuration file to use: the one given, else the first of the usual places that exists."""
+    """The configuration file to use: the one given, else the first of the usual places that exists.
+
+    A command settles this once, with the rights of who called: after it has given up root's rights, it may not be
+    allowed to look here any more.
+    """
     if given is not None:
         return given
-    return _HERE if _is_there(_HERE) or not _is_there(_SYSTEM) else _SYSTEM
+    settled = _kept()
+    if _PATH not in settled:
+        settled[_PATH] = _HERE if _is_there(_HERE) or not _is_there(_SYSTEM) else _SYSTEM
+    path: Path = settled[_PATH]
+    return path
+
+
+_PATH: Final = "postroad.configuration"
+_TEXT: Final = "postroad.configuration.text"
+
+
+def _kept() -> dict[str, Any]:
+    """What one run of a command keeps; nothing is kept outside of one."""
+    context = click.get_current_context(silent=True)
+    return {} if context is None else context.find_root().meta
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is such a file; also where we may not look, which its reading then says."""
+    """Whether there is such a file that may be looked at. In a working directory that is closed to us (`sudo -u` in a
+    folder of root's) there is none; in the system's folder its reading says what is wrong."""
     try:
         return path.exists()
     except OSError:
-        return True
+        return path == _SYSTEM
 
 
 def settings_of(given: Path | None, *, files: bool = False) -> Settings:
@@ -91,9 +110,11 @@ def settings_of(given: Path | None, *, files: bool = False) -> Settings:
     `files`: also demand that the files named in it (keys, users, aliases) can be read. Commands that only look at the
     spool do not need them, and their user may not have the right to read them.
     """
-    from postroad.config.load import load
+    from postroad.config.load import load, parse
 
-    found = load(config_path(given), files=files)
+    path = config_path(given)
+    kept: dict[Path, str] = _kept().get(_TEXT, {})
+    found = parse(kept[path], path, files=files) if path in kept else load(path, files=files)
     if isinstance(found, list):
         end_with(with_both_places(given, found))
     return found
@@ -121,6 +142,7 @@ def state_dir_of(given: Path | None) -> Path:
     value: object = None
     try:
         text = path.read_bytes().decode().replace("\r\n", "\n")
+        _kept().setdefault(_TEXT, {})[path] = text
         try:
             value = tomllib.loads(text).get("state_dir")
         except tomllib.TOMLDecodeError as error:
@@ -132,6 +154,20 @@ def state_dir_of(given: Path | None) -> Path:
     if isinstance(value, str) and value and "\0" not in value:
         return path.absolute().parent / value
     return settings_of(given).state_dir
+
+
+def text_at(given: Path | None, *key: str) -> str | None:
+    """The text at one key of the file, such as ``"auth", "users"``, whatever else in the file is wrong; None if there
+    is no such text, or the file cannot be read as TOML. For commands that need nothing else of the configuration."""
+    import tomllib
+
+    try:
+        value: object = tomllib.loads(config_path(given).read_bytes().decode().replace("\r\n", "\n"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None
+    for each in key:
+        value = value.get(each) if isinstance(value, dict) else None
+    return value if isinstance(value, str) and value and "\0" not in value else None
 
 
 def _state_dir_in(text: str) -> object:

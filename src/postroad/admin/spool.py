@@ -23,8 +23,10 @@ from postroad.admin.options import config_option, filter_options, json_option, s
 if TYPE_CHECKING:
     from postroad.admin.importing import Imported
     from postroad.admin.mailfiles import Mail
+    from postroad.admin.rights import Rights
     from postroad.config.settings import Settings
     from postroad.store.checking import Checked
+    from postroad.store.reader import SpoolReader
 
 _ROUNDS_MAX = 1000  # rounds of checking and repairing one spool: each mends up to a hundred findings of a shard
 
@@ -154,23 +156,15 @@ def export(
     The queue keeps them: remove them there once they have been imported elsewhere, or they are delivered twice. Each
     file holds the message with all of its recipients that wait. SELECTOR is as with `postroad queue`.
     """
-    from postroad.admin import importing, selector
+    from postroad.admin import selector
     from postroad.admin.queue import selections_of
-    from postroad.admin.view import spool_directory
 
     narrowed = any((recipient, sender, destination)) or held is not None
     selections = [
         selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
         for each in selections_of(selectors, everything=everything, filtered=narrowed)
     ]
-    state_dir = state_dir_of(config or outer)
-    try:
-        if spool_directory(state_dir).is_dir():
-            importing.own(folder, spool_directory(state_dir))
-    except OSError as error:
-        end(f"{folder}: {error.strerror or error}")
-    directory, _ = _readable_spool(config or outer)
-    lines, failed = _exported(directory, folder, selections)
+    lines, failed = _exported(_existing_spool(config or outer), folder, selections)
     if as_json:
         print_json(lines)
     else:
@@ -181,41 +175,60 @@ def export(
 
 
 def _exported(directory: Path, folder: Path, selections: list[Any]) -> tuple[list[dict[str, Any]], bool]:
-    from postroad.admin import mailfiles
-    from postroad.mail import identifier
+    """The spool is read with the rights of its owner; the files are written with those of who called."""
+    from postroad.admin.rights import Rights
     from postroad.store.reader import SpoolReader
 
-    reader = SpoolReader(directory)
+    folder = folder.absolute()
     lines: list[dict[str, Any]] = []
-    for id in sorted({id for each in selections for id in reader.select(each)}):
-        loaded, content = reader.load(id), reader.content(id)
-        if loaded is None:
-            continue  # it has ended meanwhile
-        line: dict[str, Any] = {"id": identifier.text(id), "done": True, "text": "exported"}
-        try:
-            try:
-                path = mailfiles.write(folder, loaded.envelope, loaded.waiting, content)
-            except OSError as error:
-                if reader.load(id) is None:
-                    continue  # its file has gone with it
-                if content is None or isinstance(content, bytes) or error.filename != content.path:
-                    raise
-                content, path = None, mailfiles.write(folder, loaded.envelope, loaded.waiting, None)
-            line["path"] = str(path)
-            if content is None:
-                line |= {"done": False, "text": "only its envelope: the content cannot be read"}
-        except FileExistsError as error:
-            line |= {"done": False, "text": f"not exported: {error.filename} is there already"}
-        except OSError as error:
-            line |= {"done": False, "text": f"not exported: {error.filename or folder}: {error.strerror or error}"}
-        lines.append(line)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rights = Rights(directory)
+        with rights.as_owner():
+            reader = SpoolReader(directory)
+            for id in sorted({id for each in selections for id in reader.select(each)}):
+                line = _exported_one(reader, rights, id, folder)
+                lines += [] if line is None else [line]
+    except OSError as error:
+        end(f"{error.filename or folder}: {error.strerror or error}")
     for fault in reader.faults:
         click.echo(f"left out: {fault}", err=True)
     return lines, bool(reader.faults) or not all(line["done"] for line in lines)
 
 
+def _exported_one(reader: SpoolReader, rights: Rights, id: int, folder: Path) -> dict[str, Any] | None:
+    """What became of one message; None if it has ended meanwhile."""
+    from postroad.admin import mailfiles
+    from postroad.mail import identifier
+
+    loaded, content = reader.load(id), reader.content(id)
+    if loaded is None:
+        return None
+    line: dict[str, Any] = {"id": identifier.text(id), "done": True, "text": "exported"}
+    try:
+        try:
+            with rights.as_caller():
+                path = mailfiles.write(folder, loaded.envelope, loaded.waiting, content)
+        except OSError as error:
+            if reader.load(id) is None:
+                return None  # its file has gone with it
+            if content is None or isinstance(content, bytes) or error.filename != content.path:
+                raise
+            content = None
+            with rights.as_caller():
+                path = mailfiles.write(folder, loaded.envelope, loaded.waiting, None)
+        line["path"] = str(path)
+        if content is None:
+            line |= {"done": False, "text": "only its envelope: the content cannot be read"}
+    except FileExistsError as error:
+        line |= {"done": False, "text": f"not exported: {error.filename} is there already"}
+    except OSError as error:
+        line |= {"done": False, "text": f"not exported: {error.filename or folder}: {error.strerror or error}"}
+    return line
+
+
 @spool.command("import")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", "-n", is_flag=True, help="Only check the files and say what would be done.")
 @click.option("--again", is_flag=True, help="Also what has been imported before.")
 @json_option
@@ -235,14 +248,12 @@ def import_(
     from postroad.admin.view import spool_directory
 
     settings = settings_of(config or outer)
-    state_dir = settings.state_dir
-    if dry_run:
-        directory = spool_directory(state_dir)
-    else:
-        _need_stopped(state_dir)
-        _make_spool(settings)
-        directory, _ = _readable_spool(config or outer)
+    directory = spool_directory(settings.state_dir)
+    if not dry_run:
+        _need_stopped(settings.state_dir)
     mails, skipped = _read(paths, again)
+    if not dry_run:
+        _make_spool(settings)
     try:
         done = [_would(each) for each in mails] if dry_run else importing.run(settings, directory, mails)
     except CannotOpen as error:
@@ -308,6 +319,20 @@ def _readable_spool(config: Path | None) -> tuple[Path, Path]:
     except CannotRead as error:
         end(str(error))
     return spool_directory(state_dir), state_dir
+
+
+def _existing_spool(config: Path | None) -> Path:
+    """The spool's folder, looked at with the rights that we have."""
+    from postroad.admin.view import spool_directory
+
+    directory = spool_directory(state_dir_of(config))
+    try:
+        os.listdir(directory)
+    except FileNotFoundError:
+        end(f"{directory}: there is no spool; has a node run with this state_dir?")
+    except OSError as error:
+        end(f"{directory}: cannot be read: {error.strerror or error}")
+    return directory
 
 
 def _make_spool(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from postroad.admin.options import config_option, end_with, json_option, settings_of
+from postroad.admin.options import config_option, end_with, json_option, settings_of, text_at
 
 if TYPE_CHECKING:
     from postroad.protocol.sasl.scram_keys import ScramKeys
@@ -258,6 +258,9 @@ def _file(config: Path | None, given: Path | None) -> Path:
 
     if given is not None:
         return given.resolve()
+    written = text_at(config, "auth", "users")
+    if written is not None:  # all else in the configuration may be wrong, or not be there yet
+        return (config_path(config).absolute().parent / written).resolve()
     settings = settings_of(config)
     if settings.auth.users is None:
         remedy = 'Add users = "users" under [auth], or name the file with --file'
@@ -272,12 +275,13 @@ def _group_of_node(config: Path | None, given: Path | None) -> int | None:
 
     if given is not None or os.geteuid() != 0:
         return None
-    settings = settings_of(config)
+    user, group = text_at(config, "user"), text_at(config, "group")
     try:
-        if settings.user:
-            return grp.getgrnam(settings.group).gr_gid if settings.group else pwd.getpwnam(settings.user).pw_gid
+        if user:
+            return grp.getgrnam(group).gr_gid if group else pwd.getpwnam(user).pw_gid
     except KeyError:
-        _end(f"There is no user {settings.user!r} or no group {settings.group!r}; make them, or name others.")
+        missing = f"group {group!r}" if group else f"user {user!r}"
+        _end(f"There is no {missing}; make it, or name another one.")
     return None
 
 

@@ -110,7 +110,9 @@ def _read(path: Path) -> str | list[Problem]:
         remedy = "Name the file with --config or POSTROAD_CONFIG; `postroad config example` prints one to begin with"
         return [Problem(path, 0, "", "There is no such file", remedy)]
     except OSError as error:
-        return [Problem(path, 0, "", f"Cannot be read: {error.strerror}", "Give this user the right to read it")]
+        where = "" if path.is_absolute() else f" ({path.absolute()})"
+        text = f"Cannot be read: {error.strerror}{where}"
+        return [Problem(path, 0, "", text, "Give this user the right to read it")]
     if len(octets) > FILE_MAX:
         return [Problem(path, 0, "", f"Is larger than {FILE_MAX} octets", "Is this the configuration?")]
     try:
