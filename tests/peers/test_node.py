@@ -214,6 +214,7 @@ def test_started_as_root_it_binds_and_then_drops_to_its_user(home: Path) -> None
             fields = {name: value.split() for name, _, value in (line.partition(":") for line in status.splitlines())}
             assert set(fields["Uid"]) == {str(entry.pw_uid)} and set(fields["Gid"]) == {str(entry.pw_gid)}
             assert fields["CapEff"] == ["0" * 16]
+            assert fields["NoNewPrivs"] == ["1"] and fields["Umask"] == ["0027"]
         with smtplib.SMTP(address, 25, timeout=20) as client:
             client.sendmail("b@c.test", ["a@example.test"], "Subject: unprivileged\r\n\r\nhello\r\n")
         assert maildir.wait(node.maildir("a@example.test"))

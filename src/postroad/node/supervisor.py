@@ -160,6 +160,9 @@ class Supervisor:
                 return str(refused)
         elif as_root:
             self._say("warning", "running as root: set `user` so that the node drops its privileges")
+        restricted = system.restrict()
+        if restricted is not None:
+            self._say("warning", str(restricted))
         self._shards = max(self._worker_count(), _shards_on_disk(state_dir / "spool"))
         return ""
 

@@ -10,6 +10,7 @@ Not here: reading configuration, workers (`node`).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import grp
 import ipaddress
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from postroad.world.problem import Problem
 
@@ -220,6 +222,24 @@ def drop_privileges(user: str, group: str = "") -> Problem | None:
     except PermissionError:
         return None
     return Problem(user, "root's rights could be taken back", "Report this as a bug, with the system's name.")
+
+
+UMASK: Final = 0o027  # other users have no rights to what the node and its programs make
+_PR_SET_NO_NEW_PRIVS: Final = 38  # prctl(2)
+
+
+def restrict() -> Problem | None:
+    """For this process and all that it starts: a umask of 027, and no rights beyond those it has now: what it runs
+    gets none by set-user-ID bits or file capabilities (prctl(2), PR_SET_NO_NEW_PRIVS). For good."""
+    os.umask(UMASK)
+    try:
+        failed = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        reason = os.strerror(ctypes.get_errno()) if failed else ""
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    if not reason:
+        return None
+    return Problem("prctl", f"new privileges cannot be forbidden: {reason}", "Linux 3.5 or newer can.")
 
 
 def raise_file_limit(wanted: int) -> int:

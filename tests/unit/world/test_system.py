@@ -270,3 +270,14 @@ def test_malloc_is_tuned_where_there_is_glibc() -> None:
     glibc, taken, effective = done.stdout.split()
     assert taken == glibc and effective == "1"
     assert tune_malloc(MemoryOptions(0, 0)) == (glibc == "1")
+
+
+def test_new_privileges_are_forbidden_and_others_get_no_rights() -> None:
+    script = (
+        "import subprocess; from postroad.world import system; assert system.restrict() is None\n"
+        "print(subprocess.run(['cat', '/proc/self/status'], capture_output=True, text=True).stdout)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    fields = dict(line.split(":\t") for line in ended.stdout.splitlines() if ":\t" in line)
+    assert fields["NoNewPrivs"] == "1", "a program that a restricted process runs has them neither"
+    assert fields["Umask"] == "0027"
