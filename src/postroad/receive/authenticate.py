@@ -29,6 +29,9 @@ from postroad.receive import accounts
 from postroad.receive.accounts import Account
 
 PLUS: Final = "-PLUS"
+ASKED_ONLY: Final = frozenset({"CRAM-MD5", "DIGEST-MD5"})
+"""Offered only where `mechanisms` names them, whoever could do them: MD5 protects a password badly, and the server must
+keep the password itself or what is as good (RFC 6331 for DIGEST-MD5). SCRAM takes their place."""
 TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: Final = ("PLAIN", "LOGIN")
 
@@ -194,6 +197,8 @@ class Authenticator:
             there.discard("EXTERNAL")
         if self.options.mechanisms:
             there &= set(self.options.mechanisms)
+        else:
+            there -= ASKED_ONLY
         known = [name for name in MECHANISMS if name in there]
         return (*known, *sorted(there.difference(known)))
 

@@ -20,6 +20,7 @@ import pytest
 from postroad.mail.address import Address
 from postroad.protocol.sasl import clients, scram_keys
 from postroad.protocol.sasl.clients import Salting, ScramClient
+from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import dovecot, introspection
 from postroad.receive.accounts import Account, Accounts
@@ -153,6 +154,31 @@ async def test_dovecot_verifies_and_its_mechanisms_are_offered(tmp_path: Path) -
         assert await responded(login, b"ada") == Challenged(b"Password:")
         assert await responded(login, b"x") == Right(Account("ada"))
         auth.close()
+
+
+@pytest.mark.parametrize(
+    ("named", "offered"),
+    [
+        ((), ("PLAIN", "GSSAPI")),
+        (("PLAIN", "CRAM-MD5"), ("PLAIN", "CRAM-MD5")),
+        (("DIGEST-MD5",), ("DIGEST-MD5",)),
+    ],
+)
+async def test_md5_is_offered_only_where_it_is_named(
+    tmp_path: Path, named: tuple[str, ...], offered: tuple[str, ...]
+) -> None:
+    async with fake(tmp_path / "auth") as peer:
+        peer.greeting = b"VERSION\t1\t2\nMECH\tPLAIN\nMECH\tCRAM-MD5\nMECH\tDIGEST-MD5\nMECH\tGSSAPI\nDONE\n"
+        options = AuthOptions(mechanisms=named)
+        known = backend(tmp_path / "auth", [], options)
+        auth = house(known, options=options)
+        await settled(lambda: "CRAM-MD5" in known.mechanisms())
+        assert auth.mechanisms(bindable=True) == offered
+        auth.close()
+
+
+def test_we_have_no_mechanism_of_md5_ourselves() -> None:
+    assert not any("MD5" in name for name in MECHANISMS)
 
 
 async def test_dovecot_that_is_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
