@@ -49,6 +49,7 @@ class Walk:
     esmtp: bool = False  # EHLO or LHLO was said
     is_open: bool = False  # a transaction
     accepted: int = 0
+    failed: int = 0  # recipients of a transaction that one of its chunks has ended
     binary: bool = False
     chunks: bytes = b""
     closed: bool = False
@@ -102,6 +103,8 @@ class Walk:
                 if self._line() is None:
                     return False
                 code = self._next()
+        elif line[:5].upper() in (b"MAIL", b"MAIL ") and code not in (250, 500):
+            self.failed = 0
         elif verb == b"MAIL" and code == 250:
             assert not self.is_open, line
             self._begin(is_open=True)
@@ -117,11 +120,12 @@ class Walk:
 
     def _begin(self, *, is_open: bool) -> None:
         self.is_open, self.accepted, self.binary, self.chunks = is_open, 0, False, b""
+        self.failed = 0
 
-    def _answered(self) -> list[int]:
+    def _answered(self, recipients: int | None = None) -> list[int]:
         """The replies to a content (RFC 2033 §4.2: over LMTP one for each accepted recipient)."""
         codes = []
-        for _ in range(self.accepted if self.lmtp else 1):
+        for _ in range((recipients or self.accepted) if self.lmtp else 1):
             codes.append(self._next())
             if self.closed:
                 break
@@ -145,7 +149,10 @@ class Walk:
         if len(octets) < size:
             return False
         self.at += size
-        if not self.accepted or not self.esmtp:  # nothing to take it: one reply, whatever stands in it
+        if self.failed and last:  # RFC 2033 §4.3: it was in the pipeline behind the one that failed
+            assert min(self._answered(self.failed)) >= 400
+            self.failed = 0
+        elif not self.accepted or not self.esmtp:  # nothing to take it: one reply, whatever stands in it
             assert self._next() >= 400
         elif last:
             codes = self._answered()
@@ -155,7 +162,9 @@ class Walk:
         elif self._next() == 250:
             self.chunks += octets
         else:
+            failed = self.accepted
             self._begin(is_open=False)
+            self.failed = failed
         return not self.closed
 
     def _taken(self, content: bytes, codes: list[int]) -> None:

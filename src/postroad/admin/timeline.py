@@ -37,7 +37,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.tls_details import TlsDetails
 from postroad.report.client import behind, whereabouts
-from postroad.report.line import iso, json_line
+from postroad.report.line import UNSAID, iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
 
@@ -305,7 +305,7 @@ def _told(event: Event) -> list[str]:
         case Removed():
             return [f"removed    {_names(event.recipients)}{_by(event.by)}{_why(event.text)}"]
         case Refused():
-            return [f"refused    {clean(event.phase)} of {_client(event.peer)}: {clean(event.reply)}"]
+            return [f"refused    {clean(event.phase)} of {_client(event.peer)}: {clean(event.reply) or UNSAID}"]
         case Authenticated():
             return [f"authentic  {_client(event.peer)} by {clean(event.mechanism)}"]
         case Session():

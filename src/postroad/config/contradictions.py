@@ -507,6 +507,7 @@ _ORDERED: Final[tuple[tuple[str, str, str], ...]] = (
     ("log", "batch_max", "buffer_max"),
     ("limits", "command_s", "session_s"),
     ("limits", "data_block_s", "message_s"),
+    ("limits", "data_block_s", "refused_content_s"),
     ("limits", "message_s", "session_s"),
     ("limits", "sessions_per_client_max", "sessions_max"),
     ("limits", "header_size_max", "size_max"),

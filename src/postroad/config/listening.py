@@ -234,6 +234,13 @@ class Limits(Section):
         source="RFC 5321 §4.5.3.2.5",
     )
     message_s: Seconds = setting(_RECEIVE.message_s, "How long a message may take, from MAIL to its end.", least=600)
+    refused_content_s: Seconds = setting(
+        _RECEIVE.refused_content_s,
+        "How long the rest of a message may take after we have found a reason to refuse it: the client hears the "
+        "reason only at the end of its content. `swallow_max` bounds the same in octets.",
+        least=600,
+        source="RFC 5321 §4.5.3.2.7",
+    )
     session_s: Seconds = setting(_RECEIVE.session_s, "How long a session may last.", least=600)
     handshake_s: Seconds = setting(_RECEIVE.handshake_s, "How long a TLS handshake may take.", least=1)
     close_s: Seconds = setting(_RECEIVE.close_s, "How long a client may take to read our last words.", least=0.1)
@@ -512,7 +519,7 @@ class Auth(Section):
     mechanisms: Annotated[tuple[Mechanism, ...], BeforeValidator(one_or_more)] = several(
         (),
         "The SASL mechanisms to offer; empty: all that can be had. SCRAM is had where each account of the users file "
-        "has keys for it, EXTERNAL with `certificate_name`.",
+        "has keys for it, EXTERNAL with `certificate_name`, CRAM-MD5 and DIGEST-MD5 only where they are named here.",
         source="RFC 4954 §3",
         example='["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"]',
     )

@@ -94,7 +94,8 @@ class Removed(_Event, frozen=True, array_like=True, tag="removed"):
 
 
 class Refused(_Event, frozen=True, array_like=True, tag="refused"):
-    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said.
+    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said, "" where we could say
+    nothing (before a TLS handshake).
 
     `reason`: what the rule said of it, shorter than the reply; the account name that was tried, where AUTH failed.
     """

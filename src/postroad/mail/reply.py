@@ -69,6 +69,14 @@ def encode(answer: Reply) -> bytes:
     )
 
 
+def said(answer: Reply) -> str:
+    """What the octets of `encode` say, on one line: for the log and the history."""
+    middle = f" {answer.status}" if answer.status else ""
+    lines = encode(answer).decode().split("\r\n")[:-1]
+    texts = (line[4 + len(middle) :] for line in lines)
+    return f"{answer.code}{middle} {' '.join(texts)}".rstrip()
+
+
 def _cut(octets: bytes) -> bytes:
     """At most 510 octets, no character divided (RFC 5321 §4.5.3.1.5)."""
     return octets if len(octets) <= 510 else octets[:510].decode("utf-8", "ignore").encode()

@@ -10,6 +10,7 @@ import msgspec
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Notify, Ret
+from postroad.mail.reply import Reply
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -72,10 +73,10 @@ class Chunk(msgspec.Struct, frozen=True):
 
 class Overflow(msgspec.Struct, frozen=True):
     """The content has ended but broke a limit or a rule on its way; all of it was swallowed. The machine has already
-    answered (552 5.3.4 too big, 550 5.5.2 bare CR or LF, …) and dropped the transaction; the host must drop its own."""
+    given `answer` (552 5.3.4 too big, 550 5.5.2 bare CR or LF, …) and dropped the transaction; the host must drop its
+    own."""
 
-    status: str
-    text: str
+    answer: Reply
 
 
 class Reset(msgspec.Struct, frozen=True):

@@ -277,12 +277,20 @@ class ChunkReader:
 
 
 class RefusedChunk:
-    """A chunk that was refused on sight: its octets are swallowed all the same (RFC 3030 §2), then it is answered."""
+    """A chunk that was refused on sight: its octets are swallowed all the same (RFC 3030 §2), then it is answered.
 
-    __slots__ = ("_left", "answer", "swallowed")
+    `counts`: as an error of the client; `replies`: how many it has. Both are for the server machine.
+    """
 
-    def __init__(self, size: int, answer: Reply) -> None:
+    __slots__ = ("_left", "answer", "counts", "last", "replies", "swallowed")
+
+    def __init__(
+        self, size: int, answer: Reply, *, last: bool = False, counts: bool = True, replies: int = 1
+    ) -> None:
         self.answer = answer
+        self.last = last
+        self.counts = counts
+        self.replies = replies
         self.swallowed = 0
         self._left = size
 

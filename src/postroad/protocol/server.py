@@ -80,7 +80,7 @@ CANCELLED: Final = reply(501, "5.7.0", "Authentication cancelled")
 NEEDS_TLS: Final = reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
 NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 §6
 MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
-TOO_MANY_RECIPIENTS: Final = reply(452, "5.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
+TOO_MANY_RECIPIENTS: Final = reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 TOO_MANY_DOMAINS: Final = reply(452, "4.5.3", "Too many domains of recipients")  # RFC 9422: RCPTDOMAINMAX
 NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
 IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
@@ -129,21 +129,25 @@ _BINARY_MIME: Final = Body.BINARY_MIME
 _LMTP: Final = Dialect.LMTP
 _DATA: Final = Data()
 
+CHUNK_LEAST: Final = 4_096
+"""Octets that a chunk behind a refused one counts for at least, so that `swallow_max` bounds empty chunks, too."""
+
 
 class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
     __slots__ = (
-        "_at", "_awaited", "_content", "_demand", "_domains", "_faults", "_idle", "_input", "_limits", "_listening",
-        "_loose", "_mails", "_name", "_output", "_pending", "_pipelining", "_session", "_skip", "_skipped", "_state",
-        "_transaction", "dialect", "early_talker", "errors", "last_error",
+        "_at", "_awaited", "_content", "_demand", "_domains", "_excused", "_faults", "_idle", "_input", "_limits",
+        "_listening", "_loose", "_mails", "_name", "_output", "_pending", "_pipelining", "_refused", "_refused_for",
+        "_session", "_skip", "_skipped", "_state", "_swallowed", "_transaction", "dialect", "early_talker", "errors",
+        "last_error",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
         self.dialect = dialect
         self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
         self.errors = 0  # of protocol, in the whole session
-        self.last_error: Reply | None = None  # what the last of them was answered, before an end for too many
+        self.last_error: Reply | None = None  # the answer to the last of them that was not the end of the session
         self._limits = limits
         self._state = _CONNECTED
         self._session = Session(offer)
@@ -164,6 +168,10 @@ class ServerMachine:
         self._faults = 0  # errors, and idle commands, since the last accepted message
         self._idle = 0
         self._mails = 0  # transactions begun, where they are limited
+        self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
+        self._refused_for = 0  # recipients that the failed transaction had
+        self._swallowed = 0  # octets of that chunk, and of those behind it that have ended
+        self._excused = 0  # commands that may follow a refused MAIL or RCPT in the pipeline and are no errors
         self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, where they are limited
 
     # ---- what the host reads
@@ -194,6 +202,17 @@ class ServerMachine:
     def buffered(self) -> int:
         """Octets that were fed and not yet read. The host pauses reading above a limit of its own."""
         return len(self._input) - self._at
+
+    @property
+    def in_content(self) -> bool:
+        """Whether what comes next is content, and no command."""
+        return self._content is not None
+
+    @property
+    def swallowed(self) -> int:
+        """Octets of refused content that have come since its refusal. 0: what comes is no refused content."""
+        content = self._content
+        return self._swallowed if content is None else self._swallowed + content.swallowed
 
     def peek(self, most: int) -> bytes:
         """The first of these octets, for the log."""
@@ -349,7 +368,11 @@ class ServerMachine:
     # ---- the way of a message
 
     def _mail(self, line: bytes) -> Command | None:
+        if self._excused or self._refused is not None:
+            self._forget_refusal()
         if not self._may(_VERB_MAIL):
+            if self._transaction is None:
+                self._excuse(self._limits.recipients_max + 1)
             return self._error(self._not_now(_VERB_MAIL))
         if not self._pipelining and self._ran_ahead():
             return self._improper()
@@ -360,6 +383,7 @@ class ServerMachine:
             agreed = self._session.terms
             parsed = parse_mail(line.rstrip(_BLANK), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
             if isinstance(parsed, Reply):
+                self._excuse(self._limits.recipients_max + 1)
                 return self._error(parsed)
             mail = parsed
         self._pending = mail
@@ -368,7 +392,7 @@ class ServerMachine:
     def _rcpt(self, line: bytes) -> Command | None:
         transaction = self._transaction
         if not self._may(_VERB_RCPT) or transaction is None:
-            return self._error(self._not_now(_VERB_RCPT))
+            return self._out_of_order(_VERB_RCPT)
         if not self._pipelining and self._ran_ahead():
             return self._improper()
         rcpt = plain_rcpt(line)
@@ -378,6 +402,7 @@ class ServerMachine:
             parsed = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8)
             if isinstance(parsed, Reply):
                 transaction.refused += 1
+                self._excuse(1)
                 return self._error(parsed)
             rcpt = parsed
         if transaction.accepted >= self._limits.recipients_max:
@@ -396,7 +421,7 @@ class ServerMachine:
     def _data(self, line: bytes) -> Command | None:
         transaction = self._transaction
         if not self._may(_VERB_DATA) or transaction is None:
-            return self._error(self._not_now(_VERB_DATA))
+            return self._out_of_order(_VERB_DATA)
         if len(line) > 4 and line[4:].strip(_BLANK):
             return self._error(NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
@@ -406,6 +431,19 @@ class ServerMachine:
         self._pending = _DATA
         return _DATA
 
+    def _excuse(self, commands: int) -> None:
+        """So many commands may have been sent before the client could know that MAIL or RCPT was refused (RFC 2920
+        §3.1): they are refused, too, and count as no errors."""
+        self._excused = max(self._excused, commands)
+
+    def _out_of_order(self, verb: Verb) -> Command | None:
+        answer = self._not_now(verb)
+        if not self._excused:
+            return self._error(answer)
+        self._excused -= 1
+        self._output.append(encode(answer))
+        return None
+
     def _bdat(self, line: bytes) -> Command | None:
         found = _BDAT.fullmatch(line)
         if found is None:
@@ -414,10 +452,9 @@ class ServerMachine:
         refusal = self._bdat_refusal()
         transaction = self._transaction
         if refusal is not None or transaction is None:
-            if size > self._limits.swallow_max:
-                return self._end(421, "4.5.4", "Chunk too large")
-            self._content = RefusedChunk(size, refusal or BAD_ORDER[State.READY])
-            return None
+            return self._refuse_chunk(size, refusal or BAD_ORDER[State.READY], last=last)
+        if self._refused is not None:
+            self._forget_refusal()
         chunks = transaction.chunks
         if chunks is None:
             scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is _BINARY_MIME)
@@ -428,6 +465,40 @@ class ServerMachine:
         self._state = NEXT[self._state, Verb.BDAT]
         self._content = chunks
         return None
+
+    def _refuse_chunk(self, size: int, answer: Reply, *, last: bool) -> Command | None:
+        """A chunk that nothing is to take. Behind a refused one it was in the pipeline already (RFC 3030 §2): it hears
+        the same again, over LMTP behind LAST once for each recipient (RFC 2033 §4.3), and counts as no error."""
+        if self._swallowed + max(size, CHUNK_LEAST) > self._limits.swallow_max:
+            return self._end(421, "4.5.4", "Chunk too large")
+        again = self._refused
+        counts = again is None
+        if counts and self._excused:
+            self._excused -= 1
+            counts = False
+        replies = self._refused_for if again is not None and last and self.dialect is _LMTP else 1
+        self._content = RefusedChunk(size, again or answer, last=last, counts=counts, replies=max(1, replies))
+        return None
+
+    def _chunk_refused(self, chunk: RefusedChunk) -> Command | None:
+        """All of it has come."""
+        self._remember_refusal(chunk.answer, chunk.swallowed, last=chunk.last)
+        if chunk.counts:
+            return self._error(chunk.answer)
+        self._output.append(encode(chunk.answer) * chunk.replies)
+        return None
+
+    def _remember_refusal(self, answer: Reply, swallowed: int, *, last: bool) -> None:
+        """What chunks behind this refused one will hear; behind the last there are none (RFC 3030 §2: 503)."""
+        if last:
+            self._forget_refusal()
+        else:
+            self._refused = answer
+            self._swallowed += max(swallowed, CHUNK_LEAST)
+
+    def _forget_refusal(self) -> None:
+        self._refused = None
+        self._refused_for = self._swallowed = self._excused = 0
 
     def _bdat_refusal(self) -> Reply | None:
         if self._may(Verb.BDAT) and "BDAT" in self._session.terms.verbs:
@@ -441,16 +512,16 @@ class ServerMachine:
         if self._at == len(self._input):
             self._input, self._at = b"", 0
         if not ended:
-            if content.swallowed > self._limits.swallow_max:
+            if content.swallowed and self.swallowed > self._limits.swallow_max:
                 return self._end(421, "4.7.0", "Content without an end")
             return Content(piece, False) if piece else None
         self._content = None
         if isinstance(content, RefusedChunk):
-            return self._error(content.answer)
+            return self._chunk_refused(content)
         last = not isinstance(content, ChunkReader) or content.last
         fault = content.scrutiny.fault
         if fault is not None:
-            return self._overflow(fault, last)
+            return self._overflow(fault, content.swallowed, last=last)
         if last:
             command = self._pending = Content(piece, True)
             return command
@@ -461,15 +532,18 @@ class ServerMachine:
         self._pending = chunk
         return chunk
 
-    def _overflow(self, fault: Reply, last: bool) -> Command:
-        """Content that was refused on its way, now that all of it has come."""
+    def _overflow(self, fault: Reply, swallowed: int, *, last: bool) -> Command:
+        """Content that was refused on its way, now that all of it, or of its chunk, has come."""
         transaction = self._transaction
-        count = transaction.accepted if transaction and last and self.dialect is _LMTP else 1
-        self._output.append(encode(fault) * count)
+        accepted = transaction.accepted if transaction is not None else 0
+        self._output.append(encode(fault) * (accepted if last and self.dialect is _LMTP else 1))
         self.errors += 1
+        self.last_error = fault
         self._faults += 1
         self._drop_transaction()
-        return Overflow(fault.status, fault.text)
+        self._remember_refusal(fault, swallowed, last=last)
+        self._refused_for = 0 if last else accepted
+        return Overflow(fault)
 
     def _drop_transaction(self) -> None:
         self._transaction = None
@@ -554,6 +628,7 @@ class ServerMachine:
             return command
         self._state = NEXT[self._state, Verb.RSET]
         self._transaction = None
+        self._forget_refusal()
         self._output.append(encode(OK))
         return Reset()
 
@@ -715,6 +790,8 @@ class ServerMachine:
                 self._mails += 1
                 self._transaction = Transaction(pending)
                 self._state = NEXT[self._state, _VERB_MAIL]
+            else:
+                self._excuse(self._limits.recipients_max + 1)
         elif kind is Data:
             self._data_answered(answer)
         elif kind is Content:
@@ -728,7 +805,9 @@ class ServerMachine:
             self._output.append(encode(answer))
             if kind is Chunk:
                 if not answer.ok:  # RFC 3030 §2: what follows is refused until a new transaction
+                    self._refused_for = 0 if self._transaction is None else self._transaction.accepted
                     self._drop_transaction()
+                    self._remember_refusal(answer, 0, last=False)
             elif kind is Auth or kind is AuthResponse:
                 self._auth_answered(answer)
 
@@ -743,6 +822,7 @@ class ServerMachine:
                 self._domains |= {pending.forward_path.domain}
         else:
             transaction.refused += 1
+            self._excuse(1)
 
     def _data_answered(self, answer: Reply) -> None:
         transaction = self._transaction
@@ -782,6 +862,7 @@ class ServerMachine:
             self._session = Session(session.offer, agreed, pending.name, True, session.identity)
             self._output.append(_extended(answer, agreed.lines, agreed.block))
         self._drop_transaction()
+        self._forget_refusal()
         self._settle()
 
     def _greet(self, answer: Reply) -> None:
@@ -838,25 +919,29 @@ class ServerMachine:
         self._settle()
         self._output.append(encode(answer))
 
-    def begin_anew(self, identity: str, answer: Reply, offer: Offer) -> None:
+    def begin_anew(self, identity: str, answer: Reply, offer: Offer) -> bool:
         """XCLIENT was taken: `answer` greets the client that it named, or refuses it; nothing of the session before
-        holds any more. `identity`: of the account that it named, or ""."""
+        holds any more. `identity`: of the account that it named, or "". Whether the client is told `answer`: not where
+        it did not wait for it."""
         if not isinstance(self._pending, Xclient):
             raise RuntimeError("no XCLIENT waits for an answer")
         self._pending = None
         if self._ran_ahead():  # octets came while the host thought
             self._loose = self._improper()
-            return
+            return False
         self._session = Session(offer, identity=identity)
         self._transaction = None
+        self._forget_refusal()
         self._mails, self._domains = 0, frozenset()
         self._greet(answer)
+        return True
 
     def tls_started(self, offer: Offer) -> None:
         """The handshake is done: a new session (RFC 3207 §4.2). Nothing from before it is known any more."""
         self._input, self._at = b"", 0
         self._session = Session(offer)
         self._transaction = None
+        self._forget_refusal()
         self._state = State.GREETED
         self._listening = True
         self._settle()
@@ -872,10 +957,10 @@ class ServerMachine:
     def _error(self, answer: Reply) -> Command | None:
         """Answer an error of protocol; the one too many ends the session instead."""
         self.errors += 1
-        self.last_error = answer
         self._faults += 1
         if self._faults > self._limits.errors_max:
             return self._end(421, "4.7.0", "Too many errors")
+        self.last_error = answer
         self._output.append(encode(answer))
         return None
 
@@ -903,6 +988,7 @@ class ServerMachine:
         self._input, self._at = b"", 0
         self._content = None
         self._transaction = None
+        self._forget_refusal()
         self._pending = None
         self._skip = None
 

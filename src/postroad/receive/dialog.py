@@ -19,7 +19,7 @@ from postroad.mail.address import Address
 from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
 from postroad.mail.event import Authenticated, Noted, Refused
-from postroad.mail.reply import Reply, reply
+from postroad.mail.reply import Reply, reply, said
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
@@ -177,9 +177,9 @@ class Dialog:
         self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
     ) -> None:
         """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
-        self.note_refusal(verdict, phase, sender, recipient)
         answer = verdict.reply or replies.UNSURE
         last = None if self._trusted or self._identity else self._last_refusal(answer)
+        self.note_refusal(last or answer, verdict.reason, phase, sender, recipient)
         self.machine.reply(last or answer)
         if last is not None:
             self._offended()
@@ -214,19 +214,20 @@ class Dialog:
         return True
 
     def note_refusal(
-        self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
+        self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
+        recipient: Address | None = None,
     ) -> None:
-        """The event of a refusal."""
+        """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
         doors = self.setting.doors
         refused = Refused(
             doors.now_us(),
             0,
             self.who(),
             phase,
-            str(verdict.reply or replies.UNSURE),
+            "" if answer is None else said(answer),
             str(sender) if sender is not None else "",
             str(recipient) if recipient is not None else "",
-            verdict.reason,
+            reason,
         )
         doors.record((refused,))
 
@@ -381,9 +382,7 @@ class Dialog:
         """The machine has refused the content on its way, and answered."""
         transaction = self.transaction
         if transaction is not None:
-            code = 552 if command.status == "5.3.4" else 550
-            verdict = Verdict(Action.REJECT, Reply(code, command.status, (command.text,)), command.text)
-            self.note_refusal(verdict, "DATA", transaction.mail.reverse_path)
+            self.note_refusal(command.answer, command.answer.text, "DATA", transaction.mail.reverse_path)
         self.drop()
 
     def reset(self, command: commands.Reset) -> None:
@@ -466,9 +465,10 @@ class Dialog:
     def _message_judged(self, transaction: Transaction, octets: bytes | None, verdict: Verdict) -> None:
         if verdict is not ACCEPT:
             if not _passes(verdict):
-                self.note_refusal(verdict, "DATA", transaction.mail.reverse_path)
+                answer = verdict.reply or replies.UNSURE
+                self.note_refusal(answer, verdict.reason, "DATA", transaction.mail.reverse_path)
                 self.drop()
-                self._answer_all(transaction, verdict.reply or replies.UNSURE)
+                self._answer_all(transaction, answer)
                 if verdict.disconnect:
                     self._session.end(verdict.reason)
                 return
@@ -566,7 +566,7 @@ class Dialog:
         self._auth_failures += 1
         last = self._auth_failures >= self.setting.options.auth_failures_max
         answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
-        self.note_refusal(Verdict(Action.REJECT, answer, name), "AUTH")
+        self.note_refusal(answer, name, "AUTH")
         self.machine.reply(answer)
         if last:
             self._session.end("too many failed authentications")
@@ -592,11 +592,11 @@ class Dialog:
             self._judge(self.setting.rules.connect, Context(self.who(), self._trusted), self._xclient_judged)
 
     def _xclient_judged(self, verdict: Verdict) -> None:
-        answer = self.setting.greeting
-        if not _passes(verdict):
-            self.note_refusal(verdict, "CONNECT")
-            answer = verdict.reply or replies.UNSURE
-        self.machine.begin_anew(self._identity, answer, self._offer())
+        passes = _passes(verdict)
+        answer = self.setting.greeting if passes else verdict.reply or replies.UNSURE
+        told = self.machine.begin_anew(self._identity, answer, self._offer())
+        if told and not passes:
+            self.note_refusal(answer, verdict.reason, "CONNECT")
         if answer.code == 421 or verdict.disconnect:
             self._session.end(verdict.reason)
 

@@ -121,9 +121,10 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     §4.1.1.3). `limits`: of the protocol machine.
 
     Time limits, each answered with 421 4.4.2: `command_s` for the next command (RFC 5321 §4.5.3.2.7: at least 300),
-    `data_block_s` for the next octets of content, `message_s` from MAIL to the end of data, `session_s` for a session
-    (counted when no transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last
-    words; `proxy_s` for a PROXY header, whose octets are at most `proxy_header_max`, and without an answer.
+    `data_block_s` for the next octets of content, `message_s` from MAIL to the end of data, `refused_content_s` for the
+    rest of content from its refusal on (in place of `message_s`), `session_s` for a session (counted when no
+    transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last words;
+    `proxy_s` for a PROXY header, whose octets are at most `proxy_header_max`, and without an answer.
 
     `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `content_memory_max`: the
     same for all sessions of a worker together. `files_reserved`: file descriptors that sessions leave to the rest.
@@ -141,6 +142,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     command_s: float = 300.0
     data_block_s: float = 180.0
     message_s: float = 7_200.0
+    refused_content_s: float = 7_200.0
     session_s: float = 43_200.0
     handshake_s: float = 30.0
     close_s: float = 10.0

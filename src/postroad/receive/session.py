@@ -8,7 +8,9 @@ client is not read from.
 What always holds:
 - A client that is gone before the end of data leaves nothing behind; one that is gone later has its message accepted.
 - Every session has a deadline at all times. A client puts it off by a whole command, or by octets of content up to the
-  deadline of the whole message; nothing else does but our own work.
+  deadline of the whole message; nothing else does but our own work. Refused content, which is read to its end before
+  the client hears of it, has a deadline of its own, and only `REFUSED_STEP` octets of it put the next one off: a steady
+  client reaches its end, one that drips does not.
 - An exception in here is a bug: it is logged, answered 421 4.3.0 and ends this session, no other.
 
 Not here: what is answered (`receive.dialog`), syntax and sequence (`protocol.server`).
@@ -22,8 +24,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
-
-import msgspec
 
 from postroad.mail.event import BROKEN_OFF, Noted
 from postroad.mail.event import Session as Ended
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 LAST_WORDS_S: Final = 1.0  # how long a client that is broken off may take to hear it
+REFUSED_STEP: Final = 4_096  # octets of refused content that are a step: within `data_block_s` as many must come
 EARLY_MAX: Final = 64  # octets of what an early talker said that are told
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
@@ -66,6 +67,8 @@ class Session(asyncio.Protocol):
         "_listener",
         "_paused",
         "_reason",
+        "_refused_at",
+        "_refused_until",
         "_running",
         "_secure",
         "_started",
@@ -100,6 +103,8 @@ class Session(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed = self._wait_until = 0.0
+        self._refused_until = 0.0  # until when refused content must have ended; 0.0: there is none
+        self._refused_at = 0  # octets of it that had come when the deadline was last put off
 
     @property
     def current(self) -> Setting:
@@ -236,7 +241,7 @@ class Session(asyncio.Protocol):
         if self._ending:
             self._close()
             return
-        if handled:
+        if handled or (machine.in_content and not self._blocked and self._comes_on(machine.swallowed)):
             self._put_off()
         if self._paused or machine.buffered > dialog.setting.options.input_max:
             self._regulate()
@@ -259,12 +264,19 @@ class Session(asyncio.Protocol):
 
     # ---- Time (RFC 5321 §4.5.3.2.7)
 
+    def _comes_on(self, swallowed: int) -> bool:
+        """Whether octets of content that made no step of the dialog are a step all the same."""
+        return not swallowed or swallowed - self._refused_at >= REFUSED_STEP or not self._refused_until
+
     def _put_off(self) -> None:
         """The client has got a step further: the deadline of the next one counts from now."""
         dialog = self._dialog
         assert dialog is not None
         setting, transaction = dialog.setting, dialog.transaction
         options = setting.options
+        swallowed = dialog.machine.swallowed
+        if swallowed or self._refused_until:
+            self._bound_refused(swallowed, options.refused_content_s)
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
         self._wait_until = setting.doors.loop.time() + limit_s
         # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is
@@ -273,14 +285,24 @@ class Session(asyncio.Protocol):
             self._arm(min(self._deadline(), self._wait_until - limit_s + min(options.command_s, options.data_block_s)))
         elif self._wait_until < self._armed:
             self._arm(self._deadline())
-        elif transaction is not None and transaction.deadline < self._armed:
+        elif transaction is not None and not self._refused_until and transaction.deadline < self._armed:
             self._arm(transaction.deadline)
+
+    def _bound_refused(self, swallowed: int, limit_s: float) -> None:
+        """Refused content has begun, gone on or ended."""
+        self._refused_at = swallowed
+        if not swallowed:
+            self._refused_until = 0.0
+        elif not self._refused_until:
+            self._refused_until = self._listener.setting.doors.loop.time() + limit_s
 
     def _deadline(self) -> float:
         """Loop time at which we have waited long enough."""
         dialog = self._dialog
         if dialog is None:
             return self._wait_until
+        if self._refused_until:
+            return min(self._wait_until, self._refused_until)
         if dialog.transaction is not None:
             return min(self._wait_until, dialog.transaction.deadline)
         return min(self._wait_until, self._started + dialog.setting.options.session_s)
@@ -448,12 +470,15 @@ class Session(asyncio.Protocol):
         """No session for this client: our words in place of a greeting (RFC 5321 §3.1, §3.8)."""
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
+        answer: Reply | None = verdict.reply or replies.LEAVING
+        if dialog.setting.listener.tls is Tls.IMPLICIT:  # nothing can be said before the handshake
+            answer = None
         left_out = self._listener.turned.tell(self._address, verdict.reason[:40], self._started)
         if left_out is not None:
             more = f" ({left_out} more since the last that is told of)" if left_out else ""
-            dialog.note_refusal(msgspec.structs.replace(verdict, reason=verdict.reason + more), "CONNECT")
-        if dialog.setting.listener.tls is not Tls.IMPLICIT:  # there nothing can be said before the handshake
-            transport.write(encode(verdict.reply or replies.LEAVING))
+            dialog.note_refusal(answer, verdict.reason + more, "CONNECT")
+        if answer is not None:
+            transport.write(encode(answer))
         self.end(verdict.reason)
 
     def end(self, reason: str) -> None:

@@ -49,6 +49,7 @@ _RANKS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERRO
 _ENCODER: Final = msgspec.json.Encoder()
 _ACCOUNT_MAX: Final = 200  # characters of an account's name that a client has tried
 _NAMES_MAX: Final = 100  # recipients that one line names; the history has all
+UNSAID: Final = "closed without a reply"  # a refusal before a TLS handshake
 
 
 _CERTIFICATE: Final = re.compile("TLS handshake failed: .*certificate", re.IGNORECASE)
@@ -360,7 +361,7 @@ def _accepted(event: Accepted) -> str:
 
 
 def _refused(event: Refused) -> str:
-    text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply}"
+    text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply or UNSAID}"
     if event.phase == "AUTH":  # the reason is the name that was tried
         text += f"; account {shorten(event.reason, _ACCOUNT_MAX) or '-'}"
     elif event.phase == "CONNECT" and event.reason:  # what the client did, or how many were refused unsaid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.mail.reply import Reply, encode
+from postroad.mail.reply import Reply, encode, said
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,18 @@ def test_a_line_has_512_octets_at_most_and_no_character_is_divided(text: str) ->
     for line in octets.splitlines(keepends=True):
         assert 508 <= len(line) <= 512 and line.endswith(b"\r\n")
         assert text.startswith(line.decode()[len("550 5.1.1 ") : -2])
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply(250, "2.0.0", ("Ok",)), "250 2.0.0 Ok"),
+        (Reply(220, "", ("mx ESMTP",)), "220 mx ESMTP"),
+        (Reply(550, "5.7.1", ("a", "b")), "550 5.7.1 a b"),
+        (Reply(550, "5.7.1", ("",)), "550 5.7.1"),
+        (Reply(550, "5.1.1", ("<a\r\n250 b\0>",)), "550 5.1.1 <a??250 b?>"),
+        (Reply(550, "5.1.1", ("x" * 600,)), "550 5.1.1 " + "x" * 500),
+    ],
+)
+def test_what_is_told_of_a_reply_is_what_was_sent(reply: Reply, text: str) -> None:
+    assert said(reply) == text

@@ -210,7 +210,7 @@ def test_too_many_recipients() -> None:
     host = Host(limits=Limits(recipients_max=2, errors_max=1)).play(
         EHLO, b"MAIL FROM:<>\r\n", b"RCPT TO:<a@b.c>\r\n" * 5
     )
-    assert host.replies[-3:] == ["452 5.5.3 Too many recipients"] * 3
+    assert host.replies[-3:] == ["452 4.5.3 Too many recipients"] * 3
     host.play(b"DATA\r\n", b"x\r\n.\r\n", TO_DATA)
     assert last(host)[:3] == "354" and kinds(host).count(Rcpt) == 3
 
@@ -225,7 +225,7 @@ def test_content_without_an_end_is_swallowed_up_to_a_limit() -> None:
 def test_too_big() -> None:
     host = Host(limits=Limits(size_max=100_000)).play(EHLO, TO_DATA, *[b"y" * 98 + b"\r\n"] * 20_000, b".\r\nNOOP\r\n")
     assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit", "250 2.0.0 Ok"]
-    assert host.commands[-1] == Overflow("5.3.4", "Message size exceeds the limit")
+    assert host.commands[-1] == Overflow(reply(552, "5.3.4", "Message size exceeds the limit"))
     assert host.machine.state is State.READY
 
 
@@ -440,6 +440,84 @@ def test_last_said_twice_is_out_of_order_and_its_octets_are_gone() -> None:
         host = Host().play(EHLO, *parts)
         assert host.codes[-5:] == [250, 250, 250, 503, 250]
         assert host.commands[-1] == Content(b"abc", True)
+
+
+OPEN = b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"
+STRAY = b"BDAT 3\r\nx\ny"
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_chunks_in_the_pipeline_behind_a_refused_one_hear_the_same_and_are_no_errors(size: int) -> None:
+    """RFC 3030 §2: the receiver "MUST be prepared to accept and discard additional BDAT chunks already in the
+    pipeline"."""
+    chunk = b"BDAT %d\r\n" % size + b"y" * size
+    wire = OPEN + STRAY + chunk * 50 + b"BDAT 3 LAST\r\nabc" + b"NOOP\r\n"
+    host = Host(limits=Limits(errors_max=1)).play(EHLO, wire)
+    assert host.replies[-53:-1] == ["550 5.5.2 Bare CR or LF in content, lines must end with CRLF"] * 52
+    assert host.replies[-1] == "250 2.0.0 Ok"
+    assert host.machine.errors == 1 and kinds(host).count(Overflow) == 1
+
+
+def test_behind_the_last_chunk_of_a_refused_row_bdat_is_out_of_order() -> None:
+    host = Host().play(EHLO, OPEN + STRAY + b"BDAT 1 LAST\r\nx" + b"BDAT 1 LAST\r\nx")
+    assert host.codes[-3:] == [550, 550, 503] and host.machine.errors == 2
+
+
+@pytest.mark.parametrize("command", [b"RSET", b"EHLO a", b"MAIL FROM:<>", b"MAIL FROM:<a b>"])
+def test_no_refusal_outlives_its_transaction(command: bytes) -> None:
+    host = Host().play(EHLO, OPEN + STRAY, command + b"\r\n", b"BDAT 1\r\nx")
+    assert last(host)[:9] == "503 5.5.1"
+
+
+def test_a_new_message_behind_a_refused_chunk() -> None:
+    host = Host().play(EHLO, OPEN + STRAY + b"BDAT 0\r\n" + OPEN + b"BDAT 3\r\nabcBDAT 0 LAST\r\n")
+    assert host.codes[-6:] == [550, 550, 250, 250, 250, 250]
+    assert host.commands[-1] == Content(b"abc", True)
+
+
+def test_a_chunk_that_the_host_refuses_is_told_again() -> None:
+    host = Host(chunk=reply(452, "4.3.1", "full")).play(EHLO, OPEN + b"BDAT 1\r\nx" * 30 + b"NOOP\r\n")
+    assert host.codes[-31:] == [452] * 30 + [250] and host.machine.errors == 0
+
+
+def test_lmtp_last_behind_a_refused_chunk_has_a_reply_for_each_recipient() -> None:
+    """RFC 2033 §4.3: "one reply for each previously successful RCPT command in the mail transaction"."""
+    host = Host(dialect=Dialect.LMTP, refuse=["c"])
+    wire = b"MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nRCPT TO:<b@x>\r\nRCPT TO:<c@x>\r\n" + STRAY + b"BDAT 0\r\nBDAT 0 LAST\r\n"
+    host.play(b"LHLO a\r\n", wire + b"NOOP\r\n")
+    assert host.codes[-5:] == [550, 550, 550, 550, 250]
+
+
+@pytest.mark.parametrize("size", [0, 1, 8_192])
+def test_chunks_behind_a_refused_one_are_bounded_together(size: int) -> None:
+    """Each counts as 4,096 octets at least, so that empty ones are bounded, too."""
+    host = Host(limits=Limits(swallow_max=1_048_576)).play(EHLO, OPEN + STRAY)
+    host.play(*[b"BDAT %d\r\n" % size + b"y" * size] * 300)
+    assert last(host) == "421 4.5.4 mx.example.org Chunk too large"
+    assert host.codes.count(550) == (128 if size > 4_096 else 256)
+
+
+def test_commands_in_the_pipeline_behind_a_refused_mail_are_no_errors() -> None:
+    """RFC 2920 §3.1: MAIL, RCPT and DATA of a message come as one group, before the client knows of the refusal."""
+    group = b"MAIL FROM:<a b>\r\n" + b"RCPT TO:<a@b>\r\n" * 50
+    for behind in (b"DATA\r\n", b"BDAT 1\r\nxBDAT 1 LAST\r\nx"):
+        host = Host(limits=Limits(errors_max=2)).play(EHLO, group + behind, group + behind + b"NOOP\r\n")
+        assert host.machine.errors == 2 and last(host) == "250 2.0.0 Ok"
+        assert set(host.codes[2:-1]) == {501, 503}
+
+
+def test_commands_out_of_order_are_errors_beyond_that() -> None:
+    host = Host(limits=Limits(errors_max=2, recipients_max=100)).play(EHLO, b"MAIL FROM:<a b>\r\n")
+    host.play(b"RCPT TO:<a@b>\r\n" * 101)
+    assert host.machine.errors == 1
+    host.play(b"RCPT TO:<a@b>\r\n" * 2)
+    assert last(host) == "421 4.7.0 mx.example.org Too many errors"
+
+
+@pytest.mark.parametrize("behind", [b"DATA\r\n", b"BDAT 3 LAST\r\nabc"])
+def test_data_in_the_pipeline_behind_refused_recipients_is_no_error(behind: bytes) -> None:
+    host = Host(refuse=["a"], limits=Limits(errors_max=1)).play(EHLO, (OPEN + behind + b"RSET\r\n") * 30)
+    assert host.codes[2:] == [250, 550, 554, 250] * 30 and host.machine.errors == 0
 
 
 @pytest.mark.parametrize("chunk", [b"BDAT 3\r\nabc", b"BDAT 0\r\n"])

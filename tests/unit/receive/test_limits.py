@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from postroad.check.client import ClientOptions
@@ -11,7 +12,7 @@ from postroad.mail.event import Session as Ended
 from postroad.mail.verdict import ACCEPT, Verdict, defer, reject
 from postroad.protocol.limits import Limits
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
-from tests.unit.receive.fakes import House, opened
+from tests.unit.receive.fakes import Client, House, opened
 from tests.unit.receive.test_session import DIALOG, MESSAGE, begun
 
 OPTIONS = ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
@@ -83,11 +84,97 @@ def test_content_that_does_not_come() -> None:
     client = begun(house)
     house.loop.pass_time(179)
     client.say("Subject: x\r\n")  # not a whole piece: the machine holds it
+    house.loop.pass_time(179)
     assert not client.transport.closed
     house.loop.pass_time(2)
     assert client.heard().startswith(b"421 4.4.2")
     client.hang_up()
     assert not house.spool.stored
+
+
+@pytest.mark.parametrize("begin", ["DATA", "BDAT"])
+def test_slow_content_that_goes_on_is_taken(begin: str) -> None:
+    """RFC 5321 §4.5.3.2.5: the limit is for a client that sends nothing. Here a line comes each second."""
+    house, line = House(), b"a" * 58 + b"\r\n"
+    client = begun(house) if begin == "DATA" else opened(house)
+    if begin == "BDAT":
+        client.say("MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\n")
+        client.say(f"BDAT {len(MESSAGE) + 60 * 500} LAST\r\n")
+    client.say(MESSAGE)
+    for _ in range(500):
+        house.loop.pass_time(1)
+        client.say(line)
+    if begin == "DATA":
+        client.say(".\r\n")
+    assert len(house.spool.stored) == 1 and not client.transport.closed
+
+
+def refused(house: House, kind: str) -> tuple[Client, bytes]:
+    """A client in the midst of content that is refused already; what ends it, and its answer."""
+    if kind == "chunks":
+        client = opened(house)
+        client.say("MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\n")
+        assert client.say(b"BDAT 3\r\nx\ny").startswith("550 5.5.2")
+        client.say("BDAT 500000000 LAST\r\n")
+        return client, b""
+    client = begun(house)
+    client.say(b"Subject: x\r\n\r\nx\ny\r\n" + (b"z" * 70 + b"\r\n") * 1_000)
+    return client, b"\r\n.\r\n"
+
+
+@pytest.mark.parametrize("kind", ["data", "chunks"])
+def test_refused_content_that_comes_on_is_read_to_its_end(kind: str) -> None:
+    """20 kB each second for ten minutes: the client hears why, instead of 421 after which it would come again."""
+    house = House()
+    client, end = refused(house, kind)
+    octets = (b"b" * 70 + b"\r\n") * 280
+    sent = 0
+    for _ in range(600):
+        house.loop.pass_time(1)
+        assert client.say(octets) == ""
+        sent += len(octets)
+    answer = client.say(end) if end else client.say(b"x" * (500_000_000 - sent))
+    assert answer.startswith("550 5.5.2") and not client.transport.closed
+    assert client.codes("NOOP") == ["250 2.0.0"]
+
+
+@pytest.mark.parametrize("kind", ["data", "chunks"])
+def test_refused_content_that_drips_ends_soon(kind: str) -> None:
+    house = House()
+    client, _ = refused(house, kind)
+    begun_at = house.loop.now
+    for _ in range(100):
+        house.loop.pass_time(20)
+        if client.transport.closed:
+            break
+        client.say(b"x" * 100)  # less than 4,096 octets in the time of `data_block_s`
+    assert client.heard().startswith(b"421 4.4.2") or client.transport.closed
+    assert house.loop.now - begun_at <= 500
+
+
+@pytest.mark.parametrize("kind", ["data", "chunks"])
+def test_refused_content_has_a_time_of_its_own(kind: str) -> None:
+    """It counts from the refusal; `message_s` has nearly gone by then."""
+    house = House(options=msgspec.structs.replace(OPTIONS, message_s=1_000, refused_content_s=1_500))
+    client, _ = refused(house, kind)
+    begun_at = house.loop.now
+    while not client.transport.closed and house.loop.now < begun_at + 3_000:
+        client.say(b"x" * 8_192)
+        house.loop.pass_time(100)
+    assert 1_400 <= house.loop.now - begun_at <= 1_600
+    client.hang_up()
+    assert ended(house).reason == "timeout"
+
+
+def test_the_time_of_refused_content_is_none_of_the_next_message() -> None:
+    house = House(options=msgspec.structs.replace(OPTIONS, message_s=1_000, refused_content_s=600))
+    client, end = refused(house, "data")
+    assert client.say(end).startswith("550")
+    client.say(DIALOG[1])
+    for _ in range(9):
+        house.loop.pass_time(100)
+        client.say(b"x" * 70 + b"\r\n")
+    assert client.say(b".\r\n").startswith("250 2.0.0")
 
 
 def test_content_that_drips_ends_with_the_message_deadline() -> None:
