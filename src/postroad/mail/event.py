@@ -97,7 +97,8 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
     """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said, "" where we could say
     nothing (before a TLS handshake).
 
-    `reason`: what the rule said of it, shorter than the reply; the account name that was tried, where AUTH failed.
+    `reason`: what the rule said of it, shorter than the reply; the account name that was tried, if AUTH failed.
+    `recipients`: whom the message was for, if it was refused after RCPT; else `recipient`, at RCPT.
     """
 
     peer: Peer
@@ -106,6 +107,7 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
     reverse_path: str = ""
     recipient: str = ""
     reason: str = ""
+    recipients: tuple[str, ...] = ()
 
 
 class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):

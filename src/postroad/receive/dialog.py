@@ -215,7 +215,7 @@ class Dialog:
 
     def note_refusal(
         self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
-        recipient: Address | None = None,
+        recipient: Address | None = None, recipients: tuple[str, ...] = (),
     ) -> None:
         """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
         doors = self.setting.doors
@@ -228,6 +228,7 @@ class Dialog:
             str(sender) if sender is not None else "",
             str(recipient) if recipient is not None else "",
             reason,
+            recipients,
         )
         doors.record((refused,))
 
@@ -382,7 +383,9 @@ class Dialog:
         """The machine has refused the content on its way, and answered."""
         transaction = self.transaction
         if transaction is not None:
-            self.note_refusal(command.answer, command.answer.text, "DATA", transaction.mail.reverse_path)
+            self.note_refusal(
+                command.answer, command.answer.text, "DATA", transaction.mail.reverse_path, recipients=transaction.names
+            )
         self.drop()
 
     def reset(self, command: commands.Reset) -> None:
@@ -466,7 +469,9 @@ class Dialog:
         if verdict is not ACCEPT:
             if not _passes(verdict):
                 answer = verdict.reply or replies.UNSURE
-                self.note_refusal(answer, verdict.reason, "DATA", transaction.mail.reverse_path)
+                self.note_refusal(
+                    answer, verdict.reason, "DATA", transaction.mail.reverse_path, recipients=transaction.names
+                )
                 self.drop()
                 self._answer_all(transaction, answer)
                 if verdict.disconnect:

@@ -68,6 +68,11 @@ class Transaction:
         self.pieces.append(octets)
         self.size += len(octets)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whom the message is for, as the log and the history write it."""
+        return tuple(str(each.address) for each in self.recipients)
+
     def abort(self) -> None:
         """Let go of all of it."""
         self.pieces.clear()

@@ -156,6 +156,8 @@ class RefusedLine(_Line):
     recipient: str
     client: ClientLine
     reason: str
+    recipients: tuple[str, ...]
+    recipient_count: int
 
 
 class AuthenticatedLine(_Line):
@@ -242,7 +244,7 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
     ),
     Refused: lambda event, *head: RefusedLine(
         head[0], head[1], "refused", head[2], event.phase, event.reply, event.reverse_path, event.recipient,
-        client_line(event.peer), event.reason,
+        client_line(event.peer), event.reason, *_named(event),
     ),
     Authenticated: lambda event, *head: AuthenticatedLine(
         head[0], head[1], "authenticated", head[2], event.mechanism, client_line(event.peer)
@@ -367,6 +369,8 @@ def _refused(event: Refused) -> str:
     elif event.phase == "CONNECT" and event.reason:  # what the client did, or how many were refused unsaid
         text += f"; {shorten(event.reason, _ACCOUNT_MAX)}"
     text += f"; from <{event.reverse_path}>" if event.reverse_path else ""
+    if event.recipients:
+        return f"{text}; for {_names(event.recipients)}"
     return f"{text}; for <{event.recipient}>" if event.recipient else text
 
 

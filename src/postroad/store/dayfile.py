@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from postroad.mail.event import Accepted, Event, Expanded, Refused
+from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
 from postroad.store import codec
 
 _TABLES: Final = """
@@ -79,10 +79,32 @@ def report_key(parent: int) -> int:
     return key(f"parent:{parent}")
 
 
+def client_key(address: str) -> int:
+    """Under which everything is found that a client did. `address`: an IP address as `ipaddress` writes it."""
+    return key(f"client:{address}")
+
+
+def account_key(name: str) -> int:
+    """Under which everything is found that was done or tried as an account."""
+    return key(f"account:{name}")
+
+
+def account_of(event: Accepted | Refused | Authenticated) -> str:
+    """The account that the client was, or the one that it tried to be; "" for none."""
+    if isinstance(event, Refused) and event.phase == "AUTH":
+        return event.reason
+    return event.peer.identity
+
+
 def add_keys(event: Event, names: set[int]) -> None:
-    """Adds what the event can be found by."""
+    """Adds the keys by which the event can be found."""
     if event.id:
         names.add(event.id & _MASK)
+    if isinstance(event, Accepted | Refused | Authenticated):
+        if event.peer.address:
+            names.add(client_key(event.peer.address))
+        if account := account_of(event):
+            names.add(account_key(account))
     if isinstance(event, Accepted):
         if event.message_id:
             names.add(message_id_key(event.message_id))
@@ -99,6 +121,7 @@ def add_keys(event: Event, names: set[int]) -> None:
             names.add(key(event.reverse_path))
         if event.recipient:
             names.add(key(event.recipient))
+        names.update(map(key, event.recipients))
 
 
 class DayFile:

@@ -9,13 +9,14 @@ How it fails: a file that cannot be read is left out, and named in `faults`. Not
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from postroad.mail import identifier
-from postroad.mail.event import Accepted, Event, Expanded, Refused
+from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
 from postroad.store import codec, dayfile, schema
 from postroad.store.dayfile import DAY_US, DayReader, JournalRow
 from postroad.store.history import day_files
@@ -44,18 +45,30 @@ class HistoryReader:
         return sorted({each.id for day in found for each in day if isinstance(each, Accepted) and each.parent == id})
 
     def find(
-        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
+        self,
+        *,
+        message_id: str = "",
+        address: str = "",
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
     ) -> list[int]:
-        """Queue ids of messages with this Message-ID, or with this sender or recipient (any case), the newest first.
-        `until_us`: those made before then; 0 for all."""
+        """Queue ids of messages, the newest first: with this Message-ID, with this sender or recipient, from this
+        client (an IP address), or submitted by this account; one of the four, in any case of letters. `until_us`: those
+        made before then; 0 for all. By client and account only what happened since history keeps keys for them."""
         if message_id:
             wanted = message_id.strip("<>").lower()
             matches: Callable[[Event], bool] = lambda event: _has_message_id(event, wanted)  # noqa: E731
             name = dayfile.message_id_key(message_id)
-        else:
+        elif address:
             wanted = address.lower()
             matches = lambda event: _has_address(event, wanted)  # noqa: E731
             name = dayfile.key(address)
+        else:
+            matches = lambda event: isinstance(event, Accepted) and _is_of(event, client, account)  # noqa: E731
+            name = dayfile.client_key(client) if client else dayfile.account_key(account)
         found: set[int] = set()
         for day in self._search(name, b"", since_us, newest_first=True):
             ids = {event.id for event in day if event.id and event.at_us >= since_us and matches(event)}
@@ -64,21 +77,41 @@ class HistoryReader:
                 break
         return sorted(found, key=identifier.made_us, reverse=True)[:limit]
 
-    def refusals(self, address: str, since_us: int = 0, limit: int = 100) -> list[Refused]:
-        """Commands that were refused with this sender or recipient, the newest first."""
+    def refusals(
+        self,
+        address: str = "",
+        *,
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
+    ) -> list[Refused | Authenticated]:
+        """Commands that were refused, the newest first: with this sender or recipient, of this client, or of this
+        account, one of the three. With the log-ins of the client or the account that succeeded."""
         wanted = address.lower()
-        found: list[Refused] = []
-        for day in self._search(dayfile.key(address), b"", since_us, newest_first=True):
+        if address:
+            name = dayfile.key(address)
+        else:
+            name = dayfile.client_key(client) if client else dayfile.account_key(account)
+        found: list[Refused | Authenticated] = []
+        for day in self._search(name, b"", since_us, newest_first=True):
             found += [
                 event
                 for event in day
-                if isinstance(event, Refused)
+                if isinstance(event, Refused | Authenticated)
                 and event.at_us >= since_us
-                and wanted in (event.reverse_path.lower(), event.recipient.lower())
+                and not 0 < until_us <= event.at_us
+                and (_names_address(event, wanted) if address else _is_of(event, client, account))
             ]
             if len(found) >= limit:
                 break
         return sorted(found, key=_time, reverse=True)[:limit]
+
+    def first_us(self) -> int:
+        """The beginning of the oldest day that is kept, in microseconds since 1970; 0 if there is none yet."""
+        days = sorted(day for day, _ in day_files(self._history))
+        return int(datetime.datetime.fromisoformat(f"{days[0]}T00:00:00+00:00").timestamp()) * 1_000_000 if days else 0
 
     def unmoved(self) -> int:
         """Journal rows that no day file has yet."""
@@ -192,3 +225,16 @@ def _has_address(event: Event, wanted: str) -> bool:
             return event.recipient.lower() == wanted or any(each.lower() == wanted for each in event.into)
         case _:
             return False
+
+
+def _names_address(event: Refused | Authenticated, wanted: str) -> bool:
+    if isinstance(event, Authenticated):
+        return False
+    names = (event.reverse_path, event.recipient, *event.recipients)
+    return any(each.lower() == wanted for each in names if each)
+
+
+def _is_of(event: Accepted | Refused | Authenticated, client: str, account: str) -> bool:
+    if client:
+        return event.peer.address.lower() == client.lower()
+    return dayfile.account_of(event).lower() == account.lower()
