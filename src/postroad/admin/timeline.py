@@ -72,7 +72,8 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """All there is to tell of one message; `reports`: of the DSNs made for it."""
+    """All there is to tell of one message; `reports`: of the DSNs made for it. `id` 0: log-ins and refused commands of
+    clients, which belong to no message."""
 
     id: int
     events: tuple[Event, ...]
@@ -254,7 +255,7 @@ def _reason(attempt: Attempt) -> str:
 
 def lines(shown: Trail, now_us: int, indent: str = "") -> Iterator[str]:
     """The timeline of a message, then what comes next, then the same for each report on it."""
-    title = f"{indent}Message {identifier.text(shown.id)}"
+    title = f"{indent}Message {identifier.text(shown.id)}" if shown.id else f"{indent}No message"
     accepted = next((event for event in shown.events if isinstance(event, Accepted)), None)
     if accepted is not None:
         title += f"  from <{clean(accepted.reverse_path)}>, {octets(accepted.size)}"
@@ -270,6 +271,9 @@ def lines(shown: Trail, now_us: int, indent: str = "") -> Iterator[str]:
         for other in others:
             yield f"{indent}                {other}"
     yield f"{indent}  What comes next:"
+    if not shown.id:
+        yield from (f"{indent}    {line}" for line in _after_refusals(shown.events))
+        return
     if not shown.outlooks:
         yield f"{indent}    nothing is known of any recipient"
     for outlook in shown.outlooks:
@@ -305,7 +309,7 @@ def _told(event: Event) -> list[str]:
         case Removed():
             return [f"removed    {_names(event.recipients)}{_by(event.by)}{_why(event.text)}"]
         case Refused():
-            return [f"refused    {clean(event.phase)} of {_client(event.peer)}: {clean(event.reply) or UNSAID}"]
+            return _refused(event)
         case Authenticated():
             return [f"authentic  {_client(event.peer)} by {clean(event.mechanism)}"]
         case Session():
@@ -327,6 +331,32 @@ def _accepted(event: Accepted) -> list[str]:
     if event.took_us:
         told.append(f"took {span(event.took_us)} until it was safe")
     return told
+
+
+def _refused(event: Refused) -> list[str]:
+    told = [f"refused    {clean(event.phase)} of {_client(event.peer)}", f"was told: {clean(event.reply) or UNSAID}"]
+    if event.phase == "AUTH":
+        return [*told, f"account {clean(event.reason) or '-'}"]
+    if event.reason and event.reason not in event.reply:
+        told.append(clean(event.reason))
+    sender = f"from <{clean(event.reverse_path)}>"
+    names = event.recipients or ((event.recipient,) if event.recipient else ())
+    if names:
+        told.append(f"{sender}, for {_names(names)}")
+    elif event.phase == "MAIL" or event.reverse_path:
+        told.append(sender)
+    return told
+
+
+def _after_refusals(events: Sequence[Event]) -> Iterator[str]:
+    """What follows from refusals: it is the client's turn."""
+    codes = {event.reply[:1] for event in events if isinstance(event, Refused) and event.phase != "AUTH"}
+    if "4" in codes:
+        yield "a client that was told 4xx keeps the mail and should try again by itself"
+    if "5" in codes:
+        yield "a client that was told 5xx does not try again: its user or the sender is told there, not by this node"
+    if not codes & {"4", "5"}:
+        yield "nothing: no mail was refused"
 
 
 def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
@@ -415,7 +445,7 @@ def json_of(shown: Sequence[Trail]) -> bytes:
 
 def _trail_line(shown: Trail) -> _TrailLine:
     return _TrailLine(
-        identifier.text(shown.id),
+        identifier.text(shown.id) if shown.id else "",
         [msgspec.Raw(json_line(event)) for event in shown.events],
         [
             _OutlookLine(

@@ -1,7 +1,8 @@
 """`postroad trace`: what happened to a message, and what comes next.
 
 Reads history and spool, whether the node runs or not; `admin.timeline` does the telling. A DSN that was made is
-followed, too, as deep as there are any.
+followed, too, as deep as there are any. What became no message is shown as well: commands that were refused, and for a
+client or an account its log-ins.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import click
 
@@ -20,13 +21,14 @@ from postroad.admin.options import config_option, json_option, state_dir_of
 if TYPE_CHECKING:
     from postroad.admin.timeline import Outlook, Trail
     from postroad.admin.view import HistoryView, SpoolView
+    from postroad.mail.event import Authenticated, Refused
 
 WHEN: Final = "12h, 7d, yesterday, today, 2026-11-23 or 2026-11-23T12:15 (UTC)"
 DEPTH_MAX = 4  # a report on a report on a report; there is no more than a report to the postmaster
 
 
 @click.command()
-@click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS")
+@click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS|CLIENT|ACCOUNT")
 @click.option("--since", default="", metavar="WHEN", help=f"Not what is older: {WHEN}.  [default: all]")
 @click.option("--until", default="", metavar="WHEN", help=f"Not what is newer: {WHEN}.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most messages.")
@@ -35,7 +37,8 @@ DEPTH_MAX = 4  # a report on a report on a report; there is no more than a repor
 def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: Path | None) -> None:
     """Tell what happened to a message, with every attempt and the remote's words, and what comes next.
 
-    The newest message comes last. An ADDRESS may be of a sender or of a recipient.
+    The newest message comes last. An ADDRESS may be of a sender or of a recipient. CLIENT is an IP address, ACCOUNT a
+    name that logs in. Mail and log-ins that were refused are shown, too.
     """
     from postroad.admin import control
     from postroad.admin.queue import STOPPED
@@ -70,8 +73,24 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     if not running and any(each.fate is Fate.WAITING for trail in trails for each in trail.outlooks):
         click.echo(STOPPED, err=True)
     if not trails:
-        click.echo(f"Nothing is known of {what}.", err=True)
+        click.echo("\n".join(_nothing(what, history.first_us())), err=True)
         sys.exit(1)
+
+
+def _nothing(what: str, first_us: int) -> Iterator[str]:
+    """That nothing was found, what cannot be found at all, and where to look next."""
+    from postroad.admin.present import moment
+
+    begins = f"begins on {moment(first_us)[:10]}" if first_us else "is empty"
+    yield f"Nothing is known of {what}."
+    yield (
+        f"The history {begins}. It does not know mail that never reached this node, nor what a client wanted that was "
+        "turned away before it named a sender or a recipient."
+    )
+    yield (
+        "`postroad trace IP-ADDRESS` shows what one client did, `postroad bans` who is banned. Where else the mail may "
+        "be, the server that sent it knows."
+    )
 
 
 def _when_us(written: str, now_us: int) -> int:
@@ -141,6 +160,14 @@ def _waits(state_dir: Path, destinations: list[str]) -> dict[str, str]:
     return by_domain | {key: each.in_full for key, each in waiting.items()}
 
 
+class _Span(TypedDict):
+    """When, and how many at most. `until_us` 0: no end."""
+
+    since_us: int
+    until_us: int
+    limit: int
+
+
 def find(
     what: str,
     spool: SpoolView,
@@ -159,23 +186,66 @@ def find(
     if number is not None:
         trail = _trail(number, "", spool, history, running, now_us, DEPTH_MAX)
         return [trail] if trail is not None else []
+    client = _client(what)
     is_message_id = what.startswith("<") and what.endswith(">")
+    span = _Span(since_us=since_us, until_us=until_us, limit=limit)
     ids: Sequence[int]
-    if is_message_id:
-        ids = _ids(spool, history, message_id=what, since_us=since_us, until_us=until_us, limit=limit)
+    if client:
+        ids = sorted(history.find(client=client, **span))
+    elif is_message_id:
+        ids = _ids(spool, history, message_id=what, **span)
     else:
-        ids = _ids(spool, history, address=what, since_us=since_us, until_us=until_us, limit=limit)
+        ids = _ids(spool, history, address=what, **span)
         if not ids and "@" in what:  # a Message-ID may be written without its angle brackets
-            ids = _ids(
-                spool, history, message_id=f"<{what}>", since_us=since_us, until_us=until_us, limit=limit
-            )
+            ids = _ids(spool, history, message_id=f"<{what}>", **span)
             is_message_id = bool(ids)
-    recipient = "" if is_message_id else what
+        ids = sorted({*ids, *history.find(account=what, **span)})[-limit:]
+    recipient = "" if is_message_id or client else what
     found = [_trail(id, recipient, spool, history, running, now_us, DEPTH_MAX) for id in ids]
     trails = [trail for trail in found if trail is not None]
     # A report is told with the message that it reports on, and not once more by itself.
     within = {id for trail in trails for id in _within(trail)}
-    return [trail for trail in trails if trail.id not in within]
+    trails = [trail for trail in trails if trail.id not in within]
+    return _merged(trails, [] if is_message_id else _refusals(history, what, client, span))
+
+
+def _client(what: str) -> str:
+    """The IP address that is written, with or without brackets, as the history writes it; "" for what is none."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(what.strip("[]").removeprefix("IPv6:")))
+    except ValueError:
+        return ""
+
+
+def _refusals(history: HistoryView, what: str, client: str, span: _Span) -> list[Refused | Authenticated]:
+    """What became no message, the oldest first. A name may be an address and an account, too."""
+    if client:
+        found = list(history.refusals(client=client, **span))
+    else:
+        found = [*history.refusals(what, **span), *history.refusals(account=what, **span)]
+    unique = {(event.at_us, repr(event)): event for event in found}
+    return [unique[key] for key in sorted(unique)][-span["limit"] :]
+
+
+def _merged(trails: Sequence[Trail], refusals: Sequence[Refused | Authenticated]) -> list[Trail]:
+    """Both in the order of time: refusals between two messages stand together."""
+    from itertools import groupby
+
+    from postroad.admin.timeline import Trail
+    from postroad.mail import identifier
+
+    made: list[tuple[int, Trail]] = [(identifier.made_us(trail.id), trail) for trail in trails]
+    made += [(event.at_us, Trail(0, (event,), ())) for event in refusals]
+    made.sort(key=lambda each: each[0])
+    merged: list[Trail] = []
+    for is_message, group in groupby((trail for _, trail in made), key=lambda trail: trail.id != 0):
+        if is_message:
+            merged += group
+        else:
+            merged.append(Trail(0, tuple(event for trail in group for event in trail.events), ()))
+    return merged
 
 
 def _within(trail: Trail) -> Iterator[int]:

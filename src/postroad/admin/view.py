@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from postroad.mail.envelope import Envelope
-from postroad.mail.event import Event
+from postroad.mail.event import Authenticated, Event, Refused
 from postroad.store.reader import SpoolReader, Waits
 from postroad.store.searching import HistoryReader
 from postroad.store.values import Loaded, Selection
@@ -60,10 +60,33 @@ class HistoryView(Protocol):
         """The events of one message, in the order of time."""
 
     def find(
-        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
+        self,
+        *,
+        message_id: str = "",
+        address: str = "",
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
     ) -> Iterable[int]:
-        """Queue ids of messages with this Message-ID or this sender or recipient, the newest first. `until_us`: those
-        made before then; 0 for all."""
+        """Queue ids of messages with this Message-ID, sender or recipient, client or account, the newest first.
+        `until_us`: those made before then; 0 for all."""
+
+    def refusals(
+        self,
+        address: str = "",
+        *,
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
+    ) -> Sequence[Refused | Authenticated]:
+        """Refused commands with this sender or recipient, of this client or account, and log-ins of the latter two."""
+
+    def first_us(self) -> int:
+        """The beginning of the oldest day that is kept; 0 if there is none yet."""
 
 
 def spool_directory(state_dir: Path) -> Path:

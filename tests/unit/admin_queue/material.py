@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
-from postroad.mail.event import Accepted, Event
+from postroad.mail.event import Accepted, Authenticated, Event, Refused
 from postroad.mail.reply import Reply
 from postroad.store.values import Backlog, Loaded, Selection, Waiting
 
@@ -116,8 +116,43 @@ class FakeHistory:
     def events(self, id: int) -> list[Event]:
         return [event for event in self.all if event.id == id]
 
+    def first_us(self) -> int:
+        return 0
+
+    def refusals(
+        self,
+        address: str = "",
+        *,
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
+    ) -> Sequence[Refused | Authenticated]:
+        return [
+            event
+            for event in self.all
+            if isinstance(event, Refused | Authenticated)
+            and event.at_us >= since_us
+            and (
+                (isinstance(event, Refused) and address in (event.reverse_path, event.recipient, *event.recipients))
+                if address
+                else event.peer.address == client
+                if client
+                else account in (event.peer.identity, getattr(event, "reason", ""))
+            )
+        ][:limit]
+
     def find(
-        self, *, message_id: str = "", address: str = "", since_us: int = 0, until_us: int = 0, limit: int = 100
+        self,
+        *,
+        message_id: str = "",
+        address: str = "",
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
     ) -> Iterable[int]:
         found = [
             event.id
@@ -128,6 +163,8 @@ class FakeHistory:
             and (
                 (message_id and event.message_id == message_id)
                 or (address and address in (event.reverse_path, *event.recipients))
+                or (client and event.peer.address == client)
+                or (account and event.peer.identity == account)
             )
         ]
         return found[::-1][:limit]

@@ -404,6 +404,8 @@ def test_what_is_not_there(site: Site) -> None:
     assert result.exit_code == 1 and result.stderr == f"zzz: not in the queue; {hint}\nremove: 0 recipients\n"
     result = site.call("trace", "nobody@example.com")
     assert result.exit_code == 1 and "Nothing is known of nobody@example.com." in result.output
+    assert "It does not know mail that never reached this node" in result.output
+    assert "`postroad trace IP-ADDRESS` shows what one client did" in result.output
 
 
 def test_a_spool_that_another_process_has_open(site: Site) -> None:

@@ -256,7 +256,7 @@ def test_nothing_unprintable_is_shown(text: str) -> None:
 def test_a_client_that_gives_its_address_for_a_name_is_named_once() -> None:
     event = Refused(NOW_US, 0, Peer("192.0.2.7", 25, "[192.0.2.7]", "ESMTP"), "RCPT", "550 no")
     shown = "\n".join(lines(Trail(ID, (event,), ()), NOW_US))
-    assert "of [192.0.2.7]:25, ESMTP, without TLS: 550 no" in shown
+    assert "refused    RCPT of [192.0.2.7]:25, ESMTP, without TLS\n" in shown and "was told: 550 no" in shown
 
 
 def test_json() -> None:
@@ -320,6 +320,55 @@ def test_finding(what: str, ids: list[int]) -> None:
         if each.id == ID:
             assert [report.id for report in each.reports] == [DSN]
             assert "Report on it:" in "\n".join(lines(each, NOW_US))
+
+
+CLIENT = Peer("203.0.113.7", 1234, "client.example.org", "ESMTP", listener="mx")
+REFUSALS = (
+    Refused(NOW_US - 3 * HOUR, 0, CLIENT, "RCPT", "550 5.1.1 not here", "alice@example.org", "nobody@example.net"),
+    Refused(
+        NOW_US - S, 0, CLIENT, "DATA", "552 5.3.4 too big", "alice@example.org", recipients=("bob@example.net", "c@d.e")
+    ),
+    Refused(NOW_US - 2 * S, 0, CLIENT, "AUTH", "535 5.7.8 wrong", reason="ada"),
+    Authenticated(NOW_US, 0, msgspec.structs.replace(CLIENT, identity="ada"), "PLAIN"),
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "ids", "refused"),
+    [
+        ("nobody@example.net", [0], ["RCPT"]),
+        ("bob@example.net", [ID, 0], ["DATA"]),
+        ("c@d.e", [0], ["DATA"]),
+        ("alice@example.org", [0, ID, OTHER, 0], ["RCPT", "DATA"]),
+        ("203.0.113.7", [0], ["RCPT", "AUTH", "DATA"]),
+        ("[203.0.113.7]", [0], ["RCPT", "AUTH", "DATA"]),
+        ("192.0.2.8", [], []),
+        ("ada", [0], ["AUTH"]),
+        ("<1@example.org>", [ID], []),
+    ],
+)
+def test_what_was_refused_is_found_by_address_client_and_account(what: str, ids: list[int], refused: list[str]) -> None:
+    spool, history = _views()
+    history.all = (*history.all, *REFUSALS)
+    found = find(what, spool, history, running=True, now_us=NOW_US)
+    assert [each.id for each in found] == ids
+    assert [event.phase for each in found for event in each.events if isinstance(event, Refused)] == refused
+
+
+def test_what_was_refused_as_people_and_programs_read_it() -> None:
+    shown = list(lines(Trail(0, REFUSALS, ()), NOW_US))
+    assert shown[0] == "No message"
+    text = "\n".join(shown)
+    for part in (
+        "refused    RCPT of client.example.org [203.0.113.7]:1234, ESMTP, without TLS, at listener mx",
+        "was told: 550 5.1.1 not here", "from <alice@example.org>, for <nobody@example.net>",
+        "from <alice@example.org>, for <bob@example.net>, <c@d.e>", "account ada",
+        "a client that was told 5xx does not try again",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "4xx" not in text
+    (record,) = json.loads(json_of([Trail(0, REFUSALS, ())]))
+    assert record["id"] == "" and record["recipients"] == [] and len(record["events"]) == 4
 
 
 def test_limit_and_since() -> None:

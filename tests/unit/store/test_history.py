@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.mail.envelope import Peer
-from postroad.mail.event import Event, Expanded, Noted, Refused
+from postroad.mail.event import Authenticated, Event, Expanded, Noted, Refused
 from postroad.store import dayfile, history, schema
 from postroad.store.dayfile import DAY_US, DayFile, DayReader, key, path_of
 from postroad.store.history import Historian, HistoryOptions, day_files
@@ -130,6 +131,32 @@ async def test_refusals_of_an_address(tmp_path: Path, moved: bool) -> None:
         assert there.reader.refusals("a@x.example", since_us=START_US + 1) == []
         assert there.reader.refusals("b@x.example") == []
         assert there.reader.find(address="a@x.example") == [], "no message"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_what_a_client_and_an_account_did(tmp_path: Path, moved: bool) -> None:
+    ada = Peer("192.0.2.1", identity="Ada@x.example")
+    refused = Refused(START_US, 0, Peer("192.0.2.1"), "DATA", "552 big", recipients=("a@y.example", "b@y.example"))
+    wrong = Refused(START_US + 1, 0, Peer("2001:db8::1"), "AUTH", "535 5.7.8 no", reason="ada@x.example")
+    right = Authenticated(START_US + 2, 0, ada, "PLAIN")
+    with place(tmp_path) as there:
+        reader, desk = there.reader, there.desk
+        assert reader.first_us() == 0
+        desk.spool.record((refused, wrong, right))
+        stored = message(desk.new_id())
+        event = msgspec.structs.replace(accepted(stored, START_US), peer=ada)
+        assert await desk.try_accept(stored, event) is None
+        if moved:
+            await there.move_all()
+            assert 0 < reader.first_us() <= START_US
+        assert reader.refusals(client="192.0.2.1") == [right, refused]
+        assert reader.refusals(client="192.0.2.1", until_us=START_US + 1) == [refused]
+        assert reader.refusals(client="2001:DB8::1") == [wrong]
+        assert reader.refusals(account="ada@X.example") == [right, wrong]
+        assert reader.refusals(account="bob") == reader.refusals(client="192.0.2.2") == []
+        assert reader.refusals("B@y.example") == [refused]
+        assert reader.find(client="192.0.2.1") == reader.find(account="ADA@x.example") == [stored.envelope.id]
+        assert reader.find(client="2001:db8::1") == []
 
 
 async def test_what_a_clock_that_was_set_back_put_into_an_earlier_day_is_found(tmp_path: Path) -> None:
