@@ -118,17 +118,24 @@ def _committed(
     if failure is not None:
         _failed(setting, transaction, told, failure)
         return
-    setting.doors.log(events)
-    queued = setting.doors.queued
     try:
-        if waiting:
-            setting.doors.waiting(transaction.id, waiting)
-        else:
-            queued(stored)
-        for report in reports:
-            queued(report)
+        setting.doors.log(events)
     finally:  # it is committed, whatever breaks behind it
-        told(_queued(transaction.id))
+        try:
+            _hand_over(setting, stored, waiting, reports)
+        finally:
+            told(_queued(transaction.id))
+
+
+def _hand_over(setting: Setting, stored: Stored, waiting: tuple[Waiting, ...], reports: tuple[Stored, ...]) -> None:
+    """The message and its reports are the queue's from here on."""
+    queued = setting.doors.queued
+    if waiting:
+        setting.doors.waiting(stored.envelope.id, waiting)
+    else:
+        queued(stored)
+    for report in reports:
+        queued(report)
 
 
 def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Failure) -> None:

@@ -236,22 +236,29 @@ class Incoming:
                 self._open()  # content of no octets at all
                 self._posix.fdatasync(self._handle)
                 sync_directory(self._path.parent, self._posix)
+                self._close()
             except OSError as error:
                 self._failure = failure_of(error, f"syncing {self._path}")
-        self._close()
+        self._let_go()
         answer = self._failure or ContentFile(str(self._path), self._written)
         if self._failure is not None:
             self._remove()
         self._on_loop(lambda: done(answer))
 
     def _close(self) -> None:
-        if self._handle >= 0:
-            self._posix.close(self._handle)
-            self._handle = -1
+        """Raises OSError, also for what was written before (close(2)); the handle is gone all the same."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            self._posix.close(handle)
+
+    def _let_go(self) -> None:
+        """Close what is given up: no error matters any more."""
+        with contextlib.suppress(OSError):
+            self._close()
 
     def _remove(self) -> None:
         self._pieces.clear()
-        self._close()
+        self._let_go()
         if self._made:
             remove(self._path, self._posix)
 

@@ -109,7 +109,7 @@ def test_abort_leaves_nothing(tmp_path: Path, before: str) -> None:
     assert not hands.work
 
 
-@pytest.mark.parametrize("where", ["open", "write", "fdatasync", "fsync"])
+@pytest.mark.parametrize("where", ["open", "write", "fdatasync", "fsync", "close"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, FailureKind.FULL), (errno.EIO, FailureKind.IO)])
 def test_an_error_is_answered_at_the_end_and_leaves_nothing(
     tmp_path: Path, where: str, number: int, kind: FailureKind
