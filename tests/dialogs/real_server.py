@@ -49,7 +49,7 @@ from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Account, Accounts
-from postroad.receive.authenticate import Authenticator, AuthOptions, Facts, Finding, Found
+from postroad.receive.authenticate import USERS, Authenticator, AuthOptions, Facts, Finding, Found
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.exchange import OwnExchange, OwnMechanisms
 from postroad.receive.listener import Listener
@@ -261,7 +261,7 @@ class RealServer:
         options = AuthOptions(mechanisms=mechanisms, failure_delay_s=0.0)
         chance = random.Random(1)
         source = _Source(self._accounts, options, self._loop, chance, b"secret", self._pool)
-        return Authenticator((_Mechanisms(source, chance),), self._accounts, options, self._loop)
+        return Authenticator({USERS: _Mechanisms(source, chance)}, self._accounts, options, self._loop)
 
 
 class _Source(Users):

@@ -62,6 +62,34 @@ def test_reload_takes_a_new_configuration_without_dropping_a_session(home: Path)
         until(lambda: not listens("127.0.0.1", added), f"the listener is closed\n{node.log()}")
 
 
+def test_a_listener_that_was_removed_ends_its_sessions_in_order(home: Path) -> None:
+    """An idle client hears 421 at once; one in the midst of a message has its answer first. A shutdown meanwhile waits
+    for it as for any other."""
+    added = mx_listener(ports.port())
+    with _local(home, shutdown_s=30) as node:
+        node.config["listener"].append(added)
+        node.reload()
+        until(lambda: listens("127.0.0.1", added["port"]), f"the new listener\n{node.log()}")
+        idle = smtplib.SMTP("127.0.0.1", added["port"], timeout=20)
+        busy = smtplib.SMTP("127.0.0.1", added["port"], timeout=20)
+        busy.ehlo("client.test")
+        busy.mail("b@c.test")
+        busy.rcpt("a@example.test")
+        busy.putcmd("DATA")
+        assert busy.getreply()[0] == 354
+        node.config["listener"].pop()
+        node.reload()
+        assert idle.getreply()[0] == 421
+        node.wait_log("the new configuration is in force", 2)
+        node.program.signal(signal.SIGTERM)
+        node.wait_log("stopping")
+        busy.send(b"Subject: on a listener that is gone\r\n\r\nhello\r\n.\r\n")
+        assert busy.getreply()[0] == 250
+        assert busy.getreply()[0] == 421
+        idle.close()
+        busy.close()
+
+
 @pytest.mark.parametrize("fault", ["unknown_key = 1\n", "not toml at all [", ""])
 def test_reload_refuses_a_wrong_configuration_and_keeps_the_old(home: Path, fault: str) -> None:
     with _local(home) as node:

@@ -20,7 +20,7 @@ from postroad.config import options
 from postroad.node.secret import node_secret
 from postroad.node.tables import first_line
 from postroad.receive.accounts import Accounts, Fault
-from postroad.receive.authenticate import Authenticator, Backend
+from postroad.receive.authenticate import USERS, Authenticator, Backend
 from postroad.receive.dovecot import Dovecot
 from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.function import FunctionSource, load
@@ -78,7 +78,7 @@ def authenticator(
     function = load(settings.auth.function) if settings.auth.function else None
     if isinstance(function, str):
         return function
-    backends: list[Backend] = []
+    backends: dict[str, Backend] = {}  # by names that say whether the next settings ask the same
     tokens = options.introspection_options(settings)
     if tokens is not None:
         secret_file = settings.auth.introspection.client_secret_file
@@ -92,16 +92,18 @@ def authenticator(
         except OSError as error:
             return f"{tokens.ca_file}: {why(error)}"
         source = Introspection(tokens, auth, loop, clock, entropy, fetch, log)
-        backends.append(OwnMechanisms(source, entropy, tokens.scope))
+        backends[f"introspection {tokens.url}"] = OwnMechanisms(source, entropy, tokens.scope)
     if settings.auth.dovecot is not None:
-        backends.append(Dovecot(str(settings.auth.dovecot), auth, loop, network, log))
+        path = str(settings.auth.dovecot)
+        backends[f"dovecot {path}"] = Dovecot(path, auth, loop, network, log)
     if function is not None:
         own = ThreadPoolExecutor(auth.threads, "function")
-        backends.append(OwnMechanisms(FunctionSource(function, auth, loop, own, secret, log), entropy))
+        asked = FunctionSource(function, auth, loop, own, secret, log)
+        backends[f"function {settings.auth.function}"] = OwnMechanisms(asked, entropy)
     if accounts is not None:
         elsewhere = settings.auth.dovecot is not None or bool(settings.auth.function)
         users = Users(accounts, auth, loop, entropy, secret, threads, passwords=not elsewhere)
-        backends.append(OwnMechanisms(users, entropy))
+        backends[USERS] = OwnMechanisms(users, entropy)
     if not backends:
         return None
-    return Authenticator(tuple(backends), accounts, auth, loop, bindable=bindable())
+    return Authenticator(backends, accounts, auth, loop, bindable=bindable())

@@ -153,6 +153,7 @@ class Assembly:
         self._ask_all = ask_all  # the workers, this one among them; None: there is no other
         self._ticket_secret = ticket_secret  # the node's, as it is now; b"" where there is none
         self._listeners: dict[Endpoint, Listener] = {}
+        self._closing: dict[Listener, asyncio.Task[None]] = {}  # removed: their sessions come to an end
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
         self._prepared: Prepared | None = None
         self._server_tls: ServerTls | None = None
@@ -255,7 +256,7 @@ class Assembly:
         """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
-        sessions = [listener.stop(limit_s) for listener in self._listeners.values()]
+        sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
         quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
@@ -504,7 +505,7 @@ class Assembly:
         wanted = self._listener_settings(settings)
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in wanted]:
             listener = self._listeners.pop(endpoint)
-            self._loop.create_task(listener.stop(settings.shutdown_s))
+            self._close_listener(listener, settings.shutdown_s)
         for endpoint, listener in self._listeners.items():
             if listener.renew(wanted[endpoint]):
                 await listener.serve_again(BACKLOG)
@@ -512,6 +513,10 @@ class Assembly:
             listener = Listener(wanted[endpoint])
             self._listeners[endpoint] = listener
             await listener.serve(sock, BACKLOG)
+
+    def _close_listener(self, listener: Listener, limit_s: float) -> None:
+        task = self._closing[listener] = self._loop.create_task(listener.stop(limit_s, "the listener was removed"))
+        task.add_done_callback(lambda _: self._closing.pop(listener, None))
 
     def look(self) -> None:
         """Files that change by themselves: certificates, accounts, aliases, recipients; keys that grow old."""
@@ -544,7 +549,7 @@ class Assembly:
 
     def banned(self) -> None:
         """Clients are banned that were not (`bans`): their sessions end."""
-        for listener in self._listeners.values():
+        for listener in (*self._listeners.values(), *self._closing):
             listener.turn_out(self._clients.is_banned)
 
     def forget(self, keys: tuple[str, ...]) -> None:

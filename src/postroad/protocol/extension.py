@@ -208,6 +208,13 @@ class Terms(msgspec.Struct, frozen=True):
     rcpt: frozenset[str]
     verbs: frozenset[str]
 
+    def still(self, now: Terms) -> Terms:
+        """What is left of these where others hold now."""
+        return Terms(
+            now.lines, now.block, self.keywords & now.keywords, self.mail & now.mail, self.rcpt & now.rcpt,
+            self.verbs & now.verbs,
+        )  # fmt: skip
+
 
 NO_TERMS: Final = Terms((), b"", frozenset(), frozenset(), frozenset(), frozenset())  # a session begun with HELO
 

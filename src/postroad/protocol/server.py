@@ -49,7 +49,7 @@ from postroad.protocol.command import (
     Xclient,
 )
 from postroad.protocol.data import ChunkReader, DataReader, RefusedChunk, Scrutiny
-from postroad.protocol.extension import terms
+from postroad.protocol.extension import NO_TERMS, terms
 from postroad.protocol.grammar import BAD_SYNTAX, parse_hello, parse_mail, parse_rcpt, plain_mail, plain_rcpt
 from postroad.protocol.limits import Limits, StrayLineEnds
 from postroad.protocol.offer import Dialect, Offer
@@ -82,6 +82,7 @@ NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 �
 MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
 TOO_MANY_RECIPIENTS: Final = reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 TOO_MANY_DOMAINS: Final = reply(452, "4.5.3", "Too many domains of recipients")  # RFC 9422: RCPTDOMAINMAX
+NOT_ANY_MORE: Final = reply(451, "4.3.2", "The settings have changed and a parameter is not taken any more, say EHLO")
 NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
 IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
 
@@ -382,9 +383,13 @@ class ServerMachine:
         if mail is None:
             agreed = self._session.terms
             parsed = parse_mail(line.rstrip(_BLANK), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
+            gone = self._session.gone
             if isinstance(parsed, Reply):
                 self._excuse(self._limits.recipients_max + 1)
-                return self._error(parsed)
+                if gone is None:
+                    return self._error(parsed)
+                before = parse_mail(line.rstrip(_BLANK), gone.mail | (gone.keywords & _FLAGS), self._limits)
+                return self._error(parsed) if isinstance(before, Reply) else self._say_gone()
             mail = parsed
         self._pending = mail
         return mail
@@ -403,7 +408,7 @@ class ServerMachine:
             if isinstance(parsed, Reply):
                 transaction.refused += 1
                 self._excuse(1)
-                return self._error(parsed)
+                return self._rcpt_error(parsed, line, smtputf8=smtputf8)
             rcpt = parsed
         if transaction.accepted >= self._limits.recipients_max:
             self._output.append(encode(TOO_MANY_RECIPIENTS))  # no error of the client's: it goes on in a next one
@@ -413,6 +418,19 @@ class ServerMachine:
             return None
         self._pending = rcpt
         return rcpt
+
+    def _rcpt_error(self, answer: Reply, line: bytes, *, smtputf8: bool) -> Command | None:
+        gone = self._session.gone
+        if gone is None:
+            return self._error(answer)
+        allowed = gone.rcpt | (gone.keywords & _FLAGS)
+        before = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8)
+        return self._error(answer) if isinstance(before, Reply) else self._say_gone()
+
+    def _say_gone(self) -> Command | None:
+        """A parameter was announced and is not taken any more: no error of the client's, who may come again."""
+        self._output.append(encode(NOT_ANY_MORE))
+        return None
 
     def _has_room_for(self, domain: str) -> bool:
         """RFC 9422 §4.3: RCPTDOMAINMAX counts the different domains of a session."""
@@ -919,10 +937,23 @@ class ServerMachine:
         self._settle()
         self._output.append(encode(answer))
 
-    def begin_anew(self, identity: str, answer: Reply, offer: Offer) -> bool:
+    def renew(self, offer: Offer, limits: Limits, identity: str) -> None:
+        """Other settings hold from here on; no transaction is open. What EHLO has announced and is not offered any more
+        counts as gone; what is new has to be announced first (RFC 5321 §4.1.1.11). `identity`: the account, "" where
+        the client is none any more."""
+        session = self._session
+        self._limits = limits
+        agreed, gone = session.terms, session.gone
+        if agreed is not NO_TERMS:
+            agreed, gone = agreed.still(terms(offer, limits, self.dialect)), gone or agreed
+        self._session = Session(offer, agreed, session.hello, session.esmtp, identity, gone)
+        if self._demand is None or self._demand[1] is not NO_SERVICE:
+            self._settle()
+
+    def begin_anew(self, identity: str, answer: Reply, offer: Offer, *, another: bool = True) -> bool:
         """XCLIENT was taken: `answer` greets the client that it named, or refuses it; nothing of the session before
-        holds any more. `identity`: of the account that it named, or "". Whether the client is told `answer`: not where
-        it did not wait for it."""
+        holds any more. `identity`: of the account that it named, or "". `another`: it is another client, who does not
+        pay for the one before. Whether the client is told `answer`: not where it did not wait for it."""
         if not isinstance(self._pending, Xclient):
             raise RuntimeError("no XCLIENT waits for an answer")
         self._pending = None
@@ -932,7 +963,10 @@ class ServerMachine:
         self._session = Session(offer, identity=identity)
         self._transaction = None
         self._forget_refusal()
-        self._mails, self._domains = 0, frozenset()
+        if another:
+            self._mails, self._domains = 0, frozenset()
+            self.errors = self._faults = self._idle = 0
+            self.last_error, self.early_talker = None, False
         self._greet(answer)
         return True
 

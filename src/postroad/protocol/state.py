@@ -103,13 +103,15 @@ BAD_ORDER: Final[dict[State, Reply]] = {
 
 
 class Session(msgspec.Struct, frozen=True):
-    """From EHLO, HELO, LHLO or the handshake on (RFC 5321 §4.1.4, RFC 3207 §4.2). `identity` outlives a new EHLO."""
+    """From EHLO, HELO, LHLO or the handshake on (RFC 5321 §4.1.4, RFC 3207 §4.2). `identity` outlives a new EHLO.
+    `gone`: the terms that EHLO has announced, where some of them have been taken back since."""
 
     offer: Offer
     terms: Terms = NO_TERMS
     hello: str = ""
     esmtp: bool = False
     identity: str = ""
+    gone: Terms | None = None
 
 
 class Transaction:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -34,6 +34,8 @@ ASKED_ONLY: Final = frozenset({"CRAM-MD5", "DIGEST-MD5"})
 keep the password itself or what is as good (RFC 6331 for DIGEST-MD5). SCRAM takes their place."""
 TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: Final = ("PLAIN", "LOGIN")
+
+USERS: Final = "users"  # the name of the backend that is our own users file
 
 _TOLD_MAX: Final = 100_000  # accounts whose addresses somebody other than the users file has told
 
@@ -106,9 +108,10 @@ class Challenged(msgspec.Struct, frozen=True):
 
 
 class Right(msgspec.Struct, frozen=True):
-    """The client is this account (235)."""
+    """The client is this account (235). `source`: the backend that found it to be so."""
 
     account: Account
+    source: str = ""
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -165,12 +168,13 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """See the module. `backends`: the first that has a mechanism gets it. `known`: the accounts of the users file,
-    where there is one. `bindable`: whether channel bindings can be had."""
+    """See the module. `backends`: by a name that stays the same as long as the same is asked; the first that has a
+    mechanism gets it. `known`: the accounts of the users file, where there is one. `bindable`: whether channel bindings
+    can be had."""
 
     def __init__(
         self,
-        backends: tuple[Backend, ...],
+        backends: Mapping[str, Backend],
         known: accounts.Accounts | None,
         options: AuthOptions,
         loop: asyncio.AbstractEventLoop,
@@ -190,7 +194,7 @@ class Authenticator:
     def mechanisms(self, *, bindable: bool = False, certificate: bool = False) -> tuple[str, ...]:
         """What a session may choose from, strongest first; `bindable`: it is under TLS of our own; `certificate`: its
         client has shown one with a name."""
-        there = {name for backend in self._backends for name in backend.mechanisms()}
+        there = {name for backend in self._backends.values() for name in backend.mechanisms()}
         if not (bindable and self._bindable):
             there = {name for name in there if not name.endswith(PLUS)}
         if not certificate:
@@ -204,9 +208,9 @@ class Authenticator:
 
     def exchange(self, mechanism: str, facts: Facts) -> Exchange | None:
         """An exchange of one of `mechanisms`; None where it has gone since it was offered."""
-        for backend in self._backends:
+        for source, backend in self._backends.items():
             if mechanism in backend.mechanisms():
-                return _Watched(self, backend.exchange(mechanism, facts), mechanism, facts.address)
+                return _Watched(self, backend.exchange(mechanism, facts), mechanism, facts.address, source)
         return None
 
     def owns(self, name: str, address: Address) -> bool:
@@ -226,12 +230,19 @@ class Authenticator:
             return False
         return accounts.owns(Account(f"{name}@{domain}"), address)
 
+    def holds(self, name: str, source: str) -> bool:
+        """Whether a session that authenticated as the account called `name` by the backend `source` is still that
+        account: the backend is there, and so is the account where we know."""
+        if source not in self._backends:
+            return False
+        return source != USERS or (self._known is not None and self._known.find(name) is not None)
+
     def follow(self, before: Authenticator) -> None:
         """This one takes the place of another: sessions that have authenticated with that one go on as who they are."""
         self._told = before._told
 
     def close(self) -> None:
-        for backend in self._backends:
+        for backend in self._backends.values():
             backend.close()
 
     def ended(self, tried: Tried, outcome: Right | Wrong, told: Told) -> None:
@@ -262,10 +273,11 @@ class Authenticator:
 class _Watched:
     """An exchange whose end is told to the authenticator first."""
 
-    __slots__ = ("_address", "_denied", "_house", "_inner", "_mechanism")
+    __slots__ = ("_address", "_denied", "_house", "_inner", "_mechanism", "_source")
 
-    def __init__(self, house: Authenticator, inner: Exchange, mechanism: str, address: str) -> None:
+    def __init__(self, house: Authenticator, inner: Exchange, mechanism: str, address: str, source: str) -> None:
         self._house, self._inner, self._mechanism, self._address = house, inner, mechanism, address
+        self._source = source
         self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
 
     def begin(self, initial: bytes | None, told: Told) -> None:
@@ -282,7 +294,8 @@ class _Watched:
     def _heard(self, told: Told, outcome: Outcome) -> None:
         match outcome:
             case Right():
-                self._house.ended(Tried(self._address, outcome.account.name, self._mechanism, True), outcome, told)
+                tried = Tried(self._address, outcome.account.name, self._mechanism, True)
+                self._house.ended(tried, Right(outcome.account, self._source), told)
             case Wrong():
                 self._denied = None
                 self._house.ended(Tried(self._address, outcome.name, self._mechanism, False), outcome, told)

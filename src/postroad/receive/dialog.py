@@ -1,8 +1,9 @@
 """What a session says to each command: the facts of its client, rules asked, the transaction built up.
 
 What always holds: each command that the machine hands over is answered once, now or when what it waits for has come;
-policy is asked of `check`'s rules and never decided here. New settings are taken at EHLO and MAIL only, so that a
-transaction ends under the rules under which it began.
+policy is asked of `check`'s rules and never decided here. New settings hold from the next command on that is not of a
+transaction: one that is under way ends under the rules under which it began, but never by a right that its client has
+lost meanwhile (451 then, and the client comes again).
 
 Not here: octets, time, the connection (`receive.session`); what becomes of a complete message (`receive.acceptance`).
 RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
@@ -17,24 +18,25 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Rule
-from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
+from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.event import Authenticated, Noted, Refused
 from postroad.mail.reply import Reply, reply, said
-from postroad.mail.tls_details import TlsDetails, details
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
 from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
+from postroad.protocol.state import State
 from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies, verifying
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.budget import UNCOUNTED
+from postroad.receive.client import Client, obstacle
 from postroad.receive.doors import Place
-from postroad.receive.forwarding import Told
 from postroad.receive.options import EarlyTalker
 from postroad.receive.setting import Setting
-from postroad.receive.transaction import Transaction, with_type
+from postroad.receive.transaction import Transaction
+from postroad.world.tls import NOBODY, Asking
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
@@ -43,96 +45,55 @@ if TYPE_CHECKING:
 
 
 UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
+_BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, and no exchange
 
 
 class Dialog:
     """The server's side of the talk with one client. One writer: its session."""
 
     __slots__ = (
-        "_address",
-        "_auth_failures",
-        "_bindable",
-        "_certificate",
-        "_claims",
-        "_esmtp",
         "_exchange",
-        "_forwarded",
-        "_hello",
-        "_identity",
-        "_mechanism",
-        "_peer",
+        "_may_speak_for",
         "_place",
-        "_port",
-        "_refusals",
         "_session",
-        "_speaks_for",
-        "_tls_details",
-        "_trusted",
-        "_unknown",
-        "_via",
+        "_speaker",
+        "_via_proxy",
+        "client",
         "machine",
-        "messages",
         "setting",
-        "tls",
         "transaction",
     )
 
-    def __init__(
-        self, session: Session, setting: Setting, address: str, port: int, trusted: bool, via: Via | None = None
-    ) -> None:
+    def __init__(self, session: Session, setting: Setting, client: Client) -> None:
         self.setting = setting
-        self._hello, self._identity, self._esmtp = "", "", False
-        self.tls: TlsFacts | None = None  # of the handshake, None without TLS
-        self._tls_details: TlsDetails | None = None
-        self._bindable = False  # the TLS is our own, not a proxy's
-        self._certificate: tuple[str, ...] = ()  # names of the client's certificate that may be an account's
-        self._speaks_for = setting.may_speak_for_others(address)
+        self.client = client
+        self._speaker, self._via_proxy = client.address, client.via  # the other end of the connection, whoever it names
+        self._may_speak_for = setting.may_speak_for_others(client.address)
         self.machine = ServerMachine(setting.listener.protocol, self._offer(), setting.options.limits)
         self.transaction: Transaction | None = None
-        self.messages = 0  # accepted so far
         self._session = session
-        self._address, self._port, self._trusted, self._via = address, port, trusted, via
-        self._claims: Told | None = None  # by XCLIENT
-        self._forwarded: Forwarded | None = None
-        self._peer: Peer | None = None  # of these facts, made when wanted
         self._place: Place | None = None  # among those who are on their way with a message
         self._exchange: Exchange | None = None  # an AUTH under way
-        self._mechanism = ""  # of the last AUTH
-        self._auth_failures = self._refusals = self._unknown = 0
 
     # ---- Facts
 
     def who(self) -> Peer:
         """The client, as the facts are now."""
-        peer = self._peer
-        if peer is None:
-            peer = self._peer = self._describe(smtputf8=False)
-        return peer
-
-    def _describe(self, *, smtputf8: bool) -> Peer:
-        setting = self.setting
-        hello, esmtp, name, told = self._hello, self._esmtp, "", self._claims
-        if told is not None:
-            hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
-        tls = self.tls
-        protocol = with_type(setting.lmtp, esmtp, tls is not None, bool(self._identity), smtputf8)
-        return Peer(
-            self._address, self._port, hello, protocol, "" if tls is None else tls.text, self._identity,
-            setting.listener.name, self._via, name, self._forwarded, self._tls_details,
-        )  # fmt: skip
+        return self.client.who(self.setting)
 
     def _offer(self) -> Offer:
         """What the session is offered as it is now."""
-        xclient, xforward = self._speaks_for
+        client = self.client
+        xclient, xforward = self._may_speak_for
         return self.setting.offer(
-            tls=self.tls is not None, bindable=self._bindable, certificate=bool(self._certificate), xclient=xclient,
-            xforward=xforward,
+            tls=client.tls is not None, bindable=client.bindable, certificate=bool(client.certificate),
+            xclient=xclient, xforward=xforward,
         )
 
     def drop(self) -> None:
         """Let go of the transaction, with what it has in the spool."""
-        if self._forwarded is not None:
-            self._forwarded = self._peer = None
+        if self.client.forwarded is not None:
+            self.client.forwards(None)
         transaction = self.transaction
         if transaction is not None:
             self.transaction = None
@@ -147,22 +108,67 @@ class Dialog:
             self._place.leave()
             self._place = None
 
-    def secured(self, tls: TlsFacts, *, from_the_start: bool) -> None:
-        """TLS is on. `from_the_start`: nothing was said before it; else a new session begins (RFC 3207 §4.2)."""
+    def secured(self, tls: TlsFacts, asking: Asking = NOBODY, *, from_the_start: bool) -> None:
+        """TLS is on, and clients were asked so for a certificate. `from_the_start`: nothing was said before it; else a
+        new session begins (RFC 3207 §4.2)."""
         self.drop()
-        self.tls, self._tls_details = tls, details(tls)
-        self._trusted = self._trusted or self.setting.trusts_certificate(tls)
-        self._hello, self._identity, self._esmtp, self._peer = "", "", False, None
         self.end_auth()
-        setting = self.setting
+        setting, client = self.setting, self.client
         transport = self._session.transport
-        self._certificate = setting.certificate_names(transport)
-        self._bindable = transport.get_extra_info("ssl_object") is not None
+        client.secured(tls, asking, bindable=transport.get_extra_info("ssl_object") is not None)
+        client.certificate = setting.certificate_names(transport)
+        client.look(setting)
         offer = self._offer()
         if from_the_start:
             self.machine = ServerMachine(setting.listener.protocol, offer, setting.options.limits)
         else:
             self.machine.tls_started(offer)
+
+    # ---- New settings
+
+    def take_settings(self) -> None:
+        """New settings are in force: they hold from here on, where no transaction is under way. A client that cannot
+        go on under them is told to come again."""
+        if self.transaction is None and self.machine.state in _BETWEEN:
+            self._take_settings()
+
+    def _take_settings(self) -> bool:
+        """Whether the session goes on."""
+        before, setting = self.setting, self._session.current
+        client = self.client
+        self.setting = setting
+        self._may_speak_for = setting.may_speak_for_others(self._speaker)
+        xclient, xforward = self._may_speak_for
+        why = obstacle(client, setting, before, proxy=self._via_proxy, xclient=xclient)
+        if why:
+            self.machine.refuse(replies.CHANGED)
+            self._session.end(why)
+            return False
+        client.look(setting)
+        client.changed()
+        if not xforward:
+            client.forwards(None)
+        if client.identity and not client.is_logged_in(setting):
+            client.forget_login()
+        self.machine.renew(self._offer(), setting.options.limits, client.identity)
+        return True
+
+    def _stands(self, phase: str, recipient: Address | None = None) -> bool:
+        """Whether the transaction under way still stands: it ends under the settings under which it began, but not by a
+        right that the client has lost meanwhile. Where not, the client has its answer."""
+        current = self._session.current
+        if current is self.setting or not self._has_lost_a_right(current):
+            return True
+        transaction = self.transaction
+        sender = transaction.mail.reverse_path if transaction is not None else None
+        self._refuse(Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed"), phase, sender, recipient)
+        return False
+
+    def _has_lost_a_right(self, current: Setting) -> bool:
+        xclient, _ = current.may_speak_for_others(self._speaker)
+        return self.client.has_lost_a_right(current) or bool(
+            obstacle(self.client, current, self.setting, proxy=self._via_proxy, xclient=xclient)
+        )
 
     # ---- Verdicts
 
@@ -178,7 +184,7 @@ class Dialog:
     ) -> None:
         """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
         answer = verdict.reply or replies.UNSURE
-        last = None if self._trusted or self._identity else self._last_refusal(answer)
+        last = None if self.client.is_known else self._last_refusal(answer)
         self.note_refusal(last or answer, verdict.reason, phase, sender, recipient)
         self.machine.reply(last or answer)
         if last is not None:
@@ -191,17 +197,17 @@ class Dialog:
     def _last_refusal(self, answer: Reply) -> Reply | None:
         """What to say instead to a stranger who has been refused too often: who tries names until one is there
         (directory harvest), or does not give up."""
-        options = self.setting.options
-        self._refusals += 1
-        self._unknown += answer.status == UNKNOWN
-        if options.unknown_recipients_max and self._unknown > options.unknown_recipients_max:
+        options, client = self.setting.options, self.client
+        client.refusals += 1
+        client.unknown += answer.status == UNKNOWN
+        if options.unknown_recipients_max and client.unknown > options.unknown_recipients_max:
             return replies.TOO_MANY_UNKNOWN
-        return replies.TOO_MANY_REFUSALS if self._refusals > options.refusals_max else None
+        return replies.TOO_MANY_REFUSALS if client.refusals > options.refusals_max else None
 
     def _offended(self) -> None:
         """The session ends for what the client did: it counts towards a ban."""
-        if not (self._trusted or self._identity):
-            self.setting.doors.offended(self._address)
+        if not self.client.is_known:
+            self.setting.doors.offended(self.client.address)
 
     def spoke_early(self, said: bytes) -> bool:
         """The client spoke before the greeting. Whether it may go on; where not, that is the caller's to say."""
@@ -209,7 +215,7 @@ class Dialog:
             self._offended()
             return False
         doors = self.setting.doors
-        text = f"[{self._address}] spoke before the greeting: {said!r}"
+        text = f"[{self.client.address}] spoke before the greeting: {said!r}"
         doors.record((Noted(doors.now_us(), 0, "warning", text),))
         return True
 
@@ -239,7 +245,7 @@ class Dialog:
         if rule is None:
             self._connect_judged(ACCEPT)
         else:
-            self._judge(rule, Context(self.who(), self._trusted), self._connect_judged)
+            self._judge(rule, Context(self.who(), self.client.trusted), self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
         if _passes(verdict):
@@ -249,22 +255,23 @@ class Dialog:
             self._refuse(verdict, "CONNECT")
 
     def hello(self, command: commands.Hello) -> None:
-        before = (self._hello, self._esmtp)
-        self._hello, self._esmtp, self._peer = command.name, command.verb != "HELO", None
+        client = self.client
+        before = (client.hello, client.esmtp)
+        client.greeted(command.name, esmtp=command.verb != "HELO")
         rule = self._session.current.rules.hello
         if rule is None:
             self._hello_judged(command, before, ACCEPT)
         else:
-            self._judge(rule, Context(self.who(), self._trusted), partial(self._hello_judged, command, before))
+            self._judge(rule, Context(self.who(), self.client.trusted), partial(self._hello_judged, command, before))
 
     def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
         if _passes(verdict):
             self.drop()  # RFC 5321 §4.1.4: as RSET
-            self.setting = self._session.current
-            self.machine.reply(self.setting.hello)
+            if self.setting is self._session.current or self._take_settings():
+                self.machine.reply(self.setting.hello)
         else:
             self._refuse(verdict, command.verb)
-            (self._hello, self._esmtp), self._peer = before, None
+            self.client.greeted(before[0], esmtp=before[1])
 
     def start_tls(self, command: commands.StartTls) -> None:
         self.drop()
@@ -273,20 +280,22 @@ class Dialog:
     # ---- The transaction
 
     def mail(self, command: commands.Mail) -> None:
-        session = self._session
-        setting = self.setting = session.current
+        session, setting, client = self._session, self.setting, self.client
         if session.leaving:
             self.machine.reply(replies.LEAVING)
-            session.end("shutdown")
+            session.end(session.leaving_for)
             return
         if setting.doors.budget.spent:  # RFC 5321 §4.3.2: 452 to MAIL
             self.machine.reply(replies.NO_MEMORY)
             return
+        if client.identity and not client.is_logged_in(setting):  # the account is gone since
+            client.forget_login()
+            self.machine.renew(self._offer(), setting.options.limits, "")
         rule = setting.rules.mail
         if rule is None:
             self._mail_judged(command, ACCEPT)
             return
-        verdict = rule(Context(self.who(), self._trusted, command.reverse_path, command.size))
+        verdict = rule(Context(client.who(setting), client.trusted, command.reverse_path, command.size))
         if isinstance(verdict, Verdict):
             self._mail_judged(command, verdict)
         else:
@@ -300,12 +309,13 @@ class Dialog:
         doors = setting.doors
         answer = replies.SENDER_OK
         if command.parameters:
-            granted = asked.at_mail(command, setting.options.extensions, doors.now_us(), known=self._is_known())
+            granted = asked.at_mail(command, setting.options.extensions, doors.now_us(), known=self.client.is_known)
             if isinstance(granted, Reply):
                 self._refuse(Verdict(Action.REJECT, granted, granted.text), "MAIL", command.reverse_path)
                 return
             command, answer = granted
-        peer = self._describe(smtputf8=True) if command.smtputf8 else self.who()
+        client = self.client
+        peer = client.describe(setting, smtputf8=True) if command.smtputf8 else client.who(setting)
         transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
         self.transaction = transaction
         if self._place is None:
@@ -314,10 +324,6 @@ class Dialog:
             _keep(transaction, verdict)
         self.machine.reply(answer)
 
-    def _is_known(self) -> bool:
-        """Whether the client has authenticated or is of a trusted network."""
-        return self._trusted or self._identity != ""
-
     def rcpt(self, command: commands.Rcpt) -> None:
         transaction = self.transaction
         assert transaction is not None
@@ -325,6 +331,8 @@ class Dialog:
         setting = self.setting
         if not address.domain:  # RFC 5321 §4.1.1.3: the bare <Postmaster>
             address = Address(address.local_part, setting.options.default_domain)
+        if not self._stands("RCPT", address):
+            return
         recipient = Recipient(address, command.notify, command.orcpt, None, command.parameters)
         rule = setting.rules.rcpt
         if rule is None:
@@ -332,7 +340,7 @@ class Dialog:
             return
         mail = transaction.mail
         context = Context(
-            self.who(), self._trusted, mail.reverse_path, mail.size, address, len(transaction.recipients),
+            self.who(), self.client.trusted, mail.reverse_path, mail.size, address, len(transaction.recipients),
             parameters=command.parameters,
         )
         verdict = rule(context)
@@ -357,6 +365,8 @@ class Dialog:
 
     def data(self, command: commands.Data) -> None:
         assert self.transaction is not None
+        if not self._stands("DATA"):
+            return
         self.transaction.id = self.setting.doors.new_id()
         self.machine.reply(replies.GO_AHEAD)
 
@@ -439,10 +449,15 @@ class Dialog:
         self._give_back(transaction)
 
     def _read_header(self, transaction: Transaction, octets: bytes) -> bytes:
-        return asked.read_header(transaction, octets, self.setting.options.extensions, known=self._is_known())
+        return asked.read_header(transaction, octets, self.setting.options.extensions, known=self.client.is_known)
 
     def _end_of_data(self, transaction: Transaction) -> None:
         setting = self.setting
+        current = self._session.current
+        if current is not setting and self._has_lost_a_right(current):
+            verdict = Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed")
+            self._message_judged(transaction, None, verdict)
+            return
         octets: bytes | None = None
         if transaction.incoming is None:
             now_us = setting.doors.now_us()
@@ -456,7 +471,7 @@ class Dialog:
             return
         context = Context(
             transaction.peer,
-            self._trusted,
+            self.client.trusted,
             transaction.mail.reverse_path,
             transaction.size,
             None,
@@ -480,8 +495,8 @@ class Dialog:
             _keep(transaction, verdict)
         # From here on the message is not the session's any more: it is kept even where the client goes away.
         self.transaction = None
-        if self._forwarded is not None:
-            self._forwarded = self._peer = None
+        if self.client.forwarded is not None:
+            self.client.forwards(None)
         self.leave()
         if transaction.counted:
             self._give_back(transaction)
@@ -491,8 +506,8 @@ class Dialog:
     def _told(self, transaction: Transaction, answer: Reply) -> None:
         """What became of the message. The client may be gone."""
         if answer.ok:
-            self.messages += 1
-            self._refusals = 0
+            self.client.messages += 1
+            self.client.refusals = 0
         if not self._session.ended:
             self._session.resume(partial(self._answer_all, transaction, answer))
 
@@ -511,7 +526,7 @@ class Dialog:
         if exchange is None:  # it was switched off since EHLO
             self.machine.reply(replies.AUTH_BUSY)
             return
-        self._exchange, self._mechanism = exchange, command.mechanism
+        self._exchange, self.client.mechanism = exchange, command.mechanism
         self._session.hold()
         exchange.begin(command.initial, partial(self._auth_told, exchange))
 
@@ -534,10 +549,11 @@ class Dialog:
         transport = self._session.transport
         name = transport.get_extra_info("sockname")
         local_address, local_port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+        client = self.client
         return Facts(
-            self._address, self._port, local_address, local_port, self._hello, self.setting.listener.name,
-            "" if self.tls is None else self.tls.text,
-            self._certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
+            client.address, client.port, local_address, local_port, client.hello, self.setting.listener.name,
+            "" if client.tls is None else client.tls.text,
+            client.certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
         )  # fmt: skip
 
     def _auth_told(self, exchange: Exchange, outcome: authenticate.Outcome) -> None:
@@ -551,7 +567,7 @@ class Dialog:
         self._exchange = None
         match outcome:
             case authenticate.Right():
-                self._authenticated(outcome.account.name)
+                self._authenticated(outcome.account.name, outcome.source)
             case authenticate.Busy():
                 self.machine.reply(replies.AUTH_BUSY)
             case authenticate.Improper():
@@ -561,15 +577,15 @@ class Dialog:
             case _:
                 assert_never(outcome)
 
-    def _authenticated(self, identity: str) -> None:
-        self._identity, self._peer = identity, None
+    def _authenticated(self, identity: str, source: str) -> None:
+        self.client.authenticated(identity, source)
         self.machine.authenticated(identity, replies.AUTHENTICATED, self._offer())
         doors = self.setting.doors
-        doors.log((Authenticated(doors.now_us(), 0, self.who(), self._mechanism),))
+        doors.log((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
 
     def _not_authenticated(self, name: str) -> None:
-        self._auth_failures += 1
-        last = self._auth_failures >= self.setting.options.auth_failures_max
+        self.client.auth_failures += 1
+        last = self.client.auth_failures >= self.setting.options.auth_failures_max
         answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
         self.note_refusal(answer, name, "AUTH")
         self.machine.reply(answer)
@@ -579,40 +595,42 @@ class Dialog:
     # ---- Clients that speak for others (XCLIENT, XFORWARD)
 
     def xclient(self, command: commands.Xclient) -> None:
+        """Another client is here, with nothing of what was known and counted of the one before."""
         self.drop()
-        before = self.who()
-        self._claims = forwarding.told(command, self._claims)
-        client = forwarding.named(command, before)
-        self._address, self._port, self._via, self._identity = client.address, client.port, client.via, client.identity
-        self._hello, self._esmtp, self._peer = "", False, None
-        self._trusted = self.setting.trusts(self._address)
+        setting, before = self.setting, self.client
+        doors = setting.doors
+        client = before.named(command, self.who(), since=doors.loop.time(), since_us=doors.now_us())
+        another = command.address is not None
         verdict = ACCEPT
-        if command.address is not None:
-            self._refusals = self._auth_failures = 0
-            self._certificate = ()  # it is the proxy's
-            verdict = self._session.move(self._address, self._trusted)
+        if another:
+            client.trusted = setting.trusts(client.address)
+            verdict = self._session.move(before, client)
+        self.client = client
         if verdict is not ACCEPT:
-            self._xclient_judged(verdict)
+            self._xclient_judged(another, verdict)
         else:
-            self._judge(self.setting.rules.connect, Context(self.who(), self._trusted), self._xclient_judged)
+            context = Context(self.who(), client.trusted)
+            self._judge(setting.rules.connect, context, partial(self._xclient_judged, another))
 
-    def _xclient_judged(self, verdict: Verdict) -> None:
+    def _xclient_judged(self, another: bool, verdict: Verdict) -> None:
         passes = _passes(verdict)
         answer = self.setting.greeting if passes else verdict.reply or replies.UNSURE
-        told = self.machine.begin_anew(self._identity, answer, self._offer())
+        told = self.machine.begin_anew(self.client.identity, answer, self._offer(), another=another)
         if told and not passes:
             self.note_refusal(answer, verdict.reason, "CONNECT")
         if answer.code == 421 or verdict.disconnect:
             self._session.end(verdict.reason)
 
     def xforward(self, command: commands.Xforward) -> None:
-        self._forwarded, self._peer = forwarding.forwarded(command, self._forwarded), None
+        self.client.forwards(forwarding.forwarded(command, self.client.forwarded))
         self.machine.reply(replies.FORWARDED)
 
     # ---- The rest
 
     def vrfy(self, command: commands.Vrfy) -> None:
-        answer = verifying.answer(self.setting, command, trusted=self._trusted, identity=self._identity)
+        answer = verifying.answer(
+            self.setting, command, trusted=self.client.trusted, identity=self.client.identity
+        )
         if isinstance(answer, Reply):
             self.machine.reply(answer)
         else:

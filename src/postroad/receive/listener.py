@@ -1,9 +1,9 @@
 """A listener: one inherited listening socket, and the sessions of its clients.
 
-What always holds: settings are swapped as a whole (`renew`), and no session is lost by it: it takes them at its next
-transaction. At the end (`stop`) nobody new is let in, idle sessions get 421 4.3.2 at once, those with an open
-transaction when it has ended, and all that are left when the limit is reached are broken off; a message that was handed
-to the spool is kept in any case.
+What always holds: settings are swapped as a whole (`renew`), and no session is lost by it: each takes them when no
+transaction is under way, and ends then where it cannot go on under them. At the end (`stop`) nobody new is let in, idle
+sessions get 421 4.3.2 at once, those with an open transaction when it has ended, and all that are left when the limit
+is reached are broken off; a message that was handed to the spool is kept in any case.
 
 Not here: binding sockets (`world.system`), what holds for all workers (`node`).
 """
@@ -34,6 +34,7 @@ class Listener:
         self.turned = Turned()
         self._empty: asyncio.Future[None] | None = None
         self._stopping = False
+        self.leaving_for = ""  # why sessions come to an end, while they do
 
     @property
     def sessions(self) -> int:
@@ -70,7 +71,8 @@ class Listener:
         return Visit(self.setting, *peer_name(name), partial(Session, self), self.turned)
 
     def renew(self, setting: Setting) -> bool:
-        """New settings: new sessions begin with them, others take them with their next EHLO or MAIL. True where
+        """New settings: new sessions begin with them, others take them with their next command that is not of a
+        transaction. True where
         `serve_again` has to follow: a PROXY header belongs to the server, and no client must be heard where its own may
         stand.
         """
@@ -95,15 +97,18 @@ class Listener:
             self._socket.close()
             self._socket = None
 
-    async def stop(self, limit_s: float) -> None:
-        """Close, and wait until all sessions have ended, `limit_s` seconds at most; break off what is left then."""
+    async def stop(self, limit_s: float, reason: str = "shutdown") -> None:
+        """Close, and wait until all sessions have ended, `limit_s` seconds at most; break off what is left then. It may
+        be called again with a shorter limit."""
         self._stopping = True
+        self.leaving_for = reason
         self.close()
         for session in tuple(self._sessions):
             session.leave()
         if self._sessions:
             loop = self.setting.doors.loop
-            self._empty = loop.create_future()
+            if self._empty is None:
+                self._empty = loop.create_future()
             timer = loop.call_later(limit_s, self._break_off)
             await self._empty
             timer.cancel()

@@ -34,8 +34,8 @@ _VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}
 _BOTH: Final = frozenset({1, 2})
 
 
-class Client(msgspec.Struct, frozen=True):
-    """Whom a session speaks with. `end`: IP address and port; `tls`: TLS that the proxy ended."""
+class Named(msgspec.Struct, frozen=True):
+    """The client that a PROXY header names. `end`: IP address and port; `tls`: TLS that the proxy ended."""
 
     end: tuple[str, int]
     via: Via | None = None
@@ -49,7 +49,7 @@ class Visit:
     __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setting", "_silent", "_trusted")
 
     def __init__(
-        self, setting: Setting, address: str, port: int, begin: Callable[[Client], Session], turned: Turned
+        self, setting: Setting, address: str, port: int, begin: Callable[[Named], Session], turned: Turned
     ) -> None:
         self._setting = setting
         self._address, self._port = address, port
@@ -109,10 +109,10 @@ class Visit:
         doors.log((Ended(doors.now_us(), 0, peer, text, 0, 1),))
 
 
-def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Client:
+def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Named:
     """The client that a header from this end names."""
     if header.local:
-        return Client((address, port))
+        return Named((address, port))
     secured = header.secured
     via = Via(
         f"PROXY v{header.version}",
@@ -129,4 +129,4 @@ def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Clie
     if secured is not None and tls_counts:
         tls = TlsFacts(secured.version or "TLS", secured.cipher, server_name=header.authority)
     # A client at a Unix socket of another host's is none of ours: it must not be trusted as one.
-    return Client((header.address or (UNKNOWN if address else ""), header.port), via, tls)
+    return Named((header.address or (UNKNOWN if address else ""), header.port), via, tls)

@@ -16,6 +16,8 @@ NOT_OFFERED: Final = reply(502, "5.5.1", "Command not implemented")
 
 NO_MEMORY: Final = reply(452, "4.3.1", "Too much mail is arriving now, come back later")
 
+RIGHT_GONE: Final = reply(451, "4.7.1", "The settings have changed, and with them what you may send; try again later")
+
 # RFC 4954 §6
 AUTHENTICATED: Final = reply(235, "2.7.0", "Authentication succeeded")
 WRONG_CREDENTIALS: Final = reply(535, "5.7.8", "Authentication credentials invalid")
@@ -25,6 +27,7 @@ AUTH_BUSY: Final = reply(454, "4.7.0", "Temporary authentication failure, try ag
 TIMEOUT: Final = reply(421, "4.4.2", "Timeout, closing the connection")
 BANNED: Final = reply(421, "4.7.0", "Your address is banned for now")
 LEAVING: Final = reply(421, "4.3.2", "The service is shutting down")
+CHANGED: Final = reply(421, "4.3.2", "The settings of this service have changed, connect again")
 BROKEN: Final = reply(421, "4.3.0", "Internal error, closing the connection")
 TOO_MANY_FAILURES: Final = reply(421, "4.7.0", "Too many failed authentications")
 NO_MEMORY_LAST: Final = reply(421, "4.3.1", "Too much mail is arriving now, come back later")

@@ -30,12 +30,14 @@ from postroad.mail.event import Session as Ended
 from postroad.mail.reply import Reply, encode
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.receive import replies
+from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import Tls
-from postroad.receive.proxied import Client
+from postroad.receive.proxied import Named
 from postroad.receive.setting import Setting
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why
+from postroad.world.tls import NOBODY
 from postroad.world.tls_facts import TlsFacts, facts
 
 if TYPE_CHECKING:
@@ -52,27 +54,24 @@ class Session(asyncio.Protocol):
     """One connection. Its listener makes it and hears of its end."""
 
     __slots__ = (
-        "_address",
-        "_admitted",
         "_armed",
+        "_asking",
         "_behind",
         "_blocked",
         "_busy",
-        "_client",
         "_client_hello",
         "_dialog",
         "_early",
         "_ending",
         "_eof",
         "_listener",
+        "_named",
         "_paused",
         "_reason",
         "_refused_at",
         "_refused_until",
         "_running",
         "_secure",
-        "_started",
-        "_started_us",
         "_task",
         "_timer",
         "_transport",
@@ -80,15 +79,13 @@ class Session(asyncio.Protocol):
         "leaving",
     )
 
-    def __init__(self, listener: Listener, client: Client | None = None) -> None:
+    def __init__(self, listener: Listener, named: Named | None = None) -> None:
         self._listener = listener
-        self._client = client  # of whom a proxy told us
+        self._named = named  # of whom a proxy told us
         self._dialog: Dialog | None = None
         self._transport: asyncio.Transport | None = None
-        self._address = ""
-        self._admitted = False
         self._secure = False  # under TLS
-        self._started, self._started_us = 0.0, 0
+        self._asking = NOBODY  # how the client is asked for a certificate in its handshake
         self._busy = False  # something is waited for: no command is handled
         self._running = False  # the loop over commands is at work
         self._behind = False  # the disk has too much to write
@@ -114,7 +111,12 @@ class Session(asyncio.Protocol):
     @property
     def address(self) -> str:
         """The client's IP address, "" for a Unix socket."""
-        return self._address
+        return self._dialog.client.address if self._dialog is not None else ""
+
+    @property
+    def leaving_for(self) -> str:
+        """Why it is `leaving`."""
+        return self._listener.leaving_for or "shutdown"
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -134,23 +136,26 @@ class Session(asyncio.Protocol):
         setting = self._listener.setting
         doors = setting.doors
         self._transport = transport
-        client = self._client
-        self._address, port = peer_name(transport.get_extra_info("peername")) if client is None else client.end
-        trusted = setting.trusts(self._address)
-        self._started, self._started_us = doors.loop.time(), doors.now_us()
+        named = self._named
+        address, port = peer_name(transport.get_extra_info("peername")) if named is None else named.end
+        trusted = setting.trusts(address)
+        client = Client(
+            address, port, None if named is None else named.via, trusted=trusted, since=doors.loop.time(),
+            since_us=doors.now_us(),
+        )  # fmt: skip
         self._listener.joined(self)
-        verdict = doors.admit(self._address, trusted) if doors.has_room(transport) else _NO_ROOM
-        self._admitted = verdict is ACCEPT
-        self._dialog = Dialog(self, setting, self._address, port, trusted, None if client is None else client.via)
+        verdict = doors.admit(address, trusted) if doors.has_room(transport) else _NO_ROOM
+        client.admitted = verdict is ACCEPT
+        self._dialog = Dialog(self, setting, client)
         if verdict is not ACCEPT:
             self._turn_away(verdict)
         else:
             if setting.listener.tls is Tls.IMPLICIT:  # RFC 8314 §3.3
                 self._begin_tls()
                 return
-            if client is not None and client.tls is not None:  # the handshake was the proxy's
-                self._dialog.secured(client.tls, from_the_start=True)
-            if setting.listener.greet_delay_s and self._address and not trusted and not self._secure:
+            if named is not None and named.tls is not None:  # the handshake was the proxy's
+                self._dialog.secured(named.tls, from_the_start=True)
+            if setting.listener.greet_delay_s and address and not trusted and not self._secure:
                 self._busy = True
                 doors.loop.call_later(setting.listener.greet_delay_s, self._greet)
             else:
@@ -225,6 +230,10 @@ class Session(asyncio.Protocol):
                 first()
             machine = dialog.machine
             while not (self._busy or self._blocked or self._ending):
+                if dialog.setting is not self._listener.setting:
+                    dialog.take_settings()
+                    if self._ending:
+                        break
                 command = machine.next_command()
                 if command is None:
                     break
@@ -249,11 +258,11 @@ class Session(asyncio.Protocol):
             if self._eof:
                 self.end("closed by the client")
             elif self.leaving and dialog.transaction is None:
-                self._say_last(replies.LEAVING, "shutdown")
+                self._say_last(replies.LEAVING, self.leaving_for)
 
     def _broken(self, dialog: Dialog, transport: asyncio.Transport) -> None:
         """A bug: tell the log all, the client nothing, and end this session."""
-        self._log_error(f"the session of {self._address or 'a Unix socket'} broke: {traceback.format_exc()}")
+        self._log_error(f"the session of {self.address or 'a Unix socket'} broke: {traceback.format_exc()}")
         dialog.machine.refuse(replies.BROKEN)
         transport.write(dialog.machine.take_output())
         self.end("internal error")
@@ -305,7 +314,7 @@ class Session(asyncio.Protocol):
             return min(self._wait_until, self._refused_until)
         if dialog.transaction is not None:
             return min(self._wait_until, dialog.transaction.deadline)
-        return min(self._wait_until, self._started + dialog.setting.options.session_s)
+        return min(self._wait_until, dialog.client.since + dialog.setting.options.session_s)
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -387,13 +396,17 @@ class Session(asyncio.Protocol):
 
     # ---- TLS
 
-    def move(self, address: str, trusted: bool) -> Verdict:
+    def move(self, before: Client, client: Client) -> Verdict:
         """The client is another from here on (XCLIENT): it counts where it belongs. Not where that is refused."""
         doors = self._listener.setting.doors
-        if self._admitted:
-            doors.left(self._address)
-        verdict = doors.admit(address, trusted)
-        self._address, self._admitted = address, verdict is ACCEPT
+        dialog = self._dialog
+        assert dialog is not None
+        if before.messages or dialog.machine.errors:
+            self._tell_end(dialog, "another client by XCLIENT")
+        if before.admitted:
+            doors.left(before.address)
+        verdict = doors.admit(client.address, client.trusted)
+        client.admitted = verdict is ACCEPT
         return verdict
 
     def start_tls(self) -> None:
@@ -423,7 +436,8 @@ class Session(asyncio.Protocol):
             return
         self._client_hello = None
         setting = self._listener.setting  # as clients are asked now: a reload may have come since EHLO
-        context = setting.doors.tls_context(setting.listener.asking)
+        self._asking = setting.listener.asking
+        context = setting.doors.tls_context(self._asking)
         if context is None:  # the certificate went away since EHLO
             self.end("no TLS certificate")
             return
@@ -460,7 +474,7 @@ class Session(asyncio.Protocol):
         self._secure, self._paused = True, False
         early, self._early = self._early or [], None
         implicit = dialog.setting.listener.tls is Tls.IMPLICIT
-        dialog.secured(facts(transport) or TlsFacts(), from_the_start=implicit)
+        dialog.secured(facts(transport) or TlsFacts(), self._asking, from_the_start=implicit)
         for octets in early:
             dialog.machine.feed(octets)
 
@@ -473,7 +487,7 @@ class Session(asyncio.Protocol):
         answer: Reply | None = verdict.reply or replies.LEAVING
         if dialog.setting.listener.tls is Tls.IMPLICIT:  # nothing can be said before the handshake
             answer = None
-        left_out = self._listener.turned.tell(self._address, verdict.reason[:40], self._started)
+        left_out = self._listener.turned.tell(dialog.client.address, verdict.reason[:40], dialog.client.since)
         if left_out is not None:
             more = f" ({left_out} more since the last that is told of)" if left_out else ""
             dialog.note_refusal(answer, verdict.reason + more, "CONNECT")
@@ -539,31 +553,33 @@ class Session(asyncio.Protocol):
         dialog.drop()
         dialog.leave()
         dialog.end_auth()
-        doors = self._listener.setting.doors
-        if self._admitted:
-            doors.left(self._address)
-        now_us = doors.now_us()
-        reason = self._reason or "closed by the client"
-        took_us = now_us - self._started_us
-        machine = dialog.machine
-        refusal = str(machine.last_error) if machine.last_error is not None else ""
-        if self._admitted:  # of the others their refusal says it all
-            doors.log((Ended(now_us, 0, dialog.who(), reason, dialog.messages, machine.errors, took_us, refusal),))
+        client = dialog.client
+        if client.admitted:  # of the others their refusal says it all
+            self._listener.setting.doors.left(client.address)
+            self._tell_end(dialog, self._reason or "closed by the client")
         self._listener.gone(self)
+
+    def _tell_end(self, dialog: Dialog, reason: str) -> None:
+        """The event of the end of a client's session."""
+        doors, client, machine = self._listener.setting.doors, dialog.client, dialog.machine
+        now_us = doors.now_us()
+        refusal = str(machine.last_error) if machine.last_error is not None else ""
+        took_us = now_us - client.since_us
+        doors.log((Ended(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal),))
 
     def leave(self) -> None:
         """The node stops: say 421 now where nothing is under way, else when it has come to its end."""
         self.leaving = True
         if self._client_hello is not None:
-            self.end("shutdown")
+            self.end(self.leaving_for)
             return
         dialog = self._dialog
         if not self._busy and dialog is not None and dialog.transaction is None:
-            self._say_last(replies.LEAVING, "shutdown")
+            self._say_last(replies.LEAVING, self.leaving_for)
 
     def turn_out(self) -> None:
         """The client has been banned. A message that is on its way to the disk has its answer first."""
-        if self.current.trusts(self._address):
+        if self.current.trusts(self.address):
             return
         if self._busy or self._dialog is None:
             self.leaving = True
@@ -573,7 +589,7 @@ class Session(asyncio.Protocol):
     def break_off(self) -> None:
         """The node stops, and has waited long enough. A client in the midst of content hears 421 (RFC 5321 §3.8); one
         whose message is on its way to the disk does not, because it may have been accepted."""
-        self._reason = self._reason or (BROKEN_OFF if self._in_transaction else "shutdown")
+        self._reason = self._reason or (BROKEN_OFF if self._in_transaction else self.leaving_for)
         if self._busy or self._ending or self._transport is None:
             self._ending = True
             self._abort()

@@ -17,7 +17,7 @@ from postroad.protocol.sasl.clients import Salting, ScramClient
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Accounts
-from postroad.receive.authenticate import Authenticator, AuthOptions, Tried
+from postroad.receive.authenticate import USERS, Authenticator, AuthOptions, Tried
 from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.users import Users
@@ -40,7 +40,7 @@ def of_users(known: Accounts, loop: Loop, options: AuthOptions, *, bindable: boo
     executor: Any = object()  # the stand-in loop computes by itself
     chance = random.Random(1)
     source = Users(known, options, cast(Any, loop), chance, b"secret", executor)
-    return Authenticator((OwnMechanisms(source, chance),), known, options, cast(Any, loop), bindable=bindable)
+    return Authenticator({USERS: OwnMechanisms(source, chance)}, known, options, cast(Any, loop), bindable=bindable)
 
 
 def house_of(path: Path, auth: AuthOptions | None = None, role: Role = Role.SUBMISSION, **more: Any) -> House:

@@ -26,7 +26,7 @@ from postroad.mail.tls_details import TlsDetails
 from postroad.mail.verdict import reject
 from postroad.protocol.offer import Dialect
 from postroad.receive.accounts import Accounts
-from postroad.receive.authenticate import Authenticator, AuthOptions
+from postroad.receive.authenticate import USERS, Authenticator, AuthOptions
 from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.setting import setting
@@ -99,7 +99,7 @@ def authenticator(path: Path) -> Authenticator:
     options = AuthOptions(failure_delay_s=0.01)
     loop, chance = asyncio.get_running_loop(), random.Random(1)
     source = Users(known, options, loop, chance, b"secret", ThreadPoolExecutor(1))
-    return Authenticator((OwnMechanisms(source, chance),), known, options, loop, bindable=True)
+    return Authenticator({USERS: OwnMechanisms(source, chance)}, known, options, loop, bindable=True)
 
 
 async def until(come: Callable[[], bool]) -> None:

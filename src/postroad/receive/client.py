@@ -1,0 +1,190 @@
+"""The client that a session speaks with: all that is known and counted of it, in one value.
+
+What always holds: another client is another value. XCLIENT puts a new one in the place of the one before (`named`), so
+that nobody pays for, or profits by, what somebody else has done. New settings look at its rights anew (`look`); a right
+that they do not give is gone, whatever gave it before.
+
+Not here: the connection itself (`receive.session`), what the machine counts of a session (`protocol.server`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from postroad.mail.envelope import Forwarded, Peer, Via
+from postroad.mail.tls_details import TlsDetails, details
+from postroad.protocol.command import Xclient
+from postroad.receive import forwarding
+from postroad.receive.forwarding import Told
+from postroad.receive.options import Proxy, Tls
+from postroad.receive.transaction import with_type
+from postroad.world.tls import NOBODY, Asking, ClientCertificates
+from postroad.world.tls_facts import TlsFacts
+
+if TYPE_CHECKING:
+    from postroad.receive.setting import Setting
+
+_EXTERNAL: Final = "EXTERNAL"
+
+
+class Client:
+    """One client. One writer: the dialog of its session.
+
+    `address`, `port`, `via`: where it is, and through whom it came. `trusted`: by its address or certificate.
+    `admitted`: it is counted among the sessions. `since`, `since_us`: loop time and wall time of its beginning.
+    `identity`: its account; `source`: the backend that found it to be so, "" where XCLIENT named it; `mechanism`: of
+    the last AUTH. `claims`: what XCLIENT told of it. `tls`: None without TLS; `asking`: how certificates were asked for
+    in that handshake; `bindable`: the TLS is our own, not a proxy's. `certificate`: names of its certificate that may
+    be an account's. `auth_failures`, `refusals`, `unknown`: counts towards limits. `messages`: accepted so far.
+    """
+
+    __slots__ = (
+        "_peer", "address", "admitted", "asking", "auth_failures", "bindable", "certificate", "claims", "esmtp",
+        "forwarded", "hello", "identity", "mechanism", "messages", "port", "refusals", "since", "since_us", "source",
+        "tls", "tls_details", "trusted", "unknown", "via",
+    )  # fmt: skip
+
+    def __init__(
+        self, address: str, port: int, via: Via | None, *, trusted: bool, since: float, since_us: int
+    ) -> None:
+        self.address, self.port, self.via, self.trusted = address, port, via, trusted
+        self.since, self.since_us = since, since_us
+        self.admitted = False
+        self.hello, self.esmtp = "", False
+        self.identity = self.source = self.mechanism = ""
+        self.claims: Told | None = None
+        self.forwarded: Forwarded | None = None
+        self.tls: TlsFacts | None = None
+        self.tls_details: TlsDetails | None = None
+        self.asking = NOBODY
+        self.bindable = False
+        self.certificate: tuple[str, ...] = ()
+        self.auth_failures = self.refusals = self.unknown = self.messages = 0
+        self._peer: Peer | None = None  # of these facts, made when wanted
+
+    # ---- What is told of it
+
+    def who(self, setting: Setting) -> Peer:
+        """The client, as the facts are now."""
+        peer = self._peer
+        if peer is None:
+            peer = self._peer = self.describe(setting, smtputf8=False)
+        return peer
+
+    def changed(self) -> None:
+        """A fact that `who` tells is another."""
+        self._peer = None
+
+    def describe(self, setting: Setting, *, smtputf8: bool) -> Peer:
+        hello, esmtp, name, told = self.hello, self.esmtp, "", self.claims
+        if told is not None:
+            hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
+        tls = self.tls
+        protocol = with_type(setting.lmtp, esmtp, tls is not None, bool(self.identity), smtputf8)
+        return Peer(
+            self.address, self.port, hello, protocol, "" if tls is None else tls.text, self.identity,
+            setting.listener.name, self.via, name, self.forwarded, self.tls_details,
+        )  # fmt: skip
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has authenticated or is trusted."""
+        return self.trusted or self.identity != ""
+
+    # ---- What happens to it
+
+    def greeted(self, hello: str, *, esmtp: bool) -> None:
+        self.hello, self.esmtp, self._peer = hello, esmtp, None
+
+    def authenticated(self, identity: str, source: str) -> None:
+        self.identity, self.source, self._peer = identity, source, None
+
+    def forget_login(self) -> None:
+        self.identity = self.source = ""
+        self._peer = None
+
+    def forwards(self, forwarded: Forwarded | None) -> None:
+        """From whom its next message is (XFORWARD)."""
+        self.forwarded, self._peer = forwarded, None
+
+    def secured(self, tls: TlsFacts, asking: Asking, *, bindable: bool) -> None:
+        """TLS is on: what was said before counts no more (RFC 3207 §4.2)."""
+        self.tls, self.tls_details, self.asking, self.bindable = tls, details(tls), asking, bindable
+        self.hello, self.esmtp = "", False
+        self.forget_login()
+
+    def named(self, command: Xclient, before: Peer, *, since: float, since_us: int) -> Client:
+        """The client that XCLIENT names. Without an address in the command it is this one, known better: its counts
+        and its trust go on. `before`: `who` of this one."""
+        client = forwarding.named(command, before)
+        found = Client(client.address, client.port, client.via, trusted=False, since=since, since_us=since_us)
+        found.claims = forwarding.told(command, self.claims)
+        found.identity = client.identity
+        found.tls, found.tls_details = self.tls, self.tls_details
+        found.asking, found.bindable = self.asking, self.bindable
+        if command.login is None:
+            found.source, found.mechanism = self.source, self.mechanism
+        if command.address is None:
+            found.certificate, found.admitted, found.trusted = self.certificate, self.admitted, self.trusted
+            found.auth_failures, found.refusals, found.unknown = self.auth_failures, self.refusals, self.unknown
+            found.messages, found.since, found.since_us = self.messages, self.since, self.since_us
+        elif self.tls is not None:  # the connection is as secret as before, but the certificate is the proxy's
+            found.tls = msgspec.structs.replace(self.tls, certificate=None, verified=False)
+            found.tls_details = details(found.tls)
+        return found
+
+    # ---- Its rights
+
+    def look(self, setting: Setting) -> None:
+        """Its trust, as these settings give it."""
+        self.trusted = self.is_trusted(setting)
+        if not self._certificate_counts(setting):
+            self.certificate = ()
+
+    def is_trusted(self, setting: Setting) -> bool:
+        if setting.trusts(self.address):
+            return True
+        return self.tls is not None and self._certificate_counts(setting) and setting.trusts_certificate(self.tls)
+
+    def _certificate_counts(self, setting: Setting) -> bool:
+        """A certificate proves what was looked at when it was shown, and nothing where others are asked for now."""
+        return self.asking == setting.listener.asking
+
+    def is_logged_in(self, setting: Setting) -> bool:
+        """Whether its account still counts: who found it so is still asked, and the account is still there."""
+        if not self.source:  # XCLIENT named it: it counts as long as that does
+            return True
+        authenticator = setting.doors.authenticator
+        if authenticator is None or not setting.listener.auth:
+            return False
+        if self.mechanism == _EXTERNAL and not self._certificate_counts(setting):
+            return False
+        return authenticator.holds(self.identity, self.source)
+
+    def has_lost_a_right(self, setting: Setting) -> bool:
+        """Whether it had a right that these settings do not give."""
+        if self.trusted and not self.is_trusted(setting):
+            return True
+        return bool(self.identity) and not self.is_logged_in(setting)
+
+
+def obstacle(client: Client, setting: Setting, before: Setting, *, proxy: Via | None, xclient: bool) -> str:
+    """Why a session cannot go on under new settings; "" where it can. `proxy`: of whom a PROXY header came; `xclient`:
+    whether the other end of the connection may still speak for others."""
+    listener, tls = setting.listener, client.tls
+    if listener.protocol is not before.listener.protocol:
+        return "another protocol is spoken here now"
+    if proxy is not None and (listener.proxy is Proxy.NONE or not setting.is_proxy(proxy.address)):
+        return "the proxy is not trusted any more"
+    if client.claims is not None and not xclient:
+        return "XCLIENT is not allowed any more"
+    if tls is not None and not client.bindable and not listener.proxy_tls:
+        return "TLS of the proxy does not count any more"
+    if tls is None and listener.tls is Tls.IMPLICIT:
+        return "TLS from the first octet is demanded now"
+    demanded = listener.asking.client_certificates is ClientCertificates.DEMANDED
+    if demanded and tls is not None and client.bindable and client.asking != listener.asking:
+        return "another client certificate is demanded now"
+    return ""
