@@ -168,8 +168,6 @@ def test_tls_that_is_demanded_and_not_offered_defers(node: Node, remotes: dict[s
 
 
 @pytest.mark.parametrize(("to", "mail", "body", "status"), [
-    # 8BITMIME is not offered, and we do not convert (RFC 6152 §3).
-    ("a@old.example", ("BODY=8BITMIME",), "Grüße\r\n".encode(), "5.6.3"),
     ("ü@plain.example", ("SMTPUTF8", "BODY=8BITMIME"), b"hello\r\n", "5.6.7"),  # RFC 6531 §3.5
     ("a@full.example", (), b"x" * 70 + b"\r\n" + b"y" * 990 + b"\r\n", "5.3.4"),  # RFC 1870 §5
 ])

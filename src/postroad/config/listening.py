@@ -355,8 +355,8 @@ class Extensions(Section):
 
     binarymime: bool = setting(
         _EXTENSIONS.binarymime,
-        "Whether BINARYMIME is offered. Binary mail is kept as it is, and returned (5.6.1) where the next host does "
-        "not take it: offer it where those behind it do.",
+        "Whether BINARYMIME is offered. Binary mail is kept as it is, and converted where the next host does not take "
+        "it (`outbound.eight_bit`): offer it where those behind it do.",
         source="RFC 3030",
     )
     limits: bool = setting(

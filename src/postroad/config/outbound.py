@@ -7,6 +7,7 @@ from typing import Final
 from postroad.config.field import Section, setting, table
 from postroad.config.values import File, IpAddress, Octets, Seconds
 from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
+from postroad.protocol.seven_bit import EightBit
 from postroad.world.tls import ClientTlsOptions, Version
 
 _DELIVER: Final = DeliverOptions()
@@ -106,6 +107,15 @@ class Outbound(Section):
         "Content from this size on goes by BDAT where that is offered.",
         least=0,
         source="RFC 3030",
+    )
+    eight_bit: EightBit = setting(
+        _DELIVER.eight_bit,
+        "What becomes of 8-bit mail where the server does not offer 8BITMIME. `convert`: its parts are encoded in "
+        "quoted-printable or base64; a DKIM signature of the body does not hold after it. `return`: it is returned "
+        "(5.6.3). `send`: it is sent as it is, against the RFC. Binary mail for a server without BINARYMIME is "
+        "converted with `convert`, else returned (5.6.1).",
+        source="RFC 6152 §3, RFC 3030 §3",
+        word=True,
     )
     tls: OutboundTls = table(OutboundTls)
 

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from postroad.protocol.seven_bit import EightBit
+
 # What may stand in braces: in the path of a Maildir, and as an argument of a command.
 PATH_PLACEHOLDERS: Final = ("domain", "local_part")
 COMMAND_PLACEHOLDERS: Final = ("recipient", "local_part", "domain", "sender")
@@ -40,7 +42,8 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     `age_s`, `messages_max`: how long a connection is kept without work, in all, and for how many transactions.
     `hops_max`: hosts and addresses tried to open one connection (RFC 5321 §5.1: at least two). `hop_memory_s`: how long
     a hop that could not be reached is tried after all others. `tls_memory_s`: how long a hop whose TLS failed is spoken
-    to in plaintext at once, where the demand allows that.
+    to in plaintext at once, where the demand allows that. `eight_bit`: what becomes of 8-bit mail where the server does
+    not offer 8BITMIME, and of binary mail without BINARYMIME.
     """
 
     connect_s: float = 30.0
@@ -71,6 +74,7 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     whole_max: int = 1_048_576  # content up to this size is written in one go, larger content in pieces
     piece_size: int = 262_144
     bdat_size_min: int = 1_048_576  # content from this size on goes by BDAT where the remote offers CHUNKING
+    eight_bit: EightBit = EightBit.CONVERT
     mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     program: ProgramOptions = ProgramOptions()

@@ -27,15 +27,17 @@ from typing import Final, cast
 import msgspec
 
 from postroad.deliver.options import DeliverOptions
-from postroad.deliver.stream import Piece, Stream, look_through
+from postroad.deliver.stream import Look, Looked, Piece, Stream, look_through
 from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Body
 from postroad.mail.job import Job
-from postroad.mail.message import HEADER_MAX, size
+from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport, domain_of
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import stuffing, transaction, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
 from postroad.protocol.replies import ReplyLimits
+from postroad.protocol.seven_bit import EightBit, Plan, Target
 from postroad.protocol.transaction import Finding, Inspection, Security
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
@@ -131,6 +133,7 @@ class SmtpCourier(asyncio.Protocol):
         self._facts: list[bytes] = []  # XFORWARD, said before each transaction
         self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
+        self._plan: Plan | None = None  # how the content is converted
         self._fetching = False
 
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
@@ -230,11 +233,8 @@ class SmtpCourier(asyncio.Protocol):
             self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
         elif not transaction.must_inspect(job.envelope, self.machine.capabilities):
             self._announce(job, None)
-        elif isinstance(job.content, bytes):
-            content = job.content
-            self._announce(job, transaction.inspect(content[:HEADER_MAX], ascii=content.isascii()))
         else:
-            look_through(job.content, self._shared.pool, self._loop, self._looked_through)
+            self._look(job)
 
     def close(self) -> None:
         """QUIT, at leisure; a job under way is ended first."""
@@ -260,7 +260,20 @@ class SmtpCourier(asyncio.Protocol):
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
 
-    def _looked_through(self, found: Inspection | str) -> None:
+    def _look(self, job: Job) -> None:
+        """The remote lacks something: what the content holds decides."""
+        content, options = job.content, self._shared.options
+        target = transaction.target(job.envelope, self.machine.capabilities)
+        binary = job.envelope.body is Body.BINARY_MIME
+        if isinstance(content, bytes) and not binary and content.isascii():
+            self._announce(job, Looked(Inspection(ascii=True, utf8_header=False), len(content)))
+            return
+        if options.eight_bit is not EightBit.CONVERT:
+            target = None
+        what = Look(target, binary, options.whole_max)
+        look_through(content, what, self._shared.pool, self._loop, self._looked_through)
+
+    def _looked_through(self, found: Looked | str) -> None:
         job = self._job
         if job is None:
             return  # the connection has gone meanwhile
@@ -271,9 +284,13 @@ class SmtpCourier(asyncio.Protocol):
         else:
             self._announce(job, found)
 
-    def _announce(self, job: Job, inspection: Inspection | None) -> None:
+    def _announce(self, job: Job, looked: Looked | None) -> None:
         """Make the commands of the job and say the first of them."""
         envelope, content, options = job.envelope, job.content, self._shared.options
+        content_size, inspection = size(content), None
+        if looked is not None:
+            self._plan, content_size, inspection = looked.plan, looked.size, looked.inspection
+            content = content if looked.octets is None else looked.octets
         offered = self.machine.capabilities
         recipients = envelope.recipients
         utf8_wanted, asking = False, bool(envelope.parameters)
@@ -286,9 +303,10 @@ class SmtpCourier(asyncio.Protocol):
             those = [recipients[place] for place in job.recipients]
             prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
         opening = transaction.opening(
-            envelope, size(content) + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
+            envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
             inspection=inspection, bdat_size_min=options.bdat_size_min,
             waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
+            eight_bit=options.eight_bit,
         )
         if isinstance(opening, Finding):
             self._conclude_soon(opening)
@@ -298,7 +316,8 @@ class SmtpCourier(asyncio.Protocol):
         if job.destination.xforward and "XFORWARD" in offered.keywords:
             self._facts = xforward(envelope, offered.keywords["XFORWARD"])
         self._ready = None
-        if isinstance(content, bytes) and len(content) <= options.whole_max:
+        small = len(content) <= options.whole_max if isinstance(content, bytes) else False
+        if isinstance(content, bytes) and (small or content is not job.content):
             if opening.bdat:
                 self._ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
             else:
@@ -391,7 +410,7 @@ class SmtpCourier(asyncio.Protocol):
         if job is None or done is None:
             return
         attempts = self._attempts(rest or _NOT_TRIED)
-        self._job = self._done = self._stream = self._ready = self._failed = None
+        self._job = self._done = self._stream = self._ready = self._failed = self._plan = None
         self._findings = []
         self._rest = []
         self._round = []
@@ -409,6 +428,7 @@ class SmtpCourier(asyncio.Protocol):
         by_passed = (
             job is not None and bool(job.envelope.parameters) and "DELIVERBY" in self.machine.capabilities.keywords
         )
+        converted = "" if self._plan is None else _told(self._plan)
         made: list[Attempt] = []
         last: Finding | None = None
         for finding in self._findings:
@@ -416,8 +436,11 @@ class SmtpCourier(asyncio.Protocol):
                 finding = rest
             if finding is not last:
                 last = finding
+                text = finding.text
+                if converted:
+                    text = f"{text}; {converted}" if text else converted
                 attempt = Attempt(
-                    finding.outcome, finding.reach, finding.status, finding.text, finding.reply, self.hop.name,
+                    finding.outcome, finding.reach, finding.status, text, finding.reply, self.hop.name,
                     self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
                     took_us, connect_us, self._kind, by_passed, self._tls_details,
                 )
@@ -441,7 +464,7 @@ class SmtpCourier(asyncio.Protocol):
             transport.write(prefix)  # whole lines, none of which begins with a dot
         self._stream = Stream(
             job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
-            loop=self._loop,
+            loop=self._loop, plan=self._plan,
         )
         self._fetch()
 
@@ -616,6 +639,17 @@ _STRAY_LINE_END: Final = Finding(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
     "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",
 )
+
+
+def _told(plan: Plan) -> str:
+    """That the content was not sent as it stands in the spool."""
+    if not plan.changes and not plan.encodings and plan.target is Target.EIGHT_BIT:
+        return ""
+    text = f"converted to {_BITS[plan.target]}"
+    return f"{text}, also under multipart/signed, so that the signature may not hold" if plan.signed else text
+
+
+_BITS: Final = {Target.SEVEN_BIT: "7 bit", Target.EIGHT_BIT: "8 bit"}
 
 
 def _unreadable(reason: str) -> Finding:

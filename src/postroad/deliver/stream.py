@@ -1,21 +1,24 @@
-"""Large content on its way to a connection: piece by piece, read and dot-stuffed on a thread.
+"""Content on its way to a connection: read, converted and dot-stuffed on a thread, large content piece by piece.
 
-What always holds: one piece is asked for at a time; the loop neither reads a file nor looks through a piece. How it
-fails: a Piece whose `broken` or `error` says why; the data must not be ended then.
+What always holds: one piece is asked for at a time; the loop neither reads a file nor looks through a piece. Content
+that must be converted is read twice and is never in memory as a whole, unless it is small. How it fails: a Piece whose
+`broken` or `error` says why; the data must not be ended then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 
 import msgspec
 
-from postroad.mail.message import HEADER_MAX, Content, size
+from postroad.mail.message import Content, size
+from postroad.protocol import seven_bit
+from postroad.protocol.seven_bit import Plan, Target
 from postroad.protocol.stuffing import Stuffer
-from postroad.protocol.transaction import Inspection, inspect
-from postroad.store.content import head, pieces
+from postroad.protocol.transaction import Inspection
+from postroad.store.content import pieces
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -28,12 +31,14 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Stream:
-    """One content. `done` of `fetch` is called on the loop."""
+    """One content, converted as `plan` says. `done` of `fetch` is called on the loop."""
 
     def __init__(
-        self, content: Content, *, stuffed: bool, piece_size: int, pool: Executor, loop: asyncio.AbstractEventLoop
+        self, content: Content, *, stuffed: bool, piece_size: int, pool: Executor, loop: asyncio.AbstractEventLoop,
+        plan: Plan | None = None,
     ) -> None:
-        self._pieces: Iterator[bytes] = pieces(content, piece_size)
+        read = pieces(content, piece_size)
+        self._pieces = read if plan is None else _gathered(seven_bit.converted(read, plan), piece_size)
         self._left = size(content)  # octets that are still to be read
         self._stuffer = Stuffer() if stuffed else None
         self._pool = pool
@@ -61,15 +66,58 @@ class Stream:
         return Piece(broken=True) if stuffer.broken else Piece(sent)
 
 
+def _gathered(small: Iterable[bytes], piece_size: int) -> Iterator[bytes]:
+    """Pieces of about that size out of small ones."""
+    held: list[bytes] = []
+    length = 0
+    for octets in small:
+        held.append(octets)
+        length += len(octets)
+        if length >= piece_size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What for. `target`: to what the content must be converted, None where it need not. `binary`: it is BINARYMIME.
+    `whole_max`: content up to this size is converted in memory."""
+
+    target: Target | None
+    binary: bool
+    whole_max: int
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look through a content gave. `plan`: how it is to be converted, None where it goes as it is; `size`:
+    octets as it is to be sent; `octets`: those themselves, where they were converted and are few."""
+
+    inspection: Inspection
+    size: int
+    plan: Plan | None = None
+    octets: bytes | None = None
+
+
 def look_through(
-    content: Content, pool: Executor, loop: asyncio.AbstractEventLoop, done: Callable[[Inspection | str], None]
+    content: Content, what: Look, pool: Executor, loop: asyncio.AbstractEventLoop, done: Callable[[Looked | str], None]
 ) -> None:
-    """Inspect content that is not in memory, on a thread; a text where it could not be read."""
-    loop.run_in_executor(pool, _inspect, content).add_done_callback(lambda future: done(future.result()))
+    """Inspect content on a thread, and convert it where it must be; a text where it could not be read."""
+    loop.run_in_executor(pool, _looked, content, what).add_done_callback(lambda future: done(future.result()))
 
 
-def _inspect(content: Content) -> Inspection | str:
+def _looked(content: Content, what: Look) -> Looked | str:
     try:
-        return inspect(head(content, HEADER_MAX), ascii=all(piece.isascii() for piece in pieces(content)))
+        if not what.binary and all(piece.isascii() for piece in pieces(content)):
+            return Looked(Inspection(ascii=True, utf8_header=False), size(content))
+        found = seven_bit.survey(pieces(content))
+        plan = None if what.target is None else seven_bit.plan(found, what.target)
+        if plan is None or isinstance(plan, str):
+            return Looked(Inspection(found.ascii, found.high_header, None, plan or ""), size(content))
+        inspection = Inspection(found.ascii, found.high_header, what.target)
+        if size(content) <= what.whole_max:
+            octets = b"".join(seven_bit.converted(pieces(content), plan))
+            return Looked(inspection, len(octets), plan, octets)
+        return Looked(inspection, sum(map(len, seven_bit.converted(pieces(content), plan))), plan)
     except OSError as error:
         return error.strerror or str(error)

@@ -6,8 +6,9 @@ SIZE (RFC 1870), 8BITMIME (RFC 6152), BINARYMIME (RFC 3030), SMTPUTF8 (RFC 6531)
 for submission and ends with us.
 
 What always holds: no parameter goes out whose extension was not offered; no command holds CR, LF or NUL, whatever an
-address or a parameter held; what the remote cannot take without loss is FAILED here, before MAIL, not sent and mangled
-(no conversion is done: RFC 6152 §3, RFC 6531 §3.2).
+address or a parameter held; what the remote cannot take without loss is FAILED here, before MAIL, not sent and mangled.
+8-bit and binary content may have been converted by then (`seven_bit`); a header in UTF-8 is not, on its way to another
+MTA (RFC 6531 §3.2).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from postroad.mail import wishes
 from postroad.mail.address import Address, path
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
-from postroad.mail.message import fields, header_end
 from postroad.mail.reply import Reply
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.grammar import orcpt_encode, xtext_encode
+from postroad.protocol.seven_bit import EightBit, Target
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -60,32 +61,29 @@ class Security(msgspec.Struct, frozen=True):
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What was found in the content, where `must_inspect` asks for it."""
+    """What was found in the content, where `must_inspect` asks for it. `converted`: to what it has been converted, and
+    will be sent so; `problem`: why it has not been."""
 
     ascii: bool  # all of it is ASCII
-    utf8_header: bool  # a header section holds UTF-8, or may: one of a part, deeper than is looked
+    utf8_header: bool  # a header section holds UTF-8, or may: of the message or of a part
+    converted: Target | None = None
+    problem: str = ""
 
 
 def must_inspect(envelope: Envelope, offered: Capabilities) -> bool:
-    """Whether the remote lacks what the envelope asks for, so that the content decides what can be done."""
-    return (envelope.body is _EIGHT_BIT and not offered.eight_bit_mime) or (
-        envelope.smtputf8 and not offered.smtputf8
+    """Whether the remote lacks what the envelope asks for or the content may need, so that the content decides."""
+    return (
+        not offered.eight_bit_mime
+        or (envelope.smtputf8 and not offered.smtputf8)
+        or (envelope.body is _BINARY and not offered.binary_mime)
     )
 
 
-def inspect(head: bytes, *, ascii: bool) -> Inspection:
-    """`head`: octets from the start that hold the whole header section; `ascii`: whether the whole content is."""
-    section = head[: header_end(head)]
-    if ascii:
-        return Inspection(ascii=True, utf8_header=False)
-    if not section.isascii():
-        return Inspection(ascii=False, utf8_header=True)
-    # RFC 6531 §3.2: no UTF-8 header "at any level within its MIME structure"; parts have headers of their own.
-    composite = any(
-        field.name.lower() == "content-type" and field.text.lower().startswith(("multipart/", "message/"))
-        for field in fields(section)
-    )
-    return Inspection(ascii=False, utf8_header=composite)
+def target(envelope: Envelope, offered: Capabilities) -> Target | None:
+    """To what the content would have to be converted; None where it can go as it is."""
+    if not offered.eight_bit_mime and not (envelope.body is _BINARY and offered.binary_mime):
+        return Target.SEVEN_BIT
+    return Target.EIGHT_BIT if envelope.body is _BINARY and not offered.binary_mime else None
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -109,12 +107,13 @@ def opening(
     bdat_size_min: int,
     waited_s: int = 0,
     prefix: bytes = b"",
+    eight_bit: EightBit = EightBit.CONVERT,
 ) -> Opening | Finding:
     """MAIL for a content of `size` octets, the `prefix` before it included. `utf8_wanted`: a recipient of the
     transaction needs SMTPUTF8.
 
-    `inspection` is given where `must_inspect` said so. Content of `bdat_size_min` and more goes by BDAT where offered.
-    `waited_s`: how long we have had the message, for DELIVERBY.
+    `inspection` is given where `must_inspect` said so, `eight_bit` as it is set. Content of `bdat_size_min` and more
+    goes by BDAT where offered. `waited_s`: how long we have had the message, for DELIVERBY.
     """
     sender = envelope.reverse_path
     if offered.size_max and size > offered.size_max:  # RFC 1870 §4, §7
@@ -125,35 +124,48 @@ def opening(
         if sender is not None and not sender.is_ascii:
             text = "the sender's address is not ASCII and the remote does not offer SMTPUTF8"
             return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.7", text)
-        if inspection is not None and inspection.utf8_header:
+        # RFC 6531 §3.2 is of relaying; in a mailbox a header may be as it was written (RFC 6532).
+        stored = security.final and (offered.eight_bit_mime or (inspection is not None and inspection.converted))
+        if inspection is not None and inspection.utf8_header and not stored:
             text = "the header is not ASCII and the remote does not offer SMTPUTF8"
             return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.9", text)
-    refused = _body_refused(envelope, offered, inspection)
+    converted = inspection.converted if inspection is not None else None
+    refused = None if converted else _body_refused(envelope, offered, inspection, eight_bit)
     if refused is None and envelope.parameters and not security.final:
         refused = _tls_refused(envelope, offered, security) or _time_refused(envelope, offered, waited_s)
     if refused is not None:
         return refused
     smtputf8 = wants_utf8 and offered.smtputf8
-    words = _mail_parameters(envelope, size, offered, smtputf8)
+    body = envelope.body
+    if converted is not None:
+        body = _EIGHT_BIT if converted is Target.EIGHT_BIT else Body.SEVEN_BIT
+    elif envelope.smtputf8 and not smtputf8 and inspection is not None and not inspection.ascii:
+        body = _EIGHT_BIT  # RFC 6531 §3.6: SMTPUTF8 alone may have said so
+    words = _mail_parameters(envelope, body, size, offered, smtputf8)
     if envelope.parameters:
         words += _further_parameters(envelope, offered, security, waited_s)
     command = f"MAIL FROM:{path(sender)}{words}"
     octets = _octets(command)
     if octets is None:
         return Finding(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
-    by_bdat = offered.chunking and (envelope.body is _BINARY or size >= bdat_size_min)
+    by_bdat = offered.chunking and (body is _BINARY or (size >= bdat_size_min and not converted))
     return Opening(octets, smtputf8, by_bdat, prefix)
 
 
-def _body_refused(envelope: Envelope, offered: Capabilities, inspection: Inspection | None) -> Finding | None:
-    body = envelope.body
-    if body is _BINARY and not offered.binary_mime:  # RFC 3030 §3
-        text = "the message is BINARYMIME, which the remote does not offer"
+def _body_refused(
+    envelope: Envelope, offered: Capabilities, inspection: Inspection | None, eight_bit: EightBit
+) -> Finding | None:
+    """What the remote cannot take as it is, and was not converted."""
+    why = f" and it cannot be converted: {inspection.problem}" if inspection is not None and inspection.problem else ""
+    if envelope.body is _BINARY:
+        if offered.binary_mime:
+            return None
+        text = f"the message is BINARYMIME, which the remote does not offer{why}"  # RFC 3030 §3
         return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.1", text)
-    if body is _EIGHT_BIT and not offered.eight_bit_mime and inspection is not None and not inspection.ascii:
-        text = "the message holds 8-bit data and the remote does not offer 8BITMIME"  # RFC 6152 §3
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.3", text)
-    return None
+    if offered.eight_bit_mime or inspection is None or inspection.ascii or eight_bit is EightBit.SEND:
+        return None
+    text = f"the message holds 8-bit data and the remote does not offer 8BITMIME{why}"  # RFC 6152 §3
+    return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.3", text)
 
 
 def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) -> Finding | None:
@@ -188,11 +200,11 @@ def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> F
     return None
 
 
-def _mail_parameters(envelope: Envelope, size: int, offered: Capabilities, smtputf8: bool) -> str:
+def _mail_parameters(envelope: Envelope, body: Body, size: int, offered: Capabilities, smtputf8: bool) -> str:
     words = f" SIZE={size}" if offered.size else ""
-    if envelope.body is _EIGHT_BIT and offered.eight_bit_mime:
+    if body is _EIGHT_BIT and offered.eight_bit_mime:
         words += " BODY=8BITMIME"
-    elif envelope.body is _BINARY:
+    elif body is _BINARY:
         words += " BODY=BINARYMIME"
     if smtputf8:
         words += " SMTPUTF8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.route import Transport
 from postroad.mail.tls_details import TlsDetails
+from postroad.protocol.seven_bit import EightBit
 from tests.unit.deliver.world import Stage, job
 
 RELAYED = ("relayed", "recipient", "2.0.0")
@@ -129,8 +131,8 @@ def test_lmtp() -> None:
     ("offered", "given", "status"),
     [
         ("SIZE:20", job(), "5.3.4"),
-        ("PIPELINING", job(b"\xff\r\n", body=Body.EIGHT_BIT_MIME), "5.6.3"),
-        ("8BITMIME", job(b"\x00", body=Body.BINARY_MIME), "5.6.1"),
+        ("PIPELINING", job(b"Content-Type: message/partial\r\n\r\n\xff\r\n", body=Body.EIGHT_BIT_MIME), "5.6.3"),
+        ("8BITMIME", job(b"Content-Type: message/partial\r\n\r\n\x00", body=Body.BINARY_MIME), "5.6.1"),
         ("8BITMIME", job("Subject: ü\r\n\r\n".encode(), smtputf8=True, body=Body.EIGHT_BIT_MIME), "5.6.9"),
         ("PIPELINING", job(b"a\nb\r\n"), "5.6.1"),
         ("PIPELINING", job(b"a\r\n.\r"), "5.6.1"),
@@ -303,12 +305,56 @@ def test_a_file_shorter_than_it_should_be_defers(tmp_path: Path) -> None:
     assert stage.outcomes() == [("deferred", "message", "4.3.0")]
 
 
-def test_a_large_file_is_looked_through_where_8bitmime_is_missing(tmp_path: Path) -> None:
-    stage = Stage("PIPELINING", options=DeliverOptions(whole_max=10))
-    assert stage.carry(job(file(tmp_path, b"\xff" * 100), body=Body.EIGHT_BIT_MIME)) == b""
-    assert stage.outcomes() == [("failed", "message", "5.6.3")]
+EIGHT_BIT = b"Subject: x\r\n\r\n" + "Grüße an alle, ".encode() * 40 + b"\r\n"
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("declared", [Body.EIGHT_BIT_MIME, Body.SEVEN_BIT])
+def test_eight_bit_mail_is_converted_where_8bitmime_is_missing(tmp_path: Path, large: bool, declared: Body) -> None:
+    """RFC 6152 §3: the remote is sent 7 bit that decodes to the same, and the attempt says so."""
+    stage = Stage("PIPELINING SIZE CHUNKING", options=DeliverOptions(whole_max=10, piece_size=100, bdat_size_min=10))
+    content = file(tmp_path, EIGHT_BIT) if large else EIGHT_BIT
+    mail = stage.carry(job(content, body=declared))
+    stage.server("250 ok", "250 ok", "354 go")
+    sent = stage.wire.taken()
+    assert sent.isascii() and sent.endswith(b"\r\n.\r\n")
+    assert mail.startswith(b"MAIL FROM:<ada@example.org> SIZE=%d\r\n" % (len(sent) - 3))
+    assert email.message_from_bytes(sent[:-3]).get_payload(decode=True) == EIGHT_BIT.partition(b"\r\n\r\n")[2]
+    stage.server("250 2.0.0 ok")
+    assert stage.done[0][0].text == "converted to 7 bit"
+    stage.carry(job())
+    stage.server("250 ok", "250 ok")
+    assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\nSubject: x\r\n")
+    stage.server("250 2.0.0 ok")
+    assert stage.done[1][0].text == "", "what is said of one message says nothing of the next"
+
+
+def test_a_large_file_that_is_ascii_goes_as_it_is(tmp_path: Path) -> None:
     stage = Stage("PIPELINING", options=DeliverOptions(whole_max=10))
     assert stage.carry(job(file(tmp_path, b"a" * 100), body=Body.EIGHT_BIT_MIME)).startswith(b"MAIL")
+
+
+def test_eight_bit_mail_is_returned_or_sent_where_that_is_set() -> None:
+    stage = Stage("PIPELINING", options=DeliverOptions(eight_bit=EightBit.RETURN))
+    assert stage.carry(job(EIGHT_BIT)) == b""
+    assert stage.outcomes() == [("failed", "message", "5.6.3")]
+    stage = Stage("PIPELINING", options=DeliverOptions(eight_bit=EightBit.SEND))
+    stage.carry(job(EIGHT_BIT))
+    stage.server("250 ok", "250 ok", "354 go")
+    assert stage.wire.taken() == EIGHT_BIT + b".\r\n"
+
+
+def test_the_size_after_conversion_counts() -> None:
+    """RFC 1870 §6.3"""
+    stage = Stage(f"PIPELINING SIZE:{len(EIGHT_BIT) + 10}")
+    assert stage.carry(job(EIGHT_BIT)) == b""
+    assert stage.outcomes() == [("failed", "message", "5.3.4")]
+
+
+def test_a_file_that_cannot_be_read_is_not_converted(tmp_path: Path) -> None:
+    stage = Stage("PIPELINING")
+    assert stage.carry(job(ContentFile(str(tmp_path / "gone"), 100))) == b""
+    assert stage.outcomes() == [("deferred", "message", "4.3.0")]
 
 
 # -- the connection ends

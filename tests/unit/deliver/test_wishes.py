@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Recipient
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Transport
+from postroad.protocol.seven_bit import EightBit
 from postroad.protocol.transaction import Security
 from tests.unit.deliver.world import Stage, job
 
@@ -139,18 +141,35 @@ BINARY = b"Content-Transfer-Encoding: binary\r\n\r\n\0\r.\n\n.\r\n.\r\nQUIT\r\n\
 
 
 @pytest.mark.parametrize(
-    ("offered", "outcome"),
-    [("PIPELINING CHUNKING BINARYMIME", "2.0.0"), ("PIPELINING CHUNKING", "5.6.1"), ("PIPELINING BINARYMIME", "5.6.1")],
+    ("offered", "body"),
+    [
+        ("PIPELINING CHUNKING BINARYMIME", " BODY=BINARYMIME"),
+        ("PIPELINING 8BITMIME CHUNKING", " BODY=8BITMIME"),
+        ("PIPELINING BINARYMIME", ""),
+    ],
 )
 @pytest.mark.parametrize("large", [False, True])
-def test_binary_content(tmp_path: Path, offered: str, outcome: str, large: bool) -> None:
-    """RFC 3030 §3: octet for octet by BDAT where both are offered, else returned."""
+def test_binary_content(tmp_path: Path, offered: str, body: str, large: bool) -> None:
+    """RFC 3030 §3: octet for octet by BDAT where both are offered, else converted, or returned."""
     path = tmp_path / "content"
     path.write_bytes(BINARY)
+    content = ContentFile(str(path), len(BINARY)) if large else BINARY
     stage = Stage(offered, options=DeliverOptions(whole_max=10, piece_size=8) if large else None)
-    stage.carry(job(ContentFile(str(path), len(BINARY)) if large else BINARY, body=Body.BINARY_MIME))
-    if outcome == "2.0.0":
+    mail = stage.carry(job(content, body=Body.BINARY_MIME))
+    assert mail.startswith(f"MAIL FROM:<ada@example.org>{body}\r\n".encode())
+    if "BINARY" in body:
         stage.server("250 ok", "250 ok")
         assert stage.wire.taken() == b"BDAT %d LAST\r\n" % len(BINARY) + BINARY
-        stage.server("250 2.0.0 ok")
-    assert [each.status for each in stage.done[0]] == [outcome]
+    else:
+        stage.server("250 ok", "250 ok", "354 go")
+        sent = stage.wire.taken()
+        assert sent.endswith(b"\r\n.\r\n")
+        message = email.message_from_bytes(sent)
+        assert message.get_payload(decode=True) == BINARY.partition(b"\r\n\r\n")[2]
+    stage.server("250 2.0.0 ok")
+    assert stage.outcomes() == [("relayed", "recipient", "2.0.0")]
+    assert ("converted to" in stage.done[0][0].text) is (body != " BODY=BINARYMIME")
+    if body == " BODY=8BITMIME":
+        stage = Stage(offered, options=DeliverOptions(eight_bit=EightBit.SEND))
+        assert stage.carry(job(content, body=Body.BINARY_MIME)) == b""
+        assert stage.outcomes() == [("failed", "message", "5.6.1")]

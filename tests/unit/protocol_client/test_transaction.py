@@ -10,17 +10,18 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from postroad.mail.reply import Reply
 from postroad.protocol.capability import Capabilities, parse
+from postroad.protocol.seven_bit import EightBit, Target
 from postroad.protocol.transaction import (
     Finding,
     Inspection,
     Opening,
     Security,
     Subject,
-    inspect,
     must_inspect,
     opening,
     rcpt,
     refusal,
+    target,
 )
 
 NOTHING = Capabilities()
@@ -41,10 +42,11 @@ def envelope(**changes: object) -> Envelope:
 def said(
     given: Envelope, offered: Capabilities, *, size: int = 100, security: Security = NOT_SECURE, utf8: bool = False,
     inspection: Inspection | None = None, waited_s: int = 0, bdat_size_min: int = 1_000_000,
+    eight_bit: EightBit = EightBit.CONVERT,
 ) -> Opening | Finding:
     return opening(
         given, size, offered, security, utf8_wanted=utf8, inspection=inspection, bdat_size_min=bdat_size_min,
-        waited_s=waited_s,
+        waited_s=waited_s, eight_bit=eight_bit,
     )
 
 
@@ -132,43 +134,52 @@ def test_size() -> None:
 
 
 def test_eight_bit_towards_a_remote_without_it() -> None:
-    """RFC 6152 §3: it fails where the content needs it, and goes as 7BIT where it does not."""
+    """RFC 6152 §3: it is converted where the content needs it; where it is not, it fails."""
     given = envelope(body=Body.EIGHT_BIT_MIME)
     assert must_inspect(given, NOTHING)
     assert not must_inspect(given, ALL)
-    assert not must_inspect(envelope(), NOTHING)
-    found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False))
-    assert isinstance(found, Finding) and found.status == "5.6.3"
-    found = said(given, NOTHING, inspection=Inspection(ascii=True, utf8_header=False))
-    assert isinstance(found, Opening) and found.mail == b"MAIL FROM:<ada@example.org>\r\n"
+    assert must_inspect(envelope(), NOTHING), "not every client says BODY=8BITMIME"
+    assert target(given, NOTHING) is Target.SEVEN_BIT and target(given, ALL) is None
+    found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False, problem="too many parts"))
+    assert isinstance(found, Finding) and found.status == "5.6.3" and "too many parts" in found.text
+    for inspection in (
+        Inspection(ascii=True, utf8_header=False), Inspection(ascii=False, utf8_header=True, converted=Target.SEVEN_BIT)
+    ):
+        found = said(given, NOTHING, inspection=inspection)
+        assert isinstance(found, Opening) and found.mail == b"MAIL FROM:<ada@example.org>\r\n"
+    found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False), eight_bit=EightBit.SEND)
+    assert isinstance(found, Opening)
+
+
+def test_binary_towards_a_remote_without_it() -> None:
+    """RFC 3030 §3"""
+    given, offered = envelope(body=Body.BINARY_MIME), parse(("mx", "8BITMIME", "CHUNKING"))
+    assert must_inspect(given, offered) and target(given, offered) is Target.EIGHT_BIT
+    assert target(given, parse(("mx", "CHUNKING"))) is Target.SEVEN_BIT
+    inspection = Inspection(ascii=False, utf8_header=False, converted=Target.EIGHT_BIT)
+    found = said(given, offered, inspection=inspection, bdat_size_min=0)
+    assert isinstance(found, Opening) and not found.bdat
+    assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
 
 
 def test_utf8_header_towards_a_remote_without_smtputf8() -> None:
-    """RFC 6531 §3.2, §3.5"""
+    """RFC 6531 §3.2, §3.5: never to another MTA; into a mailbox of ours as it was written, or converted."""
     given, offered = envelope(smtputf8=True), parse(("mx", "8BITMIME"))
     assert must_inspect(given, offered)
-    found = said(given, offered, inspection=Inspection(ascii=False, utf8_header=True))
+    inspection = Inspection(ascii=False, utf8_header=True)
+    found = said(given, offered, inspection=inspection)
     assert isinstance(found, Finding) and found.status == "5.6.9"
+    found = said(given, offered, inspection=inspection, security=Security(final=True))
+    assert isinstance(found, Opening) and not found.smtputf8
+    assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
+    found = said(given, NOTHING, inspection=inspection, security=Security(final=True))
+    assert isinstance(found, Finding) and found.status == "5.6.9"
+    converted = Inspection(ascii=False, utf8_header=True, converted=Target.SEVEN_BIT)
+    assert isinstance(said(given, NOTHING, inspection=converted, security=Security(final=True)), Opening)
+    assert isinstance(said(given, NOTHING, inspection=converted), Finding)
     found = said(given, offered, inspection=Inspection(ascii=False, utf8_header=False))
     assert isinstance(found, Opening) and not found.smtputf8
-    assert found.mail == b"MAIL FROM:<ada@example.org>\r\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "utf8_header"),
-    [
-        ("Subject: x\r\n\r\nbody", False),
-        ("Subject: ü\r\n\r\nbody", True),
-        ("Subject: x\r\n\r\nbüdy", False),
-        ("Subject: x\r\nContent-Type: text/plain\r\n\r\nbüdy", False),
-        ("Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nSubject: ü", True),
-        ("Content-type:\r\n MESSAGE/rfc822\r\n\r\nSubject: ü", True),
-        ("Content-Type: multipart/mixed\r\n\r\nascii", False),
-    ],
-)
-def test_inspect(content: str, utf8_header: bool) -> None:
-    octets = content.encode()
-    assert inspect(octets, ascii=octets.isascii()) == Inspection(octets.isascii(), utf8_header)
+    assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
 
 
 def test_bdat() -> None:
