@@ -241,7 +241,7 @@ def _replies(wire: bytes) -> list[tuple[int, int]]:
     code, lines, held = b"", 0, 0
     for line in _lines(wire):
         match = _LINE.fullmatch(line[:-2]) if line.endswith(b"\r\n") and len(line) <= LIMITS.line_max else None
-        if match is None or (lines and match[1] != code):
+        if match is None:
             break
         code, lines, held = match[1], lines + 1, held + len(line)
         if match[2] != b"-" and lines == 1:

@@ -479,6 +479,12 @@ def _next_hop_token(here: Path, hop: NextHop) -> Iterator[Finding]:
             "There is no username to authenticate as",
             "Add username",
         )
+    if hop.cram_md5 and (token or not hop.username or hop.mechanism not in ("", "CRAM-MD5")):
+        yield Finding(
+            ((*here, "cram_md5"), (*here, "mechanism"), (*here, "username")),
+            "CRAM-MD5 is allowed, but there is no password that it could be used with",
+            "Remove cram_md5, or give username and password_file and no other mechanism",
+        )
     if hop.mechanism and hop.mechanism != "EXTERNAL" and (hop.mechanism in TOKENS) is not token:
         yield Finding(
             ((*here, "mechanism"), (*here, "token_file"), (*here, "password_file")),

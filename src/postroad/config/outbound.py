@@ -95,6 +95,12 @@ class Outbound(Section):
         "How long a host whose TLS failed is spoken to without it at once, where the demand allows that.",
         least=0,
     )
+    bdat_memory_s: Seconds = setting(
+        _DELIVER.bdat_memory_s,
+        "How long a host that offered CHUNKING, and then refused BDAT as a command, gets all mail by DATA.",
+        least=0,
+        source="RFC 3030",
+    )
     reply_line_max: Octets = setting(
         _DELIVER.reply_line_max, "A line of a reply.", least=512, source="RFC 5321 §4.5.3.1.5"
     )

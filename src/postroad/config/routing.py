@@ -27,8 +27,14 @@ Deliver = Literal["maildir", "lmtp", "program"]
 Prefer = Literal["", "ipv6", "ipv4"]
 ClientMechanism = Literal[
     "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
-    "XOAUTH2", "EXTERNAL",
+    "XOAUTH2", "EXTERNAL", "CRAM-MD5",
 ]  # fmt: skip
+# What a server may offer and the client can do without; STARTTLS and AUTH have settings of their own.
+Extension = Literal[
+    "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "LIMITS", "DELIVERBY", "MT-PRIORITY",
+    "RRVS", "XFORWARD",
+]  # fmt: skip
+IgnoredExtensions = Annotated[tuple[Extension, ...], BeforeValidator(one_or_more)]
 
 _ROUTING: Final = RoutingOptions()
 _MX: Final = MxOptions()
@@ -74,6 +80,9 @@ class LocalDomain(Section):
         False,
         "LMTP: whether the server is told from which client the message is, where it takes XFORWARD.",
         source="Postfix, XFORWARD_README",
+    )
+    ignored_extensions: IgnoredExtensions = several(
+        (), "LMTP: what the server offers and is not used with it, as of `[[next_hop]]`.", example='["CHUNKING"]'
     )
     since: Moment = setting(
         "",
@@ -211,6 +220,21 @@ class NextHop(Section):
     )
     mechanism: ClientMechanism = setting(
         "", 'The only SASL mechanism to use; "": the strongest that both ends have.', source="RFC 4954 §4"
+    )
+    cram_md5: bool = setting(
+        False,
+        "Whether CRAM-MD5 may be used where the server offers nothing better: the password can be guessed from what it "
+        "sends, so it needs TLS, too. With `auth_without_tls` and no TLS it comes before `PLAIN` and `LOGIN`, which "
+        "show the password.",
+        source="RFC 2195",
+    )
+    ignored_extensions: IgnoredExtensions = several(
+        (),
+        "Extensions that the server offers and that are not used with it, because they do not work there. What the "
+        "message needs and is ignored here makes it fail, as if the server did not offer it. TLS and AUTH have "
+        "settings of their own: `tls`, `username`.",
+        source="RFC 5321 §4.1.1.1",
+        example='["CHUNKING"]',
     )
     auth_without_tls: bool = setting(
         False, "Whether the password may go over the wire without TLS, for anyone to read: a server on this machine."

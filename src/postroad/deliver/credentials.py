@@ -2,7 +2,8 @@
 
 The strongest mechanism that both ends have is taken: SCRAM (RFC 5802, RFC 7677), with channel binding where the server
 offers it and TLS gives one (RFC 9266, RFC 5929), then PLAIN (RFC 4616) and LOGIN; with a token OAUTHBEARER (RFC 7628),
-then XOAUTH2. A mechanism that is set is the only one.
+then XOAUTH2. A mechanism that is set is the only one. CRAM-MD5 (RFC 2195) is taken only where a setting allows it and
+nothing better is to be had: behind PLAIN and LOGIN under TLS, before them without.
 
 What always holds: nothing secret is sent, nor proved, without TLS, unless its owner has said that it may be; nothing
 secret is part of a repr or of a text; a server that says 235 and has not shown, where its mechanism lets it, that it
@@ -33,6 +34,8 @@ PLUS: Final = "-PLUS"
 PASSWORDS: Final = (
     "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN",
 )  # fmt: skip
+CRAM_MD5: Final = "CRAM-MD5"
+_CLEAR: Final = ("PLAIN", "LOGIN")  # they show the password to who reads along
 TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
 CERTIFICATES: Final = ("EXTERNAL",)
 
@@ -45,7 +48,7 @@ _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 class Credentials(msgspec.Struct, frozen=True):
     """`password`, or a token from the first line of `token_file` or of what `token_command` prints; for EXTERNAL none
     of them. `mechanism`: the only one to use, "" for the strongest. `without_tls`: all this may be done without TLS (a
-    smart host on the same machine)."""
+    smart host on the same machine). `cram_md5`: CRAM-MD5 will do where there is nothing better."""
 
     name: str
     password: str = ""
@@ -53,6 +56,7 @@ class Credentials(msgspec.Struct, frozen=True):
     mechanism: str = ""
     token_file: str = ""
     token_command: tuple[str, ...] = ()
+    cram_md5: bool = False
 
     def __repr__(self) -> str:
         return f"Credentials(name={self.name!r})"  # nothing secret in a log
@@ -93,7 +97,7 @@ def choose(credentials: Credentials, offered: frozenset[str], *, tls: bool, bind
         return "credentials are set, but the remote does not offer AUTH"
     if not tls and not credentials.without_tls:
         return "credentials are set, but without TLS the password is not sent"
-    fit = TOKENS if credentials.by_token else PASSWORDS if credentials.password else CERTIFICATES
+    fit = _fit(credentials, tls=tls)
     wanted = (credentials.mechanism,) if credentials.mechanism else fit
     for name in wanted:
         if name in offered and (bindable or not name.endswith(PLUS)):
@@ -102,6 +106,19 @@ def choose(credentials: Credentials, offered: frozenset[str], *, tls: bool, bind
         return f"{credentials.mechanism} is set, but this session has no channel binding"
     told = " ".join(sorted(offered))[:200]
     return f"the remote offers none of the mechanisms {', '.join(wanted)}, but {told}"
+
+
+def _fit(credentials: Credentials, *, tls: bool) -> tuple[str, ...]:
+    """The mechanisms that these credentials are for, best first."""
+    if credentials.by_token:
+        return TOKENS
+    if not credentials.password:
+        return CERTIFICATES
+    if not credentials.cram_md5:
+        return PASSWORDS
+    if tls:
+        return (*PASSWORDS, CRAM_MD5)
+    return (*(name for name in PASSWORDS if name not in _CLEAR), CRAM_MD5, *_CLEAR)
 
 
 async def exchange(
@@ -129,6 +146,8 @@ async def exchange(
         return _Single(mechanism, name.encode(), None)
     if mechanism == "PLAIN":
         return _Single(mechanism, clients.plain(name, credentials.password), None)
+    if mechanism == CRAM_MD5:
+        return _CramMd5(name, credentials.password)
     return _Login(name, credentials.password)
 
 
@@ -160,6 +179,28 @@ class _Login:
 
     async def respond(self, challenge: bytes) -> bytes | None:
         return self._answers.pop() if self._answers else None
+
+
+class _CramMd5:
+    """RFC 2195 §2: one challenge, one answer."""
+
+    mechanism = CRAM_MD5
+
+    def __init__(self, name: str, password: str) -> None:
+        self.initial: bytes | None = None
+        self.problem = ""
+        self._account: tuple[str, str] | None = (name, password)
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        account, self._account = self._account, None
+        if account is None:
+            self.problem = "it sends a second CRAM-MD5 challenge"
+            return None
+        answer = clients.cram_md5(*account, challenge)
+        if isinstance(answer, str):
+            self.problem = answer
+            return None
+        return answer
 
 
 class _Scram:

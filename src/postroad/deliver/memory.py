@@ -1,4 +1,4 @@
-"""What is remembered of hops for a short time: which could not be reached, and whose TLS failed.
+"""What is remembered of hops for a while: which could not be reached, whose TLS failed, and which do not know BDAT.
 
 A hop that failed is not left out, it is tried after all others, so that connections opened beside each other do not
 all wait for a dead host, and a host that comes back is found. Bounded; times are those of the loop.
@@ -15,11 +15,13 @@ _ENTRIES_MAX: Final = 10_000
 
 
 class HopMemory:
-    def __init__(self, failed_s: float, plain_s: float) -> None:
+    def __init__(self, failed_s: float, plain_s: float, no_bdat_s: float = 0.0) -> None:
         self._failed_s = failed_s
         self._plain_s = plain_s
+        self._no_bdat_s = no_bdat_s
         self._failed: dict[tuple[str, int], float] = {}
         self._plain: dict[tuple[str, int], float] = {}
+        self._no_bdat: dict[tuple[str, int], float] = {}
 
     def failed(self, hop: Hop, now: float) -> None:
         """It could not be reached, or refused the session."""
@@ -38,6 +40,14 @@ class HopMemory:
     def speaks_plain(self, hop: Hop, now: float) -> bool:
         """Whether TLS with it failed not long ago."""
         return self._plain.get((hop.address, hop.port), 0.0) > now
+
+    def bdat_refused(self, hop: Hop, now: float) -> None:
+        """It offered CHUNKING and refused BDAT as a command."""
+        _note(self._no_bdat, hop, now + self._no_bdat_s, now)
+
+    def lacks_bdat(self, hop: Hop, now: float) -> bool:
+        """Whether it did so not long ago."""
+        return self._no_bdat.get((hop.address, hop.port), 0.0) > now
 
     def ordered(self, hops: Sequence[Hop], now: float) -> list[Hop]:
         """As they stand, those that failed not long ago behind the others."""

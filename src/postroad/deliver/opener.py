@@ -4,6 +4,8 @@ What always holds: `opened` is called exactly once for each call, with a courier
 says why there is none; never from within the call. A hop whose session ended over its first job counts as one that
 could not be reached, so that the next call tries the others first.
 
+An exception over one hop is a bug, and that hop's outcome: the next one is tried.
+
 How it fails: an Attempt of the reach DESTINATION. It is permanent only where every hop says for good that it takes no
 mail (521, 556: RFC 7504), where none can be trusted with mail that requires TLS (RFC 8689), or the look-up found that
 there is none; all else is tried again, a greeting of 554 too, for
@@ -38,6 +40,7 @@ from postroad.mail.job import Job
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
+from postroad.protocol.client import NO_MAIL
 from postroad.protocol.transaction import Finding
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
@@ -47,10 +50,8 @@ from postroad.world.tls import ClientTls
 from postroad.world.tls_facts import TlsFacts
 
 _LOG: Final = logging.getLogger(__name__)
+_BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
-
-# RFC 7504 §3: the host, or the domain, takes no mail, and will take none.
-_NO_MAIL: Final = (521, 556)
 
 
 class Courier(Protocol):
@@ -102,7 +103,7 @@ class Opener:
         self._loop = loop
         self._posix = posix or Posix()
         self._busy: set[ProgramCourier] = busy if busy is not None else set()
-        self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s)
+        self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: Settings = settings(name, options, clock, loop, pool)
         self._ways = Ways(self._shared, network, tls, programs, entropy or random.SystemRandom())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,32 +161,57 @@ class Opener:
         attempts: list[Attempt] = []
         ordered = self._memory.ordered(found.hops, self._loop.time())[:hops_max]
         for tried, hop in enumerate(ordered, 1):
-            result = await self._try(destination, hop, credentials, lost)
+            result = await self._try_safely(destination, hop, credentials, lost)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
-                result.set_out(elsewhere=others, failed=partial(self._failed, hop))
+                result.set_out(
+                    elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop)
+                )
                 return result
             self._memory.failed(hop, self._loop.time())
             attempts.append(self._attempt(destination, hop, _softened(result.finding), result.tls))
         return _verdict(attempts)
 
-    def _failed(self, hop: Hop) -> None:
-        self._memory.failed(hop, self._loop.time())
+    def _failed(self, hop: Hop, courier: SmtpCourier) -> None:
+        now = self._loop.time()
+        self._memory.failed(hop, now)
+        if courier.machine.tls_refused:  # and then the session ended: the next one goes without STARTTLS
+            self._memory.tls_failed(hop, now)
+
+    def _no_bdat(self, hop: Hop) -> None:
+        self._memory.bdat_refused(hop, self._loop.time())
+
+    async def _try_safely(
+        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
+    ) -> SmtpCourier | Unmade:
+        try:
+            return await self._try(destination, hop, credentials, lost)
+        except Exception as error:
+            _LOG.exception("opening a connection to %s", place(hop))
+            return Unmade(deferred("4.3.0", f"{place(hop)}: internal error: {type(error).__name__}"))
 
     async def _try(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
     ) -> SmtpCourier | Unmade:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
+        now = self._loop.time()
         plain = destination.tls is TlsDemand.NEVER or (
-            destination.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, self._loop.time())
+            destination.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)
         )
-        where = Visit(destination, hop, credentials, plain)
+        ignored = frozenset(destination.ignored_extensions)
+        if self._memory.lacks_bdat(hop, now):
+            ignored |= _BY_BDAT
+        where = Visit(destination, hop, credentials, plain, ignored)
         result = await visit(self._ways, where, lost)
-        if result is None:
-            self._memory.tls_failed(hop, self._loop.time())
-            result = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
-        return result if result is not None else Unmade(deferred("4.7.5", f"{place(hop)}: TLS failed"))
+        if not isinstance(result, Unmade) or not result.plain_next:
+            return result
+        again = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
+        if isinstance(again, Unmade):  # then it was not for TLS, and TLS is tried again
+            text = f"{again.finding.text}; before that, with TLS: {result.finding.text}"
+            return msgspec.structs.replace(again, finding=msgspec.structs.replace(again.finding, text=text))
+        self._memory.tls_failed(hop, self._loop.time())
+        return again
 
     def _attempt(
         self, destination: Destination, hop: Hop | None, finding: Finding, tls: TlsFacts | None = None
@@ -205,7 +231,7 @@ class Opener:
 def _softened(finding: Finding) -> Finding:
     """A refused session fails the mail only where the host says that it never takes any; a finding of our own
     (REQUIRETLS) stands as it is."""
-    if finding.outcome is not Outcome.FAILED or finding.reply is None or finding.reply.code in _NO_MAIL:
+    if finding.outcome is not Outcome.FAILED or finding.reply is None or finding.reply.code in NO_MAIL:
         return finding
     return Finding(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
 

@@ -43,7 +43,8 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     `hops_max`: hosts and addresses tried to open one connection (RFC 5321 §5.1: at least two). `hop_memory_s`: how long
     a hop that could not be reached is tried after all others. `tls_memory_s`: how long a hop whose TLS failed is spoken
     to in plaintext at once, where the demand allows that. `eight_bit`: what becomes of 8-bit mail where the server does
-    not offer 8BITMIME, and of binary mail without BINARYMIME.
+    not offer 8BITMIME, and of binary mail without BINARYMIME. `bdat_memory_s`: how long
+    one that refused BDAT gets DATA.
     """
 
     connect_s: float = 30.0
@@ -66,6 +67,7 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     hops_max: int = 5
     hop_memory_s: float = 60.0
     tls_memory_s: float = 3600.0
+    bdat_memory_s: float = 86_400.0
     source_ipv4: str = ""
     source_ipv6: str = ""
     reply_line_max: int = 4096

@@ -1,8 +1,10 @@
 """One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a finding why not.
 
 RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
-never said here. Where TLS was only wished for and its handshake failed the answer is None: the connection is spent, the
-caller may try once more with `plain` (RFC 7435).
+never said here. Where TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
+plaintext may help (`Unmade.plain_next`): the connection is spent, the caller may try once more with `plain` (RFC 7435).
+Not where octets in plaintext stood behind the answer to STARTTLS, for somebody is at work there; nor where the remote
+refuses the session in words under TLS; nor where credentials would have to go without TLS.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from postroad.protocol.client import (
     StartHandshake,
     TlsRefused,
 )
-from postroad.protocol.transaction import Finding, Security
+from postroad.protocol.transaction import Finding, Security, status_of
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs
@@ -51,23 +53,33 @@ class Ways(msgspec.Struct, frozen=True):
 
 
 class Unmade(msgspec.Struct, frozen=True):
-    """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none."""
+    """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
+    `plain_next`: see the module."""
 
     finding: Finding
     tls: TlsFacts | None = None
+    plain_next: bool = False
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """Where to, and as whom. `plain`: without TLS, though it may be offered."""
+    """Where to, and as whom. `plain`: without TLS, though it may be offered. `ignored`: what the hop offers and is not
+    to be used."""
 
     destination: Destination
     hop: Hop
     credentials: Credentials | None
     plain: bool
+    ignored: frozenset[str] = frozenset()
+
+    @property
+    def may_be_plain(self) -> bool:
+        """Whether the mail may go without TLS."""
+        without_tls = self.credentials is None or self.credentials.without_tls
+        return self.destination.tls is TlsDemand.MAY and without_tls
 
 
-async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Unmade | None:
-    """The courier, why there is none, or None (see the module)."""
+async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Unmade:
+    """The courier, or why there is none (see the module)."""
     clock = ways.shared.clock
     started_us = clock.now_us()
     context = None if where.plain else _context(ways.tls, where.destination.tls)
@@ -81,18 +93,24 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
     except BaseException:
         courier.abort()
         raise
-    tls = facts(courier.transport)
-    if not isinstance(found, Security):
+    if isinstance(found, Unmade):
         courier.abort()
-        return None if found is None else Unmade(found, tls)
+        return msgspec.structs.replace(found, tls=courier.tls)
     if where.destination.require_tls and not courier.machine.capabilities.require_tls:  # RFC 8689 §4.2.1 step 5
         courier.close()
         text = f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires"
-        return Unmade(refused("5.7.30", text), tls)
-    if not courier.alive:
-        return Unmade(deferred("4.4.2", "the remote closed the connection"), tls)
-    courier.release(found, tls, max(0, clock.now_us() - started_us), lost)
+        return Unmade(refused("5.7.30", text), courier.tls)
+    if courier.ended is not None:
+        return msgspec.structs.replace(_ended(where, courier, courier.ended), tls=courier.tls)
+    courier.release(found, max(0, clock.now_us() - started_us), lost)
     return courier
+
+
+def _ended(where: Visit, courier: SmtpCourier, event: Ended) -> Unmade:
+    """The session ended before there was a courier."""
+    machine, finding = courier.machine, event.finding
+    broke = machine.tls_asked and not machine.injected and (finding.reply is None or courier.tls is None)
+    return Unmade(finding, plain_next=broke and where.may_be_plain)
 
 
 async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -> SmtpCourier | Finding:
@@ -102,7 +120,7 @@ async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -
     source = "" if path else (options.source_ipv6 if ":" in hop.address else options.source_ipv4)
     try:
         _, courier = await ways.network.connect(
-            lambda: SmtpCourier(ways.shared, where.destination.transport, hop),
+            lambda: SmtpCourier(ways.shared, where.destination.transport, hop, where.ignored),
             hop.address, hop.port, path=path, source=source, timeout_s=options.connect_s,
             context=context if implicit else None, server_name=hop.name if implicit else "",
         )
@@ -110,27 +128,27 @@ async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -
         return _unproved(where, error)
     except OSError as error:
         return deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}")
+    if implicit:
+        courier.tls = facts(courier.transport)
     return courier
 
 
 async def _set_up(
     ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext | None
-) -> Security | Finding | None:
-    event: ClientEvent | Finding | None = await courier.event()
+) -> Security | Unmade:
+    event: ClientEvent | Unmade = await courier.event()
     demand = where.destination.tls
     secure = demand is TlsDemand.IMPLICIT
     if context is not None and not secure and not isinstance(event, Ended):
         if courier.machine.capabilities.starttls:
             event = await _secured(ways, where, courier, context)
             secure = not isinstance(event, TlsRefused)
-            if event is None:
-                return None
         if not secure and demand is not TlsDemand.MAY:
-            return _no_tls(where, event)
+            return Unmade(_no_tls(where, event))
     match event:
         case Ended():
-            return event.finding
-        case Finding():
+            return _ended(where, courier, event)
+        case Unmade():
             return event
         case _:
             final = where.destination.transport is Transport.LMTP
@@ -138,10 +156,8 @@ async def _set_up(
             return await _identified(ways, where, courier, security)
 
 
-async def _secured(
-    ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext
-) -> ClientEvent | Finding | None:
-    """STARTTLS: the event behind it, a Finding where the handshake failed, None where plaintext may be tried."""
+async def _secured(ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext) -> ClientEvent | Unmade:
+    """STARTTLS: the event behind it, or that the handshake failed."""
     event = await courier.ask_for_tls()
     if not isinstance(event, StartHandshake):
         return event
@@ -151,15 +167,13 @@ async def _secured(
             timeout_s=ways.shared.options.handshake_s,
         )
     except OSError as error:
-        if where.destination.tls is TlsDemand.MAY:
-            return None
-        return _unproved(where, error)
-    if not courier.alive:  # octets came in plaintext before the handshake had begun
-        return await courier.event()
+        return Unmade(_unproved(where, error), plain_next=where.may_be_plain and not courier.machine.injected)
+    if courier.ended is not None:  # octets came in plaintext before the handshake had begun
+        return courier.ended
     return await courier.tls_started(transport)
 
 
-async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: Security) -> Security | Finding:
+async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: Security) -> Security | Unmade:
     credentials, hop = where.credentials, where.hop
     if credentials is None:
         return security
@@ -167,11 +181,11 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
     binding = best_binding(courier.transport) if security.tls else None
     mechanism = choose(credentials, offered, tls=security.tls, bindable=binding is not None)
     if " " in mechanism:
-        return deferred("4.7.4", f"{place(hop)}: {mechanism}")
+        return Unmade(deferred("4.7.4", f"{place(hop)}: {mechanism}"))
     around = Surroundings(binding, hop.name, hop.port, ways.entropy, ways.shared.pool, ways.programs)
     made = await exchange(credentials, mechanism, offered, around)
     if isinstance(made, str):
-        return deferred("4.3.5", f"{place(hop)}: {made}")
+        return Unmade(deferred("4.3.5", f"{place(hop)}: {made}"))
     event = await courier.authenticate(made.mechanism, made.initial)
     while isinstance(event, Challenged):
         event = await courier.respond(await made.respond(event.octets))
@@ -180,16 +194,21 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
         case Authenticated() if not made.problem:
             return msgspec.structs.replace(security, authenticated=True)
         case Authenticated():
-            return deferred("4.7.8", f"{place(hop)} took our credentials ({shown}), but {made.problem}")
+            return Unmade(deferred("4.7.8", f"{place(hop)} took our credentials ({shown}), but {made.problem}"))
         case AuthRefused(reply=reply):
             # Wrong credentials are ours to mend, not the sender's: the mail waits.
-            status = with_class(reply.status, "4") if reply is not None and reply.status else "4.7.8"
+            status = "4.7.8" if reply is None else with_class(_auth_status(reply), "4")
             why_not = f": {made.problem}" if made.problem and reply is None else ""
-            return deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply)
-        case Ended(finding=finding):
-            return finding
+            return Unmade(deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply))
+        case Ended():
+            return _ended(where, courier, event)
         case _:
             raise AssertionError(event)
+
+
+def _auth_status(reply: Reply) -> str:
+    status = reply.status or status_of(reply.code, at_auth=True)
+    return "4.7.8" if status.endswith(".0.0") else status
 
 
 def _unproved(where: Visit, error: OSError) -> Finding:
@@ -199,7 +218,7 @@ def _unproved(where: Visit, error: OSError) -> Finding:
     return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
 
 
-def _no_tls(where: Visit, event: ClientEvent | Finding | None) -> Finding:
+def _no_tls(where: Visit, event: ClientEvent | Unmade) -> Finding:
     """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way. RFC 8689 §4.2.1: final for mail that
     requires TLS."""
     hop = where.hop

@@ -5,8 +5,9 @@ the envelope in one, content with its end in one up to `whole_max`, larger conte
 
 What always holds:
 - `done` of a job is called exactly once, never from within `carry`, whatever happens to the connection.
-- Each wait has a limit (RFC 5321 §4.5.3.2): one deadline and one timer per connection; the timer is armed anew only
-  when it fires, so that a command costs no timer. A limit begins anew with a whole reply, not with an octet of one.
+- Each wait has a limit of its own (RFC 5321 §4.5.3.2), set when a command goes out and anew with each whole reply, not
+  with an octet of one: one deadline and one timer per connection; the timer is armed anew only when it fires, so that a
+  command costs no timer. `idle_s` counts only while the queue has a connection and no work for it.
 - A connection that ended without a word on what was being carried gives attempts of the reach SESSION, unless the end
   of data had been sent (`protocol.client`); the queue may then try at once on another connection.
 - A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one; one
@@ -19,6 +20,7 @@ Not here: which host (`opener`), what the dialog means (`protocol.client`), retr
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -42,7 +44,7 @@ from postroad.protocol.transaction import Finding, Inspection, Security
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
 from postroad.world.network import why
-from postroad.world.tls_facts import TlsFacts
+from postroad.world.tls_facts import TlsFacts, facts
 
 Done = Callable[[Job, tuple[Attempt, ...]], None]
 
@@ -80,6 +82,7 @@ def settings(
         Step.MAIL: options.mail_s,
         Step.RCPT: options.rcpt_s,
         Step.DATA: options.data_initiation_s,
+        Step.BDAT: options.data_initiation_s,
         Step.CONTENT: options.data_block_s,
         Step.END: options.data_termination_s,
         Step.DOT: options.data_termination_s,
@@ -91,11 +94,18 @@ def settings(
 
 
 class SmtpCourier(asyncio.Protocol):
-    """See the module. Made by the opener, who sets the session up and then lets it go with `release`."""
+    """See the module. Made by the opener, who sets the session up and then lets it go with `release`. `ignored`:
+    keywords of the remote that count as not offered."""
 
-    def __init__(self, shared: Settings, kind: Transport, hop: Hop) -> None:
+    def __init__(
+        self, shared: Settings, kind: Transport, hop: Hop, ignored: frozenset[str] = frozenset()
+    ) -> None:
         self.hop = hop
-        self.machine = ClientMachine(shared.name, lmtp=kind is Transport.LMTP, limits=shared.reply_limits)
+        self.machine = ClientMachine(
+            shared.name, lmtp=kind is Transport.LMTP, limits=shared.reply_limits, ignored=ignored
+        )
+        self.tls: TlsFacts | None = None  # what the handshake showed
+        self.ended: Ended | None = None  # how the session has ended
         self._shared = shared
         self._loop = shared.loop
         self._clock = shared.clock
@@ -121,6 +131,7 @@ class SmtpCourier(asyncio.Protocol):
         self._full = False  # there is no room for a recipient of another domain, and one may come
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
+        self._no_bdat: Callable[[], None] | None = None
         # of the job
         self._job: Job | None = None
         self._done: Done | None = None
@@ -149,30 +160,33 @@ class SmtpCourier(asyncio.Protocol):
         return self._opening.popleft()
 
     async def ask_for_tls(self) -> ClientEvent:
-        """STARTTLS: StartHandshake, TlsRefused or Ended."""
-        self.machine.start_tls()
-        self._flush()
+        """STARTTLS: StartHandshake, TlsRefused or Ended. As with all of these: the session may have ended meanwhile."""
+        if self.machine.step is Step.IDLE:
+            self.machine.start_tls()
+            self._ask()
         return await self.event()
 
     async def tls_started(self, transport: asyncio.Transport) -> ClientEvent:
         """TLS is on; EHLO again: Ready or Ended."""
         self._transport = transport
-        self.machine.tls_started()
-        self._flush()
+        self.tls = facts(transport)
+        if self.machine.step is Step.HANDSHAKE:
+            self.machine.tls_started()
+            self._ask()
         return await self.event()
 
     async def authenticate(self, mechanism: str, initial: bytes | None) -> ClientEvent:
         """AUTH: Challenged, Authenticated, AuthRefused or Ended."""
-        self.machine.authenticate(mechanism, initial)
-        self._flush()
+        if self.machine.step is Step.IDLE:
+            self.machine.authenticate(mechanism, initial)
+            self._ask()
         return await self.event()
 
     async def respond(self, response: bytes | None) -> ClientEvent:
-        """A response to a challenge, None to cancel: as `authenticate`. The session may have ended meanwhile."""
+        """A response to a challenge, None to cancel: as `authenticate`."""
         if self.machine.step is Step.RESPONSE:
             self.machine.respond(response)
-            self._flush()
-            self._wait()
+            self._ask()
         return await self.event()
 
     @property
@@ -184,13 +198,11 @@ class SmtpCourier(asyncio.Protocol):
     def alive(self) -> bool:
         return self._alive
 
-    def release(
-        self, security: Security, tls: TlsFacts | None, connect_us: int, lost: Callable[[SmtpCourier], None]
-    ) -> None:
+    def release(self, security: Security, connect_us: int, lost: Callable[[SmtpCourier], None]) -> None:
         """The session is set up: from here on the courier belongs to the queue."""
         self._security = security
-        if tls is not None:
-            self._tls, self._tls_details = tls.text, details(tls)
+        if self.tls is not None:
+            self._tls, self._tls_details = self.tls.text, details(self.tls)
         self._connect_us = connect_us
         self._lost = lost
         self._expires = self._loop.time() + self._shared.options.age_s
@@ -198,10 +210,13 @@ class SmtpCourier(asyncio.Protocol):
             self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
         self._wait()
 
-    def set_out(self, *, elsewhere: bool, failed: Callable[[], None]) -> None:
+    def set_out(
+        self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None
+    ) -> None:
         """`elsewhere`: the destination has other hosts that did not fail lately. `failed` is told when the session ends
-        over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1)."""
-        self._elsewhere, self._failed = elsewhere, failed
+        over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1). `no_bdat` is told when
+        the remote refuses BDAT as a command."""
+        self._elsewhere, self._failed, self._no_bdat = elsewhere, failed, no_bdat
 
     # -- the face towards the queue ----------------------------------------------------------------------------------
 
@@ -219,7 +234,8 @@ class SmtpCourier(asyncio.Protocol):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another host of the destination is left to try, should this one end the session."""
+        """Whether another host of the destination, or another way of talking to this one, is left to try, should this
+        one end the session."""
         return self._elsewhere
 
     def carry(self, job: Job, done: Done) -> None:
@@ -231,10 +247,8 @@ class SmtpCourier(asyncio.Protocol):
         self._transaction_end = self._loop.time() + self._shared.options.transaction_s
         if not self._alive or self._closing:
             self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
-        elif not transaction.must_inspect(job.envelope, self.machine.capabilities):
-            self._announce(job, None)
         else:
-            self._look(job)
+            self._start(job)
 
     def close(self) -> None:
         """QUIT, at leisure; a job under way is ended first."""
@@ -253,12 +267,17 @@ class SmtpCourier(asyncio.Protocol):
     def _leave(self) -> None:
         if self._alive and self.machine.step is Step.IDLE:
             self.machine.quit()
-            self._flush()
-            self._wait()
+            self._ask()
         else:
             self.abort()
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> None:
+        if transaction.must_inspect(job.envelope, self.machine.capabilities):
+            self._look(job)
+        else:
+            self._announce(job, None)
 
     def _look(self, job: Job) -> None:
         """The remote lacks something: what the content holds decides."""
@@ -272,6 +291,7 @@ class SmtpCourier(asyncio.Protocol):
             target = None
         what = Look(target, binary, options.whole_max)
         look_through(content, what, self._shared.pool, self._loop, self._looked_through)
+        self._wait()
 
     def _looked_through(self, found: Looked | str) -> None:
         job = self._job
@@ -285,7 +305,8 @@ class SmtpCourier(asyncio.Protocol):
             self._announce(job, found)
 
     def _announce(self, job: Job, looked: Looked | None) -> None:
-        """Make the commands of the job and say the first of them."""
+        """Make the commands of the job, for those of its recipients who have no finding yet, and say the first of
+        them."""
         envelope, content, options = job.envelope, job.content, self._shared.options
         content_size, inspection = size(content), None
         if looked is not None:
@@ -325,13 +346,16 @@ class SmtpCourier(asyncio.Protocol):
                 if self._ready is None:
                     self._conclude_soon(_STRAY_LINE_END)
                     return
-        rest = self._rest = []
+        rest, findings = self._rest, self._findings
+        rest.clear()
         for number, place in enumerate(job.recipients):
+            if findings[number] is not None:
+                continue
             command = transaction.rcpt(
                 recipients[place], offered, smtputf8=opening.smtputf8, final=self._security.final
             )
             if isinstance(command, Finding):
-                self._findings[number] = command
+                findings[number] = command
             else:
                 rest.append((number, command))
         if rest:
@@ -354,8 +378,7 @@ class SmtpCourier(asyncio.Protocol):
         self._transactions += 1
         commands = [command for _, command in self._round]
         self.machine.begin(self._open.mail, commands, bdat=self._open.bdat, before=self._facts)
-        self._flush()
-        self._wait()
+        self._ask()
         if self.machine.step is Step.CLOSED:  # octets had come that nobody asked for
             self._loop.call_soon(self._process)
 
@@ -387,13 +410,38 @@ class SmtpCourier(asyncio.Protocol):
             self._findings[number] = finding
         if event.excess:
             self._rest = [self._round[place] for place in sorted(event.excess)] + self._rest
-        if self._rest and self._alive and self._transactions < self._transactions_max:
+        if event.bdat_refused:
+            self._by_data()
+        elif self._rest and self._alive and self._transactions < self._transactions_max:
             self._begin()
         else:
             self._conclude()
 
+    def _by_data(self) -> None:
+        """The remote does not know BDAT: the same message by DATA."""
+        job = self._job
+        assert job is not None
+        self._tell_no_bdat()
+        if self._alive and self._transactions < self._transactions_max:
+            again = {number for number, _ in self._rest}
+            self._findings = [None if number in again else found for number, found in enumerate(self._findings)]
+            self._plan = None
+            self._start(job)  # it may have to be converted now, as without BINARYMIME
+        else:
+            self._conclude(_BY_DATA)
+
+    def _tell_no_bdat(self) -> None:
+        """The host is remembered; the way by DATA is left to try, on another connection if need be."""
+        self._elsewhere = True
+        if self._no_bdat is not None:
+            self._no_bdat()
+
     def _session_ended(self, event: Ended) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
+        if event.bdat_refused:
+            self._tell_no_bdat()
+        elif self.machine.tls_refused and self._failed is not None and event.finding.reply is None:
+            self._elsewhere = True  # the next connection goes without STARTTLS (RFC 7435 §3)
         if self._failed is not None and event.finding.reach is not Reach.MESSAGE:
             self._failed()
         for (number, _), finding in zip(self._round, event.findings, strict=False):
@@ -538,6 +586,11 @@ class SmtpCourier(asyncio.Protocol):
         elif machine.step is Step.CLOSED and self._alive:  # QUIT was answered
             self.transport.close()
 
+    def _ask(self) -> None:
+        """Write what is to be said, and wait for its answer."""
+        self._flush()
+        self._wait()
+
     def _flush(self) -> None:
         output = self.machine.take_output()
         if output and self._transport is not None:
@@ -559,6 +612,7 @@ class SmtpCourier(asyncio.Protocol):
             self._transport.abort()
 
     def _session_over(self, ended: Ended) -> None:
+        self.ended = ended
         if self._job is not None:
             self._session_ended(ended)
         elif self._lost is None:
@@ -580,10 +634,12 @@ class SmtpCourier(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._alive:
             return  # it was us
-        text = "the remote closed the connection"
+        text, status = "the remote closed the connection", "4.4.2"
         if isinstance(exc, OSError):
             text = f"the connection was lost: {why(exc)}"
-        ended = self.machine.lost("4.4.2", text)
+            if isinstance(exc, ssl.SSLError):  # with TLS 1.3 our certificate is judged behind the handshake
+                status = "4.7.5"
+        ended = self.machine.lost(status, text)
         self._shut()
         self._session_over(ended)
 
@@ -594,13 +650,25 @@ class SmtpCourier(asyncio.Protocol):
         if not self._alive:
             return
         now = self._loop.time()
-        limit_s = self._shared.limits_s[Step.CONTENT if self._paused else self.machine.step]
-        deadline = now + limit_s
+        deadline = now + self._limit_s
         if self._job is not None and deadline > self._transaction_end:
             deadline = self._transaction_end
         self._deadline = deadline
         if self._timer is None or deadline < self._armed:
             self._arm(now)
+
+    @property
+    def _limit_s(self) -> float:
+        """How long what is being waited for may take."""
+        step, limits_s = self.machine.step, self._shared.limits_s
+        if self._paused:
+            return limits_s[Step.CONTENT]
+        if step is Step.IDLE:
+            if self._job is not None:  # we look through the content
+                return self._shared.options.transaction_s
+            if self._lost is None:  # we prepare what is said next: a token, a password's hash
+                return limits_s[Step.RESPONSE]
+        return limits_s[step]
 
     def _arm(self, now: float) -> None:
         """The timer looks at the deadline about every `idle_s`, so that a shorter limit seldom moves it."""
@@ -620,9 +688,13 @@ class SmtpCourier(asyncio.Protocol):
             self._idle_ended()
         elif step in (Step.QUIT, Step.CLOSED):
             self.abort()
+        elif self._job is not None and now + _TIMER_SLACK_S >= self._transaction_end:
+            limit_s = self._shared.options.transaction_s
+            found = _silent(Step.CONTENT if self._paused else step, limit_s)
+            text = f"the transaction took longer than {limit_s:g} s: {found.text}"
+            self._end_session(Finding(found.outcome, found.reach, found.status, text))
         else:
-            limit_s = self._shared.limits_s[Step.CONTENT if self._paused else step]
-            self._end_session(_silent(step, limit_s, paused=self._paused))
+            self._end_session(_silent(Step.CONTENT if self._paused else step, self._limit_s))
 
     def _idle_ended(self) -> None:
         if self._closing or self._lost is None:
@@ -634,6 +706,10 @@ class SmtpCourier(asyncio.Protocol):
 
 _NOT_TRIED: Final = Finding(
     Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
+)
+_BY_DATA: Final = Finding(
+    Outcome.DEFERRED, Reach.SESSION, "4.5.1",
+    "the remote refused BDAT, which it had offered, and this connection has no room for the message by DATA",
 )
 _STRAY_LINE_END: Final = Finding(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
@@ -656,14 +732,21 @@ def _unreadable(reason: str) -> Finding:
     return Finding(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", f"the content could not be read: {reason}")
 
 
-def _silent(step: Step, limit_s: float, *, paused: bool) -> Finding:
-    if step is Step.CONTENT or paused:
+def _silent(step: Step, limit_s: float) -> Finding:
+    if step is Step.CONTENT:
         text = f"the remote took no data for {limit_s:g} s"
+    elif step in _OURS:
+        text = f"{_OURS[step]} within {limit_s:g} s"
     else:
         text = f"no answer to {_WAITED_FOR.get(step, step.name)} within {limit_s:g} s"
     return Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", text)
 
 
 _WAITED_FOR: Final = {
-    Step.GREETING: "the connection", Step.HELLO: "EHLO", Step.END: "the end of data", Step.DOT: "the end of data",
+    Step.GREETING: "the connection", Step.HELLO: "EHLO", Step.HANDSHAKE: "the TLS handshake",
+    Step.END: "the end of data", Step.DOT: "the end of data",
+}
+# What we do ourselves, while the remote waits.
+_OURS: Final = {
+    Step.IDLE: "we could not go on", Step.RESPONSE: "we could not answer the challenge of AUTH",
 }

@@ -62,7 +62,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
     we have the message, where it takes XFORWARD. `require_tls`: the hosts must offer
-    REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1).
+    REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords
+    that the hosts offer and that are not used with them.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     xforward: bool = False
     require_tls: bool = False
     apart: str = ""
+    ignored_extensions: tuple[str, ...] = ()
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

@@ -36,8 +36,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     by_min_s: int = 0  # RFC 2852: the least by-time
 
 
-def parse(lines: Sequence[str]) -> Capabilities:
-    """From the lines of the reply; the first is the greeting and names no keyword."""
+def parse(lines: Sequence[str], ignored: frozenset[str] = frozenset()) -> Capabilities:
+    """From the lines of the reply; the first is the greeting and names no keyword. `ignored`: keywords, in capitals,
+    that count as not offered."""
     keywords: dict[str, str] = {}
     mechanisms: set[str] = set()
     for line in lines[1:]:
@@ -45,6 +46,8 @@ def parse(lines: Sequence[str]) -> Capabilities:
         keyword = keyword.upper()
         if keyword.startswith("AUTH="):  # as servers older than RFC 4954 wrote it
             keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        if keyword in ignored:
+            continue
         if keyword == "AUTH":
             mechanisms.update(parameters.upper().split())
         if keyword and keyword.isascii():
@@ -69,6 +72,12 @@ def parse(lines: Sequence[str]) -> Capabilities:
         rcpt_domain_max=limits.get("RCPTDOMAINMAX", 0),
         by_min_s=_number(keywords.get("DELIVERBY", "")),
     )
+
+
+def without_chunking(offered: Capabilities) -> Capabilities:
+    """The same without CHUNKING, and so without BINARYMIME (RFC 3030 §3)."""
+    keywords = {word: value for word, value in offered.keywords.items() if word not in ("CHUNKING", "BINARYMIME")}
+    return msgspec.structs.replace(offered, keywords=keywords, chunking=False, binary_mime=False)
 
 
 def _number(text: str) -> int:

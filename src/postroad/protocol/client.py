@@ -5,9 +5,18 @@ Octets of the remote go in by `feed`, events come out by `next_event` until None
 
 What always holds:
 - Replies are matched to commands by counting, never by their text (RFC 2920 §3.1). A reply that nobody asked for ends
-  the session, 421 does at any time.
+  the session, and so do octets of one while the session is idle; 421 does at any time.
+- Nothing of one message touches the next: all that a transaction knows is forgotten when it ends, and when it begins.
+  On a connection that has carried a message before, a refusal of MAIL counts only when the next reply is a refusal,
+  too: alone it may be a late reply to something else. Where replies and commands turn out not to match, no reply of the
+  transaction counts.
 - Where PIPELINING is offered MAIL, all RCPT and DATA are one group; else each waits for its reply.
-- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later.
+- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later (with the exception above).
+- What the remote said is in the finding: as its reply where the reply decides, else quoted in its text. A refused EHLO
+  is what the remote said even if HELO then finds the connection closed.
+- No content is sent by BDAT before the remote has shown in this session that it knows the command: an empty chunk goes
+  ahead, with PIPELINING in the group of MAIL and RCPT. A remote that does not know BDAT would read the content as
+  commands.
 - Content is asked for (`SendContent`) only when somebody was accepted. Where DATA is accepted with nobody to send to, a
   single dot is sent (RFC 2920 §3.1).
 - An outcome behind the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
@@ -54,6 +63,7 @@ class Step(enum.IntEnum):
     MAIL = enum.auto()
     RCPT = enum.auto()
     DATA = enum.auto()
+    BDAT = enum.auto()  # the empty chunk that goes ahead
     END = enum.auto()  # end of data, or of the last chunk
     DOT = enum.auto()  # end of data that nobody was to get
     QUIT = enum.auto()
@@ -68,6 +78,7 @@ class Step(enum.IntEnum):
 _MAIL: Final = Step.MAIL
 _RCPT: Final = Step.RCPT
 _DATA: Final = Step.DATA
+_BDAT: Final = Step.BDAT
 _END: Final = Step.END
 _IDLE: Final = Step.IDLE
 _CLOSED: Final = Step.CLOSED
@@ -112,18 +123,22 @@ class SendContent(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The transaction is over, one finding per RCPT, in order. `excess`: which were refused only because there were
-    too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
+    """The transaction is over, one finding per RCPT, in order. `excess`: which may follow in another one at once: they
+    were refused only because there were too many in one transaction (RFC 5321 §4.5.3.1.10), or the remote does not know
+    BDAT. `bdat_refused`: it does not; the capabilities have no CHUNKING any more."""
 
     findings: tuple[Finding, ...]
     excess: frozenset[int] = frozenset()
+    bdat_refused: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The session is over; close the connection. `findings`: as in Finished where a transaction was under way."""
+    """The session is over; close the connection. `findings`: as in Finished where a transaction was under way.
+    `bdat_refused`: the remote refused BDAT as a command, though an empty chunk had been welcome."""
 
     finding: Finding
     findings: tuple[Finding, ...] = ()
+    bdat_refused: bool = False
 
 
 class Goodbye(msgspec.Struct, frozen=True):
@@ -139,21 +154,37 @@ ClientEvent = (
 _SEND_DATA: Final = SendContent(bdat=False)
 _AUTH_LINE_MAX = 512  # RFC 4954 §4: an initial response must not make the command longer than a command may be
 
+# RFC 5321 §4.2.4, §4.3.2: what is said of a command, not of a message.
+_COMMAND_REFUSED: Final = (500, 502, 503, 555)
+# RFC 7504 §3: the host, or the domain, takes no mail, and will take none: no other command changes that.
+NO_MAIL: Final = (521, 556)
+
 
 class ClientMachine:
-    """See the module. `name`: our name for EHLO, a domain or an address literal."""
+    """See the module. `name`: our name for EHLO, a domain or an address literal. `ignored`: keywords that count as not
+    offered."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_cancelled", "_events", "_excess", "_expected", "_findings", "_late", "_lmtp",
-        "_mail_refusal", "_output", "_place", "_reader", "_reset", "_state", "_success", "_todo", "answers",
-        "capabilities", "greeting", "name",
+        "_accepted", "_bdat", "_bdat_known", "_cancelled", "_events", "_excess", "_expected", "_findings",
+        "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_output", "_place", "_reader",
+        "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting", "injected", "name",
+        "tls_asked", "tls_refused",
     )
 
-    def __init__(self, name: str, *, lmtp: bool = False, limits: ReplyLimits | None = None) -> None:
+    def __init__(
+        self, name: str, *, lmtp: bool = False, limits: ReplyLimits | None = None,
+        ignored: frozenset[str] = frozenset(),
+    ) -> None:
         self.name = name
         self.capabilities = Capabilities()
         self.greeting: Reply | None = None
         self.answers = 0  # replies that were complete, for time limits
+        self.tls_asked = self.tls_refused = False  # STARTTLS was said; and refused
+        self.injected = False  # octets in plaintext stood behind the answer to STARTTLS
+        self._ignored = ignored
+        self._hello_refused: Reply | None = None  # EHLO was; HELO has not been answered yet
+        self._bdat_known = False  # BDAT was accepted in this session
+        self._kept = False  # a transaction of this session has ended
         self._lmtp = lmtp
         self._success = Outcome.DELIVERED if lmtp else Outcome.RELAYED
         self._reader = ReplyReader(limits)
@@ -172,6 +203,7 @@ class ClientMachine:
         self._place = 0  # the RCPT, or over LMTP the accepted recipient, that the next reply is for
         self._mail_refusal: Finding | None = None
         self._bdat = False
+        self._went_on = False  # octets stood behind 354
 
     # -- octets ----------------------------------------------------------------------------------------------------
 
@@ -202,6 +234,8 @@ class ClientMachine:
                 return self._injected() if self._reader.pending else None
             answer = self._reader.next()
             if answer is None:
+                if (self._output or (not self._expected and self._state is _IDLE)) and self._reader.pending:
+                    return self._surplus("octets that nothing was asked for")  # the next command is not on its way yet
                 return None
             event = self._broken(answer.text) if isinstance(answer, Broken) else self._answered(answer)
             if event is not None:
@@ -216,17 +250,17 @@ class ClientMachine:
         """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT. `before`:
         XFORWARD commands, whose replies decide nothing: the message matters, not what is told of it."""
         assert self.step is Step.IDLE and rcpts
-        if self._reader.pending:
-            # It would be taken for the reply to MAIL, and all behind it for something else than it is.
-            self._findings = [None] * len(rcpts)
-            self._events.append(self._broken("octets that nothing was asked for"))
-            return
         self._findings = [None] * len(rcpts)
         self._accepted = []
         self._excess = []
         self._place = 0
         self._mail_refusal = None
+        self._went_on = False
         self._bdat = bdat
+        if self._reader.pending:
+            # It would be taken for the reply to MAIL, and all behind it for something else than it is.
+            self._events.append(self._surplus("octets that nothing was asked for"))
+            return
         expected, output = self._expected, self._output
         if self.capabilities.pipelining:  # RFC 2920 §3.1: DATA may be the last of a group
             if self._reset:
@@ -243,6 +277,8 @@ class ClientMachine:
             if not bdat:
                 output.append(b"DATA\r\n")
                 expected.append(_DATA)
+            elif not self._bdat_known:  # RFC 3030 §4.2: BDAT may stand in a group
+                self._say(_BDAT, _EMPTY_CHUNK)
             return
         told = ((Step.XFORWARD, command) for command in before)
         todo = self._todo = deque((*told, (Step.MAIL, mail), *((Step.RCPT, command) for command in rcpts)))
@@ -264,6 +300,7 @@ class ClientMachine:
     def start_tls(self) -> None:
         """STARTTLS (RFC 3207)."""
         assert self.step is Step.IDLE
+        self.tls_asked = True
         self._say(Step.STARTTLS, b"STARTTLS\r\n")
 
     def tls_started(self) -> None:
@@ -309,10 +346,19 @@ class ClientMachine:
 
     def lost(self, status: str, text: str) -> Ended:
         """The connection is gone, or the remote was silent for too long."""
+        if self._reader.pending:
+            text = f"{text}; it had begun to say: {self._reader.held}"
         return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, status, text))
 
     def end(self, finding: Finding) -> Ended:
         """End the session with this finding for all that are undecided; for nobody where it had ended before."""
+        if self._hello_refused is not None and finding.reply is None:
+            # RFC 5321 §4.2: what the remote said is the reason, not that it then closed.
+            refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
+            text = f"{refused.text} (EHLO); at HELO: {finding.text}"
+            finding = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
+        if self._kept and not self._place:
+            self._mail_refusal = None  # no second reply has confirmed it
         undecided = finding
         if self.step is Step.END and finding.reach is Reach.SESSION and finding.reply is None:
             # RFC 5321 §4.5.3.2.6: the remote may have taken it
@@ -324,8 +370,14 @@ class ClientMachine:
         self._todo.clear()
         self._events.clear()
         self._output.clear()
-        self._findings = []
+        self._forget()
         return Ended(finding, findings)
+
+    def _forget(self) -> None:
+        """The transaction is over: nothing of it is left for the next one."""
+        self._findings = []
+        self._mail_refusal = None
+        self._kept = True
 
     def _decided(self, undecided: Finding) -> tuple[Finding, ...]:
         """A finding for each recipient: its own, else that of MAIL, else `undecided`."""
@@ -335,9 +387,22 @@ class ClientMachine:
     def _broken(self, text: str) -> Ended:
         return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
+    def _surplus(self, text: str) -> Ended:
+        """Octets that nothing was asked for, and that are not the whole of a reply yet."""
+        return self._astray(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"{text}: {self._reader.held}"))
+
+    def _astray(self, finding: Finding) -> Ended:
+        """Replies and commands do not match. On a connection that has carried a message before nobody knows since when:
+        a reply may have been meant for that message. On a new one the replies so far were asked for by this one."""
+        if self._kept:
+            self._mail_refusal = None
+            self._findings = [None] * len(self._findings)
+        return self.end(finding)
+
     def _injected(self) -> Ended:
         """RFC 3207 §4, CVE-2011-0411: plaintext behind the answer would be read as if TLS had brought it."""
-        text = "octets in plaintext behind the answer to STARTTLS"
+        self.injected = True
+        text = f"octets in plaintext behind the answer to STARTTLS: {self._reader.held}"
         return self.end(Finding(Outcome.DEFERRED, Reach.HOP, "4.7.0", text))
 
     # -- replies -------------------------------------------------------------------------------------------------------
@@ -381,6 +446,8 @@ class ClientMachine:
                     return self._unfit("XFORWARD", answer)
             case Step.DOT:
                 return self._finish()
+            case Step.BDAT:
+                return self._bdat_answered(answer)
             case _:
                 return self._opened(step, answer)
         return None if self._expected else self._advance()
@@ -401,13 +468,17 @@ class ClientMachine:
                 return Goodbye()
 
     def _unasked(self, answer: Reply) -> Ended:
-        if self.step is Step.CONTENT and answer.code >= 400:
-            # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
-            return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-        return self._broken(f"a reply that nothing was asked for: {brief(answer)}")
+        if answer.code >= 400:
+            if self.step is Step.CONTENT:
+                # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
+                return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+            if not self._findings:  # no message is concerned: the remote does not want the session
+                return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
+        text = f"a reply that nothing was asked for: {brief(answer)}"
+        return self._astray(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
     def _unfit(self, verb: str, answer: Reply) -> Ended:
-        return self.end(_odd(verb, answer))
+        return self._astray(_odd(verb, answer))
 
     def _greeted(self, answer: Reply) -> ClientEvent | None:
         self.greeting = answer
@@ -424,10 +495,13 @@ class ClientMachine:
             if answer.code == 220:
                 # A greeting inside TLS (CVE-2016-0772's kin), or a second one: all replies behind it would be shifted.
                 return self._unfit(step.name, answer)
-            self.capabilities = capability.parse(answer.lines) if step is Step.HELLO else Capabilities()
+            self._hello_refused = None
+            offered = step is Step.HELLO
+            self.capabilities = capability.parse(answer.lines, self._ignored) if offered else Capabilities()
             return Ready()
-        if answer.permanent and step is Step.HELLO and not self._lmtp:
+        if answer.permanent and step is Step.HELLO and not self._lmtp and answer.code not in NO_MAIL:
             # RFC 5321 §3.2: a server that does not support ESMTP is greeted with HELO
+            self._hello_refused = brief(answer)
             self._say(Step.HELO, f"HELO {self.name}\r\n".encode("ascii"))
             return None
         return self._unopened(step.name, answer)
@@ -435,11 +509,18 @@ class ClientMachine:
     def _unopened(self, verb: str, answer: Reply) -> Ended:
         if answer.code < 400:
             return self._unfit(verb, answer)
-        return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
+        refused = refusal(answer, Reach.HOP, Subject.SESSION)
+        if self._hello_refused is not None:
+            text = f"{refused.text}; to EHLO it had said: {self._hello_refused}"
+            refused = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
+        return self.end(refused)
 
     def _starttls_answered(self, answer: Reply) -> ClientEvent | None:
         if answer.code != 220:
-            return TlsRefused(brief(answer)) if answer.code >= 400 else self._unfit("STARTTLS", answer)
+            if answer.code < 400:
+                return self._unfit("STARTTLS", answer)
+            self.tls_refused = True
+            return TlsRefused(brief(answer))
         if self._reader.pending:
             return self._injected()
         self._state = Step.HANDSHAKE
@@ -465,7 +546,7 @@ class ClientMachine:
             self._say(Step.AUTH, b64encode(late) + b"\r\n")
             return None
         if self._reader.pending:
-            return self._broken("octets behind a challenge")
+            return self._surplus("octets behind a challenge")
         self._state = Step.RESPONSE
         return Challenged(challenge)
 
@@ -473,7 +554,7 @@ class ClientMachine:
         place = self._place
         self._place = place + 1
         if self._mail_refusal is not None:
-            return True  # it tells nothing of the recipient
+            return not (answer.ok and self._kept)  # it tells nothing of the recipient, but confirms the refusal
         if answer.ok:  # 250 and 251; 252 is taken as well
             self._accepted.append(place)
             return True
@@ -487,9 +568,14 @@ class ClientMachine:
         return True
 
     def _advance(self) -> ClientEvent | None:
-        """All that was said is answered, and DATA was not among it."""
+        """All that was said is answered, and neither DATA nor an empty chunk was among it."""
         todo = self._todo
         if self._mail_refusal is not None:
+            if todo and self._kept and not self._place:
+                # A refusal alone may be a late reply to something else: one RCPT shows whether MAIL was refused.
+                self._say(*todo.popleft())
+                todo.clear()
+                return None
             todo.clear()
             return self._finish()
         if todo:
@@ -498,26 +584,61 @@ class ClientMachine:
         if not self._accepted:
             self._reset = True
             return self._finish()
-        if self._bdat:
-            if self._reader.pending:
-                return self._broken("octets behind the answers to RCPT")
-            self._state = _CONTENT
-            return SendContent(bdat=True)
-        self._say(Step.DATA, b"DATA\r\n")
+        if self._bdat and self._bdat_known:
+            return self._ready_for_chunks()
+        self._say(*((_BDAT, _EMPTY_CHUNK) if self._bdat else (_DATA, b"DATA\r\n")))
         return None
 
+    def _ready_for_chunks(self) -> ClientEvent:
+        if self._reader.pending:
+            return self._behind("the answer to RCPT or BDAT")
+        self._state = _CONTENT
+        return SendContent(bdat=True)
+
+    def _behind(self, what: str) -> Ended:
+        """Something stands behind a reply, where content would be sent."""
+        answer = self._reader.next()
+        if not isinstance(answer, Reply):
+            return self._broken(answer.text) if answer is not None else self._surplus(f"octets behind {what}")
+        if answer.code == 421:
+            return self.end(refusal(answer, Reach.SESSION, Subject.SESSION))
+        return self._unasked(answer)
+
+    def _bdat_answered(self, answer: Reply) -> ClientEvent | None:
+        """Whether the remote knows BDAT."""
+        if answer.intermediate:
+            return self._unfit("BDAT", answer)
+        self._reset = True  # RFC 3030 §2: after a failure code the state is not known
+        if not self._accepted:
+            return self._finish()
+        if answer.ok:
+            self._reset, self._bdat_known = False, True
+            return self._ready_for_chunks()
+        if answer.code not in _COMMAND_REFUSED:
+            self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+            return self._finish()
+        self.capabilities = capability.without_chunking(self.capabilities)
+        self._decide_accepted(_no_bdat(answer))
+        findings, again = self._decided(_NOBODY), frozenset((*self._accepted, *self._excess))
+        self._forget()
+        return Finished(findings, again, bdat_refused=True)
+
     def _data_answered(self, answer: Reply) -> ClientEvent | None:
+        if self._went_on:
+            return self._answered_behind_354(answer)
         if answer.code == 354:
             if self._accepted:
                 if self._reader.pending:
-                    # It would be taken for the answer to a content that the remote has not seen.
-                    return self._broken("octets behind the answer to DATA")
+                    # It would be taken for the answer to a content that the remote has not seen. It is heard first.
+                    self._went_on = True
+                    self._expected.append(_DATA)
+                    return None
                 self._state = _CONTENT
                 return _SEND_DATA
             if self._lmtp:
                 # RFC 2033 §4.2 demands 503; how many replies a dot would bring now nobody can tell
                 findings = self._decided(_NOBODY)
-                self._findings = []
+                self._forget()
                 self._events.append(Ended(_NOBODY))
                 self._state = Step.CLOSED
                 return Finished(findings, frozenset(self._excess))
@@ -530,11 +651,21 @@ class ClientMachine:
         self._reset = True
         return self._finish()
 
+    def _answered_behind_354(self, answer: Reply) -> ClientEvent:
+        """The last code decides."""
+        if answer.code >= 400:
+            return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+        return self._unfit("DATA, behind 354", answer)
+
     def _end_answered(self, answer: Reply) -> ClientEvent | None:
         if answer.intermediate:
             # What became of the message nobody knows: not at once again
             odd = _odd("the end of data", answer)
             return self.end(Finding(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
+        if self._bdat and answer.code in _COMMAND_REFUSED and not self._place:
+            # What it made of the octets of the chunk nobody knows: another connection must do.
+            ended = self.end(_no_bdat(answer))
+            return Ended(ended.finding, ended.findings, bdat_refused=True)
         if answer.ok:
             status = answer.status or "2.0.0"
             finding = Finding(self._success, Reach.RECIPIENT, status, "", brief(answer))
@@ -553,10 +684,11 @@ class ClientMachine:
 
     def _finish(self) -> Finished:
         findings = self._decided(_NOBODY)
-        self._findings = []
+        self._forget()
         return Finished(findings, frozenset(self._excess)) if self._excess else Finished(findings)
 
 
+_EMPTY_CHUNK: Final = b"BDAT 0\r\n"
 _EXCESS = "the remote took no more recipients in this transaction"
 
 # Stands where every recipient has a finding already; it can be seen only in LMTP's impossible 354.
@@ -566,6 +698,11 @@ _NOBODY = Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", "DATA was accepted t
 def _odd(verb: str, answer: Reply) -> Finding:
     kept = brief(answer)
     return Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"a reply that does not fit {verb}: {kept}", kept)
+
+
+def _no_bdat(answer: Reply) -> Finding:
+    text = "the remote refused BDAT, which it had offered; DATA is to be tried"
+    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.1", text, brief(answer))
 
 
 def _too_many(answer: Reply) -> bool:

@@ -1,8 +1,9 @@
 """Replies of a remote server, read strictly and bounded (RFC 5321 §4.2, RFC 2034 §4).
 
-What always holds: a Reply that comes out has one code of 200..599 on all its lines, at most `lines_max` lines, and no
-control octet in its text: what cannot be printed is ``?``, octets that are no UTF-8 are escaped. Its `status` is the
-enhanced code of its first line where the class agrees with the code (RFC 2034 §4), else "".
+What always holds: a Reply that comes out has a code of 200..599, at most `lines_max` lines, and no control octet in its
+text: what cannot be printed is ``?``, octets that are no UTF-8 are escaped. Where its lines have several codes the last
+one decides, and all words are kept ("220-welcome", then "554 not you"). Its `status` is the enhanced code of the first
+line with that code, where the class agrees with the code (RFC 2034 §4), else "".
 
 Lines end with CRLF. A line that ends with a bare LF is not taken as a line: a server that quotes what it was sent
 (``550 <a\\n250 ok>``) would shift all replies behind it, and a 250 that belongs to nothing loses mail. A lone CR is a
@@ -30,6 +31,7 @@ _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 # RFC 2034 §4: status-code SP text
 _STATUS: Final = re.compile(r"([245]\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2}))(?: +|$)")
 _CACHED_MAX: Final = 200  # longer lines are not worth keeping
+_QUOTED_MAX: Final = 200  # octets of what is no reply that are told
 
 
 class ReplyLimits(msgspec.Struct, frozen=True):
@@ -49,14 +51,15 @@ class Broken(msgspec.Struct, frozen=True):
 class ReplyReader:
     """Octets in by `feed`, replies out by `next` until it gives None."""
 
-    __slots__ = ("_at", "_broken", "_buffer", "_code", "_held", "_limits", "_lines")
+    __slots__ = ("_at", "_broken", "_buffer", "_code", "_decisive", "_held", "_limits", "_lines")
 
     def __init__(self, limits: ReplyLimits | None = None) -> None:
         self._limits = limits or ReplyLimits()
         self._buffer = b""
         self._at = 0  # octets of the buffer that are done with
         self._lines: list[str] = []  # of a reply that is not complete
-        self._code = 0
+        self._code = 0  # of the last of them
+        self._decisive = 0  # the first of them that has this code
         self._held = 0  # octets of those lines
         self._broken: Broken | None = None
 
@@ -71,10 +74,17 @@ class ReplyReader:
         """Whether octets are held that have not come out as a reply."""
         return self._at < len(self._buffer) or bool(self._lines)
 
+    @property
+    def held(self) -> str:
+        """The beginning of what is held, as text that may be quoted."""
+        lines = [f"{self._code}-{line}" for line in self._lines]
+        rest = self._buffer[self._at : self._at + _QUOTED_MAX].replace(b"\r\n", b" ")
+        return " ".join([*lines, *([_text(rest).rstrip()] if rest else [])])[:_QUOTED_MAX]
+
     def forget(self) -> None:
         """Drop all that is held: the octets belong to a session that is over (RFC 3207 §4.2)."""
         self._buffer, self._at, self._held = b"", 0, 0
-        self._lines.clear()
+        self._lines = []
 
     def next(self) -> Reply | Broken | None:
         """The next reply; None where more octets are needed."""
@@ -89,7 +99,7 @@ class ReplyReader:
             if end < 0:
                 return self._unfinished(start)
             if buffer[end - 1 : end] != b"\r" or end == start:
-                return self._break("a line of the reply does not end with CRLF")
+                return self._break(f"a line of the reply does not end with CRLF: {self.held}")
             self._at = end + 1
             line = buffer[start : end - 1]
             if not self._lines:
@@ -104,7 +114,7 @@ class ReplyReader:
     def _unfinished(self, start: int) -> Broken | None:
         held = len(self._buffer) - start
         if held >= self._limits.line_max:
-            return self._break(f"a line of the reply is longer than {self._limits.line_max} octets")
+            return self._break(f"a line of the reply is longer than {self._limits.line_max} octets: {self.held}")
         if self._buffer[start] not in b"2345":
             return self._break(f"not an SMTP reply: {_text(self._buffer[start : start + 80])}")
         return None
@@ -116,21 +126,19 @@ class ReplyReader:
             self._break(f"not an SMTP reply: {_text(line[:80])}")
             return False
         code = int(match[1])
-        if self._lines and code != self._code:
-            # RFC 5321 §4.2.1: the code on each of the lines must be the same
-            self._break(f"a reply that changes its code from {self._code} to {code}")
-            return False
         self._held += octets
         if len(self._lines) >= self._limits.lines_max or self._held > self._limits.reply_max:
-            self._break(f"a reply of more than {self._limits.lines_max} lines or {self._limits.reply_max} octets")
+            limits = f"{self._limits.lines_max} lines or {self._limits.reply_max} octets"
+            self._break(f"a reply of more than {limits}: {self.held}")
             return False
-        self._code = code
+        if code != self._code or not self._lines:  # RFC 5321 §4.2.1 wants one code; with several the last one decides
+            self._code, self._decisive = code, len(self._lines)
         self._lines.append(_text(match[3] or b""))
         return match[2] != b"-"
 
     def _complete(self) -> Reply:
         lines, self._lines, self._held = self._lines, [], 0
-        match = _STATUS.match(lines[0])
+        match = _STATUS.match(lines[self._decisive])
         if match is None or match[1][0] != str(self._code)[0]:
             return Reply(self._code, "", tuple(lines))
         status = match[1]

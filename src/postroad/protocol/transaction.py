@@ -306,20 +306,20 @@ def refusal(answer: Reply, reach: Reach, subject: Subject) -> Finding:
     return Finding(Outcome.DEFERRED, reach, status, f"the remote refused {subject.value} for now", brief(answer))
 
 
-def status_of(code: int, *, at_rcpt: bool = False) -> str:
+def status_of(code: int, *, at_rcpt: bool = False, at_auth: bool = False) -> str:
     """An enhanced code for a reply without one: only where RFC 5248 §2.4 and RFC 5321 §4.2.3 leave no doubt, else
     ``x.0.0`` (a 550 may be an unknown mailbox as well as a policy)."""
-    if at_rcpt and code in _AT_RCPT:
-        return _AT_RCPT[code]
-    known = _STATUS_OF.get(code)
-    return known if known is not None else f"{code // 100}.0.0"
+    known = (at_rcpt and _AT_RCPT.get(code)) or (at_auth and _AT_AUTH.get(code)) or _STATUS_OF.get(code)
+    return known or f"{code // 100}.0.0"
 
 
 _AT_RCPT: Final = {552: "5.2.2", 553: "5.1.3"}
+# RFC 4954 §6 defines these for AUTH alone: at another command they tell nothing of our credentials.
+_AT_AUTH: Final = {432: "4.7.12", 534: "5.7.9", 535: "5.7.8", 538: "5.7.11"}
 _STATUS_OF: Final = {
-    421: "4.3.2", 432: "4.7.12", 452: "4.3.1", 454: "4.7.0", 455: "4.5.4",
-    500: "5.5.2", 501: "5.5.4", 502: "5.5.1", 503: "5.5.1", 504: "5.5.4", 521: "5.3.2", 530: "5.7.0", 534: "5.7.9",
-    535: "5.7.8", 538: "5.7.11", 552: "5.3.4", 555: "5.5.4", 556: "5.1.10",
+    421: "4.3.2", 452: "4.3.1", 454: "4.7.0", 455: "4.5.4",
+    500: "5.5.2", 501: "5.5.4", 502: "5.5.1", 503: "5.5.1", 504: "5.5.4", 521: "5.3.2", 530: "5.7.0",
+    552: "5.3.4", 555: "5.5.4", 556: "5.1.10",
 }
 
 

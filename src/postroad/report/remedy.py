@@ -120,6 +120,8 @@ _BY_DETAIL: Final[dict[str, Advice]] = {
     ),
 }
 
+_SIGN_IN: Final = ("7.8", "7.9", "7.11")
+
 _BY_SUBJECT: Final[dict[str, Advice]] = {
     "0": Advice("The other side refused the message and gave no exact reason.", _POLICY),
     "1": Advice("There is something wrong with the address.", _SPELLING),
@@ -134,7 +136,10 @@ _BY_SUBJECT: Final[dict[str, Advice]] = {
 
 @lru_cache(maxsize=256)
 def advice(status: str) -> Advice:
-    """The words for a status code; for an unknown one those of its subject."""
+    """The words for a status code; for an unknown one those of its subject. Our own sign-in never fails for good: where
+    such a code is permanent, the other side has said it of the message (RFC 4954 §6 has it for AUTH alone)."""
     detail = status[2:]
+    if status.startswith("5") and detail in _SIGN_IN:
+        return _BY_SUBJECT["7"]
     found = _BY_DETAIL.get(detail) or _BY_SUBJECT.get(detail.partition(".")[0])
     return found or _BY_SUBJECT["0"]

@@ -17,7 +17,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
     `name`: canonical. `recipients`: the local-parts there are, or ("any",) for all; `recipients_file` names a file of
     more of them. `deliver`: MAILDIR with `path` (a template), LMTP with `socket` or `host` and `port`, PROGRAM with
     `command`. `xforward`: the LMTP server is told of our client, where it takes XFORWARD. `since`: since when the
-    domain is ours, a date or a date-time of RFC 3339, "" where that is not said.
+    domain is ours, a date or a date-time of RFC 3339, "" where that is not said. `ignored_extensions`: as of a NextHop,
+    for LMTP.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
     command: tuple[str, ...] = ()
     xforward: bool = False
     since: str = ""
+    ignored_extensions: tuple[str, ...] = ()
 
 
 class RelayDomain(msgspec.Struct, frozen=True):
@@ -48,7 +50,8 @@ class NextHop(msgspec.Struct, frozen=True):
     `domain`: ``example.org``, ``.example.org`` for all below it, ``*`` for all; the most exact counts. `host`: a name
     or an IP address (in brackets or not), "" for the MX of the domain itself, so that only `tls` is set. `mx`: whether
     the MX of `host` are looked up. `credentials`: name of the account to AUTH with. `xforward`: the server is
-    told of our client, where it takes XFORWARD: a content filter that hands the mail back.
+    told of our client, where it takes XFORWARD: a content filter that hands the mail back. `ignored_extensions`: what
+    the servers offer at EHLO and is not used with them, by keyword in capitals.
     """
 
     domain: str
@@ -58,6 +61,7 @@ class NextHop(msgspec.Struct, frozen=True):
     tls: TlsDemand = TlsDemand.MAY
     credentials: str = ""
     xforward: bool = False
+    ignored_extensions: tuple[str, ...] = ()
 
 
 class RoutingOptions(msgspec.Struct, frozen=True):

@@ -102,8 +102,10 @@ class RoutingTable:
             return _next_hop(hop, domain if self._apart.find(domain) else "")
         if domain.startswith("["):
             return self._literal(domain)
-        tls = self.options.tls if hop is None else hop.tls
-        return Destination(domain, Transport.SMTP, domain=domain, port=self.options.mx_port, tls=tls)
+        tls, ignored = (self.options.tls, ()) if hop is None else (hop.tls, hop.ignored_extensions)
+        return Destination(
+            domain, Transport.SMTP, domain=domain, port=self.options.mx_port, tls=tls, ignored_extensions=ignored
+        )
 
     def _literal(self, domain: str) -> Destination | Attempt:
         """Mail to ``user@[192.0.2.1]``, which goes to that host itself (RFC 5321 §5.1: no MX look-up)."""
@@ -130,11 +132,15 @@ def _delivery(local: LocalDomain) -> Destination:
         case Transport.PROGRAM:
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
         case Transport.LMTP | Transport.SMTP:
-            told = local.xforward
+            told, ignored = local.xforward, local.ignored_extensions
             if local.socket:
-                return Destination(f"lmtp:{local.socket}", Transport.LMTP, path=local.socket, xforward=told)
+                return Destination(
+                    f"lmtp:{local.socket}", Transport.LMTP, path=local.socket, xforward=told, ignored_extensions=ignored
+                )
             host, port = local.host.strip("[]"), local.port
-            return Destination(f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told)
+            return Destination(
+                f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told, ignored_extensions=ignored
+            )
 
 
 def _next_hop(hop: NextHop, apart: str = "") -> Destination:
@@ -154,6 +160,7 @@ def _next_hop(hop: NextHop, apart: str = "") -> Destination:
         credentials=hop.credentials,
         xforward=hop.xforward,
         apart=apart,
+        ignored_extensions=hop.ignored_extensions,
     )
 
 
@@ -203,6 +210,9 @@ def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
         if one.key == other.key and one.xforward is not other.xforward:
             remedy = "Write xforward = true for both, or for none."
             yield Problem(f"the server {one.key}", "is to get XFORWARD, and is not", remedy)
+        if one.key == other.key and set(one.ignored_extensions) != set(other.ignored_extensions):
+            remedy = "Write the same ignored_extensions for both."
+            yield Problem(f"the server {one.key}", "has extensions that are ignored, and are not", remedy)
 
 
 _CHECKS: Final[tuple[Callable[[RoutingOptions], Iterator[Problem]], ...]] = (_incomplete, _repeated, _contradicting)

@@ -14,6 +14,7 @@ stage's).
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import ssl
 from functools import lru_cache
 from typing import Any, Final
@@ -80,9 +81,9 @@ def facts(transport: Any) -> TlsFacts | None:
 
 def facts_of(ssl_object: Any) -> TlsFacts:
     """The same of an SSL object whose handshake is done."""
-    asked: Asked = getattr(ssl_object, NOTED, None) or Asked(server_name=ssl_object.server_hostname or "")
+    asked: Asked = getattr(ssl_object, NOTED, None) or Asked(server_name=_sent(ssl_object.server_hostname))
     cipher = ssl_object.cipher()
-    der = ssl_object.getpeercert(True)
+    der = _shown(ssl_object)
     context = ssl_object.context
     # Neither mode lets a handshake end well with a certificate that is not good.
     checked = context.verify_mode != ssl.CERT_NONE and (ssl_object.server_side or context.check_hostname)
@@ -95,6 +96,24 @@ def facts_of(ssl_object: Any) -> TlsFacts:
         bool(der) and checked,
         bool(ssl_object.session_reused),
     )
+
+
+def _sent(name: str | None) -> str:
+    """The name that went out: an address never does (RFC 6066 §3), though a certificate is checked against it."""
+    try:
+        ipaddress.ip_address((name or "").strip("[]"))
+    except ValueError:
+        return name or ""
+    return ""
+
+
+def _shown(ssl_object: Any) -> bytes | None:
+    """The other side's certificate, DER; None where there is none, or the session has ended."""
+    try:
+        der: bytes | None = ssl_object.getpeercert(True)
+    except ValueError:  # "handshake not done yet": so says a session that the other side has refused behind it
+        return None
+    return der
 
 
 def describe(transport: Any) -> str:

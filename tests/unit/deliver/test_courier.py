@@ -256,8 +256,8 @@ def test_bdat_for_large_content(tmp_path: Path) -> None:
     options = DeliverOptions(whole_max=10, piece_size=100, bdat_size_min=500)
     for content in (octets, file(tmp_path, octets)):
         stage = Stage("PIPELINING CHUNKING", options=options)
-        assert stage.carry(job(content)) == b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<r0@example.net>\r\n"
-        stage.server("250 ok", "250 ok")
+        assert stage.carry(job(content)) == b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<r0@example.net>\r\nBDAT 0\r\n"
+        stage.server("250 ok", "250 ok", "250 ok")
         assert stage.wire.taken() == b"BDAT 955 LAST\r\n" + octets
         stage.server("250 ok")
         assert stage.outcomes() == [RELAYED]
@@ -267,10 +267,82 @@ def test_binary_content_by_bdat() -> None:
     octets = b"\x00\r\n.\r\n\n\r"
     stage = Stage("CHUNKING BINARYMIME 8BITMIME PIPELINING")
     assert b" BODY=BINARYMIME\r\n" in stage.carry(job(octets, body=Body.BINARY_MIME))
-    stage.server("250 ok", "250 ok")
+    stage.server("250 ok", "250 ok", "250 ok")
     assert stage.wire.taken() == b"BDAT 8 LAST\r\n" + octets
     stage.server("250 ok")
     assert stage.outcomes() == [RELAYED]
+
+
+NO_BDAT = pytest.mark.parametrize("refusal", ["500 what?", "502 5.5.1 no", "503 5.5.1 bad sequence", "555 5.5.4 no"])
+
+
+@NO_BDAT
+def test_bdat_refused_as_a_command_leads_to_data_for_the_same_message(refusal: str) -> None:
+    stage = Stage("PIPELINING CHUNKING", options=DeliverOptions(bdat_size_min=1))
+    told: list[str] = []
+    stage.courier.set_out(elsewhere=False, failed=lambda: told.append("failed"), no_bdat=lambda: told.append("no BDAT"))
+    stage.carry(job(to=2))
+    stage.server("250 ok", "550 5.1.1 no", "250 ok", refusal)
+    assert stage.wire.taken() == (
+        b"RSET\r\nMAIL FROM:<ada@example.org>\r\nRCPT TO:<r1@example.net>\r\nDATA\r\n"
+    )
+    stage.server("250 ok", "250 ok", "250 ok", "354 go")
+    assert stage.wire.taken() == CONTENT
+    stage.server("250 2.0.0 ok")
+    assert stage.outcomes() == [("failed", "recipient", "5.1.1"), RELAYED]
+    assert told == ["no BDAT"] and stage.courier.usable
+    assert stage.carry(job()).endswith(b"DATA\r\n")  # and so it stays
+
+
+def test_binary_mail_where_bdat_is_refused_is_converted() -> None:
+    octets = b"Content-Transfer-Encoding: binary\r\n\r\n\x00\r\n.\r\n\n\r"
+    stage = Stage("CHUNKING BINARYMIME 8BITMIME PIPELINING")
+    stage.carry(job(octets, body=Body.BINARY_MIME))
+    stage.server("250 ok", "250 ok", "502 5.5.1 no")
+    assert b"BODY=BINARYMIME" not in stage.wire.taken()
+    stage.server("250 ok", "250 ok", "250 ok", "354 go")
+    sent = stage.wire.taken()
+    assert b"\0" not in sent
+    assert email.message_from_bytes(sent[:-3]).get_payload(decode=True) == octets.partition(b"\r\n\r\n")[2]
+    stage.server("250 2.0.0 ok")
+    assert stage.outcomes() == [RELAYED]
+
+
+@NO_BDAT
+@pytest.mark.parametrize("messages_max", [1, 1000])
+def test_a_chunk_refused_as_a_command_goes_over_another_connection_by_data(refusal: str, messages_max: int) -> None:
+    """Or the empty one is, and the connection may carry no other transaction."""
+    stage = Stage("PIPELINING CHUNKING", options=DeliverOptions(bdat_size_min=1, messages_max=messages_max))
+    told: list[str] = []
+    stage.courier.set_out(elsewhere=False, failed=lambda: None, no_bdat=lambda: told.append("no BDAT"))
+    stage.carry(job())
+    stage.server("250 ok", "250 ok")
+    if messages_max > 1:
+        stage.server("250 0 octets")
+        assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\n")
+    stage.server(refusal)
+    assert stage.outcomes() == [("deferred", "session", "4.5.1")]
+    # the queue takes it to another connection at once
+    assert told == ["no BDAT"] and stage.courier.elsewhere and not stage.courier.usable
+
+
+# -- what was said of one message says nothing of the next
+
+
+@pytest.mark.parametrize("octets", [b"4", b"421", b"250-half a reply\r\n"])
+@pytest.mark.parametrize("when", ["with the last reply", "later"])
+def test_octets_that_nobody_asked_for_make_the_connection_unusable(octets: bytes, when: str) -> None:
+    stage = Stage()
+    stage.carry(job())
+    last = b"550 5.7.1 first refused\r\n503 no\r\n503 no\r\n"
+    for said in (last + octets,) if when == "with the last reply" else (last, octets):
+        stage.courier.data_received(said)
+        stage.loop.run()
+    assert stage.outcomes() == [("failed", "message", "5.7.1")]
+    assert not stage.courier.usable and stage.wire.aborted
+    assert stage.lost == ([stage.courier] if when == "later" else [])
+    stage.carry(job())
+    assert [(each.outcome.value, each.reply) for each in stage.done[1]] == [("deferred", None)]
 
 
 @pytest.mark.parametrize("octets", [b"a\r\n" * 50 + b"b\n", b"a\r\n" * 50 + b"\r"])
@@ -323,7 +395,7 @@ def test_eight_bit_mail_is_converted_where_8bitmime_is_missing(tmp_path: Path, l
     stage.server("250 2.0.0 ok")
     assert stage.done[0][0].text == "converted to 7 bit"
     stage.carry(job())
-    stage.server("250 ok", "250 ok")
+    stage.server("250 ok", "250 ok", "250 ok")
     assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\nSubject: x\r\n")
     stage.server("250 2.0.0 ok")
     assert stage.done[1][0].text == "", "what is said of one message says nothing of the next"

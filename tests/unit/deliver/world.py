@@ -158,7 +158,8 @@ class Stage:
         lines = ["mx", *self._keywords(offered)]
         self.server("\r\n".join(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}")
         self.wire.taken()
-        self.courier.release(security or Security(), TlsFacts("TLSv1.3", "X", 256), 777, self.lost.append)
+        self.courier.tls = TlsFacts("TLSv1.3", "X", 256)
+        self.courier.release(security or Security(), 777, self.lost.append)
 
     @staticmethod
     def _keywords(offered: str) -> list[str]:

@@ -331,21 +331,70 @@ def test_452_before_anybody_was_accepted_is_no_excess() -> None:
 
 @CUTS
 def test_bdat(cut: Cut) -> None:
+    """No content before the remote has shown that it knows BDAT; in the group where there is one."""
+    empty = b"BDAT 0\r\n"
     for hello in (PIPELINING, PLAIN):
         talk = Talk(cut, hello=hello)
         talk.machine.begin(MAIL, rcpts(1), bdat=True)
         talk.server(b"250 ok\r\n")
         talk.server(b"250 ok\r\n")
-        assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+        assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n" + empty
+        assert not talk.events and talk.machine.step is Step.BDAT
+        talk.server(b"250 0 octets\r\n")
         assert talk.event() == SendContent(bdat=True)
         talk.server(b"250 ok\r\n")
         assert told(talk.finished()) == [RELAYED]
+        talk.machine.begin(MAIL, rcpts(1), bdat=True)  # it is known now
+        talk.server(b"250 ok\r\n")
+        talk.server(b"250 ok\r\n")
+        assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+        assert talk.event() == SendContent(bdat=True)
     talk = Talk(cut)
     talk.machine.begin(MAIL, rcpts(1), bdat=True)
-    talk.server(b"250 ok\r\n550 no\r\n")
+    talk.server(b"250 ok\r\n550 no\r\n503 nobody\r\n")
     assert told(talk.finished()) == [("failed", "recipient", "5.0.0")]
     talk.machine.begin(MAIL, rcpts(1), bdat=True)
     assert b"RSET\r\n" in talk.heard()
+
+
+@CUTS
+@pytest.mark.parametrize("refusal", [b"500 what?", b"502 5.5.1 no", b"503 5.5.1 bad sequence", b"555 5.5.4 no"])
+@pytest.mark.parametrize("hello", [PIPELINING, PLAIN])
+def test_bdat_refused_as_a_command_leads_to_data(cut: Cut, refusal: bytes, hello: bytes) -> None:
+    """RFC 5321 §4.2.4: it is said of the command; RFC 3030 §2: then RSET."""
+    talk = Talk(cut, hello=hello.replace(b"250 ", b"250-") + b"250 CHUNKING\r\n")
+    talk.machine.begin(MAIL, rcpts(2), bdat=True)
+    for answer in (b"250 ok", b"550 5.1.1 no", b"250 ok", refusal):
+        talk.server(answer + b"\r\n")
+    event = talk.event()
+    assert isinstance(event, Finished) and event.bdat_refused and event.excess == {1}
+    assert told(event.findings)[0] == ("failed", "recipient", "5.1.1")
+    assert not talk.machine.capabilities.chunking and talk.machine.step is Step.IDLE
+    talk.heard()
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard().startswith(b"RSET\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(b"554 5.7.1 no", ("failed", "message", "5.7.1")), (b"452 4.3.1 full", ("deferred", "message", "4.3.1"))],
+)
+def test_an_empty_chunk_may_be_refused_for_the_message(answer: bytes, outcome: tuple[str, str, str]) -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n250 ok\r\n" + answer + b"\r\n")
+    assert told(talk.finished()) == [outcome]
+
+
+@pytest.mark.parametrize("answer", [b"500 what?", b"503 5.5.1 bad sequence"])
+def test_a_chunk_refused_as_a_command_spoils_the_session_not_the_message(answer: bytes) -> None:
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n250 ok\r\n250 0 octets\r\n")
+    talk.event()
+    talk.server(answer + b"\r\n")
+    ended = talk.ended()
+    assert ended.bdat_refused and told(ended.findings) == [("deferred", "session", "4.5.1")]
 
 
 # -- LMTP
@@ -684,16 +733,44 @@ def test_an_answer_before_its_question(behind: bytes) -> None:
     talk = Talk(hello=None)
     talk.server(b"220 mx\r\n250 mx\r\n")
     assert talk.ended().finding.status == "4.5.0"
-    talk = Talk()
-    talk.machine.begin(MAIL, rcpts(1))
-    talk.server(b"250 ok\r\n250 ok\r\n354 go\r\n" + behind)
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
     talk = Talk(hello=PLAIN)
     talk.machine.begin(MAIL, rcpts(1))
     talk.heard()
     talk.server(b"250 ok\r\n" + behind)
-    if behind != b"2":  # half a line says nothing yet
-        assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+
+
+@pytest.mark.parametrize(
+    ("behind", "outcome", "words"),
+    [
+        (b"554 5.7.1 no after all\r\n", ("failed", "message", "5.7.1"), "554 5.7.1 no after all"),
+        (b"451 4.3.0 later\r\n", ("deferred", "message", "4.3.0"), "451 4.3.0 later"),
+        (b"421 4.3.2 going down\r\n", ("deferred", "session", "4.3.2"), "421 4.3.2 going down"),
+        (b"250 ok\r\n", ("deferred", "session", "4.5.0"), "250 ok"),
+    ],
+)
+def test_what_stands_behind_354_decides_and_nothing_is_sent(
+    behind: bytes, outcome: tuple[str, str, str], words: str
+) -> None:
+    """In one segment, or with the second reply cut anywhere: no content goes out, the words are kept."""
+    for at in range(1, len(behind)):
+        machine = Talk().machine
+        machine.begin(MAIL, rcpts(2))
+        machine.take_output()
+        machine.feed(b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n" + behind[:at])
+        assert machine.next_event() is None and machine.step is Step.DATA
+        machine.feed(behind[at:])
+        ended = machine.next_event()
+        assert isinstance(ended, Ended)
+        assert told(ended.findings) == [("failed", "recipient", "5.1.1"), outcome]
+        assert words in f"{ended.findings[1].reply} {ended.findings[1].text}"
+    machine = Talk().machine
+    machine.begin(MAIL, rcpts(1))
+    machine.take_output()
+    machine.feed(b"250 ok\r\n250 ok\r\n354 go\r\n2")
+    assert machine.next_event() is None
+    found = machine.lost("4.4.2", "gone").findings
+    assert told(found) == [("deferred", "session", "4.4.2")] and "had begun to say: 2" in found[0].text
 
 
 def test_an_answer_to_nothing_while_idle() -> None:
@@ -705,13 +782,194 @@ def test_an_answer_to_nothing_while_idle() -> None:
     assert talk.ended().findings == ()
 
 
-def test_half_a_line_while_idle_spoils_the_next_transaction() -> None:
+@pytest.mark.parametrize("octets", [b"2", b"25", b"250 ok", b"250-half\r\n", b"421 4.7.0 by", b"\0"])
+def test_octets_while_idle_end_the_session(octets: bytes) -> None:
+    """They would be taken for the reply to the next MAIL."""
     talk = Talk()
-    talk.server(b"25")
+    talk.server(octets)
+    ended = talk.ended()
+    assert ended.findings == () and ended.finding.status == "4.5.0"
+    talk = Talk()
+    talk.machine.feed(octets)  # the host begins before it has looked
     talk.machine.begin(MAIL, rcpts(2))
     assert talk.heard() == b""
     talk.server(b"")
     assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")] * 2
+
+
+# -- nothing of one message touches the next (RFC 5321 §3.3)
+
+
+def refused_before(hello: bytes = PIPELINING) -> Talk:
+    """MAIL of the first message was refused for good."""
+    talk = Talk(hello=hello)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(b"550 5.7.1 first sender refused\r\n" + (b"503 no\r\n503 no\r\n" if hello == PIPELINING else b""))
+    assert told(talk.finished()) == [("failed", "message", "5.7.1")]
+    talk.heard()
+    return talk
+
+
+def relayed_before(hello: bytes = PIPELINING) -> Talk:
+    talk = Talk(hello=hello)
+    talk.machine.begin(MAIL, rcpts(1))
+    for answer in (b"250 ok", b"250 ok", b"354 go", b"250 2.0.0 ok"):
+        talk.server(answer + b"\r\n")
+    talk.event()
+    assert told(talk.finished()) == [RELAYED]
+    talk.heard()
+    return talk
+
+
+@pytest.mark.parametrize("hello", [PIPELINING, PLAIN])
+def test_a_refusal_of_mail_is_not_told_of_the_next_message(hello: bytes) -> None:
+    talk = refused_before(hello)
+    talk.machine.feed(b"42")  # a reply that the network has cut in two
+    talk.machine.begin(MAIL, rcpts(2))
+    assert talk.heard() == b""
+    event = talk.machine.next_event()
+    assert isinstance(event, Ended)
+    assert told(event.findings) == [("deferred", "session", "4.5.0")] * 2
+    for end in ("lost", "421"):
+        talk = refused_before(hello)
+        talk.machine.begin(MAIL, rcpts(1))
+        if end == "lost":
+            found = talk.machine.lost("4.4.2", "gone").findings
+        else:
+            talk.server(b"421 4.3.2 bye\r\n")
+            found = talk.ended().findings
+        assert [each.outcome.value for each in found] == ["deferred"]
+
+
+@pytest.mark.parametrize("late", [b"550 5.7.1 meant for the first\r\n", b"451 4.7.1 meant for the first\r\n"])
+@pytest.mark.parametrize("hello", [PIPELINING, PLAIN])
+def test_a_late_refusal_is_not_taken_for_that_of_the_next_mail(hello: bytes, late: bytes) -> None:
+    """It arrives when MAIL is on its way: the reply to MAIL that comes behind it gives it away."""
+    talk = relayed_before(hello)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(late)
+    talk.server(b"250 2.1.0 second sender ok\r\n")
+    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    talk = relayed_before(hello)
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(late)
+    assert not talk.events
+    assert told(talk.machine.lost("4.4.2", "gone").findings) == [("deferred", "session", "4.4.2")]
+
+
+@pytest.mark.parametrize("hello", [PIPELINING, PLAIN])
+def test_a_refusal_on_a_kept_connection_counts_once_another_confirms_it(hello: bytes) -> None:
+    talk = relayed_before(hello)
+    talk.machine.begin(MAIL, rcpts(3))
+    talk.server(b"550 5.7.1 second sender refused\r\n")
+    assert not talk.events
+    for _ in range(4 if hello == PIPELINING else 1):
+        talk.server(b"503 5.5.1 MAIL first\r\n")
+    found = talk.finished()
+    assert told(found) == [("failed", "message", "5.7.1")] * 3 and "second" in str(found[0].reply)
+
+
+def test_a_late_250_on_a_kept_connection_spoils_the_session_only() -> None:
+    for late in (b"250 ok\r\n", b"251 x\r\n"):
+        talk = relayed_before()
+        talk.machine.begin(MAIL, rcpts(2))
+        talk.server(late + b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n")
+        assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")] * 2
+
+
+# -- the words of the remote are kept
+
+
+@CUTS
+@pytest.mark.parametrize(
+    ("refusal", "outcome"),
+    [
+        (b"554 5.7.1 blocked, see https://bl.example/", ("failed", "hop", "5.7.1")),
+        (b"550 no", ("failed", "hop", "5.0.0")),
+    ],
+)
+@pytest.mark.parametrize("end", ["lost", "garbage", "silent"])
+def test_ehlo_refused_and_closed(cut: Cut, refusal: bytes, outcome: tuple[str, str, str], end: str) -> None:
+    talk = Talk(cut, hello=None)
+    talk.server(b"220 mx\r\n")
+    talk.server(refusal + b"\r\n")
+    assert talk.heard().endswith(b"HELO me.test\r\n")
+    if end == "garbage":
+        talk.server(b"what\r\n")
+        finding = talk.ended().finding
+    else:
+        finding = talk.machine.lost("4.4.2", f"the remote is {end}").finding
+    assert told((finding,)) == [outcome]
+    assert str(finding.reply) == refusal.decode()
+    assert end == "garbage" or end in finding.text
+
+
+def test_helo_refused_in_other_words() -> None:
+    talk = Talk(hello=None)
+    talk.server(b"220 mx\r\n")
+    talk.server(b"554 5.7.1 blocked\r\n")
+    talk.server(b"503 5.5.1 enough\r\n")
+    finding = talk.ended().finding
+    assert str(finding.reply) == "503 5.5.1 enough" and "554 5.7.1 blocked" in finding.text
+
+
+@pytest.mark.parametrize("code", [b"521 5.3.2 this host takes no mail", b"556 5.1.10 no mail"])
+def test_a_host_that_takes_no_mail_is_not_asked_again_by_helo(code: bytes) -> None:
+    """RFC 7504 §3"""
+    talk = Talk(hello=None)
+    talk.server(b"220 mx\r\n")
+    talk.server(code + b"\r\n")
+    assert talk.heard() == b"EHLO me.test\r\n"
+    finding = talk.ended().finding
+    assert finding.outcome.value == "failed" and str(finding.reply) == code.decode()
+
+
+@CUTS
+def test_a_greeting_of_two_codes(cut: Cut) -> None:
+    talk = Talk(cut, hello=None)
+    talk.server(b"220-welcome to mx\r\n554 5.7.1 but not you\r\n")
+    finding = talk.ended().finding
+    assert told((finding,)) == [("failed", "hop", "5.7.1")]
+    assert str(finding.reply) == "554 5.7.1 welcome to mx but not you"
+
+
+@pytest.mark.parametrize("behind", [b"554 5.7.1 not you\r\n", b"421 4.7.0 too many\r\n"])
+def test_a_second_reply_behind_the_greeting_or_ehlo_is_a_refusal(behind: bytes) -> None:
+    for said in (b"220 mx\r\n", b"220 mx\r\n250 mx\r\n"):
+        talk = Talk(hello=None)
+        for line in said.splitlines(keepends=True)[:-1]:
+            talk.server(line)
+        talk.server(said.splitlines(keepends=True)[-1] + behind)
+        finding = next(event for event in talk.events if isinstance(event, Ended)).finding
+        assert str(finding.reply) == behind.decode().strip()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"hello there\r\n", b"250 hello there\n", b"250-hello there\r\n" * 300, b"250 hello there" + b"x" * 5000],
+)
+def test_what_breaks_the_protocol_is_quoted(octets: bytes) -> None:
+    talk = brought_to("rcpt", b"250 ok\r\n")
+    talk.server(octets)
+    assert "hello there" in talk.ended().finding.text
+
+
+def test_half_a_reply_is_quoted_when_the_connection_ends() -> None:
+    talk = brought_to("rcpt", b"250 ok\r\n554-5.7.1 blocked\r\n554 5.7.1 see htt")
+    found = talk.machine.lost("4.4.2", "the remote closed the connection").findings
+    assert found[0].text == "the remote closed the connection; it had begun to say: 554-5.7.1 blocked 554 5.7.1 see htt"
+
+
+@pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("code", [b"432", b"534", b"535", b"538"])
+def test_codes_of_auth_say_nothing_of_auth_elsewhere(step: str, code: bytes) -> None:
+    """RFC 4954 §6 defines them for AUTH alone."""
+    said = {"MAIL": b"", "RCPT": b"250 ok\r\n", "DATA": b"250 ok\r\n250 ok\r\n"}[step]
+    talk = Talk()
+    talk.machine.begin(MAIL, rcpts(1))
+    talk.server(said + code + b" no\r\n" + b"503 no\r\n" * (2 - said.count(b"\r\n")))
+    (found,) = talk.finished()
+    assert found.status == f"{chr(code[0])}.0.0" and found.reach in (Reach.MESSAGE, Reach.RECIPIENT)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
-"""The client's side of SASL mechanisms, towards smart hosts: SCRAM, OAUTHBEARER, XOAUTH2, PLAIN, LOGIN, EXTERNAL.
+"""The client's side of SASL mechanisms, towards smart hosts: SCRAM, OAUTHBEARER, XOAUTH2, PLAIN, LOGIN, CRAM-MD5,
+EXTERNAL.
 
 A `ScramClient` is asked step by step (`initial`, `server_first`, `finish`, `server_final`), because between the second
 and the third its host computes `scram_keys.salted`, which is slow. The others are one message, or two.
 
 What always holds: nothing raises for what a server says; a server that has not shown that it knows the account's keys
 is not believed (`ScramClient.proved`); iterations are bounded both ways, so that no server has us give away a cheap
-proof (RFC 7677 §4) or compute for minutes. RFC 5802, RFC 7628, RFC 4616, RFC 4422.
+proof (RFC 7677 §4) or compute for minutes. RFC 5802, RFC 7628, RFC 4616, RFC 4422,
+RFC 2195.
 """
 
 from __future__ import annotations
@@ -105,6 +107,17 @@ class ScramClient:
 def plain(name: str, password: str) -> bytes:
     """RFC 4616 §2: message = [authzid] UTF8NUL authcid UTF8NUL passwd"""
     return b"\0".join((b"", name.encode(), password.encode()))
+
+
+def cram_md5(name: str, password: str, challenge: bytes) -> bytes | str:
+    """RFC 2195 §2: the name, a space, and the keyed MD5 (RFC 2104) of the challenge in hexadecimal; or why not."""
+    if not challenge:
+        return "its CRAM-MD5 challenge is empty"
+    try:
+        digest = hmac.new(password.encode(), challenge, "md5").hexdigest()
+    except ValueError:  # a system whose policy has no MD5
+        return "MD5 is switched off on this system, and so is CRAM-MD5"
+    return f"{name} {digest}".encode()
 
 
 def oauthbearer(name: str, token: str, host: str, port: int) -> bytes:
