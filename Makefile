@@ -1,4 +1,5 @@
-# Nothing is installed outside this checkout: .venv holds the tools and libraries, var/ the state of `make run`.
+# Nothing is installed outside this checkout, except by `make peers`: .venv holds the tools and libraries, var/ the state
+# of `make run`.
 # `make run` needs Python 3.11 or newer, git and make; uv is used where it is there, venv and pip otherwise.
 
 # The system's own Python where it is new enough and can make environments: distributions build theirs with all
@@ -18,12 +19,13 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak bench fuzz docs clean
+.PHONY: help run test check soak bench fuzz docs peers clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
 	@echo 'make check  ruff, mypy --strict, the import contract and the fast tests'
-	@echo 'make test   all tests'
+	@echo 'make test   all tests; those whose programs are not installed are skipped, with the reasons at the end'
+	@echo 'make peers  install these programs (on Debian, as root; all that make installs outside this checkout)'
 	@echo 'make soak   simulated nodes, SECONDS=600 of seeds from FROM=1 on, on all cores'
 	@echo 'make bench  compare with Postfix, side by side'
 	@echo 'make fuzz   look for what breaks a parser: TARGET=server|client|grammar|bdat, SECONDS=600'
@@ -41,6 +43,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not peer'
+
+peers:
+	tests/peers/install
 
 SECONDS ?= 600
 FROM ?= 1

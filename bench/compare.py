@@ -270,7 +270,7 @@ def main() -> int:
     asked = parser.parse_args()
     missing = [name for name in ("postfix", "smtp-source", "smtp-sink") if need.find(name) is None]
     if missing or os.geteuid() != 0:
-        print(f"bench: {', '.join(missing)} must be installed (Debian's package postfix; .ci/run does it)" if missing
+        print(f"bench: {', '.join(missing)} must be installed (Debian's package postfix; make peers does it)" if missing
               else "bench: a private Postfix can only be started by root", file=sys.stderr)
         return 1
     names = [asked.only] if asked.only else ["postfix", "postroad"]

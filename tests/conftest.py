@@ -1,8 +1,27 @@
-"""For all tests: no example of a property fails for the time it took, which says more of the machine than the code."""
+"""For all tests: no example of a property fails for the time it took, which says more of the machine than the code.
+
+With CI set nothing may be skipped: a run that skipped a test has failed.
+"""
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In the process that reports, after all workers have ended."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = len(terminalreporter.stats.get("skipped", ()))
+    if os.environ.get("CI") and skipped:
+        terminalreporter.write_line(f"CI is set: nothing may be skipped, but {skipped} were", red=True, bold=True)

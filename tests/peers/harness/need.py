@@ -41,6 +41,6 @@ def program(name: str, *places: str) -> str:
     """As `find`; where it is not there the test cannot run."""
     found = find(name, *places)
     if found is None:
-        missing(f"the program {name} is not installed (.ci/run installs it)")
+        missing(f"the program {name} is not installed (make peers installs it)")
         raise AssertionError("unreachable")
     return found

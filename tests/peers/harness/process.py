@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.peers.harness import need
+
 
 class NotReady(AssertionError):
     """A program did not come up, or something that was waited for did not happen."""
@@ -62,7 +64,13 @@ def accepts(path: Path) -> bool:
 
 
 def own_to(path: Path, user: str) -> None:
-    entry = pwd.getpwnam(user)
+    """Gives the path to a user whom a peer's package makes; without this user the test cannot run."""
+    need.root()
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        need.missing(f"there is no user {user} (make peers makes it)")
+        raise AssertionError("unreachable") from None
     os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
