@@ -185,6 +185,14 @@ class Store(Section):
     free_min: Octets = setting(
         _STORE.free_min, "With less free space on the disk new mail is refused (452) while the queue drains.", least=0
     )
+    reserve: Octets = setting(
+        _STORE.reserve,
+        "Space that each shard keeps in a file, NN.reserve beside its database, for the moment at which the disk is "
+        "full: the node can start then, and outcomes of deliveries can be written, so that nothing is delivered twice. "
+        "New mail is refused (452) until the reserve is whole again. 0: none.",
+        least=0,
+        most=1_073_741_824,
+    )
     wal_max: Octets = setting(
         _STORE.wal_max, "The size of the write-ahead log at which it is taken into the database.", least=1_048_576
     )

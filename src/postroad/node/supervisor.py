@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 LOCK_WAIT_S: Final = 15.0
+HOLDER_SIZE: Final = 32  # octets of the lock file, which names the process that holds it
 READY_S: Final = 60.0
 OPEN_FILES: Final = 65_536
 PREPARE_S: Final = 30.0
@@ -191,7 +192,7 @@ class Supervisor:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+                holder = os.pread(self._lock, HOLDER_SIZE, 0).decode("ascii", "replace").strip()
                 alive = holder.isdigit() and Path(f"/proc/{holder}").exists()
                 if alive or time.monotonic() > waited_until:
                     return (
@@ -203,9 +204,15 @@ class Supervisor:
                     self._say("info", "waiting for workers of the node that ran before to end")
                 time.sleep(0.1)
             else:
-                os.ftruncate(self._lock, 0)
-                os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+                self._write_holder()
                 return ""
+
+    def _write_holder(self) -> None:
+        """Who holds the lock, for people. In place and of one size: on a full disk no block must be given back and then
+        missed. What counts is the lock: without the number the node starts all the same."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock, f"{os.getpid():<{HOLDER_SIZE - 1}}\n".encode(), 0)
+            os.ftruncate(self._lock, HOLDER_SIZE)
 
     def _bind_all(self) -> list[str]:
         problems = []

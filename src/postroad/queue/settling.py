@@ -28,6 +28,7 @@ from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Notify
 from postroad.mail.event import Attempted, Event, Noted
 from postroad.mail.message import Content
+from postroad.mail.seldom import Seldom
 from postroad.queue import schedule
 from postroad.queue.lane import Mail
 from postroad.queue.options import QueueOptions
@@ -87,6 +88,7 @@ class Settling:
         self._log = log
         self._rows_of = rows_of
         self._committed = committed
+        self._seldom = Seldom(clock.now_us)
         self._under_way: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
         self._stopping = False
         self.unsettled = 0  # outcomes whose commit has not come
@@ -316,8 +318,9 @@ class Settling:
     ) -> None:
         if failure is not None:
             # The disk is full or failing: the outcome is not lost, it is committed as soon as that works again.
-            text = f"an outcome cannot be committed yet: {failure.text}"
-            self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
+            text = self._seldom.told(f"an outcome cannot be committed yet: {failure.text}")
+            if text:
+                self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
             self._loop.call_later(
                 self._options().settle_retry_s,
                 partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
-from postroad.store import codec
+from postroad.store import codec, schema, wal_index
 
 _TABLES: Final = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, events BLOB NOT NULL);
@@ -278,11 +278,12 @@ def _array(kind: str, octets: bytes) -> array.array[int]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    wal_index.check_room(path, schema.PAGE_SIZE)
     connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
     try:
         for pragma in (
-            "page_size=8192", "journal_mode=WAL", "synchronous=FULL", "secure_delete=0", "cache_size=-4096",
-            "temp_store=MEMORY",
+            f"page_size={schema.PAGE_SIZE}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=0",
+            "cache_size=-4096", "temp_store=MEMORY",
         ):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}").fetchall()
         if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
@@ -290,6 +291,7 @@ def _open(path: Path) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id={_APPLICATION_ID};"
                 f" PRAGMA user_version={_VERSION}; COMMIT;"
             )
+        wal_index.cover(connection, path, schema.PAGE_SIZE, schema.WAL_COVERED)
     except BaseException:
         connection.close()
         raise

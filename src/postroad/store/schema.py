@@ -25,11 +25,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from postroad.store import wal_index
+
 VERSION: Final = 2  # PRAGMA user_version: the layout below
 _WITHOUT_DESTINATIONS: Final = 1  # the layout before: without the table of destinations
 APPLICATION_ID: Final = 0x50535244  # "PSRD", told by file(1)
 PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0010-spool.md
 BUSY_TIMEOUT_S: Final = 10.0  # another connection is in its way only when an operator opened the file for writing
+WAL_COVERED: Final = 134_217_728  # octets of WAL that the index has room for from the beginning
 ROWS_MAX: Final = 64  # rows in one statement
 
 Connect = Callable[[Path], sqlite3.Connection]  # opens one file for writing; tests hand in one that fails
@@ -138,6 +141,7 @@ def database(directory: Path, shard: int) -> Path:
 
 def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Opens a shard for its writer. The file must exist (empty is enough). Raises sqlite3.Error."""
+    wal_index.check_room(path, PAGE_SIZE)
     connection = sqlite3.connect(
         path,
         timeout=BUSY_TIMEOUT_S,
@@ -148,6 +152,7 @@ def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
     )
     try:
         tune(connection)
+        wal_index.cover(connection, path, PAGE_SIZE, WAL_COVERED)
     except sqlite3.Error:
         connection.close()
         raise
@@ -215,6 +220,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = _reader(uri)
     try:
+        wal_index.check_room(path, PAGE_SIZE)
         connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
     except sqlite3.OperationalError:
         connection.close()

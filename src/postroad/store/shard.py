@@ -8,9 +8,9 @@ What always holds:
   written or read.
 
 How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
-the new mail. An error of the disk: all is refused, the connection is dropped and opened anew for the next commit, since
-after a failed sync the pages in memory are not to be trusted. Any other error is due to one operation: each is tried
-alone. Reads are never refused: the spool asks them again later.
+the new mail, then once more with the space of the reserve. An error of the disk: all is refused, the connection is
+dropped and opened anew for the next commit, since after a failed sync the pages in memory are not to be trusted. Any
+other error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
 
 Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spool`).
 """
@@ -18,6 +18,7 @@ Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -31,8 +32,10 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, content, opening, salvage, schema
+from postroad.mail.seldom import Seldom
+from postroad.store import codec, content, opening, salvage, schema, wal_index
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.reserve import Reserve
 from postroad.store.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Waiting
 
@@ -70,6 +73,7 @@ class Shard:
         room: Callable[[Shard], Failure | None] = lambda shard: None,
         note: Callable[[Event], None] = lambda event: None,
         remove: Callable[[Path], None] = content.remove,
+        reserve: int = 0,
     ) -> None:
         self.number = number
         self.path = schema.database(directory, number)
@@ -82,6 +86,9 @@ class Shard:
         self._room = room
         self._note = note
         self._remove = remove
+        self._seldom = Seldom(now_us)
+        self.reserve = Reserve(directory / f"{number:02}.reserve", reserve)
+        self._cover_at = 0  # at so much in the WAL its index is given more room
         self._lock = -1
         self._connection: sqlite3.Connection | None = None
         self._seq = 0
@@ -112,16 +119,35 @@ class Shard:
         """Locks, opens, recovers. Raises SpoolError."""
         self._lock = opening.take_lock(self._directory / f"{self.number:02}.lock", self.path)
         try:
-            salvage.finish(self._directory, self.number)
-            opening.make_private_file(self.path)
-            self._open_or_save()
-            self._clear_orphans()
+            self.reserve.look()
+            try:
+                self._open_files()
+            except (OSError, sqlite3.Error) as error:
+                if not _is_no_space(error) or not self._release("to open the shard"):
+                    raise
+                self._disconnect()
+                self._open_files()
+            self.reserve.fill()
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise SpoolError(f"{self.path}: cannot be opened: {error}") from error
         except SpoolError:
             self.close()
             raise
+
+    def _open_files(self) -> None:
+        salvage.finish(self._directory, self.number)
+        opening.make_private_file(self.path)
+        self._open_or_save()
+        self._clear_orphans()
+
+    def _release(self, what_for: str) -> bool:
+        """Gives the reserve up. False: there is none."""
+        if not self.reserve.release():
+            return False
+        text = f"the disk is full: the reserve {self.reserve.path} was given up {what_for}"
+        self._say("warning", f"{text}; new mail is refused until there is space for it again")
+        return True
 
     def close(self) -> None:
         """Closes the database (which takes the WAL into it) and gives the lock free."""
@@ -202,6 +228,7 @@ class Shard:
         """The connection, opened anew after an error. Raises sqlite3.Error."""
         if self._connection is None:
             self._connection = self._connect(self.path)
+            self._cover_at = schema.WAL_COVERED // 2
         return self._connection
 
     def _disconnect(self) -> None:
@@ -268,8 +295,11 @@ class Shard:
         failure = self._fail(error, operations)
         if failure.kind is FailureKind.INVALID and len(operations) > 1:
             return [self._attempt((each,))[0] for each in operations]
-        if failure.kind is FailureKind.FULL and any(type(each) is Accept for each in operations):
-            return self._without_accepts(operations, failure)
+        if failure.kind is FailureKind.FULL:
+            if any(type(each) is Accept for each in operations):
+                return self._without_accepts(operations, failure)
+            if self._release("for what is in the queue"):
+                return self._attempt(operations)
         return [self._read_despite(each, failure) if type(each) is Read else failure for each in operations]
 
     def _read_despite(self, read: Read, failure: Failure) -> Any:
@@ -329,6 +359,8 @@ class Shard:
     def _after(self, batch: _Batch) -> None:
         """The commit is durable: what is known in memory follows."""
         self.written += batch.written + 6 * schema.PAGE_SIZE
+        if self.written > self._cover_at:
+            self._cover_index()
         self._new.update(batch.added)
         for id in batch.settled:
             self._new.pop(id, None)
@@ -354,7 +386,9 @@ class Shard:
             primary = sqlite3.SQLITE_IOERR
         if len(operations) == 1 or kind is not FailureKind.INVALID:
             trace = "" if isinstance(error, sqlite3.Error) else "\n" + "".join(traceback.format_exception(error))
-            self._say("error", f"commit failed: {failure.text}{trace}")
+            text = self._seldom.told(f"commit failed: {failure.text}{trace}")
+            if text:
+                self._say("error", text)
         if kind is not FailureKind.INVALID and primary not in _KEEP_OPEN:
             self._disconnect()
             if self._batch.transaction:
@@ -658,10 +692,27 @@ class Shard:
         self.written = 0
         try:
             self._use().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._cover_at = 0  # what could not be taken in stays in the WAL
         except sqlite3.Error as error:
-            self._say("error", f"{self.path}: checkpoint: {error}")
+            text = self._seldom.told(f"{self.path}: checkpoint: {error}")
+            if text:
+                self._say("error", text)
             if _primary(error) not in _KEEP_OPEN:
                 self._disconnect()
+
+
+    def _cover_index(self) -> None:
+        """The WAL has grown: its index gets room for what comes next. Without it the database is opened anew, which
+        shortens the WAL."""
+        self._cover_at = self.written + schema.WAL_COVERED // 2
+        try:
+            in_wal = os.stat(f"{self.path}-wal").st_size
+            wal_index.cover(self._use(), self.path, schema.PAGE_SIZE, in_wal + schema.WAL_COVERED)
+        except (OSError, sqlite3.Error) as error:
+            text = self._seldom.told(f"{self.path}: {error}")
+            if text:
+                self._say("error", text)
+            self._disconnect()
 
 
 class _Batch:
@@ -745,6 +796,13 @@ def _damaged(text: str) -> sqlite3.DatabaseError:
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     error.sqlite_errorname = "SQLITE_CORRUPT"
     return error
+
+
+def _is_no_space(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = getattr(error, "sqlite_errorcode", 0)
+    return _primary(error) == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def _kind(primary: int) -> FailureKind:

@@ -60,6 +60,7 @@ _SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _CALM: Final = 4  # the part of `company_s` that is waited for where little comes: less is won by it
 _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
+_RESERVE_FREE: Final = 2  # times its size must be free before a reserve is made again
 _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
 
 
@@ -67,7 +68,8 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the spool.
 
     `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which
-    new mail is refused (452) while the queue drains. `wal_max`: octets of WAL at which it is taken into the database.
+    new mail is refused (452) while the queue drains. `reserve`: octets that each shard keeps in a file for the moment
+    at which the disk is full (`store.reserve`). `wal_max`: octets of WAL at which it is taken into the database.
     `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
     `settle_s`: how long an outcome may wait for new mail whose commit it can join; nobody waits for it, and it is one
     sync less for each message. It is part of the time in which a crash leads to a duplicate (promise 4).
@@ -79,6 +81,7 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     inline_max: int = 1_048_576
     free_min: int = 268_435_456
+    reserve: int = 4_194_304
     wal_max: int = 50_331_648
     record_s: float = 1.0
     settle_s: float = 0.02
@@ -128,12 +131,14 @@ class Spool:
         self._main = self.shards[0]
         self._shards = {
             number: Shard(
-                directory, number, clock.now_us, connect=connect, room=self._room, note=self._note, remove=self._unlink
+                directory, number, clock.now_us, connect=connect, room=self._room, note=self._note, remove=self._unlink,
+                reserve=options.reserve,
             )
             for number in self.shards
         }
         self._last_ids = dict.fromkeys(self.shards, 0)
         self._free_looked_us = 0
+        self._reserve_again = 0.0  # when a reserve may be tried to be made again, time of the loop
         self._free = 0
         # Between the loop and the writer: each end only puts or only takes.
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -631,9 +636,21 @@ class Spool:
     def _room(self, shard: Shard) -> Failure | None:
         """Why new mail must be refused. Pages that are free within the file count as room."""
         failure = self._room_on_disk()
-        if failure is not None and self._free + shard.free_inside() >= self.options.free_min:
-            return None
-        return failure
+        if failure is not None and self._free + shard.free_inside() < self.options.free_min:
+            return failure
+        return None if shard.reserve.whole else self._fill_reserve(shard)
+
+    def _fill_reserve(self, shard: Shard) -> Failure | None:
+        """After the disk was full: new mail is taken when the reserve is there for the next time."""
+        reserve = shard.reserve
+        if self._free >= _RESERVE_FREE * reserve.size:
+            now = self._loop.time()
+            if now >= self._reserve_again:
+                self._reserve_again = now + _RETRY_S
+                if reserve.fill():
+                    self._note(Noted(self._clock.now_us(), 0, "info", f"the reserve {reserve.path} is whole again"))
+                    return None
+        return Failure(FailureKind.FULL, f"{self.directory}: no space for the reserve {reserve.path}")
 
     def _room_on_disk(self) -> Failure | None:
         now_us = self._clock.now_us()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from postroad.node.supervisor import Supervisor
+from postroad.node.supervisor import HOLDER_SIZE, Supervisor
 
 
 def _supervisor() -> Any:
@@ -49,3 +50,19 @@ def test_a_link_is_not_followed(run: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_a_link_is_not_followed(run: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").symlink_to(run)
     assert "cannot lock" in _supervisor()._take_lock(tmp_path / "elsewhere" / "node.lock", None)
+
+
+def test_a_full_disk_does_not_keep_the_lock_away(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (run / "node.lock").write_bytes(b"4000000\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        first = _supervisor()
+        assert first._take_lock(run / "node.lock", None) == ""
+        os.close(first._lock)
+    second = _supervisor()
+    assert second._take_lock(run / "node.lock", None) == ""
+    os.close(second._lock)
+    assert (run / "node.lock").read_bytes() == f"{os.getpid():<{HOLDER_SIZE - 1}}\n".encode(), "one size, in place"

@@ -1,0 +1,73 @@
+"""The reserve: space that a shard keeps for the moment at which the disk is full, in the file ``DIR/NN.reserve``.
+
+A full disk must not stop the queue: what was delivered has to be written down, or it would be delivered again. So when
+a commit that takes no new mail finds no space, the reserve is given up and the commit is tried again; so at start.
+New mail is refused (452) until the reserve is whole again, which is tried as soon as twice its size is free.
+
+How it fails: where the reserve cannot be made there is none, and new mail is refused. A file system that copies what is
+written (Btrfs, ZFS, snapshots) may need space even for what was reserved: keep `free_min` there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Reserve:
+    """`size`: octets; 0 for none. Not in use before `look`."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.whole = True
+
+    def look(self) -> None:
+        """What an earlier process left of it."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            self.whole = not self.size
+            return
+        self.whole = found.st_size == self.size and found.st_blocks * 512 >= self.size
+
+    def fill(self) -> bool:
+        """Makes it whole, or smaller where the setting says so. Whether it is whole now."""
+        if self.whole:
+            return True
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                self._fill(handle)
+            finally:
+                os.close(handle)
+        except OSError:
+            return False
+        self.whole = True
+        return True
+
+    def _fill(self, handle: int) -> None:
+        os.ftruncate(handle, self.size)
+        if self.size:
+            try:
+                os.posix_fallocate(handle, 0, self.size)
+            except OSError:
+                os.ftruncate(handle, 0)  # a part of it would only be in the way
+                raise
+
+    def release(self) -> bool:
+        """Gives the space back to the disk. False: there is nothing to give."""
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            if not self.size or os.fstat(handle).st_blocks == 0:
+                return False
+            os.ftruncate(handle, 0)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        self.whole = False
+        return True
