@@ -209,6 +209,7 @@ class Limits(Section):
     path_max: Octets = of(ProtocolLimits, "path_max", source="RFC 5321 §4.5.3.1.3")
     errors_max: int = of(ProtocolLimits, "errors_max", unit="errors")
     idle_commands_max: int = of(ProtocolLimits, "idle_commands_max", unit="commands")
+    commands_max: int = of(ProtocolLimits, "commands_max", unit="commands")
     swallow_max: Octets = of(ProtocolLimits, "swallow_max")
     piece_size: Octets = of(ProtocolLimits, "piece_size")
     stray_line_ends: StrayLineEnds = of(ProtocolLimits, "stray_line_ends", source="RFC 5321 §2.3.8", word=True)

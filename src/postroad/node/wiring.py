@@ -46,6 +46,7 @@ from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
 from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
+from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.store.bans import Bans
@@ -161,6 +162,7 @@ class Assembly:
         self._authenticator: Authenticator | None = None
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
+        self._turns = Turns()
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
         self._programs_busy: set[ProgramCourier] = set()
@@ -401,6 +403,7 @@ class Assembly:
             offended=self._clients.offended,
             has_room=self._has_room,
             budget=self._budget,
+            turns=self._turns,
             known=tables.known,
             members=tables.members,
             owns=self._owns,

@@ -73,9 +73,13 @@ class Limits(msgspec.Struct, frozen=True):
         int, Meta(ge=10, description="Commands that carry no mail (NOOP, RSET, VRFY, EHLO, …) since the last accepted"
                   " message; the next one ends the session."),
     ] = 100
+    commands_max: Annotated[
+        int, Meta(ge=1_000, description="Commands of any kind since the last accepted message, beyond recipients_max;"
+                  " the next one ends the session. A BDAT of 64 octets or more does not count."),
+    ] = 10_000
     swallow_max: Annotated[
-        int, Meta(ge=1_048_576, description="Octets that are thrown away while the end of refused content or of an"
-                  " endless line is looked for; then the session ends."),
+        int, Meta(ge=1_048_576, description="Octets that are thrown away since the last accepted message, while the"
+                  " end of refused content or of an endless line is looked for; then the session ends."),
     ] = 1_073_741_824
     piece_size: Annotated[
         int,

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import binascii
 import re
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -112,6 +113,9 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BDAT: Final = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)?[ \t]*", re.IGNORECASE)
 
 
+SMALL_CHUNK: Final = 64  # octets; a chunk of fewer counts as a command that carries no mail
+_NEVER: Final = sys.maxsize
+
 _PLAIN_EHLO: Final = re.compile(rb"....\x20[A-Za-z0-9.:_\[\]-]+")
 
 
@@ -138,10 +142,10 @@ class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
     __slots__ = (
-        "_at", "_awaited", "_content", "_demand", "_domains", "_excused", "_faults", "_idle", "_input", "_limits",
-        "_listening", "_loose", "_mails", "_name", "_output", "_pending", "_pipelining", "_refused", "_refused_for",
-        "_session", "_skip", "_skipped", "_state", "_swallowed", "_transaction", "dialect", "early_talker", "errors",
-        "last_error",
+        "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
+        "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_output", "_pending", "_pipelining",
+        "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "_turn_end",
+        "dialect", "early_talker", "errors", "last_error",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
@@ -165,9 +169,12 @@ class ServerMachine:
         self._listening = False  # lines or content are read; else only `_loose` is to be had
         self._loose: Command | None = Connected()
         self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
-        self._skipped = 0
-        self._faults = 0  # errors, and idle commands, since the last accepted message
-        self._idle = 0
+        self._taken = 0  # lines read in the whole session
+        self._turn_end = _NEVER  # how many of them may have been read when the host's turn is over
+        # Since the last accepted message: errors, idle commands, octets thrown away; and how many lines there may be
+        # in the session before the next one.
+        self._faults = self._idle = self._discarded = 0
+        self._barren = limits.commands_max + limits.recipients_max
         self._mails = 0  # transactions begun, where they are limited
         self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
         self._refused_for = 0  # recipients that the failed transaction had
@@ -215,6 +222,20 @@ class ServerMachine:
         content = self._content
         return self._swallowed if content is None else self._swallowed + content.swallowed
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the turn is over and octets are left: `next_command` gives None until the next turn begins."""
+        return self._taken >= self._turn_end and self._at < len(self._input)
+
+    def begin_turn(self, commands: int) -> None:
+        """From here on so many command lines are read, and no more until the next turn begins. A host that never says
+        this has one turn without an end."""
+        self._turn_end = self._taken + commands
+
+    def spend(self, commands: int) -> None:
+        """The last command has cost the host as much as so many more: its turn is the shorter for it."""
+        self._turn_end -= commands
+
     def peek(self, most: int) -> bytes:
         """The first of these octets, for the log."""
         return bytes(self._input[self._at : self._at + most])
@@ -249,7 +270,7 @@ class ServerMachine:
     # ---- commands
 
     def next_command(self) -> Command | None:
-        """The next command, None while more octets are needed or the last command is unanswered."""
+        """The next command, None while more octets are needed, the last command is unanswered or the turn is over."""
         if self._pending is not None:
             return None
         if not self._listening:
@@ -261,10 +282,13 @@ class ServerMachine:
                 if at == len(octets):  # most often, as a client waits for each answer
                     self._input, self._at = b"", 0
                     return None
+                if self._taken >= self._turn_end:
+                    return None
                 end = octets.find(b"\r\n", at)
                 if end < 0:
                     return self._unfinished()
                 self._at = end + 2
+                self._taken += 1
                 command = self._line(octets[at:end])
                 if command is not None:
                     return command
@@ -298,11 +322,10 @@ class ServerMachine:
             if self._is_bdat(rest):
                 return self._endless_bdat()
             self._skip = AUTH_TOO_LONG if is_auth else LINE_TOO_LONG
-            self._skipped = 0
         # A long line is swallowed to its end, so that its tail is not taken for a command.
-        self._skipped += len(rest)
+        self._discarded += len(rest)
         self._input = b"\r" if rest.endswith(b"\r") else b""
-        if self._skipped > self._limits.swallow_max:
+        if self._discarded > self._limits.swallow_max:
             return self._end(421, "4.7.0", "Line without an end")
         return None
 
@@ -323,6 +346,8 @@ class ServerMachine:
         return self._end(421, "4.5.4", "BDAT without a size")
 
     def _line(self, line: bytes) -> Command | None:
+        if self._taken > self._barren:
+            return self._end(421, "4.7.0", "Too many commands without mail")
         if self._skip is not None or len(line) > self._limits.command_line_max - 2:
             if self._skip is None and (self._speaks_tls(line) or self._is_bdat(line)):
                 return self._tls_unexpected() if self._speaks_tls(line) else self._endless_bdat()
@@ -473,12 +498,16 @@ class ServerMachine:
             return self._refuse_chunk(size, refusal or BAD_ORDER[State.READY], last=last)
         if self._refused is not None:
             self._forget_refusal()
+        if size >= SMALL_CHUNK:
+            self._barren += 1  # it brings mail
+        elif not size and not last and (command := self._count_idle()) is not None:
+            return command
         chunks = transaction.chunks
         if chunks is None:
             scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is _BINARY_MIME)
             chunks = transaction.chunks = ChunkReader(scrutiny, self._limits.piece_size)
         chunks.begin(size, last=last)
-        if chunks.scrutiny.fault is not None and size > self._limits.swallow_max:
+        if chunks.scrutiny.fault is not None and size + self._discarded > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         self._state = NEXT[self._state, Verb.BDAT]
         self._content = chunks
@@ -487,7 +516,7 @@ class ServerMachine:
     def _refuse_chunk(self, size: int, answer: Reply, *, last: bool) -> Command | None:
         """A chunk that nothing is to take. Behind a refused one it was in the pipeline already (RFC 3030 §2): it hears
         the same again, over LMTP behind LAST once for each recipient (RFC 2033 §4.3), and counts as no error."""
-        if self._swallowed + max(size, CHUNK_LEAST) > self._limits.swallow_max:
+        if self._discarded + self._swallowed + max(size, CHUNK_LEAST) > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         again = self._refused
         counts = again is None
@@ -509,6 +538,7 @@ class ServerMachine:
     def _remember_refusal(self, answer: Reply, swallowed: int, *, last: bool) -> None:
         """What chunks behind this refused one will hear; behind the last there are none (RFC 3030 §2: 503)."""
         if last:
+            self._discarded += swallowed
             self._forget_refusal()
         else:
             self._refused = answer
@@ -516,6 +546,7 @@ class ServerMachine:
 
     def _forget_refusal(self) -> None:
         self._refused = None
+        self._discarded += self._swallowed
         self._refused_for = self._swallowed = self._excused = 0
 
     def _bdat_refusal(self) -> Reply | None:
@@ -530,7 +561,7 @@ class ServerMachine:
         if self._at == len(self._input):
             self._input, self._at = b"", 0
         if not ended:
-            if content.swallowed and self.swallowed > self._limits.swallow_max:
+            if content.swallowed and self.swallowed + self._discarded > self._limits.swallow_max:
                 return self._end(421, "4.7.0", "Content without an end")
             return Content(piece, False) if piece else None
         self._content = None
@@ -855,7 +886,8 @@ class ServerMachine:
 
     def _content_answered(self, pending: Command, answer: Reply) -> None:
         if answer.ok:
-            self._faults = self._idle = 0
+            self._faults = self._idle = self._discarded = 0
+            self._barren = self._taken + self._limits.commands_max + self._limits.recipients_max
         transaction = self._transaction
         if self.dialect is _LMTP and transaction is not None:  # RFC 2033 §4.2
             transaction.accepted -= 1

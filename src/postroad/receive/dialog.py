@@ -36,6 +36,7 @@ from postroad.receive.doors import Place
 from postroad.receive.options import EarlyTalker
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction
+from postroad.receive.turns import REFUSAL
 from postroad.world.tls import NOBODY, Asking
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
@@ -225,6 +226,7 @@ class Dialog:
     ) -> None:
         """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
         doors = self.setting.doors
+        self.machine.spend(REFUSAL)
         refused = Refused(
             doors.now_us(),
             0,
@@ -483,14 +485,7 @@ class Dialog:
     def _message_judged(self, transaction: Transaction, octets: bytes | None, verdict: Verdict) -> None:
         if verdict is not ACCEPT:
             if not _passes(verdict):
-                answer = verdict.reply or replies.UNSURE
-                self.note_refusal(
-                    answer, verdict.reason, "DATA", transaction.mail.reverse_path, recipients=transaction.names
-                )
-                self.drop()
-                self._answer_all(transaction, answer)
-                if verdict.disconnect:
-                    self._session.end(verdict.reason)
+                self._content_refused(transaction, verdict)
                 return
             _keep(transaction, verdict)
         # From here on the message is not the session's any more: it is kept even where the client goes away.
@@ -502,6 +497,21 @@ class Dialog:
             self._give_back(transaction)
         self._session.hold()
         acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
+
+    def _content_refused(self, transaction: Transaction, verdict: Verdict) -> None:
+        """The answer to content that a rule refused; the refusal that is one too many ends the session."""
+        answer = verdict.reply or replies.UNSURE
+        self.note_refusal(
+            answer, verdict.reason, "DATA", transaction.mail.reverse_path, recipients=transaction.names
+        )
+        self.drop()
+        self._answer_all(transaction, answer)
+        last = None if self.client.is_known else self._last_refusal(answer)
+        if verdict.disconnect:
+            self._session.end(verdict.reason)
+        elif last is not None and not self._session.ended:
+            self._offended()
+            self._session.refuse(last, "too many refusals")
 
     def _told(self, transaction: Transaction, answer: Reply) -> None:
         """What became of the message. The client may be gone."""

@@ -23,6 +23,7 @@ from postroad.mail.verdict import Verdict
 from postroad.protocol.etrn import Wish
 from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
+from postroad.receive.turns import Turns
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import Asking
@@ -94,7 +95,8 @@ class Doors:
     `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `offended(address)`: a session of a client was ended for what it did (`check.client`).
     `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
-    `budget`: the memory that content may take while it arrives.
+    `budget`: the memory that content may take while it arrives. `turns`: sessions that have more to say than is handled
+    at once.
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
@@ -131,3 +133,4 @@ class Doors:
     offended: Callable[[str], None] = _uncounted
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)
+    turns: Turns = field(default_factory=Turns)

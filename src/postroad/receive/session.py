@@ -3,9 +3,11 @@
 The octets go into the machine, its commands are handled, and all its output of one turn leaves in one write. Where
 nothing must be waited for, nothing is: no task, no future. What must be waited for (a commit, a rule that asks outside,
 a password, a handshake) makes the session *busy*; the machine then holds what comes, up to a limit, beyond which the
-client is not read from.
+client is not read from. A client that sends more than is handled at once waits for its turn (`receive.turns`), and is
+not read from until then.
 
 What always holds:
+- No client keeps the loop to itself: so many commands and octets are handled at once, the rest when its turn comes.
 - A client that is gone before the end of data leaves nothing behind; one that is gone later has its message accepted.
 - Every session has a deadline at all times. A client puts it off by a whole command, or by octets of content up to the
   deadline of the whole message; nothing else does but our own work. Refused content, which is read to its end before
@@ -35,6 +37,7 @@ from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import Tls
 from postroad.receive.proxied import Named
 from postroad.receive.setting import Setting
+from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why
 from postroad.world.tls import NOBODY
@@ -67,6 +70,7 @@ class Session(asyncio.Protocol):
         "_listener",
         "_named",
         "_paused",
+        "_queued",
         "_reason",
         "_refused_at",
         "_refused_until",
@@ -88,6 +92,7 @@ class Session(asyncio.Protocol):
         self._asking = NOBODY  # how the client is asked for a certificate in its handshake
         self._busy = False  # something is waited for: no command is handled
         self._running = False  # the loop over commands is at work
+        self._queued = False  # it waits for its turn to handle more commands
         self._behind = False  # the disk has too much to write
         self._blocked = False  # the client does not take what we say
         self._paused = False  # the client is not read from
@@ -185,10 +190,12 @@ class Session(asyncio.Protocol):
             return
         machine = dialog.machine
         machine.feed(data)
-        if not self._busy:
+        if not (self._busy or self._queued):
             self._run()
         elif machine.buffered > dialog.setting.options.input_max:
             self._regulate()
+        if len(data) >= MUCH and not (self._busy or self._queued or self._ending):
+            self._wait_for_turn(dialog)
 
     def eof_received(self) -> bool:
         """A client that has said all may still wait for our answers: the way back stays open while we are at work."""
@@ -197,7 +204,7 @@ class Session(asyncio.Protocol):
             self._reason = "closed by the client in place of a TLS handshake"
             return False
         under_tls = self._secure or self._early is not None  # it has no way back that stays open
-        return self._busy and not self._ending and not under_tls
+        return (self._busy or self._queued) and not self._ending and not under_tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._reason:
@@ -213,13 +220,25 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if not self._running:
+        if not (self._running or self._queued):
             self._run()
 
     # ---- The loop over commands
 
-    def _run(self, first: Callable[[], None] | None = None) -> None:
-        """Handle what there is, write what came of it. `first` is done before, under the same care."""
+    def _wait_for_turn(self, dialog: Dialog) -> None:
+        """The client has had what is due to it: the others first."""
+        self._queued = True
+        dialog.setting.doors.turns.wait(dialog.setting.doors.loop, self._turn)
+        self._regulate()
+
+    def _turn(self) -> None:
+        """Others have been heard meanwhile: go on."""
+        self._queued = False
+        self._run(most=PER_TURN)
+
+    def _run(self, first: Callable[[], None] | None = None, most: int = AT_ONCE) -> None:
+        """Handle what there is, `most` commands of it, and write what came of it. `first` is done before, under the
+        same care."""
         dialog, transport = self._dialog, self._transport
         if dialog is None or transport is None or self._ending:
             return
@@ -229,6 +248,7 @@ class Session(asyncio.Protocol):
             if first is not None:
                 first()
             machine = dialog.machine
+            machine.begin_turn(most)
             while not (self._busy or self._blocked or self._ending):
                 if dialog.setting is not self._listener.setting:
                     dialog.take_settings()
@@ -252,10 +272,12 @@ class Session(asyncio.Protocol):
             return
         if handled or (machine.in_content and not self._blocked and self._comes_on(machine.swallowed)):
             self._put_off()
+        if machine.interrupted and not (self._busy or self._blocked or self._queued):
+            self._wait_for_turn(dialog)
         if self._paused or machine.buffered > dialog.setting.options.input_max:
             self._regulate()
         if not (self._busy or self._blocked):
-            if self._eof:
+            if self._eof and not self._queued:
                 self.end("closed by the client")
             elif self.leaving and dialog.transaction is None:
                 self._say_last(replies.LEAVING, self.leaving_for)
@@ -331,7 +353,7 @@ class Session(asyncio.Protocol):
             self._abort()
         elif self._client_hello is not None:
             self.end("TLS handshake failed: timed out")
-        elif self._busy or self._behind:
+        elif self._busy or self._behind or self._queued:
             self._arm(now + setting.options.command_s)
         elif (deadline := self._deadline()) > now:
             self._arm(deadline)
@@ -346,7 +368,7 @@ class Session(asyncio.Protocol):
         if transport is None or dialog is None or transport.is_closing():
             return
         stopped = self._busy or self._blocked
-        pause = self._behind or (stopped and dialog.machine.buffered > dialog.setting.options.input_max)
+        pause = self._behind or self._queued or (stopped and dialog.machine.buffered > dialog.setting.options.input_max)
         if pause and not self._paused:
             transport.pause_reading()
         elif self._paused and not pause:

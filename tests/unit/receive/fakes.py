@@ -36,6 +36,7 @@ class Loop:
         self.now = 1000.0
         self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = itertools.count()
+        self._ready: list[_Timer] = []
 
     def time(self) -> float:
         return self.now
@@ -48,6 +49,20 @@ class Loop:
     def call_later(self, delay: float, callback: Callable[..., None], *arguments: Any) -> _Timer:
         return self.call_at(self.now + delay, callback, *arguments)
 
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> _Timer:
+        timer = _Timer(callback, arguments)
+        self._ready.append(timer)
+        return timer
+
+    def turn(self) -> bool:
+        """Go round once: what was asked for soon is done, what comes of that is left for the next time. False: there
+        was nothing."""
+        ready, self._ready = self._ready, []
+        for timer in ready:
+            if not timer.cancelled:
+                timer.callback(*timer.arguments)
+        return bool(ready)
+
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coroutine)
 
@@ -58,11 +73,15 @@ class Loop:
 
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
+        while self.turn():
+            pass
         while self._timers and self._timers[0][0] <= end:
             when, _, timer = heapq.heappop(self._timers)
             self.now = max(self.now, when)
             if not timer.cancelled:
                 timer.callback(*timer.arguments)
+            while self.turn():
+                pass
         self.now = end
 
     @property
@@ -318,6 +337,8 @@ class Client:
         self.transport.written = b""
         if octets and not self.transport.closed:
             self.session.data_received(octets.encode() if isinstance(octets, str) else octets)
+            while isinstance(self.house.loop, Loop) and self.house.loop.turn():
+                pass
         return self.heard().decode().replace("\r\n", "\n").removesuffix("\n")
 
     def codes(self, *lines: str) -> list[str]:
