@@ -18,6 +18,8 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.node.permits import PermitOffice
 from postroad.protocol import stuffing
+from postroad.protocol.data import ChunkReader
+from postroad.protocol.server import ServerMachine
 from postroad.protocol.transaction import Finding
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
@@ -403,6 +405,20 @@ def the_content_is_that_of_the_message_before(patch: Patch) -> None:
         return replace(stored, content=before[-2] if len(before) > 1 else stored.content)
 
     _accepting(patch, change)
+
+
+def chunks_behind_a_refused_one_hear_something_else(patch: Patch) -> None:
+    patch(ServerMachine, "_remember_refusal", lambda self, answer, swallowed, *, last: None)
+
+
+def the_last_octet_of_a_refused_chunk_is_taken_for_a_command(patch: Patch) -> None:
+    real = ChunkReader.read
+
+    def read(self: ChunkReader, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        behind, piece, done = real(self, octets, at)
+        return behind - (done and self.scrutiny.fault is not None), piece, done
+
+    patch(ChunkReader, "read", read)
 
 
 def dots_are_not_stuffed(patch: Patch) -> None:

@@ -131,6 +131,8 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
         return False
     _leave(order, client, "hello")
     await client.ask("LHLO client.test" if order.lmtp else "EHLO client.test")
+    if order.number % 7 == 3:  # no draw of chance, so that what a seed means stays
+        await _refused(house, order, client)
     done = False
     for number in range(order.follow + 1):
         done = await _message(house, order, f"{order.number}.{attempt}.{number}", client)
@@ -139,6 +141,26 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
     if house.chance.random() < 0.7:
         await client.ask("QUIT")
     return done
+
+
+_STRAY = b"Subject: refused\r\n\r\na bare\nLF\r\n"
+
+
+async def _refused(house: House, order: Order, client: Client) -> None:
+    """A message that must be refused, its chunks all in one: each has the same answer, and the session goes on."""
+    assert client.transport is not None
+    client.say(f"MAIL FROM:<{order.sender}>", f"RCPT TO:<{order.recipients[0][0]}>", *([] if order.bdat else ["DATA"]))
+    answers = [await client.reply() for _ in range(2 if order.bdat else 3)]
+    if not answers[1].startswith("25") or answers[-1][:3] not in ("250", "354"):
+        await client.ask("RSET")
+        return
+    if order.bdat:
+        client.transport.write(b"BDAT %d\r\n%bBDAT 0\r\nBDAT 5 LAST\r\nhello" % (len(_STRAY), _STRAY))
+    else:
+        client.transport.write(_STRAY + b".\r\n")
+    answers = [await client.reply() for _ in range(3 if order.bdat else 1)]
+    if any(not answer.startswith(("550 5.5.2", "421")) for answer in answers):
+        house.ledger.fault(f"a bare LF by {'BDAT' if order.bdat else 'DATA'} was answered {answers}")
 
 
 async def _message(house: House, order: Order, name: str, client: Client) -> bool:

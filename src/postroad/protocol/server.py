@@ -423,6 +423,8 @@ class ServerMachine:
         transaction = self._transaction
         if not self._may(_VERB_RCPT) or transaction is None:
             return self._out_of_order(_VERB_RCPT)
+        if self._refused is not None:  # what the next chunk is refused with may be another thing now
+            self._forget_refusal()
         if not self._pipelining and self._ran_ahead():
             return self._improper()
         rcpt = plain_rcpt(line)
