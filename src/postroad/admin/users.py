@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from postroad.admin.options import config_option, end_with, json_option, settings_of, text_at
+from postroad.mail.account import canonical_account
 
 if TYPE_CHECKING:
     from postroad.protocol.sasl.scram_keys import ScramKeys
@@ -79,13 +80,13 @@ def add(
 
     name = _checked_name(name)
     path = _file(config, file)
-    if name in _lines(path)[1]:
+    if canonical_account(name) in _lines(path)[1]:
         _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
     if not addresses and (canonical_address(name) or "*").startswith("*"):
         _end(f"Say with --address which addresses {name!r} may send from: its name is no mailbox by itself.")
     hashed, keys = ("", ()) if no_password else _secrets(_password(), _hashes(scram_sha_1))
     with _editing(path, _group_of_node(config, file)) as (lines, known):
-        if name in known:
+        if canonical_account(name) in known:
             _end(f"There is an account {name!r} already.")
         account = Account(name, hashed, _checked_addresses(addresses), keys)
         lines.append(_line(account))
@@ -166,8 +167,8 @@ def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]
     keys = scram_keys_of(password, _hashes(False))
     account = Account(name, hash_password(password), _checked_addresses(addresses), keys)
     with _editing(path) as (lines, known):
-        if name in known:
-            lines[known[name][0]] = _line(account)
+        if canonical_account(name) in known:
+            lines[known[canonical_account(name)][0]] = _line(account)
         else:
             lines.append(_line(account))
 
@@ -240,9 +241,10 @@ def _secrets(password: str, hashes: tuple[Hash, ...]) -> tuple[str, tuple[ScramK
 
 
 def _found(known: dict[str, tuple[int, Account]], name: str) -> tuple[int, Account]:
-    if name not in known:
+    found = known.get(canonical_account(name))
+    if found is None:
         _end(f"There is no account {name!r}; `postroad user list` shows those that there are.")
-    return known[name]
+    return found
 
 
 def _end(text: str) -> NoReturn:
@@ -313,7 +315,7 @@ def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
     for place, line in enumerate(lines):
         account = parse_line(line.strip()) if line.strip() and not line.strip().startswith("#") else ""
         if not isinstance(account, str):
-            known[account.name] = (place, account)
+            known[canonical_account(account.name)] = (place, account)
     return lines, known
 
 

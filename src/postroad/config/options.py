@@ -21,6 +21,7 @@ from postroad.config.outbound import OutboundTls
 from postroad.config.routing import NextHop
 from postroad.config.settings import Settings
 from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
+from postroad.mail.account import canonical_account
 from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
@@ -111,7 +112,7 @@ def window_lengths_s(settings: Settings) -> tuple[float, float]:
 
 
 def auth_options(settings: Settings) -> AuthOptions:
-    return _into(AuthOptions, settings.auth)
+    return _into(AuthOptions, settings.auth, detail_delimiter=settings.routing.detail_delimiter)
 
 
 def introspection_options(settings: Settings) -> IntrospectionOptions | None:
@@ -150,7 +151,9 @@ def routing_options(settings: Settings) -> RoutingOptions:
 
 
 def etrn_options(settings: Settings) -> EtrnOptions:
-    rows = tuple(_into(EtrnRow, each) for each in settings.relay.etrn)
+    rows = tuple(
+        _into(EtrnRow, each, accounts=tuple(map(canonical_account, each.accounts))) for each in settings.relay.etrn
+    )
     return EtrnOptions(rows, settings.relay.etrn_interval_s)
 
 

@@ -16,8 +16,9 @@ elsewhere (Dovecot, a function, a token) or by a certificate, and its line says 
 What always holds: a name that the file does not know costs the same time to verify as one that it knows
 (`Accounts.verify` then hashes against a decoy with the parameters that most accounts have). The file is read again when
 it changed; one with a faulty line, or one that cannot be read, is not taken: the accounts before it stay. Passwords and
-names are compared in the form of RFC 8265. `Accounts` is changed on the event loop only; `matches` is slow (tens of
-milliseconds) and meant for a thread; it reads nothing that changes.
+names are compared in the form of RFC 8265, names that are addresses without regard to case (`mail.account`). `Accounts`
+is changed on the event loop only; `matches` is slow (tens of milliseconds) and meant for a thread; it reads nothing
+that changes.
 
 Threads, the cache and the limits of verification are in `receive.authenticate`.
 """
@@ -37,6 +38,7 @@ import argon2
 import msgspec
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.protocol.grammar import parse_domain, parse_mailbox
 from postroad.protocol.sasl import scram_keys
@@ -48,6 +50,7 @@ LINE_MAX: Final = 65_536  # octets of one line of the file
 NAME_MAX: Final = 255  # characters of a name
 PASSWORD_MAX: Final = 1024  # octets of a password; a longer one is never hashed
 ANY: Final = "*"
+DELIMITER: Final = "+"  # begins an address extension, unless settings say otherwise
 
 # Memory in KiB, passes and lanes of a new hash: OWASP's Argon2id profile for servers that verify many at a time.
 _MEMORY_KIB: Final = 19_456
@@ -91,10 +94,12 @@ def parse(text: str) -> tuple[dict[str, Account], tuple[Fault, ...]]:
         parsed = parse_line(stripped)
         if isinstance(parsed, str):
             faults.append(Fault(number, parsed))
-        elif parsed.name in accounts:
-            faults.append(Fault(number, f"the account {parsed.name!r} is there twice"))
+        elif (name := canonical_account(parsed.name)) in accounts:
+            also = accounts[name].name
+            more = "" if also == parsed.name else f" (also as {also!r}: names that are addresses have no case)"
+            faults.append(Fault(number, f"the account {parsed.name!r} is there twice{more}"))
         else:
-            accounts[parsed.name] = parsed
+            accounts[name] = parsed
     return accounts, tuple(faults)
 
 
@@ -172,18 +177,27 @@ def canonical_address(written: str) -> str | None:
         domain = parse_domain(written[2:])
         return f"*@{domain}" if domain is not None else None
     mailbox = parse_mailbox(written)
-    return f"{mailbox.local_part.lower()}@{mailbox.domain}" if mailbox is not None else None
+    return f"{_lower(mailbox.local_part)}@{mailbox.domain}" if mailbox is not None else None
 
 
-def owns(account: Account, address: Address) -> bool:
-    """Whether the account may send from `address`."""
+def _lower(local_part: str) -> str:
+    return unicodedata.normalize("NFC", local_part).lower()
+
+
+def owns(account: Account, address: Address, delimiter: str = DELIMITER) -> bool:
+    """Whether the account may send from `address`: whose a mailbox is, his are the addresses with an extension behind
+    it, too. `delimiter`: what begins one, "" for nothing."""
     addresses = account.addresses
     if not addresses:
         own = canonical_address(account.name)
         addresses = (own,) if own is not None and own[0] != ANY else ()
     if ANY in addresses or f"*@{address.domain}" in addresses:
         return True
-    return f"{address.local_part.lower()}@{address.domain}" in addresses
+    local_part = _lower(address.local_part)
+    if f"{local_part}@{address.domain}" in addresses:
+        return True
+    at = local_part.find(delimiter, 1) if delimiter else -1  # at the beginning it begins none (`route.recipients`)
+    return at > 0 and f"{local_part[:at]}@{address.domain}" in addresses
 
 
 def hash_password(password: str) -> str:
@@ -292,24 +306,25 @@ class Accounts:
         self.known = True
 
     def find(self, name: str) -> Account | None:
-        return self._accounts.get(name)
+        return self._accounts.get(canonical_account(name))
 
     def hash_of(self, name: str) -> str:
         """The hash to verify a password of `name` against: a decoy where there is no such account."""
-        account = self._accounts.get(name)
+        account = self.find(name)
         return account.hash if account is not None and account.hash else self._decoy
 
     def keys_of(self, name: str, hash: Hash, secret: bytes) -> ScramKeys:
         """The SCRAM keys of `name`: a decoy where there is no such account, or where it has none."""
-        account = self._accounts.get(name)
+        account = self.find(name)
         keys = account.keys_for(hash) if account is not None else None
-        return keys or scram_keys.decoy(hash, secret, name, self._iterations.get(hash, scram_keys.ITERATIONS))
+        iterations = self._iterations.get(hash, scram_keys.ITERATIONS)
+        return keys or scram_keys.decoy(hash, secret, canonical_account(name), iterations)
 
     def all_have(self, hash: Hash) -> bool:
         """Whether each account with a password has these keys, so that no client comes to grief that prefers SCRAM."""
         return hash in self._complete
 
-    def owns(self, name: str, address: Address) -> bool:
+    def owns(self, name: str, address: Address, delimiter: str = DELIMITER) -> bool:
         """Whether the account called `name` may send from `address`; an account that is gone may not."""
-        account = self._accounts.get(name)
-        return account is not None and owns(account, address)
+        account = self.find(name)
+        return account is not None and owns(account, address, delimiter)

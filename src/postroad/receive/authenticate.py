@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
 from postroad.protocol.sasl.mechanisms import HASHES, MECHANISMS
@@ -50,7 +51,8 @@ class CertificateName(enum.Enum):
 
 class AuthOptions(msgspec.Struct, frozen=True):
     """`mechanisms`: those to offer, () for all that can be had. `account_domain`: the domain of accounts whose name has
-    none, for the address that they may send from; "": none.
+    none, for the address that they may send from; "": none. `detail_delimiter`: what begins an address extension, ""
+    for nothing: the owner of a mailbox owns its extensions.
 
     `threads`: hashes computed, and plain functions run, at a time; `queue_max`: clients that wait for one at most,
     these included. `cache_s`, `cache_max`: how long and how many right passwords and tokens are remembered (0 s:
@@ -60,6 +62,7 @@ class AuthOptions(msgspec.Struct, frozen=True):
     mechanisms: tuple[str, ...] = ()
     certificate_name: CertificateName = CertificateName.NONE
     account_domain: str = ""
+    detail_delimiter: str = accounts.DELIMITER
     threads: int = 2
     queue_max: int = 64
     cache_s: float = 60.0
@@ -218,17 +221,19 @@ class Authenticator:
         as was told when it authenticated, else by its own name."""
         account = self._known.find(name) if self._known is not None else None
         if account is None:
-            told = self._told.get(name)
+            canonical = canonical_account(name)
+            told = self._told.get(canonical)
             if told is None:
                 return False
-            self._told.move_to_end(name)
+            self._told.move_to_end(canonical)
             account = Account(name, addresses=told)
-        if accounts.owns(account, address):
+        delimiter = self.options.detail_delimiter
+        if accounts.owns(account, address, delimiter):
             return True
         domain = self.options.account_domain
         if account.addresses or not domain or "@" in name:
             return False
-        return accounts.owns(Account(f"{name}@{domain}"), address)
+        return accounts.owns(Account(f"{name}@{domain}"), address, delimiter)
 
     def holds(self, name: str, source: str) -> bool:
         """Whether a session that authenticated as the account called `name` by the backend `source` is still that
@@ -294,13 +299,15 @@ class _Watched:
     def _heard(self, told: Told, outcome: Outcome) -> None:
         match outcome:
             case Right():
-                tried = Tried(self._address, outcome.account.name, self._mechanism, True)
-                self._house.ended(tried, Right(outcome.account, self._source), told)
+                account = msgspec.structs.replace(outcome.account, name=canonical_account(outcome.account.name))
+                tried = Tried(self._address, account.name, self._mechanism, True)
+                self._house.ended(tried, Right(account, self._source), told)
             case Wrong():
                 self._denied = None
-                self._house.ended(Tried(self._address, outcome.name, self._mechanism, False), outcome, told)
+                wrong = msgspec.structs.replace(outcome, name=canonical_account(outcome.name))
+                self._house.ended(Tried(self._address, wrong.name, self._mechanism, False), wrong, told)
             case Challenged(denied=True):
-                self._denied = Tried(self._address, outcome.name, self._mechanism, False)
+                self._denied = Tried(self._address, canonical_account(outcome.name), self._mechanism, False)
                 told(outcome)
             case _:
                 told(outcome)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, assert_never
 
+from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import step as steps
 from postroad.protocol.sasl.bearer import Bearer
 from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
@@ -118,7 +119,7 @@ class OwnExchange:
 
     def _found(self, told: Told, name: str, authzid: str, finding: Finding, account: Account | None) -> None:
         match finding:
-            case Finding.RIGHT if account is not None and authzid in ("", name, account.name):
+            case Finding.RIGHT if account is not None and (not authzid or _is_one(authzid, name, account.name)):
                 self._tell(told, Right(account))
             case Finding.BUSY:
                 self._tell(told, Busy())
@@ -135,7 +136,7 @@ class OwnExchange:
 
     def _token_found(self, told: Told, step: steps.Token, finding: Finding, account: Account | None) -> None:
         mechanism = self._mechanism
-        named = account is not None and step.authcid in ("", account.name)
+        named = account is not None and (not step.authcid or _is_one(step.authcid, account.name))
         if finding is Finding.BUSY:
             self._tell(told, Busy())
         elif finding is Finding.RIGHT and account is not None and named:
@@ -150,3 +151,8 @@ class OwnExchange:
     def _tell(self, told: Told, outcome: Outcome) -> None:
         if not self._gone:
             told(outcome)
+
+
+def _is_one(name: str, *names: str) -> bool:
+    """Whether a name means one of these accounts."""
+    return canonical_account(name) in map(canonical_account, names)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.mail.envelope import Forwarded, Peer, Via
 from postroad.protocol.command import Xclient, Xforward
 
@@ -47,6 +48,7 @@ def named(command: Xclient, before: Peer) -> Peer:
     login = command.login
     if login is None:  # an account goes with the client that it is of
         login = before.identity if command.address is None else ""
+    login = canonical_account(login)
     return msgspec.structs.replace(
         before,
         # An unknown address is no Unix socket's: it must not be trusted as one.

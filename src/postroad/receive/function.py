@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
@@ -159,6 +160,7 @@ def _question(
     mechanism: str, name: str, facts: Facts, *, password: str | None = None, token: str | None = None
 ) -> Question:
     certificate = facts.certificate if mechanism == "EXTERNAL" else ()
+    name = canonical_account(name)
     return Question(mechanism, name, password, token, certificate, facts.address, facts.tls, facts.listener)
 
 

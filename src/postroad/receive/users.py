@@ -19,6 +19,7 @@ from collections import OrderedDict
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Account, Accounts
@@ -114,7 +115,8 @@ class Users:
     def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
         """The account of the certificate: the one that the client names, where the certificate does, too."""
         self.accounts.refresh()
-        names = [name for name in facts.certificate if authzid in ("", name)]
+        wanted = canonical_account(authzid)
+        names = [name for name in facts.certificate if not wanted or canonical_account(name) == wanted]
         account = next((found for name in names if (found := self.accounts.find(name)) is not None), None)
         done(Finding.WRONG if account is None else Finding.RIGHT, account)
 
@@ -132,7 +134,8 @@ class Users:
             done(Finding.WRONG, None)
 
     def _digest(self, name: str, password: str) -> bytes:
-        return hashlib.blake2b(f"{name}\0{password}".encode(), key=self._key, digest_size=32).digest()
+        octets = f"{canonical_account(name)}\0{password}".encode()
+        return hashlib.blake2b(octets, key=self._key, digest_size=32).digest()
 
     def _recall(self, key: bytes) -> Account | None:
         remembered = self._remembered.get(key)

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.world.problem import Problem
 
 FILE: Final = "bans.json"
@@ -62,7 +63,7 @@ def network_of(text: str) -> str | None:
 
 def account_of(name: str) -> str:
     """An account as bans name it: in lower case, since what fails to authenticate writes it anyhow."""
-    return name.casefold()[:320]
+    return canonical_account(name).casefold()[:320]
 
 
 class Bans:

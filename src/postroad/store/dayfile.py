@@ -27,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
 from postroad.store import codec, schema, wal_index
 
@@ -86,7 +87,7 @@ def client_key(address: str) -> int:
 
 def account_key(name: str) -> int:
     """Under which everything is found that was done or tried as an account."""
-    return key(f"account:{name}")
+    return key(f"account:{canonical_account(name)}")
 
 
 def account_of(event: Accepted | Refused | Authenticated) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.mail import identifier
+from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
 from postroad.store import codec, dayfile, schema
 from postroad.store.dayfile import DAY_US, DayReader, JournalRow
@@ -237,4 +238,4 @@ def _names_address(event: Refused | Authenticated, wanted: str) -> bool:
 def _is_of(event: Accepted | Refused | Authenticated, client: str, account: str) -> bool:
     if client:
         return event.peer.address.lower() == client.lower()
-    return dayfile.account_of(event).lower() == account.lower()
+    return canonical_account(dayfile.account_of(event)).lower() == canonical_account(account).lower()

@@ -224,3 +224,16 @@ def test_scram_keys_are_kept_beside_the_hash(config: Path) -> None:
         for keys in account.keys:
             assert scram_keys.derive(keys.hash, "two", keys.salt, keys.iterations) == keys
             assert scram_keys.format_keys(keys) not in before
+
+
+def test_an_address_in_other_letters_is_the_same_account(config: Path) -> None:
+    assert run(config, "add", "Ada@Example.org", text="x\n").exit_code == 0
+    again = run(config, "add", "ada@example.ORG", text="y\n")
+    assert again.exit_code == 1 and "There is an account" in again.output
+    assert run(config, "password", "ADA@example.org", text="z\n").exit_code == 0
+    assert run(config, "addresses", "ada@example.org", "sales@example.org").exit_code == 0
+    assert list(accounts(config)) == ["ada@example.org"]
+    assert matches(accounts(config)["ada@example.org"][0], "z")
+    assert "Ada@Example.org" in run(config, "list").output, "it stays as it was written"
+    assert run(config, "remove", "aDa@example.org").exit_code == 0
+    assert not accounts(config)

@@ -73,6 +73,15 @@ def test_faults_name_their_lines_all_at_once() -> None:
         ((), "ann", "ann@local.test", False),
         ((), "ann@local.test", "ann@local.test", True),
         ((), "ann@local.test", "bob@local.test", False),
+        ((), "Ann@Local.Test", "ann@local.test", True),
+        (("ann@local.test",), "ann", "ann+news@local.test", True),
+        (("ann@local.test",), "ann", "ANN+a+b@local.test", True),
+        ((), "ann@local.test", "ann+news@local.test", True),
+        (("ann+news@local.test",), "ann", "ann@local.test", False),
+        (("ann+news@local.test",), "ann", "ann+news@local.test", True),
+        (("ann@local.test",), "ann", "+ann@local.test", False),
+        (("ann@local.test",), "ann", "bob+ann@local.test", False),
+        (("ann@local.test",), "ann", "ann-news@local.test", False),
     ],
 )
 def test_ownership(addresses: tuple[str, ...], name: str, sender: str, expected: bool) -> None:
@@ -135,3 +144,15 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     change(path, f"carl:{HASH}\n", 4)
     known.refresh()
     assert known.find("carl") is not None
+
+
+def test_another_delimiter_or_none() -> None:
+    account = Account("ann", HASH, ("ann@local.test",))
+    assert accounts.owns(account, Address("ann-news", "local.test"), "-")
+    assert not accounts.owns(account, Address("ann+news", "local.test"), "-")
+    assert not accounts.owns(account, Address("ann+news", "local.test"), "")
+
+
+def test_one_address_written_twice_is_a_fault() -> None:
+    _, faults = accounts.parse(f"Ann@local.test:{HASH}\nann@LOCAL.test:{HASH}\n")
+    assert [(fault.line, "also as 'Ann@local.test'" in fault.text) for fault in faults] == [(2, True)]

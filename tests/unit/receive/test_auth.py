@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from postroad.mail.address import Address
 from postroad.mail.context import Role
 from postroad.mail.event import Authenticated, Refused
 from postroad.protocol.offer import Dialect
@@ -209,7 +210,8 @@ def test_an_authenticated_client_relays_on_an_mx_listener_that_has_auth(tmp_path
         (True, "ann@local.test", "ann@local.test"),
         (True, "<>", "<>"),
         (True, "eve@x.test", "<>"),  # RFC 4954 §5: not sufficiently trusted to say so
-        (True, "ann+2B@local.test", "<>"),
+        (True, "eve+2Bann@local.test", "<>"),
+        (True, "ann+2Bnews@local.test", "ann+news@local.test"),  # whose a mailbox is, his are its extensions
         (False, "ann@local.test", "<>"),
     ],
 )
@@ -464,3 +466,43 @@ def test_the_delay_of_failures_is_what_the_counts_say(tmp_path: Path) -> None:
         assert client.heard() == b""
         house.loop.pass_time(0.2)
         assert client.heard().startswith(b"535")
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize("written", ["Ann@Local.Test", "ann@LOCAL.test", "ANN@local.test"])
+def test_names_that_are_addresses_have_no_case(tmp_path: Path, mechanism: str, written: str) -> None:
+    """At log-in, as the owner of senders, and in the log, whoever writes it how."""
+    house = scram_house(tmp_path, line_of("Ann@local.test", PASSWORD, Hash.SHA_256))
+    tried: list[Tried] = []
+    known = house.doors.authenticator
+    assert known is not None
+    known.noted = tried.append
+    client = opened(house)
+    match mechanism:
+        case "PLAIN":
+            assert wait(client, "AUTH PLAIN " + base(written, written, PASSWORD)) == "235 2.7.0"
+        case "LOGIN":
+            client.say("AUTH LOGIN\r\n")
+            client.say(base64.b64encode(written.encode()).decode() + "\r\n")
+            assert wait(client, base64.b64encode(PASSWORD.encode()).decode()) == "235 2.7.0"
+        case _:
+            assert scram(client, Hash.SHA_256, written, PASSWORD)[-1].startswith("235")
+    identity = client.session._dialog.client.identity if client.session._dialog is not None else ""
+    owned = [house.doors.owns(identity, Address(each, "local.test")) for each in ("ann", "ANN", "Ann+news", "bob")]
+    assert owned == [True, True, True, False]
+    assert [(each.name, each.right) for each in tried] == [("ann@local.test", True)]
+    authenticated = [event for event in client.house.logged if isinstance(event, Authenticated)]
+    assert [event.peer.identity for event in authenticated] == ["ann@local.test"]
+
+
+def test_a_name_that_is_no_address_has_case(tmp_path: Path) -> None:
+    client = opened(house_of(tmp_path))
+    assert wait(client, "AUTH PLAIN " + base("", "Ann", PASSWORD)) == "535 5.7.8"
+
+
+def test_a_failed_log_in_is_told_by_one_name(tmp_path: Path) -> None:
+    house = house_of(tmp_path)
+    client = opened(house)
+    for written in ("Eve@Local.Test", "eve@local.test"):
+        assert wait(client, "AUTH PLAIN " + base("", written, "wrong")) == "535 5.7.8"
+    assert {event.reason for event in house.recorded if isinstance(event, Refused)} == {"eve@local.test"}

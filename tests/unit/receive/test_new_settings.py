@@ -304,7 +304,7 @@ def test_recipients_are_counted_by_the_limit_of_their_transaction() -> None:
     reload(house, relay(), replace(OPTIONS, limits=Limits(recipients_max=100)))
     assert client.codes("RCPT TO:<x@elsewhere.test>") == ["250 2.1.5"]
     client.codes("RSET", "MAIL FROM:<a@b.test>", *["RCPT TO:<x@elsewhere.test>"] * 100)
-    assert client.codes("RCPT TO:<x@elsewhere.test>") == ["452 5.5.3"]
+    assert client.codes("RCPT TO:<x@elsewhere.test>") == ["452 4.5.3"]
 
 
 WITHOUT = replace(OPTIONS, extensions=ExtensionOptions(deliver_by=False, rrvs=False))
