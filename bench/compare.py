@@ -194,7 +194,7 @@ def compare(names: Sequence[str], modes: Sequence[Mode], rounds: int, *, quick: 
         for mode in modes:
             kind, end = ("recipients", counter) if mode.recipients > 1 else ("messages", sink)
             for server in servers[kind]:
-                measure(server, _warm(mode, server.name), 0, end, quick=quick)
+                measure(server, warm(mode, server.name), 0, end, quick=quick)
             for number in range(1, rounds + 1):
                 for server in servers[kind]:
                     _note(results, measure(server, mode, number, end, quick=quick))
@@ -214,7 +214,7 @@ def _next_hops(modes: Sequence[Mode], memory: bool, sink: Sink, counter: Counter
     return hops
 
 
-def _warm(mode: Mode, server: str) -> Mode:
+def warm(mode: Mode, server: str) -> Mode:
     """A tenth of the mode, so that processes are there and caches filled when the first round begins."""
     fewer = max(mode.sessions, mode.count(server, False) // 10)
     return Mode(**{**asdict(mode), "messages": {"*": fewer}, "quick": {"*": fewer}})
