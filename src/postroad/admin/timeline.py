@@ -367,6 +367,9 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
         told.append(f"at {remote}, {clean(_tls(attempt.tls, attempt.tls_details))}")
     elif remote:  # the session ended before there was TLS, or there was no session
         told.append(f"at {remote}")
+    if attempt.auth:
+        told.append(f"authenticated by {clean(attempt.auth)}" if attempt.reach is not Reach.DESTINATION
+                    else f"tried to authenticate by {clean(attempt.auth)}")  # fmt: skip
     if attempt.reply is not None:
         told.append(f"said: {clean(str(attempt.reply))}")
     if attempt.text or attempt.reply is None:

@@ -278,6 +278,13 @@ def _user(settings: Settings) -> str:
         return str(os.geteuid())
 
 
+def _lost_reports(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """RFC 3461 §5.2, RFC 5321 §6.1: a report that cannot be delivered has no return address."""
+    if not settings.postmaster and settings.listener:
+        text = "Nobody is told if a report to a sender cannot be delivered: it is only in the log"
+        yield Finding((("postmaster",),), text, "Add postmaster with the address of who looks after this server")
+
+
 _GHOSTS: Final = "if the next server refuses one later, the sender gets a report, and senders are often forged"
 
 
@@ -297,5 +304,5 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _listeners, _trust,
-    _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
+    _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
 )  # fmt: skip

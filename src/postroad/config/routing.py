@@ -198,7 +198,10 @@ class NextHop(Section):
     )
     password: str = setting("", "Its password. Better in `password_file`.", secret=True)
     password_file: File | None = setting(
-        None, "A file whose first line is the password.", example='"smtp.example.net.password"'
+        None,
+        "A file whose first line is the password. It is read again for each connection, so a new password needs no "
+        "reload.",
+        example='"smtp.example.net.password"'
     )
     xforward: bool = setting(
         False,

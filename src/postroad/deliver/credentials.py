@@ -47,8 +47,9 @@ _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 class Credentials(msgspec.Struct, frozen=True):
     """`password`, or a token from the first line of `token_file` or of what `token_command` prints; for EXTERNAL none
-    of them. `mechanism`: the only one to use, "" for the strongest. `without_tls`: all this may be done without TLS (a
-    smart host on the same machine). `cram_md5`: CRAM-MD5 will do where there is nothing better."""
+    of them. `password_file`: its first line replaces `password` at the beginning of each session. `mechanism`: the only
+    one to use, "" for the strongest. `without_tls`: all this may be done without TLS (a smart host on this machine).
+    `cram_md5`: CRAM-MD5 will do where there is nothing better."""
 
     name: str
     password: str = ""
@@ -57,6 +58,8 @@ class Credentials(msgspec.Struct, frozen=True):
     token_file: str = ""
     token_command: tuple[str, ...] = ()
     cram_md5: bool = False
+
+    password_file: str = ""
 
     def __repr__(self) -> str:
         return f"Credentials(name={self.name!r})"  # nothing secret in a log
@@ -89,6 +92,16 @@ class Surroundings(msgspec.Struct, frozen=True):
     entropy: random.Random
     pool: Executor
     programs: Programs
+
+
+async def current(credentials: Credentials, pool: Executor) -> Credentials:
+    """The credentials with the password that the file holds now. A file that is away or empty (somebody may be writing
+    it) leaves the password as it was last read."""
+    if not credentials.password_file:
+        return credentials
+    loop = asyncio.get_running_loop()
+    password = (await loop.run_in_executor(pool, _read, credentials.password_file)).partition("\n")[0].rstrip("\r")
+    return msgspec.structs.replace(credentials, password=password) if password else credentials
 
 
 def choose(credentials: Credentials, offered: frozenset[str], *, tls: bool, bindable: bool) -> str:

@@ -169,8 +169,10 @@ class Opener:
                     elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop)
                 )
                 return result
+            attempts.append(self._attempt(destination, hop, _softened(result.finding), result.tls, result.auth))
+            if result.finding.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
+                break
             self._memory.failed(hop, self._loop.time())
-            attempts.append(self._attempt(destination, hop, _softened(result.finding), result.tls))
         return _verdict(attempts)
 
     def _failed(self, hop: Hop, courier: SmtpCourier) -> None:
@@ -214,7 +216,12 @@ class Opener:
         return again
 
     def _attempt(
-        self, destination: Destination, hop: Hop | None, finding: Finding, tls: TlsFacts | None = None
+        self,
+        destination: Destination,
+        hop: Hop | None,
+        finding: Finding,
+        tls: TlsFacts | None = None,
+        auth: str = "",
     ) -> Attempt:
         return Attempt(
             finding.outcome, Reach.DESTINATION, finding.status, finding.text, finding.reply,
@@ -225,6 +232,7 @@ class Opener:
             started_us=self._shared.clock.now_us(),
             transport=destination.transport.value,
             tls_details=details(tls) if tls is not None else None,
+            auth=auth,
         )
 
 

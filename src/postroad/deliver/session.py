@@ -13,10 +13,11 @@ import random
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
-from postroad.deliver.credentials import Credentials, Surroundings, choose, exchange
+from postroad.deliver.credentials import Credentials, Surroundings, choose, current, exchange
 from postroad.deliver.smtp import Settings, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
@@ -54,11 +55,12 @@ class Ways(msgspec.Struct, frozen=True):
 
 class Unmade(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
-    `plain_next`: see the module."""
+    `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH."""
 
     finding: Finding
     tls: TlsFacts | None = None
     plain_next: bool = False
+    auth: str = ""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -177,6 +179,7 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
     credentials, hop = where.credentials, where.hop
     if credentials is None:
         return security
+    credentials = await current(credentials, ways.shared.pool)
     offered = courier.machine.capabilities.mechanisms
     binding = best_binding(courier.transport) if security.tls else None
     mechanism = choose(credentials, offered, tls=security.tls, bindable=binding is not None)
@@ -192,18 +195,27 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
     shown = f"{made.mechanism} as {credentials.name}"
     match event:
         case Authenticated() if not made.problem:
-            return msgspec.structs.replace(security, authenticated=True)
+            return msgspec.structs.replace(security, authenticated=True, auth=shown)
         case Authenticated():
-            return Unmade(deferred("4.7.8", f"{place(hop)} took our credentials ({shown}), but {made.problem}"))
+            text = f"{place(hop)} took our credentials ({shown}), but {made.problem}"
+            return Unmade(deferred("4.7.8", text), auth=shown)
         case AuthRefused(reply=reply):
             # Wrong credentials are ours to mend, not the sender's: the mail waits.
             status = "4.7.8" if reply is None else with_class(_auth_status(reply), "4")
             why_not = f": {made.problem}" if made.problem and reply is None else ""
-            return Unmade(deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply))
+            found = deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply)
+            if reply is not None and reply.code in _ACCOUNT_REFUSED:
+                found = msgspec.structs.replace(found, reach=Reach.DESTINATION)
+            return Unmade(found, auth=shown)
         case Ended():
             return _ended(where, courier, event)
         case _:
             raise AssertionError(event)
+
+
+# The account is refused, not the host: another address of the same server would say so again, and the provider counts
+# each wrong password. RFC 4954 §4 and §6: 535, 534 (mechanism too weak), 432 (password transition).
+_ACCOUNT_REFUSED: Final = (432, 534, 535)
 
 
 def _auth_status(reply: Reply) -> str:

@@ -490,7 +490,7 @@ class SmtpCourier(asyncio.Protocol):
                 attempt = Attempt(
                     finding.outcome, finding.reach, finding.status, text, finding.reply, self.hop.name,
                     self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
-                    took_us, connect_us, self._kind, by_passed, self._tls_details,
+                    took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
                 )
             made.append(attempt)
         return tuple(made)

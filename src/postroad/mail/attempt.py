@@ -44,7 +44,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     and so `tls_details`. `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461
     §5.2). `by_passed`: the same of DELIVERBY and the time within which the message is wanted (RFC 2852).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
-    `transport`: of the destination; "operator" where an operator has ended it.
+    `transport`: of the destination; "operator" where an operator has ended it. `auth`: the mechanism and the account
+    by which we authenticated or tried to (``PLAIN as ada``), "" without AUTH.
     """
 
     outcome: Outcome
@@ -63,6 +64,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     transport: str = "smtp"
     by_passed: bool = False
     tls_details: TlsDetails | None = None
+    auth: str = ""
 
     @property
     def reason(self) -> str:

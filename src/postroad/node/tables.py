@@ -178,8 +178,9 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
             password = read
         token_file = str(hop.token_file) if hop.token_file is not None else ""
         found[options.credentials_name(hop)] = Credentials(
-            hop.username, password, hop.auth_without_tls, hop.mechanism, token_file, hop.token_command, hop.cram_md5
-        )
+            hop.username, password, hop.auth_without_tls, hop.mechanism, token_file, hop.token_command, hop.cram_md5,
+            str(hop.password_file) if hop.password_file is not None else "",
+        )  # fmt: skip
     return found
 
 

@@ -52,12 +52,13 @@ class Finding(msgspec.Struct, frozen=True):
 class Security(msgspec.Struct, frozen=True):
     """What is known of the session besides its capabilities: TLS, whether the server's name was proved by its
     certificate, whether we have authenticated ourselves, whether the mail comes to its end there (LMTP), so that nobody
-    else need keep what was promised of its way."""
+    else need keep what was promised of its way. `auth`: by which mechanism and as whom we have authenticated."""
 
     tls: bool = False
     verified: bool = False
     authenticated: bool = False
     final: bool = False
+    auth: str = ""
 
 
 class Inspection(msgspec.Struct, frozen=True):

@@ -128,6 +128,7 @@ class AttemptedLine(_Named):
     attempts: int
     next: str | None
     tls_details: TlsLine | None
+    auth: str
 
 
 class AcceptedLine(_Named):
@@ -222,6 +223,7 @@ def _attempted_record(event: Attempted, time: str, level: str, id: str) -> Attem
         attempt.reach, attempt.status, attempt.text, _reply(attempt.reply), attempt.transport, attempt.remote_name,
         attempt.remote_address, attempt.remote_port, attempt.tls, attempt.took_us, attempt.connect_us, event.attempts,
         iso(event.next_us) if event.next_us else None, tls_line(attempt.tls_details),
+        attempt.auth,
     )  # fmt: skip
 
 
@@ -331,6 +333,8 @@ def _attempted(event: Attempted) -> str:
         parts.append(f" at {attempt.remote_name}")
     if attempt.tls:
         parts.append(f" ({_tls(attempt.tls, attempt.tls_details)})")
+    if attempt.auth and attempt.auth not in attempt.text:
+        parts.append(f" by {attempt.auth}")
     parts.append(f": {attempt.status}")
     if attempt.reply is not None:
         parts.append(f' "{_reply(attempt.reply)}"')

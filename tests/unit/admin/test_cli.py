@@ -17,6 +17,7 @@ from postroad.admin.cli import COMMANDS, Place, group
 RIGHT = """\
 hostname = "mail.example.org"
 state_dir = "state"
+postmaster = "ada@example.org"
 
 [[listener]]
 name = "mx"

@@ -19,6 +19,7 @@ RIGHT = """\
 hostname = "mail.example.org"
 state_dir = "state"
 user = "root"
+postmaster = "ada@example.org"
 
 [[listener]]
 name = "mx"
@@ -153,6 +154,11 @@ RELAY = '[[listener]]\nname = "relay"\nport = 2526\nrole = "relay"\n'
 def test_a_node_without_a_listener_accepts_no_mail(tmp_path: Path) -> None:
     (line,) = told(tmp_path, RIGHT.replace('[[listener]]\nname = "mx"\n', ""))
     assert line.startswith("listener: There is no listener: the node sends what waits")
+
+
+def test_a_report_that_nobody_would_get(tmp_path: Path) -> None:
+    (line,) = told(tmp_path, RIGHT.replace('postmaster = "ada@example.org"\n', ""))
+    assert line.startswith("postmaster: Nobody is told if a report to a sender cannot be delivered")
 
 
 @pytest.mark.parametrize(

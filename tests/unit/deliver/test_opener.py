@@ -483,6 +483,56 @@ async def test_a_token_is_read_anew_for_each_session(
         assert not isinstance(found, Attempt) or (text or "token at all") not in found.text
 
 
+async def test_a_password_file_is_read_anew_for_each_session(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    file = tmp_path / "password"
+    monkeypatch.setitem(CREDENTIALS, "these", Credentials("ada", "secret", password_file=str(file)))
+    remote = await remotes(ALL, tls=server_context(authority, "localhost"))
+    remote.sasl = served(ALL)
+    sender = Sender(pool, ca_file)
+    # A file that is away or empty, as while somebody writes it, leaves the password as it was when the node started.
+    for text, right in ((None, True), ("", True), ("old\n", False), ("secret\r\nmore", True), ("other", False)):
+        if text is not None:
+            file.write_text(text)
+        found = await sender.open(hop(remote), tls=TlsDemand.VERIFY, credentials="these")
+        assert isinstance(found, Attempt) is not right, text
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [(b"535 5.7.8 wrong\r\n", 1), (b"534 5.7.9 too weak\r\n", 1), (b"432 4.7.12 set a new password\r\n", 1),
+     (b"454 4.7.0 later\r\n", 2), (b"421 4.3.2 bye\r\n", 2)],
+)  # fmt: skip
+async def test_an_account_that_one_host_refuses_is_tried_at_no_other(
+    remotes: Any, pool: ThreadPoolExecutor, answer: bytes, asked: int
+) -> None:
+    both = [await remotes("AUTH:PLAIN", {"AUTH": answer}) for _ in range(2)]
+    sender = Sender(pool)
+    attempt = await sender.open(*map(hop, both), credentials="open")
+    assert attempt.outcome is Outcome.DEFERRED
+    assert sum(line.startswith("AUTH") for remote in both for line in remote.commands) == asked
+    # The host itself works: it is not put behind the others for that.
+    if asked == 1:
+        await sender.open(*map(hop, both), credentials="open")
+        assert both[1].connections == 0
+
+
+async def test_an_attempt_says_as_whom_and_how_we_have_authenticated(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    remote = await remotes("AUTH:LOGIN_PLAIN", tls=server_context(authority, "localhost"))
+    sender = Sender(pool, ca_file)
+    courier = await sender.open(hop(remote), tls=TlsDemand.VERIFY, credentials="smart")
+    assert (await carry(courier, job()))[0].auth == "PLAIN as ada"
+    remote.answers["AUTH"] = b"535 5.7.8 wrong\r\n"
+    attempt = await sender.open(hop(remote), tls=TlsDemand.VERIFY, credentials="smart")
+    assert attempt.auth == "PLAIN as ada"
+    without = await remotes()
+    assert (await carry(await sender.open(hop(without)), job()))[0].auth == ""
+
+
 @pytest.mark.parametrize(
     ("offered", "credentials", "text"),
     [
