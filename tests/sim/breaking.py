@@ -14,8 +14,10 @@ import msgspec
 from postroad.check.client import Clients
 from postroad.deliver import maildir
 from postroad.deliver.smtp import SmtpCourier
+from postroad.mail import loop
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.event import Attempted
+from postroad.mail.loop import Marks
 from postroad.node.permits import PermitOffice
 from postroad.protocol import stuffing
 from postroad.protocol.data import ChunkReader
@@ -435,3 +437,18 @@ def the_end_of_data_is_said_before_the_content(patch: Patch) -> None:
     patch(stuffing, "stuffed", stuffed)
 
 
+# -- loops ----------------------------------------------------------------------------------------------------
+
+
+def an_alias_does_not_know_what_has_been_through_it(patch: Patch) -> None:
+    count = itertools.count()
+    patch(Marks, "expanded", lambda self, alias, message_id: f"{next(count):016}")
+
+
+def a_mailbox_does_not_know_what_it_has(patch: Patch) -> None:
+    count = itertools.count()
+    patch(Marks, "delivered", lambda self, mailbox, message_id: f"{next(count):016}")
+
+
+def marks_are_not_looked_for(patch: Patch) -> None:
+    patch(loop, "found", lambda section: frozenset())

@@ -13,20 +13,22 @@ import logging
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from . import plan as plans
-from .ledger import Ledger
+from .ledger import Delivery, Ledger
 from .measure import Measure
 from .names import Names, Zone
 from .node import Node
 from .plan import DEAD_ADDRESS, Plan
 from .remote import Host, listen
-from .sender import submit
+from .sender import hand_back, submit
 from .virtual import TURNS_MAX, VirtualLoop
 from .wire import Wires
 
+_HANDED_BACK_MAX = 40  # of one message; without loops two, and a few more for 250s that were lost
 _OVERDUE_S = 12 * 3600.0  # more than any chain of time limits in this world
 
 
@@ -53,6 +55,8 @@ class House:
             listen(self, host)
             dead = (DEAD_ADDRESS,) if made.dead_address and not host.lmtp else ()
             self.names.hosts[host.name] = (*dead, host.address)
+        listen(self, Host("ring", plans.RING_HOST, offers=("PIPELINING", "8BITMIME")))
+        self._handed_back: Counter[str] = Counter()
         for domain, records in zones.items():
             self.names.zones[domain] = Zone(records)
         self.wires.stall_share = made.network
@@ -153,6 +157,8 @@ class House:
         span = made.days * 86_400
         for at, order, tries in plans.orders(made, domains, random.Random(f"orders {made.seed}")):
             base.call_later(at, self._send, order, tries)
+        for at, order, tries in plans.looping(made):
+            base.call_later(at, self._send, order, tries)
 
         def often(count: int, what: Callable[[], None]) -> None:
             for _ in range(count):
@@ -171,6 +177,20 @@ class House:
 
     def _send(self, order: plans.Order, tries: int) -> None:
         task = self.base.create_task(submit(self, order, tries))
+        self._senders[task] = None
+        task.add_done_callback(lambda task: self._senders.pop(task, None))
+
+    def taken(self, delivery: Delivery) -> None:
+        """A mailbox has a message. Some hand it back to where it came from, each time that they get it."""
+        self.ledger.deliveries.append(delivery)
+        to = plans.RING if delivery.place == "ring" else plans.AGAIN
+        if self.closing or (delivery.place != "ring" and delivery.recipient != plans.AGAIN):
+            return
+        self._handed_back[delivery.message_id] += 1
+        if self._handed_back[delivery.message_id] > _HANDED_BACK_MAX:
+            self.ledger.fault(f"{delivery.message_id} goes round without end")
+            return
+        task = self.base.create_task(hand_back(self, delivery, to, plans.DOORS["mx"]))
         self._senders[task] = None
         task.add_done_callback(lambda task: self._senders.pop(task, None))
 

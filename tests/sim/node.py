@@ -81,7 +81,7 @@ class SimPrograms:
         delivery = Delivery(
             message_id_of(content), command[1], house.base.now, "program", content, self._owner, environment["SENDER"]
         )
-        house.ledger.deliveries.append(delivery)
+        house.taken(delivery)
         await asyncio.sleep(house.chance.random())
         return Ended(0)
 
@@ -205,6 +205,7 @@ class Node:
             chance=chance,
             network=SimNetwork(house.wires, process, "192.0.2.1", house.tls_fails),
             programs=SimPrograms(house, name),
+            entropy=random.Random(f"entropy {house.plan.seed} {name}"),
             resolver=lambda dns: SimResolver(house.names),
             disk=Disk(
                 connect=disk.connect, posix=disk.posix(), free=disk.free, threads=False,

@@ -20,13 +20,16 @@ DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
 ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
+RING, RING_HOST = "ring@home.test", "203.0.113.202"  # an alias whose mailboxes, at a host of their own, lead back to it
+AGAIN = "again@prog.test"  # a program that hands back to it what it gets
 ALIASES = {
+    RING: ("w1@ring.test", "w2@ring.test"),
     "team@home.test": ("ann@home.test", "bob@home.test", "u1@r0.test"),
     "one@home.test": ("dora@home.test",),
     "out@home.test": ("u2@r1.test", "u3@r2.test"),
 }
 _MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
-_ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\n"
+_ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\nring: w1@ring.test, w2@ring.test\n"
 KEYWORDS = (
     "PIPELINING", "SIZE 100000", "8BITMIME", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "STARTTLS",
     "LIMITS RCPTMAX=2 MAILMAX=3",
@@ -60,6 +63,7 @@ class Plan:
     tls: bool
     dead_address: bool  # each host has one first at which nobody is
     burst: bool  # mail comes all at some few moments
+    loops: int = 0  # messages that others hand back, again and again
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -91,6 +95,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         tls=chance.random() < 0.08,
         dead_address=chance.random() < 0.15,
         burst=chance.random() < 0.25,
+        loops=random.Random(f"loops {seed}").choice((0, 0, 1, 3)),
     )
 
 
@@ -171,6 +176,10 @@ deliver = "program"
 command = ["/usr/bin/keep", "{{recipient}}"]
 {hop}
 [[next_hop]]
+domain = "ring.test"
+host = "{RING_HOST}"
+tls = "never"
+[[next_hop]]
 domain = "auth.test"
 host = "203.0.113.201"
 tls = "never"
@@ -237,7 +246,8 @@ def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[
 
 def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
-    local = [f"{user}@home.test" for user in USERS] + [*ALIASES, "eve@box.test", "fay@box.test", "gus@prog.test"]
+    local = [f"{user}@home.test" for user in USERS] + [each for each in ALIASES if each != RING]
+    local += ["eve@box.test", "fay@box.test", "gus@prog.test"]
     remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
     remote += ["u1@auth.test", "bad1@auth.test"]
     remote += ["x@null.test", "x@nowhere.test", "nobody@home.test"] if chance.random() < 0.2 else []
@@ -269,3 +279,18 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
         eight_bit=not octets.isascii(),
         follow=chance.choice((0, 0, 0, 1, 3)),
     )
+
+
+def looping(made: Plan) -> list[tuple[float, Order, int]]:
+    """What goes to where it is handed back."""
+    chance = random.Random(f"looping {made.seed}")
+    found = []
+    for number in range(1000, 1000 + made.loops):
+        order = Order(
+            number=number, door=DOORS["mx"], lmtp=False, address="198.51.100.8",
+            sender=chance.choice(("cid@home.test", "s@r0.test", "")),
+            recipients=tuple((to, "") for to in chance.choice(((RING,), (AGAIN,), (RING, AGAIN, "bob@home.test")))),
+            body=b"round and round\r\n" * chance.choice((1, 100)), pipelining=True, bdat=False, leaves="",
+        )  # fmt: skip
+        found.append((made.days * 86_400 * chance.random(), order, 3))
+    return found

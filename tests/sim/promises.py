@@ -6,7 +6,9 @@ For each message that was accepted, acknowledged or not, and each of its final m
 2. a delivery that the node knows of is the last one: a second one needs a 250 that was lost, or a crash between the
    remote's 250 and our commit, of what was in flight then;
 3. what was delivered is whole;
-4. reports go to who may want them, once for each end, never for a message with the null reverse-path.
+4. reports go to who may want them, once for each end, never for a message with the null reverse-path;
+5. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
+   copies is bounded.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from .plan import ALIASES
 if TYPE_CHECKING:
     from .house import House
 
-_TRACE = re.compile(r"((Return-Path|Delivered-To|Received): .*\n([ \t].*\n)*)+")
+_TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop): .*\n([ \t].*\n)*)+")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
 

@@ -418,7 +418,7 @@ class RemoteSession(asyncio.Protocol):
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
             process.name if process is not None else "", sender, "DSN" in self._host.offers, end.peer, 1 << 60,
         )
-        self._house.ledger.deliveries.append(delivery)
+        self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")
         return delivery
 

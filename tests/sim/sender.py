@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .ledger import Submitted
+from .ledger import Delivery, Submitted
 from .wire import End
 
 if TYPE_CHECKING:
@@ -99,20 +99,36 @@ async def submit(house: House, order: Order, tries: int) -> None:
         await asyncio.sleep(60.0 + 3000.0 * house.chance.random())
 
 
+async def hand_back(house: House, delivery: Delivery, to: str, door: str) -> None:
+    """A mailbox whose owner, or whose server, sends all mail on to where it came from, with trace fields on top."""
+    await asyncio.sleep(0.01 + 2.0 * house.chance.random())
+    client = Client(house)
+    try:
+        if not await _connected(house, door, ("198.51.100.7", house.wires.port()), client):
+            return
+        if not (await client.reply()).startswith("220"):
+            return
+        await client.ask("EHLO ring.test")
+        for line in (f"MAIL FROM:<{delivery.sender}> BODY=8BITMIME", f"RCPT TO:<{to}>", "DATA"):
+            if (await client.ask(line))[0] not in "23":
+                return
+        content = b"Received: from a\n by ring.test; Fri, 15 Jan 2027 08:00:00 +0000\n"
+        content += delivery.content.replace(b"\r\n", b"\n")
+        content = content.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
+        answer = await client.ask(f"{content.decode()}.")
+        house.trace(f"{delivery.message_id} came back to {to}: {answer[:9]}")
+        if answer.startswith("250"):
+            house.ledger.fault(f"{delivery.message_id} came back to {to}, and was taken once more")
+    except Gone:
+        pass
+    finally:
+        if client.transport is not None:
+            client.transport.close()
+
+
 async def _session(house: House, order: Order, attempt: int) -> bool:
     client = Client(house)
-    connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def told(end: End | OSError, protocol: object) -> None:
-        if not connected.done():
-            connected.set_result(not isinstance(end, OSError))
-
-    house.wires.reach(order.door, None, lambda: client, (order.address, house.wires.port()), told)
-    try:
-        async with asyncio.timeout(60.0):
-            if not await connected:
-                return False
-    except TimeoutError:
+    if not await _connected(house, order.door, (order.address, house.wires.port()), client):
         return False
     try:
         return await _dialog(house, order, attempt, client)
@@ -124,6 +140,21 @@ async def _session(house: House, order: Order, attempt: int) -> bool:
             client.transport.abort()
         else:
             client.transport.close()
+
+
+async def _connected(house: House, door: str, source: tuple[str, int], client: Client) -> bool:
+    connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def told(end: End | OSError, protocol: object) -> None:
+        if not connected.done():
+            connected.set_result(not isinstance(end, OSError))
+
+    house.wires.reach(door, None, lambda: client, source, told)
+    try:
+        async with asyncio.timeout(60.0):
+            return await connected
+    except TimeoutError:
+        return False
 
 
 async def _dialog(house: House, order: Order, attempt: int, client: Client) -> bool:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, routing_options, server_tls_options
+from postroad.config.options import alias_limits, client_tls_options, routing_options, server_tls_options
 from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
 from postroad.receive import accounts
@@ -192,7 +192,10 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
     if (path := settings.aliases) is None:
         return
     text = read_text(path)
-    read = (text,) if isinstance(text, Problem) else alias_file.parse(text, str(path), _homes(settings))
+    if isinstance(text, Problem):
+        yield _within(("aliases",), path, text)
+        return
+    read = alias_file.parse(text, str(path), _homes(settings), alias_limits(settings))
     for problem in read if isinstance(read, tuple) else ():
         yield _within(("aliases",), path, problem)
 

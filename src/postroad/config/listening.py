@@ -31,6 +31,7 @@ from postroad.receive.authenticate import AuthOptions, CertificateName
 from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
 from postroad.receive.options import Tls as ListenerTls
+from postroad.route.alias_file import AliasLimits
 from postroad.world.tls import NOBODY, ClientCertificates, ServerTlsOptions, Version
 from postroad.world.tls import Profile as TlsProfile
 
@@ -40,6 +41,7 @@ _INTROSPECTION: Final = IntrospectionOptions("")
 _TLS: Final = ServerTlsOptions()
 _RECEIVE: Final = ReceiveOptions()
 _POLICY: Final = PolicyOptions()
+_ALIASES: Final = AliasLimits()
 _CLIENTS: Final = ClientOptions()
 _BANS: Final = BanOptions()
 _EXTENSIONS: Final = ExtensionOptions()
@@ -221,6 +223,23 @@ class Limits(Section):
         unit="fields",
         least=100,
         source="RFC 5321 §6.3",
+    )
+    alias_depth_max: int = setting(
+        _ALIASES.alias_depth_max, "Aliases that may stand behind each other.", unit="aliases", least=1, most=1000
+    )
+    alias_recipients_max: int = setting(
+        _ALIASES.alias_recipients_max,
+        "Mailboxes that one alias may lead to; a file of aliases with more is not taken.",
+        unit="mailboxes",
+        least=1,
+        most=1_000_000,
+    )
+    message_recipients_max: int = setting(
+        _ALIASES.message_recipients_max,
+        "Mailboxes behind all recipients of a message whose aliases are expanded; with more it is refused (554 5.2.4).",
+        unit="mailboxes",
+        least=1,
+        most=1_000_000,
     )
     command_s: Seconds = setting(
         _RECEIVE.command_s,

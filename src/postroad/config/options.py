@@ -31,6 +31,7 @@ from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
+from postroad.route.alias_file import AliasLimits
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.store.history import HistoryOptions
@@ -148,6 +149,10 @@ def routing_options(settings: Settings) -> RoutingOptions:
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
     )
+
+
+def alias_limits(settings: Settings) -> AliasLimits:
+    return _into(AliasLimits, settings.limits)
 
 
 def etrn_options(settings: Settings) -> EtrnOptions:

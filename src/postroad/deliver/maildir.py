@@ -1,8 +1,8 @@
 """Local delivery into Maildirs (https://cr.yp.to/proto/maildir.html), on threads.
 
 A message is written to ``tmp``, synced, moved to ``new``, and ``new`` is synced; only then it is delivered. On top of
-it stand Return-Path (RFC 5321 §4.4) and Delivered-To; a message that bears the same Delivered-To already goes round in
-circles (5.4.6).
+it stand Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node knows the message when it comes back
+(`mail.loop`).
 
 What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
 ``new``; folders below the operator's part of the path are opened one after the other without following symbolic
@@ -29,15 +29,15 @@ from postroad.deliver.files import write_message
 from postroad.deliver.mailbox import Folder, folder
 from postroad.deliver.options import MaildirOptions
 from postroad.deliver.smtp import Settings
-from postroad.mail import identifier
+from postroad.mail import identifier, loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Body
 from postroad.mail.job import Job
-from postroad.mail.message import HEADER_MAX, count, fields, size
+from postroad.mail.loop import Marks
+from postroad.mail.message import size
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.transaction import Finding
-from postroad.store.content import head
 from postroad.world.files import Posix
 
 _LOG: Final = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ class Unfit(OSError):
 class MaildirCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
-    def __init__(self, shared: Settings, posix: Posix) -> None:
+    def __init__(self, shared: Settings, posix: Posix, marks: Marks | None = None) -> None:
         self._shared = shared
-        self._writer = Writer(shared.name, shared.options.maildir, posix)
+        self._writer = Writer(shared.name, shared.options.maildir, posix, marks)
         self._busy = False
         self._closed = False
 
@@ -92,12 +92,13 @@ def _attempt(finding: Finding, started_us: int, took_us: int) -> Attempt:
 
 
 class Writer:
-    """The work itself; blocks. `host`: ours, for file names."""
+    """The work itself; blocks. `host`: ours, for file names. `marks`: None where none are made."""
 
-    def __init__(self, host: str, options: MaildirOptions, posix: Posix) -> None:
+    def __init__(self, host: str, options: MaildirOptions, posix: Posix, marks: Marks | None = None) -> None:
         self._host = host.replace("/", "\\057").replace(":", "\\072")  # as the specification has it
         self._options = options
         self._posix = posix
+        self._marks = marks
         self._count = itertools.count(1)
 
     def deliver(self, job: Job, now_us: int) -> tuple[Finding, ...]:
@@ -110,11 +111,9 @@ class Writer:
         if isinstance(box, str):
             return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
         try:
-            delivered_to = str(address)
-            if _has_been_here(head(job.content, HEADER_MAX), delivered_to):
-                text = f"the message has been delivered to {delivered_to} before: a loop"
-                return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.4.6", text)
-            prefix = return_path(job.envelope.reverse_path) + f"Delivered-To: {delivered_to}\r\n".encode()
+            prefix = return_path(job.envelope.reverse_path) + f"Delivered-To: {address}\r\n".encode()
+            if self._marks is not None:
+                prefix += loop.field((self._marks.delivered(address, job.envelope.message_id),))
             name = self._write(box, prefix, job, now_us)
         except OSError as error:
             return _failed(error, box)
@@ -201,13 +200,6 @@ class Writer:
             posix.close(handle)
             raise Unfit(errno.EPERM, f"{name!r} is not our own, or everybody may write to it")
         return handle
-
-
-def _has_been_here(section: bytes, delivered_to: str) -> bool:
-    if not count(section, b"delivered-to"):  # one search; the walk over all fields is seldom needed
-        return False
-    lowered = delivered_to.lower()
-    return any(field.name.lower() == "delivered-to" and field.text.lower() == lowered for field in fields(section))
 
 
 def _failed(error: OSError, box: Folder) -> Finding:

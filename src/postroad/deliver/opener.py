@@ -37,6 +37,7 @@ from postroad.deliver.session import Unmade, Visit, Ways, deferred, place, visit
 from postroad.deliver.smtp import Settings, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
+from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
@@ -78,6 +79,7 @@ class Opener:
 
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
     for files, which all couriers share. `busy`: couriers whose programs run, where a later Opener is to know them, too.
+    `marks`: those by which the node knows what it has delivered; None: none are made.
     """
 
     def __init__(
@@ -96,12 +98,14 @@ class Opener:
         posix: Posix | None = None,
         entropy: random.Random | None = None,
         busy: set[ProgramCourier] | None = None,
+        marks: Marks | None = None,
     ) -> None:
         self._hops = hops
         self._credentials = credentials
         self._programs = programs
         self._loop = loop
         self._posix = posix or Posix()
+        self._marks = marks
         self._busy: set[ProgramCourier] = busy if busy is not None else set()
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: Settings = settings(name, options, clock, loop, pool)
@@ -111,9 +115,10 @@ class Opener:
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
         match destination.transport:
             case Transport.MAILDIR:
-                self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix))
+                self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix, self._marks))
             case Transport.PROGRAM:
-                self._loop.call_soon(opened, ProgramCourier(self._shared, self._programs, self._busy))
+                courier = ProgramCourier(self._shared, self._programs, self._busy, self._marks)
+                self._loop.call_soon(opened, courier)
             case Transport.SMTP | Transport.LMTP:
                 self._start(self._open(destination, opened, lost))
             case _ as unknown:

@@ -3,7 +3,9 @@
 What always holds: no shell (CVE-2020-7247, CVE-2019-10149). A placeholder is a whole argument: ``{recipient}``,
 ``{local_part}``, ``{domain}``, ``{sender}`` (empty for the null reverse-path); the same values are in the environment
 as RECIPIENT, LOCAL_PART, DOMAIN and SENDER. A value that begins with ``-`` is taken for an option by most programs: it
-is refused (5.1.3) unless ``--`` stands before its placeholder. The message has LF line ends and Return-Path on top.
+is refused (5.1.3) unless ``--`` stands before its placeholder. A value that is empty stays an argument of its own. The
+message has LF line ends, and on top Return-Path and the mark by which the node knows it when it comes back
+(`mail.loop`).
 
 How it fails: by exit code as in `_EXITS`; killed, out of time or not started defers (4.3.0). What it wrote, bounded and
 cleaned, is the text of the attempt. `end` breaks a delivery off at shutdown: the program's group gets SIGTERM, then
@@ -27,11 +29,13 @@ from typing import Final
 from postroad.deliver.files import write_message
 from postroad.deliver.options import COMMAND_PLACEHOLDERS
 from postroad.deliver.smtp import Settings
+from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Body, Envelope
 from postroad.mail.job import Job
-from postroad.mail.message import ContentFile
+from postroad.mail.loop import Marks
+from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.transaction import Finding
@@ -68,11 +72,14 @@ _EXITS: Final = {
 class ProgramCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
-    def __init__(self, shared: Settings, programs: Programs, busy: set[ProgramCourier] | None = None) -> None:
-        """`busy`: where those stand that carry a job."""
+    def __init__(
+        self, shared: Settings, programs: Programs, busy: set[ProgramCourier] | None = None, marks: Marks | None = None
+    ) -> None:
+        """`busy`: where those stand that carry a job. `marks`: None where none are made."""
         self._shared = shared
         self._programs = programs
         self._busy = busy if busy is not None else set()
+        self._marks = marks
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._closed = False
@@ -104,11 +111,12 @@ class ProgramCourier:
     async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         attempts: list[Attempt] = []
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                stdin = await self._stdin(job, stack)
-                for place in job.recipients:
-                    if self._ending:
-                        raise asyncio.CancelledError
+            content = _as_it_is_read(job)
+            for place in job.recipients:
+                if self._ending:
+                    raise asyncio.CancelledError
+                async with contextlib.AsyncExitStack() as stack:
+                    stdin = await self._stdin(job, place, content, stack)
                     attempts += [await self._deliver(job, place, stdin)]
         except asyncio.CancelledError:
             attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
@@ -123,17 +131,24 @@ class ProgramCourier:
         self._busy.discard(self)
         done(job, tuple(attempts))
 
-    async def _stdin(self, job: Job, stack: contextlib.AsyncExitStack) -> bytes | Path:
-        options = self._shared.options.program
-        prefix = return_path(job.envelope.reverse_path) if options.return_path else b""
+    async def _stdin(
+        self, job: Job, place: int, content: Content, stack: contextlib.AsyncExitStack
+    ) -> bytes | Path:
+        """What stands on top differs from recipient to recipient."""
+        prefix = self._prefix(job.envelope, job.envelope.recipients[place].address)
         binary = job.envelope.body is Body.BINARY_MIME
-        content = job.content
         if isinstance(content, bytes):
-            return prefix + content if binary else (prefix + content).replace(b"\r\n", b"\n")
+            return (prefix if binary else prefix.replace(b"\r\n", b"\n")) + content
         work = partial(_copy, prefix, content, binary=binary)
         path = await self._shared.loop.run_in_executor(self._shared.pool, work)
         stack.callback(path.unlink, missing_ok=True)
         return path
+
+    def _prefix(self, envelope: Envelope, address: Address) -> bytes:
+        prefix = return_path(envelope.reverse_path) if self._shared.options.program.return_path else b""
+        if self._marks is None:
+            return prefix
+        return prefix + loop.field((self._marks.delivered(address, envelope.message_id),))
 
     async def _deliver(self, job: Job, place: int, stdin: bytes | Path) -> Attempt:
         shared, options = self._shared, self._shared.options.program
@@ -151,6 +166,14 @@ class ProgramCourier:
             output_max=options.output_max,
         )
         return _attempt(_finding(ended, options.time_s), started_us, max(0, shared.clock.now_us() - started_us))
+
+
+def _as_it_is_read(job: Job) -> Content:
+    """The content, with the line ends that programs read where it is in memory."""
+    content = job.content
+    if isinstance(content, bytes) and job.envelope.body is not Body.BINARY_MIME:
+        return content.replace(b"\r\n", b"\n")
+    return content
 
 
 def _left(job: Job, attempts: Sequence[Attempt]) -> int:

@@ -17,11 +17,11 @@ from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt
 from postroad.mail.context import Rules
 from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
 from postroad.mail.route import Destination, Route
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
-from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.alias_file import Homes
@@ -83,9 +83,11 @@ class Tables:
         """The mailboxes that an alias of ours leads to; None where there is none."""
         return self._aliases.members(self.routing.home(address), self._recipients.has_box)
 
-    def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
+    def expand(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
+    ) -> Expansion:
         at_home = self.routing.at_home(recipients)
-        return Expansion(*self._aliases.expand(id, now_us, at_home, self._recipients.has_box))
+        return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
 
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
@@ -135,6 +137,7 @@ def build(settings: Settings) -> Tables | str:
         routed.detail_delimiter,
         parse_mailbox(routed.postmaster),
         homes,
+        options.alias_limits(settings),
     )
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)

@@ -29,12 +29,14 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
+from postroad.mail.loop import Marks
 from postroad.mail.message import Content
 from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
 from postroad.node.authentication import authenticator, placed, read_accounts
 from postroad.node.etrn import Ask, QueueStarter
 from postroad.node.room import DescriptorRoom
+from postroad.node.secret import node_secret
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
 from postroad.queue.operator import Operator, OperatorResult, read_request
@@ -185,6 +187,7 @@ class Assembly:
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
         self._take_authenticator(prepared.authenticator)
         state_dir = Path(settings.state_dir)
+        self._marks = Marks(node_secret(state_dir, world.entropy))
         self.spool = Spool(
             state_dir / "spool",
             self._shards,
@@ -331,6 +334,7 @@ class Assembly:
             busy=self._programs_busy,
             entropy=self._world.entropy,
             posix=self._world.disk.posix,
+            marks=self._marks,
         )
 
     def _make_reporter(self) -> Reporter:
@@ -411,6 +415,7 @@ class Assembly:
             tls_context=self._tls_context,
             authenticator=self._authenticator,
             etrn=self._starter if self._starter.options.rows else None,
+            marks=self._marks,
         )
 
     # -- doors ------------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply, reply
+from postroad.receive import loops
 from postroad.receive import transaction as transactions
-from postroad.receive.doors import Expansion
 from postroad.receive.replies import LEAVING
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction
@@ -64,13 +64,16 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
     doors = setting.doors
     now_us = doors.now_us()
     given = transactions.wanted(transaction)
-    expansion = doors.expand(transaction.id, now_us, given) if given else Expansion(())
-    recipients = expansion.recipients
+    expansion = transaction.expansion if given else None
+    recipients = expansion.recipients if expansion is not None else ()
+    expanded = _stamped(expansion.events, now_us) if expansion is not None else ()
     named = recipients or tuple(transaction.recipients)
     envelope = transactions.envelope(transaction, named, message.size(content), now_us, doors.owns)
-    events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expansion.events)
+    events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expanded)
     if transaction.discarded or transaction.dropped:
         events += transactions.removed(transaction, now_us)
+    if expansion is not None and expansion.stopped:
+        events += loops.stopped(transaction, expansion, now_us)
     if not recipients:
         # Nobody is left to deliver to: rules or aliases let the message go, and its events say so.
         transaction.abort()
@@ -87,14 +90,21 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
     elif envelope.parameters and (release_us := wishes.release_us(envelope)) > now_us:
         waiting = _until(release_us, doors.held(envelope, ""))
         events += (Noted(now_us, transaction.id, "info", waiting[0].text),)
-    if expansion.events and any(recipient.notify & Notify.SUCCESS for recipient in given):
-        reports, reported = doors.reports(stored, given, expansion.events)
+    if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
+        reports, reported = doors.reports(stored, given, expanded)
         events += reported
     done = partial(_committed, setting, transaction, told, stored, waiting, reports, events)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
         doors.accept(stored, events, done)
+
+
+def _stamped(events: tuple[Event, ...], now_us: int) -> tuple[Event, ...]:
+    """Large content was led through the aliases when its header section had come, a while ago."""
+    if not events or events[0].at_us == now_us:
+        return events
+    return tuple([msgspec.structs.replace(event, at_us=now_us) for event in events])
 
 
 def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:

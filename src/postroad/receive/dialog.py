@@ -27,7 +27,7 @@ from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import State
-from postroad.receive import acceptance, asked, authenticate, forwarding, repair, replies, verifying
+from postroad.receive import acceptance, asked, authenticate, forwarding, loops, repair, replies, verifying
 from postroad.receive import transaction as transactions
 from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.budget import UNCOUNTED
@@ -446,7 +446,8 @@ class Dialog:
         now_us = setting.doors.now_us()
         read = self._read_header if setting.reads_header else None
         mend = self._mend(transaction)
-        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read):
+        lead = partial(loops.lead, setting)
+        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read, lead):
             self._session.fall_behind()
         self._give_back(transaction)
 
@@ -465,8 +466,13 @@ class Dialog:
             now_us = setting.doors.now_us()
             read = self._read_header if setting.reads_header else None
             octets = transactions.finished(
-                transaction, setting.options.hostname, now_us, self._mend(transaction), read
-            )
+                transaction, setting.options.hostname, now_us, self._mend(transaction), read,
+                partial(loops.lead, setting),
+            )  # fmt: skip
+        refused = loops.refusal(transaction)
+        if refused is not None:
+            self._message_judged(transaction, octets, refused)
+            return
         rule = setting.rules.message
         if rule is None:
             self._message_judged(transaction, octets, ACCEPT)

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import msgspec
-
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Event
+from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.verdict import Verdict
@@ -28,15 +28,14 @@ from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import Asking
 
+__all__ = ["Accept", "Doors", "Expand", "Expansion", "Incoming", "Place"]
 
-class Expansion(msgspec.Struct, frozen=True):
-    """What aliases made of the recipients of a message: those that there are now, and what happened to the others.
 
-    No recipients left means that all went into nothing, as the aliases say.
-    """
-
-    recipients: tuple[Recipient, ...]
-    events: tuple[Event, ...] = ()
+class Expand(Protocol):
+    def __call__(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
+    ) -> Expansion:
+        """What aliases make of the recipients of message `id`. `passed`: the aliases that it came through before."""
 
 
 class Incoming(Protocol):
@@ -86,8 +85,9 @@ class Doors:
 
     `join()`: a client has connected or begun a message; it leaves its place when it hands it over, or will not.
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
-    queue takes it over. `expand(id, now_us, recipients)`: aliases. `reports(stored, given, events)`: the "expanded"
-    DSNs, and their events, that an expansion of the recipients `given` brings (RFC 3461 §5.2.7.3).
+    queue takes it over. `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none
+    are made or looked for. `reports(stored, given, events)`: the "expanded" DSNs, and their events, that an expansion
+    of the recipients `given` brings (RFC 3461 §5.2.7.3).
     `held(envelope, text)`: how the recipients wait where a rule holds the message. `waiting(id, rows)`: a message is
     committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
     `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
@@ -113,7 +113,7 @@ class Doors:
     accept: Accept
     incoming: Callable[[int], Incoming]
     queued: Callable[[Stored], None]
-    expand: Callable[[int, int, tuple[Recipient, ...]], Expansion]
+    expand: Expand
     reports: Callable[
         [Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[tuple[Stored, ...], tuple[Event, ...]]
     ]
@@ -134,3 +134,4 @@ class Doors:
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)
     turns: Turns = field(default_factory=Turns)
+    marks: Marks | None = None

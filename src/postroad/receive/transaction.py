@@ -18,6 +18,7 @@ from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Removed
+from postroad.mail.expansion import Expansion
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import Incoming
@@ -32,6 +33,7 @@ class Transaction:
         "deadline",
         "discarded",
         "dropped",
+        "expansion",
         "head",
         "held",
         "id",
@@ -54,6 +56,7 @@ class Transaction:
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go
+        self.expansion: Expansion | None = None  # what aliases made of the recipients, once the header section is there
         self.id = 0  # the queue id, from the first octet of content on
         self.pieces: list[bytes] = []
         self.size = 0  # octets as the client sent them
@@ -92,10 +95,13 @@ Mend = Callable[[bytes], bytes]
 Owns = Callable[[str, Address], bool]
 Read = Callable[["Transaction", bytes], bytes]
 """Reads what the header section asks for (`receive.asked`); gives the content, without what must not go on."""
+Lead = Callable[["Transaction"], bytes]
+"""Leads the message through the aliases of its recipients (`receive.loops`); gives the field that says so."""
 
 
 def finished(
-    transaction: Transaction, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None
+    transaction: Transaction, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None,
+    lead: Lead | None = None,
 ) -> bytes:
     """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
     pieces = transaction.pieces
@@ -107,18 +113,21 @@ def finished(
         octets = read(transaction, octets)
     transaction.message_id = message.first(head, b"message-id") or ""
     transaction.ascii_only = octets.isascii()
-    return received(transaction, hostname, now_us) + octets
+    top = received(transaction, hostname, now_us)
+    if lead is not None:
+        top += lead(transaction)
+    return top + octets
 
 
 def spill(
     transaction: Transaction, incoming: Incoming, hostname: str, now_us: int, mend: Mend | None,
-    read: Read | None = None,
+    read: Read | None = None, lead: Lead | None = None,
 ) -> bool:
     """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
 
     False, here and of `stream`: enough for now, as `Incoming.write` says.
     """
-    octets = finished(transaction, hostname, now_us, mend, read)
+    octets = finished(transaction, hostname, now_us, mend, read, lead)
     transaction.pieces.clear()
     transaction.incoming = incoming
     return incoming.write(octets)

@@ -28,7 +28,7 @@ import msgspec
 
 from postroad.mail.address import Address, canonical_domain
 from postroad.protocol.grammar import parse_mailbox
-from postroad.route.recipients import fold
+from postroad.route.recipients import NAME_MAX, fold
 from postroad.world.problem import Problem
 
 
@@ -47,6 +47,24 @@ class Target(msgspec.Struct, frozen=True):
 Map = Mapping[str, tuple[Target, ...]]
 """Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
 
+
+class AliasLimits(msgspec.Struct, frozen=True):
+    """How much aliases may lead to. `alias_depth_max`: aliases behind each other. `alias_recipients_max`: mailboxes, or
+    further aliases, behind one alias; `message_recipients_max`: mailboxes behind all recipients of a message."""
+
+    alias_depth_max: int = 50
+    alias_recipients_max: int = 50_000
+    message_recipients_max: int = 100_000
+
+    def fault(self, depth: int, width: int, name: str) -> str:
+        """What an alias that is so deep and so wide has too much of; "" for nothing."""
+        if depth > self.alias_depth_max:
+            return f"<{name}>: more than {self.alias_depth_max} aliases stand behind each other"
+        if width > self.alias_recipients_max:
+            return f"<{name}>: the alias leads to more than {self.alias_recipients_max} mailboxes"
+        return ""
+
+
 class Homes(msgspec.Struct, frozen=True):
     """Our own domains. `known`: whether a mailbox is there; None where it is not ours or any is. `delimiter`: begins an
     address extension."""
@@ -56,12 +74,17 @@ class Homes(msgspec.Struct, frozen=True):
     delimiter: str = "+"
 
 
+_LIMITS: Final = AliasLimits()
+_STEPS_MAX: Final = 2_000_000  # names that are followed while a file is judged; what is left is judged at expansion
+
 # Up to a colon or a comma that stands outside of a quoted string (RFC 5321 §4.1.2).
 _NAME: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^":])*):(.*)')
 _WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
-def parse(text: str, path: str, homes: Homes | None = None) -> Map | tuple[Problem, ...]:
+def parse(
+    text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS
+) -> Map | tuple[Problem, ...]:
     """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
     found: dict[str, tuple[Target, ...]] = {}
@@ -80,6 +103,9 @@ def parse(text: str, path: str, homes: Homes | None = None) -> Map | tuple[Probl
     for name in circles(found):
         remedy = "Let one of them lead to a mailbox."
         problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle, and nowhere else", remedy))
+    for name, fault in excessive(found, limits):
+        remedy = "Let a mailing list manager do it, or raise alias_recipients_max or alias_depth_max in [limits]."
+        problems.append(Problem(f"{path}:{lines[name]}", fault, remedy))
     if homes is not None and not problems:
         for name, target in missing(found, homes):
             remedy = "Name a mailbox that there is, add this one to the domain's recipients, or make it an alias."
@@ -143,7 +169,7 @@ def _key(name: str) -> str | None:
         domain = _domain(name[1:])
         return None if domain is None else f"@{domain}"
     address = _mailbox(name)
-    if address is None:
+    if address is None or len(address.local_part) > NAME_MAX:
         return None
     local_part = fold(address.local_part, "")
     return f"{local_part}@{address.domain}" if address.domain else local_part
@@ -202,6 +228,26 @@ def circles(aliases: Map) -> Iterator[str]:
                     todo.append(key)
         if not leads_out:
             yield name
+
+
+def excessive(aliases: Map, limits: AliasLimits) -> Iterator[tuple[str, str]]:
+    """The names that lead to more than they may, each with what is too much. They are followed as in `circles`."""
+    left = _STEPS_MAX
+    for name in aliases:
+        todo, seen = [(name, 1)], {name}
+        fault = ""
+        while todo and not fault and left > 0:
+            current, depth = todo.pop()
+            left -= len(aliases[current])
+            for target in aliases[current]:
+                key = _followed(target)
+                if key not in seen:
+                    seen.add(key)
+                    if key in aliases and not target.final:
+                        todo.append((key, depth + 1))
+            fault = limits.fault(depth, len(seen) - 1, name)
+        if fault:
+            yield name, fault
 
 
 def _followed(target: Target) -> str:

@@ -1,18 +1,20 @@
 """Aliases: one recipient becomes others when its message is accepted (RFC 5321 §3.9.1, RFC 3461 §5.2.7).
 
-What always holds: expansion ends, because no mailbox is expanded twice on its way; each mailbox is there once; the
-reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its domain leads
-only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a mailbox of
-ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without regard to
-case; ``name+x`` is looked up as such, then as ``name``.
+What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep
+and how wide it goes; an alias that the message came through before (`passed`) leads nowhere again; each mailbox is
+there once; the reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
+domain leads only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a
+mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without
+regard to case; ``name+x`` is looked up as such, then as ``name``.
 
-How it fails: a file that is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
+How it fails: where aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
+is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -20,15 +22,40 @@ from postroad.mail import wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
-from postroad.route.alias_file import Homes, Map, Target, parse
-from postroad.route.recipients import POSTMASTER, fold
+from postroad.mail.expansion import Expansion, Passed
+from postroad.route.alias_file import AliasLimits, Homes, Map, Target, parse
+from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
 from postroad.world.files import Stamp, stamp
-from postroad.world.problem import Problem, unreadable
+from postroad.world.problem import Problem
 
 Exists = Callable[[Address], bool]
 """Whether a mailbox has a box of its own, which a rule for its whole domain does not take away."""
 
-__all__ = ["Aliases", "Exists", "parse"]
+__all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
+
+_LIMITS: Final = AliasLimits()
+
+
+class _Walk:
+    """The way through aliases for one message: those that it is led through, and those where it stops, because it has
+    been there before. `steps`: those of the recipient who is being expanded."""
+
+    __slots__ = ("_passed", "excess", "steps", "stopped", "through")
+
+    def __init__(self, passed: Passed | None = None) -> None:
+        self._passed = passed
+        self.steps: dict[Address, None] = {}
+        self.through: dict[Address, None] = {}
+        self.stopped: dict[Address, None] = {}
+        self.excess = ""
+
+    def has_passed(self, alias: Address) -> bool:
+        """Note the step to an alias; whether the message has been there before."""
+        if self._passed is not None and self._passed(alias):
+            self.stopped[alias] = None
+            return True
+        self.steps[alias] = None
+        return False
 
 
 class Aliases:
@@ -36,7 +63,8 @@ class Aliases:
 
     `is_local`: whether a domain is ours: only its mailboxes are looked up. `delimiter`: begins an address extension.
     `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
-    `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there.
+    `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there. `limits`: how
+    much aliases may lead to.
     """
 
     def __init__(
@@ -46,6 +74,7 @@ class Aliases:
         delimiter: str = "+",
         postmaster: Address | None = None,
         homes: Homes | None = None,
+        limits: AliasLimits = _LIMITS,
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -53,6 +82,7 @@ class Aliases:
         self._postmaster = () if postmaster is None else (Target(postmaster.local_part, postmaster.domain),)
         self._map: Map = {}
         self._homes = homes
+        self._limits = limits
         self._seen: tuple[Stamp, int] | None = None
         self.refused = False  # whether the file as it stands was not taken
 
@@ -73,61 +103,79 @@ class Aliases:
         return ()
 
     def _read(self) -> Map | tuple[Problem, ...]:
-        try:
-            text = Path(self._path).read_text("utf-8")
-        except OSError as error:
-            return (unreadable(self._path, error),)
-        except UnicodeDecodeError:
-            return (Problem(self._path, "is not in UTF-8", "Save it in UTF-8."),)
-        return parse(text, self._path, self._homes)
+        text = read_text(self._path, FILE_MAX)
+        if isinstance(text, Problem):
+            return (text,)
+        return parse(text, self._path, self._homes, self._limits)
 
     def names(self, address: Address) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
         if (self._named(address) or self._whole(address)) is None:
             return False
-        return self._homes is None or bool(self._ends(address, self._is_box))
+        return self._homes is None or bool(self._ends(address, self._is_box, _Walk()))
 
     def members(self, address: Address, exists: Exists) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
-        return self._resolve(address, exists)
+        return self._resolve(address, exists, _Walk())
+
+    def excess(self, address: Address, exists: Exists) -> str:
+        """What an alias has too much of; "" where it has not, or is none."""
+        walk = _Walk()
+        self._resolve(address, exists, walk)
+        return walk.excess
 
     def expand(
-        self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists
-    ) -> tuple[tuple[Recipient, ...], tuple[Expanded, ...]]:
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists, passed: Passed | None = None
+    ) -> Expansion:
         """What becomes of the recipients of message `id`, each mailbox once, with an event for each that was expanded.
 
-        Equal mailboxes that the client gave itself are made one, too.
+        Equal mailboxes that the client gave itself are made one, too. `passed`: whether the message has been led
+        through an alias before.
         """
         if not self._map and not self._postmaster and (len(recipients) == 1 or _are_different(recipients)):
-            return recipients, ()
+            return Expansion(recipients)
         result: dict[Address, Recipient] = {}
         events: list[Expanded] = []
+        walk = _Walk(passed)
         for recipient in recipients:
-            ends = self._resolve(recipient.address, exists)
+            ends = self._resolve(recipient.address, exists, walk)
             if ends is None:
                 _add(result, recipient)
                 continue
-            named = str(recipient.given or recipient.address)
-            events.append(Expanded(now_us, id, named, tuple(map(str, ends))))
+            if ends:
+                named = str(recipient.given or recipient.address)
+                events.append(Expanded(now_us, id, named, tuple(map(str, ends))))
             for end in ends:
                 _add(result, _became(recipient, end, len(ends)))
-        return tuple(result.values()), tuple(events)
+            if not walk.excess and len(result) > self._limits.message_recipients_max:
+                walk.excess = f"the recipients are more than {self._limits.message_recipients_max} behind their aliases"
+            if walk.excess:
+                return Expansion((), excess=walk.excess)
+        return Expansion(tuple(result.values()), tuple(events), tuple(walk.through), tuple(walk.stopped))
 
-    def _resolve(self, address: Address, exists: Exists) -> list[Address] | None:
+    def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
-        ends = self._ends(address, exists)
-        return None if not ends or ends == [address] else ends
+        before = len(walk.stopped)
+        ends = self._ends(address, exists, walk)
+        if ends is None or ends == [address] or not (ends or walk.excess or len(walk.stopped) > before):
+            walk.steps.clear()
+            return None
+        walk.through.update(walk.steps)
+        walk.steps.clear()
+        return ends
 
-    def _ends(self, address: Address, exists: Exists) -> list[Address] | None:
+    def _ends(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none."""
         targets = self._targets(address, exists)
         if targets is None:
             return None
+        if walk.has_passed(address):
+            return []
         ends: dict[Address, None] = {}
         seen = {address}
-        todo = [(address, targets)]
+        todo = [(address, targets, 1)]
         while todo:
-            current, targets = todo.pop()
+            current, targets, depth = todo.pop()
             for target in targets:
                 reached = target.of(current)
                 # Its own name among its targets is the mailbox itself, as \name is.
@@ -137,7 +185,11 @@ class Aliases:
                         ends.setdefault(reached)
                 elif reached not in seen:
                     seen.add(reached)
-                    todo.append((reached, following))
+                    if not walk.has_passed(reached):
+                        todo.append((reached, following, depth + 1))
+            walk.excess = walk.excess or self._limits.fault(depth, max(len(ends), len(seen)), str(address))
+            if walk.excess:
+                return []
         return list(ends)
 
     def _is_box(self, address: Address) -> bool:
@@ -156,7 +208,7 @@ class Aliases:
     def _named(self, address: Address) -> tuple[Target, ...] | None:
         """The targets of an alias for this very mailbox."""
         aliases = self._map
-        if not aliases or not self._is_local(address.domain):
+        if not aliases or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
             return None
         name = fold(address.local_part, "")
         found = aliases.get(f"{name}@{address.domain}") or aliases.get(name)

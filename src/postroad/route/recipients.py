@@ -24,6 +24,8 @@ from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
 
 POSTMASTER: Final = "postmaster"
+FILE_MAX: Final = 268_435_456  # octets of a file of recipients or aliases
+NAME_MAX: Final = 512  # characters of a local-part that is looked up: no command line holds a longer one
 
 
 class Mailboxes(msgspec.Struct, frozen=True):
@@ -97,6 +99,8 @@ class _Boxes:
         self.taken = 0  # how often the file was
 
     def holds(self, local_part: str) -> bool:
+        if len(local_part) > NAME_MAX:
+            return False
         return self._mailboxes.every or fold(local_part, self._mailboxes.delimiter) in self._names
 
     def owned(self, local_part: str) -> Owned:
@@ -127,16 +131,28 @@ def fold(local_part: str, delimiter: str) -> str:
     return name[:at] if at > 0 else name
 
 
+def read_text(path: str, size_max: int) -> str | Problem:
+    """A file of names in UTF-8, of at most `size_max` octets."""
+    try:
+        with Path(path).open("rb") as file:
+            octets = file.read(size_max + 1)
+    except OSError as error:
+        return unreadable(path, error)
+    if len(octets) > size_max:
+        return Problem(path, f"has more than {size_max} octets", "Write fewer names into it.")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return Problem(path, "is not in UTF-8", "Save it in UTF-8.")
+
+
 def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Problem:
     """The local-parts in a file: one in each line, ``#`` begins a comment. ``name@domain`` counts for its domain only,
     so that one file may serve several. ``since=2014-04-03`` (or a date-time of RFC 3339) behind a name says since when
     the mailbox has its owner: the value, in microseconds since 1970, else 0."""
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        return unreadable(path, error)
-    except UnicodeDecodeError:
-        return Problem(path, "is not in UTF-8", "Save it in UTF-8.")
+    text = read_text(path, FILE_MAX)
+    if isinstance(text, Problem):
+        return text
     names: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         word, rest = (*line.partition("#")[0].split(None, 1), "", "")[:2]
@@ -149,7 +165,7 @@ def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Probl
         local_part, at, written = word.rpartition("@")
         if not at:
             local_part, written = word, domain
-        if not local_part or not local_part.isprintable():
+        if not local_part or len(local_part) > NAME_MAX or not local_part.isprintable():
             return Problem(f"{path}:{number}", f"{word[:60]!r} is no mailbox", "Write one name or name@domain a line.")
         try:
             if not at or canonical_domain(written) == domain:

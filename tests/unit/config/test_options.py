@@ -109,6 +109,7 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("log", options.log_options),
     ("memory", options.memory_options),
     ("receive", options.receive_options),
+    ("limits", options.alias_limits),
     ("limits", options.receive_options),
     ("limits", lambda found: options.receive_options(found).limits),
     ("limits", options.client_options),

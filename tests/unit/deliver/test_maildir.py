@@ -22,6 +22,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
+from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
 from postroad.protocol.transaction import Finding
@@ -114,19 +115,27 @@ def test_each_recipient_has_its_outcome(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "status"),
+    "field",
     [
-        (b"Delivered-To: ada@example.org\r\n", "5.4.6"),
-        (b"X: y\r\nDELIVERED-TO:\r\n ADA@Example.org\r\n", "5.4.6"),
-        (b"Delivered-To: bob@example.org\r\nDelivered-To: ada@example.org\r\n", "5.4.6"),
-        (b"Delivered-To: bob@example.org\r\n", "2.0.0"),
-        (b"X: y\r\n\r\nDelivered-To: ada@example.org\r\n", "2.0.0"),
+        b"Delivered-To: ada@example.org\r\n",
+        b"X: y\r\nDELIVERED-TO:\r\n ADA@Example.org\r\n",
+        b"X-Postroad-Loop: AAAAAAAAAAAAAAAA\r\n",
     ],
 )
-def test_loops(tmp_path: Path, field: bytes, status: str) -> None:
+def test_what_others_write_is_no_loop(tmp_path: Path, field: bytes) -> None:
+    """OpenSMTPD's LMTP client writes Delivered-To, mail that fetchmail fetches bears it, anybody can forge it."""
     (finding,) = deliver(given(tmp_path, field + CONTENT))
-    assert finding.status == status
-    assert len(mails(tmp_path)) == (status == "2.0.0")
+    assert finding.status == "2.0.0" and len(mails(tmp_path)) == 1
+
+
+def test_the_mark_of_each_mailbox_stands_on_top(tmp_path: Path) -> None:
+    marks = Marks(b"secret")
+    job = given(tmp_path, to=("ada", "Bob+x"), message_id="<1@a.test>")
+    Writer("mx", MaildirOptions(), Posix(), marks).deliver(job, NOW_US)
+    for name, folder in (("ada", "ada"), ("Bob+x", "bob")):
+        mark = marks.delivered(Address(name, "example.org"), "<1@a.test>")
+        top = f"Delivered-To: {name}@example.org\nX-Postroad-Loop: {mark}\nSubject"
+        assert top.encode() in mails(tmp_path, folder)[0].read_bytes()
 
 
 # -- folders that we do not trust

@@ -19,6 +19,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
+from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
 from postroad.protocol.transaction import Finding
@@ -211,3 +212,33 @@ async def test_what_is_broken_off_has_ended_and_is_deferred_unless_done(
         assert not busy and not courier.usable
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+async def test_what_is_empty_shifts_no_argument() -> None:
+    """The null reverse-path, an empty local-part: each stays an argument of its own."""
+    script = "import sys; print(sys.argv[1:])"
+    job = given(sys.executable, "-c", script, "{sender}", "{local_part}", "{domain}", "last", to=("",))
+    envelope = msgspec.structs.replace(job.envelope, reverse_path=None)
+    (found,) = await carry(SystemPrograms(), msgspec.structs.replace(job, envelope=envelope))
+    assert found.text == "['', '', 'example.org', 'last']"
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_each_recipient_has_its_own_mark_on_top(tmp_path: Path, size: int) -> None:
+    marks, programs = Marks(b"secret"), Programs()
+    content: Any = b"Subject: x\r\n\r\n" + b"y" * size + b"\r\n"
+    if size > 10:
+        path = tmp_path / "content"
+        path.write_bytes(content)
+        content = ContentFile(str(path), len(content))
+    job = given("/bin/x", content=content, to=("ada", "bob"), message_id="<1@a.test>")
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as pool:
+        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), programs, None, marks)
+        done: asyncio.Future[Any] = loop.create_future()
+        courier.carry(job, lambda job, found: done.set_result(found))
+        await done
+    for name, octets in zip(("ada", "bob"), programs.inputs, strict=True):
+        mark = marks.delivered(Address(name, "example.org"), "<1@a.test>")
+        assert octets.startswith(f"Return-Path: <ada@example.org>\nX-Postroad-Loop: {mark}\nSubject".encode())
+        assert octets.endswith(b"y\n")

@@ -287,7 +287,7 @@ class House:
                 "accept": self.spool.accept,
                 "incoming": self.spool.incoming,
                 "queued": self.queued.append,
-                "expand": expand or (lambda id, now_us, recipients: Expansion(recipients)),
+                "expand": expand or (lambda id, now_us, recipients, passed=None: Expansion(recipients)),
                 "reports": lambda stored, given, events: ((), ()),
                 "held": held,
                 "waiting": lambda id, rows: self.awaited.append((id, rows)),

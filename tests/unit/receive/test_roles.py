@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -276,7 +277,7 @@ async def test_a_refused_ehlo_changes_nothing(slow: bool) -> None:
 def test_aliases_turn_one_into_others_in_the_same_commit() -> None:
     made: list[tuple[Stored, tuple[Recipient, ...], tuple[Event, ...]]] = []
 
-    def expand(id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion:
+    def expand(id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Any = None) -> Expansion:
         given = recipients[0].address
         into = tuple(Recipient(Address(name, "relay.test"), given=given) for name in ("x", "y"))
         return Expansion(into, (Expanded(now_us, id, str(given), ("x@relay.test", "y@relay.test")),))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
-from postroad.mail.event import Expanded
-from postroad.route.alias_file import Homes, Target, parse
+from postroad.mail.event import Event, Expanded
+from postroad.mail.expansion import Expansion
+from postroad.route.alias_file import AliasLimits, Homes, Target, parse
 from postroad.route.aliases import Aliases
 
 
@@ -146,7 +147,7 @@ def mailbox(text: str) -> Address:
 )  # fmt: skip
 def test_expansion(tmp_path: Path, given: str, into: list[str] | None) -> None:
     recipient = Recipient(mailbox(given))
-    recipients, events = aliases(tmp_path).expand(7, 99, (recipient,), exists)
+    recipients, events = _both(aliases(tmp_path).expand(7, 99, (recipient,), exists))
     if into is None:
         assert (recipients, events) == ((recipient,), ())
         return
@@ -172,7 +173,7 @@ def test_parameters_go_along(tmp_path: Path, notify: Notify, single: Notify, sev
     orcpt, parameters = "rfc822;first@example.com", (("X", "y"), ("RRVS", "2014-04-03T23:01:00Z"))
     for name, expected in (("whoever@old.example", single), ("sales@example.org", several)):
         recipient = Recipient(mailbox(name), notify, orcpt, None, parameters)
-        for each in aliases(tmp_path).expand(1, 1, (recipient,), exists)[0]:
+        for each in aliases(tmp_path).expand(1, 1, (recipient,), exists).recipients:
             assert (each.notify, each.orcpt, each.parameters) == (expected, orcpt, parameters[:1])
             assert each.given == recipient.address
 
@@ -180,7 +181,7 @@ def test_parameters_go_along(tmp_path: Path, notify: Notify, single: Notify, sev
 def test_what_the_client_named_first_is_kept(tmp_path: Path) -> None:
     first = Address("Postmaster", "")
     recipient = Recipient(mailbox("postmaster@example.org"), given=first)
-    recipients, events = aliases(tmp_path).expand(1, 1, (recipient,), exists)
+    recipients, events = _both(aliases(tmp_path).expand(1, 1, (recipient,), exists))
     assert {each.given for each in recipients} == {first}
     assert events[0].recipient == "Postmaster"
 
@@ -199,17 +200,17 @@ def test_what_the_client_named_first_is_kept(tmp_path: Path) -> None:
 def test_a_mailbox_is_there_once(tmp_path: Path, one: Notify, other: Notify, both: Notify) -> None:
     pair = (Recipient(mailbox("carol@example.org"), one), Recipient(mailbox("q q@example.org"), other))
     for wanted in (pair, pair[::-1]):
-        recipients, _ = aliases(tmp_path).expand(1, 1, wanted, exists)
+        recipients, _ = _both(aliases(tmp_path).expand(1, 1, wanted, exists))
         assert [str(each.address) for each in recipients] == ["carol@example.org"]
         assert recipients[0].notify == both
     twice = (Recipient(mailbox("x@example.net"), one), Recipient(mailbox("x@example.net"), other))
-    recipients, events = Aliases("", lambda domain: True).expand(1, 1, twice, exists)
+    recipients, events = _both(Aliases("", lambda domain: True).expand(1, 1, twice, exists))
     assert recipients == (Recipient(mailbox("x@example.net"), both),) and events == ()
 
 
 def test_without_aliases_nothing_is_touched() -> None:
     recipients = (Recipient(mailbox("a@example.org")), Recipient(mailbox("b@example.org")))
-    assert Aliases("", lambda domain: True).expand(1, 1, recipients, exists)[0] is recipients
+    assert Aliases("", lambda domain: True).expand(1, 1, recipients, exists).recipients is recipients
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_without_aliases_nothing_is_touched() -> None:
 )
 def test_the_postmaster_setting(tmp_path: Path, given: str, into: str) -> None:
     made = aliases(tmp_path, "postmaster@example.org: \\ada", mailbox("root@example.net"))
-    recipients, _ = made.expand(1, 1, (Recipient(mailbox(given)),), exists)
+    recipients, _ = _both(made.expand(1, 1, (Recipient(mailbox(given)),), exists))
     assert [str(each.address) for each in recipients] == [into]
 
 
@@ -260,7 +261,7 @@ def test_the_file_is_read_again_and_a_wrong_one_is_not_taken(tmp_path: Path) -> 
 def test_a_large_alias(tmp_path: Path) -> None:
     members = ", ".join(f"m{number}@example.net" for number in range(20_000))
     made = aliases(tmp_path, f"all: {members}")
-    recipients, events = made.expand(1, 1, (Recipient(mailbox("all@example.org")),), exists)
+    recipients, events = _both(made.expand(1, 1, (Recipient(mailbox("all@example.org")),), exists))
     assert len(recipients) == 20_000 and isinstance(events[0], Expanded)
 
 
@@ -334,7 +335,7 @@ def test_a_bare_alias_applies_only_where_a_target_is_there(tmp_path: Path) -> No
     assert [aliases.names(Address(name, "one.example")) for name in ("info", "staff", "all")] == [True, True, True]
     assert [aliases.names(Address(name, "two.example")) for name in ("info", "staff", "all")] == [False, False, True]
     recipients = (Recipient(Address("all", "two.example")),)
-    expanded, events = aliases.expand(1, 2, recipients, lambda address: _known(address) is True)
+    expanded, events = _both(aliases.expand(1, 2, recipients, lambda address: _known(address) is True))
     assert [str(each.address) for each in expanded] == ["bob@two.example"] and events[0].into == ("bob@two.example",)
 
 
@@ -350,3 +351,84 @@ def test_recipients_that_go_leave_the_aliases_and_are_complained_of_once(tmp_pat
         _BOXES.add("archive@one.example")
     assert aliases.load(2) == ()
     assert aliases.names(Address("info", "one.example"))
+
+
+# ---- loops and bounds
+
+
+def _both(made: Expansion) -> tuple[tuple[Recipient, ...], tuple[Event, ...]]:
+    return made.recipients, made.events
+
+
+def _aliases(tmp_path: Path, text: str, limits: AliasLimits | None = None) -> Aliases:
+    (tmp_path / "looped").write_text(text)
+    made = Aliases(str(tmp_path / "looped"), lambda domain: domain == "a.test", limits=limits or AliasLimits())
+    assert not made.load()
+    return made
+
+
+def _names(addresses: tuple[Address, ...]) -> list[str]:
+    return sorted(map(str, addresses))
+
+
+def _wanted(*names: str) -> tuple[Recipient, ...]:
+    return tuple(Recipient(mailbox(name)) for name in names)
+
+
+def test_the_aliases_that_were_gone_through_are_told_and_an_alias_passed_before_leads_nowhere(tmp_path: Path) -> None:
+    made = _aliases(tmp_path, "all: sales, bob\nsales: x@b.test, y@b.test\nself: self\n")
+    first = made.expand(1, 1, _wanted("all@a.test"), lambda address: False)
+    assert _names(first.through) == ["all@a.test", "sales@a.test"] and not first.stopped
+    assert _names(tuple(each.address for each in first.recipients)) == ["bob@a.test", "x@b.test", "y@b.test"]
+    assert made.expand(1, 1, _wanted("self@a.test", "z@b.test"), lambda address: False).through == ()
+
+    again = made.expand(1, 1, _wanted("all@a.test"), lambda address: False, first.through.__contains__)
+    assert not again.recipients and not again.events and _names(again.stopped) == ["all@a.test"]
+    # One that it has been through only on another way is left out, the others are not.
+    sales = mailbox("sales@a.test")
+    part = made.expand(1, 1, _wanted("all@a.test", "carl@a.test"), lambda address: False, sales.__eq__)
+    assert _names(tuple(each.address for each in part.recipients)) == ["bob@a.test", "carl@a.test"]
+    assert part.stopped == (sales,) and _names(part.through) == ["all@a.test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "word"),
+    [
+        ("".join(f"a{number}: a{number + 1}\n" for number in range(52)), AliasLimits(), "50 aliases"),
+        (f"all: {', '.join(f'u{number}@b.test' for number in range(11))}", AliasLimits(50, 10), "10 mailboxes"),
+        ("all: one, two\none: u1@b.test, u2@b.test\ntwo: u3@b.test", AliasLimits(50, 4), "4 mailboxes"),
+    ],
+)
+def test_a_file_whose_aliases_lead_to_too_much_is_not_taken(text: str, limits: AliasLimits, word: str) -> None:
+    found = parse(text, "aliases", None, limits)
+    assert isinstance(found, tuple) and word in found[0].text
+
+
+def test_judging_a_file_of_many_wide_aliases_is_bounded() -> None:
+    wide = ", ".join(f"u{number}@b.test" for number in range(5_000))
+    text = f"wide: {wide}\n" + "".join(f"a{number}: wide\n" for number in range(20_000))
+    assert not isinstance(parse(text, "aliases"), tuple)
+
+
+def test_what_only_shows_at_expansion_is_bounded_there(tmp_path: Path) -> None:
+    # "@a.test" is followed for each recipient: the file does not show where it leads
+    made = _aliases(tmp_path, "".join(f"a{number}: a{number + 1}@a.test\n" for number in range(9)), AliasLimits(50))
+    narrow = Aliases(str(tmp_path / "looped"), lambda domain: True, limits=AliasLimits(3))
+    narrow._map = made._map
+    deep = narrow.expand(1, 1, _wanted("a0@a.test"), lambda address: False)
+    assert not deep.recipients and "3 aliases" in deep.excess
+    assert "3 aliases" in narrow.excess(mailbox("a0@a.test"), lambda address: False)
+    assert not narrow.excess(mailbox("a7@a.test"), lambda address: False)
+
+
+def test_all_recipients_of_a_message_together_are_bounded(tmp_path: Path) -> None:
+    made = _aliases(tmp_path, "a: u1@b.test, u2@b.test\nb: u3@b.test, u4@b.test\n", AliasLimits(50, 10, 3))
+    assert not made.expand(1, 1, _wanted("a@a.test"), lambda address: False).excess
+    assert "more than 3" in made.expand(1, 1, _wanted("a@a.test", "b@a.test"), lambda address: False).excess
+
+
+def test_a_key_without_bound_is_not_looked_up(tmp_path: Path) -> None:
+    made = _aliases(tmp_path, "all: u1@b.test\n")
+    endless = Address("all+" + "x" * 1_000_000, "a.test")
+    assert not made.names(endless) and made.members(endless, lambda address: False) is None
+    assert isinstance(parse(f"{'x' * 600}: u1@b.test", "aliases"), tuple)

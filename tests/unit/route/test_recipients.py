@@ -8,6 +8,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.owned import Owned
+from postroad.route import recipients
 from postroad.route.options import LocalDomain, RoutingOptions
 from postroad.route.recipients import Mailboxes, Recipients, fold, read_names, told
 from postroad.world.problem import Problem
@@ -133,3 +134,16 @@ def test_what_means_nothing_behind_a_name(tmp_path: Path, line: str) -> None:
     path.write_text(f"bob\n{line}\n")
     found = read_names(str(path), "example.org", "+")
     assert isinstance(found, Problem) and found.where == f"{path}:2" and "since=" in found.remedy
+
+
+def test_keys_and_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RECIPIENTS.known(Address("ada+" + "x" * 1_000_000, "example.org")) is False
+    assert RECIPIENTS.known(Address("x" * 1_000_000, "any.example")) is False
+    path = tmp_path / "recipients"
+    path.write_text("x" * 513)
+    found = read_names(str(path), "example.org", "+")
+    assert isinstance(found, Problem) and "no mailbox" in found.text
+    monkeypatch.setattr(recipients, "FILE_MAX", 100)
+    path.write_text("ada\n" * 26)
+    found = read_names(str(path), "example.org", "+")
+    assert isinstance(found, Problem) and "more than 100 octets" in found.text

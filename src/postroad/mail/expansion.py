@@ -1,0 +1,31 @@
+"""What aliases made of the recipients of one message: the rooms `route` (which expands) and `receive` (which asks) meet
+here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from postroad.mail.address import Address
+from postroad.mail.envelope import Recipient
+from postroad.mail.event import Event
+
+Passed = Callable[[Address], bool]
+"""Whether the message has been led through this alias before."""
+
+
+class Expansion(msgspec.Struct, frozen=True):
+    """The recipients that there are now, and what happened to the others.
+
+    No recipients left means that all went into nothing, as the aliases say, or are in `stopped`. `through`: the aliases
+    that the message is led through. `stopped`: aliases that it has been led through before (a loop), or mailboxes that
+    have it already. `excess`: why the aliases lead to more than they may, "" where they do not; nothing is expanded
+    then.
+    """
+
+    recipients: tuple[Recipient, ...]
+    events: tuple[Event, ...] = ()
+    through: tuple[Address, ...] = ()
+    stopped: tuple[Address, ...] = ()
+    excess: str = ""

@@ -1,0 +1,91 @@
+"""Mail that comes back: found by the marks of `mail.loop`, and refused at the end of data.
+
+What always holds: a message is led through the same alias once, and handed to the same mailbox once, however often it
+comes back with our mark; only where all its recipients have had it is it refused (554 5.4.6, RFC 5321 §6.3), else those
+who have are left out, and the history says why. Over LMTP no mailbox counts as one that has had it: the client there is
+an MTA of our own, which delivers what it holds; an alias leads outside, and its circle is stopped there, too.
+
+How it fails: aliases that lead to more than they may are 554 5.2.4. Not here: the marks of mailboxes, which delivery
+writes (`deliver.maildir`, `deliver.program`); what no mark shows is `check.message`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from postroad.mail import loop
+from postroad.mail.event import Removed
+from postroad.mail.expansion import Expansion
+from postroad.mail.loop import Marks
+from postroad.mail.verdict import Verdict, reject
+from postroad.receive import transaction as transactions
+from postroad.receive.setting import Setting
+from postroad.receive.transaction import Transaction
+
+_NAMES_MAX: Final = 3  # addresses that the reply names
+_NOBODY: Final = Expansion(())
+
+
+def lead(setting: Setting, transaction: Transaction) -> bytes:
+    """Lead the message through the aliases of its recipients, for once its header section is there. The field that
+    bears the marks of these aliases, b"" for none."""
+    doors, marks = setting.doors, setting.doors.marks
+    given = transactions.wanted(transaction)
+    seen = loop.found(transaction.head) if marks is not None else frozenset()
+    if not given:
+        transaction.expansion = _NOBODY
+    elif marks is not None and seen:
+        message_id = transaction.message_id
+        expansion = doors.expand(
+            transaction.id, doors.now_us(), given, lambda alias: marks.expanded(alias, message_id) in seen
+        )
+        if not setting.lmtp:
+            expansion = _without_those_who_have_it(expansion, marks, seen, message_id)
+        transaction.expansion = expansion
+    else:
+        transaction.expansion = doors.expand(transaction.id, doors.now_us(), given)
+    through = transaction.expansion.through
+    if marks is None or not through:
+        return b""
+    return loop.field(marks.expanded(alias, transaction.message_id) for alias in through)
+
+
+def _without_those_who_have_it(
+    expansion: Expansion, marks: Marks, seen: frozenset[str], message_id: str
+) -> Expansion:
+    have_it = tuple(
+        recipient.address
+        for recipient in expansion.recipients
+        if marks.delivered(recipient.address, message_id) in seen
+    )
+    if not have_it:
+        return expansion
+    recipients = tuple(each for each in expansion.recipients if each.address not in have_it)
+    return msgspec.structs.replace(expansion, recipients=recipients, stopped=(*expansion.stopped, *have_it))
+
+
+def refusal(transaction: Transaction) -> Verdict | None:
+    """Why the message cannot be taken; None where it can."""
+    expansion = transaction.expansion
+    if expansion is None:
+        return None
+    if expansion.excess:
+        return reject(554, "5.2.4", expansion.excess, "too many recipients behind an alias")
+    if expansion.stopped and not expansion.recipients:
+        return reject(554, "5.4.6", f"Mail loop: {_names(expansion)} had this message before", "mail loop")
+    return None
+
+
+def stopped(transaction: Transaction, expansion: Expansion, now_us: int) -> tuple[Removed, ...]:
+    """The event of those who are left out because they have had the message."""
+    names = tuple(map(str, expansion.stopped))
+    return (Removed(now_us, transaction.id, names, "", "a mail loop: they had this message before"),)
+
+
+def _names(expansion: Expansion) -> str:
+    names = [f"<{address}>" for address in expansion.stopped[:_NAMES_MAX]]
+    more = len(expansion.stopped) - len(names)
+    text = ", ".join(names)
+    return f"{text} and {more} more" if more else text
