@@ -45,7 +45,8 @@ class PolicyOptions(msgspec.Struct, frozen=True):
 
 class Known(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
-    ours has its owner, None for others. `nowhere`: why nothing can be sent to a mailbox, None where it can."""
+    ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None where it can. `is_own`:
+    mailboxes of the node itself, to which answers to its own mail go."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
@@ -53,6 +54,7 @@ class Known(msgspec.Struct, frozen=True):
     owns: Callable[[str, Address], bool]
     owned: Callable[[Address], Owned | None] = lambda address: None
     nowhere: relay.Nowhere = lambda address: None
+    is_own: Callable[[Address], bool] = lambda address: False
 
 
 def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra: Rules | None = None) -> Rules:
@@ -94,7 +96,10 @@ def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
 
 def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
     if lmtp:
-        return (owner.same_owner(relay.local_only(is_local=known.is_local, known=known.recipient), known.owned),)
+        local = relay.local_only(
+            is_local=known.is_local, known=known.recipient, nowhere=known.nowhere, is_own=known.is_own
+        )
+        return (owner.same_owner(local, known.owned),)
     control = owner.same_owner(_relay_control(role, options, known), known.owned)
     if role is Role.SUBMISSION:
         return sender.qualified_recipient(known.is_local), control
@@ -112,4 +117,5 @@ def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
         trust_identity=role is Role.SUBMISSION or options.auth_relays,
         strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
         nowhere=known.nowhere,
+        is_own=known.is_own,
     )

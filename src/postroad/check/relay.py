@@ -2,8 +2,9 @@
 
 What always holds: no rule made here accepts a recipient of a domain that is neither ours nor one we relay for, unless
 the client is authenticated or comes from a trusted network, where the maker was told that this counts. Recipients
-unknown at a local domain are refused at RCPT, so that no DSN about them is ever made by us (no backscatter).
-`postmaster` of our own domains is accepted always, by RFC 5321 §4.5.1: from strangers, too.
+unknown at a local domain are refused at RCPT, and so are those to whom mail can never come (`nowhere`), so that no
+DSN about them is ever made by us (no backscatter). `postmaster` of our own domains, and `postmaster` and
+`MAILER-DAEMON` of the node itself, are accepted always, by RFC 5321 §4.5.1: from strangers, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from postroad.mail.context import Context, Rule
 from postroad.mail.verdict import ACCEPT, Verdict, reject
 
 Nowhere = Callable[[Address], Attempt | None]
-"""Why no mail can be sent to a mailbox elsewhere, as far as that can be told at once; None where it can."""
+"""Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None where it can."""
 
 Known = Callable[[Address], bool | Awaitable[bool]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
@@ -32,8 +33,10 @@ def relay_control(
     trust_identity: bool,
     strangers: bool = True,
     nowhere: Nowhere = lambda address: None,
+    is_own: Callable[[Address], bool] = lambda address: False,
 ) -> Rule:
-    """The rule of SMTP listeners for each recipient. `nowhere`: who may relay is told at once what can never go out.
+    """The rule of SMTP listeners for each recipient. `nowhere`: the client is told at once what can never be delivered,
+    or never go out. `is_own`: the mailboxes to which answers to our own mail go.
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
     whether others may send to our own domains; where not, only postmaster is open to them.
@@ -48,26 +51,33 @@ def relay_control(
                 return ACCEPT
             if not (ours or strangers):
                 return _stranger(recipient)
-            return _existing(recipient, known)
+            return _existing(recipient, known, nowhere)
+        if is_own(recipient):
+            return ACCEPT
         if ours:
-            stopped = nowhere(recipient)
-            return ACCEPT if stopped is None else _unroutable(recipient, stopped)
+            return _reachable(recipient, nowhere)
         if strangers and is_relay(recipient.domain):
-            return ACCEPT if is_postmaster(recipient) else _existing(recipient, known)
+            return ACCEPT if is_postmaster(recipient) else _existing(recipient, known, nowhere)
         return _denied(recipient)
 
     return rule
 
 
-def local_only(*, is_local: Callable[[str], bool], known: Known) -> Rule:
+def local_only(
+    *,
+    is_local: Callable[[str], bool],
+    known: Known,
+    nowhere: Nowhere = lambda address: None,
+    is_own: Callable[[Address], bool] = lambda address: False,
+) -> Rule:
     """The rule of LMTP listeners: every recipient is local (RFC 2033 §4.2, §5: no queueing, no relay)."""
 
     def rule(context: Context) -> Verdict | Awaitable[Verdict]:
         recipient = context.recipient
         assert recipient is not None
         if not is_local(recipient.domain):
-            return _denied(recipient)
-        return ACCEPT if is_postmaster(recipient) else _existing(recipient, known)
+            return ACCEPT if is_own(recipient) else _denied(recipient)
+        return ACCEPT if is_postmaster(recipient) else _existing(recipient, known, nowhere)
 
     return rule
 
@@ -77,18 +87,23 @@ def is_postmaster(address: Address) -> bool:
     return len(address.local_part) == 10 and address.local_part.lower() == "postmaster"
 
 
-def _existing(recipient: Address, known: Known) -> Verdict | Awaitable[Verdict]:
+def _existing(recipient: Address, known: Known, nowhere: Nowhere) -> Verdict | Awaitable[Verdict]:
     answer = known(recipient)
     if answer is True:
-        return ACCEPT
+        return _reachable(recipient, nowhere)
     if answer is False:
         return _unknown(recipient)
     assert not isinstance(answer, bool)
-    return _awaited(recipient, answer)
+    return _awaited(recipient, answer, nowhere)
 
 
-async def _awaited(recipient: Address, answer: Awaitable[bool]) -> Verdict:
-    return ACCEPT if await answer else _unknown(recipient)
+async def _awaited(recipient: Address, answer: Awaitable[bool], nowhere: Nowhere) -> Verdict:
+    return _reachable(recipient, nowhere) if await answer else _unknown(recipient)
+
+
+def _reachable(recipient: Address, nowhere: Nowhere) -> Verdict:
+    stopped = nowhere(recipient)
+    return ACCEPT if stopped is None else _unreachable(recipient, stopped)
 
 
 def _unknown(recipient: Address) -> Verdict:
@@ -99,7 +114,7 @@ def _denied(recipient: Address) -> Verdict:
     return reject(550, "5.7.1", f"<{recipient}>: relaying denied", "relaying denied")
 
 
-def _unroutable(recipient: Address, stopped: Attempt) -> Verdict:
+def _unreachable(recipient: Address, stopped: Attempt) -> Verdict:
     return reject(550, stopped.status, f"<{recipient}>: {stopped.text}", "no way to the recipient")
 
 

@@ -17,14 +17,22 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from postroad.config import mailboxes
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
-from postroad.config.options import alias_limits, client_tls_options, routing_options, server_tls_options
+from postroad.config.options import (
+    alias_limits,
+    client_tls_options,
+    deliver_options,
+    routing_options,
+    server_tls_options,
+)
 from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
 from postroad.receive import accounts
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, read_names, told
+from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.problem import Problem, unreadable
 
@@ -206,12 +214,7 @@ def _homes(settings: Settings) -> alias_file.Homes | None:
     recipients = Recipients(told(routing))
     if recipients.load():
         return None
-    names = tuple(local.name for local in routing.local)
-    return alias_file.Homes(
-        names,
-        lambda address: recipients.known(address) if address.domain in names else None,
-        routing.detail_delimiter,
-    )
+    return mailboxes.homes(RoutingTable(routing), recipients, deliver_options(settings).maildir)
 
 
 def _passwords(settings: Settings) -> Iterator[Finding]:

@@ -47,6 +47,8 @@ def folder(template: str, address: Address, domain: str, options: MaildirOptions
     names = tuple(
         _PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in components[first:] if part not in ("", ".")
     )
+    if any(len(name.encode("utf-8", "replace")) > _NAME_MAX for name in names):
+        return "name is too long for a folder"
     return Folder("/".join(components[:first]) or ("/" if template.startswith("/") else "."), names)
 
 

@@ -194,12 +194,12 @@ def _copy(prefix: bytes, content: ContentFile, *, binary: bool) -> Path:
 
 
 def _values(envelope: Envelope, address: Address, domain: str) -> dict[str, str]:
-    return {
-        "recipient": str(address),
-        "local_part": address.local_part,
-        "domain": address.domain or domain,
-        "sender": str(envelope.reverse_path) if envelope.reverse_path is not None else "",
-    }
+    sender = str(envelope.reverse_path) if envelope.reverse_path is not None else ""
+    return _address_values(address, domain) | {"sender": sender}
+
+
+def _address_values(address: Address, domain: str) -> dict[str, str]:
+    return {"recipient": str(address), "local_part": address.local_part, "domain": address.domain or domain}
 
 
 def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...] | Finding:
@@ -223,6 +223,12 @@ def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...]
             return Finding(Outcome.FAILED, Reach.RECIPIENT, status, text)
         made.append(value)
     return tuple(made)
+
+
+def never(command: Sequence[str], address: Address, domain: str) -> Finding | None:
+    """Why the command can be run for no message to this address, whoever sends it; None where it can."""
+    found = arguments(command, _address_values(address, domain) | {"sender": ""})
+    return found if isinstance(found, Finding) and found.outcome is Outcome.FAILED else None
 
 
 def _finding(ended: Ended, time_s: float) -> Finding:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from postroad.check.policy import Known, PolicyOptions, rules
-from postroad.config import options
+from postroad.config import mailboxes, options
+from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
+from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address, canonical_domain
-from postroad.mail.attempt import Attempt
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.context import Rules
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.expansion import Expansion, Passed
@@ -24,7 +26,6 @@ from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
-from postroad.route.alias_file import Homes
 from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
 from postroad.route.recipients import Recipients, told
@@ -35,6 +36,16 @@ from postroad.world.system import own_addresses
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+
+
+_STOPPED_MAX: Final = 10_000  # mailboxes of which is remembered whether mail can come to them
+
+
+class _Unknown:
+    """Not asked yet."""
+
+
+_UNKNOWN: Final = _Unknown()
 
 
 class Tables:
@@ -49,6 +60,7 @@ class Tables:
         credentials: dict[str, Credentials],
         mx_options: mx.MxOptions,
         ourselves: OwnNames,
+        maildir: MaildirOptions,
     ) -> None:
         self.routing = routing
         self.credentials = credentials
@@ -57,6 +69,8 @@ class Tables:
         self._aliases = aliases
         self._mx_options = mx_options
         self._ourselves = ourselves
+        self._maildir = maildir
+        self._stopped: dict[Address, Attempt | None] = {}  # what `_nowhere` has found since the files were last taken
 
     async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
         return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
@@ -99,12 +113,31 @@ class Tables:
             owns=owns,
             owned=self.owned,
             nowhere=self._nowhere,
+            is_own=self.routing.is_own,
         )
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
 
     def _nowhere(self, address: Address) -> Attempt | None:
-        found = self.routing.destination(address)
-        return found if isinstance(found, Attempt) else None
+        """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can."""
+        mailbox = self.routing.home(address)
+        found = self._stopped.get(mailbox, _UNKNOWN)
+        if isinstance(found, _Unknown):
+            if len(self._stopped) >= _STOPPED_MAX:
+                self._stopped.clear()
+            found = self._stopped[mailbox] = self._judge(mailbox)
+        return found
+
+    def _judge(self, mailbox: Address) -> Attempt | None:
+        excess = self._aliases.excess(mailbox, self._recipients.has_box)
+        if excess:
+            return Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.2.4", excess)
+        ends = self._aliases.members(mailbox, self._recipients.has_box) or [mailbox]
+        stopped: Attempt | None = None
+        for end in ends:
+            stopped = unreachable(self.routing, self._maildir, end)
+            if stopped is None:
+                return None
+        return stopped
 
     @property
     def aliases_refused(self) -> bool:
@@ -113,8 +146,9 @@ class Tables:
 
     def look(self) -> tuple[Problem, ...]:
         """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
-        found = self._recipients.load()
-        return (*found, *self._aliases.load(self._recipients.edition))
+        found = (*self._recipients.load(), *self._aliases.load(self._recipients.edition))
+        self._stopped.clear()
+        return found
 
 
 def build(settings: Settings) -> Tables | str:
@@ -126,11 +160,8 @@ def build(settings: Settings) -> Tables | str:
     ourselves = _own_names(settings)
     routing = RoutingTable(routed, ourselves)
     recipients = Recipients(told(routed))
-    homes = Homes(
-        tuple(local.name for local in routed.local),
-        lambda address: recipients.known(address) if routing.is_local(address.domain) else None,
-        routed.detail_delimiter,
-    )
+    maildir = options.deliver_options(settings).maildir
+    homes = mailboxes.homes(routing, recipients, maildir)
     aliases = Aliases(
         str(settings.aliases) if settings.aliases is not None else "",
         routing.is_local,
@@ -138,6 +169,7 @@ def build(settings: Settings) -> Tables | str:
         parse_mailbox(routed.postmaster),
         homes,
         options.alias_limits(settings),
+        canonical_domain(settings.hostname),
     )
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
@@ -150,6 +182,7 @@ def build(settings: Settings) -> Tables | str:
         credentials=credentials,
         mx_options=options.mx_options(settings),
         ourselves=ourselves,
+        maildir=maildir,
     )
 
 

@@ -109,7 +109,7 @@ def parse(
     if homes is not None and not problems:
         for name, target in missing(found, homes):
             remedy = "Name a mailbox that there is, add this one to the domain's recipients, or make it an alias."
-            text = f"{name!r} leads to {target}, which is neither a mailbox nor an alias"
+            text = f"{name!r} leads to {target}, which is no alias, and no mailbox that mail can come to"
             problems.append(Problem(f"{path}:{lines[name]}", text, remedy))
     return tuple(problems) if problems else found
 

@@ -34,6 +34,8 @@ Exists = Callable[[Address], bool]
 __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 
 _LIMITS: Final = AliasLimits()
+MAILER_DAEMON: Final = "mailer-daemon"
+_TO_POSTMASTER: Final = (Target(POSTMASTER),)
 
 
 class _Walk:
@@ -64,7 +66,7 @@ class Aliases:
     `is_local`: whether a domain is ours: only its mailboxes are looked up. `delimiter`: begins an address extension.
     `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
     `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there. `limits`: how
-    much aliases may lead to.
+    much aliases may lead to. `hostname`: ours, in canonical form: mail to MAILER-DAEMON there is the postmaster's.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Aliases:
         postmaster: Address | None = None,
         homes: Homes | None = None,
         limits: AliasLimits = _LIMITS,
+        hostname: str = "",
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -83,6 +86,7 @@ class Aliases:
         self._map: Map = {}
         self._homes = homes
         self._limits = limits
+        self._hostname = hostname
         self._seen: tuple[Stamp, int] | None = None
         self.refused = False  # whether the file as it stands was not taken
 
@@ -110,9 +114,14 @@ class Aliases:
 
     def names(self, address: Address) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
-        if (self._named(address) or self._whole(address)) is None:
+        if (self._named(address) or self._whole(address)) is None and not self._is_daemon(address):
             return False
         return self._homes is None or bool(self._ends(address, self._is_box, _Walk()))
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether anything is ever expanded."""
+        return bool(self._map or self._postmaster or (self._hostname and self._is_local(self._hostname)))
 
     def members(self, address: Address, exists: Exists) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
@@ -132,7 +141,7 @@ class Aliases:
         Equal mailboxes that the client gave itself are made one, too. `passed`: whether the message has been led
         through an alias before.
         """
-        if not self._map and not self._postmaster and (len(recipients) == 1 or _are_different(recipients)):
+        if not self._is_needed and (len(recipients) == 1 or _are_different(recipients)):
             return Expansion(recipients)
         result: dict[Address, Recipient] = {}
         events: list[Expanded] = []
@@ -203,7 +212,15 @@ class Aliases:
             return None
         if self._postmaster and fold(address.local_part, "") == POSTMASTER:
             return self._postmaster
+        if self._is_daemon(address):
+            return _TO_POSTMASTER
         return self._whole(address)
+
+    def _is_daemon(self, address: Address) -> bool:
+        """Whether answers to our reports go there, whose name is a local domain."""
+        if address.domain != self._hostname or fold(address.local_part, "") != MAILER_DAEMON:
+            return False
+        return self._is_local(address.domain)
 
     def _named(self, address: Address) -> tuple[Target, ...] | None:
         """The targets of an alias for this very mailbox."""

@@ -27,6 +27,7 @@ from postroad.world.problem import Problem
 _CACHE_MAX: Final = 100_000  # domains; then begun anew
 
 _NOBODY: Final = OwnNames()
+OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
 
 
 class RoutingTable:
@@ -40,6 +41,7 @@ class RoutingTable:
         self._next_hops = DomainTable((hop.domain, hop) for hop in options.next_hops)
         self._apart = DomainTable((name, True) for name in options.apart)
         self._kept: dict[str, Destination | Attempt] = {}
+        self._postmaster = _postmaster(options)
 
     def destination(self, address: Address) -> Destination | Attempt:
         """Where the recipient's mail goes next."""
@@ -59,15 +61,27 @@ class RoutingTable:
 
     def home(self, address: Address) -> Address:
         """The mailbox as its local domain names it: a bare ``<Postmaster>`` (RFC 5321 §4.1.1.3) and mailboxes at our
-        own address literals (§4.1.3) belong to the first local domain; all others are as they are."""
+        own address literals (§4.1.3) belong to the first local domain, and so do ``postmaster`` and ``MAILER-DAEMON``
+        of the node (§4.5.1), where its name is no local domain; all others are as they are."""
         if address.domain and not address.domain.startswith("["):
-            return address
+            return self._postmaster if self.is_own(address) and self._postmaster is not None else address
         local = self.local(address.domain)
         return address if local is None else Address(address.local_part, local.name)
 
+    def is_own(self, address: Address) -> bool:
+        """Whether answers to mail of the node itself go there, and nobody said otherwise by making its name a local
+        domain. False where nobody is set who could get them."""
+        if address.domain not in self._ourselves.names or self._postmaster is None:
+            return False
+        return address.local_part.lower() in OWN_MAILBOXES and not self.is_local(address.domain)
+
     def at_home(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
         """Recipients with their mailboxes as `home` says; what the client named is kept in `given`."""
-        if all(recipient.address.domain[:1] not in ("", "[") for recipient in recipients):
+        names = self._ourselves.names
+        if all(
+            recipient.address.domain[:1] not in ("", "[") and recipient.address.domain not in names
+            for recipient in recipients
+        ):
             return recipients
         return tuple(map(self._at_home, recipients))
 
@@ -118,6 +132,14 @@ class RoutingTable:
             return _nowhere("5.1.2", f"{domain} is no address of another host")
         port = self.options.mx_port
         return Destination(f"[{address}]:{port}", Transport.SMTP, host=address, port=port, tls=self.options.tls)
+
+
+def _postmaster(options: RoutingOptions) -> Address | None:
+    """Who gets the mail to the node itself: the postmaster of the first local domain, else whom the settings name."""
+    if options.local:
+        return Address("postmaster", options.local[0].name)
+    local_part, _, domain = options.postmaster.rpartition("@")
+    return Address(local_part, domain) if local_part else None
 
 
 def _nowhere(status: str, text: str) -> Attempt:

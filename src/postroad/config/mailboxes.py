@@ -1,0 +1,29 @@
+"""What is there at our own domains, for who judges aliases: the node, and `postroad check`."""
+
+from __future__ import annotations
+
+from postroad.deliver.fitness import unfit
+from postroad.deliver.options import MaildirOptions
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt
+from postroad.route.alias_file import Homes
+from postroad.route.recipients import Recipients
+from postroad.route.table import RoutingTable
+
+
+def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions) -> Homes:
+    """A mailbox to which mail can never come is not there, wherever it is."""
+
+    def known(address: Address) -> bool | None:
+        if unreachable(routing, maildir, address) is not None:
+            return False
+        return recipients.known(address) if routing.is_local(address.domain) else None
+
+    names = tuple(local.name for local in routing.options.local)
+    return Homes(names, known, routing.options.detail_delimiter)
+
+
+def unreachable(routing: RoutingTable, maildir: MaildirOptions, mailbox: Address) -> Attempt | None:
+    """Why no mail can ever come to this very mailbox, as far as routing and the way of delivery can tell at once."""
+    found = routing.destination(mailbox)
+    return found if isinstance(found, Attempt) else unfit(found, mailbox, maildir)

@@ -1,0 +1,169 @@
+"""What the tables of a node say at RCPT: of mailboxes that are there, and of those to which mail can never come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroad.config import options
+from postroad.config.load import parse
+from postroad.config.settings import Settings
+from postroad.mail.address import Address
+from postroad.mail.context import Context
+from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.verdict import Verdict
+from postroad.node.tables import Tables, build
+
+SETTINGS = """
+hostname = "mx.home.test"
+state_dir = "state"
+{top}
+[[listener]]
+name = "front"
+role = "{role}"
+protocol = "{protocol}"
+address = "127.0.0.1"
+port = 2525
+[[domain]]
+name = "box.test"
+recipients = "any"
+path = "{folder}/{{domain}}/x-{{local_part}}"
+[[domain]]
+name = "prog.test"
+recipients = "any"
+deliver = "program"
+command = ["/bin/x", "{{sender}}", "{{local_part}}"]
+[[domain]]
+name = "dashes.test"
+recipients = "any"
+deliver = "program"
+command = ["/bin/x", "--", "{{local_part}}"]
+[[domain]]
+name = "lmtp.test"
+recipients = "any"
+deliver = "lmtp"
+host = "127.0.0.1"
+[limits]
+alias_depth_max = 3
+"""
+
+
+def settings(
+    folder: Path, *, aliases: str = "", role: str = "mx", protocol: str = "smtp", more: str = "", top: str = ""
+) -> Settings:
+    (folder / "aliases").write_text(aliases)
+    text = SETTINGS.format(folder=folder, role=role, protocol=protocol, top=f'aliases = "{folder}/aliases"\n{top}')
+    found = parse(text + more, folder / "postroad.toml", files=False)
+    assert not isinstance(found, list), found
+    return found
+
+
+def tables(made: Settings) -> Tables:
+    found = build(made)
+    assert not isinstance(found, str), found
+    return found
+
+
+def rcpt(made: Settings, local_part: str, domain: str) -> str:
+    """The answer to RCPT of a stranger."""
+    (listener,) = options.listener_options(made)
+    policy = options.policy_options(made, made.listener[0])
+    rule = tables(made).rules(policy, listener, lambda account, address: False).rcpt
+    assert rule is not None
+    verdict = rule(Context(Peer(address="192.0.2.1"), recipient=Address(local_part, domain)))
+    assert isinstance(verdict, Verdict)
+    return str(verdict.reply) if verdict.reply is not None else "ok"
+
+
+NEVER = "550 5.1.3"
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+@pytest.mark.parametrize(
+    ("local_part", "domain", "answer"),
+    [
+        ("ada", "box.test", "ok"),
+        ("a" * 254, "box.test", NEVER),  # with "x-" before it no name of a folder
+        ("a" * 256, "box.test", NEVER),
+        ("a/b", "box.test", NEVER),
+        ("..", "box.test", NEVER),
+        ("-x", "box.test", NEVER),
+        ("a\u202eb", "box.test", NEVER),
+        ("postmaster", "box.test", "ok"),
+        ("ada", "prog.test", "ok"),
+        ("-rf", "prog.test", NEVER),
+        ("a\u0085b", "prog.test", NEVER),
+        ("a/b", "prog.test", "ok"),
+        ("-rf", "dashes.test", "ok"),
+        ("a/b", "lmtp.test", "ok"),
+        ("-x", "lmtp.test", "ok"),
+        ("a\u0085b", "lmtp.test", NEVER),
+    ],
+)
+def test_what_can_never_be_delivered_is_refused_at_rcpt(
+    tmp_path: Path, protocol: str, local_part: str, domain: str, answer: str
+) -> None:
+    assert rcpt(settings(tmp_path, protocol=protocol), local_part, domain).startswith(answer)
+
+
+def test_the_reply_says_why(tmp_path: Path) -> None:
+    said = rcpt(settings(tmp_path), "a/b", "box.test")
+    assert "<a/b@box.test>: there can be no such mailbox: its local-part holds a character" in said
+
+
+@pytest.mark.parametrize("target", ["a/b@box.test", "-rf@prog.test", "x@[192.0.2.9]", "x@[127.0.0.9]"])
+def test_a_file_of_aliases_that_lead_to_where_mail_can_never_come_is_not_taken(tmp_path: Path, target: str) -> None:
+    found = build(settings(tmp_path, aliases=f"all@box.test: ada@box.test, {target}\n"))
+    assert isinstance(found, str) and target in found and "no mailbox that mail can come to" in found
+
+
+def test_an_alias_whose_targets_depend_on_the_recipient(tmp_path: Path) -> None:
+    """"@prog.test" leads to where the file does not show: it is found at RCPT, and left out at expansion."""
+    made = settings(tmp_path, aliases="@old.test: @prog.test\n@half.test: @prog.test, @dashes.test\n", more="""
+[[domain]]
+name = "old.test"
+recipients = ["nobody"]
+path = "x/{local_part}"
+[[domain]]
+name = "half.test"
+recipients = ["nobody"]
+path = "x/{local_part}"
+""")
+    assert rcpt(made, "ada", "old.test") == "ok"
+    assert rcpt(made, "-rf", "old.test").startswith("550 5.1")
+    assert rcpt(made, "-rf", "half.test") == "ok"
+    expansion = tables(made).expand(1, 1, (Recipient(Address("-rf", "half.test")),))
+    assert [str(each.address) for each in expansion.recipients] == ["-rf@dashes.test"]
+
+
+def test_aliases_that_turn_out_too_deep_are_refused_at_rcpt(tmp_path: Path) -> None:
+    deep = "".join(f"a{number}@box.test: a{number + 1}\n" for number in range(4))
+    assert rcpt(settings(tmp_path, aliases=deep), "a0", "box.test").startswith("550 5.2.4")
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+@pytest.mark.parametrize("name", ["postmaster", "Postmaster", "MAILER-DAEMON", "mailer-daemon"])
+def test_the_mailboxes_of_the_node_itself_take_mail(tmp_path: Path, name: str, protocol: str) -> None:
+    """RFC 5321 §4.5.1. `hostname` is no local domain: its mail is for the first one's postmaster."""
+    made = settings(tmp_path, protocol=protocol)
+    assert rcpt(made, name, "mx.home.test") == "ok"
+    (recipient,) = tables(made).expand(1, 1, (Recipient(Address(name, "mx.home.test")),)).recipients
+    assert recipient.address == Address("postmaster", "box.test")
+    assert recipient.given == Address(name, "mx.home.test")
+    assert rcpt(made, "ada", "mx.home.test").startswith("550 5.7.1")
+
+
+@pytest.mark.parametrize("boss", ["", "ada@box.test"])
+def test_the_name_of_the_node_may_be_a_local_domain(tmp_path: Path, boss: str) -> None:
+    made = settings(tmp_path, top=f'postmaster = "{boss}"' if boss else "", more="""
+[[domain]]
+name = "mx.home.test"
+recipients = ["bob"]
+path = "x/{local_part}"
+""")
+    for name in ("postmaster", "MAILER-DAEMON"):
+        assert rcpt(made, name, "mx.home.test") == "ok"
+        (recipient,) = tables(made).expand(1, 1, (Recipient(Address(name, "mx.home.test")),)).recipients
+        assert str(recipient.address) == (boss or "postmaster@mx.home.test")
+    assert rcpt(made, "nobody", "mx.home.test").startswith("550 5.1.1")
