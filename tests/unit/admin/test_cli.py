@@ -121,12 +121,12 @@ def test_check_of_a_wrong_file_tells_all_and_ends_with_78(tmp_path: Path) -> Non
     result = run("check", "-c", str(file))
     assert result.exit_code == 78
     assert result.stdout == ""
-    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == [f"{file}:7", f"{file}:11"]
+    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == [f"{file}:8", f"{file}:12"]
     said = json.loads(run("check", "--json", "-c", str(file)).output)
     assert run("check", "--json", "-c", str(file)).exit_code == 78
     assert said["valid"] is False
     assert said["problems"][0] == {
-        "file": str(file), "line": 7, "key": "listener[1].prot", "text": "There is no setting 'prot'",
+        "file": str(file), "line": 8, "key": "listener[1].prot", "text": "There is no setting 'prot'",
         "remedy": "Did you mean 'port'?",
     }  # fmt: skip
 

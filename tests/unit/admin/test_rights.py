@@ -7,11 +7,13 @@ import os
 import pwd
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from postroad.admin.rights import Rights
+from tests.unit.rights import folder_for_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has the rights of several users")
 
@@ -20,12 +22,9 @@ POSTROAD = str(Path(sys.executable).with_name("postroad"))
 
 
 @pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder that every user may enter."""
-    for each in (tmp_path, *tmp_path.parents):
-        if each != Path("/") and each != Path("/tmp"):
-            each.chmod(each.stat().st_mode | 0o055)
-    return tmp_path
+def open_folder() -> Iterator[Path]:
+    with folder_for_all() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -45,9 +44,9 @@ def config(open_folder: Path) -> Path:
 
 
 @pytest.fixture
-def private(tmp_path: Path) -> Path:
+def private(open_folder: Path) -> Path:
     """A folder that only root may enter."""
-    folder = tmp_path / "private"
+    folder = open_folder / "private"
     folder.mkdir(mode=0o700)
     return folder
 

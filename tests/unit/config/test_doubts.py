@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import os
 import socket
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import trustme
 
 from postroad.config.load import parse, warnings
 from postroad.config.settings import Settings
+from tests.unit.rights import folder_for_all
 
 RIGHT = """\
 hostname = "mail.example.org"
@@ -29,6 +30,12 @@ name = "example.org"
 recipients = "any"
 path = "mail/{domain}/{local_part}"
 """
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    with folder_for_all() as folder:
+        yield folder
 
 
 def told(folder: Path, text: str, now_s: float | None = None) -> list[str]:
@@ -130,22 +137,19 @@ def test_a_next_hop_that_is_this_node(tmp_path: Path, address: str, host: str, w
     assert told(tmp_path, RIGHT + listener + hop.replace("2525", "2526")) == []
 
 
-def test_a_folder_in_which_no_maildir_can_be_made(tmp_path: Path) -> None:
-    for each in (tmp_path, *tmp_path.parents):
-        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
-            each.chmod(each.stat().st_mode | 0o055)
+def test_a_folder_in_which_no_maildir_can_be_made(open_folder: Path) -> None:
     text = RIGHT.replace('user = "root"', 'user = "nobody"')
-    mail = tmp_path / "mail"
-    for made, way in ((tmp_path, tmp_path), (mail, mail), (mail / "example.org", mail)):
+    mail = open_folder / "mail"
+    for made, way in ((open_folder, open_folder), (mail, mail), (mail / "example.org", mail)):
         made.mkdir(exist_ok=True)
-        (line,) = told(tmp_path, text)
+        (line,) = told(open_folder, text)
         assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {way}. "), line
     os.chown(mail, 65534, -1)
-    assert told(tmp_path, text) == []
-    (tmp_path / "hidden").mkdir(mode=0o700)
-    (tmp_path / "hidden" / "mail").mkdir(mode=0o777)
-    (line,) = told(tmp_path, text.replace('"mail/', '"hidden/mail/'))
-    assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {tmp_path}/hidden. "), line
+    assert told(open_folder, text) == []
+    (open_folder / "hidden").mkdir(mode=0o700)
+    (open_folder / "hidden" / "mail").mkdir(mode=0o777)
+    (line,) = told(open_folder, text.replace('"mail/', '"hidden/mail/'))
+    assert line.startswith(f"domain[1].path: The user 'nobody' cannot make Maildirs in {open_folder}/hidden. "), line
 
 
 RELAY = '[[listener]]\nname = "relay"\nport = 2526\nrole = "relay"\n'
@@ -215,26 +219,23 @@ def test_a_password_that_may_cross_the_network_without_tls(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
-def test_an_lmtp_socket_that_is_missing_or_closed(tmp_path: Path) -> None:
-    for each in (tmp_path, *tmp_path.parents):
-        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
-            each.chmod(each.stat().st_mode | 0o055)
+def test_an_lmtp_socket_that_is_missing_or_closed(open_folder: Path) -> None:
     text = RIGHT.replace('user = "root"', 'user = "nobody"').replace('recipients = "any"', 'recipients = "ada"')
     text = text.replace('path = "mail/{domain}/{local_part}"', 'deliver = "lmtp"\nsocket = "run/lmtp"')
-    (tmp_path / "run").mkdir(mode=0o755)
-    path = tmp_path / "run" / "lmtp"
-    (line,) = told(tmp_path, text)
+    (open_folder / "run").mkdir(mode=0o755)
+    path = open_folder / "run" / "lmtp"
+    (line,) = told(open_folder, text)
     assert line.startswith(f"domain[1].socket: There is no socket {path}: until there is, the mail for")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         path.chmod(0o600)
-        (line,) = told(tmp_path, text)
+        (line,) = told(open_folder, text)
         assert f"The user 'nobody' may not use {path}" in line
         path.chmod(0o666)
-        assert told(tmp_path, text) == []
-        (tmp_path / "run").chmod(0o700)
-        (line,) = told(tmp_path, text)
-        assert f"The user 'nobody' may not use {tmp_path}/run" in line
+        assert told(open_folder, text) == []
+        (open_folder / "run").chmod(0o700)
+        (line,) = told(open_folder, text)
+        assert f"The user 'nobody' may not use {open_folder}/run" in line
 
 
 def test_mail_for_recipients_that_only_the_next_server_knows(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from postroad.config.problem import Problem
 from postroad.config.settings import Settings
 from postroad.receive.accounts import hash_password
 from tests.unit import rights
+from tests.unit.rights import folder_for_all
 
 WHOLE = """\
 hostname = "mail.example.org"
@@ -55,7 +55,12 @@ def hashed() -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
+def folder(authority: trustme.CA, hashed: str) -> Iterator[Path]:
+    with folder_for_all() as path:
+        yield filled(path, authority, hashed)
+
+
+def filled(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
     one, other = authority.issue_cert("mail.example.org"), authority.issue_cert("mail.example.net")
     one.cert_chain_pems[0].write_to_path(tmp_path / "tls.pem")
     one.private_key_pem.write_to_path(tmp_path / "tls.key")
@@ -168,9 +173,6 @@ def test_an_alias_to_a_mailbox_that_is_not_there_is_named_with_its_line(folder: 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
 def test_root_looks_with_the_rights_of_the_user(folder: Path) -> None:
     (folder / "postroad.toml").write_text('user = "nobody"\n' + WHOLE)
-    for each in (folder, *folder.parents):
-        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
-            each.chmod(each.stat().st_mode | 0o055)
     (folder / "state").mkdir()
     (folder / "state").chmod(0o777)
     (folder / "log").touch()
@@ -202,9 +204,8 @@ def test_a_functions_file_is_looked_for_and_not_run(folder: Path) -> None:
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that other users may enter, too."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with folder_for_all() as path:
+        yield path
 
 
 def test_a_state_folder_behind_a_closed_one_is_one_line(open_folder: Path) -> None:
