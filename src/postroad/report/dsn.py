@@ -9,11 +9,10 @@ reverse-path itself, so none can answer another; all recipients that share an ac
 peer, a remote or a user supplied can add a line to a header field or to the delivery status, or a part to the report
 (`report.text`, and a boundary that the content does not hold); all lines have at most 998 octets.
 
-The form is the simplest that loses nothing. Text and delivery status are 7-bit, and so is the returned header section
-(quoted-printable where it must), so that a report passes everywhere. The whole message is returned as it stands:
-8-bit content makes the DSN BODY=8BITMIME, and where it cannot be put into a MIME part at all (binary, longer lines,
-NUL) only the header section is returned. SMTPUTF8 is used only where the reverse-path itself needs it; then the UTF-8
-media types go as 8bit, else they are encoded (RFC 6533 §4.5).
+The form is the simplest that passes everywhere: text, delivery status and what is returned are 7-bit. A message that is
+not is converted as for a host without 8BITMIME (`protocol.seven_bit`); where that cannot be, only the header section is
+returned, quoted-printable where it must be. SMTPUTF8 is used only where the reverse-path itself needs it, to hosts that
+take 8-bit mail, too (RFC 6531 §3.1): then the UTF-8 media types go as 8bit, else they are encoded (RFC 6533 §4.5).
 
 How it fails: content that cannot be read any more is left out; a report without it is still a report. Not here: when
 to report (the queue knows), and storing what was made, which is one commit with what it reports (promise 3).
@@ -34,10 +33,11 @@ from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
 from postroad.mail.event import Accepted, Event, Reported
-from postroad.mail.message import HEADER_MAX, Content, ContentFile, header_end
+from postroad.mail.message import HEADER_MAX, Content, ContentFile, header_end, only_crlf
 from postroad.mail.message import size as content_size
 from postroad.mail.reply import Reply
 from postroad.mail.report import Action, Report, action_of, wants
+from postroad.protocol import seven_bit
 from postroad.report.explain import Told, explanation, subject
 from postroad.report.options import ReportOptions
 from postroad.report.text import ascii_of, clean, field, shorten
@@ -54,6 +54,7 @@ LISTENER_POSTMASTER: Final = "report-postmaster"  # and of one to the postmaster
 _LINE_MAX: Final = 998  # RFC 5322 §2.1.1, RFC 2045 §2.7 and §2.8, CRLF not counted
 _DIAGNOSTIC_MAX: Final = 4_000  # characters of a remote's reply that are quoted
 _DIAGNOSTIC_LINES_MAX: Final = 30
+_FAILED_NAMED_MAX: Final = 100  # recipients that X-Failed-Recipients names
 
 Read = Callable[[ContentFile, int], bytes]
 """The first octets of a content file, at most so many."""
@@ -223,6 +224,7 @@ def _message(
         field("Subject", subject(told)),
         f"Date: {trace.date(now_us // 1_000_000)}\r\n",
         f"Message-ID: {message_id}\r\n",
+        _failed_recipients(reports) if action is Action.FAILED and not utf8 else "",
         _thread(envelope.message_id),
         # RFC 3834 §5: an answer by a program, to which no program is to answer.
         "Auto-Submitted: auto-replied\r\n"
@@ -281,6 +283,14 @@ def _thread(message_id: str) -> str:
     if not message_id.isascii() or not message_id.isprintable() or " " in message_id:
         return ""
     return f"In-Reply-To: {message_id}\r\nReferences: {message_id}\r\n"
+
+
+def _failed_recipients(reports: list[Report]) -> str:
+    """Recipients that the delivery status can only name with the type utf-8, which hardly any reader of reports knows:
+    in a field that they do read, in the 7-bit form of RFC 6533 §3."""
+    named = (report.recipient.given or report.recipient.address for report in reports)
+    names = [_unitext(clean(str(address))) for address in named if not address.is_ascii]
+    return field("X-Failed-Recipients", ", ".join(names[:_FAILED_NAMED_MAX])) if names else ""
 
 
 def _text(lines: list[str]) -> tuple[bytes, str]:
@@ -489,18 +499,36 @@ def _whole_form(
     octets: bytes, section: bytes, envelope: Envelope, utf8: bool
 ) -> tuple[tuple[bytes, ...], bool] | None:
     """The part that returns the whole message and whether it is 8-bit; None where none can hold it."""
-    if envelope.body is Body.BINARY_MIME or b"\0" in octets or _has_long_line(octets):
-        # RFC 2046 §5.2.1: message/rfc822 goes as 7bit, 8bit or binary, and binary has no way back that is certain.
-        return None
-    if octets.isascii():
+    if octets.isascii() and not _is_binary(octets, envelope):
         return (b"Content-Type: message/rfc822\r\n\r\n", octets), False
-    if not envelope.smtputf8 or section.isascii():
-        return (b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", octets), True
-    if utf8:
-        return (b"Content-Type: message/global\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", octets), True
-    # RFC 6533 §4.5: the way back is not known to know SMTPUTF8, so it MUST be encoded (RFC 6532 §3.7 allows it).
-    encoded = binascii.b2a_qp(octets, istext=True)
-    return (b"Content-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", encoded), False
+    if utf8 and not _is_binary(octets, envelope):
+        kind = b"global" if envelope.smtputf8 and not section.isascii() else b"rfc822"
+        return (b"Content-Type: message/" + kind + b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", octets), True
+    if envelope.smtputf8 and not section.isascii():
+        if _is_binary(octets, envelope):
+            return None
+        # RFC 6533 §4.5: the way back is not known to know SMTPUTF8, so it MUST be encoded (RFC 6532 §3.7 allows it).
+        encoded = binascii.b2a_qp(octets, istext=True)
+        return (b"Content-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", encoded), False
+    # RFC 2046 §5.2.1: message/rfc822 itself may not be encoded, but its parts may.
+    made = _seven_bit(octets)
+    return None if made is None else ((b"Content-Type: message/rfc822\r\n\r\n", made), False)
+
+
+def _is_binary(octets: bytes, envelope: Envelope) -> bool:
+    """Whether it is what neither 7bit nor 8bit can hold (RFC 2045 §2.7, §2.8)."""
+    return envelope.body is Body.BINARY_MIME or b"\0" in octets or _has_long_line(octets)
+
+
+def _seven_bit(octets: bytes) -> bytes | None:
+    """The message with 7-bit parts; None where there is no way to that, or its result would not do either."""
+    pieces = (octets,)
+    how = seven_bit.plan(seven_bit.survey(pieces), seven_bit.Target.SEVEN_BIT)
+    if isinstance(how, str):
+        return None
+    made = b"".join(seven_bit.converted(pieces, how))
+    fits = made.isascii() and b"\0" not in made and only_crlf(made) and not _has_long_line(made)
+    return made if fits else None
 
 
 def _header_form(section: bytes, envelope: Envelope, utf8: bool) -> tuple[tuple[bytes, ...], bool]:

@@ -398,15 +398,11 @@ UTF8_PATH = Address("älice", "example.org")
     ("content", "changes", "kind", "encoding", "eight_bit"),
     [
         (CONTENT, {}, "message/rfc822", None, False),
-        (BODY, {"body": Body.EIGHT_BIT_MIME}, "message/rfc822", "8bit", True),
         (BODY, {"body": Body.EIGHT_BIT_MIME, "ret": Ret.HDRS}, "text/rfc822-headers", None, False),
-        (LATIN, {"body": Body.EIGHT_BIT_MIME}, "message/rfc822", "8bit", True),
         (LATIN, {"body": Body.EIGHT_BIT_MIME, "ret": Ret.HDRS}, "text/rfc822-headers", "quoted-printable", False),
         (LONG_OK, {}, "message/rfc822", None, False),
         (LONG, {}, "text/rfc822-headers", None, False),
         (LONG_FIELD, {}, "text/rfc822-headers", "quoted-printable", False),
-        (NUL, {}, "text/rfc822-headers", None, False),
-        (BINARY, {"body": Body.BINARY_MIME}, "text/rfc822-headers", None, False),
         # SMTPUTF8, an ASCII reverse-path: everything has to pass a way back that may not know it (RFC 6533 §4.5)
         (EIGHT, {"smtputf8": True}, "message/global", "quoted-printable", False),
         (EIGHT, {"smtputf8": True, "ret": Ret.HDRS}, "message/global-headers", "quoted-printable", False),
@@ -438,6 +434,50 @@ def test_the_returned_part_and_its_encoding(
         returned = quopri.decodestring(returned)
     expected = content if kind in ("message/rfc822", "message/global") else content[: content.index(b"\r\n\r\n") + 2]
     assert returned == expected
+
+
+PARTS = (
+    b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="x"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n'
+    b"--x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    b"H\xc3\xa4llo\r\n--x--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        (BODY, Body.EIGHT_BIT_MIME), (LATIN, Body.EIGHT_BIT_MIME), (PARTS, Body.EIGHT_BIT_MIME),
+        (NUL, Body.SEVEN_BIT), (BINARY, Body.BINARY_MIME),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("smtputf8", [False, True])
+def test_what_is_returned_whole_is_seven_bit(content: bytes, body: Body, smtputf8: bool) -> None:
+    """A report about 8-bit mail could not go to hosts without 8BITMIME; RFC 2046 §5.2.1 lets only the parts change."""
+    if smtputf8 and content is LATIN:
+        return
+    dsn = only(made(report(), about=envelope(body=body, smtputf8=smtputf8), content=content))
+    assert dsn.octets.isascii() and dsn.envelope.body is Body.SEVEN_BIT
+    assert dsn.message["Content-Transfer-Encoding"] is None
+    assert dsn.returned is not None and dsn.returned.get_content_type() == "message/rfc822"
+    (inner,) = dsn.returned.get_payload()
+    leaf = next(part for part in inner.walk() if not part.is_multipart())
+    sent = content.partition(b"\r\n\r\n")[2]
+    assert leaf.get_payload(decode=True).rstrip() == (b"H\xc3\xa4llo" if content is PARTS else sent.rstrip())
+
+
+def test_recipients_in_utf8_are_named_to_programs_that_read_reports() -> None:
+    """flufl.bounce knows the type rfc822 only; RFC 6533 has utf-8 for such recipients."""
+    bob, ann = recipient("bøb@example.net"), recipient("ann@example.net")
+    one = only(made(report(bob), about=envelope(bob, smtputf8=True)))
+    assert one.message["X-Failed-Recipients"] == "b\\x{F8}b@example.net"
+    assert _bounced(one) == {b"b\\x{F8}b@example.net"}
+    plain = only(made(report(ann), about=envelope(ann)))
+    assert plain.message["X-Failed-Recipients"] is None and _bounced(plain) == {b"ann@example.net"}
+
+
+def _bounced(dsn: Any) -> set[bytes]:
+    scan = pytest.importorskip("flufl.bounce", reason="flufl.bounce is not installed").scan_message
+    return set(scan(email.message_from_bytes(dsn.octets)))
 
 
 def test_utf8_addresses() -> None:
