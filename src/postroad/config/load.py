@@ -34,7 +34,8 @@ _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of documen
 
 
 def load(path: Path, *, files: bool = True) -> Settings | list[Problem]:
-    """The settings in the file at `path`, or all its problems in the order of their lines.
+    """The settings in the file at `path`, or all its problems: those of a key by itself in the order of their lines,
+    then those of keys that do not fit together and of files.
 
     `files`: also read the files that it names (certificates, users, aliases, recipients, passwords).
     """
@@ -50,12 +51,18 @@ def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Probl
         return [_no_toml(text, path, error)]
     document = _Pruned(raw)
     settings, findings = _settle(document, path.absolute().parent)
+    causes = len(findings)
     if settings is not None:
         findings += _further(settings, document, findings, check_files=files)
     if settings is not None and not findings:
         return settings
     lines = locate.locate(text)
-    places = sorted(findings, key=lambda finding: locate.line_of(lines, finding.about[0]))
+
+    def line(finding: Finding) -> int:
+        return locate.line_of(lines, finding.about[0])
+
+    # What is wrong by itself comes first: it may be why other keys do not fit together.
+    places = [*sorted(findings[:causes], key=line), *sorted(findings[causes:], key=line)]
     return [_problem(path, lines, finding) for finding in places]
 
 
@@ -262,7 +269,8 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
             return Finding((path,), str(context["text"]), str(context["remedy"]))
         case "extra_forbidden":
             remedy = postfix_names.ours(str(name)) or schema.suggestion(Settings, path)
-            return Finding((path,), f"There is no setting {name!r}", remedy)
+            meant = schema.meant(Settings, path)  # what is missing because of the slip is no problem of its own
+            return Finding((path,) if meant is None else (path, meant), f"There is no setting {name!r}", remedy)
         case "missing":
             return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
         case "literal_error" | "enum":

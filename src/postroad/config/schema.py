@@ -100,6 +100,13 @@ def suggestion(section: type[Section], path: tuple[str | int, ...]) -> str:
     return f"Remove it; known here: {', '.join(sorted(known.get(table, ())))}"
 
 
+def meant(section: type[Section], path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+    """The key that the unknown one at `path` was probably meant to be, in the same table; None if none is near."""
+    names = tuple(part for part in path if isinstance(part, str))
+    near = difflib.get_close_matches(names[-1], _known(section).get(names[:-1], ()), n=1)
+    return (*path[:-1], near[0]) if near else None
+
+
 def bounds(section: type[Section], path: tuple[str | int, ...]) -> str:
     """What a value at `path` may be, where it is out of bounds."""
     names = tuple(part for part in path if isinstance(part, str))

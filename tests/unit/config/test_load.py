@@ -147,7 +147,7 @@ def test_a_problem_names_line_key_and_remedy(
     assert remedy in found[0].remedy
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
+def test_all_problems_are_told_at_once_causes_first_then_in_the_order_of_their_lines(tmp_path: Path) -> None:
     text = """\
 hostname = "mail.example.org"
 state_dir = 5
@@ -188,12 +188,12 @@ retry_first_s = "2d"
         (3, "wokers"),
         (7, "listener[1].port"),
         (9, "listener[2].name"),
+        (29, "limits.command_s"),
+        (30, "limits.size_max"),
         (16, "listener[3].tls"),
         (19, "listener[4].name"),
         (21, "listener[4].port"),
         (23, "domain[1].socket"),
-        (29, "limits.command_s"),
-        (30, "limits.size_max"),
         (33, "queue.retry_first_s"),
     ]
 
@@ -202,7 +202,7 @@ retry_first_s = "2d"
     ("name", "text", "expected"),
     [
         ("users of the wrong type", '[[listener]]\nname = "s"\nport = 587\nrole = "submission"\n[auth]\nusers = 5',
-         ["listener[2].role", "auth.users"]),
+         ["auth.users", "listener[2].role"]),
         ("a domain without a name", RIGHT.replace('name = "example.org"\n', ""), ["domain[1].name"]),
         ("a wrong address", RIGHT.replace('"127.0.0.1"', '"x"'), ["listener[1].address[1]"]),
     ],
@@ -212,6 +212,15 @@ def test_a_consequence_is_no_problem_of_its_own(name: str, text: str, expected: 
     found = [each.key for each in problems(whole, tmp_path)]
     # A submission listener without TLS is wrong for a reason of its own; that it lacks accounts follows from line 18.
     assert found == [key.replace("role", "tls") for key in expected]
+
+
+def test_a_cause_is_named_first_and_what_follows_from_a_slip_not_at_all(tmp_path: Path) -> None:
+    late = '[tls]\ncertificat = "tls.pem"\n'
+    text = RIGHT.replace("port = 2525", 'port = 2525\ntls = "required"')
+    assert [each.key for each in problems(text + late, tmp_path)] == ["tls.certificat"]
+    other = text.replace('recipients = "any"\n', "") + "[limits]\nsize_max = 5\n"
+    found = [each.key for each in problems(other, tmp_path)]
+    assert found == ["limits.size_max", "listener[1].tls", "domain[1].recipients"]
 
 
 def test_a_problem_reads_as_one_line(tmp_path: Path) -> None:
