@@ -87,3 +87,12 @@ def test_what_it_fetches_arrives(site: Site, protocol: str, name: str) -> None:
     assert octets.replace(b"\r\n", b"\n").partition(b"\n\n")[2] == _BODIES[name].replace(b"\r\n", b"\n")
     message = maildir.parse(octets)
     assert message["Return-Path"] == "<a@b.test>", "fetchmail hands on the sender that Return-Path names"
+
+
+def test_mail_that_was_delivered_to_the_same_address_elsewhere_is_no_loop(site: Site) -> None:
+    """The provider's mailbox has the user's address, so the mail says Delivered-To with it already."""
+    _put(site, "same@example.test", "same", b"hello\r\n")
+    (stored,) = site.dovecot.messages("same@example.test")
+    assert b"Delivered-To: same@example.test" in stored
+    _fetch(site, "same@example.test", "same@example.test", site.node.port)
+    assert maildir.wait(site.node.maildir("same@example.test"), of="Subject: same")

@@ -38,9 +38,11 @@ table here {{ "@" = "smtp-user" }}
 listen on 127.0.0.1 port {port} hostname opensmtpd.test tls pki opensmtpd.test
 action "plain" relay host "smtp://127.0.0.1:{relay}"
 action "user" relay host "smtp+tls://node@localhost:{submission}" auth <secrets> mail-from "alice@example.test"
+action "lmtp" lmtp "127.0.0.1:{lmtp}" rcpt-to virtual <here>
 action "remote" relay host "smtp://127.0.0.1:{remote}"
 match from any for domain "plain.test" action "plain"
 match from any for domain "user.test" action "user"
+match from any for domain "lmtp.test" action "lmtp"
 match from any for any action "remote"
 """
 
@@ -94,10 +96,13 @@ def site(place: Path, authority: Authority) -> Iterator[Site]:
     chain, key = authority.certificate("postroad.test", "localhost", "127.0.0.1")
     opensmtpd, sendmail = ports.port(), ports.port()
     node = Node(place / "node", {
-        "listener": [relay_listener(ports.port()), submission_listener(ports.port()), mx_listener(ports.port())],
+        "listener": [
+            relay_listener(ports.port()), submission_listener(ports.port()), mx_listener(ports.port()),
+            relay_listener(ports.port(), name="lmtp", protocol="lmtp"),
+        ],
         "tls": {"certificate": str(chain), "key": str(key)},
         "auth": {"users": "users", "failure_delay_s": 0},
-        "domain": [local_domain("plain.test"), local_domain("user.test")],
+        "domain": [local_domain(name) for name in ("plain.test", "user.test", "lmtp.test")],
         "next_hop": [
             next_hop("opensmtpd.example", opensmtpd, tls="may"), next_hop("sendmail.example", sendmail, tls="may"),
         ],
@@ -133,7 +138,7 @@ def _opensmtpd(site: Site) -> Server:
     listeners = site.node.config["listener"]
     root.write("etc/smtpd.conf", _SMTPD_CONF.format(
         port=site.opensmtpd_port, relay=listeners[0]["port"], submission=listeners[1]["port"],
-        remote=site.remote.port, password=_PASSWORD,
+        remote=site.remote.port, password=_PASSWORD, lmtp=listeners[3]["port"],
     ), 0o600)
     prepare = "mkdir -p /var/spool/smtpd /run && chmod 711 /var/spool/smtpd && exec /usr/sbin/smtpd -d -v"
     return Server(Program(root.command("sh", "-c", prepare), site.place / "opensmtpd.log"), site.opensmtpd_port, [])
@@ -206,3 +211,12 @@ def test_it_submits_with_starttls_and_auth(site: Site, server: Server) -> None:
     (octets,) = maildir.wait(site.node.maildir("bob@user.test"), of="Subject: as-a-user", within_s=60)
     assert _body(octets) == _BODIES["eight"]
     assert " with ESMTPSA id " in maildir.parse(octets)["Received"]
+
+
+@pytest.mark.parametrize("server", [_opensmtpd], ids=["opensmtpd"], indirect=True)
+def test_by_lmtp_its_delivered_to_is_no_loop(site: Site, server: Server) -> None:
+    """It writes Delivered-To with the address that it hands on, before it hands it on."""
+    _send(server.port, "bob@lmtp.test", _message("by-lmtp", _BODIES["eight"]))
+    (octets,) = maildir.wait(site.node.maildir("bob@lmtp.test"), of="Subject: by-lmtp", within_s=60)
+    assert octets.lower().count(b"delivered-to: bob@lmtp.test") == 2, "OpenSMTPD's, and ours"
+    assert _body(octets) == _BODIES["eight"]
