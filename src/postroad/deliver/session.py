@@ -111,7 +111,8 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
 def _ended(where: Visit, courier: SmtpCourier, event: Ended) -> Unmade:
     """The session ended before there was a courier."""
     machine, finding = courier.machine, event.finding
-    broke = machine.tls_asked and not machine.injected and (finding.reply is None or courier.tls is None)
+    refused = finding.reply is not None and finding.reply.code >= 400
+    broke = machine.tls_asked and not machine.injected and (not refused or courier.tls is None)
     return Unmade(finding, plain_next=broke and where.may_be_plain)
 
 

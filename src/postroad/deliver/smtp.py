@@ -440,8 +440,8 @@ class SmtpCourier(asyncio.Protocol):
         """The session is over while a job was carried: all that is undecided shares its fate."""
         if event.bdat_refused:
             self._tell_no_bdat()
-        elif self.machine.tls_refused and self._failed is not None and event.finding.reply is None:
-            self._elsewhere = True  # the next connection goes without STARTTLS (RFC 7435 §3)
+        if self._failed is not None and self._broke_after_starttls(event):
+            self._elsewhere = True
         if self._failed is not None and event.finding.reach is not Reach.MESSAGE:
             self._failed()
         for (number, _), finding in zip(self._round, event.findings, strict=False):
@@ -619,7 +619,13 @@ class SmtpCourier(asyncio.Protocol):
             self._tell(ended)
         elif not self._closing:
             self._closing = True
+            if self._failed is not None and self._broke_after_starttls(ended):
+                self._failed()
             self._lost(self)
+
+    def _broke_after_starttls(self, ended: Ended) -> bool:
+        """A remote that refuses STARTTLS and closes: the next connection goes without (RFC 7435 §3)."""
+        return self.machine.tls_refused and ended.finding.reply is None
 
     def _tell(self, event: ClientEvent) -> None:
         """An event of the set-up."""

@@ -197,6 +197,8 @@ def why(error: OSError) -> str:
             return "timed out"
         case ConnectionRefusedError():
             return "connection refused"
+        case ConnectionError() if not str(error):  # so say loops, of a connection that went
+            return "the connection was closed"
         case _:
             return (error.strerror or str(error) or type(error).__name__).lower()
 

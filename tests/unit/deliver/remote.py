@@ -14,12 +14,14 @@ from postroad.protocol.sasl.scram_keys import derive
 from postroad.protocol.sasl.step import Challenge, Failed, Keys, Mechanism, Password, Refused, Step, Token
 
 Answer = bytes | None  # None: close the connection
+CLOSE = b"\0close"  # behind an answer: then close the connection
 
 
 class Remote:
     """`answers`: verb → what to say instead of the usual; ``"END"`` for the end of data, ``"GREETING"`` for the first.
 
-    `commands`: all that was said, over all connections; `mails`: contents received, dots unstuffed.
+    `commands`: all that was said, over all connections; `mails`: contents received, dots unstuffed. `within`: answers
+    under TLS that come before those of `answers`. `slow_s`: verb → how long its answer takes.
     """
 
     def __init__(
@@ -27,6 +29,8 @@ class Remote:
     ) -> None:
         self.offered = offered.split()
         self.answers = answers or {}
+        self.within: dict[str, Answer] = {}
+        self.slow_s: dict[str, float] = {}
         self.tls = tls
         self.sasl: Callable[[str, Any], Mechanism] | None = None  # by the mechanism's name and the transport
         self.believed = False  # 235 comes without the last word of the mechanism
@@ -90,7 +94,7 @@ class _Session(asyncio.Protocol):
         if answer is None:
             self.transport.close()
         else:
-            self.transport.write(answer)
+            self.transport.write(answer.removesuffix(CLOSE))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -118,9 +122,27 @@ class _Session(asyncio.Protocol):
             self.step(Failed() if line == "*" else self.mechanism.respond(base64.b64decode(line)))
             return
         verb = line.split(" ")[0].upper()
-        if verb in remote.answers:
-            self.say(remote.answers[verb])
-            self.in_data = verb == "DATA" and (remote.answers[verb] or b"").startswith(b"354")
+        if verb in remote.slow_s:
+            self.starting = True  # nothing else is heard
+            asyncio.get_running_loop().call_later(remote.slow_s[verb], self.answer_late, verb, line)
+        else:
+            self.answer(verb, line)
+
+    def answer_late(self, verb: str, line: str) -> None:
+        if not self.transport.is_closing():
+            self.starting = False
+            self.answer(verb, line)
+            self.data_received(b"")
+
+    def answer(self, verb: str, line: str) -> None:
+        remote = self.remote
+        answers = remote.answers | remote.within if self.secure else remote.answers
+        if verb in answers:
+            said = answers[verb]
+            self.say(said)
+            self.in_data = verb == "DATA" and (said or b"").startswith(b"354")
+            if said is not None and said.endswith(CLOSE):
+                self.say(None)
             return
         match verb:
             case "EHLO" | "LHLO":

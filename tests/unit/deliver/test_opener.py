@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -29,7 +30,7 @@ from postroad.world.network import SystemNetwork
 from postroad.world.programs import SystemPrograms
 from postroad.world.tls import ClientTls, ClientTlsOptions
 from postroad.world.tls_session import channel_binding
-from tests.unit.deliver.remote import Remote
+from tests.unit.deliver.remote import CLOSE, Remote
 from tests.unit.deliver.world import job
 
 CREDENTIALS = {"smart": Credentials("ada", "secret"), "open": Credentials("ada", "secret", without_tls=True)}
@@ -342,6 +343,213 @@ async def test_starttls_refused_where_tls_was_only_wished_for(
     courier = await Sender(pool).open(hop(remote))
     assert (await carry(courier, job()))[0].outcome is Outcome.RELAYED
     assert remote.connections == 1
+
+
+TLS_BREAKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"STARTTLS": None}, {}),
+    ({"STARTTLS": b"554 5.7.0 TLS failed\r\n" + CLOSE}, {}),
+    ({"STARTTLS": b"421 4.7.0 no TLS now\r\n" + CLOSE}, {}),
+    ({"STARTTLS": b"what?\r\n"}, {}),
+    ({"STARTTLS": b"250 sure\r\n"}, {}),
+    ({"STARTTLS": b""}, {}),
+    ({}, {"EHLO": None}),
+    ({}, {"EHLO": b"220 a greeting\r\n"}),
+    ({}, {"EHLO": b""}),
+]
+
+
+@pytest.mark.parametrize(("answers", "within"), TLS_BREAKS)
+async def test_a_break_between_starttls_and_mail_leads_to_one_try_in_plaintext(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, answers: dict[str, Any], within: dict[str, Any]
+) -> None:
+    """RFC 7435 §3: and it is remembered; where TLS is demanded the mail waits."""
+    remote = await remotes(tls=server_context(authority, "localhost"), answers=answers)
+    remote.within = within
+    options = DeliverOptions(connect_s=5, handshake_s=5, hello_s=0.3, starttls_s=0.3)
+    sender = Sender(pool, options=options)
+    courier = await sender.open(hop(remote))
+    assert not isinstance(courier, Attempt), courier.text
+    (attempt,) = await carry(courier, job())
+    if attempt.outcome is Outcome.DEFERRED:  # STARTTLS was refused in words: the end of the session came behind them
+        assert attempt.reach is Reach.SESSION
+        courier = await sender.open(hop(remote))
+        (attempt,) = await carry(courier, job())
+    assert (attempt.outcome, attempt.tls) == (Outcome.RELAYED, "")
+    assert remote.connections == 2 and remote.commands.count("STARTTLS") == 1
+    await sender.open(hop(remote))
+    assert remote.connections == 3 and remote.commands.count("STARTTLS") == 1
+    attempt = await sender.open(hop(remote), tls=TlsDemand.ENCRYPT)
+    assert isinstance(attempt, Attempt) and attempt.outcome is Outcome.DEFERRED
+    assert remote.connections == 4
+
+
+async def test_tls_is_tried_again_where_plaintext_broke_too(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
+) -> None:
+    remote = await remotes(tls=server_context(authority, "localhost"), answers={"STARTTLS": None})
+    sender = Sender(pool)
+    opening = asyncio.ensure_future(sender.open(hop(remote)))
+    await remote.until(lambda: "STARTTLS" in remote.commands)
+    remote.answers["GREETING"] = b"421 4.3.2 restarting\r\n"
+    attempt = await opening
+    assert attempt.status == "4.3.2" and "with TLS" in attempt.text
+    remote.answers.clear()
+    courier = await sender.open(hop(remote))
+    assert (await carry(courier, job()))[0].tls.startswith("TLS")
+
+
+async def test_a_refusal_in_words_under_tls_is_no_break(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
+) -> None:
+    remote = await remotes(tls=server_context(authority, "localhost"))
+    remote.within = {"EHLO": b"451 4.7.1 come later\r\n"}
+    attempt = await Sender(pool).open(hop(remote))
+    assert attempt.status == "4.7.1" and str(attempt.reply) == "451 4.7.1 come later"
+    assert remote.connections == 1
+
+
+async def test_credentials_do_not_go_without_tls_after_a_break(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
+) -> None:
+    remote = await remotes("AUTH:PLAIN", tls=server_context(authority, "localhost"))
+    remote.within = {"AUTH": None}
+    attempt = await Sender(pool).open(hop(remote), credentials="smart")
+    assert attempt.status == "4.4.2" and remote.connections == 1
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("demand", [TlsDemand.MAY, TlsDemand.ENCRYPT])
+async def test_a_host_that_demands_a_client_certificate(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, version: ssl.TLSVersion,
+    demand: TlsDemand,
+) -> None:  # fmt: skip
+    """With TLS 1.3 its refusal comes behind the handshake. It is that host's outcome; the next one is tried."""
+    context = server_context(authority, "localhost")
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca_file)
+    bad = await remotes(tls=context)
+    sender = Sender(pool, ca_file)
+    if demand is TlsDemand.MAY:
+        courier = await sender.open(hop(bad))
+        assert (await carry(courier, job()))[0].tls == ""
+        return
+    attempt = await sender.open(hop(bad), tls=demand)
+    assert attempt.outcome is Outcome.DEFERRED and "error" not in attempt.text.lower()
+    good = await remotes(tls=server_context(authority, "localhost"))
+    courier = await Sender(pool, ca_file).open(hop(bad), hop(good), tls=demand)
+    assert (await carry(courier, job()))[0].remote_port == good.port
+
+
+async def test_the_alert_of_a_host_that_demands_a_client_certificate_is_told(
+    pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    """A server whose OpenSSL sends its alert before it closes, as those of real hosts do."""
+    context = server_context(authority, "localhost")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca_file)
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"220 remote\r\n")
+            connection.recv(100)
+            connection.sendall(b"250-remote\r\n250 STARTTLS\r\n")
+            connection.recv(100)
+            connection.sendall(b"220 go\r\n")
+            with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as secured:
+                with contextlib.suppress(OSError):
+                    secured.do_handshake()
+                with contextlib.suppress(OSError):
+                    while socket.socket.recv(secured, 1000):  # else the alert could be lost by a reset
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        served = thread.submit(serve, listening)
+        place = Hop("localhost", "127.0.0.1", listening.getsockname()[1])
+        attempt = await Sender(pool, ca_file).open(place, tls=TlsDemand.ENCRYPT)
+        await asyncio.wrap_future(served)
+    assert attempt.status == "4.7.5" and "certificate required" in attempt.text
+
+
+async def test_a_bug_over_one_host_is_that_hosts_outcome(
+    remotes: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from postroad.deliver import opener, session
+
+    bad, good = await remotes(), await remotes()
+
+    async def visit(ways: Any, where: Any, lost: Any) -> Any:
+        if where.hop.port == bad.port:
+            raise ValueError("handshake not done yet")
+        return await session.visit(ways, where, lost)
+
+    monkeypatch.setattr(opener, "visit", visit)
+    courier = await Sender(pool).open(hop(bad), hop(good))
+    assert (await carry(courier, job()))[0].remote_port == good.port
+    attempt = await Sender(pool).open(hop(bad))
+    assert attempt.status == "4.3.0" and "internal error: ValueError" in attempt.text
+
+
+@pytest.mark.parametrize("slow", ["STARTTLS", "AUTH", "EHLO"])
+async def test_the_time_of_an_idle_connection_does_not_end_its_set_up(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, slow: str
+) -> None:
+    remote = await remotes("AUTH:PLAIN", tls=server_context(authority, "localhost"))
+    remote.slow_s = {slow: 1.2}  # more than the second after which a timer looks
+    sender = Sender(pool, ca_file, DeliverOptions(connect_s=5, handshake_s=5, idle_s=0))
+    sender.route = (hop(remote),)
+    destination = Destination("example.net", Transport.SMTP, tls=TlsDemand.VERIFY, credentials="smart")
+    done: asyncio.Future[tuple[Attempt, ...]] = asyncio.get_running_loop().create_future()
+
+    def opened(found: Any) -> None:  # as the queue does: with no time between
+        assert not isinstance(found, Attempt), found.text
+        found.carry(job(), lambda job, attempts: done.set_result(attempts))
+
+    sender.opener(destination, opened, sender.lost_one)
+    assert (await asyncio.wait_for(done, 20))[0].outcome is Outcome.RELAYED
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"EHLO": b"554 5.7.1 blocked\r\n" + CLOSE}, "554 5.7.1 blocked"),
+        ({"EHLO": b"521 5.3.2 no mail here\r\n" + CLOSE}, "521 5.3.2 no mail here"),
+        ({"EHLO": b"250 remote\r\n554 5.7.1 not you\r\n" + CLOSE}, "554 5.7.1 not you"),
+        ({"GREETING": b"220-hello\r\n554 5.7.1 not you\r\n" + CLOSE}, "554 5.7.1 hello not you"),
+        ({"GREETING": b"554 5.7.1 not you\r\n" + CLOSE}, "554 5.7.1 not you"),
+    ],
+)
+async def test_the_words_of_a_host_that_refuses_and_closes_are_kept(
+    remotes: Any, pool: ThreadPoolExecutor, answers: dict[str, bytes], words: str
+) -> None:
+    """RFC 5321 §4.2, RFC 7504 §3: 521 alone is final."""
+    remote = await remotes(answers=answers)
+    attempt = await Sender(pool).open(hop(remote))
+    assert str(attempt.reply) == words
+    assert attempt.outcome is (Outcome.FAILED if words.startswith("521") else Outcome.DEFERRED)
+
+
+async def test_extensions_that_are_ignored_are_not_used(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    remote = await remotes("PIPELINING SIZE 8BITMIME DSN CHUNKING")
+    ignored = ("PIPELINING", "SIZE", "DSN", "CHUNKING")
+    options = DeliverOptions(bdat_size_min=1)
+    courier = await Sender(pool, options=options).open(hop(remote), ignored_extensions=ignored)
+    assert courier.machine.capabilities.eight_bit_mime and not courier.machine.capabilities.pipelining
+    (attempt,) = await carry(courier, job())
+    assert attempt.outcome is Outcome.RELAYED and not attempt.dsn_passed
+    assert remote.commands[1:] == ["MAIL FROM:<ada@example.org>", "RCPT TO:<r0@example.net>", "DATA"]
+
+
+async def test_a_host_that_refused_bdat_is_remembered(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    remote = await remotes("PIPELINING CHUNKING", {"BDAT": b"502 5.5.1 no\r\n"})
+    sender = Sender(pool, options=DeliverOptions(bdat_size_min=1))
+    for _ in range(2):
+        courier = await sender.open(hop(remote))
+        (attempt,) = await carry(courier, job())
+        assert attempt.outcome is Outcome.RELAYED
+        courier.close()
+    assert len(remote.mails) == 2 and [line for line in remote.commands if line.startswith("BDAT")] == ["BDAT 0"]
 
 
 # -- REQUIRETLS (RFC 8689 §4.2.1)
