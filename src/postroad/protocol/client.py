@@ -7,11 +7,11 @@ What always holds:
 - Replies are matched to commands by counting, never by their text (RFC 2920 §3.1). A reply that nobody asked for ends
   the session, and so do octets of one while the session is idle; 421 does at any time.
 - Nothing of one message touches the next: all that a transaction knows is forgotten when it ends, and when it begins.
-  On a connection that has carried a message before, a refusal of MAIL counts only when the next reply is a refusal,
-  too: alone it may be a late reply to something else. Where replies and commands turn out not to match, no reply of the
-  transaction counts.
+  On a connection that has carried a message before, a refusal of MAIL counts only when RCPT is out of order behind
+  it (503), and one of DATA when RSET is answered behind it: alone they may be late replies to something else. Where
+  the session ends there before such a sign, or 354, no reply of the transaction counts.
 - Where PIPELINING is offered MAIL, all RCPT and DATA are one group; else each waits for its reply.
-- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later (with the exception above).
+- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
 - What the remote said is in the finding: as its reply where the reply decides, else quoted in its text. A refused EHLO
   is what the remote said even if HELO then finds the connection closed.
 - No content is sent by BDAT before the remote has shown in this session that it knows the command: an empty chunk goes
@@ -165,10 +165,10 @@ class ClientMachine:
     offered."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_bdat_known", "_cancelled", "_events", "_excess", "_expected", "_findings",
-        "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_output", "_place", "_reader",
-        "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting", "injected", "name",
-        "tls_asked", "tls_refused",
+        "_accepted", "_bdat", "_bdat_known", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
+        "_expected", "_findings", "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_output",
+        "_place", "_reader", "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting",
+        "injected", "name", "tls_asked", "tls_refused",
     )
 
     def __init__(
@@ -204,6 +204,8 @@ class ClientMachine:
         self._mail_refusal: Finding | None = None
         self._bdat = False
         self._went_on = False  # octets stood behind 354
+        self._confirming = False  # RSET shows whether DATA was refused
+        self._confirmed = False  # replies and commands match: 354 came, which nothing but DATA brings
 
     # -- octets ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class ClientMachine:
         self._excess = []
         self._place = 0
         self._mail_refusal = None
-        self._went_on = False
+        self._went_on = self._confirming = self._confirmed = False
         self._bdat = bdat
         if self._reader.pending:
             # It would be taken for the reply to MAIL, and all behind it for something else than it is.
@@ -357,8 +359,9 @@ class ClientMachine:
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
             text = f"{refused.text} (EHLO); at HELO: {finding.text}"
             finding = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
-        if self._kept and not self._place:
-            self._mail_refusal = None  # no second reply has confirmed it
+        if self._kept and not self._confirmed:
+            self._mail_refusal = None
+            self._findings = [None] * len(self._findings)
         undecided = finding
         if self.step is Step.END and finding.reach is Reach.SESSION and finding.reply is None:
             # RFC 5321 §4.5.3.2.6: the remote may have taken it
@@ -389,15 +392,7 @@ class ClientMachine:
 
     def _surplus(self, text: str) -> Ended:
         """Octets that nothing was asked for, and that are not the whole of a reply yet."""
-        return self._astray(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"{text}: {self._reader.held}"))
-
-    def _astray(self, finding: Finding) -> Ended:
-        """Replies and commands do not match. On a connection that has carried a message before nobody knows since when:
-        a reply may have been meant for that message. On a new one the replies so far were asked for by this one."""
-        if self._kept:
-            self._mail_refusal = None
-            self._findings = [None] * len(self._findings)
-        return self.end(finding)
+        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"{text}: {self._reader.held}"))
 
     def _injected(self) -> Ended:
         """RFC 3207 §4, CVE-2011-0411: plaintext behind the answer would be read as if TLS had brought it."""
@@ -441,6 +436,9 @@ class ClientMachine:
                 # RFC 5321 §4.1.1.5: always 250; without it nobody knows which transaction is open
                 if not answer.ok:
                     return self._unfit("RSET", answer)
+                if self._confirming:
+                    self._confirming = False
+                    return self._finish()
             case Step.XFORWARD:
                 if answer.intermediate:
                     return self._unfit("XFORWARD", answer)
@@ -475,10 +473,10 @@ class ClientMachine:
             if not self._findings:  # no message is concerned: the remote does not want the session
                 return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
         text = f"a reply that nothing was asked for: {brief(answer)}"
-        return self._astray(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
+        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
     def _unfit(self, verb: str, answer: Reply) -> Ended:
-        return self._astray(_odd(verb, answer))
+        return self.end(_odd(verb, answer))
 
     def _greeted(self, answer: Reply) -> ClientEvent | None:
         self.greeting = answer
@@ -554,11 +552,12 @@ class ClientMachine:
         place = self._place
         self._place = place + 1
         if self._mail_refusal is not None:
-            return not (answer.ok and self._kept)  # it tells nothing of the recipient, but confirms the refusal
+            # It tells nothing of the recipient, but confirms the refusal (RFC 5321 §4.1.4: 503, out of order).
+            return answer.code == 503 or not self._kept
         if answer.ok:  # 250 and 251; 252 is taken as well
             self._accepted.append(place)
             return True
-        if answer.intermediate:
+        if answer.intermediate or (answer.code == 503 and self._kept):  # out of order? MAIL was accepted
             return False
         if self._accepted and _too_many(answer):
             self._excess.append(place)
@@ -627,6 +626,7 @@ class ClientMachine:
         if self._went_on:
             return self._answered_behind_354(answer)
         if answer.code == 354:
+            self._confirmed = True
             if self._accepted:
                 if self._reader.pending:
                     # It would be taken for the answer to a content that the remote has not seen. It is heard first.
@@ -648,6 +648,12 @@ class ClientMachine:
             return self._unfit("DATA", answer)
         if self._accepted:
             self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
+            if self._kept:
+                # Behind a late reply this would be the refusal of one recipient. The answer to RSET, which would have
+                # to come anyway, shows it.
+                self._confirming = True
+                self._say(Step.RSET, b"RSET\r\n")
+                return None
         self._reset = True
         return self._finish()
 

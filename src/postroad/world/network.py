@@ -192,7 +192,8 @@ def why(error: OSError) -> str:
         case ssl.SSLCertVerificationError():
             return f"certificate not accepted: {error.verify_message or error}"
         case ssl.SSLError():
-            return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+            reason = getattr(error, "reason", "") or str(error)  # only OpenSSL's own errors have one
+            return f"TLS failed: {reason.lower().replace('_', ' ')}"
         case TimeoutError():
             return "timed out"
         case ConnectionRefusedError():
