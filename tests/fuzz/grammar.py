@@ -151,7 +151,7 @@ def _texts(text: str) -> None:
 
 def _hello(argument: bytes) -> None:
     name = parse_hello(argument)
-    assert name is None or re.fullmatch(r"[!-~]{1,255}", name)
+    assert name is None or re.fullmatch(r"[!-~\u0080-\U0010ffff]{1,1020}", name)
 
 
 def _attributes(argument: bytes) -> None:

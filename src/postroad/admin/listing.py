@@ -17,7 +17,7 @@ from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Notify
 from postroad.mail.message import fields
 from postroad.queue.operator import OperatorResult
-from postroad.report.client import behind, client_line, whereabouts
+from postroad.report.client import behind, client_line, quoted, whereabouts
 from postroad.report.encoded_word import decode
 from postroad.report.line import iso
 from postroad.report.text import clean, shorten
@@ -285,7 +285,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] |
     ]
     peer = envelope.peer
     if peer.address:
-        client = f"{peer.hello or '-'} {whereabouts(peer)}, {peer.protocol}, {peer.tls or 'without TLS'}"
+        client = f"{whereabouts(peer)} {quoted(peer.hello)}, {peer.protocol}, {peer.tls or 'without TLS'}"
         client += f", {peer.tls_details.text}" if peer.tls_details is not None else ""
         client += f", authenticated as {peer.identity}" if peer.identity else ""
         lines.append(f"  client      {clean(client)}" + (f", at {clean(peer.listener)}" if peer.listener else ""))

@@ -20,13 +20,14 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
-from postroad.mail.message import Content, ContentFile
+from postroad.mail.message import FIELD_NAME_MAX, MESSAGE_ID_MAX, Content, ContentFile, joins
 from postroad.protocol.grammar import parse_mailbox
 from postroad.store import content as contents
 from postroad.store.values import Waiting
 
 FORMAT: Final = "postroad-mail-1"
 ENVELOPE_MAX: Final = 67_108_864  # octets of a .json that are read
+TOP_MAX: Final = 2 * FIELD_NAME_MAX + 2  # octets of the content that say how it begins
 RECIPIENTS_MAX: Final = 1_000_000
 DONE: Final = ".imported"  # behind the name of a .json that has been imported, with the new queue id in it
 
@@ -192,7 +193,10 @@ def read(path: Path) -> Mail:
     eml = path.with_suffix(".eml")
     if exported.size < 0 and not eml.exists():
         raise Unfit(f"{path}: was exported without its content; put the content beside it as {eml.name}")
-    return Mail(path, envelope, waiting, _checked_content(eml, exported, envelope))
+    found = _checked_content(eml, exported, envelope)
+    if not joins(contents.head(found, TOP_MAX)):  # what delivery puts on top would get another meaning
+        raise Unfit(f"{eml}: does not begin with a header field: put one on top, or an empty line")
+    return Mail(path, envelope, waiting, found)
 
 
 def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, ...]]:
@@ -212,7 +216,7 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
     envelope = Envelope(
         old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,
         exported.size, exported.accepted_us, Peer(**_fields(exported.peer)), body, exported.smtputf8, ret,
-        exported.envid, exported.message_id, tuple(exported.parameters), 0,
+        exported.envid, exported.message_id[:MESSAGE_ID_MAX], tuple(exported.parameters), 0,
     )  # fmt: skip
     waiting = tuple(
         Waiting(place, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from postroad.mail import identifier
+from postroad.mail.message import MESSAGE_ID_MAX
+from postroad.protocol.grammar import parse_mailbox
 from postroad.store.values import Selection
 
 MESSAGES_MAX = 1_000_000  # messages that one request can mean
@@ -22,9 +24,9 @@ def selection(written: str) -> Selection | str:
             number = identifier.parse(rest)
             return _of(ids=(number,)) if number is not None else f"{rest!r} is not a queue id (12 letters and digits)"
         case "to" if "@" in rest:
-            return _of(recipient=rest)
+            return _of(recipient=address_of(rest))
         case "from" if "@" in rest or rest == "<>":
-            return _of(sender=rest)
+            return _of(sender=address_of(rest))
         case "to" | "from":
             return f"{rest!r} is not an address, nor @domain"
         case "destination" if rest:
@@ -33,12 +35,24 @@ def selection(written: str) -> Selection | str:
     if number is not None:
         return _of(ids=(number,))
     if written.startswith("<") and written.endswith(">") and len(written) > 2:
-        return _of(message_id=written)
+        return _of(message_id=message_id_of(written))
     if "@" in written and not written.endswith("@"):
-        return _of(recipient=written)
+        return _of(recipient=address_of(written))
     if not written or written.endswith("@"):
         return f"{written!r} names nothing: give a queue id, an address, or a destination"
     return _of(destination=written)
+
+
+def address_of(written: str) -> str:
+    """An address as log and history have it, where an operator left the quotes of its local-part out: ``a..b@c``."""
+    parsed = parse_mailbox(written)
+    text = str(parsed) if parsed is not None else ""
+    return text if text.startswith('"') else written
+
+
+def message_id_of(written: str) -> str:
+    """A Message-ID as the envelope has it: no longer than that."""
+    return written[:MESSAGE_ID_MAX]
 
 
 def narrowed(each: Selection, *, sender: str, recipient: str, destination: str, held: bool | None) -> Selection:

@@ -36,7 +36,7 @@ from postroad.mail.event import (
     Session,
 )
 from postroad.mail.tls_details import TlsDetails
-from postroad.report.client import behind, whereabouts
+from postroad.report.client import behind, quoted, whereabouts
 from postroad.report.line import UNSAID, iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
@@ -398,8 +398,8 @@ def _remote(attempt: Attempt) -> str:
 
 def _client(peer: Peer) -> str:
     literal = f"[{peer.address}]"
-    hello = "" if peer.hello == literal else f"{peer.hello or '-'} "  # its address for a name is said once
-    parts = [f"{hello}{whereabouts(peer)}", peer.protocol, _tls(peer.tls, peer.tls_details)]
+    hello = "" if peer.hello in ("", literal) else f" {quoted(peer.hello)}"  # its address for a name is said once
+    parts = [f"{whereabouts(peer)}{hello}", peer.protocol, _tls(peer.tls, peer.tls_details)]
     parts += [f"authenticated as {peer.identity}"] if peer.identity else []
     parts += [f"at listener {peer.listener}"] if peer.listener else []
     parts += behind(peer)

@@ -180,6 +180,7 @@ def find(
     limit: int = 20,
 ) -> list[Trail]:
     """The trails of what was named, the oldest first. `until_us`: 0 for no end."""
+    from postroad.admin.selector import address_of, message_id_of
     from postroad.mail import identifier
 
     number = identifier.parse(what)
@@ -190,17 +191,18 @@ def find(
     is_message_id = what.startswith("<") and what.endswith(">")
     span = _Span(since_us=since_us, until_us=until_us, limit=limit)
     ids: Sequence[int]
+    address = address_of(what)
     if client:
         ids = sorted(history.find(client=client, **span))
     elif is_message_id:
-        ids = _ids(spool, history, message_id=what, **span)
+        ids = _ids(spool, history, message_id=message_id_of(what), **span)
     else:
-        ids = _ids(spool, history, address=what, **span)
+        ids = _ids(spool, history, address=address, **span)
         if not ids and "@" in what:  # a Message-ID may be written without its angle brackets
-            ids = _ids(spool, history, message_id=f"<{what}>", **span)
+            ids = _ids(spool, history, message_id=message_id_of(f"<{what}>"), **span)
             is_message_id = bool(ids)
         ids = sorted({*ids, *history.find(account=what, **span)})[-limit:]
-    recipient = "" if is_message_id or client else what
+    recipient = "" if is_message_id or client else address
     found = [_trail(id, recipient, spool, history, running, now_us, DEPTH_MAX) for id in ids]
     trails = [trail for trail in found if trail is not None]
     # A report is told with the message that it reports on, and not once more by itself.
@@ -221,10 +223,12 @@ def _client(what: str) -> str:
 
 def _refusals(history: HistoryView, what: str, client: str, span: _Span) -> list[Refused | Authenticated]:
     """What became no message, the oldest first. A name may be an address and an account, too."""
+    from postroad.admin.selector import address_of
+
     if client:
         found = list(history.refusals(client=client, **span))
     else:
-        found = [*history.refusals(what, **span), *history.refusals(account=what, **span)]
+        found = [*history.refusals(address_of(what), **span), *history.refusals(account=what, **span)]
     unique = {(event.at_us, repr(event)): event for event in found}
     return [unique[key] for key in sorted(unique)][-span["limit"] :]
 

@@ -1,10 +1,24 @@
-"""Rules about the content: loops."""
+"""Rules about the content: loops, fields of which there may be one, the author that an account claims."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Final
+
 from postroad.mail import trace
+from postroad.mail.address import Address
 from postroad.mail.context import Context, Rule
+from postroad.mail.message import FIELD_NAME_MAX, fields
 from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.protocol.mailboxes import mailboxes
+
+# RFC 5322 §3.6: of these fields a message has one at most
+_SINGLE: Final = (
+    "Date", "From", "Sender", "Reply-To", "To", "Cc", "Bcc", "Message-ID", "In-Reply-To", "References", "Subject",
+)  # fmt: skip
+_NAMES: Final = {name.lower().encode(): name for name in _SINGLE}
+_ANY_OF_THEM: Final = re.compile(rb"\r\n(" + b"|".join(_NAMES) + rb")[ \t]{0,%d}:" % FIELD_NAME_MAX)
 
 
 def hop_limit(hops_max: int) -> Rule:
@@ -16,3 +30,39 @@ def hop_limit(hops_max: int) -> Rule:
         return ACCEPT
 
     return rule
+
+
+def single_fields(context: Context) -> Verdict:
+    """RFC 5322 §3.6: a message that says twice by whom it is, or to whom, is read in two ways (550 5.6.0)."""
+    found = _ANY_OF_THEM.findall(b"\r\n" + context.head.lower())
+    if len(found) == len(set(found)):
+        return ACCEPT
+    name = next(_NAMES[each] for each in _NAMES if found.count(each) > 1)
+    return reject(550, "5.6.0", f"More than one {name} field in the header (RFC 5322 section 3.6)", f"several {name}")
+
+
+def author_owned(owns: Callable[[str, Address], bool]) -> Rule:
+    """Each mailbox in From is one of the account that sends (550 5.7.1). A message without From claims nobody."""
+
+    def rule(context: Context) -> Verdict:
+        identity = context.peer.identity
+        if not identity:
+            return ACCEPT
+        for field in fields(context.head):
+            if field.name.lower() == "from" and field.text:
+                for author in mailboxes(field.text) or [None]:
+                    if author is None:
+                        return _UNREADABLE
+                    if not owns(identity, author):
+                        return _not_owned(author)
+        return ACCEPT
+
+    return rule
+
+
+_UNREADABLE: Final = reject(550, "5.7.1", "From names no mailbox, or none that can be read", "From not owned")
+
+
+def _not_owned(author: Address) -> Verdict:
+    text = f"From names <{author}>, not an address of the account you authenticated as"
+    return reject(550, "5.7.1", text, "From not owned")

@@ -2,17 +2,19 @@
 
                 connect  hello         mail                           rcpt                            message
     mx                   hello_syntax                                 relay_control, null_sender      hop_limit
-    submission                         authenticated, qualified,      qualified, relay_control        hop_limit
-                                       sender_owned
+    submission                         authenticated, qualified,      qualified, relay_control        hop_limit,
+                                       sender_owned                                                   single_fields
     relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
     LMTP, any role                                                    local_only                      hop_limit
 
+Where the listener's `header_from` says so, author_owned stands in the message phase, too.
 With relay_control and local_only goes the question for the owner of the mailbox (`owner`, RFC 7293).
 Rules of the operator (`extra`) are asked behind these, in each phase.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import assert_never
 
@@ -25,6 +27,13 @@ from postroad.mail.context import Role, Rule, Rules
 from postroad.mail.owned import Owned
 
 
+class HeaderFrom(enum.Enum):
+    """Whom the From field of an authenticated client may name."""
+
+    ANY = "any"  # anybody; a submission listener adds Sender (RFC 6409 §8.1)
+    OWNED = "owned"  # addresses of its account only
+
+
 class PolicyOptions(msgspec.Struct, frozen=True):
     """Settings of the rules of one listener.
 
@@ -32,7 +41,9 @@ class PolicyOptions(msgspec.Struct, frozen=True):
     no domain and no address literal is refused. `null_sender_recipients_max`: recipients of a message with the null
     reverse-path, 0 for no limit. `auth_relays`: on mx and relay listeners, whether authenticated accounts may relay.
     `trust_network`: on a submission listener, whether trusted networks need no authentication. `strangers`: on a relay
-    listener, whether clients of other networks may send to our own domains, as on an mx listener.
+    listener, whether clients of other networks may send to our own domains, as on an mx listener. `untrusted_routing`:
+    whether strangers may name a way beyond a relay domain (``user%other@relay``). `single_fields`: on a submission
+    listener, whether more fields of a kind than RFC 5322 §3.6 allows are refused. `header_from`: whom From may name.
     """
 
     hops_max: int = 100
@@ -41,6 +52,9 @@ class PolicyOptions(msgspec.Struct, frozen=True):
     auth_relays: bool = True
     trust_network: bool = False
     strangers: bool = True
+    untrusted_routing: bool = False
+    single_fields: bool = True
+    header_from: HeaderFrom = HeaderFrom.ANY
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -65,7 +79,7 @@ def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra
         hello=_phase(extra.hello, *_hello(role, options)),
         mail=_phase(extra.mail, *_mail(role, options, known, lmtp)),
         rcpt=_phase(extra.rcpt, *_rcpt(role, options, known, lmtp)),
-        message=_phase(extra.message, message.hop_limit(options.hops_max)),
+        message=_phase(extra.message, *_message(role, options, known, lmtp)),
     )
 
 
@@ -108,6 +122,15 @@ def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
     return (control,)
 
 
+def _message(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+    wanted: list[Rule] = [message.hop_limit(options.hops_max)]
+    if options.single_fields and role is Role.SUBMISSION and not lmtp:
+        wanted.append(message.single_fields)
+    if options.header_from is HeaderFrom.OWNED:
+        wanted.append(message.author_owned(known.owns))
+    return tuple(wanted)
+
+
 def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
     return relay.relay_control(
         is_local=known.is_local,
@@ -118,4 +141,5 @@ def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
         strangers=role is Role.MX or (role is Role.RELAY and options.strangers),
         nowhere=known.nowhere,
         is_own=known.is_own,
+        untrusted_routing=options.untrusted_routing,
     )

@@ -34,9 +34,11 @@ def relay_control(
     strangers: bool = True,
     nowhere: Nowhere = lambda address: None,
     is_own: Callable[[Address], bool] = lambda address: False,
+    untrusted_routing: bool = False,
 ) -> Rule:
     """The rule of SMTP listeners for each recipient. `nowhere`: the client is told at once what can never be delivered,
-    or never go out. `is_own`: the mailboxes to which answers to our own mail go.
+    or never go out. `is_own`: the mailboxes to which answers to our own mail go. `untrusted_routing`: whether strangers
+    may name a way on from a relay domain (`names_a_way`).
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
     whether others may send to our own domains; where not, only postmaster is open to them.
@@ -57,6 +59,8 @@ def relay_control(
         if ours:
             return _reachable(recipient, nowhere)
         if strangers and is_relay(recipient.domain):
+            if not untrusted_routing and names_a_way(recipient):
+                return _routed(recipient)
             return ACCEPT if is_postmaster(recipient) else _existing(recipient, known, nowhere)
         return _denied(recipient)
 
@@ -80,6 +84,13 @@ def local_only(
         return ACCEPT if is_postmaster(recipient) else _existing(recipient, known, nowhere)
 
     return rule
+
+
+def names_a_way(address: Address) -> bool:
+    """Whether a local-part names another host to go on to: ``user%other``, ``other!user``, ``"user@other"``. Hosts
+    behind us may follow that, so that by way of them a stranger would relay to anywhere (RFC 5321 appendix C, F.2)."""
+    local_part = address.local_part
+    return "%" in local_part or "!" in local_part or "@" in local_part
 
 
 def is_postmaster(address: Address) -> bool:
@@ -112,6 +123,10 @@ def _unknown(recipient: Address) -> Verdict:
 
 def _denied(recipient: Address) -> Verdict:
     return reject(550, "5.7.1", f"<{recipient}>: relaying denied", "relaying denied")
+
+
+def _routed(recipient: Address) -> Verdict:
+    return reject(550, "5.7.1", f"<{recipient}>: no way through another host for strangers", "route through a relay")
 
 
 def _unreachable(recipient: Address, stopped: Attempt) -> Verdict:

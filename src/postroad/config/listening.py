@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator
 
 from postroad.check.client import BanOptions, ClientOptions
-from postroad.check.policy import PolicyOptions
+from postroad.check.policy import HeaderFrom, PolicyOptions
 from postroad.config.field import UNSET, Section, of, setting, several, table, tables
 from postroad.config.values import (
     Domain,
@@ -166,6 +166,19 @@ class Listener(Section):
         source="RFC 5321 §3.5, §7.3",
         word=True,
     )
+    loose_paths: bool | None = setting(
+        None,
+        "Whether addresses are taken whose local-part has periods where RFC 5321 allows none: `a..b@`, `a.@`, `.a@`. "
+        "Such mailboxes exist. They go on in quotes, which means the same. Unset: yes, but not for the role `mx`.",
+        source="RFC 5321 §4.1.2",
+        example="true",
+    )
+    add_missing: bool = setting(
+        False,
+        "On an mx or relay listener: whether Date and Message-ID are added to mail that has none, where it comes from "
+        "trusted networks or accounts. Submission listeners do more (`receive.repair`).",
+        source="RFC 5322 §3.6",
+    )
     hello_syntax: bool = setting(
         _POLICY.hello_syntax, "Whether EHLO with what is neither a domain nor an address literal is refused."
     )
@@ -185,10 +198,30 @@ class Listener(Section):
         _POLICY.strangers, "On a relay listener: whether clients of other networks may send to our own domains."
     )
 
+    untrusted_routing: bool = setting(
+        _POLICY.untrusted_routing,
+        "Whether strangers may name a way on through a relay domain: `user%other@relay.example`, "
+        "`other!user@relay.example`. A host behind this one that follows it would relay for them to anywhere.",
+        source="RFC 5321 appendix F.2",
+    )
+    header_from: HeaderFrom = setting(
+        _POLICY.header_from,
+        "Whom the header field From may name where a client has authenticated. `any`: anybody; a submission listener "
+        "adds Sender with the account's address (`receive.repair`). `owned`: addresses of its account only, in each "
+        "mailbox of From, else 550 5.7.1. The reverse-path must be owned in any case.",
+        source="RFC 6409 §6.1",
+        word=True,
+    )
+
     @property
     def offers_auth(self) -> bool:
         """Whether AUTH is offered here."""
         return self.role is Role.SUBMISSION if self.auth is None else self.auth
+
+    @property
+    def takes_loose_paths(self) -> bool:
+        """Whether local-parts may be no Dot-strings here."""
+        return self.role is not Role.MX if self.loose_paths is None else self.loose_paths
 
     @property
     def socket_path(self) -> str:
@@ -359,6 +392,12 @@ class Receive(Section):
         _RECEIVE.repair,
         "Whether submission listeners add a missing Date, Message-ID, From or Sender.",
         source="RFC 6409 §8",
+    )
+    single_fields: bool = setting(
+        _POLICY.single_fields,
+        "Whether submission listeners refuse (550 5.6.0) a message with several Date, From, Sender, Reply-To, To, Cc, "
+        "Bcc, Message-ID, In-Reply-To, References or Subject fields. Programs read such a message in different ways.",
+        source="RFC 5322 §3.6",
     )
     help: HelpText = setting(_RECEIVE.help, "What HELP says: one line.", source="RFC 5321 §4.1.1.8")
     default_domain: Domain | None = setting(

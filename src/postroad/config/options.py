@@ -77,12 +77,13 @@ def _listener(settings: Settings, listener: Listener, address: str) -> ListenerO
         tls=settings.tls_of(listener),
         asking=settings.asking_of(listener),
         auth=listener.offers_auth,
+        loose_paths=listener.takes_loose_paths,
     )
 
 
 def policy_options(settings: Settings, listener: Listener) -> PolicyOptions:
     """The rules of one listener."""
-    return _into(PolicyOptions, listener, settings.limits)
+    return _into(PolicyOptions, listener, settings.limits, settings.receive)
 
 
 def receive_options(settings: Settings) -> ReceiveOptions:

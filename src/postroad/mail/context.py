@@ -31,7 +31,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     listener. From MAIL on: `reverse_path` (None is the null reverse-path) and `size` (SIZE=, 0 where absent; in the
     message phase the octets of the content). At RCPT: `recipient`, and `recipients`, how many were accepted before it.
     `parameters`: of RCPT, beyond those of DSN, such as ("RRVS", "...").
-    Message phase: `head`, octets from the start of the content that hold its whole header section.
+    Message phase: `head`, the header section as the client sent it (`mail.message`), before anything was mended.
     """
 
     peer: Peer

@@ -4,15 +4,39 @@ What always holds: content ends lines with CRLF only and holds no bare CR or LF,
 never re-serialised, fields are only prepended (so signatures stay whole). The header view is an own splitter over the
 octets (RFC 5322 §2.2), because the way of a message needs a few fields of it, fast, and exactly as they stand.
 A message whose content is larger than the spool's threshold has its octets in a file: read it through `store`.
+
+Where a header section ends is said here and nowhere else. It is a run of fields from the first octet on. A field is a
+name of printable ASCII, perhaps white space (RFC 5322 §4.5), a colon, and a value; lines that begin with white space
+go on with the value of the field above them. An empty line ends the section, and so does any line that is no field.
+So content that begins with white space, or with text, has no header section. Each function here is linear in the
+length of its input.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final, cast
 
 import msgspec
 
-HEADER_MAX = 262_144  # octets of header section that are ever looked at; a longer one is refused at the door
+HEADER_MAX: Final = 262_144  # octets of header section that are ever looked at; a longer one is refused at the door
+FIELD_NAME_MAX: Final = 2_000  # octets of a field's name, and of the white space behind it; a longer one is no field
+MESSAGE_ID_MAX: Final = 998  # characters of a Message-ID that envelope, log and history hold (RFC 5322 §2.1.1)
+LINE_MAX: Final = 998  # octets of a line without its CRLF (RFC 5322 §2.1.1, RFC 5321 §4.5.3.1.6)
+
+# RFC 5322 §3.6.8: field-name = 1*ftext; ftext = %d33-57 / %d59-126; §4.5: obs-optional = field-name *WSP ":" …
+FIELD_NAME: Final = rb"[!-9;-~]{1,%d}[ \t]{0,%d}:" % (FIELD_NAME_MAX, FIELD_NAME_MAX)
+_VALUE: Final = rb"[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*"  # up to a CRLF that no white space follows (§2.2.3)
+_SECTION: Final = re.compile(rb"(?:" + FIELD_NAME + _VALUE + rb"(?:\r\n|\Z))*")
+_VALUE_RULE: Final = re.compile(_VALUE)
+
+# What may stand under fields that we add: a field, the empty line, or nothing at all.
+_JOINS: Final = re.compile(FIELD_NAME + rb"|\r\n|\Z")
+# The line that files in mbox format put above each message, quoted perhaps (RFC 4155).
+_MBOX: Final = re.compile(rb">*From [^\r]*(?:\r(?!\n)[^\r]*)*(?:\r\n|\Z)")
+_MBOX_FIELD: Final = b"X-Mailbox-Line: "  # the name by which Postfix keeps such a line
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -30,12 +54,44 @@ class Field(msgspec.Struct, frozen=True):
 def header_end(octets: bytes) -> int:
     """Where the header section ends: the offset just behind its last line's CRLF, the empty line not included.
 
-    With no empty line in `octets` all of it is header section.
+    Where only fields stand in `octets`, all of it is header section.
     """
-    if octets.startswith(b"\r\n"):
-        return 0
-    found = octets.find(b"\r\n\r\n")
-    return len(octets) if found < 0 else found + 2
+    return cast("re.Match[bytes]", _SECTION.match(octets)).end()  # it matches nothing, too
+
+
+def header_is_whole(octets: bytes) -> bool:
+    """Whether `octets`, the first of some content as it came, hold all of its header section."""
+    lines = octets[mbox_end(octets) : octets.rfind(b"\r\n") + 2]
+    return header_end(lines) < len(lines)
+
+
+def joining(octets: bytes) -> bytes:
+    """The content as it may stand under fields that we add: nothing of it goes on with our last field, and what was no
+    header section does not become one.
+
+    A line of an mbox file on top ("From ada Mon Jan …") is kept as the field X-Mailbox-Line. Before anything else that
+    is no field stands an empty line.
+    """
+    if _JOINS.match(octets):
+        return octets
+    end = mbox_end(octets)
+    top = octets[:end]
+    if top:
+        top = b"".join([_MBOX_FIELD + line for line in top.splitlines(keepends=True)])
+    return top + (b"" if _JOINS.match(octets, end) else b"\r\n") + octets[end:]
+
+
+def joins(octets: bytes) -> bool:
+    """Whether content that begins so may stand under fields that we add."""
+    return _JOINS.match(octets) is not None
+
+
+def mbox_end(octets: bytes, start: int = 0) -> int:
+    """Where the lines of an mbox file on top of the content, which begins at `start`, end; `start` for none."""
+    end = start
+    while end < len(octets) and (found := _MBOX.match(octets, end)):
+        end = found.end()
+    return end
 
 
 def only_crlf(octets: bytes) -> bool:
@@ -53,43 +109,77 @@ def only_crlf(octets: bytes) -> bool:
     return len(octets) - len(b"".join(lines)) == 2 * ended
 
 
+def lines_fit(octets: bytes, line_max: int, before: int = 0) -> bool:
+    """Whether no line, CRLF included, has more than `line_max` octets. `before`: octets of the first line that came
+    before these. Looks at two lines per `line_max` octets."""
+    start, end = 0, len(octets)
+    if before:
+        if before + end <= line_max:
+            return True
+        start = octets.find(b"\n", 0, max(line_max - before, 0)) + 1
+        if start == 0:
+            return False
+    while end - start > line_max:
+        start = octets.rfind(b"\n", start, start + line_max) + 1
+        if start == 0:
+            return False
+    return True
+
+
 def fields(octets: bytes) -> Iterator[Field]:
-    """The header fields from the top (RFC 5322 §2.2; unfolding §2.2.3). What is no field ends the header section."""
+    """The header fields from the top (RFC 5322 §2.2; unfolding §2.2.3). `octets`: content, or its header section."""
     section = octets[: header_end(octets)]
     unfolded = section.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
     for line in unfolded.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        name = name.rstrip(b" \t")
-        if not colon or not name or not name.isascii() or b" " in name:
-            return
-        yield Field(name.decode("ascii"), value)
+        if line:
+            name, _, value = line.partition(b":")
+            yield Field(name.rstrip(b" \t").decode("ascii"), value)
 
 
-def first(octets: bytes, name: bytes) -> str | None:
-    """The text of the first field called `name` (any case), or None. One search, no split: for the way of a message."""
-    section = octets[: header_end(octets)]
+def first(section: bytes, name: bytes) -> str | None:
+    """The text of the first field called `name` (in lower case), or None. `section`: a header section, and no more
+    than that. One search, no split: for the way of a message."""
     lowered = b"\r\n" + section.lower()
-    at = lowered.find(b"\r\n" + name.lower() + b":")
+    at = lowered.find(b"\r\n" + name)
     if at < 0:
         return None
-    start = at + len(name) + 1  # in `section`, which has no leading CRLF: at + 2 + len + 1 - 2
-    end = start
-    while True:
-        end = section.find(b"\r\n", end)
-        if end < 0:
-            end = len(section)
-            break
-        if section[end + 2 : end + 3] not in (b" ", b"\t"):
-            break
-        end += 2
+    start = at + 2 + len(name)
+    if lowered[start : start + 1] != b":":  # white space before the colon, or a longer name
+        found = _named(name).search(lowered, at)
+        if found is None:
+            return None
+        start = found.end() - 1
+    start -= 1  # in `section`, which has no CRLF in front, behind the colon
+    end = cast("re.Match[bytes]", _VALUE_RULE.match(section, start)).end()
     value = section[start:end].replace(b"\r\n", b"")
     return value.decode("utf-8", "backslashreplace").strip()
 
 
-def count(octets: bytes, name: bytes) -> int:
-    """How many fields are called `name` (any case)."""
-    section = b"\r\n" + octets[: header_end(octets)].lower()
-    return section.count(b"\r\n" + name.lower() + b":")
+def count(section: bytes, name: bytes) -> int:
+    """How many fields are called `name` (in lower case). `section` as for `first`."""
+    lowered = b"\r\n" + section.lower()
+    mark = b"\r\n" + name
+    alike, usual = lowered.count(mark), lowered.count(mark + b":")
+    return usual if alike == usual else len(_named(name).findall(lowered))
+
+
+def without(octets: bytes, name: bytes) -> bytes:
+    """`octets` without any field called `name` (in lower case) in the header section."""
+    end = header_end(octets)
+    section = b"\r\n" + octets[:end]
+    kept: list[bytes] = []
+    start = 0
+    for found in _named(name).finditer(section.lower()):
+        kept.append(section[start : found.start()])
+        start = cast("re.Match[bytes]", _VALUE_RULE.match(section, found.end())).end()
+    kept.append(section[start:])
+    return b"".join(kept)[2:] + octets[end:]
+
+
+@lru_cache(maxsize=64)
+def _named(name: bytes) -> re.Pattern[bytes]:
+    """A field of this name in a header section in lower case that has a CRLF in front."""
+    return re.compile(rb"\r\n" + re.escape(name) + rb"[ \t]{0,%d}:" % FIELD_NAME_MAX)
 
 
 class ContentFile(msgspec.Struct, frozen=True, array_like=True):

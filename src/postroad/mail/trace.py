@@ -11,9 +11,9 @@ import time
 from functools import lru_cache
 
 from postroad.mail import identifier
-from postroad.mail.address import Address, path
+from postroad.mail.address import Address, canonical_domain, path
 from postroad.mail.envelope import Peer
-from postroad.mail.message import header_end
+from postroad.mail.message import count
 from postroad.mail.tls_details import TlsDetails
 
 
@@ -47,10 +47,9 @@ def return_path(reverse_path: Address | None) -> bytes:
     return f"Return-Path: {path(reverse_path)}\r\n".encode()
 
 
-def hops(octets: bytes) -> int:
-    """How many Received fields the header section holds, for the loop count (RFC 5321 §6.3)."""
-    section = b"\r\n" + octets[: header_end(octets)].lower()
-    return section.count(b"\r\nreceived:")
+def hops(section: bytes) -> int:
+    """How many Received fields a header section holds, for the loop count (RFC 5321 §6.3)."""
+    return count(section, b"received")
 
 
 @lru_cache(maxsize=8)
@@ -71,6 +70,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def _word(hello: str) -> str:
     """The EHLO argument as one word of at most 255 characters, without those that mean something in the field: a
     semicolon would begin the date (RFC 5321 §4.4)."""
+    if not hello.isascii():  # this field is all ASCII: a domain by its A-labels, anything else with "?" in place
+        try:
+            hello = canonical_domain(hello)
+        except ValueError:
+            hello = "".join(char if char < "\x80" else "?" for char in hello)
     kept = "".join(char for char in hello if "!" <= char <= "~" and char not in '()<>,;"\\')
     return kept[:255] or "unknown"
 

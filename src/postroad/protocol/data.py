@@ -14,44 +14,65 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from postroad.mail.message import only_crlf
+from postroad.mail.message import FIELD_NAME, lines_fit, mbox_end, only_crlf
 from postroad.mail.reply import Reply, reply
-from postroad.protocol.limits import Limits, StrayLineEnds
+from postroad.protocol.limits import Limits
 
-TOO_BIG: Final = reply(552, "5.3.4", "Message size exceeds the limit")  # RFC 1870 §6.3
 STRAY: Final = reply(550, "5.5.2", "Bare CR or LF in content, lines must end with CRLF")
 NUL: Final = reply(550, "5.5.2", "NUL in content")
-LINE_TOO_LONG: Final = reply(554, "5.6.0", "Line of content too long")
-HEADER_TOO_LARGE: Final = reply(552, "5.3.4", "Header section too large")
-TOO_MANY_FIELDS: Final = reply(554, "5.6.0", "Too many header fields")
 
-# RFC 5322 §2.2: a field begins with a field-name of printable characters and a colon (§4.5: perhaps a space before it).
-_FIELD: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]+[ \t]*:")
-_NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?![!-9;-~]+[ \t]*:|[ \t]|\Z)")
-# Of binary content, whose lines may be divided, the first octets of a line decide: fewer than the least `piece_size`.
-_NAME: Final = rb"[!-9;-~]{1,2000}[ \t]{0,2000}:"
-_OTHER: Final = rb"(?!" + _NAME + rb"|[ \t]|\Z)"
-_BINARY: Final = (re.compile(rb"(?:\A|\r\n)" + _NAME), re.compile(rb"(?:\A|\r\n)" + _OTHER))
-_BINARY_WITHIN: Final = (re.compile(rb"\r\n" + _NAME), re.compile(rb"\r\n" + _OTHER))  # it begins within a line
+
+def too_big(limits: Limits) -> Reply:  # RFC 1870 §6.3
+    return reply(552, "5.3.4", f"Message size exceeds the limit of {limits.size_max} octets")
+
+
+def line_too_long(limits: Limits) -> Reply:
+    return reply(554, "5.6.0", f"Line of content longer than {limits.text_line_max} octets")
+
+
+def header_too_large(limits: Limits) -> Reply:
+    return reply(552, "5.3.4", f"Header section larger than {limits.header_size_max} octets")
+
+
+def too_many_fields(limits: Limits) -> Reply:
+    return reply(554, "5.6.0", f"More than {limits.header_fields_max} header fields")
+
+
+# An unfinished line is handed on as far as it has come once this much of it is held, so that no buffer depends on how
+# long lines may be. More than a field's name with the white space behind it, so that what has come decides.
+LINE_HELD_MAX: Final = 8_192
+_BLANK: Final = (b" ", b"\t")
+
+_FIELD: Final = re.compile(rb"(?:\A|\r\n)" + FIELD_NAME)
+_NO_FIELD: Final = re.compile(rb"(?:\A|\r\n)(?!" + FIELD_NAME + rb"|[ \t]|\Z)")
+_FIELD_WITHIN: Final = re.compile(rb"\r\n" + FIELD_NAME)  # of a piece that begins within a line
+_NO_FIELD_WITHIN: Final = re.compile(rb"\r\n(?!" + FIELD_NAME + rb"|[ \t]|\Z)")
 
 
 class Scrutiny:
     """What the content of one transaction is held to, whichever command brings it.
 
-    Pieces come in order; each but the last ends with CRLF, unless `binary`, where it may end anywhere but between CR
-    and LF. `size`: octets of content so far.
+    Pieces come in order and end with CRLF, or, where a line is long, anywhere but between CR and LF; so do pieces of
+    `binary` content. `size`: octets of content so far. `repairs`: stray CR and LF are mended, not refused.
     `fault`: the reply that content deserves, once it has broken a rule; it is not looked at any further then.
     """
 
-    __slots__ = ("_fields", "_header_size", "_limits", "_within", "binary", "fault", "in_header", "size")
+    __slots__ = (
+        "_fields", "_header_size", "_limits", "_line", "_on_top", "_strays", "_within", "binary", "fault", "in_header",
+        "repairs", "size",
+    )  # fmt: skip
 
-    def __init__(self, limits: Limits, *, binary: bool) -> None:
+    def __init__(self, limits: Limits, *, binary: bool, repairs: bool = False) -> None:
         self._limits = limits
         self.in_header = True
+        self._on_top = True  # no field has come yet, nor anything else but lines of an mbox file
         self._header_size = 0
         self._fields = 0
         self._within = False  # the last piece has left its line unfinished
+        self._line = 0  # octets of that line
+        self._strays = 0  # CRs at its end, of which nobody knows yet whether they belong to a line end
         self.binary = binary  # BODY=BINARYMIME: octets, not lines (RFC 3030 §3)
+        self.repairs = repairs
         self.size = 0
         self.fault: Reply | None = None
 
@@ -59,39 +80,65 @@ class Scrutiny:
         """The piece as it may be handed on; b"" when it, or one before it, has broken a rule."""
         limits = self._limits
         if not self.binary:
-            if not only_crlf(piece):
-                if limits.stray_line_ends is StrayLineEnds.REFUSE:
+            if self._strays or not only_crlf(piece):
+                if not self.repairs:
                     return self._refuse(STRAY)
-                piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+                piece = self._mended(piece)
             if limits.nul_refused and 0 in piece:
                 return self._refuse(NUL)
-            if not _lines_fit(piece, limits.text_line_max):
-                return self._refuse(LINE_TOO_LONG)
+            if not lines_fit(piece, limits.text_line_max, self._line):
+                return self._refuse(line_too_long(limits))
+            if self._strays or not piece.endswith(b"\n"):
+                last = piece.rfind(b"\n") + 1
+                self._line = len(piece) - last + (0 if last else self._line)
+                if self.line_too_long(self._strays):
+                    return b""
+            else:
+                self._line = 0
         self.size += len(piece)
         if self.size > limits.size_max:
-            return self._refuse(TOO_BIG)
-        if self.in_header and (fault := self._read_header(piece)) is not None:
+            return self._refuse(too_big(limits))
+        if self.in_header and piece and (fault := self._read_header(piece)) is not None:
             return self._refuse(fault)
         return piece
+
+    def rest(self) -> bytes:
+        """What is still to be handed on behind the last piece: the content has ended."""
+        strays, self._strays = self._strays, 0
+        return self.pass_on(b" " * strays) if strays and self.fault is None else b""
 
     def exceeds(self, more: int) -> bool:
         """Whether `more` octets make the content too big; they are then refused."""
         if self.fault is None and self.size + more > self._limits.size_max:
-            self._refuse(TOO_BIG)
+            self._refuse(too_big(self._limits))
         return self.fault is not None
 
     def line_too_long(self, length: int) -> bool:
-        """Whether an unfinished line of `length` octets is too long already; it is then refused."""
-        if self.fault is None and not self.binary and length > self._limits.text_line_max:
-            self._refuse(LINE_TOO_LONG)
+        """Whether an unfinished line, of which `length` octets are held, is too long already; it is then refused."""
+        if self.fault is None and not self.binary and self._line + length > self._limits.text_line_max:
+            self._refuse(line_too_long(self._limits))
         return self.fault is not None
 
     def _refuse(self, fault: Reply) -> bytes:
         self.fault = self.fault or fault
         return b""
 
+    def _mended(self, piece: bytes) -> bytes:
+        """The piece with CRLF for each LF, together with all CRs in front of it: what clients send whose line ends
+        were translated twice is one line end. A CR alone is none (RFC 5321 §2.3.8) and becomes a space, lest it begin
+        a line, a header field say, of which no other reader knows."""
+        kept = piece.rstrip(b"\r")
+        strays = len(piece) - len(kept)
+        if not kept:
+            self._strays += strays
+            return b""
+        lines = (b"\r" * self._strays + kept).split(b"\n")
+        self._strays = strays
+        last = lines.pop()
+        return b"\r\n".join([*[line.rstrip(b"\r").replace(b"\r", b" ") for line in lines], last.replace(b"\r", b" ")])
+
     def _read_header(self, piece: bytes) -> Reply | None:
-        """Size and number of fields of the header section, up to the empty line (RFC 5322 §2.1)."""
+        """Size and number of fields of the header section, up to its end (`mail.message`)."""
         limits = self._limits
         found = -2 if piece.startswith(b"\r\n") and not self._within else piece.find(b"\r\n\r\n")
         end = found + 2 if found != -1 else len(piece)
@@ -107,36 +154,33 @@ class Scrutiny:
         self._header_size += end
         self._fields += fields
         if self._header_size > limits.header_size_max:
-            return HEADER_TOO_LARGE
-        return TOO_MANY_FIELDS if self._fields > limits.header_fields_max else None
+            return header_too_large(limits)
+        return too_many_fields(limits) if self._fields > limits.header_fields_max else None
 
     def _measure(self, piece: bytes, end: int) -> tuple[int, int]:
         """Where the header section really ends, and how many fields stand before it: what is no field ends it too, and
         a folded field counts once (RFC 5322 §2.2.3)."""
-        field, no_field = _FIELD, _NO_FIELD
-        if self.binary:
-            field, no_field = _BINARY_WITHIN if self._within else _BINARY
-        other = no_field.search(piece, 0, end)
+        top, lines = 0, 0
+        if self._on_top:  # mbox lines become fields; behind them white space goes on with nothing
+            top = mbox_end(piece, (piece.find(b"\n") + 1 or len(piece)) if self._within else 0)
+            lines = piece.count(b"\n", 0, top)
+            self._on_top = top == len(piece)
+            if piece.startswith(_BLANK, top):
+                self.in_header = False
+                return top, lines
+        field, no_field = (_FIELD_WITHIN, _NO_FIELD_WITHIN) if self._within else (_FIELD, _NO_FIELD)
+        start = max(top - 2, 0)
+        other = no_field.search(piece, start, end)
         if other is not None:
             end = other.end()
             self.in_header = False
-        return end, len(field.findall(piece, 0, end))
-
-
-def _lines_fit(piece: bytes, line_max: int) -> bool:
-    """Whether no line, CRLF included, has more than `line_max` octets. Looks at two lines per `line_max` octets."""
-    start, end = 0, len(piece)
-    while end - start > line_max:
-        start = piece.rfind(b"\n", start, start + line_max) + 1
-        if start == 0:
-            return False
-    return True
+        return end, lines + len(field.findall(piece, start, end))
 
 
 class DataReader:
     """The content behind DATA, to its end (RFC 5321 §4.5.2). One for each message.
 
-    Pieces end with a line, so that dots and line ends are never divided between two of them.
+    Pieces end with a line, or within one that is long, so that dots and line ends are never divided between two.
     """
 
     __slots__ = ("_fresh", "_held", "_piece_size", "scrutiny", "swallowed")
@@ -178,6 +222,8 @@ class DataReader:
             self._held = buffer[begin:] if begin else buffer
             return b""
         cut = buffer.rfind(b"\n", begin) + 1 or begin
+        if len(buffer) - cut >= LINE_HELD_MAX:
+            cut = len(buffer) - buffer.endswith(b"\r")
         self._held = buffer[cut:]
         piece = b""
         if cut > begin:
@@ -250,6 +296,8 @@ class ChunkReader:
             return end, b"", False
         ended = done and self.last
         passed = self._pass_on(buffer, len(buffer) if ended else self._cut(buffer))
+        if ended:
+            passed += self.scrutiny.rest()
         if not ended and len(passed) < self._piece_size:
             self._passed = passed
             return end, b"", done
@@ -257,10 +305,12 @@ class ChunkReader:
         return end, passed, done
 
     def _cut(self, buffer: bytes) -> int:
-        """How much to look at: whole lines, so that no CRLF is divided; binary content has none behind its header."""
+        """How much to look at: whole lines, so that no CRLF is divided, but for long ones; binary content has none
+        behind its header."""
         scrutiny = self.scrutiny
         cut = buffer.rfind(b"\n") + 1
-        if scrutiny.binary and (not scrutiny.in_header or len(buffer) - cut >= self._piece_size):
+        left_max = self._piece_size if scrutiny.binary else LINE_HELD_MAX
+        if (scrutiny.binary and not scrutiny.in_header) or len(buffer) - cut >= left_max:
             return len(buffer) - buffer.endswith(b"\r")
         return cut
 

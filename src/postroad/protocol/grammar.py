@@ -5,8 +5,10 @@ is returned is free of CR, LF, NUL and other control characters, decoded paramet
 the length of its input.
 
 Deviations, each towards accepting more: white space behind the colon of ``MAIL FROM:`` and ``RCPT TO:`` (§3.3 forbids
-clients to send it; many do), several spaces between parameters, an underscore in a domain name, a local-part longer
-than 64 octets within the limit for the path.
+clients to send it; many do), a mailbox without its angle brackets there, one with them in AUTH=, several spaces
+between parameters, an underscore in a domain name, a local-part longer than 64 octets within the limit for the path,
+octets that are not ASCII in EHLO. A loose local-part may have periods where a Dot-string may not (``a..b``, ``a.``,
+``.a``); `mail.address` writes it as a Quoted-string, which is the same mailbox (§4.1.2).
 
 https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2, RFC 6531 §3.3, RFC 3461 §4, RFC 6533 §3, RFC 4954 §5
 
@@ -61,19 +63,23 @@ _MAILBOX: Final = (
     rf'(?:(?P<dots>[{_ATEXT}]+(?:\.[{_ATEXT}]+)*)|"(?P<quoted>(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)")'
     r"@(?P<domain>\[[!-Z^-~]+\]|[A-Za-z0-9_.\-\u0080-\U0010ffff]+)"
 )
+_LOOSE_MAILBOX: Final = _MAILBOX.replace(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*", rf"[{_ATEXT}.]+")
 _MAILBOX_RULE: Final = re.compile(_MAILBOX)
+_LOOSE_MAILBOX_RULE: Final = re.compile(_LOOSE_MAILBOX)
 
 #   Path      = "<" [ A-d-l ":" ] Mailbox ">"
 #   A-d-l     = At-domain *( "," At-domain )
 #   At-domain = "@" Domain
 _DOMAIN: Final = r"[A-Za-z0-9_.\-\u0080-\U0010ffff]+"
-_PATH: Final = re.compile(rf"<(?:(?P<route>@{_DOMAIN}(?:,@{_DOMAIN})*):)?{_MAILBOX}>")
+_ROUTE: Final = rf"(?:(?P<route>@{_DOMAIN}(?:,@{_DOMAIN})*):)?"
+_PATH: Final = re.compile(rf"<{_ROUTE}{_MAILBOX}>")
+_LOOSE_PATH: Final = re.compile(rf"<{_ROUTE}{_LOOSE_MAILBOX}>")
 
 #   mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
 #   rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters] CRLF
 _FROM: Final = re.compile(r"MAIL FROM: *", re.IGNORECASE | re.ASCII)
 _TO: Final = re.compile(r"RCPT TO: *", re.IGNORECASE | re.ASCII)
-_POSTMASTER: Final = re.compile(r"<postmaster>", re.IGNORECASE | re.ASCII)
+_POSTMASTER: Final = re.compile(r"<postmaster>|postmaster(?= |\Z)", re.IGNORECASE | re.ASCII)
 
 # What nearly all commands look like: ASCII, a Dot-string, a domain name, no parameters.
 _PLAIN_ATEXT: Final = rb"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~"
@@ -126,8 +132,8 @@ _NO_CONTROL: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
 def parse_mailbox(text: str) -> Address | None:
-    """A Mailbox, without brackets, or None where it is not one."""
-    found = _MAILBOX_RULE.fullmatch(text)
+    """A Mailbox, without brackets, its local-part loose perhaps, or None where it is not one."""
+    found = _LOOSE_MAILBOX_RULE.fullmatch(text)
     return _address(found) if found else None
 
 
@@ -206,8 +212,9 @@ def _plain(found: re.Match[bytes] | None, length: int) -> Address | None:
         return None
 
 
-def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits) -> Mail | Reply:
-    """MAIL, whole line without CRLF. `allowed`: the keywords of parameters and extensions that were announced."""
+def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits, *, loose: bool = False) -> Mail | Reply:
+    """MAIL, whole line without CRLF. `allowed`: the keywords of parameters and extensions that were announced.
+    `loose`: whether the local-part may be."""
     text = _decode(line)
     if isinstance(text, Reply):
         return text
@@ -217,7 +224,7 @@ def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits) -> Mail | R
     if text.startswith("<>", start.end()):  # Reverse-path = Path / "<>"
         address, end = None, start.end() + 2
     else:
-        found = _PATH.match(text, start.end())
+        found = _find_path(text, start.end(), loose=loose)
         sender = _path(found) if found else None
         if found is None or sender is None:
             return BAD_SENDER
@@ -232,8 +239,10 @@ def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits) -> Mail | R
     return _mail(address, parameters, allowed, limits)
 
 
-def parse_rcpt(line: bytes, allowed: frozenset[str], limits: Limits, *, smtputf8: bool) -> Rcpt | Reply:
-    """RCPT, whole line without CRLF. `smtputf8`: whether MAIL said SMTPUTF8. `allowed` as for `parse_mail`."""
+def parse_rcpt(
+    line: bytes, allowed: frozenset[str], limits: Limits, *, smtputf8: bool, loose: bool = False
+) -> Rcpt | Reply:
+    """RCPT, whole line without CRLF. `smtputf8`: whether MAIL said SMTPUTF8. The others as for `parse_mail`."""
     text = _decode(line)
     if isinstance(text, Reply):
         return text
@@ -244,7 +253,7 @@ def parse_rcpt(line: bytes, allowed: frozenset[str], limits: Limits, *, smtputf8
     if postmaster is not None:
         address, end = Address("postmaster", ""), postmaster.end()
     else:
-        found = _PATH.match(text, start.end())
+        found = _find_path(text, start.end(), loose=loose)
         recipient = _path(found) if found else None
         if found is None or recipient is None:
             return BAD_RECIPIENT
@@ -266,9 +275,17 @@ def _decode(line: bytes) -> str | Reply:
         return NOT_UTF8
 
 
+def _find_path(text: str, at: int, *, loose: bool) -> re.Match[str] | None:
+    """A path at this place, or a mailbox without the brackets of one, as many small clients write it."""
+    if text.startswith("<", at):
+        return (_LOOSE_PATH if loose else _PATH).match(text, at)
+    found = (_LOOSE_MAILBOX_RULE if loose else _MAILBOX_RULE).match(text, at)
+    return found if found is None or text[found.end() : found.end() + 1] in ("", " ") else None
+
+
 def _path(found: re.Match[str]) -> Address | None:
     """The mailbox of a path. A source route must be well formed and is then ignored (RFC 5321 §4.1.1.3, App. C)."""
-    route = found["route"]
+    route = found.groupdict().get("route")
     if route is not None and any(parse_domain(hop[1:]) is None for hop in route.split(",")):
         return None
     return _address(found)
@@ -414,11 +431,14 @@ def parse_notify(value: str) -> Notify | None:
 
 
 def _submitter(value: str) -> str | None:
-    """The value of AUTH=, decoded: a mailbox or "<>" (RFC 4954 §5)."""
+    """The value of AUTH=, decoded: a mailbox or "<>" (RFC 4954 §5). Brackets around a mailbox are taken off."""
     decoded = xtext_decode(value) if value else None
-    if decoded is None:
-        return None
-    return decoded if decoded == "<>" or parse_mailbox(decoded) is not None else None
+    if decoded is None or decoded == "<>":
+        return decoded
+    if decoded.startswith("<") and decoded.endswith(">"):
+        decoded = decoded[1:-1]
+    submitter = parse_mailbox(decoded)
+    return None if submitter is None else str(submitter)
 
 
 # ---- xtext, ORCPT
@@ -509,13 +529,15 @@ def _embedded(found: re.Match[str]) -> str:
 
 
 # RFC 5321 §4.1.1.1: ehlo = "EHLO" SP ( Domain / address-literal ) CRLF. Taken are all graphic ASCII characters: what
-# clients call themselves is often not their name, and refusing mail for it is policy (`check`), not grammar. What
-# follows a space is information that older clients added and is ignored, as the section advises.
-_HELLO: Final = re.compile(rb"[!-~]{1,255}(?: .*)?", re.DOTALL)
+# clients call themselves is often not their name, and refusing mail for it is policy (`check`), not grammar; and all
+# octets that are not ASCII, as computers with such a name send it. What follows a space is information that older
+# clients added and is ignored, as the section advises.
+_HELLO: Final = re.compile(rb"[!-~\x80-\xff]{1,255}(?: .*)?", re.DOTALL)
 
 
 def parse_hello(argument: bytes) -> str | None:
-    """The argument of EHLO, HELO or LHLO as written, or None where there is none that could be."""
+    """The argument of EHLO, HELO or LHLO as written, what is not UTF-8 escaped (``\\xfc``), or None where there is none
+    that could be."""
     if not _HELLO.fullmatch(argument):
         return None
-    return argument.partition(b" ")[0].decode("ascii")
+    return argument.partition(b" ")[0].decode("utf-8", "backslashreplace")

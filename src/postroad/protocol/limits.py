@@ -1,8 +1,8 @@
 """The limits of one server session, each with its name, its default and the least that an RFC allows.
 
 What always holds: nothing that a peer sends makes the machine hold more than `command_line_max` (or `auth_line_max`)
-of a line, or `piece_size` with one line of content, beside what the host fed to it at once. Numbers only: what happens
-when one is broken stands at the code that obeys it. Limits in time are the host's.
+of a line, or `piece_size` with 8 KB of a line of content, beside what the host fed to it at once. Numbers only: what
+happens when one is broken stands at the code that obeys it. Limits in time are the host's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from postroad.mail.message import HEADER_MAX
 
 
 class StrayLineEnds(enum.Enum):
-    """What becomes of a CR or LF in content that is not part of a CRLF. The end of data stays CRLF "." CRLF."""
+    """What becomes of a CR or LF in content that is not part of a CRLF. The end of data stays CRLF "." CRLF.
+
+    Repaired, an LF becomes one CRLF together with all CRs in front of it, and a CR alone becomes a space.
+    """
 
     REFUSE = "refuse"  # 550 5.5.2 at the end (RFC 5321 §2.3.8; what SMTP smuggling lives on)
-    REPAIR = "repair"  # it becomes CRLF; breaks signatures, for trusted clients that cannot do better
+    KNOWN = "known"  # repaired for clients that have authenticated or are of a trusted network, refused to others
+    REPAIR = "repair"  # repaired for everyone
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -38,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True):
         int,
         Meta(ge=1_000, description="A line of content with its CRLF, RFC 5321 §4.5.3.1.6 demands 1,000. Much software"
              " sends longer ones, and no buffer of ours depends on it."),
-    ] = 16_384
+    ] = 1_048_576
     size_max: Annotated[
         int,
         Meta(ge=65_536, description="The content of a message (RFC 5321 §4.5.3.1.7, RFC 1870); announced as SIZE."),
@@ -86,8 +90,11 @@ class Limits(msgspec.Struct, frozen=True):
         Meta(ge=4_096, description="Content is handed on in pieces of this size or more; smaller messages as one."),
     ] = 65_536
     stray_line_ends: Annotated[
-        StrayLineEnds, Meta(description="A bare CR or LF in content: refuse (550 5.5.2) or repair."),
-    ] = StrayLineEnds.REFUSE
+        StrayLineEnds, Meta(description="A bare CR or LF in content. `refuse`: 550 5.5.2. `repair`: an LF becomes CRLF,"
+                            " together with all CRs in front of it; a CR alone becomes a space. `known`: repaired for"
+                            " accounts and trusted networks, refused to strangers. Whatever it says, content ends at"
+                            " CRLF . CRLF and nowhere else."),
+    ] = StrayLineEnds.KNOWN
     nul_refused: Annotated[
         bool, Meta(description="Refuse NUL in content that is not BINARYMIME (550 5.5.2; RFC 5322 §4 forbids it)."),
     ] = True

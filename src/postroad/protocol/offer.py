@@ -26,6 +26,8 @@ class Offer(msgspec.Struct, frozen=True):
     `by_min_s`: DELIVERBY's least by-time, offered when not None, 0 for none. `hold_max_s`: FUTURERELEASE's longest
     hold, offered when not None; `hold_until`: the same as a date-time (RFC 4865 §4 demands both).
     `xclient`, `xforward`: the client may speak for others (Postfix's XCLIENT_README, XFORWARD_README).
+    `known`: the client is of a trusted network; one with an identity is known, too. `loose_paths`: paths with
+    local-parts that are no Dot-string, such as ``a..b@example.org``, are taken.
     `mt_priority`: the name of the priority assignment policy ("MIXER", "STANAG4406", "NSEP"), "" to offer it unnamed.
     """
 
@@ -56,3 +58,5 @@ class Offer(msgspec.Struct, frozen=True):
     rrvs: bool = False
     xclient: bool = False
     xforward: bool = False
+    known: bool = False
+    loose_paths: bool = False

@@ -407,13 +407,15 @@ class ServerMachine:
         mail = plain_mail(line)
         if mail is None:
             agreed = self._session.terms
-            parsed = parse_mail(line.rstrip(_BLANK), agreed.mail | (agreed.keywords & _FLAGS), self._limits)
+            allowed, loose = agreed.mail | (agreed.keywords & _FLAGS), self._session.offer.loose_paths
+            parsed = parse_mail(line.rstrip(_BLANK), allowed, self._limits, loose=loose)
             gone = self._session.gone
             if isinstance(parsed, Reply):
                 self._excuse(self._limits.recipients_max + 1)
                 if gone is None:
                     return self._error(parsed)
-                before = parse_mail(line.rstrip(_BLANK), gone.mail | (gone.keywords & _FLAGS), self._limits)
+                allowed = gone.mail | (gone.keywords & _FLAGS)
+                before = parse_mail(line.rstrip(_BLANK), allowed, self._limits, loose=loose)
                 return self._error(parsed) if isinstance(before, Reply) else self._say_gone()
             mail = parsed
         self._pending = mail
@@ -431,7 +433,8 @@ class ServerMachine:
         if rcpt is None:
             agreed, smtputf8 = self._session.terms, transaction.mail.smtputf8
             allowed = agreed.rcpt | (agreed.keywords & _FLAGS)
-            parsed = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8)
+            loose = self._session.offer.loose_paths
+            parsed = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8, loose=loose)
             if isinstance(parsed, Reply):
                 transaction.refused += 1
                 self._excuse(1)
@@ -506,7 +509,8 @@ class ServerMachine:
             return command
         chunks = transaction.chunks
         if chunks is None:
-            scrutiny = Scrutiny(self._limits, binary=transaction.mail.body is _BINARY_MIME)
+            binary = transaction.mail.body is _BINARY_MIME
+            scrutiny = Scrutiny(self._limits, binary=binary, repairs=self._repairs())
             chunks = transaction.chunks = ChunkReader(scrutiny, self._limits.piece_size)
         chunks.begin(size, last=last)
         if chunks.scrutiny.fault is not None and size + self._discarded > self._limits.swallow_max:
@@ -550,6 +554,13 @@ class ServerMachine:
         self._refused = None
         self._discarded += self._swallowed
         self._refused_for = self._swallowed = self._excused = 0
+
+    def _repairs(self) -> bool:
+        """Whether stray CR and LF in the client's content are mended."""
+        wanted = self._limits.stray_line_ends
+        if wanted is StrayLineEnds.KNOWN:
+            return self._session.offer.known or self._session.identity != ""
+        return wanted is StrayLineEnds.REPAIR
 
     def _bdat_refusal(self) -> Reply | None:
         if self._may(Verb.BDAT) and "BDAT" in self._session.terms.verbs:
@@ -881,7 +892,7 @@ class ServerMachine:
             if self._ran_ahead():  # octets came while the host thought
                 self._loose = self._improper()
                 return
-            transaction.scrutiny = Scrutiny(self._limits, binary=False)
+            transaction.scrutiny = Scrutiny(self._limits, binary=False, repairs=self._repairs())
             self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
             self._state = _CONTENT
         self._output.append(encode(answer))

@@ -21,7 +21,7 @@ from postroad.mail.envelope import Recipient
 from postroad.mail.reply import Reply, reply
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
-from postroad.receive import repair, replies
+from postroad.receive import replies
 from postroad.receive.options import ExtensionOptions
 from postroad.receive.transaction import Transaction
 
@@ -144,7 +144,7 @@ def _read_priority(transaction: Transaction, octets: bytes, options: ExtensionOp
         asked = wishes.parse_priority(message.first(head, _MT_PRIORITY) or "")
         if asked is not None:
             transaction.mail = _with_priority(transaction.mail, _granted(asked, options, known=True))
-    kept = repair.without(octets, _MT_PRIORITY)
+    kept = message.without(octets, _MT_PRIORITY)
     transaction.head = kept[: message.header_end(kept)]
     return kept
 

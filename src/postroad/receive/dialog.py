@@ -20,6 +20,7 @@ from postroad.mail.address import Address
 from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.event import Authenticated, Noted, Refused
+from postroad.mail.message import HEADER_MAX, header_is_whole
 from postroad.mail.reply import Reply, reply, said
 from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
@@ -34,7 +35,7 @@ from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client, obstacle
 from postroad.receive.doors import Place
 from postroad.receive.options import EarlyTalker
-from postroad.receive.setting import Setting
+from postroad.receive.setting import Mending, Setting
 from postroad.receive.transaction import Transaction
 from postroad.receive.turns import REFUSAL
 from postroad.world.tls import NOBODY, Asking
@@ -88,7 +89,7 @@ class Dialog:
         xclient, xforward = self._may_speak_for
         return self.setting.offer(
             tls=client.tls is not None, bindable=client.bindable, certificate=bool(client.certificate),
-            xclient=xclient, xforward=xforward,
+            xclient=xclient, xforward=xforward, trusted=client.trusted,
         )
 
     def drop(self) -> None:
@@ -406,16 +407,20 @@ class Dialog:
     # ---- The end of data
 
     def _mend(self, transaction: Transaction) -> Callable[[bytes], bytes] | None:
-        """How a submission server repairs the message; None where it is left as it is."""
+        """How the message is mended; None where it is left as it is."""
         setting = self.setting
-        if not setting.repair:
+        mending = setting.mending
+        if mending is Mending.NOTHING or (mending is Mending.DATED and not self.client.is_known):
             return None
+        message_id = f"<{identifier.text(transaction.id)}@{setting.options.hostname}>"
+        if mending is Mending.DATED:
+            return partial(repair.dated, message_id=message_id, submitted_us=transaction.started_us)
         identity = transaction.peer.identity
         return partial(
             repair.repaired,
             reverse_path=transaction.mail.reverse_path,
             owns=partial(setting.doors.owns, identity) if identity else None,
-            message_id=f"<{identifier.text(transaction.id)}@{setting.options.hostname}>",
+            message_id=message_id,
             submitted_us=transaction.started_us,
         )
 
@@ -425,12 +430,12 @@ class Dialog:
         budget.held += transaction.size - transaction.counted
         transaction.counted = transaction.size
         if transaction.size > self.setting.options.memory_content_max:
-            self._spill(transaction)
-        elif budget.spent and not last:
-            transaction.pieces[:] = [b"".join(transaction.pieces)]
-            if transaction.pieces[0].find(b"\r\n\r\n") >= 0:
+            if last or _has_header(transaction):
                 self._spill(transaction)
-            else:  # what is in a file has its whole header section in its first piece
+        elif budget.spent and not last:
+            if _has_header(transaction):
+                self._spill(transaction)
+            else:
                 self.drop()
                 self._session.refuse(replies.NO_MEMORY_LAST, "no memory left")
 
@@ -484,7 +489,7 @@ class Dialog:
             transaction.size,
             None,
             len(transaction.recipients),
-            transaction.head,
+            transaction.sent_head,
         )
         self._judge(rule, context, partial(self._message_judged, transaction, octets))
 
@@ -708,6 +713,14 @@ HANDLERS: Final[dict[type, Callable[[Dialog, Any], None]]] = {
     commands.Quit: Dialog.quit,
     commands.TooManyErrors: Dialog.too_many_errors,
 }
+
+
+def _has_header(transaction: Transaction) -> bool:
+    """Whether the header section is in memory as a whole, as it must be where content goes to a file."""
+    if transaction.size > HEADER_MAX:  # all that may belong to it
+        return True
+    transaction.pieces[:] = [b"".join(transaction.pieces)]
+    return header_is_whole(transaction.pieces[0])
 
 
 def _passes(verdict: Verdict) -> bool:

@@ -59,6 +59,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
     all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
     `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
+    `loose_paths`: local-parts that are no Dot-string, such as ``a..b``, are taken. `add_missing`: of trusted networks
+    and accounts, Date and Message-ID are added to messages that have none.
     `vrfy`: which mailboxes of local domains exist. `expn`: whom an alias leads to.
 
     `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
@@ -86,6 +88,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     xforward_networks: tuple[str, ...] = ()
     vrfy: Telling = Telling.AMBIGUOUS
     expn: Telling = Telling.OFF
+    loose_paths: bool = False
+    add_missing: bool = False
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ A Setting is replaced as a whole at reload; a session takes the new one at its n
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from asyncio import Transport
 from dataclasses import dataclass, field
@@ -28,9 +29,17 @@ _CLIENTS_MAX: Final = 4096  # addresses of clients whose trust is remembered
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Mending(enum.Enum):
+    """What a listener mends in a message."""
+
+    NOTHING = "nothing"
+    DATED = "dated"  # of known clients: Date and Message-ID are added
+    SUBMITTED = "submitted"  # as a submission server may (RFC 6409 §8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One listener's settings. Make it with `setting`. `repair`: messages are mended as a submission server may.
+    """One listener's settings. Make it with `setting`. `mending`: what is mended in messages.
     `reads_header`: header fields may ask for something (`receive.asked`)."""
 
     listener: ListenerOptions
@@ -38,7 +47,7 @@ class Setting:
     rules: Rules
     doors: Doors
     lmtp: bool
-    repair: bool
+    mending: Mending
     reads_header: bool
     networks: tuple[Network, ...]
     greeting: Reply
@@ -98,10 +107,11 @@ class Setting:
 
     def offer(
         self, *, tls: bool, bindable: bool = False, certificate: bool = False, xclient: bool = False,
-        xforward: bool = False,
+        xforward: bool = False, trusted: bool = False,
     ) -> Offer:
         """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
-        `certificate`: its client has shown a certificate with a name that may be an account's."""
+        `certificate`: its client has shown a certificate with a name that may be an account's; `trusted`: it counts as
+        one of a trusted network."""
         listener, doors = self.listener, self.doors
         hold_max_s = int(self.options.extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
         startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED) and not tls
@@ -111,15 +121,16 @@ class Setting:
             if listener.auth and doors.authenticator is not None:
                 may_auth = tls or listener.auth_without_tls
                 auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
-            return self._offer(tls, starttls, auth, xclient, xforward, hold_max_s)
-        facts = (tls, starttls, xclient, xforward)
+            return self._offer(tls, starttls, auth, xclient, xforward, trusted, hold_max_s)
+        facts = (tls, starttls, xclient, xforward, trusted)
         found = self.offers.get(facts)
         if found is None:
-            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, 0)
+            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, trusted, 0)
         return found
 
     def _offer(
-        self, tls: bool, starttls: bool, auth: tuple[str, ...], xclient: bool, xforward: bool, hold_max_s: int
+        self, tls: bool, starttls: bool, auth: tuple[str, ...], xclient: bool, xforward: bool, trusted: bool,
+        hold_max_s: int,
     ) -> Offer:
         listener, doors, extensions = self.listener, self.doors, self.options.extensions
         may_auth = tls or listener.auth_without_tls
@@ -135,6 +146,8 @@ class Setting:
             etrn=doors.etrn is not None,
             xclient=xclient,
             xforward=xforward,
+            known=trusted,
+            loose_paths=listener.loose_paths,
             binarymime=extensions.binarymime,
             limits=extensions.limits,
             requiretls=extensions.requiretls,
@@ -162,6 +175,12 @@ def _networks(written: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in written if text != UNIX)
 
 
+def _mending(listener: ListenerOptions, options: ReceiveOptions) -> Mending:
+    if options.repair and listener.role is Role.SUBMISSION and listener.protocol is not Dialect.LMTP:
+        return Mending.SUBMITTED
+    return Mending.DATED if listener.add_missing else Mending.NOTHING
+
+
 def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> Setting:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
@@ -172,7 +191,7 @@ def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, do
         rules=rules,
         doors=doors,
         lmtp=lmtp,
-        repair=options.repair and listener.role is Role.SUBMISSION and not lmtp,
+        mending=_mending(listener, options),
         reads_header=asked.reads_header(options.extensions),
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),

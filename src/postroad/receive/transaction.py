@@ -43,6 +43,7 @@ class Transaction:
         "peer",
         "pieces",
         "recipients",
+        "sent_head",
         "size",
         "started_us",
     )
@@ -62,6 +63,7 @@ class Transaction:
         self.size = 0  # octets as the client sent them
         self.counted = 0  # of these, octets that the budget of memory counts (`receive.budget`)
         self.head = b""  # the header section, once the content is finished or has gone to a file
+        self.sent_head = b""  # the same before it was mended
         self.message_id = ""
         self.ascii_only = True
         self.incoming: Incoming | None = None
@@ -106,12 +108,16 @@ def finished(
     """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
     pieces = transaction.pieces
     octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    octets = message.joining(octets)
+    transaction.head = transaction.sent_head = head = octets[: message.header_end(octets)]
     if mend is not None:
-        octets = mend(octets)
-    transaction.head = head = octets[: message.header_end(octets)]
+        mended = mend(octets)
+        if mended is not octets:
+            octets = mended
+            transaction.head = head = octets[: message.header_end(octets)]
     if read is not None:
         octets = read(transaction, octets)
-    transaction.message_id = message.first(head, b"message-id") or ""
+    transaction.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     transaction.ascii_only = octets.isascii()
     top = received(transaction, hostname, now_us)
     if lead is not None:

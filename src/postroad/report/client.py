@@ -58,6 +58,11 @@ def whereabouts(peer: Peer) -> str:
     return f"[{peer.address}]:{peer.port}" if peer.port else f"[{peer.address}]"
 
 
+def quoted(text: str) -> str:
+    """What others chose, in quotes that it cannot leave."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def client_line(peer: Peer) -> ClientLine:
     """The object ``client`` of a JSON line."""
     via, forwarded = peer.via, peer.forwarded
@@ -101,9 +106,11 @@ def _via(via: Via) -> str:
 
 
 def _forwarded(forwarded: Forwarded) -> str:
-    text = f"forwarded for {forwarded.hello or '-'}"
+    text = "forwarded for"
     if forwarded.address:
         text += f" {forwarded.name}[{forwarded.address}]" + (f":{forwarded.port}" if forwarded.port else "")
+    if forwarded.hello or not forwarded.address:
+        text += f" {quoted(forwarded.hello)}"
     for words, value in (("", forwarded.protocol), ("id ", forwarded.ident), ("source ", forwarded.source)):
         if value:
             text += f" {words}{value}"

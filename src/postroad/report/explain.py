@@ -157,10 +157,10 @@ def _headline(told: Told) -> str:
 def _message(told: Told) -> list[str]:
     """What message it is about, as its sender may remember it."""
     lines = ["The message:"]
-    title = first(told.head, b"Subject") if told.head else None
+    title = first(told.head, b"subject") if told.head else None
     if title:
         lines += wrapped(f"Subject: {shorten(clean(decode(title)), _SUBJECT_MAX)}", "    ")
-    written = first(told.head, b"Date") if told.head else None
+    written = first(told.head, b"date") if told.head else None
     if written:
         lines += wrapped(f"Date: {shorten(clean(written), 100)}", "    ")
     if told.envelope.message_id:

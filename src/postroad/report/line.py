@@ -40,7 +40,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.reply import Reply
 from postroad.mail.tls_details import TlsDetails
-from postroad.report.client import ClientLine, TlsLine, behind, client_line, tls_line, whereabouts
+from postroad.report.client import ClientLine, TlsLine, behind, client_line, quoted, tls_line, whereabouts
 from postroad.report.text import shorten
 
 DEBUG, INFO, WARNING, ERROR = range(4)
@@ -369,7 +369,7 @@ def _accepted(event: Accepted) -> str:
 def _refused(event: Refused) -> str:
     text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply or UNSAID}"
     if event.phase == "AUTH":  # the reason is the name that was tried
-        text += f"; account {shorten(event.reason, _ACCOUNT_MAX) or '-'}"
+        text += f"; account {quoted(shorten(event.reason, _ACCOUNT_MAX))}"
     elif event.phase == "CONNECT" and event.reason:  # what the client did, or how many were refused unsaid
         text += f"; {shorten(event.reason, _ACCOUNT_MAX)}"
     text += f"; from <{event.reverse_path}>" if event.reverse_path else ""
@@ -413,9 +413,10 @@ def _names(recipients: tuple[str, ...]) -> str:
 
 
 def _peer(peer: Peer) -> str:
-    literal = f"[{peer.address}]"
-    hello = "" if peer.hello == literal else peer.hello or "-"  # its address for a name is said once
-    text = f"{hello}{whereabouts(peer)} {peer.protocol}"
+    text = whereabouts(peer)  # first, as it is certain: what the client calls itself it may choose
+    if peer.hello and peer.hello != f"[{peer.address}]":  # its address for a name is said once
+        text += f" {quoted(peer.hello)}"
+    text += f" {peer.protocol}"
     if peer.tls:
         text += f" ({_tls(peer.tls, peer.tls_details)})"
     if peer.identity:

@@ -79,7 +79,7 @@ def test_one_in_full() -> None:
         "  from        <alice@example.org>",
         "  size        4.0 KB (4096)",
         "  Message-ID  <1@example.org>",
-        "  client      client.example.org [192.0.2.7]:1234, ESMTPSA, TLSv1.3 AES, authenticated as alice, at "
+        "  client      [192.0.2.7]:1234 \"client.example.org\", ESMTPSA, TLSv1.3 AES, authenticated as alice, at "
         "submission",
         f"  reports on  {TEXT}",
         "  parameters  BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ MT-PRIORITY=3 REQUIRETLS",

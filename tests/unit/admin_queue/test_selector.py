@@ -50,3 +50,14 @@ def test_options_narrow_but_do_not_replace() -> None:
     assert narrowed(own, **options) == own
     nothing: dict[str, Any] = {"sender": "", "recipient": "", "destination": "", "held": None}
     assert narrowed(own, **nothing) == own
+
+
+def test_an_address_as_the_envelope_has_it() -> None:
+    """Quotes that the grammar wants around a local-part need not be written."""
+    assert selection("a..b@docomo.test") == Selection(limit=MESSAGES_MAX, recipient='"a..b"@docomo.test')
+    assert selection("from:.a@docomo.test") == Selection(limit=MESSAGES_MAX, sender='".a"@docomo.test')
+    assert selection("A.b@C.test") == Selection(limit=MESSAGES_MAX, recipient="A.b@C.test")
+
+
+def test_a_message_id_is_cut_as_that_of_the_envelope_is() -> None:
+    assert selection("<" + "x" * 5_000 + "@a>") == Selection(limit=MESSAGES_MAX, message_id="<" + "x" * 997)

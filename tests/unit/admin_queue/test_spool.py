@@ -277,6 +277,26 @@ def test_content_with_line_ends_of_unix_is_refused_with_the_remedy(exported: Pat
     assert result.exit_code == 1 and "CRLF" in result.output and "unix2dos" in result.output
 
 
+@pytest.mark.parametrize(
+    ("octets", "taken"),
+    [
+        (b" by mx.example.com; Mon\r\nSubject: x\r\n\r\nbody\r\n", False), (b"Hello\r\n", False),
+        (b"From ada Mon\r\nSubject: x\r\n\r\n", False), (b"\r\nHello\r\n", True), (b"Subject : x\r\n", True),
+    ],
+)  # fmt: skip
+def test_content_that_would_go_on_with_a_field_of_ours_is_refused(
+    exported: Path, tmp_path: Path, octets: bytes, taken: bool
+) -> None:
+    """Delivery puts Return-Path and Delivered-To on top of it."""
+    import hashlib
+
+    sorted(exported.glob("*.eml"))[0].write_bytes(octets)
+    _edit(exported, size=len(octets), sha256=hashlib.sha256(octets).hexdigest())
+    result = _other(tmp_path).call("spool", "import", str(exported))
+    assert (result.exit_code == 0) is taken
+    assert taken or "does not begin with a header field" in result.output
+
+
 def test_a_message_without_its_content_is_exported_as_far_as_it_goes(site: Site, tmp_path: Path) -> None:
     site.fill()
     _change(site, "DELETE FROM content")

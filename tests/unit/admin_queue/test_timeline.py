@@ -68,8 +68,8 @@ def test_a_message_relayed_at_the_second_attempt() -> None:
         f"Message {TEXT}  from <alice@example.org>, 4.0 KB, Message-ID <1@example.org>",
         "  2026-09-21",
         "  12:13:20.000  accepted   for <bob@example.net>",
-        "                from client.example.org [192.0.2.7]:1234, ESMTPSA, TLSv1.3 AES, authenticated as alice, at "
-        "listener submission",
+        "                from [192.0.2.7]:1234 \"client.example.org\", ESMTPSA, TLSv1.3 AES, authenticated as alice, "
+        "at listener submission",
         "                took 0.8 ms until it was safe",
         "  12:13:21.000  deferred   <bob@example.net> to example.net",
         "                at mx.example.net [192.0.2.9]:25, without TLS",

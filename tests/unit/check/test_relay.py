@@ -141,3 +141,20 @@ def test_who_may_relay_hears_at_once_of_what_can_never_go_out(client: str) -> No
     assert ask(rcpt, context(client, "x@[192.0.2.1]")) == "550 5.1.2"
     assert ask(rcpt, context(client, "x@elsewhere.test")) == "ok"
     assert ask(rcpt, context(STRANGER, "x@[192.0.2.1]")) == RELAYING
+
+
+@pytest.mark.parametrize("local_part", ["user%other.test", "other.test!user", "user@other.test", "%", "!"])
+@pytest.mark.parametrize("role", [Role.MX, Role.RELAY])
+def test_no_stranger_names_a_way_through_a_relay_domain(role: Role, local_part: str) -> None:
+    """A host behind us that follows it would relay for him to anywhere (RFC 5321 §F.2; Postfix's
+    allow_untrusted_routing = no)."""
+    rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).rcpt
+    recipient = f"{local_part}@relay.test"
+    assert ask(rule, context(STRANGER, recipient)) == RELAYING
+    assert ask(rule, context(ACCOUNT, recipient)) == "ok"
+    if role is Role.RELAY:
+        assert ask(rule, context(TRUSTED, recipient)) == "ok"
+    allowed = policy.rules(role, PolicyOptions(untrusted_routing=True), KNOWN, lmtp=False).rcpt
+    assert ask(allowed, context(STRANGER, recipient)) == "ok"
+    # At a local domain it is a name as any other.
+    assert ask(rule, context(STRANGER, f"{local_part}@local.test")) == UNKNOWN

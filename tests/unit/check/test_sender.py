@@ -95,4 +95,4 @@ def test_hello_syntax_is_asked_where_it_is_set_and_never_of_user_agents() -> Non
 @pytest.mark.parametrize(("hops", "expected"), [(0, "ok"), (3, "ok"), (4, "554 5.4.6"), (200, "554 5.4.6")])
 def test_loops(hops: int, expected: str) -> None:
     head = b"RECEIVED: from a by b;\r\n\tdate\r\n" * hops + b"Subject: received: no field\r\n Received: folded\r\n"
-    assert ask(hop_limit(3), Context(Peer(), head=head + b"\r\nReceived: in the body\r\n")) == expected
+    assert ask(hop_limit(3), Context(Peer(), head=head)) == expected

@@ -116,6 +116,7 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("auth", options.client_options),
     ("bans", options.ban_options),
     ("limits", lambda found: options.policy_options(found, found.listener[0])),
+    ("receive", lambda found: options.policy_options(found, found.listener[0])),
 ]
 CHANGES = [
     (section, name, *changed, build)
@@ -156,7 +157,8 @@ def test_a_listener_is_one_for_each_address() -> None:
         ListenerOptions("mx", Role.MX, address="127.0.0.1", port=2525, tls=Tls.STARTTLS),
         ListenerOptions("mx", Role.MX, address="::1", port=2525, tls=Tls.STARTTLS),
         ListenerOptions("mx", Role.MX, port=2525, path="/run/mx", tls=Tls.STARTTLS),
-        ListenerOptions("submission", Role.SUBMISSION, address="127.0.0.1", port=587, tls=Tls.REQUIRED, auth=True),
+        ListenerOptions("submission", Role.SUBMISSION, address="127.0.0.1", port=587, tls=Tls.REQUIRED, auth=True,
+                        loose_paths=True),
     )
 
 

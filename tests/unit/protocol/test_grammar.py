@@ -56,6 +56,9 @@ RCPT = TERMS.rcpt | {"BINARYMIME", "SMTPUTF8"}
         ("a@XN--MLLER-KVA.example", "a", "xn--mller-kva.example"),
         ("あ@ドメイン名例.jp", "あ", "xn--eckwd4c7cu47r2wf.jp"),
         ("-rf@example.org", "-rf", "example.org"),
+        ("a..b@example.org", "a..b", "example.org"),
+        (".a@example.org", ".a", "example.org"),
+        ("a.@example.org", "a.", "example.org"),
     ],
 )
 def test_a_mailbox(text: str, local_part: str, domain: str) -> None:
@@ -65,7 +68,7 @@ def test_a_mailbox(text: str, local_part: str, domain: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a", "@example.org", "a@", "a b@example.org", "a..b@example.org", ".a@example.org", "a.@example.org",
+        "", "a", "@example.org", "a@", "a b@example.org",
         '"a@example.org', 'a"b@example.org', '"a"b@example.org', '"a\tb"@example.org', '"a\\\x7f"@example.org',
         "a@b@c", "a@-x.example", "a@example..org", "a@.example", "a@example.org.", "a@" + "x" * 64 + ".example",
         "a@" + ".".join(["x" * 60] * 5), "a@[192.0.2.256]", "a@[192.0.2]", "a@[]", "a@[IPv6:]", "a@[IPv6:1::2::3]",
@@ -126,7 +129,13 @@ def test_mail(line: str, mail: Mail) -> None:
         ("MAIL <a@b.example>", 501, "5.5.4"),
         ("MAIL FROM", 501, "5.5.4"),
         ("MAIL TO:<a@b.example>", 501, "5.5.4"),
-        ("MAIL FROM:a@b.example", 501, "5.1.7"),
+        ("MAIL FROM:a@b.example>", 501, "5.1.7"),
+        ("MAIL FROM:<a@b.example", 501, "5.1.7"),
+        ("MAIL FROM:a@b.example;x", 501, "5.1.7"),
+        ("MAIL FROM:a b@c.example", 501, "5.1.7"),
+        ("MAIL FROM:", 501, "5.1.7"),
+        ("MAIL FROM:<a..b@c.example>", 501, "5.1.7"),
+        ("MAIL FROM:.a@c.example", 501, "5.1.7"),
         ("MAIL FROM:<a@b.example", 501, "5.1.7"),
         ("MAIL FROM:<a>", 501, "5.1.7"),
         ("MAIL FROM:<Postmaster>", 501, "5.1.7"),
@@ -206,7 +215,10 @@ def test_rcpt(line: str, rcpt: Rcpt) -> None:
         ("RCPT TO:<>", 501, "5.1.3"),
         ("RCPT TO:<user>", 501, "5.1.3"),
         ("RCPT TO:<Postmaster", 501, "5.1.3"),
-        ("RCPT TO:a@b.example", 501, "5.1.3"),
+        ("RCPT TO:a@b.example>", 501, "5.1.3"),
+        ("RCPT TO:postmaster@", 501, "5.1.3"),
+        ("RCPT TO:postmasters", 501, "5.1.3"),
+        ("RCPT TO:<a.@b.example>", 501, "5.1.3"),
         ("RCPT TO:<a@b.example>x", 501, "5.5.4"),
         ("RCPT TO:<" + "a" * 600 + "@b.example>", 501, "5.1.3"),
         ("RCPT TO:<ä@b.example>", 553, "5.6.7"),
@@ -337,7 +349,9 @@ def test_unitext_of_controls() -> None:
     ("argument", "name"),
     [
         (b"bar.com", "bar.com"), (b"[192.0.2.1]", "[192.0.2.1]"), (b"[IPv6:::1] my pc", "[IPv6:::1]"),
-        (b"DESKTOP_1", "DESKTOP_1"), (b"(none)", "(none)"), (b"", None), (b" x", None), ("ä".encode(), None),
+        (b"DESKTOP_1", "DESKTOP_1"), (b"(none)", "(none)"), (b"", None), (b" x", None),
+        ("ä.example".encode(), "ä.example"),
+        (b"B\xfcro", "B\\xfcro"), (b"\x80" * 255, "\\x80" * 255), (b"\x80" * 256, None), (b"a\x7f", None),
         (b"x" * 255, "x" * 255), (b"x" * 256, None), (b"a\tb", None), (b"a\x00", None),
     ],
 )  # fmt: skip
@@ -357,3 +371,40 @@ def test_hostile_lines_take_linear_time(hostile: bytes) -> None:
     started = time.process_time()
     assert isinstance(parse_mail(hostile, MAIL, LIMITS), Reply)
     assert time.process_time() - started < 1.0  # quadratic or worse would take minutes
+
+
+@pytest.mark.parametrize("wrapped", ["<{}>", "{}", " {}", "<@x.example:{}>"])
+@pytest.mark.parametrize(
+    ("text", "local_part"), [("a..b@c.example", "a..b"), ("a.@c.example", "a."), (".a@c.example", ".a")]
+)
+def test_loose_local_parts(text: str, local_part: str, wrapped: str) -> None:
+    """Mailboxes that exist though RFC 5321 §4.1.2 knows no such Dot-string; they are written as Quoted-strings."""
+    expected = Address(local_part, "c.example")
+    line = wrapped.format(text)
+    assert parse_mail(f"MAIL FROM:{line} SIZE=1".encode(), MAIL, LIMITS, loose=True) == Mail(expected, 1)
+    assert parse_rcpt(f"RCPT TO:{line}".encode(), RCPT, LIMITS, smtputf8=False, loose=True) == Rcpt(expected)
+    assert isinstance(parse_rcpt(f"RCPT TO:{line}".encode(), RCPT, LIMITS, smtputf8=False), Reply)
+    assert str(expected) == f'"{local_part}"@c.example'
+    assert parse_mailbox(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "address", "size"),
+    [
+        ("MAIL FROM:a@b.example", "a@b.example", 0),
+        ("MAIL FROM: a@b.example  SIZE=5", "a@b.example", 5),
+        ('mail from:"a b"@b.example SIZE=5', '"a b"@b.example', 5),
+        ("MAIL FROM:a@[192.0.2.1]", "a@[192.0.2.1]", 0),
+    ],
+)
+def test_paths_without_brackets(line: str, address: str, size: int) -> None:
+    assert parse_mail(line.encode(), MAIL, LIMITS) == Mail(parse_mailbox(address), size)
+    as_rcpt = "RCPT TO:" + line.partition(":")[2].partition("SIZE")[0].rstrip()
+    assert parse_rcpt(as_rcpt.encode(), RCPT, LIMITS, smtputf8=False) == Rcpt(parse_mailbox(address))  # type: ignore[arg-type]
+    assert parse_rcpt(b"RCPT TO:Postmaster", RCPT, LIMITS, smtputf8=False) == Rcpt(Address("postmaster", ""))
+
+
+@pytest.mark.parametrize("value", ["<a@b.example>", "a@b.example", "+3Ca@b.example+3E"])
+def test_auth_with_and_without_brackets(value: str) -> None:
+    mail = parse_mail(f"MAIL FROM:<> AUTH={value}".encode(), MAIL, LIMITS)
+    assert isinstance(mail, Mail) and mail.auth == "a@b.example"

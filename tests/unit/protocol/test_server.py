@@ -224,8 +224,8 @@ def test_content_without_an_end_is_swallowed_up_to_a_limit() -> None:
 
 def test_too_big() -> None:
     host = Host(limits=Limits(size_max=100_000)).play(EHLO, TO_DATA, *[b"y" * 98 + b"\r\n"] * 20_000, b".\r\nNOOP\r\n")
-    assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit", "250 2.0.0 Ok"]
-    assert host.commands[-1] == Overflow(reply(552, "5.3.4", "Message size exceeds the limit"))
+    assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit of 100000 octets", "250 2.0.0 Ok"]
+    assert host.commands[-1] == Overflow(reply(552, "5.3.4", "Message size exceeds the limit of 100000 octets"))
     assert host.machine.state is State.READY
 
 
@@ -413,7 +413,7 @@ def test_a_huge_chunk() -> None:
     host = Host().play(EHLO, open_, b"BDAT 99999999999999999999 LAST\r\nxxxx")
     assert last(host)[:9] == "421 4.5.4"
     host = Host(limits=Limits(size_max=10)).play(EHLO, open_, b"BDAT 11\r\nRSET\r\nQUIT\rNOOP\r\n")
-    assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit", "250 2.0.0 Ok"]
+    assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit of 10 octets", "250 2.0.0 Ok"]
     host = Host(limits=Limits(size_max=10)).play(EHLO, open_, b"BDAT 6\r\nabcd\r\nBDAT 6 LAST\r\nefgh\r\nNOOP\r\n")
     assert host.codes[-3:] == [250, 552, 250]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from postroad.mail import message
 from postroad.mail.address import Address
+from postroad.protocol.mailboxes import mailboxes
 from postroad.receive import repair
 
 ANN = Address("ann", "local.test")
@@ -94,21 +96,31 @@ def test_a_null_reverse_path_makes_no_author() -> None:
         ('"Smith, <x@y.test>" <ann@local.test>', ["ann@local.test"]),
         ("ann@local.test (also <x@y.test> (deep))", ["ann@local.test"]),
         ("Group: a@b.test, c@d.test;", ["a@b.test", "c@d.test"]),
-        ('"(" <ann@local.test> ")"', ["ann@local.test"]),
+        ('"(" <ann@local.test> (")', ["ann@local.test"]),
+        ('"(" <ann@local.test> ")"', ["None"]),
+        ("eve@x.test, <ann@local.test>", ["eve@x.test", "ann@local.test"]),
+        ("<ann@local.test> eve@x.test", ["None"]),
+        ("eve@x.test <ann@local.test>", ["ann@local.test"]),
+        ("ann . lee @ local.test", ["ann.lee@local.test"]),
+        ("ann lee@local.test", ["None"]),
+        ("<@a.test,@b.test:ann@local.test>", ["ann@local.test"]),
+        ("a@b.test, , nobody, c@d.test", ["a@b.test", "None", "c@d.test"]),
+        ("a..b@c.test", ['"a..b"@c.test']),
         ('<"a b"@local.test>', ['"a b"@local.test']),
         ("<ann@BÜCHER.example>", ["ann@xn--bcher-kva.example"]),
-        ("nobody", []),
-        ("<>", []),
+        ("nobody", ["None"]),
+        ("<>", ["None"]),
+        ("", []),
         ("ann@local.test (" + "(" * 1000, ["ann@local.test"]),
         ("(" * 1000 + "ann@local.test", []),
         ("(" + "\\(" * 8_000 + "\\", []),
-        ('"' * 3 + '\\"' * 8_000 + "\\", []),
-        ('"' * 16_385, []),
-        ('"' + '\\"' * 8_000, []),
+        ('"' * 3 + '\\"' * 8_000 + "\\", ["None"]),
+        ('"' * 16_385, ["None"]),
+        ('"' + '\\"' * 8_000, ["None"]),
     ],
 )
 def test_mailboxes(value: str, expected: list[str]) -> None:
-    assert [str(address) for address in repair.mailboxes(value)] == expected
+    assert [str(address) for address in mailboxes(value)] == expected
 
 
 @pytest.mark.parametrize(
@@ -122,4 +134,4 @@ def test_mailboxes(value: str, expected: list[str]) -> None:
     ],
 )
 def test_fields_taken_out(octets: bytes, expected: bytes) -> None:
-    assert repair.without(octets, b"x") == expected
+    assert message.without(octets, b"x") == expected

@@ -11,7 +11,7 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Peer
+from postroad.mail.envelope import Forwarded, Peer
 from postroad.mail.event import (
     Accepted,
     Attempted,
@@ -45,8 +45,9 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
     (
         Accepted(AT_US, ID, "alice@example.org", ("bob@example.net",), 4096, "<1@example.org>", PEER, "QQ", 0, 800),
         INFO,
-        "accepted from <alice@example.org> for <bob@example.net>, 4096 octets by client.example.org[192.0.2.7]:1234 "
-        "ESMTPSA (TLSv1.3 AES) as alice at submission, Message-ID <1@example.org>, ENVID QQ, in 0.8 ms",
+        "accepted from <alice@example.org> for <bob@example.net>, 4096 octets by [192.0.2.7]:1234 "
+        "\"client.example.org\" ESMTPSA (TLSv1.3 AES) as alice at submission, Message-ID <1@example.org>, "
+        "ENVID QQ, in 0.8 ms",
         {"kind": "accepted", "reverse_path": "alice@example.org", "recipients": ["bob@example.net"], "size": 4096,
          "recipient_count": 1, "message_id": "<1@example.org>", "envid": "QQ", "parent": "", "took_us": 800,
          "client": {"address": "192.0.2.7", "port": 1234, "hello": "client.example.org", "protocol": "ESMTPSA",
@@ -116,39 +117,39 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
     (
         Refused(AT_US, 0, PEER, "RCPT", "550 5.7.1 no relay", "a@b", "c@d"),
         INFO,
-        "refused RCPT of client.example.org[192.0.2.7]:1234 ESMTPSA (TLSv1.3 AES) as alice at submission: 550 5.7.1 no "
-        "relay; from <a@b>; for <c@d>",
+        "refused RCPT of [192.0.2.7]:1234 \"client.example.org\" ESMTPSA (TLSv1.3 AES) as alice at submission: "
+        "550 5.7.1 no relay; from <a@b>; for <c@d>",
         {"kind": "refused", "phase": "RCPT", "reply": "550 5.7.1 no relay", "reverse_path": "a@b", "recipient": "c@d",
          "id": ""},
     ),
     (
         Refused(AT_US, 0, Peer("192.0.2.7", 1, "[192.0.2.7]", "ESMTPS"), "AUTH", "535 5.7.8 wrong", reason="al\x1b[1m"),
         INFO,
-        "refused AUTH of [192.0.2.7]:1 ESMTPS: 535 5.7.8 wrong; account al\\x1b[1m",
+        "refused AUTH of [192.0.2.7]:1 ESMTPS: 535 5.7.8 wrong; account \"al\\x1b[1m\"",
         {"kind": "refused", "phase": "AUTH", "reason": "al\x1b[1m"},
     ),
     (
         Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 0, 12_000_000),
         DEBUG,
-        "session of -[192.0.2.7]:1 SMTP ended: quit; 2 messages, 0 errors, 12.0 s",
+        "session of [192.0.2.7]:1 SMTP ended: quit; 2 messages, 0 errors, 12.0 s",
         {"kind": "session", "reason": "quit", "messages": 2, "errors": 0, "took_us": 12_000_000, "refusal": ""},
     ),
     (
         Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 0, 1, 12_000_000, "530 5.7.0 no"),
         INFO,
-        "session of -[192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
+        "session of [192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
         {"kind": "session", "errors": 1, "refusal": "530 5.7.0 no"},
     ),
     (  # XCLIENT told no port
         Session(AT_US, 0, Peer("192.0.2.7", 0, "", "SMTP"), "quit", 1, 0, 12_000_000),
         DEBUG,
-        "session of -[192.0.2.7] SMTP ended: quit; 1 message, 0 errors, 12.0 s",
+        "session of [192.0.2.7] SMTP ended: quit; 1 message, 0 errors, 12.0 s",
         {"kind": "session", "messages": 1},
     ),
     (
         Authenticated(AT_US, 0, Peer("192.0.2.7", 1, "a.test", "ESMTPSA", identity="ada"), "SCRAM-SHA-256"),
         INFO,
-        "authenticated a.test[192.0.2.7]:1 ESMTPSA as ada by SCRAM-SHA-256",
+        "authenticated [192.0.2.7]:1 \"a.test\" ESMTPSA as ada by SCRAM-SHA-256",
         {"kind": "authenticated", "mechanism": "SCRAM-SHA-256"},
     ),
     (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
@@ -219,3 +220,27 @@ def test_a_mailing_names_its_first_recipients() -> None:
     assert "<user99@example.net> and 900 more to" in line and "user100@" not in line
     record = json.loads(json_line(event))
     assert len(record["recipients"]) == 100 and record["recipient_count"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("hello", "shown"),
+    [
+        ("[198.51.100.1]:25", '"[198.51.100.1]:25"'),
+        ('x" [198.51.100.1]:25 "', '"x\\" [198.51.100.1]:25 \\""'),
+        ("x\\", '"x\\\\"'),
+        ("B\u00fcro", '"B\u00fcro"'),
+        ("a\u0085b", '"a\\x85b"'),
+    ],
+)
+def test_what_a_client_calls_itself_cannot_pass_for_its_address(hello: str, shown: str) -> None:
+    """Who bans clients by the log takes the first address of a line: it is ours."""
+    refused = Refused(AT_US, 0, Peer("192.0.2.7", 1, hello, "ESMTP"), "RCPT", "550 5.7.1 no")
+    assert f"refused RCPT of [192.0.2.7]:1 {shown} ESMTP: 550 5.7.1 no" in human_line(refused).decode()
+    forwarded = Forwarded("name", "192.0.2.9", 0, "ESMTP", hello)
+    refused = Refused(AT_US, 0, Peer("192.0.2.7", 1, "", "ESMTP", forwarded=forwarded), "RCPT", "550 5.7.1 no")
+    assert f", forwarded for name[192.0.2.9] {shown} ESMTP: 550" in human_line(refused).decode()
+
+
+def test_an_account_that_was_tried_cannot_pass_for_more() -> None:
+    refused = Refused(AT_US, 0, Peer("192.0.2.7", 1), "AUTH", "535 5.7.8 no", reason='ada"; from <b@c>')
+    assert human_line(refused).decode().endswith('; account "ada\\"; from <b@c>"')
