@@ -47,7 +47,7 @@ LEAVE: dict[str, int] = {
     "RSET now": 501,
     "QUIT now": 501,
     "{hello}": 501,
-    "{hello} \u00e4": 501,
+    "{hello} " + "x" * 256: 501,
     "{hello} refused.test": 550,
     "{other} client.test": 500,
     "NONSENSE": 500,

@@ -29,7 +29,8 @@ LINE_MAX: Final = 998  # octets of a line without its CRLF (RFC 5322 §2.1.1, RF
 # RFC 5322 §3.6.8: field-name = 1*ftext; ftext = %d33-57 / %d59-126; §4.5: obs-optional = field-name *WSP ":" …
 FIELD_NAME: Final = rb"[!-9;-~]{1,%d}[ \t]{0,%d}:" % (FIELD_NAME_MAX, FIELD_NAME_MAX)
 _VALUE: Final = rb"[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*"  # up to a CRLF that no white space follows (§2.2.3)
-_SECTION: Final = re.compile(rb"(?:" + FIELD_NAME + _VALUE + rb"(?:\r\n|\Z))*")
+FIELDS: Final = rb"(?:" + FIELD_NAME + _VALUE + rb"(?:\r\n|\Z))*"
+_SECTION: Final = re.compile(FIELDS)
 _VALUE_RULE: Final = re.compile(_VALUE)
 
 # What may stand under fields that we add: a field, the empty line, or nothing at all.

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.message import HEADER_MAX, fields
+from postroad.mail.message import FIELDS, HEADER_MAX, fields
 
 
 class MimeLimits(msgspec.Struct, frozen=True):
@@ -105,11 +105,8 @@ IDENTITIES: Final = frozenset({"7bit", "8bit", "binary"})  # encodings that chan
 _MESSAGES: Final = frozenset({"message/rfc822", "message/news"})
 _LINE_MAX: Final = 1000  # octets of a line that may be a delimiter
 _AROUND: Final = ' \t;"'  # what careless writers put around a word
-# RFC 5322 §2.2, with octets above ASCII as RFC 6532 allows them in values. A "From " line is what a mailbox had before.
-_VALUE: Final = rb"[^\r]*(?:\r(?!\n)[^\r]*)*(?:\r\n|\Z)"
-_SECTION: Final = re.compile(
-    rb"(?:>?From [^\r\n]*\r\n)?(?:[!-9;-~]+[ \t]*:" + _VALUE + rb"(?:[ \t]" + _VALUE + rb")*)*"
-)
+# As `mail.message` has it, in a part of a message, too. A "From " line is what a mailbox had before.
+_SECTION: Final = re.compile(rb"(?:>?From [^\r\n]*\r\n)?" + FIELDS)
 _FROM_LINE: Final = re.compile(rb">?From [^\r\n]*\r\n")
 _TYPE: Final = re.compile(r"\s*([!-.0-~]+/[!-.0-:<-~]+)")  # RFC 2045 §5.1
 # A parameter with its semicolon, or what stands between two; each matches, so that no text is read twice.

@@ -11,13 +11,13 @@ import pytest
 
 from postroad.mail import message, trace
 from postroad.mail.address import Address
-from postroad.protocol import data, grammar, mailboxes, transaction
+from postroad.protocol import ascii_header, data, grammar, mailboxes, mime, seven_bit
 from postroad.protocol.limits import Limits
 from postroad.receive import asked, repair
 from postroad.report import encoded_word
 from tests.unit import linear
 
-MODULES = [message, trace, data, grammar, mailboxes, transaction, asked, repair, encoded_word]
+MODULES = [message, trace, data, grammar, mailboxes, mime, seven_bit, ascii_header, asked, repair, encoded_word]
 LIMITS = Limits(header_fields_max=1, path_max=100_000, text_line_max=1_000_000)
 ANN = Address("ann", "local.test")
 
@@ -72,7 +72,7 @@ def test_header_sections(seed: bytes, start: bytes) -> None:
             for name in (b"date", b"received", b"a"):
                 message.first(section, name)
                 message.count(section, name)
-            transaction.inspect(section, ascii=False)
+            seven_bit.survey([octets])
             repaired(octets)
             repair.dated(octets, message_id="<a@b>", submitted_us=0)
 

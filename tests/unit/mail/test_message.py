@@ -7,7 +7,7 @@ import pytest
 from postroad.mail import message, trace
 from postroad.protocol.data import Scrutiny
 from postroad.protocol.limits import Limits
-from postroad.protocol.transaction import inspect
+from postroad.protocol.seven_bit import survey
 from postroad.receive import repair
 
 # Content, and where its header section ends (RFC 5322 §2.1, §2.2, §4.5), read by hand.
@@ -60,9 +60,8 @@ def test_everybody_has_the_same_notion(octets: bytes, end: int, name: bytes) -> 
         assert found is None if not count else found is not None and found.startswith("x")
         assert sum(each.name.lower() == "received" for each in message.fields(content)) == count
         assert (message.without(content, b"received") != content) == bool(count)
-        inspected = inspect(content.replace(b"x\r\n", b"\xc3\xa4\r\n", 1), ascii=False)
-        if b"\xc3" not in octets and b"x" not in octets:
-            assert inspected.utf8_header == bool(count)
+        if b"\xc3" not in octets and b"x" not in octets:  # nor does conversion for hosts without 8BITMIME
+            assert survey([content.replace(b"x\r\n", b"\xc3\xa4\r\n", 1)]).high_header == bool(count)
 
 
 @pytest.mark.parametrize(("octets", "end"), SECTIONS)
