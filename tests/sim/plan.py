@@ -119,7 +119,7 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
     ):
         lines.append(f"{name} = {chance.choice(values) if chance.random() < 0.6 else values[-1]}")
     lines += [
-        "[store]", f"inline_max = {chance.choice((500, 1_048_576))}", "free_min = 1000",
+        "[store]", f"inline_max = {chance.choice((500, 1_048_576))}", "free_min = 1000", "reserve = 65536",
         f"settle_s = {chance.choice((0, 0.005))}",
         "[limits]", f"memory_content_max = {chance.choice((500, 1_048_576))}",
         "[outbound]", f"whole_max = {chance.choice((300, 1_048_576))}", "piece_size = 4096",
