@@ -102,7 +102,7 @@ def a_retry_is_not_scheduled(patch: Patch) -> None:
 
 
 def a_retry_is_scheduled_for_never(patch: Patch) -> None:
-    patch(schedule, "next_due_us", lambda options, envelope, attempts, told, now_us, chance: now_us + 10**15)
+    patch(schedule, "next_due_us", lambda options, envelope, told, now_us, chance: now_us + 10**15)
 
 
 def a_settlement_is_lost(patch: Patch) -> None:

@@ -24,10 +24,11 @@ class EtrnRow(msgspec.Struct, frozen=True):
 
 class EtrnOptions(msgspec.Struct, frozen=True):
     """`rows`: who may start what; without any ETRN is not offered. `interval_s`: how long a queue that was started is
-    not started again."""
+    not started again. `names_max`: how many queues one client may have started within it."""
 
     rows: tuple[EtrnRow, ...] = ()
     interval_s: float = 60.0
+    names_max: int = 20
 
 
 def is_allowed(rows: Sequence[EtrnRow], peer: Peer, domain: str) -> bool:

@@ -160,7 +160,7 @@ def etrn_options(settings: Settings) -> EtrnOptions:
     rows = tuple(
         _into(EtrnRow, each, accounts=tuple(map(canonical_account, each.accounts))) for each in settings.relay.etrn
     )
-    return EtrnOptions(rows, settings.relay.etrn_interval_s)
+    return EtrnOptions(rows, settings.relay.etrn_interval_s, settings.relay.etrn_names_max)
 
 
 def credentials_name(hop: NextHop) -> str:

@@ -131,6 +131,13 @@ class Relay(Section):
         source="RFC 1985",
     )
 
+    etrn_names_max: int = setting(
+        EtrnOptions().names_max,
+        "How many queues one client may have started within that time; then ETRN is answered 458.",
+        unit="queues",
+        least=1,
+    )
+
     domains: tuple[DomainPattern, ...] = several(
         (), "The domains whose mail is taken for any recipient.", example='["example.net"]'
     )
@@ -160,7 +167,13 @@ class Routing(Section):
 class Mx(Section):
     """How the servers of a domain are chosen by its MX records (RFC 5321 §5.1)."""
 
-    mx_max: int = setting(_MX.mx_max, "Mail exchangers of a domain that are looked at.", unit="servers", least=1)
+    mx_max: int = setting(
+        _MX.mx_max,
+        "Mail exchangers of a domain that are tried, and looked up at a time. Those without an address do not count; "
+        "100 of a domain are looked up at most.",
+        unit="servers",
+        least=1,
+    )
     addresses_max: int = setting(
         _MX.addresses_max,
         "Addresses of one of them that are tried.",

@@ -118,7 +118,11 @@ class Queue(Section):
         _QUEUE.retry_first_s, "The pause after the first attempt.", least=1, source="RFC 5321 §4.5.4.1"
     )
     retry_factor: float = setting(
-        _QUEUE.retry_factor, "By how much each pause is longer than the one before.", least=1, most=10
+        _QUEUE.retry_factor,
+        "By how much each pause is longer than the one before. The age of the message decides, not how often it was "
+        "tried: `queue retry` and ETRN do not lengthen the pause.",
+        least=1,
+        most=10,
     )
     retry_max_s: Seconds = setting(_QUEUE.retry_max_s, "The longest pause between two attempts.", least=1)
     retry_jitter: float = setting(

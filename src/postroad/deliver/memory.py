@@ -49,12 +49,17 @@ class HopMemory:
         """Whether it did so not long ago."""
         return self._no_bdat.get((hop.address, hop.port), 0.0) > now
 
-    def ordered(self, hops: Sequence[Hop], now: float) -> list[Hop]:
-        """As they stand, those that failed not long ago behind the others."""
+    def ordered(self, hops: Sequence[Hop], now: float, most: int) -> list[Hop]:
+        """The first `most`, as they stand, those that failed not long ago behind the others. If all that would be tried
+        failed the last time, those come first that were not tried, or whose last failure is longest ago: none is left
+        out for good."""
         failed = self._failed
         if not failed:
-            return list(hops)
-        return sorted(hops, key=lambda hop: failed.get((hop.address, hop.port), 0.0) > now)
+            return list(hops[:most])
+        ordered = sorted(hops, key=lambda hop: failed.get((hop.address, hop.port), 0.0) > now)
+        if len(ordered) > most and all((hop.address, hop.port) in failed for hop in ordered[:most]):
+            ordered.sort(key=lambda hop: failed.get((hop.address, hop.port), 0.0))
+        return ordered[:most]
 
 
 def _note(entries: dict[tuple[str, int], float], hop: Hop, until: float, now: float) -> None:

@@ -164,7 +164,7 @@ class Opener:
                 return self._attempt(destination, None, deferred("4.3.5", text))
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
-        ordered = self._memory.ordered(found.hops, self._loop.time())[:hops_max]
+        ordered = self._memory.ordered(found.hops, self._loop.time(), hops_max)
         for tried, hop in enumerate(ordered, 1):
             result = await self._try_safely(destination, hop, credentials, lost)
             if isinstance(result, SmtpCourier):

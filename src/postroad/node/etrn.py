@@ -4,7 +4,11 @@ What always holds: `done` is called exactly once, with the reply; a queue is sta
 worker, whoever asks and however often; all workers of the node look at their shards, and the reply does not wait until
 the messages have been tried. Only relay domains have queues that can be started, and what is held stays held.
 
-How it fails: 458 where a worker did not answer.
+Looking for mail keeps the spool from accepting some. So one client may start `names_max` queues within `interval_s`; a
+worker looks for one queue at a time and rests longer than it has looked; those that wait are bounded, and a queue that
+waits already is looked for once for all who ask.
+
+How it fails: 458 where a worker did not answer, or too many ask.
 """
 
 from __future__ import annotations
@@ -24,7 +28,10 @@ from postroad.queue.operator import Operator, OperatorAction, OperatorRequest
 from postroad.store.values import Selection
 
 COUNT_MAX: Final = 10_000  # messages that are counted for the reply
-_REMEMBERED_MAX: Final = 10_000  # queues that were started lately
+_REMEMBERED_MAX: Final = 10_000  # queues that were started lately, and clients that asked
+_WAITING_MAX: Final = 100  # queues that wait until they are looked for
+_REST: Final = 4.0  # times as long as it took to look
+_REST_MAX_S: Final = 10.0
 
 Told = Callable[[Reply], None]
 # To all workers: the plain wish, who asks, and what their counts are told to (None: a worker that did not answer)
@@ -52,6 +59,7 @@ class QueueStarter:
         operator: Operator,
         ask: Ask,
         now: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self.options = options
         self.routing = routing
@@ -59,7 +67,11 @@ class QueueStarter:
         self._operator = operator
         self._ask = ask
         self._now = now
+        self._later = later
         self._lately: dict[Wish, float] = {}  # until when it is not started again
+        self._clients: dict[str, tuple[float, int]] = {}  # until when what a client has started counts, and how much
+        self._waiting: dict[tuple[str, str], tuple[str, list[Callable[[int | None], None]]]] = {}
+        self._busy = False
 
     # -- for sessions
 
@@ -76,6 +88,10 @@ class QueueStarter:
             done(etrn.started(wish))
             return
         who = peer.identity or peer.address or "a Unix socket"
+        if not self._may_start_another(who):
+            self._lately.pop(wish, None)
+            done(etrn.unable(wish))
+            return
         self._ask((wish.kind.value, wish.name, f"ETRN of {who}"), lambda counts: done(self._answer(wish, counts)))
 
     def _why_not(self, peer: Peer, wish: Wish) -> str:
@@ -95,6 +111,16 @@ class QueueStarter:
             lately.clear()
         lately[wish] = now + self.options.interval_s
         return False
+
+    def _may_start_another(self, who: str) -> bool:
+        now, clients = self._now(), self._clients
+        until, count = clients.get(who, (0.0, 0))
+        if until <= now:
+            if len(clients) >= _REMEMBERED_MAX:
+                clients.clear()
+            until, count = now + self.options.interval_s, 0
+        clients[who] = (until, count + 1)
+        return count < self.options.names_max
 
     def _answer(self, wish: Wish, counts: Sequence[Any]) -> Reply:
         known = [count for count in counts if isinstance(count, int)]
@@ -122,24 +148,64 @@ class QueueStarter:
                     return own
                 return (*own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
 
-    def start(self, told: tuple[str, str, str], done: Callable[[int], None]) -> None:
-        """Count what this worker has for it and try that now; `done` gets the count."""
+    def start(self, told: tuple[str, str, str], done: Callable[[int | None], None]) -> None:
+        """Count what this worker has for it and try that; `done` gets the count, None where too many wait."""
         kind, name, by = told
-        selections = self._selections(Wish(Kind(kind), name))
-        found: set[int] = set()
-        left = len(selections)
+        waiting = self._waiting.get((kind, name))
+        if waiting is not None:
+            waiting[1].append(done)
+        elif len(self._waiting) >= _WAITING_MAX:
+            done(None)
+        else:
+            self._waiting[kind, name] = (by, [done])
+            self._look()
 
+    def _look(self) -> None:
+        """For the queue that has waited longest."""
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        kind, name = next(iter(self._waiting))
+        by, tell = self._waiting.pop((kind, name))
+        _Search(self._spool, self._selections(Wish(Kind(kind), name)), self._now()).start(
+            lambda search: self._looked(search, by, tell)
+        )
+
+    def _looked(self, search: _Search, by: str, tell: Sequence[Callable[[int | None], None]]) -> None:
+        for done in tell:
+            done(min(len(search.found), COUNT_MAX))
+        if search.found:
+            retry = OperatorRequest(OperatorAction.RETRY, search.selections, by=by, rows_max=0, before_release=False)
+            self._operator.operate(retry, lambda rows: self._rest(search.began))
+        else:
+            self._rest(search.began)
+
+    def _rest(self, began: float) -> None:
+        self._later(min(_REST_MAX_S, _REST * (self._now() - began)), self._rested)
+
+    def _rested(self) -> None:
+        self._busy = False
+        self._look()
+
+
+class _Search:
+    """Which messages of this worker are meant."""
+
+    def __init__(self, spool: Spool, selections: tuple[Selection, ...], began: float) -> None:
+        self.selections = selections
+        self.began = began
+        self.found: set[int] = set()
+        self._spool = spool
+        self._left = len(selections)
+
+    def start(self, done: Callable[[_Search], None]) -> None:
         def selected(ids: list[int]) -> None:
-            nonlocal left
-            found.update(ids)
-            left -= 1
-            if not left:
-                done(min(len(found), COUNT_MAX))
-                if found:
-                    request = OperatorRequest(OperatorAction.RETRY, selections, by=by, rows_max=0, before_release=False)
-                    self._operator.operate(request, lambda rows: None)
+            self.found.update(ids)
+            self._left -= 1
+            if not self._left:
+                done(self)
 
-        if not selections:
-            done(0)
-        for selection in selections:
+        if not self.selections:
+            done(self)
+        for selection in self.selections:
             self._spool.select(selection, selected)

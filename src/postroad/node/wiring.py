@@ -250,6 +250,7 @@ class Assembly:
             operator=self._operator,
             ask=self._ask_all or self._ask_itself,
             now=self._loop.time,
+            later=self._loop.call_later,
         )
         self.queue.start(self._shards)
         if world.disk.threads:
@@ -573,8 +574,9 @@ class Assembly:
             return
         self._operator.operate(request, partial(_as_plain, done))
 
-    def start_queue(self, told: tuple[str, str, str], done: Callable[[int], None]) -> None:
-        """A client of one of the workers wants a queue started (ETRN); `done` gets the count of its messages here."""
+    def start_queue(self, told: tuple[str, str, str], done: Callable[[int | None], None]) -> None:
+        """A client of one of the workers wants a queue started (ETRN); `done` gets the count of its messages here, or
+        None."""
         self._starter.start(told, done)
 
     def _ask_itself(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:

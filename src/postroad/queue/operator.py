@@ -5,8 +5,9 @@ through `Spool.settle`, one commit for each message, with their events and DSNs 
 
 What always holds: a request is answered once, after the commits it led to, with a row for each recipient that was
 meant; a recipient that is being carried or settled at this moment is left alone and its row says so; requests are done
-one after the other, a bounded number of messages at a time. Nothing that is not named is changed: the first settlement
-of a fresh message names all recipients, the others as due now.
+one after the other, a bounded number of messages at a time. A request that is asked again while it waits is done once
+for all who ask, and what is due already is not stored once more to be tried. Nothing that is not named is changed: the
+first settlement of a fresh message names all recipients, the others as due now.
 
 The queue must not act on what it holds in memory of a message while that changes: `withdraw` tells it to let go, and
 `changed` follows for each `withdraw`, once, whatever happened.
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from postroad.world.clock import Clock
 
 _AT_ONCE: Final = 64  # messages worked on together; they share commits
+_ASKED_MAX: Final = 1000  # requests that wait for the one that is done
 _FRESH_PAGE: Final = 500  # fresh messages looked at in one step
 FAILED_STATUS: Final = "5.4.7"
 BROKEN_TEXT: Final = "internal error, the log has more"
@@ -160,12 +162,19 @@ class Operator:
         self.changed = changed
         self.add = add
         self.log = log
-        self._asked: deque[tuple[OperatorRequest, Done]] = deque()
+        self._asked: dict[OperatorRequest, list[Done]] = {}  # in the order in which they came
         self._busy = False
 
     def operate(self, request: OperatorRequest, done: Done) -> None:
         """`done` gets the rows, in the order of the queue ids."""
-        self._asked.append((request, done))
+        waiting = self._asked.get(request)
+        if waiting is not None:
+            waiting.append(done)
+            return
+        if len(self._asked) >= _ASKED_MAX:
+            done([OperatorResult("", "", "", False, "too many requests wait; ask again later")])
+            return
+        self._asked[request] = [done]
         self._next()
 
     def key_of(self, address: Address) -> str:
@@ -181,14 +190,16 @@ class Operator:
         if self._busy or not self._asked:
             return
         self._busy = True
-        request, done = self._asked.popleft()
+        request = next(iter(self._asked))
+        tell = self._asked.pop(request)
 
         def answered(rows: list[OperatorResult]) -> None:
             self._busy = False
-            try:
-                done(rows)
-            except Exception:
-                self.broke(0)
+            for done in tell:
+                try:
+                    done(rows)
+                except Exception:
+                    self.broke(0)
             self._next()
 
         def found(messages: dict[int, list[Selection]], whole: bool) -> None:
@@ -284,6 +295,7 @@ class _Plan(msgspec.Struct):
     names: list[str]
     rows: list[OperatorResult]
     attempts: list[tuple[int, Attempt]]
+    due: list[str]  # destinations of what is to be tried and was due before
 
 
 class _Work:
@@ -353,9 +365,9 @@ class _Work:
                 for place, recipient in enumerate(envelope.recipients)
             )
         meant = [row for row in states if self._means(id, envelope, row)]
-        plan = _plan(request, envelope, meant, busy, now_us)
+        plan = _plan(request, envelope, meant, busy, now_us, fresh=fresh)
         if request.dry_run or not (plan.ended or plan.waiting):
-            self._ended(id, (), plan.rows)
+            self._ended(id, tuple(dict.fromkeys(plan.due)), plan.rows)
             return
         if fresh:
             touched = {*plan.ended, *(row.index for row in plan.waiting)}
@@ -409,7 +421,7 @@ class _Work:
             except Exception:
                 self._operator.broke(settlement.id)
         due = [row.destination for row in settlement.waiting if not row.held and row.due_us <= plan.now_us]
-        self._ended(settlement.id, tuple(dict.fromkeys(due)), plan.rows)
+        self._ended(settlement.id, tuple(dict.fromkeys(plan.due + due)), plan.rows)
 
     def _ended(self, id: int, keys: tuple[str, ...], rows: list[OperatorResult]) -> None:
         self._active.discard(id)
@@ -442,9 +454,10 @@ def _gone(id: int) -> list[OperatorResult]:
 
 
 def _plan(
-    request: OperatorRequest, envelope: Envelope, meant: Iterable[Waiting], busy: frozenset[int], now_us: int
+    request: OperatorRequest, envelope: Envelope, meant: Iterable[Waiting], busy: frozenset[int], now_us: int,
+    *, fresh: bool,
 ) -> _Plan:
-    plan = _Plan(now_us, [], [], [], [], [])
+    plan = _Plan(now_us, [], [], [], [], [], [])
     for row in meant:
         recipient = str(envelope.recipients[row.index].address)
         why_not = "is being delivered now" if row.index in busy else _why_not(request.action, row)
@@ -455,6 +468,9 @@ def _plan(
             OperatorResult(identifier.text(envelope.id), recipient, row.destination, not why_not, text)
         )
         if why_not:
+            continue
+        if request.action is OperatorAction.RETRY and row.due_us <= now_us and not fresh:
+            plan.due.append(row.destination)
             continue
         plan.names.append(recipient)
         match request.action:

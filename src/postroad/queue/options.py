@@ -8,8 +8,9 @@ import msgspec
 class QueueOptions(msgspec.Struct, frozen=True):
     """Times in seconds, sizes in octets.
 
-    `retry_*`: the interval after the n-th attempt is ``first * factor ** (n - 1)``, at most `retry_max_s`, then spread
-    by plus or minus `retry_jitter` of itself. `lifetime_s`: a recipient not delivered after this fails (RFC 5321
+    `retry_*`: the pause after the first attempt, and by how much each is longer than the one before, at most
+    `retry_max_s`, then spread by plus or minus `retry_jitter` of itself. It follows from the age of the message: an
+    attempt out of turn does not lengthen it. `lifetime_s`: a recipient not delivered after this fails (RFC 5321
     §4.5.4.1 asks for 4 to 5 days); `lifetime_dsn_s` for messages with the null reverse-path. `delay_notice_s`: when
     the sender is told of a delay (0: never). `backoff_*`: how long a destination none of whose hosts can be used is
     left alone as a whole, doubling from first to max.

@@ -78,6 +78,9 @@ class Outlook:
         self._stopped = False
         self._forgetting = 0  # questions under way
         self._known_max = _KNOWN_MAX
+        # Whether anything was forgotten since the start. If so, a row that is stored with an earlier time, while it is
+        # in memory, hides the forgotten one from `ahead`: the queue has its destination looked at again.
+        self.forgets = False
 
     def start(self, shards: Sequence[int]) -> None:
         self._readings = [_Reading(shard) for shard in shards]
@@ -170,6 +173,7 @@ class Outlook:
             return
         reached_us = reading.reached[0]
         gone = [key for key in keys if first_due.get(key, _EVER_US) > reached_us]
+        self.forgets = self.forgets or bool(gone)
         self._agenda.forget(reading.shard, gone, reached_us)
         if not self._forgetting:
             self._known_max = max(_KNOWN_MAX, 2 * len(self._agenda))

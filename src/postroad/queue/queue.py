@@ -800,7 +800,11 @@ class Queue:
             shard = identifier.shard_of(settlement.id)
             staying, now_us = mail.active.difference(leaving), self._clock.now_us()
             for row in settlement.waiting:
-                if row.index in staying or row.index in later or row.held:
+                if row.held:
+                    continue
+                if row.index in staying or row.index in later:
+                    if self._outlook.forgets:  # this row may hide one of its destination that is due later
+                        self._agenda.note(shard, row.destination, now_us + _LOOK_AGAIN_US)
                     continue
                 if row.attempts == 0 and row.due_us <= now_us:
                     self._agenda.spilled(shard, row.destination)

@@ -1,7 +1,9 @@
 """The retry schedule: when a recipient is tried next, and when it has been tried long enough. Pure.
 
-RFC 5321 §4.5.4.1: the interval grows, the give-up time is at least 4 to 5 days. What always holds: the next attempt
-never comes after the end of the lifetime, nor much after the time at which a delay must be told, so both are on time.
+RFC 5321 §4.5.4.1: the interval grows, the give-up time is at least 4 to 5 days. The pause grows with the age of the
+message, not with the number of attempts: who asks for one more (`queue retry`, ETRN) does not put off the others. What
+always holds: the next attempt never comes after the end of the lifetime, nor much after the time at which a delay must
+be told, so both are on time.
 A sender may have set a shorter time (BY, RFC 2852) and a later beginning (RFC 4865): see `mail.wishes`.
 """
 
@@ -16,9 +18,10 @@ from postroad.queue.options import QueueOptions
 _US = 1_000_000
 
 
-def interval_s(options: QueueOptions, attempts: int, chance: random.Random) -> float:
-    """Seconds to wait after the `attempts`-th failure (1 = the first)."""
-    grown = options.retry_first_s * options.retry_factor ** min(attempts - 1, 64)
+def interval_s(options: QueueOptions, age_s: float, chance: random.Random) -> float:
+    """Seconds to wait after a failure of a message of this age. Where there were no attempts out of turn, each pause is
+    `retry_factor` times the one before: the pauses before add up to the age, (pause - first) / (factor - 1)."""
+    grown = options.retry_first_s + (options.retry_factor - 1.0) * max(0.0, age_s)
     return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * chance.random() - 1.0))
 
 
@@ -62,10 +65,11 @@ def wants_delay(recipient: Recipient) -> bool:
 
 
 def next_due_us(
-    options: QueueOptions, envelope: Envelope, attempts: int, told: bool, now_us: int, chance: random.Random
+    options: QueueOptions, envelope: Envelope, told: bool, now_us: int, chance: random.Random
 ) -> int:
-    """When to try again after the `attempts`-th failure at `now_us`."""
-    due_us = now_us + int(interval_s(options, attempts, chance) * _US)
+    """When to try again after a failure at `now_us`."""
+    age_s = (now_us - wishes.begin_us(envelope)) / _US
+    due_us = now_us + int(interval_s(options, age_s, chance) * _US)
     notice_us = delay_due_us(options, envelope)
     if not told and now_us < notice_us < due_us:
         # The next attempt is at the hour at which the sender must be told: one attempt more, and the news is fresh.

@@ -244,7 +244,7 @@ class Settling:
                 tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
                 if tell:
                     found.delayed.append((place, _late(attempt, envelope)))
-                due_us = schedule.next_due_us(options, envelope, attempts, was_told or tell, now_us, self._chance)
+                due_us = schedule.next_due_us(options, envelope, was_told or tell, now_us, self._chance)
                 if due_us < not_before_us:
                     # Its destination is left alone for now; come a little after that, not all at one moment.
                     spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)

@@ -29,11 +29,11 @@ from postroad.world.dns import Answer, MxRecord, Resolver, Status
 
 
 class MxOptions(msgspec.Struct, frozen=True):
-    """`mx_max`: mail exchangers of a domain that are looked at. `addresses_max`: addresses of one of them that are
-    tried (RFC 5321 §5.1: at least two). `prefer`: "ipv6" or "ipv4", "" for the family of the first address that the
-    resolver gives; both families take turns from there, so that one that is broken costs one try. `loopback`: whether
-    a mail exchanger may have a loopback address; if not, such an address is left out, because on this machine it means
-    not the one that the domain's owner has in mind.
+    """`mx_max`: mail exchangers of a domain that are tried, and looked up at a time. `addresses_max`: addresses of one
+    of them that are tried (RFC 5321 §5.1: at least two). `prefer`: "ipv6" or "ipv4", "" for the family of the first
+    address that the resolver gives; both families take turns from there, so that one that is broken costs one try.
+    `loopback`: whether a mail exchanger may have a loopback address; if not, such an address is left out, because on
+    this machine it means not the one that the domain's owner has in mind.
     """
 
     mx_max: int = 10
@@ -109,10 +109,17 @@ class _Search(msgspec.Struct, frozen=True):
         better = _better_than(ordered, (record for record in ordered if self.ourselves.is_host(record.exchange)))
         if not better:
             return self._circle()
-        looked_at = better[: max(1, self.options.mx_max)]
-        answers = await self._all(looked_at)
-        findings = [_Finding(record, answer) for record, answer in zip(looked_at, answers, strict=True)]
-        return self._judge(findings, implicit=implicit)
+        most = max(1, self.options.mx_max)
+        findings: list[_Finding] = []
+        # Those that have no address take nobody's place: there may be a host behind them.
+        while len(findings) < min(len(better), _LOOKED_MAX) and self._usable_hosts(findings) < most:
+            looked_at = better[len(findings) : min(len(findings) + most, _LOOKED_MAX)]
+            answers = await self._all(looked_at)
+            findings += [_Finding(record, answer) for record, answer in zip(looked_at, answers, strict=True)]
+        return self._judge(findings, len(better) - len(findings), implicit=implicit)
+
+    def _usable_hosts(self, findings: Sequence[_Finding]) -> int:
+        return sum(any(not self._fault(address) for address in each.answer.records) for each in findings)
 
     def _in_order(self, records: Sequence[MxRecord]) -> list[MxRecord]:
         """By preference; those of one preference in random order, to spread the load (RFC 5321 §5.1)."""
@@ -134,9 +141,11 @@ class _Search(msgspec.Struct, frozen=True):
             return Answer(Status.NODATA, (), "a name that no host can have")
         return await self.resolver.addresses(host)
 
-    def _judge(self, findings: Sequence[_Finding], *, implicit: bool) -> Route | Attempt:
-        """The route, where any exchanger better than ourselves has a usable address; else why not."""
+    def _judge(self, findings: Sequence[_Finding], unknown: int, *, implicit: bool) -> Route | Attempt:
+        """The route, where any exchanger better than ourselves has a usable address; else why not. `unknown`: how many
+        were not looked at."""
         found: list[Hop] = []
+        hosts = 0
         faults: list[str] = []
         unsure = False
         ours = [each for each in findings if self._is_us(each.answer.records)]
@@ -144,11 +153,12 @@ class _Search(msgspec.Struct, frozen=True):
         for finding in findings[: len(better)]:
             name, answer = finding.record.exchange, finding.answer
             usable = [address for address in answer.records if self._fault(address) == ""]
-            if usable:
+            if usable and hosts < max(1, self.options.mx_max):
+                hosts += 1
                 found += self._hops(name, usable, finding.record.preference)
-            elif answer.records:
+            elif answer.records and not usable:
                 faults.append(f"{name} has {self._fault(answer.records[0])} ({answer.records[0]})")
-            else:
+            elif not answer.records:
                 unsure = unsure or answer.status is Status.ERROR
                 faults.append(answer.text)
         if found:
@@ -158,6 +168,10 @@ class _Search(msgspec.Struct, frozen=True):
             return self._deferred("4.4.3", f"no mail server of {domain} could be found for now: {told}")
         if not better:
             return self._circle()
+        if unknown and len(better) == len(findings):  # our own limit says nothing of the domain
+            count = len(findings)
+            text = f"{domain} has {count + unknown} mail servers; of the first {count} none can be reached"
+            return self._deferred("4.4.4", f"{text}: {told}")
         if implicit:
             return self._failed("5.4.4", f"{domain} has no mail server: no MX records, and {told}")
         return self._failed("5.4.4", f"{domain} has no mail server that can be reached: {told}")
@@ -213,6 +227,7 @@ class _Finding(msgspec.Struct, frozen=True):
     answer: Answer[str]
 
 
+_LOOKED_MAX: Final = 100  # mail exchangers of a domain that are looked up
 _TOLD_MAX: Final = 500  # characters of what several hosts lack
 
 # RFC 5321 §4.1.2, underscores tolerated as in `mail.address`.

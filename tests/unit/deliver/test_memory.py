@@ -11,13 +11,13 @@ ONE, TWO, THREE = (Hop(f"mx{number}", f"192.0.2.{number}") for number in (1, 2, 
 
 def test_a_hop_that_failed_stands_behind_the_others_for_a_while() -> None:
     known = HopMemory(60, 60)
-    assert known.ordered((ONE, TWO, THREE), 0) == [ONE, TWO, THREE]
+    assert known.ordered((ONE, TWO, THREE), 0, 9) == [ONE, TWO, THREE]
     known.failed(ONE, 0)
     known.failed(TWO, 30)
-    assert known.ordered((ONE, TWO, THREE), 31) == [THREE, ONE, TWO]
-    assert known.ordered((ONE, TWO, THREE), 61) == [ONE, THREE, TWO]
+    assert known.ordered((ONE, TWO, THREE), 31, 9) == [THREE, ONE, TWO]
+    assert known.ordered((ONE, TWO, THREE), 61, 9) == [ONE, THREE, TWO]
     known.reached(TWO)
-    assert known.ordered((ONE, TWO, THREE), 31) == [TWO, THREE, ONE]
+    assert known.ordered((ONE, TWO, THREE), 31, 9) == [TWO, THREE, ONE]
 
 
 def test_tls() -> None:
@@ -32,4 +32,19 @@ def test_it_is_bounded() -> None:
         known.failed(Hop("x", str(number)), 0)
     assert len(known._failed) <= memory._ENTRIES_MAX
     last = Hop("x", str(memory._ENTRIES_MAX + 4))
-    assert known.ordered((last, ONE), 1) == [ONE, last]
+    assert known.ordered((last, ONE), 1, 9) == [ONE, last]
+
+
+def test_nobody_is_left_out_for_good() -> None:
+    """Two may be tried; when both have failed, the others get their turn, later the first ones again."""
+    known = HopMemory(60, 60)
+    hops = (ONE, TWO, THREE)
+    assert known.ordered(hops, 0, 2) == [ONE, TWO]
+    known.failed(ONE, 0)
+    known.failed(TWO, 30)
+    assert known.ordered(hops, 300, 2) == [THREE, ONE]
+    known.failed(THREE, 300)
+    known.failed(ONE, 330)
+    assert known.ordered(hops, 600, 2) == [TWO, THREE]
+    known.reached(TWO)
+    assert known.ordered(hops, 900, 2) == [ONE, TWO], "one of them works: as they stand"

@@ -38,8 +38,16 @@ class World:
         self.time = 1000.0
         self.starter = QueueStarter(
             options=EtrnOptions(ROWS, 60.0), routing=self, spool=self, operator=self, ask=self.ask,  # type: ignore[arg-type]
-            now=lambda: self.time,
+            now=lambda: self.time, later=self.later,
         )  # fmt: skip
+        self.rests: list[Callable[[], None]] = []
+        self.resting = False  # else a rest is over at once
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        if self.resting:
+            self.rests.append(call)
+        else:
+            call()
 
     def is_relay(self, domain: str) -> bool:
         return domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
@@ -132,6 +140,32 @@ def test_said_again_it_costs_nothing() -> None:
     assert world.selected == [RELAY, REQUIRING, RELAXED] and len(world.requests) == 1
     world.time += 61
     assert world.say("relay.test").startswith("253")
+
+
+def test_one_client_starts_so_many_queues_and_no_more() -> None:
+    """Very many names below a wildcard: each would be looked for in the whole spool."""
+    world = World()
+    said = [world.say(f"n{number}.wide.test") for number in range(100)]
+    assert [answer[:3] for answer in said] == ["251"] * 20 + ["458"] * 80
+    assert len(world.selected) == 60
+    assert world.say("relay.test", Peer("192.0.2.2")).startswith("251"), "others are not held back by it"
+    world.time += 61
+    assert world.say("n99.wide.test").startswith("251")
+
+
+def test_a_worker_looks_for_one_queue_at_a_time_and_for_each_once() -> None:
+    world = World()
+    world.resting = True
+    counts: list[int | None] = []
+    for number in range(150):
+        world.starter.start(("node", f"n{number}.wide.test", "x"), counts.append)
+        world.starter.start(("node", "n1.wide.test", "y"), counts.append)
+    assert len(world.selected) == 3, "the others wait until it has rested"
+    assert counts == [0] + [None] * (len(counts) - 1), "what is too much is told at once"
+    while world.rests:
+        world.rests.pop(0)()
+    assert len(world.selected) == 3 * 101 and not world.starter._waiting
+    assert counts.count(None) == 49 and len(counts) == 300
 
 
 def test_a_worker_that_does_not_answer() -> None:

@@ -144,7 +144,7 @@ def test_new_mail_for_more_destinations_than_are_kept_in_mind_is_found_again(
     assert len(world.arrived) == 200
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_nothing_is_late_whatever_comes_between(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Small pages, much forgetting, operators, restarts: each row that waits is tried within seconds of its time."""
     monkeypatch.setattr(outlook, "_PAGE", 2)

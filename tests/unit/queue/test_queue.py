@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
 from postroad.mail.route import Destination, TlsDemand, Transport
+from postroad.queue import schedule
 from postroad.queue.pace import PaceRule, Rate
 from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
 
@@ -59,6 +61,22 @@ def test_a_deferred_recipient_is_tried_again_with_growing_intervals() -> None:
     assert len(gaps) >= 5
     for gap, wanted in zip(gaps, expected, strict=True):
         assert gap == pytest.approx(wanted, abs=1.0)
+
+
+def test_attempts_out_of_turn_do_not_lengthen_the_pauses() -> None:
+    """An operator, or a client with ETRN, asks for an attempt each minute: the schedule goes by the age."""
+    world = World(retry_jitter=0.0, delay_notice_s=0.0)
+    chance = random.Random(1)
+    number = world.accept("a@x.example")
+    world.run(0)
+    envelope = world.spool.messages[number].envelope
+    options = world.queue.options
+    pauses = []
+    for minute in range(1, 30):
+        now_us = envelope.accepted_us + minute * 60_000_000
+        pauses.append((schedule.next_due_us(options, envelope, False, now_us, chance) - now_us) / 1e6)
+    assert pauses == pytest.approx([300.0 + 0.7 * 60 * minute for minute in range(1, 30)], abs=0.01)
+    assert max(pauses) < 300 * 1.7**4, "29 attempts by the hand would have led to the longest pause"
 
 
 def test_it_arrives_when_the_remote_changes_its_mind() -> None:

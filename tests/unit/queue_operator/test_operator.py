@@ -438,3 +438,31 @@ def test_a_bug_behind_the_commit_keeps_the_report(world: World, monkeypatch: pyt
     monkeypatch.setattr(world.operator, "log", log)
     world.ask(FAIL, Selection(ids=(id,)))
     assert len(world.added) == 1 and len(heard) == 1
+
+
+# Many that ask the same
+
+
+def test_the_same_request_is_done_once_for_all_who_ask(world: World) -> None:
+    ids = [world.waiting("a@one.example") for _ in range(3)]
+    answers: list[list[OperatorResult]] = []
+    requests = [OperatorRequest(RETRY, (Selection(recipient="@one.example"),), by="ETRN")] * 50
+    world.spool.at_once = False
+    for request in requests:
+        world.operator.operate(request, answers.append)
+    world.spool.run()
+    assert len(answers) == 50 and all(len(rows) == 3 for rows in answers)
+    # The first was under way when the second came; that one serves all others, and finds them due.
+    assert sorted(commit.id for commit in world.spool.commits) == ids
+    assert {keys for _, keys in world.changed} == {("one.example",)}, "the queue is told all the same"
+
+
+def test_requests_without_number_are_refused(world: World) -> None:
+    world.spool.at_once = False
+    answers: list[list[OperatorResult]] = []
+    for number in range(1002):
+        world.operator.operate(OperatorRequest(RETRY, (Selection(ids=(number + 1,)),)), answers.append)
+    ((refused,),) = answers
+    assert not refused.done and "too many" in refused.text
+    world.spool.run()
+    assert len(answers) == 1002

@@ -75,6 +75,8 @@ MX: dict[str, list[str] | str] = {
     "backup-hollow.example": ["10 no1.example", "20 mx.us.example"],
     "us-by-a.example": "nodata",
     "equals.example": [f"10 e{number}.example" for number in range(4)],
+    "late.example": [*(f"{number} gone{number}.example" for number in range(11)), "11 a.simple.example"],
+    "endless.example": [f"{number} gone{number}.example" for number in range(150)],
     "many.example": [f"{number} m{number}.example" for number in range(100)],
 }
 ADDRESSES: dict[str, list[str] | str] = {
@@ -186,6 +188,20 @@ async def test_a_hundred_mail_servers_are_bounded() -> None:
     assert isinstance(route, Route)
     assert [hop.preference for hop in route.hops] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert len(resolver.asked) == 6
+
+
+async def test_hosts_that_do_not_exist_take_nobodys_place() -> None:
+    """RFC 5321 §5.1: the mail fails where none of the records is usable, not where our limit was met before."""
+    route, resolver = await search("late.example", MxOptions(mx_max=10))
+    assert isinstance(route, Route) and [hop.name for hop in route.hops] == ["a.simple.example"]
+    assert len(resolver.asked) == 13
+
+
+async def test_what_our_own_limit_leaves_out_is_deferred() -> None:
+    found, resolver = await search("endless.example", MxOptions(mx_max=10))
+    assert isinstance(found, Attempt)
+    assert (found.outcome, found.status) == (Outcome.DEFERRED, "4.4.4") and "150 mail servers" in found.text
+    assert len(resolver.asked) == 101
 
 
 @pytest.mark.parametrize(

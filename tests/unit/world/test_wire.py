@@ -189,3 +189,51 @@ def test_many_records() -> None:
     assert read is not None
     expected = {(rdata.preference, str(rdata.exchange).rstrip(".")) for rdata in records(*lines)[0]}
     assert {(r.value.preference, r.value.exchange) for r in read.answers if isinstance(r.value, MxRecord)} == expected
+
+
+# RFC 1035 §3.3, §3.4.1, RFC 3596 §2.2: right rdata of each type, and what it must be read as.
+RDATA = {
+    wire.A: (bytes((192, 0, 2, 1)), "192.0.2.1"),
+    wire.AAAA: (bytes.fromhex("20010db8000000000000000000000001"), "2001:db8::1"),
+    wire.MX: (b"\0\x0a\x02mx\0", MxRecord(10, "mx")),
+    wire.CNAME: (b"\x02mx\0", "mx"),
+    wire.PTR: (b"\x02mx\0", "mx"),
+    wire.TXT: (b"\x01a\x01b", "ab"),
+}
+
+
+def _one_record(type: int, rdata: bytes, behind: bytes = b"") -> bytes:
+    head = HEADER[:2] + HEADER[2:6] + b"\0\x01\0\0\0\0" + HEADER[12:]
+    record = b"\xc0\x0c" + type.to_bytes(2, "big") + b"\0\x01\0\0\0\x3c" + len(rdata).to_bytes(2, "big") + rdata
+    return head + record + behind
+
+
+@pytest.mark.parametrize("type", RDATA)
+@pytest.mark.parametrize("behind", [b"", b"\0" * 40, b"\xc0\x0c" * 20, b"\x02mx\0" * 10])
+def test_rdata_that_is_empty_too_short_or_too_long(type: int, behind: bytes) -> None:
+    """What stands behind a short record is not read as a part of it: the whole answer counts for nothing."""
+    rdata, value = RDATA[type]
+    whole = wire.decode(_one_record(type, rdata, behind))
+    assert whole is not None and [record.value for record in whole.answers] == [value]
+    short = [rdata[:size] for size in range(len(rdata))]
+    for wrong in (*short, rdata + b"\0", rdata + b"\x05", rdata + b"\x09" * 8):
+        read = wire.decode(_one_record(type, wrong, behind))
+        if type == wire.TXT:  # strings may follow one another, or be none
+            assert read is None or all(str(record.value) in ("", "a", "ab") for record in read.answers), wrong
+        else:
+            assert read is None, wrong
+
+
+@pytest.mark.parametrize("size", range(22))
+def test_a_soa_that_is_too_short_says_nothing_of_time(size: int) -> None:
+    soa = (b"\0\0" + bytes(20))[:size]
+    head = HEADER[:6] + b"\0\0\0\x01\0\0" + HEADER[12:]
+    record = b"\xc0\x0c\0\x06\0\x01\0\0\0\x3c" + size.to_bytes(2, "big") + soa
+    read = wire.decode(head + record + b"\0" * 40)
+    assert read is not None and read.negative_ttl_s is None and not read.referral
+
+
+def test_a_record_of_a_type_that_nobody_reads_may_be_of_any_length() -> None:
+    for size in (0, 1, 255):
+        read = wire.decode(_one_record(99, bytes(size)))
+        assert read is not None and read.answers == ()
