@@ -20,6 +20,7 @@ from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
 from postroad.node.permits import PermitOffice
 from postroad.protocol import stuffing
+from postroad.protocol.client import ClientMachine
 from postroad.protocol.data import ChunkReader
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.transaction import Finding
@@ -384,6 +385,32 @@ def a_refused_recipient_counts_as_relayed(patch: Patch) -> None:
         return tuple(replace(each, outcome=Outcome.RELAYED) for each in attempts)
 
     _carried(patch, change)
+
+
+def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
+    """And no reply is doubted."""
+    real = ClientMachine.begin
+
+    def forget(self: ClientMachine) -> None:
+        self._findings = []
+
+    def begin(self: ClientMachine, *given: Any, **more: Any) -> None:
+        before = self._mail_refusal
+        real(self, *given, **more)
+        self._mail_refusal = before
+
+    patch(ClientMachine, "_forget", forget)
+    patch(ClientMachine, "begin", begin)
+
+
+def content_goes_by_bdat_before_it_is_known(patch: Patch) -> None:
+    real = ClientMachine.begin
+
+    def begin(self: ClientMachine, *given: Any, **more: Any) -> None:
+        self._bdat_known = True
+        real(self, *given, **more)
+
+    patch(ClientMachine, "begin", begin)
 
 
 def a_full_maildir_counts_as_delivered(patch: Patch) -> None:

@@ -28,6 +28,7 @@ class Delivery:
     owner: str = ""  # the worker that brought it
     sender: str = ""
     dsn_offered: bool = False
+    eight_bit_offered: bool = True
     end: End | None = None
     reply_end: int = 0
     excused: bool = False
@@ -58,6 +59,7 @@ class Ledger:
         self.deliveries: list[Delivery] = []
         self.faults: list[str] = []  # what must never happen, as it was seen
         self.refused = 0
+        self.refusals: list[tuple[str, str]] = []  # by number: of which sender they were said, and of which recipient
 
     def fault(self, text: str) -> None:
         if len(self.faults) < 50:

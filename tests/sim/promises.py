@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .house import House
 
 _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop): .*\n([ \t].*\n)*)+")
+_NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
 
@@ -115,6 +116,8 @@ def _lives(house: House) -> dict[int, Life]:
             lives[event.id] = Life(event)
     for event in events:
         life = lives.get(event.id)
+        if isinstance(event, Attempted) and life is not None:
+            _own_words(house, life, event)
         if life is None:
             if isinstance(event, Attempted | Failed | Removed):
                 house.ledger.fault(f"the history has an end of a message it never accepted: {event}"[:300])
@@ -141,6 +144,18 @@ def _lives(house: House) -> dict[int, Life]:
             case _:
                 pass
     return lives
+
+
+def _own_words(house: House, life: Life, event: Attempted) -> None:
+    """The refusal that an attempt tells was said of this message, and of its recipient."""
+    found = _NUMBER.search(str(event.attempt.reply)) if event.attempt.reply is not None else None
+    if found is None:
+        return
+    sender, recipient = house.ledger.refusals[int(found[1])]
+    known = sender == life.accepted.reverse_path and (not recipient or recipient in event.recipients)
+    if not known and event.attempt.outcome is Outcome.FAILED:
+        told = f"{event.attempt.reply} was said of {sender} to {recipient or 'all'}"
+        house.ledger.fault(f"{told}, not of {life.accepted.reverse_path} to {event.recipients}"[:300])
 
 
 def _holds(house: House, events: list[Event]) -> None:
@@ -256,9 +271,21 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
             continue
         # Trace fields are put in front, and nothing else is changed.
         came, went = (each.replace(b"\r\n", b"\n") for each in (delivery.content, sent.content))
+        if not delivery.eight_bit_offered and came.isascii() and not went.isascii():  # RFC 6152 §3: converted
+            if not _decodes_to(came, went):
+                house.ledger.fault(f"{delivery.message_id} is not what it was at {delivery.place}: {len(came)} octets")
+            continue
         trace = came[: -len(went)].decode()
         if not came.endswith(went) or not _TRACE.fullmatch(trace):
             house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(came)} octets")
+
+
+def _decodes_to(came: bytes, went: bytes) -> bool:
+    """Whether the one, in 7 bit, has the fields and the content of the other, each part of which is one text."""
+    header, _, body = went.partition(b"\n\n")
+    kept = all(line in came.partition(b"\n\n")[0].split(b"\n") for line in header.split(b"\n"))
+    decoded = email.message_from_bytes(came).get_payload(decode=True)
+    return kept and isinstance(decoded, bytes) and decoded.replace(b"\r\n", b"\n") == body
 
 
 def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:

@@ -1,8 +1,10 @@
 """Remote mail servers: written for the simulation alone, so that they share no mistake with the node.
 
 Each session draws from its host's mood whether it goes well, and if not, at which step what happens: the connection is
-dropped, reset, stalled, slow; 421, 4xx or 5xx; garbage, or a reply without end; an extension that was offered and does
-not work. What a host takes it writes into the ledger, with how far its 250 must come before the node knows.
+dropped, reset, stalled, slow; 421, 4xx or 5xx, with or without the end of the session behind it; two codes in one
+segment; garbage, or a reply without end; replies too many between two messages; an extension that was offered and does
+not work. Each refusal has a number, by which the ledger knows which sender and recipient it was said of. What a host
+takes it writes into the ledger, with how far its 250 must come before the node knows.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from .house import House
 
 RCPT_MAX, MAIL_MAX = 2, 3  # of those that name limits (RFC 9422)
-STEPS = ("connect", "hello", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")
-DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "garbage", "endless")
+STEPS = ("connect", "hello", "starttls", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")
+DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "closes", "two codes", "garbage", "endless")
 _STATUS = re.compile(r"^(\d{3}) [245]\.")
 _PATH = re.compile(rb"<([^>]*)>")
 
@@ -62,11 +64,13 @@ class RemoteSession(asyncio.Protocol):
         self._messages = 0
         self._mails = 0
         self._over = False
-        self._limited = False
+        self._limited = self._eight_bit = False
         self._asking: list[bytes] | None = None  # what AUTH LOGIN has answered so far
         self._known = host.account is None
         self._busy = False
         self._swallow = False
+        self._about: str | None = None  # the sender of the message that is spoken of
+        self._loose = self._chance.random() < host.trouble / 2  # says too much between messages
         self._step, self._deed = "", ""
         if self._chance.random() < host.trouble:
             self._step = self._chance.choice(STEPS if host.account is None else (*STEPS, "auth", "auth"))
@@ -135,6 +139,31 @@ class RemoteSession(asyncio.Protocol):
         if not self._over:
             self._transport.write("".join(f"{line}\r\n" for line in lines).encode())
 
+    def _refuse(self, text: str, recipient: str = "") -> None:
+        """A refusal with a number, where it is said of a message."""
+        if self._about is None:
+            self._say(text)
+            return
+        said = self._house.ledger.refusals
+        said.append((self._about, recipient))
+        self._say(f"{text} #{len(said) - 1}")
+
+    def _say_too_much(self) -> None:
+        """Behind the last reply of a transaction: another one, or the beginning of one."""
+        if not self._loose or self._over or self._chance.random() < 0.5:
+            return
+        match self._chance.choice(("2yz", "4yz", "5yz", "421", "piece")):
+            case "2yz":
+                self._say("250 2.0.0 taken")
+            case "4yz":
+                self._refuse("451 4.3.0 not now, said late")
+            case "5yz":
+                self._refuse("550 5.7.1 not with us, said late")
+            case "421":
+                self._say("421 4.3.2 going down")
+            case _:
+                self._transport.write(b"42")
+
     def _other_class(self, found: re.Match[str]) -> str:
         return f"{found[1]} {self._chance.choice('245')}."
 
@@ -160,9 +189,18 @@ class RemoteSession(asyncio.Protocol):
                 self._over = True
                 transport.close()
             case "4xx":
-                self._say("451 4.3.0 not now")
+                self._refuse("451 4.3.0 not now")
             case "5xx":
-                self._say("554 5.7.1 not with us")
+                self._refuse("554 5.7.1 not with us")
+            case "closes":
+                self._refuse("554 5.7.1 not with us")
+                self._over = True
+                transport.close()
+            case "two codes":
+                self._say(*{"connect": ("220-welcome",), "data": ("354 go ahead",)}.get(step, ()))
+                self._refuse("554 5.7.1 not with us after all")
+                self._over = True
+                transport.close()
             case "garbage":
                 transport.write(bytes(self._chance.randrange(256) for _ in range(40)) + b"\r\n")
             case _:
@@ -189,11 +227,15 @@ class RemoteSession(asyncio.Protocol):
                 self._say("502 5.5.1 what is EHLO")
                 return
             offers = [word for word in host.offers if word != "STARTTLS" or not self._transport.tls]
+            if self._loose:  # of who says too much, nothing but 354 shows what an answer is for
+                offers = [word for word in offers if word != "CHUNKING"]
+            self._eight_bit = verb != b"HELO" and "8BITMIME" in offers
             self._limited = verb != b"HELO" and any(word.startswith("LIMITS") for word in offers)
             lines = [host.name, *(offers if verb != b"HELO" else [])]
             self._say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
         elif verb == b"STAR":
-            self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
+            if not self._misbehaves("starttls"):
+                self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
         elif verb == b"AUTH" and host.account is not None:
             self._auth(line)
         elif verb == b"MAIL" and not self._known:
@@ -219,7 +261,7 @@ class RemoteSession(asyncio.Protocol):
             self._say("250 ok")
         else:
             house.ledger.fault(f"{host.name} was told {line[:60]!r}") if not self._confused() else None
-            self._say("500 5.5.2 what")
+            self._refuse("500 5.5.2 what")
 
     def _confused(self) -> bool:
         return bool(self._deed or self._host.lies)
@@ -253,7 +295,11 @@ class RemoteSession(asyncio.Protocol):
 
     def _mail(self, line: bytes) -> None:
         host = self._host
+        found = _PATH.search(line)
+        self._about = found[1].decode() if found else ""
         if self._misbehaves("mail"):
+            if not self._over and "PIPELINING" not in host.offers:
+                self._say_too_much()
             return
         if self._sender is not None:
             self._house.ledger.fault(f"{host.name}: nested MAIL")
@@ -267,15 +313,14 @@ class RemoteSession(asyncio.Protocol):
             return
         upper = line.upper()
         if "SIZE" in host.lies and b"SIZE=" in upper:
-            self._say("552 5.3.4 too large")
+            self._refuse("552 5.3.4 too large")
             return
         if b"BODY=8BITMIME" in upper and "8BITMIME" in host.lies:
-            self._say("501 5.5.4 what is BODY")
+            self._refuse("501 5.5.4 what is BODY")
             return
         if b"BODY=8BITMIME" in upper and "8BITMIME" not in host.offers:
             self._house.ledger.fault(f"{host.name} was given BODY=8BITMIME and does not offer it")
-        found = _PATH.search(line)
-        self._sender = found[1].decode() if found else ""
+        self._sender = self._about
         self._recipients = []
         self._content.clear()
         self._say("250 2.1.0 ok")
@@ -285,17 +330,17 @@ class RemoteSession(asyncio.Protocol):
     def _rcpt(self, line: bytes) -> None:
         host = self._host
         if not line.upper().startswith(b"RCPT TO:<"):  # what came before it was thrown away
-            self._say("501 5.5.4 what")
+            self._refuse("501 5.5.4 what")
             return
         if self._sender is None:
-            self._say("503 5.5.1 MAIL first")
+            self._refuse("503 5.5.1 MAIL first")
             return
         if self._misbehaves("rcpt"):
             return
         found = _PATH.search(line)
         recipient = found[1].decode() if found else ""
         if "DSN" in host.lies and (b"NOTIFY=" in line.upper() or b"ORCPT=" in line.upper()):
-            self._say("555 5.5.4 unknown parameter")
+            self._refuse("555 5.5.4 unknown parameter", recipient)
             return
         if self._limited and len(self._recipients) >= RCPT_MAX:
             self._house.ledger.fault(f"{host.name} was given more recipients than its limit")
@@ -304,13 +349,17 @@ class RemoteSession(asyncio.Protocol):
             said = "452 4.5.3 one at a time"
         if said.startswith("250"):
             self._recipients.append(recipient)
-        self._say(said)
+            self._say(said)
+        else:
+            self._refuse(said, recipient)
 
     def _data(self) -> None:
         if not self._recipients:
-            self._say("503 5.5.1 no valid recipients")
+            self._refuse("503 5.5.1 no valid recipients")
+            self._say_too_much()
             return
         if self._misbehaves("data"):
+            self._say_too_much()
             return
         self._in_data = True
         self._content.clear()
@@ -346,9 +395,11 @@ class RemoteSession(asyncio.Protocol):
     def _bdat(self, line: bytes) -> None:
         words = line.split()
         if "CHUNKING" in self._host.lies:
-            self._say("502 5.5.1 no BDAT here")
-            self._swallow = True  # and what comes is anything but commands
-            self._house.base.call_later(400.0, self._silence)
+            self._refuse(self._chance.choice(("500 5.5.2 what", "502 5.5.1 no", "503 5.5.1 what", "555 5.5.4 no")))
+            if int(words[1]):  # what comes would be anything but commands
+                self._house.ledger.fault(f"{self._host.name} was given content by BDAT, which it does not know")
+                self._swallow = True
+                self._house.base.call_later(400.0, self._silence)
             return
         self._chunk = int(words[1])
         self._last = len(words) > 2
@@ -365,7 +416,7 @@ class RemoteSession(asyncio.Protocol):
             return False
         self._chunk = -1
         if not self._recipients:
-            self._say("503 5.5.1 no valid recipients")
+            self._refuse("503 5.5.1 no valid recipients")
         elif self._last:
             self._end()
         else:
@@ -381,7 +432,8 @@ class RemoteSession(asyncio.Protocol):
         if self._misbehaves("end"):
             if self._host.lmtp and not self._over:
                 for _ in recipients[1:]:
-                    self._say("451 4.3.0 not now")
+                    self._refuse("451 4.3.0 not now")
+            self._say_too_much()
             return
         self._messages += 1
         told = self._step != "told" or self._chance.random() < 0.3 or self._deed == "slow"
@@ -390,15 +442,17 @@ class RemoteSession(asyncio.Protocol):
         if not self._host.lmtp and kept[0] is None:
             for each in made:
                 self._house.ledger.deliveries.remove(each)
-            self._say("452 4.2.2 no space for it")
+            self._refuse("452 4.2.2 no space for it")
+            self._say_too_much()
             return
         if told:
             self._tell(recipients, kept, made)
+            self._say_too_much()
         else:
             for delivery in (*made, *(each for each in kept if isinstance(each, Delivery))):
                 delivery.excused = True
             self._step = "end"
-            if self._deed in ("4xx", "5xx"):
+            if self._deed in ("4xx", "5xx", "closes", "two codes"):
                 self._deed = "drop"  # who has taken a message does not say that he has not
             while not self._over and not self._misbehaves("end"):
                 pass
@@ -416,7 +470,8 @@ class RemoteSession(asyncio.Protocol):
         process = end.peer.process
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
-            process.name if process is not None else "", sender, "DSN" in self._host.offers, end.peer, 1 << 60,
+            process.name if process is not None else "", sender, "DSN" in self._host.offers,
+            self._eight_bit, end.peer, 1 << 60,
         )
         self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")
@@ -425,8 +480,10 @@ class RemoteSession(asyncio.Protocol):
     def _tell(self, recipients: list[str], kept: list[Any], made: list[Delivery]) -> None:
         if self._host.lmtp:
             for recipient, delivery in zip(recipients, kept, strict=True):
-                self._say(f"250 2.0.0 <{recipient}> kept" if delivery is not None else "452 4.2.2 box full")
-                if delivery is not None:
+                if delivery is None:
+                    self._refuse("452 4.2.2 box full", recipient)
+                else:
+                    self._say(f"250 2.0.0 <{recipient}> kept")
                     delivery.reply_end = self._transport.written
             return
         self._say("250 2.0.0 taken")
