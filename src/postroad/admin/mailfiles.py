@@ -20,7 +20,15 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
-from postroad.mail.message import FIELD_NAME_MAX, MESSAGE_ID_MAX, Content, ContentFile, joins
+from postroad.mail.message import (
+    FIELD_NAME_MAX,
+    LINE_MAX,
+    MESSAGE_ID_MAX,
+    Content,
+    ContentFile,
+    joins,
+    lines_fit,
+)
 from postroad.protocol.grammar import parse_mailbox
 from postroad.store import content as contents
 from postroad.store.values import Waiting
@@ -196,6 +204,8 @@ def read(path: Path) -> Mail:
     found = _checked_content(eml, exported, envelope)
     if not joins(contents.head(found, TOP_MAX)):  # what delivery puts on top would get another meaning
         raise Unfit(f"{eml}: does not begin with a header field: put one on top, or an empty line")
+    if envelope.body is not Body.BINARY_MIME and _has_long_line(found):
+        envelope = msgspec.structs.replace(envelope, long_lines=True)
     return Mail(path, envelope, waiting, found)
 
 
@@ -256,6 +266,16 @@ def _address(path: Path, name: str, text: str) -> Address:
     if address is None:
         raise Unfit(f"{path}: {name}: {text!r} is no address")
     return address
+
+
+def _has_long_line(content: ContentFile) -> bool:
+    line = 0
+    for piece in contents.pieces(content):
+        if not lines_fit(piece, LINE_MAX + 2, line):
+            return True
+        last = piece.rfind(b"\n") + 1
+        line = len(piece) - last + (0 if last else line)
+    return False
 
 
 def _checked_content(eml: Path, exported: Exported, envelope: Envelope) -> ContentFile:

@@ -123,6 +123,14 @@ class Outbound(Section):
         source="RFC 6152 §3, RFC 3030 §3",
         word=True,
     )
+    line_max: Octets = setting(
+        _DELIVER.line_max,
+        "The longest line, without its CRLF, that is sent by SMTP. A longer one is broken in front of a space or tab, "
+        "or else CRLF and a space are put in, as Postfix does it; a DKIM signature of the body does not hold after it. "
+        "0: lines go as they are. By LMTP, into Maildirs and to programs they always do, and so does binary mail.",
+        least=0,
+        source="RFC 5321 §4.5.3.1.6",
+    )
     tls: OutboundTls = table(OutboundTls)
 
 

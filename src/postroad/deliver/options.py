@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.message import LINE_MAX
 from postroad.protocol.seven_bit import EightBit
 
 # What may stand in braces: in the path of a Maildir, and as an argument of a command.
@@ -43,7 +44,8 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     `hops_max`: hosts and addresses tried to open one connection (RFC 5321 §5.1: at least two). `hop_memory_s`: how long
     a hop that could not be reached is tried after all others. `tls_memory_s`: how long a hop whose TLS failed is spoken
     to in plaintext at once, where the demand allows that. `eight_bit`: what becomes of 8-bit mail where the server does
-    not offer 8BITMIME, and of binary mail without BINARYMIME. `bdat_memory_s`: how long
+    not offer 8BITMIME, and of binary mail without BINARYMIME. `line_max`: octets of a line, without its CRLF, that is
+    sent by SMTP; longer ones are broken, 0 for never. `bdat_memory_s`: how long
     one that refused BDAT gets DATA.
     """
 
@@ -77,6 +79,7 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     piece_size: int = 262_144
     bdat_size_min: int = 1_048_576  # content from this size on goes by BDAT where the remote offers CHUNKING
     eight_bit: EightBit = EightBit.CONVERT
+    line_max: int = LINE_MAX
     mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     program: ProgramOptions = ProgramOptions()

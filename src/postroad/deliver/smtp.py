@@ -38,6 +38,7 @@ from postroad.mail.route import Hop, Transport, domain_of
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import stuffing, transaction, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
+from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
 from postroad.protocol.seven_bit import EightBit, Plan, Target
 from postroad.protocol.transaction import Finding, Inspection, Security
@@ -145,6 +146,7 @@ class SmtpCourier(asyncio.Protocol):
         self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
         self._plan: Plan | None = None  # how the content is converted
+        self._line_max = 0  # where its lines are broken; 0: they are not
         self._fetching = False
 
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
@@ -312,6 +314,12 @@ class SmtpCourier(asyncio.Protocol):
         if looked is not None:
             self._plan, content_size, inspection = looked.plan, looked.size, looked.inspection
             content = content if looked.octets is None else looked.octets
+        line_max = options.line_max if envelope.long_lines and not self._security.final else 0
+        if envelope.body is Body.BINARY_MIME:
+            line_max = 0  # its lines are none
+        elif line_max and isinstance(content, bytes):
+            content = broken(content, line_max)
+            content_size, line_max = len(content), 0
         offered = self.machine.capabilities
         recipients = envelope.recipients
         utf8_wanted, asking = False, bool(envelope.parameters)
@@ -325,7 +333,7 @@ class SmtpCourier(asyncio.Protocol):
             prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
         opening = transaction.opening(
             envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
-            inspection=inspection, bdat_size_min=options.bdat_size_min,
+            inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=bool(line_max),
             waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
             eight_bit=options.eight_bit,
         )
@@ -337,6 +345,7 @@ class SmtpCourier(asyncio.Protocol):
         if job.destination.xforward and "XFORWARD" in offered.keywords:
             self._facts = xforward(envelope, offered.keywords["XFORWARD"])
         self._ready = None
+        self._line_max = line_max
         small = len(content) <= options.whole_max if isinstance(content, bytes) else False
         if isinstance(content, bytes) and (small or content is not job.content):
             if opening.bdat:
@@ -512,7 +521,7 @@ class SmtpCourier(asyncio.Protocol):
             transport.write(prefix)  # whole lines, none of which begins with a dot
         self._stream = Stream(
             job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
-            loop=self._loop, plan=self._plan,
+            loop=self._loop, plan=self._plan, line_max=self._line_max,
         )
         self._fetch()
 

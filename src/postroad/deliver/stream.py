@@ -15,6 +15,7 @@ import msgspec
 
 from postroad.mail.message import Content, size
 from postroad.protocol import seven_bit
+from postroad.protocol.line_breaking import Breaker
 from postroad.protocol.seven_bit import Plan, Target
 from postroad.protocol.stuffing import Stuffer
 from postroad.protocol.transaction import Inspection
@@ -31,14 +32,17 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Stream:
-    """One content, converted as `plan` says. `done` of `fetch` is called on the loop."""
+    """One content, converted as `plan` says, its lines broken at `line_max`, if that is not 0. `done` of `fetch` is
+    called on the loop."""
 
     def __init__(
         self, content: Content, *, stuffed: bool, piece_size: int, pool: Executor, loop: asyncio.AbstractEventLoop,
-        plan: Plan | None = None,
+        plan: Plan | None = None, line_max: int = 0,
     ) -> None:
         read = pieces(content, piece_size)
         self._pieces = read if plan is None else _gathered(seven_bit.converted(read, plan), piece_size)
+        if line_max:
+            self._pieces = _broken(self._pieces, line_max)
         self._left = size(content)  # octets that are still to be read
         self._stuffer = Stuffer() if stuffed else None
         self._pool = pool
@@ -64,6 +68,13 @@ class Stream:
             return Piece(broken=True) if end is None else Piece(end, last=True)
         sent = stuffer.piece(octets)
         return Piece(broken=True) if stuffer.broken else Piece(sent)
+
+
+def _broken(read: Iterable[bytes], line_max: int) -> Iterator[bytes]:
+    breaker = Breaker(line_max)
+    for octets in read:
+        yield breaker.piece(octets)
+    yield breaker.end()
 
 
 def _gathered(small: Iterable[bytes], piece_size: int) -> Iterator[bytes]:

@@ -119,6 +119,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     `accepted_us`: when end-of-data was seen. `message_id`: the Message-ID field's value with its angle brackets, or "".
     `parameters`: further ESMTP parameters of MAIL as (keyword in capitals, value): AUTH, REQUIRETLS, BY, MT-PRIORITY, …
     `parent`: the queue id of the message that this one reports on (a DSN) or was split from, else 0.
+    `long_lines`: lines of the content are longer than RFC 5321 wants them sent.
     """
 
     id: int
@@ -134,3 +135,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     message_id: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
     parent: int = 0
+    long_lines: bool = False

@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True):
     text_line_max: Annotated[
         int,
         Meta(ge=1_000, description="A line of content with its CRLF, RFC 5321 §4.5.3.1.6 demands 1,000. Much software"
-             " sends longer ones, and no buffer of ours depends on it."),
+             " sends longer ones, and no buffer of ours depends on it. How they go on: `outbound.line_max`."),
     ] = 1_048_576
     size_max: Annotated[
         int,

@@ -109,12 +109,14 @@ def opening(
     waited_s: int = 0,
     prefix: bytes = b"",
     eight_bit: EightBit = EightBit.CONVERT,
+    by_data: bool = False,
 ) -> Opening | Finding:
     """MAIL for a content of `size` octets, the `prefix` before it included. `utf8_wanted`: a recipient of the
     transaction needs SMTPUTF8.
 
     `inspection` is given where `must_inspect` said so, `eight_bit` as it is set. Content of `bdat_size_min` and more
     goes by BDAT where offered. `waited_s`: how long we have had the message, for DELIVERBY.
+    `by_data`: the size is not known to the octet, so that DATA it must be.
     """
     sender = envelope.reverse_path
     if offered.size_max and size > offered.size_max:  # RFC 1870 §4, §7
@@ -149,7 +151,7 @@ def opening(
     octets = _octets(command)
     if octets is None:
         return Finding(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
-    by_bdat = offered.chunking and (body is _BINARY or (size >= bdat_size_min and not converted))
+    by_bdat = offered.chunking and (body is _BINARY or (size >= bdat_size_min and not converted and not by_data))
     return Opening(octets, smtputf8, by_bdat, prefix)
 
 

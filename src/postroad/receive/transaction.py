@@ -38,6 +38,8 @@ class Transaction:
         "held",
         "id",
         "incoming",
+        "line",
+        "long_lines",
         "mail",
         "message_id",
         "peer",
@@ -66,6 +68,8 @@ class Transaction:
         self.sent_head = b""  # the same before it was mended
         self.message_id = ""
         self.ascii_only = True
+        self.long_lines = False  # there is a line longer than `LINE_MAX`
+        self.line = 0  # octets of the line that content in a file has left unfinished so far
         self.incoming: Incoming | None = None
 
     def add(self, octets: bytes) -> None:
@@ -119,6 +123,7 @@ def finished(
         octets = read(transaction, octets)
     transaction.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     transaction.ascii_only = octets.isascii()
+    _measure(transaction, octets)
     top = received(transaction, hostname, now_us)
     if lead is not None:
         top += lead(transaction)
@@ -145,7 +150,19 @@ def stream(transaction: Transaction, octets: bytes) -> bool:
     transaction.size += len(octets)
     if transaction.ascii_only:
         transaction.ascii_only = octets.isascii()
+    _measure(transaction, octets)
     return transaction.incoming.write(octets)
+
+
+def _measure(transaction: Transaction, octets: bytes) -> None:
+    """Whether lines are long. Looks at two places for each thousand octets."""
+    if not transaction.long_lines:
+        transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2, transaction.line)
+        if octets.endswith(b"\n"):
+            transaction.line = 0
+        else:
+            last = octets.rfind(b"\n") + 1
+            transaction.line = len(octets) - last + (0 if last else transaction.line)
 
 
 def received(transaction: Transaction, hostname: str, now_us: int) -> bytes:
@@ -192,6 +209,8 @@ def envelope(
         mail.envid,
         transaction.message_id,
         parameters(mail, transaction.peer, owns, (now_us - transaction.started_us) // 1_000_000),
+        0,
+        transaction.long_lines,
     )
 
 

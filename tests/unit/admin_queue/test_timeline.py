@@ -360,7 +360,7 @@ def test_what_was_refused_as_people_and_programs_read_it() -> None:
     assert shown[0] == "No message"
     text = "\n".join(shown)
     for part in (
-        "refused    RCPT of client.example.org [203.0.113.7]:1234, ESMTP, without TLS, at listener mx",
+        "refused    RCPT of [203.0.113.7]:1234 \"client.example.org\", ESMTP, without TLS, at listener mx",
         "was told: 550 5.1.1 not here", "from <alice@example.org>, for <nobody@example.net>",
         "from <alice@example.org>, for <bob@example.net>, <c@d.e>", "account ada",
         "a client that was told 5xx does not try again",

@@ -17,6 +17,7 @@ from postroad.mail.reply import Reply
 from postroad.mail.route import Transport
 from postroad.mail.tls_details import TlsDetails
 from postroad.protocol.seven_bit import EightBit
+from postroad.protocol.transaction import Security
 from tests.unit.deliver.world import Stage, job
 
 RELAYED = ("relayed", "recipient", "2.0.0")
@@ -354,6 +355,44 @@ def test_a_stray_line_end_in_large_content_never_ends_the_data(tmp_path: Path, o
     assert stage.wire.aborted
     assert stage.outcomes() == [("failed", "message", "5.6.1")]
     assert not stage.courier.usable
+
+
+LONG = b"Subject: x\r\n\r\n" + b"x" * 2_000 + b"\r\n.y\r\n"
+BROKEN = b"Subject: x\r\n\r\n" + b"x" * 998 + b"\r\n " + b"x" * 997 + b"\r\n " + b"x" * 5 + b"\r\n..y\r\n.\r\n"
+
+
+@pytest.mark.parametrize("whole_max", [1_000_000, 10])
+@pytest.mark.parametrize("line_max", [998, 0])
+@pytest.mark.parametrize("filed", [False, True])
+def test_long_lines_are_broken_on_their_way_to_a_remote(
+    tmp_path: Path, whole_max: int, line_max: int, filed: bool
+) -> None:
+    """RFC 5321 §4.5.3.1.6. A chunk that is announced has the octets that follow."""
+    for keywords in ("PIPELINING 8BITMIME", "PIPELINING 8BITMIME CHUNKING SIZE"):
+        options = DeliverOptions(whole_max=whole_max, piece_size=700, bdat_size_min=0, line_max=line_max)
+        stage = Stage(keywords, options=options)
+        carried = stage.carry(job(file(tmp_path, LONG) if filed else LONG, long_lines=True))
+        by_bdat = "CHUNKING" in keywords and not (line_max and filed)
+        stage.server("250 ok", "250 ok", "250 ok" if by_bdat else "354 go")
+        taken = carried + stage.wire.taken()
+        expected = BROKEN if line_max else LONG.replace(b"\r\n.y", b"\r\n..y") + b".\r\n"
+        if by_bdat:
+            expected = expected.replace(b"\r\n..y\r\n.\r\n", b"\r\n.y\r\n")
+            assert taken.endswith(b"BDAT %d LAST\r\n%b" % (len(expected), expected))
+            assert b" SIZE=%d" % len(expected) in carried
+        else:
+            assert taken.endswith(b"DATA\r\n" + expected)
+
+
+def test_lines_go_as_they_are_by_lmtp_and_in_binary_mail() -> None:
+    stage = Stage("PIPELINING 8BITMIME", kind=Transport.LMTP, security=Security(final=True))
+    stage.carry(job(LONG, long_lines=True))
+    stage.server("250 ok", "250 ok", "354 go")
+    assert b"x" * 2_000 in stage.wire.taken()
+    stage = Stage("PIPELINING 8BITMIME CHUNKING BINARYMIME")
+    carried = stage.carry(job(LONG, long_lines=True, body=Body.BINARY_MIME))
+    stage.server("250 ok", "250 ok", "250 ok")
+    assert b"x" * 2_000 in carried + stage.wire.taken()
 
 
 def test_content_that_cannot_be_read_defers(tmp_path: Path) -> None:

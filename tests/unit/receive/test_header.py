@@ -205,3 +205,20 @@ def test_a_message_id_is_cut_for_envelope_log_and_history() -> None:
     begun(where).say(b"Message-ID: <" + b"x" * 5_000 + b"@a>\r\n\r\nx\r\n.\r\n")
     assert where.spool.stored[0].envelope.message_id == "<" + "x" * (message.MESSAGE_ID_MAX - 1)
     assert content(where).count(b"x" * 5_000) == 1
+
+
+# ---- long lines
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("length", "long"), [(998, False), (999, True), (200_000, True)])
+def test_the_envelope_tells_of_long_lines(large: bool, length: int, long: bool) -> None:
+    where = house(Role.MX)
+    if large:
+        where = House(options=msgspec.structs.replace(OPTIONS, memory_content_max=0), listener=where.listener_options)
+    client = begun(where)
+    client.say(b"Subject: x\r\n\r\n" + b"y" * 998 + b"\r\n")
+    client.say((b"x" * 70 + b"\r\n") * (3_000 if large else 1))
+    client.say(b"z" * (length - 100))
+    client.say(b"z" * 100 + b"\r\nend\r\n.\r\n")
+    assert where.spool.stored[0].envelope.long_lines is long
