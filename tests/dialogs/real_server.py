@@ -206,6 +206,7 @@ class RealServer:
             xforward_networks=(HERE,) if offer.xforward else (),
             vrfy=Telling.ON if offer.vrfy else Telling.OFF if offer.vrfy_off else Telling.AMBIGUOUS,
             expn=Telling.ON if offer.expn else Telling.OFF,
+            dsn_for_strangers=True,
         )
         known = Known(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
         rules = policy.rules(

@@ -147,7 +147,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
         for (name, place), extra in zip(
             DOORS.items(),
             (
-                f'role = "relay"\n{trusted}', 'role = "mx"',
+                f'role = "relay"\n{trusted}', 'role = "mx"\ndsn_for_strangers = true',
                 f'role = "submission"\nauth = false\ntrust_network = true\n{trusted}', 'protocol = "lmtp"',
             ),
             strict=True,
@@ -191,6 +191,9 @@ ca_file = "{folder / 'roots.pem'}"
 [routing]
 tls = "{'may' if made.tls else 'never'}"
 {settings.replace('[queue]', f'[queue]{chr(10)}lifetime_s = {seconds}{chr(10)}lifetime_dsn_s = {seconds}')}
+[dsn]
+strangers_address_max = 0
+strangers_max = 0
 [log]
 path = "{folder / 'log'}"
 """

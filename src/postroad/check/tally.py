@@ -27,6 +27,7 @@ RECIPIENTS: Final = "r"
 OFFENCES: Final = "o"  # sessions that were ended for what the client did
 FAILURES: Final = "f"  # of AUTH, by client
 ACCOUNT_FAILURES: Final = "a"  # of AUTH, by account
+REPORTS: Final = "d"  # to strangers, by address; with no more behind it, those of all
 
 TELL_S: Final = 0.1
 KEYS_MAX: Final = 65_536

@@ -179,6 +179,13 @@ class Listener(Section):
         "trusted networks or accounts. Submission listeners do more (`receive.repair`).",
         source="RFC 5322 §3.6",
     )
+    dsn_for_strangers: bool = setting(
+        False,
+        "Whether an mx listener offers DSN to clients that are neither trusted nor authenticated. By it anybody can "
+        "have this node report success, or return whole messages, to a forged sender; large providers rarely offer it "
+        "to strangers. Without it the server before this one tells its sender of success, as far as it knows.",
+        source="RFC 3461",
+    )
     hello_syntax: bool = setting(
         _POLICY.hello_syntax, "Whether EHLO with what is neither a domain nor an address literal is refused."
     )

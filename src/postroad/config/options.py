@@ -15,6 +15,7 @@ import msgspec
 from postroad.check.client import BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
+from postroad.check.reports import ReportLimits
 from postroad.config.field import Section
 from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
 from postroad.config.outbound import OutboundTls
@@ -108,9 +109,9 @@ def ban_options(settings: Settings) -> BanOptions:
     return _into(BanOptions, settings.bans)
 
 
-def window_lengths_s(settings: Settings) -> tuple[float, float]:
-    """Within what time rates are counted, and what may lead to a ban (`check.client`)."""
-    return settings.limits.rate_s, settings.bans.window_s
+def window_lengths_s(settings: Settings) -> tuple[float, float, float]:
+    """Within what time rates are counted, what may lead to a ban (`check.client`), and reports (`check.reports`)."""
+    return settings.limits.rate_s, settings.bans.window_s, settings.dsn.strangers_rate_s
 
 
 def auth_options(settings: Settings) -> AuthOptions:
@@ -213,6 +214,10 @@ def history_options(settings: Settings) -> HistoryOptions:
 
 def report_options(settings: Settings) -> ReportOptions:
     return _into(ReportOptions, settings.dsn, hostname=settings.hostname, postmaster=settings.postmaster)
+
+
+def report_limits(settings: Settings) -> ReportLimits:
+    return _into(ReportLimits, settings.dsn)
 
 
 def log_options(settings: Settings) -> LogOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from postroad.check.reports import ReportLimits
 from postroad.config.field import Section, setting, several
 from postroad.config.values import DnsServer, File, Mailbox, Octets, Seconds
 from postroad.queue.options import QueueOptions
@@ -17,6 +18,7 @@ _DNS: Final = DnsOptions()
 _QUEUE: Final = QueueOptions()
 _STORE: Final = SpoolOptions()
 _HISTORY: Final = HistoryOptions()
+_REPORT_LIMITS: Final = ReportLimits()
 _REPORT: Final = ReportOptions()
 _LOG: Final = LogOptions()
 _MEMORY: Final = MemoryOptions()
@@ -252,6 +254,18 @@ class Dsn(Section):
         source="RFC 3461 §4.3",
     )
     header_max: Octets = setting(_REPORT.header_max, "The most of a header section that is returned.", least=1024)
+    strangers_rate_s: Seconds = setting(
+        _REPORT_LIMITS.strangers_rate_s,
+        "The time within which reports on mail of strangers are counted: of clients neither trusted nor authenticated, "
+        "whose sender may be forged. Beyond the limits none is made; log and `postroad trace` say so.",
+        least=1,
+    )
+    strangers_address_max: int = setting(
+        _REPORT_LIMITS.strangers_address_max, "Of these, to one address; 0: no limit.", unit="reports", least=0
+    )
+    strangers_max: int = setting(
+        _REPORT_LIMITS.strangers_max, "Of these, from the whole node; 0: no limit.", unit="reports", least=0
+    )
 
 
 class Log(Section):

@@ -96,7 +96,7 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     `identity` the authenticated account or "", `listener` the name of the listener from the configuration. `via`: who
     told us of the client, None where the connection is its own. `name`: the client's name, where we were told one that
     was checked. `forwarded`: what the client told of the one before it, or None. `tls_details`: what else is known of
-    its TLS, None without.
+    its TLS, None without. `trusted`: its listener trusts it, by its address or its certificate.
     """
 
     address: str = ""
@@ -110,6 +110,12 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     name: str = ""
     forwarded: Forwarded | None = None
     tls_details: TlsDetails | None = None
+    trusted: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has authenticated or is trusted; the sender of a stranger may be forged."""
+        return self.trusted or self.identity != ""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

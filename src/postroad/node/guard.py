@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from postroad.check import reports
 from postroad.check.banning import Asked, apply, read_request
 from postroad.check.client import limit_of, troubles_of
-from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, SESSIONS, TallyOffice, Told
+from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyOffice, Told
 from postroad.config import options
 from postroad.store import bans as banned
 from postroad.store.bans import Ban, Bans
@@ -31,7 +32,7 @@ from postroad.world.problem import Problem
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
-WINDOWS: Final = 2
+WINDOWS: Final = 3
 RETRY_S: Final = 5.0  # until the file is tried again that could not be written
 
 Frame = tuple[Any, ...]
@@ -92,11 +93,14 @@ class Guard:
         if settings is not self._limits_of:
             self._limits_of = settings
             self._clients, self._options = options.client_options(settings), options.ban_options(settings)
+            self._reports = options.report_limits(settings)
             trusted = {text for listener in settings.listener for text in listener.trusted_networks}
             self._exempt = [ipaddress.ip_network(text) for text in {*self._options.exempt, *trusted} - {"unix"}]
 
     def _limit(self, key: str) -> int:
         self._read_limits()
+        if key.startswith(REPORTS):
+            return reports.limit_of(key, self._reports)
         return limit_of(key, self._clients, self._options)
 
     def _passed(self, key: str) -> None:

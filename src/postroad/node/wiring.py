@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from postroad.check.client import Clients
+from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, Told
 from postroad.config import options
 from postroad.deliver.opener import Opener
@@ -165,6 +166,7 @@ class Assembly:
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._turns = Turns()
+        self._rates = ReportRates(options.report_limits(settings), self._tally)
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
         self._programs_busy: set[ProgramCourier] = set()
@@ -339,7 +341,11 @@ class Assembly:
         )
 
     def _make_reporter(self) -> Reporter:
-        return Reporter(options.report_options(self._settings), self._world.clock.now_us, self.spool.new_id)
+        self._rates.limits = options.report_limits(self._settings)
+        return Reporter(
+            options.report_options(self._settings), self._world.clock.now_us, self.spool.new_id,
+            refusal=self._rates.refusal,
+        )
 
     def _report(
         self,

@@ -85,7 +85,7 @@ class Client:
         protocol = with_type(setting.lmtp, esmtp, tls is not None, bool(self.identity), smtputf8)
         return Peer(
             self.address, self.port, hello, protocol, "" if tls is None else tls.text, self.identity,
-            setting.listener.name, self.via, name, self.forwarded, self.tls_details,
+            setting.listener.name, self.via, name, self.forwarded, self.tls_details, self.trusted,
         )  # fmt: skip
 
     @property

@@ -89,7 +89,7 @@ class Dialog:
         xclient, xforward = self._may_speak_for
         return self.setting.offer(
             tls=client.tls is not None, bindable=client.bindable, certificate=bool(client.certificate),
-            xclient=xclient, xforward=xforward, trusted=client.trusted,
+            xclient=xclient, xforward=xforward, trusted=client.trusted, known=client.is_known,
         )
 
     def drop(self) -> None:

@@ -62,6 +62,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `loose_paths`: local-parts that are no Dot-string, such as ``a..b``, are taken. `add_missing`: of trusted networks
     and accounts, Date and Message-ID are added to messages that have none.
     `vrfy`: which mailboxes of local domains exist. `expn`: whom an alias leads to.
+    `dsn_for_strangers`: on an mx listener DSN (RFC 3461) is offered to those, too, who are neither trusted nor
+    authenticated.
 
     `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
     first octet, where a client has to speak first).
@@ -90,6 +92,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     expn: Telling = Telling.OFF
     loose_paths: bool = False
     add_missing: bool = False
+    dsn_for_strangers: bool = False
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True):

@@ -107,29 +107,32 @@ class Setting:
 
     def offer(
         self, *, tls: bool, bindable: bool = False, certificate: bool = False, xclient: bool = False,
-        xforward: bool = False, trusted: bool = False,
+        xforward: bool = False, trusted: bool = False, known: bool = False,
     ) -> Offer:
         """What a session is offered now; `tls`: it is under TLS; `bindable`: that is our own, not a proxy's;
         `certificate`: its client has shown a certificate with a name that may be an account's; `trusted`: it counts as
-        one of a trusted network."""
+        one of a trusted network; `known`: it does, or has authenticated."""
         listener, doors = self.listener, self.doors
         hold_max_s = int(self.options.extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
         startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED) and not tls
         starttls = startable and doors.tls_context(listener.asking) is not None
+        # Who can have reports sent to whom he likes must be known. By DELIVERBY they can be had, too (RFC 2852 §3).
+        dsn = known or self.lmtp or listener.role is not Role.MX or listener.dsn_for_strangers
         if listener.auth or hold_max_s:  # what is offered changes with time
             auth: tuple[str, ...] = ()
             if listener.auth and doors.authenticator is not None:
                 may_auth = tls or listener.auth_without_tls
                 auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
-            return self._offer(tls, starttls, auth, xclient, xforward, trusted, hold_max_s)
-        facts = (tls, starttls, xclient, xforward, trusted)
+            return self._offer(tls, starttls, auth, xclient, xforward, trusted, dsn, hold_max_s)
+        facts = (tls, starttls, xclient, xforward, trusted, dsn)
         found = self.offers.get(facts)
         if found is None:
-            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, trusted, 0)
+            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, trusted, dsn, 0)
         return found
 
     def _offer(
         self, tls: bool, starttls: bool, auth: tuple[str, ...], xclient: bool, xforward: bool, trusted: bool,
+        dsn: bool,
         hold_max_s: int,
     ) -> Offer:
         listener, doors, extensions = self.listener, self.doors, self.options.extensions
@@ -144,6 +147,7 @@ class Setting:
             vrfy_off=listener.vrfy is Telling.OFF,
             expn=listener.expn is not Telling.OFF,
             etrn=doors.etrn is not None,
+            dsn=dsn,
             xclient=xclient,
             xforward=xforward,
             known=trusted,
@@ -151,7 +155,7 @@ class Setting:
             binarymime=extensions.binarymime,
             limits=extensions.limits,
             requiretls=extensions.requiretls,
-            by_min_s=int(extensions.deliver_by_min_s) if extensions.deliver_by else None,
+            by_min_s=int(extensions.deliver_by_min_s) if extensions.deliver_by and dsn else None,
             hold_max_s=hold_max_s or None,
             hold_until=asked.held_until(hold_max_s, doors.now_us()) if hold_max_s else "",
             mt_priority=extensions.mt_priority_profile if extensions.mt_priority else None,

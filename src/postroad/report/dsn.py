@@ -59,6 +59,9 @@ _FAILED_NAMED_MAX: Final = 100  # recipients that X-Failed-Recipients names
 Read = Callable[[ContentFile, int], bytes]
 """The first octets of a content file, at most so many."""
 
+Refusal = Callable[[Address, int], str]
+"""Why no more reports go to this address of a stranger now, "" where they do."""
+
 
 class Made(msgspec.Struct, frozen=True):
     """What the settlement of the reported recipients takes in: DSNs to accept, and what is to be told of them."""
@@ -79,12 +82,14 @@ def make(
     now_us: int,
     new_id: Callable[[int], int],
     read: Read,
+    refusal: Refusal = lambda to, now_us: "",
 ) -> Made:
     """The DSNs for recipients of one message that have come to their end or to a delay together, one per action.
 
     `content` None: it can no longer be read, the report then goes without it. `read` gives the first octets of a
-    content file. `new_id(shard)`: a report is kept in the shard of the message, so that they can share a commit. A
-    failure of which nobody can be told gives an event that says why.
+    content file. `new_id(shard)`: a report is kept in the shard of the message, so that they can share a commit.
+    `refusal`: asked if the message is of a client neither trusted nor authenticated. A failure of which nobody can be
+    told gives an event that says why, and so does a report that is one too many.
     """
     told: dict[Action, list[Report]] = {}
     untold: dict[str, list[Report]] = {}
@@ -100,6 +105,11 @@ def make(
         Reported(now_us, envelope.id, _names(those), Action.FAILED.value, 0, why) for why, those in untold.items()
     ]
     for action, those in told.items():
+        if envelope.reverse_path is not None and not envelope.peer.is_known:
+            why = refusal(envelope.reverse_path, now_us)
+            if why:
+                events.append(Reported(now_us, envelope.id, _names(those), action.value, 0, why))
+                continue
         stored = _message(action, those, envelope, content, options, now_us, new_id(shard), read)
         accepted.append(stored)
         events.append(Reported(now_us, envelope.id, _names(those), action.value, stored.envelope.id))
@@ -149,12 +159,18 @@ class Reporter:
     """What the queue calls: `make` with the node's settings, clock and ids."""
 
     def __init__(
-        self, options: ReportOptions, now_us: Callable[[], int], new_id: Callable[[int], int], read: Read = head
+        self,
+        options: ReportOptions,
+        now_us: Callable[[], int],
+        new_id: Callable[[int], int],
+        read: Read = head,
+        refusal: Refusal = lambda to, now_us: "",
     ) -> None:
         self._options = options
         self._now_us = now_us
         self._new_id = new_id
         self._read = read
+        self._refusal = refusal
 
     def __call__(
         self,
@@ -189,7 +205,8 @@ class Reporter:
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
         """DSNs and events for reports that are made already, such as those of an alias's expansion."""
         made = make(
-            reports, envelope, content, self._options, now_us=self._now_us(), new_id=self._new_id, read=self._read
+            reports, envelope, content, self._options, now_us=self._now_us(), new_id=self._new_id, read=self._read,
+            refusal=self._refusal,
         )
         return made.accepted, made.events
 

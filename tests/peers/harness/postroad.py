@@ -182,7 +182,7 @@ def relay_listener(port: int, **settings: Any) -> Table:
 
 def mx_listener(port: int, **settings: Any) -> Table:
     """A listener that takes mail for our own domains from anyone."""
-    return {"name": "mx", "address": "127.0.0.1", "port": port, "role": "mx", **settings}
+    return {"name": "mx", "address": "127.0.0.1", "port": port, "role": "mx", "dsn_for_strangers": True, **settings}
 
 
 def submission_listener(port: int, **settings: Any) -> Table:

@@ -106,6 +106,7 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("store", options.spool_options),
     ("history", options.history_options),
     ("dsn", options.report_options),
+    ("dsn", options.report_limits),
     ("log", options.log_options),
     ("memory", options.memory_options),
     ("receive", options.receive_options),

@@ -273,7 +273,7 @@ class House:
         self.logged: list[Event] = []
         self.clients = Clients(clients or ClientOptions())
         self.options = options or ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
-        self.listener_options = listener or ListenerOptions("front", role, dialect)
+        self.listener_options = listener or ListenerOptions("front", role, dialect, dsn_for_strangers=True)
         lmtp = self.listener_options.protocol is Dialect.LMTP
         composed = policy.rules(
             self.listener_options.role, policy_options or PolicyOptions(), KNOWN, lmtp=lmtp, extra=rules

@@ -29,7 +29,8 @@ def house(
         hostname="mx.local.test", default_domain="local.test", extensions=ExtensionOptions(**extensions),
         limits=bounds or Limits(),
     )
-    return House(options=options, listener=ListenerOptions("front", role, trusted_networks=trusted))
+    listener = ListenerOptions("front", role, trusted_networks=trusted, dsn_for_strangers=True)
+    return House(options=options, listener=listener)
 
 
 def submission(**extensions: Any) -> House:

@@ -53,7 +53,7 @@ def test_the_client_is_another() -> None:
     send(client, "ann@local.test")
     peer = served.spool.stored[0].envelope.peer
     via = Via("XCLIENT", *PROXY, "192.0.2.8")
-    assert peer == Peer("203.0.113.9", 77, "c", "ESMTPA", "", "ann", "front", via, "c.example")
+    assert peer == Peer("203.0.113.9", 77, "c", "ESMTPA", "", "ann", "front", via, "c.example", trusted=True)
     assert b"Received: from c (c.example [203.0.113.9])\r\n\tby " in content(served)
     client.hang_up()
     assert served.clients.sessions == 0

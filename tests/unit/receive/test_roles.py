@@ -330,3 +330,39 @@ def test_a_bad_trusted_network_is_an_error() -> None:
     house = House()
     with pytest.raises(ValueError, match=r"192\.0\.2\.1/24"):
         setting(ListenerOptions("x", trusted_networks=("192.0.2.1/24",)), house.options, house.rules, house.doors)
+
+
+# ---- Strangers and reports
+
+
+@pytest.mark.parametrize(
+    ("role", "trusted", "offered", "announced"),
+    [
+        (Role.MX, False, False, False),
+        (Role.MX, False, True, True),
+        (Role.MX, True, False, True),
+        (Role.RELAY, False, False, True),
+        (Role.SUBMISSION, False, False, True),
+    ],
+)
+def test_whom_dsn_is_offered(role: Role, trusted: bool, offered: bool, announced: bool) -> None:
+    """By NOTIFY=SUCCESS, RET=FULL and BY= with T strangers can have us report to whom they like."""
+    networks = ("192.0.2.0/24",) if trusted else ()
+    house = House(listener=ListenerOptions("front", role, trusted_networks=networks, dsn_for_strangers=offered))
+    client = house.client()
+    client.say("")
+    said = client.say("EHLO client.test\r\n")
+    assert ("DSN" in said) is announced and ("DELIVERBY" in said) is announced
+    if role is Role.MX:
+        answers = client.codes(
+            "MAIL FROM:<a@b.test> RET=FULL", "RSET", "MAIL FROM:<a@b.test>", f"{LOCAL} NOTIFY=SUCCESS"
+        )
+        assert (answers[0][:3] == "250", answers[3][:3] == "250") == (announced, announced)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_envelope_tells_strangers_from_others(trusted: bool) -> None:
+    networks = ("192.0.2.0/24",) if trusted else ()
+    house = House(listener=ListenerOptions("front", trusted_networks=networks))
+    begun(house).say(MESSAGE + b".\r\n")
+    assert house.spool.stored[0].envelope.peer.is_known is trusted

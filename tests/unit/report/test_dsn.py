@@ -22,8 +22,10 @@ from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.report import Action, wants
 from postroad.mail.trace import date
+from postroad.report import dsn as dsn_module
 from postroad.report.dsn import LISTENER, LISTENER_POSTMASTER, Made, Reporter
 from postroad.report.options import ReportOptions
+from postroad.store.content import head
 from postroad.store.values import Stored
 from tests.unit.report.material import (
     ALICE,
@@ -762,3 +764,22 @@ def test_the_reporter_tells_of_relaying_where_the_time_is_traced(notify: Notify,
     stored, _ = reporter(about, [(0, relayed)], delayed=False, content=CONTENT, until_us=0)
     assert len(stored) == count
     assert all(b"Action: relayed" in bytes(each.content) for each in stored)  # type: ignore[arg-type]
+
+
+def test_reports_to_strangers_that_are_too_many_are_not_made_and_the_history_says_so() -> None:
+    asked: list[str] = []
+
+    def refusal(to: Address, now_us: int) -> str:
+        asked.append(str(to))
+        return "more than 3 reports to this address"
+
+    for peer, told in ((Peer(address="192.0.2.1"), False), (Peer(identity="ann"), True), (Peer(trusted=True), True)):
+        result = dsn_module.make(
+            [report()], envelope(peer=peer), CONTENT, OPTIONS, now_us=1, new_id=lambda shard: 9, read=head,
+            refusal=refusal,
+        )  # fmt: skip
+        assert bool(result.accepted) is told
+        said = [event for event in result.events if isinstance(event, Reported)]
+        assert [(event.report > 0, event.action) for event in said] == [(told, "failed")]
+        assert told or "more than 3" in said[0].text
+    assert asked == ["alice@example.org"], "only strangers are counted"

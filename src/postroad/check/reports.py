@@ -1,0 +1,54 @@
+"""How many reports go to strangers: within a time, to one address and from the whole node.
+
+Whoever forges a sender can make a node report to a victim. So reports on mail of clients that are neither trusted nor
+authenticated are counted (`check.tally`: over all workers), and beyond the limits none is made; the history says so of
+each recipient. Reports to accounts and trusted networks are not counted: nothing of theirs is ever lost without a word.
+What always holds: a limit of 0 is none. Not here: making reports (`report.dsn`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from postroad.check.tally import REPORTS, Tally
+from postroad.mail.address import Address
+
+WINDOW: Final = 2  # of the tally
+_ADDRESS_MAX: Final = 320  # characters of an address that a key holds
+
+
+class ReportLimits(msgspec.Struct, frozen=True):
+    """Within `strangers_rate_s` a report goes to an address `strangers_address_max` times, and to all together
+    `strangers_max` times; 0: no limit."""
+
+    strangers_rate_s: float = 3600.0
+    strangers_address_max: int = 20
+    strangers_max: int = 1000
+
+
+class ReportRates:
+    """Counts the reports of one worker. `limits` is replaced at reload."""
+
+    def __init__(self, limits: ReportLimits, tally: Tally) -> None:
+        self.limits = limits
+        self._tally = tally
+
+    def refusal(self, to: Address, now_us: int) -> str:
+        """Count one more report to a stranger; why it is one too many, "" where it is not."""
+        limits = self.limits
+        key = REPORTS + str(to).lower()[:_ADDRESS_MAX]
+        if limits.strangers_address_max and self._tally.count(WINDOW, key, now_us) > limits.strangers_address_max:
+            return self._text(limits.strangers_address_max, "reports to this address")
+        if limits.strangers_max and self._tally.count(WINDOW, REPORTS, now_us) > limits.strangers_max:
+            return self._text(limits.strangers_max, "reports to strangers")
+        return ""
+
+    def _text(self, most: int, what: str) -> str:
+        return f"more than {most} {what} within {self.limits.strangers_rate_s:g} s, and the sender may be forged"
+
+
+def limit_of(key: str, limits: ReportLimits) -> int:
+    """The limit of a key of the tally that counts reports."""
+    return limits.strangers_address_max if key != REPORTS else limits.strangers_max
