@@ -46,6 +46,11 @@ _CLIENTS: Final = ClientOptions()
 _BANS: Final = BanOptions()
 _EXTENSIONS: Final = ExtensionOptions()
 
+WithheldExtension = Literal[
+    "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "HELP",
+    "ETRN", "LIMITS", "REQUIRETLS", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "RRVS",
+]  # fmt: skip
+WithheldExtensions = Annotated[tuple[WithheldExtension, ...], BeforeValidator(one_or_more)]
 Profile = Literal["", "MIXER", "STANAG4406", "NSEP"]
 
 
@@ -150,6 +155,14 @@ class Listener(Section):
         EarlyTalker.NOTE,
         "What becomes of one: `note`, a line in the log; `refuse`, 554 5.5.1, and it counts for a ban.",
         word=True,
+    )
+    withheld_extensions: WithheldExtensions = several(
+        (),
+        "Extensions that are not offered on this listener: EHLO does not name them, and their parameters and commands "
+        "are refused. `SMTPUTF8`, for one, where those who get the mail cannot take it. TLS, AUTH, VRFY and EXPN have "
+        "settings of their own; status codes stay in replies.",
+        source="RFC 5321 §4.1.1.1",
+        example='["SMTPUTF8"]',
     )
     vrfy: Telling = setting(
         Telling.AMBIGUOUS,

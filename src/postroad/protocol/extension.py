@@ -95,7 +95,7 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
         mail_octets=116, rcpt_octets=536,
     ),
     Extension(
-        "ENHANCEDSTATUSCODES", "RFC 2034", lambda offer, limits: "ENHANCEDSTATUSCODES",
+        "ENHANCEDSTATUSCODES", "RFC 2034", _when(lambda offer: offer.enhanced_status_codes, "ENHANCEDSTATUSCODES"),
         server="on every reply but the greeting, EHLO and 3yz", client="read from each reply",
     ),
     Extension(

@@ -8,6 +8,7 @@ in the table of `protocol.extension`.
 from __future__ import annotations
 
 import enum
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +16,34 @@ import msgspec
 class Dialect(enum.Enum):
     SMTP = "smtp"  # RFC 5321; submission (RFC 6409) speaks the same
     LMTP = "lmtp"  # RFC 2033: LHLO, and a reply per accepted recipient
+
+
+# How an offer withholds each keyword that it may. STARTTLS, AUTH, VRFY, EXPN, XCLIENT and XFORWARD are not here: they
+# follow from what a listener is set to do.
+WITHHELD: Final[dict[str, dict[str, Any]]] = {
+    "PIPELINING": {"pipelining": False},
+    "SIZE": {"size": False},
+    "8BITMIME": {"eight_bit_mime": False},
+    "SMTPUTF8": {"smtputf8": False},
+    "DSN": {"dsn": False},
+    "ENHANCEDSTATUSCODES": {"enhanced_status_codes": False},
+    "CHUNKING": {"chunking": False},
+    "BINARYMIME": {"binarymime": False},
+    "HELP": {"help": False},
+    "ETRN": {"etrn": False},
+    "LIMITS": {"limits": False},
+    "REQUIRETLS": {"requiretls": False},
+    "DELIVERBY": {"by_min_s": None},
+    "FUTURERELEASE": {"hold_max_s": None, "hold_until": ""},
+    "MT-PRIORITY": {"mt_priority": None},
+    "RRVS": {"rrvs": False},
+}
+
+
+def without(offer: Offer, keywords: tuple[str, ...]) -> Offer:
+    """The offer without these extensions."""
+    changes = {name: value for keyword in keywords for name, value in WITHHELD[keyword].items()}
+    return msgspec.structs.replace(offer, **changes) if changes else offer
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -28,6 +57,7 @@ class Offer(msgspec.Struct, frozen=True):
     `xclient`, `xforward`: the client may speak for others (Postfix's XCLIENT_README, XFORWARD_README).
     `known`: the client is of a trusted network; one with an identity is known, too. `loose_paths`: paths with
     local-parts that are no Dot-string, such as ``a..b@example.org``, are taken.
+    `enhanced_status_codes`: they are announced; they are in the replies in any case.
     `mt_priority`: the name of the priority assignment policy ("MIXER", "STANAG4406", "NSEP"), "" to offer it unnamed.
     """
 
@@ -56,6 +86,7 @@ class Offer(msgspec.Struct, frozen=True):
     hold_until: str = ""
     mt_priority: str | None = None
     rrvs: bool = False
+    enhanced_status_codes: bool = True
     xclient: bool = False
     xforward: bool = False
     known: bool = False

@@ -61,6 +61,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
     `loose_paths`: local-parts that are no Dot-string, such as ``a..b``, are taken. `add_missing`: of trusted networks
     and accounts, Date and Message-ID are added to messages that have none.
+    `withheld_extensions`: keywords that are not offered here though they could be, and whose parameters and commands
+    are refused (`protocol.offer.WITHHELD`).
     `vrfy`: which mailboxes of local domains exist. `expn`: whom an alias leads to.
     `dsn_for_strangers`: on an mx listener DSN (RFC 3461) is offered to those, too, who are neither trusted nor
     authenticated.
@@ -88,6 +90,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     proxy_tls: bool = True
     xclient_networks: tuple[str, ...] = ()
     xforward_networks: tuple[str, ...] = ()
+    withheld_extensions: tuple[str, ...] = ()
     vrfy: Telling = Telling.AMBIGUOUS
     expn: Telling = Telling.OFF
     loose_paths: bool = False

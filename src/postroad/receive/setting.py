@@ -13,7 +13,7 @@ from typing import Final
 
 from postroad.mail.context import Role, Rules
 from postroad.mail.reply import Reply
-from postroad.protocol.offer import Dialect, Offer
+from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import asked
 from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
@@ -137,7 +137,7 @@ class Setting:
     ) -> Offer:
         listener, doors, extensions = self.listener, self.doors, self.options.extensions
         may_auth = tls or listener.auth_without_tls
-        return Offer(
+        offer = Offer(
             starttls=starttls,
             tls=tls,
             tls_required=listener.tls is Tls.REQUIRED,
@@ -161,6 +161,7 @@ class Setting:
             mt_priority=extensions.mt_priority_profile if extensions.mt_priority else None,
             rrvs=extensions.rrvs,
         )
+        return without(offer, listener.withheld_extensions)
 
 
 def _within(address: str, networks: tuple[Network, ...]) -> bool:

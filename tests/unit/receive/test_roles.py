@@ -13,9 +13,9 @@ from postroad.mail.context import Context, Role, Rule, Rules
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Accepted, Event, Expanded, Held, Noted, Refused, Removed, Reported
 from postroad.mail.verdict import ACCEPT, Action, Verdict, reject
-from postroad.protocol.offer import Dialect
+from postroad.protocol.offer import WITHHELD, Dialect
 from postroad.receive.doors import Expansion
-from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
 from postroad.receive.setting import setting
 from postroad.store.values import Stored
 from tests.unit.receive.fakes import House, opened
@@ -366,3 +366,46 @@ def test_the_envelope_tells_strangers_from_others(trusted: bool) -> None:
     house = House(listener=ListenerOptions("front", trusted_networks=networks))
     begun(house).say(MESSAGE + b".\r\n")
     assert house.spool.stored[0].envelope.peer.is_known is trusted
+
+
+# ---- Extensions that are withheld
+
+
+USES = {
+    "PIPELINING": (), "SIZE": ("MAIL FROM:<> SIZE=10",), "8BITMIME": ("MAIL FROM:<> BODY=8BITMIME",),
+    "SMTPUTF8": ("MAIL FROM:<> SMTPUTF8", "MAIL FROM:<\u00fc@elsewhere.test>"), "DSN": ("MAIL FROM:<> RET=FULL",),
+    "ENHANCEDSTATUSCODES": (), "CHUNKING": ("BDAT 0",), "BINARYMIME": ("MAIL FROM:<> BODY=BINARYMIME",),
+    "HELP": ("HELP",), "ETRN": ("ETRN relay.test",), "LIMITS": (), "REQUIRETLS": ("MAIL FROM:<> REQUIRETLS",),
+    "DELIVERBY": ("MAIL FROM:<> BY=100;R",), "FUTURERELEASE": ("MAIL FROM:<> HOLDFOR=100",),
+    "MT-PRIORITY": ("MAIL FROM:<> MT-PRIORITY=3",), "RRVS": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keyword", WITHHELD)
+def test_what_is_withheld_is_not_offered_and_refused(keyword: str) -> None:
+    """RFC 5321 §4.1.1.11: parameters of extensions that were not offered are refused, commands are unknown."""
+    everything = ReceiveOptions(extensions=ExtensionOptions(binarymime=True))
+    for withheld in ((), (keyword,)):
+        listener = ListenerOptions("mx", withheld_extensions=withheld, dsn_for_strangers=True)
+        house = House(listener=listener, options=everything)
+        client = house.client()
+        offered = client.say("EHLO c.test\r\n")
+        if keyword not in ("ETRN", "FUTURERELEASE", "REQUIRETLS"):  # of other listeners, or of TLS
+            assert (f"250-{keyword}" in offered or f"250 {keyword}" in offered) is not bool(withheld)
+        if withheld:
+            for use in USES[keyword]:
+                assert client.codes(use)[0][:3] in ("500", "501", "502", "503", "504", "550", "553", "555"), use
+    if keyword == "8BITMIME":
+        assert "SMTPUTF8" not in offered  # RFC 6531 §3.1
+    if keyword == "CHUNKING":
+        assert "BINARYMIME" not in offered  # RFC 3030 §3
+
+
+def test_withheld_extensions_leave_the_others() -> None:
+    house = House(listener=ListenerOptions("mx", withheld_extensions=("SMTPUTF8", "DSN")))
+    client = house.client()
+    offered = client.say("EHLO c.test\r\n")
+    assert "8BITMIME" in offered and "CHUNKING" in offered and "DSN" not in offered
+    assert client.codes("MAIL FROM:<> BODY=8BITMIME", "RCPT TO:<ann@local.test> NOTIFY=NEVER", LOCAL) == [
+        "250 2.1.0", "555 5.5.4", "250 2.1.5"
+    ]
