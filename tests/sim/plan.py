@@ -121,7 +121,7 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
     lines += [
         "[store]", f"inline_max = {chance.choice((500, 1_048_576))}", "free_min = 1000", "reserve = 65536",
         f"settle_s = {chance.choice((0, 0.005))}",
-        "[limits]", f"memory_content_max = {chance.choice((500, 1_048_576))}",
+        "[limits]", 'stray_line_ends = "refuse"', f"memory_content_max = {chance.choice((500, 1_048_576))}",
         "[outbound]", f"whole_max = {chance.choice((300, 1_048_576))}", "piece_size = 4096",
         f"bdat_size_min = {chance.choice((0, 1000, 1_048_576))}", f"messages_max = {chance.choice((1, 3, 1000))}",
         f"idle_s = {chance.choice((0, 5, 30))}",
