@@ -358,6 +358,36 @@ def test_a_node_authenticates_to_postfix_with_dovecots_sasl(
             assert f"sasl_method={mechanism}, sasl_username=bob@example.test" in postfix.log_path.read_text()
 
 
+def test_a_node_uses_cram_md5_where_a_postfix_has_nothing_else_and_that_is_allowed(
+    place: Path, authority: Authority
+) -> None:
+    """RFC 2195, judged by Dovecot; without the setting the mail waits, and the reason is told."""
+    chain, key = authority.certificate("postfix.test", "localhost", "127.0.0.1")
+    with Dovecot(place / "cram", users=["bob@example.test"], mechanisms="cram-md5") as dovecot:
+        postfix = Postfix(place / "cram-receiver", settings={
+            "default_transport": "discard:", "smtpd_tls_security_level": "encrypt",
+            "smtpd_tls_chain_files": f"{key}, {chain}", "smtpd_sasl_auth_enable": "yes", "smtpd_sasl_type": "dovecot",
+            "smtpd_sasl_path": str(dovecot.auth_path), "mynetworks": "192.0.2.1",
+            "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject",
+            "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+        })
+        hops: dict[str, dict[str, Any]] = {"allowed.test": {"cram_md5": True}, "not.test": {}}
+        client = Node(place / "to-cram", {
+            "workers": 1, "listener": [relay_listener(ports.port())],
+            "next_hop": [
+                next_hop(domain, postfix.port, tls="verify", username="bob@example.test", password=Dovecot.password,
+                         **settings)
+                for domain, settings in hops.items()
+            ],
+            "outbound": {"tls": {"ca_file": str(authority.file)}},
+        })  # fmt: skip
+        with postfix, client, smtplib.SMTP("127.0.0.1", client.port, timeout=20) as smtp:
+            smtp.sendmail("bob@example.test", [f"ada@{domain}" for domain in hops], "Subject: x\r\n\r\nhello\r\n")
+            client.wait_log("relayed for <ada@allowed.test>")
+            assert "sasl_method=CRAM-MD5, sasl_username=bob@example.test" in postfix.log_path.read_text()
+            client.wait_log("offers none of the mechanisms")
+
+
 # ---- a client that stays away, and a Dovecot that does
 
 

@@ -699,7 +699,7 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(now)
             return
         step = self.machine.step
-        if step is Step.IDLE and self._job is None:
+        if step is Step.IDLE and self._job is None and self._lost is not None:
             self._idle_ended()
         elif step in (Step.QUIT, Step.CLOSED):
             self.abort()

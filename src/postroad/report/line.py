@@ -52,7 +52,7 @@ _NAMES_MAX: Final = 100  # recipients that one line names; the history has all
 UNSAID: Final = "closed without a reply"  # a refusal before a TLS handshake
 
 
-_CERTIFICATE: Final = re.compile("TLS handshake failed: .*certificate", re.IGNORECASE)
+_HANDSHAKE: Final = re.compile("TLS handshake|TLS is not spoken")
 
 
 def rank_of(event: Event) -> int:
@@ -64,8 +64,8 @@ def rank_of(event: Event) -> int:
             return WARNING if event.attempt.outcome is Outcome.FAILED else INFO
         case Session():
             # A session that brought mail has a line for each already; errors that the protocol answers have none.
-            # A certificate that was not accepted, and mail that was broken off, have none elsewhere.
-            told = event.errors or event.reason == BROKEN_OFF or _CERTIFICATE.search(event.reason)
+            # A handshake that failed, TLS on a port without, and mail that was broken off have none elsewhere.
+            told = event.errors or event.reason == BROKEN_OFF or _HANDSHAKE.search(event.reason)
             return INFO if told else DEBUG
         case Failed():
             return WARNING

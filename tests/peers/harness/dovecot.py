@@ -20,7 +20,7 @@ protocols = imap lmtp{submission}
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
-auth_mechanisms = plain login scram-sha-1 scram-sha-256
+auth_mechanisms = {mechanisms}
 auth_failure_delay = 0
 auth_username_format = %Lu
 first_valid_uid = 1
@@ -93,7 +93,7 @@ class Dovecot:
 
     def __init__(
         self, directory: Path, *, users: Sequence[str], full: Sequence[str] = (),
-        relay: Mapping[str, str] | None = None,
+        relay: Mapping[str, str] | None = None, mechanisms: str = "plain login scram-sha-1 scram-sha-256",
     ) -> None:
         need.root()
         self.directory = directory
@@ -115,8 +115,8 @@ class Dovecot:
         ))
         config = directory / "dovecot.conf"
         config.write_text(_CONFIG.format(
-            directory=directory, lmtp_port=self.lmtp_port, imap_port=self.imap_port, further=further,
-            submission=" submission" if relay is not None else "",
+            directory=directory, mechanisms=mechanisms, lmtp_port=self.lmtp_port, imap_port=self.imap_port,
+            further=further, submission=" submission" if relay is not None else "",
         ))
         self._program = Program([need.program("dovecot"), "-F", "-c", str(config)], directory / "dovecot.out")
         need.program("lmtp", "/usr/lib/dovecot/lmtp")

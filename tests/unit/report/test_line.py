@@ -244,3 +244,22 @@ def test_what_a_client_calls_itself_cannot_pass_for_its_address(hello: str, show
 def test_an_account_that_was_tried_cannot_pass_for_more() -> None:
     refused = Refused(AT_US, 0, Peer("192.0.2.7", 1), "AUTH", "535 5.7.8 no", reason='ada"; from <b@c>')
     assert human_line(refused).decode().endswith('; account "ada\\"; from <b@c>"')
+
+
+@pytest.mark.parametrize(
+    ("reason", "rank"),
+    [
+        ("TLS handshake failed: TLS failed: unsupported protocol", INFO),
+        ("TLS handshake failed: closed by the client", INFO),
+        ("TLS handshake failed: timed out", INFO),
+        ("closed by the client in place of a TLS handshake", INFO),
+        ("TLS is not spoken at once on this port", INFO),
+        ("closed by the client", DEBUG),
+        ("quit", DEBUG),
+    ],
+)
+def test_a_client_that_cannot_get_tls_is_told_at_the_usual_level(reason: str, rank: int) -> None:
+    """It is what people look for first."""
+    event = Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP", listener="in"), reason)
+    assert rank_of(event) == rank
+    assert reason in human_line(event).decode()
