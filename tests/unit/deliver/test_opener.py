@@ -345,6 +345,32 @@ async def test_starttls_refused_where_tls_was_only_wished_for(
     assert remote.connections == 1
 
 
+async def test_what_was_found_for_one_destination_vouches_for_no_other(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str
+) -> None:
+    """No TLS session is taken up again, so that no certificate counts that was not shown; a certificate that was taken
+    unproved, and plaintext that was spoken, do not count where more is demanded of the same host."""
+    remote = await remotes(tls=server_context(trustme.CA(), "localhost"))
+    sender = Sender(pool, ca_file)
+    for _ in range(2):
+        courier = await sender.open(hop(remote), tls=TlsDemand.MAY)
+        (attempt,) = await carry(courier, job())
+        assert attempt.tls and attempt.tls_details is not None
+        assert not attempt.tls_details.verified and not courier.tls.resumed
+        courier.close()
+    attempt = await sender.open(hop(remote), tls=TlsDemand.VERIFY)
+    assert attempt.status == "4.7.5" and "certificate" in attempt.text
+    good = await remotes(tls=server_context(authority, "localhost"))
+    for name, proved in (("localhost", True), ("other.example", False)):  # the same address by another name
+        found = await sender.open(hop(good, name), tls=TlsDemand.VERIFY)
+        assert isinstance(found, Attempt) is not proved
+    broken = await remotes(tls=server_context(authority, "localhost"), answers={"STARTTLS": None})
+    assert (await carry(await sender.open(hop(broken)), job()))[0].tls == ""
+    for demand in (TlsDemand.ENCRYPT, TlsDemand.VERIFY):
+        attempt = await sender.open(hop(broken), tls=demand)
+        assert isinstance(attempt, Attempt) and attempt.outcome is Outcome.DEFERRED
+
+
 TLS_BREAKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"STARTTLS": None}, {}),
     ({"STARTTLS": b"554 5.7.0 TLS failed\r\n" + CLOSE}, {}),
