@@ -34,6 +34,7 @@ class Site:
 @pytest.fixture(scope="module", params=["file", "syslog"])
 def site(request: pytest.FixtureRequest, place: Path, authority: Authority) -> Iterator[Site]:
     """The log of one node after one of each kind; also as syslog and journalctl write its lines."""
+    need.program("fail2ban-regex")
     chain, key = authority.certificate("postroad.test", "localhost", "127.0.0.1")
     node = Node(place / request.param, {
         "listener": [mx_listener(ports.port()), submission_listener(ports.port())],

@@ -18,7 +18,7 @@ import pytest
 
 from tests.peers.harness import maildir, ports
 from tests.peers.harness.certificates import Authority
-from tests.peers.harness.postroad import Node, local_domain, relay_listener
+from tests.peers.harness.postroad import Node, alive, local_domain, relay_listener
 from tests.peers.harness.process import folder, listens, until
 
 
@@ -113,7 +113,7 @@ def test_workers_without_their_supervisor_end_and_the_next_node_takes_over(home:
         client.mail("b@c.test")
         os.kill(node.pid, signal.SIGKILL)
         node.program.wait()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers are gone", within_s=14)
+        until(lambda: not any(map(alive, workers)), "the workers are gone", within_s=14)
         assert client.getreply()[0] == 421  # RFC 5321 §3.8, also from a worker that has lost its supervisor
     node.start()
     node.stop()

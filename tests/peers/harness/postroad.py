@@ -100,7 +100,7 @@ class Node:
         for pid in found:
             os.kill(pid, signal.SIGKILL)
         self.program.wait()
-        until(lambda: not any(_alive(pid) for pid in found), "all processes of the node are gone")
+        until(lambda: not any(alive(pid) for pid in found), "all processes of the node are gone")
 
     def workers(self) -> list[int]:
         """The ids of the worker processes."""
@@ -241,7 +241,8 @@ def _greets(listener: Mapping[str, Any]) -> bool:
         return False
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and that nobody has waited for does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
