@@ -269,7 +269,7 @@ class Dsn(Section):
 
 
 class Log(Section):
-    """Where the log goes and how. One event, one line."""
+    """Where the log goes and how. One event, one line; recipients of a mailing that are refused alike share a line."""
 
     format: LogFormat = setting(_LOG.format, "`human`: for reading. `json`: an object in each line.", word=True)
     level: LogLevel = setting(_LOG.level, "Lines of this level and above are written.", word=True)

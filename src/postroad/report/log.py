@@ -27,6 +27,7 @@ from typing import Final, Protocol
 
 from postroad.mail.event import Event, Noted
 from postroad.report.line import LEVELS, human_line, json_line, rank_of
+from postroad.report.merging import merged
 from postroad.report.options import LogFormat, LogOptions
 
 _EVENTS_MAX: Final = 200  # events that wait to be formatted; a batch is written earlier when they are many
@@ -123,7 +124,7 @@ class Log:
             pending.insert(0, Noted(self._now_us(), 0, "warning", text))
         line_max, batch_max, buffer_max = self._options.line_max, self._options.batch_max, self._options.buffer_max
         waiting, line_of, rank = self._waiting, self._line, self._rank
-        for event in pending:
+        for event in merged(pending):
             if rank and rank_of(event) < rank:
                 continue
             if len(waiting) >= batch_max:

@@ -1,0 +1,77 @@
+"""A mailing that is refused is one line of the log, not one for each of its recipients. Pure.
+
+A remote that refuses 500 recipients says of each what its name is, so there are 500 events; the history keeps them all.
+Those of one moment that tell the same but for the name become one, with all the recipients, at the place of the first,
+and the reply to the first stands for all. What always holds: each recipient is in exactly one line; a delivery is never
+merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import msgspec
+
+from postroad.mail.attempt import Outcome
+from postroad.mail.event import Attempted, Event, Refused
+from postroad.mail.reply import Reply
+
+_UNFINISHED = (Outcome.FAILED, Outcome.DEFERRED)
+
+
+def merged(events: Sequence[Event]) -> Sequence[Event]:
+    """The events of a moment, as they are to be logged."""
+    if len(events) < 2:
+        return events
+    groups: dict[Hashable, list[Attempted | Refused]] = {}
+    found: list[Event | list[Attempted | Refused]] = []
+    for event in events:
+        key = _key(event)
+        if key is None or not isinstance(event, Attempted | Refused):
+            found.append(event)
+            continue
+        group = groups.get(key)
+        if group is None:
+            groups[key] = group = []
+            found.append(group)
+        group.append(event)
+    if not groups:
+        return events
+    return [_one(each) if isinstance(each, list) else each for each in found]
+
+
+def _key(event: Event) -> Hashable:
+    """Equal for events that tell the same; None for those that stand alone."""
+    if type(event) is Attempted:
+        attempt = event.attempt
+        if attempt.outcome not in _UNFINISHED:
+            return None
+        said = _said(attempt.reply)
+        # What is our own finding differs in its text only where it names the recipient.
+        return (
+            event.id, event.destination, event.attempts, event.next_us > 0, attempt.outcome, attempt.reach,
+            attempt.status, said, attempt.text if said is None else "", attempt.remote_name, attempt.remote_address,
+        )  # fmt: skip
+    if type(event) is Refused and event.phase == "RCPT" and event.recipient:
+        peer = event.peer
+        return (peer.address, peer.port, peer.listener, event.reverse_path, event.reply[:9], event.reason)
+    return None
+
+
+def _said(reply: Reply | None) -> tuple[int, str] | None:
+    return None if reply is None else (reply.code, reply.status)
+
+
+def _one(group: Sequence[Attempted | Refused]) -> Event:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    if isinstance(first, Refused):
+        names = tuple([each.recipient for each in group if isinstance(each, Refused)])
+        return msgspec.structs.replace(first, recipient="", recipients=names)
+    attempts = [each for each in group if isinstance(each, Attempted)]
+    return msgspec.structs.replace(
+        first,
+        recipients=tuple([name for each in attempts for name in each.recipients]),
+        next_us=min(each.next_us for each in attempts),
+    )
