@@ -142,7 +142,8 @@ class Maildir(Section):
 
 
 class Program(Section):
-    """Delivery to programs. Their commands are named for each `[[domain]]`."""
+    """Delivery to programs. Their commands are named for each `[[domain]]`. All run as the user of the node, with its
+    rights to files, the queue among them: name only programs that you trust with all mail."""
 
     time_s: Seconds = setting(_PROGRAM.time_s, "How long a program may run.", least=1)
     output_max: Octets = setting(_PROGRAM.output_max, "How much of its output is kept for reports.", least=0)

@@ -4,6 +4,9 @@ A message is written to ``tmp``, synced, moved to ``new``, and ``new`` is synced
 it stand Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node knows the message when it comes back
 (`mail.loop`).
 
+What a crash left in ``tmp`` is removed when it is older than 36 hours, as the specification asks: only files that bear
+our names, when mail comes for that mailbox, and at most once in `_SWEEP_US` for each mailbox.
+
 What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
 ``new``; folders below the operator's part of the path are opened one after the other without following symbolic
 links, must be our own and not writable for everybody, and are made with mode 0700.
@@ -21,6 +24,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -42,6 +46,10 @@ from postroad.world.files import Posix
 
 _LOG: Final = logging.getLogger(__name__)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LEFT_US: Final = 36 * 3_600_000_000  # https://cr.yp.to/proto/maildir.html: "safely deletes" 36 hours old files
+_SWEEP_US: Final = 6 * 3_600_000_000  # between two looks for leftovers in a mailbox
+_SWEEP_MAX: Final = 10_000  # files that one look looks at
+_SWEPT_MAX: Final = 100_000  # mailboxes of which the last look is remembered
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -99,6 +107,8 @@ class Writer:
         self._options = options
         self._posix = posix
         self._marks = marks
+        self._own = re.compile(rf"(\d{{1,12}})\.M\d{{6}}P\d+Q\d+_[0-9a-z]{{12}}\.{re.escape(self._host)}")
+        self._swept: dict[Folder, int] = {}  # when the leftovers of a mailbox were looked for
         self._count = itertools.count(1)
 
     def deliver(self, job: Job, now_us: int) -> tuple[Finding, ...]:
@@ -126,6 +136,8 @@ class Writer:
         posix = self._posix
         temporary = self._name(job.envelope.id, now_us)
         with self._opened(box) as (tmp, new):
+            if now_us - self._swept.get(box, -_SWEEP_US) >= _SWEEP_US:
+                self._sweep(box, tmp, now_us)
             try:
                 handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
                 try:
@@ -148,6 +160,20 @@ class Writer:
                     posix.unlink(name, dir_fd=new)
                 raise
         return name
+
+    def _sweep(self, box: Folder, tmp: int, now_us: int) -> None:
+        """Remove what a crash has left of us in ``tmp``. How it fails: it is tried again some other time."""
+        if len(self._swept) >= _SWEPT_MAX:
+            self._swept.clear()
+        self._swept[box] = now_us
+        before_s = (now_us - _LEFT_US) // 1_000_000
+        with contextlib.suppress(OSError), os.scandir(tmp) as entries:
+            for entry in itertools.islice(entries, _SWEEP_MAX):
+                made = self._own.fullmatch(entry.name)
+                # Both by the time in the name and by that of the last write: a clock may have been wrong.
+                if made is None or int(made[1]) >= before_s or entry.stat(follow_symlinks=False).st_mtime >= before_s:
+                    continue
+                self._posix.unlink(entry.name, dir_fd=tmp)
 
     def _name(self, id: int, now_us: int) -> str:
         seconds, microseconds = divmod(now_us, 1_000_000)

@@ -138,6 +138,46 @@ def test_the_mark_of_each_mailbox_stands_on_top(tmp_path: Path) -> None:
         assert top.encode() in mails(tmp_path, folder)[0].read_bytes()
 
 
+HOUR_US = 3_600_000_000
+
+
+def test_our_own_leftovers_in_tmp_go_after_36_hours(tmp_path: Path) -> None:
+    """https://cr.yp.to/proto/maildir.html."""
+    writer = Writer("mx", MaildirOptions(), Posix())
+    writer.deliver(given(tmp_path), NOW_US)
+    tmp = box(tmp_path) / "tmp"
+    old_s, young_s = (NOW_US - 37 * HOUR_US) // 1_000_000, (NOW_US - 35 * HOUR_US) // 1_000_000
+    ours = f"{old_s}.M000001P1Q1_000000000007.mx"
+    kept = (
+        f"{young_s}.M000001P1Q1_000000000007.mx",  # not old yet
+        f"{old_s}.M000001P1Q2_000000000007.other",  # of another host
+        f"{old_s}.M000001P1Q3_000000000007.mx,S=1",  # a name that we do not give in tmp
+        f"{old_s}.123_1.mx",  # of another program
+    )
+    written_since = f"{old_s}.M000001P1Q4_000000000007.mx"
+    for name in (ours, *kept, written_since):
+        (tmp / name).touch()
+        os.utime(tmp / name, (old_s, young_s if name == written_since else old_s))
+    writer.deliver(given(tmp_path), NOW_US + HOUR_US)
+    assert (tmp / ours).exists(), "looked for a short time ago"
+    Writer("mx", MaildirOptions(), Posix()).deliver(given(tmp_path), NOW_US + 2)
+    assert {path.name for path in tmp.iterdir()} == {*kept, written_since}
+    assert len(mails(tmp_path)) == 3
+
+
+def test_leftovers_that_cannot_be_removed_do_no_harm(tmp_path: Path) -> None:
+    def unlink(name: str, **more: Any) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    deliver(given(tmp_path))
+    old_s = (NOW_US - 37 * HOUR_US) // 1_000_000
+    left = box(tmp_path) / "tmp" / f"{old_s}.M000001P1Q1_000000000007.mx"
+    left.touch()
+    os.utime(left, (old_s, old_s))
+    (finding,) = deliver(given(tmp_path), posix=Posix(unlink=unlink))
+    assert finding.status == "2.0.0" and left.exists()
+
+
 # -- folders that we do not trust
 
 
