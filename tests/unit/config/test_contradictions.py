@@ -282,6 +282,13 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "Remove one",
     ),
     (
+        "CRAM-MD5 without a password",
+        hop('username = "u"', "cram_md5 = true", 'token_file = "t"'),
+        "next_hop[1].cram_md5",
+        "CRAM-MD5 is allowed",
+        "Remove cram_md5",
+    ),
+    (
         "two tokens",
         hop('username = "u"', 'token_command = ["/bin/t"]', 'token_file = "t"'),
         "next_hop[1].token_command",

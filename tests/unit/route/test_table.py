@@ -174,6 +174,10 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             )),
             ["lmtp:[h]:24", "XFORWARD"],
         ),
+        (
+            RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", ignored_extensions=("DSN",)))),
+            ["[h]:25", "ignored_extensions"],
+        ),
     ],
 )
 def test_problems(options: RoutingOptions, words: list[str]) -> None:
@@ -181,3 +185,19 @@ def test_problems(options: RoutingOptions, words: list[str]) -> None:
     assert len(found) == (1 if words else 0)
     for word in words:
         assert word in str(found[0])
+
+
+def test_ignored_extensions_go_with_the_destination() -> None:
+    """Of a set next hop, of hosts found by MX, and of an LMTP server."""
+    ignored = ("CHUNKING", "PIPELINING")
+    table = RoutingTable(RoutingOptions(
+        local=(LocalDomain("home.test", deliver=Transport.LMTP, host="h", ignored_extensions=ignored),),
+        next_hops=(
+            NextHop("set.test", "h", ignored_extensions=ignored), NextHop("mx.test", ignored_extensions=ignored),
+        ),
+    ))  # fmt: skip
+    for domain in ("home.test", "set.test", "mx.test"):
+        found = table.destination(Address("a", domain))
+        assert isinstance(found, Destination) and found.ignored_extensions == ignored
+    other = table.destination(Address("a", "other.test"))
+    assert isinstance(other, Destination) and other.ignored_extensions == ()
