@@ -32,7 +32,7 @@ from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
 from postroad.receive.options import Tls as ListenerTls
 from postroad.route.alias_file import AliasLimits
-from postroad.world.tls import NOBODY, ClientCertificates, ServerTlsOptions, Version
+from postroad.world.tls import NOBODY, ClientCertificates, Purpose, ServerTlsOptions, Version
 from postroad.world.tls import Profile as TlsProfile
 
 UNIX: Final = "unix:"
@@ -122,6 +122,9 @@ class Listener(Section):
         None,
         "The roots that they must lead to, PEM; unset: as `[tls]` says.",
         example='"tls/clients.pem"',
+    )
+    client_certificate_purpose: Purpose | None = setting(
+        None, "What they must have been made for; unset: as `[tls]` says.", example='"any"', word=True
     )
     trusted_certificates: Annotated[tuple[Fingerprint, ...], BeforeValidator(one_or_more)] = several(
         (),
@@ -540,12 +543,19 @@ class Tls(Section):
     )
     client_certificates: ClientCertificates = setting(
         NOBODY.client_certificates,
-        "`never`: clients are not asked for a certificate. `asked`: one that is sent must be good. `demanded`: there "
-        "must be one.",
+        "`never`: clients are not asked for a certificate. `asked`: one that is not good proves nothing. `demanded`: "
+        "without a good one there is no TLS.",
         word=True,
     )
     client_ca_file: File | None = setting(
         None, "The roots that client certificates must lead to, PEM; unset: the system's.", example='"tls/clients.pem"'
+    )
+    client_certificate_purpose: Purpose = setting(
+        NOBODY.purpose,
+        "What client certificates must be made for. `client`: for clients (clientAuth, or no extended key usage)."
+        " `any`: also for servers alone, which is all that public certificate authorities issue now.",
+        word=True,
+        source="RFC 5280 §4.2.1.12",
     )
     further: tuple[FurtherCertificate, ...] = tables()
 

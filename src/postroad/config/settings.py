@@ -82,4 +82,5 @@ class Settings(Section):
         if wanted is ClientCertificates.NEVER or self.tls_of(listener) is ListenerTls.NONE:
             return NOBODY
         roots = listener.client_ca_file or self.tls.client_ca_file
-        return Asking(wanted, "" if roots is None else str(roots))
+        purpose = listener.client_certificate_purpose or self.tls.client_certificate_purpose
+        return Asking(wanted, "" if roots is None else str(roots), purpose)

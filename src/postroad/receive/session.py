@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 LAST_WORDS_S: Final = 1.0  # how long a client that is broken off may take to hear it
 REFUSED_STEP: Final = 4_096  # octets of refused content that are a step: within `data_block_s` as many must come
 EARLY_MAX: Final = 64  # octets of what an early talker said that are told
+_HANDSHAKE: Final = "TLS handshake"  # in the reason of a session that ended in one
+_NO_TLS: Final = f"{_HANDSHAKE} failed"
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
 
@@ -210,7 +212,7 @@ class Session(asyncio.Protocol):
         if not self._reason:
             if self._early is not None:
                 failed = why(exc) if isinstance(exc, OSError) else "closed by the client"
-                self._reason = f"TLS handshake failed: {failed}"
+                self._reason = f"{_NO_TLS}: {failed}"
             elif exc is not None:
                 self._reason = f"connection lost: {exc}"
         self._lost()
@@ -352,7 +354,7 @@ class Session(asyncio.Protocol):
         if self._ending:
             self._abort()
         elif self._client_hello is not None:
-            self.end("TLS handshake failed: timed out")
+            self.end(f"{_NO_TLS}: timed out")
         elif self._busy or self._behind or self._queued:
             self._arm(now + setting.options.command_s)
         elif (deadline := self._deadline()) > now:
@@ -477,7 +479,7 @@ class Session(asyncio.Protocol):
                 transport, self, context, server_side=True, octets=octets, timeout_s=limit_s
             )
         except OSError as error:
-            self._reason = self._reason or f"TLS handshake failed: {why(error)}"
+            self._reason = self._reason or f"{_NO_TLS}: {why(error)}"
             self._task = None
             transport.abort()
             self._lost()  # the transport may have forgotten us by now
@@ -578,8 +580,19 @@ class Session(asyncio.Protocol):
         client = dialog.client
         if client.admitted:  # of the others their refusal says it all
             self._listener.setting.doors.left(client.address)
-            self._tell_end(dialog, self._reason or "closed by the client")
+            reason = self._reason or "closed by the client"
+            if _HANDSHAKE in reason:
+                self._tell_handshake(dialog, reason)
+            else:
+                self._tell_end(dialog, reason)
         self._listener.gone(self)
+
+    def _tell_handshake(self, dialog: Dialog, reason: str) -> None:
+        """A handshake has failed. Who fails again and again does not fill the log."""
+        listener, address = self._listener, dialog.client.address
+        left_out = listener.turned.tell(address, reason[:80], listener.setting.doors.loop.time())
+        if left_out is not None:
+            self._tell_end(dialog, f"{reason} ({left_out} more since the last that is told of)" if left_out else reason)
 
     def _tell_end(self, dialog: Dialog, reason: str) -> None:
         """The event of the end of a client's session."""

@@ -18,10 +18,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from postroad.world.handshakes import Turns, taking
 from postroad.world.preface import PrefaceServer, Welcome
+from postroad.world.tls_alerts import LastWords, saying, starting
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -98,6 +99,7 @@ class SystemNetwork:
 
     def __init__(self) -> None:
         self._turns = Turns()
+        self._last_words = LastWords()
 
     async def connect(
         self,
@@ -112,18 +114,26 @@ class SystemNetwork:
         server_name: str = "",
     ) -> tuple[asyncio.Transport, P]:
         loop = asyncio.get_running_loop()
-        # With TLS and no name to check the loop still wants to be given one.
-        name = (server_name or address) if context is not None else None
         async with asyncio.timeout(timeout_s):
+            if context is not None:
+                sock = await _connected(loop, address, port, path, source)
+                # With TLS and no name to check the loop still wants to be given one.
+                name = server_name or address
+                with saying(self._last_words.of_socket(sock)):
+                    if path:
+                        return await loop.create_unix_connection(
+                            protocol_factory, sock=sock, ssl=context, server_hostname=name
+                        )
+                    return await loop.create_connection(
+                        protocol_factory, sock=sock, ssl=context, server_hostname=name
+                    )
             if path:
-                return await loop.create_unix_connection(protocol_factory, path, ssl=context, server_hostname=name)
+                return await loop.create_unix_connection(protocol_factory, path)
             # asyncio and uvloop both set TCP_NODELAY on their own.
             return await loop.create_connection(
                 protocol_factory,
                 address,
                 port,
-                ssl=context,
-                server_hostname=name,
                 local_addr=(source, 0) if source else None,
             )
 
@@ -147,7 +157,7 @@ class SystemNetwork:
                     await self._turns.turn()
                     if transport.is_closing():
                         raise ConnectionResetError("the connection was closed before TLS began")
-                starting = loop.start_tls(
+                beginning = loop.start_tls(
                     transport,
                     protocol,
                     context,
@@ -155,7 +165,8 @@ class SystemNetwork:
                     server_hostname=None if server_side else server_name or None,
                     ssl_handshake_timeout=timeout_s,
                 )
-                started = await (taking(starting, transport, octets) if octets else starting)
+                handshake = starting(beginning, self._last_words.of_transport(transport))
+                started = await (taking(handshake, transport, octets) if octets else handshake)
         except BaseException:
             transport.abort()
             raise
@@ -184,6 +195,30 @@ class SystemNetwork:
         preface_s: float,
     ) -> Server:
         return PrefaceServer(welcome, sock, backlog=backlog, preface_s=preface_s)
+
+
+async def _connected(
+    loop: asyncio.AbstractEventLoop, address: str, port: int, path: str, source: str
+) -> socket.socket:
+    """A connected socket of our own: TLS has to know it for its alerts."""
+    end: Any = path
+    if path:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    else:
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        family, kind, proto, _, end = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=numeric)[0]
+        sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        if not path:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if source:
+                sock.bind((source, 0))
+        await loop.sock_connect(sock, end)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def why(error: OSError) -> str:

@@ -5,8 +5,9 @@ RFC 3207 (STARTTLS), RFC 8314, RFC 8446, RFC 9325 (recommendations), RFC 6066 §
 
 What always holds: a server presents the certificate whose names fit the name that the client sent (SNI), else the first
 of its list. New files are taken as a whole or not at all: `reload` builds all contexts anew, and only when that went
-well are new handshakes given them; sessions under way keep what they have. A client certificate that is shown is good
-(it leads to one of the roots, or is itself among them), or the handshake fails.
+well are new handshakes given them; sessions under way keep what they have. A client certificate counts only where it is
+good (it leads to one of the roots, or is itself among them); where one is demanded, the handshake fails with any other,
+where one is asked for, it goes on as without one. A handshake that fails sends its alert (`world.tls_alerts`).
 
 Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys made of a secret, where there is one that all workers
 share: whichever worker a client comes back to takes them up. The keys are others for each way of asking for client
@@ -35,8 +36,9 @@ from cryptography.x509.oid import NameOID
 
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
+from postroad.world.tls_alerts import send_alerts
 from postroad.world.tls_facts import NOTED, Asked
-from postroad.world.tls_session import set_ticket_keys
+from postroad.world.tls_session import set_lenient, set_purpose_any, set_ticket_keys
 
 # The ciphers of TLS 1.3 are OpenSSL's own, for Python's ssl sets those of TLS 1.2 and below only.
 INTERMEDIATE: Final = (
@@ -101,16 +103,24 @@ class ClientCertificates(enum.Enum):
     """Whether a client is asked for a certificate."""
 
     NEVER = "never"
-    ASKED = "asked"  # one that is sent must be good, none need be sent
+    ASKED = "asked"  # none need be sent; one that is not good proves nothing
     DEMANDED = "demanded"
+
+
+class Purpose(enum.Enum):
+    """What a client's certificate must have been made for, as its extended key usage says."""
+
+    CLIENT = "client"  # clientAuth, or nothing said
+    ANY = "any"  # also serverAuth alone, which is all that public CAs issue now
 
 
 class Asking(msgspec.Struct, frozen=True):
     """How the clients of a listener are asked for a certificate. `ca_file`: the roots that it must lead to, "" for the
-    system's; a client's own certificate may stand among them."""
+    system's; a client's own certificate may stand among them. `purpose`: what it must have been made for."""
 
     client_certificates: ClientCertificates = ClientCertificates.NEVER
     ca_file: str = ""
+    purpose: Purpose = Purpose.CLIENT
 
 
 NOBODY: Final = Asking()
@@ -328,8 +338,18 @@ def _server_context(options: ServerTlsOptions, files: CertificateFiles, asking: 
         context.verify_mode = ssl.CERT_REQUIRED if demanded else ssl.CERT_OPTIONAL
         # One certificate of a client may stand among the roots by itself, without who signed it.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        problem = _load_roots(context, asking.ca_file, ssl.Purpose.CLIENT_AUTH)
+        problem = _load_roots(context, asking.ca_file, ssl.Purpose.CLIENT_AUTH) or _set_purpose(context, asking.purpose)
+        if not demanded:
+            set_lenient(context)
+    send_alerts(context)
     return problem or context
+
+
+def _set_purpose(context: ssl.SSLContext, purpose: Purpose) -> Problem | None:
+    if purpose is Purpose.CLIENT or set_purpose_any(context):
+        return None
+    remedy = 'Write "client", or use a Python whose OpenSSL is a library of its own.'
+    return Problem("client_certificate_purpose", "this Python cannot set it", remedy)
 
 
 class Proof(enum.Enum):
@@ -379,6 +399,7 @@ class ClientTls:
             context.verify_mode = ssl.CERT_NONE
             _set_minimum(context, options.opportunistic_minimum if broad else options.minimum)
             problem = _set_ciphers(context, options.opportunistic_ciphers if broad else options.ciphers)
+        send_alerts(context)
         if problem is None and options.certificate is not None:
             problem = _load_certificate(context, options.certificate)
         return problem or context

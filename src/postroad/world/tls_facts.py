@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import ssl
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+
+from postroad.world.tls_session import is_proved
 
 _TEXT_MAX: Final = 200  # characters of a name that a stranger may have written
 
@@ -84,16 +85,13 @@ def facts_of(ssl_object: Any) -> TlsFacts:
     asked: Asked = getattr(ssl_object, NOTED, None) or Asked(server_name=_sent(ssl_object.server_hostname))
     cipher = ssl_object.cipher()
     der = _shown(ssl_object)
-    context = ssl_object.context
-    # Neither mode lets a handshake end well with a certificate that is not good.
-    checked = context.verify_mode != ssl.CERT_NONE and (ssl_object.server_side or context.check_hostname)
     return TlsFacts(
         ssl_object.version() or "TLS",
         cipher[0] if cipher else "",
         cipher[2] if cipher else 0,
         _printable(asked.server_name),
         read_certificate(der) if der else None,
-        bool(der) and checked,
+        bool(der) and is_proved(ssl_object),
         bool(ssl_object.session_reused),
     )
 

@@ -1,5 +1,7 @@
-"""What OpenSSL knows and Python's `ssl` does not tell: channel bindings, and the names of a client's certificate; and
-the keys of session tickets, which it does not let be set.
+"""What OpenSSL knows and Python's `ssl` does not tell, and what it does not let be set.
+
+It tells channel bindings, the names of a client's certificate, and whether a certificate that was let pass proves
+anything. It sets the keys of session tickets, and what becomes of a client certificate that is not good.
 
 RFC 9266 (tls-exporter), RFC 5929 §4 (tls-server-end-point), RFC 5280 §4.2.1.6 (names). Python's `ssl` has no call for
 exported keying material, nor for ticket keys (RFC 5077 §4), so OpenSSL's own is asked, in the very library that `ssl`
@@ -37,6 +39,10 @@ _GET_EXTENDED_MASTER_SECRET: Final = 122  # SSL_CTRL_GET_EXTMS_SUPPORT
 _CERTIFICATE_MAX: Final = 1_048_576
 _SET_TICKET_KEYS: Final = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS; without keys it tells how many octets they have
 _TICKET_KEYS_MAX: Final = 1024
+_PURPOSE_ANY: Final = 7  # X509_PURPOSE_ANY
+_VERIFIED: Final = 0  # X509_V_OK
+_LENIENT: Final = "postroad_lenient"  # the attribute of a context whose handshakes go on
+_VERIFY: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 
 
 class CertificateNames(msgspec.Struct, frozen=True):
@@ -78,10 +84,7 @@ def bindable() -> bool:
 def set_ticket_keys(context: ssl.SSLContext, secret: bytes, purpose: bytes) -> bool:
     """Have the tickets of a server's context sealed with keys made of a secret, so that whoever knows it takes them up
     again; for another `purpose` they are others. Whether it went well; if not, the keys stay OpenSSL's own."""
-    library = _openssl()
-    probe = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-    pointer = _pointer(probe) if library is not None else None
-    inner = library.SSL_get_SSL_CTX(pointer) if pointer is not None else None
+    library, inner = _openssl(), _context(context)
     if not inner:
         return False
     size = library.SSL_CTX_ctrl(inner, _SET_TICKET_KEYS, 0, None)
@@ -89,6 +92,42 @@ def set_ticket_keys(context: ssl.SSLContext, secret: bytes, purpose: bytes) -> b
         return False
     keys = HKDF(hashes.SHA256(), size, None, purpose).derive(secret)
     return bool(library.SSL_CTX_ctrl(inner, _SET_TICKET_KEYS, size, keys) == 1)
+
+
+def set_purpose_any(context: ssl.SSLContext) -> bool:
+    """Have a server take client certificates that were made for any purpose, not for clients alone. Whether it could be
+    set."""
+    library, inner = _openssl(), _context(context)
+    return bool(inner) and library.SSL_CTX_set_purpose(inner, _PURPOSE_ANY) == 1
+
+
+def set_lenient(context: ssl.SSLContext) -> bool:
+    """Have handshakes of a server go on where a client's certificate is not good (RFC 8446 §4.4.2.4): `is_proved` then
+    says that it proves nothing. Whether it could be set; if not, such a handshake fails."""
+    library, inner = _openssl(), _context(context)
+    if not inner:
+        return False
+    library.SSL_CTX_set_verify(inner, int(context.verify_mode), _go_on())
+    setattr(context, _LENIENT, True)
+    return True
+
+
+def is_proved(ssl_object: Any) -> bool:
+    """Whether the certificate that the other side has shown was verified; also where it showed none: ask for that."""
+    context = ssl_object.context
+    if context.verify_mode is ssl.CERT_NONE or not (ssl_object.server_side or context.check_hostname):
+        return False
+    library = _openssl()
+    pointer = _pointer(ssl_object) if library is not None else None
+    if pointer is None:  # without leniency no other handshake ends well
+        return not getattr(context, _LENIENT, False)
+    return bool(library.SSL_get_verify_result(pointer) == _VERIFIED)
+
+
+@lru_cache(maxsize=1)
+def _go_on() -> Any:
+    """What OpenSSL asks about each certificate of a chain. It keeps the error that it has found."""
+    return _VERIFY(lambda good, store: 1)
 
 
 def end_point(certificate: bytes) -> bytes | None:
@@ -110,7 +149,7 @@ def end_point(certificate: bytes) -> bytes | None:
 def client_names(transport: Any) -> CertificateNames | None:
     """The names of the client's certificate; None without one that was verified."""
     ssl_object = transport.get_extra_info("ssl_object")
-    if ssl_object is None or ssl_object.context.verify_mode is ssl.CERT_NONE:
+    if ssl_object is None or not is_proved(ssl_object):
         return None
     octets = ssl_object.getpeercert(True)
     return certificate_names(octets) if octets else None
@@ -147,6 +186,7 @@ def _openssl() -> Any:
         export, control = library.SSL_export_keying_material, library.SSL_ctrl
         own, encode = library.SSL_get_certificate, library.i2d_X509
         context, context_control = library.SSL_get_SSL_CTX, library.SSL_CTX_ctrl
+        verify, purpose, result = library.SSL_CTX_set_verify, library.SSL_CTX_set_purpose, library.SSL_get_verify_result
     except (OSError, AttributeError):
         return None
     version.restype = ctypes.c_char_p
@@ -161,6 +201,9 @@ def _openssl() -> Any:
     context.argtypes, context.restype = [pointer], pointer
     context_control.argtypes = [pointer, ctypes.c_int, ctypes.c_long, text]
     context_control.restype = ctypes.c_long
+    verify.argtypes, verify.restype = [pointer, ctypes.c_int, _VERIFY], None
+    purpose.argtypes, purpose.restype = [pointer, ctypes.c_int], ctypes.c_int
+    result.argtypes, result.restype = [pointer], ctypes.c_long
     encode.argtypes, encode.restype = [pointer, pointer], ctypes.c_int
     return library
 
@@ -172,6 +215,16 @@ def _pointer(ssl_object: Any) -> int | None:
         return None
     words = (ctypes.c_void_p * 3).from_address(id(inner) + object.__basicsize__)
     return words[1] if words[1] and words[2] == id(inner.context) else None
+
+
+def _context(context: ssl.SSLContext) -> int | None:
+    """OpenSSL's SSL_CTX of a server's context; None where it cannot be had."""
+    library = _openssl()
+    if library is None:
+        return None
+    pointer = _pointer(context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True))
+    found: int | None = library.SSL_get_SSL_CTX(pointer) if pointer is not None else None
+    return found
 
 
 def _exported(ssl_object: Any) -> bytes | None:

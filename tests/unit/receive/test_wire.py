@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import random
 import smtplib
 import socket
@@ -33,7 +34,15 @@ from postroad.receive.setting import setting
 from postroad.receive.users import Users
 from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
-from postroad.world.tls import NOBODY, Asking, ClientCertificates
+from postroad.world.tls import (
+    NOBODY,
+    Asking,
+    CertificateFiles,
+    ClientCertificates,
+    ServerTls,
+    ServerTlsOptions,
+    server_tls,
+)
 from tests.unit.receive.fakes import House
 from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_session import MESSAGE, content
@@ -527,3 +536,80 @@ def test_under_tls_no_way_back_stays_open(early: bool) -> None:
     else:
         session._secure = True
     assert not session.eof_received()
+
+
+def test_handshakes_that_fail_again_and_again_do_not_fill_the_log(run: Run) -> None:
+    async def main() -> None:
+        async with serving(ListenerOptions("front", tls=Tls.IMPLICIT)) as (house, address):
+
+            def client() -> None:
+                with socket.create_connection(address) as stream:
+                    stream.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    while stream.recv(100):
+                        pass
+
+            for _ in range(5):
+                await asyncio.to_thread(client)
+            await gone(house)
+            lines = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            assert len(lines) == 1 and " info - " in lines[0] and "TLS handshake failed: " in lines[0], lines
+
+    run(main)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_ticket_of_one_listener_proves_anything_at_another(
+    run: Run, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Two services of one node that ask otherwise: what was shown and looked at at one counts nothing at the other."""
+    roots, certificate, key = tmp_path / "roots.pem", tmp_path / "a.pem", tmp_path / "a.key"
+    AUTHORITY.cert_pem.write_to_path(str(roots))
+    SERVER.cert_chain_pems[0].write_to_path(str(certificate))
+    SERVER.private_key_pem.write_to_path(str(key))
+    asked, other = tmp_path / "other.pem", trustme.CA()
+    other.cert_pem.write_to_path(str(asked))
+    first = Asking(ClientCertificates.ASKED, str(asked))  # roots to which the client's certificate does not lead
+    second = Asking(ClientCertificates.ASKED, str(roots))
+    files = (CertificateFiles(str(certificate), str(key)),)
+    made = server_tls(ServerTlsOptions(files, askings=(NOBODY, first, second)), b"s" * 32)
+    assert isinstance(made, ServerTls)
+    leaf = AUTHORITY.issue_cert("client.test")
+    ours = client_context()
+    ours.minimum_version = ours.maximum_version = version
+    leaf.configure_cert(ours)
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())).hexdigest()
+
+    async def main() -> None:
+        def of(asking: Asking) -> ListenerOptions:
+            return ListenerOptions("a", Role.RELAY, tls=Tls.IMPLICIT, asking=asking, trusted_certificates=(digest,))
+
+        async with (
+            serving(of(first), tls_context=made.find) as (_, one),
+            serving(of(second), tls_context=made.find) as (_, two),
+        ):
+
+            def relays(address: tuple[str, int], session: ssl.SSLSession | None) -> tuple[bool, bool, Any]:
+                with socket.create_connection(address) as plain, ours.wrap_socket(plain, session=session) as stream:
+                    read_until(stream, b"\r\n")
+                    for line in (b"EHLO a\r\n", b"MAIL FROM:<a@b.test>\r\n", b"RCPT TO:<x@elsewhere.test>\r\n"):
+                        stream.sendall(line)
+                        answer = read_until(stream, b"\r\n")
+                        while answer[-4:] and answer.splitlines()[-1][3:4] == b"-":
+                            answer += read_until(stream, b"\r\n")
+                    return answer[:3] == b"250", bool(stream.session_reused), stream.session
+
+            def client() -> list[tuple[bool, bool]]:
+                unproved = relays(one, None)
+                told = [unproved[:2], relays(one, unproved[2])[:2], relays(two, unproved[2])[:2]]
+                proved = relays(two, None)
+                return [*told, relays(two, proved[2])[:2], relays(one, proved[2])[:2]]
+
+            assert await asyncio.to_thread(client) == [
+                (False, False),
+                (False, True),  # taken up again, and still no proof
+                (True, False),  # a whole handshake, which looks at the certificate
+                (True, True),
+                (False, False),
+            ]
+
+    run(main)

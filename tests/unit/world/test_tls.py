@@ -33,6 +33,7 @@ from postroad.world.tls import (
     Version,
     server_tls,
 )
+from postroad.world.tls_facts import facts_of
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
 
@@ -196,7 +197,8 @@ def test_only_forward_secrecy_by_default(authority: trustme.CA, tmp_path: Path) 
         (ClientCertificates.NEVER, "none", True),
         (ClientCertificates.ASKED, "none", True),
         (ClientCertificates.ASKED, "good", True),
-        (ClientCertificates.ASKED, "stranger", False),
+        (ClientCertificates.ASKED, "stranger", True),
+        (ClientCertificates.DEMANDED, "stranger", False),
         (ClientCertificates.DEMANDED, "none", False),
         (ClientCertificates.DEMANDED, "good", True),
     ],
@@ -215,7 +217,8 @@ def test_client_certificates(
         issuer.issue_cert("client.example").configure_cert(context)
     if works:
         _, other = shake(server.context(server.options.askings[0]), context, "a.example")
-        assert bool(other.getpeercert()) is (given == "good" and asked is not ClientCertificates.NEVER)
+        assert bool(other.getpeercert(True)) is (given != "none" and asked is not ClientCertificates.NEVER)
+        assert facts_of(other).verified is (given == "good" and asked is not ClientCertificates.NEVER)
     else:
         with pytest.raises(ssl.SSLError):
             shake(server.context(server.options.askings[0]), context, "a.example")
