@@ -153,7 +153,7 @@ def test_what_it_sends_arrives_as_it_was(site: Site, program: str, user: bool, n
 
 
 @pytest.mark.parametrize("user", [False, True], ids=["trusted", "user"])
-@pytest.mark.parametrize("program", ["msmtp", "nodemailer"])
+@pytest.mark.parametrize("program", _PROGRAMS)
 def test_a_file_with_bare_line_feeds_arrives(site: Site, program: str, user: bool) -> None:
     """A file of Unix. What a program sends with bare LF is mended for clients that are trusted, and for users."""
     subject = f"bare {program} {user}."
@@ -162,7 +162,8 @@ def test_a_file_with_bare_line_feeds_arrives(site: Site, program: str, user: boo
     assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()
     octets = _arrived(site, subject)
     assert maildir.parse(octets)["Subject"] == subject
-    assert _body(octets) == body
+    # curl takes the last LF for text and adds CRLF before the dot: one more line end.
+    assert _body(octets) == body + (b"\n" if program == "curl" else b"")
 
 
 @pytest.mark.parametrize("program", _PROGRAMS)
