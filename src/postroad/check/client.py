@@ -23,6 +23,7 @@ from postroad.check.tally import (
     ACCOUNT_FAILURES,
     CONNECTIONS,
     FAILURES,
+    LOGINS,
     MESSAGES,
     OFFENCES,
     RECIPIENTS,
@@ -35,6 +36,9 @@ from postroad.store.bans import Bans, account_of, network_of
 
 RATES: Final = 0  # the window of connections, messages and recipients
 TROUBLES: Final = 1  # the window of offences and failures
+NETWORK_FAILURES: Final = 5  # so many failures of a network keep an answer back as long as one of the client itself
+KNOWN: Final = 3  # the window of logins; that of reports is before it (`check.reports`)
+KNOWN_S: Final = 604_800.0  # its length: for so long, and at most twice as long, a client is known that has logged in
 
 
 class ClientOptions(msgspec.Struct, frozen=True):
@@ -65,7 +69,8 @@ class ClientOptions(msgspec.Struct, frozen=True):
 class BanOptions(msgspec.Struct, frozen=True):
     """When the node bans by itself, and for how long.
 
-    `failures_max`: failed AUTH of a client within `window_s`; `account_failures_max`: of an account; `offences_max`:
+    `failures_max`: failed AUTH of a client within `window_s`; `network_failures_max`: of a network, which is then
+    banned, but for its clients that have logged in lately; `account_failures_max`: of an account; `offences_max`:
     sessions of a client that were ended for errors, refusals, unknown recipients or talking early. 0: no ban for it.
     `time_s`: how long such a ban lasts. `exempt`: networks that the node never bans by itself.
     """
@@ -73,6 +78,7 @@ class BanOptions(msgspec.Struct, frozen=True):
     time_s: float = 3600.0
     window_s: float = 600.0
     failures_max: int = 20
+    network_failures_max: int = 100
     account_failures_max: int = 0
     offences_max: int = 10
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
@@ -105,7 +111,7 @@ class Clients:
         self.options = options  # replaced as a whole at reload, but for the prefixes: sessions are counted by them
         self._prefix_ipv4, self._prefix_ipv6 = options.network_prefix_ipv4, options.network_prefix_ipv6
         self.bans = bans if bans is not None else Bans()  # in force, as the supervisor says
-        self.tally = tally or Tally((options.rate_s, 1.0), lambda told: None, lambda seconds, call: None)
+        self.tally = tally or Tally((options.rate_s, 1.0, 1.0, KNOWN_S), lambda told: None, lambda seconds, call: None)
         self._now_us = now_us
         self._all = 0
 
@@ -151,7 +157,28 @@ class Clients:
         self.tally.went(_keys_of(address, self._prefix_ipv4, self._prefix_ipv6))
 
     def is_banned(self, address: str) -> bool:
-        return self.bans.of_address(address, self._now_us()) is not None
+        """A network that the node itself has banned does not keep out who has logged in from it lately."""
+        now_us = self._now_us()
+        ban = self.bans.of_address(address, now_us)
+        if ban is None:
+            return False
+        client = client_of(address)
+        if ban.by or ban.subject == client or not self.is_known(address):
+            return True
+        return self.bans.of_subject(client, False, now_us) is not None
+
+    def is_known(self, address: str) -> bool:
+        """Whether somebody has logged in from there lately."""
+        return self.tally.windows[KNOWN].total(LOGINS + client_of(address), self._now_us()) > 0
+
+    def succeeded(self, address: str) -> None:
+        """Somebody has logged in from there."""
+        if address:
+            self.tally.count(KNOWN, LOGINS + client_of(address), self._now_us())
+
+    def names_of(self, address: str) -> tuple[str, str]:
+        """By what names a client and its network are counted."""
+        return self._names(address)
 
     # ---- Troubles
 
@@ -167,7 +194,9 @@ class Clients:
         if account:  # of who has not said who he is nothing is to be held against others
             failures = self.tally.count(TROUBLES, ACCOUNT_FAILURES + account_of(account), now_us)
         if address:
-            failures = max(failures, self.tally.count(TROUBLES, FAILURES + client_of(address), now_us))
+            client, network = self._names(address)
+            failures = max(failures, self.tally.count(TROUBLES, FAILURES + client, now_us))
+            failures = max(failures, self.tally.count(TROUBLES, FAILURES + network, now_us) // NETWORK_FAILURES)
         first_s = options.failure_delay_s
         return float(min(first_s * 2 ** min(failures - 1, 32), max(first_s, options.failure_delay_max_s)))
 
@@ -236,12 +265,24 @@ def limit_of(key: str, clients: ClientOptions, bans: BanOptions) -> int:
         return clients.recipient_rate_network_max if of_network else clients.recipient_rate_max
     if kind == OFFENCES:
         return bans.offences_max
-    return bans.failures_max if kind == FAILURES else bans.account_failures_max
+    if kind == LOGINS:
+        return 1  # all workers are to know who has logged in
+    if kind == ACCOUNT_FAILURES:
+        return bans.account_failures_max
+    return bans.network_failures_max if of_network else bans.failures_max
 
 
 def troubles_of(subject: str, is_account: bool) -> Iterable[str]:
     """The keys whose counts led, or may lead, to a ban of this client or account."""
-    return (ACCOUNT_FAILURES + subject,) if is_account else (OFFENCES + subject, FAILURES + subject)
+    if is_account:
+        return (ACCOUNT_FAILURES + subject,)
+    of_client = OFFENCES + subject, FAILURES + subject
+    return (*of_client, f"{FAILURES}{_NETWORK_MARK}{subject}") if "/" in subject else of_client
+
+
+def subject_of(whom: str) -> str:
+    """The address or network that a key of the tally counts for, as bans name it."""
+    return whom.removeprefix(_NETWORK_MARK)
 
 
 _NETWORK_MARK: Final = "net "

@@ -25,9 +25,10 @@ CONNECTIONS: Final = "c"
 MESSAGES: Final = "m"
 RECIPIENTS: Final = "r"
 OFFENCES: Final = "o"  # sessions that were ended for what the client did
-FAILURES: Final = "f"  # of AUTH, by client
+FAILURES: Final = "f"  # of AUTH, by client and by network
 ACCOUNT_FAILURES: Final = "a"  # of AUTH, by account
 REPORTS: Final = "d"  # to strangers, by address; with no more behind it, those of all
+LOGINS: Final = "l"  # AUTH that was right, by client
 
 TELL_S: Final = 0.1
 KEYS_MAX: Final = 65_536

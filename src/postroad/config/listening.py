@@ -640,8 +640,22 @@ class Auth(Section):
     )
     queue_max: int = setting(
         _AUTH.queue_max,
-        "Clients of one worker that wait for that at most; the next is told to come back (454).",
-        unit="clients",
+        "Authentications that one worker looks into, or that wait for it, at most; the next is told to come back "
+        "(454). A quarter is kept for clients that have logged in within the last week.",
+        unit="authentications",
+        least=1,
+    )
+    client_max: int = setting(
+        _AUTH.client_max,
+        "The same for one client, an IPv4 address or an IPv6 /64. Of a client that has not logged in lately, one that "
+        "failed counts until its answer is due. A client that has may take half of `queue_max`.",
+        unit="authentications",
+        least=1,
+    )
+    network_max: int = setting(
+        _AUTH.network_max,
+        "The same for one network, without clients that have logged in lately.",
+        unit="authentications",
         least=1,
     )
     cache_s: Seconds = setting(
@@ -666,6 +680,13 @@ class Bans(Section):
 
     failures_max: int = setting(
         _BANS.failures_max, "Failed AUTH of a client within `window_s`; 0: no ban for it.", unit="failures", least=0
+    )
+    network_failures_max: int = setting(
+        _BANS.network_failures_max,
+        "Failed AUTH of a network (`limits.network_prefix_ipv4`, `limits.network_prefix_ipv6`); then it is banned, but "
+        "for its clients that have logged in within the last week; 0: no ban for it.",
+        unit="failures",
+        least=0,
     )
     account_failures_max: int = setting(
         _BANS.account_failures_max,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from postroad.check.client import BanOptions, ClientOptions
+from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
@@ -109,9 +109,10 @@ def ban_options(settings: Settings) -> BanOptions:
     return _into(BanOptions, settings.bans)
 
 
-def window_lengths_s(settings: Settings) -> tuple[float, float, float]:
-    """Within what time rates are counted, what may lead to a ban (`check.client`), and reports (`check.reports`)."""
-    return settings.limits.rate_s, settings.bans.window_s, settings.dsn.strangers_rate_s
+def window_lengths_s(settings: Settings) -> tuple[float, float, float, float]:
+    """Within what time are counted: rates, what may lead to a ban (`check.client`), reports (`check.reports`), and
+    logins (`check.client`)."""
+    return settings.limits.rate_s, settings.bans.window_s, settings.dsn.strangers_rate_s, KNOWN_S
 
 
 def auth_options(settings: Settings) -> AuthOptions:

@@ -91,7 +91,7 @@ def authenticator(
             fetch = fetcher(ThreadPoolExecutor(FETCH_THREADS, "introspection"), tokens.ca_file)
         except OSError as error:
             return f"{tokens.ca_file}: {why(error)}"
-        source = Introspection(tokens, auth, loop, clock, entropy, fetch, log)
+        source = Introspection(tokens, auth, loop, clock, entropy, fetch, log, FETCH_THREADS)
         backends[f"introspection {tokens.url}"] = OwnMechanisms(source, entropy, tokens.scope)
     if settings.auth.dovecot is not None:
         path = str(settings.auth.dovecot)

@@ -22,7 +22,7 @@ import msgspec
 
 from postroad.check import reports
 from postroad.check.banning import Asked, apply, read_request
-from postroad.check.client import limit_of, troubles_of
+from postroad.check.client import limit_of, subject_of, troubles_of
 from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyOffice, Told
 from postroad.config import options
 from postroad.store import bans as banned
@@ -32,7 +32,7 @@ from postroad.world.problem import Problem
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
-WINDOWS: Final = 3
+WINDOWS: Final = 4
 RETRY_S: Final = 5.0  # until the file is tried again that could not be written
 
 Frame = tuple[Any, ...]
@@ -111,10 +111,11 @@ class Guard:
         options, is_account = self._options, kind == ACCOUNT_FAILURES
         what = "sessions that were ended for what it did" if kind == OFFENCES else "failed authentications"
         now_us = self._now_us()
+        whom = whom if is_account else subject_of(whom)
         if is_account:
             if self._bans.of_account(whom, now_us) is not None:
                 return
-        elif self._is_exempt(whom) or self._bans.of_address(whom.partition("/")[0], now_us) is not None:
+        elif self._is_exempt(whom) or self._bans.of_subject(whom, False, now_us) is not None:
             return
         reason = f"{self._limit(key)} {what} within {options.window_s:g} s"
         ban = Ban(whom, now_us, now_us + int(options.time_s * 1e6), reason, "", is_account)

@@ -47,6 +47,7 @@ from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
+from postroad.receive.places import Places
 from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
 from postroad.receive.turns import Turns
@@ -169,6 +170,7 @@ class Assembly:
         self._rates = ReportRates(options.report_limits(settings), self._tally)
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
+        self._places = Places(options.auth_options(settings), self._clients.names_of, self._clients.is_known)
         self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.tables: Tables
@@ -436,6 +438,9 @@ class Assembly:
         if authenticator is not None:
             authenticator.delay_s = lambda tried: self._clients.failed(tried.address, tried.name)
             authenticator.barred = self._clients.is_barred
+            authenticator.succeeded = self._clients.succeeded
+            self._places.limits = authenticator.options
+            authenticator.places = self._places
 
     def _owns(self, account: str, address: Address) -> bool:
         return self._authenticator is not None and self._authenticator.owns(account, address)

@@ -1,13 +1,17 @@
-"""Who knows accounts is asked on tasks, so many at a time: for backends that ask others (`function`, `introspection`).
+"""Questions about clients that a backend has answered elsewhere: by threads, by a function, by another server.
 
-What always holds: `done` is called exactly once, also where a reload closes the backend, even before a task began.
-How it fails: an exception is a bug; it is logged and answered BUSY.
+So many are under way at a time, the rest waits in order. What always holds: `done` is called exactly once, unless the
+question was dropped; a question is dropped only before it has begun, so that what a client has made us do is always
+answered, and counted, though the client may have gone. Nobody waits longer than `wait_s` to begin.
+How it fails: an exception is a bug; it is logged and answered BUSY. So is who waits for too long, or when a reload
+closes the backend.
 """
 
 from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,38 +20,112 @@ from postroad.receive.accounts import Account
 from postroad.receive.authenticate import Finding, Found
 
 Answer = tuple[Finding, Account | None]
+Begin = Callable[["Asked"], None]
+"""Begins the work; `Asked.end` is to be called once, when it is over."""
 
 
 class Asking:
-    """The questions of one backend that are not answered yet. `broke`: words for the log before the traceback."""
+    """The questions of one backend. `broke`: words for the log before the traceback."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, most: int, log: Callable[[str], None], broke: str) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, at_once: int, wait_s: float, log: Callable[[str], None], broke: str
+    ) -> None:
         self._loop = loop
-        self._most = most
+        self._at_once = at_once
+        self._wait_s = wait_s
         self._log = log
         self._broke = broke
+        self._waiting: deque[Asked] = deque()
+        self._under_way = 0
         self._tasks: set[asyncio.Task[Answer]] = set()
 
-    def ask(self, question: Callable[[], Coroutine[Any, Any, Answer]], done: Found) -> None:
-        """Ask, and give the answer to `done`; BUSY where too many wait already."""
-        if len(self._tasks) >= self._most:
-            done(Finding.BUSY, None)
-            return
-        task = self._loop.create_task(question())
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, done))
+    def ask(self, question: Callable[[], Coroutine[Any, Any, Answer]], done: Found) -> Asked:
+        """Have a question answered on a task, and give the answer to `done`."""
+        return self.begin(partial(self._on_task, question), done)
+
+    def begin(self, work: Begin, done: Found) -> Asked:
+        """Have `work` begun, now or when others have ended."""
+        asked = Asked(self, work, done)
+        if self._under_way < self._at_once:
+            self._start(asked)
+        else:
+            self._waiting.append(asked)
+            asked.timer = self._loop.call_later(self._wait_s, self._late, asked)
+        return asked
 
     def close(self) -> None:
         """Whoever waits is answered BUSY."""
+        waiting = tuple(self._waiting)
+        self._waiting.clear()
+        for asked in waiting:
+            asked.give(Finding.BUSY, None)
         for task in tuple(self._tasks):
             task.cancel()
 
-    def _answered(self, done: Found, task: asyncio.Task[Answer]) -> None:
+    def drop(self, asked: Asked) -> bool:
+        if asked not in self._waiting:
+            return False
+        self._waiting.remove(asked)
+        asked.stop_waiting()
+        return True
+
+    def ended(self) -> None:
+        """One has come to its end: the next may begin."""
+        self._under_way -= 1
+        while self._waiting and self._under_way < self._at_once:
+            self._start(self._waiting.popleft())
+
+    def _start(self, asked: Asked) -> None:
+        asked.stop_waiting()
+        self._under_way += 1
+        asked.work(asked)
+
+    def _late(self, asked: Asked) -> None:
+        self._waiting.remove(asked)
+        asked.give(Finding.BUSY, None)
+
+    def _on_task(self, question: Callable[[], Coroutine[Any, Any, Answer]], asked: Asked) -> None:
+        task = self._loop.create_task(question())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._answered, asked))
+
+    def _answered(self, asked: Asked, task: asyncio.Task[Answer]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._log(f"{self._broke}: {''.join(traceback.format_exception(error))}")
         if error is not None or task.cancelled():
-            done(Finding.BUSY, None)
+            asked.end(Finding.BUSY, None)
         else:
-            done(*task.result())
+            asked.end(*task.result())
+
+
+class Asked:
+    """One question."""
+
+    __slots__ = ("_done", "_house", "timer", "work")
+
+    def __init__(self, house: Asking, work: Begin, done: Found) -> None:
+        self._house, self.work, self._done = house, work, done
+        self.timer: asyncio.TimerHandle | None = None  # while it waits
+
+    def drop(self) -> bool:
+        """Nobody wants the answer any more. True: it is not asked, and `done` is not called."""
+        return self._house.drop(self)
+
+    def end(self, finding: Finding, account: Account | None) -> None:
+        """The work is over, with this."""
+        try:
+            self._done(finding, account)
+        finally:
+            self._house.ended()
+
+    def give(self, finding: Finding, account: Account | None) -> None:
+        """The answer, without any work."""
+        self.stop_waiting()
+        self._done(finding, account)
+
+    def stop_waiting(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

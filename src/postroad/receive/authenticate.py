@@ -5,7 +5,9 @@ a `Source`, or Dovecot), tells every end to `noted`, and keeps the answer to a f
 
 What always holds: each `begin` and `respond` of an exchange is answered exactly once, on the loop, perhaps at once; a
 failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
-what is noted.
+what is noted. A failure counts where it is found, whether or not the client still listens; what is right counts where
+the client is told so, and is forgotten otherwise. Work that has not begun is dropped when its client goes. How much is
+under way or waits is bounded for each client, for its network and in all (`receive.places`).
 
 Not here: the mechanisms (`protocol.sasl`), passwords (`users`, `function`, `dovecot`), tokens (`introspection`), the
 dialog (`dialog`).
@@ -28,6 +30,7 @@ from postroad.mail.reply import Reply
 from postroad.protocol.sasl.mechanisms import HASHES, MECHANISMS
 from postroad.receive import accounts
 from postroad.receive.accounts import Account
+from postroad.receive.places import Place, Places
 
 PLUS: Final = "-PLUS"
 ASKED_ONLY: Final = frozenset({"CRAM-MD5", "DIGEST-MD5"})
@@ -54,10 +57,11 @@ class AuthOptions(msgspec.Struct, frozen=True):
     none, for the address that they may send from; "": none. `detail_delimiter`: what begins an address extension, ""
     for nothing: the owner of a mailbox owns its extensions.
 
-    `threads`: hashes computed, and plain functions run, at a time; `queue_max`: clients that wait for one at most,
-    these included. `cache_s`, `cache_max`: how long and how many right passwords and tokens are remembered (0 s:
-    never). `failure_delay_s`: from the finding that a password is wrong to the answer. `timeout_s`: how long Dovecot, a
-    function or the introspection of a token may take; then it is 454."""
+    `threads`: hashes computed, and plain functions run, at a time; `queue_max`: authentications that are looked into,
+    or wait for it, at most; `client_max`, `network_max`: of these, for a client and for a network. `cache_s`,
+    `cache_max`: how long and how many right passwords and tokens are remembered (0 s: never). `failure_delay_s`: from
+    the finding that a password is wrong to the answer. `timeout_s`: how long Dovecot, a function or the introspection
+    of a token may take, and how long one may wait for it; then it is 454."""
 
     mechanisms: tuple[str, ...] = ()
     certificate_name: CertificateName = CertificateName.NONE
@@ -65,6 +69,8 @@ class AuthOptions(msgspec.Struct, frozen=True):
     detail_delimiter: str = accounts.DELIMITER
     threads: int = 2
     queue_max: int = 64
+    client_max: int = 8
+    network_max: int = 24
     cache_s: float = 60.0
     cache_max: int = 4096
     failure_delay_s: float = 1.0
@@ -95,8 +101,8 @@ class Finding(enum.Enum):
     BUSY = "busy"  # too many wait already, or who should know cannot be asked: nothing was found
 
 
-Found = Callable[[Finding, Account | None], None]
-"""What was found, and the account where it is RIGHT."""
+Found = Callable[[Finding, Account | None], bool | None]
+"""What was found, and the account where it is RIGHT. False: nobody was told, so nothing of it is to be remembered."""
 
 
 # ---- what an exchange comes to
@@ -135,7 +141,11 @@ class Improper(msgspec.Struct, frozen=True):
 
 
 Outcome = Challenged | Right | Wrong | Busy | Improper
-Told = Callable[[Outcome], None]
+Told = Callable[[Outcome], bool | None]
+"""False: nobody hears it any more."""
+
+Failed = Callable[[str], None]
+"""Hears of each failure when it is found, with the name of the account, "" where the client has not said."""
 
 
 class Exchange(Protocol):
@@ -145,8 +155,9 @@ class Exchange(Protocol):
 
     def respond(self, response: bytes, told: Told) -> None: ...
 
-    def cancel(self) -> None:
-        """The client has given up or gone; nothing more is told."""
+    def cancel(self) -> bool:
+        """The client has given up or gone. True: nothing more is told. False: work is under way that cannot be undone;
+        what comes of it is told, for those who count."""
 
 
 class Backend(Protocol):
@@ -188,6 +199,8 @@ class Authenticator:
         self.noted: Callable[[Tried], None] = _unheard
         self.delay_s: Callable[[Tried], float] = lambda tried: options.failure_delay_s
         self.barred: Callable[[str], bool] = lambda name: False  # who may not authenticate now, right or not
+        self.succeeded: Callable[[str], None] = _unheard_address  # from which address somebody has logged in
+        self.places = Places(options)
         self._backends = backends
         self._known = known
         self._loop = loop
@@ -209,11 +222,12 @@ class Authenticator:
         known = [name for name in MECHANISMS if name in there]
         return (*known, *sorted(there.difference(known)))
 
-    def exchange(self, mechanism: str, facts: Facts) -> Exchange | None:
-        """An exchange of one of `mechanisms`; None where it has gone since it was offered."""
+    def exchange(self, mechanism: str, facts: Facts, failed: Failed | None = None) -> Exchange | None:
+        """An exchange of one of `mechanisms`; None where it has gone since it was offered. `failed` hears of a failure
+        when it is found, the client when its time has come."""
         for source, backend in self._backends.items():
             if mechanism in backend.mechanisms():
-                return _Watched(self, backend.exchange(mechanism, facts), mechanism, facts.address, source)
+                return _Watched(self, backend.exchange(mechanism, facts), mechanism, facts.address, source, failed)
         return None
 
     def owns(self, name: str, address: Address) -> bool:
@@ -250,20 +264,39 @@ class Authenticator:
         for backend in self._backends.values():
             backend.close()
 
-    def ended(self, tried: Tried, outcome: Right | Wrong, told: Told) -> None:
-        """An exchange has come to its end."""
+    def succeeds(self, tried: Tried, outcome: Right, told: Told) -> bool:
+        """An exchange has come to a good end. False: nobody was told."""
+        self._remember(outcome.account)  # what it may send from: the next command may be handled while it is told
+        if told(outcome) is False:
+            return False
         self.noted(tried)
-        if self.barred(tried.name):  # the same answer for right and wrong, else it would tell which password is right
-            self._loop.call_later(self.delay_s(tried), told, Busy())
-        elif isinstance(outcome, Right):
-            self._remember(outcome.account)
-            told(outcome)
-        else:
-            self._loop.call_later(self.delay_s(tried), told, outcome)
+        self.succeeded(tried.address)
+        return True
 
-    def abandoned(self, tried: Tried) -> None:
+    def fails(
+        self, tried: Tried, outcome: Wrong | Busy, told: Told | None, failed: Failed | None, place: Place
+    ) -> None:
+        """It has come to a bad end, or to one that is to look like it. `told`: None where the client has gone; what it
+        would have waited for, its place waits for all the same."""
+        self.noted(tried)
+        if failed is not None and isinstance(outcome, Wrong):
+            failed(tried.name)
+        place.found()
+        delay_s = self.delay_s(tried)
+        if place.known:
+            place.leave()
+        self._loop.call_later(delay_s, self._say, told, outcome, place)
+
+    def _say(self, told: Told | None, outcome: Outcome, place: Place) -> None:
+        place.leave()
+        if told is not None:
+            told(outcome)
+
+    def abandoned(self, tried: Tried, failed: Failed | None) -> None:
         """A client that was denied has gone, or cancelled, before it was told so in full: it counts all the same."""
         self.noted(tried)
+        if failed is not None:
+            failed(tried.name)
         self.delay_s(tried)
 
     def _remember(self, account: Account) -> None:
@@ -276,41 +309,85 @@ class Authenticator:
 
 
 class _Watched:
-    """An exchange whose end is told to the authenticator first."""
+    """An exchange that has a place while it is worked for, and whose end is told to the authenticator first."""
 
-    __slots__ = ("_address", "_denied", "_house", "_inner", "_mechanism", "_source")
+    __slots__ = ("_address", "_denied", "_failed", "_gone", "_house", "_inner", "_mechanism", "_place", "_source")
 
-    def __init__(self, house: Authenticator, inner: Exchange, mechanism: str, address: str, source: str) -> None:
+    def __init__(
+        self, house: Authenticator, inner: Exchange, mechanism: str, address: str, source: str, failed: Failed | None
+    ) -> None:
         self._house, self._inner, self._mechanism, self._address = house, inner, mechanism, address
-        self._source = source
+        self._source, self._failed = source, failed
         self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
+        self._place: Place | None = None  # while something is under way
+        self._gone = False
 
     def begin(self, initial: bytes | None, told: Told) -> None:
-        self._inner.begin(initial, partial(self._heard, told))
+        self._work(partial(self._inner.begin, initial), told)
 
     def respond(self, response: bytes, told: Told) -> None:
-        self._inner.respond(response, partial(self._heard, told))
+        self._work(partial(self._inner.respond, response), told)
 
-    def cancel(self) -> None:
-        self._inner.cancel()
-        if self._denied is not None:
-            self._house.abandoned(self._denied)
+    def cancel(self) -> bool:
+        if self._gone:
+            return True
+        self._gone = True
+        over = self._inner.cancel()
+        if over:  # else the place is left when the work has ended
+            self._leave()
+        self._abandon()
+        return over
 
-    def _heard(self, told: Told, outcome: Outcome) -> None:
-        match outcome:
-            case Right():
-                account = msgspec.structs.replace(outcome.account, name=canonical_account(outcome.account.name))
-                tried = Tried(self._address, account.name, self._mechanism, True)
-                self._house.ended(tried, Right(account, self._source), told)
-            case Wrong():
-                self._denied = None
-                wrong = msgspec.structs.replace(outcome, name=canonical_account(outcome.name))
-                self._house.ended(Tried(self._address, wrong.name, self._mechanism, False), wrong, told)
-            case Challenged(denied=True):
-                self._denied = Tried(self._address, canonical_account(outcome.name), self._mechanism, False)
-                told(outcome)
-            case _:
-                told(outcome)
+    def _work(self, step: Callable[[Told], None], told: Told) -> None:
+        place = self._house.places.take(self._address)
+        if place is None:
+            self._inner.cancel()
+            self._abandon()
+            told(Busy())
+            return
+        self._place = place
+        step(partial(self._heard, told))
+
+    def _leave(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def _abandon(self) -> None:
+        denied, self._denied = self._denied, None
+        if denied is not None:
+            self._house.abandoned(denied, self._failed)
+
+    def _heard(self, told: Told, outcome: Outcome) -> bool:
+        """What came of a step. False: nobody is told now."""
+        if isinstance(outcome, Right | Wrong):
+            return self._ended(told, outcome)
+        self._leave()
+        if isinstance(outcome, Challenged) and outcome.denied:
+            self._denied = Tried(self._address, canonical_account(outcome.name), self._mechanism, False)
+            if self._gone:
+                self._abandon()
+        return not self._gone and told(outcome) is not False
+
+    def _ended(self, told: Told, outcome: Right | Wrong) -> bool:
+        house, right = self._house, isinstance(outcome, Right)
+        name = canonical_account(outcome.account.name if isinstance(outcome, Right) else outcome.name)
+        tried, barred = Tried(self._address, name, self._mechanism, right), house.barred(name)
+        self._denied = None
+        if isinstance(outcome, Right) and not barred:
+            self._leave()
+            account = msgspec.structs.replace(outcome.account, name=name)
+            return not self._gone and house.succeeds(tried, Right(account, self._source), told)
+        place, self._place = self._place, None
+        assert place is not None
+        # The same answer for right and wrong where it is barred, else it would tell which password is right.
+        answer = Wrong(name, outcome.reason) if isinstance(outcome, Wrong) and not barred else Busy()
+        house.fails(tried, answer, None if self._gone else told, self._failed, place)
+        return False
+
+
+def _unheard_address(address: str) -> None:
+    """Nobody wants to know."""
 
 
 def _unheard(tried: Tried) -> None:

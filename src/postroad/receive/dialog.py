@@ -543,7 +543,10 @@ class Dialog:
 
     def auth(self, command: commands.Auth) -> None:
         authenticator = self.setting.doors.authenticator
-        exchange = authenticator.exchange(command.mechanism, self._facts()) if authenticator is not None else None
+        exchange: Exchange | None = None
+        if authenticator is not None:
+            failed = partial(self._auth_failed, self.client)
+            exchange = authenticator.exchange(command.mechanism, self._facts(), failed)
         if exchange is None:  # it was switched off since EHLO
             self.machine.reply(replies.AUTH_BUSY)
             return
@@ -577,9 +580,12 @@ class Dialog:
             client.certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
         )  # fmt: skip
 
-    def _auth_told(self, exchange: Exchange, outcome: authenticate.Outcome) -> None:
-        if exchange is self._exchange and not self._session.ended:
-            self._session.resume(partial(self._auth_answer, outcome))
+    def _auth_told(self, exchange: Exchange, outcome: authenticate.Outcome) -> bool:
+        """False: the client hears nothing any more."""
+        if exchange is not self._exchange or self._session.ended:
+            return False
+        self._session.resume(partial(self._auth_answer, outcome))
+        return True
 
     def _auth_answer(self, outcome: authenticate.Outcome) -> None:
         if isinstance(outcome, authenticate.Challenged):
@@ -594,7 +600,7 @@ class Dialog:
             case authenticate.Improper():
                 self.machine.reply(outcome.reply)
             case authenticate.Wrong():
-                self._not_authenticated(outcome.name)
+                self._not_authenticated()
             case _:
                 assert_never(outcome)
 
@@ -604,13 +610,19 @@ class Dialog:
         doors = self.setting.doors
         doors.log((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
 
-    def _not_authenticated(self, name: str) -> None:
-        self.client.auth_failures += 1
+    def _auth_failed(self, client: Client, name: str) -> None:
+        """A failure was found; it is told later, where the client is still there."""
+        client.auth_failures += 1
+        self.note_refusal(self._failure() if self._exchange is not None else None, name, "AUTH")
+
+    def _failure(self) -> Reply:
         last = self.client.auth_failures >= self.setting.options.auth_failures_max
-        answer = replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
-        self.note_refusal(answer, name, "AUTH")
+        return replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
+
+    def _not_authenticated(self) -> None:
+        answer = self._failure()
         self.machine.reply(answer)
-        if last:
+        if answer is replies.TOO_MANY_FAILURES:
             self._session.end("too many failed authentications")
 
     # ---- Clients that speak for others (XCLIENT, XFORWARD)

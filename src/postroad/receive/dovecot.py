@@ -260,7 +260,7 @@ class DovecotExchange:
     def respond(self, response: bytes, told: Told) -> None:
         octets = wire.response(self.id, response)
         if octets is None:
-            self.cancel()
+            self._give_up()
             told(Improper(MALFORMED))
             return
         self._wait(told)
@@ -268,7 +268,14 @@ class DovecotExchange:
         if self._house._under_way.get(self.id) is not self or not self._house.write(octets):
             self.hear(Busy())
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
+        """What Dovecot has to answer is waited for, so that it counts; all else is given up."""
+        if self._told is not None and self.id and self._house._under_way.get(self.id) is self:
+            return False
+        self._give_up()
+        return True
+
+    def _give_up(self) -> None:
         self._told = None
         self._stop_waiting()
         if self.id and self._house._under_way.get(self.id) is self:
@@ -291,7 +298,7 @@ class DovecotExchange:
 
     def _late(self) -> None:
         told, self._told = self._told, None
-        self.cancel()
+        self._give_up()
         self._house._log(f"Dovecot did not answer within {self._house._options.timeout_s:g} s")
         if told is not None:
             told(Busy())

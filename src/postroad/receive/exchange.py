@@ -2,7 +2,7 @@
 
 What always holds: what `authenticate.Exchange` says; an account acts as itself, never as another (RFC 4616 §2: an
 authorization identity that is not the account's is refused); a proof made with a decoy's keys is never right. A client
-that has gone hears nothing more.
+that has gone makes no more work; what has begun is told to its end, for those who count.
 """
 
 from __future__ import annotations
@@ -28,28 +28,31 @@ from postroad.receive.authenticate import (
     Finding,
     Found,
     Improper,
-    Outcome,
     Right,
     Told,
     Wrong,
 )
 
-KeysFound = Callable[[Finding, Account | None, ScramKeys | None], None]
+KeysFound = Callable[[Finding, Account | None, ScramKeys | None], bool | None]
 """As Found; keys there are unless it is BUSY: those of a decoy where the account is None."""
 
 
+Drop = Callable[[], bool]
+"""The client has gone. True: the work had not begun, and nothing is told any more."""
+
+
 class Source(Protocol):
-    """Who knows. Only what its mechanisms need is ever asked."""
+    """Who knows. Only what its mechanisms need is ever asked. What must be waited for can be dropped."""
 
     def mechanisms(self) -> tuple[str, ...]: ...
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> None: ...
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop | None: ...
 
-    def keys(self, name: str, hash: steps.Hash, facts: Facts, done: KeysFound) -> None: ...
+    def keys(self, name: str, hash: steps.Hash, facts: Facts, done: KeysFound) -> Drop | None: ...
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None: ...
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop | None: ...
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> None: ...
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> Drop | None: ...
 
     def close(self) -> None: ...
 
@@ -77,12 +80,13 @@ class OwnMechanisms:
 class OwnExchange:
     """One exchange."""
 
-    __slots__ = ("_account", "_facts", "_gone", "_mechanism", "_name", "_source")
+    __slots__ = ("_account", "_drop", "_facts", "_mechanism", "_name", "_source", "_waits")
 
     def __init__(self, name: str, mechanism: steps.Mechanism, source: Source, facts: Facts) -> None:
         self._name, self._mechanism, self._source, self._facts = name, mechanism, source, facts
         self._account: Account | None = None  # whose keys the proof is made with
-        self._gone = False
+        self._waits = False  # for the source
+        self._drop: Drop | None = None  # of what is waited for, where that can be dropped
 
     def begin(self, initial: bytes | None, told: Told) -> None:
         self._take(self._mechanism.begin(initial), told)
@@ -90,67 +94,73 @@ class OwnExchange:
     def respond(self, response: bytes, told: Told) -> None:
         self._take(self._mechanism.respond(response), told)
 
-    def cancel(self) -> None:
-        self._gone = True
+    def cancel(self) -> bool:
+        if not self._waits:
+            return True
+        return self._drop is not None and self._drop()
 
-    def _take(self, step: steps.Step, told: Told) -> None:
+    def _take(self, step: steps.Step, told: Told) -> bool:
+        """False: nobody was told, or nothing was found yet."""
         source, facts = self._source, self._facts
         match step:
             case steps.Challenge():
-                self._tell(told, Challenged(step.octets))
+                return told(Challenged(step.octets)) is not False
             case steps.Refused():
-                self._tell(told, Improper(step.reply))
+                return told(Improper(step.reply)) is not False
             case steps.Failed():
-                self._tell(told, Wrong(step.authcid))
-            case steps.Password():
-                found = partial(self._found, told, step.authcid, step.authzid)
-                source.password(step.authcid, step.password, facts, found)
-            case steps.Certificate():
-                source.certificate(step.authzid, facts, partial(self._found, told, "", step.authzid))
-            case steps.Token():
-                source.token(self._name, step.token, step.authcid, facts, partial(self._token_found, told, step))
-            case steps.Keys():
-                source.keys(step.authcid, step.hash, facts, partial(self._keys_found, told))
+                return told(Wrong(step.authcid)) is not False
             case steps.Proved():
                 finding = Finding.RIGHT if self._account is not None else Finding.WRONG
-                self._found(told, step.authcid, step.authzid, finding, self._account)
+                return self._found(told, step.authcid, step.authzid, finding, self._account)
+        self._waits = True
+        drop: Drop | None
+        match step:
+            case steps.Password():
+                found = partial(self._found, told, step.authcid, step.authzid)
+                drop = source.password(step.authcid, step.password, facts, found)
+            case steps.Certificate():
+                drop = source.certificate(step.authzid, facts, partial(self._found, told, "", step.authzid))
+            case steps.Token():
+                found = partial(self._token_found, told, step)
+                drop = source.token(self._name, step.token, step.authcid, facts, found)
+            case steps.Keys():
+                drop = source.keys(step.authcid, step.hash, facts, partial(self._keys_found, told))
             case _:
                 assert_never(step)
+        self._drop = drop
+        return False
 
-    def _found(self, told: Told, name: str, authzid: str, finding: Finding, account: Account | None) -> None:
+    def _found(self, told: Told, name: str, authzid: str, finding: Finding, account: Account | None) -> bool:
+        self._waits = False
         match finding:
             case Finding.RIGHT if account is not None and (not authzid or _is_one(authzid, name, account.name)):
-                self._tell(told, Right(account))
+                return told(Right(account)) is not False
             case Finding.BUSY:
-                self._tell(told, Busy())
+                return told(Busy()) is not False
             case _:
-                self._tell(told, Wrong(name or authzid))
+                return told(Wrong(name or authzid)) is not False
 
-    def _keys_found(self, told: Told, finding: Finding, account: Account | None, keys: ScramKeys | None) -> None:
+    def _keys_found(self, told: Told, finding: Finding, account: Account | None, keys: ScramKeys | None) -> bool:
+        self._waits = False
         mechanism = self._mechanism
         if finding is Finding.BUSY or keys is None or not isinstance(mechanism, Scram):
-            self._tell(told, Busy())
-            return
+            return told(Busy()) is not False
         self._account = account
-        self._take(mechanism.keyed(keys), told)
+        return self._take(mechanism.keyed(keys), told)
 
-    def _token_found(self, told: Told, step: steps.Token, finding: Finding, account: Account | None) -> None:
+    def _token_found(self, told: Told, step: steps.Token, finding: Finding, account: Account | None) -> bool:
+        self._waits = False
         mechanism = self._mechanism
         named = account is not None and (not step.authcid or _is_one(step.authcid, account.name))
         if finding is Finding.BUSY:
-            self._tell(told, Busy())
-        elif finding is Finding.RIGHT and account is not None and named:
-            self._tell(told, Right(account))
-        elif isinstance(mechanism, Bearer):
+            return told(Busy()) is not False
+        if finding is Finding.RIGHT and account is not None and named:
+            return told(Right(account)) is not False
+        if isinstance(mechanism, Bearer):
             denied = mechanism.denied()
             octets = denied.octets if isinstance(denied, steps.Challenge) else b""
-            self._tell(told, Challenged(octets, True, step.authcid))  # the client hears why, then 535
-        else:
-            self._tell(told, Wrong(step.authcid))
-
-    def _tell(self, told: Told, outcome: Outcome) -> None:
-        if not self._gone:
-            told(outcome)
+            return told(Challenged(octets, True, step.authcid)) is not False  # the client hears why, then 535
+        return told(Wrong(step.authcid)) is not False
 
 
 def _is_one(name: str, *names: str) -> bool:

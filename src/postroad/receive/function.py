@@ -9,9 +9,9 @@ It is called with a `Question` and returns an `Account`, the account's name, or 
 password: the account that it returns brings its `keys` (`protocol.sasl.scram_keys`). For a bearer token and for a
 client's certificate it says whose they are.
 
-What always holds: a plain function runs on a thread, an async one on the loop; more than `queue_max` at a time, one
-that takes longer than `timeout_s`, and one that raises, are 454 4.7.0, the latter two in the log. What it returns is
-checked, not believed.
+What always holds: a plain function runs on a thread, an async one on the loop; one that takes longer than `timeout_s`,
+and one that raises, are 454 4.7.0, and in the log. So is who waits for a thread for longer than that. A question whose
+client goes before it was asked is dropped (`receive.asking`). What it returns is checked, not believed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from postroad.protocol.sasl.step import Hash
 from postroad.receive.accounts import NAME_MAX, Account, canonical_address
 from postroad.receive.asking import Asking
 from postroad.receive.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
-from postroad.receive.exchange import KeysFound
+from postroad.receive.exchange import Drop, KeysFound
 
 __all__ = ["Account", "FunctionSource", "Question", "load"]
 
@@ -99,7 +99,9 @@ class FunctionSource:
         self._executor = executor
         self._secret = secret
         self._log = log
-        self._asking = Asking(loop, options.queue_max, log, "asking the authentication function broke")
+        self._is_async = inspect.iscoroutinefunction(function)
+        at_once = options.queue_max if self._is_async else options.threads
+        self._asking = Asking(loop, at_once, options.timeout_s, log, "asking the authentication function broke")
 
     def mechanisms(self) -> tuple[str, ...]:
         """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
@@ -109,10 +111,10 @@ class FunctionSource:
             return (*external, *PASSWORDS)
         return tuple(name for name in named if name in MECHANISMS)
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
-        self._ask(_question("PLAIN", name, facts, password=password), done)
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop:
+        return self._ask(_question("PLAIN", name, facts, password=password), done)
 
-    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> Drop:
         def found(finding: Finding, account: Account | None) -> None:
             keys = account.keys_for(hash) if account is not None else None
             if finding is Finding.BUSY:
@@ -122,24 +124,24 @@ class FunctionSource:
             else:
                 done(Finding.RIGHT, account, keys)
 
-        self._ask(_question(f"SCRAM-{hash.value}", name, facts), found)
+        return self._ask(_question(f"SCRAM-{hash.value}", name, facts), found)
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
-        self._ask(_question(mechanism, name, facts, token=token), done)
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop:
+        return self._ask(_question(mechanism, name, facts, token=token), done)
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
-        self._ask(_question("EXTERNAL", authzid, facts), done)
+    def certificate(self, authzid: str, facts: Facts, done: Found) -> Drop:
+        return self._ask(_question("EXTERNAL", authzid, facts), done)
 
     def close(self) -> None:
         self._asking.close()
 
-    def _ask(self, question: Question, done: Found) -> None:
-        self._asking.ask(partial(self._asked, question), done)
+    def _ask(self, question: Question, done: Found) -> Drop:
+        return self._asking.ask(partial(self._asked, question), done).drop
 
     async def _asked(self, question: Question) -> tuple[Finding, Account | None]:
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                if inspect.iscoroutinefunction(self._function):
+                if self._is_async:
                     answer = await self._function(question)
                 else:
                     answer = await self._loop.run_in_executor(self._executor, self._function, question)

@@ -2,7 +2,8 @@
 
 What always holds: a token counts only where the server says ``"active": true``, names the account in the claim that is
 set, and grants the scope and audience that are set; one whose `exp` is over is refused whatever it says. What was right
-is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged.
+and told to the client is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged. A
+token whose client goes before it was asked about is dropped (`receive.asking`).
 
 How it fails: an authorization server that cannot be reached, or answers with anything else than 200 and such an object,
 is 454 4.7.0 for the client and a line in the log.
@@ -27,7 +28,7 @@ from postroad.receive import accounts
 from postroad.receive.accounts import Account
 from postroad.receive.asking import Asking
 from postroad.receive.authenticate import TOKENS, AuthOptions, Facts, Finding, Found
-from postroad.receive.exchange import KeysFound
+from postroad.receive.exchange import Drop, KeysFound
 from postroad.world.clock import Clock
 from postroad.world.http import Fetch, Request
 from postroad.world.problem import Problem
@@ -69,6 +70,7 @@ class Introspection:
         entropy: random.Random,
         fetch: Fetch,
         log: Callable[[str], None],
+        at_once: int = 8,
     ) -> None:
         self._options = options
         self._auth = auth
@@ -77,7 +79,7 @@ class Introspection:
         self._key = entropy.randbytes(32)
         self._fetch = fetch
         self._log = log
-        self._asking = Asking(self._loop, self._auth.queue_max, self._log, "introspecting a token broke")
+        self._asking = Asking(loop, at_once, auth.timeout_s, log, "introspecting a token broke")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -92,23 +94,30 @@ class Introspection:
     def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
         raise LookupError("introspection knows no certificates")
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop | None:
         if len(token) > _TOKEN_MAX:
             done(Finding.WRONG, None)
-            return
+            return None
         key = hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
         remembered = self._remembered.get(key)
         if remembered is not None:
             if self._loop.time() < remembered.until:
                 done(Finding.RIGHT, remembered.account)
-                return
+                return None
             del self._remembered[key]
-        self._asking.ask(partial(self._ask, token, key), done)
+        until: list[float] = []  # as long as the answer may be remembered
+        return self._asking.ask(partial(self._ask, token, until), partial(self._found, key, until, done)).drop
 
     def close(self) -> None:
         self._asking.close()
 
-    async def _ask(self, token: str, key: bytes) -> tuple[Finding, Account | None]:
+    def _found(self, key: bytes, until: list[float], done: Found, finding: Finding, account: Account | None) -> bool:
+        told = done(finding, account) is not False
+        if told and account is not None and until:
+            self._remember(key, _Remembered(account, until[0]))
+        return told
+
+    async def _ask(self, token: str, until: list[float]) -> tuple[Finding, Account | None]:
         answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))
         if isinstance(answer, Problem):
             self._log(f"a token could not be introspected: {answer}")
@@ -124,7 +133,7 @@ class Introspection:
         expires, left_s = claims.get("exp"), self._auth.cache_s
         if expires is not None:
             left_s = float(min(left_s, expires - now_s))
-        self._remember(key, _Remembered(account, self._loop.time() + left_s))
+        until.append(self._loop.time() + left_s)
         return Finding.RIGHT, account
 
     def _remember(self, key: bytes, remembered: _Remembered) -> None:

@@ -1,7 +1,7 @@
 """The accounts of the users file as a source: passwords, SCRAM keys, certificates.
 
-An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; when more than `queue_max`
-clients wait for one, the next is told to come back (454 4.7.0, RFC 4954 §6). What was verified once is remembered for
+An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; one that waits for a thread is
+dropped when its client goes (`receive.asking`). What was verified once, and told to the client, is remembered for
 `cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
 SCRAM's keys need no such work: the client does it.
 
@@ -16,6 +16,7 @@ import concurrent.futures
 import hashlib
 import random
 from collections import OrderedDict
+from functools import partial
 
 import msgspec
 
@@ -23,6 +24,7 @@ from postroad.mail.account import canonical_account
 from postroad.protocol.sasl.step import Hash
 from postroad.receive import accounts
 from postroad.receive.accounts import Account, Accounts
+from postroad.receive.asking import Asked, Asking
 from postroad.receive.authenticate import (
     PASSWORDS,
     AuthOptions,
@@ -32,7 +34,7 @@ from postroad.receive.authenticate import (
     Found,
     scram_names,
 )
-from postroad.receive.exchange import KeysFound
+from postroad.receive.exchange import Drop, KeysFound
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ class Users:
         self._secret = secret
         self._executor = executor
         self._passwords = passwords
-        self._waiting = 0
+        self._asking = Asking(loop, options.threads, options.timeout_s, _silent, "")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -74,12 +76,12 @@ class Users:
         named = [name for name in self._options.mechanisms if name.startswith("SCRAM-") and name not in asked]
         return (*external, *asked, *named, *PASSWORDS)
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
+    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop | None:
         """Find out whether `password` is that of the account `name`."""
         self.accounts.refresh()
         if not self.accounts.known:  # nothing can be said of any password (RFC 4954 §6: 454)
             done(Finding.BUSY, None)
-            return
+            return None
         prepared_name = accounts.prepare(name)
         prepared = accounts.prepare(password)
         fit = prepared_name is not None and prepared is not None and len(prepared.encode()) <= accounts.PASSWORD_MAX
@@ -89,14 +91,9 @@ class Users:
         remembered = self._recall(key)
         if remembered is not None:
             done(Finding.RIGHT, remembered)
-            return
-        if self._waiting >= self._options.queue_max:
-            done(Finding.BUSY, None)
-            return
-        self._waiting += 1
-        account = self.accounts.find(name)
-        future = self._loop.run_in_executor(self._executor, accounts.matches, self.accounts.hash_of(name), password)
-        future.add_done_callback(lambda ended: self._verified(ended, account, key, done))
+            return None
+        found = partial(self._found, key, done)
+        return self._asking.begin(partial(self._verify, name, password), found).drop
 
     def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
         self.accounts.refresh()
@@ -123,15 +120,17 @@ class Users:
     def close(self) -> None:
         """The threads are not ours."""
 
-    def _verified(self, ended: asyncio.Future[bool], account: Account | None, key: bytes, done: Found) -> None:
-        self._waiting -= 1
-        if ended.cancelled():  # the loop is going down
-            return
-        if ended.result() and account is not None:
+    def _verify(self, name: str, password: str, asked: Asked) -> None:
+        """A thread is free: the account is looked up now, the hash computed there."""
+        account = self.accounts.find(name)
+        future = self._loop.run_in_executor(self._executor, accounts.matches, self.accounts.hash_of(name), password)
+        future.add_done_callback(partial(_verified, account, asked))
+
+    def _found(self, key: bytes, done: Found, finding: Finding, account: Account | None) -> bool:
+        told = done(finding, account) is not False
+        if told and account is not None:
             self._remember(key, account)
-            done(Finding.RIGHT, account)
-        else:
-            done(Finding.WRONG, None)
+        return told
 
     def _digest(self, name: str, password: str) -> bytes:
         octets = f"{canonical_account(name)}\0{password}".encode()
@@ -154,3 +153,16 @@ class Users:
         self._remembered.move_to_end(key)
         while len(self._remembered) > self._options.cache_max:
             self._remembered.popitem(last=False)
+
+
+def _verified(account: Account | None, asked: Asked, ended: asyncio.Future[bool]) -> None:
+    if ended.cancelled():  # the loop is going down
+        return
+    if ended.result() and account is not None:
+        asked.end(Finding.RIGHT, account)
+    else:
+        asked.end(Finding.WRONG, None)
+
+
+def _silent(text: str) -> None:
+    """Nothing runs on tasks here that could break."""

@@ -146,7 +146,7 @@ def test_the_answer_to_a_wrong_password_is_kept_back_longer_each_time() -> None:
     assert clients.failed("192.0.2.1", "bob") == 10  # another account from the same client
     assert clients.failed("192.0.2.3", "eve") == 1
     # Who has not said who he is: that is no account whose failures count together.
-    assert [clients.failed(f"192.0.2.{number}", "") for number in range(4, 8)] == [1, 1, 1, 1]
+    assert [clients.failed(f"198.51.100.{number}", "") for number in range(4, 8)] == [1, 1, 1, 1]
     assert clients.failed("", "") == 1
 
 
@@ -158,3 +158,45 @@ def test_the_answer_to_a_wrong_password_is_kept_back_longer_each_time() -> None:
 def test_each_count_has_its_limit(key: str, limit: int) -> None:
     clients = ClientOptions(1, 2, 3, 60.0, 4, 5, 6, 7, 8, 9)
     assert limit_of(key, clients, BanOptions(failures_max=11, account_failures_max=12, offences_max=10)) == limit
+
+
+# ---- Networks that guess, and clients that have logged in
+
+
+def test_failures_count_for_the_network_too() -> None:
+    clients = Clients(ClientOptions(failure_delay_s=1, failure_delay_max_s=30))
+    delays = [clients.failed(f"192.0.2.{number}", "") for number in range(1, 21)]
+    assert delays == [1] * 9 + [2] * 5 + [4] * 5 + [8], "each from another one"
+    assert clients.failed("198.51.100.1", "") == 1
+    delays = [clients.failed(f"2001:db8:0:{number}::1", "") for number in range(1, 16)]
+    assert delays == [1] * 9 + [2] * 5 + [4], "each from another /64 of one /48"
+
+
+def test_the_limits_of_failures() -> None:
+    bans = BanOptions(failures_max=7, network_failures_max=70, account_failures_max=9)
+    limits = [limit_of(key, ClientOptions(), bans) for key in ("f192.0.2.1", "fnet 192.0.2.0/24", "aann", "l192.0.2.1")]
+    assert limits == [7, 70, 9, 1]
+
+
+@pytest.mark.parametrize(
+    ("subject", "by", "stranger", "known"),
+    [
+        ("192.0.2.0/24", "", True, False),  # by the node, for others of the network
+        ("192.0.2.0/24", "root", True, True),
+        ("192.0.2.1", "", True, True),
+    ],
+)
+def test_a_ban_of_the_network_spares_who_has_logged_in(subject: str, by: str, stranger: bool, known: bool) -> None:
+    bans = Bans([Ban(subject, 0, 0, by=by)])
+    assert Clients(ClientOptions(), bans=bans).is_banned("192.0.2.1") is stranger
+    clients = Clients(ClientOptions(), bans=bans)
+    clients.succeeded("192.0.2.1")
+    assert clients.is_banned("192.0.2.1") is known
+    clients.succeeded("")
+
+
+def test_a_client_that_has_logged_in_and_was_banned_itself_is_banned() -> None:
+    bans = Bans([Ban("192.0.2.0/24", 0, 0), Ban("192.0.2.1", 0, 0)])
+    clients = Clients(ClientOptions(), bans=bans)
+    clients.succeeded("192.0.2.1")
+    assert clients.is_banned("192.0.2.1")

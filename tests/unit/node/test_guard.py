@@ -71,6 +71,12 @@ class Place:
         ("", "f192.0.2.1", 20, ["192.0.2.1"]),
         ("", "f2001:db8::/64", 20, ["2001:db8::/64"]),
         ("", "o192.0.2.1", 10, ["192.0.2.1"]),
+        ("", "fnet 192.0.2.0/24", 99, []),
+        ("", "fnet 192.0.2.0/24", 100, ["192.0.2.0/24"]),
+        ("", "fnet 2001:db8::/48", 100, ["2001:db8::/48"]),
+        ("[bans]\nnetwork_failures_max = 0\n", "fnet 192.0.2.0/24", 1000, []),
+        ('[bans]\nexempt = ["192.0.2.7"]\n', "fnet 192.0.2.0/24", 1000, []),
+        ("", "l192.0.2.1", 1000, []),
         ("[bans]\nfailures_max = 0\n", "f192.0.2.1", 1000, []),
         ("", "aann", 1000, []),
         ("[bans]\naccount_failures_max = 5\n", "aann", 5, ["ann"]),
@@ -99,6 +105,15 @@ def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
     assert ("bans", [], ["192.0.2.1"]) in place.frames and ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
     assert place.in_file() == []
     place.count("f192.0.2.1", 1)
+    assert place.banned() == []
+
+
+def test_a_ban_of_a_network_that_is_lifted_does_not_come_back_at_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.count("fnet 192.0.2.0/24", 100)
+    place.ask(action="lift", subjects=["192.0.2.0/24"])
+    assert any(frame[0] == "forget" and "fnet 192.0.2.0/24" in frame[1] for frame in place.frames)
+    place.count("fnet 192.0.2.0/24", 1)
     assert place.banned() == []
 
 
