@@ -29,7 +29,7 @@ OPTIONS = DeliverOptions(
 HELLO = "250-mx\r\n250-STARTTLS\r\n250-AUTH LOGIN\r\n250 CHUNKING"
 ANSWERS = {
     Step.GREETING: "220 mx", Step.HELLO: HELLO, Step.STARTTLS: "220 go", Step.RSET: "250 ok", Step.MAIL: "250 ok",
-    Step.RCPT: "250 ok", Step.DATA: "354 go", Step.BDAT: "250 ok", Step.END: "250 ok",
+    Step.RCPT: "250 ok", Step.DATA: "354 go", Step.END: "250 ok",
 }  # fmt: skip
 NAMES = {
     Step.GREETING: "the connection", Step.HELLO: "EHLO", Step.END: "the end of data", Step.HANDSHAKE: "TLS handshake",
@@ -126,7 +126,7 @@ def test_all_steps_have_a_limit_and_those_of_the_rfc_are_not_undercut() -> None:
     assert set(shared.limits_s) == set(Step)
     assert all(limit_s > 0 for limit_s in shared.limits_s.values())
     least = {
-        Step.GREETING: 300, Step.MAIL: 300, Step.RCPT: 300, Step.DATA: 120, Step.BDAT: 120, Step.CONTENT: 180,
+        Step.GREETING: 300, Step.MAIL: 300, Step.RCPT: 300, Step.DATA: 120, Step.CONTENT: 180,
         Step.END: 600, Step.DOT: 600,
     }  # fmt: skip
     assert all(shared.limits_s[step] >= limit_s for step, limit_s in least.items())

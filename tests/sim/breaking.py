@@ -403,16 +403,6 @@ def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
     patch(ClientMachine, "begin", begin)
 
 
-def content_goes_by_bdat_before_it_is_known(patch: Patch) -> None:
-    real = ClientMachine.begin
-
-    def begin(self: ClientMachine, *given: Any, **more: Any) -> None:
-        self._bdat_known = True
-        real(self, *given, **more)
-
-    patch(ClientMachine, "begin", begin)
-
-
 def a_full_maildir_counts_as_delivered(patch: Patch) -> None:
     patch(maildir, "_failed", lambda error, box: Finding(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
 

@@ -396,10 +396,8 @@ class RemoteSession(asyncio.Protocol):
         words = line.split()
         if "CHUNKING" in self._host.lies:
             self._refuse(self._chance.choice(("500 5.5.2 what", "502 5.5.1 no", "503 5.5.1 what", "555 5.5.4 no")))
-            if int(words[1]):  # what comes would be anything but commands
-                self._house.ledger.fault(f"{self._host.name} was given content by BDAT, which it does not know")
-                self._swallow = True
-                self._house.base.call_later(400.0, self._silence)
+            self._swallow = True  # and what comes is anything but commands
+            self._house.base.call_later(400.0, self._silence)
             return
         self._chunk = int(words[1])
         self._last = len(words) > 2

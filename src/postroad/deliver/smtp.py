@@ -83,7 +83,6 @@ def settings(
         Step.MAIL: options.mail_s,
         Step.RCPT: options.rcpt_s,
         Step.DATA: options.data_initiation_s,
-        Step.BDAT: options.data_initiation_s,
         Step.CONTENT: options.data_block_s,
         Step.END: options.data_termination_s,
         Step.DOT: options.data_termination_s,
@@ -419,28 +418,13 @@ class SmtpCourier(asyncio.Protocol):
             self._findings[number] = finding
         if event.excess:
             self._rest = [self._round[place] for place in sorted(event.excess)] + self._rest
-        if event.bdat_refused:
-            self._by_data()
-        elif self._rest and self._alive and self._transactions < self._transactions_max:
+        if self._rest and self._alive and self._transactions < self._transactions_max:
             self._begin()
         else:
             self._conclude()
 
-    def _by_data(self) -> None:
-        """The remote does not know BDAT: the same message by DATA."""
-        job = self._job
-        assert job is not None
-        self._tell_no_bdat()
-        if self._alive and self._transactions < self._transactions_max:
-            again = {number for number, _ in self._rest}
-            self._findings = [None if number in again else found for number, found in enumerate(self._findings)]
-            self._plan = None
-            self._start(job)  # it may have to be converted now, as without BINARYMIME
-        else:
-            self._conclude(_BY_DATA)
-
     def _tell_no_bdat(self) -> None:
-        """The host is remembered; the way by DATA is left to try, on another connection if need be."""
+        """The host is remembered; the way by DATA is left to try, on another connection."""
         self._elsewhere = True
         if self._no_bdat is not None:
             self._no_bdat()
@@ -721,10 +705,6 @@ class SmtpCourier(asyncio.Protocol):
 
 _NOT_TRIED: Final = Finding(
     Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
-)
-_BY_DATA: Final = Finding(
-    Outcome.DEFERRED, Reach.SESSION, "4.5.1",
-    "the remote refused BDAT, which it had offered, and this connection has no room for the message by DATA",
 )
 _STRAY_LINE_END: Final = Finding(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",

@@ -74,12 +74,6 @@ def parse(lines: Sequence[str], ignored: frozenset[str] = frozenset()) -> Capabi
     )
 
 
-def without_chunking(offered: Capabilities) -> Capabilities:
-    """The same without CHUNKING, and so without BINARYMIME (RFC 3030 §3)."""
-    keywords = {word: value for word, value in offered.keywords.items() if word not in ("CHUNKING", "BINARYMIME")}
-    return msgspec.structs.replace(offered, keywords=keywords, chunking=False, binary_mime=False)
-
-
 def _number(text: str) -> int:
     """RFC 1870 §4: size-value = 1*20digit; what is none of these is no limit."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0

@@ -14,9 +14,8 @@ What always holds:
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
 - What the remote said is in the finding: as its reply where the reply decides, else quoted in its text. A refused EHLO
   is what the remote said even if HELO then finds the connection closed.
-- No content is sent by BDAT before the remote has shown in this session that it knows the command: an empty chunk goes
-  ahead, with PIPELINING in the group of MAIL and RCPT. A remote that does not know BDAT would read the content as
-  commands.
+- A remote that refuses BDAT as a command has no more octets of the message sent to it: what it makes of those of the
+  chunk nobody knows. The session is over, and the message may go by DATA over another one.
 - Content is asked for (`SendContent`) only when somebody was accepted. Where DATA is accepted with nobody to send to, a
   single dot is sent (RFC 2920 §3.1).
 - An outcome behind the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
@@ -63,7 +62,6 @@ class Step(enum.IntEnum):
     MAIL = enum.auto()
     RCPT = enum.auto()
     DATA = enum.auto()
-    BDAT = enum.auto()  # the empty chunk that goes ahead
     END = enum.auto()  # end of data, or of the last chunk
     DOT = enum.auto()  # end of data that nobody was to get
     QUIT = enum.auto()
@@ -78,7 +76,6 @@ class Step(enum.IntEnum):
 _MAIL: Final = Step.MAIL
 _RCPT: Final = Step.RCPT
 _DATA: Final = Step.DATA
-_BDAT: Final = Step.BDAT
 _END: Final = Step.END
 _IDLE: Final = Step.IDLE
 _CLOSED: Final = Step.CLOSED
@@ -123,18 +120,16 @@ class SendContent(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The transaction is over, one finding per RCPT, in order. `excess`: which may follow in another one at once: they
-    were refused only because there were too many in one transaction (RFC 5321 §4.5.3.1.10), or the remote does not know
-    BDAT. `bdat_refused`: it does not; the capabilities have no CHUNKING any more."""
+    """The transaction is over, one finding per RCPT, in order. `excess`: which were refused only because there were
+    too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
 
     findings: tuple[Finding, ...]
     excess: frozenset[int] = frozenset()
-    bdat_refused: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
     """The session is over; close the connection. `findings`: as in Finished where a transaction was under way.
-    `bdat_refused`: the remote refused BDAT as a command, though an empty chunk had been welcome."""
+    `bdat_refused`: the remote refused BDAT as a command, though it had offered CHUNKING."""
 
     finding: Finding
     findings: tuple[Finding, ...] = ()
@@ -165,7 +160,7 @@ class ClientMachine:
     offered."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_bdat_known", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
+        "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
         "_expected", "_findings", "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_output",
         "_place", "_reader", "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting",
         "injected", "name", "tls_asked", "tls_refused",
@@ -183,7 +178,6 @@ class ClientMachine:
         self.injected = False  # octets in plaintext stood behind the answer to STARTTLS
         self._ignored = ignored
         self._hello_refused: Reply | None = None  # EHLO was; HELO has not been answered yet
-        self._bdat_known = False  # BDAT was accepted in this session
         self._kept = False  # a transaction of this session has ended
         self._lmtp = lmtp
         self._success = Outcome.DELIVERED if lmtp else Outcome.RELAYED
@@ -279,8 +273,6 @@ class ClientMachine:
             if not bdat:
                 output.append(b"DATA\r\n")
                 expected.append(_DATA)
-            elif not self._bdat_known:  # RFC 3030 §4.2: BDAT may stand in a group
-                self._say(_BDAT, _EMPTY_CHUNK)
             return
         told = ((Step.XFORWARD, command) for command in before)
         todo = self._todo = deque((*told, (Step.MAIL, mail), *((Step.RCPT, command) for command in rcpts)))
@@ -444,8 +436,6 @@ class ClientMachine:
                     return self._unfit("XFORWARD", answer)
             case Step.DOT:
                 return self._finish()
-            case Step.BDAT:
-                return self._bdat_answered(answer)
             case _:
                 return self._opened(step, answer)
         return None if self._expected else self._advance()
@@ -468,6 +458,8 @@ class ClientMachine:
     def _unasked(self, answer: Reply) -> Ended:
         if answer.code >= 400:
             if self.step is Step.CONTENT:
+                if self._bdat and answer.code in _COMMAND_REFUSED:
+                    return self._bdat_refused(answer)
                 # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
                 return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
             if not self._findings:  # no message is concerned: the remote does not want the session
@@ -567,7 +559,7 @@ class ClientMachine:
         return True
 
     def _advance(self) -> ClientEvent | None:
-        """All that was said is answered, and neither DATA nor an empty chunk was among it."""
+        """All that was said is answered, and DATA was not among it."""
         todo = self._todo
         if self._mail_refusal is not None:
             if todo and self._kept and not self._place:
@@ -583,14 +575,14 @@ class ClientMachine:
         if not self._accepted:
             self._reset = True
             return self._finish()
-        if self._bdat and self._bdat_known:
+        if self._bdat:
             return self._ready_for_chunks()
-        self._say(*((_BDAT, _EMPTY_CHUNK) if self._bdat else (_DATA, b"DATA\r\n")))
+        self._say(_DATA, b"DATA\r\n")
         return None
 
     def _ready_for_chunks(self) -> ClientEvent:
         if self._reader.pending:
-            return self._behind("the answer to RCPT or BDAT")
+            return self._behind("the answers to RCPT")
         self._state = _CONTENT
         return SendContent(bdat=True)
 
@@ -602,25 +594,6 @@ class ClientMachine:
         if answer.code == 421:
             return self.end(refusal(answer, Reach.SESSION, Subject.SESSION))
         return self._unasked(answer)
-
-    def _bdat_answered(self, answer: Reply) -> ClientEvent | None:
-        """Whether the remote knows BDAT."""
-        if answer.intermediate:
-            return self._unfit("BDAT", answer)
-        self._reset = True  # RFC 3030 §2: after a failure code the state is not known
-        if not self._accepted:
-            return self._finish()
-        if answer.ok:
-            self._reset, self._bdat_known = False, True
-            return self._ready_for_chunks()
-        if answer.code not in _COMMAND_REFUSED:
-            self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-            return self._finish()
-        self.capabilities = capability.without_chunking(self.capabilities)
-        self._decide_accepted(_no_bdat(answer))
-        findings, again = self._decided(_NOBODY), frozenset((*self._accepted, *self._excess))
-        self._forget()
-        return Finished(findings, again, bdat_refused=True)
 
     def _data_answered(self, answer: Reply) -> ClientEvent | None:
         if self._went_on:
@@ -669,9 +642,7 @@ class ClientMachine:
             odd = _odd("the end of data", answer)
             return self.end(Finding(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
         if self._bdat and answer.code in _COMMAND_REFUSED and not self._place:
-            # What it made of the octets of the chunk nobody knows: another connection must do.
-            ended = self.end(_no_bdat(answer))
-            return Ended(ended.finding, ended.findings, bdat_refused=True)
+            return self._bdat_refused(answer)
         if answer.ok:
             status = answer.status or "2.0.0"
             finding = Finding(self._success, Reach.RECIPIENT, status, "", brief(answer))
@@ -684,6 +655,11 @@ class ClientMachine:
         self._place += 1
         return None if self._expected else self._finish()
 
+    def _bdat_refused(self, answer: Reply) -> Ended:
+        """What it made of the octets of the chunk nobody knows: another connection must do."""
+        ended = self.end(_no_bdat(answer))
+        return Ended(ended.finding, ended.findings, bdat_refused=True)
+
     def _decide_accepted(self, finding: Finding) -> None:
         for place in self._accepted:
             self._findings[place] = finding
@@ -694,7 +670,6 @@ class ClientMachine:
         return Finished(findings, frozenset(self._excess)) if self._excess else Finished(findings)
 
 
-_EMPTY_CHUNK: Final = b"BDAT 0\r\n"
 _EXCESS = "the remote took no more recipients in this transaction"
 
 # Stands where every recipient has a finding already; it can be seen only in LMTP's impossible 354.
