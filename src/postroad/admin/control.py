@@ -49,9 +49,17 @@ def operate(state_dir: Path, request: OperatorRequest, timeout_s: float = 600.0)
         raise Refused(f"the node's answer cannot be read: {error}") from error
 
 
+class Doing(msgspec.Struct, frozen=True):
+    """What is under way for a destination, in words; `message`: the queue id of what is carried, "" for an opening."""
+
+    message: str
+    what: str
+
+
 class Paced(msgspec.Struct, frozen=True):
     """A destination at work, or left alone: its connections over the whole node, how many it may have now and at most,
-    and what its mail waits for; `because`: why it is left alone; `domains`: of recipients that wait in memory."""
+    and what its mail waits for; `because`: why it is left alone; `domains`: of recipients in
+    memory; `doing`: transactions and openings under way."""
 
     destination: str
     connections: int
@@ -61,6 +69,15 @@ class Paced(msgspec.Struct, frozen=True):
     waits_for: str
     because: str = ""
     domains: tuple[str, ...] = ()
+    doing: tuple[Doing, ...] = ()
+
+    @property
+    def under_way(self) -> str:
+        """What is under way, in short."""
+        if not self.doing:
+            return ""
+        more = f", and {len(self.doing) - 1} more" if len(self.doing) > 1 else ""
+        return self.doing[0].what + more
 
     @property
     def in_full(self) -> str:

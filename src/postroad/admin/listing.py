@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from postroad.admin.control import Paced
+from postroad.admin.control import Doing, Paced
 from postroad.admin.present import octets, span, when
 from postroad.mail import identifier
 from postroad.mail.address import path
@@ -32,8 +32,8 @@ NOT_ROUTED = "(not tried yet)"
 class DestinationLine(msgspec.Struct, frozen=True):
     """What waits for one destination. `oldest` and `next` as ISO 8601; `reason` is that of its oldest message.
 
-    The connections, and what it waits for (a limit, a rate, the end of a back-off), are those of a running node; None
-    where none runs or the destination is not at work."""
+    The connections, what it waits for (a limit, a rate, the end of a back-off) and what is being done are those of a
+    running node; None where none runs or the destination is not at work."""
 
     destination: str
     count: int
@@ -45,6 +45,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
     connections_now_max: int | None = None
     connections_max: int | None = None
     waits_for: str = ""
+    doing: tuple[Doing, ...] = ()
 
 
 class RecipientLine(msgspec.Struct, frozen=True):
@@ -100,6 +101,7 @@ def destination_line(
         paced.connections_now_max if paced is not None else None,
         paced.connections_max if paced is not None else None,
         paced.in_full if paced is not None else "",
+        paced.doing if paced is not None else (),
     )
 
 
@@ -130,8 +132,8 @@ def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[
 
 
 def holding_back(paces: Mapping[str, Paced]) -> dict[str, Paced]:
-    """The destination that holds back what was not tried yet, by the recipients' domain."""
-    return {domain: each for each in paces.values() if each.waits_for for domain in each.domains}
+    """The destination that has what was not tried yet, and holds it back or is at it, by the recipients' domain."""
+    return {domain: each for each in paces.values() if each.waits_for or each.doing for domain in each.domains}
 
 
 def fresh_line(fresh: Fresh) -> DestinationLine:
@@ -212,15 +214,23 @@ def destination_rows(
             _due(backlog.due_us, now_us) if backlog.due_us else "held",
             f"{paced.connections}/{paced.connections_now_max}" if paced is not None else "",
             # Why a destination is left alone is most often what was said of its oldest message.
-            shorten(paced.waits_for if paced is not None and line.reason else line.waits_for, _REASON_MAX),
+            shorten(_waits_or_does(paced, with_reason=not line.reason), _REASON_MAX),
             shorten(line.reason, _REASON_MAX),
         ))
     for each in fresh:
         age, paced = span(now_us - each.accepted_us), each.paced
         connections = f"{paced.connections}/{paced.connections_now_max}" if paced is not None else ""
-        waits_for = shorten(paced.in_full, _REASON_MAX) if paced is not None else ""
-        rows.append((each.name, str(each.count), "0", age, "" if paced else "now", connections, waits_for, ""))
+        waits_for = shorten(_waits_or_does(paced, with_reason=True), _REASON_MAX)
+        due = "" if paced is not None and paced.waits_for else "now"
+        rows.append((each.name, str(each.count), "0", age, due, connections, waits_for, ""))
     return rows
+
+
+def _waits_or_does(paced: Paced | None, *, with_reason: bool) -> str:
+    """What keeps a destination's mail, else what is being done about it."""
+    if paced is None:
+        return ""
+    return (paced.in_full if with_reason else paced.waits_for) or paced.under_way
 
 
 MESSAGE_HEADINGS = ("ID", "AGE", "SIZE", "FROM", "TO", "ATTEMPTS", "NEXT", "REASON")
@@ -252,7 +262,9 @@ def _grouped(loaded: Loaded, now_us: int, paces: Mapping[str, Paced]) -> list[tu
     holding = holding_back(paces)
     for each in () if loaded.waiting else recipients:
         held = holding.get(each.address.domain)
-        facts = ("0", "now", "") if held is None else ("0", "", f"waits for: {held.in_full}")
+        facts = ("0", "now", "")
+        if held is not None:
+            facts = ("0", "", f"waits for: {held.in_full}") if held.waits_for else ("0", "now", held.under_way)
         groups.setdefault(facts, []).append(str(each.address))
     for row in loaded.waiting:
         due = "held" if row.held else _due(row.due_us, now_us)
@@ -317,6 +329,14 @@ def shown(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] |
     return lines
 
 
+def _under_way(paced: Paced | None, loaded: Loaded) -> list[str]:
+    """What is being done for a message now: its own transactions, else connections that are being opened for it."""
+    if paced is None:
+        return []
+    own = [each for each in paced.doing if each.message == identifier.text(loaded.envelope.id)]
+    return [f"      now: {clean(each.what)}" for each in own or paced.doing if each in own or not each.message]
+
+
 def _recipient_lines(
     loaded: Loaded, place: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced]
 ) -> list[str]:
@@ -326,7 +346,8 @@ def _recipient_lines(
         name += f" (given as {clean(path(recipient.given))})"
     if row is None:
         held = None if loaded.waiting else holding_back(paces).get(recipient.address.domain)
-        waits = [f"      waits for: {clean(held.in_full)}"] if held is not None else []
+        waits = [f"      waits for: {clean(held.in_full)}"] if held is not None and held.waits_for else []
+        waits += _under_way(held, loaded)
         return [f"  {name}: " + ("has come to its end" if loaded.waiting else "not tried yet"), *waits]
     state = "held" if row.held else f"next attempt {when(row.due_us, now_us)}"
     lines = [f"  {name}: {state}"]
@@ -335,6 +356,7 @@ def _recipient_lines(
         lines[-1] += f", the last {when(row.last_us, now_us)}"
     if waits_for := _held_up(row, now_us, paces):
         lines.append(f"      waits for: {clean(waits_for)}")
+    lines += _under_way(paces.get(row.destination) if _state(row, now_us) == "due" else None, loaded)
     if row.text:
         # What a remote has said is no reason for holding it.
         why = "the last attempt" if row.held and row.remote else "because"

@@ -74,6 +74,10 @@ class MaildirCourier:
     def elsewhere(self) -> bool:
         return False
 
+    @property
+    def doing(self) -> str:
+        return "writes into Maildirs"
+
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
         assert not self._busy, "one job at a time"

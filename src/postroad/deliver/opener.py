@@ -29,11 +29,12 @@ from typing import Any, Final, Protocol, assert_never
 import msgspec
 
 from postroad.deliver.credentials import Credentials
+from postroad.deliver.doing import Trying, place
 from postroad.deliver.maildir import MaildirCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
-from postroad.deliver.session import Unmade, Visit, Ways, deferred, place, visit
+from postroad.deliver.session import Unmade, Visit, Ways, deferred, visit
 from postroad.deliver.smtp import Settings, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
@@ -65,6 +66,9 @@ class Courier(Protocol):
 
     @property
     def elsewhere(self) -> bool: ...
+
+    @property
+    def doing(self) -> str: ...
 
     def close(self) -> None: ...
 
@@ -111,6 +115,7 @@ class Opener:
         self._shared: Settings = settings(name, options, clock, loop, pool)
         self._ways = Ways(self._shared, network, tls, programs, entropy or random.SystemRandom())
         self._tasks: set[asyncio.Task[None]] = set()
+        self._openings: set[Trying] = set()  # under way
 
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
         match destination.transport:
@@ -123,6 +128,12 @@ class Opener:
                 self._start(self._open(destination, opened, lost))
             case _ as unknown:
                 assert_never(unknown)
+
+    def doing(self, key: str) -> list[str]:
+        """What the openings for a destination are at, the oldest first."""
+        now = self._loop.time()
+        there = sorted((each for each in self._openings if each.key == key), key=lambda each: each.since)
+        return [each.told(now) for each in there]
 
     def cancel(self) -> None:
         """End all openings under way: their `opened` is called with a deferral."""
@@ -140,16 +151,19 @@ class Opener:
 
     async def _open(self, destination: Destination, opened: Opened, lost: Lost) -> None:
         result: Courier | Attempt
+        trying = Trying(destination.key, self._loop.time())
+        self._openings.add(trying)
         try:
-            result = await self._find(destination, lost)
+            result = await self._find(destination, lost, trying)
         except asyncio.CancelledError:
             result = self._attempt(destination, None, deferred("4.3.2", "we broke off the opening of a connection"))
         except Exception as error:
             _LOG.exception("opening a connection to %s", destination.key)
             result = self._attempt(destination, None, deferred("4.3.0", f"internal error: {type(error).__name__}"))
+        self._openings.discard(trying)
         opened(result)
 
-    async def _find(self, destination: Destination, lost: Lost) -> SmtpCourier | Attempt:
+    async def _find(self, destination: Destination, lost: Lost, trying: Trying) -> SmtpCourier | Attempt:
         """The first hop that takes us, else the outcome that leaves most hope."""
         found = await self._hops(destination)
         if isinstance(found, Attempt):
@@ -166,7 +180,8 @@ class Opener:
         attempts: list[Attempt] = []
         ordered = self._memory.ordered(found.hops, self._loop.time(), hops_max)
         for tried, hop in enumerate(ordered, 1):
-            result = await self._try_safely(destination, hop, credentials, lost)
+            trying.goes_to(hop, self._loop.time())
+            result = await self._try_safely(destination, hop, credentials, lost, trying)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
@@ -190,16 +205,16 @@ class Opener:
         self._memory.bdat_refused(hop, self._loop.time())
 
     async def _try_safely(
-        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
+        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
     ) -> SmtpCourier | Unmade:
         try:
-            return await self._try(destination, hop, credentials, lost)
+            return await self._try(destination, hop, credentials, lost, trying)
         except Exception as error:
             _LOG.exception("opening a connection to %s", place(hop))
             return Unmade(deferred("4.3.0", f"{place(hop)}: internal error: {type(error).__name__}"))
 
     async def _try(
-        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost
+        self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
     ) -> SmtpCourier | Unmade:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
@@ -209,7 +224,7 @@ class Opener:
         ignored = frozenset(destination.ignored_extensions)
         if self._memory.lacks_bdat(hop, now):
             ignored |= _BY_BDAT
-        where = Visit(destination, hop, credentials, plain, ignored)
+        where = Visit(destination, hop, credentials, plain, ignored, trying)
         result = await visit(self._ways, where, lost)
         if not isinstance(result, Unmade) or not result.plain_next:
             return result

@@ -81,6 +81,7 @@ class ProgramCourier:
         self._busy = busy if busy is not None else set()
         self._marks = marks
         self._task: asyncio.Task[None] | None = None
+        self._began_us = 0
         self._ending = False
         self._closed = False
 
@@ -92,10 +93,16 @@ class ProgramCourier:
     def elsewhere(self) -> bool:
         return False
 
+    @property
+    def doing(self) -> str:
+        """What a job that is carried is at."""
+        return f"runs the program for {(self._shared.clock.now_us() - self._began_us) / 1_000_000:.0f} s"
+
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
         assert self._task is None, "one job at a time"
         self._busy.add(self)
+        self._began_us = self._shared.clock.now_us()
         self._task = self._shared.loop.create_task(self._carry(job, done))
 
     def close(self) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from postroad.deliver.credentials import Credentials, Surroundings, choose, current, exchange
+from postroad.deliver.doing import Trying, place
 from postroad.deliver.smtp import Settings, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
@@ -65,13 +65,14 @@ class Unmade(msgspec.Struct, frozen=True):
 
 class Visit(msgspec.Struct, frozen=True):
     """Where to, and as whom. `plain`: without TLS, though it may be offered. `ignored`: what the hop offers and is not
-    to be used."""
+    to be used. `trying`: is told of the connection."""
 
     destination: Destination
     hop: Hop
     credentials: Credentials | None
     plain: bool
     ignored: frozenset[str] = frozenset()
+    trying: Trying | None = None
 
     @property
     def may_be_plain(self) -> bool:
@@ -90,6 +91,8 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
     courier = await _connected(ways, where, context)
     if isinstance(courier, Finding):
         return Unmade(courier)
+    if where.trying is not None:
+        where.trying.courier = courier
     try:
         found = await _set_up(ways, where, courier, context)
     except BaseException:
@@ -262,14 +265,3 @@ def deferred(status: str, text: str, reply: Reply | None = None) -> Finding:
 def refused(status: str, text: str) -> Finding:
     """What another host may yet do, and this one never will."""
     return Finding(Outcome.FAILED, Reach.HOP, status, text)
-
-
-@lru_cache(maxsize=1024)
-def place(hop: Hop) -> str:
-    """A hop for people: ``mx.example.org[192.0.2.1]:25``."""
-    if hop.address.startswith("/"):
-        return hop.address
-    address = f"[{hop.address}]"
-    return f"{address}:{hop.port}" if hop.name == hop.address else f"{hop.name}{address}:{hop.port}"
-
-

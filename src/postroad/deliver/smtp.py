@@ -28,6 +28,7 @@ from typing import Final, cast
 
 import msgspec
 
+from postroad.deliver.doing import carrying
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import Look, Looked, Piece, Stream, look_through
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -238,6 +239,11 @@ class SmtpCourier(asyncio.Protocol):
         """Whether another host of the destination, or another way of talking to this one, is left to try, should this
         one end the session."""
         return self._elsewhere
+
+    @property
+    def doing(self) -> str:
+        """What a job that is carried is at, for operators."""
+        return carrying(self.hop, self.machine.step, (self._clock.now_us() - self._started_us) / 1_000_000)
 
     def carry(self, job: Job, done: Done) -> None:
         """Carry a job. One at a time."""

@@ -46,6 +46,7 @@ class Pacing:
             "in_memory": sum(each["ready"] for each in told),
             "waits_for": "; ".join(dict.fromkeys(waits)),
             "because": next((each["because"] for each in told if each["because"]), ""),
+            "doing": [doing for each in told for doing in each["doing"]],
             "domains": sorted({domain for each in told for domain in each["domains"]}),
         }
 

@@ -235,6 +235,7 @@ class Assembly:
             refine=self.tables.refined,
             pace=options.pace_table(settings),
             hosts_of=self._hosts_of,
+            openings=lambda key: self._opener.doing(key),
         )
         self._operator = Operator(
             spool=self.spool,

@@ -27,6 +27,9 @@ class Courier(Protocol):
     @property
     def elsewhere(self) -> bool: ...
 
+    @property
+    def doing(self) -> str: ...
+
     def close(self) -> None: ...
 
 

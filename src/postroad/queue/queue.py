@@ -30,7 +30,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -88,6 +88,7 @@ _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
 _JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
+_DOING_MAX: Final = 20  # transactions, and openings, of a destination that are told of
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
 _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
 _ASIDE: Final = "\0aside"  # as the source of lanes that do not count, because all they do is wait
@@ -103,7 +104,8 @@ _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessi
 
 class Queue:
     """See the module. `log` gets the events of each commit once it is durable. `refine` is asked where parameters of
-    the envelope or of a recipient may change the destination, or forbid it."""
+    the envelope or of a recipient may change the destination, or forbid it. `openings`: what those for a destination
+    are at, in words."""
 
     def __init__(
         self,
@@ -121,7 +123,9 @@ class Queue:
         refine: Refine = lambda envelope, recipient, destination: destination,
         pace: PaceTable | None = None,
         hosts_of: HostsOf | None = None,
+        openings: Callable[[str], Sequence[str]] = lambda key: (),
     ) -> None:
+        self._openings = openings
         self.options = options
         table = pace or PaceTable(
             (), most=options.concurrency, start=options.concurrency_start, recipients_max=options.recipients_per_job_max
@@ -1000,13 +1004,13 @@ class Queue:
     def paces(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Of those of these destinations that are at work or left alone: their scopes, and what their mail waits for
         ("permit", "rate", else in words; "" for nothing), why it is left alone, and the recipients' domains of what is
-        in memory. `ALL_THAT_WAIT`: also those that have most waiting."""
+        in memory; and what is being done. `ALL_THAT_WAIT`: also those that have most waiting or under way."""
         told: dict[str, dict[str, Any]] = {}
         named = dict.fromkeys(keys)
         if named.pop(ALL_THAT_WAIT, True) is None:
-            waiting = [lane for lane in self._lanes.values() if len(lane.ready)]
-            for each in heapq.nlargest(_TOLD_MAX, waiting, key=lambda lane: len(lane.ready)):
-                if self._waits_for(each, self._troubles.of(each.destination.key)):
+            waiting = [lane for lane in self._lanes.values() if len(lane.ready) or lane.busy]
+            for each in heapq.nlargest(_TOLD_MAX, waiting, key=lambda lane: len(lane.ready) + lane.busy):
+                if each.busy or each.opening or self._waits_for(each, self._troubles.of(each.destination.key)):
                     named[each.destination.key] = None
         for key in named:
             lane, trouble = self._lanes.get(key), self._troubles.of(key)
@@ -1020,9 +1024,21 @@ class Queue:
                 "ready": len(lane.ready) if lane is not None else 0,
                 "waits": waits,
                 "because": trouble.attempt.text if trouble is not None and waits.startswith(_BACK_OFF) else "",
-                "domains": _domains(lane) if lane is not None and waits else [],
+                "domains": _domains(lane) if lane is not None and (waits or lane.busy or lane.opening) else [],
+                "doing": self._doing(lane) if lane is not None else [],
             }
         return told
+
+    def _doing(self, lane: Lane) -> list[dict[str, str]]:
+        """What is under way, with the message that is being carried."""
+        carrying = [slot for slot in lane.slots.values() if slot.job is not None][:_DOING_MAX]
+        told = [
+            {"message": identifier.text(slot.job.envelope.id), "what": slot.courier.doing}
+            for slot in carrying
+            if slot.job is not None
+        ]
+        openings = self._openings(lane.destination.key) if lane.opening else ()
+        return told + [{"message": "", "what": what} for what in openings[:_DOING_MAX]]
 
     def _waits_for(self, lane: Lane | None, trouble: Trouble | None) -> str:
         if lane is not None and len(lane.ready):
@@ -1054,9 +1070,10 @@ _BACK_OFF: Final = "back-off after"
 
 
 def _domains(lane: Lane) -> list[str]:
-    """The domains of what waits in a lane: of a next hop there may be any."""
+    """The domains of what waits in a lane, or is carried: of a next hop there may be any."""
     found: set[str] = set()
-    for item in islice(lane.ready, _LOOKED_MAX):
+    carried = (slot.item for slot in lane.slots.values() if slot.item is not None)
+    for item in islice(chain(carried, lane.ready), _LOOKED_MAX):
         found.update(item.mail.envelope.recipients[place].address.domain for place in item.places)
         if len(found) >= _DOMAINS_MAX:
             break

@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from postroad.admin import listing
-from postroad.admin.control import Paced
+from postroad.admin.control import Doing, Paced
 from postroad.mail import identifier
 from postroad.mail.envelope import Body, Notify, Recipient, Ret
 from postroad.queue.operator import OperatorResult
@@ -39,6 +39,7 @@ def test_destinations() -> None:
         "destination": "example.net", "count": 2, "held": 1, "oldest": "2026-09-21T12:13:20.000000Z",
         "next": "2026-09-21T14:25:20.000000Z", "reason": "newer",
         "connections": None, "connections_now_max": None, "connections_max": None, "waits_for": "",
+        "doing": (),
     }  # fmt: skip
     assert all(len(row) == len(listing.DESTINATION_HEADINGS) for row in rows)
 
@@ -189,3 +190,21 @@ def test_a_back_off_tells_its_reason_once() -> None:
     assert listing.destination_line(backlog, oldest, paced).waits_for == f"{paced.waits_for}: no route"
     ((*_, waits_for, reason),) = listing.destination_rows([(backlog, None)], [], NOW_US, {"example.net": paced})
     assert (waits_for, reason) == (f"{paced.waits_for}: no route", "")
+
+
+# What is under way
+
+AT_WORK = Paced(
+    "hop", 1, 5, 20, 0, "", domains=("slow.example",),
+    doing=(Doing("", "mx[192.0.2.1]:25: waits for the greeting for 12 s"), Doing("x", "another")),
+)  # fmt: skip
+
+
+def test_what_is_done_now_is_told_where_nothing_is_waited_for() -> None:
+    """A host that does not greet, and mail that has never been tried: there is nothing of it on the disk."""
+    ((name, count, _, _, due, connections, does, _),) = listing.destination_rows(
+        [], [listing.Fresh(2, NOW_US, AT_WORK)], NOW_US, {"hop": AT_WORK}
+    )
+    assert (name, count, due, connections) == ("hop", "2", "now", "1/5")
+    assert does == "mx[192.0.2.1]:25: waits for the greeting for 12 s, and 1 more"
+    assert listing.holding_back({"hop": AT_WORK}) == {"slow.example": AT_WORK}

@@ -1,0 +1,74 @@
+"""What a connection, or the opening of one, is doing at this moment, in words for operators.
+
+Asked for seldom, so nothing is kept for it but what is known anyway. `place` names a hop.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from postroad.mail.route import Hop
+from postroad.protocol.client import Step
+
+if TYPE_CHECKING:
+    from postroad.deliver.smtp import SmtpCourier
+
+
+@lru_cache(maxsize=1024)
+def place(hop: Hop) -> str:
+    """A hop for people: ``mx.example.org[192.0.2.1]:25``."""
+    if hop.address.startswith("/"):
+        return hop.address
+    address = f"[{hop.address}]"
+    return f"{address}:{hop.port}" if hop.name == hop.address else f"{hop.name}{address}:{hop.port}"
+
+
+WAITS: Final = {
+    Step.GREETING: "waits for the greeting",
+    Step.HELLO: "waits for the answer to EHLO",
+    Step.HELO: "waits for the answer to HELO",
+    Step.STARTTLS: "waits for the answer to STARTTLS",
+    Step.HANDSHAKE: "in the TLS handshake",
+    Step.AUTH: "waits for the answer to AUTH",
+    Step.RESPONSE: "makes its answer to AUTH",
+    Step.RSET: "waits for the answer to RSET",
+    Step.XFORWARD: "waits for the answer to XFORWARD",
+    Step.MAIL: "waits for the answer to MAIL",
+    Step.RCPT: "waits for the answer to RCPT",
+    Step.DATA: "waits for the answer to DATA",
+    Step.CONTENT: "sends the content",
+    Step.END: "waits for the answer to the end of the content",
+    Step.DOT: "waits for the answer to the end of the content",
+    Step.IDLE: "about to begin",
+    Step.QUIT: "waits for the answer to QUIT",
+    Step.CLOSED: "closes",
+}
+
+
+def carrying(hop: Hop, step: Step, took_s: float) -> str:
+    """A transaction."""
+    return f"{place(hop)}: in a transaction for {took_s:.0f} s, {WAITS[step]}"
+
+
+class Trying:
+    """The opening of a connection to the destination `key`: the hop it is at, None while hosts are looked up, since
+    when, and the courier once there is a connection. Times are those of the loop."""
+
+    __slots__ = ("courier", "hop", "key", "since")
+
+    def __init__(self, key: str, now: float) -> None:
+        self.key = key
+        self.hop: Hop | None = None
+        self.since = now
+        self.courier: SmtpCourier | None = None
+
+    def goes_to(self, hop: Hop, now: float) -> None:
+        self.hop, self.since, self.courier = hop, now, None
+
+    def told(self, now: float) -> str:
+        seconds = f"for {now - self.since:.0f} s"
+        if self.hop is None:
+            return f"looks up the hosts {seconds}"
+        what = "connects" if self.courier is None else WAITS[self.courier.machine.step]
+        return f"{place(self.hop)}: {what} {seconds}"
