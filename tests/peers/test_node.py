@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from postroad import __version__
 from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop, relay_listener
 from tests.peers.harness.process import NotReady, folder, listens, own_to, until
@@ -102,6 +104,73 @@ def test_reload_refuses_a_wrong_configuration_and_keeps_the_old(home: Path, faul
         node.config_path.write_text(good)
         node.program.signal(signal.SIGHUP)
         node.wait_log("the new configuration is in force")
+
+
+def test_reload_tells_whether_the_configuration_was_taken(home: Path) -> None:
+    with _local(home) as node:
+        assert node.json("reload") == {"taken": True, "problems": []}
+        good = node.config_path.read_text()
+        node.config_path.write_text(f"unknown_key = 1\n{good}")
+        said = node.command("reload", code=78)
+        assert f"{node.config_path}:1" in said and "unknown_key" in said and "the old one stays in force" in said
+        told = node.json("status")
+        assert told["configuration"]["changed"] and "unknown_key" in told["configuration"]["problems"][0]
+        node.config_path.write_text(good)
+        assert not node.json("status")["configuration"]["changed"], "it holds again what was loaded"
+        node.config["hostname"] = "changed.example.test"
+        node.write()
+        node.command("reload")
+        with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+            assert client.ehlo("c.test")[1].startswith(b"changed.example.test"), "in force when the command ended"
+        assert not node.json("status")["configuration"]["problems"]
+    assert "not running" in node.command("reload", code=1)
+
+
+def test_status_tells_of_a_node_and_that_there_is_none(home: Path) -> None:
+    with _local(home) as node:
+        until(lambda: node.json("status")["state"] == "ready", "the node is ready")
+        told = node.json("status")
+        assert told["running"] and told["state"] == "ready" and all(worker["ready"] for worker in told["workers"])
+        assert told["version"] == __version__
+        assert [each["address"] for each in told["listeners"]] == [f"127.0.0.1:{node.port}"]
+        assert told["configuration"]["file"] == str(node.config_path) and not told["configuration"]["changed"]
+        assert told["queue"] == {"recipients": 0, "held": 0, "destinations": 0, "fresh": 0}
+        said = node.command("status")
+        assert "runs: ready" in said and f"127.0.0.1:{node.port}" in said
+    assert json.loads(node.command("status", "--json", code=None))["running"] is False
+    assert "not running" in node.command("status", code=1)
+
+
+def test_check_and_show_tell_what_the_running_node_has_otherwise(home: Path) -> None:
+    with _local(home) as node:
+        assert node.json("check")["changes"] == []
+        node.config["workers"] = 7
+        node.config["queue"] = {**node.config.get("queue", {}), "retry_first_s": 77}
+        node.write()
+        changed = [{"key": "workers", "restart": True}, {"key": "queue.retry_first_s", "restart": False}]
+        assert node.json("check")["changes"] == changed
+        said = node.command("check")
+        assert "workers: differs" in said and "restart the node" in said
+        assert "workers = 7" in node.command("config", "show")
+        assert "workers = 7" not in node.command("config", "show", "--loaded")
+        assert node.json("config", "show", "--loaded")["workers"] != 7
+        assert "`workers` is taken at start only" in node.command("reload", code=78)
+
+
+def test_an_operator_command_waits_for_a_node_that_is_starting(home: Path) -> None:
+    """Rather than find nothing in a queue whose workers are not up."""
+    node = _local(home, next_hop=[next_hop("*", ports.port())], queue={"retry_first_s": 600, "retry_max_s": 600})
+    with node:
+        _send(node.port, "waits", to="a@elsewhere.test")
+        until(lambda: bool(node.json("queue")), "it waits")
+    node.program = node._program()
+    node.program.start()
+    try:
+        until(lambda: (node.state / "run" / "control").exists(), "the control socket")
+        assert [row["done"] for row in node.json("queue", "hold", "--all")] == [True]
+        assert node.json("status")["queue"]["held"] == 1
+    finally:
+        node.stop()
 
 
 def test_reload_that_puts_a_proxy_in_front_of_a_listener_and_takes_it_away(home: Path) -> None:

@@ -16,6 +16,7 @@ from postroad.admin.options import EX_CONFIG, config_option, config_path, end_wi
 
 if TYPE_CHECKING:
     from postroad.config.problem import Problem
+    from postroad.config.settings import Settings
 
 
 @click.command()
@@ -26,7 +27,8 @@ def check(config: Path | None, as_json: bool) -> None:
 
     Prints every problem with file, line, key and remedy and ends with 78 where there is one. What is hardly meant (a
     certificate that has expired, a folder that cannot be written) is a warning. A node that runs is not touched; it
-    checks the same before it takes a new configuration (SIGHUP). Whether ports are free is looked at where none runs.
+    checks the same before it takes a new configuration (`postroad reload`, SIGHUP). Whether ports are free is looked at
+    where none runs; where one does, the keys that differ from what it has are told, and which of them need a restart.
     """
     from postroad.admin.control import is_running
     from postroad.config.load import load, tried, warnings
@@ -37,8 +39,10 @@ def check(config: Path | None, as_json: bool) -> None:
     doubts = [] if isinstance(found, list) else warnings(path, found, time.time())
     if not isinstance(found, list):
         problems = tried(path, found, running=is_running(found.state_dir))
+    changes = [] if problems or isinstance(found, list) else _changes(found)
     if as_json:
         told = {"problems": list(map(_listed, problems)), "warnings": list(map(_listed, doubts))}
+        told["changes"] = [{"key": key, "restart": restart} for key, restart in changes]
         click.echo(json.dumps({"file": str(path), "valid": not problems, **told}))
         sys.exit(EX_CONFIG if problems else 0)
     if problems:
@@ -46,6 +50,20 @@ def check(config: Path | None, as_json: bool) -> None:
     for doubt in doubts:
         click.echo(f"warning: {doubt}", err=True)
     click.echo(f"{path} is valid.")
+    for key, restart in changes:
+        remedy = "restart" if restart else "reload"
+        click.echo(f"{key}: differs from what the running node has; {remedy} the node for it")
+
+
+def _changes(found: Settings) -> list[tuple[str, bool]]:
+    """The keys that differ from those of a running node, each with whether it has to start again for them."""
+    from postroad.admin.node import in_force
+    from postroad.config import changes, document
+
+    loaded = in_force(found.state_dir)
+    if loaded is None:
+        return []
+    return [(key, changes.needs_restart(key)) for key, *_ in changes.differing(loaded, document.in_force(found))]
 
 
 def _listed(problem: Problem) -> dict[str, str | int]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from postroad.admin.options import config_option, json_option, settings_of
+from postroad.admin.command import end
+from postroad.admin.options import config_option, json_option, settings_of, state_dir_of
 
 
 @click.group()
@@ -40,13 +41,28 @@ def example() -> None:
 
 
 @config.command()
+@click.option("--loaded", is_flag=True, help="What the running node has, in place of what stands in the file.")
 @config_option
 @json_option
-def show(config: Path | None, as_json: bool) -> None:
-    """Print all settings as they are in force, defaults included; passwords are left out."""
-    from postroad.config import document
+def show(config: Path | None, as_json: bool, loaded: bool) -> None:
+    """Print all settings of the file, defaults included; passwords are left out.
 
-    values = document.in_force(settings_of(config))
+    Where a node runs that has others, they are told on standard error.
+    """
+    from postroad.admin.node import NOT_RUNNING, in_force
+    from postroad.config import changes, document
+
+    if loaded:
+        values = in_force(state_dir_of(config))
+        if values is None:
+            end(NOT_RUNNING)
+    else:
+        settings = settings_of(config)
+        values = document.in_force(settings)
+        running = in_force(settings.state_dir)
+        for key, ours, other in changes.differing(values, running) if running is not None else ():
+            text = f"the file has {json.dumps(ours, ensure_ascii=False)}"
+            click.echo(f"{key}: {text}, the running node {json.dumps(other, ensure_ascii=False)}", err=True)
     if as_json:
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return

@@ -10,27 +10,44 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 REQUEST_MAX: Final = 1_048_576
 IDLE_S: Final = 60.0
+READY_S: Final = 60.0  # how long a request waits for workers that are being started
+PACE_READY_S: Final = 2.0  # the same for what is only told
 
 Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
 Rows = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
 
 
+class Ready(Protocol):
+    def __call__(self, limit_s: float, *, once: bool = False) -> Awaitable[str]: ...
+
+
+Reload = Callable[[], Awaitable[list[str]]]
+
+
 class Control:
     """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node, `bans(request)` does
-    what an operator wants of the bans, `pace(destinations)` tells what these wait for."""
+    what an operator wants of the bans, `pace(destinations)` tells what these wait for. `ready(limit_s)`: until all
+    workers are ready (`once`: were so once), "" or why they are not. `reload()`: takes the configuration, or tells why
+    not. `configuration()`: the values in force."""
 
-    def __init__(self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows) -> None:
+    def __init__(
+        self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows, ready: Ready,
+        reload: Reload, configuration: Callable[[], dict[str, Any]],
+    ) -> None:
         self._path = path
         self._ask = ask
         self._status = status
         self._bans = bans
         self._pace = pace
+        self._ready = ready
+        self._reload = reload
+        self._configuration = configuration
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -69,13 +86,25 @@ class Control:
             case "status":
                 workers = [{"number": number, **(answer or {})} for number, answer in await self._ask("status", None)]
                 return {"ok": True, "result": {**self._status(), "activity": workers}}
+            case "configuration":
+                return {"ok": True, "result": self._configuration()}
             case "operate":
-                return await self._operate(request)
+                missing = await self._ready(READY_S)
+                return {"ok": False, "error": missing} if missing else await self._operate(request)
+            case "reload":
+                missing = await self._ready(READY_S, once=True)
+                return {"ok": False, "error": missing} if missing else await self._reloaded()
             case "bans" | "pace" as command:
+                if command == "pace":
+                    await self._ready(PACE_READY_S)
                 answer = await (self._bans if command == "bans" else self._pace)(request.get("request"))
                 return {"ok": False, "error": answer} if isinstance(answer, str) else {"ok": True, "result": answer}
             case command:
                 return {"ok": False, "error": f"unknown command {command!r}"}
+
+    async def _reloaded(self) -> dict[str, Any]:
+        problems = await self._reload()
+        return {"ok": True, "result": {"taken": not problems, "problems": problems}}
 
     async def _operate(self, request: dict[str, Any]) -> dict[str, Any]:
         rows: list[Any] = []

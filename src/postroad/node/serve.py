@@ -56,7 +56,7 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
 
     log = _NodeLog(settings)
     _warn(path, settings, log.say)
-    sys.exit(supervisor.main(settings, lambda: _load(path, log.say), log.say, locate, log.renew))
+    sys.exit(supervisor.main(settings, lambda: _load(path, log.say), log.say, locate, log.renew, path))
 
 
 def _prepared(folder: Path) -> Path:

@@ -31,10 +31,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from postroad import __version__
 from postroad.config import options
+from postroad.config.changes import AT_START, FIXED
+from postroad.config.document import in_force
 from postroad.node.control import Control
 from postroad.node.guard import Guard
 from postroad.node.link import Frame, Link
+from postroad.node.loaded import Loaded
 from postroad.node.pacing import Pacing
 from postroad.node.permits import PermitOffice
 from postroad.node.rates import RateOffice
@@ -58,11 +62,6 @@ REMIND_S: Final = 1.0  # how often workers that hold permits hear of others that
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
 
-# These are taken at start only; a reload that changes one is refused as a whole, with a word on why.
-FIXED: Final = (
-    "state_dir", "user", "group", "workers", "limits.network_prefix_ipv4", "limits.network_prefix_ipv6",
-)  # fmt: skip
-
 Say = Callable[[str, str], None]  # level, text
 Locate = Callable[["Settings", Endpoint, Problem], str]  # a place that cannot be listened on, at its line of the file
 Renew = Callable[["Settings"], None]  # what is said from here on is said as these settings want it
@@ -83,12 +82,17 @@ class Worker:
 
 
 class Supervisor:
-    """See the module. `load` reads and validates the configuration again: settings, or the problems as lines."""
+    """See the module. `load` reads and validates the configuration again: settings, or the problems as lines. `path`:
+    of its file."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew
+        self, settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew,
+        path: Path | None = None,
     ) -> None:
         self.settings = settings
+        self._loaded = Loaded(path, lambda: time.time_ns() // 1000)
+        self._started_us = time.time_ns() // 1000
+        self._reload_waits: list[asyncio.Future[list[str]]] = []  # operators who want to know what becomes of it
         self._renew_log = renew
         self._locate = locate
         self._load = load
@@ -233,7 +237,10 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         pacing = Pacing(self.ask, self._office, self._rates)
         path = Path(self.settings.state_dir) / "run" / "control"
-        control = Control(path, self.ask, self.status, self._guard.asked, pacing.asked)
+        control = Control(
+            path, self.ask, self.status, self._guard.asked, pacing.asked, self.all_ready, self.reload,
+            self.configuration,
+        )  # fmt: skip
         problem = await control.start()
         if problem:
             self._say("error", problem)
@@ -511,6 +518,16 @@ class Supervisor:
         """What the control socket tells of the node."""
         return {
             "pid": os.getpid(),
+            "version": __version__,
+            "state": self._state(),
+            "started_us": self._started_us,
+            "configuration": self._loaded.told(),
+            "listeners": [
+                {"name": listener.name, "address": str(endpoint), "role": listener.role.value}
+                for endpoint, listener in zip(
+                    endpoints(self.settings), options.listener_options(self.settings), strict=True
+                )
+            ],
             "shards": self._shards,
             "workers": [
                 {
@@ -525,6 +542,31 @@ class Supervisor:
             **self._guard.status(),
         }
 
+    def _state(self) -> str:
+        if self._stopping or self._stop.is_set():
+            return "stopping"
+        if not self._served:
+            return "starting"
+        if self._reloading:
+            return "reloading"
+        return "ready" if all(worker.ready for worker in self._workers) else "restarting a worker"
+
+    def configuration(self) -> dict[str, Any]:
+        """All values in force, passwords hidden."""
+        return in_force(self.settings)
+
+    async def all_ready(self, limit_s: float, *, once: bool = False) -> str:
+        """Wait until all workers are ready: what an operator asks for would miss the mail of the others. "" or why they
+        are not. `once`: it is enough that they were so once, at the start."""
+        until = time.monotonic() + limit_s
+        while not (self._served and (once or all(worker.ready for worker in self._workers))):
+            if self._stopping or self._stop.is_set():
+                return "the node is stopping"
+            if time.monotonic() > until:
+                return "the node's workers are not ready; look at its log, and try again"
+            await asyncio.sleep(0.02)
+        return ""
+
     # -- reload --------------------------------------------------------------------------------------------------------
 
     def _reload_asked(self) -> None:
@@ -534,10 +576,24 @@ class Supervisor:
         self._reloading = True
         asyncio.ensure_future(self._reload())
 
+    async def reload(self) -> list[str]:
+        """Take the configuration as its file has it now, behind a reload that is under way; why it was refused."""
+        done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._reload_waits.append(done)
+        self._reload_asked()
+        return await done
+
     async def _reload(self) -> None:
+        waits, self._reload_waits = self._reload_waits, []
+        problems = ["the reload broke: see the log"]
         try:
             self._manager.reloading()
+            self._loaded.reading()
             problems = await self._reload_once()
+            if problems:
+                self._loaded.refused(problems)
+            else:
+                self._loaded.taken()
             for problem in problems:
                 self._say("error", f"not reloaded: {problem}")
             if problems:
@@ -547,6 +603,9 @@ class Supervisor:
         finally:
             self._manager.ready()
             self._reloading = False
+            for done in waits:
+                if not done.done():
+                    done.set_result(problems)
             for worker in self._workers:
                 if worker.ready:
                     self._renew(worker)
@@ -579,8 +638,11 @@ class Supervisor:
             for worker in self._workers:
                 self._send(worker.number, ("abandon",))
             return problems
+        later = [name for name in AT_START if getattr(found, name) != getattr(self.settings, name)]
         self.settings = found
         self._renew_log(found)
+        for name in later:
+            self._say("warning", f"`[{name}]` has changed: that has its effect when the node starts again")
         self._pace = options.pace_table(found)
         wanted = set(endpoints(found))
         removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]
@@ -646,12 +708,13 @@ def _shards_on_disk(spool: Path) -> int:
 
 
 def main(
-    settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew
+    settings: Settings, load: Callable[[], Settings | list[str]], say: Say, locate: Locate, renew: Renew,
+    path: Path | None = None,
 ) -> int:
     """Run a node until it is told to stop; the exit code."""
     # Workers get the settings over the link: better to know here that they can.
     pickle.dumps(settings)
-    supervisor = Supervisor(settings, load, say, locate, renew)
+    supervisor = Supervisor(settings, load, say, locate, renew, path)
     problem = supervisor.prepare()
     if problem:
         for line in problem.split("\n"):

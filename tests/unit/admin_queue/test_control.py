@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.admin import control
@@ -133,9 +134,25 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
 
     path = control.control_path(tmp_path)
     path.parent.mkdir()
-    served = Control(path, ask, dict, no_bans, no_bans)
+    not_ready = ["the node's workers are not ready"]
+
+    async def ready(limit_s: float, *, once: bool = False) -> str:
+        return "" if once else not_ready[0]
+
+    async def reload() -> list[str]:
+        return ["a.toml:1: no"]
+
+    served = Control(path, ask, dict, no_bans, no_bans, ready, reload, lambda: {"hostname": "a"})
     assert await served.start() == ""
     loop = asyncio.get_running_loop()
+    with pytest.raises(control.Refused, match="not ready"):  # rather than an answer without the mail of some
+        await loop.run_in_executor(None, control.operate, tmp_path, REQUEST)
+    assert not asked
+    told = await loop.run_in_executor(None, control.ask, tmp_path, {"command": "reload"}, 5.0)
+    assert msgspec.json.decode(told) == {"taken": False, "problems": ["a.toml:1: no"]}
+    told = await loop.run_in_executor(None, control.ask, tmp_path, {"command": "configuration"}, 5.0)
+    assert msgspec.json.decode(told) == {"hostname": "a"}
+    not_ready[0] = ""
     assert await loop.run_in_executor(None, control.operate, tmp_path, REQUEST) == [ROW]
     assert asked == [("operate", REQUEST)]
     await served.stop()

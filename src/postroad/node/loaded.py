@@ -1,0 +1,49 @@
+"""Where the configuration in force comes from, and what became of the last attempt to take another one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Loaded:
+    """`path`: None where no file is known (tests). `now_us`: wall time."""
+
+    def __init__(self, path: Path | None, now_us: Callable[[], int]) -> None:
+        self.path = path
+        self._now_us = now_us
+        self._digest = self._reading = self._digest_now()
+        self._loaded_us = now_us()
+        self._refused_us = 0
+        self._problems: list[str] = []
+
+    def reading(self) -> None:
+        """The file is about to be read: what it holds from here on may be newer than what is read."""
+        self._reading = self._digest_now()
+
+    def taken(self) -> None:
+        """What was read is in force."""
+        self._digest, self._loaded_us = self._reading, self._now_us()
+        self._refused_us, self._problems = 0, []
+
+    def refused(self, problems: list[str]) -> None:
+        self._refused_us, self._problems = self._now_us(), problems
+
+    def told(self) -> dict[str, Any]:
+        """For operators. `changed`: the file holds something else by now."""
+        return {
+            "file": "" if self.path is None else str(self.path.absolute()),
+            "loaded_us": self._loaded_us,
+            "changed": self._digest_now() != self._digest,
+            "refused_us": self._refused_us,
+            "problems": self._problems,
+        }
+
+    def _digest_now(self) -> str:
+        """Of the file; "" where it cannot be read."""
+        try:
+            return "" if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError:
+            return ""
