@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any, cast
 
 from postroad.mail.context import Rules
@@ -32,14 +33,20 @@ class Accounts:
     def mechanisms(self, *, bindable: bool, certificate: bool) -> tuple[str, ...]:
         return ("PLAIN",)
 
-    def exchange(self, mechanism: str, facts: Facts) -> Accounts:
+    def exchange(self, mechanism: str, facts: Facts, failed: Callable[[str], None]) -> Accounts:
+        self.failed = failed
         return self
 
     def begin(self, initial: bytes | None, told: Told) -> None:
-        told(Right(Account("ann")) if initial == b"\0ann\0right" else Wrong("ann"))
+        if initial == b"\0ann\0right":
+            told(Right(Account("ann")))
+        else:
+            self.failed("ann")
+            told(Wrong("ann"))
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Nothing is under way."""
+        return True
 
 
 def house(dialect: Dialect, *, memory_content_max: int = 1_000_000, rules: Rules | None = None, **more: Any) -> House:
@@ -47,6 +54,7 @@ def house(dialect: Dialect, *, memory_content_max: int = 1_000_000, rules: Rules
     listener = ListenerOptions(
         "front", protocol=dialect, tls=Tls.STARTTLS, auth=True, auth_without_tls=True, vrfy=Telling.ON,
         expn=Telling.TRUSTED, xclient_networks=("192.0.2.0/24",), xforward_networks=("192.0.2.0/24",),
+        dsn_for_strangers=True,
     )  # fmt: skip
     options = ReceiveOptions(
         hostname="mx.local.test", default_domain="local.test", limits=LIMITS, memory_content_max=memory_content_max

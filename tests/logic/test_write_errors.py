@@ -117,7 +117,7 @@ async def test_each_call_that_can_fail(
 
 
 def opened(directory: Path, plan: Plan) -> Spool:
-    options = SpoolOptions(free_min=0, inline_max=20_000)
+    options = SpoolOptions(free_min=0, reserve=0, inline_max=20_000)
     spool = Spool(
         directory, (0,), options, Clock(), asyncio.get_running_loop(), connect=plan.database.connect, threads=False,
         posix=plan.posix, log=lambda event: None,
