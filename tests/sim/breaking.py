@@ -19,9 +19,10 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
 from postroad.node.permits import PermitOffice
-from postroad.protocol import stuffing
+from postroad.protocol import seven_bit, stuffing, transaction
 from postroad.protocol.client import ClientMachine
 from postroad.protocol.data import ChunkReader
+from postroad.protocol.encoding import Base64, QuotedPrintable
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.transaction import Finding
 from postroad.queue import schedule
@@ -452,6 +453,22 @@ def the_end_of_data_is_said_before_the_content(patch: Patch) -> None:
         return None if made is None else (made[0][: made[0].find(b"\r\n\r\n") + 4], made[1])
 
     patch(stuffing, "stuffed", stuffed)
+
+
+# -- 8-bit mail ------------------------------------------------------------------------------------------------
+
+
+def what_is_converted_loses_its_end(patch: Patch) -> None:
+    patch(QuotedPrintable, "end", lambda self: b"")
+    patch(Base64, "end", lambda self: b"")
+
+
+def a_part_is_named_converted_and_is_not(patch: Patch) -> None:
+    patch(seven_bit, "_encoder", lambda change: None)
+
+
+def a_host_is_sent_what_it_does_not_offer(patch: Patch) -> None:
+    patch(transaction, "must_inspect", lambda envelope, offered: False)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------

@@ -234,6 +234,25 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
     return found, zones
 
 
+def _in_parts(text: bytes, chance: random.Random) -> tuple[str, bytes]:
+    """8-bit text as it is, as a text by MIME, or in a multipart beside other parts: header fields and body."""
+    eight_bit = "Content-Transfer-Encoding: 8bit\r\n"
+    match chance.randrange(3):
+        case 0:
+            return "", text
+        case 1:
+            return f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{eight_bit}", text
+    octets = bytes(chance.choice(range(128, 256)) for _ in range(chance.choice((1, 100))))
+    parts = (
+        f"Content-Type: text/plain; charset=utf-8\r\n{eight_bit}\r\n".encode() + text,
+        b"Content-Type: text/plain\r\n\r\nascii -- \r\n.\r\n--x\r\n",
+        f"Content-Type: application/octet-stream\r\n{eight_bit}\r\n".encode() + octets,
+        f"Content-Type: message/rfc822\r\n{eight_bit}\r\nSubject: inner\r\n\r\n".encode() + text,
+    )
+    body = b"".join(b"--parts\r\n" + chance.choice(parts) + b"\r\n" for _ in range(chance.randint(1, 4)))
+    return f"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=parts\r\n{eight_bit}", body + b"--parts--\r\n"
+
+
 def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[float, Order, int]]:
     """Who sends what when, and how often it is tried."""
     found = []
@@ -267,10 +286,14 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     letters = "abc .\r\n" if chance.random() < 0.9 else "äß.x\n"
     body = "".join(chance.choice(letters) for _ in range(min(size, 200))) * max(1, size // 200)
     octets = body.replace("\r", "").replace("\n", "\r\n").encode() + b"\r\n"
+    fields = ""
+    if not octets.isascii():
+        fields, octets = _in_parts(octets, random.Random(number))
     return Order(
         number=number,
         door=DOORS[role],
         lmtp=role == "lmtp",
+        fields=fields,
         address=f"198.51.100.{chance.randint(1, 9)}",
         sender=sender,
         recipients=tuple((to, chance.choice(notifies)) for to in recipients),

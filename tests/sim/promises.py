@@ -281,11 +281,20 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
 
 
 def _decodes_to(came: bytes, went: bytes) -> bool:
-    """Whether the one, in 7 bit, has the fields and the content of the other, each part of which is one text."""
-    header, _, body = went.partition(b"\n\n")
-    kept = all(line in came.partition(b"\n\n")[0].split(b"\n") for line in header.split(b"\n"))
-    decoded = email.message_from_bytes(came).get_payload(decode=True)
-    return kept and isinstance(decoded, bytes) and decoded.replace(b"\r\n", b"\n") == body
+    """Whether the one, in 7 bit, has the fields of the other, and parts that decode to the same."""
+    header = [line for line in went.partition(b"\n\n")[0].split(b"\n") if not line.startswith(b"Content-")]
+    kept = all(line in came.partition(b"\n\n")[0].split(b"\n") for line in header)
+    return kept and _leaves(came) == _leaves(went)
+
+
+def _leaves(content: bytes) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for part in email.message_from_bytes(content).walk():
+        if not part.is_multipart():
+            decoded = part.get_payload(decode=True)
+            whole = decoded.replace(b"\r\n", b"\n") if isinstance(decoded, bytes) else decoded
+            found.append((part.get_content_type(), whole))
+    return found
 
 
 def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:

@@ -465,6 +465,8 @@ class RemoteSession(asyncio.Protocol):
         end = self._transport
         assert isinstance(end, End) and end.peer is not None
         content = bytes(self._content)
+        if not self._eight_bit and not content.isascii():  # RFC 6152 §3
+            self._house.ledger.fault(f"{self._host.name} was given 8-bit data and does not offer 8BITMIME")
         process = end.peer.process
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,

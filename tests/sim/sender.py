@@ -37,6 +37,7 @@ class Order:
     leaves: str
     envid: str = ""
     eight_bit: bool = False
+    fields: str = ""  # of the header section, beside those that all have
     follow: int = 0  # further messages in the same session
 
 
@@ -198,7 +199,7 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
     message_id = f"<{name}@sender.test>"
     content = (
         f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
-        f"Subject: {name}\r\nMessage-ID: {message_id}\r\n\r\n"
+        f"Subject: {name}\r\nMessage-ID: {message_id}\r\n{order.fields}\r\n"
     ).encode() + order.body
     submitted = Submitted(message_id, order.sender, content)
     house.ledger.submitted.append(submitted)
