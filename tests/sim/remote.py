@@ -311,6 +311,11 @@ class RemoteSession(asyncio.Protocol):
             self._over = True
             self._transport.close()
             return
+        if self._about.startswith("bad") and host.trouble:
+            self._refuse("550 5.1.8 not from there")
+            if "PIPELINING" not in host.offers:
+                self._say_too_much()
+            return
         upper = line.upper()
         if "SIZE" in host.lies and b"SIZE=" in upper:
             self._refuse("552 5.3.4 too large")
