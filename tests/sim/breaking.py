@@ -29,6 +29,7 @@ from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.outlook import Outlook
 from postroad.queue.queue import Queue
+from postroad.receive.dialog import Dialog
 from postroad.report import dsn
 from postroad.store.spool import Spool
 
@@ -469,6 +470,18 @@ def a_part_is_named_converted_and_is_not(patch: Patch) -> None:
 
 def a_host_is_sent_what_it_does_not_offer(patch: Patch) -> None:
     patch(transaction, "must_inspect", lambda envelope, offered: False)
+
+
+# -- rights ---------------------------------------------------------------------------------------------------
+
+
+def a_session_keeps_the_settings_that_it_began_with(patch: Patch) -> None:
+    patch(Dialog, "take_settings", lambda self: None)
+    patch(Dialog, "_stands", lambda self, phase, recipient=None: True)
+
+
+def a_message_under_way_ends_by_trust_that_is_gone(patch: Patch) -> None:
+    patch(Dialog, "_has_lost_a_right", lambda self, current: False)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------

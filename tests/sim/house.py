@@ -25,6 +25,7 @@ from .node import Node
 from .plan import DEAD_ADDRESS, Plan
 from .remote import Host, listen
 from .sender import hand_back, submit
+from .staying import stay
 from .virtual import TURNS_MAX, VirtualLoop
 from .wire import Wires
 
@@ -168,12 +169,17 @@ class House:
         often(made.power_cuts, self._power_cut)
         often(made.restarts, self._restart)
         often(made.disk, self._disk)
-        often(made.reloads, self.node.reload)
+        often(made.reloads, self._reload)
         often(made.operators, self._operate_soon)
         often(made.jumps, self._jump)
         often(round(6 * made.days) if made.trouble else 0, self._mood)
         often(round(6 * made.days) if made.dns else 0, self._rename)
         base.call_later(3600.0, self._look_for_overdue)
+
+    def _reload(self) -> None:
+        task = self.base.create_task(stay(self))
+        self._senders[task] = None
+        task.add_done_callback(lambda task: self._senders.pop(task, None))
 
     def _send(self, order: plans.Order, tries: int) -> None:
         task = self.base.create_task(submit(self, order, tries))

@@ -18,6 +18,7 @@ from .sender import Order
 
 DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
+STAYING = "198.51.101.7"  # a client that stays over reloads
 ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
 RING, RING_HOST = "ring@home.test", "203.0.113.202"  # an alias whose mailboxes, at a host of their own, lead back to it
@@ -129,6 +130,11 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def trusts_staying(variant: int) -> bool:
+    """Whether the relay listener trusts the client that stays."""
+    return variant % 2 == 0
+
+
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
@@ -142,12 +148,13 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
         settings = settings.replace("concurrency = 20", "concurrency = 2")
     hop = '[[next_hop]]\ndomain = "r2.test"\nhost = "mx0.r0.test"\n' if variant in (1, 2) else ""
     trusted = 'trusted_networks = ["198.51.100.0/24"]'
+    relaying = trusted.replace("]", f', "{STAYING}"]') if trusts_staying(variant) else trusted
     listeners = "".join(
         f'[[listener]]\nname = "{name}"\naddress = "192.0.2.1"\nport = {place.rpartition(":")[2]}\n{extra}\n'
         for (name, place), extra in zip(
             DOORS.items(),
             (
-                f'role = "relay"\n{trusted}', 'role = "mx"\ndsn_for_strangers = true',
+                f'role = "relay"\n{relaying}', 'role = "mx"\ndsn_for_strangers = true',
                 f'role = "submission"\nauth = false\ntrust_network = true\n{trusted}', 'protocol = "lmtp"',
             ),
             strict=True,

@@ -101,7 +101,7 @@ def test_check_of_a_right_file(tmp_path: Path) -> None:
     result = run("check", "--config", str(file))
     assert (result.exit_code, result.output) == (0, f"{file} is valid.\n")
     assert json.loads(run("check", "--json", "-c", str(file)).output) == {
-        "file": str(file), "valid": True, "problems": [], "warnings": [],
+        "file": str(file), "valid": True, "problems": [], "warnings": [], "changes": [],
     }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from postroad.config.settings import Settings
 
 
 def settings(text: str) -> Settings:
-    found = parse(f'hostname = "mx.example.org"\n{text}', Path("postroad.toml"), files=False)
+    state_dir = "" if "state_dir" in text else 'state_dir = "state"\n'
+    found = parse(f'hostname = "mx.example.org"\n{state_dir}{text}', Path("postroad.toml"), files=False)
     assert isinstance(found, Settings), found
     return found
 
@@ -24,8 +25,8 @@ def settings(text: str) -> Settings:
         ("", [], []),
         ("workers = 2", ["workers"], [True]),
         ('state_dir = "elsewhere"', ["state_dir"], [True]),
-        ("[limits]\nnetwork_prefix_ipv4 = 20\nsessions_max = 5", ["limits.sessions_max", "limits.network_prefix_ipv4"],
-         [False, True]),
+        ("[limits]\nnetwork_prefix_ipv4 = 20\nsessions_max = 500",
+         ["limits.sessions_max", "limits.network_prefix_ipv4"], [False, True]),
         ("[store]\nwal_max = 2000000", ["store.wal_max"], [True]),
         ("[history]\nkeep_days = 3", ["history.keep_days"], [True]),
         ("[log]\nlevel = \"debug\"", ["log.level"], [False]),
@@ -38,7 +39,7 @@ def test_what_differs(text: str, keys: list[str], restart: list[bool]) -> None:
 
 
 def test_a_table_that_is_new_and_one_that_is_gone() -> None:
-    listener = '[[listener]]\nname = "a"\nport = 2525\nrole = "mx"'
+    listener = '[[listener]]\nname = "a"\nport = 2525\nrole = "relay"\ntrusted_networks = ["192.0.2.1"]'
     one, other = document.in_force(settings("")), document.in_force(settings(listener))
     assert {key.partition("]")[0] for key, *_ in changes.differing(one, other)} <= {"listener", "listener[1"}
     assert changes.differing(one, other) and changes.differing(other, one)
