@@ -48,6 +48,7 @@ _QUOTED_LINE_MAX: Final = 65_536  # a longer line is not held for quoted-printab
 _OPAQUE: Final = frozenset({"message/partial", "message/external-body"})
 _LOST: Final = re.compile(rb"[\x80-\xff\0]")  # what `_QUESTIONS` does away with
 _QUESTIONS: Final = bytes(octet if 0 < octet < 128 else 0x3F for octet in range(256))
+_NO_NUL: Final = bytes((0x3F, *range(1, 256)))
 _COUNTED: Final = bytes(range(128))
 
 
@@ -316,7 +317,8 @@ def _head(head: Head, how: Plan) -> bytes:
         section = ascii_header.in_ascii(section) or section
     number = entity.number
     encoding = how.encodings.get(number)
-    changed = number in how.changes
+    # The section of a message within, which is numbered next, may get fields where it had none.
+    changed = number in how.changes or (entity.nested and not head.separated and number + 1 in how.changes)
     if encoding is None and not changed:
         return section
     if section and not section.endswith(b"\r\n"):
@@ -333,4 +335,5 @@ def _head(head: Head, how: Plan) -> bytes:
 
 
 def _aside(octets: bytes, target: Target) -> bytes:
-    return octets if target is Target.EIGHT_BIT or octets.isascii() else octets.translate(_QUESTIONS)
+    # One for one, so that it does not matter how the pieces are cut.
+    return octets.translate(_QUESTIONS if target is Target.SEVEN_BIT else _NO_NUL)

@@ -346,3 +346,21 @@ def test_quoted_printable_and_base64_in_any_pieces(seed: int) -> None:
         assert not re.search(rb"[ \t]\r\n|[ \t]\Z", written)
         message = email.message_from_bytes(b"Content-Transfer-Encoding: %b\r\n\r\n" % name.encode() + written)
         assert message.get_payload(decode=True) == content
+
+
+def test_nul_where_readers_must_not_look_however_the_pieces_are_cut() -> None:
+    content = "\r\n".join((
+        "Content-Type: multipart/mixed; boundary=b", "", "a\0b", "Grüße", "--b", "", "Grüße", "--b--", "a\0b", "ä", "",
+    )).encode()  # fmt: skip
+    octets = check(content)
+    assert b"\0" not in octets and b"\r\na?b\r\nGr????e\r\n--b" in octets
+    for size in (1, 3, len(content)):
+        assert b"\0" not in done(content, Target.EIGHT_BIT, size)[0]
+
+
+def test_a_message_within_whose_header_section_is_missing() -> None:
+    """What is said of its encoding must not become part of the header section above it."""
+    octets, _ = done("Content-Type: message/rfc822\r\n: is no field\r\nGrüße\r\n".encode())
+    (within,) = email.message_from_bytes(octets).get_payload()
+    assert isinstance(within, Message) and within.get_payload(decode=True) == ": is no field\r\nGrüße\r\n".encode()
+    assert octets.startswith(b"Content-Type: message/rfc822\r\n\r\nMIME-Version: 1.0\r\n")
