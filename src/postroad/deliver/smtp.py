@@ -441,7 +441,7 @@ class SmtpCourier(asyncio.Protocol):
             self._tell_no_bdat()
         if self._failed is not None and self._broke_after_starttls(event):
             self._elsewhere = True
-        if self._failed is not None and event.finding.reach is not Reach.MESSAGE:
+        if self._failed is not None and event.finding.reach is not Reach.MESSAGE and not event.bdat_refused:
             self._failed()
         for (number, _), finding in zip(self._round, event.findings, strict=False):
             self._findings[number] = finding

@@ -584,6 +584,18 @@ async def test_a_host_that_refused_bdat_gets_data_and_is_remembered(
     assert len(remote.mails) == 2 and sum(line.startswith("BDAT") for line in remote.commands) == 1
 
 
+async def test_a_host_that_refused_bdat_stays_the_first(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    """It could be reached, and it takes mail by DATA: its backups are not to get the mail."""
+    main, backup = await remotes("CHUNKING", {"BDAT": b"502 5.5.1 no\r\n"}), await remotes()
+    sender = Sender(pool, options=DeliverOptions(bdat_size_min=1))
+    for outcome in (Outcome.DEFERRED, Outcome.RELAYED):
+        courier = await sender.open(hop(main), hop(backup))
+        assert courier.hop.port == main.port
+        assert (await carry(courier, job()))[0].outcome is outcome
+        courier.close()
+    assert len(main.mails) == 1 and not backup.connections
+
+
 # -- REQUIRETLS (RFC 8689 §4.2.1)
 
 
