@@ -5,9 +5,10 @@ through `Spool.settle`, one commit for each message, with their events and DSNs 
 
 What always holds: a request is answered once, after the commits it led to, with a row for each recipient that was
 meant; a recipient that is being carried or settled at this moment is left alone and its row says so; requests are done
-one after the other, a bounded number of messages at a time. A request that is asked again while it waits is done once
-for all who ask, and what is due already is not stored once more to be tried. Nothing that is not named is changed: the
-first settlement of a fresh message names all recipients, the others as due now.
+one after the other, a bounded number of messages at a time. A request that is asked again while it waits, with nothing
+but retries behind it, is done once for all who ask, and what is due already is not stored once more to be tried.
+Nothing that is not named is changed: the first settlement of a fresh message names all recipients, the others as due
+now.
 
 The queue must not act on what it holds in memory of a message while that changes: `withdraw` tells it to let go, and
 `changed` follows for each `withdraw`, once, whatever happened.
@@ -162,19 +163,24 @@ class Operator:
         self.changed = changed
         self.add = add
         self.log = log
-        self._asked: dict[OperatorRequest, list[Done]] = {}  # in the order in which they came
+        self._asked: deque[tuple[OperatorRequest, list[Done]]] = deque()
+        # Those of them that may be done for more who ask: nothing but retries stands behind them.
+        self._joinable: dict[OperatorRequest, list[Done]] = {}
         self._busy = False
 
     def operate(self, request: OperatorRequest, done: Done) -> None:
         """`done` gets the rows, in the order of the queue ids."""
-        waiting = self._asked.get(request)
+        waiting = self._joinable.get(request)
         if waiting is not None:
             waiting.append(done)
             return
         if len(self._asked) >= _ASKED_MAX:
             done([OperatorResult("", "", "", False, "too many requests wait; ask again later")])
             return
-        self._asked[request] = [done]
+        if request.action is not OperatorAction.RETRY:
+            self._joinable.clear()  # to ask once more for what stood before it undoes it: hold, release, hold
+        tell = self._joinable[request] = [done]
+        self._asked.append((request, tell))
         self._next()
 
     def key_of(self, address: Address) -> str:
@@ -190,8 +196,9 @@ class Operator:
         if self._busy or not self._asked:
             return
         self._busy = True
-        request = next(iter(self._asked))
-        tell = self._asked.pop(request)
+        request, tell = self._asked.popleft()
+        if self._joinable.get(request) is tell:
+            del self._joinable[request]
 
         def answered(rows: list[OperatorResult]) -> None:
             self._busy = False

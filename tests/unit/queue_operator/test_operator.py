@@ -457,6 +457,19 @@ def test_the_same_request_is_done_once_for_all_who_ask(world: World) -> None:
     assert {keys for _, keys in world.changed} == {("one.example",)}, "the queue is told all the same"
 
 
+def test_what_is_asked_once_more_after_its_opposite_is_done_last() -> None:
+    world = World()
+    id = world.waiting("a@one.example")
+    answers: list[Any] = []
+    meant = (Selection(ids=(id,)),)
+    for action in (RETRY, HOLD, RELEASE, RETRY, HOLD):  # the first is under way, the others wait
+        world.operator.operate(OperatorRequest(action, meant, by="root"), answers.append)
+    world.spool.run()
+    assert len(answers) == 5
+    rows = world.spool.rows[id]
+    assert rows is not None and rows[0].held
+
+
 def test_requests_without_number_are_refused(world: World) -> None:
     world.spool.at_once = False
     answers: list[list[OperatorResult]] = []
