@@ -282,6 +282,8 @@ def _lost_reports(settings: Settings, now_s: float) -> Iterator[Finding]:
     """RFC 3461 §5.2, RFC 5321 §6.1: a report that cannot be delivered has no return address."""
     if not settings.postmaster and settings.listener:
         text = "Nobody is told if a report to a sender cannot be delivered: it is only in the log"
+        if not settings.domain:  # RFC 5321 §4.5.1: postmaster is always there
+            text += f". Mail to postmaster at {settings.hostname}, which every mail server must take, is refused"
         yield Finding((("postmaster",),), text, "Add postmaster with the address of who looks after this server")
 
 

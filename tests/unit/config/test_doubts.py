@@ -164,6 +164,9 @@ def test_a_node_without_a_listener_accepts_no_mail(tmp_path: Path) -> None:
 def test_a_report_that_nobody_would_get(tmp_path: Path) -> None:
     (line,) = told(tmp_path, RIGHT.replace('postmaster = "ada@example.org"\n', ""))
     assert line.startswith("postmaster: Nobody is told if a report to a sender cannot be delivered")
+    assert "refused" not in line
+    (line,) = told(tmp_path, 'hostname = "mail.example.org"\nstate_dir = "s"\n' + RELAY + 'trusted_networks = "::1"\n')
+    assert "Mail to postmaster at mail.example.org, which every mail server must take, is refused" in line
 
 
 @pytest.mark.parametrize(
