@@ -11,6 +11,7 @@ import pytest
 
 from tests.peers.harness import dsn, maildir, ports
 from tests.peers.harness.postroad import Node, local_domain, next_hop
+from tests.peers.harness.process import until
 from tests.peers.harness.remote import Dialog, Remote
 
 _LATER = "450 4.2.0 come back later"
@@ -86,7 +87,7 @@ def test_a_message_is_traced_by_each_of_its_names(node: Node) -> None:
     for address in ("slow@traced.example", "sender@example.test"):
         assert identifier in [each["id"] for each in node.json("trace", address)]
     text = node.command("trace", identifier)
-    assert all(words in text for words in ("250 2.0.0 taken", _LATER, "127.0.0.1", "next attempt"))
+    assert all(words in text for words in ("250 2.0.0 taken", _LATER, "127.0.0.1", "will be tried at"))
 
 
 def test_all_is_read_and_held_while_the_node_is_down(node: Node) -> None:
@@ -140,3 +141,24 @@ def test_fail_tells_the_sender(node: Node) -> None:
 
 def test_what_is_unknown_is_said(node: Node) -> None:
     assert "no" in node.command("trace", "nobody@nowhere.example", code=1).lower()
+
+
+def test_the_route_as_it_is_now_is_shown_beside_the_one_that_was_tried(node: Node) -> None:
+    name = _send(node, "slow@route.example", subject="route")
+    until(lambda: node.json("queue", "show", name)[0]["message"]["recipients"][0]["destination"], "it was tried")
+    before = node.json("queue", "show", name)[0]["message"]["recipients"][0]
+    assert before["route"] == before["destination"]
+    hops = list(node.config["next_hop"])
+    try:
+        node.config["next_hop"] = [next_hop("route.example", 1), *hops]
+        node.write()
+        node.command("reload")
+        now = node.json("queue", "show", name)[0]["message"]["recipients"][0]
+        assert (now["destination"], now["route"]) == (before["destination"], "[127.0.0.1]:1")
+        assert "the settings now send it to [127.0.0.1]:1" in node.command("trace", name)
+        assert "goes to [127.0.0.1]:1 now" in node.command("queue", "--messages")
+    finally:
+        node.config["next_hop"] = hops
+        node.write()
+        node.command("reload")
+        node.command("queue", "remove", name)

@@ -94,6 +94,15 @@ def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -
         raise Refused(f"the node's answer cannot be read: {error}") from error
 
 
+def routes(state_dir: Path, addresses: Sequence[str], timeout_s: float = 5.0) -> dict[str, str]:
+    """Where the mail for these addresses would go by the settings that the node has. Raises NotRunning, Refused."""
+    result = ask(state_dir, {"command": "routes", "request": list(addresses)}, timeout_s)
+    try:
+        return msgspec.json.decode(result, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise Refused(f"the node's answer cannot be read: {error}") from error
+
+
 def is_running(state_dir: Path) -> bool:
     """Whether a node serves the socket."""
     try:

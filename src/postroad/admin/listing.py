@@ -12,6 +12,7 @@ import msgspec
 
 from postroad.admin.control import Doing, Paced
 from postroad.admin.present import octets, span, when
+from postroad.admin.routes import NO_ROUTES, Routes, changed
 from postroad.mail import identifier
 from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Notify
@@ -20,7 +21,7 @@ from postroad.queue.operator import OperatorResult
 from postroad.report.client import behind, client_line, quoted, whereabouts
 from postroad.report.encoded_word import decode
 from postroad.report.line import iso
-from postroad.report.text import clean, shorten
+from postroad.report.text import clean, shorten, shorten_reason
 from postroad.store.values import Backlog, Loaded, Waiting
 
 _REASON_MAX = 100  # characters of a reason in a table
@@ -46,11 +47,13 @@ class DestinationLine(msgspec.Struct, frozen=True):
     connections_max: int | None = None
     waits_for: str = ""
     doing: tuple[Doing, ...] = ()
+    route: str = ""
 
 
 class RecipientLine(msgspec.Struct, frozen=True):
     """One recipient that waits. `state`: fresh, waiting, due or held. `waits_for`: what keeps a running node from
-    trying it now: a limit, a rate, the end of a back-off; "" where nothing does, or it is not known."""
+    trying it now: a limit, a rate, the end of a back-off; "" where nothing does, or it is not known. `route`: where the
+    mail would go by the settings as they are now, "" if that is not known."""
 
     recipient: str
     state: str
@@ -62,6 +65,7 @@ class RecipientLine(msgspec.Struct, frozen=True):
     reason: str
     remote: str
     waits_for: str = ""
+    route: str = ""
 
 
 class MessageLine(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ class MessageLine(msgspec.Struct, frozen=True):
 
 
 def destination_line(
-    backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None, accepted_us: int = 0
+    backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None, accepted_us: int = 0, route: str = ""
 ) -> DestinationLine:
     """`oldest`: the oldest message of the destination, None where that was not looked up; `accepted_us`: of what has
     none on the disk."""
@@ -102,6 +106,7 @@ def destination_line(
         paced.connections_max if paced is not None else None,
         paced.in_full if paced is not None else "",
         paced.doing if paced is not None else (),
+        route,
     )
 
 
@@ -140,10 +145,12 @@ def fresh_line(fresh: Fresh) -> DestinationLine:
     return destination_line(Backlog(fresh.name, fresh.count, 0, 1), None, fresh.paced, fresh.accepted_us)
 
 
-def message_line(loaded: Loaded, now_us: int, paces: Mapping[str, Paced] | None = None) -> MessageLine:
+def message_line(
+    loaded: Loaded, now_us: int, paces: Mapping[str, Paced] | None = None, routes: Routes = NO_ROUTES
+) -> MessageLine:
     envelope = loaded.envelope
     if loaded.waiting:
-        rows = [_recipient_line(envelope, row, now_us, paces or {}) for row in loaded.waiting]
+        rows = [_recipient_line(envelope, row, now_us, paces or {}, routes) for row in loaded.waiting]
     else:
         holding = holding_back(paces or {})
         rows = [
@@ -174,9 +181,12 @@ def _held_up(row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> str:
     return paced.in_full if paced is not None and _state(row, now_us) == "due" else ""
 
 
-def _recipient_line(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> RecipientLine:
+def _recipient_line(
+    envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced], routes: Routes
+) -> RecipientLine:
+    name = str(envelope.recipients[row.index].address)
     return RecipientLine(
-        str(envelope.recipients[row.index].address),
+        name,
         _state(row, now_us),
         row.destination,
         row.attempts,
@@ -186,6 +196,7 @@ def _recipient_line(envelope: Envelope, row: Waiting, now_us: int, paces: Mappin
         row.text,
         row.remote,
         _held_up(row, now_us, paces),
+        routes.get(name, ""),
     )
 
 
@@ -201,29 +212,51 @@ def destination_rows(
     fresh: Iterable[Fresh],
     now_us: int,
     paces: Mapping[str, Paced] | None = None,
+    routes: Routes = NO_ROUTES,
 ) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for backlog, oldest in backlogs:
         paced = (paces or {}).get(backlog.destination)
         line = destination_line(backlog, oldest, paced)
         rows.append((
-            line.destination or NOT_ROUTED,
+            _with_route(line.destination or NOT_ROUTED, route_of_oldest(backlog, oldest, routes)),
             str(line.count),
             str(line.held),
             span(now_us - oldest.envelope.accepted_us) if oldest is not None else "",
-            _due(backlog.due_us, now_us) if backlog.due_us else "held",
+            _next(backlog.due_us, now_us, paced),
             f"{paced.connections}/{paced.connections_now_max}" if paced is not None else "",
             # Why a destination is left alone is most often what was said of its oldest message.
-            shorten(_waits_or_does(paced, with_reason=not line.reason), _REASON_MAX),
-            shorten(line.reason, _REASON_MAX),
+            shorten_reason(_waits_or_does(paced, with_reason=not line.reason), _REASON_MAX),
+            shorten_reason(line.reason, _REASON_MAX),
         ))
     for each in fresh:
         age, paced = span(now_us - each.accepted_us), each.paced
         connections = f"{paced.connections}/{paced.connections_now_max}" if paced is not None else ""
-        waits_for = shorten(_waits_or_does(paced, with_reason=True), _REASON_MAX)
+        waits_for = shorten_reason(_waits_or_does(paced, with_reason=True), _REASON_MAX)
         due = "" if paced is not None and paced.waits_for else "now"
         rows.append((each.name, str(each.count), "0", age, due, connections, waits_for, ""))
     return rows
+
+
+def _next(due_us: int, now_us: int, paced: Paced | None) -> str:
+    """When the next attempt is. What is due and held back says so where it says what it waits for, and only there."""
+    if not due_us:
+        return "held"
+    return "" if due_us <= now_us and paced is not None and paced.waits_for else _due(due_us, now_us)
+
+
+def route_of_oldest(backlog: Backlog, oldest: Loaded | None, routes: Routes) -> str:
+    """Where the oldest message of a destination would go by the settings as they are now, if that is elsewhere."""
+    if oldest is None:
+        return ""
+    for row in oldest.waiting:
+        if row.destination == backlog.destination:
+            return changed(row.destination, routes.get(str(oldest.envelope.recipients[row.index].address), ""))
+    return ""
+
+
+def _with_route(tried: str, now: str) -> str:
+    return f"{tried}, now {now}" if now else tried
 
 
 def _waits_or_does(paced: Paced | None, *, with_reason: bool) -> str:
@@ -238,7 +271,7 @@ MESSAGE_RIGHT = frozenset({1, 2, 5})
 
 
 def message_rows(
-    messages: Iterable[Loaded], now_us: int, paces: Mapping[str, Paced] | None = None
+    messages: Iterable[Loaded], now_us: int, paces: Mapping[str, Paced] | None = None, routes: Routes = NO_ROUTES
 ) -> list[tuple[str, ...]]:
     """One row for each message; recipients that share their state share one row, others have rows of their own."""
     rows = []
@@ -250,13 +283,15 @@ def message_rows(
             octets(envelope.size),
             path(envelope.reverse_path),
         )
-        for names, attempts, due, reason in _grouped(loaded, now_us, paces or {}):
-            rows.append((*head, names, attempts, due, shorten(reason, _REASON_MAX)))
+        for names, attempts, due, reason in _grouped(loaded, now_us, paces or {}, routes):
+            rows.append((*head, names, attempts, due, shorten_reason(reason, _REASON_MAX)))
             head = ("", "", "", "")
     return rows
 
 
-def _grouped(loaded: Loaded, now_us: int, paces: Mapping[str, Paced]) -> list[tuple[str, str, str, str]]:
+def _grouped(
+    loaded: Loaded, now_us: int, paces: Mapping[str, Paced], routes: Routes
+) -> list[tuple[str, str, str, str]]:
     recipients = loaded.envelope.recipients
     groups: dict[tuple[str, str, str], list[str]] = {}
     holding = holding_back(paces)
@@ -269,8 +304,11 @@ def _grouped(loaded: Loaded, now_us: int, paces: Mapping[str, Paced]) -> list[tu
     for row in loaded.waiting:
         due = "held" if row.held else _due(row.due_us, now_us)
         waits_for = _held_up(row, now_us, paces)
-        facts = (str(row.attempts), "" if waits_for else due, f"waits for: {waits_for}" if waits_for else row.text)
-        groups.setdefault(facts, []).append(str(recipients[row.index].address))
+        name = str(recipients[row.index].address)
+        reason = f"waits for: {waits_for}" if waits_for else row.text
+        now = changed(row.destination, routes.get(name, ""))
+        reason += f"; goes to {now} now, not to {row.destination}" if now else ""
+        groups.setdefault((str(row.attempts), "" if waits_for else due, reason), []).append(name)
     return [(_some(names), *facts) for facts, names in groups.items()]
 
 
@@ -285,7 +323,9 @@ def _due(due_us: int, now_us: int) -> str:
 # One message in full
 
 
-def shown(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None) -> list[str]:
+def shown(
+    loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None, routes: Routes = NO_ROUTES
+) -> list[str]:
     """The lines of `queue show`."""
     envelope = loaded.envelope
     lines = [
@@ -313,7 +353,7 @@ def shown(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] |
     lines.append("")
     for place, recipient in enumerate(envelope.recipients):
         row = next((each for each in loaded.waiting if each.index == place), None)
-        lines += _recipient_lines(loaded, place, row, now_us, paces or {})
+        lines += _recipient_lines(loaded, place, row, now_us, paces or {}, routes)
         wishes = ["NOTIFY=" + ",".join(_notifies(recipient.notify))] if recipient.notify else []
         wishes += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
         wishes += [f"{keyword}={value}" for keyword, value in recipient.parameters]
@@ -338,7 +378,7 @@ def _under_way(paced: Paced | None, loaded: Loaded) -> list[str]:
 
 
 def _recipient_lines(
-    loaded: Loaded, place: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced]
+    loaded: Loaded, place: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced], routes: Routes
 ) -> list[str]:
     recipient = loaded.envelope.recipients[place]
     name = clean(path(recipient.address))
@@ -354,6 +394,8 @@ def _recipient_lines(
     lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
+    if now := changed(row.destination, routes.get(str(recipient.address), "")):
+        lines.append(f"      by the settings as they are now, the next attempt goes to {clean(now)}")
     if waits_for := _held_up(row, now_us, paces):
         lines.append(f"      waits for: {clean(waits_for)}")
     lines += _under_way(paces.get(row.destination) if _state(row, now_us) == "due" else None, loaded)
@@ -404,12 +446,14 @@ class ShownLine(msgspec.Struct, frozen=True):
     header: list[tuple[str, str]]
 
 
-def shown_line(loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None) -> ShownLine:
+def shown_line(
+    loaded: Loaded, head: bytes, now_us: int, paces: Mapping[str, Paced] | None = None, routes: Routes = NO_ROUTES
+) -> ShownLine:
     envelope, peer = loaded.envelope, loaded.envelope.peer
     states = {row.index: _state(row, now_us) for row in loaded.waiting}
     missing = "ended" if loaded.waiting else "fresh"
     return ShownLine(
-        message_line(loaded, now_us, paces),
+        message_line(loaded, now_us, paces, routes),
         identifier.text(envelope.parent) if envelope.parent else "",
         envelope.body.value,
         envelope.smtputf8,

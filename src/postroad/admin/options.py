@@ -156,6 +156,17 @@ def state_dir_of(given: Path | None) -> Path:
     return settings_of(given).state_dir
 
 
+def loaded_settings(given: Path | None) -> Settings | None:
+    """The settings of the file, None if it has a problem: for what is shown beside something else."""
+    from postroad.config.load import load, parse
+    from postroad.config.settings import Settings
+
+    path = config_path(given)
+    kept: dict[Path, str] = _kept().get(_TEXT, {})
+    found = parse(kept[path], path, files=False) if path in kept else load(path, files=False)
+    return found if isinstance(found, Settings) else None
+
+
 def text_at(given: Path | None, *key: str) -> str | None:
     """The text at one key of the file, such as ``"auth", "users"``, whatever else in the file is wrong; None if there
     is no such text, or the file cannot be read as TOML. For commands that need nothing else of the configuration."""

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import click
 
-from postroad.report.text import clean
+from postroad.report.text import clean, shorten_reason
 
 
 def moment(at_us: int) -> str:
@@ -103,13 +103,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: f
         side: Literal["left", "right"] = "right" if place in right else "left"
         table.add_column(heading, justify=side, width=width, no_wrap=True, overflow="ellipsis")
     for row in cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, (*row[:-1], shorten_reason(row[-1], widths[-1]))))
     console.print(table)
 
 
 def fitting(widths: Sequence[int], available: int) -> list[int]:
     """Widths of columns two spaces apart that fit: a line of the table is a line of the terminal. The last column, a
-    reason, is cut first, then the widest."""
+    reason, is cut first, and from its beginning; then the widest."""
     found = list(widths)
     excess = sum(found) + 2 * (len(found) - 1) - available
     for least in (_READABLE_MIN, 1):

@@ -85,6 +85,7 @@ def _tell_stopped(config: Path | None, spool: SpoolView) -> None:
 def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: bool, config: Path | None) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
+    from postroad.admin.routes import routes
 
     waits = spool.backlog(limit, destination)
     names = [each.destination for each in waits.shown]
@@ -94,14 +95,20 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     if destination:
         fresh = [each for each in fresh if each.name == destination]
     shown: list[tuple[Backlog, Loaded | None]] = [(each, oldest.get(each.destination)) for each in waits.shown]
+    ways = routes(config, oldest.values())
     if as_json:
-        lines = [listing.destination_line(*each, paces.get(each[0].destination)) for each in shown]
+        lines = [
+            listing.destination_line(
+                *each, paces.get(each[0].destination), route=listing.route_of_oldest(*each, ways)
+            )
+            for each in shown
+        ]
         print_json(lines + [listing.fresh_line(each) for each in fresh])
         return
     if not shown and not fresh:
         _tell_nothing(spool, narrowed=bool(destination))
         return
-    rows = listing.destination_rows(shown, fresh, time_us(), paces)
+    rows = listing.destination_rows(shown, fresh, time_us(), paces, ways)
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
     count = waits.recipients + sum(each.count for each in fresh)
     destinations = waits.destinations + len({each.name for each in fresh if each.paced} - set(names))
@@ -136,17 +143,19 @@ def _list_messages(
 ) -> None:
     from postroad.admin import listing
     from postroad.admin.present import print_table
+    from postroad.admin.routes import routes
 
     now_us = time_us()
     found = [loaded for id in spool.select(wanted)[:limit] if (loaded := spool.load(id)) is not None]
     paces = _paces(config, _destinations(found))
+    ways = routes(config, found)
     if as_json:
-        print_json([listing.message_line(loaded, now_us, paces) for loaded in found])
+        print_json([listing.message_line(loaded, now_us, paces, ways) for loaded in found])
         return
     if not found:
         _tell_nothing(spool, narrowed=narrowed)
         return
-    print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us, paces), listing.MESSAGE_RIGHT)
+    print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us, paces, ways), listing.MESSAGE_RIGHT)
     if len(found) == limit:
         click.echo(f"the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
 
@@ -165,6 +174,7 @@ def _destinations(found: Iterable[Loaded]) -> list[str]:
 def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path | None) -> None:
     """Show messages in full: envelope, what waits and why, header fields."""
     from postroad.admin import listing
+    from postroad.admin.routes import routes
     from postroad.mail import identifier
 
     spool = _spool(config or outer)
@@ -179,11 +189,12 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
         else:
             found.append((loaded, spool.head(number, HEAD_MAX)))
     paces = _paces(config or outer, _destinations(loaded for loaded, _ in found))
+    ways = routes(config or outer, [loaded for loaded, _ in found])
     if as_json:
-        print_json([listing.shown_line(loaded, head, now_us, paces) for loaded, head in found])
+        print_json([listing.shown_line(loaded, head, now_us, paces, ways) for loaded, head in found])
     else:
         for place, (loaded, head) in enumerate(found):
-            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us, paces)))
+            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us, paces, ways)))
     if found:
         _tell_stopped(config or outer, spool)
     _tell_faults(spool)

@@ -59,7 +59,8 @@ class Fate(enum.Enum):
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """One recipient and what comes next. `text` is the whole sentence; `next_us` 0 where nothing follows."""
+    """One recipient and what comes next. `text` is the whole sentence; `next_us` 0 if nothing follows. `route`: where
+    it goes by the settings as they are now, if that is not `destination`; else ""."""
 
     recipient: str
     fate: Fate
@@ -69,6 +70,7 @@ class Outlook(msgspec.Struct, frozen=True):
     next_us: int = 0
     status: str = ""
     reason: str = ""
+    route: str = ""
 
 
 class Trail(msgspec.Struct, frozen=True):
@@ -378,8 +380,6 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     times += [f"connecting {span(attempt.connect_us)}"] if attempt.connect_us else []
     if times:
         told.append(", ".join(times))
-    if event.next_us:
-        told.append(f"next attempt {moment(event.next_us)}")
     return told
 
 
@@ -432,6 +432,7 @@ class _OutlookLine(msgspec.Struct):
     next: str | None
     status: str
     reason: str
+    route: str
 
 
 class _TrailLine(msgspec.Struct):
@@ -453,7 +454,7 @@ def _trail_line(shown: Trail) -> _TrailLine:
         [
             _OutlookLine(
                 outlook.recipient, outlook.fate.value, outlook.text, outlook.destination, outlook.attempts,
-                iso(outlook.next_us) if outlook.next_us else None, outlook.status, outlook.reason,
+                iso(outlook.next_us) if outlook.next_us else None, outlook.status, outlook.reason, outlook.route,
             )
             for outlook in shown.outlooks
         ],

@@ -42,6 +42,7 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     """
     from postroad.admin import control
     from postroad.admin.queue import STOPPED
+    from postroad.admin.routes import routes_of
     from postroad.admin.timeline import Fate, json_of, lines
     from postroad.admin.view import CannotRead, open_history, open_spool
 
@@ -66,6 +67,7 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
         click.echo(f"left out: {fault}", err=True)
     if running:
         trails = held_up(trails, partial(_waits, state_dir))
+    trails = rerouted(trails, partial(routes_of, config))
     if as_json:
         click.echo(json_of(trails))
     for place, trail in enumerate(trails if not as_json else ()):
@@ -140,6 +142,30 @@ def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, s
             return outlook
         text = found.get(outlook.destination) if outlook.destination else by_domain.get(_domain(outlook.recipient))
         return msgspec.structs.replace(outlook, text=f"is being delivered now, or waits: {text}") if text else outlook
+
+    return [msgspec.structs.replace(trail, outlooks=tuple(map(told, trail.outlooks))) for trail in trails]
+
+
+def rerouted(trails: Sequence[Trail], routes: Callable[[list[str]], Mapping[str, str]]) -> list[Trail]:
+    """The trails with the route as it is now, for mail that was tried by another one. `routes(addresses)`: the keys of
+    their destinations."""
+    import msgspec
+
+    from postroad.admin.routes import changed
+    from postroad.admin.timeline import Fate
+
+    waits = (Fate.WAITING, Fate.NOW, Fate.HELD)
+    going = [each for trail in trails for each in trail.outlooks if each.fate in waits and each.destination]
+    if not going:
+        return list(trails)
+    found = routes([each.recipient for each in going])
+
+    def told(outlook: Outlook) -> Outlook:
+        now = changed(outlook.destination, found.get(outlook.recipient, "")) if outlook.fate in waits else ""
+        if not now:
+            return outlook
+        text = f"{outlook.text}. It was tried at {outlook.destination}; the settings now send it to {now}"
+        return msgspec.structs.replace(outlook, text=text, route=now)
 
     return [msgspec.structs.replace(trail, outlooks=tuple(map(told, trail.outlooks))) for trail in trails]
 

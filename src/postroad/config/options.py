@@ -23,6 +23,7 @@ from postroad.config.routing import NextHop
 from postroad.config.settings import Settings
 from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
 from postroad.mail.account import canonical_account
+from postroad.mail.address import canonical_domain
 from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
@@ -33,12 +34,14 @@ from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveO
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
+from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.store.history import HistoryOptions
 from postroad.store.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
+from postroad.world.system import own_addresses
 from postroad.world.tls import NOBODY, CertificateFiles, ClientTlsOptions, ServerTlsOptions
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
@@ -227,3 +230,17 @@ def log_options(settings: Settings) -> LogOptions:
 
 def memory_options(settings: Settings) -> MemoryOptions:
     return _into(MemoryOptions, settings.memory)
+
+
+def own_names(settings: Settings) -> OwnNames:
+    """By what names, addresses and ports this node is known (RFC 5321 §5.1)."""
+    listening = [listener for listener in settings.listener if not all(map(_is_socket, listener.address))]
+    addresses = {address for listener in listening for address in listener.address if not _is_socket(address)}
+    if addresses & {"0.0.0.0", "::"}:
+        addresses |= own_addresses()
+    ports = frozenset(listener.port for listener in listening)
+    return OwnNames(frozenset({canonical_domain(settings.hostname)}), frozenset(addresses - {"0.0.0.0", "::"}), ports)
+
+
+def _is_socket(address: str) -> bool:
+    return address.startswith(UNIX)

@@ -34,11 +34,11 @@ class Control:
     """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node, `bans(request)` does
     what an operator wants of the bans, `pace(destinations)` tells what these wait for. `ready(limit_s)`: until all
     workers are ready (`once`: were so once), "" or why they are not. `reload()`: takes the configuration, or tells why
-    not. `configuration()`: the values in force."""
+    not. `configuration()`: the values in force. `routes(addresses)`: where their mail would go by these."""
 
     def __init__(
         self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows, ready: Ready,
-        reload: Reload, configuration: Callable[[], dict[str, Any]],
+        reload: Reload, configuration: Callable[[], dict[str, Any]], routes: Callable[[list[str]], dict[str, str]],
     ) -> None:
         self._path = path
         self._ask = ask
@@ -48,6 +48,7 @@ class Control:
         self._ready = ready
         self._reload = reload
         self._configuration = configuration
+        self._routes = routes
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -88,6 +89,8 @@ class Control:
                 return {"ok": True, "result": {**self._status(), "activity": workers}}
             case "configuration":
                 return {"ok": True, "result": self._configuration()}
+            case "routes":
+                return self._told_routes(request.get("request"))
             case "operate":
                 missing = await self._ready(READY_S)
                 return {"ok": False, "error": missing} if missing else await self._operate(request)
@@ -101,6 +104,11 @@ class Control:
                 return {"ok": False, "error": answer} if isinstance(answer, str) else {"ok": True, "result": answer}
             case command:
                 return {"ok": False, "error": f"unknown command {command!r}"}
+
+    def _told_routes(self, addresses: Any) -> dict[str, Any]:
+        if not isinstance(addresses, list) or not all(isinstance(each, str) for each in addresses):
+            return {"ok": False, "error": "not a list of addresses"}
+        return {"ok": True, "result": self._routes(addresses)}
 
     async def _reloaded(self) -> dict[str, Any]:
         problems = await self._reload()

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from postroad import __version__
+from postroad.admin import routes
 from postroad.config import options
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
@@ -239,7 +240,7 @@ class Supervisor:
         path = Path(self.settings.state_dir) / "run" / "control"
         control = Control(
             path, self.ask, self.status, self._guard.asked, pacing.asked, self.all_ready, self.reload,
-            self.configuration,
+            self.configuration, lambda addresses: routes.answer(self.settings, addresses),
         )  # fmt: skip
         problem = await control.start()
         if problem:

@@ -32,7 +32,6 @@ from postroad.route.recipients import Recipients, told
 from postroad.route.table import RoutingTable
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
-from postroad.world.system import own_addresses
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
@@ -157,7 +156,7 @@ def build(settings: Settings) -> Tables | str:
     if isinstance(credentials, Problem):
         return str(credentials)
     routed = options.routing_options(settings)
-    ourselves = _own_names(settings)
+    ourselves = options.own_names(settings)
     routing = RoutingTable(routed, ourselves)
     recipients = Recipients(told(routed))
     maildir = options.deliver_options(settings).maildir
@@ -184,20 +183,6 @@ def build(settings: Settings) -> Tables | str:
         ourselves=ourselves,
         maildir=maildir,
     )
-
-
-def _own_names(settings: Settings) -> OwnNames:
-    """By what names, addresses and ports this node is known (RFC 5321 §5.1)."""
-    listening = [listener for listener in settings.listener if not all(map(_is_unix, listener.address))]
-    addresses = {address for listener in listening for address in listener.address if not _is_unix(address)}
-    if addresses & {"0.0.0.0", "::"}:
-        addresses |= own_addresses()
-    ports = frozenset(listener.port for listener in listening)
-    return OwnNames(frozenset({canonical_domain(settings.hostname)}), frozenset(addresses - {"0.0.0.0", "::"}), ports)
-
-
-def _is_unix(address: str) -> bool:
-    return address.startswith("unix:")
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:

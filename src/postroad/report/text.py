@@ -36,6 +36,19 @@ def shorten(text: str, length_max: int) -> str:
     return text if len(text) <= length_max else text[: length_max - 4] + " ..."
 
 
+def shorten_reason(text: str, length_max: int) -> str:
+    """At most `length_max` characters of a reason, its beginning cut and marked: the end says most, such as the error
+    behind the names of the hosts. A reply code at the beginning stays."""
+    if len(text) <= length_max:
+        return text
+    found = _CODE.match(text)
+    head = f"{found[0]} ... " if found is not None and len(found[0]) + 8 < length_max else "... "
+    return head + text[len(head) - length_max :] if len(head) < length_max else text[-length_max:]
+
+
+_CODE: Final = re.compile(r"[2-5][0-9]{2}(?: [245]\.[0-9]{1,3}\.[0-9]{1,3})?(?= )")
+
+
 def field(name: str, value: str) -> str:
     """One header field with its CRLF, folded at spaces (RFC 5322 §2.2.3). `value` has been cleaned."""
     line = f"{name}: {value}"

@@ -142,7 +142,8 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
     async def reload() -> list[str]:
         return ["a.toml:1: no"]
 
-    served = Control(path, ask, dict, no_bans, no_bans, ready, reload, lambda: {"hostname": "a"})
+    served = Control(path, ask, dict, no_bans, no_bans, ready, reload, lambda: {"hostname": "a"},
+                     lambda addresses: dict.fromkeys(addresses, "example.net"))  # fmt: skip
     assert await served.start() == ""
     loop = asyncio.get_running_loop()
     with pytest.raises(control.Refused, match="not ready"):  # rather than an answer without the mail of some

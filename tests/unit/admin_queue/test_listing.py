@@ -17,6 +17,20 @@ from tests.unit.admin_queue.material import ACCEPTED_US, ID, NOW_US, TEXT, S, ad
 DUE_US = NOW_US + 12 * 60 * S
 
 
+def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
+    loaded = Loaded(envelope("bob@example.net"), (waiting(destination="[old]:25", due_us=NOW_US + 3600 * S),))
+    ways = {"bob@example.net": "[new]:25"}
+    (row,) = listing.message_rows([loaded], NOW_US, {}, ways)
+    assert row[-1].endswith("; goes to [new]:25 now, not to [old]:25")
+    line = "      by the settings as they are now, the next attempt goes to [new]:25"
+    assert line in listing.shown(loaded, b"", NOW_US, {}, ways)
+    assert listing.message_line(loaded, NOW_US, {}, ways).recipients[0].route == "[new]:25"
+    backlog = Backlog("[old]:25", 1, 0, NOW_US + 3600 * S)
+    (row,) = listing.destination_rows([(backlog, loaded)], [], NOW_US, {}, ways)
+    assert row[0] == "[old]:25, now [new]:25"
+    assert listing.route_of_oldest(backlog, loaded, {"bob@example.net": "[old]:25"}) == ""
+
+
 def test_destinations() -> None:
     oldest = Loaded(
         envelope("a@example.net", "b@example.net", "c@other.example"),
@@ -39,7 +53,7 @@ def test_destinations() -> None:
         "destination": "example.net", "count": 2, "held": 1, "oldest": "2026-09-21T12:13:20.000000Z",
         "next": "2026-09-21T14:25:20.000000Z", "reason": "newer",
         "connections": None, "connections_now_max": None, "connections_max": None, "waits_for": "",
-        "doing": (),
+        "doing": (), "route": "",
     }  # fmt: skip
     assert all(len(row) == len(listing.DESTINATION_HEADINGS) for row in rows)
 

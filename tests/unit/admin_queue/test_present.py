@@ -8,6 +8,7 @@ import click
 import pytest
 
 from postroad.admin.present import clock_time, duration, fitting, moment, octets, plain_table, print_table, span, when
+from postroad.report.text import shorten_reason
 
 S = 1_000_000
 NOW_US = 1_790_000_000_123_456
@@ -78,8 +79,26 @@ def test_columns_fit_the_terminal(widths: list[int], available: int, expected: l
 def test_a_table_on_a_terminal_has_a_line_for_each_row(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    print_table(("ID", "TO", "REASON"), [("6662dax8he01", "somebody@long.example.org", "450 4.2.2 " + "full " * 20)])
+    reason = "450 4.2.2 " + "full " * 20 + "end"
+    print_table(("ID", "TO", "REASON"), [("6662dax8he01", "somebody@long.example.org", reason)])
     heading, row = click.unstyle(capsys.readouterr().out).splitlines()
     assert heading.split() == ["ID", "TO", "REASON"]
-    assert row.startswith("6662dax8he01  somebody@long.example.org  450 4.2.2 full") and row.rstrip().endswith("…")
+    assert row.startswith("6662dax8he01  somebody@long.example.org  450 4.2.2 ...") and row.rstrip().endswith("end")
     assert len(row) <= 60
+
+
+@pytest.mark.parametrize(
+    ("text", "length_max", "shown"),
+    [
+        ("short", 10, "short"),
+        ("no connection to mx.example.org[192.0.2.1]:25: Connection refused", 24, "... : Connection refused"),
+        ("450 4.2.2 mx.example.org is busy, the mailbox is full", 34, "450 4.2.2 ... , the mailbox is full"[-34:]),
+        ("450 4.2.2 a long text", 12, "... ong text"),
+        ("abcdef", 3, "def"),
+    ],
+)
+def test_a_long_reason_keeps_its_end_and_its_code(text: str, length_max: int, shown: str) -> None:
+    made = shorten_reason(text, length_max)
+    assert len(made) <= length_max
+    assert made.endswith(text[-3:])
+    assert made == shown or made.startswith("450 4.2.2 ... ")

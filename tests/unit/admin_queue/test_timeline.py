@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.admin.timeline import Fate, Trail, json_of, lines, reports_of, trail
-from postroad.admin.trace import _when_us, find, held_up
+from postroad.admin.timeline import Fate, Outlook, Trail, json_of, lines, reports_of, trail
+from postroad.admin.trace import _when_us, find, held_up, rerouted
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Peer
@@ -75,7 +75,6 @@ def test_a_message_relayed_at_the_second_attempt() -> None:
         "                at mx.example.net [192.0.2.9]:25, without TLS",
         "                said: 450 4.2.2 mailbox full",
         "                took 2.3 ms, connecting 10 ms",
-        "                next attempt 2026-09-21 13:13:20 UTC",
         "  13:13:20.000  relayed    <bob@example.net> to example.net, attempt 2",
         "                at mx.example.net [192.0.2.9]:25, TLSv1.3 AES",
         "                said: 250 2.0.0 ok queued",
@@ -270,7 +269,7 @@ def test_json() -> None:
         {
             "recipient": "bob@example.net", "fate": "waiting", "destination": "example.net", "attempts": 3,
             "next": "2026-09-21T14:25:20.000000Z", "status": "4.2.2", "reason": "450 4.2.2 mailbox full",
-            "text": made.outlooks[0].text,
+            "text": made.outlooks[0].text, "route": "",
         }
     ]  # fmt: skip
     assert found["reports"] == [{"id": identifier.text(DSN), "events": [], "recipients": [], "reports": []}]
@@ -421,6 +420,26 @@ def test_mail_that_was_not_tried_yet_tells_what_it_waits_for(key: str) -> None:
     assert limit in texts["bob@example.net"] and "waits" in texts["bob@example.net"]
     assert "a free connection" in texts["eve@other.example"]
     assert asked == [["example.net", "other.example", "*"]]
+
+
+def test_mail_whose_route_has_changed_says_where_it_goes_now() -> None:
+    trail_ = Trail(ID, (), (
+        Outlook("a@x.example", Fate.WAITING, "will be tried", "[old]:25"),
+        Outlook("b@x.example", Fate.WAITING, "will be tried", "[new]:25/requiretls"),
+        Outlook("c@x.example", Fate.RELAYED, "was taken", "[old]:25"),
+        Outlook("d@x.example", Fate.HELD, "is held", "[old]:25"),
+        Outlook("e@x.example", Fate.NOW, "is being delivered", ""),
+    ))  # fmt: skip
+    asked: list[list[str]] = []
+
+    def routes(addresses: list[str]) -> dict[str, str]:
+        asked.append(addresses)
+        return dict.fromkeys(addresses, "[new]:25") | {"d@x.example": "(no such domain)"}
+
+    (made,) = rerouted([trail_], routes)
+    assert asked == [["a@x.example", "b@x.example", "d@x.example"]]
+    assert [each.route for each in made.outlooks] == ["[new]:25", "", "", "(no such domain)", ""]
+    assert made.outlooks[0].text == "will be tried. It was tried at [old]:25; the settings now send it to [new]:25"
 
 
 def test_mail_that_waits_for_its_time_asks_the_node_for_nothing() -> None:
