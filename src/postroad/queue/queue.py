@@ -453,7 +453,9 @@ class Queue:
                 self._permits.refused(opening.scopes, bool(lane.slots))
             self._permits.release(opening.scopes)
             self._connections.failed(opening)
-            if not self._stopping:  # else it most likely ended because we stop: no attempt, see `drain`
+            if edition != self._edition:
+                self._pump(lane)  # it tells nothing of the settings that hold now
+            elif not self._stopping:  # else it most likely ended because we stop: no attempt, see `drain`
                 self._opening_failed(lane, result)
             self._close_if_unused(lane)
             return
@@ -461,7 +463,10 @@ class Queue:
         self._troubles.over(lane.destination.key)
         slot = Slot(lane, result, opening.scopes, edition)
         lane.slots[result] = slot
-        if len(lane.ready) and not self._stopping and self._may_send(lane):
+        if edition != self._edition:
+            self._drop(slot)
+            self._pump(lane)
+        elif len(lane.ready) and not self._stopping and self._may_send(lane):
             self._carry(slot)
             self._pump(lane)  # after a probe that went well
         else:
@@ -483,7 +488,8 @@ class Queue:
 
     def renew(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
         """After a reload: everything that comes from now on goes by these. A connection may have been opened with other
-        credentials, or with less TLS than is demanded now: those at rest are closed, the others after their job."""
+        credentials, or with less TLS than is demanded now: those at rest are closed, those that are still being opened
+        then, the others after their job."""
         self.options, self.destination_of = options, destination_of
         self._edition += 1
         for lane in list(self._lanes.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from postroad.mail.event import Attempted
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.queue import schedule
 from postroad.queue.pace import PaceRule, Rate
-from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, World
+from tests.unit.queue.fakes import BROKEN, DEAD, DEFERRED, FAILED, NOWHERE, RELAYED, FakeCourier, World
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -624,6 +625,36 @@ def test_after_a_reload_no_mail_goes_over_a_connection_of_before() -> None:
     world.accept("c@idle.example")
     world.run(3)
     assert len(world.couriers) == 4  # those of now are kept
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_being_opened_at_a_reload_carries_nothing_and_tells_nothing(fails: bool) -> None:
+    """It may go to another host than now, as somebody else, or with less TLS."""
+    world = World()
+    opening: list[Callable[[], None]] = []
+
+    def slowly(destination: Destination, opened: Callable[[Any], None], lost: Any) -> None:
+        courier = FakeCourier(world, destination)
+        world.couriers.append(courier)
+        opening.append(lambda: opened(DEAD if fails and len(opening) == 1 else courier))
+
+    world.open = slowly  # type: ignore[method-assign]
+    world.queue = world.new_queue()
+    world.queue.start((0,))
+    number = world.accept("a@x.example")
+    world.run(1)
+
+    def demanding(address: Address) -> Destination:
+        return Destination(address.domain, Transport.SMTP, domain=address.domain, tls=TlsDemand.VERIFY)
+
+    world.queue.renew(world.options, demanding, world.pace_table())
+    opening[0]()
+    world.run(1)
+    assert not world.jobs and len(opening) == 2 and world.couriers[0].closed is not fails
+    opening[1]()
+    world.run(1)
+    assert world.arrivals(number) == [0] and world.couriers[1].destination.tls is TlsDemand.VERIFY
+    assert world.held_permits["x.example"] == 1
 
 
 def test_what_waits_at_a_reload_goes_in_the_way_that_is_wanted_now() -> None:
