@@ -640,22 +640,18 @@ class Queue:
         slot.item = slot.job = None
         lane.busy -= 1
         usable = slot.courier.usable
-        replay = not usable and not self._stopping and self._may_replay(slot, item, attempts)
+        results = list(zip(item.places, attempts, strict=True))
+        first = not slot.carried  # of its session: if that fails, a host has failed, not a kept connection
+        if not usable and not self._stopping:
+            results = self._without_untried(lane, item, results)
+            results = self._without_replayed(slot, item, results, first=first)
         slot.carried += 1
-        if replay:
-            if slot.carried == 1:  # the first job of its session: a host has failed, not a kept connection
-                self._tell_replay(item, attempts[0], lane.destination.key)
-            item.replays += 1
-            lane.put_first(item)
         if not usable:
             self._tell_refused(slot, attempts[0])
         elif lane.asked:
             self._tell_fared(lane, slot, attempts[0])
         self._next(slot, usable)
-        if not replay:
-            results = list(zip(item.places, attempts, strict=True))
-            if not usable and len(results) > 1 and not self._stopping:
-                results = self._without_untried(lane, item, results)
+        if results:
             self._settling.finish(item.mail, results, lane.destination.key)
         if len(lane.ready):
             self._pump(lane)
@@ -702,18 +698,28 @@ class Queue:
         if attempt.reach is Reach.SESSION and attempt.reply is not None and attempt.reply.code == 421:
             self._permits.refused(slot.scopes, len(slot.lane.slots) > 1)
 
-    def _may_replay(self, slot: Slot, item: Item, attempts: Sequence[Attempt]) -> bool:
-        """Whether the item is to be tried again at once, because only the session has failed.
+    def _without_replayed(
+        self, slot: Slot, item: Item, results: list[tuple[int, Attempt]], *, first: bool
+    ) -> list[tuple[int, Attempt]]:
+        """Recipients of whom nothing was said because the session failed are tried again at once, where that may help;
+        the outcomes of the others stand.
 
         A kept connection that ends as we use it says nothing of the message: once more, on another one. A host that
         ends its first session is passed over for the next host of the destination (RFC 5321 §5.1: "MUST try each of
         the relevant addresses"); the opener remembers it.
         """
-        if any(each.outcome is not Outcome.DEFERRED or each.reach is not Reach.SESSION for each in attempts):
-            return False
-        if slot.carried > 0 and not item.replays:
-            return True
-        return slot.courier.elsewhere and item.replays < _REPLAYS_MAX
+        left = [result for result in results if _is_of_session(result[1])]
+        may = (not first and not item.replays) or (slot.courier.elsewhere and item.replays < _REPLAYS_MAX)
+        if not left or not may:
+            return results
+        again = item
+        if len(left) < len(item.places):
+            again = Item(item.mail, tuple(place for place, _ in left), item.replays)
+        if first:
+            self._tell_replay(again, left[0][1], slot.lane.destination.key)
+        again.replays += 1
+        slot.lane.put_first(again)
+        return [result for result in results if not _is_of_session(result[1])]
 
     def _without_untried(
         self, lane: Lane, item: Item, results: list[tuple[int, Attempt]]
@@ -1084,6 +1090,10 @@ def _domains(lane: Lane) -> list[str]:
         if len(found) >= _DOMAINS_MAX:
             break
     return sorted(found)
+
+
+def _is_of_session(attempt: Attempt) -> bool:
+    return attempt.outcome is Outcome.DEFERRED and attempt.reach is Reach.SESSION
 
 
 def _is_untried(attempt: Attempt) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.event import Attempted
+from postroad.mail.job import Job
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.queue import schedule
 from postroad.queue.pace import PaceRule, Rate
@@ -257,6 +258,31 @@ def test_a_host_that_ends_its_first_session_is_followed_by_the_next_host(
     told = [event for event in world.spool.events if isinstance(event, Attempted)]
     assert [event.attempt.outcome.value for event in told][:-1] == ["deferred"] * (jobs - 1)
     assert bool(world.spool.messages) is not bool(arrived)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_had_an_answer_before_the_session_ended_does_not_hold_up_the_others(first: bool) -> None:
+    """One recipient is refused, then the host refuses BDAT or closes: the rest go at once, as they would alone."""
+    world = World(concurrency=1)
+    world.hosts = 2 if first else 1
+    before = 0 if first else 1
+    if before:
+        world.accept("warm@x.example")
+        world.run(1)
+
+    def answer(job: Job, place: int) -> Attempt:
+        if place == 1:
+            return FAILED
+        return BROKEN if len(world.openings) == 1 and len(world.jobs) > before else RELAYED
+
+    world.answer = answer
+    number = world.accept("a@x.example", "gone@x.example", "b@x.example")
+    world.run(2)
+    assert [job.recipients for job in world.jobs if job.envelope.id == number] == [(0, 1, 2), (0, 2)]
+    assert world.arrivals(number) == [0, 2] and not world.spool.messages
+    assert [names for id, names, _ in world.reports if id == number] == [("gone@x.example",)]
+    retold = [each for each in world.spool.events if isinstance(each, Attempted) and each.attempt is BROKEN]
+    assert [each.recipients for each in retold] == ([("a@x.example", "b@x.example")] if first else [])
 
 
 def test_outcomes_wait_for_a_disk_that_is_full_and_nothing_is_sent_twice() -> None:
