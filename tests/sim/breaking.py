@@ -6,6 +6,7 @@ They are sorted by the promise that they break. `test_bites` holds that the simu
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,20 +22,24 @@ from postroad.mail.loop import Marks
 from postroad.node.permits import PermitOffice
 from postroad.protocol import seven_bit, stuffing, transaction
 from postroad.protocol.client import ClientMachine
-from postroad.protocol.data import ChunkReader
+from postroad.protocol.data import ChunkReader, DataReader, Scrutiny
 from postroad.protocol.encoding import Base64, QuotedPrintable
+from postroad.protocol.line_breaking import Breaker
 from postroad.protocol.server import ServerMachine
+from postroad.protocol.stuffing import Stuffer
 from postroad.protocol.transaction import Finding
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.outlook import Outlook
 from postroad.queue.queue import Queue
+from postroad.receive import transaction as taking
 from postroad.receive.dialog import Dialog
 from postroad.report import dsn
 from postroad.store.spool import Spool
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 def _accepting(patch: Patch, change: Callable[[Any], Any]) -> None:
@@ -499,3 +504,106 @@ def a_mailbox_does_not_know_what_it_has(patch: Patch) -> None:
 
 def marks_are_not_looked_for(patch: Patch) -> None:
     patch(loop, "found", lambda section: frozenset())
+
+
+# -- stray line ends and long lines ---------------------------------------------------------------------------
+
+
+def cr_cr_lf_is_two_line_ends(patch: Patch) -> None:
+    patch(Scrutiny, "_mended", lambda self, piece: _LINE_END.sub(b"\r\n", piece))
+
+
+def a_cr_at_the_end_of_a_piece_is_forgotten(patch: Patch) -> None:
+    real = Scrutiny._mended
+
+    def mended(self: Scrutiny, piece: bytes) -> bytes:
+        self._strays = 0
+        return real(self, piece)
+
+    patch(Scrutiny, "_mended", mended)
+
+
+def a_cr_alone_becomes_a_line_end(patch: Patch) -> None:
+    real = Scrutiny._mended
+    patch(Scrutiny, "_mended", lambda self, piece: real(self, re.sub(rb"\r(?![\r\n])", b"\r\n", piece)))
+
+
+def line_ends_of_strangers_are_repaired(patch: Patch) -> None:
+    patch(ServerMachine, "_repairs", lambda self: True)
+
+
+def line_ends_of_nobody_are_repaired(patch: Patch) -> None:
+    patch(ServerMachine, "_repairs", lambda self: False)
+
+
+def a_look_alike_ends_the_data(patch: Patch) -> None:
+    real = DataReader.read
+
+    def read(self: DataReader, octets: bytes, at: int) -> tuple[int, bytes, bool]:
+        found = octets.find(b"\n.\r\n", at)
+        if found <= 0 or octets[found - 1 : found] == b"\r":
+            return real(self, octets, at)
+        _, piece, _ = real(self, octets[:found] + b"\r\n.\r\n", at)
+        return found + 4, piece, True
+
+    patch(DataReader, "read", read)
+
+
+def a_look_alike_is_unstuffed(patch: Patch) -> None:
+    real = DataReader._unstuff
+    patch(DataReader, "_unstuff", lambda self, lines, stuffed: real(self, lines, stuffed).replace(b"\n..", b"\n."))
+
+
+def long_lines_go_as_they_are(patch: Patch) -> None:
+    patch(taking, "_measure", lambda transaction, octets: None)
+
+
+def a_line_is_forgotten_at_the_end_of_a_piece(patch: Patch) -> None:
+    real = Breaker.piece
+
+    def piece(self: Breaker, octets: bytes) -> bytes:
+        self._line = 0
+        return real(self, octets)
+
+    patch(Breaker, "piece", piece)
+
+
+def an_octet_is_lost_where_a_long_line_is_held(patch: Patch) -> None:
+    real = Breaker.piece
+
+    def piece(self: Breaker, octets: bytes) -> bytes:
+        given = real(self, octets)
+        self._rest = self._rest[1:]
+        return given
+
+    patch(Breaker, "piece", piece)
+
+
+def a_break_takes_the_white_space_away(patch: Patch) -> None:
+    real = Breaker._pieces
+    patch(
+        Breaker, "_pieces",
+        lambda self, line, **more: (lambda made: (made[0].replace(b"\r\n ", b"\r\n"), made[1]))(
+            real(self, line, **more)
+        ),
+    )  # fmt: skip
+
+
+def lines_for_mailboxes_are_broken(patch: Patch) -> None:
+    real = SmtpCourier._begin
+
+    def begin(self: SmtpCourier) -> None:
+        self._security = replace(self._security, final=False)
+        real(self)
+
+    patch(SmtpCourier, "_begin", begin)
+
+
+def a_dot_at_the_edge_of_a_piece_is_not_stuffed(patch: Patch) -> None:
+    real = Stuffer.piece
+
+    def piece(self: Stuffer, octets: bytes) -> bytes:
+        self._at_line_start = False
+        return real(self, octets)
+
+    patch(Stuffer, "piece", piece)

@@ -158,7 +158,7 @@ class House:
         span = made.days * 86_400
         for at, order, tries in plans.orders(made, domains, random.Random(f"orders {made.seed}")):
             base.call_later(at, self._send, order, tries)
-        for at, order, tries in plans.looping(made):
+        for at, order, tries in (*plans.looping(made), *plans.odd(made, domains)):
             base.call_later(at, self._send, order, tries)
 
         def often(count: int, what: Callable[[], None]) -> None:

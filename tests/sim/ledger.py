@@ -29,6 +29,7 @@ class Delivery:
     sender: str = ""
     dsn_offered: bool = False
     eight_bit_offered: bool = True
+    final: bool = True  # a mailbox or program of ours, or LMTP: lines are not broken
     end: End | None = None
     reply_end: int = 0
     excused: bool = False
@@ -47,6 +48,7 @@ class Submitted:
     message_id: str
     sender: str
     content: bytes  # as it was sent, with its header section
+    kept: bytes | None  # the same with its stray line ends repaired; None where it must be refused for them
     taken: dict[str, str] = field(default_factory=dict)  # recipient → NOTIFY
     told: list[str] = field(default_factory=list)
     queue_id: str = ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from postroad.world.self_signed import make_self_signed
 
+from . import line_ends
 from .remote import Host
 from .sender import Order
 
@@ -65,6 +66,7 @@ class Plan:
     dead_address: bool  # each host has one first at which nobody is
     burst: bool  # mail comes all at some few moments
     loops: int = 0  # messages that others hand back, again and again
+    odd: int = 0  # messages with stray line ends and long lines
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -91,17 +93,19 @@ def plan(seed: int, days: float | None = None) -> Plan:
         operators=some(0.4, 8),
         jumps=some(0.15, 2),
         lifetime_days=chance.choice((0.2, 0.5, 2.0)),
-        settings=_settings(chance),
+        settings=_settings(chance, random.Random(f"line ends {seed}")),
         postmaster=chance.random() < 0.5,
         tls=chance.random() < 0.08,
         dead_address=chance.random() < 0.15,
         burst=chance.random() < 0.25,
         loops=random.Random(f"loops {seed}").choice((0, 0, 1, 3)),
+        odd=random.Random(f"odd {seed}").choice((0, 2, 4, 8)),
     )
 
 
-def _settings(chance: random.Random) -> tuple[str, ...]:
-    """Small limits in some runs, so that their edges are met."""
+def _settings(chance: random.Random, further: random.Random) -> tuple[str, ...]:
+    """Small limits in some runs, so that their edges are met. `further`: for what came later, so that what a seed means
+    stays."""
     lines = ["[queue]"]
     for name, values in (
         ("concurrency", (1, 2, 2, 20)),
@@ -122,7 +126,8 @@ def _settings(chance: random.Random) -> tuple[str, ...]:
     lines += [
         "[store]", f"inline_max = {chance.choice((500, 1_048_576))}", "free_min = 1000", "reserve = 65536",
         f"settle_s = {chance.choice((0, 0.005))}",
-        "[limits]", 'stray_line_ends = "refuse"', f"memory_content_max = {chance.choice((500, 1_048_576))}",
+        "[limits]", f'stray_line_ends = "{further.choice(("known", "known", "known", "repair", "refuse"))}"',
+        f"piece_size = {further.choice((4096, 65_536))}", f"memory_content_max = {chance.choice((500, 1_048_576))}",
         "[outbound]", f"whole_max = {chance.choice((300, 1_048_576))}", "piece_size = 4096",
         f"bdat_size_min = {chance.choice((0, 1000, 1_048_576))}", f"messages_max = {chance.choice((1, 3, 1000))}",
         f"idle_s = {chance.choice((0, 5, 30))}",
@@ -312,6 +317,23 @@ def _order(number: int, domains: list[str], chance: random.Random) -> Order:
         eight_bit=not octets.isascii(),
         follow=chance.choice((0, 0, 0, 1, 3)),
     )
+
+
+def odd(made: Plan, domains: list[str]) -> list[tuple[float, Order, int]]:
+    """Messages with stray line ends and long lines, of known and of strange clients."""
+    chance = random.Random(f"odd orders {made.seed}")
+    found = []
+    for number in range(2000, 2000 + made.odd):
+        order = _order(number, domains, chance)
+        body = line_ends.odd_body(chance, bdat=order.bdat)
+        fields = line_ends.odd_field(chance)
+        if not body.isascii():  # it may be encoded on its way
+            eight_bit = "Content-Transfer-Encoding: 8bit\r\n"
+            fields = f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{eight_bit}"
+            body += b"\r\n"
+        order = replace(order, body=body, fields=fields, eight_bit=not body.isascii())
+        found.append((made.days * 86_400 * chance.random(), order, chance.choice((1, 3))))
+    return found
 
 
 def looping(made: Plan) -> list[tuple[float, Order, int]]:

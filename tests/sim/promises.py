@@ -5,7 +5,8 @@ For each message that was accepted, acknowledged or not, and each of its final m
    tells and the outside confirms; with a 250 and without any of these it is lost;
 2. a delivery that the node knows of is the last one: a second one needs a 250 that was lost, or a crash between the
    remote's 250 and our commit, of what was in flight then;
-3. what was delivered is whole;
+3. what was delivered is whole: trace fields in front, stray line ends repaired as `line_ends` says, long lines broken
+   for other hosts, and nothing else changed; what nobody sent is not accepted;
 4. reports go to who may want them, once for each end, never for a message with the null reverse-path;
 5. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
    copies is bounded.
@@ -29,6 +30,7 @@ from postroad.store.dayfile import DayReader, path_of
 from postroad.store.history import day_files
 from postroad.store.searching import HistoryReader
 
+from . import line_ends
 from .ledger import Delivery, Submitted, message_id_of
 from .plan import ALIASES
 
@@ -74,6 +76,7 @@ def check(house: House) -> None:
     submitted = {each.message_id: each for each in house.ledger.submitted}
     by_id = _by_message_id(house, lives)
     _acknowledged(house, lives, by_id, submitted)
+    _sent(house, lives, submitted)
     for id, life in lives.items():
         _one_end_each(house, id, life, waiting, deliveries)
     _deliveries_known(house, lives, by_id, deliveries)
@@ -207,6 +210,14 @@ def _acknowledged(
             house.ledger.fault(f"{each.message_id}: recipients {sorted(final - there)} had their 250 and are not there")
 
 
+def _sent(house: House, lives: dict[int, Life], submitted: dict[str, Submitted]) -> None:
+    """What is accepted was sent, or is a report; no content was taken for a further message."""
+    for life in lives.values():
+        accepted = life.accepted
+        if not accepted.parent and accepted.message_id not in submitted:
+            house.ledger.fault(f"{accepted.message_id!r} of <{accepted.reverse_path}> was accepted, and nobody sent it")
+
+
 def _one_end_each(
     house: House,
     id: int,
@@ -269,8 +280,14 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
         sent = submitted.get(delivery.message_id)
         if sent is None:
             continue
-        # Trace fields are put in front, and nothing else is changed.
-        came, went = (each.replace(b"\r\n", b"\n") for each in (delivery.content, sent.content))
+        if sent.kept is None:
+            house.ledger.fault(f"{delivery.message_id} has stray line ends, and came to {delivery.place}")
+            continue
+        came = delivery.content.replace(b"\r\n", b"\n")
+        whole = delivery.final or (came.isascii() and not sent.kept.isascii())  # or encoded, in short lines
+        went = (sent.kept if whole else line_ends.broken(sent.kept)).replace(b"\r\n", b"\n")
+        if not went.endswith(b"\n"):  # by DATA a line end is added
+            came = came.removesuffix(b"\n")
         if not delivery.eight_bit_offered and came.isascii() and not went.isascii():  # RFC 6152 §3: converted
             if not _decodes_to(came, went):
                 house.ledger.fault(f"{delivery.message_id} is not what it was at {delivery.place}: {len(came)} octets")

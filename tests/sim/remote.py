@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from . import line_ends
 from .ledger import Delivery, message_id_of
 from .wire import End
 
@@ -470,17 +471,25 @@ class RemoteSession(asyncio.Protocol):
         end = self._transport
         assert isinstance(end, End) and end.peer is not None
         content = bytes(self._content)
+        self._look_at_lines(content)
         if not self._eight_bit and not content.isascii():  # RFC 6152 §3
             self._house.ledger.fault(f"{self._host.name} was given 8-bit data and does not offer 8BITMIME")
         process = end.peer.process
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
             process.name if process is not None else "", sender, "DSN" in self._host.offers,
-            self._eight_bit, end.peer, 1 << 60,
+            self._eight_bit, self._host.lmtp, end.peer, 1 << 60,
         )
         self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")
         return delivery
+
+    def _look_at_lines(self, content: bytes) -> None:
+        if line_ends.strays(content):
+            self._house.ledger.fault(f"{self._host.name} was given a stray CR or LF in {message_id_of(content)}")
+        longest = max(map(len, content.split(b"\r\n")))
+        if longest > line_ends.LINE_MAX and not self._host.lmtp:
+            self._house.ledger.fault(f"{self._host.name} was given a line of {longest} in {message_id_of(content)}")
 
     def _tell(self, recipients: list[str], kept: list[Any], made: list[Delivery]) -> None:
         if self._host.lmtp:

@@ -12,6 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from postroad.protocol.limits import StrayLineEnds
+
+from . import line_ends
 from .ledger import Delivery, Submitted
 from .wire import End
 
@@ -176,23 +179,34 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
 
 
 _STRAY = b"Subject: refused\r\n\r\na bare\nLF\r\n"
+_NUL = b"Subject: refused\r\n\r\na NUL\0, it\r\n"
 
 
 async def _refused(house: House, order: Order, client: Client) -> None:
     """A message that must be refused, its chunks all in one: each has the same answer, and the session goes on."""
     assert client.transport is not None
+    content = _NUL if _repairs(house, order) else _STRAY
     client.say(f"MAIL FROM:<{order.sender}>", f"RCPT TO:<{order.recipients[0][0]}>", *([] if order.bdat else ["DATA"]))
     answers = [await client.reply() for _ in range(2 if order.bdat else 3)]
     if not answers[1].startswith("25") or answers[-1][:3] not in ("250", "354"):
         await client.ask("RSET")
         return
     if order.bdat:
-        client.transport.write(b"BDAT %d\r\n%bBDAT 0\r\nBDAT 5 LAST\r\nhello" % (len(_STRAY), _STRAY))
+        client.transport.write(b"BDAT %d\r\n%bBDAT 0\r\nBDAT 5 LAST\r\nhello" % (len(content), content))
     else:
-        client.transport.write(_STRAY + b".\r\n")
+        client.transport.write(content + b".\r\n")
     answers = [await client.reply() for _ in range(3 if order.bdat else 1)]
     if any(not answer.startswith(("550 5.5.2", "421")) for answer in answers):
-        house.ledger.fault(f"a bare LF by {'BDAT' if order.bdat else 'DATA'} was answered {answers}")
+        house.ledger.fault(f"{content!r} by {'BDAT' if order.bdat else 'DATA'} was answered {answers}")
+
+
+def _repairs(house: House, order: Order) -> bool:
+    """Whether the stray line ends of this client are repaired. All our clients are of the trusted network, where a
+    listener has one."""
+    settings, port = house.node.settings, int(order.door.rpartition(":")[2])
+    if settings.limits.stray_line_ends is StrayLineEnds.KNOWN:
+        return any(listener.port == port and listener.trusted_networks for listener in settings.listener)
+    return settings.limits.stray_line_ends is StrayLineEnds.REPAIR
 
 
 async def _message(house: House, order: Order, name: str, client: Client) -> bool:
@@ -201,7 +215,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
         f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
         f"Subject: {name}\r\nMessage-ID: {message_id}\r\n{order.fields}\r\n"
     ).encode() + order.body
-    submitted = Submitted(message_id, order.sender, content)
+    mended = line_ends.repaired(content) if _repairs(house, order) or not line_ends.strays(content) else None
+    submitted = Submitted(message_id, order.sender, content, mended)
     house.ledger.submitted.append(submitted)
     mail = f"MAIL FROM:<{order.sender}>"
     if order.eight_bit:
@@ -264,6 +279,8 @@ async def _answers(house: House, order: Order, client: Client, submitted: Submit
     for place in range(len(taken) if order.lmtp else 1):
         answer = await client.reply()
         codes.append(answer[:3])
+        if answer.startswith("250" if submitted.kept is None else "550 5.5.2"):
+            house.ledger.fault(f"{submitted.message_id} with {submitted.content!r:.300} was answered {answer}")
         if not answer.startswith("250"):
             continue
         submitted.at = house.base.now
