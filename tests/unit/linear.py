@@ -48,6 +48,7 @@ class CountedPattern:
         self._tree = list(parser.parse(text, flags))
         self._ignores_case = bool(pattern.flags & re.IGNORECASE)
         self._dot_all = bool(pattern.flags & re.DOTALL)
+        self._multiline = bool(pattern.flags & re.MULTILINE)
 
     def match(self, text: Any, pos: int = 0, endpos: int = sys.maxsize) -> Any:
         return self._counted("match", text, pos, endpos)
@@ -168,10 +169,17 @@ class CountedPattern:
             if there == (code is op.ASSERT):
                 yield at
         elif code is op.AT:
-            if {op.AT_BEGINNING_STRING: at == 0, op.AT_END_STRING: at == end}[argument]:
+            if self._stands(argument, codes, at, end):
                 yield at
         else:
             raise NotImplementedError(code)
+
+    def _stands(self, place: Any, codes: Any, at: int, end: int) -> bool:
+        if place is op.AT_BEGINNING:
+            return at == 0 or (self._multiline and codes[at - 1] == 10)
+        if place is op.AT_END:
+            return at == end or (codes[at] == 10 and (self._multiline or at == end - 1))
+        return bool({op.AT_BEGINNING_STRING: at == 0, op.AT_END_STRING: at == end}[place])
 
     def _fits(self, node: Any, char: int) -> bool:
         code, argument = node
@@ -220,7 +228,7 @@ def steps(modules: list[ModuleType], call: Callable[[], Any]) -> int:
             for name, value in list(vars(module).items()):
                 if isinstance(value, re.Pattern):
                     patch.setattr(module, name, CountedPattern(value, meter))
-                elif name == "_named":  # patterns that are made when they are wanted
+                elif name == "_named" and hasattr(value, "cache_info"):  # patterns that are made when they are wanted
                     patch.setattr(module, name, lambda text, real=value: CountedPattern(real(text), meter))
         sys.setprofile(meter.profile)
         try:

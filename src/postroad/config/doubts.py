@@ -17,6 +17,7 @@ from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
 
+from postroad.check.policy import HeaderFrom
 from postroad.config import exposure
 from postroad.config.files import rights
 from postroad.config.finding import Finding
@@ -26,6 +27,7 @@ from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
+from postroad.protocol.offer import Dialect
 from postroad.world import tls
 from postroad.world.problem import Problem
 from postroad.world.system import own_addresses
@@ -207,6 +209,50 @@ def _trust(settings: Settings, now_s: float) -> Iterator[Finding]:
                 yield Finding((here,), text, "To let them send without an account, add trust_network = true")
 
 
+def _without_effect(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Settings of a listener that change nothing where they stand."""
+    for index, listener in enumerate(settings.listener):
+        for key, wanted, why in (
+            ("add_missing", listener.add_missing, _why_not_add(settings, listener)),
+            ("header_from", listener.header_from is HeaderFrom.OWNED, _why_not_own(listener)),
+            ("untrusted_routing", listener.untrusted_routing, _why_not_route(settings, listener)),
+            ("dsn_for_strangers", listener.dsn_for_strangers, _why_not_dsn(listener)),
+        ):
+            if wanted and why:
+                text = f"This has no effect on the listener {listener.name!r}: {why}"
+                yield Finding((("listener", index, key),), text, "Remove it")
+
+
+def _why_not_add(settings: Settings, listener: Listener) -> str:
+    if listener.role is Role.SUBMISSION and settings.receive.repair:
+        return "a submission listener adds missing fields already (receive.repair)"
+    trusted = listener.trusted_networks or listener.trusted_certificates
+    return "" if trusted or _has_accounts(listener) else "it knows no client, neither by its network nor by an account"
+
+
+def _why_not_own(listener: Listener) -> str:
+    return "" if _has_accounts(listener) else "its clients have no accounts, since it does not offer AUTH"
+
+
+def _has_accounts(listener: Listener) -> bool:
+    """Whether clients can have authenticated: with us, or with a proxy that says so by XCLIENT."""
+    return listener.offers_auth or bool(listener.xclient_networks)
+
+
+def _why_not_route(settings: Settings, listener: Listener) -> str:
+    if listener.protocol is Dialect.LMTP:
+        return "by LMTP mail is taken for local domains only"
+    if listener.role is Role.SUBMISSION or (listener.role is Role.RELAY and not listener.strangers):
+        return "it takes no mail of strangers"
+    return "" if settings.relay.domains or settings.relay.domain else "there are no relay domains"
+
+
+def _why_not_dsn(listener: Listener) -> str:
+    if listener.protocol is Dialect.LMTP or listener.role is not Role.MX:
+        return "it offers DSN to all its clients in any case"
+    return "it withholds DSN" if "DSN" in listener.withheld_extensions else ""
+
+
 def _wide_networks(settings: Settings, now_s: float) -> Iterator[Finding]:
     """Public networks of more addresses than one organisation is likely to have. The widest are a contradiction."""
     for index, listener in enumerate(settings.listener):
@@ -306,5 +352,5 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _listeners, _trust,
-    _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
+    _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
 )  # fmt: skip

@@ -185,7 +185,8 @@ class Listener(Section):
     loose_paths: bool | None = setting(
         None,
         "Whether addresses are taken whose local-part has periods where RFC 5321 allows none: `a..b@`, `a.@`, `.a@`. "
-        "Such mailboxes exist. They go on in quotes, which means the same. Unset: yes, but not for the role `mx`.",
+        "Such mailboxes exist. They go on in quotes, which means the same. A period behind the domain, as DNS has it, "
+        "is taken away: `a@example.org.`. Unset: yes, but not for the role `mx`.",
         source="RFC 5321 §4.1.2",
         example="true",
     )

@@ -7,8 +7,9 @@ the length of its input.
 Deviations, each towards accepting more: white space behind the colon of ``MAIL FROM:`` and ``RCPT TO:`` (§3.3 forbids
 clients to send it; many do), a mailbox without its angle brackets there, one with them in AUTH=, several spaces
 between parameters, an underscore in a domain name, a local-part longer than 64 octets within the limit for the path,
-octets that are not ASCII in EHLO. A loose local-part may have periods where a Dot-string may not (``a..b``, ``a.``,
-``.a``); `mail.address` writes it as a Quoted-string, which is the same mailbox (§4.1.2).
+octets that are not ASCII in EHLO. A loose path may have periods where a Dot-string may not (``a..b``, ``a.``,
+``.a``); `mail.address` writes it as a Quoted-string, which is the same mailbox (§4.1.2). A period may follow its
+domain, as in zone files; it is dropped.
 
 https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2, RFC 6531 §3.3, RFC 3461 §4, RFC 6533 §3, RFC 4954 §5
 
@@ -63,7 +64,11 @@ _MAILBOX: Final = (
     rf'(?:(?P<dots>[{_ATEXT}]+(?:\.[{_ATEXT}]+)*)|"(?P<quoted>(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)")'
     r"@(?P<domain>\[[!-Z^-~]+\]|[A-Za-z0-9_.\-\u0080-\U0010ffff]+)"
 )
-_LOOSE_MAILBOX: Final = _MAILBOX.replace(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*", rf"[{_ATEXT}.]+")
+_DOTS: Final = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
+_LABEL: Final = r"[A-Za-z0-9_\-\u0080-\U0010ffff]+"
+_LOOSE_MAILBOX: Final = _MAILBOX.replace(_DOTS, rf"[{_ATEXT}.]+").replace(
+    r"[A-Za-z0-9_.\-\u0080-\U0010ffff]+)", rf"{_LABEL}(?:\.{_LABEL})*)\.?"
+)
 _MAILBOX_RULE: Final = re.compile(_MAILBOX)
 _LOOSE_MAILBOX_RULE: Final = re.compile(_LOOSE_MAILBOX)
 
@@ -133,7 +138,7 @@ _NO_CONTROL: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
 def parse_mailbox(text: str) -> Address | None:
     """A Mailbox, without brackets, its local-part loose perhaps, or None where it is not one."""
-    found = _LOOSE_MAILBOX_RULE.fullmatch(text)
+    found = None if text.endswith(".") else _LOOSE_MAILBOX_RULE.fullmatch(text)
     return _address(found) if found else None
 
 

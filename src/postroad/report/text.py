@@ -58,7 +58,7 @@ def field(name: str, value: str) -> str:
 
 
 def _folded(line: str) -> list[str]:
-    words: list[str] = _SPACES.findall(line)
+    words: list[str] = _SPACES.findall(line.rstrip(" "))  # spaces without a word behind them: no match, again and again
     word_max = _WORD_MAX if line.isascii() else _WORD_MAX // 4  # in UTF-8 a character has at most 4 octets
     if max(map(len, words)) > word_max:
         # Degenerate, and only a hostile peer sends it: legal lines matter more here than the exact spaces.

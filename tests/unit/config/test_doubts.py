@@ -195,6 +195,42 @@ def test_what_trusted_networks_do_here(tmp_path: Path, listener: str, said: str)
     assert [said in line for line in lines] == ([True] if said else [])
 
 
+ACCOUNTS = '[auth]\nusers = "users"\n'
+SUBMISSION = '[[listener]]\nname = "x"\nport = 587\nrole = "submission"\nauth_without_tls = true\n'
+MX, LMTP = '[[listener]]\nname = "x"\nport = 2526\n', '[[listener]]\nname = "x"\nport = 24\nprotocol = "lmtp"\n'
+NETWORK = 'trusted_networks = "192.0.2.0/24"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (SUBMISSION + "add_missing = true\n" + ACCOUNTS, "add_missing", "adds missing fields already"),
+        (SUBMISSION + "add_missing = true\n" + ACCOUNTS + "[receive]\nrepair = false\n", "add_missing", ""),
+        (MX + "add_missing = true\n", "add_missing", "it knows no client"),
+        (MX + "add_missing = true\n" + NETWORK, "add_missing", ""),
+        (MX + 'add_missing = true\nxclient_networks = "192.0.2.1"\n', "add_missing", ""),
+        (RELAY + "add_missing = true\n" + NETWORK, "add_missing", ""),
+        (MX + 'header_from = "owned"\n', "header_from", "no accounts"),
+        (MX + 'header_from = "owned"\nxclient_networks = "192.0.2.1"\n', "header_from", ""),
+        (SUBMISSION + 'header_from = "owned"\n' + ACCOUNTS, "header_from", ""),
+        (SUBMISSION + "untrusted_routing = true\n" + ACCOUNTS, "untrusted_routing", "no mail of strangers"),
+        (RELAY + "untrusted_routing = true\n" + NETWORK + "strangers = false\n", "untrusted_routing", "no mail of"),
+        (MX + "untrusted_routing = true\n", "untrusted_routing", "no relay domains"),
+        (LMTP + "untrusted_routing = true\n", "untrusted_routing", "for local domains only"),
+        (MX + 'untrusted_routing = true\n[relay]\ndomains = ["inner.test"]\n', "untrusted_routing", ""),
+        (MX + "dsn_for_strangers = true\n", "dsn_for_strangers", ""),
+        (MX + 'dsn_for_strangers = true\nwithheld_extensions = "DSN"\n', "dsn_for_strangers", "withholds DSN"),
+        (LMTP + "dsn_for_strangers = true\n", "dsn_for_strangers", "in any case"),
+        (RELAY + "dsn_for_strangers = true\n" + NETWORK, "dsn_for_strangers", "in any case"),
+        (SUBMISSION + "loose_paths = false\n" + ACCOUNTS, "no effect", ""),
+    ],
+)
+def test_a_setting_without_effect(tmp_path: Path, text: str, key: str, said: str) -> None:
+    (tmp_path / "users").touch(0o600)
+    lines = [line for line in told(tmp_path, RIGHT + text) if key in line]
+    assert [said in line and "has no effect on the listener" in line for line in lines] == ([True] if said else [])
+
+
 @pytest.mark.parametrize(
     ("host", "tls", "said"),
     [

@@ -388,6 +388,19 @@ def test_loose_local_parts(text: str, local_part: str, wrapped: str) -> None:
     assert parse_mailbox(str(expected)) == expected
 
 
+@pytest.mark.parametrize("wrapped", ["<{}>", "{}", "<@x.example:{}>"])
+def test_a_period_behind_the_domain(wrapped: str) -> None:
+    """As zone files have it. Postfix 3.7 takes it and sends the domain without it."""
+    line = wrapped.format("a@c.example.")
+    expected = Address("a", "c.example")
+    assert parse_mail(f"MAIL FROM:{line} SIZE=1".encode(), MAIL, LIMITS, loose=True) == Mail(expected, 1)
+    assert parse_rcpt(f"RCPT TO:{line}".encode(), RCPT, LIMITS, smtputf8=False, loose=True) == Rcpt(expected)
+    assert isinstance(parse_rcpt(f"RCPT TO:{line}".encode(), RCPT, LIMITS, smtputf8=False), Reply)
+    for other in ("a@c.example..", "a@.", "a@.c.example", "a@c..example", "a@[192.0.2.1].."):
+        given = f"RCPT TO:{wrapped.format(other)}".encode()
+        assert isinstance(parse_rcpt(given, RCPT, LIMITS, smtputf8=False, loose=True), Reply)
+
+
 @pytest.mark.parametrize(
     ("line", "address", "size"),
     [
