@@ -30,10 +30,14 @@ def who() -> str:
 
 
 def print_json(value: Any) -> None:
-    """To standard output, for people as well as for programs."""
+    """To standard output, for people as well as for programs: no terminal acts upon what others have put into it."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    from postroad.report.line import escaped_json
+
+    # Escaped while it is one line: the line ends of the form are none of a string.
+    line = escaped_json(msgspec.json.encode(value).decode())
+    click.echo(msgspec.json.format(line, indent=2))
 
 
 def end(text: str) -> NoReturn:

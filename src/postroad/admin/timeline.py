@@ -37,7 +37,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.tls_details import TlsDetails
 from postroad.report.client import behind, quoted, whereabouts
-from postroad.report.line import UNSAID, iso, json_line
+from postroad.report.line import UNSAID, escaped_json, iso, json_line
 from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
 
@@ -444,7 +444,7 @@ class _TrailLine(msgspec.Struct):
 
 def json_of(shown: Sequence[Trail]) -> bytes:
     """An array of messages."""
-    return msgspec.json.encode([_trail_line(each) for each in shown])
+    return escaped_json(msgspec.json.encode([_trail_line(each) for each in shown]).decode()).encode()
 
 
 def _trail_line(shown: Trail) -> _TrailLine:

@@ -212,8 +212,7 @@ def json_line(event: Event) -> bytes:
         line = _ENCODER.encode(_repaired(msgspec.to_builtins(record)))
     if line.isascii() and b"\x7f" not in line:
         return line  # control octets below 0x20 are escaped by JSON itself
-    text = line.decode()
-    return line if text.isprintable() else _escaped_json(text).encode()
+    return escaped_json(line.decode()).encode()
 
 
 def _attempted_record(event: Attempted, time: str, level: str, id: str) -> AttemptedLine:
@@ -291,8 +290,11 @@ def _repaired(value: Any) -> Any:
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
-def _escaped_json(text: str) -> str:
-    """Unprintable characters stand in strings only, where ``\\u`` may write them (RFC 8259 §7)."""
+def escaped_json(text: str) -> str:
+    """JSON of one line on which no terminal acts: unprintable characters stand in strings only, where ``\\u`` may write
+    them (RFC 8259 §7)."""
+    if text.isprintable():
+        return text
 
     def escape(found: re.Match[str]) -> str:
         char = found.group()
