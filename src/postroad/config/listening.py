@@ -293,7 +293,8 @@ class Limits(Section):
     )
     message_recipients_max: int = setting(
         _ALIASES.message_recipients_max,
-        "Mailboxes behind all recipients of a message whose aliases are expanded; with more it is refused (554 5.2.4).",
+        "Mailboxes behind all recipients of a message whose aliases are expanded, each counted as often as a recipient "
+        "leads to it; with more the message is refused (554 5.2.4).",
         unit="mailboxes",
         least=1,
         most=1_000_000,

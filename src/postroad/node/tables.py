@@ -118,7 +118,7 @@ class Tables:
 
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can."""
-        mailbox = self.routing.home(address)
+        mailbox = self._aliases.standing(self.routing.home(address))
         found = self._stopped.get(mailbox, _UNKNOWN)
         if isinstance(found, _Unknown):
             if len(self._stopped) >= _STOPPED_MAX:

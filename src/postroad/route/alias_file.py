@@ -50,7 +50,8 @@ Map = Mapping[str, tuple[Target, ...]]
 
 class AliasLimits(msgspec.Struct, frozen=True):
     """How much aliases may lead to. `alias_depth_max`: aliases behind each other. `alias_recipients_max`: mailboxes, or
-    further aliases, behind one alias; `message_recipients_max`: mailboxes behind all recipients of a message."""
+    further aliases, behind one alias; `message_recipients_max`: mailboxes behind all recipients of a message, each
+    counted as often as one of them leads to it."""
 
     alias_depth_max: int = 50
     alias_recipients_max: int = 50_000
@@ -139,13 +140,12 @@ def _alias(line: str) -> tuple[str, tuple[Target, ...]] | str:
     name = _key(found[1].strip())
     if name is None:
         return f"{found[1].strip()[:60]!r} is neither a local-part nor a mailbox nor @domain"
-    targets: list[Target] = []
+    targets: dict[Target, None] = {}
     for word in _words(found[2]):
         target = _target(word)
         if isinstance(target, str):
             return target
-        if target not in targets:
-            targets.append(target)
+        targets[target] = None
     return name, tuple(targets)
 
 

@@ -13,7 +13,7 @@ is wrong gives Problems (`route.alias_file`), and the aliases from before stay i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -58,6 +58,11 @@ class _Walk:
             return True
         self.steps[alias] = None
         return False
+
+    def keep(self) -> None:
+        """The steps were taken: the message is led through these aliases."""
+        self.through.update(self.steps)
+        self.steps.clear()
 
 
 class Aliases:
@@ -116,7 +121,15 @@ class Aliases:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
         if (self._named(address) or self._whole(address)) is None and not self._is_daemon(address):
             return False
-        return self._homes is None or bool(self._ends(address, self._is_box, _Walk()))
+        return self._homes is None or bool(self._ends(address, self._is_box, _Walk(), one=True))
+
+    def standing(self, address: Address) -> Address:
+        """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
+        if self._delimiter in address.local_part and self._named(address) is not None:
+            base = Address(fold(address.local_part, self._delimiter), address.domain)
+            if self._named(base) is self._named(address):
+                return base
+        return address
 
     @property
     def _is_needed(self) -> bool:
@@ -146,21 +159,42 @@ class Aliases:
         result: dict[Address, Recipient] = {}
         events: list[Expanded] = []
         walk = _Walk(passed)
+        twins: dict[tuple[int, str], tuple[Recipient, Expanded]] = {}
+        count = 0
         for recipient in recipients:
-            ends = self._resolve(recipient.address, exists, walk)
-            if ends is None:
-                _add(result, recipient)
-                continue
-            if ends:
-                named = str(recipient.given or recipient.address)
-                events.append(Expanded(now_us, id, named, tuple(map(str, ends))))
+            key = self._likeness(recipient.address, exists) if len(recipients) > 1 else None
+            twin = twins.get(key) if key is not None else None
+            if twin is not None and _is_twin(recipient, twin[0], result):
+                ends: Sequence[Address] = ()
+                into = () if walk.has_passed(recipient.address) else twin[1].into
+                walk.keep()
+            else:
+                found = self._resolve(recipient.address, exists, walk)
+                if found is None:
+                    _add(result, recipient)
+                    continue
+                ends, into = found, tuple(map(str, found))
+            if into:
+                events.append(Expanded(now_us, id, str(recipient.given or recipient.address), into))
+                if key is not None:
+                    twins.setdefault(key, (recipient, events[-1]))
             for end in ends:
                 _add(result, _became(recipient, end, len(ends)))
-            if not walk.excess and len(result) > self._limits.message_recipients_max:
+            count += len(into)
+            if not walk.excess and count > self._limits.message_recipients_max:
                 walk.excess = f"the recipients are more than {self._limits.message_recipients_max} behind their aliases"
             if walk.excess:
                 return Expansion((), excess=walk.excess)
         return Expansion(tuple(result.values()), tuple(events), tuple(walk.through), tuple(walk.stopped))
+
+    def _likeness(self, address: Address, exists: Exists) -> tuple[int, str] | None:
+        """What two mailboxes share that lead to the same ones, such as `list+1` and `list+2`. A client may name a
+        thousand of them in one message; the way behind them is gone once. None: it leads nowhere, or elsewhere for
+        each."""
+        targets = self._targets(address, exists)
+        if targets is None or not all(target.local_part for target in targets):
+            return None
+        return id(targets), address.domain
 
     def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
@@ -169,12 +203,14 @@ class Aliases:
         if ends is None or ends == [address] or not (ends or walk.excess or len(walk.stopped) > before):
             walk.steps.clear()
             return None
-        walk.through.update(walk.steps)
-        walk.steps.clear()
+        walk.keep()
         return ends
 
-    def _ends(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
-        """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none."""
+    def _ends(
+        self, address: Address, exists: Exists, walk: _Walk, *, one: bool = False
+    ) -> list[Address] | None:
+        """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none.
+        `one`: the first that is found is enough."""
         targets = self._targets(address, exists)
         if targets is None:
             return None
@@ -192,6 +228,8 @@ class Aliases:
                 if following is None:
                     if self._homes is None or self._homes.known(reached) is not False:
                         ends.setdefault(reached)
+                        if one:
+                            return list(ends)
                 elif reached not in seen:
                     seen.add(reached)
                     if not walk.has_passed(reached):
@@ -239,6 +277,11 @@ class Aliases:
         """The targets of an alias for its whole domain."""
         found = self._map.get(f"@{address.domain}")
         return found if found is not None and self._is_local(address.domain) else None
+
+
+def _is_twin(recipient: Recipient, other: Recipient, result: dict[Address, Recipient]) -> bool:
+    """Whether all that this one leads to is there already by the other one, which leads to the same."""
+    return recipient.notify is other.notify and recipient.address not in result
 
 
 def _are_different(recipients: tuple[Recipient, ...]) -> bool:

@@ -427,6 +427,64 @@ def test_all_recipients_of_a_message_together_are_bounded(tmp_path: Path) -> Non
     assert "more than 3" in made.expand(1, 1, _wanted("a@a.test", "b@a.test"), lambda address: False).excess
 
 
+def _counting(tmp_path: Path, text: str, limits: AliasLimits) -> tuple[Aliases, list[Address]]:
+    """The aliases, and which mailboxes were asked for."""
+    asked: list[Address] = []
+
+    def known(address: Address) -> bool | None:
+        asked.append(address)
+        return None if address.domain != "a.test" else address.local_part == "ada"
+
+    (tmp_path / "aliases").write_text(text)
+    made = Aliases(str(tmp_path / "aliases"), lambda domain: domain == "a.test", homes=Homes(("a.test",), known),
+                   limits=limits)  # fmt: skip
+    assert not made.load()
+    asked.clear()
+    return made, asked
+
+
+def test_many_extensions_of_one_alias_are_followed_once(tmp_path: Path) -> None:
+    """A stranger who names a list a thousand times costs no more than one who names it once."""
+    made, asked = _counting(tmp_path, f"list: {', '.join(f'u{number}@b.test' for number in range(50))}", AliasLimits())
+    names = [f"list+{number}@a.test" for number in range(200)]
+    found = made.expand(1, 1, _wanted(*names), lambda address: False)
+    assert len(found.recipients) == 50 and len(asked) == 50
+    assert [event.recipient for event in found.events if isinstance(event, Expanded)] == names
+    assert {str(alias) for alias in found.through} == set(names)
+
+
+def test_extensions_of_one_alias_keep_what_each_asked_for(tmp_path: Path) -> None:
+    made, _ = _counting(tmp_path, "list: ada, u@b.test", AliasLimits())
+    wanted = (Recipient(mailbox("list+1@a.test"), Notify.NEVER), Recipient(mailbox("list+2@a.test"), Notify.DELAY))
+    found = made.expand(1, 1, wanted, lambda address: False)
+    assert [each.notify for each in found.recipients] == [Notify.DELAY, Notify.DELAY]
+    stopped = made.expand(1, 1, _wanted("list+1@a.test", "list+2@a.test"), lambda address: False,
+                          lambda alias: alias.local_part == "list+2")  # fmt: skip
+    assert len(stopped.recipients) == 2 and [str(alias) for alias in stopped.stopped] == ["list+2@a.test"]
+
+
+def test_mailboxes_count_as_often_as_a_recipient_leads_to_them(tmp_path: Path) -> None:
+    """Each way to them is told in the history, so it must be bounded, too."""
+    made, _ = _counting(tmp_path, f"list: {', '.join(f'u{number}@b.test' for number in range(10))}",
+                        AliasLimits(50, 10, 25))  # fmt: skip
+    assert not made.expand(1, 1, _wanted("list+1@a.test", "list+2@a.test"), lambda address: False).excess
+    three = _wanted("list+1@a.test", "list+2@a.test", "list+3@a.test")
+    assert "more than 25" in made.expand(1, 1, three, lambda address: False).excess
+
+
+def test_rcpt_follows_an_alias_no_further_than_to_the_first_mailbox(tmp_path: Path) -> None:
+    made, asked = _counting(tmp_path, f"list: {', '.join(f'u{number}@b.test' for number in range(50))}", AliasLimits())
+    assert made.names(mailbox("list@a.test")) and set(asked) == {mailbox("u0@b.test")}
+    assert made.standing(mailbox("list+7@a.test")) == mailbox("list@a.test")
+    assert made.standing(mailbox("ada+7@a.test")) == mailbox("ada+7@a.test")
+
+
+def test_a_wide_alias_is_read_in_linear_time() -> None:
+    text = "list: " + ", ".join(f"u{number}@b.test" for number in range(400_000))
+    found = parse(text, "aliases")
+    assert not isinstance(found, tuple) or "50000" in found[0].text
+
+
 def test_a_key_without_bound_is_not_looked_up(tmp_path: Path) -> None:
     made = _aliases(tmp_path, "all: u1@b.test\n")
     endless = Address("all+" + "x" * 1_000_000, "a.test")
