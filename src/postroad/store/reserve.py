@@ -10,8 +10,13 @@ written (Btrfs, ZFS, snapshots) may need space even for what was reserved: keep 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
+
+_CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # the file system has no way to reserve space
+_PIECE: Final = 65_536
 
 
 class Reserve:
@@ -50,10 +55,20 @@ class Reserve:
         os.ftruncate(handle, self.size)
         if self.size:
             try:
-                os.posix_fallocate(handle, 0, self.size)
+                self._allocate(handle)
             except OSError:
                 os.ftruncate(handle, 0)  # a part of it would only be in the way
                 raise
+
+    def _allocate(self, handle: int) -> None:
+        try:
+            os.posix_fallocate(handle, 0, self.size)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+            # glibc does this itself where the file system cannot reserve, musl does not.
+            for start in range(0, self.size, _PIECE):
+                os.pwrite(handle, bytes(min(_PIECE, self.size - start)), start)
 
     def release(self) -> bool:
         """Gives the space back to the disk. False: there is nothing to give."""

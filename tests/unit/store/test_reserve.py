@@ -54,6 +54,19 @@ def test_the_next_process_sees_whether_it_is_whole(tmp_path: Path) -> None:
     assert not none.whole and none.fill() and _allocated(path) == 0
 
 
+def test_a_file_system_that_cannot_reserve_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """posix_fallocate(3) of musl says so, that of glibc writes. Without a reserve no new mail would ever be taken."""
+
+    def cannot(handle: int, offset: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    reserve = Reserve(tmp_path / "00.reserve", _SIZE + 1)
+    reserve.look()
+    assert reserve.fill() and reserve.whole
+    assert reserve.path.stat().st_size == _SIZE + 1 and _allocated(reserve.path) > _SIZE
+
+
 def test_a_part_of_it_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int, offset: int, size: int) -> None:
         os.write(handle, b"x" * 8192)
