@@ -2,14 +2,16 @@
 
 What always holds: one piece is asked for at a time; the loop neither reads a file nor looks through a piece. Content
 that must be converted is read twice and is never in memory as a whole, unless it is small. How it fails: a Piece whose
-`broken` or `error` says why; the data must not be ended then.
+`broken` or `error` says why; the data must not be ended then. An exception on a thread is a bug, and told the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,6 +22,9 @@ from postroad.protocol.seven_bit import Plan, Target
 from postroad.protocol.stuffing import Stuffer
 from postroad.protocol.transaction import Inspection
 from postroad.store.content import pieces
+
+_LOG: Final = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -50,7 +55,12 @@ class Stream:
 
     def fetch(self, done: Callable[[Piece], None]) -> None:
         """Read the next piece."""
-        self._loop.run_in_executor(self._pool, self._next).add_done_callback(lambda future: done(future.result()))
+
+        def told(future: asyncio.Future[Piece]) -> None:
+            found = _result(future)
+            done(Piece(error=found) if isinstance(found, str) else found)
+
+        self._loop.run_in_executor(self._pool, self._next).add_done_callback(told)
 
     def _next(self) -> Piece:
         """On a thread; never two at a time."""
@@ -114,7 +124,16 @@ def look_through(
     content: Content, what: Look, pool: Executor, loop: asyncio.AbstractEventLoop, done: Callable[[Looked | str], None]
 ) -> None:
     """Inspect content on a thread, and convert it where it must be; a text where it could not be read."""
-    loop.run_in_executor(pool, _looked, content, what).add_done_callback(lambda future: done(future.result()))
+    loop.run_in_executor(pool, _looked, content, what).add_done_callback(lambda future: done(_result(future)))
+
+
+def _result(future: asyncio.Future[_Made]) -> _Made | str:
+    """What a thread has made. An exception is a bug: it is logged, and its message waits, as if it were unreadable."""
+    try:
+        return future.result()
+    except Exception as error:
+        _LOG.exception("reading or converting content")
+        return f"internal error: {type(error).__name__}"
 
 
 def _looked(content: Content, what: Look) -> Looked | str:

@@ -23,6 +23,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.protocol import seven_bit
 from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
 from postroad.protocol.sasl.step import Challenge, Failed, Mechanism
 from postroad.world.clock import SystemClock
@@ -594,6 +595,30 @@ async def test_a_host_that_refused_bdat_stays_the_first(remotes: Any, pool: Thre
         assert (await carry(courier, job()))[0].outcome is outcome
         courier.close()
     assert len(main.mails) == 1 and not backup.connections
+
+
+@pytest.mark.parametrize("number", [1, 3])  # the content is surveyed, measured, sent
+async def test_a_bug_on_a_thread_ends_the_transaction(
+    remotes: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, number: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else the connection would wait for it as long as a transaction may take: two hours."""
+
+    calls: list[Any] = []
+    walk = seven_bit.walk
+
+    def broken(*arguments: Any) -> Iterator[Any]:
+        calls.append(arguments)
+        if len(calls) == number:
+            raise LookupError("unforeseen")
+        yield from walk(*arguments)
+
+    monkeypatch.setattr(seven_bit, "walk", broken)
+    remote = await remotes("PIPELINING")
+    courier = await Sender(pool, options=DeliverOptions(whole_max=10)).open(hop(remote))
+    (attempt,) = await carry(courier, job("Subject: x\r\n\r\nGrüße\r\n".encode()))
+    assert (attempt.outcome, attempt.reach, attempt.status) == (Outcome.DEFERRED, Reach.MESSAGE, "4.3.0")
+    assert "internal error: LookupError" in attempt.text and "unforeseen" in caplog.text and not remote.mails
 
 
 # -- REQUIRETLS (RFC 8689 §4.2.1)
