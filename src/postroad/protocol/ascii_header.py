@@ -130,7 +130,7 @@ def _addresses(value: bytes) -> bytes | None:
     angle = False
     for token in _tokens(value):
         if token.startswith(b"("):
-            phrase.append(token if token.isascii() else b"(" + _text(token[1:-1]) + b")")
+            phrase.append(token if token.isascii() else _comment(token))
         elif angle:
             if not token.isascii():
                 return None
@@ -191,6 +191,19 @@ def _behind_comment(value: bytes, at: int) -> int:
         if not depth:
             break
     return min(at, len(value))
+
+
+def _comment(token: bytes) -> bytes:
+    """A comment; one that is not closed goes to the end of the field, and is closed before the white space there."""
+    text, behind = token[1:-1], b""
+    if not _is_closed(token):
+        text = token[1:].rstrip()
+        behind = token[1 + len(text) :]
+    return b"(" + _text(text) + b")" + behind
+
+
+def _is_closed(token: bytes) -> bool:
+    return token.endswith(b")") and _behind_comment(token + b")", 0) == len(token)
 
 
 def _name(tokens: list[bytes]) -> bytes:
