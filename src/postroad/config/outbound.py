@@ -98,7 +98,7 @@ class Outbound(Section):
     bdat_memory_s: Seconds = setting(
         _DELIVER.bdat_memory_s,
         "How long a host that offered CHUNKING, and then refused BDAT as a command, gets all mail by DATA.",
-        least=0,
+        least=60,
         source="RFC 3030",
     )
     reply_line_max: Octets = setting(

@@ -95,8 +95,8 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 async def current(credentials: Credentials, pool: Executor) -> Credentials:
-    """The credentials with the password that the file holds now. A file that is away or empty (somebody may be writing
-    it) leaves the password as it was last read."""
+    """The credentials with the password that the file holds now. If the file is empty (somebody may be writing it) or
+    cannot be read, the password is the one that was there when the settings were read."""
     if not credentials.password_file:
         return credentials
     loop = asyncio.get_running_loop()

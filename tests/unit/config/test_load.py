@@ -103,6 +103,12 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
         '[limits]\nsize_max = "63K"',
         (14, "limits.size_max", "'63K' is too", "64K or more (RFC"),
     ),
+    (  # it would be asked by BDAT for ever
+        "a memory too short",
+        "",
+        '[outbound]\nbdat_memory_s = "0s"',
+        (14, "outbound.bdat_memory_s", "'0s' is too little", "1m or more"),
+    ),
     (
         "too few hops",
         "",
