@@ -14,21 +14,21 @@ _WIDTH: Final = 100
 _REFERENCE_HEAD: Final = """\
 # Configuration
 
-Postroad reads one TOML file: the one that `--config` or the environment variable `POSTROAD_CONFIG` names, else
-`postroad.toml` in the working directory, else `/etc/postroad/postroad.toml`. `postroad check` tells all that is wrong
-with it, `postroad config example` prints a file to begin with, `postroad config show` what is in force. A running node
-takes a changed file on SIGHUP, as a whole or not at all.
+Postroad reads one TOML file: the one that `--config` or the environment variable `POSTROAD_CONFIG` names, otherwise
+`postroad.toml` in the working directory, otherwise `/etc/postroad/postroad.toml`. `postroad check` lists every problem
+in the file. `postroad config example` prints a file to begin with. `postroad config show` prints the settings in force.
+A running node reads a changed file on SIGHUP, and accepts either all of it or nothing.
 
 Durations are texts such as `"30s"`, `"5m"`, `"4h"`, `"5d"`, or numbers of seconds. Sizes are texts such as `"64K"`,
-`"50M"`, `"1G"` (powers of 1024), or numbers of octets. Relative paths count from the folder of the file.
+`"50M"`, `"1G"` (powers of 1024), or numbers of octets. Relative paths start from the folder of the file.
 
-This page is made from the settings themselves (`make docs`); every change to it by hand is lost.
+This page is made from the settings themselves (`make docs`). If you change it by hand, the change is lost.
 """
 
 _EXAMPLE_HEAD: Final = """\
-# The configuration of Postroad, to begin with. "# " begins an explanation; "#" without a space a setting
-# at its default, or an example of one that has none. docs/configuration.md has the same as a page; `postroad check`
-# tells what is wrong with a file.
+# A configuration of Postroad to begin with. "# " begins an explanation. "#" without a space begins a setting: with its
+# default, or with an example if it has no default. docs/configuration.md has the same as a page. `postroad check`
+# lists the problems of a file.
 """
 
 

@@ -38,36 +38,39 @@ Rate = Annotated[str, BeforeValidator(rate), _RATE]
 
 
 class Pace(Section):
-    """Limits for some destinations, over the whole node, beside those of `[queue]`; docs/pace.md tells more. Give one
-    table `[[pace]]` for each. Where several fit a destination, the most exact of `domain` holds for it, and those of
-    its MX hosts and providers hold, too."""
+    """Limits for some destinations, for the whole node, in addition to those of `[queue]` (docs/pace.md). Give one
+    table `[[pace]]` for each. If several tables match a destination, the one with the most exact `domain` applies to
+    it, and the tables that match its MX hosts and providers apply, too."""
 
     domain: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
-        (), "Recipients' domains, each with these limits of its own.", example='["example.com"]'
+        (), "Recipients' domains. Each one gets these limits for itself.", example='["example.com"]'
     )
     mx: Annotated[tuple[HostPattern, ...], BeforeValidator(one_or_more)] = several(
-        (), "MX hosts and next hops, each with these limits of its own.", example='["*.google.com"]'
+        (), "MX hosts and next hops. Each one gets these limits for itself.", example='["*.google.com"]'
     )
     provider: str = setting(
         "",
-        "A name: all domains and hosts of this table share the limits, as one. "
+        "A name: all domains and hosts of this table share the limits. "
         f'"{AUTOMATIC}": domains with the same MX hosts share them.',
         example='"google"',
     )
     connections_max: int = setting(
-        0, "Connections at a time; 0: as without this table.", unit="connections", least=0, most=100_000
+        0, "The most connections at a time. 0: as without this table.", unit="connections", least=0, most=100_000
     )
     connections_start: int = setting(
         0,
-        "How many of these at first; more with success, fewer with failure. 0: as without this table.",
+        "The most connections at first. Success raises this number; failure lowers it. 0: as without this table.",
         unit="connections",
         least=0,
         most=100_000,
     )
     messages_per_connection_max: int = setting(
-        0, "Messages over one connection; 0: as many as `outbound.messages_max` allows.", unit="messages", least=0
+        0,
+        "The most messages over one connection. 0: as many as `outbound.messages_max` allows.",
+        unit="messages",
+        least=0,
     )
     recipients_max: int = setting(
-        0, "Recipients of a message in one transaction; 0: as without this table.", unit="recipients", least=0
+        0, "The most recipients of a message in one transaction. 0: as without this table.", unit="recipients", least=0
     )
-    rate: Rate = setting("", 'Messages in a time; "": as fast as it goes.', example='"100/1m"')
+    rate: Rate = setting("", 'The most messages within a time span. "": no limit.', example='"100/1m"')

@@ -41,19 +41,19 @@ _MX: Final = MxOptions()
 
 
 class LocalDomain(Section):
-    """A domain whose mail is delivered here. Give one table `[[domain]]` for each."""
+    """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each."""
 
     name: Domain = setting(UNSET, "The domain.", example='"example.org"')
     recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
         (),
-        'The local-parts that there are, or `"any"` for all. Others are refused at RCPT (550 5.1.1); postmaster always '
-        "is there.",
+        'The local-parts that exist, or `"any"` for all. Others are refused at RCPT (550 5.1.1). The local-part '
+        "postmaster always exists.",
         source="RFC 5321 §4.5.1",
         example='["alice", "bob"]',
     )
     recipients_file: File | None = setting(
         None,
-        "A file with a local-part in each line, beside those of `recipients`; `#` begins a comment.",
+        "A file with one local-part in each line, in addition to `recipients`. `#` begins a comment.",
         example='"recipients"',
     )
     deliver: Deliver = setting(
@@ -65,7 +65,7 @@ class LocalDomain(Section):
     )
     path: File | None = setting(
         None,
-        "Maildir: the folder, where `{domain}` and `{local_part}` are the recipient's.",
+        "Maildir: the folder. `{domain}` and `{local_part}` stand for those of the recipient.",
         example='"/var/mail/{domain}/{local_part}"',
     )
     socket: File | None = setting(None, "LMTP: the path of the server's Unix socket.", example='"/run/dovecot/lmtp"')
@@ -73,159 +73,172 @@ class LocalDomain(Section):
     port: Port = setting(24, "LMTP: the server's port.", least=1, most=65535)
     command: tuple[str, ...] = several(
         (),
-        "Program: the command and its arguments, run without a shell; `{sender}`, `{recipient}`, `{local_part}` and "
-        "`{domain}` stand for the envelope's.",
+        "Program: the command and its arguments, run without a shell. `{sender}`, `{recipient}`, `{local_part}` and "
+        "`{domain}` stand for those of the envelope.",
     )
     xforward: bool = setting(
         False,
-        "LMTP: whether the server is told from which client the message is, where it takes XFORWARD.",
+        "LMTP: whether the node tells the server which client the message came from, if the server offers XFORWARD.",
         source="Postfix, XFORWARD_README",
     )
     ignored_extensions: IgnoredExtensions = several(
-        (), "LMTP: what the server offers and is not used with it, as of `[[next_hop]]`.", example='["CHUNKING"]'
+        (),
+        "LMTP: extensions that the server offers but that the node does not use with it, as for `[[next_hop]]`.",
+        example='["CHUNKING"]',
     )
     since: Moment = setting(
         "",
-        "Since when the domain is ours: mail that is meant for an owner before that is refused (550 5.7.18). Of a "
-        'mailbox, `since=2014-04-03` behind its name in `recipients_file` says the same (550 5.7.17). "": not told.',
+        "The date from which the domain is ours. Mail that is meant for an earlier owner is refused (550 5.7.18). "
+        "For a single mailbox, write for example `since=2014-04-03` after its name in `recipients_file`; mail for an"
+        ' earlier owner is then refused with 550 5.7.17. "": unknown.',
         source="RFC 7293",
         example='"2014-04-03"',
     )
 
 
 class RelayDomain(Section):
-    """A domain to pass on whose recipients we know, so that others are refused at RCPT. Give one table
-    `[[relay.domain]]` for each."""
+    """A relay domain whose recipients we know, so that others are refused at RCPT. Give one table `[[relay.domain]]`
+    for each."""
 
     name: DomainPattern = setting(UNSET, "The domain, or a pattern of domains.", example='"example.net"')
     recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (), "The local-parts that there are.", example='["alice", "bob"]'
+        (), "The local-parts that exist.", example='["alice", "bob"]'
     )
     recipients_file: File | None = setting(
-        None, "A file with a local-part in each line, beside those of `recipients`.", example='"recipients"'
+        None, "A file with one local-part in each line, in addition to `recipients`.", example='"recipients"'
     )
 
 
 class RelayEtrn(Section):
-    """Who may have the queue of a relay domain started by ETRN, when its server is back. Give one table
-    `[[relay.etrn]]` for each. A domain must be a relay domain, and its client must be in a network or be an account."""
+    """Who may use ETRN to start the queue of a relay domain when the server of this domain is back. Give one table
+    `[[relay.etrn]]` for each. The domain must be a relay domain, and the client must be in one of the networks or
+    log in as one of the accounts."""
 
     domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
-        UNSET, "The domains.", least=1, source="RFC 1985", example='["example.net"]'
+        UNSET, "The domains whose queue may be started.", least=1, source="RFC 1985", example='["example.net"]'
     )
     networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
-        (), "Networks of the clients that may.", example='["192.0.2.0/24"]'
+        (), "Networks whose clients may use ETRN.", example='["192.0.2.0/24"]'
     )
     accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (), "Accounts that may, once they have authenticated.", example='["example.net"]'
+        (), "Accounts that may use ETRN after they have authenticated.", example='["example.net"]'
     )
 
 
 class Relay(Section):
-    """Domains that are not ours, yet whose mail we take from anywhere and pass on."""
+    """Domains that are not ours. The node accepts their mail from anywhere and passes it on."""
 
     etrn_interval_s: Seconds = setting(
         EtrnOptions().interval_s,
-        "How long a queue that ETRN has started is not started again.",
+        "After ETRN has started a queue, how long it takes until ETRN can start this queue again.",
         least=0,
         source="RFC 1985",
     )
 
     etrn_names_max: int = setting(
         EtrnOptions().names_max,
-        "How many queues one client may have started within that time; then ETRN is answered 458.",
+        "The most queues that one client may start within that time. One more ETRN is answered 458.",
         unit="queues",
         least=1,
     )
 
     domains: tuple[DomainPattern, ...] = several(
-        (), "The domains whose mail is taken for any recipient.", example='["example.net"]'
+        (), "Domains for which mail is accepted for any recipient.", example='["example.net"]'
     )
     domain: tuple[RelayDomain, ...] = tables()
     etrn: tuple[RelayEtrn, ...] = tables()
 
 
 class Routing(Section):
-    """How recipients find their destination."""
+    """How the node finds the destination of a recipient."""
 
     tls: TlsDemand = setting(
         _ROUTING.tls,
-        "How much TLS is demanded of servers found by MX, in the words of `[[next_hop]]`.",
+        "How much TLS the node demands of servers found by MX. The values mean the same as for `[[next_hop]]`.",
         source="RFC 7435",
         word=True,
     )
     mx_port: Port = setting(_ROUTING.mx_port, "The port of servers found by MX.", least=1, most=65535)
     literals: bool = setting(
-        _ROUTING.literals, "Whether mail to address literals of other hosts is sent there.", source="RFC 5321 §4.1.3"
+        _ROUTING.literals,
+        "Whether mail to address literals of other hosts is sent to these hosts.",
+        source="RFC 5321 §4.1.3",
     )
     detail_delimiter: str = setting(
         _ROUTING.detail_delimiter,
-        'The characters that begin an address extension in a local-part (`ada+lists` is `ada`); "": none.',
+        'The characters that begin an address extension in a local-part: `ada+lists` then means `ada`. "": no '
+        "extensions.",
     )
 
 
 class Mx(Section):
-    """How the servers of a domain are chosen by its MX records (RFC 5321 §5.1)."""
+    """How the node chooses the servers of a domain by its MX records (RFC 5321 §5.1)."""
 
     mx_max: int = setting(
         _MX.mx_max,
-        "Mail exchangers of a domain that are tried, and looked up at a time. Those without an address do not count; "
-        "100 of a domain are looked up at most.",
+        "The most mail exchangers of a domain that the node tries, and that it looks up at a time. Those without an "
+        "address do not count. At most 100 of a domain are looked up.",
         unit="servers",
         least=1,
     )
     addresses_max: int = setting(
         _MX.addresses_max,
-        "Addresses of one of them that are tried.",
+        "The most addresses of one mail exchanger that the node tries.",
         unit="addresses",
         least=2,
         source="RFC 5321 §5.1",
     )
-    prefer: Prefer = setting(_MX.prefer, 'Which addresses of a server are tried first; "": as the resolver gives them.')
+    prefer: Prefer = setting(
+        _MX.prefer,
+        'Whether IPv6 or IPv4 addresses of a server are tried first. "": the family of the first address that the '
+        "resolver gives.",
+    )
     loopback: bool = setting(
-        _MX.loopback, "Whether the MX of a domain may have a loopback address, which means another machine's own."
+        _MX.loopback,
+        "Whether the MX of a domain may have a loopback address. By default such an address is left out: the "
+        "domain's owner means another machine, not this one.",
     )
 
 
 class NextHop(Section):
-    """Where the mail for some domains goes instead of to their MX. The most exact pattern wins."""
+    """Where the mail for some domains goes instead of to their MX. If several tables match, the most exact pattern
+    wins."""
 
     domain: DomainPattern = setting(UNSET, "The recipients' domains.", example='"*"')
     host: Host | None = setting(
         None,
-        "The server to hand the mail to; unset: those of the recipient's MX, so that only `tls` is set.",
+        "The server that gets the mail. Unset: the servers of the recipient's MX, so that the table only sets `tls`.",
         example='"smtp.example.net"',
     )
-    port: Port = setting(25, "Its port.", least=1, most=65535, example="587")
-    mx: bool = setting(False, "Whether `host` is a domain whose MX records are looked up.")
+    port: Port = setting(25, "The port of `host`.", least=1, most=65535, example="587")
+    mx: bool = setting(False, "Whether `host` is a domain whose MX records the node looks up.")
     tls: TlsDemand = setting(
         TlsDemand.MAY,
-        "How much TLS is demanded. `never`: none used. `may`: where offered. `encrypt`: or no delivery. `verify`: and "
-        "a certificate that proves the host's name. `implicit`: as `verify`, TLS from the first octet.",
+        "How much TLS the node demands. `never`: TLS is not used. `may`: TLS is used if the server offers it. "
+        "`encrypt`: without TLS there is no delivery. `verify`: in addition, a certificate must prove the host's "
+        "name. `implicit`: as `verify`, with TLS from the first octet.",
         source="RFC 3207, RFC 7435, RFC 8314 §3.3",
         word=True,
         example='"verify"',
     )
-    username: str = setting(
-        "", "The account to AUTH with; without one there is no AUTH.", source="RFC 4954", example='"example"'
-    )
-    password: str = setting("", "Its password. Better in `password_file`.", secret=True)
+    username: str = setting("", "The account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"example"')
+    password: str = setting("", "The password of the account. `password_file` is the better place for it.", secret=True)
     password_file: File | None = setting(
         None,
         "A file whose first line is the password. It is read again for each connection, so a new password needs no "
         "reload.",
-        example='"smtp.example.net.password"'
+        example='"smtp.example.net.password"',
     )
     xforward: bool = setting(
         False,
-        "Whether the server is told from which client the message is, where it takes XFORWARD: for a content filter "
-        "that hands the mail back.",
+        "Whether the node tells the server which client the message came from, if the server offers XFORWARD. This "
+        "is meant for a content filter that hands the mail back.",
         source="Postfix, XFORWARD_README",
     )
     token_file: File | None = setting(
         None,
-        "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), read anew for each connection, in place of "
-        "a password.",
+        "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), used instead of a password. It is read "
+        "again for each connection.",
         source="RFC 7628",
         example='"smtp.example.net.token"',
     )
@@ -235,23 +248,25 @@ class NextHop(Section):
         example='["/usr/local/bin/token", "smtp.example.net"]',
     )
     mechanism: ClientMechanism = setting(
-        "", 'The only SASL mechanism to use; "": the strongest that both ends have.', source="RFC 4954 §4"
+        "", 'The only SASL mechanism to use. "": the strongest that both ends have.', source="RFC 4954 §4"
     )
     cram_md5: bool = setting(
         False,
-        "Whether CRAM-MD5 may be used where the server offers nothing better: the password can be guessed from what it "
-        "sends, so it needs TLS, too. With `auth_without_tls` and no TLS it comes before `PLAIN` and `LOGIN`, which "
-        "show the password.",
+        "Whether CRAM-MD5 may be used if the server offers nothing better. The password can be guessed from what "
+        "CRAM-MD5 sends, so CRAM-MD5 needs TLS, too. With `auth_without_tls`, on a connection without TLS, it is "
+        "preferred to `PLAIN` and `LOGIN`, which reveal the password.",
         source="RFC 2195",
     )
     ignored_extensions: IgnoredExtensions = several(
         (),
-        "Extensions that the server offers and that are not used with it, because they do not work there. What the "
-        "message needs and is ignored here makes it fail, as if the server did not offer it. TLS and AUTH have "
-        "settings of their own: `tls`, `username`.",
+        "Extensions that the server offers but that the node does not use with it, because they do not work there. "
+        "If a message needs an ignored extension, its delivery fails, as if the server did not offer the extension. "
+        "TLS and AUTH have settings of their own: `tls`, `username`.",
         source="RFC 5321 §4.1.1.1",
         example='["CHUNKING"]',
     )
     auth_without_tls: bool = setting(
-        False, "Whether the password may go over the wire without TLS, for anyone to read: a server on this machine."
+        False,
+        "Whether the password may be sent without TLS, so that anybody on the network path can read it. Use it only "
+        "for a server on this machine.",
     )

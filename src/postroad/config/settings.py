@@ -18,33 +18,42 @@ from postroad.world.tls import NOBODY, Asking, ClientCertificates
 
 
 class Settings(Section):
-    """The node as a whole; these keys stand before the first table."""
+    """The node as a whole. These keys stand before the first table."""
 
     hostname: Domain = setting(
         UNSET,
-        "The node's own full name, in greetings, EHLO, trace fields and reports. It should have an address in DNS that "
-        "leads here, and that address should lead back to it.",
+        "The node's own full name, in greetings, EHLO, trace fields and reports. It should have an address in DNS "
+        "that leads to this node, and the reverse DNS of this address should give the name.",
         source="RFC 5321 §2.3.5, §4.1.4",
         example='"mail.example.org"',
     )
     state_dir: File = setting(
-        UNSET, "The folder of spool and history. It must keep what is synced to it.", example='"/var/lib/postroad"'
+        UNSET,
+        "The folder of the spool and the history. Its file system must really keep data that has been synced.",
+        example='"/var/lib/postroad"',
     )
-    user: str = setting("", 'The user to become after binding the ports, where the node is started as root; "": stay.')
-    group: str = setting("", 'The group to become with it; "": the user\'s own.')
-    workers: int = setting(0, "Worker processes; 0: one for each core.", unit="processes", least=0, most=1024)
-    shutdown_s: Seconds = setting(30.0, "How long, at shutdown, what is in flight may take to end.", least=0)
+    user: str = setting(
+        "",
+        'The user that the node becomes after it has bound its ports, if it is started as root. "": the user stays '
+        "the same.",
+    )
+    group: str = setting("", 'The group that the node becomes together with `user`. "": the user\'s own group.')
+    workers: int = setting(0, "Worker processes. 0: one for each core.", unit="processes", least=0, most=1024)
+    shutdown_s: Seconds = setting(
+        30.0, "At shutdown, how long sessions and deliveries that are under way may take to end.", least=0
+    )
     worker_hang_s: Seconds = setting(
-        60.0, "A worker that does not answer for so long is ended and started again; 0: never.", least=0
+        60.0, "A worker that has not answered for this time is stopped and started again. 0: never.", least=0
     )
     postmaster: Mailbox = setting(
         "",
-        'Who gets the report when a message without a return address fails; "": nobody, it is only logged.',
+        'The mailbox that gets a report if a message without a return address fails. "": nobody; the failure is only'
+        " logged.",
         source="RFC 3461 §5.2",
         example='"postmaster@example.org"',
     )
     aliases: File | None = setting(
-        None, "A file of aliases, `name: mailbox, mailbox …` in each line (docs/aliases.md).", example='"aliases"'
+        None, "The alias file, with `name: mailbox, mailbox …` in each line (docs/aliases.md).", example='"aliases"'
     )
     listener: tuple[Listener, ...] = tables()
     tls: Tls = table(Tls)

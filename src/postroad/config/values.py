@@ -141,7 +141,7 @@ def help_text(written: Any) -> str:
     """One line of a reply (RFC 5321 §4.2: textstring), which is at most 512 octets with its code."""
     if isinstance(written, str) and 0 < len(written) <= 480 and written.isascii() and written.isprintable():
         return written
-    raise wrong("this is not one line of ASCII", "Write up to 480 printable characters of ASCII")
+    raise wrong("this is not one line of printable ASCII", "Write one line of at most 480 printable ASCII characters")
 
 
 def ip_address(written: Any) -> str:
@@ -163,7 +163,7 @@ def network(written: Any) -> str:
         if "host bits" in str(error):
             wider = ipaddress.ip_network(written, strict=False)
             raise wrong(
-                f"{written!r} is an address within a network", f'Write "{wider}" for the network, or the address alone'
+                f"{written!r} is an address inside a network", f'Write "{wider}" for the network, or the address alone'
             ) from None
     raise wrong(f"{written!r} is not a network", 'Write a network such as "192.0.2.0/24" or "2001:db8::/32"')
 
@@ -211,7 +211,7 @@ def url(written: Any) -> str:
     """A URL of HTTP or HTTPS."""
     if isinstance(written, str) and _URL.fullmatch(written):
         return written
-    raise wrong(f"{written!r} is not a URL of HTTP", 'Write a URL such as "https://login.example.org/introspect"')
+    raise wrong(f"{written!r} is not an HTTP URL", 'Write a URL such as "https://login.example.org/introspect"')
 
 
 def file_path(written: Any, info: ValidationInfo) -> Path:
@@ -225,7 +225,7 @@ def moment(written: Any) -> str:
     """A date, or a date-time of RFC 3339."""
     if isinstance(written, str) and wishes.date_or_time_us(written) is not None:
         return written
-    raise wrong(f"{written!r} is no date", 'Write a date such as "2014-04-03", or "2014-04-03T12:00:00Z"')
+    raise wrong(f"{written!r} is not a date", 'Write a date such as "2014-04-03", or "2014-04-03T12:00:00Z"')
 
 
 def one_or_more(written: Any) -> Any:
@@ -237,7 +237,7 @@ _NET: Final = Kind("network", '`"192.0.2.0/24"`, `"2001:db8::/32"` or a single a
 
 Seconds = Annotated[float, BeforeValidator(duration_s), Kind("duration", '`"30s"`, `"5m"`, `"4h"`, `"5d"`, or seconds')]
 Octets = Annotated[int, BeforeValidator(octets), Kind("size", '`"64K"`, `"50M"`, `"1G"` (powers of 1024), or octets')]
-Domain = Annotated[str, BeforeValidator(domain), Kind("domain", '`"example.org"`; U-labels are understood')]
+Domain = Annotated[str, BeforeValidator(domain), Kind("domain", '`"example.org"`; U-labels are accepted, too')]
 DomainPattern = Annotated[
     str,
     BeforeValidator(domain_pattern),
@@ -259,14 +259,14 @@ Fingerprint = Annotated[
     str, BeforeValidator(fingerprint), Kind("fingerprint", '`"AB:CD:…"`, 64 hexadecimal digits, with or without colons')
 ]
 DnsServer = Annotated[
-    str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port, 53')
+    str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port: 53')
 ]
 Mechanism = Annotated[str, BeforeValidator(mechanism), Kind("SASL mechanism", '`"SCRAM-SHA-256"`, `"PLAIN"`')]
 Url = Annotated[str, BeforeValidator(url), Kind("URL", '`"https://login.example.org/introspect"`')]
 HelpText = Annotated[str, BeforeValidator(help_text), Kind("text", "one line of printable ASCII")]
 Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
 Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
-File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths count from the configuration's folder")]
+File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths start from the configuration's folder")]
 Moment = Annotated[
     str,
     BeforeValidator(lambda written: written and moment(written)),
