@@ -322,7 +322,8 @@ class SmtpCourier(asyncio.Protocol):
         line_max = options.line_max if envelope.long_lines and not self._security.final else 0
         if envelope.body is Body.BINARY_MIME:
             line_max = 0  # its lines are none
-        elif line_max and isinstance(content, bytes):
+        elif line_max and isinstance(content, bytes) and (self._plan is None or content is not job.content):
+            # Else it is still to be converted, and broken then, piece by piece.
             content = broken(content, line_max)
             content_size, line_max = len(content), 0
         offered = self.machine.capabilities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 from pathlib import Path
 
@@ -352,6 +353,23 @@ def test_long_lines_are_broken_on_their_way_to_a_remote(
             assert b" SIZE=%d" % len(expected) in carried
         else:
             assert taken.endswith(b"DATA\r\n" + expected)
+
+
+@pytest.mark.parametrize("whole_max", [1_000_000, 10])
+@pytest.mark.parametrize("filed", [False, True])
+@pytest.mark.parametrize("keywords", ["PIPELINING", "PIPELINING CHUNKING SIZE"])
+def test_long_lines_of_8_bit_mail_are_converted(tmp_path: Path, whole_max: int, filed: bool, keywords: str) -> None:
+    """RFC 6152 §3. Content in memory that was larger than `whole_max` went unconverted, found by the simulator."""
+    content = b"Subject: x\r\n\r\n" + "ü".encode() * 2_000 + b"\r\n"
+    options = DeliverOptions(whole_max=whole_max, piece_size=700, bdat_size_min=0)
+    stage = Stage(keywords, options=options)
+    made = job(file(tmp_path, content) if filed else content, long_lines=True, body=Body.EIGHT_BIT_MIME)
+    carried = stage.carry(made)
+    stage.server("250 ok", "250 ok", "354 go")  # converted content never goes by BDAT
+    taken = carried + stage.wire.taken()
+    assert taken.isascii() and max(map(len, taken.split(b"\r\n"))) <= 998
+    body = taken.partition(b"\r\n\r\n")[2].removesuffix(b".\r\n")
+    assert base64.b64decode(body) == "ü".encode() * 2_000 + b"\r\n"
 
 
 def test_lines_go_as_they_are_by_lmtp_and_in_binary_mail() -> None:
