@@ -57,7 +57,7 @@ _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
 
 
 class Courier(Protocol):
-    """As docs/flow.md has it."""
+    """What the opener gives to the queue; `postroad.queue.lane` has the same, with what each call promises."""
 
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None: ...
 

@@ -3,6 +3,22 @@
 Frames are a four-octet length and a pickled tuple ``(kind, ...)``: both ends are the same program, started by the
 same user, on a socket that nobody else can reach. What always holds: a frame is read whole or not at all; the end of
 the other side ends the link. Descriptors (listening sockets) go ahead of the frame that tells of them.
+
+The supervisor sends, in this order to a worker that starts:
+- ("bans", added, lifted): all bans in force, then each change;
+- ("tickets", octets): the secret for keys of TLS session tickets, then each new one;
+- ("start", number, shards, settings, endpoints), with the listening sockets; once.
+Later, as often as needed:
+- ("others", counts), ("forget", keys); ("granted", …), ("paid", …), ("wanted", scope): answers on permits and rates;
+- ("prepare", question, settings), then ("commit", endpoints) or ("abandon",), then ("sync", question, None): a reload;
+- ("operate", …), ("status", …), ("pace", …), ("start queue", …), each (kind, question, value): for operators and ETRN;
+- ("queue started", question, counts): what came of an ETRN of this worker's client;
+- ("stop", limit_s): the last one.
+
+A worker sends:
+- ("ready",) when it serves, or ("misconfigured", text); then ("alive",) each second; ("leaving",) when it stops;
+- ("ask", …), ("release", …), ("fared", …), ("refused", …), ("tokens", …): permits and rates; ("tally", counts);
+- ("start queue", question, names): ETRN; ("answer", question, value): once for each frame that has a question.
 """
 
 from __future__ import annotations

@@ -837,7 +837,8 @@ class ServerMachine:
     # ---- answers
 
     def reply(self, answer: Reply) -> None:
-        """The answer to the last command. For Content(last=True) over LMTP: once per accepted recipient, in order."""
+        """The answer to the last command. For Content(last=True) over LMTP: once per accepted recipient, in order. For
+        Hello: the greeting line only; the keywords of the offer are added here."""
         pending = self._pending
         if pending is None:
             raise RuntimeError("no command waits for an answer")

@@ -17,23 +17,35 @@ from postroad.store.values import Waiting
 
 
 class Courier(Protocol):
-    """One kept connection to a destination, or a writer of local mail; see docs/flow.md."""
+    """One kept connection to a destination, or a writer of local mail. Only the queue calls it:
 
-    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None: ...
+    - one job at a time, and only while `usable`;
+    - `close` once, at the end; nothing is called after it.
+    """
+
+    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+        """Carry a job. `done` is called exactly once, whatever happens, and never from within this call. It gets an
+        Attempt for each recipient, in the order of the job."""
 
     @property
-    def usable(self) -> bool: ...
+    def usable(self) -> bool:
+        """Whether it can carry another job."""
 
     @property
-    def elsewhere(self) -> bool: ...
+    def elsewhere(self) -> bool:
+        """Whether the destination has another host that has not been tried yet."""
 
     @property
-    def doing(self) -> str: ...
+    def doing(self) -> str:
+        """What it is doing for its job now, in words for operators."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Say QUIT and end the connection; nobody waits for that."""
 
 
 Opener = Callable[[Destination, Callable[[Courier | Attempt], None], Callable[[Courier], None]], None]
+"""`open(destination, opened, lost)`. `opened` is called exactly once, never from within: with a courier, or with the
+Attempt that says why there is none. `lost` is called at most once: an idle courier has become unusable."""
 
 
 class Mail:
