@@ -2,12 +2,14 @@
 
 Whoever forges a sender can make a node report to a victim. So reports on mail of clients that are neither trusted nor
 authenticated are counted (`check.tally`: over all workers), and beyond the limits none is made; the history says so of
-each recipient. Reports to accounts and trusted networks are not counted: nothing of theirs is ever lost without a word.
+each recipient. Case and an address extension make no other address of it. Reports to accounts and trusted networks are
+not counted: nothing of theirs is ever lost without a word.
 What always holds: a limit of 0 is none. Not here: making reports (`report.dsn`).
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final
 
 import msgspec
@@ -16,6 +18,7 @@ from postroad.check.tally import REPORTS, Tally
 from postroad.mail.address import Address
 
 WINDOW: Final = 2  # of the tally
+_DELIMITER: Final = "+"
 _ADDRESS_MAX: Final = 320  # characters of an address that a key holds
 
 
@@ -38,7 +41,7 @@ class ReportRates:
     def refusal(self, to: Address, now_us: int) -> str:
         """Count one more report to a stranger; why it is one too many, "" where it is not."""
         limits = self.limits
-        key = REPORTS + str(to).lower()[:_ADDRESS_MAX]
+        key = REPORTS + _owner(to)[:_ADDRESS_MAX]
         if limits.strangers_address_max and self._tally.count(WINDOW, key, now_us) > limits.strangers_address_max:
             return self._text(limits.strangers_address_max, "reports to this address")
         if limits.strangers_max and self._tally.count(WINDOW, REPORTS, now_us) > limits.strangers_max:
@@ -47,6 +50,13 @@ class ReportRates:
 
     def _text(self, most: int, what: str) -> str:
         return f"more than {most} {what} within {self.limits.strangers_rate_s:g} s, and the sender may be forged"
+
+
+def _owner(to: Address) -> str:
+    """Whose address it is, as far as can be told from here: elsewhere "+" begins an extension nearly everywhere."""
+    local_part = unicodedata.normalize("NFC", to.local_part).lower()
+    at = local_part.find(_DELIMITER, 1)
+    return f"{local_part[:at] if at > 0 else local_part}@{to.domain}"
 
 
 def limit_of(key: str, limits: ReportLimits) -> int:

@@ -24,6 +24,15 @@ def test_an_address_gets_so_many_within_the_time() -> None:
     assert not rates.refusal(ANN, 3 * HOUR_US)
 
 
+def test_writing_an_address_otherwise_makes_no_other_of_it() -> None:
+    rates = alone(ReportLimits(3600, 3, 0))
+    named = ["ann", "ANN+1", "ann+list=x", "aNn+2"]
+    assert [bool(rates.refusal(Address(name, "a.test"), 1)) for name in named] == [False, False, False, True]
+    composed = ["u\u0308", "\u00fc", "\u00dc", "U\u0308+x"]
+    assert [bool(rates.refusal(Address(name, "a.test"), 1)) for name in composed] == [False, False, False, True]
+    assert not rates.refusal(Address("+ann", "a.test"), 1)
+
+
 def test_all_together_get_so_many() -> None:
     rates = alone(ReportLimits(3600, 0, 2))
     assert [bool(rates.refusal(Address(f"u{at}", "a.test"), at)) for at in range(3)] == [False, False, True]
