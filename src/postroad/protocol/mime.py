@@ -156,6 +156,8 @@ class _Input:
         self.octets = b""
         self.at = 0
         self.ended = False
+        self._blank = -1  # where the empty line is that was found last
+        self._searched = 0  # up to where there is certainly none
 
     def more(self) -> None:
         """Add a piece, or learn that there is none."""
@@ -164,7 +166,17 @@ class _Input:
             self.ended = True
         else:
             self.octets = self.octets[self.at :] + piece
+            self._blank -= self.at
+            self._searched -= self.at
             self.at = 0
+
+    def find_blank(self) -> int:
+        """Where the next CRLF is that an empty line follows, -1 for nowhere yet. No octet is looked at again for each
+        of many small parts."""
+        if self._blank < self.at:
+            self._blank = self.octets.find(b"\r\n\r\n", max(self.at, self._searched - 3))
+            self._searched = len(self.octets) if self._blank < 0 else self._blank
+        return self._blank
 
     def take(self, end: int) -> bytes:
         octets = self.octets[self.at : end]
@@ -257,7 +269,7 @@ class _Walker:
         while True:
             if source.octets.startswith(b"\r\n", source.at):
                 return source.at + 2
-            blank = source.octets.find(b"\r\n\r\n", source.at)
+            blank = source.find_blank()
             if blank >= 0:
                 return blank + 4
             if source.ended or len(source.octets) - source.at > HEADER_MAX + _LINE_MAX:

@@ -10,7 +10,8 @@ for octet. Memory: one piece, one header section, and a few numbers for each par
 
 As other MTAs do it, a part under multipart/signed is converted like any other, and its signature may not hold after
 it (RFC 1847 §2.1 asks the signer for 7 bit in the first place); the outcome says so. What stands before the first and
-behind the last part of a multipart, where readers must not look, gets "?" in place of octets that cannot go.
+behind the last part of a multipart, where readers must not look, gets "?" in place of octets that cannot go, or another
+character that no boundary holds, so that no line becomes a delimiter.
 
 How it fails: a text, where a message cannot be converted without loss: its limits (`mime.MimeLimits`), an unknown
 encoding (RFC 2045 §6.4), message/partial and message/external-body (RFC 2046 §5.2.2, §5.2.3), a multipart without
@@ -23,6 +24,7 @@ import codecs
 import enum
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -46,9 +48,8 @@ from postroad.protocol.mime import (
 _LINE_MAX: Final = 998  # RFC 2045 §2.8: octets of a line of 8-bit data
 _QUOTED_LINE_MAX: Final = 65_536  # a longer line is not held for quoted-printable
 _OPAQUE: Final = frozenset({"message/partial", "message/external-body"})
-_LOST: Final = re.compile(rb"[\x80-\xff\0]")  # what `_QUESTIONS` does away with
-_QUESTIONS: Final = bytes(octet if 0 < octet < 128 else 0x3F for octet in range(256))
-_NO_NUL: Final = bytes((0x3F, *range(1, 256)))
+_LOST: Final = re.compile(rb"[\x80-\xff\0]")  # what `_aside` does away with
+_MARKS: Final = b"?*#!$%&~^|;<>[]{}"  # what takes the place of an octet that cannot go
 _COUNTED: Final = bytes(range(128))
 
 
@@ -146,6 +147,7 @@ class Survey:
         self.parents: list[int] = []
         self.facts: dict[int, Facts] = {}
         self.empty_multiparts: set[int] = set()  # with octets that cannot be told from those of a part
+        self.lossy = False  # octets that cannot go stand between parts
 
 
 def survey(pieces: Iterable[bytes], limits: MimeLimits = DEFAULT_LIMITS) -> Survey:
@@ -175,8 +177,10 @@ def _note(found: Survey, token: Head | Body | Frame | Aside) -> None:
         found.high_header = found.high_header or not token.octets.isascii()
         if found.high_header and not found.header_problem and ascii_header.in_ascii(token.octets) is None:
             found.header_problem = "an address in its header is not ASCII"
-    elif isinstance(token, Aside) and token.entity.number == len(found.entities) - 1 and _LOST.search(token.octets):
-        found.empty_multiparts.add(token.entity.number)
+    elif isinstance(token, Aside) and _LOST.search(token.octets):
+        found.lossy = True
+        if token.entity.number == len(found.entities) - 1:
+            found.empty_multiparts.add(token.entity.number)
     if found.ascii and not token.octets.isascii():
         found.ascii = False
 
@@ -184,13 +188,14 @@ def _note(found: Survey, token: Head | Body | Frame | Aside) -> None:
 class Plan(msgspec.Struct, frozen=True):
     """What becomes of each part, by number; those that are not named are kept. `encodings`: what a header section is to
     say, where that is not what it says. `charsets`: of bodies that had no Content-Type. `signed`: a part under
-    multipart/signed changes."""
+    multipart/signed changes. `mark`: stands for an octet between parts that cannot go."""
 
     target: Target
     changes: dict[int, Change]
     encodings: dict[int, str]
     charsets: dict[int, str]
     signed: bool = False
+    mark: int = _MARKS[0]
 
 
 def plan(found: Survey, target: Target) -> Plan | str:
@@ -201,6 +206,9 @@ def plan(found: Survey, target: Target) -> Plan | str:
         return found.header_problem
     if found.empty_multiparts:
         return "it has a multipart without parts that holds 8-bit data"
+    mark = _MARKS[0] if not found.lossy else _unlike_boundaries(found)
+    if mark is None:
+        return "no character is left to stand for 8-bit data between its parts"
     changes: dict[int, Change] = {}
     encodings: dict[int, str] = {}
     charsets: dict[int, str] = {}
@@ -218,7 +226,13 @@ def plan(found: Survey, target: Target) -> Plan | str:
             encodings[entity.number] = encoding
         if facts is not None and change is not Change.KEEP and not entity.typed:
             charsets[entity.number] = "utf-8" if facts.utf8 else "unknown-8bit"
-    return Plan(target, changes, encodings, charsets, signed)
+    return Plan(target, changes, encodings, charsets, signed, mark)
+
+
+def _unlike_boundaries(found: Survey) -> int | None:
+    """A character that no boundary of the message holds: a line in which it stands for others is no delimiter."""
+    held = set().union(*(entity.boundary for entity in found.entities))
+    return next((mark for mark in _MARKS if mark not in held), None)
 
 
 def _change(facts: Facts, target: Target) -> Change | str:
@@ -281,7 +295,7 @@ def converted(pieces: Iterable[bytes], how: Plan, limits: MimeLimits = DEFAULT_L
         elif isinstance(token, Head):
             octets = _head(token, how)
         elif isinstance(token, Aside):
-            octets = _aside(token.octets, how.target)
+            octets = _aside(token.octets, how)
         else:
             octets = token.octets
         if octets:
@@ -334,6 +348,11 @@ def _head(head: Head, how: Plan) -> bytes:
     return section if head.separated or not changed else section + b"\r\n"
 
 
-def _aside(octets: bytes, target: Target) -> bytes:
+def _aside(octets: bytes, how: Plan) -> bytes:
     # One for one, so that it does not matter how the pieces are cut.
-    return octets.translate(_QUESTIONS if target is Target.SEVEN_BIT else _NO_NUL)
+    return octets.translate(_replacing(how.mark, how.target is Target.SEVEN_BIT))
+
+
+@lru_cache(maxsize=2 * len(_MARKS))
+def _replacing(mark: int, high: bool) -> bytes:
+    return bytes(mark if not octet or (high and octet > 127) else octet for octet in range(256))

@@ -242,6 +242,59 @@ def test_bombs_take_linear_time(bomb: bytes) -> None:
         assert b"".join(converted([content], found)).isascii()
 
 
+def test_nothing_between_parts_becomes_a_delimiter() -> None:
+    """A filter in front of us has seen one part; the reader behind us must see the same one."""
+    content = (
+        b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b?"\r\n\r\n'
+        b"--b\xff\r\nContent-Type: application/x-hidden\r\n\r\nhidden\r\n"
+        b"--b?\r\n\r\nseen\r\n--b?--\r\n--b\0\r\n\r\nhidden\r\n"
+    )
+    for size in (1, 7, 1 << 18):
+        octets, _ = done(content, size=size)
+        assert octets.isascii() and b"\0" not in octets and b"--b*\r\n" in octets
+        assert leaves(octets) == [("text/plain", b"seen")]
+    everything = content.replace(b"b?", b"?*#!$%&~^|;<>[]{}")
+    assert "no character is left" in why_not(everything)
+
+
+def test_a_message_within_keeps_apart_from_the_fields_above_it() -> None:
+    """It begins with no field of its own, and no empty line: what it gets would be fields of the part around it."""
+    for around, level in (
+        (b"MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n", 0),
+        (b"Content-Type: multipart/digest; boundary=b\r\nMIME-Version: 1.0\r\n\r\n--b\r\n", 1),
+    ):
+        octets, _ = done(around + b"- text, no field: \xfc\r\n")
+        parts = list(email.message_from_bytes(octets).walk())
+        assert octets.isascii() and parts[level].get_content_type() == "message/rfc822"
+        assert parts[level]["Content-Transfer-Encoding"] is None
+        assert parts[level + 1].get_payload(decode=True).rstrip() == b"- text, no field: \xfc"
+
+
+def test_many_small_parts_are_looked_at_once() -> None:
+    """No empty line comes behind them for long: it is not looked for anew in each of them."""
+    class Watched(bytes):
+        looked_at = 0
+
+        def find(self, *given: object) -> int:  # type: ignore[override]
+            found = bytes.find(self, *given)  # type: ignore[arg-type]
+            if given[0] == b"\r\n\r\n":
+                Watched.looked_at += (len(self) if found < 0 else found) - int(given[1])  # type: ignore[call-overload]
+            return found
+
+        def __getitem__(self, place: object) -> bytes:  # type: ignore[override]
+            return Watched(bytes.__getitem__(self, place))  # type: ignore[index]
+
+        def __add__(self, other: bytes) -> bytes:
+            return Watched(bytes.__add__(self, other))
+
+        def __radd__(self, other: bytes) -> bytes:
+            return Watched(other + bytes(self))
+
+    content = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 1_000 + b"\xfc" * 300_000
+    assert len(survey([Watched(piece) for piece in cut(content, 65_536)]).entities) == 1_001
+    assert len(content) <= Watched.looked_at + 2_000 and Watched.looked_at <= 4 * len(content)
+
+
 def test_hardly_anything_is_held() -> None:
     """What is held of a body is one piece at most, whatever stands in it."""
     def pieces() -> object:
