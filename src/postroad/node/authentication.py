@@ -102,7 +102,7 @@ def authenticator(
         backends[f"function {settings.auth.function}"] = OwnMechanisms(asked, entropy)
     if accounts is not None:
         elsewhere = settings.auth.dovecot is not None or bool(settings.auth.function)
-        users = Users(accounts, auth, loop, entropy, secret, threads, passwords=not elsewhere)
+        users = Users(accounts, auth, loop, entropy, secret, threads, passwords=not elsewhere, log=log)
         backends[USERS] = OwnMechanisms(users, entropy)
     if not backends:
         return None

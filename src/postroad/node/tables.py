@@ -69,7 +69,8 @@ class Tables:
         self._mx_options = mx_options
         self._ourselves = ourselves
         self._maildir = maildir
-        self._stopped: dict[Address, Attempt | None] = {}  # what `_nowhere` has found since the files were last taken
+        self._stopped: dict[Address, Attempt | None] = {}  # what `_nowhere` has found since a file was last taken
+        self._edition = recipients.edition, aliases.edition  # of the files by which it was found
 
     async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
         return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
@@ -146,7 +147,10 @@ class Tables:
     def look(self) -> tuple[Problem, ...]:
         """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
         found = (*self._recipients.load(), *self._aliases.load(self._recipients.edition))
-        self._stopped.clear()
+        edition = self._recipients.edition, self._aliases.edition
+        if edition != self._edition:
+            self._edition = edition
+            self._stopped.clear()
         return found
 
 

@@ -143,7 +143,7 @@ class ServerMachine:
 
     __slots__ = (
         "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
-        "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_output", "_pending", "_pipelining",
+        "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
         "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "_turn_end",
         "dialect", "early_talker", "errors", "last_error",
     )  # fmt: skip
@@ -175,6 +175,7 @@ class ServerMachine:
         # in the session before the next one.
         self._faults = self._idle = self._discarded = 0
         self._barren = limits.commands_max + limits.recipients_max
+        self._others = 0  # clients that XCLIENT has named since
         self._mails = 0  # transactions begun, where they are limited
         self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
         self._refused_for = 0  # recipients that the failed transaction had
@@ -900,7 +901,7 @@ class ServerMachine:
 
     def _content_answered(self, pending: Command, answer: Reply) -> None:
         if answer.ok:
-            self._faults = self._idle = self._discarded = 0
+            self._faults = self._idle = self._discarded = self._others = 0
             self._barren = self._taken + self._limits.commands_max + self._limits.recipients_max
         transaction = self._transaction
         if self.dialect is _LMTP and transaction is not None:  # RFC 2033 §4.2
@@ -988,7 +989,8 @@ class ServerMachine:
         counts as gone; what is new has to be announced first (RFC 5321 §4.1.1.11). `identity`: the account, "" where
         the client is none any more."""
         session = self._session
-        self._limits = limits
+        before, self._limits = self._limits, limits
+        self._barren += limits.commands_max + limits.recipients_max - before.commands_max - before.recipients_max
         agreed, gone = session.terms, session.gone
         if agreed is not NO_TERMS:
             agreed, gone = agreed.still(terms(offer, limits, self.dialect)), gone or agreed
@@ -1011,7 +1013,10 @@ class ServerMachine:
         self._forget_refusal()
         if another:
             self._mails, self._domains = 0, frozenset()
-            self.errors = self._faults = self._idle = 0
+            self.errors = self._faults = self._idle = self._discarded = 0
+            # Each has as many commands as any client; only who names others without end comes to an end, too.
+            self._others += 1
+            self._barren = self._taken + self._limits.commands_max + self._limits.recipients_max - self._others
             self.last_error, self.early_talker = None, False
         self._greet(answer)
         return True

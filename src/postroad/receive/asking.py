@@ -78,7 +78,14 @@ class Asking:
     def _start(self, asked: Asked) -> None:
         asked.stop_waiting()
         self._under_way += 1
-        asked.work(asked)
+        try:
+            asked.work(asked)
+        except Exception as error:
+            asked.break_off(error)
+
+    def broken(self, error: BaseException) -> None:
+        """Tell the log of a bug, or of a machine that has no more threads."""
+        self._log(f"{self._broke}: {''.join(traceback.format_exception(error))}")
 
     def _late(self, asked: Asked) -> None:
         self._waiting.remove(asked)
@@ -93,8 +100,8 @@ class Asking:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._log(f"{self._broke}: {''.join(traceback.format_exception(error))}")
-        if error is not None or task.cancelled():
+            asked.break_off(error)
+        elif task.cancelled():
             asked.end(Finding.BUSY, None)
         else:
             asked.end(*task.result())
@@ -103,11 +110,12 @@ class Asking:
 class Asked:
     """One question."""
 
-    __slots__ = ("_done", "_house", "timer", "work")
+    __slots__ = ("_done", "_house", "_over", "timer", "work")
 
     def __init__(self, house: Asking, work: Begin, done: Found) -> None:
         self._house, self.work, self._done = house, work, done
         self.timer: asyncio.TimerHandle | None = None  # while it waits
+        self._over = False
 
     def drop(self) -> bool:
         """Nobody wants the answer any more. True: it is not asked, and `done` is not called."""
@@ -115,10 +123,18 @@ class Asked:
 
     def end(self, finding: Finding, account: Account | None) -> None:
         """The work is over, with this."""
+        if self._over:
+            return
+        self._over = True
         try:
             self._done(finding, account)
         finally:
             self._house.ended()
+
+    def break_off(self, error: BaseException) -> None:
+        """The work has failed by an exception: nothing was found."""
+        self._house.broken(error)
+        self.end(Finding.BUSY, None)
 
     def give(self, finding: Finding, account: Account | None) -> None:
         """The answer, without any work."""

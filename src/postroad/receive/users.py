@@ -16,6 +16,7 @@ import concurrent.futures
 import hashlib
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -56,6 +57,7 @@ class Users:
         executor: concurrent.futures.Executor,
         *,
         passwords: bool = True,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.accounts = known
         self._options = options
@@ -64,7 +66,7 @@ class Users:
         self._secret = secret
         self._executor = executor
         self._passwords = passwords
-        self._asking = Asking(loop, options.threads, options.timeout_s, _silent, "")
+        self._asking = Asking(loop, options.threads, options.timeout_s, log, "verifying a password broke")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -158,11 +160,9 @@ class Users:
 def _verified(account: Account | None, asked: Asked, ended: asyncio.Future[bool]) -> None:
     if ended.cancelled():  # the loop is going down
         return
-    if ended.result() and account is not None:
+    if (error := ended.exception()) is not None:
+        asked.break_off(error)
+    elif ended.result() and account is not None:
         asked.end(Finding.RIGHT, account)
     else:
         asked.end(Finding.WRONG, None)
-
-
-def _silent(text: str) -> None:
-    """Nothing runs on tasks here that could break."""

@@ -93,6 +93,7 @@ class Aliases:
         self._limits = limits
         self._hostname = hostname
         self._seen: tuple[Stamp, int] | None = None
+        self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken
 
     def load(self, edition: int = 0) -> tuple[Problem, ...]:
@@ -109,6 +110,7 @@ class Aliases:
         if isinstance(found, tuple):
             return found
         self._map = found
+        self.edition += 1
         return ()
 
     def _read(self) -> Map | tuple[Problem, ...]:

@@ -167,3 +167,22 @@ path = "x/{local_part}"
         (recipient,) = tables(made).expand(1, 1, (Recipient(Address(name, "mx.home.test")),)).recipients
         assert str(recipient.address) == (boss or "postmaster@mx.home.test")
     assert rcpt(made, "nobody", "mx.home.test").startswith("550 5.1.1")
+
+
+def test_whether_mail_can_come_to_an_alias_is_judged_once_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tables(settings(tmp_path, aliases="all@box.test: ada@box.test, bob@elsewhere.test\n"))
+    judged: list[Address] = []
+
+    def judge(mailbox: Address) -> None:
+        judged.append(mailbox)
+
+    monkeypatch.setattr(made, "_judge", judge)
+    for _ in range(3):
+        assert made._nowhere(Address("all", "box.test")) is None
+        made.look()
+    assert len(judged) == 1
+    (tmp_path / "aliases").write_text("all@box.test: ada@box.test\n")
+    made.look()
+    assert made._nowhere(Address("all", "box.test")) is None and len(judged) == 2

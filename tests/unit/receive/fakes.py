@@ -67,7 +67,11 @@ class Loop:
         return asyncio.get_running_loop().create_task(coroutine)
 
     def run_in_executor(self, executor: Any, work: Callable[..., Any], *arguments: Any) -> _Work:
-        done = _Work(work(*arguments))
+        done = _Work()
+        try:
+            done.outcome = work(*arguments)
+        except Exception as error:
+            done.error = error
         self.call_later(0, done.tell)
         return done
 
@@ -100,8 +104,9 @@ class _Timer:
 class _Work:
     """A future that ends when the loop comes round."""
 
-    def __init__(self, outcome: Any) -> None:
-        self.outcome = outcome
+    def __init__(self) -> None:
+        self.outcome: Any = None
+        self.error: Exception | None = None
         self.callbacks: list[Callable[[Any], None]] = []
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
@@ -114,7 +119,12 @@ class _Work:
     def cancelled(self) -> bool:
         return False
 
+    def exception(self) -> Exception | None:
+        return self.error
+
     def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
         return self.outcome
 
 

@@ -367,3 +367,25 @@ def test_an_exchange_that_the_client_gives_up_is_no_failure(tmp_path: Path) -> N
     client = opened(house_of(tmp_path))
     assert [wait(client, line) for line in ("AUTH PLAIN", "*")] == ["334", "501 5.7.0"]
     assert not [event for event in client.house.recorded if isinstance(event, Refused)]
+
+
+@pytest.mark.parametrize("where", ["on the thread", "no thread can be started"])
+def test_a_verification_that_breaks_is_busy_and_takes_no_place_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    watched = Watched(tmp_path, monkeypatch, AuthOptions(threads=2))
+
+    def broken(*arguments: object) -> bool:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        if where == "on the thread":
+            patch.setattr(accounts, "matches", broken)
+        else:
+            patch.setattr(watched.house.loop, "run_in_executor", broken)
+        for _ in range(3):
+            client = watched.client()
+            assert wait(client, PLAIN) == "454 4.7.0"
+            assert client.say("NOOP\r\n").startswith("250"), "the session goes on"
+    assert watched.authenticator.places.taken == 0
+    assert wait(watched.client(), PLAIN) == "235 2.7.0", "as soon as the machine can again"

@@ -164,6 +164,33 @@ def test_another_client_takes_over_nothing() -> None:
     assert ended == [(f"203.0.113.{number}", 2) for number in range(1, 5)], "the log tells of each for itself"
 
 
+def test_another_client_has_as_many_commands_as_any_but_naming_others_comes_to_an_end() -> None:
+    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
+    few = replace(OPTIONS, limits=Limits(commands_max=1_000, recipients_max=100))
+    client = opened(House(listener=listener, options=few))
+    for number in range(1, 31):  # 3,150 commands
+        assert client.codes(f"XCLIENT ADDR=203.0.113.{number}", "EHLO a.test") == ["220 mx.local.test", "250 XCLIENT"]
+        answers = client.codes("MAIL FROM:<a@b.test>", *["RCPT TO:<ann@local.test>"] * 101, "RSET")
+        assert answers[-2:] == ["452 4.5.3", "250 2.0.0"]
+    client = opened(House(listener=listener, options=few))
+    count = 0
+    while client.codes("XCLIENT ADDR=203.0.113.1", "EHLO a.test")[0] == "220 mx.local.test" and count < 2_000:
+        count += 1
+    assert 500 < count < 1_200 and client.transport.closed
+
+
+def test_octets_that_were_thrown_away_are_not_those_of_another_client() -> None:
+    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
+    few = replace(OPTIONS, limits=Limits(size_max=65_536, swallow_max=1_048_576))
+    client = opened(House(listener=listener, options=few))
+    for number in range(1, 5):
+        assert client.codes(f"XCLIENT ADDR=203.0.113.{number}", "EHLO a.test") == ["220 mx.local.test", "250 XCLIENT"]
+        client.codes("MAIL FROM:<a@b.test>", "RCPT TO:<ann@local.test>", "DATA")
+        assert client.say((b"x" * 98 + b"\r\n") * 1_000) == "", "refused from here on"
+        assert client.say((b"x" * 98 + b"\r\n") * 7_000) == ""
+        assert client.say("\r\n.\r\n")[:9] == "552 5.3.4"
+
+
 def test_a_client_known_better_is_still_the_same() -> None:
     listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
     house = House(listener=listener, options=replace(OPTIONS, limits=Limits(errors_max=3)))
@@ -296,6 +323,16 @@ def test_limits_below_what_was_used_end_the_session_at_the_next_transaction() ->
     reload(house, relay(), replace(OPTIONS, limits=Limits(transactions_max=2)))
     assert client.codes("RCPT TO:<x@elsewhere.test>", "RSET") == ["250 2.1.5", "250 2.0.0"], "one under way goes on"
     assert client.codes("MAIL FROM:<a@b.test>") == ["421 4.7.0"]
+
+
+@pytest.mark.parametrize(("before", "now", "left"), [(10_000, 1_000, 1_000), (1_000, 2_000, 2_000)])
+def test_a_new_limit_of_commands_holds_for_a_session_that_is_open(before: int, now: int, left: int) -> None:
+    house = House(listener=relay(), options=replace(OPTIONS, limits=Limits(commands_max=before, recipients_max=100)))
+    client = opened(house)
+    reload(house, relay(), replace(OPTIONS, limits=Limits(commands_max=now, recipients_max=100)))
+    assert client.codes("MAIL FROM:<a@b.test>") == ["250 2.1.0"]
+    answers = client.codes(*["RCPT TO:<x@elsewhere.test>"] * (left + 98))  # with EHLO and MAIL
+    assert answers[-1] == "452 4.5.3" and client.codes("RSET") == ["421 4.7.0"]
 
 
 def test_recipients_are_counted_by_the_limit_of_their_transaction() -> None:
