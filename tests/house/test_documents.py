@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
 INDEX = "docs/README.md"
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_CODE = re.compile(r"`([^`\n]+)`")
+_CODE = re.compile(r"`([^`]+)`")
 _FILE = re.compile(r"(?:[\w.-]+/)+[\w.*-]+\.(?:py|md|toml|conf|service|lock|in|timer|socket)")
 _PART = re.compile(r"((?:[\w.-]+/)*[\w-]+\.py)::([\w.]+)(?:\(\))?")
 _MODULE = re.compile(r"(?:postroad|tests|bench)(?:\.\w+)+")
@@ -110,7 +110,7 @@ def _untrue(document: str) -> Iterator[str]:
             yield f"the link {target}: there is no such file"
         elif anchor and anchor not in _anchors(path):
             yield f"the link {target}: there is no such heading"
-    for code in _CODE.findall(_prose(document)):
+    for code in (" ".join(each.split()) for each in _CODE.findall(_prose(document))):
         if (part := _PART.fullmatch(code)) is not None:
             paths = list(_places(part[1]))
             if not any(part[2] in _parts(path) for path in paths):
