@@ -126,7 +126,8 @@ def _denied(recipient: Address) -> Verdict:
 
 
 def _routed(recipient: Address) -> Verdict:
-    return reject(550, "5.7.1", f"<{recipient}>: no way through another host for strangers", "route through a relay")
+    text = f"<{recipient}>: strangers may not name a further host to send on to"
+    return reject(550, "5.7.1", text, "route through a relay")
 
 
 def _unreachable(recipient: Address, stopped: Attempt) -> Verdict:

@@ -83,7 +83,7 @@ NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 �
 MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
 TOO_MANY_RECIPIENTS: Final = reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 TOO_MANY_DOMAINS: Final = reply(452, "4.5.3", "Too many domains of recipients")  # RFC 9422: RCPTDOMAINMAX
-NOT_ANY_MORE: Final = reply(451, "4.3.2", "The settings have changed and a parameter is not taken any more, say EHLO")
+NOT_ANY_MORE: Final = reply(451, "4.3.2", "Our settings have changed and a parameter is not offered any more, say EHLO")
 NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
 IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
 
@@ -455,7 +455,8 @@ class ServerMachine:
         if gone is None:
             return self._error(answer)
         allowed = gone.rcpt | (gone.keywords & _FLAGS)
-        before = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8)
+        loose = self._session.offer.loose_paths
+        before = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8, loose=loose)
         return self._error(answer) if isinstance(before, Reply) else self._say_gone()
 
     def _say_gone(self) -> Command | None:

@@ -72,9 +72,8 @@ class Listener:
 
     def renew(self, setting: Setting) -> bool:
         """New settings: new sessions begin with them, others take them with their next command that is not of a
-        transaction. True where
-        `serve_again` has to follow: a PROXY header belongs to the server, and no client must be heard where its own may
-        stand.
+        transaction. True where `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
+        and no client may be heard where its header should stand.
         """
         before, self.setting = self.setting, setting
         if self._server is None or before.listener.proxy is setting.listener.proxy:

@@ -139,11 +139,10 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `content_memory_max`: the
     same for all sessions of a worker together. `files_reserved`: file descriptors that sessions leave to the rest.
     `input_max`: octets held unread while the session waits for something; then the client is not read from.
-    `auth_failures_max`: wrong passwords
-    until 421. `refusals_max`: commands of a client, neither trusted nor authenticated, that rules refused since its
-    last accepted message, until 421; `unknown_recipients_max`: recipients of a session that do not exist, 0 for no
-    limit. `repair`: submission listeners add Date, Message-ID, From and Sender (RFC 6409
-    §8). `help`: what HELP says.
+    `auth_failures_max`: wrong passwords until 421. `refusals_max`: commands of a client, neither trusted nor
+    authenticated, that rules refused since its last accepted message, until 421; `unknown_recipients_max`: recipients
+    of a session that do not exist, 0 for no limit. `repair`: submission listeners add Date, Message-ID, From and Sender
+    (RFC 6409 §8). `help`: what HELP says.
     """
 
     hostname: str = "localhost"

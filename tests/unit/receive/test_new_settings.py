@@ -391,3 +391,12 @@ def test_a_session_that_may_only_quit_may_do_no_more_after_a_reload() -> None:
     client = refusing.client()
     reload(refusing, refusing.listener_options)
     assert client.codes("EHLO a.test", "QUIT") == ["503 5.5.1", "221 2.0.0"]
+
+
+def test_a_loose_path_with_a_parameter_that_has_vanished_is_refused_for_now() -> None:
+    house = House(listener=relay(loose_paths=True))
+    client = opened(house)
+    reload(house, relay(loose_paths=True), WITHOUT)
+    assert client.codes("MAIL FROM:<a@b.test>") == ["250 2.1.0"]
+    for path in ("x@elsewhere.test", "x..y@elsewhere.test"):
+        assert client.codes(f"RCPT TO:<{path}> RRVS=2014-04-03T23:01:00Z") == ["451 4.3.2"]
