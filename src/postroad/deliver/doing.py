@@ -6,13 +6,10 @@ Asked for seldom, so nothing is kept for it but what is known anyway. `place` na
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from postroad.mail.route import Hop
-from postroad.protocol.client import Step
-
-if TYPE_CHECKING:
-    from postroad.deliver.smtp import SmtpCourier
+from postroad.protocol.client import ClientMachine, Step
 
 
 @lru_cache(maxsize=1024)
@@ -53,22 +50,22 @@ def carrying(hop: Hop, step: Step, took_s: float) -> str:
 
 class Trying:
     """The opening of a connection to the destination `key`: the hop it is at, None while hosts are looked up, since
-    when, and the courier once there is a connection. Times are those of the loop."""
+    when, and the client machine once there is a connection. Times are those of the loop."""
 
-    __slots__ = ("courier", "hop", "key", "since")
+    __slots__ = ("hop", "key", "machine", "since")
 
     def __init__(self, key: str, now: float) -> None:
         self.key = key
         self.hop: Hop | None = None
         self.since = now
-        self.courier: SmtpCourier | None = None
+        self.machine: ClientMachine | None = None
 
     def goes_to(self, hop: Hop, now: float) -> None:
-        self.hop, self.since, self.courier = hop, now, None
+        self.hop, self.since, self.machine = hop, now, None
 
     def told(self, now: float) -> str:
         seconds = f"for {now - self.since:.0f} s"
         if self.hop is None:
             return f"looks up the hosts {seconds}"
-        what = "connects" if self.courier is None else WAITS[self.courier.machine.step]
+        what = "connects" if self.machine is None else WAITS[self.machine.step]
         return f"{place(self.hop)}: {what} {seconds}"

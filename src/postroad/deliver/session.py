@@ -92,7 +92,7 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
     if isinstance(courier, Finding):
         return Unmade(courier)
     if where.trying is not None:
-        where.trying.courier = courier
+        where.trying.machine = courier.machine
     try:
         found = await _set_up(ways, where, courier, context)
     except BaseException:

@@ -11,9 +11,10 @@ RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
@@ -42,12 +43,56 @@ from postroad.world.tls import NOBODY, Asking
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
-if TYPE_CHECKING:
-    from postroad.receive.session import Session
-
-
 UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
 _BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, and no exchange
+
+
+class Connection(Protocol):
+    """The connection of a dialog, as the dialog sees it. `receive.session` has it; its docstrings say more."""
+
+    @property
+    def current(self) -> Setting:
+        """The settings of the listener that are in force now."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client is gone, or has heard its last words."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the session ends with the next command that begins something."""
+
+    @property
+    def leaving_for(self) -> str:
+        """Why sessions end, while they do."""
+
+    def hold(self) -> None:
+        """The answer to the last command comes later: no further command is read."""
+
+    def resume(self, first: Callable[[], None]) -> None:
+        """After `hold`: calls `first`, which answers, then reads on."""
+
+    def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
+        """Calls `judged` once with the verdict; commands wait until then."""
+
+    def fall_behind(self) -> None:
+        """The disk is behind: nothing is read from the client until `catch_up`."""
+
+    def catch_up(self) -> None: ...
+
+    def start_tls(self) -> None: ...
+
+    def move(self, before: Client, client: Client) -> Verdict:
+        """XCLIENT: the session is another client's now; whether that one may come in."""
+
+    def refuse(self, answer: Reply, reason: str) -> None:
+        """Says this unasked, and ends the session."""
+
+    def end(self, reason: str) -> None:
+        """Ends the session as soon as its client has all replies."""
 
 
 class Dialog:
@@ -66,7 +111,7 @@ class Dialog:
         "transaction",
     )
 
-    def __init__(self, session: Session, setting: Setting, client: Client) -> None:
+    def __init__(self, session: Connection, setting: Setting, client: Client) -> None:
         self.setting = setting
         self.client = client
         self._speaker, self._via_proxy = client.address, client.via  # the other end of the connection, whoever it names

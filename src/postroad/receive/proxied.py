@@ -12,8 +12,9 @@ Not here: the header's octets (`protocol.proxy`), the socket (`world.preface`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -23,12 +24,9 @@ from postroad.mail.verdict import ACCEPT
 from postroad.protocol.proxy import Fault, Header, HeaderReader
 from postroad.receive.forwarding import UNKNOWN
 from postroad.receive.options import Proxy
+from postroad.receive.setting import Setting
+from postroad.receive.turned import Turned
 from postroad.world.tls_facts import TlsFacts
-
-if TYPE_CHECKING:
-    from postroad.receive.session import Session
-    from postroad.receive.setting import Setting
-    from postroad.receive.turned import Turned
 
 _VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}
 _BOTH: Final = frozenset({1, 2})
@@ -49,7 +47,7 @@ class Visit:
     __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setting", "_silent", "_trusted")
 
     def __init__(
-        self, setting: Setting, address: str, port: int, begin: Callable[[Named], Session], turned: Turned
+        self, setting: Setting, address: str, port: int, begin: Callable[[Named], asyncio.Protocol], turned: Turned
     ) -> None:
         self._setting = setting
         self._address, self._port = address, port
@@ -86,7 +84,7 @@ class Visit:
             self._tell(result.text)
         return taken
 
-    def protocol(self) -> Session:
+    def protocol(self) -> asyncio.Protocol:
         header = self._reader.result
         assert isinstance(header, Header)
         self._leave()  # the session counts for itself

@@ -25,7 +25,7 @@ import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from postroad.mail.event import BROKEN_OFF, Noted
 from postroad.mail.event import Session as Ended
@@ -37,15 +37,12 @@ from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import Tls
 from postroad.receive.proxied import Named
 from postroad.receive.setting import Setting
+from postroad.receive.turned import Turned
 from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why
 from postroad.world.tls import NOBODY
 from postroad.world.tls_facts import TlsFacts, facts
-
-if TYPE_CHECKING:
-    from postroad.receive.listener import Listener
-
 
 LAST_WORDS_S: Final = 1.0  # how long a client that is broken off may take to hear it
 REFUSED_STEP: Final = 4_096  # octets of refused content that are a step: within `data_block_s` as many must come
@@ -53,6 +50,20 @@ EARLY_MAX: Final = 64  # octets of what an early talker said that are told
 _HANDSHAKE: Final = "TLS handshake"  # in the reason of a session that ended in one
 _NO_TLS: Final = f"{_HANDSHAKE} failed"
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
+
+
+class Door(Protocol):
+    """The listener by which the client has come, as the session sees it. `receive.listener` has it."""
+
+    setting: Setting
+    turned: Turned
+    leaving_for: str
+
+    def joined(self, session: Session) -> None:
+        """A session has begun: once for each."""
+
+    def gone(self, session: Session) -> None:
+        """It has ended: once for each that has joined."""
 
 
 class Session(asyncio.Protocol):
@@ -85,7 +96,7 @@ class Session(asyncio.Protocol):
         "leaving",
     )
 
-    def __init__(self, listener: Listener, named: Named | None = None) -> None:
+    def __init__(self, listener: Door, named: Named | None = None) -> None:
         self._listener = listener
         self._named = named  # of whom a proxy told us
         self._dialog: Dialog | None = None
