@@ -19,13 +19,14 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak bench fuzz docs peers clean
+.PHONY: help run test check house soak bench fuzz docs peers clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
 	@echo 'make check  ruff, mypy --strict, the import contract and the fast tests'
 	@echo 'make test   all tests; those whose programs are not installed are skipped, with the reasons at the end'
 	@echo 'make peers  install these programs (on Debian, as root; all that make installs outside this checkout)'
+	@echo 'make house  sizes, circles and names of the code, for whoever looks'
 	@echo 'make soak   simulated nodes, SECONDS=600 of seeds from FROM=1 on, on all cores'
 	@echo 'make bench  compare with Postfix, side by side'
 	@echo 'make fuzz   look for what breaks a parser: TARGET=server|client|grammar|bdat, SECONDS=600'
@@ -46,6 +47,9 @@ check: $(VENV)/.installed-dev
 
 peers:
 	tests/peers/install
+
+house: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.house
 
 SECONDS ?= 600
 FROM ?= 1

@@ -6,12 +6,10 @@ These are made for every message, so they are plain objects with slots; `done` i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from postroad.store.questions import Question
 from postroad.store.values import Failure, Waiting
-
-if TYPE_CHECKING:
-    from postroad.store.shard import Shard
 
 
 class Row:
@@ -69,15 +67,15 @@ class Settle:
 
 
 class Read:
-    """A question to a shard, answered from what stands there after all operations before it.
+    """A question to a shard, answered from its state after all operations before it.
 
-    `about`: the message whose content is asked for, 0 for all else. Such a question is given up some time.
+    `about`: the message whose content is asked for, 0 for all else. Such a question is given up after some time.
     """
 
-    __slots__ = ("about", "ask", "done", "empty")
+    __slots__ = ("about", "done", "empty", "question")
 
-    def __init__(self, ask: Callable[[Shard], Any], done: Callable[[Any], None], empty: Any, about: int = 0) -> None:
-        self.ask = ask
+    def __init__(self, question: Question, done: Callable[[Any], None], empty: Any, about: int = 0) -> None:
+        self.question = question
         self.done = done
         self.empty = empty  # what is answered when the spool closes before it could be read, or when it is given up
         self.about = about

@@ -33,13 +33,15 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
-from postroad.store import codec, content, opening, salvage, schema, wal_index
+from postroad.store import codec, content, opening, salvage, schema, selecting, wal_index
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
 from postroad.store.schema import SpoolError
-from postroad.store.values import Failure, FailureKind, Loaded, Waiting
+from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
+_SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
 _UNDO_MAX: Final = 100_000
 _CACHED_FROM: Final = 20  # recipients from which an envelope is worth keeping
@@ -550,7 +552,7 @@ class Shard:
 
     def _read(self, operation: Read) -> Any:
         try:
-            return operation.ask(self)
+            return self.answer(operation.question)
         except sqlite3.Error as error:
             self._suspect_damage(error)
             if not self._batch.transaction:
@@ -559,6 +561,39 @@ class Shard:
             elif self._connection is None or not self._connection.in_transaction:
                 raise  # SQLite has rolled back the commit that this read stands in
             return Postponed(f"{self.path}: {error}")
+
+    def answer(self, question: Question) -> Any:
+        """The answer to a question, as its class says. Raises sqlite3.Error."""
+        match question:
+            case Take(destination, before_us, limit):
+                return self.take(destination, before_us, limit)
+            case NextDue(destination, after_us):
+                return self.next_due(destination, after_us)
+            case Load(id):
+                return self.load(id)
+            case Fresh(after, limit):
+                return self.fresh(after, limit)
+            case Ahead(place, until_us, limit):
+                return self.ahead(place, until_us, limit)
+            case FirstDue(destinations):
+                return self.first_due(destinations)
+            case Contents(id):
+                return self.content(id)
+            case Select(selection, after):
+                return self._select(selection, after)
+            case _ as unknown:
+                assert_never(unknown)
+
+    def _select(self, selection: Selection, after: int) -> tuple[list[int], int | None]:
+        """Ids that are found in a few steps, and the id to go on after."""
+        found: list[int] = []
+        last: int | None = after
+        for _ in range(_SELECT_STEPS):
+            if last is None:
+                break
+            more, last = selecting.step(self.connection, selection, last)
+            found += more
+        return found, last
 
     def take(self, destination: str, before_us: int, limit: int) -> list[Loaded]:
         """Due recipients of a destination, the oldest due first, at most `limit` of them, by message."""

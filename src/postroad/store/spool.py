@@ -40,7 +40,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, opening, schema, selecting
+from postroad.store import codec, opening, questions, schema
 from postroad.store.company import Company
 from postroad.store.content import Incoming, remove
 from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
@@ -56,7 +56,6 @@ _RETRY_S: Final = 1.0  # until a read that failed is asked again; twice as long 
 _RETRY_MAX_S: Final = 60.0
 _TRIES_MAX: Final = 6  # after so many (half a minute) content is given up, and the operator is told of any other read
 _REMIND_TRIES: Final = 60  # and told again each time after so many more (an hour)
-_SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _CALM: Final = 4  # the part of `company_s` that is waited for where little comes: less is won by it
 _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
@@ -317,19 +316,19 @@ class Spool:
     ) -> None:
         """Recipients of a destination that are due before `before_us` and not held, the oldest due first, at most
         `limit` of them, gathered by message. They stay due until they are settled."""
-        self._put(shard, Read(lambda each: each.take(destination, before_us, limit), done, []))
+        self._put(shard, Read(questions.Take(destination, before_us, limit), done, []))
 
     def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None:
         """When the first recipient of a destination that is not held is due after `after_us`; 0: none waits."""
-        self._put(shard, Read(lambda each: each.next_due(destination, after_us), done, 0))
+        self._put(shard, Read(questions.NextDue(destination, after_us), done, 0))
 
     def load(self, id: int, done: Callable[[Loaded | None], None]) -> None:
         """A message with all its waiting recipients (none of a fresh one), None where it has ended."""
-        self._put(identifier.shard_of(id), Read(lambda each: each.load(id), done, None))
+        self._put(identifier.shard_of(id), Read(questions.Load(id), done, None))
 
     def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None:
         """Messages accepted and never settled, with ids above `after`, the oldest first."""
-        self._put(shard, Read(lambda each: each.fresh(after, limit), done, []))
+        self._put(shard, Read(questions.Fresh(after, limit), done, []))
 
     def ahead(
         self,
@@ -341,15 +340,15 @@ class Spool:
     ) -> None:
         """Which destinations have something due, and when the first of it is: (time, destination), behind `after` and
         until `until_us`, in that order, at most `limit` of them. What is held is not due."""
-        self._put(shard, Read(lambda each: each.ahead(after, until_us, limit), done, []))
+        self._put(shard, Read(questions.Ahead(after, until_us, limit), done, []))
 
     def first_due(self, shard: int, names: Sequence[str], done: Callable[[dict[str, int]], None]) -> None:
         """When each of these destinations first has something due; those that have nothing are left out."""
-        self._put(shard, Read(lambda each: each.first_due(names), done, {}))
+        self._put(shard, Read(questions.FirstDue(names), done, {}))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
         """The octets or the file of a message; None where it has ended, or they cannot be read (see the log)."""
-        self._put(identifier.shard_of(id), Read(lambda each: each.content(id), done, None, id))
+        self._put(identifier.shard_of(id), Read(questions.Contents(id), done, None, id))
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
         """The ids that an operator means, over all shards of this worker, at most `selection.limit`. Commits go on
@@ -708,19 +707,8 @@ class _Select:
             self._ask(number, 0)
 
     def _ask(self, number: int, after: int) -> None:
-        read = Read(lambda shard: self._steps(shard, after), partial(self._answered, number), ([], None))
-        self._spool._put(number, read)
-
-    def _steps(self, shard: Shard, after: int) -> tuple[list[int], int | None]:
-        """On the writer: ids found, and where to go on."""
-        found: list[int] = []
-        last: int | None = after
-        for _ in range(_SELECT_STEPS):
-            if last is None:
-                break
-            more, last = selecting.step(shard.connection, self._selection, last)
-            found += more
-        return found, last
+        question = questions.Select(self._selection, after)
+        self._spool._put(number, Read(question, partial(self._answered, number), ([], None)))
 
     def _answered(self, number: int, answer: tuple[list[int], int | None]) -> None:
         found, last = answer

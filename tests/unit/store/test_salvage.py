@@ -13,6 +13,7 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Noted
 from postroad.store import checking, content, repair, salvage, schema, shard
+from postroad.store.questions import Contents
 from postroad.store.reader import SpoolReader
 from postroad.store.values import Selection
 
@@ -190,7 +191,7 @@ async def test_damage_that_shows_while_running_is_looked_for_at_the_next_start(
     one = shard.Shard(whole, 0, lambda: START_US)
     one.open()  # as a large one it is not looked through
     inline = next(id for id in was.contents if content.content_file(whole, id) is None)
-    [answer] = one.commit([shard.Read(lambda each: each.content(inline), print, None)])
+    [answer] = one.commit([shard.Read(Contents(inline), print, None)])
     assert isinstance(answer, shard.Postponed)
     one.close()
     found, said = _opened(whole)

@@ -67,7 +67,8 @@ async def test_a_failed_commit_refuses_all_and_service_resumes(tmp_path: Path, s
         if statement in ("BEGIN", "COMMIT", "INSERT INTO journal"):
             assert failure is not None
         faults.at = lambda sql: None
-        assert _levels(desk) == {"error"}
+        # On a full disk the settlement takes the reserve, which is told, too.
+        assert _levels(desk) - ({"warning"} if code == sqlite3.SQLITE_FULL else set()) == {"error"}, desk.noted
         # All that was acknowledged is there, what was refused is not, and both may be asked again.
         assert await desk.ask(desk.spool.content, refused.envelope.id) is None
         assert await desk.ask(desk.spool.content, kept.envelope.id) == b"kept"
@@ -339,7 +340,7 @@ async def test_a_damaged_shard_is_set_aside_with_all_that_belongs_to_it(tmp_path
     path.write_bytes(b"x" * 9000 if damage == "not a database" else octets[:8192] + bytes(len(octets) - 8192))
     with open_spool(tmp_path) as desk:
         await asyncio.sleep(0)
-        assert _levels(desk) == {"error"}
+        assert _levels(desk) == {"error"}, desk.noted
         assert await desk.fresh_ids() == []
         assert await desk.ask(desk.spool.content, id) is None
         await desk.accept()
@@ -588,8 +589,10 @@ async def test_closing_from_another_thread_answers_all_that_was_asked(tmp_path: 
                     one()
                 await asyncio.sleep(0 if busy else 0.001)
             await closing
-            for _ in range(5):
-                await asyncio.sleep(0)
+            for _ in range(1000):  # each answer comes in a turn of its own
+                if len(answered) >= len(asked):
+                    break
+                await asyncio.sleep(0.001)
             assert sorted(answered) == asked
         with open_spool(directory) as desk:
             assert await desk.fresh_ids() == sorted(kept)
