@@ -92,6 +92,7 @@ class Remote:
         self.buffer = b""
         self.message = ""
         self.open = self.in_data = self.gone = False
+        self.chunk = -1  # octets of the chunk that is being read; -1: none is
         self.recipients: list[str] = []
 
     def say(self, code: int, recipient: str = "", *, last: bool = False) -> None:
@@ -111,6 +112,12 @@ class Remote:
     def received(self, octets: bytes) -> None:
         self.buffer += octets
         while not self.gone:
+            if self.chunk >= 0:
+                if len(self.buffer) < self.chunk:
+                    return
+                self.buffer, self.chunk = self.buffer[self.chunk :], -1
+                self.end()
+                continue
             end = self.buffer.find(b"\r\n.\r\n") if self.in_data else self.buffer.find(b"\r\n")
             if end < 0:
                 return
@@ -126,7 +133,8 @@ class Remote:
         if chance.random() < 0.02:
             self.leave(chance.random() < 0.5)
         elif line.startswith("EHLO"):
-            self.line.said(b"250-mx\r\n250 PIPELINING\r\n" if self.world.pipelining else b"250 mx\r\n", 0.0)
+            offered = ["mx", *["PIPELINING"] * self.world.pipelining, *["CHUNKING"] * self.world.chunking, "HELP"]
+            self.line.said("".join(f"250{'- '[word == 'HELP']}{word}\r\n" for word in offered).encode(), 0.0)
         elif found := _MAIL.match(line):
             self.message, self.recipients = found[1], []
             code = chance.choices((250, 550, 451, 354), (70, 20, 8, 2))[0]
@@ -140,6 +148,8 @@ class Remote:
             self.say(code, found[1])
         elif line == "DATA":
             self.data()
+        elif line.startswith("BDAT "):
+            self.chunk = int(line.split()[1])
         elif line == "RSET":
             self.open = False
             self.line.said(b"250 2.0.0 reset\r\n", 0.0)
@@ -153,8 +163,10 @@ class Remote:
         self.say(code, last=not self.in_data)
 
     def end(self) -> None:
-        self.open = False
         code = self.world.chance.choices((250, 554, 451), (70, 20, 10))[0]
+        if not (self.open and self.recipients):
+            code = 503  # BDAT without a transaction
+        self.open = False
         if code == 250:
             self.world.taken.update((self.message, recipient) for recipient in self.recipients)
         self.say(code, last=True)
@@ -179,8 +191,9 @@ class Remote:
 class World:
     """Time, chance, what the remote did, and a queue of a few lines."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, chunking: bool) -> None:
         self.chance = random.Random(seed)
+        self.chunking = chunking
         self.loop = Loop()
         self.pipelining = seed % 2 == 0
         self.surplus_share = self.chance.choice((0.0, 0.2, 0.6, 1.0))
@@ -188,7 +201,9 @@ class World:
         self.refused: set[tuple[str, str, int]] = set()
         self.courier: SmtpCourier | None = None
         self.carried = 0
-        self.shared: Settings = settings("me.test", DeliverOptions(), Clock(), self.loop, None)  # type: ignore[arg-type]
+        self.shared: Settings = settings(
+            "me.test", DeliverOptions(bdat_size_min=1), Clock(), self.loop, None  # type: ignore[arg-type]
+        )
 
     def connect(self) -> SmtpCourier:
         line = Line(self)
@@ -227,8 +242,8 @@ def job(name: str, count: int) -> Job:
     return Job(envelope, tuple(range(count)), CONTENT, Destination("example.net", Transport.SMTP))
 
 
-def faults(seed: int) -> list[str]:
-    world = World(seed)
+def faults(seed: int, chunking: bool) -> list[str]:
+    world = World(seed, chunking)
     found = []
     for number in range(MESSAGES):
         name = f"m{number}"
@@ -259,7 +274,8 @@ def _wrong(world: World, message: str, recipient: str, attempt: Attempt) -> str:
             return ""
 
 
+@pytest.mark.parametrize("chunking", [False, True])
 @pytest.mark.parametrize("pipelining", [False, True])
-def test_no_reply_is_taken_for_that_of_another_message(pipelining: bool) -> None:
-    found = [fault for seed in range(0 if pipelining else 1, SEEDS, 2) for fault in faults(seed)]
+def test_no_reply_is_taken_for_that_of_another_message(pipelining: bool, chunking: bool) -> None:
+    found = [fault for seed in range(0 if pipelining else 1, SEEDS, 2) for fault in faults(seed, chunking)]
     assert not found, "\n".join(found[:20])

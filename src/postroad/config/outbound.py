@@ -123,7 +123,8 @@ class Outbound(Section):
     piece_size: Octets = setting(_DELIVER.piece_size, "Larger content is written in pieces of this size.", least=4096)
     bdat_size_min: Octets = setting(
         _DELIVER.bdat_size_min,
-        "Content of at least this size is sent with BDAT if the server offers it.",
+        "Content of at least this size is sent with BDAT if the server offers it, but only as the first message of a "
+        "connection. Later messages are sent with DATA, because its reply 354 shows that replies and commands match.",
         least=0,
         source="RFC 3030",
     )

@@ -9,7 +9,8 @@ What always holds:
 - Nothing of one message touches the next: all that a transaction knows is forgotten when it ends, and when it begins.
   On a connection that has carried a message before, a refusal of MAIL counts only when RCPT is out of order behind
   it (503), and one of DATA when RSET is answered behind it: alone they may be late replies to something else. Where
-  the session ends there before such a sign, or 354, no reply of the transaction counts.
+  the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign: see
+  `kept`.
 - Where PIPELINING is offered MAIL, all RCPT and DATA are one group; else each waits for its reply.
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
 - What the remote said is in the finding: as its reply where the reply decides, else quoted in its text. A refused EHLO
@@ -215,6 +216,12 @@ class ClientMachine:
         octets = output[0] if len(output) == 1 else b"".join(output)
         output.clear()
         return octets
+
+    @property
+    def kept(self) -> bool:
+        """Whether a transaction of this session has ended. From then on content should go by DATA: only 354 shows that
+        replies and commands match, and BDAT has no such sign."""
+        return self._kept
 
     @property
     def step(self) -> Step:

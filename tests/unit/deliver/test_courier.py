@@ -265,6 +265,27 @@ def test_bdat_for_large_content(tmp_path: Path) -> None:
         assert stage.outcomes() == [RELAYED]
 
 
+def test_the_content_of_a_kept_connection_goes_by_data_so_that_no_late_reply_counts() -> None:
+    """BDAT has no 354: with a late 250 for MAIL's, the message would have been relayed by the answer to its RCPT."""
+    stage = Stage("PIPELINING CHUNKING", options=DeliverOptions(bdat_size_min=1))
+    stage.carry(job())
+    stage.server("250 ok", "250 ok")
+    assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\n")
+    stage.server("250 done")
+    assert stage.carry(job()).endswith(b"DATA\r\n")
+    stage.server("250 late")
+    stage.server("250 mail")
+    stage.server("250 rcpt")
+    assert [attempt.outcome.value for attempt, in stage.done] == ["relayed", "deferred"]
+    assert stage.done[1][0].reach is Reach.SESSION and not stage.courier.usable
+    binary = Stage("PIPELINING CHUNKING BINARYMIME", options=DeliverOptions(bdat_size_min=1))
+    for _ in range(2):  # there is no other way for it
+        assert b"DATA" not in binary.carry(job(b"a\nb", body=Body.BINARY_MIME))
+        binary.server("250 ok", "250 ok")
+        assert binary.wire.taken().startswith(b"BDAT 3 LAST\r\n")
+        binary.server("250 done")
+
+
 def test_binary_content_by_bdat() -> None:
     octets = b"\x00\r\n.\r\n\n\r"
     stage = Stage("CHUNKING BINARYMIME 8BITMIME PIPELINING")
@@ -422,8 +443,8 @@ def test_eight_bit_mail_is_converted_where_8bitmime_is_missing(tmp_path: Path, l
     stage.server("250 2.0.0 ok")
     assert stage.done[0][0].text == "converted to 7 bit"
     stage.carry(job())
-    stage.server("250 ok", "250 ok")
-    assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\nSubject: x\r\n")
+    stage.server("250 ok", "250 ok", "354 go")
+    assert stage.wire.taken() == b"Subject: x\r\n\r\nhello\r\n.\r\n"
     stage.server("250 2.0.0 ok")
     assert stage.done[1][0].text == "", "what is said of one message says nothing of the next"
 
