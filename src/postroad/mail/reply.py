@@ -58,12 +58,12 @@ def encode(answer: Reply) -> bytes:
     """
     middle = f"{answer.status} " if answer.status else ""
     lines = answer.lines or ("",)
-    if len(lines) == 1 and lines[0]:
+    if len(lines) == 1 and lines[0].strip():
         return _cut(f"{answer.code} {middle}{_clean(lines[0])}".encode()).rstrip() + b"\r\n"
     last = len(lines) - 1
     return b"".join(
         _cut(f"{answer.code}{' ' if number == last else '-'}{middle}{_clean(line)}".encode()).rstrip() + b"\r\n"
-        if line or middle
+        if line.strip() or middle
         else f"{answer.code}{' ' if number == last else '-'}\r\n".encode()
         for number, line in enumerate(lines)
     )

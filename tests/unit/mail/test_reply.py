@@ -14,6 +14,8 @@ from postroad.mail.reply import Reply, encode, said
         (Reply(250, "", ("a", "b", "c")), b"250-a\r\n250-b\r\n250 c\r\n"),
         (Reply(550, "5.7.1", ("a", "")), b"550-5.7.1 a\r\n550 5.7.1\r\n"),
         (Reply(354, "", ("",)), b"354 \r\n"),
+        (Reply(354, "", (" ",)), b"354 \r\n"),  # msmtp 1.8.23 and esmtp 1.2 know no code without the space
+        (Reply(220, "", ("a", " ")), b"220-a\r\n220 \r\n"),
         (Reply(550, "5.1.1", ("<a\r\n250 b\0>",)), b"550 5.1.1 <a??250 b?>\r\n"),
     ],
 )
