@@ -173,6 +173,8 @@ def test_mail(line: str, mail: Mail) -> None:
         ("MAIL FROM:<a@b.example> REQUIRETLS", 555, "5.5.4"),  # not offered without TLS
         ("MAIL FROM:<a@b.example> NOTIFY=NEVER", 555, "5.5.4"),  # of RCPT
         ("MAIL FROM:<a@b.example> X-OTHER=1", 555, "5.5.4"),
+        ("MAIL FROM:<from: a@b.example>", 501, "5.1.7"),  # sSMTP 2.64, of a field named "from:"
+        ("MAIL FROM:<a@b.example, c@b.example>", 501, "5.1.7"),  # sSMTP 2.64, of two authors
         ("MAIL FROM:<ä@b.example>", 550, "5.6.7"),
         ("MAIL FROM:<a@ä.example> SIZE=1", 550, "5.6.7"),
         ("MAIL FROM:<a@b.example> ENVID=ä SMTPUTF8", 501, "5.5.4"),
@@ -221,6 +223,12 @@ def test_rcpt(line: str, rcpt: Rcpt) -> None:
         ("RCPT TO:<a.@b.example>", 501, "5.1.3"),
         ("RCPT TO:<a@b.example>x", 501, "5.5.4"),
         ("RCPT TO:<" + "a" * 600 + "@b.example>", 501, "5.1.3"),
+        ("RCPT TO:<@b.example>", 501, "5.1.3"),  # msmtp 1.8.23, of "b c"@b.example
+        ("RCPT TO:<b c@b.example>", 501, "5.1.3"),  # nullmailer 2.2, of "b c"@b.example
+        ("RCPT TO:<d,e@b.example>", 501, "5.1.3"),  # nullmailer 2.2, of "d,e"@b.example
+        ("RCPT TO:<friends: b@b.example>", 501, "5.1.3"),  # sSMTP 2.64, of a group
+        ("RCPT TO:<friends:b@b.example>", 501, "5.1.3"),  # esmtp 1.2, of a group
+        ("RCPT TO:<c@b.example;>", 501, "5.1.3"),  # esmtp 1.2, of a group
         ("RCPT TO:<ä@b.example>", 553, "5.6.7"),
         ("RCPT TO:<a@b.example> NOTIFY=", 501, "5.5.4"),
         ("RCPT TO:<a@b.example> NOTIFY=NEVER,SUCCESS", 501, "5.5.4"),
