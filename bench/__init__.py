@@ -1,1 +1,1 @@
-"""Measurements: side by side with peers in one run, ratios rather than figures (design.md §7)."""
+"""Measurements: side by side with peers in one run, ratios rather than figures."""

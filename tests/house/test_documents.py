@@ -188,3 +188,19 @@ def _untrue_rows() -> Iterator[str]:
 def test_the_ledger_of_rfcs_names_what_is_there() -> None:
     assert len(list(_rows())) > 100
     assert list(_untrue_rows()) == []
+
+
+# -- the other way: code that names a document
+
+
+def _named_in_code() -> Iterator[tuple[str, str]]:
+    files = [path for folder in ("src", "tests", "bench", "packaging") for path in (ROOT / folder).rglob("*.py")]
+    for path in (*files, ROOT / "Makefile", *(ROOT / "packaging").rglob("*.service")):
+        if path != Path(__file__):
+            for name in re.findall(r"[\w./-]*\w\.md\b", path.read_text("utf-8")):
+                yield path.relative_to(ROOT).as_posix(), name
+
+
+def test_the_documents_that_code_names_are_there() -> None:
+    untrue = {(file, name) for file, name in _named_in_code() if not any(_places(name)) and not (ROOT / name).exists()}
+    assert untrue == set()

@@ -1,4 +1,4 @@
-"""Permits: how many connections the whole node holds, and how that number finds its measure (design.md §4).
+"""Permits: how many connections the whole node holds, and how that number finds its measure.
 
 The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for the connections that
 a destination needs at a moment, never for a message. A question names all scopes of the destination (`queue.pace`),

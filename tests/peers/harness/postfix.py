@@ -18,7 +18,7 @@ from tests.peers.harness.process import NotReady, listens, own_to, tail, until
 
 _DAEMONS = "/usr/lib/postfix/sbin"
 
-# name, type, private, unprivileged, chroot, wake-up, process limit, command: none in a chroot (libraries.md)
+# name, type, private, unprivileged, chroot, wake-up, process limit, command: none in a chroot
 _SERVICES = """\
 pickup    unix  n  -  n  60    1  pickup
 cleanup   unix  n  -  n  -     0  cleanup
