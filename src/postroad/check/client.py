@@ -70,8 +70,9 @@ class BanOptions(msgspec.Struct, frozen=True):
     """When the node bans by itself, and for how long.
 
     `failures_max`: failed AUTH of a client within `window_s`; `network_failures_max`: of a network, which is then
-    banned, but for its clients that have logged in lately; `account_failures_max`: of an account; `offences_max`:
-    sessions of a client that were ended for errors, refusals, unknown recipients or talking early. 0: no ban for it.
+    banned where there is AUTH, but for its clients that have logged in lately; `account_failures_max`: of an account;
+    `offences_max`: sessions of a client that were ended for errors, refusals, unknown recipients or talking early.
+    0: no ban for it.
     `time_s`: how long such a ban lasts. `exempt`: networks that the node never bans by itself.
     """
 
@@ -120,25 +121,26 @@ class Clients:
         """Those of this worker."""
         return self._all
 
-    def admit(self, address: str, trusted: bool) -> Verdict:
-        """Count a new session in, or say why not. `address` "" is a Unix socket: only the limit for all holds."""
+    def admit(self, address: str, trusted: bool, auth: bool = True) -> Verdict:
+        """Count a new session in, or say why not. `address` "" is a Unix socket: only the limit for all holds. `auth`:
+        one can log in there."""
         tally = self.tally
         if tally.sessions(SESSIONS) >= self.options.sessions_max:
             return _FULL
         keys = _keys_of(address, self._prefix_ipv4, self._prefix_ipv6)
         if address and not trusted:
-            refused = self._refused(address, keys)
+            refused = self._refused(address, keys, auth)
             if refused is not None:
                 return refused
         tally.came(keys)
         self._all += 1
         return ACCEPT
 
-    def _refused(self, address: str, keys: tuple[str, ...]) -> Verdict | None:
+    def _refused(self, address: str, keys: tuple[str, ...], auth: bool) -> Verdict | None:
         """Why a client that is not trusted may not come in now."""
         options, tally = self.options, self.tally
         _, of_client, of_network = keys
-        if self.bans.networks and self.is_banned(address):
+        if self.bans.networks and self.is_banned(address, auth):
             return BANNED
         if tally.sessions(of_client) >= options.sessions_per_client_max:
             return _CLIENT
@@ -156,16 +158,15 @@ class Clients:
         self._all -= 1
         self.tally.went(_keys_of(address, self._prefix_ipv4, self._prefix_ipv6))
 
-    def is_banned(self, address: str) -> bool:
-        """A network that the node itself has banned does not keep out who has logged in from it lately."""
-        now_us = self._now_us()
-        ban = self.bans.of_address(address, now_us)
-        if ban is None:
-            return False
-        client = client_of(address)
-        if ban.by or ban.subject == client or not self.is_known(address):
-            return True
-        return self.bans.of_subject(client, False, now_us) is not None
+    def is_banned(self, address: str, auth: bool = True) -> bool:
+        """Whether a client is kept out. `auth`: one can log in there.
+
+        A ban of a network that the node itself has made is for failed log-ins, which may be others': it holds where one
+        could try another, so not for mail from servers of the network, nor for who has logged in from it lately."""
+        return any(
+            ban.by or ban.subject == client_of(address) or (auth and not self.is_known(address))
+            for ban in self.bans.all_of_address(address, self._now_us())
+        )
 
     def is_known(self, address: str) -> bool:
         """Whether somebody has logged in from there lately."""

@@ -781,7 +781,8 @@ class Bans(Section):
         _BANS.network_failures_max,
         "The number of failed AUTH attempts of a network (`limits.network_prefix_ipv4`, "
         "`limits.network_prefix_ipv6`) within `window_s` after which the node bans the network. Clients of this "
-        "network that have logged in within the last week are not banned with it. 0: no ban.",
+        "network that have logged in within the last week are not banned with it, and the ban does not hold on "
+        "listeners without AUTH: mail from servers of this network is accepted there as before. 0: no ban.",
         unit="failures",
         least=0,
     )

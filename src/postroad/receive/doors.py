@@ -92,7 +92,7 @@ class Doors:
     committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
     `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
     of ours, and those of an acceptance, which the spool has committed with it.
-    `admit(address, trusted)` and `left(address)`: counts of sessions (`check.client.Clients`).
+    `admit(address, trusted, auth)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `offended(address)`: a session of a client was ended for what it did (`check.client`).
     `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
     `budget`: the memory that content may take while it arrives. `turns`: sessions that have more to say than is handled
@@ -121,7 +121,7 @@ class Doors:
     waiting: Callable[[int, tuple[Waiting, ...]], None]
     record: Callable[[tuple[Event, ...]], None]
     log: Callable[[tuple[Event, ...]], None]
-    admit: Callable[[str, bool], Verdict]
+    admit: Callable[[str, bool, bool], Verdict]
     left: Callable[[str], None]
     known: Callable[[Address], bool | Awaitable[bool | None] | None]
     members: Callable[[Address], Sequence[Address] | None]

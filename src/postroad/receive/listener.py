@@ -112,10 +112,10 @@ class Listener:
             await self._empty
             timer.cancel()
 
-    def turn_out(self, is_banned: Callable[[str], bool]) -> None:
+    def turn_out(self, is_banned: Callable[[str, bool], bool]) -> None:
         """Clients of these addresses are banned: their sessions end, at once or with what is under way."""
         for session in tuple(self._sessions):
-            if is_banned(session.address):
+            if is_banned(session.address, self.setting.listener.auth):
                 session.turn_out()
 
     def _break_off(self) -> None:

@@ -62,7 +62,7 @@ class Visit:
             self._tell("not a trusted proxy")
             return
         # As a session over a Unix socket: whose it is we do not know yet, and the proxy's own address says nothing.
-        verdict = setting.doors.admit("", True)
+        verdict = setting.doors.admit("", True, False)
         self._counted = verdict is ACCEPT
         if not self._counted and turned.tell(address, verdict.reason, setting.doors.loop.time()) is not None:
             self._tell(f"{verdict.reason}, no PROXY header is waited for")

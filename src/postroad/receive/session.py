@@ -162,7 +162,7 @@ class Session(asyncio.Protocol):
             since_us=doors.now_us(),
         )  # fmt: skip
         self._listener.joined(self)
-        verdict = doors.admit(address, trusted) if doors.has_room(transport) else _NO_ROOM
+        verdict = doors.admit(address, trusted, setting.listener.auth) if doors.has_room(transport) else _NO_ROOM
         client.admitted = verdict is ACCEPT
         self._dialog = Dialog(self, setting, client)
         if verdict is not ACCEPT:
@@ -440,7 +440,7 @@ class Session(asyncio.Protocol):
             self._tell_end(dialog, "another client by XCLIENT")
         if before.admitted:
             doors.left(before.address)
-        verdict = doors.admit(client.address, client.trusted)
+        verdict = doors.admit(client.address, client.trusted, dialog.setting.listener.auth)
         client.admitted = verdict is ACCEPT
         return verdict
 

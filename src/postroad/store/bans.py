@@ -158,17 +158,20 @@ class Bans:
         return bool(self._prefixes)
 
     def of_address(self, address: str, now_us: int) -> Ban | None:
-        """The ban that holds for a client's IP address ("" for a Unix socket)."""
+        """A ban that holds for a client's IP address ("" for a Unix socket)."""
+        return next(self.all_of_address(address, now_us), None)
+
+    def all_of_address(self, address: str, now_us: int) -> Iterator[Ban]:
+        """All bans that hold for it: of itself, and of networks around it."""
         if not self._prefixes or not address:
-            return None
+            return
         parsed = ipaddress.ip_address(address.partition("%")[0])
         bits, length = int(parsed), parsed.max_prefixlen
         for (version, prefix), found in self._prefixes.items():
             if version == parsed.version:
                 ban = found.get(bits >> (length - prefix))
                 if ban is not None and ban.holds(now_us):
-                    return ban
-        return None
+                    yield ban
 
     def of_account(self, name: str, now_us: int) -> Ban | None:
         if not self._accounts:

@@ -195,6 +195,24 @@ def test_a_ban_of_the_network_spares_who_has_logged_in(subject: str, by: str, st
     clients.succeeded("")
 
 
+@pytest.mark.parametrize(
+    ("bans", "banned"),
+    [
+        ([Ban("192.0.2.0/24", 0, 0)], False),
+        ([Ban("192.0.2.0/24", 0, 0, by="root")], True),
+        ([Ban("192.0.2.1", 0, 0)], True),
+        ([Ban("192.0.2.0/24", 0, 0), Ban("192.0.2.1", 0, 0)], True),
+        ([Ban("192.0.2.0/24", 0, 0), Ban("192.0.0.0/16", 0, 0, by="root")], True),
+    ],
+)
+def test_who_guesses_passwords_does_not_keep_out_the_mail_of_his_neighbours(bans: list[Ban], banned: bool) -> None:
+    clients = Clients(ClientOptions(), bans=Bans(bans))
+    clients.succeeded("192.0.2.2")
+    assert clients.is_banned("192.0.2.2") is (bans[-1].by != "")
+    assert (clients.admit("192.0.2.1", False, False) is not ACCEPT) is banned, "where there is no AUTH"
+    assert clients.admit("192.0.2.1", False, True) is not ACCEPT
+
+
 def test_a_client_that_has_logged_in_and_was_banned_itself_is_banned() -> None:
     bans = Bans([Ban("192.0.2.0/24", 0, 0), Ban("192.0.2.1", 0, 0)])
     clients = Clients(ClientOptions(), bans=bans)

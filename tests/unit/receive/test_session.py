@@ -13,6 +13,7 @@ from postroad.mail.event import Session as Ended
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.store.bans import Ban
 from postroad.store.values import Failure
 from tests.unit.receive.fakes import CLOSED, FULL, INVALID, IO, NOW_US, Client, House, opened
 
@@ -445,12 +446,22 @@ def test_a_ban_ends_what_is_under_way_with_its_answer_but_not_for_who_is_trusted
     house.spool.patient = True
     client = begun(house)
     client.say(large_message(200_000) + b".\r\n")
-    house.listener.turn_out(lambda address: True)
+    house.listener.turn_out(lambda address, auth: True)
     house.spool.finishing[0]()
     house.spool.commit()
     heard = client.heard()
     assert heard.startswith(b"250 2.0.0 Ok: queued")
     assert (b"421" in heard) is not trusted and client.transport.closed is not trusted
+
+
+@pytest.mark.parametrize("auth", [True, False])
+def test_a_ban_of_a_network_for_its_guesses_holds_where_one_can_guess(auth: bool) -> None:
+    asked: list[bool] = []
+    house = House(listener=ListenerOptions("front", auth=auth))
+    house.clients.bans.add(Ban("192.0.2.0/24", 0, 0))
+    assert house.client().heard().startswith(b"421 4.7.0" if auth else b"220")
+    house.listener.turn_out(lambda address, there: bool(asked.append(there)))
+    assert asked == [auth]
 
 
 def test_a_failed_commit_takes_the_file_away() -> None:

@@ -145,7 +145,7 @@ def test_an_early_talker() -> None:
 
 
 def test_a_verdict_without_a_reply() -> None:
-    house = House(admit=lambda address, trusted: Verdict(Action.DEFER, None, "no reason", disconnect=True))
+    house = House(admit=lambda address, trusted, auth: Verdict(Action.DEFER, None, "no reason", disconnect=True))
     answer = house.client().heard().decode().rstrip("\r\n")
     assert answer.startswith("421") and told(house).reply == answer
 
