@@ -47,14 +47,14 @@ def _auth(settings: Settings) -> Iterator[Finding]:
             blame = (*here, "auth") if listener.auth else (*here, "role")
             yield Finding(
                 (blame, (*here, "auth"), ("auth", "users")),
-                f"The listener {listener.name!r} offers AUTH, but there are no accounts",
-                'Add users = "users" under [auth] and make an account with `postroad user add`',
+                f"The listener {listener.name!r} offers AUTH, but no accounts are configured",
+                'Add users = "users" under [auth] and create an account with `postroad user add`',
             )
         if settings.tls_of(listener) is Tls.NONE and not listener.auth_without_tls:
             yield Finding(
                 ((*here, "tls"), (*here, "auth"), (*here, "role"), ("tls", "certificate")),
-                f"The listener {listener.name!r} would offer AUTH under TLS only, but has no TLS",
-                "Name certificate and key under [tls]; on a trusted wire, auth_without_tls = true does without",
+                f"The listener {listener.name!r} offers AUTH only under TLS, but has no TLS",
+                "Add certificate and key under [tls]; in a trusted network, auth_without_tls = true allows it",
             )
 
 
@@ -63,19 +63,19 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if auth.dovecot is not None and auth.function:
         yield Finding(
             (("auth", "function"), ("auth", "dovecot")),
-            "Beside the function there is Dovecot's socket",
-            "Passwords are verified by one of the two: remove the other",
+            "There is a function and also a Dovecot socket",
+            "Only one of them can verify passwords: remove the other",
         )
     if auth.function and not _FUNCTION.fullmatch(auth.function):
         yield Finding(
             (("auth", "function"),),
-            f"{auth.function!r} names no function",
+            f"{auth.function!r} is not the name of a function",
             'Write "module:function" or "/path/file.py:function"',
         )
     if tokens.url is None:
         for key in ("client_id", "client_secret_file", "scope", "audience", "ca_file"):
             if key in tokens.model_fields_set:
-                yield Finding((("auth", "introspection", key),), "This means nothing without a url", "Add url")
+                yield Finding((("auth", "introspection", key),), "This has no effect without a url", "Add url")
     elif bool(tokens.client_id) != (tokens.client_secret_file is not None):
         yield Finding(
             (("auth", "introspection", "client_id"), ("auth", "introspection", "client_secret_file")),
@@ -85,12 +85,10 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if auth.certificate_name is CertificateName.NONE:
         return
     asked = [settings.asking_of(listener) for listener in settings.listener if listener.offers_auth]
-    if not any(asking.ca_file for asking in asked) or any(
-        asking != NOBODY and not asking.ca_file for asking in asked
-    ):
+    if not any(asking.ca_file for asking in asked) or any(asking != NOBODY and not asking.ca_file for asking in asked):
         yield Finding(
             (("auth", "certificate_name"), ("tls", "client_certificates"), ("tls", "client_ca_file")),
-            "Certificates are to authenticate clients, but none is asked for, or anybody's roots would do",
+            "Certificates shall authenticate clients, but a listener asks for none, or accepts those of any public CA",
             'Write client_certificates = "asked" and client_ca_file under [tls]',
         )
 
@@ -103,16 +101,16 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
         if listener.tls not in (None, Tls.NONE) and settings.tls.certificate is None:
             yield Finding(
                 (("listener", index, "tls"), ("tls", "certificate")),
-                f"The listener {listener.name!r} is to have TLS, but there is no certificate",
-                'Name certificate and key under [tls], or write tls = "none"',
+                f"The listener {listener.name!r} needs TLS, but there is no certificate",
+                'Add certificate and key under [tls], or write tls = "none"',
             )
     if settings.tls.certificate is None:
         for key in ("key", "further"):
             if getattr(settings.tls, key):
                 yield Finding(
                     (("tls", key), ("tls", "certificate")),
-                    f"There is {key!r}, but no first certificate",
-                    "Name the certificate under [tls]",
+                    f"{key!r} is set, but there is no first certificate",
+                    "Add certificate under [tls]",
                 )
 
 
@@ -123,13 +121,13 @@ def _client_certificates(settings: Settings) -> Iterator[Finding]:
         if asked and settings.tls_of(listener) is Tls.NONE:
             yield Finding(
                 ((*here, "client_certificates"), ("tls", "certificate")),
-                f"The listener {listener.name!r} is to ask for client certificates, but has no TLS",
+                f"The listener {listener.name!r} asks for client certificates, but has no TLS",
                 "Give it TLS, or remove client_certificates",
             )
         if listener.trusted_certificates and settings.asking_of(listener) == NOBODY:
             yield Finding(
                 ((*here, "trusted_certificates"), (*here, "client_certificates")),
-                f"The listener {listener.name!r} trusts client certificates, but asks for none",
+                f"The listener {listener.name!r} trusts client certificates, but does not ask for them",
                 'Write client_certificates = "asked"',
             )
 
@@ -144,8 +142,8 @@ def _same_place(settings: Settings) -> Iterator[Finding]:
             key = "address" if one == other or other_place[0].startswith(UNIX) else "port"
             yield Finding(
                 ((*other, key), (*other, "address"), (*other, "port"), (*one, "address"), (*one, "port")),
-                f"{shown(other_place)} is taken by the listener {name!r} already ({shown(place)})",
-                "Give each listener an address or port of its own",
+                f"{shown(other_place)} is already used by the listener {name!r} ({shown(place)})",
+                "Give each listener its own address or port",
             )
 
 
@@ -185,8 +183,8 @@ def _names(settings: Settings) -> Iterator[Finding]:
         if domain in local:
             yield Finding(
                 (path, ("domain",)),
-                f"{domain!r} is a local domain already",
-                "A domain is either delivered here or passed on: remove it in one of the two places",
+                f"{domain!r} is also a local domain",
+                "A domain is either local or relayed: remove it from one of the two places",
             )
 
 
@@ -195,7 +193,7 @@ def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
     for path, name in named:
         if name in first:
             yield Finding(
-                (path, first[name]), f"{name!r} is there twice", "Remove one of the two, or name it differently"
+                (path, first[name]), f"{name!r} is used twice", "Remove one of the two, or give it another name"
             )
         first.setdefault(name, path)
 
@@ -206,22 +204,22 @@ def _roles(settings: Settings) -> Iterator[Finding]:
         if listener.role is Role.MX and not (settings.domain or settings.relay.domains or settings.relay.domain):
             yield Finding(
                 ((*here, "role"), ("domain",), ("relay",)),
-                f"The listener {listener.name!r} takes mail for our own domains, but there are none",
+                f"The listener {listener.name!r} accepts mail for our own domains, but there are no domains",
                 "Add a [[domain]], or domains under [relay]",
             )
         trusting = listener.trusted_networks or listener.trusted_certificates
         if listener.role is Role.RELAY and not trusting and not listener.offers_auth:
             yield Finding(
                 ((*here, "trusted_networks"), (*here, "trusted_certificates"), (*here, "role"), (*here, "auth")),
-                f"Nobody may relay by the listener {listener.name!r}: it trusts no network and no certificate",
-                'Add trusted_networks = ["192.0.2.0/24"] with the networks of your clients',
+                f"Nobody may relay through the listener {listener.name!r}: it trusts no network and no certificate",
+                'Add the networks of your clients, such as trusted_networks = ["192.0.2.0/24"]',
             )
         for key, role, what in (("trust_network", Role.SUBMISSION, "submission"), ("strangers", Role.RELAY, "relay")):
             if key in listener.model_fields_set and listener.role is not role:
                 yield Finding(
                     ((*here, key), (*here, "role")),
-                    f"This means nothing for the role {listener.role.value!r}",
-                    f'Remove it; it is for the role "{what}"',
+                    f"This has no effect for the role {listener.role.value!r}",
+                    f'Remove it: it is for the role "{what}"',
                 )
 
 
@@ -234,8 +232,8 @@ def _open_relays(settings: Settings) -> Iterator[Finding]:
                 here = ("listener", index)
                 yield Finding(
                     ((*here, "trusted_networks", place), (*here, "trusted_networks"), (*here, "role")),
-                    f"The listener {listener.name!r} would be an open relay: {written} may send to anywhere",
-                    'Name your own networks only; strangers send to your domains by a listener with role = "mx"',
+                    f"The listener {listener.name!r} would be an open relay: {written} may relay to anywhere",
+                    'Name your own networks only; strangers send to your domains through a listener with role = "mx"',
                 )
 
 
@@ -254,13 +252,13 @@ def _proxies(settings: Settings) -> Iterator[Finding]:
         if wanted and not listener.proxy_networks:
             yield Finding(
                 ((*here, "proxy"), (*here, "proxy_networks")),
-                f"The listener {listener.name!r} waits for PROXY headers, but trusts no proxy",
-                'Add proxy_networks = ["192.0.2.10"] with the addresses of your proxies',
+                f"The listener {listener.name!r} expects PROXY headers, but trusts no proxy",
+                'Add the addresses of your proxies, such as proxy_networks = ["192.0.2.10"]',
             )
         if listener.proxy_networks and not wanted:
             yield Finding(
                 ((*here, "proxy_networks"), (*here, "proxy")),
-                f"The listener {listener.name!r} has proxies, but takes no PROXY header",
+                f"The listener {listener.name!r} has proxy_networks, but expects no PROXY header",
                 'Write proxy = "v2" (or "v1", "any"), or remove proxy_networks',
             )
 
@@ -272,14 +270,14 @@ def _etrn(settings: Settings) -> Iterator[Finding]:
         if not (row.networks or row.accounts):
             yield Finding(
                 ((*here, "domains"), here),
-                "Nobody may start these queues by ETRN: there are neither networks nor accounts",
+                "Nobody may use ETRN for these domains: neither networks nor accounts are set",
                 'Add networks = ["192.0.2.0/24"], or accounts = ["name"]',
             )
         for place, domain in enumerate(row.domains):
             if domain not in relayed and not any(covers(pattern, domain) for pattern in relayed):
                 yield Finding(
                     ((*here, "domains", place), (*here, "domains")),
-                    f"ETRN is for relay domains, and {domain!r} is none",
+                    f"ETRN is only for relay domains, and {domain!r} is not a relay domain",
                     "Add it to domains under [relay], or remove it here",
                 )
 
@@ -290,13 +288,13 @@ def _early_talkers(settings: Settings) -> Iterator[Finding]:
         if listener.early_talker is EarlyTalker.REFUSE and not listener.greet_delay_s:
             yield Finding(
                 ((*here, "early_talker"), (*here, "greet_delay_s")),
-                "Without a pause before the greeting nobody is found to speak before it",
+                "Without a delay before the greeting, no client can be caught speaking before it",
                 "Add greet_delay_s = 2",
             )
         if listener.greet_delay_s and settings.tls_of(listener) is Tls.IMPLICIT:
             yield Finding(
                 ((*here, "greet_delay_s"), (*here, "tls")),
-                "Under TLS from the first octet a client has to speak first",
+                "With TLS from the first octet, every client must speak before the greeting",
                 "Remove greet_delay_s",
             )
 
@@ -309,13 +307,13 @@ def _lmtp(settings: Settings) -> Iterator[Finding]:
         if listener.port == 25 and any(not address.startswith(UNIX) for address in listener.address):
             yield Finding(
                 ((*here, "port"), (*here, "protocol"), (*here, "address")),
-                "LMTP may not be spoken on port 25 (RFC 2033 §5)",
-                "Take another port, such as 24, or a Unix socket",
+                "LMTP must not use port 25 (RFC 2033 §5)",
+                "Use another port, such as 24, or a Unix socket",
             )
         if listener.role is Role.SUBMISSION:
             yield Finding(
                 ((*here, "protocol"), (*here, "role")),
-                "Submission is spoken over SMTP (RFC 6409), not LMTP",
+                "Submission uses SMTP (RFC 6409), not LMTP",
                 'Write protocol = "smtp", or another role',
             )
 
@@ -334,19 +332,21 @@ def _delivery(settings: Settings) -> Iterator[Finding]:
         here = ("domain", index)
         if missing := _missing(domain):
             keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver])
-            yield Finding((*keys, (*here, "deliver")), f"{domain.name!r} does not say where to", missing)
+            yield Finding(
+                (*keys, (*here, "deliver")), f"{domain.name!r} does not say where its mail is delivered", missing
+            )
         if domain.deliver == "lmtp" and domain.socket and domain.host:
             yield Finding(
                 ((*here, "host"), (*here, "socket"), (*here, "deliver")),
-                "There is a host and a socket, too",
-                "An LMTP server is reached by one of the two: remove the other",
+                "There is a host and also a socket",
+                "Only one of them can lead to the LMTP server: remove the other",
             )
         for other, keys_of in _KEYS_OF.items():
             for key in keys_of:
                 if other != domain.deliver and key in domain.model_fields_set:
                     yield Finding(
                         ((*here, key), (*here, "deliver")),
-                        f'This means nothing with deliver = "{domain.deliver}"',
+                        f'This has no effect with deliver = "{domain.deliver}"',
                         f'Remove it, or write deliver = "{other}"',
                     )
         if not domain.recipients and domain.recipients_file is None:
@@ -376,8 +376,8 @@ def _placeholders(settings: Settings) -> Iterator[Finding]:
             if any(name in COMMAND_PLACEHOLDERS and word != f"{{{name}}}" for name in names):
                 yield Finding(
                     ((*here, "command", place),),
-                    f"A placeholder must be a whole argument, not a part of {word!r}",
-                    "Make it an argument of its own",
+                    f"A placeholder must be a whole argument, but {word!r} holds more",
+                    "Write the placeholder as a separate argument",
                 )
 
 
@@ -385,7 +385,9 @@ def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Fi
     for name in dict.fromkeys(found):
         if name not in known:
             names = ", ".join(f"{{{each}}}" for each in known)
-            yield Finding((key,), f"unknown placeholder {{{name}}}; known are {names}", "Write one of these")
+            yield Finding(
+                (key,), f"{{{name}}} is not a known placeholder. The known ones are {names}", "Write one of these"
+            )
 
 
 def _recipients(settings: Settings) -> Iterator[Finding]:
@@ -399,8 +401,8 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
             if parse_mailbox(f"{local_part}@{_ANY_DOMAIN}") is None:
                 yield Finding(
                     ((*here, "recipients", place), (*here, "recipients"), (*here, "name")),
-                    f"{name!r} is no local-part of a mailbox in {domain.name!r}",
-                    f'Write the part before the "@" alone, such as "ada" for ada@{domain.name.removeprefix(".")}',
+                    f"{name!r} is not the local-part of a mailbox in {domain.name!r}",
+                    f'Write only the part before the "@", such as "ada" for ada@{domain.name.removeprefix(".")}',
                 )
 
 
@@ -414,7 +416,7 @@ def _relayed(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file")),
                 f"{domain.name!r} has no recipients",
-                "Name them, or put the name among the domains under [relay], which take mail for any recipient",
+                "Name them, or move the domain to domains under [relay], which accepts mail for any recipient",
             )
 
 
@@ -433,10 +435,10 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
         if hop.password and hop.password_file:
-            yield Finding(keys, "There is a password and a password_file, too", "Remove one of the two")
+            yield Finding(keys, "There is a password and also a password_file", "Remove one of the two")
         for key in ("port", "username"):
             if hop.host is None and key in hop.model_fields_set:
-                yield Finding(((*here, key), (*here, "host")), "This means nothing without a host", "Add host")
+                yield Finding(((*here, key), (*here, "host")), "This has no effect without a host", "Add host")
         token = hop.token_file is not None or bool(hop.token_command)
         secret = token or bool(hop.password) or hop.password_file is not None
         if hop.username and not secret and hop.mechanism != "EXTERNAL":
@@ -447,14 +449,14 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
         if hop.username and hop.tls is TlsDemand.NEVER and not hop.auth_without_tls:
             yield Finding(
                 ((*here, "tls"), *keys, (*here, "auth_without_tls")),
-                "Without TLS the password would go over the wire for anyone to read, and is not sent",
-                'Write tls = "verify"; to a server on this machine, auth_without_tls = true',
+                "Without TLS anybody on the network path could read the password, so it is not sent",
+                'Write tls = "verify"; for a server on this machine, auth_without_tls = true',
             )
         if hop.mx and (hop.host is None or _is_address(hop.host)):
             yield Finding(
                 ((*here, "mx"), (*here, "host")),
-                "There is no domain whose MX records could be looked up",
-                "Write the domain as host, or mx = false",
+                "mx = true needs a domain as host, to look up its MX records",
+                "Write a domain as host, or write mx = false",
             )
 
 
@@ -464,13 +466,13 @@ def _next_hop_token(here: Path, hop: NextHop) -> Iterator[Finding]:
     if hop.token_file is not None and hop.token_command:
         yield Finding(
             ((*here, "token_command"), (*here, "token_file")),
-            "Beside the token_file there is a token_command",
+            "There is a token_file and also a token_command",
             "Remove one of the two",
         )
     if token and (hop.password or hop.password_file is not None):
         yield Finding(
             ((*here, "token_file"), (*here, "token_command"), (*here, "password_file"), (*here, "password")),
-            "Beside the token there is a password",
+            "There is a token and also a password",
             "Remove one of the two",
         )
     if (token or hop.mechanism) and not hop.username:
@@ -482,14 +484,14 @@ def _next_hop_token(here: Path, hop: NextHop) -> Iterator[Finding]:
     if hop.cram_md5 and (token or not hop.username or hop.mechanism not in ("", "CRAM-MD5")):
         yield Finding(
             ((*here, "cram_md5"), (*here, "mechanism"), (*here, "username")),
-            "CRAM-MD5 is allowed, but there is no password that it could be used with",
-            "Remove cram_md5, or give username and password_file and no other mechanism",
+            "CRAM-MD5 is allowed, but there is no password to use with it",
+            "Remove cram_md5, or add username and password_file and no other mechanism",
         )
     if hop.mechanism and hop.mechanism != "EXTERNAL" and (hop.mechanism in TOKENS) is not token:
         yield Finding(
             ((*here, "mechanism"), (*here, "token_file"), (*here, "password_file")),
-            f"{hop.mechanism} is for {'passwords, and this is a token' if token else 'tokens, and there is none'}",
-            "Remove mechanism, or name one that fits",
+            f"{hop.mechanism} needs a {'password, but a token is set' if token else 'token, but none is set'}",
+            "Remove mechanism, or write one that fits",
         )
 
 
@@ -527,7 +529,7 @@ def _order(settings: Settings) -> Iterator[Finding]:
             blame = less if less in values.model_fields_set else more
             yield Finding(
                 ((section, blame), (section, less), (section, more)),
-                f"It is more than {more}" if blame == less else f"It is less than {less}",
+                f"This is more than {more}" if blame == less else f"This is less than {less}",
                 f"Set {section}.{less} to at most {section}.{more}",
             )
 
@@ -538,18 +540,18 @@ def _pace(settings: Settings) -> Iterator[Finding]:
         here = ("pace", index)
         if not each.domain and not each.mx and each.provider != AUTOMATIC:
             yield Finding(
-                ((*here, "domain"), (*here, "mx")), "It names neither domains nor MX hosts", "Add domain, or mx"
+                ((*here, "domain"), (*here, "mx")), "This table names neither domains nor MX hosts", "Add domain or mx"
             )
         if each.domain and each.provider == AUTOMATIC:
             yield Finding(
                 ((*here, "domain"), (*here, "provider")),
-                f'With provider = "{AUTOMATIC}" domains are told by their MX hosts',
-                "Remove domain, or name the provider",
+                f'With provider = "{AUTOMATIC}" domains are grouped by their MX hosts',
+                "Remove domain, or write the name of a provider",
             )
         if 0 < each.connections_max < each.connections_start:
             yield Finding(
                 ((*here, "connections_start"), (*here, "connections_max")),
-                "It is more than connections_max",
+                "This is more than connections_max",
                 "Set connections_start to at most connections_max",
             )
         kind = "each" if not each.provider else "set" if each.provider == AUTOMATIC else "group"
@@ -560,7 +562,9 @@ def _pace(settings: Settings) -> Iterator[Finding]:
             before = seen.setdefault((kind, key, name), index)
             if before != index:
                 yield Finding(
-                    ((*here, key), ("pace", before, key)), f"{name!r} has a table [[pace]] already", "Make it one table"
+                    ((*here, key), ("pace", before, key)),
+                    f"{name!r} already has another table [[pace]]",
+                    "Join the two tables",
                 )
 
 
@@ -573,7 +577,7 @@ def _dns(settings: Settings) -> Iterator[Finding]:
 
 def _group(settings: Settings) -> Iterator[Finding]:
     if settings.group and not settings.user:
-        yield Finding((("group",), ("user",)), "There is a group to become, but no user", "Add user, or remove group")
+        yield Finding((("group",), ("user",)), "A group is set, but no user", "Add user, or remove group")
 
 
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (

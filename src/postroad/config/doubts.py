@@ -48,11 +48,11 @@ def find(settings: Settings, now_s: float) -> list[Finding]:
 def _hostname(settings: Settings, now_s: float) -> Iterator[Finding]:
     """RFC 5321 §2.3.5: names are fully qualified; many servers refuse an EHLO with another."""
     name = settings.hostname.lower().rstrip(".")
-    remedy = "Set the name by which the Internet knows this host, as `mail.example.org`"
+    remedy = "Write the name by which the Internet knows this host, such as `mail.example.org`"
     if "." not in name:
         yield Finding((("hostname",),), f"{settings.hostname!r} is not a fully qualified name", remedy)
     elif name.endswith(tuple(f".{suffix}" for suffix in _NOWHERE)):
-        yield Finding((("hostname",),), f"{settings.hostname!r} is a name that the Internet does not know", remedy)
+        yield Finding((("hostname",),), f"{settings.hostname!r} is a name that does not exist in the Internet", remedy)
 
 
 def _certificates(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -68,7 +68,9 @@ def _certificates(settings: Settings, now_s: float) -> Iterator[Finding]:
     for key, path in named:
         text = _validity(path, now_s)
         if text:
-            yield Finding((key,), f"{path}: {text}", "Have it renewed; a running node takes the new files by itself")
+            yield Finding(
+                (key,), f"{path}: {text}", "Renew the certificate; a running node reads the new files by itself"
+            )
 
 
 def _validity(path: str, now_s: float) -> str:
@@ -78,9 +80,9 @@ def _validity(path: str, now_s: float) -> str:
         return ""
     begins_s, ends_s = times
     if now_s < begins_s:
-        return f"the certificate is good from {_day(begins_s)} on only"
+        return f"the certificate is not valid before {_day(begins_s)}"
     if now_s >= ends_s:
-        return f"the certificate has expired on {_day(ends_s)}"
+        return f"the certificate expired on {_day(ends_s)}"
     return f"the certificate expires on {_day(ends_s)}" if ends_s - now_s < SOON_S else ""
 
 
@@ -95,8 +97,8 @@ def _introspection(settings: Settings, now_s: float) -> Iterator[Finding]:
         return
     parts = urlsplit(str(url))
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        text = f"Tokens, and `client_secret_file`, go to {parts.hostname} without TLS"
-        yield Finding((("auth", "introspection", "url"),), text, "Write https://, or ask a server on this machine")
+        text = f"Tokens and the secret of `client_secret_file` are sent to {parts.hostname} without TLS"
+        yield Finding((("auth", "introspection", "url"),), text, "Write https://, or use a server on this machine")
 
 
 def _dovecot(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -104,8 +106,8 @@ def _dovecot(settings: Settings, now_s: float) -> Iterator[Finding]:
     path = settings.auth.dovecot
     if path is None or _is_socket(path):
         return
-    text = f"There is no socket {path}: until there is, clients that authenticate are told to come back (454)"
-    yield Finding((("auth", "dovecot"),), text, "Start Dovecot with this auth listener, or correct the path")
+    text = f"The socket {path} does not exist. Until it does, AUTH is answered 454, so that clients try again later"
+    yield Finding((("auth", "dovecot"),), text, "Start Dovecot with this auth socket, or correct the path")
 
 
 def _is_socket(path: FilePath) -> bool:
@@ -134,7 +136,9 @@ def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
         if taking:
             text = f"The host {hop.host}:{hop.port} is the listener {taking[0]!r} of this node"
             remedy = "Name another host, or another port"
-            yield Finding((("next_hop", index, "host"),), f"{text}: mail would go in a circle, and waits", remedy)
+            yield Finding(
+                (("next_hop", index, "host"),), f"{text}. Its mail would be sent in a loop, so it waits", remedy
+            )
 
 
 def _listens(settings: Settings, listener: Listener, host: str, port: int) -> bool:
@@ -156,8 +160,10 @@ def _recipients(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.recipients and set(domain.recipients) <= _EVERYBODY:
             name = domain.recipients[0]
-            text = f"{domain.name!r} has one mailbox, {name!r}, and no others"
-            yield Finding((("domain", index, "recipients"),), text, 'For every recipient write recipients = "any"')
+            text = f"{domain.name!r} has only one mailbox, {name!r}"
+            yield Finding(
+                (("domain", index, "recipients"),), text, 'To accept every recipient, write recipients = "any"'
+            )
 
 
 _EVERYBODY: Final = frozenset(("all", "*", "every", "everyone", "everybody"))
@@ -169,8 +175,10 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
             continue
         closed = _closed(domain.path)
         if closed is not None:
-            text = f"The user {settings.user!r} cannot make Maildirs in {closed}"
-            remedy = f"Give it to that user (chown {settings.user} {closed}); until then the mail for it waits"
+            text = f"The user {settings.user!r} cannot create Maildirs in {closed}"
+            remedy = (
+                f"Give the folder to this user (chown {settings.user} {closed}). Until then the domain's mail waits"
+            )
             yield Finding((("domain", index, "path"),), text, remedy)
 
 
@@ -190,7 +198,7 @@ def _closed(template: FilePath) -> FilePath | None:
 
 def _listeners(settings: Settings, now_s: float) -> Iterator[Finding]:
     if not settings.listener:
-        text = "There is no listener: the node sends what waits in its queue and accepts no mail"
+        text = "There is no listener: the node delivers the mail in its queue, but accepts no new mail"
         yield Finding((("listener",),), text, "Add a [[listener]]; `postroad config example` shows one")
 
 
@@ -202,10 +210,10 @@ def _trust(settings: Settings, now_s: float) -> Iterator[Finding]:
                 continue
             here = ("listener", index, key)
             if listener.role is Role.MX:
-                text = "With the role 'mx' these clients may not relay: they are only spared limits and bans"
-                yield Finding((here,), text, 'For clients that relay, add a listener with role = "relay"')
+                text = "With the role 'mx' these clients may not relay. They are only exempt from limits and bans"
+                yield Finding((here,), text, 'To let clients relay, add a listener with role = "relay"')
             elif listener.role is Role.SUBMISSION and not listener.trust_network:
-                text = "These clients must still authenticate here: they are only spared limits and bans"
+                text = "These clients must still authenticate. They are only exempt from limits and bans"
                 yield Finding((here,), text, "To let them send without an account, add trust_network = true")
 
 
@@ -227,7 +235,11 @@ def _why_not_add(settings: Settings, listener: Listener) -> str:
     if listener.role is Role.SUBMISSION and settings.receive.repair:
         return "a submission listener adds missing fields already (receive.repair)"
     trusted = listener.trusted_networks or listener.trusted_certificates
-    return "" if trusted or _has_accounts(listener) else "it knows no client, neither by its network nor by an account"
+    return (
+        ""
+        if trusted or _has_accounts(listener)
+        else "it has no trusted networks, no trusted certificates and no accounts"
+    )
 
 
 def _why_not_own(listener: Listener) -> str:
@@ -241,9 +253,9 @@ def _has_accounts(listener: Listener) -> bool:
 
 def _why_not_route(settings: Settings, listener: Listener) -> str:
     if listener.protocol is Dialect.LMTP:
-        return "by LMTP mail is taken for local domains only"
+        return "over LMTP it accepts mail only for local domains"
     if listener.role is Role.SUBMISSION or (listener.role is Role.RELAY and not listener.strangers):
-        return "it takes no mail of strangers"
+        return "it accepts no mail from strangers"
     return "" if settings.relay.domains or settings.relay.domain else "there are no relay domains"
 
 
@@ -277,14 +289,18 @@ def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Findi
             continue
         here = ("next_hop", index)
         if hop.auth_without_tls and hop.tls in (TlsDemand.NEVER, TlsDemand.MAY):
-            text = f"The password for {hop.host} can cross the network without TLS, for anyone on the way to read"
+            text = (
+                f"The password for {hop.host} can be sent without TLS, so that anybody on the network path can read it"
+            )
         elif hop.tls is TlsDemand.MAY:
             text = (
-                f'The password goes to whoever answers for {hop.host}: tls = "may" checks no certificate. If the '
-                "server does not offer TLS, the password is not sent and the mail waits"
+                f'The password is sent to any server that answers as {hop.host}: tls = "may" checks no certificate. '
+                "If the server does not offer TLS, the password is not sent and the mail waits"
             )
         elif hop.tls is TlsDemand.ENCRYPT:
-            text = f'The password goes to whoever answers for {hop.host}: tls = "encrypt" checks no certificate'
+            text = (
+                f'The password is sent to any server that answers as {hop.host}: tls = "encrypt" checks no certificate'
+            )
         else:
             continue
         yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
@@ -298,11 +314,13 @@ def _lmtp(settings: Settings, now_s: float) -> Iterator[Finding]:
         key = ("domain", index, "socket")
         closed = _closed_socket(domain.socket)
         if closed == "missing":
-            text = f"There is no socket {domain.socket}: until there is, the mail for {domain.name} waits"
+            text = f"The socket {domain.socket} does not exist. Until it does, the mail for {domain.name} waits"
             yield Finding((key,), text, "Start the LMTP server with this socket, or correct the path")
         elif closed:
-            text = f"The user {_user(settings)!r} may not use {closed}: the mail for {domain.name} waits"
-            remedy = f"Have the LMTP server make the socket, and its folder, open to {_user(settings)} or to its group"
+            text = f"The user {_user(settings)!r} may not use {closed}, so the mail for {domain.name} waits"
+            remedy = (
+                f"Configure the LMTP server so that {_user(settings)} or its group may use the socket and its folder"
+            )
             yield Finding((key,), text, remedy)
 
 
@@ -327,13 +345,13 @@ def _user(settings: Settings) -> str:
 def _lost_reports(settings: Settings, now_s: float) -> Iterator[Finding]:
     """RFC 3461 §5.2, RFC 5321 §6.1: a report that cannot be delivered has no return address."""
     if not settings.postmaster and settings.listener:
-        text = "Nobody is told if a report to a sender cannot be delivered: it is only in the log"
+        text = "If a report to a sender cannot be delivered, nobody gets it; it is only in the log"
         if not settings.domain:  # RFC 5321 §4.5.1: postmaster is always there
-            text += f". Mail to postmaster at {settings.hostname}, which every mail server must take, is refused"
-        yield Finding((("postmaster",),), text, "Add postmaster with the address of who looks after this server")
+            text += f". Mail to postmaster at {settings.hostname}, which every mail server must accept, is refused"
+        yield Finding((("postmaster",),), text, "Add postmaster with the address of the person who runs this server")
 
 
-_GHOSTS: Final = "if the next server refuses one later, the sender gets a report, and senders are often forged"
+_GHOSTS: Final = "if the next server refuses a recipient later, the sender gets a report, and many senders are forged"
 
 
 def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -347,7 +365,7 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield Finding((("domain", index, "recipients"),), text, "Name the mailboxes in a recipients_file")
     for index, name in enumerate(settings.relay.domains):
         text = f"Every recipient in {name} is accepted: {_GHOSTS}"
-        yield Finding((("relay", "domains", index),), text, "Name its mailboxes in a table [[relay.domain]] instead")
+        yield Finding((("relay", "domains", index),), text, "Name its recipients in a table [[relay.domain]] instead")
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (

@@ -27,19 +27,19 @@ def find(settings: Settings) -> Iterator[Finding]:
         if mode & (_OTHERS_READ | _OTHERS_WRITE):
             done = "change" if mode & _OTHERS_WRITE else "read"
             text = f"Every user of this machine can {done} {path}, which holds {what}"
-            yield Finding((key,), text, f"Take that right away: chmod o= {path}")
+            yield Finding((key,), text, f"Remove this right: chmod o= {path}")
     for key, path, what in _trusted(settings):
         if _mode(path) & _OTHERS_WRITE:
             text = f"Every user of this machine can change {path}, which {what}"
-            yield Finding((key,), text, f"Take that right away: chmod o-w {path}")
+            yield Finding((key,), text, f"Remove this right: chmod o-w {path}")
 
 
 def own_secrets(settings: Settings, file: FilePath) -> Iterator[Finding]:
     """The same for the configuration file itself, if a password stands in it."""
     for index, hop in enumerate(settings.next_hop):
         if hop.password and _mode(file) & (_OTHERS_READ | _OTHERS_WRITE):
-            text = f"Every user of this machine can read {file}, and with it this password"
-            remedy = f"Put the password into a password_file, or take that right away: chmod o= {file}"
+            text = f"Every user of this machine can read {file}, which holds this password"
+            remedy = f"Put the password into a password_file, or remove this right: chmod o= {file}"
             yield Finding((("next_hop", index, "password"),), text, remedy)
 
 
@@ -79,7 +79,7 @@ def _secrets(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
 def _trusted(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
     """Key of the setting, file, and what the node does by it."""
     if settings.aliases is not None:
-        yield ("aliases",), settings.aliases, "says where mail goes"
+        yield ("aliases",), settings.aliases, "decides where mail goes"
     function = settings.auth.function.rpartition(":")[0]
     if function.endswith(".py"):
         yield ("auth", "function"), FilePath(function), "the node runs"
@@ -91,8 +91,8 @@ def _trusted(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
         if domain.command:
             yield (*here, "command"), FilePath(domain.command[0]), "the node runs"
         if domain.recipients_file is not None:
-            yield (*here, "recipients_file"), domain.recipients_file, "says which mailboxes there are"
+            yield (*here, "recipients_file"), domain.recipients_file, "decides which mailboxes exist"
     for index, relayed in enumerate(settings.relay.domain):
         if relayed.recipients_file is not None:
             key: Path = ("relay", "domain", index, "recipients_file")
-            yield key, relayed.recipients_file, "says which mailboxes there are"
+            yield key, relayed.recipients_file, "decides which mailboxes exist"

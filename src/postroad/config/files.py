@@ -157,11 +157,15 @@ def _users(settings: Settings) -> Iterator[Finding]:
     key: Path = ("auth", "users")
     text = read_text(path)
     if isinstance(text, Problem):
-        remedy = "Make it with `postroad user add`, or correct the path" if not os.path.lexists(path) else text.remedy
+        remedy = (
+            "Create the file with `postroad user add`, or correct the path"
+            if not os.path.lexists(path)
+            else text.remedy
+        )
         yield Finding((key,), f"{path}: {text.text}", remedy)
         return
     for fault in accounts.parse(text)[1]:
-        yield Finding((key,), fault.text, "Mend the line, or write it with `postroad user`", path, fault.line)
+        yield Finding((key,), fault.text, "Correct the line, or write it with `postroad user`", path, fault.line)
 
 
 def _function(settings: Settings) -> Iterator[Finding]:
@@ -228,7 +232,11 @@ def _passwords(settings: Settings) -> Iterator[Finding]:
         if isinstance(text, Problem):
             yield _found(key, text)
         elif not text.split("\n", 1)[0].strip():
-            yield Finding((key,), f"{hop.password_file} has no password in its first line", "Write the password there")
+            yield Finding(
+                (key,),
+                f"{hop.password_file} has no password in its first line",
+                "Write the password into the first line",
+            )
 
 
 # ---- folders and users ----------------------------------------------------------------------------------------------
@@ -236,13 +244,13 @@ def _passwords(settings: Settings) -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     if os.path.exists(settings.state_dir) and not os.path.isdir(settings.state_dir):
-        yield Finding((("state_dir",),), f"{settings.state_dir} is no folder", "Name a folder")
+        yield Finding((("state_dir",),), f"{settings.state_dir} is not a folder", "Write the path of a folder")
     for index, domain in enumerate(settings.domain):
         if domain.command and not os.path.isfile(domain.command[0]):
             yield Finding(
                 (("domain", index, "command"),),
-                f"There is no program {domain.command[0]}",
-                "Write the whole path of the program",
+                f"The program {domain.command[0]} does not exist",
+                "Write the full path of the program",
             )
 
 
@@ -253,18 +261,18 @@ def _log(settings: Settings) -> Iterator[Finding]:
     key: Path = ("log", "path")
     who = _ourselves()
     other = settings.user not in ("", who)  # an ordinary user looks, with rights that the node will not have
-    elsewhere = f"run this as root or as {settings.user}" if other else "name another file"
+    elsewhere = f"run this as root or as {settings.user}" if other else "write another path"
     if os.path.isdir(path):
-        yield Finding((key,), f"{path} is a folder", "Name a file in it")
+        yield Finding((key,), f"{path} is a folder", "Write the path of a file in this folder")
     elif os.path.exists(path):
         if not os.access(path, os.W_OK, effective_ids=True):
-            remedy = f"Give it to that user (chown {who} {path}), or {elsewhere}"
+            remedy = f"Give the file to this user (chown {who} {path}), or {elsewhere}"
             yield Finding((key,), f"The user {who!r} cannot write {path}", remedy)
     elif not os.path.isdir(path.parent):
-        yield Finding((key,), f"There is no folder {path.parent}", "Make it, or correct the path")
+        yield Finding((key,), f"The folder {path.parent} does not exist", "Create it, or correct the path")
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
-        remedy = f"Make it a folder that is that user's (chown {who} …), or {elsewhere}"
-        yield Finding((key,), f"The user {who!r} cannot make a log in {path.parent}", remedy)
+        remedy = f"Give the folder to this user (chown {who} …), or {elsewhere}"
+        yield Finding((key,), f"The user {who!r} cannot create a log file in {path.parent}", remedy)
 
 
 def _state(settings: Settings) -> Iterator[Finding]:
@@ -274,15 +282,15 @@ def _state(settings: Settings) -> Iterator[Finding]:
     try:
         there = [folder for folder in folders if folder.is_dir()]
     except OSError as error:  # a folder on the way to it is closed
-        remedy = "Run this as root or as the user who owns it, or give this user the right to enter it"
+        remedy = "Run this as root or as the user who owns it, or give this user the right to enter the folder"
         text = f"The user {_ourselves()!r} may not look into {settings.state_dir} ({error.strerror or error})"
         yield Finding((key,), text, remedy)
         return
     with rights(settings) as taken:
         closed = [each for each in there if not os.access(each, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
     for folder in closed if taken else ():
-        remedy = f"Give it and what is in it to that user (chown -R {settings.user} {folder})"
-        yield Finding((key,), f"The user {settings.user!r} cannot write into {folder}", remedy)
+        remedy = f"Give the folder and its content to this user (chown -R {settings.user} {folder})"
+        yield Finding((key,), f"The user {settings.user!r} cannot write to {folder}", remedy)
 
 
 def _ourselves() -> str:
@@ -303,7 +311,7 @@ def _owner(settings: Settings) -> Iterator[Finding]:
             if name:
                 find_name(name)
         except KeyError:
-            yield Finding(((key,),), f"This system has no {key} {name!r}", f"Make the {key}, or name another one")
+            yield Finding(((key,),), f"This system has no {key} {name!r}", f"Create the {key}, or write another one")
 
 
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (

@@ -114,19 +114,21 @@ def _read(path: Path) -> str | list[Problem]:
         with path.open("rb") as file:
             octets = file.read(FILE_MAX + 1)
     except FileNotFoundError:
-        remedy = "Name the file with --config or POSTROAD_CONFIG; `postroad config example` prints one to begin with"
-        return [Problem(path, 0, "", "There is no such file", remedy)]
+        remedy = "Give the path by --config or POSTROAD_CONFIG. `postroad config example` prints a file to begin with"
+        return [Problem(path, 0, "", "The file does not exist", remedy)]
     except OSError as error:
         where = "" if path.is_absolute() else f" ({path.absolute()})"
-        text = f"Cannot be read: {error.strerror}{where}"
-        return [Problem(path, 0, "", text, "Give this user the right to read it")]
+        text = f"The file cannot be read: {error.strerror}{where}"
+        return [Problem(path, 0, "", text, "Give this user the right to read the file")]
     if len(octets) > FILE_MAX:
-        return [Problem(path, 0, "", f"Is larger than {FILE_MAX} octets", "Is this the configuration?")]
+        return [
+            Problem(path, 0, "", f"The file is larger than {FILE_MAX} octets", "Check that this is the configuration")
+        ]
     try:
         return octets.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
-        return [Problem(path, line, "", "Is not in UTF-8 here", "Save the file in UTF-8, as TOML demands")]
+        return [Problem(path, line, "", "This line is not in UTF-8", "Save the file in UTF-8, as TOML demands")]
 
 
 def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
@@ -137,11 +139,11 @@ def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     single = _single_brackets(text, line)
     if single is not None:
         header = schema.header(Settings, single[1])
-        remedy = f"Write {header} in double brackets"
-        return Problem(path, single[0], "", f"There may be several {header}, each with a header of its own", remedy)
-    return Problem(
-        path, line, "", f"This is not TOML: {reason}", "Mend the line; https://toml.io says how TOML is written"
-    )
+        remedy = f"Write the header with double brackets: {header}"
+        return Problem(
+            path, single[0], "", f"{header} is an array of tables, and each table has its own header", remedy
+        )
+    return Problem(path, line, "", f"This is not TOML: {reason}", "Correct the line; https://toml.io explains TOML")
 
 
 def _single_brackets(text: str, line: int) -> tuple[int, tuple[str, ...]] | None:
@@ -274,17 +276,17 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
         case "missing":
             return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
         case "literal_error" | "enum":
-            return Finding((path,), f"{_shown(value)} is none of its words", f"Write {context['expected']}")
+            return Finding((path,), f"{_shown(value)} is not a possible value", f"Write {context['expected']}")
         case "greater_than_equal":
-            return Finding((path,), f"{_shown(value)} is too little", schema.bounds(Settings, path))
+            return Finding((path,), f"{_shown(value)} is too small", schema.bounds(Settings, path))
         case "less_than_equal":
-            return Finding((path,), f"{_shown(value)} is too much", schema.bounds(Settings, path))
+            return Finding((path,), f"{_shown(value)} is too large", schema.bounds(Settings, path))
         case "too_short":
             return Finding((path,), "The list is too short", schema.bounds(Settings, path))
         case "tuple_type" if isinstance(value, dict) and schema.is_many(Settings, path):
             header = schema.header(Settings, path)
-            text = f"There may be several {header}, each with a header of its own"
-            return Finding((path,), text, f"Write {header} in double brackets")
+            text = f"{header} is an array of tables, and each table has its own header"
+            return Finding((path,), text, f"Write the header with double brackets: {header}")
         case kind:
             return Finding((path,), f"{_shown(value)} is {_called(value)}", _REMEDIES.get(kind, detail["msg"]))
 

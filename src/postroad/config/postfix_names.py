@@ -89,14 +89,14 @@ _OURS: Final[dict[str, str]] = {
 }
 
 _NEEDLESS: Final[dict[str, str]] = {
-    "compatibility_level": "Remove it: there are no levels of compatibility",
-    "biff": "Remove it: no users are told of new mail",
+    "compatibility_level": "Remove it: Postroad has no compatibility levels",
+    "biff": "Remove it: Postroad does not notify users of new mail",
     "readme_directory": "Remove it",
-    "append_dot_mydomain": "Remove it: an address without a full domain is not completed",
-    "myorigin": "Remove it: an address without a domain is not completed",
+    "append_dot_mydomain": "Remove it: Postroad does not complete an address that lacks a full domain",
+    "myorigin": "Remove it: Postroad does not complete an address that lacks a domain",
     "mydomain": "Remove it, and write the domain where it is needed",
     "smtpd_helo_required": "Remove it: EHLO or HELO is always required",
-    "strict_rfc821_envelopes": "Remove it: what is accepted depends on the role of the listener",
+    "strict_rfc821_envelopes": "Remove it: the role of the listener decides which addresses are accepted",
 }
 
 
@@ -104,7 +104,7 @@ def ours(name: str) -> str:
     """The advice for a parameter of Postfix; "" if `name` is none that is known here."""
     if name in _NEEDLESS:
         return f"This is a setting of Postfix. {_NEEDLESS[name]}"
-    return f"This is a setting of Postfix; here it is {_OURS[name]}" if name in _OURS else ""
+    return f"This is a setting of Postfix. In Postroad it is {_OURS[name]}" if name in _OURS else ""
 
 
 def named() -> tuple[tuple[str, str], ...]:

@@ -93,11 +93,11 @@ def suggestion(section: type[Section], path: tuple[str | int, ...]) -> str:
         return f"Did you mean {near[0]!r}?"
     elsewhere = [".".join((*other, name)) for other, keys in known.items() if name in keys]
     if elsewhere:
-        return f"A key of this name is {' or '.join(elsewhere)}"
+        return f"The key of this name is {' or '.join(elsewhere)}"
     everywhere = {key: ".".join((*other, key)) for other, keys in known.items() for key in keys}
     if near := difflib.get_close_matches(name, everywhere, n=1, cutoff=0.8):
         return f"Did you mean {everywhere[near[0]]!r}?"
-    return f"Remove it; known here: {', '.join(sorted(known.get(table, ())))}"
+    return f"Remove it. The keys known here are {', '.join(sorted(known.get(table, ())))}"
 
 
 def meant(section: type[Section], path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:

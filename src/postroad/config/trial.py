@@ -46,4 +46,6 @@ def function(settings: Settings) -> Iterator[Finding]:
         return
     said = system.tried_as(settings.user, settings.group, [sys.executable, "-c", _LOAD, named], LOAD_S)
     if said:
-        yield Finding((("auth", "function"),), f"It cannot be loaded: {said}", "Mend the module, or correct the name")
+        yield Finding(
+            (("auth", "function"),), f"The function cannot be loaded: {said}", "Correct the module, or the name"
+        )

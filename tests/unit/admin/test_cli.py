@@ -135,7 +135,7 @@ def test_check_of_a_wrong_file_tells_all_and_ends_with_78(tmp_path: Path) -> Non
 def test_a_missing_file_ends_every_command_with_78(arguments: tuple[str, ...], tmp_path: Path) -> None:
     result = run(*arguments, "-c", str(tmp_path / "none.toml"))
     assert result.exit_code == 78
-    assert "There is no such file" in result.stderr
+    assert "The file does not exist" in result.stderr
 
 
 def test_the_configuration_is_found_by_environment_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,11 +122,11 @@ CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
     ("no aliases", _remove("aliases"), ("postroad.toml", 3, "aliases", "no such file")),
     ("a faulty alias", _write("aliases", "a: b\nc\n"), ("aliases", 2, "aliases", "'c'")),
     ("a program in an alias", _write("aliases", 'a: "|x"\n'), ("aliases", 1, "aliases", "programs")),
-    ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 17, "domain[1].command", "no program /bin/no")),
+    ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 17, "domain[1].command", "/bin/no does not exist")),
     ("no password", _remove("password"), ("postroad.toml", 22, "next_hop[1].password_file", "no such file")),
     ("an empty password", _write("password", "\nx"), ("postroad.toml", 22, "next_hop[1].password_file", "no password")),
-    ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 24, "log.path", "There is no folder")),
-    ("a file for a folder", _say('"state"', '"users"'), ("postroad.toml", 2, "state_dir", "is no folder")),
+    ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 24, "log.path", "The folder")),
+    ("a file for a folder", _say('"state"', '"users"'), ("postroad.toml", 2, "state_dir", "is not a folder")),
     (
         "no such user",
         _say("[tls]", 'user = "no-such-user"\n[tls]'),
@@ -187,7 +187,7 @@ def test_root_looks_with_the_rights_of_the_user(folder: Path) -> None:
     found = problems(folder)
     text = "\n".join(map(str, found))
     assert all(f"{folder}/{name}" in text for name in closed), text
-    assert f"cannot write into {folder}/state" in text
+    assert f"cannot write to {folder}/state" in text
     assert os.geteuid() == 0
 
 
@@ -235,8 +235,8 @@ def test_a_log_that_the_user_cannot_write(made: str, open_folder: Path) -> None:
         (open_folder / "logs").chmod(0o500)
     (found,) = problems(open_folder)
     text = {
-        "": f"cannot make a log in {open_folder}/logs",
-        "folder": f"There is no folder {open_folder}/nowhere",
+        "": f"cannot create a log file in {open_folder}/logs",
+        "folder": f"The folder {open_folder}/nowhere",
         "file": f"cannot write {open_folder}/logs/log",
         "log": f"{open_folder}/logs/log is a folder",
     }[made]

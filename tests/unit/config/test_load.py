@@ -68,7 +68,7 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
         "[queue]\ntrust_netwrk = 1",
         (14, "queue.trust_netwrk", "", "listener.trust_network"),
     ),
-    ("nowhere near", "", "[log]\nzzzzzz = 1", (14, "log.zzzzzz", "no setting", "known here: batch_max")),
+    ("nowhere near", "", "[log]\nzzzzzz = 1", (14, "log.zzzzzz", "no setting", "The keys known here are batch_max")),
     ("a text for a number", "port = 2525", 'port = "2525"', (7, "listener[1].port", "a text", "whole number, without")),
     ("a broken number", "port = 2525", "port = 25.25", (7, "listener[1].port", "a number", "whole number")),
     ("true for a number", "port = 2525", "port = true", (7, "listener[1].port", "true or false", "whole number")),
@@ -82,14 +82,14 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
         'state_dir = "state"\nqueue = 5',
         (3, "queue", "a number", "Write a table"),
     ),
-    ("a table for an array of them", "[[domain]]", "[domain]", (9, "domain", "several", "Write [[domain]]")),
-    ("too large", "port = 2525", "port = 65536", (7, "listener[1].port", "65536 is too much", "1 to 65535")),
-    ("too small", "port = 2525", "port = 0", (7, "listener[1].port", "0 is too little", "1 to 65535")),
+    ("one table for an array", "[[domain]]", "[domain]", (9, "domain", "array of tables", "brackets: [[domain]]")),
+    ("too large", "port = 2525", "port = 65536", (7, "listener[1].port", "65536 is too large", "1 to 65535")),
+    ("too small", "port = 2525", "port = 0", (7, "listener[1].port", "0 is too small", "1 to 65535")),
     (
         "below the RFC",
         "",
         "[limits]\nrecipients_max = 99",
-        (14, "limits.recipients_max", "too little", "RFC 5321 §4.5.3.1.8"),
+        (14, "limits.recipients_max", "too small", "RFC 5321 §4.5.3.1.8"),
     ),
     (
         "a time below the RFC",
@@ -107,16 +107,16 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
         "a memory too short",
         "",
         '[outbound]\nbdat_memory_s = "0s"',
-        (14, "outbound.bdat_memory_s", "'0s' is too little", "1m or more"),
+        (14, "outbound.bdat_memory_s", "'0s' is too small", "1m or more"),
     ),
     (
         "too few hops",
         "",
         "[limits]\nhops_max = 99",
-        (14, "limits.hops_max", "99 is too little", "100 or more (RFC 5321 §6.3)"),
+        (14, "limits.hops_max", "99 is too small", "100 or more (RFC 5321 §6.3)"),
     ),
     ("no duration", "", '[limits]\ncommand_s = "soon"', (14, "limits.command_s", "'soon' is not a duration", '"5m"')),
-    ("no word of it", "port = 2525", 'role = "mix"', (7, "listener[1].role", "'mix' is none", "'mx', 'submission' or")),
+    ("no such word", "port = 2525", 'role = "mix"', (7, "listener[1].role", "'mix' is not a", "'mx', 'submission'")),
     ("no address", '"127.0.0.1"', '["::", "localhost"]', (6, "listener[1].address[2]", "'localhost'", "192.0.2.1")),
     ("no addresses", '"127.0.0.1"', "[]", (6, "listener[1].address", "too short", "1 of them or more")),
     (
@@ -134,9 +134,9 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
     ),
     ("no domain name", '"mail.example.org"', '"mail_!"', (1, "hostname", "'mail_!' is not a domain", "example.org")),
     ("an empty path", '"state"', '""', (2, "state_dir", "'' is not a path", "path of a file")),
-    ("no TOML", "port = 2525", "port 2525", (7, "", "not TOML", "Mend the line")),
-    ("a key twice", "port = 2525", "port = 2525\nport = 26", (8, "", "not TOML: Cannot overwrite", "Mend the line")),
-    ("a text without end", "", 'a = """\n\n', (15, "", "not TOML", "Mend the line")),
+    ("no TOML", "port = 2525", "port 2525", (7, "", "not TOML", "Correct the line")),
+    ("a key twice", "port = 2525", "port = 2525\nport = 26", (8, "", "not TOML: Cannot overwrite", "Correct the line")),
+    ("a text without end", "", 'a = """\n\n', (15, "", "not TOML", "Correct the line")),
 ]
 
 
@@ -239,7 +239,7 @@ def test_a_problem_reads_as_one_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
     found = load(tmp_path / "none.toml")
     assert isinstance(found, list)
-    assert [(each.line, each.text) for each in found] == [(0, "There is no such file")]
+    assert [(each.line, each.text) for each in found] == [(0, "The file does not exist")]
     assert "postroad config example" in found[0].remedy
 
 
@@ -250,7 +250,7 @@ def test_a_folder_and_other_encodings_are_problems(tmp_path: Path) -> None:
     file.write_bytes(b'a = 1\nb = "\xff"\n')
     found = load(file)
     assert isinstance(found, list)
-    assert [(each.line, each.text) for each in found] == [(2, "Is not in UTF-8 here")]
+    assert [(each.line, each.text) for each in found] == [(2, "This line is not in UTF-8")]
 
 
 def test_line_ends_of_other_systems_are_read(tmp_path: Path) -> None:
@@ -311,9 +311,9 @@ def test_an_address_that_is_not_ours_is_to_blame_itself(tmp_path: Path) -> None:
 def test_single_brackets_where_there_may_be_several(text: str, line: int, header: str, tmp_path: Path) -> None:
     found = parse(text, tmp_path / "postroad.toml", files=False)
     assert isinstance(found, list)
-    assert (found[0].line, found[0].remedy) == (line, f"Write {header} in double brackets")
+    assert (found[0].line, found[0].remedy) == (line, f"Write the header with double brackets: {header}")
 
 
 def test_a_table_that_is_there_twice_is_no_matter_of_brackets(tmp_path: Path) -> None:
     found = parse('hostname = "m.example.org"\n[tls]\n[tls]\n', tmp_path / "postroad.toml", files=False)
-    assert isinstance(found, list) and found[0].remedy.startswith("Mend the line")
+    assert isinstance(found, list) and found[0].remedy.startswith("Correct the line")

@@ -27,12 +27,13 @@ def test_a_parameter_of_postfix_is_answered_with_ours(tmp_path: Path, name: str,
     found = parse(f'{HEAD}{name} = "x"\n', tmp_path / "postroad.toml")
     assert isinstance(found, list)
     assert [(each.key, each.remedy) for each in found if each.key == name] == [
-        (name, f"This is a setting of Postfix; here it is {ours}")
+        (name, f"This is a setting of Postfix. In Postroad it is {ours}")
     ]
 
 
 def test_a_parameter_that_needs_no_setting_here() -> None:
-    assert postfix_names.ours("biff") == "This is a setting of Postfix. Remove it: no users are told of new mail"
+    advice = "This is a setting of Postfix. Remove it: Postroad does not notify users of new mail"
+    assert postfix_names.ours("biff") == advice
     assert postfix_names.ours("hostnam") == ""
 
 

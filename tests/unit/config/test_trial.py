@@ -77,7 +77,7 @@ def test_the_function_is_loaded(text: str, said: str, tmp_path: Path) -> None:
         assert found == []
         return
     (line,) = found
-    assert line.startswith("4: auth.function: It cannot be loaded: ") and said in line
+    assert line.startswith("4: auth.function: The function cannot be loaded: ") and said in line
 
 
 def test_the_function_is_loaded_outside_of_this_process(tmp_path: Path) -> None:
