@@ -5,7 +5,8 @@ A document may name, each checked here:
 - in backticks a file with its folder (`docs/tls.md`, `queue/agenda.py`: from the root, `src/postroad` or `tests/unit`);
 - in backticks a part of a file, `queue/queue.py::Queue.add`: a class, function, method or constant;
 - in backticks a module (`postroad.receive.function`) and `python -m module`;
-- in the tables of docs/rfc.md, modules and tests in the short form that the page explains.
+- in the tables of docs/rfc.md, modules and tests in the short form that the page explains;
+- in backticks a setting, `queue.slow_s` or `slow_s`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from postroad.config.schema import tables
+from postroad.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/postroad"
@@ -188,6 +192,33 @@ def _untrue_rows() -> Iterator[str]:
 def test_the_ledger_of_rfcs_names_what_is_there() -> None:
     assert len(list(_rows())) > 100
     assert list(_untrue_rows()) == []
+
+
+# -- settings
+
+
+SETTINGS = frozenset(".".join((*table.path, key.name)) for table in tables(Settings) for key in table.keys)
+_SECTIONS = {name.split(".")[0] for name in SETTINGS if "." in name}
+_KEYS = {name.rsplit(".", 1)[-1] for name in SETTINGS}
+_OF_OTHERS = {  # words with an underscore that are no settings of ours
+    "allow_untrusted_routing", "in_flow_delay", "integrity_check", "local_header_rewrite_clients", "quick_check",
+    "smtp_line_length_limit", "tls_details",
+}  # fmt: skip
+
+
+def _untrue_settings(document: str) -> Iterator[str]:
+    for code in _CODE.findall(_prose(document)):
+        name = code.split(" = ")[0]
+        if re.fullmatch(r"[a-z_]+(?:\.[a-z_0-9]+)+", name) and name.split(".")[0] in _SECTIONS:
+            if name not in SETTINGS:
+                yield name
+        elif re.fullmatch(r"[a-z]+(?:_[a-z0-9]+)+", name) and name not in _KEYS | _OF_OTHERS:
+            yield name
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each.startswith("docs/") and each.count("/") == 1])
+def test_the_settings_that_a_page_names_are_there(document: str) -> None:
+    assert list(_untrue_settings(document)) == []
 
 
 # -- the other way: code that names a document
