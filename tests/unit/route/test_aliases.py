@@ -480,7 +480,7 @@ def test_rcpt_follows_an_alias_no_further_than_to_the_first_mailbox(tmp_path: Pa
 
 
 def test_a_wide_alias_is_read_in_linear_time() -> None:
-    text = "list: " + ", ".join(f"u{number}@b.test" for number in range(400_000))
+    text = "list: " + ", ".join(f"u{number}@b.test" for number in range(100_000))
     found = parse(text, "aliases")
     assert not isinstance(found, tuple) or "50000" in found[0].text
 
