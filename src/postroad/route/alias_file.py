@@ -223,7 +223,8 @@ def circles(aliases: Map) -> Iterator[str]:
                 key = _followed(target)
                 if target.final or key == current or key not in aliases:
                     leads_out = True
-                elif key not in seen:
+                    break
+                if key not in seen:
                     seen.add(key)
                     todo.append(key)
         if not leads_out:
