@@ -150,7 +150,8 @@ def test_check_and_show_tell_what_the_running_node_has_otherwise(home: Path) -> 
         changed = [{"key": "workers", "restart": True}, {"key": "queue.retry_first_s", "restart": False}]
         assert node.json("check")["changes"] == changed
         said = node.command("check")
-        assert "workers: differs" in said and "restart the node" in said
+        assert "workers differs: the node must be restarted for it" in said
+        assert "queue.retry_first_s differs: `postroad reload` takes it" in said
         assert "workers = 7" in node.command("config", "show")
         assert "workers = 7" not in node.command("config", "show", "--loaded")
         assert node.json("config", "show", "--loaded")["workers"] != 7

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,7 @@ def check(config: Path | None, as_json: bool) -> None:
     where none runs; where one does, the keys that differ from what it has are told, and which of them need a restart.
     """
     from postroad.admin.control import is_running
+    from postroad.config import changes
     from postroad.config.load import load, tried, warnings
 
     path = config_path(config)
@@ -39,10 +40,11 @@ def check(config: Path | None, as_json: bool) -> None:
     doubts = [] if isinstance(found, list) else warnings(path, found, time.time())
     if not isinstance(found, list):
         problems = tried(path, found, running=is_running(found.state_dir))
-    changes = [] if problems or isinstance(found, list) else _changes(found)
+    before, after = ({}, {}) if problems or isinstance(found, list) else _compared(found)
     if as_json:
-        told = {"problems": list(map(_listed, problems)), "warnings": list(map(_listed, doubts))}
-        told["changes"] = [{"key": key, "restart": restart} for key, restart in changes]
+        told: dict[str, Any] = {"problems": list(map(_listed, problems)), "warnings": list(map(_listed, doubts))}
+        keys = [key for key, *_ in changes.differing(before, after)]
+        told["changes"] = [{"key": key, "restart": changes.needs_restart(key)} for key in keys]
         click.echo(json.dumps({"file": str(path), "valid": not problems, **told}))
         sys.exit(EX_CONFIG if problems else 0)
     if problems:
@@ -50,20 +52,21 @@ def check(config: Path | None, as_json: bool) -> None:
     for doubt in doubts:
         click.echo(f"warning: {doubt}", err=True)
     click.echo(f"{path} is valid.")
-    for key, restart in changes:
-        remedy = "restart" if restart else "reload"
-        click.echo(f"{key}: differs from what the running node has; {remedy} the node for it")
+    lines = changes.summed_up(before, after)
+    if lines:
+        click.echo("The running node does not have this yet:")
+    for key, what in lines:
+        remedy = "the node must be restarted for it" if changes.needs_restart(key) else "`postroad reload` takes it"
+        click.echo(f"  {key} {what}: {remedy}")
 
 
-def _changes(found: Settings) -> list[tuple[str, bool]]:
-    """The keys that differ from those of a running node, each with whether it has to start again for them."""
+def _compared(found: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of a running node and those of the file; the same where none runs."""
     from postroad.admin.node import in_force
-    from postroad.config import changes, document
+    from postroad.config import document
 
-    loaded = in_force(found.state_dir)
-    if loaded is None:
-        return []
-    return [(key, changes.needs_restart(key)) for key, *_ in changes.differing(loaded, document.in_force(found))]
+    after = document.in_force(found)
+    return in_force(found.state_dir) or after, after
 
 
 def _listed(problem: Problem) -> dict[str, str | int]:

@@ -140,6 +140,11 @@ def _connected(state_dir: Path, timeout_s: float) -> Iterator[socket.socket]:
             connection.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             raise NotRunning(str(path)) from error
+        except PermissionError as error:
+            from postroad.admin.view import who_may
+
+            text = f"cannot reach the node at {path}: {error.strerror}. {who_may(path)}"
+            raise Refused(text) from error
         except OSError as error:
             raise Refused(f"cannot reach the node at {path}: {error.strerror or error}") from error
         yield connection

@@ -175,10 +175,19 @@ def _state(row: Waiting, now_us: int) -> str:
     return "held" if row.held else "due" if row.due_us <= now_us else "waiting"
 
 
-def _held_up(row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> str:
+def _at_it(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> Paced | None:
+    """The destination that has a recipient who is due. The disk knows that of his last attempt; where a reload has
+    changed the way since, it is the one that his domain has now."""
+    if _state(row, now_us) != "due":
+        return None
+    domain = envelope.recipients[row.index].address.domain
+    return paces.get(row.destination) or holding_back(paces).get(domain)
+
+
+def _held_up(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> str:
     """What keeps the node from trying a recipient that is due."""
-    paced = paces.get(row.destination)
-    return paced.in_full if paced is not None and _state(row, now_us) == "due" else ""
+    paced = _at_it(envelope, row, now_us, paces)
+    return paced.in_full if paced is not None else ""
 
 
 def _recipient_line(
@@ -195,7 +204,7 @@ def _recipient_line(
         row.status,
         row.text,
         row.remote,
-        _held_up(row, now_us, paces),
+        _held_up(envelope, row, now_us, paces),
         routes.get(name, ""),
     )
 
@@ -303,10 +312,11 @@ def _grouped(
         groups.setdefault(facts, []).append(str(each.address))
     for row in loaded.waiting:
         due = "held" if row.held else _due(row.due_us, now_us)
-        waits_for = _held_up(row, now_us, paces)
+        waits_for = _held_up(loaded.envelope, row, now_us, paces)
+        doing = _doing(_at_it(loaded.envelope, row, now_us, paces), loaded)
         name = str(recipients[row.index].address)
-        reason = f"waits for: {waits_for}" if waits_for else row.text
-        now = changed(row.destination, routes.get(name, ""))
+        reason = f"waits for: {waits_for}" if waits_for else doing[0] if doing else row.text
+        now = "" if doing else changed(row.destination, routes.get(name, ""))
         reason += f"; goes to {now} now, not to {row.destination}" if now else ""
         groups.setdefault((str(row.attempts), "" if waits_for else due, reason), []).append(name)
     return [(_some(names), *facts) for facts, names in groups.items()]
@@ -369,12 +379,16 @@ def shown(
     return lines
 
 
-def _under_way(paced: Paced | None, loaded: Loaded) -> list[str]:
+def _doing(paced: Paced | None, loaded: Loaded) -> list[str]:
     """What is being done for a message now: its own transactions, else connections that are being opened for it."""
     if paced is None:
         return []
     own = [each for each in paced.doing if each.message == identifier.text(loaded.envelope.id)]
-    return [f"      now: {clean(each.what)}" for each in own or paced.doing if each in own or not each.message]
+    return [each.what for each in own or paced.doing if each in own or not each.message]
+
+
+def _under_way(paced: Paced | None, loaded: Loaded) -> list[str]:
+    return [f"      now: {clean(what)}" for what in _doing(paced, loaded)]
 
 
 def _recipient_lines(
@@ -396,9 +410,10 @@ def _recipient_lines(
         lines[-1] += f", the last {when(row.last_us, now_us)}"
     if now := changed(row.destination, routes.get(str(recipient.address), "")):
         lines.append(f"      by the settings as they are now, the next attempt goes to {clean(now)}")
-    if waits_for := _held_up(row, now_us, paces):
+    paced = _at_it(loaded.envelope, row, now_us, paces)
+    if waits_for := _held_up(loaded.envelope, row, now_us, paces):
         lines.append(f"      waits for: {clean(waits_for)}")
-    lines += _under_way(paces.get(row.destination) if _state(row, now_us) == "due" else None, loaded)
+    lines += _under_way(paced, loaded)
     if row.text:
         # What a remote has said is no reason for holding it.
         why = "the last attempt" if row.held and row.remote else "because"

@@ -13,7 +13,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from postroad.admin.view import become_owner, spool_directory
+from postroad.admin.view import become_owner, cannot_read, spool_directory
 from postroad.config import options
 from postroad.queue.operator import Operator, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
@@ -38,7 +38,7 @@ def operate(settings: Settings, request: OperatorRequest) -> list[OperatorResult
     try:
         shards = [number for number, _ in shard_files(directory)]
     except OSError as error:
-        raise CannotOpen(f"{directory}: cannot be read: {error.strerror or error}") from error
+        raise CannotOpen(cannot_read(directory, error)) from error
     return asyncio.run(_operate(settings, directory, shards, request)) if shards else []
 
 

@@ -126,7 +126,11 @@ def with_both_places(given: Path | None, problems: list[Problem]) -> list[Proble
 
     if given is not None or _is_there(_HERE) or _is_there(_SYSTEM):
         return problems
-    return [replace(each, text=f"There is no such file in {Path.cwd()}, and no {_SYSTEM}") for each in problems]
+    text = f"There is no such file in {Path.cwd()}, and no {_SYSTEM}"
+    return [replace(each, text=text, remedy=_NAME_IT) for each in problems]
+
+
+_NAME_IT: Final = "Give the path by --config or POSTROAD_CONFIG. `postroad config example` prints a file to begin with"
 
 
 def state_dir_of(given: Path | None) -> Path:

@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from postroad.admin.view import demand_programs
+
 
 class Rights:
     """The rights of who called the command, and of the owner of `directory`, which must exist. Raises OSError."""
@@ -29,6 +31,7 @@ class Rights:
     def as_owner(self) -> Iterator[None]:
         """Within it, the process has the rights of the owner."""
         with self._change(self._owner, self._caller):
+            demand_programs()
             yield
 
     @contextlib.contextmanager

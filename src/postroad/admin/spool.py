@@ -122,13 +122,14 @@ def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple
 
 def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]]:
     from postroad.admin import control
+    from postroad.admin.view import cannot_read
     from postroad.store import checking
 
     try:
         running = control.is_running(state_dir)
         return checking.check(directory, running=running), checking.set_aside(directory)
     except OSError as error:
-        end(f"{directory}: cannot be read: {error.strerror or error}")
+        end(cannot_read(directory, error))
 
 
 def _print_findings(each: Checked) -> None:
@@ -323,7 +324,7 @@ def _readable_spool(config: Path | None) -> tuple[Path, Path]:
 
 def _existing_spool(config: Path | None) -> Path:
     """The spool's folder, looked at with the rights that we have."""
-    from postroad.admin.view import spool_directory
+    from postroad.admin.view import cannot_read, spool_directory
 
     directory = spool_directory(state_dir_of(config))
     try:
@@ -331,7 +332,7 @@ def _existing_spool(config: Path | None) -> Path:
     except FileNotFoundError:
         end(f"{directory}: there is no spool; has a node run with this state_dir?")
     except OSError as error:
-        end(f"{directory}: cannot be read: {error.strerror or error}")
+        end(cannot_read(directory, error))
     return directory
 
 

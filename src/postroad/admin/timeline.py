@@ -358,7 +358,7 @@ def _after_refusals(events: Sequence[Event]) -> Iterator[str]:
     if "5" in codes:
         yield "a client that was told 5xx does not try again: its user or the sender is told there, not by this node"
     if not codes & {"4", "5"}:
-        yield "nothing: no mail was refused"
+        yield "nothing: only log-ins were refused, no mail"
 
 
 def _attempt(event: Attempted, attempt: Attempt) -> list[str]:

@@ -49,6 +49,8 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     now_us = time.time_ns() // 1000
     since_us = _when_us(since, now_us) if since else 0
     until_us = _when_us(until, now_us) if until else 0
+    if not what.strip():
+        raise click.UsageError("Say what to look for: a queue id, a Message-ID, an address, a client or an account.")
     if what.startswith("@"):
         raise click.UsageError(
             f"The history knows messages by queue id, Message-ID and whole address, not by domain: write one of these; "
@@ -75,18 +77,20 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     if not running and any(each.fate is Fate.WAITING for trail in trails for each in trail.outlooks):
         click.echo(STOPPED, err=True)
     if not trails:
-        click.echo("\n".join(_nothing(what, history.first_us())), err=True)
+        click.echo("\n".join(_nothing(what, history.first_us(), running=running)), err=True)
         sys.exit(1)
 
 
-def _nothing(what: str, first_us: int) -> Iterator[str]:
+def _nothing(what: str, first_us: int, *, running: bool) -> Iterator[str]:
     """That nothing was found, what cannot be found at all, and where to look next."""
     from postroad.admin.present import moment
 
-    begins = f"begins on {moment(first_us)[:10]}" if first_us else "is empty"
+    begins = f"The history begins on {moment(first_us)[:10]}. It" if first_us else "The history"
     yield f"Nothing is known of {what}."
+    if running:
+        yield "What was refused is written down a moment later: if it has just happened, ask again."
     yield (
-        f"The history {begins}. It does not know mail that never reached this node, nor what a client wanted that was "
+        f"{begins} does not know mail that never reached this node, nor what a client wanted that was "
         "turned away before it named a sender or a recipient."
     )
     yield (

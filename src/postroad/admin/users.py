@@ -303,7 +303,7 @@ def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
     except FileNotFoundError:
         return [], {}
     except (OSError, UnicodeDecodeError) as error:
-        _end(f"{path} cannot be read: {error}")
+        _end(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
     _, faults = parse(text)
     if faults:
         remedy = "Mend the line; a node does not take a file with a faulty one"

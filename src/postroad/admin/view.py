@@ -6,7 +6,9 @@ How it fails: `CannotRead` where nothing can be read at all; a single file that 
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +18,37 @@ from postroad.mail.event import Authenticated, Event, Refused
 from postroad.store.reader import SpoolReader, Waits
 from postroad.store.searching import HistoryReader
 from postroad.store.values import Loaded, Selection
+from postroad.world.problem import closed_folder, user_name
 
 
 class CannotRead(Exception):
     """Neither spool nor history can be read; the text says why."""
+
+
+def cannot_read(path: Path, error: OSError) -> str:
+    """Why a folder of the node cannot be read, with who may."""
+    text = f"{path}: cannot be read: {error.strerror or error}"
+    return f"{text}. {who_may(path)}" if isinstance(error, PermissionError) else text
+
+
+def who_may(path: Path) -> str:
+    """Whose rights a command needs for a folder of the node: those of its owner, or of root."""
+    for folder in (path, *path.parents):
+        try:
+            owner = folder.stat().st_uid
+        except OSError:
+            continue
+        break
+    if owner in (0, os.geteuid()):
+        return "Run this as root."
+    return f"Run this as root or as the user {_name_of(owner)}."
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 class SpoolView(Protocol):
@@ -103,7 +132,7 @@ def open_spool(state_dir: Path) -> SpoolView:
     except FileNotFoundError:
         raise CannotRead(f"{directory}: there is no spool; has a node run with this state_dir?") from None
     except OSError as error:
-        raise CannotRead(f"{directory}: cannot be read: {error.strerror or error}") from error
+        raise CannotRead(cannot_read(directory, error)) from error
     return SpoolReader(directory)
 
 
@@ -111,7 +140,7 @@ def open_history(state_dir: Path) -> HistoryView:
     """Raises CannotRead. Where there is none, the journals of the spool are all that is found."""
     directory = state_dir / "history"
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise CannotRead(f"{directory}: cannot be read: Permission denied")
+        raise CannotRead(f"{directory}: cannot be read: Permission denied. {who_may(directory)}")
     return HistoryReader(directory, spool_directory(state_dir))
 
 
@@ -131,3 +160,16 @@ def become_owner(directory: Path) -> None:
         return
     except OSError as error:
         raise CannotRead(f"{directory}: cannot become its owner: {error.strerror or error}") from error
+    try:
+        demand_programs()
+    except PermissionError as error:
+        raise CannotRead(str(error.strerror)) from error
+
+
+def demand_programs() -> None:
+    """Modules are loaded when they are needed, so also with the rights of the spool's owner. Raises PermissionError
+    where these are not enough for it: a Python below /root, for instance."""
+    for module in (os.__file__, __file__):
+        if folder := closed_folder(module):
+            who = f"the user {user_name()!r} may not enter {folder}"
+            raise PermissionError(errno.EACCES, f"{who}, where Postroad or its Python is: install it elsewhere")

@@ -6,6 +6,8 @@ compared with a file.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,6 +29,38 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, 
     keys = list(dict.fromkeys((*one, *other)))
     found = [(key, one.get(key, _NONE), other.get(key, _NONE)) for key in keys]
     return [(key, _or_none(a), _or_none(b)) for key, a, b in found if a is _NONE or b is _NONE or a != b]
+
+
+def summed_up(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
+    """What differs, for people: a table that is new or gone is one line, however many keys it has. With each key, or
+    table, stands ``differs``, ``is new`` or ``is gone``."""
+    there, coming = _tables(before), _tables(after)
+    found: dict[str, str] = {}
+    for key, *_ in differing(before, after):
+        table = _TABLE.match(key)
+        if table is None:
+            if not any(name.startswith(f"{key}[") for name in (*there, *coming)):  # else it stands for "no table"
+                found[key] = "differs"
+        elif table[1] in there and table[1] in coming:
+            found[key] = "differs"
+        elif table[1] in coming:
+            found[f"{table[1]} ({coming[table[1]]})"] = "is new"
+        else:
+            found[f"{table[1]} ({there[table[1]]})"] = "is gone"
+    return list(found.items())
+
+
+def _tables(values: dict[str, Any]) -> dict[str, str]:
+    """Each table of which there may be several, ``next_hop[2]``, with its first key, which tells it from the others."""
+    found: dict[str, str] = {}
+    for key, value in _flat(values, ""):
+        table = _TABLE.match(key)
+        if table is not None:
+            found.setdefault(table[1], f"{key.rpartition('.')[2]} = {json.dumps(value, ensure_ascii=False)}")
+    return found
+
+
+_TABLE: Final = re.compile(r"(.*?\[\d+\])\.")
 
 
 def needs_restart(key: str) -> bool:

@@ -245,6 +245,38 @@ def _is_everyone(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool
 _WIDEST: Final = {4: 8, 6: 16}
 
 
+def _open_relay_domains(settings: Settings) -> Iterator[Finding]:
+    """Relay domains so wide that they are not ours: whoever connects could send to anywhere through this node."""
+    taking = [
+        each for each in settings.listener if each.role is Role.MX or (each.role is Role.RELAY and each.strangers)
+    ]
+    if not taking:
+        return
+    relayed: list[tuple[Path, str]] = [
+        *((("relay", "domains", index), name) for index, name in enumerate(settings.relay.domains)),
+        *((("relay", "domain", index, "name"), each.name) for index, each in enumerate(settings.relay.domain)),
+    ]
+    for path, pattern in relayed:
+        if pattern == "*" or _is_public_suffix(pattern):
+            whom = "every domain" if pattern == "*" else f"every domain below {pattern}"
+            yield Finding(
+                (path,),
+                f"The listener {taking[0].name!r} would be an open relay: anybody may send to {whom}",
+                "Name your own domains only. To send mail for all other domains to one server, write a [[next_hop]] "
+                'with domain = "*"; who may send there, the listeners with role = "submission" or "relay" say',
+            )
+
+
+def _is_public_suffix(pattern: str) -> bool:
+    """Whether everything below is sold to anybody: the domains of countries and the oldest of the others. A pattern of
+    one label may also be a network's own (``.internal``) or one owner's."""
+    label = pattern.removeprefix(".")
+    return pattern.startswith(".") and "." not in label and (len(label) == 2 or label in _PUBLIC_SUFFIXES)
+
+
+_PUBLIC_SUFFIXES: Final = frozenset(("arpa", "biz", "com", "edu", "gov", "info", "int", "mil", "name", "net", "org"))
+
+
 def _proxies(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
@@ -588,7 +620,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _same_place,
     _names,
     _roles,
-    _open_relays,
+    _open_relays, _open_relay_domains,
     _proxies,
     _etrn,
     _early_talkers,

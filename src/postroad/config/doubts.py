@@ -24,6 +24,7 @@ from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
 from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
+from postroad.config.routing import LocalDomain
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
@@ -173,13 +174,20 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.path is None:
             continue
-        closed = _closed(domain.path)
+        closed = _closed(FilePath(str(domain.path).replace("{domain}", domain.name)))
         if closed is not None:
             text = f"The user {settings.user!r} cannot create Maildirs in {closed}"
-            remedy = (
-                f"Give the folder to this user (chown {settings.user} {closed}). Until then the domain's mail waits"
-            )
+            remedy = f"{_way_in(settings, domain, closed)}. Until then the domain's mail waits"
             yield Finding((("domain", index, "path"),), text, remedy)
+
+
+def _way_in(settings: Settings, domain: LocalDomain, closed: FilePath) -> str:
+    """What to do about a closed folder: the domain's own is made where other programs have theirs (`/var/mail`), else
+    the folder itself is given away."""
+    own = FilePath(str(domain.path).replace("{domain}", domain.name).partition("{")[0])
+    if closed in own.parents and os.access(closed, os.X_OK, effective_ids=True):
+        return f"As root, make the folder below it: install -d -m 750 -o {settings.user} {own}"
+    return f"Give it to that user (chown {settings.user} {closed}), or name a folder that this user owns"
 
 
 def _closed(template: FilePath) -> FilePath | None:

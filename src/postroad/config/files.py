@@ -157,15 +157,23 @@ def _users(settings: Settings) -> Iterator[Finding]:
     key: Path = ("auth", "users")
     text = read_text(path)
     if isinstance(text, Problem):
-        remedy = (
-            "Create the file with `postroad user add`, or correct the path"
-            if not os.path.lexists(path)
-            else text.remedy
-        )
+        missing = _is_missing(path)
+        remedy = "Create the file with `postroad user add`, or correct the path" if missing else text.remedy
         yield Finding((key,), f"{path}: {text.text}", remedy)
         return
     for fault in accounts.parse(text)[1]:
         yield Finding((key,), fault.text, "Correct the line, or write it with `postroad user`", path, fault.line)
+
+
+def _is_missing(path: FilePath) -> bool:
+    """Whether there is surely no such file: behind a closed folder nobody can tell."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _function(settings: Settings) -> Iterator[Finding]:

@@ -72,7 +72,8 @@ def tried(path: Path, settings: Settings, *, running: bool) -> list[Problem]:
     problems = [
         at_listener(path, settings, str(place), problem) for place, problem in trial.places(settings, running=running)
     ]
-    problems += [at(path, each.about[0], each.text, each.remedy) for each in trial.function(settings)]
+    findings = [*trial.program(settings), *trial.function(settings)]
+    problems += [at(path, each.about[0], each.text, each.remedy) for each in findings]
     return sorted(problems, key=lambda problem: problem.line)
 
 
@@ -119,7 +120,9 @@ def _read(path: Path) -> str | list[Problem]:
     except OSError as error:
         where = "" if path.is_absolute() else f" ({path.absolute()})"
         text = f"The file cannot be read: {error.strerror}{where}"
-        return [Problem(path, 0, "", text, "Give this user the right to read the file")]
+        closed = isinstance(error, PermissionError)
+        remedy = "Give this user the right to read the file" if closed else "Give the path of another file"
+        return [Problem(path, 0, "", text, remedy)]
     if len(octets) > FILE_MAX:
         return [
             Problem(path, 0, "", f"The file is larger than {FILE_MAX} octets", "Check that this is the configuration")
@@ -143,7 +146,26 @@ def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
         return Problem(
             path, single[0], "", f"{header} is an array of tables, and each table has its own header", remedy
         )
-    return Problem(path, line, "", f"This is not TOML: {reason}", "Correct the line; https://toml.io explains TOML")
+    text_of_line = text.split("\n")[line - 1] if line <= text.count("\n") + 1 else ""
+    return Problem(path, line, "", *_in_plain_words(reason, text_of_line))
+
+
+def _in_plain_words(reason: str, line: str) -> tuple[str, str]:
+    """What is wrong with a line that is not TOML, and what to do. The usual mistakes of people who know `main.cf` have
+    a text of their own."""
+    key, _, value = (part.strip() for part in line.partition("="))
+    if reason == "Cannot overwrite a value":
+        return f"{key!r} is given twice", "Remove one of the two lines"
+    if reason.startswith("Cannot declare"):
+        return f"{line.strip()} is there twice", "Write all its keys under one header"
+    if value.lower() in ("yes", "no", "on", "off", "true", "false"):
+        return f"This is not TOML: {value} is no value", f"Write {key} = true or {key} = false, in small letters"
+    if key and _BARE.fullmatch(value):
+        return f"This is not TOML: {reason}", f'Write a text in quotes: {key} = "{value}"'
+    return f"This is not TOML: {reason}", "Correct the line; https://toml.io explains TOML"
+
+
+_BARE: Final = re.compile(r"[^\s\"'\[\]{}=#,]+(?: ?[A-Za-z]+)?")  # a value without quotes or brackets
 
 
 def _single_brackets(text: str, line: int) -> tuple[int, tuple[str, ...]] | None:

@@ -91,13 +91,19 @@ def suggestion(section: type[Section], path: tuple[str | int, ...]) -> str:
     known = _known(section)
     if near := difflib.get_close_matches(name, known.get(table, ()), n=1):
         return f"Did you mean {near[0]!r}?"
-    elsewhere = [".".join((*other, name)) for other, keys in known.items() if name in keys]
-    if elsewhere:
-        return f"The key of this name is {' or '.join(elsewhere)}"
+    places = [header(section, other) for other, keys in known.items() if name in keys and (*other, name) not in known]
+    if places:
+        return f"{name!r} belongs {' or '.join(map(_place, places))}. Move it there"
+    if (table_name := header(section, (name,))) and table:
+        return f"{table_name} is a table with its own header. The keys known here are {', '.join(sorted(known[table]))}"
     everywhere = {key: ".".join((*other, key)) for other, keys in known.items() for key in keys}
     if near := difflib.get_close_matches(name, everywhere, n=1, cutoff=0.8):
         return f"Did you mean {everywhere[near[0]]!r}?"
     return f"Remove it. The keys known here are {', '.join(sorted(known.get(table, ())))}"
+
+
+def _place(table_header: str) -> str:
+    return f"under {table_header}" if table_header else "at the top of the file, before the first [table]"
 
 
 def meant(section: type[Section], path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:

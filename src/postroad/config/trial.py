@@ -39,6 +39,21 @@ def places(settings: Settings, *, running: bool) -> Iterator[tuple[str, Problem]
                 yield contradictions.shown(place), problem
 
 
+def program(settings: Settings) -> Iterator[Finding]:
+    """Why `user` cannot run the Python that this is: one below /root, for instance."""
+    if not settings.user:
+        return
+    said = system.tried_as(settings.user, settings.group, [sys.executable, "-c", "import postroad.node.main"], LOAD_S)
+    if said:
+        text = f"The user {settings.user!r} cannot run Postroad with {sys.executable}: {said}"
+        yield Finding((("user",),), text, _INSTALL)
+
+
+_INSTALL: Final = (
+    "Install it with a Python that every user can read: begin with `/usr/bin/python3 -m venv /opt/postroad` (README.md)"
+)
+
+
 def function(settings: Settings) -> Iterator[Finding]:
     """Why the function of `[auth]` cannot be loaded."""
     named = settings.auth.function

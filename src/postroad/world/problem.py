@@ -6,6 +6,9 @@ them can be shown at once, each with its remedy.
 
 from __future__ import annotations
 
+import os
+import pwd
+
 import msgspec
 
 
@@ -27,8 +30,29 @@ def unreadable(path: str, error: OSError) -> Problem:
         case FileNotFoundError():
             return Problem(path, "there is no such file", "Create it, or correct the path in the configuration.")
         case PermissionError():
-            return Problem(path, "may not be read", "Give the user that Postroad runs as the right to read it.")
+            folder = closed_folder(path)
+            text = f"may not be read by the user {user_name()!r}"
+            if folder:
+                return Problem(path, f"{text}, who may not enter {folder}", "Give that user the right to enter it.")
+            return Problem(path, text, "Give that user the right to read it.")
         case IsADirectoryError():
             return Problem(path, "is a directory", "Name a file in the configuration.")
         case _:
             return Problem(path, f"cannot be read ({error.strerror or error})", "Check the file and its disk.")
+
+
+def closed_folder(path: str) -> str:
+    """The first folder on the way to `path` that we may not enter; "" where all are open."""
+    way = os.path.dirname(os.path.abspath(path))
+    folders = [way]
+    while (above := os.path.dirname(folders[-1])) != folders[-1]:
+        folders.append(above)
+    return next((each for each in reversed(folders) if not os.access(each, os.X_OK, effective_ids=True)), "")
+
+
+def user_name() -> str:
+    """The name of the user whose rights we have now, or its number."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

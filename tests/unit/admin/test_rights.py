@@ -150,3 +150,34 @@ def test_a_configuration_that_may_not_be_read_is_named_with_its_path(config: Pat
         )
         assert ended.returncode == 78
         assert said in ended.stderr, ended.stderr
+
+
+def test_who_may_not_read_is_told_who_may(config: Path, private: Path) -> None:
+    for folder in (config.parent / "state" / "spool", config.parent / "state" / "run"):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 1, 1)
+    owner = pwd.getpwuid(1).pw_name
+    config.chmod(0o644)
+    (config.parent / "state").chmod(0o755)
+    for arguments in (("queue",), ("spool", "check")):
+        ended = subprocess.run(
+            [POSTROAD, *arguments, "--config", str(config)],
+            cwd=config.parent, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"Permission denied. Run this as root or as the user {owner}." in ended.stderr, ended
+    ended = subprocess.run(
+        [POSTROAD, "queue"],
+        cwd=private, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "There is no such file in" in ended.stderr and "Give the path by --config" in ended.stderr
+
+
+def test_an_owner_who_may_not_enter_the_folder_of_python(
+    config: Path, private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python below /root: modules that are loaded later would not be found, which told nobody why."""
+    monkeypatch.setattr(os, "__file__", str(private / "os.py"))
+    before = os.geteuid()
+    with pytest.raises(PermissionError, match=f"may not enter {private}"), Rights(config.parent / "state").as_owner():
+        pass
+    assert os.geteuid() == before

@@ -222,3 +222,15 @@ def test_what_is_done_now_is_told_where_nothing_is_waited_for() -> None:
     assert (name, count, due, connections) == ("hop", "2", "now", "1/5")
     assert does == "mx[192.0.2.1]:25: waits for the greeting for 12 s, and 1 more"
     assert listing.holding_back({"hop": AT_WORK}) == {"slow.example": AT_WORK}
+
+
+def test_mail_that_was_tried_before_is_shown_where_it_is_now() -> None:
+    """After a reload with another way the disk still has the destination of the last attempt."""
+    row = waiting(0, due_us=NOW_US, text="no route", destination="[old.example]:587/*")
+    loaded = Loaded(envelope("a@slow.example"), (row,))
+    (*_, reason) = listing.message_rows([loaded], NOW_US, {"hop": AT_WORK})[0]
+    assert reason == "mx[192.0.2.1]:25: waits for the greeting for 12 s"
+    text = "\n".join(listing.shown(loaded, b"", NOW_US, {"hop": AT_WORK}))
+    assert "now: mx[192.0.2.1]:25: waits for the greeting for 12 s" in text
+    later = Loaded(loaded.envelope, (waiting(0, text="no route", destination="[old.example]:587/*"),))
+    assert "waits for the greeting" not in "\n".join(listing.shown(later, b"", NOW_US, {"hop": AT_WORK}))

@@ -45,6 +45,17 @@ def test_a_table_that_is_new_and_one_that_is_gone() -> None:
     assert changes.differing(one, other) and changes.differing(other, one)
 
 
+def test_a_whole_table_is_one_line() -> None:
+    hop = '[[next_hop]]\ndomain = "a.example"\nhost = "x.example"\n'
+    one, two = settings(hop), settings(f"{hop}port = 26\n{hop.replace('a.example', 'b.example')}")
+    before, after = document.in_force(one), document.in_force(two)
+    new = 'next_hop[2] (domain = "b.example")'
+    assert changes.summed_up(before, after) == [("next_hop[1].port", "differs"), (new, "is new")]
+    assert changes.summed_up(after, before) == [("next_hop[1].port", "differs"), (new, "is gone")]
+    first = changes.summed_up(document.in_force(settings("")), before)
+    assert first == [('next_hop[1] (domain = "a.example")', "is new")]
+
+
 def test_the_keys_that_are_named_are_there() -> None:
     for key in (*changes.FIXED, *changes.AT_START):
         attrgetter(key)(settings(""))

@@ -55,6 +55,27 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "your own networks only",
     ),
     (
+        "mail from anybody is passed on to every domain",
+        listener('role = "mx"') + '[relay]\ndomains = ["example.net", "*"]\n',
+        "relay.domains[2]",
+        "would be an open relay: anybody may send to every domain",
+        'a [[next_hop]] with domain = "*"',
+    ),
+    (
+        "mail from anybody is passed on to every domain of a country",
+        listener('role = "relay"', 'trusted_networks = "192.0.2.0/24"') + '[relay]\ndomains = [".DE"]\n',
+        "relay.domains[1]",
+        "would be an open relay: anybody may send to every domain below .de",
+        "your own domains only",
+    ),
+    (
+        "mail from anybody is passed on to some mailboxes of every domain",
+        listener('role = "mx"') + '[[relay.domain]]\nname = "*"\nrecipients = ["ada"]\n',
+        "relay.domain[1].name",
+        "would be an open relay",
+        "your own domains only",
+    ),
+    (
         "a placeholder of a path that there is not",
         domain('path = "mail/{user}"', 'recipients = "any"'),
         "domain[1].path",
@@ -417,6 +438,15 @@ WRONG: list[tuple[str, str, str, str, str]] = [
 ]
 
 RIGHT: list[tuple[str, str]] = [
+    (
+        "relay domains below one that is our own",
+        listener('role = "mx"') + '[relay]\ndomains = [".example.net", ".internal", "example.com"]\n',
+    ),
+    (
+        "relay domains where no stranger may send",
+        listener('role = "relay"', 'trusted_networks = "192.0.2.0/24"', "strangers = false")
+        + '[relay]\ndomains = ["*"]\n',
+    ),
     ("nothing at all", ""),
     ("mail in", listener() + DOMAIN),
     (

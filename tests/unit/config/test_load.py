@@ -61,7 +61,9 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
     ("unknown key", "", "[limits]\ncomand_s = 300", (14, "limits.comand_s", "no setting", "Did you mean 'command_s'?")),
     ("unknown table", "", "[limit]\n", (13, "limit", "no setting 'limit'", "Did you mean 'limits'?")),
     ("unknown in an element", "port = 2525", "prot = 2525", (7, "listener[1].prot", "no setting", "'port'")),
-    ("in another table", "", "[queue]\ncommand_s = 300", (14, "queue.command_s", "no setting", "limits.command_s")),
+    ("in another table", "", "[queue]\ncommand_s = 300", (14, "queue.command_s", "no setting", "under [limits]. Move")),
+    ("below the first table", "", '[log]\naliases = "a"', (14, "log.aliases", "no setting", "at the top of the file")),
+    ("the name of a table", "", '[queue]\nprogram = "a"', (14, "queue.program", "no setting", "[program] is a table")),
     (
         "misspelt in another table",
         "",
@@ -135,7 +137,7 @@ CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
     ("no domain name", '"mail.example.org"', '"mail_!"', (1, "hostname", "'mail_!' is not a domain", "example.org")),
     ("an empty path", '"state"', '""', (2, "state_dir", "'' is not a path", "path of a file")),
     ("no TOML", "port = 2525", "port 2525", (7, "", "not TOML", "Correct the line")),
-    ("a key twice", "port = 2525", "port = 2525\nport = 26", (8, "", "not TOML: Cannot overwrite", "Correct the line")),
+    ("a key twice", "port = 2525", "port = 2525\nport = 26", (8, "", "'port' is given twice", "Remove one of the two")),
     ("a text without end", "", 'a = """\n\n', (15, "", "not TOML", "Correct the line")),
 ]
 
@@ -246,6 +248,7 @@ def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
 def test_a_folder_and_other_encodings_are_problems(tmp_path: Path) -> None:
     folder = load(tmp_path)
     assert isinstance(folder, list) and "Is a directory" in folder[0].text
+    assert folder[0].remedy == "Give the path of another file"
     file = tmp_path / "postroad.toml"
     file.write_bytes(b'a = 1\nb = "\xff"\n')
     found = load(file)
@@ -316,4 +319,24 @@ def test_single_brackets_where_there_may_be_several(text: str, line: int, header
 
 def test_a_table_that_is_there_twice_is_no_matter_of_brackets(tmp_path: Path) -> None:
     found = parse('hostname = "m.example.org"\n[tls]\n[tls]\n', tmp_path / "postroad.toml", files=False)
-    assert isinstance(found, list) and found[0].remedy.startswith("Correct the line")
+    assert isinstance(found, list)
+    assert (found[0].text, found[0].remedy) == ("[tls] is there twice", "Write all its keys under one header")
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "remedy"),
+    [
+        ("hostname = mail.example.org", "Invalid value", 'Write a text in quotes: hostname = "mail.example.org"'),
+        ("state_dir = /var/lib/postroad", "Invalid value", 'state_dir = "/var/lib/postroad"'),
+        ("shutdown_s = 30s", "after a statement", 'shutdown_s = "30s"'),
+        ("workers = yes", "yes is no value", "workers = true or workers = false, in small letters"),
+        ("workers = 1\nworkers = 2", "'workers' is given twice", "Remove one of the two lines"),
+        ("workers: 1", "Expected '='", "Correct the line"),
+        ('hostname = "x', "Illegal character", "Correct the line"),
+        ("relayhost = [smtp.example.net]:587", "Invalid value", "Correct the line"),
+    ],
+)
+def test_a_line_that_is_no_toml(line: str, text: str, remedy: str, tmp_path: Path) -> None:
+    (found,) = problems(f"{line}\n", tmp_path)
+    assert text in found.text and remedy in found.remedy
+    assert found.line == line.count("\n") + 1

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from postroad.config import load as loading
 from postroad.config.settings import Settings
+from tests.unit.rights import folder_for_all
 
 RIGHT = """\
+user = "{user}"
 hostname = "mail.example.org"
 state_dir = "state"
 [auth]
@@ -28,13 +31,14 @@ port = {port}
 
 
 def tried(
-    folder: Path, *, address: str = "127.0.0.1", port: int = 0, function: str = "", running: bool = False
+    folder: Path, *, address: str = "127.0.0.1", port: int = 0, function: str = "", running: bool = False,
+    user: str = "",
 ) -> list[str]:
     """What `tried` says, each from its line on."""
     file = folder / "postroad.toml"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        file.write_text(RIGHT.format(address=address, port=port or free.getsockname()[1], function=function))
+        file.write_text(RIGHT.format(address=address, port=port or free.getsockname()[1], function=function, user=user))
     settings = loading.load(file)
     assert isinstance(settings, Settings), [str(each) for each in settings]
     return [str(each).removeprefix(f"{file}:") for each in loading.tried(file, settings, running=running)]
@@ -50,14 +54,14 @@ def test_a_port_in_use_is_found_unless_it_may_be_our_own(tmp_path: Path) -> None
         other.listen()
         port = other.getsockname()[1]
         (line,) = tried(tmp_path, port=port)
-        assert line.startswith(f"12: listener[1].port: 127.0.0.1:{port} is in use. Stop what listens there")
+        assert line.startswith(f"13: listener[1].port: 127.0.0.1:{port} is in use. Stop what listens there")
         assert tried(tmp_path, port=port, running=True) == []
 
 
 @pytest.mark.parametrize("running", [True, False])
 def test_an_address_of_another_machine_is_found(running: bool, tmp_path: Path) -> None:
     (line,) = tried(tmp_path, address="192.0.2.77", running=running)
-    assert line.startswith("11: listener[1].address: 192.0.2.77:") and "is no address of this machine" in line
+    assert line.startswith("12: listener[1].address: 192.0.2.77:") and "is no address of this machine" in line
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_the_function_is_loaded(text: str, said: str, tmp_path: Path) -> None:
         assert found == []
         return
     (line,) = found
-    assert line.startswith("4: auth.function: The function cannot be loaded: ") and said in line
+    assert line.startswith("5: auth.function: The function cannot be loaded: ") and said in line
 
 
 def test_the_function_is_loaded_outside_of_this_process(tmp_path: Path) -> None:
@@ -87,3 +91,14 @@ def test_the_function_is_loaded_outside_of_this_process(tmp_path: Path) -> None:
     )
     assert tried(tmp_path, function=f"{tmp_path}/mine.py:check") == []
     assert int((tmp_path / "pid").read_text()) != os.getpid()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the rights of another user")
+def test_a_python_that_the_user_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with folder_for_all() as folder:
+        assert tried(folder, user="nobody") == []
+        (folder / "closed").mkdir(mode=0o700)
+        monkeypatch.setattr(sys, "executable", f"{folder}/closed/python3")
+        (line,) = tried(folder, user="nobody")
+    assert line.startswith(f"1: user: The user 'nobody' cannot run Postroad with {folder}/closed/python3: ")
+    assert "/usr/bin/python3 -m venv" in line
