@@ -64,10 +64,10 @@ def odd_body(chance: random.Random, *, bdat: bool) -> bytes:
     parts: list[bytes] = []
     for _ in range(chance.choice((1, 2, 4, 6))):
         kind = chance.random()
-        if kind < 0.4:
+        if kind < 0.3:
             parts += (chance.choice(_SALAD) for _ in range(chance.choice((10, 60))))
         elif kind < 0.5:  # the wire, and pieces, may end within the CRs
-            parts += (b"\r" * chance.choice((2, 30, 9000, 20_000)), chance.choice((b"\n", b"a", b"\n.")))
+            parts += (b"\r" * chance.choice((2, 30, 20_000, 30_000)), chance.choice((b"\n", b"a", b"a", b"a")))
         elif kind < 0.65:
             parts += (b"look", chance.choice(_LOOK_ALIKES), _SMUGGLED, chance.choice(_LOOK_ALIKES))
         else:

@@ -331,7 +331,11 @@ def odd(made: Plan, domains: list[str]) -> list[tuple[float, Order, int]]:
             eight_bit = "Content-Transfer-Encoding: 8bit\r\n"
             fields = f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{eight_bit}"
             body += b"\r\n"
-        order = replace(order, body=body, fields=fields, eight_bit=not body.isascii())
+        segment = chance.choice((0, 1448, 9000))
+        order = replace(order, body=body, fields=fields, eight_bit=not body.isascii(), segment=segment)
+        lmtp = ("eve@box.test", "")  # lines go whole to it
+        if chance.random() < 0.4 and lmtp[0] not in dict(order.recipients):
+            order = replace(order, recipients=(*order.recipients, lmtp))
         found.append((made.days * 86_400 * chance.random(), order, chance.choice((1, 3))))
     return found
 

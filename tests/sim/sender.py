@@ -42,6 +42,7 @@ class Order:
     eight_bit: bool = False
     fields: str = ""  # of the header section, beside those that all have
     follow: int = 0  # further messages in the same session
+    segment: int = 0  # octets of content that are sent at once; 0: all
 
 
 class Gone(Exception):
@@ -266,9 +267,11 @@ async def _content(house: House, order: Order, client: Client, content: bytes) -
             client.transport.write(b"BDAT %d\r\n" % half + content[:half])
             if not (await client.reply()).startswith("250"):
                 raise Gone
-        client.transport.write(b"BDAT %d LAST\r\n" % (len(content) - half) + content[half:])
+        sent = b"BDAT %d LAST\r\n" % (len(content) - half) + content[half:]
     else:
-        client.transport.write(stuffed + b".\r\n")
+        sent = stuffed + b".\r\n"
+    for at in range(0, len(sent), order.segment or len(sent)):
+        client.transport.write(sent[at : at + (order.segment or len(sent))])
     _leave(order, client, "end")
 
 

@@ -59,5 +59,5 @@ def seeds_with_much(seeds: range) -> Iterator[plans.Plan]:
 def _tight(line: str) -> str:
     """Every limit that a mutation breaks is low."""
     name, found, value = line.partition(" = ")
-    tight = {"concurrency": "1", "unsettled_max": "1", "ready_max": "1", "delay_notice_s": "3600"}
+    tight = {"concurrency": "1", "unsettled_max": "1", "ready_max": "1", "delay_notice_s": "3600", "piece_size": "4096"}
     return f"{name}{found}{tight.get(name, value)}"
