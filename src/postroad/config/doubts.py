@@ -204,6 +204,21 @@ def _closed(template: FilePath) -> FilePath | None:
     return None if os.access(last, os.W_OK, effective_ids=True) else last
 
 
+def _space(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Less free space than `free_min`: the node refuses all new mail."""
+    folders = (settings.state_dir, *settings.state_dir.absolute().parents)
+    there = next((each for each in folders if os.path.isdir(each)), FilePath("/"))
+    try:
+        disk = os.statvfs(there)
+    except OSError:
+        return
+    free, least = disk.f_bavail * disk.f_frsize, settings.store.free_min
+    if free < least:
+        text = f"The disk of {there} has {free >> 20} MB left, fewer than free_min: new mail is refused (452)"
+        remedy = f"Free space up to {least >> 20} MB, or set a smaller free_min under [store]"
+        yield Finding((("state_dir",),), text, remedy)
+
+
 def _listeners(settings: Settings, now_s: float) -> Iterator[Finding]:
     if not settings.listener:
         text = "There is no listener: the node delivers the mail in its queue, but accepts no new mail"
@@ -377,6 +392,6 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _listeners, _trust,
+    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _space, _listeners, _trust,
     _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
 )  # fmt: skip

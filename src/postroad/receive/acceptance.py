@@ -152,7 +152,7 @@ def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Fai
     """Nothing of the message is stored: the client shall come back with it."""
     transaction.abort()
     doors = setting.doors
-    text = f"{identifier.text(transaction.id)} could not be stored: {failure.text}"
+    text = f"could not be stored: {failure.text}"
     doors.log((Noted(doors.now_us(), transaction.id, "error", text),))
     told(_FAILURES[failure.kind])
 

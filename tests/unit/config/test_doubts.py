@@ -156,6 +156,11 @@ def test_a_folder_in_which_no_maildir_can_be_made(open_folder: Path) -> None:
     assert line.startswith(f"domain[1].path: The user 'nobody' cannot create Maildirs in {open_folder}/hidden. "), line
 
 
+def test_a_disk_with_less_space_than_is_to_be_kept_free(tmp_path: Path) -> None:
+    (line,) = told(tmp_path, f'{RIGHT}[store]\nfree_min = "900000G"\n')
+    assert line.startswith(f"state_dir: The disk of {tmp_path} has ") and "921600000 MB" in line
+
+
 RELAY = '[[listener]]\nname = "relay"\nport = 2526\nrole = "relay"\n'
 
 
