@@ -191,7 +191,7 @@ def test_a_certificate(node: Node, authority: Authority, clients: trustme.CA, na
 
 def test_successes_and_failures_are_logged_without_passwords(node: Node) -> None:
     swaks(node.port, "--tls", "--auth", "PLAIN", "--auth-user", "alice", "--auth-password", "hunter2", "--quit", "AUTH")
-    node.wait_log("535 5.7.8 Authentication credentials invalid; account alice")
+    node.wait_log("535 5.7.8 Authentication credentials invalid; account \"alice\"")
     text = node.log_path.read_text()
     assert " by PLAIN" in text and "hunter2" not in text and PASSWORD not in text and "good-token" not in text
 
