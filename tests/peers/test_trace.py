@@ -52,7 +52,7 @@ def test_a_recipient_that_does_not_exist(node: Node) -> None:
         assert event["reply"].startswith("550 5.1.1 ") and event["phase"] == "RCPT"
         assert event["recipient"] == "ghost@example.test" and event["reverse_path"] == "stranger@else.test"
     shown = node.command("trace", "ghost@example.test")
-    assert "No message" in shown and "a client that was told 5xx does not try again" in shown
+    assert "No message" in shown and "a client that was answered 5xx does not try again" in shown
 
 
 def test_content_that_is_refused_names_the_recipients(node: Node) -> None:
@@ -83,4 +83,4 @@ def test_a_log_in_that_fails_is_found_by_account_and_by_client(node: Node) -> No
 
 def test_what_was_never_here(node: Node) -> None:
     said = node.command("trace", "nobody@nowhere.test", code=1)
-    assert "Nothing is known of nobody@nowhere.test." in said and "`postroad trace IP-ADDRESS`" in said
+    assert "Nothing is known about nobody@nowhere.test." in said and "`postroad trace IP-ADDRESS`" in said

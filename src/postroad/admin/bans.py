@@ -41,7 +41,7 @@ class Span(click.ParamType[float]):
             return value if isinstance(value, float) else 0.0
         found = re.fullmatch(r"([0-9]+)([smhdw]?)", value)
         if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is no time such as 30m, 12h, 7d or forever", param, ctx)
+            self.fail(f"{value!r} is not a time such as 30m, 12h, 7d or forever", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -50,7 +50,7 @@ class Span(click.ParamType[float]):
 @config_option
 @click.pass_context
 def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
-    """List the bans in force; see the commands to lift one or add one."""
+    """List the bans in force. The commands below lift and add bans."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -71,7 +71,7 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
 @config_option
 @click.pass_obj
 def lift(outer: Path | None, subjects: tuple[str, ...], as_json: bool, config: Path | None) -> None:
-    """End bans. What led to them is forgotten, too."""
+    """Lift bans. The node also forgets the failures that led to them."""
     from postroad.check.banning import Asked
 
     _act(config or outer, Asked("lift", subjects, by=who()), as_json)
@@ -80,14 +80,14 @@ def lift(outer: Path | None, subjects: tuple[str, ...], as_json: bool, config: P
 @bans.command()
 @click.argument("subjects", nargs=-1, required=True, metavar="ADDRESS|NETWORK|ACCOUNT...")
 @click.option("--for", "for_s", type=Span(), default=DEFAULT_FOR, show_default=True, help="30m, 12h, 7d or forever.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is listed with the ban.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, listed with the ban.")
 @json_option
 @config_option
 @click.pass_obj
 def add(
     outer: Path | None, subjects: tuple[str, ...], for_s: float, reason: str, as_json: bool, config: Path | None
 ) -> None:
-    """Ban clients or accounts. Sessions that a client has are ended, after what is under way."""
+    """Ban clients or accounts. The node ends the sessions of a banned client after the command under way."""
     from postroad.check.banning import Asked
 
     _act(config or outer, Asked("add", subjects, for_s, reason, who()), as_json)
@@ -177,7 +177,7 @@ def _changed_in_file(state_dir: Path, asked: Asked) -> list[Row]:
                 kept.write(state_dir, found, now_us)
             return rows
     except BlockingIOError:
-        end(f"a node that uses {state_dir} is just starting or stopping; try again")
+        end(f"a node that uses {state_dir} is starting or stopping; try again")
     except CannotRead as error:
         end(str(error))
     except OSError as error:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def check(config: Path | None, as_json: bool) -> None:
-    """Check the configuration and what it names: certificates, accounts, aliases, recipients, addresses and ports.
+    """Check the configuration and the things that it names: certificates, accounts, aliases, recipients, addresses,
+    ports.
 
-    Prints every problem with file, line, key and remedy and ends with 78 where there is one. What is hardly meant (a
-    certificate that has expired, a folder that cannot be written) is a warning. A node that runs is not touched; it
-    checks the same before it takes a new configuration (`postroad reload`, SIGHUP). Whether ports are free is looked at
-    where none runs; where one does, the keys that differ from what it has are told, and which of them need a restart.
+    Prints every problem with file, line, key and remedy, and ends with 78 if there is one. If something is allowed but
+    probably a mistake (a certificate has expired, a folder cannot be written), it prints a warning. A running node is
+    not affected; the node checks the same before it loads a new configuration (`postroad reload`, SIGHUP). If no node
+    runs, the command also checks whether the ports are free. If a node runs, it lists the keys that differ from those
+    of the running node, and says which of them need a restart.
     """
     from postroad.admin.control import is_running
     from postroad.config import changes

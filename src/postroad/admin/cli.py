@@ -26,12 +26,12 @@ class Place(NamedTuple):
 
 COMMANDS: Final[Mapping[str, Place]] = {
     "bans": Place("postroad.admin.bans", "bans", "List who is banned; lift or add bans."),
-    "check": Place("postroad.admin.check", "check", "Check the configuration; all problems at once."),
+    "check": Place("postroad.admin.check", "check", "Check the configuration and print all problems."),
     "config": Place("postroad.admin.reference", "config", "Print the reference of all settings, or an example."),
     "queue": Place("postroad.admin.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),
-    "reload": Place("postroad.admin.node", "reload", "Have the running node take a changed configuration."),
+    "reload": Place("postroad.admin.node", "reload", "Tell the running node to load a changed configuration."),
     "spool": Place("postroad.admin.spool", "spool", "Check and repair the spool; export mail to files and import it."),
-    "status": Place("postroad.admin.node", "status", "Tell whether the node runs, with what, and what waits."),
+    "status": Place("postroad.admin.node", "status", "Tell whether the node runs, and how much mail waits."),
     "trace": Place("postroad.admin.trace", "trace", "Tell what happened to a message, and what comes next."),
     "user": Place("postroad.admin.users", "user", "Add, list and remove accounts; set passwords and addresses."),
     "version": Place("postroad.admin.version", "version", "Print the version."),
@@ -83,7 +83,7 @@ def group(further: Mapping[str, Place]) -> click.Group:
     made = LazyGroup(
         {**COMMANDS, **further},
         name="postroad",
-        help="Postroad, a mail transfer agent. It keeps, relays and delivers mail and tells what happened to it.",
+        help="Postroad, a mail transfer agent. It accepts, relays and delivers mail, and tells what happened to it.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     return click.version_option(__version__, message="postroad %(version)s")(made)

@@ -68,7 +68,7 @@ def prepare(folder: Path, now: datetime.datetime) -> Path | Problem:
         _account(folder)
     except OSError as error:
         where = str(error.filename or folder)
-        return Problem(where, f"cannot be written ({error.strerror})", "Name a folder that you may write to")
+        return Problem(where, f"cannot be written ({error.strerror})", "Choose a folder that you may write to")
     names = ("mail.example.test", "localhost", "127.0.0.1")
     problem = make_self_signed(names, str(folder / "tls/certificate.pem"), str(folder / "tls/key.pem"), now)
     return problem or configuration

@@ -112,7 +112,7 @@ def _marked(path: Path, new: str) -> str:
         done.write_text(f"{new}\n")
         contents.sync_directory(path.parent)
     except OSError as error:
-        return f"imported, but that cannot be noted in {done} ({error.strerror}): do not import it again"
+        return f"imported, but {done} cannot be written ({error.strerror}): do not import the file again"
     return "imported"
 
 

@@ -402,14 +402,14 @@ def _recipient_lines(
         held = None if loaded.waiting else holding_back(paces).get(recipient.address.domain)
         waits = [f"      waits for: {clean(held.in_full)}"] if held is not None and held.waits_for else []
         waits += _under_way(held, loaded)
-        return [f"  {name}: " + ("has come to its end" if loaded.waiting else "not tried yet"), *waits]
+        return [f"  {name}: " + ("has ended" if loaded.waiting else "not tried yet"), *waits]
     state = "held" if row.held else f"next attempt {when(row.due_us, now_us)}"
     lines = [f"  {name}: {state}"]
     lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
     if now := changed(row.destination, routes.get(str(recipient.address), "")):
-        lines.append(f"      by the settings as they are now, the next attempt goes to {clean(now)}")
+        lines.append(f"      with the settings as they are now, the next attempt goes to {clean(now)}")
     paced = _at_it(loaded.envelope, row, now_us, paces)
     if waits_for := _held_up(loaded.envelope, row, now_us, paces):
         lines.append(f"      waits for: {clean(waits_for)}")
@@ -419,7 +419,7 @@ def _recipient_lines(
         why = "the last attempt" if row.held and row.remote else "because"
         lines.append(f"      {why}: {clean(said_by(row.remote, row.text))}")
     if row.told:
-        lines.append("      the sender has been told of the delay")
+        lines.append("      the sender has been sent a delay report")
     return lines
 
 
@@ -543,5 +543,5 @@ def summary(results: Sequence[OperatorResult], dry_run: bool) -> str:
     done = sum(each.count for each in results if each.done)
     left = sum(each.count for each in results if not each.done)
     text = _recipients(done)
-    text += f", {left} left alone" if left else ""
+    text += f", {left} left unchanged" if left else ""
     return f"{text}; nothing was changed (--dry-run)" if dry_run else text

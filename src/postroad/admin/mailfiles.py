@@ -190,11 +190,11 @@ def found(paths: tuple[Path, ...]) -> list[Path]:
 def read(path: Path) -> Mail:
     """One message. The .eml is read once, through. Raises Unfit, OSError."""
     if path.stat().st_size > ENVELOPE_MAX:
-        raise Unfit(f"{path}: larger than {ENVELOPE_MAX} octets: no envelope")
+        raise Unfit(f"{path}: is not an envelope: it is larger than {ENVELOPE_MAX} octets")
     try:
         exported = msgspec.json.decode(path.read_bytes(), type=Exported)
     except msgspec.MsgspecError as error:
-        raise Unfit(f"{path}: no envelope as `postroad spool export` writes it: {error}") from None
+        raise Unfit(f"{path}: is not an envelope of `postroad spool export`: {error}") from None
     if exported.format != FORMAT:
         raise Unfit(f"{path}: its format is {exported.format!r}; this version reads {FORMAT!r}")
     envelope, waiting = _envelope(path, exported)
@@ -203,7 +203,7 @@ def read(path: Path) -> Mail:
         raise Unfit(f"{path}: was exported without its content; put the content beside it as {eml.name}")
     found = _checked_content(eml, exported, envelope)
     if not joins(contents.head(found, TOP_MAX)):  # what delivery puts on top would get another meaning
-        raise Unfit(f"{eml}: does not begin with a header field: put one on top, or an empty line")
+        raise Unfit(f"{eml}: does not begin with a header field: put a field or an empty line at the top")
     if envelope.body is not Body.BINARY_MIME and _has_long_line(found):
         envelope = msgspec.structs.replace(envelope, long_lines=True)
     return Mail(path, envelope, waiting, found)
@@ -213,7 +213,7 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
     if not 0 < len(exported.recipients) <= RECIPIENTS_MAX:
         raise Unfit(f"{path}: recipients: there must be 1 to {RECIPIENTS_MAX}")
     if not 0 < exported.accepted_us < 1 << 62:
-        raise Unfit(f"{path}: accepted_us: no time")
+        raise Unfit(f"{path}: accepted_us: is not a time")
     try:
         recipients = tuple(_read_recipient(path, each) for each in exported.recipients)
         body, ret = Body(exported.body), Ret(exported.ret)
@@ -221,7 +221,7 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
         raise Unfit(f"{path}: {error}") from None
     old = identifier.parse(exported.id)
     if old is None:
-        raise Unfit(f"{path}: id: {exported.id!r} is no queue id")
+        raise Unfit(f"{path}: id: {exported.id!r} is not a queue id")
     _check_texts(path, exported)
     envelope = Envelope(
         old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,

@@ -71,9 +71,10 @@ class Status(msgspec.Struct, frozen=True):
 @config_option
 @json_option
 def reload(config: Path | None, as_json: bool) -> None:
-    """Have the running node take its configuration anew, and wait until it has taken or refused it.
+    """Tell the running node to load its configuration again, and wait for the result.
 
-    Where it is refused, all problems are printed, the old one stays in force, and the command ends with 78.
+    If the node refuses the new configuration, the command prints all problems and ends with 78. The old configuration
+    then stays in force.
     """
     from postroad.admin import control
 
@@ -91,7 +92,7 @@ def reload(config: Path | None, as_json: bool) -> None:
     else:
         for problem in told["problems"]:
             click.echo(problem, err=True)
-        click.echo("The new configuration is refused; the old one stays in force.", err=True)
+        click.echo("The node has refused the new configuration; the old one stays in force.", err=True)
     sys.exit(0 if told["taken"] else EX_CONFIG)
 
 
@@ -99,9 +100,9 @@ def reload(config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def status(config: Path | None, as_json: bool) -> None:
-    """Tell whether the node runs, since when, with which configuration, and what waits.
+    """Tell whether the node runs, since when, with which configuration, and how much mail waits.
 
-    Ends with 1 where it does not run. What waits is told in any case.
+    Ends with 1 if the node does not run. The waiting mail is shown in any case.
     """
     state_dir = state_dir_of(config)
     found = asked(state_dir)
@@ -113,8 +114,8 @@ def status(config: Path | None, as_json: bool) -> None:
         for line in [NOT_RUNNING] if found is None else _lines(found, config):
             click.echo(line)
         if waits is not None:
-            click.echo(f"queue: {waits['recipients']} recipients of mail wait, {waits['held']} held, for "
-                       f"{waits['destinations']} destinations; {waits['fresh']} messages on their way")  # fmt: skip
+            click.echo(f"queue: {waits['recipients']} waiting recipients, {waits['held']} held, for "
+                       f"{waits['destinations']} destinations; {waits['fresh']} messages not tried yet")  # fmt: skip
     sys.exit(1 if found is None else 0)
 
 
@@ -176,10 +177,10 @@ def _configuration(loaded: Configuration, config: Path | None, now_us: int) -> l
 
     lines = [f"configuration: {loaded.file}, loaded {when(loaded.loaded_us, now_us)}"]
     if loaded.changed:
-        lines.append("  the file has changed since: `postroad check` tells what is new, `postroad reload` takes it")
+        lines.append("  the file has changed since: `postroad check` lists the changes, `postroad reload` loads them")
     if loaded.file and config_path(config).absolute() != Path(loaded.file):
-        lines.append(f"  {config_path(config).absolute()} is another file")
+        lines.append(f"  this command uses another file: {config_path(config).absolute()}")
     if loaded.refused_us:
-        lines.append(f"  a new one was refused {when(loaded.refused_us, now_us)}:")
+        lines.append(f"  a new configuration was refused {when(loaded.refused_us, now_us)}:")
         lines += [f"  {problem}" for problem in loaded.problems]
     return lines

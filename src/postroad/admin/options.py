@@ -48,22 +48,22 @@ def _no_empty(context: click.Context, option: click.Parameter, value: str | None
     if value is None:
         return ""
     if not value.strip():
-        raise click.UsageError(f"{option.opts[0]} is empty: say what it means, or leave it out.", context)
+        raise click.UsageError(f"{option.opts[0]} is empty: give it a value, or leave it out.", context)
     return value
 
 
 def filter_options(command: _Command) -> _Command:
     """What narrows a choice of messages: `destination`, `sender`, `recipient` ("" where not given), and `held`."""
     for option in (
-        click.option("--held/--not-held", default=None, help="Only what is held, or only what is not."),
+        click.option("--held/--not-held", default=None, help="Only held mail, or only mail that is not held."),
         click.option(
             "--to", "recipient", callback=_no_empty, metavar="ADDRESS", help="Only this recipient, or @domain."
         ),
         click.option(
-            "--from", "sender", callback=_no_empty, metavar="ADDRESS", help="Only of this sender, @domain or <>."
+            "--from", "sender", callback=_no_empty, metavar="ADDRESS", help="Only from this sender, @domain or <>."
         ),
         click.option(
-            "--destination", callback=_no_empty, metavar="DESTINATION", help="Only what goes to this destination."
+            "--destination", callback=_no_empty, metavar="DESTINATION", help="Only mail to this destination."
         ),
     ):
         command = option(command)
@@ -126,7 +126,7 @@ def with_both_places(given: Path | None, problems: list[Problem]) -> list[Proble
 
     if given is not None or _is_there(_HERE) or _is_there(_SYSTEM):
         return problems
-    text = f"There is no such file in {Path.cwd()}, and no {_SYSTEM}"
+    text = f"There is neither a postroad.toml in {Path.cwd()} nor {_SYSTEM}"
     return [replace(each, text=text, remedy=_NAME_IT) for each in problems]
 
 
@@ -152,7 +152,7 @@ def state_dir_of(given: Path | None) -> Path:
         except tomllib.TOMLDecodeError as error:
             value = _state_dir_in(text)
             if value is not None:
-                click.echo(f"{path}: this is not TOML, only state_dir was read from it: {error}", err=True)
+                click.echo(f"{path}: this is not TOML; only state_dir could be read from it: {error}", err=True)
     except (OSError, UnicodeDecodeError):
         pass  # `settings_of` says why
     if isinstance(value, str) and value and "\0" not in value:

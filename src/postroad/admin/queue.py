@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 HEAD_MAX = 262_144  # octets of a message that are read for its header section
 FRESH_MAX = 10_000  # messages on their way that are counted
-STOPPED = "The node is not running: nothing is tried until it starts."
+STOPPED = "The node is not running: it tries no mail until it starts."
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @click.group(invoke_without_command=True)
 @click.option("--messages", "-m", is_flag=True, help="List messages instead of destinations.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most lines.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most lines to print.")
 @filter_options
 @json_option
 @config_option
@@ -50,12 +50,12 @@ def queue(
     as_json: bool,
     config: Path | None,
 ) -> None:
-    """List what waits, by destination or by message; see the commands for what can be done to it."""
+    """List the mail that waits, by destination or by message. The commands below change it."""
     context.obj = config
     narrowed = bool(sender or recipient or destination or held is not None)
     if context.invoked_subcommand is not None:
         if narrowed:  # the command would not know of it, and do it to all
-            raise click.UsageError(f"Write what narrows the choice behind `{context.invoked_subcommand}`.")
+            raise click.UsageError(f"Write these options after `{context.invoked_subcommand}`.")
         return
     from postroad.admin import selector
     from postroad.store.values import Selection
@@ -135,7 +135,7 @@ def _counted(count: int, thing: str) -> str:
 def _tell_nothing(spool: SpoolView, *, narrowed: bool) -> None:
     """Nothing was found: since nothing is like that, or since there is nothing at all."""
     other = narrowed and bool(spool.backlog(1).shown or spool.fresh(1))
-    click.echo("Nothing like that waits." if other else "The queue is empty.")
+    click.echo("No such mail waits." if other else "The queue is empty.")
 
 
 def _list_messages(
@@ -157,7 +157,7 @@ def _list_messages(
         return
     print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us, paces, ways), listing.MESSAGE_RIGHT)
     if len(found) == limit:
-        click.echo(f"the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
+        click.echo(f"only the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
 
 
 def _destinations(found: Iterable[Loaded]) -> list[str]:
@@ -172,7 +172,7 @@ def _destinations(found: Iterable[Loaded]) -> list[str]:
 @config_option
 @click.pass_obj
 def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path | None) -> None:
-    """Show messages in full: envelope, what waits and why, header fields."""
+    """Show messages in full: envelope, waiting recipients with the reasons, header fields."""
     from postroad.admin import listing
     from postroad.admin.routes import routes
     from postroad.mail import identifier
@@ -199,7 +199,7 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
         _tell_stopped(config or outer, spool)
     _tell_faults(spool)
     for written in missing:
-        click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what became of it", err=True)
+        click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what happened to it", err=True)
     if missing:
         sys.exit(1)
 
@@ -210,7 +210,7 @@ def _action(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("selectors", metavar="SELECTOR...", nargs=-1),
         click.option("--all", "everything", is_flag=True, help="Everything in the queue."),
         filter_options,
-        click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done."),
+        click.option("--dry-run", "-n", is_flag=True, help="Only print what would be done."),
         json_option,
         config_option,
         click.pass_obj,
@@ -222,18 +222,18 @@ def _action(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _reason(command: _Command) -> _Command:
     """`--reason TEXT`, handed to the command as `reason`."""
-    return click.option("--reason", default="", metavar="TEXT", help="Why; for log, history and report.")(command)
+    return click.option("--reason", default="", metavar="TEXT", help="Reason, for log, history and report.")(command)
 
 
 def _sure(command: _Command) -> _Command:
     """`--yes`, handed to the command as `yes`."""
-    return click.option("--yes", "-y", is_flag=True, help="Do not ask before --all.")(command)
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation before --all.")(command)
 
 
 @queue.command()
 @_action
 def retry(outer: Path | None, **options: Any) -> None:
-    """Try now what waits for its time.
+    """Try now instead of at the next planned time.
 
     SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
     """
@@ -244,7 +244,7 @@ def retry(outer: Path | None, **options: Any) -> None:
 @_reason
 @_action
 def hold(outer: Path | None, **options: Any) -> None:
-    """Do not try until released.
+    """Stop trying until the mail is released.
 
     SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
     """
@@ -254,7 +254,7 @@ def hold(outer: Path | None, **options: Any) -> None:
 @queue.command()
 @_action
 def release(outer: Path | None, **options: Any) -> None:
-    """Try now what was held.
+    """Release held mail and try it now.
 
     SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
     """
@@ -266,7 +266,7 @@ def release(outer: Path | None, **options: Any) -> None:
 @_reason
 @_action
 def remove(outer: Path | None, **options: Any) -> None:
-    """Discard; nobody is told.
+    """Discard mail without a report to anybody.
 
     SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
     """
@@ -279,7 +279,7 @@ def remove(outer: Path | None, **options: Any) -> None:
 @_reason
 @_action
 def fail(outer: Path | None, **options: Any) -> None:
-    """Give up; the sender is told.
+    """Give up mail; the sender gets a report.
 
     SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it.
     """
@@ -333,7 +333,7 @@ def _act(
     results = _operate(checked, config or outer)
     _print_results(results, request, selections, selectors, as_json)
     for written in idle if results else ():
-        click.echo(f"{written}: nothing in the queue is meant by it", err=True)
+        click.echo(f"{written}: matches nothing in the queue", err=True)
     if action in (OperatorAction.RETRY, OperatorAction.RELEASE) and any(each.done for each in results):
         _tell_stopped(config or outer, _spool(config or outer))
     if not any(each.done for each in results):
@@ -365,11 +365,11 @@ def selections_of(selectors: tuple[str, ...], *, everything: bool, filtered: boo
     from postroad.store.values import Selection
 
     if everything and selectors:
-        raise click.UsageError("Name selectors or --all, not both.")
+        raise click.UsageError("Give selectors or --all, not both.")
     if everything or (filtered and not selectors):
         return [Selection(limit=selector.MESSAGES_MAX)]
     if not selectors:
-        raise click.UsageError("Say what is meant: a queue id, an address, a destination, or --all.")
+        raise click.UsageError("Write a queue id, an address, a destination, or --all.")
     found = []
     for written in selectors:
         each = selector.selection(written)

@@ -41,13 +41,13 @@ def example() -> None:
 
 
 @config.command()
-@click.option("--loaded", is_flag=True, help="What the running node has, in place of what stands in the file.")
+@click.option("--loaded", is_flag=True, help="Print the settings of the running node instead of those of the file.")
 @config_option
 @json_option
 def show(config: Path | None, as_json: bool, loaded: bool) -> None:
-    """Print all settings of the file, defaults included; passwords are left out.
+    """Print all settings of the file, including defaults; passwords are hidden.
 
-    Where a node runs that has others, they are told on standard error.
+    If a running node has other settings, the differences are printed on standard error.
     """
     from postroad.admin.node import NOT_RUNNING, in_force
     from postroad.config import changes, document
@@ -62,7 +62,7 @@ def show(config: Path | None, as_json: bool, loaded: bool) -> None:
         running = in_force(settings.state_dir)
         for key, ours, other in changes.differing(values, running) if running is not None else ():
             text = f"the file has {json.dumps(ours, ensure_ascii=False)}"
-            click.echo(f"{key}: {text}, the running node {json.dumps(other, ensure_ascii=False)}", err=True)
+            click.echo(f"{key}: {text}, the running node has {json.dumps(other, ensure_ascii=False)}", err=True)
     if as_json:
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return

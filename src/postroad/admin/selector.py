@@ -28,7 +28,7 @@ def selection(written: str) -> Selection | str:
         case "from" if "@" in rest or rest == "<>":
             return _of(sender=address_of(rest))
         case "to" | "from":
-            return f"{rest!r} is not an address, nor @domain"
+            return f"{rest!r} is neither an address nor @domain"
         case "destination" if rest:
             return _of(destination=rest)
     number = identifier.parse(written)
@@ -39,7 +39,7 @@ def selection(written: str) -> Selection | str:
     if "@" in written and not written.endswith("@"):
         return _of(recipient=address_of(written))
     if not written or written.endswith("@"):
-        return f"{written!r} names nothing: give a queue id, an address, or a destination"
+        return f"{written!r} names nothing: write a queue id, an address, or a destination"
     return _of(destination=written)
 
 

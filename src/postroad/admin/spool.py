@@ -47,9 +47,9 @@ def spool(context: click.Context, config: Path | None) -> None:
 @config_option
 @click.pass_obj
 def check(outer: Path | None, as_json: bool, config: Path | None) -> None:
-    """Look for damage: in the database files, and in how their messages fit together.
+    """Look for damage in the database files and in how their messages fit together.
 
-    Works while the node runs. Ends with 1 where anything is wrong, or where damaged files lie set aside.
+    Works while the node runs. Ends with 1 if anything is wrong, or if there are damaged files that were set aside.
     """
     directory, state_dir = _readable_spool(config or outer)
     checked, aside = _checked(directory, state_dir)
@@ -62,23 +62,24 @@ def check(outer: Path | None, as_json: bool, config: Path | None) -> None:
             click.echo(f"{each.path}: {each.messages} messages, {state}")
             _print_findings(each)
         for name in aside:
-            click.echo(f"{directory / name}: set aside as damaged; what could be saved is in the spool; move it away "
-                       "when you need it no more")  # fmt: skip
+            click.echo(f"{directory / name}: set aside as damaged. All that could be saved is in the spool; move it "
+                       "away when you no longer need it")  # fmt: skip
         if findings:
-            click.echo("`postroad spool repair` mends it, with the node stopped", err=True)
+            click.echo("To repair it, stop the node and run `postroad spool repair`", err=True)
     sys.exit(1 if findings or aside else 0)
 
 
 @spool.command()
-@click.option("--dry-run", "-n", is_flag=True, help="Only say what is wrong.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only print what is wrong.")
 @json_option
 @config_option
 @click.pass_obj
 def repair(outer: Path | None, dry_run: bool, as_json: bool, config: Path | None) -> None:
-    """Mend what `check` finds, with the node stopped.
+    """Repair what `check` finds. The node must be stopped.
 
-    A damaged shard is set aside and all that can be read of it saved into a new one. Messages without their content,
-    or of which it is unknown who has had them, are held with the reason. Nothing is thrown away.
+    A damaged shard is set aside, and everything that can be read from it is saved into a new one. A message is held,
+    with the reason, if its content is missing, or if nobody knows which recipients have already received it. Nothing
+    is thrown away.
     """
     directory, state_dir = _readable_spool(config or outer)
     _need_stopped(state_dir)
@@ -94,7 +95,7 @@ def repair(outer: Path | None, dry_run: bool, as_json: bool, config: Path | None
         for each in checked:
             _print_findings(each)
         if not said and not any(each.findings for each in checked):
-            click.echo("There is nothing to mend.")
+            click.echo("There is nothing to repair.")
     sys.exit(1 if any(each.findings for each in checked) else 0)
 
 
@@ -154,8 +155,9 @@ def export(
 ) -> None:  # fmt: skip
     """Write messages into FOLDER: the content as ID.eml, the envelope as ID.json.
 
-    The queue keeps them: remove them there once they have been imported elsewhere, or they are delivered twice. Each
-    file holds the message with all of its recipients that wait. SELECTOR is as with `postroad queue`.
+    The messages stay in the queue. After you have imported them elsewhere, remove them from the queue; otherwise they
+    are delivered twice. Each file holds the message with all of its waiting recipients. SELECTOR is the same as for
+    `postroad queue`.
     """
     from postroad.admin import selector
     from postroad.admin.queue import selections_of
@@ -220,9 +222,9 @@ def _exported_one(reader: SpoolReader, rights: Rights, id: int, folder: Path) ->
                 path = mailfiles.write(folder, loaded.envelope, loaded.waiting, None)
         line["path"] = str(path)
         if content is None:
-            line |= {"done": False, "text": "only its envelope: the content cannot be read"}
+            line |= {"done": False, "text": "only its envelope is exported: the content cannot be read"}
     except FileExistsError as error:
-        line |= {"done": False, "text": f"not exported: {error.filename} is there already"}
+        line |= {"done": False, "text": f"not exported: {error.filename} already exists"}
     except OSError as error:
         line |= {"done": False, "text": f"not exported: {error.filename or folder}: {error.strerror or error}"}
     return line
@@ -230,18 +232,18 @@ def _exported_one(reader: SpoolReader, rights: Rights, id: int, folder: Path) ->
 
 @spool.command("import")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dry-run", "-n", is_flag=True, help="Only check the files and say what would be done.")
-@click.option("--again", is_flag=True, help="Also what has been imported before.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only check the files and print what would be done.")
+@click.option("--again", is_flag=True, help="Also import files that have been imported before.")
 @json_option
 @config_option
 @click.pass_obj
 def import_(
     outer: Path | None, paths: tuple[Path, ...], dry_run: bool, again: bool, as_json: bool, config: Path | None
 ) -> None:
-    """Take mail from files that `export` has written into the queue, with the node stopped.
+    """Import mail from the files of `export` into the queue. The node must be stopped.
 
-    PATH is a folder, or the .json of a message, whose .eml stands beside it. All files are checked first; where one is
-    not as it should be nothing is imported. Messages get new queue ids; what was held stays held. Each .json is marked
+    PATH is a folder, or the .json of a message whose .eml is beside it. All files are checked first; if one of them is
+    faulty, nothing is imported. Messages get new queue ids, and held mail stays held. Each imported .json is marked
     (ID.json.imported), so that it is not imported twice.
     """
     from postroad.admin import importing
@@ -294,7 +296,7 @@ def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Import
     if problems:
         end("\n".join([*problems, "nothing was imported"]))
     if not found:
-        end("there is nothing to import: no .json in what was named")
+        end("there is nothing to import: the paths hold no .json file")
     return mails, skipped
 
 
@@ -330,7 +332,7 @@ def _existing_spool(config: Path | None) -> Path:
     try:
         os.listdir(directory)
     except FileNotFoundError:
-        end(f"{directory}: there is no spool; has a node run with this state_dir?")
+        end(f"{directory}: there is no spool. Check whether a node has run with this state_dir")
     except OSError as error:
         end(cannot_read(directory, error))
     return directory
@@ -351,9 +353,9 @@ def _make_spool(settings: Settings) -> None:
                 if owner is not None:
                     os.chown(folder, *owner)
     except KeyError as error:
-        end(f"{directory}: the spool cannot be made: {error.args[0]}")
+        end(f"{directory}: the spool cannot be created: {error.args[0]}")
     except OSError as error:
-        end(f"{directory}: there is no spool, and it cannot be made: {error.strerror or error}; start the node once "
+        end(f"{directory}: there is no spool, and it cannot be created: {error.strerror or error}. Start the node once "
              "with this configuration, stop it, and import then")  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def _after(event: Event) -> Iterator[Outlook]:
     match event:
         case Accepted():
             for name in event.recipients:
-                yield Outlook(name, Fate.UNKNOWN, "nothing is known of it: the history does not hold its end")
+                yield Outlook(name, Fate.UNKNOWN, "its end is unknown: the history does not hold it")
         case Expanded():
             text = f"was replaced by {_names(event.into)}"
             yield Outlook(event.recipient, Fate.EXPANDED, text)
@@ -214,14 +214,14 @@ def _after(event: Event) -> Iterator[Outlook]:
                 yield Outlook(name, Fate.FAILED, text, status=event.status, reason=clean(event.text))
         case Removed():
             for name in event.recipients:
-                text = f"was removed at {moment(event.at_us)}{_by(event.by)}{_why(event.text)}; nobody was told"
+                text = f"was removed at {moment(event.at_us)}{_by(event.by)}{_why(event.text)}; nobody got a report"
                 yield Outlook(name, Fate.REMOVED, text, reason=clean(event.text))
         case Held():
             for name in event.recipients:
                 yield Outlook(name, Fate.HELD, f"is held{_by(event.by)}{_why(event.text)}", reason=clean(event.text))
         case Released():
             for name in event.recipients:
-                yield Outlook(name, Fate.WAITING, "is to be tried now")
+                yield Outlook(name, Fate.WAITING, "will be tried now")
         case Reported() | Refused() | Authenticated() | Session() | Noted():
             return
         case _:
@@ -277,7 +277,7 @@ def lines(shown: Trail, now_us: int, indent: str = "") -> Iterator[str]:
         yield from (f"{indent}    {line}" for line in _after_refusals(shown.events))
         return
     if not shown.outlooks:
-        yield f"{indent}    nothing is known of any recipient"
+        yield f"{indent}    nothing is known about any recipient"
     for outlook in shown.outlooks:
         yield f"{indent}    <{clean(outlook.recipient)}> {outlook.text}"
     for report in shown.reports:
@@ -354,9 +354,9 @@ def _after_refusals(events: Sequence[Event]) -> Iterator[str]:
     """What follows from refusals: it is the client's turn."""
     codes = {event.reply[:1] for event in events if isinstance(event, Refused) and event.phase != "AUTH"}
     if "4" in codes:
-        yield "a client that was told 4xx keeps the mail and should try again by itself"
+        yield "a client that was answered 4xx keeps the mail and should try again by itself"
     if "5" in codes:
-        yield "a client that was told 5xx does not try again: its user or the sender is told there, not by this node"
+        yield "a client that was answered 5xx does not try again: it reports to its user or the sender itself"
     if not codes & {"4", "5"}:
         yield "nothing: only log-ins were refused, no mail"
 

@@ -29,16 +29,16 @@ DEPTH_MAX = 4  # a report on a report on a report; there is no more than a repor
 
 @click.command()
 @click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS|CLIENT|ACCOUNT")
-@click.option("--since", default="", metavar="WHEN", help=f"Not what is older: {WHEN}.  [default: all]")
-@click.option("--until", default="", metavar="WHEN", help=f"Not what is newer: {WHEN}.  [default: all]")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most messages.")
+@click.option("--since", default="", metavar="WHEN", help=f"Nothing older: {WHEN}.  [default: all]")
+@click.option("--until", default="", metavar="WHEN", help=f"Nothing newer: {WHEN}.  [default: all]")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most messages to print.")
 @json_option
 @config_option
 def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: Path | None) -> None:
     """Tell what happened to a message, with every attempt and the remote's words, and what comes next.
 
-    The newest message comes last. An ADDRESS may be of a sender or of a recipient. CLIENT is an IP address, ACCOUNT a
-    name that logs in. Mail and log-ins that were refused are shown, too.
+    The newest message comes last. ADDRESS is that of a sender or of a recipient. CLIENT is an IP address. ACCOUNT is a
+    name that logs in. Refused mail and refused log-ins are shown, too.
     """
     from postroad.admin import control
     from postroad.admin.queue import STOPPED
@@ -53,8 +53,8 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
         raise click.UsageError("Say what to look for: a queue id, a Message-ID, an address, a client or an account.")
     if what.startswith("@"):
         raise click.UsageError(
-            f"The history knows messages by queue id, Message-ID and whole address, not by domain: write one of these; "
-            f"`postroad queue --to {what}` has what waits for a domain."
+            f"The history finds messages by queue id, Message-ID and full address, not by domain: write one of these. "
+            f"`postroad queue --to {what}` lists the mail that waits for a domain."
         )
     state_dir = state_dir_of(config)
     try:
@@ -86,16 +86,16 @@ def _nothing(what: str, first_us: int, *, running: bool) -> Iterator[str]:
     from postroad.admin.present import moment
 
     begins = f"The history begins on {moment(first_us)[:10]}. It" if first_us else "The history"
-    yield f"Nothing is known of {what}."
+    yield f"Nothing is known about {what}."
     if running:
         yield "What was refused is written down a moment later: if it has just happened, ask again."
     yield (
-        f"{begins} does not know mail that never reached this node, nor what a client wanted that was "
-        "turned away before it named a sender or a recipient."
+        f"{begins} has no mail that never reached this node, and no client that was "
+        "refused before it named a sender or a recipient."
     )
     yield (
-        "`postroad trace IP-ADDRESS` shows what one client did, `postroad bans` who is banned. Where else the mail may "
-        "be, the server that sent it knows."
+        "`postroad trace IP-ADDRESS` shows what one client did, `postroad bans` who is banned. For mail that "
+        "is not here, ask the server that sent it."
     )
 
 
@@ -113,7 +113,7 @@ def _when_us(written: str, now_us: int) -> int:
     at_us = wishes.date_or_time_us(written.replace(" ", "T"))
     at_us = at_us if at_us is not None else wishes.date_or_time_us(_whole(written))
     if at_us is None:
-        raise click.UsageError(f"{written!r} is no time: write {WHEN}.")
+        raise click.UsageError(f"{written!r} is not a time: write {WHEN}.")
     return at_us
 
 

@@ -36,15 +36,15 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def _file_option(command: _Command) -> _Command:
     kind = click.Path(path_type=Path, dir_okay=False)
-    text = "The accounts file, where it is not the one that the configuration names."
+    text = "The accounts file, if it is not the file that the configuration names."
     return click.option("--file", "file", type=kind, help=text)(command)
 
 
 @click.group()
 def user() -> None:
-    """Accounts that may authenticate: who they are and which addresses they may send from.
+    """Manage the accounts that may authenticate, and the addresses that they may send from.
 
-    A running node takes a change within moments; it need not be told.
+    A running node notices a change by itself within moments.
     """
 
 
@@ -56,10 +56,10 @@ def user() -> None:
     "addresses",
     multiple=True,
     metavar="ADDRESS",
-    help="A mailbox that the account may send from, *@DOMAIN for all of a domain, * for any. Repeat it for several.",
+    help="A mailbox that the account may send from; *@DOMAIN: all of a domain; *: any. May be repeated.",
 )
-@click.option("--scram-sha-1", is_flag=True, help="Keep keys for SCRAM-SHA-1, too, for clients that lack SHA-256.")
-@click.option("--no-password", is_flag=True, help="It authenticates elsewhere (Dovecot, a function, a certificate).")
+@click.option("--scram-sha-1", is_flag=True, help="Also keep keys for SCRAM-SHA-1, for clients that lack SHA-256.")
+@click.option("--no-password", is_flag=True, help="Keep no password: Dovecot, a function or a certificate proves it.")
 @config_option
 @_file_option
 @json_option
@@ -72,22 +72,22 @@ def add(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Add the account NAME; the password is asked for, or read from standard input.
+    """Add the account NAME. The password is read from a prompt or from standard input.
 
-    Without --address, an account whose name is a mailbox may send from that one.
+    Without --address, an account whose name is a mailbox may send from this mailbox.
     """
     from postroad.receive.accounts import Account, canonical_address
 
     name = _checked_name(name)
     path = _file(config, file)
     if canonical_account(name) in _lines(path)[1]:
-        _end(f"There is an account {name!r} already; `postroad user password` sets its password.")
+        _end(f"The account {name!r} already exists; `postroad user password` sets its password.")
     if not addresses and (canonical_address(name) or "*").startswith("*"):
-        _end(f"Say with --address which addresses {name!r} may send from: its name is no mailbox by itself.")
+        _end(f"{name!r} is not a mailbox: add --address with the addresses that this account may send from.")
     hashed, keys = ("", ()) if no_password else _secrets(_password(), _hashes(scram_sha_1))
     with _editing(path, _group_of_node(config, file)) as (lines, known):
         if canonical_account(name) in known:
-            _end(f"There is an account {name!r} already.")
+            _end(f"The account {name!r} already exists.")
         account = Account(name, hashed, _checked_addresses(addresses), keys)
         lines.append(_line(account))
     _tell("added", account, f"Added {name}.", as_json)
@@ -95,12 +95,12 @@ def add(
 
 @user.command()
 @click.argument("name")
-@click.option("--scram-sha-1", is_flag=True, help="Keep keys for SCRAM-SHA-1, too; they stay where there are some.")
+@click.option("--scram-sha-1", is_flag=True, help="Also keep keys for SCRAM-SHA-1; existing ones are always kept.")
 @config_option
 @_file_option
 @json_option
 def password(name: str, scram_sha_1: bool, config: Path | None, file: Path | None, as_json: bool) -> None:
-    """Set the password of the account NAME; it is asked for, or read from standard input."""
+    """Set the password of the account NAME. It is read from a prompt or from standard input."""
     import msgspec
 
     name = _checked_name(name)
@@ -121,7 +121,7 @@ def password(name: str, scram_sha_1: bool, config: Path | None, file: Path | Non
 @_file_option
 @json_option
 def addresses(name: str, addresses: tuple[str, ...], config: Path | None, file: Path | None, as_json: bool) -> None:
-    """Set the ADDRESSES that the account NAME may send from, in place of those it had."""
+    """Replace the ADDRESSES that the account NAME may send from."""
     import msgspec
 
     with _editing(_file(config, file)) as (lines, known):
@@ -196,9 +196,9 @@ def _checked_name(name: str) -> str:
     from postroad.receive.accounts import name_fault, prepare
 
     prepared = prepare(name)
-    fault = "an account name holds no control characters" if prepared is None else name_fault(prepared)
+    fault = "an account name must not hold control characters" if prepared is None else name_fault(prepared)
     if prepared is None or fault:
-        _end(f"{name!r} can be no account: {fault}.")
+        _end(f"{name!r} cannot be an account: {fault}.")
     return prepared
 
 
@@ -208,7 +208,7 @@ def _checked_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     found = [(each, canonical_address(each)) for each in addresses]
     for given, address in found:
         if address is None or ":" in given:
-            _end(f"{given!r} is neither a mailbox nor *@domain nor *.")
+            _end(f"{given!r} is neither a mailbox, nor *@domain, nor *.")
     return tuple(dict.fromkeys(address for _, address in found if address is not None))
 
 
@@ -237,13 +237,13 @@ def _secrets(password: str, hashes: tuple[Hash, ...]) -> tuple[str, tuple[ScramK
     try:
         return hash_password(password), scram_keys_of(password, hashes)
     except ValueError as error:
-        _end(f"This can be no password: {error}.")
+        _end(f"This cannot be a password: {error}.")
 
 
 def _found(known: dict[str, tuple[int, Account]], name: str) -> tuple[int, Account]:
     found = known.get(canonical_account(name))
     if found is None:
-        _end(f"There is no account {name!r}; `postroad user list` shows those that there are.")
+        _end(f"There is no account {name!r}; `postroad user list` lists all accounts.")
     return found
 
 
@@ -265,7 +265,7 @@ def _file(config: Path | None, given: Path | None) -> Path:
         return (config_path(config).absolute().parent / written).resolve()
     settings = settings_of(config)
     if settings.auth.users is None:
-        remedy = 'Add users = "users" under [auth], or name the file with --file'
+        remedy = 'Add users = "users" under [auth], or give the file by --file'
         end_with([at(config_path(config), ("auth", "users"), "No accounts file is set", remedy)])
     return settings.auth.users.resolve()
 
@@ -283,7 +283,7 @@ def _group_of_node(config: Path | None, given: Path | None) -> int | None:
             return grp.getgrnam(group).gr_gid if group else pwd.getpwnam(user).pw_gid
     except KeyError:
         missing = f"group {group!r}" if group else f"user {user!r}"
-        _end(f"There is no {missing}; make it, or name another one.")
+        _end(f"There is no {missing}. Create it, or set another one.")
     return None
 
 
@@ -306,7 +306,7 @@ def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
         _end(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
     _, faults = parse(text)
     if faults:
-        remedy = "Mend the line; a node does not take a file with a faulty one"
+        remedy = "Correct the line; a node does not load a file with a faulty line"
         end_with(Problem(path, fault.line, "", fault.text, remedy) for fault in faults)
     lines = text.split("\n")
     if lines[-1] == "":

@@ -130,7 +130,7 @@ def open_spool(state_dir: Path) -> SpoolView:
     try:
         os.listdir(directory)
     except FileNotFoundError:
-        raise CannotRead(f"{directory}: there is no spool; has a node run with this state_dir?") from None
+        raise CannotRead(f"{directory}: there is no spool. Check whether a node has run with this state_dir") from None
     except OSError as error:
         raise CannotRead(cannot_read(directory, error)) from error
     return SpoolReader(directory)

@@ -109,7 +109,7 @@ class Guard:
         if kind not in (OFFENCES, FAILURES, ACCOUNT_FAILURES):
             return
         options, is_account = self._options, kind == ACCOUNT_FAILURES
-        what = "sessions that were ended for what it did" if kind == OFFENCES else "failed authentications"
+        what = "sessions ended because of errors or refusals" if kind == OFFENCES else "failed authentications"
         now_us = self._now_us()
         whom = whom if is_account else subject_of(whom)
         if is_account:
@@ -147,7 +147,7 @@ class Guard:
             self._changed += 1
             self._tell_bans([], [ban.subject])
             self._forget(ban)
-            self._say("info", f"the ban of {ban.subject} is over")
+            self._say("info", f"the ban of {ban.subject} has ended")
         if self._changed != self._written and asyncio.get_running_loop().time() >= self._pause_until:
             self._write()
 

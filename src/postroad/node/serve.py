@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     "--demo",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Run the demonstration node in FOLDER; what it lacks (configuration, certificate, account) is made.",
+    help="Run the demonstration node in FOLDER; a missing configuration, certificate or account is created.",
 )
 @click.pass_context
 def serve(context: click.Context, config: Path | None, demo: Path | None) -> None:
     """Run the node in the foreground.
 
-    SIGTERM and SIGINT stop it: what is in flight ends, the rest stays queued. SIGHUP makes it take a changed
-    configuration, as a whole or not at all.
+    SIGTERM and SIGINT stop it: sessions and deliveries under way end, and the other mail stays in the queue. SIGHUP
+    makes it load a changed configuration, either all of it or nothing.
     """
     if demo is not None and context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--demo has its configuration in its folder: give --config or --demo, not both.")
+        raise click.UsageError("The configuration of --demo is in its folder: give --config or --demo, not both.")
     path = config_path(config) if demo is None else _prepared(demo)
     settings = settings_of(path, files=True)
     if demo is not None:

@@ -165,7 +165,7 @@ class Supervisor:
             if refused is not None:
                 return str(refused)
         elif as_root:
-            self._say("warning", "running as root: set `user` so that the node drops its privileges")
+            self._say("warning", "running as root: set `user`, so that the node drops its privileges")
         restricted = system.restrict()
         if restricted is not None:
             self._say("warning", str(restricted))
@@ -206,7 +206,7 @@ class Supervisor:
                     )
                 if not told:
                     told = True
-                    self._say("info", "waiting for workers of the node that ran before to end")
+                    self._say("info", "waiting until the workers of the previous node have ended")
                 time.sleep(0.1)
             else:
                 self._write_holder()
@@ -261,7 +261,7 @@ class Supervisor:
                 self._refuse(f"cannot start: {text}")
             return 78
         if not ready:
-            self._say("error", "a worker did not come up; see the lines above")
+            self._say("error", "a worker did not start; see the lines above")
             await self._shut_down()
             return 1
         self._served = True
@@ -313,7 +313,7 @@ class Supervisor:
                 self._say(
                     "error",
                     f"worker {silence.number} (process {process.pid}) has not answered for {silence.silent_s:.0f} s: "
-                    "ending it; where it hangs is on stderr",
+                    "killing it; stderr shows where it hangs",
                 )
                 process.send_signal(signal.SIGABRT)
 
@@ -452,14 +452,14 @@ class Supervisor:
         try:
             self._spawn(worker)
         except OSError as error:  # no memory, no process, no descriptor left for it: its shards must not wait for ever
-            text = f"worker {worker.number} cannot be started ({error.strerror or error}); tried again"
+            text = f"worker {worker.number} cannot be started ({error.strerror or error}); trying again"
             self._say("error", f"{text} in {_RESTART_MAX_S:g} s")
             asyncio.get_running_loop().call_later(_RESTART_MAX_S, self._spawn_again, worker)
 
     def _renew(self, worker: Worker) -> None:
         """A worker that came up while a reload went on has the old settings: it is started again with the new ones."""
         if worker.settings is not self.settings and not self._reloading and not self._stopping:
-            self._say("info", f"worker {worker.number} started with settings that are old by now: starting it again")
+            self._say("info", f"worker {worker.number} started with outdated settings: starting it again")
             self._watchdog.forget(worker.number)
             self._send(worker.number, ("stop", self.settings.shutdown_s))
 
@@ -476,7 +476,7 @@ class Supervisor:
                 await asyncio.gather(*waits)
         for worker in self._workers:
             if worker.process is not None:
-                self._say("warning", f"worker {worker.number} did not stop in time; what it has is kept in the spool")
+                self._say("warning", f"worker {worker.number} did not stop in time; its mail is safe in the spool")
                 worker.process.kill()
                 worker.process.wait()
 
@@ -643,7 +643,7 @@ class Supervisor:
         self.settings = found
         self._renew_log(found)
         for name in later:
-            self._say("warning", f"`[{name}]` has changed: that has its effect when the node starts again")
+            self._say("warning", f"`[{name}]` has changed: the change takes effect when the node starts again")
         self._pace = options.pace_table(found)
         wanted = set(endpoints(found))
         removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]

@@ -558,9 +558,9 @@ class Assembly:
         for problem in problems:
             self._note(Noted(now_us, 0, "error", str(problem)))
         if problems and self.tables.aliases_refused:
-            self._note(Noted(now_us, 0, "error", "the old aliases stay in force until their file is right"))
+            self._note(Noted(now_us, 0, "error", "the old aliases stay in force until the alias file is correct"))
         elif refused and not self.tables.aliases_refused:
-            self._note(Noted(now_us, 0, "info", "the aliases are in force as their file has them now"))
+            self._note(Noted(now_us, 0, "info", "the changed aliases are in force"))
 
     # -- what holds for the whole node ------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ def parse(text: str) -> tuple[dict[str, Account], tuple[Fault, ...]]:
         elif (name := canonical_account(parsed.name)) in accounts:
             also = accounts[name].name
             more = "" if also == parsed.name else f" (also as {also!r}: names that are addresses have no case)"
-            faults.append(Fault(number, f"the account {parsed.name!r} is there twice{more}"))
+            faults.append(Fault(number, f"the account {parsed.name!r} appears twice{more}"))
         else:
             accounts[name] = parsed
     return accounts, tuple(faults)
@@ -109,7 +109,7 @@ def parse_line(line: str) -> Account | str:
         return f"the line is longer than {LINE_MAX} characters"
     parts = line.split(":")
     if not 2 <= len(parts) <= 4:
-        return "a line is name:hash:addresses:keys, with addresses and keys separated by commas"
+        return "a line must be name:hash:addresses:keys, with addresses and keys separated by commas"
     name = prepare(parts[0])
     if name is None or (fault := name_fault(name)):
         return fault if name is not None else "the account name holds characters that RFC 8265 does not allow"
@@ -119,7 +119,7 @@ def parse_line(line: str) -> Account | str:
     for written in parts[2].split(",") if len(parts) > 2 and parts[2].strip() else ():
         address = canonical_address(written.strip())
         if address is None:
-            return f"{written.strip()!r} is neither a mailbox nor *@domain nor *"
+            return f"{written.strip()!r} is neither a mailbox, nor *@domain, nor *"
         addresses.append(address)
     keys = _keys(parts[3]) if len(parts) == 4 else ()
     return keys if isinstance(keys, str) else Account(name, parts[1], tuple(addresses), keys)
@@ -130,7 +130,7 @@ def _keys(written: str) -> tuple[ScramKeys, ...] | str:
     for text in written.split(",") if written.strip() else ():
         keys = scram_keys.parse_keys(text.strip())
         if keys is None:
-            return "the SCRAM keys are none (SCRAM-SHA-256$iterations$salt$stored$server)"
+            return "the SCRAM keys are not valid (SCRAM-SHA-256$iterations$salt$stored$server)"
         if keys.hash in found:
             return f"there are two sets of SCRAM-{keys.hash.value} keys"
         found[keys.hash] = keys
@@ -146,20 +146,20 @@ def format_line(account: Account) -> str:
 def name_fault(name: str) -> str:
     """Why `name` can be no account name, or ""."""
     if not name or len(name) > NAME_MAX:
-        return f"an account name has 1 to {NAME_MAX} characters"
+        return f"an account name must have 1 to {NAME_MAX} characters"
     if not name.isprintable() or ":" in name or name.startswith("#") or name != name.strip():
-        return "an account name holds no colon or control character, no space at its ends, and does not start with #"
+        return "an account name must not hold a colon or control character, begin or end with a space, or begin with #"
     return ""
 
 
 def hash_fault(encoded: str) -> str:
     """Why `encoded` can be no hash, or ""."""
     if not _ENCODED.fullmatch(encoded):
-        return "the hash is no encoded argon2 hash ($argon2id$v=19$m=...,t=...,p=...$salt$hash)"
+        return "the hash is not an encoded argon2 hash ($argon2id$v=19$m=...,t=...,p=...$salt$hash)"
     try:
         parameters = argon2.extract_parameters(encoded)
     except InvalidHashError:
-        return "the hash is no encoded argon2 hash"
+        return "the hash is not an encoded argon2 hash"
     if parameters.memory_cost > _MEMORY_MAX_KIB:
         return f"the hash asks for more than {_MEMORY_MAX_KIB} KiB of memory"
     return ""

@@ -60,7 +60,7 @@ class AliasLimits(msgspec.Struct, frozen=True):
     def fault(self, depth: int, width: int, name: str) -> str:
         """What an alias that is so deep and so wide has too much of; "" for nothing."""
         if depth > self.alias_depth_max:
-            return f"<{name}>: more than {self.alias_depth_max} aliases stand behind each other"
+            return f"<{name}>: more than {self.alias_depth_max} aliases follow one another"
         if width > self.alias_recipients_max:
             return f"<{name}>: the alias leads to more than {self.alias_recipients_max} mailboxes"
         return ""
@@ -103,14 +103,14 @@ def parse(
             lines[read[0]] = number
     for name in circles(found):
         remedy = "Let one of them lead to a mailbox."
-        problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle, and nowhere else", remedy))
+        problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle and never to a mailbox", remedy))
     for name, fault in excessive(found, limits):
-        remedy = "Let a mailing list manager do it, or raise alias_recipients_max or alias_depth_max in [limits]."
+        remedy = "Use a mailing list manager, or raise alias_recipients_max or alias_depth_max in [limits]."
         problems.append(Problem(f"{path}:{lines[name]}", fault, remedy))
     if homes is not None and not problems:
         for name, target in missing(found, homes):
-            remedy = "Name a mailbox that there is, add this one to the domain's recipients, or make it an alias."
-            text = f"{name!r} leads to {target}, which is no alias, and no mailbox that mail can come to"
+            remedy = "Write a mailbox that exists, add this mailbox to the domain's recipients, or make it an alias."
+            text = f"{name!r} leads to {target}, which is neither an alias nor a mailbox that can get mail"
             problems.append(Problem(f"{path}:{lines[name]}", text, remedy))
     return tuple(problems) if problems else found
 

@@ -161,17 +161,17 @@ def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Probl
         since_us = _since_us(rest.strip())
         if since_us is None:
             remedy = "Write nothing but since=2014-04-03, or since=2014-04-03T12:00:00Z, behind a name."
-            return Problem(f"{path}:{number}", f"{f'{word} {rest.strip()}'[:60]!r} is no mailbox", remedy)
+            return Problem(f"{path}:{number}", f"{f'{word} {rest.strip()}'[:60]!r} is not a mailbox", remedy)
         local_part, at, written = word.rpartition("@")
         if not at:
             local_part, written = word, domain
         if not local_part or len(local_part) > NAME_MAX or not local_part.isprintable():
-            return Problem(f"{path}:{number}", f"{word[:60]!r} is no mailbox", "Write one name or name@domain a line.")
+            return Problem(f"{path}:{number}", f"{word[:60]!r} is not a mailbox", "Write name or name@domain.")
         try:
             if not at or canonical_domain(written) == domain:
                 names[fold(local_part, delimiter)] = since_us
         except ValueError:
-            return Problem(f"{path}:{number}", f"{written[:60]!r} is no domain", "Write name or name@domain.")
+            return Problem(f"{path}:{number}", f"{written[:60]!r} is not a domain", "Write name or name@domain.")
     return names
 
 

@@ -196,7 +196,7 @@ def _incomplete(options: RoutingOptions) -> Iterator[Problem]:
         where = f"domain {local.name}"
         match local.deliver:
             case Transport.MAILDIR if not local.path:
-                yield Problem(where, "has no path for its Maildirs", 'Set one, as "/var/mail/{domain}/{local_part}".')
+                yield Problem(where, "has no path for its Maildirs", 'Set a path: "/var/mail/{domain}/{local_part}".')
             case Transport.PROGRAM if not local.command:
                 yield Problem(where, "has no command", "Set the program and its arguments.")
             case Transport.LMTP if not local.socket and not local.host:
@@ -204,7 +204,7 @@ def _incomplete(options: RoutingOptions) -> Iterator[Problem]:
             case Transport.LMTP if local.socket and local.host:
                 yield Problem(where, "has both socket and host of an LMTP server", "Set one of them.")
             case Transport.SMTP:
-                yield Problem(where, "cannot be delivered by SMTP", "Make it a relay domain with a next hop.")
+                yield Problem(where, "cannot use SMTP", "Make it a relay domain with a next hop.")
             case _:
                 pass
 
@@ -217,7 +217,7 @@ def _repeated(options: RoutingOptions) -> Iterator[Problem]:
     )
     for kind, names in groups:
         for name in sorted({name for name in names if names.count(name) > 1}):
-            yield Problem(f"{kind} {name}", "is given twice", "Remove one of the two.")
+            yield Problem(f"{kind} {name}", "appears twice", "Remove one of the two.")
 
 
 def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
@@ -230,11 +230,11 @@ def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
     lmtp = [_delivery(local) for local in options.local if local.deliver is Transport.LMTP]
     for one, other in (*combinations(hops, 2), *combinations(lmtp, 2)):
         if one.key == other.key and one.xforward is not other.xforward:
-            remedy = "Write xforward = true for both, or for none."
-            yield Problem(f"the server {one.key}", "is to get XFORWARD, and is not", remedy)
+            remedy = "Write xforward = true for both, or for neither."
+            yield Problem(f"the server {one.key}", "has two different values of xforward", remedy)
         if one.key == other.key and set(one.ignored_extensions) != set(other.ignored_extensions):
             remedy = "Write the same ignored_extensions for both."
-            yield Problem(f"the server {one.key}", "has extensions that are ignored, and are not", remedy)
+            yield Problem(f"the server {one.key}", "has two different values of ignored_extensions", remedy)
 
 
 _CHECKS: Final[tuple[Callable[[RoutingOptions], Iterator[Problem]], ...]] = (_incomplete, _repeated, _contradicting)

@@ -194,9 +194,9 @@ def read(state_dir: Path) -> Bans | Problem:
     except FileNotFoundError:
         return Bans()
     except OSError as error:
-        return Problem(str(path), f"cannot be read: {error.strerror or error}", "Give the node's user the right to.")
+        return Problem(str(path), f"cannot be read: {error.strerror or error}", "Let the node's user read it.")
     except (msgspec.DecodeError, ValueError) as error:
-        return Problem(str(path), f"is no list of bans: {error}", "Remove it: all bans in it are then lifted.")
+        return Problem(str(path), f"is not a list of bans: {error}", "Remove the file; this lifts all bans in it.")
 
 
 def write(state_dir: Path, bans: Iterable[Ban], now_us: int) -> None:

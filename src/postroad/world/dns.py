@@ -115,7 +115,7 @@ def problems(options: DnsOptions) -> tuple[Problem, ...]:
     """What is wrong with the options."""
     found = [server for server in map(parse_server, options.servers) if isinstance(server, Problem)]
     if not (options.ipv4 or options.ipv6):
-        found.append(Problem("ipv4, ipv6", "both are off", "Turn on at least one, else no host has an address."))
+        found.append(Problem("ipv4, ipv6", "both are off", "Turn on at least one; otherwise no host has an address."))
     if not 512 <= options.payload <= 65_535 and options.payload != 0:
         found.append(Problem("payload", f"is {options.payload}", "Set 512 to 65535 octets, or 0 for no EDNS."))
     return tuple(found)
@@ -142,9 +142,11 @@ def parse_server(text: str) -> ServerAddress | Problem:
     try:
         canonical = str(ipaddress.ip_address(address))
     except ValueError:
-        return Problem(text, "is no address of a DNS server", 'Write an IP address, as "127.0.0.1" or "[::1]:5353".')
+        return Problem(
+            text, "is not the address of a DNS server", 'Write an IP address, such as "127.0.0.1" or "[::1]:5353".'
+        )
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        return Problem(text, "has no valid port", 'Write the port as a number from 1 to 65535, as "127.0.0.1:5353".')
+        return Problem(text, "has no valid port", 'Write the port as a number from 1 to 65535: "127.0.0.1:5353".')
     return ServerAddress(canonical, int(port))
 
 

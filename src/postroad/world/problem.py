@@ -36,7 +36,7 @@ def unreadable(path: str, error: OSError) -> Problem:
                 return Problem(path, f"{text}, who may not enter {folder}", "Give that user the right to enter it.")
             return Problem(path, text, "Give that user the right to read it.")
         case IsADirectoryError():
-            return Problem(path, "is a directory", "Name a file in the configuration.")
+            return Problem(path, "is a directory", "Set a file, not a folder, in the configuration.")
         case _:
             return Problem(path, f"cannot be read ({error.strerror or error})", "Check the file and its disk.")
 

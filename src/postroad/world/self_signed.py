@@ -65,7 +65,7 @@ def _key(path: str) -> ec.EllipticCurvePrivateKey | Problem:
         found = None
     if isinstance(found, ec.EllipticCurvePrivateKey):
         return found
-    return Problem(path, "is a key without its certificate", "Name the certificate that belongs to it, or remove it.")
+    return Problem(path, "is a key without its certificate", "Set the certificate of this key, or remove the key.")
 
 
 def _self_signed(names: Sequence[str], key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> x509.Certificate:

@@ -38,7 +38,7 @@ def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 51
     try:
         family = socket.AF_INET6 if not address or ipaddress.ip_address(address).version == 6 else socket.AF_INET
     except ValueError:
-        return Problem(where, _NO_ADDRESS, 'Write one, as "0.0.0.0", "127.0.0.1" or "::1".')
+        return Problem(where, _NO_ADDRESS, 'Write one such as "0.0.0.0", "127.0.0.1" or "::1".')
     if not 0 <= port < 65_536:
         return Problem(where, "has no valid port", "Write a port from 1 to 65535.")
     try:
@@ -95,12 +95,12 @@ def _cannot_listen(where: str, port: int, error: OSError) -> Problem:
             remedy = f"Stop what listens there (`ss -ltnp 'sport = :{port}'` names it), or set another port."
             return Problem(where, "is in use", remedy)
         case errno.EACCES | errno.EPERM:
-            remedy = "Start as root, give CAP_NET_BIND_SERVICE, or set a port above 1023."
-            return Problem(where, "may not be listened on", remedy)
+            remedy = "Start as root, grant CAP_NET_BIND_SERVICE, or set a port above 1023."
+            return Problem(where, "is not allowed for this user", remedy)
         case errno.EADDRNOTAVAIL:
-            return Problem(where, _NOT_OURS, "See `ip address` for those it has.")
+            return Problem(where, _NOT_OURS, "`ip address` lists the addresses of this machine.")
         case errno.EAFNOSUPPORT:
-            return Problem(where, _NO_IPV6, 'Set an IPv4 address, as "0.0.0.0".')
+            return Problem(where, _NO_IPV6, 'Set an IPv4 address, such as "0.0.0.0".')
         case _:
             return Problem(where, f"cannot be listened on ({error.strerror or error})", "Set another address or port.")
 
@@ -118,7 +118,9 @@ def bind_unix(path: str, *, mode: int = 0o600, backlog: int = 512) -> socket.soc
         sock.listen(backlog)
     except OSError as error:
         sock.close()
-        return Problem(path, f"cannot be made ({error.strerror or error})", "Make its folder, writable for Postroad.")
+        return Problem(
+            path, f"cannot be created ({error.strerror or error})", "Create its folder, and let Postroad write to it."
+        )
     finally:
         os.umask(before)
     return sock
@@ -128,7 +130,7 @@ def _occupied(path: str) -> Problem | None:
     """Why the path cannot be used; an abandoned socket there is removed."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return Problem(path, "exists and is no socket", "Remove it, or set another path.")
+            return Problem(path, "exists and is not a socket", "Remove it, or set another path.")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -203,11 +205,13 @@ def drop_privileges(user: str, group: str = "") -> Problem | None:
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        return Problem(user, "there is no such user", f"Make it (`useradd --system {user}`), or name another.")
+        return Problem(user, "there is no such user", f"Create it (`useradd --system {user}`), or set another user.")
     try:
         group_id = grp.getgrnam(group).gr_gid if group else account.pw_gid
     except KeyError:
-        return Problem(group, "there is no such group", f"Make it (`groupadd --system {group}`), or name another.")
+        return Problem(
+            group, "there is no such group", f"Create it (`groupadd --system {group}`), or set another group."
+        )
     if os.getuid() == account.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
@@ -221,7 +225,7 @@ def drop_privileges(user: str, group: str = "") -> Problem | None:
         os.setuid(0)
     except PermissionError:
         return None
-    return Problem(user, "root's rights could be taken back", "Report this as a bug, with the system's name.")
+    return Problem(user, "the process could become root again", "Report this as a bug, with the system's name.")
 
 
 UMASK: Final = 0o027  # other users have no rights to what the node and its programs make
@@ -239,7 +243,7 @@ def restrict() -> Problem | None:
         reason = str(error)
     if not reason:
         return None
-    return Problem("prctl", f"new privileges cannot be forbidden: {reason}", "Linux 3.5 or newer can.")
+    return Problem("prctl", f"new privileges cannot be forbidden: {reason}", "Use Linux 3.5 or newer.")
 
 
 def raise_file_limit(wanted: int) -> int:

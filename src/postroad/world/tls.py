@@ -275,7 +275,7 @@ def _stamps(options: ServerTlsOptions) -> tuple[Stamp, ...]:
 
 def _load(options: ServerTlsOptions) -> _Chosen | tuple[Problem, ...]:
     if not options.certificates:
-        return (Problem("certificates", "there is none", "Name a certificate and its key, or turn TLS off."),)
+        return (Problem("certificates", "there is none", "Set a certificate and its key, or turn TLS off."),)
     stamps = _stamps(options)  # before the files are read: a change in between is seen next time
     made: list[_Presented] = []
     names: dict[str, _Presented] = {}
@@ -431,7 +431,7 @@ def _certificate(path: str) -> x509.Certificate | Problem:
     except OSError as error:
         return unreadable(path, error)
     except ValueError:
-        return Problem(path, "holds no certificate in PEM form", "Name the file of the certificate with its chain.")
+        return Problem(path, "holds no certificate in PEM form", "Set the file of the certificate with its chain.")
 
 
 def _set_minimum(context: ssl.SSLContext, version: Version) -> None:
@@ -458,10 +458,10 @@ def _set_groups(context: ssl.SSLContext, groups: tuple[str, ...]) -> Problem | N
         elif len(groups) == 1:
             context.set_ecdh_curve(groups[0])
         else:
-            return Problem("groups", "this Python can set only one of them", "Name one, or use Python 3.15 or newer.")
+            return Problem("groups", "this Python can set only one of them", "Set one, or use Python 3.15 or newer.")
     except (ssl.SSLError, ValueError):
         named = ", ".join(groups)
-        return Problem("groups", f"OpenSSL does not know {named}", "Names are such as X25519 and prime256v1.")
+        return Problem("groups", f"OpenSSL does not know {named}", "Write names such as X25519 and prime256v1.")
     return None
 
 
@@ -479,10 +479,10 @@ def _load_certificate(context: ssl.SSLContext, files: CertificateFiles) -> Probl
         context.load_cert_chain(files.certificate, files.key or None, password=lambda: "")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            return Problem(key, f"is not the key of {files.certificate}", "Name the two files that belong together.")
+            return Problem(key, f"is not the key of {files.certificate}", "Set two files that belong together.")
         if error.reason == "EE_KEY_TOO_SMALL":
-            return Problem(files.certificate, "its key is too small", "Have a new one made: RSA 2048 or ECDSA P-256.")
-        return Problem(key, "holds no private key in PEM form without a password", "Name the key's file, unencrypted.")
+            return Problem(files.certificate, "its key is too small", "Get one with an RSA 2048 or ECDSA P-256 key.")
+        return Problem(key, "holds no unencrypted private key in PEM form", "Set the key's file, without a password.")
     return None
 
 
@@ -498,7 +498,7 @@ def _load_roots(
     try:
         context.load_verify_locations(ca_file)
     except ssl.SSLError:
-        return Problem(ca_file, "holds no certificates in PEM form", "Name a file of root certificates.")
+        return Problem(ca_file, "holds no certificates in PEM form", "Set a file of root certificates.")
     return None
 
 

@@ -77,14 +77,14 @@ def test_nothing_done_is_exit_code_1(place: Place) -> None:
 def test_a_node_that_is_just_starting_is_not_worked_around(place: Place) -> None:
     with (place.state / "run" / "node.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "just starting or stopping" in place.call("add", "192.0.2.1", code=1).output
+        assert "starting or stopping" in place.call("add", "192.0.2.1", code=1).output
     place.call("add", "192.0.2.1")
 
 
 def test_a_file_that_is_none_is_told(place: Place) -> None:
     (place.state / "bans.json").write_text("{")
     for arguments in ((), ("add", "192.0.2.1"), ("lift", "192.0.2.1")):
-        assert "is no list of bans" in place.call(*arguments, code=1).output
+        assert "is not a list of bans" in place.call(*arguments, code=1).output
 
 
 def test_a_folder_that_may_not_be_written_to() -> None:

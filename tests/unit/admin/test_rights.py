@@ -143,7 +143,7 @@ def test_a_configuration_that_may_not_be_read_is_named_with_its_path(config: Pat
         "import os, sys; os.chdir(sys.argv[1]); os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "os.execv(sys.argv[2], [sys.argv[2], 'queue', *sys.argv[3:]])"
     )
-    for given, said in ((("--config", "postroad.toml"), f"{config}"), ((), "no /etc/postroad/postroad.toml")):
+    for given, said in ((("--config", "postroad.toml"), f"{config}"), ((), "nor /etc/postroad/postroad.toml")):
         folder = config.parent if given else private
         ended = subprocess.run(
             [sys.executable, "-c", script, str(folder), POSTROAD, *given], capture_output=True, text=True, check=False
@@ -169,7 +169,7 @@ def test_who_may_not_read_is_told_who_may(config: Path, private: Path) -> None:
         [POSTROAD, "queue"],
         cwd=private, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "There is no such file in" in ended.stderr and "Give the path by --config" in ended.stderr
+    assert "There is neither a postroad.toml in" in ended.stderr and "Give the path by --config" in ended.stderr
 
 
 def test_an_owner_who_may_not_enter_the_folder_of_python(

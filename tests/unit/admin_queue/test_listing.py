@@ -22,7 +22,7 @@ def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
     ways = {"bob@example.net": "[new]:25"}
     (row,) = listing.message_rows([loaded], NOW_US, {}, ways)
     assert row[-1].endswith("; goes to [new]:25 now, not to [old]:25")
-    line = "      by the settings as they are now, the next attempt goes to [new]:25"
+    line = "      with the settings as they are now, the next attempt goes to [new]:25"
     assert line in listing.shown(loaded, b"", NOW_US, {}, ways)
     assert listing.message_line(loaded, NOW_US, {}, ways).recipients[0].route == "[new]:25"
     backlog = Backlog("[old]:25", 1, 0, NOW_US + 3600 * S)
@@ -102,11 +102,11 @@ def test_one_in_full() -> None:
         "  <a@x> (given as <info@x>): next attempt 2026-09-21 14:25:20 UTC (in 12 min)",
         "      to example.net, attempts 3, the last 2026-09-21 13:13:20 UTC (1 h ago)",
         "      because: mx.example.net: 450 4.2.2 mailbox full",
-        "      the sender has been told of the delay",
+        "      the sender has been sent a delay report",
         "      NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a@x",
         "  <b@x>: held",
         "      to example.net, attempts 0",
-        "  <c@x>: has come to its end",
+        "  <c@x>: has ended",
         "",
         "Header:",
         "  Subject: Grüße",
@@ -146,7 +146,7 @@ def test_results() -> None:
         (TEXT, "b@x", "x", "is being delivered now"),
         ("", "50 recipients", "y", "held"),
     ]
-    assert listing.summary(results, False) == "51 recipients, 1 left alone"
+    assert listing.summary(results, False) == "51 recipients, 1 left unchanged"
     assert listing.summary(results[:1], True) == "1 recipient; nothing was changed (--dry-run)"
 
 

@@ -45,7 +45,7 @@ def test_a_sound_spool(site: Site) -> None:
     text = site.text("spool", "check")
     assert text.count("messages, sound") == 2
     assert site.json("spool", "check")["set_aside"] == []
-    assert "nothing to mend" in site.text("spool", "repair")
+    assert "nothing to repair" in site.text("spool", "repair")
 
 
 def test_no_spool_is_said(site: Site) -> None:

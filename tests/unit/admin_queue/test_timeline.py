@@ -128,7 +128,7 @@ BOB = ("bob@example.net",)
 @pytest.mark.parametrize(
     ("event", "fate", "text"),
     [
-        (None, Fate.UNKNOWN, "nothing is known of it: the history does not hold its end"),
+        (None, Fate.UNKNOWN, "its end is unknown: the history does not hold it"),
         (Attempted(NOW_US, ID, BOB, "maildir:x", msgspec.structs.replace(RELAYED, outcome=DELIVERED)), Fate.DELIVERED,
          "was delivered to maildir:x at 2026-09-21 14:13:20 UTC"),
         (Attempted(NOW_US, ID, BOB, "x", FAILED), Fate.FAILED, "has failed at 2026-09-21 14:13:20 UTC: 550 5.1.1 no"),
@@ -137,9 +137,9 @@ BOB = ("bob@example.net",)
         (Failed(NOW_US, ID, BOB, "5.4.7", "given up", "root"), Fate.FAILED,
          "has failed at 2026-09-21 14:13:20 UTC by root: 5.4.7 given up"),
         (Removed(NOW_US, ID, BOB, "root", "spam"), Fate.REMOVED,
-         "was removed at 2026-09-21 14:13:20 UTC by root: spam; nobody was told"),
+         "was removed at 2026-09-21 14:13:20 UTC by root: spam; nobody got a report"),
         (Held(NOW_US, ID, BOB, "root", "odd"), Fate.HELD, "is held by root: odd"),
-        (Released(NOW_US, ID, BOB, "root"), Fate.WAITING, "is to be tried now"),
+        (Released(NOW_US, ID, BOB, "root"), Fate.WAITING, "will be tried now"),
         (Expanded(NOW_US, ID, "bob@example.net", ("x@y", "z@y")), Fate.EXPANDED, "was replaced by <x@y>, <z@y>"),
     ],
 )  # fmt: skip
@@ -362,7 +362,7 @@ def test_what_was_refused_as_people_and_programs_read_it() -> None:
         "refused    RCPT of [203.0.113.7]:1234 \"client.example.org\", ESMTP, without TLS, at listener mx",
         "was told: 550 5.1.1 not here", "from <alice@example.org>, for <nobody@example.net>",
         "from <alice@example.org>, for <bob@example.net>, <c@d.e>", "account ada",
-        "a client that was told 5xx does not try again",
+        "a client that was answered 5xx does not try again",
     ):  # fmt: skip
         assert part in text, part
     assert "4xx" not in text

@@ -101,7 +101,7 @@ def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
     place.count("f192.0.2.1", 21)  # one that was on its way changes nothing
     assert len(place.said) == 1
     place.now_us += 61_000_000
-    assert place.banned() == [] and "is over" in place.said[-1]
+    assert place.banned() == [] and "has ended" in place.said[-1]
     assert ("bans", [], ["192.0.2.1"]) in place.frames and ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
     assert place.in_file() == []
     place.count("f192.0.2.1", 1)
@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_written_is_told_and_the_ban_holds(tmp_path: Path)
 def test_a_file_that_is_no_list_of_bans_stops_the_start(tmp_path: Path) -> None:
     place = Place(tmp_path)
     (tmp_path / "state" / "bans.json").write_text("{")
-    assert "Remove it" in place.guard.load()
+    assert "Remove the file" in place.guard.load()
 
 
 @pytest.mark.parametrize("request_", [{}, {"action": "eat"}, {"action": "add", "reason": "\n"}])

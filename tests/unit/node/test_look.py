@@ -37,7 +37,7 @@ def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
     (tmp_path / "aliases").write_text("info ada and more\n")
     (_, fault), (level, text) = look()
     assert fault.startswith(f"{tmp_path}/aliases:1: ") and "docs/aliases.md" in fault
-    assert (level, text) == ("error", "the old aliases stay in force until their file is right")
+    assert (level, text) == ("error", "the old aliases stay in force until the alias file is correct")
     assert look() == []
     (tmp_path / "aliases").write_text("info: ada, ada\n")
-    assert look() == [("info", "the aliases are in force as their file has them now")]
+    assert look() == [("info", "the changed aliases are in force")]

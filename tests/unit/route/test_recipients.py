@@ -142,7 +142,7 @@ def test_keys_and_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "recipients"
     path.write_text("x" * 513)
     found = read_names(str(path), "example.org", "+")
-    assert isinstance(found, Problem) and "no mailbox" in found.text
+    assert isinstance(found, Problem) and "not a mailbox" in found.text
     monkeypatch.setattr(recipients, "FILE_MAX", 100)
     path.write_text("ada\n" * 26)
     found = read_names(str(path), "example.org", "+")

@@ -166,13 +166,13 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (RoutingOptions(next_hops=(NextHop("*", "a"), NextHop("*", "b"))), ["next hop for *", "twice"]),
         (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", tls=TlsDemand.VERIFY))), ["[h]:25", "two"]),
         (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h"))), []),
-        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", xforward=True))), ["[h]:25", "XFORWARD"]),
+        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", xforward=True))), ["[h]:25", "xforward"]),
         (
             RoutingOptions((
                 LocalDomain("a", deliver=Transport.LMTP, host="h"),
                 LocalDomain("b", deliver=Transport.LMTP, host="h", xforward=True),
             )),
-            ["lmtp:[h]:24", "XFORWARD"],
+            ["lmtp:[h]:24", "xforward"],
         ),
         (
             RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", ignored_extensions=("DSN",)))),

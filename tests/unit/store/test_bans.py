@@ -154,7 +154,7 @@ def test_no_file_is_no_ban(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_told(tmp_path: Path, octets: bytes) -> None:
     (tmp_path / "bans.json").write_bytes(octets)
     found = kept.read(tmp_path)
-    assert isinstance(found, Problem) and "bans.json" in str(found) and "Remove it" in str(found)
+    assert isinstance(found, Problem) and "bans.json" in str(found) and "Remove the file" in str(found)
 
 
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
