@@ -77,4 +77,5 @@ def test_a_program_that_hands_back_what_it_gets(nodes: tuple[Node, Node]) -> Non
     _send(one, "gus@prog.a.example", "again")
     (report,) = dsn.wait(one.maildir("sender@a.example"), of="again")
     assert "5.4.6" in report.recipients[0]["Diagnostic-Code"]
+    until(lambda: _accepted(one, "again"), "the log tells of the message")
     assert len(_accepted(one, "again")) == 1
