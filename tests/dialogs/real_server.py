@@ -16,6 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Account, Accounts
+from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions, Facts, Finding, Found
+from postroad.accounts.exchange import OwnExchange, OwnMechanisms
+from postroad.accounts.users import Users
 from postroad.check import policy
 from postroad.check.client import ClientOptions, Clients
 from postroad.check.policy import Known, PolicyOptions
@@ -47,22 +52,17 @@ from postroad.protocol.offer import Dialect
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
 from postroad.protocol.sasl.step import Hash
-from postroad.receive import accounts
-from postroad.receive.accounts import Account, Accounts
-from postroad.receive.authenticate import USERS, Authenticator, AuthOptions, Facts, Finding, Found
 from postroad.receive.doors import Doors, Expansion
-from postroad.receive.exchange import OwnExchange, OwnMechanisms
 from postroad.receive.listener import Listener
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Telling, Tls
 from postroad.receive.setting import setting
-from postroad.receive.users import Users
 from postroad.store.company import Company
 from postroad.store.spool import Spool, SpoolOptions
 from postroad.store.values import Stored
 from postroad.world.network import SystemNetwork
 from tests.dialogs.playing import Player, Transcript
+from tests.unit.accounts.test_accounts import HASHER
 from tests.unit.receive.fakes import held
-from tests.unit.receive.test_accounts import HASHER
 
 HERE = "127.0.0.0/8"
 # 2007-05-01T00:00:00Z, the day of RFC 4865's example

@@ -4,7 +4,7 @@ A document may name, each checked here:
 - a Markdown link to a file, and to a heading in it;
 - in backticks a file with its folder (`docs/tls.md`, `queue/agenda.py`: from the root, `src/postroad` or `tests/unit`);
 - in backticks a part of a file, `queue/queue.py::Queue.add`: a class, function, method or constant;
-- in backticks a module (`postroad.receive.function`) and `python -m module`;
+- in backticks a module (`postroad.accounts.function`) and `python -m module`;
 - in the tables of docs/rfc.md, modules and tests in the short form that the page explains;
 - in backticks a setting, `queue.slow_s` or `slow_s`.
 """

@@ -6,12 +6,12 @@ import base64
 from collections.abc import Callable
 from typing import Any, cast
 
+from postroad.accounts.accounts import Account
+from postroad.accounts.authenticate import AuthOptions, Facts, Right, Told, Wrong
 from postroad.mail.context import Rules
 from postroad.mail.message import ContentFile
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
-from postroad.receive.accounts import Account
-from postroad.receive.authenticate import AuthOptions, Facts, Right, Told, Wrong
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
 from postroad.store.values import Stored
 from tests.fuzz import framing

@@ -1,4 +1,4 @@
-"""`postroad user`: the accounts file of `[auth] users` (its format: `receive.accounts`).
+"""`postroad user`: the accounts file of `[auth] users` (its format: `accounts.accounts`).
 
 What always holds: the file is replaced as a whole, by a synced copy and a rename, so that the node never reads half of
 it and a crash leaves the old or the new one; comments and the other accounts' lines stay as they are. Its mode is 0640;
@@ -24,9 +24,9 @@ from postroad.admin.options import config_option, end_with, json_option, setting
 from postroad.mail.account import canonical_account
 
 if TYPE_CHECKING:
+    from postroad.accounts.accounts import Account
     from postroad.protocol.sasl.scram_keys import ScramKeys
     from postroad.protocol.sasl.step import Hash
-    from postroad.receive.accounts import Account
 
 _MODE: Final = 0o640
 _PASSWORD_LINE_MAX: Final = 8192
@@ -76,7 +76,7 @@ def add(
 
     Without --address, an account whose name is a mailbox may send from this mailbox.
     """
-    from postroad.receive.accounts import Account, canonical_address
+    from postroad.accounts.accounts import Account, canonical_address
 
     name = _checked_name(name)
     path = _file(config, file)
@@ -162,7 +162,7 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
 
 def add_account(path: Path, name: str, password: str, addresses: tuple[str, ...]) -> None:
     """Adds an account, or gives the one of this name a new password and addresses. A missing file is made."""
-    from postroad.receive.accounts import Account, hash_password, scram_keys_of
+    from postroad.accounts.accounts import Account, hash_password, scram_keys_of
 
     keys = scram_keys_of(password, _hashes(False))
     account = Account(name, hash_password(password), _checked_addresses(addresses), keys)
@@ -193,7 +193,7 @@ def _may_send(account: Account) -> list[str]:
 
 
 def _checked_name(name: str) -> str:
-    from postroad.receive.accounts import name_fault, prepare
+    from postroad.accounts.accounts import name_fault, prepare
 
     prepared = prepare(name)
     fault = "an account name must not hold control characters" if prepared is None else name_fault(prepared)
@@ -203,7 +203,7 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    from postroad.receive.accounts import canonical_address
+    from postroad.accounts.accounts import canonical_address
 
     found = [(each, canonical_address(each)) for each in addresses]
     for given, address in found:
@@ -232,7 +232,7 @@ def _hashes(sha_1: bool) -> tuple[Hash, ...]:
 
 def _secrets(password: str, hashes: tuple[Hash, ...]) -> tuple[str, tuple[ScramKeys, ...]]:
     """What is kept of a password: its argon2 hash and its SCRAM keys."""
-    from postroad.receive.accounts import hash_password, scram_keys_of
+    from postroad.accounts.accounts import hash_password, scram_keys_of
 
     try:
         return hash_password(password), scram_keys_of(password, hashes)
@@ -288,15 +288,15 @@ def _group_of_node(config: Path | None, given: Path | None) -> int | None:
 
 
 def _line(account: Account) -> str:
-    from postroad.receive.accounts import format_line
+    from postroad.accounts.accounts import format_line
 
     return format_line(account)
 
 
 def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
     """The lines of the file, and each account with the place of its line. A missing file has none."""
+    from postroad.accounts.accounts import parse, parse_line
     from postroad.config.problem import Problem
-    from postroad.receive.accounts import parse, parse_line
 
     try:
         text = path.read_text("utf-8")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import Final
 
+from postroad.accounts.authenticate import CertificateName
 from postroad.check.etrn import covers
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, Listener
@@ -24,7 +25,6 @@ from postroad.mail.route import TlsDemand
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.queue.pace import AUTOMATIC
-from postroad.receive.authenticate import CertificateName
 from postroad.receive.options import EarlyTalker, Proxy, Tls
 from postroad.world.tls import NOBODY, ClientCertificates
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from postroad.accounts import accounts
 from postroad.config import mailboxes
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
@@ -29,7 +30,6 @@ from postroad.config.options import (
 )
 from postroad.config.routing import LocalDomain, RelayDomain
 from postroad.config.settings import Settings
-from postroad.receive import accounts
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, read_names, told
 from postroad.route.table import RoutingTable

@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
+from postroad.accounts.authenticate import AuthOptions, CertificateName
+from postroad.accounts.introspection import IntrospectionOptions
 from postroad.check.client import BanOptions, ClientOptions
 from postroad.check.policy import HeaderFrom, PolicyOptions
 from postroad.config.field import UNSET, Section, of, setting, several, table, tables
@@ -27,8 +29,6 @@ from postroad.mail.context import Role
 from postroad.protocol.limits import Limits as ProtocolLimits
 from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect
-from postroad.receive.authenticate import AuthOptions, CertificateName
-from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
 from postroad.receive.options import Tls as ListenerTls
 from postroad.route.alias_file import AliasLimits

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from postroad.accounts.authenticate import AuthOptions
+from postroad.accounts.introspection import IntrospectionOptions
 from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
@@ -28,8 +30,6 @@ from postroad.mail.route import Transport
 from postroad.protocol.limits import Limits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
-from postroad.receive.authenticate import AuthOptions
-from postroad.receive.introspection import IntrospectionOptions
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route

@@ -22,7 +22,7 @@ LOAD_S: Final = 20.0  # how long the module of a function may take to be loaded
 
 # Run by the interpreter that runs the node's workers, too. What is wrong goes to stderr: a text to exit with does.
 _LOAD: Final = (
-    "import sys; from postroad.receive.function import load; found = load(sys.argv[1]); "
+    "import sys; from postroad.accounts.function import load; found = load(sys.argv[1]); "
     "sys.exit(found if isinstance(found, str) else 0)"
 )
 

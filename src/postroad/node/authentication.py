@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from postroad.accounts.accounts import Accounts, Fault
+from postroad.accounts.authenticate import USERS, Authenticator, Backend
+from postroad.accounts.dovecot import Dovecot
+from postroad.accounts.exchange import OwnMechanisms
+from postroad.accounts.function import FunctionSource, load
+from postroad.accounts.introspection import Introspection
+from postroad.accounts.users import Users
 from postroad.config import options
 from postroad.node.secret import node_secret
 from postroad.node.tables import first_line
-from postroad.receive.accounts import Accounts, Fault
-from postroad.receive.authenticate import USERS, Authenticator, Backend
-from postroad.receive.dovecot import Dovecot
-from postroad.receive.exchange import OwnMechanisms
-from postroad.receive.function import FunctionSource, load
-from postroad.receive.introspection import Introspection
-from postroad.receive.users import Users
 from postroad.world.clock import Clock
 from postroad.world.http import Fetch
 from postroad.world.network import Network, why

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from postroad.accounts.accounts import Accounts, Fault
+from postroad.accounts.authenticate import Authenticator
+from postroad.accounts.places import Places
 from postroad.check.client import Clients
 from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, Told
@@ -42,12 +45,9 @@ from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
 from postroad.queue.operator import Operator, OperatorResult, read_request
 from postroad.queue.queue import Permits, Queue
-from postroad.receive.accounts import Accounts, Fault
-from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
-from postroad.receive.places import Places
 from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
 from postroad.receive.turns import Turns

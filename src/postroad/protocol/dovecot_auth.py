@@ -9,7 +9,7 @@ are escaped. A request is never longer than `LINE_MAX`, for Dovecot drops the co
 requests, over one that is. Nothing raises for what Dovecot sends.
 
 How it fails: with `Broken`, after which the connection is of no use. Not here: the connection, time
-(`receive.dovecot`).
+(`accounts.dovecot`).
 """
 
 from __future__ import annotations

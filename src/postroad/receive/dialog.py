@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, Protocol, assert_never
 
+from postroad.accounts import authenticate
+from postroad.accounts.authenticate import Exchange, Facts
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.context import Context, Rule
@@ -29,9 +31,8 @@ from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import State
-from postroad.receive import acceptance, asked, authenticate, forwarding, loops, repair, replies, verifying
+from postroad.receive import acceptance, asked, forwarding, loops, repair, replies, verifying
 from postroad.receive import transaction as transactions
-from postroad.receive.authenticate import Exchange, Facts
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client, obstacle
 from postroad.receive.doors import Place

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from postroad.accounts.authenticate import Authenticator
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Event
@@ -21,7 +22,6 @@ from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.verdict import Verdict
 from postroad.protocol.etrn import Wish
-from postroad.receive.authenticate import Authenticator
 from postroad.receive.budget import Budget
 from postroad.receive.turns import Turns
 from postroad.store.values import Failure, Stored, Waiting
@@ -99,7 +99,7 @@ class Doors:
     at once.
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
-    `owns(account, mailbox)`: whether an account may call itself so (`receive.accounts.Accounts.owns`).
+    `owns(account, mailbox)`: whether an account may call itself so (`accounts.accounts.Accounts.owns`).
     `tls_context(asking)`: the server's TLS context for a handshake that begins now; None where no certificate is set,
     or clients are not asked like that any more.
     `authenticator`: None where no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the

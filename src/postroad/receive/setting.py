@@ -11,11 +11,11 @@ from asyncio import Transport
 from dataclasses import dataclass, field
 from typing import Final
 
+from postroad.accounts.authenticate import CertificateName
 from postroad.mail.context import Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import asked
-from postroad.receive.authenticate import CertificateName
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
 from postroad.world.tls_facts import TlsFacts

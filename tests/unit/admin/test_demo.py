@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from postroad.accounts.accounts import matches, owns, parse
 from postroad.admin import demo
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
 from postroad.mail.context import Role
-from postroad.receive.accounts import matches, owns, parse
 from postroad.receive.options import Tls
 from postroad.world.problem import Problem
 

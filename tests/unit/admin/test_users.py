@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from postroad.accounts.accounts import matches, parse
 from postroad.admin import users
 from postroad.admin.cli import group
 from postroad.protocol.sasl import scram_keys
-from postroad.receive.accounts import matches, parse
 
 
 @pytest.fixture

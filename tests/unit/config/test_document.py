@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from postroad.accounts.accounts import hash_password
 from postroad.config import document, schema
 from postroad.config.load import load, parse
 from postroad.config.schema import Key, Table
 from postroad.config.settings import Settings
-from postroad.receive.accounts import hash_password
 
 ROOT = Path(__file__).parents[3]
 TABLES = list(schema.tables(Settings))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from postroad.accounts.accounts import hash_password
 from postroad.config.load import load
 from postroad.config.problem import Problem
 from postroad.config.settings import Settings
-from postroad.receive.accounts import hash_password
 from tests.unit import rights
 from tests.unit.rights import folder_for_all
 

@@ -7,16 +7,16 @@ import random
 import socket
 from pathlib import Path
 
+from postroad.accounts.accounts import Account, Accounts, format_line
+from postroad.accounts.authenticate import Authenticator, Facts, Outcome, Right
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.node.authentication import FETCH_THREADS, authenticator, read_accounts
 from postroad.protocol.sasl import clients
-from postroad.receive.accounts import Account, Accounts, format_line
-from postroad.receive.authenticate import Authenticator, Facts, Outcome, Right
 from postroad.world.clock import SystemClock
 from postroad.world.http import fetcher
 from postroad.world.network import SystemNetwork
-from tests.unit.receive.test_accounts import HASHER
+from tests.unit.accounts.test_accounts import HASHER
 
 
 def settings(folder: Path, port: int) -> Settings:

@@ -17,8 +17,8 @@ from postroad.config.settings import Settings
 from postroad.node.sockets import endpoints
 from postroad.node.wiring import Assembly, system_world
 from postroad.report.log import Log
+from tests.unit.accounts.test_accounts import HASHER
 from tests.unit.deliver.remote import Remote
-from tests.unit.receive.test_accounts import HASHER
 
 CONFIGURATION = """
 hostname = "mx.example.test"

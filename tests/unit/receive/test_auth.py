@@ -9,6 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Accounts
+from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions, Tried
+from postroad.accounts.exchange import OwnMechanisms
+from postroad.accounts.users import Users
 from postroad.mail.address import Address
 from postroad.mail.context import Role
 from postroad.mail.event import Authenticated, Refused
@@ -16,15 +21,10 @@ from postroad.protocol.offer import Dialect
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.clients import Salting, ScramClient
 from postroad.protocol.sasl.step import Hash
-from postroad.receive import accounts
-from postroad.receive.accounts import Accounts
-from postroad.receive.authenticate import USERS, Authenticator, AuthOptions, Tried
-from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions
-from postroad.receive.users import Users
 from postroad.report.line import human_line
+from tests.unit.accounts.test_accounts import HASHER, change
 from tests.unit.receive.fakes import Client, House, Loop, opened
-from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_session import MESSAGE, content
 
 PASSWORD = "opénsesame"

@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Account
+from postroad.accounts.authenticate import Authenticator, AuthOptions, Busy, Facts, Outcome, Right, Tried, Wrong
+from postroad.accounts.exchange import OwnMechanisms
+from postroad.accounts.function import FunctionSource, Question
+from postroad.accounts.introspection import Introspection, IntrospectionOptions
+from postroad.accounts.places import Places
 from postroad.check.client import ClientOptions, Clients
 from postroad.mail.event import Authenticated, Refused
 from postroad.protocol.sasl import clients as sasl
-from postroad.receive import accounts
-from postroad.receive.accounts import Account
-from postroad.receive.authenticate import Authenticator, AuthOptions, Busy, Facts, Outcome, Right, Tried, Wrong
-from postroad.receive.exchange import OwnMechanisms
-from postroad.receive.function import FunctionSource, Question
-from postroad.receive.introspection import Introspection, IntrospectionOptions
-from postroad.receive.places import Places
 from postroad.world.clock import SystemClock
 from postroad.world.http import Answer
+from tests.unit.accounts.test_backends import FACTS, backend, fake, house, plain, settled
 from tests.unit.receive.fakes import Client, House, opened
 from tests.unit.receive.test_auth import PASSWORD, PLAIN, base, house_of, wait
-from tests.unit.receive.test_backends import FACTS, backend, fake, house, plain, settled
 
 WRONG = "AUTH PLAIN " + base("", "ann", "wrong")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from postroad.accounts.authenticate import AuthOptions
 from postroad.check import policy
 from postroad.check.policy import PolicyOptions
 from postroad.mail.context import Role, Rules
@@ -17,15 +18,14 @@ from postroad.mail.event import Session as Ended
 from postroad.mail.verdict import reject
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
-from postroad.receive.authenticate import AuthOptions
 from postroad.receive.client import Client as Known
 from postroad.receive.client import obstacle
 from postroad.receive.options import ExtensionOptions, ListenerOptions, Proxy, ReceiveOptions, Tls
 from postroad.receive.setting import setting
 from postroad.world.tls import Asking, ClientCertificates
 from postroad.world.tls_facts import Certificate, TlsFacts
+from tests.unit.accounts.test_accounts import HASHER, change
 from tests.unit.receive.fakes import KNOWN, Client, House, opened
-from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_auth import PASSWORD, PLAIN, authenticator, house_of, wait
 from tests.unit.receive.test_session import MESSAGE
 

@@ -21,17 +21,17 @@ import pytest
 import trustme
 import uvloop
 
+from postroad.accounts.accounts import Accounts
+from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions
+from postroad.accounts.exchange import OwnMechanisms
+from postroad.accounts.users import Users
 from postroad.mail.context import Role, Rules
 from postroad.mail.event import Session as Ended
 from postroad.mail.tls_details import TlsDetails
 from postroad.mail.verdict import reject
 from postroad.protocol.offer import Dialect
-from postroad.receive.accounts import Accounts
-from postroad.receive.authenticate import USERS, Authenticator, AuthOptions
-from postroad.receive.exchange import OwnMechanisms
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.setting import setting
-from postroad.receive.users import Users
 from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
 from postroad.world.tls import (
@@ -43,8 +43,8 @@ from postroad.world.tls import (
     ServerTlsOptions,
     server_tls,
 )
+from tests.unit.accounts.test_accounts import HASHER, change
 from tests.unit.receive.fakes import House
-from tests.unit.receive.test_accounts import HASHER, change
 from tests.unit.receive.test_session import MESSAGE, content
 
 AUTHORITY = trustme.CA()

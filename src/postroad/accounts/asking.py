@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from postroad.receive.accounts import Account
-from postroad.receive.authenticate import Finding, Found
+from postroad.accounts.accounts import Account
+from postroad.accounts.authenticate import Finding, Found
 
 Answer = tuple[Finding, Account | None]
 Begin = Callable[["Asked"], None]

@@ -17,14 +17,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from postroad.mail.address import Address
-from postroad.protocol.sasl import clients, scram_keys
-from postroad.protocol.sasl.clients import Salting, ScramClient
-from postroad.protocol.sasl.mechanisms import MECHANISMS
-from postroad.protocol.sasl.step import Hash
-from postroad.receive import dovecot, introspection
-from postroad.receive.accounts import Account, Accounts
-from postroad.receive.authenticate import (
+from postroad.accounts import dovecot, introspection
+from postroad.accounts.accounts import Account, Accounts
+from postroad.accounts.authenticate import (
     Authenticator,
     AuthOptions,
     Backend,
@@ -39,15 +34,20 @@ from postroad.receive.authenticate import (
     Tried,
     Wrong,
 )
-from postroad.receive.dovecot import Dovecot
-from postroad.receive.exchange import OwnMechanisms, Source
-from postroad.receive.function import FunctionSource, Question, load
-from postroad.receive.introspection import Introspection, IntrospectionOptions
-from postroad.receive.users import Users
+from postroad.accounts.dovecot import Dovecot
+from postroad.accounts.exchange import OwnMechanisms, Source
+from postroad.accounts.function import FunctionSource, Question, load
+from postroad.accounts.introspection import Introspection, IntrospectionOptions
+from postroad.accounts.users import Users
+from postroad.mail.address import Address
+from postroad.protocol.sasl import clients, scram_keys
+from postroad.protocol.sasl.clients import Salting, ScramClient
+from postroad.protocol.sasl.mechanisms import MECHANISMS
+from postroad.protocol.sasl.step import Hash
 from postroad.world.clock import SystemClock
 from postroad.world.http import fetcher
 from postroad.world.network import SystemNetwork
-from tests.unit.receive.test_accounts import HASHER, change
+from tests.unit.accounts.test_accounts import HASHER, change
 
 FACTS = Facts("192.0.2.1", 50_000, "192.0.2.2", 587, "client.test", "submission", "TLSv1.3 X")
 QUICK = AuthOptions(failure_delay_s=0.01, timeout_s=5)
@@ -363,7 +363,7 @@ def test_functions_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     found = load(f"{tmp_path}/mine.py:check")
     assert not isinstance(found, str) and found(Question("PLAIN", "ada")) == "ada"
-    assert load("tests.unit.receive.test_backends:check") is not None
+    assert load("tests.unit.accounts.test_backends:check") is not None
     for named in (
         f"{tmp_path}/mine.py:nothing", f"{tmp_path}/mine.py:other", f"{tmp_path}/broken.py:check",
         f"{tmp_path}/none.py:check", "nothing_of_this_name:check",

@@ -20,7 +20,7 @@ names are compared in the form of RFC 8265, names that are addresses without reg
 is changed on the event loop only; `matches` is slow (tens of milliseconds) and meant for a thread; it reads nothing
 that changes.
 
-Threads, the cache and the limits of verification are in `receive.authenticate`.
+Threads, the cache and the limits of verification are in `accounts.authenticate`.
 """
 
 from __future__ import annotations

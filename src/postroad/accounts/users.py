@@ -1,7 +1,7 @@
 """The accounts of the users file as a source: passwords, SCRAM keys, certificates.
 
 An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; one that waits for a thread is
-dropped when its client goes (`receive.asking`). What was verified once, and told to the client, is remembered for
+dropped when its client goes (`accounts.asking`). What was verified once, and told to the client, is remembered for
 `cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
 SCRAM's keys need no such work: the client does it.
 
@@ -21,12 +21,10 @@ from functools import partial
 
 import msgspec
 
-from postroad.mail.account import canonical_account
-from postroad.protocol.sasl.step import Hash
-from postroad.receive import accounts
-from postroad.receive.accounts import Account, Accounts
-from postroad.receive.asking import Asked, Asking
-from postroad.receive.authenticate import (
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Account, Accounts
+from postroad.accounts.asking import Asked, Asking
+from postroad.accounts.authenticate import (
     PASSWORDS,
     AuthOptions,
     CertificateName,
@@ -35,7 +33,9 @@ from postroad.receive.authenticate import (
     Found,
     scram_names,
 )
-from postroad.receive.exchange import Drop, KeysFound
+from postroad.accounts.exchange import Drop, KeysFound
+from postroad.mail.account import canonical_account
+from postroad.protocol.sasl.step import Hash
 
 
 class _Remembered(msgspec.Struct, frozen=True):

@@ -13,14 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, assert_never
 
-from postroad.mail.account import canonical_account
-from postroad.protocol.sasl import step as steps
-from postroad.protocol.sasl.bearer import Bearer
-from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
-from postroad.protocol.sasl.scram import Scram
-from postroad.protocol.sasl.scram_keys import ScramKeys
-from postroad.receive.accounts import Account
-from postroad.receive.authenticate import (
+from postroad.accounts.accounts import Account
+from postroad.accounts.authenticate import (
     Busy,
     Challenged,
     Exchange,
@@ -32,6 +26,12 @@ from postroad.receive.authenticate import (
     Told,
     Wrong,
 )
+from postroad.mail.account import canonical_account
+from postroad.protocol.sasl import step as steps
+from postroad.protocol.sasl.bearer import Bearer
+from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.scram import Scram
+from postroad.protocol.sasl.scram_keys import ScramKeys
 
 KeysFound = Callable[[Finding, Account | None, ScramKeys | None], bool | None]
 """As Found; keys there are unless it is BUSY: those of a decoy where the account is None."""

@@ -5,7 +5,7 @@ for clients that have logged in lately, and these have no limit of their network
 of a stranger who was wrong stays taken towards the limits of client and network until the answer is due, whether or not
 anybody waits for it: so it is of no use to hang up instead of waiting. It does not stand in the way of others then.
 
-Not here: who has logged in lately (`check.client`), how long the answer is kept back (`receive.authenticate`).
+Not here: who has logged in lately (`check.client`), how long the answer is kept back (`accounts.authenticate`).
 """
 
 from __future__ import annotations

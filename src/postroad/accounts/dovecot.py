@@ -20,10 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
-from postroad.protocol import dovecot_auth as wire
-from postroad.protocol.sasl.step import MALFORMED
-from postroad.receive.accounts import NAME_MAX, Account
-from postroad.receive.authenticate import (
+from postroad.accounts.accounts import NAME_MAX, Account
+from postroad.accounts.authenticate import (
     PASSWORDS,
     PLUS,
     AuthOptions,
@@ -36,6 +34,8 @@ from postroad.receive.authenticate import (
     Told,
     Wrong,
 )
+from postroad.protocol import dovecot_auth as wire
+from postroad.protocol.sasl.step import MALFORMED
 from postroad.world.network import Network, why
 
 RETRY_S: Final = 5.0

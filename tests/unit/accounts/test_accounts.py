@@ -8,11 +8,11 @@ from pathlib import Path
 import argon2
 import pytest
 
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Account, Accounts, Fault
 from postroad.mail.address import Address
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.step import Hash
-from postroad.receive import accounts
-from postroad.receive.accounts import Account, Accounts, Fault
 
 # The cheapest parameters, so that tests are quick
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

@@ -11,7 +11,7 @@ client's certificate it says whose they are.
 
 What always holds: a plain function runs on a thread, an async one on the loop; one that takes longer than `timeout_s`,
 and one that raises, are 454 4.7.0, and in the log. So is who waits for a thread for longer than that. A question whose
-client goes before it was asked is dropped (`receive.asking`). What it returns is checked, not believed.
+client goes before it was asked is dropped (`accounts.asking`). What it returns is checked, not believed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 
 import msgspec
 
+from postroad.accounts.accounts import NAME_MAX, Account, canonical_address
+from postroad.accounts.asking import Asking
+from postroad.accounts.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
+from postroad.accounts.exchange import Drop, KeysFound
 from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
-from postroad.receive.accounts import NAME_MAX, Account, canonical_address
-from postroad.receive.asking import Asking
-from postroad.receive.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
-from postroad.receive.exchange import Drop, KeysFound
 
 __all__ = ["Account", "FunctionSource", "Question", "load"]
 

@@ -7,7 +7,7 @@ What always holds: each `begin` and `respond` of an exchange is answered exactly
 failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
 what is noted. A failure counts where it is found, whether or not the client still listens; what is right counts where
 the client is told so, and is forgotten otherwise. Work that has not begun is dropped when its client goes. How much is
-under way or waits is bounded for each client, for its network and in all (`receive.places`).
+under way or waits is bounded for each client, for its network and in all (`accounts.places`).
 
 Not here: the mechanisms (`protocol.sasl`), passwords (`users`, `function`, `dovecot`), tokens (`introspection`), the
 dialog (`dialog`).
@@ -24,13 +24,13 @@ from typing import Final, Protocol
 
 import msgspec
 
+from postroad.accounts import accounts
+from postroad.accounts.accounts import Account
+from postroad.accounts.places import Place, Places
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
 from postroad.protocol.sasl.mechanisms import HASHES, MECHANISMS
-from postroad.receive import accounts
-from postroad.receive.accounts import Account
-from postroad.receive.places import Place, Places
 
 PLUS: Final = "-PLUS"
 ASKED_ONLY: Final = frozenset({"CRAM-MD5", "DIGEST-MD5"})

@@ -1,0 +1,1 @@
+"""Who may log in: the users file, tokens, Dovecot and a function of the operator, behind one `Authenticator`."""
