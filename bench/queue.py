@@ -36,8 +36,8 @@ from tests.peers.harness.smtptools import run_source, source_command
 
 from bench.processes import memory, tree
 from bench.spool import stored
-from postroad.store import codec, schema
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Waiting
 from postroad.world.clock import SystemClock
 

@@ -27,8 +27,8 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
 from postroad.mail.reply import Reply
-from postroad.store.history import Historian, HistoryOptions
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite.history import Historian, HistoryOptions
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Backlog, Failure, Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 

@@ -29,14 +29,15 @@ from postroad.mail.event import Attempted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination, Transport
-from postroad.store import codec, content, schema
-from postroad.store.shard import Shard
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store import content
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.shard import Shard
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.files import Posix
 from tests.crash.disk import Disk, Loss, Platter, Recorder, lay_out
 from tests.crash.vfs import connector
-from tests.unit.store.material import START_US, Clock, message, relayed, waiting
+from tests.unit.store.sqlite.material import START_US, Clock, message, relayed, waiting
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Attempted
 from postroad.mail.message import ContentFile
-from postroad.store import content, schema
-from postroad.store.reader import SpoolReader
-from postroad.store.searching import HistoryReader
+from postroad.store import content
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.reader import SpoolReader
+from postroad.store.sqlite.searching import HistoryReader
 from postroad.store.values import Selection
 from tests.peers.harness import need
 

@@ -1,8 +1,8 @@
 """SQLite on a recorded disk: a VFS of apsw below, and above it what `store` uses of sqlite3.Connection.
 
 The standard library's SQLite cannot be given a VFS, so the shard is handed a connection of apsw's that looks like one
-of sqlite3's (`store.schema.Connect`). The files are real, and recorded (`tests.crash.disk`) as SQLite writes and syncs
-them; the unix VFS syncs the folder with the first sync of a new journal, so the recording says so.
+of sqlite3's (`store.sqlite.schema.Connect`). The files are real, and recorded (`tests.crash.disk`) as SQLite writes and
+syncs them; the unix VFS syncs the folder with the first sync of a new journal, so the recording says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from postroad.store import schema
+from postroad.store.sqlite import schema
 from tests.crash.disk import Disk
 
 _COUNT = itertools.count()

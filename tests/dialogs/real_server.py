@@ -56,8 +56,8 @@ from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Telling, Tls
 from postroad.receive.setting import setting
-from postroad.store.company import Company
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite.company import Company
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Stored
 from postroad.world.network import SystemNetwork
 from tests.dialogs.playing import Player, Transcript

@@ -21,14 +21,15 @@ import pytest
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions, ReceiveOptions
-from postroad.store import content, schema
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store import content
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.world.files import Posix
 from tests.fuzz import framing
 from tests.logic.talk import Talk
 from tests.logic.talk import house as fake_house
 from tests.unit.receive.fakes import House
-from tests.unit.store.material import Clock, Faults
+from tests.unit.store.sqlite.material import Clock, Faults
 
 GOOD = b"Good: yes\r\n\r\n"
 SMALL = GOOD + b"Hello\r\n"

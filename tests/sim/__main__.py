@@ -37,7 +37,7 @@ def _options() -> argparse.Namespace:
 
 
 def _one(seed: int, days: float | None, trace: bool) -> int:
-    from .house import simulate
+    from tests.sim.house import simulate
 
     begun = time.monotonic()
     house = simulate(seed, days=days, trace=trace)
@@ -56,7 +56,7 @@ def _one(seed: int, days: float | None, trace: bool) -> int:
 
 def run_seed(seed: int) -> tuple[int, list[str], float]:
     """For a pool: the seed, what went wrong, and how many days it simulated."""
-    from .house import simulate
+    from tests.sim.house import simulate
 
     try:
         house = simulate(seed)

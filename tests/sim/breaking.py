@@ -35,7 +35,7 @@ from postroad.queue.queue import Queue
 from postroad.receive import transaction as taking
 from postroad.receive.dialog import Dialog
 from postroad.report import dsn
-from postroad.store.spool import Spool
+from postroad.store.sqlite.spool import Spool
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace

@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postroad.store import codec, schema
+from postroad.store.sqlite import codec, schema
 from postroad.world.files import Posix
-
-from .ledger import Delivery, Ledger, message_id_of
+from tests.sim.ledger import Delivery, Ledger, message_id_of
 
 
 class SimDisk:

@@ -17,17 +17,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from . import plan as plans
-from .ledger import Delivery, Ledger
-from .measure import Measure
-from .names import Names, Zone
-from .node import Node
-from .plan import DEAD_ADDRESS, Plan
-from .remote import Host, listen
-from .sender import hand_back, submit
-from .staying import stay
-from .virtual import TURNS_MAX, VirtualLoop
-from .wire import Wires
+from tests.sim import plan as plans
+from tests.sim.ledger import Delivery, Ledger
+from tests.sim.measure import Measure
+from tests.sim.names import Names, Zone
+from tests.sim.node import Node
+from tests.sim.plan import DEAD_ADDRESS, Plan
+from tests.sim.remote import Host, listen
+from tests.sim.sender import hand_back, submit
+from tests.sim.staying import stay
+from tests.sim.virtual import TURNS_MAX, VirtualLoop
+from tests.sim.wire import Wires
 
 _HANDED_BACK_MAX = 40  # of one message; without loops two, and a few more for 250s that were lost
 _OVERDUE_S = 12 * 3600.0  # more than any chain of time limits in this world
@@ -137,7 +137,7 @@ class House:
         self.ledger.fault(f"the loop's handler: {context.get('message')}: {error!r}{where}")
 
     async def _run(self) -> None:
-        from . import promises
+        from tests.sim import promises
 
         self.node.start()
         self._schedule()

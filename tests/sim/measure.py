@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .house import House
-    from .names import Zone
+    from tests.sim.house import House
+    from tests.sim.names import Zone
 
 _PAUSE_S = 0.05  # between two looks at memory
 

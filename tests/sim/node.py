@@ -26,17 +26,16 @@ from postroad.node.wiring import Assembly, Disk, World
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import Ended
-
-from .disk import SimDisk, crash_image, rows
-from .ledger import Delivery, message_id_of
-from .names import SimResolver
-from .plan import toml
-from .process import Process
-from .virtual import VirtualClock
-from .wire import SimNetwork, Socket
+from tests.sim.disk import SimDisk, crash_image, rows
+from tests.sim.ledger import Delivery, message_id_of
+from tests.sim.names import SimResolver
+from tests.sim.plan import toml
+from tests.sim.process import Process
+from tests.sim.virtual import VirtualClock
+from tests.sim.wire import SimNetwork, Socket
 
 if TYPE_CHECKING:
-    from .house import House
+    from tests.sim.house import House
 
 LOCAL_DESTINATIONS = 2  # of Maildirs and of programs
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed

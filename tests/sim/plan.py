@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from postroad.world.self_signed import make_self_signed
-
-from . import line_ends
-from .remote import Host
-from .sender import Order
+from tests.sim import line_ends
+from tests.sim.remote import Host
+from tests.sim.sender import Order
 
 DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}

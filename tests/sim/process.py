@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from .virtual import VirtualLoop
+from tests.sim.virtual import VirtualLoop
 
 
 class Process(asyncio.AbstractEventLoop):

@@ -25,17 +25,16 @@ from typing import TYPE_CHECKING, Any
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
-from postroad.store import codec, schema
-from postroad.store.dayfile import DayReader, path_of
-from postroad.store.history import day_files
-from postroad.store.searching import HistoryReader
-
-from . import line_ends
-from .ledger import Delivery, Submitted, message_id_of
-from .plan import ALIASES
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.dayfile import DayReader, path_of
+from postroad.store.sqlite.history import day_files
+from postroad.store.sqlite.searching import HistoryReader
+from tests.sim import line_ends
+from tests.sim.ledger import Delivery, Submitted, message_id_of
+from tests.sim.plan import ALIASES
 
 if TYPE_CHECKING:
-    from .house import House
+    from tests.sim.house import House
 
 _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop): .*\n([ \t].*\n)*)+")
 _NUMBER = re.compile(r"#(\d+)")

@@ -15,12 +15,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import line_ends
-from .ledger import Delivery, message_id_of
-from .wire import End
+from tests.sim import line_ends
+from tests.sim.ledger import Delivery, message_id_of
+from tests.sim.wire import End
 
 if TYPE_CHECKING:
-    from .house import House
+    from tests.sim.house import House
 
 RCPT_MAX, MAIL_MAX = 2, 3  # of those that name limits (RFC 9422)
 STEPS = ("connect", "hello", "starttls", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .house import replay, simulate
+from tests.sim.house import replay, simulate
 
 CHUNK = 10
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroad.protocol.limits import StrayLineEnds
-
-from . import line_ends
-from .ledger import Delivery, Submitted
-from .wire import End
+from tests.sim import line_ends
+from tests.sim.ledger import Delivery, Submitted
+from tests.sim.wire import End
 
 if TYPE_CHECKING:
-    from .house import House
+    from tests.sim.house import House
 
 _QUEUED = re.compile(r"queued as (\w{12})")
 

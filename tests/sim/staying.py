@@ -11,11 +11,11 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-from .plan import DOORS, STAYING, trusts_staying
-from .sender import Client, Gone, _connected
+from tests.sim.plan import DOORS, STAYING, trusts_staying
+from tests.sim.sender import Client, Gone, _connected
 
 if TYPE_CHECKING:
-    from .house import House
+    from tests.sim.house import House
 
 BEGIN_S = 30.0  # how long the reload waits for the client
 TAKEN_S = 5.0  # within which every worker has taken the new settings

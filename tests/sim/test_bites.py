@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from . import breaking
-from . import plan as plans
-from .house import simulate
+from tests.sim import breaking
+from tests.sim import plan as plans
+from tests.sim.house import simulate
 
 SEEDS = range(1, 41)
 MUTATIONS = [

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from postroad.deliver.stream import Piece, Stream
-
-from . import plan as plans
-from .house import simulate
+from tests.sim import plan as plans
+from tests.sim.house import simulate
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from . import plan as plans
-from .house import House, folder_in_memory
-from .sender import Order
+from tests.sim import plan as plans
+from tests.sim.house import House, folder_in_memory
+from tests.sim.sender import Order
 
 HOUR_S = 3600.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .seeds import CHUNK, holds
+from tests.sim.seeds import CHUNK, holds
 
 
 @pytest.mark.slow

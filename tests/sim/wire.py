@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .process import Process
-from .virtual import VirtualLoop
+from tests.sim.process import Process
+from tests.sim.virtual import VirtualLoop
 
 _HIGH = 65_536
 _LOW = 16_384

@@ -1,6 +1,6 @@
 """`postroad bans`: who is banned, and an operator's hand in it.
 
-A running node is asked by its control socket; where none runs, the command reads and writes its file (`store.bans`)
+A running node is asked by its control socket; where none runs, the command reads and writes its file (`check.bans`)
 under the node's lock, so that no node that is just starting misses it. A client is an address or a network, an account
 any other name.
 
@@ -25,7 +25,7 @@ from postroad.admin.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.check.banning import Asked, Row
-    from postroad.store.bans import Ban
+    from postroad.check.bans import Ban
 
 DEFAULT_FOR: Final = "1h"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -128,7 +128,7 @@ def _listed(state_dir: Path, asked: Asked) -> list[Ban]:
     import msgspec
 
     from postroad.admin import control
-    from postroad.store import bans as kept
+    from postroad.check import bans as kept
     from postroad.world.problem import Problem
 
     try:
@@ -161,8 +161,8 @@ def _changed(state_dir: Path, asked: Asked) -> list[Row]:
 
 def _changed_in_file(state_dir: Path, asked: Asked) -> list[Row]:
     from postroad.admin.view import CannotRead, become_owner
+    from postroad.check import bans as kept
     from postroad.check.banning import apply
-    from postroad.store import bans as kept
     from postroad.world.problem import Problem
 
     try:

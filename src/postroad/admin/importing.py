@@ -31,8 +31,8 @@ from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination
 from postroad.route.table import RoutingTable
 from postroad.store import content as contents
-from postroad.store.schema import SpoolError
-from postroad.store.spool import Spool
+from postroad.store.sqlite.schema import SpoolError
+from postroad.store.sqlite.spool import Spool
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.clock import SystemClock
 

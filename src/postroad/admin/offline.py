@@ -18,9 +18,9 @@ from postroad.config import options
 from postroad.queue.operator import Operator, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
 from postroad.route.table import RoutingTable
-from postroad.store.reader import shard_files
-from postroad.store.schema import SpoolError
-from postroad.store.spool import Spool
+from postroad.store.sqlite.reader import shard_files
+from postroad.store.sqlite.schema import SpoolError
+from postroad.store.sqlite.spool import Spool
 from postroad.world.clock import SystemClock
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from postroad.admin.mailfiles import Mail
     from postroad.admin.rights import Rights
     from postroad.config.settings import Settings
-    from postroad.store.checking import Checked
-    from postroad.store.reader import SpoolReader
+    from postroad.store.sqlite.checking import Checked
+    from postroad.store.sqlite.reader import SpoolReader
 
 _ROUNDS_MAX = 1000  # rounds of checking and repairing one spool: each mends up to a hundred findings of a shard
 
@@ -103,8 +103,8 @@ def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple
     """What was done, and what is still wrong then. A shard has more findings than are told at a time, so again."""
     import sqlite3
 
-    from postroad.store import repair as repairing
-    from postroad.store.schema import SpoolError
+    from postroad.store.sqlite import repair as repairing
+    from postroad.store.sqlite.schema import SpoolError
 
     said: dict[str, None] = {}
     for _ in range(_ROUNDS_MAX):
@@ -124,7 +124,7 @@ def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple
 def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]]:
     from postroad.admin import control
     from postroad.admin.view import cannot_read
-    from postroad.store import checking
+    from postroad.store.sqlite import checking
 
     try:
         running = control.is_running(state_dir)
@@ -180,7 +180,7 @@ def export(
 def _exported(directory: Path, folder: Path, selections: list[Any]) -> tuple[list[dict[str, Any]], bool]:
     """The spool is read with the rights of its owner; the files are written with those of who called."""
     from postroad.admin.rights import Rights
-    from postroad.store.reader import SpoolReader
+    from postroad.store.sqlite.reader import SpoolReader
 
     folder = folder.absolute()
     lines: list[dict[str, Any]] = []

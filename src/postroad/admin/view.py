@@ -15,8 +15,8 @@ from typing import Protocol
 
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Authenticated, Event, Refused
-from postroad.store.reader import SpoolReader, Waits
-from postroad.store.searching import HistoryReader
+from postroad.store.sqlite.reader import SpoolReader, Waits
+from postroad.store.sqlite.searching import HistoryReader
 from postroad.store.values import Loaded, Selection
 from postroad.world.problem import closed_folder, user_name
 
@@ -52,7 +52,7 @@ def _name_of(user: int) -> str:
 
 
 class SpoolView(Protocol):
-    """The spool as it stands, all shards; see `store.reader`."""
+    """The spool as it stands, all shards; see `store.sqlite.reader`."""
 
     @property
     def faults(self) -> list[str]: ...
@@ -80,7 +80,7 @@ class SpoolView(Protocol):
 
 
 class HistoryView(Protocol):
-    """All events that are kept, journals of the spool included; see `store.searching`."""
+    """All events that are kept, journals of the spool included; see `store.sqlite.searching`."""
 
     @property
     def faults(self) -> list[str]: ...

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.store.bans import Ban, Bans, account_of, network_of
+from postroad.check.bans import Ban, Bans, account_of, network_of
 
 BANNED: Final = "banned"
 LIFTED: Final = "lifted"

@@ -6,7 +6,7 @@ A client is an IPv4 address, or an IPv6 /64 (what one customer is given, RFC 617
 are counted, but only the limit for all sessions holds for them, and they are never banned by the node itself. A limit
 of 0 is none, and what is not limited is not counted.
 
-Not here: who is banned and for how long (`node.guard`, `store.bans`); the rules of the protocol's own limits.
+Not here: who is banned and for how long (`node.guard`, `check.bans`); the rules of the protocol's own limits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.check.bans import Bans, account_of, network_of
 from postroad.check.compose import compose
 from postroad.check.tally import (
     ACCOUNT_FAILURES,
@@ -32,7 +33,6 @@ from postroad.check.tally import (
 )
 from postroad.mail.context import Context, Rule, Rules
 from postroad.mail.verdict import ACCEPT, Verdict, defer
-from postroad.store.bans import Bans, account_of, network_of
 
 RATES: Final = 0  # the window of connections, messages and recipients
 TROUBLES: Final = 1  # the window of offences and failures

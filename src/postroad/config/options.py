@@ -37,8 +37,8 @@ from postroad.route.alias_file import AliasLimits
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
-from postroad.store.history import HistoryOptions
-from postroad.store.spool import SpoolOptions
+from postroad.store.sqlite.history import HistoryOptions
+from postroad.store.sqlite.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from postroad.check import bans as banned
 from postroad.check import reports
 from postroad.check.banning import Asked, apply, read_request
+from postroad.check.bans import Ban, Bans
 from postroad.check.client import limit_of, subject_of, troubles_of
 from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyOffice, Told
 from postroad.config import options
-from postroad.store import bans as banned
-from postroad.store.bans import Ban, Bans
 from postroad.world.problem import Problem
 
 if TYPE_CHECKING:

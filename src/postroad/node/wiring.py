@@ -23,6 +23,7 @@ import msgspec
 from postroad.accounts.accounts import Accounts, Fault
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.places import Places
+from postroad.check.bans import Bans
 from postroad.check.client import Clients
 from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, Told
@@ -53,10 +54,9 @@ from postroad.receive.setting import setting as listener_setting
 from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
-from postroad.store.bans import Bans
-from postroad.store.history import Historian
-from postroad.store.schema import Connect, connect
-from postroad.store.spool import Spool, SpoolError, free_octets
+from postroad.store.sqlite.history import Historian
+from postroad.store.sqlite.schema import Connect, connect
+from postroad.store.sqlite.spool import Spool, SpoolError, free_octets
 from postroad.store.values import Stored, Waiting
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver

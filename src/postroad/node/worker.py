@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
+from postroad.check.bans import Bans
 from postroad.config import options
 from postroad.mail.event import Noted
 from postroad.node.link import Frame, Link
@@ -30,7 +31,6 @@ from postroad.node.sockets import Endpoint
 from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring import Assembly, World, system_world
 from postroad.report.log import Log, LogHandler
-from postroad.store.bans import Bans
 from postroad.world.memory import tune_malloc
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Failed, Held, Noted, Released, Removed
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
-from postroad.store.selecting import names
+from postroad.store.sqlite.selecting import names
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Report(Protocol):
 
 
 class Spool(Protocol):
-    """What is needed of the spool, see `store.spool`."""
+    """What is needed of the spool, see `store.sqlite.spool`."""
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None: ...
     def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None: ...

@@ -24,7 +24,7 @@ from postroad.queue.agenda import Agenda
 from postroad.world.clock import Clock
 
 if TYPE_CHECKING:
-    from postroad.store.spool import Spool
+    from postroad.store.sqlite.spool import Spool
 
 AHEAD_US: Final = 600_000_000  # how far it is read
 _AGAIN_US: Final = AHEAD_US // 2  # and what of it must be left before it is read again

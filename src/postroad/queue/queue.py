@@ -58,7 +58,7 @@ from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
 if TYPE_CHECKING:
-    from postroad.store.spool import Spool
+    from postroad.store.sqlite.spool import Spool
 
 
 class Permits(Protocol):

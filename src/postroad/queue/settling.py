@@ -36,7 +36,7 @@ from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
 if TYPE_CHECKING:
-    from postroad.store.spool import Spool
+    from postroad.store.sqlite.spool import Spool
 
 ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
 

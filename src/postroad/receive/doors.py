@@ -53,7 +53,7 @@ class Incoming(Protocol):
 
 
 class Place(Protocol):
-    """The place of a client among those who are on their way with a message (`store.company`)."""
+    """The place of a client among those who are on their way with a message (`store.sqlite.company`)."""
 
     def leave(self) -> None: ...
 

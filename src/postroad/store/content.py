@@ -6,7 +6,7 @@ before `finish` answers, so before the commit that names it (promise 1). A crash
 no message names; it is removed when its shard is opened.
 
 How it fails: `Incoming` remembers the first error, swallows what else comes, and gives the Failure at `finish`. Reading
-raises OSError. Not here: content in the shard (`store.shard`).
+raises OSError. Not here: content in the shard (`store.sqlite.shard`).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class FakeSpool:
         return [each.envelope for _, each in sorted(self.messages.items()) if not each.waiting][:limit]
 
     def select(self, selection: Selection) -> list[int]:
-        from postroad.store import codec, selecting
+        from postroad.store.sqlite import codec, selecting
 
         return [
             id

@@ -18,8 +18,8 @@ from postroad.admin.queue import STOPPED
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
-from postroad.store.history import Historian, HistoryOptions
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite.history import Historian, HistoryOptions
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.admin_queue.material import DEFERRED, HOUR, RELAYED, address

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from postroad.mail import identifier, wishes
-from postroad.store import schema
-from postroad.store.reader import SpoolReader
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Selection, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.admin_queue.test_commands import CONTENT, Site

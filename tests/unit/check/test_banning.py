@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.check.banning import Asked, apply, read_request, subject_of
-from postroad.store.bans import Ban, Bans
+from postroad.check.bans import Ban, Bans
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from postroad.check.bans import Ban, Bans
 from postroad.check.client import BANNED, BanOptions, ClientOptions, Clients, client_of, limit_of
 from postroad.mail.context import Context, Rules
 from postroad.mail.envelope import Peer
 from postroad.mail.verdict import ACCEPT, Verdict
-from postroad.store.bans import Ban, Bans
 
 
 def test_one_client_has_its_limit_and_others_have_theirs() -> None:

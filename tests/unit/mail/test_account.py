@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from postroad.check.bans import account_of
 from postroad.mail.account import canonical_account
-from postroad.store.bans import account_of
 
 
 @pytest.mark.parametrize(

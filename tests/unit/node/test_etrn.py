@@ -16,7 +16,7 @@ from postroad.mail.route import Destination, Transport
 from postroad.node.etrn import COUNT_MAX, QueueStarter
 from postroad.protocol.etrn import parse
 from postroad.queue.operator import OperatorAction, OperatorRequest
-from postroad.store.selecting import names
+from postroad.store.sqlite.selecting import names
 from postroad.store.values import Selection
 
 ROWS = (

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from postroad.check import bans as kept
+from postroad.check.bans import Bans
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.node.guard import Guard
-from postroad.store import bans as kept
-from postroad.store.bans import Bans
 
 TRUSTING = '[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n'
 NOW_US = 1_790_000_000_000_000

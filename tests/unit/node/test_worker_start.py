@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from postroad.check import bans
+from postroad.check.bans import Ban
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.node.link import Link
 from postroad.node.sockets import endpoints
 from postroad.node.supervisor import Supervisor, Worker
-from postroad.store import bans
-from postroad.store.bans import Ban
 from tests.peers.harness import ports
 
 BANNED = Ban("127.0.0.1", 1, 0, "spam", "root")

@@ -16,7 +16,7 @@ from postroad.mail.route import Destination, Transport
 from postroad.queue.operator import Operator, OperatorAction, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
 from postroad.report.options import ReportOptions
-from postroad.store import codec, selecting
+from postroad.store.sqlite import codec, selecting
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 
 NOW_US = 1_790_000_000_000_000

@@ -15,7 +15,7 @@ from postroad.mail.event import Accepted
 from postroad.queue.operator import Operator, OperatorAction, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
 from postroad.report.options import ReportOptions
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 from tests.unit.queue_operator.fakes import HOUR_US, NOW_US, Clock, World, address
 

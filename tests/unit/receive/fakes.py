@@ -23,7 +23,7 @@ from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import Session
 from postroad.receive.setting import setting
-from postroad.store.company import Company
+from postroad.store.sqlite.company import Company
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026

@@ -7,13 +7,13 @@ import tracemalloc
 
 import pytest
 
+from postroad.check.bans import Ban
 from postroad.mail.envelope import Body, Notify
 from postroad.mail.event import Accepted, Noted
 from postroad.mail.event import Session as Ended
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions
-from postroad.store.bans import Ban
 from postroad.store.values import Failure
 from tests.unit.receive.fakes import CLOSED, FULL, INVALID, IO, NOW_US, Client, House, opened
 

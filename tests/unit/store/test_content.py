@@ -17,8 +17,7 @@ from postroad.store import content
 from postroad.store.content import BACKLOG_MAX, Incoming, head, pieces, read
 from postroad.store.values import Failure, FailureKind
 from postroad.world.files import Posix
-
-from .material import START_US, message, open_spool
+from tests.unit.store.sqlite.material import START_US, message, open_spool
 
 ID = identifier.make(START_US, 5, 0)
 

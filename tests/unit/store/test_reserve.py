@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from postroad.mail.seldom import EVERY_US, Seldom
-from postroad.store import schema, wal_index
 from postroad.store.reserve import Reserve
-from postroad.store.spool import SpoolOptions
+from postroad.store.sqlite import schema, wal_index
+from postroad.store.sqlite.spool import SpoolOptions
 from postroad.store.values import FailureKind
-
-from .material import message, open_spool
+from tests.unit.store.sqlite.material import message, open_spool
 
 _SIZE = 65_536
 

@@ -10,7 +10,7 @@ commit adds a sorted *run* of keys, cut into pages, and runs of equal size are m
 log-structured merge tree of a few levels). A look-up searches the pages whose span holds the hash. A hash only names
 batches that may hold what is looked for; the reader decodes and compares.
 
-How it fails: sqlite3.Error, with nothing changed. Not here: which rows go where and when (`store.history`).
+How it fails: sqlite3.Error, with nothing changed. Not here: which rows go where and when (`store.sqlite.history`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Final
 
 from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
-from postroad.store import codec, schema, wal_index
+from postroad.store.sqlite import codec, schema, wal_index
 
 _TABLES: Final = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, events BLOB NOT NULL);

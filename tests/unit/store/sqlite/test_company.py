@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.store.company import BUSY, SPAN_S, Company
+from postroad.store.sqlite.company import BUSY, SPAN_S, Company
 
 
 class _Time:

@@ -4,7 +4,8 @@ Read-only, whether a node has the shard open or not. What always holds: all that
 (one read transaction). Content files are looked at behind it: with a node running a file without a message is no
 finding, for its message may be on its way, nor is a message without its file that has ended meanwhile.
 
-How it fails: what cannot be read is a finding, never an exception. Not here: mending (`store.salvage`, `store.repair`).
+How it fails: what cannot be read is a finding, never an exception. Not here: mending (`store.sqlite.salvage`,
+`store.sqlite.repair`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
-from postroad.store import codec, content, schema
-from postroad.store.reader import shard_files
+from postroad.store import content
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.reader import shard_files
 
 FINDINGS_MAX: Final = 100  # of one shard
 _ASIDE: Final = re.compile(r"\d\d+(\.db)?\.damaged-[0-9TZ]+")

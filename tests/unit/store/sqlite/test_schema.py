@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.store import schema, selecting
+from postroad.store.sqlite import schema, selecting
 from postroad.store.values import Selection
 
 ROWS = {

@@ -12,12 +12,12 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.event import Noted
-from postroad.store import checking, content, repair, salvage, schema, shard
+from postroad.store import content
 from postroad.store.questions import Contents
-from postroad.store.reader import SpoolReader
+from postroad.store.sqlite import checking, repair, salvage, schema, shard
+from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Selection
-
-from .material import START_US, Desk, error, message, open_spool, rows, text, waiting
+from tests.unit.store.sqlite.material import START_US, Desk, error, message, open_spool, rows, text, waiting
 
 pytestmark = pytest.mark.slow
 

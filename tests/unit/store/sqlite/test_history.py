@@ -14,14 +14,13 @@ import pytest
 
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Authenticated, Event, Expanded, Noted, Refused
-from postroad.store import dayfile, history, schema
-from postroad.store.dayfile import DAY_US, DayFile, DayReader, key, path_of
-from postroad.store.history import Historian, HistoryOptions, day_files
-from postroad.store.searching import HistoryReader
-from postroad.store.spool import Spool
+from postroad.store.sqlite import dayfile, history, schema
+from postroad.store.sqlite.dayfile import DAY_US, DayFile, DayReader, key, path_of
+from postroad.store.sqlite.history import Historian, HistoryOptions, day_files
+from postroad.store.sqlite.searching import HistoryReader
+from postroad.store.sqlite.spool import Spool
 from postroad.store.values import Settlement
-
-from .material import START_US, Clock, Desk, Faults, accepted, message, open_spool, relayed, rows
+from tests.unit.store.sqlite.material import START_US, Clock, Desk, Faults, accepted, message, open_spool, relayed, rows
 
 
 class Place:
@@ -513,7 +512,7 @@ def test_runs_of_full_size_are_merged_no_more(tmp_path: Path, monkeypatch: pytes
 
 
 def _journal(*events: Event) -> bytes:
-    from postroad.store import codec
+    from postroad.store.sqlite import codec
 
     return codec.join_events([codec.encode_events(events)])
 

@@ -1,8 +1,8 @@
 """The history: the journal of the shards, moved into day files in the background, kept for a time, and searched.
 
 Each commit of the spool puts its events into the shard's journal. The Historian moves them, a bounded number at a time,
-into the file of their day (`store.dayfile`), then lets the spool forget them. It lags behind by `lag_s`, so that a peak
-of load passes first and batches are full; the journal is read as well, so nothing is missing meanwhile.
+into the file of their day (`store.sqlite.dayfile`), then lets the spool forget them. It lags behind by `lag_s`, so that
+a peak of load passes first and batches are full; the journal is read as well, so nothing is missing meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
 journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
@@ -12,7 +12,7 @@ left in the journal is not moved: it was answered with a failure, and the next c
 How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
 on, and it never concerns mail. A journal that cannot be moved grows: the log says so when it begins, from time to time
 while it lasts (`BEHIND_S`) and when it is over; `backlog` tells it at any time. What bounds it is the spool's
-`free_min`. A day file that is damaged is set aside and begun anew. Not here: searching (`store.searching`).
+`free_min`. A day file that is damaged is set aside and begun anew. Not here: searching (`store.sqlite.searching`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import Final, Protocol
 import msgspec
 
 from postroad.mail.event import Event, Noted
-from postroad.store import schema
-from postroad.store.dayfile import DAY_US, DayFile, JournalRow, path_of
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.dayfile import DAY_US, DayFile, JournalRow, path_of
 from postroad.world.clock import Clock
 
 _STEP_ROWS: Final = 512  # journal rows in one step

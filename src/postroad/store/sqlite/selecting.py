@@ -13,7 +13,7 @@ from typing import Final
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope
-from postroad.store import codec, schema
+from postroad.store.sqlite import codec, schema
 from postroad.store.values import Selection
 
 _STEP: Final = 2000  # messages in one step where an index finds them

@@ -5,7 +5,7 @@ reason; content without a message is kept as a file in ``NN.damaged-TIME``; reci
 nothing that could be delivered to them. Each shard's changes are one commit.
 
 How it fails: SpoolError where a shard cannot be opened (a node runs); what was repaired before stays so.
-Not here: what is wrong (`store.checking`), reading damaged files (`store.salvage`).
+Not here: what is wrong (`store.sqlite.checking`), reading damaged files (`store.sqlite.salvage`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.event import Event, Held, Noted
-from postroad.store import codec, content, schema
-from postroad.store.checking import Checked
-from postroad.store.shard import Shard
+from postroad.store import content
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.checking import Checked
+from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Waiting
 
 _NO_CONTENT: Final = "its content is not in the spool: it cannot be delivered; fail or remove it"

@@ -16,8 +16,9 @@ the shard can be read (an empty answer would strand mail). Only the content of o
 `log`. An exception from a callback goes to the loop's exception handler and stops no other callback.
 
 With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run;
-`commit_s` then says how long a commit takes, and once more its answer, so that there is a time between the three.
-Not here: the tables (`store.shard`, `store.schema`), files (`store.content`), reading from outside (`store.reader`).
+`commit_s` then says how long a commit takes, and once more its answer, so that there is a time between the three. Not
+here: the tables (`store.sqlite.shard`, `store.sqlite.schema`), files (`store.content`), reading from outside
+(`store.sqlite.reader`).
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
-from postroad.store import codec, opening, questions, schema
-from postroad.store.company import Company
+from postroad.store import questions
 from postroad.store.content import Incoming, remove
-from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
-from postroad.store.schema import SpoolError
-from postroad.store.shard import Shard
+from postroad.store.sqlite import codec, opening, schema
+from postroad.store.sqlite.company import Company
+from postroad.store.sqlite.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.schema import SpoolError
+from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 from postroad.world.files import Posix

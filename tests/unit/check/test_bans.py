@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from postroad.store import bans as kept
-from postroad.store.bans import Ban, Bans, network_of
+from postroad.check import bans as kept
+from postroad.check.bans import Ban, Bans, network_of
 from postroad.world.problem import Problem
 
 

@@ -16,8 +16,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from postroad.mail import identifier
-from postroad.store import content, schema
-from postroad.store.schema import SpoolError
+from postroad.store import content
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.schema import SpoolError
 
 
 def check_directory(directory: Path) -> None:

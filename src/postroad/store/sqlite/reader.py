@@ -21,8 +21,9 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content
-from postroad.store import codec, content, schema, selecting
-from postroad.store.history import BEHIND_S
+from postroad.store import content
+from postroad.store.sqlite import codec, schema, selecting
+from postroad.store.sqlite.history import BEHIND_S
 from postroad.store.values import Backlog, Loaded, Selection, Waiting
 
 _Answer = TypeVar("_Answer")

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from postroad.mail.event import Noted
-from postroad.store import checking, repair, schema
-from postroad.store.reader import SpoolReader
+from postroad.store.sqlite import checking, repair, schema
+from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Backlog, Selection
-
-from .material import START_US, open_spool, waiting
+from tests.unit.store.sqlite.material import START_US, open_spool, waiting
 
 NAMES = ("", "a.example", "b.example", "c.example")
 

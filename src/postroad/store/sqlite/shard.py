@@ -12,7 +12,7 @@ the new mail, then once more with the space of the reserve. An error of the disk
 dropped and opened anew for the next commit, since after a failed sync the pages in memory are not to be trusted. Any
 other error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
 
-Used by one thread at a time. Not here: threads, callbacks, the loop (`store.spool`).
+Used by one thread at a time. Not here: threads, callbacks, the loop (`store.sqlite.spool`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
-from postroad.store import codec, content, opening, salvage, schema, selecting, wal_index
-from postroad.store.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store import content
 from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
-from postroad.store.schema import SpoolError
+from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
+from postroad.store.sqlite.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
@@ -654,7 +655,7 @@ class Shard:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """For `store.selecting`, within a read. Raises sqlite3.Error."""
+        """For `store.sqlite.selecting`, within a read. Raises sqlite3.Error."""
         return self._use()
 
     def _loaded(self, rows: Iterable[tuple[int, bytes]]) -> list[Loaded]:

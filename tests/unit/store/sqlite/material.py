@@ -16,8 +16,8 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted, Event
 from postroad.mail.message import Content
-from postroad.store import schema
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite import schema
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 
 START_US = 1_790_000_000_000_000

@@ -12,13 +12,12 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
-from postroad.store import codec, schema
-from postroad.store.company import BUSY
-from postroad.store.reader import SpoolReader
-from postroad.store.spool import Spool, SpoolOptions
+from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.company import BUSY
+from postroad.store.sqlite.reader import SpoolReader
+from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Backlog, FailureKind, Selection, Settlement
-
-from .material import (
+from tests.unit.store.sqlite.material import (
     OPTIONS,
     START_US,
     TABLES,

@@ -4,7 +4,7 @@ What always holds: an event is given once, wherever it stands at that moment: th
 files; a journal row up to the mark of its day file is in that file by then. Works while a node runs and while none
 does, and needs only the right to read.
 
-How it fails: a file that cannot be read is left out, and named in `faults`. Not here: writing (`store.history`).
+How it fails: a file that cannot be read is left out, and named in `faults`. Not here: writing (`store.sqlite.history`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Final
 from postroad.mail import identifier
 from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
-from postroad.store import codec, dayfile, schema
-from postroad.store.dayfile import DAY_US, DayReader, JournalRow
-from postroad.store.history import day_files
-from postroad.store.reader import shard_files
+from postroad.store.sqlite import codec, dayfile, schema
+from postroad.store.sqlite.dayfile import DAY_US, DayReader, JournalRow
+from postroad.store.sqlite.history import day_files
+from postroad.store.sqlite.reader import shard_files
 
 _ALL: Final = (1 << 63) - 1
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from postroad.mail.address import Address
-from postroad.store import schema, selecting
-from postroad.store.reader import SpoolReader, Waits
+from postroad.store.sqlite import schema, selecting
+from postroad.store.sqlite.reader import SpoolReader, Waits
 from postroad.store.values import Backlog, Selection
-
-from .material import START_US, Desk, message, open_spool, waiting
+from tests.unit.store.sqlite.material import START_US, Desk, message, open_spool, waiting
 
 
 async def _fill(desk: Desk) -> tuple[int, int, int]:
@@ -85,7 +84,8 @@ def _read_as_another(directory: Path, ids: tuple[int, int, int]) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
     before = sorted(path.name for path in directory.iterdir())
     script = (
-        "import os, sys, pathlib; from postroad.store.reader import SpoolReader; os.setgid(65534); os.setuid(65534);"
+        "import os, sys, pathlib; from postroad.store.sqlite.reader import SpoolReader; "
+        "os.setgid(65534); os.setuid(65534);"
         "r = SpoolReader(pathlib.Path(sys.argv[1])); print(len(r.fresh(9)), "
         "r.backlog().recipients, r.faults)"
     )

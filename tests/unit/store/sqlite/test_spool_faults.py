@@ -13,14 +13,14 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.event import Noted
-from postroad.store import content, schema, shard, spool
-from postroad.store.history import Historian, HistoryOptions
-from postroad.store.reader import SpoolReader
-from postroad.store.searching import HistoryReader
-from postroad.store.spool import SpoolOptions
+from postroad.store import content
+from postroad.store.sqlite import schema, shard, spool
+from postroad.store.sqlite.history import Historian, HistoryOptions
+from postroad.store.sqlite.reader import SpoolReader
+from postroad.store.sqlite.searching import HistoryReader
+from postroad.store.sqlite.spool import SpoolOptions
 from postroad.store.values import Failure, FailureKind, Settlement
-
-from .material import (
+from tests.unit.store.sqlite.material import (
     START_US,
     Desk,
     Faults,

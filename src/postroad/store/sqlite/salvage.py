@@ -10,7 +10,7 @@ has. The new file takes the place of the damaged one in one step, complete; the 
 ``NN.db.damaged-TIME``, with the content files of messages that could not be saved in ``NN.damaged-TIME``.
 
 How it fails: OSError and sqlite3.Error where the new file cannot be written; the damaged one then still stands where it
-stood. Not here: whether a shard is damaged (`store.shard`, `store.checking`).
+stood. Not here: whether a shard is damaged (`store.sqlite.shard`, `store.sqlite.checking`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
-from postroad.store import codec, content, opening, schema
+from postroad.store import content
+from postroad.store.sqlite import codec, opening, schema
 from postroad.store.values import Waiting
 
 DOUBTFUL: Final = "saved from a damaged shard: it may have been delivered before; release or remove it"

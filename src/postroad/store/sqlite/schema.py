@@ -14,7 +14,7 @@ frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlit
 have something due, and how much waits for each, is read from `destination`, however large the queue is; triggers keep
 it, so that it is in the same commit as the rows that it counts, whoever writes these. Statements write up to 64 rows at
 once, because each step of SQLite gives the interpreter's lock away and must win it back from a busy loop.
-Not here: what is written when (`store.shard`).
+Not here: what is written when (`store.sqlite.shard`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from postroad.store import wal_index
+from postroad.store.sqlite import wal_index
 
 VERSION: Final = 2  # PRAGMA user_version: the layout below
 _WITHOUT_DESTINATIONS: Final = 1  # the layout before: without the table of destinations
@@ -59,7 +59,7 @@ CREATE INDEX recipient_due ON recipient(destination, held, due_us);
 CREATE TABLE journal(seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, last_id INTEGER NOT NULL, events BLOB NOT NULL);
 """
 
-# Behind the other tables: `store.salvage` counts upon it that these begin on the same pages in every shard.
+# Behind the other tables: `store.sqlite.salvage` counts upon it that these begin on the same pages in every shard.
 _COUNTED: Final = """
     INSERT INTO destination VALUES (new.destination, 1, new.held <> 0, CASE new.held WHEN 0 THEN new.due_us END)
     ON CONFLICT(name) DO UPDATE SET count = count + 1, held = held + excluded.held,

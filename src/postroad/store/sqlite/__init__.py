@@ -1,0 +1,1 @@
+"""The engine that keeps spool and history in SQLite files; its names for values are those of `store`."""
