@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,23 @@ def offered(node: Node, authority: Authority) -> list[str]:
         client.starttls(context=authority.client_context())
         client.ehlo("client.test")
         return client.esmtp_features["auth"].split()
+
+
+def test_an_office_behind_one_address_comes_back_all_at_once(node: Node, authority: Authority) -> None:
+    """After a restart nobody is known to have logged in; more come than may be looked into at a time."""
+    node.restart()
+    context, together = authority.client_context(), threading.Barrier(40)
+
+    def login(number: int) -> int:
+        with smtplib.SMTP("localhost", node.port, timeout=60) as client:
+            client.starttls(context=context)
+            client.ehlo("client.test")
+            together.wait(60)
+            code, _ = client.docmd("AUTH", "PLAIN " + base64.b64encode(f"\0alice\0{PASSWORD}".encode()).decode())
+            return code
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(login, range(40))) == [235] * 40
 
 
 def test_all_that_can_be_had_is_offered(node: Node, authority: Authority) -> None:

@@ -7,7 +7,8 @@ What always holds: each `begin` and `respond` of an exchange is answered exactly
 failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
 what is noted. A failure counts where it is found, whether or not the client still listens; what is right counts where
 the client is told so, and is forgotten otherwise. Work that has not begun is dropped when its client goes. How much is
-under way or waits is bounded for each client, for its network and in all (`accounts.places`).
+under way or waits is bounded for each client, for its network and in all (`accounts.places`). Who finds no place waits
+for one up to `timeout_s`, then hears 454.
 
 Not here: the mechanisms (`protocol.sasl`), passwords (`users`, `function`, `dovecot`), tokens (`introspection`), the
 dialog (`dialog`).
@@ -26,7 +27,7 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
-from postroad.accounts.places import Place, Places
+from postroad.accounts.places import Place, Places, Waiting
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
@@ -58,10 +59,11 @@ class AuthOptions(msgspec.Struct, frozen=True):
     for nothing: the owner of a mailbox owns its extensions.
 
     `threads`: hashes computed, and plain functions run, at a time; `queue_max`: authentications that are looked into,
-    or wait for it, at most; `client_max`, `network_max`: of these, for a client and for a network. `cache_s`,
-    `cache_max`: how long and how many right passwords and tokens are remembered (0 s: never). `failure_delay_s`: from
-    the finding that a password is wrong to the answer. `timeout_s`: how long Dovecot, a function or the introspection
-    of a token may take, and how long one may wait for it; then it is 454."""
+    or wait for a thread, at most; `client_max`, `network_max`: of these, for a client and for a network; `waiting_max`:
+    those that wait until they may be among these. `cache_s`, `cache_max`: how long and how many right passwords and
+    tokens are remembered (0 s: never). `failure_delay_s`: from the finding that a password is wrong to the answer.
+    `timeout_s`: how long Dovecot, a function or the introspection of a token may take, and how long one may wait for
+    it; then it is 454."""
 
     mechanisms: tuple[str, ...] = ()
     certificate_name: CertificateName = CertificateName.NONE
@@ -71,6 +73,7 @@ class AuthOptions(msgspec.Struct, frozen=True):
     queue_max: int = 64
     client_max: int = 8
     network_max: int = 24
+    waiting_max: int = 256
     cache_s: float = 60.0
     cache_max: int = 4096
     failure_delay_s: float = 1.0
@@ -203,7 +206,7 @@ class Authenticator:
         self.places = Places(options)
         self._backends = backends
         self._known = known
-        self._loop = loop
+        self.loop = loop
         self._bindable = bindable
         self._told: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # addresses of accounts, not of the users file
 
@@ -285,7 +288,7 @@ class Authenticator:
         delay_s = self.delay_s(tried)
         if place.known:
             place.leave()
-        self._loop.call_later(delay_s, self._say, told, outcome, place)
+        self.loop.call_later(delay_s, self._say, told, outcome, place)
 
     def _say(self, told: Told | None, outcome: Outcome, place: Place) -> None:
         place.leave()
@@ -311,7 +314,8 @@ class Authenticator:
 class _Watched:
     """An exchange that has a place while it is worked for, and whose end is told to the authenticator first."""
 
-    __slots__ = ("_address", "_denied", "_failed", "_gone", "_house", "_inner", "_mechanism", "_place", "_source")
+    __slots__ = ("_address", "_denied", "_failed", "_gone", "_house", "_inner", "_mechanism", "_place", "_source",
+                 "_timer", "_waiting")
 
     def __init__(
         self, house: Authenticator, inner: Exchange, mechanism: str, address: str, source: str, failed: Failed | None
@@ -320,6 +324,8 @@ class _Watched:
         self._source, self._failed = source, failed
         self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
         self._place: Place | None = None  # while something is under way
+        self._waiting: Waiting | None = None  # for a place
+        self._timer: asyncio.TimerHandle | None = None  # how long it may wait
         self._gone = False
 
     def begin(self, initial: bytes | None, told: Told) -> None:
@@ -332,6 +338,7 @@ class _Watched:
         if self._gone:
             return True
         self._gone = True
+        self._stop_waiting()
         over = self._inner.cancel()
         if over:  # else the place is left when the work has ended
             self._leave()
@@ -339,14 +346,43 @@ class _Watched:
         return over
 
     def _work(self, step: Callable[[Told], None], told: Told) -> None:
-        place = self._house.places.take(self._address)
-        if place is None:
-            self._inner.cancel()
-            self._abandon()
-            told(Busy())
+        house = self._house
+        place = house.places.take(self._address)
+        if place is not None:
+            self._place = place
+            step(partial(self._heard, told))
             return
+        self._waiting = house.places.wait(self._address, partial(self._admitted, step, told))
+        if self._waiting is None:
+            self._turn_away(told)
+        else:
+            self._timer = house.loop.call_later(house.options.timeout_s, self._turn_away, told)
+
+    def _admitted(self, step: Callable[[Told], None], told: Told, place: Place) -> None:
+        """A place has been left for this one. The work begins when the loop comes round, not within who left it."""
+        self._waiting = None
+        self._stop_waiting()
         self._place = place
-        step(partial(self._heard, told))
+        self._house.loop.call_soon(self._begin_work, step, told)
+
+    def _begin_work(self, step: Callable[[Told], None], told: Told) -> None:
+        if not self._gone:
+            step(partial(self._heard, told))
+
+    def _turn_away(self, told: Told) -> None:
+        """There is no place, or there was none for too long."""
+        self._stop_waiting()
+        self._inner.cancel()
+        self._abandon()
+        told(Busy())
+
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        timer, self._timer = self._timer, None
+        if waiting is not None:
+            waiting.stop()
+        if timer is not None:
+            timer.cancel()
 
     def _leave(self) -> None:
         if self._place is not None:

@@ -5,7 +5,13 @@ for clients that have logged in lately, and these have no limit of their network
 of a stranger who was wrong stays taken towards the limits of client and network until the answer is due, whether or not
 anybody waits for it: so it is of no use to hang up instead of waiting. It does not stand in the way of others then.
 
-Not here: who has logged in lately (`check.client`), how long the answer is kept back (`accounts.authenticate`).
+Who finds no place may wait for one: an office whose clients all come back at once from one address shall not be told
+454. `waiting_max` bounds how many wait; of these a client that has not logged in lately has a quarter at most, its
+network half, and all such clients together three quarters. When a place is left, it goes to the client that has the
+fewest places, and among equals to the one that waits the longest.
+
+Not here: who has logged in lately (`check.client`), how long the answer is kept back and how long one may wait for a
+place (`accounts.authenticate`).
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from typing import Final, Protocol
 
 _KEPT: Final = 4  # the part of all places that is kept for those who have logged in lately: one in so many
 _KNOWN: Final = 2  # the part that one client of these may take
+_WAITS: Final = 4  # the part of those who wait that may be of one other client: one in so many
+_NETWORK_WAITS: Final = 2  # and of its network
 
 
 class Limits(Protocol):
@@ -26,6 +34,8 @@ class Limits(Protocol):
     def client_max(self) -> int: ...
     @property
     def network_max(self) -> int: ...
+    @property
+    def waiting_max(self) -> int: ...
 
 
 def _itself(address: str) -> tuple[str, str]:
@@ -51,6 +61,8 @@ class Places:
         self._is_known = is_known
         self._all = 0
         self._counts: dict[str, int] = {}
+        self._waiting: dict[Waiting, None] = {}  # in the order of coming
+        self._waits: dict[str, int] = {}
 
     @property
     def taken(self) -> int:
@@ -58,16 +70,37 @@ class Places:
 
     def take(self, address: str) -> Place | None:
         """A place for a client of this address, "" for one of a Unix socket; None where it can have none now."""
+        client, network = self._names_of(address) if address else ("", "")
+        return self._take(address, client, network)
+
+    def wait(self, address: str, ready: Callable[[Place], None]) -> Waiting | None:
+        """For who can have no place now: `ready` gets it once, when others have left theirs. It must not do anything
+        but take note of it. None: too many wait already."""
+        client, network = self._names_of(address) if address else ("", "")
+        most, waits = self.limits.waiting_max, self._waits.get
+        if self._is_known_here(address):
+            full = len(self._waiting) >= most or waits(client, 0) >= most // _KNOWN
+        else:
+            full = (
+                len(self._waiting) >= most - most // _KEPT
+                or waits(client, 0) >= most // _WAITS
+                or (network != "" and waits(network, 0) >= most // _NETWORK_WAITS)
+            )
+        return None if full else Waiting(self, address, client, network, ready)
+
+    def _is_known_here(self, address: str) -> bool:
+        return not address or self._is_known(address)
+
+    def _take(self, address: str, client: str, network: str) -> Place | None:
         limits = self.limits
+        if self._all >= limits.queue_max:
+            return None
         if not address:
-            return Place(self, (), known=True) if self._all < limits.queue_max else None
-        known = self._is_known(address)
-        client, network = self._names_of(address)
+            return Place(self, (), known=True)
         count = self._counts.get
-        if known:
+        if self._is_known(address):
             of_client = max(limits.client_max, limits.queue_max // _KNOWN)
-            full = self._all >= limits.queue_max or count(client, 0) >= of_client
-            return None if full else Place(self, (client,), known=True)
+            return None if count(client, 0) >= of_client else Place(self, (client,), known=True)
         full = (
             self._all >= limits.queue_max - limits.queue_max // _KEPT
             or count(client, 0) >= limits.client_max
@@ -75,13 +108,32 @@ class Places:
         )
         return None if full else Place(self, (client, network) if network else (client,), known=False)
 
-    def _count(self, keys: tuple[str, ...], by: int) -> None:
-        for key in keys:
-            left = self._counts.get(key, 0) + by
-            if left:
-                self._counts[key] = left
-            else:
-                del self._counts[key]
+    def _left(self) -> None:
+        """A place is free, or counts for less: those who wait may have it."""
+        while self._waiting and self._all < self.limits.queue_max and self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
+        """Whether anybody could have a place."""
+        for waiting in sorted(self._waiting, key=self._count_of):
+            place = self._take(waiting.address, waiting.client, waiting.network)
+            if place is not None:
+                waiting.stop()
+                waiting.ready(place)
+                return True
+        return False
+
+    def _count_of(self, waiting: Waiting) -> int:
+        return self._counts.get(waiting.client, 0)
+
+
+def _count(counts: dict[str, int], keys: tuple[str, ...], by: int) -> None:
+    for key in keys:
+        left = counts.get(key, 0) + by
+        if left:
+            counts[key] = left
+        else:
+            del counts[key]
 
 
 class Place:
@@ -93,15 +145,38 @@ class Place:
         self._house, self._keys, self.known = house, keys, known
         self._in_all = True
         house._all += 1
-        house._count(keys, 1)
+        _count(house._counts, keys, 1)
 
     def found(self) -> None:
         """The work is over; the client's own limits count it still."""
         if self._in_all:
             self._in_all = False
             self._house._all -= 1
+            self._house._left()
 
     def leave(self) -> None:
-        self.found()
         keys, self._keys = self._keys, ()
-        self._house._count(keys, -1)
+        _count(self._house._counts, keys, -1)
+        if self._in_all:
+            self.found()
+        elif keys:
+            self._house._left()
+
+
+class Waiting:
+    """One that waits for a place."""
+
+    __slots__ = ("_house", "_keys", "address", "client", "network", "ready")
+
+    def __init__(
+        self, house: Places, address: str, client: str, network: str, ready: Callable[[Place], None]
+    ) -> None:
+        self._house, self.address, self.client, self.network, self.ready = house, address, client, network, ready
+        self._keys = (client, network) if network else (client,)
+        house._waiting[self] = None
+        _count(house._waits, self._keys, 1)
+
+    def stop(self) -> None:
+        """It waits no longer; once."""
+        del self._house._waiting[self]
+        _count(self._house._waits, self._keys, -1)

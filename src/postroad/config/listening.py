@@ -714,8 +714,8 @@ class Auth(Section):
     )
     timeout_s: Seconds = setting(
         _AUTH.timeout_s,
-        "How long Dovecot, the function or the introspection of a token may take. After that the client is answered "
-        "454 and can try again later.",
+        "How long Dovecot, the function or the introspection of a token may take, and how long an authentication may "
+        "wait for its turn. After that the client is answered 454 and can try again later.",
         least=1,
         most=300,
     )
@@ -728,9 +728,8 @@ class Auth(Section):
     )
     queue_max: int = setting(
         _AUTH.queue_max,
-        "The most authentications that one worker handles or keeps waiting at a time. One more is answered 454, so "
-        "that the client tries again later. A quarter of the places is kept for clients that have logged in within "
-        "the last week.",
+        "The most authentications that one worker handles at a time. One more waits (`waiting_max`). A quarter of the "
+        "places is kept for clients that have logged in within the last week.",
         unit="authentications",
         least=1,
     )
@@ -748,6 +747,15 @@ class Auth(Section):
         " week do not count.",
         unit="authentications",
         least=1,
+    )
+    waiting_max: int = setting(
+        _AUTH.waiting_max,
+        "The most authentications that wait in one worker until `queue_max`, `client_max` and `network_max` leave room "
+        "for them. One more, and one that has waited for `timeout_s`, is answered 454, so that the client tries again "
+        "later. A client that has not logged in within the last week may have a quarter of these, its network half, "
+        "and all such clients together three quarters. 0: none waits.",
+        unit="authentications",
+        least=0,
     )
     cache_s: Seconds = setting(
         _AUTH.cache_s, "How long the node remembers a correct password or token. 0: not at all.", least=0

@@ -75,6 +75,13 @@ class Loop:
         self.call_later(0, done.tell)
         return done
 
+    def step(self) -> None:
+        """The next timer."""
+        when, _, timer = heapq.heappop(self._timers)
+        self.now = max(self.now, when)
+        if not timer.cancelled:
+            timer.callback(*timer.arguments)
+
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
         while self.turn():

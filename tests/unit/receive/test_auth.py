@@ -145,7 +145,7 @@ def test_a_client_that_goes_away_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_says_come_back(tmp_path: Path) -> None:
-    house = house_of(tmp_path, AuthOptions(queue_max=2))
+    house = house_of(tmp_path, AuthOptions(queue_max=2, waiting_max=0))
     clients = [opened(house) for _ in range(3)]
     answers = [client.say(PLAIN + "\r\n") for client in clients]
     assert [answer[:9] for answer in answers] == ["", "", "454 4.7.0"]

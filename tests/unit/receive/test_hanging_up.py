@@ -139,7 +139,7 @@ class Never:
 def test_who_hangs_up_instead_of_waiting_finds_its_places_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = Watched(tmp_path, monkeypatch, AuthOptions(client_max=3))
+    watched = Watched(tmp_path, monkeypatch, AuthOptions(client_max=3, waiting_max=0))
     for _ in range(3):
         client = watched.client()
         client.say(WRONG + "\r\n")
@@ -219,6 +219,93 @@ def test_nothing_is_kept_for_clients_that_are_gone() -> None:
         assert place is not None
         place.leave()
     assert places.taken == 0 and not places._counts
+
+
+# ---- Waiting for a place
+
+
+def test_forty_right_logins_at_once_from_one_address_all_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An office behind one address, whose clients come back at once after a restart: nobody has logged in lately."""
+    watched = Watched(tmp_path, monkeypatch)
+    offices = [watched.client() for _ in range(40)]
+    for client in offices:
+        client.say(PLAIN + "\r\n")
+    assert watched.authenticator.places.taken == AuthOptions().client_max, "not more at a time than before"
+    watched.house.loop.pass_time(0)
+    assert [client.heard()[:9] for client in offices] == [b"235 2.7.0"] * 40
+    assert watched.authenticator.places.taken == 0 and not watched.authenticator.places._waits
+
+
+def test_a_flood_of_wrong_logins_stays_bounded_while_they_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = AuthOptions(client_max=4, waiting_max=16, timeout_s=12)
+    watched = Watched(tmp_path, monkeypatch, options)  # an answer to a wrong one takes 5 s
+    flood = [watched.client() for _ in range(30)]
+    answers = [client.say(WRONG + "\r\n")[:3] for client in flood]
+    assert answers == [""] * 8 + ["454"] * 22, "four are worked for, four wait"
+    honest = watched.client("198.51.100.7")
+    assert wait(honest, PLAIN) == "235 2.7.0", "another client has places of its own"
+    watched.house.loop.pass_time(2)  # 4 s have passed
+    assert watched.hashed == ["wrong"] * 4 + [PASSWORD], "no faster than answers are due"
+    watched.house.loop.pass_time(20)
+    assert [client.heard()[:3] for client in flood[:8]] == [b"535"] * 8
+    assert watched.hashed == ["wrong"] * 4 + [PASSWORD] + ["wrong"] * 4
+
+
+def test_who_waits_for_too_long_or_goes_waits_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(tmp_path, monkeypatch, AuthOptions(client_max=1, waiting_max=12, timeout_s=3))
+    first, second, third, fourth = (watched.client() for _ in range(4))
+    for client in (first, second, third, fourth):
+        client.say(WRONG + "\r\n")
+    second.hang_up()
+    watched.house.loop.pass_time(4)
+    assert [client.heard()[:9] for client in (third, fourth)] == [b"454 4.7.0"] * 2 and watched.hashed == ["wrong"]
+    assert third.say("NOOP\r\n").startswith("250"), "the session goes on"
+    fifth = watched.client()
+    fifth.say(PLAIN + "\r\n")
+    watched.house.loop.pass_time(2)  # the answer to the first was due
+    assert first.heard()[:3] == b"535" and fifth.heard()[:3] == b"235"
+    assert not watched.authenticator.places._waiting and not watched.authenticator.places._waits
+
+
+def test_one_that_goes_when_its_place_has_just_come_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(tmp_path, monkeypatch, AuthOptions(client_max=1))
+    first, second = watched.client(), watched.client()
+    first.say(PLAIN + "\r\n")
+    second.say(PLAIN + "\r\n")
+    first.hang_up()
+    loop = watched.house.loop
+    while watched.authenticator.places._waiting:  # up to the moment when the second has its place
+        loop.turn() or loop.step()
+    second.hang_up()
+    loop.pass_time(1)
+    assert watched.hashed == [PASSWORD] and watched.authenticator.places.taken == 0
+
+
+def test_a_place_goes_to_the_client_that_has_fewest_then_to_the_first() -> None:
+    places = Places(AuthOptions(queue_max=4, client_max=3, network_max=4), names_of)
+    held = [places.take("192.0.2.1"), places.take("192.0.2.1"), places.take("198.51.100.1")]
+    got: list[str] = []
+    for address in ("192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.2"):
+        assert places.wait(address, lambda place, address=address: got.append(address)) is not None
+    for place in held:
+        assert place is not None
+        place.leave()
+    assert got == ["203.0.113.1", "192.0.2.1", "198.51.100.1"], "the last two have no place more than those behind"
+
+
+def test_those_who_wait_are_limited_by_client_network_and_in_all() -> None:
+    known = "192.0.2.99"
+    places = Places(AuthOptions(queue_max=1, waiting_max=16), names_of, known.__eq__)
+
+    def waiting(address: str, most: int = 99) -> int:
+        return sum(places.wait(address, lambda place: None) is not None for _ in range(most))
+
+    assert waiting("192.0.2.1") == 4 and waiting("192.0.2.2") == 4
+    assert waiting("192.0.2.3") == 0, "the network has its half"
+    assert waiting("198.51.100.1") == 4 and waiting("203.0.113.1") == 0, "strangers have three quarters"
+    assert waiting(known) == 4, "the rest is for those who have logged in"
 
 
 async def test_a_login_makes_its_address_known() -> None:
@@ -348,7 +435,7 @@ async def test_what_dovecot_finds_counts_though_the_client_has_gone(tmp_path: Pa
 
 async def test_a_full_house_is_told_to_come_back() -> None:
     go = threading.Event()
-    auth = function_house(lambda question: go.wait(20) and None, client_max=2, threads=1)
+    auth = function_house(lambda question: go.wait(20) and None, client_max=2, threads=1, waiting_max=0)
     waiting = [asyncio.ensure_future(outcome_of(auth, plain("ann", "x"))) for _ in range(3)]
     await settled(lambda: waiting[2].done())
     assert waiting[2].result() == Busy() and not waiting[0].done()
