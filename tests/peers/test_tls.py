@@ -26,9 +26,6 @@ def node(place: Path, authority: Authority) -> Iterator[Node]:
     first, first_key = authority.certificate("postroad.test", "localhost", "127.0.0.1")
     other, other_key = authority.certificate("other.test")
     shown, _ = authority.certificate("client.test")
-    (place / "live").mkdir()
-    for source, name in ((first, "c.pem"), (first_key, "k.pem")):
-        (place / "live" / name).write_bytes(source.read_bytes())
     with Node(place / "node", {
         "workers": 1,
         "listener": [
@@ -39,7 +36,7 @@ def node(place: Path, authority: Authority) -> Iterator[Node]:
                 trusted_certificates=[_fingerprint(shown)],
             ),
         ],
-        "tls": {"certificate": str(place / "live/c.pem"), "key": str(place / "live/k.pem"),
+        "tls": {"certificate": str(first), "key": str(first_key),
                 "further": [{"certificate": str(other), "key": str(other_key)}]},
         "domain": [local_domain("example.test")],
     }) as started:
@@ -122,19 +119,33 @@ def test_a_client_certificate_is_trusted_and_told(node: Node, authority: Authori
     assert fingerprint in node.command("trace", "facts@example.test")
 
 
-def test_new_files_under_live_sessions(node: Node, authority: Authority, place: Path) -> None:
+def test_new_files_under_live_sessions(authority: Authority, place: Path) -> None:
     """RFC 3207 session and all: it goes on, and the next one is shown the new certificate."""
-    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as live:
-        live.starttls(context=authority.client_context())
-        live.ehlo("client.test")
-        chain, key = authority.certificate("renewed.test", "localhost", "127.0.0.1")
-        (place / "live/k.pem").write_bytes(key.read_bytes())
-        (place / "live/c.pem").write_bytes(chain.read_bytes())
+    need.program("openssl")
+    live = place / "renewing"
+    live.mkdir()
+
+    def put(name: str) -> None:
+        chain, key = authority.certificate(name, "localhost", "127.0.0.1")
+        (live / "k.pem").write_bytes(key.read_bytes())
+        (live / "c.pem").write_bytes(chain.read_bytes())
+
+    put("postroad.test")
+    tls = {"certificate": str(live / "c.pem"), "key": str(live / "k.pem")}
+    with (
+        Node(place / "renewed", {
+            "listener": [mx_listener(ports.port())], "tls": tls, "domain": [local_domain("example.test")],
+        }) as node,
+        smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client,
+    ):  # fmt: skip
+        client.starttls(context=authority.client_context())
+        client.ehlo("client.test")
+        put("renewed.test")
         node.wait_log("new certificates are in force")
         said = _s_client(node, "-CAfile", str(authority.file), "-verify_hostname", "renewed.test")
         assert "Verify return code: 0 (ok)" in said, said
-        live.sendmail("a@b.test", ["live@example.test"], "Subject: live\r\n\r\nhello\r\n")
-    assert maildir.wait(node.maildir("live@example.test"))
+        client.sendmail("a@b.test", ["live@example.test"], "Subject: live\r\n\r\nhello\r\n")
+        assert maildir.wait(node.maildir("live@example.test"))
 
 
 def test_silent_clients_hold_up_no_handshake(node: Node, authority: Authority) -> None:
