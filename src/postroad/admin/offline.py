@@ -4,14 +4,14 @@ What always holds: the spool's own locks keep a node and this command apart; the
 spool, so that root leaves no file behind that the node could not open.
 
 How it fails: `CannotRead` where there is no spool, `CannotOpen` where it cannot be opened for writing; then nothing has
-been changed.
+been changed. Where the disk fails for `DISK_FAILS_S`, the rows of what could not be stored say so.
 """
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from postroad.admin.view import become_owner, cannot_read, spool_directory
 from postroad.config import options
@@ -25,6 +25,10 @@ from postroad.world.clock import SystemClock
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+
+
+DISK_FAILS_S: Final = 10.0  # so long it is waited for a disk that fails
+_LOOK_S: Final = 0.5
 
 
 class CannotOpen(Exception):
@@ -62,6 +66,15 @@ async def _operate(
         )
         answer: asyncio.Future[list[OperatorResult]] = loop.create_future()
         operator.operate(request, answer.set_result)
-        return await answer
+        await _wait(answer, spool)
     finally:
         await loop.run_in_executor(None, spool.close)
+    return await answer
+
+
+async def _wait(answer: asyncio.Future[list[OperatorResult]], spool: Spool) -> None:
+    """Until the answer is there, or the disk has failed for too long: closing the spool then answers what is left."""
+    failing_s = 0.0
+    while not answer.done() and failing_s < DISK_FAILS_S:
+        await asyncio.wait((answer,), timeout=_LOOK_S)
+        failing_s = failing_s + _LOOK_S if spool.unsure else 0.0

@@ -110,4 +110,14 @@ class Postponed:
         self.text = text
 
 
+class Kept:
+    """The answer to a settlement whose commit failed, and which may be on the disk all the same: the shard writes it
+    again with each commit until one succeeds, and answers then."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 Operation = Accept | Settle | Read | Trim | Record

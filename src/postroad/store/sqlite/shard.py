@@ -3,14 +3,15 @@
 What always holds:
 - An operation is answered only after the commit it stands in, and that commit was synced (promise 1).
 - A settlement, the DSNs that it brings and its events are one commit (promise 3).
-- Applying what was applied already changes nothing: a commit that failed may yet be found written after a crash of the
-  file system, so the caller may settle again, and what was refused is taken out again (`_undo`) before anything else is
-  written or read.
+- A commit whose sync failed may be on the disk all the same. The next one first takes out what was refused (`_undo`),
+  and in the same commit writes again the settlements that were in it (`_redo`): no recipient that the failed commit
+  removed is ever without an end in the history. Applying what was applied already changes nothing.
 
 How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
 the new mail, then once more with the space of the reserve. An error of the disk: all is refused, the connection is
-dropped and opened anew for the next commit, since after a failed sync the pages in memory are not to be trusted. Any
-other error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
+dropped and opened anew for the next commit, since after a failed sync the pages in memory are not to be trusted. A
+settlement that may be on the disk is not refused but `Kept`: each further commit has it, until one succeeds. Any other
+error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
 
 Used by one thread at a time. Not here: threads, callbacks, the loop (`store.sqlite.spool`).
 """
@@ -37,7 +38,7 @@ from postroad.store import content
 from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
-from postroad.store.sqlite.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
@@ -101,6 +102,10 @@ class Shard:
         self._large: set[int] = set()  # messages whose content is in a file
         # Messages refused by failed commits, to be taken out of what those may have left on the disk; None: no failure.
         self._undo: list[int] | None = None
+        # Settlements that failed commits may have left on the disk, in their order. Who asked for them waits, so they
+        # are no more than he has under way.
+        self._redo: dict[Settle, None] = {}
+        self.redone: list[tuple[Settle, Failure | None]] = []  # of these, what was committed, and what to answer
         self._committed = 0  # the seq of the last commit that succeeded; read by the Historian's thread, too
         self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
         self._batch = _Batch()
@@ -297,13 +302,19 @@ class Shard:
     def _after_error(self, error: Exception, operations: Sequence[Operation]) -> list[Any]:
         failure = self._fail(error, operations)
         if failure.kind is FailureKind.INVALID and len(operations) > 1:
-            return [self._attempt((each,))[0] for each in operations]
+            kept = set(self._redo)
+            return [Kept(failure.text) if each in kept else self._attempt((each,))[0] for each in operations]
         if failure.kind is FailureKind.FULL:
             if any(type(each) is Accept for each in operations):
                 return self._without_accepts(operations, failure)
             if self._release("for what is in the queue"):
                 return self._attempt(operations)
-        return [self._read_despite(each, failure) if type(each) is Read else failure for each in operations]
+        return [self._answer_despite(each, failure) for each in operations]
+
+    def _answer_despite(self, operation: Operation, failure: Failure) -> Any:
+        if type(operation) is Read:
+            return self._read_despite(operation, failure)
+        return Kept(failure.text) if operation in self._redo else failure
 
     def _read_despite(self, read: Read, failure: Failure) -> Any:
         """Content is what it is whatever cannot be committed now, and without it mail would be held. What waits is
@@ -339,7 +350,9 @@ class Shard:
             self._delete_messages(connection, self._undo)
             schema.write_rows(connection, schema.DELETE_ALL_RECIPIENTS, self._undo)
             connection.execute("DELETE FROM journal WHERE seq > ?", (self._committed,))
-        answers = [self._apply(connection, each) for each in operations]
+            batch.redone = [(each, self._apply(connection, each)) for each in self._redo]
+        apply = self._apply_once if self._redo else self._apply
+        answers = [apply(connection, each) for each in operations]
         self._flush(connection)
         if batch.events:
             self._seq += 1
@@ -352,9 +365,13 @@ class Shard:
 
     def _finish(self, connection: sqlite3.Connection, answers: list[Any]) -> list[Any]:
         batch = self._batch
+        batch.committing = True
         connection.execute("COMMIT")
         batch.transaction = False
         self._undo = None
+        if self._redo:
+            self.redone += batch.redone
+            self._redo.clear()
         self._committed = self._seq
         self._after(batch)
         return answers
@@ -396,9 +413,15 @@ class Shard:
             self._disconnect()
             if self._batch.transaction:
                 self._undo = [*(self._undo or ()), *_accepted(operations)][-_UNDO_MAX:]
+            if self._batch.committing:
+                self._redo.update(dict.fromkeys(each for each in operations if type(each) is Settle))
         return failure
 
     # --- applying one operation
+
+    def _apply_once(self, connection: sqlite3.Connection, operation: Operation) -> Any:
+        """What is written again in this commit is not written twice; `redone` has its answer."""
+        return Kept("") if operation in self._redo else self._apply(connection, operation)
 
     def _apply(self, connection: sqlite3.Connection, operation: Operation) -> Any:
         match operation:
@@ -755,8 +778,8 @@ class _Batch:
     """What one commit has gathered. Flat lists: the values of the rows, one after another."""
 
     __slots__ = (
-        "added", "changed", "contents", "ended", "events", "fresh", "gone", "large", "messages", "moved", "recipients",
-        "removed", "settled", "touched", "transaction", "written",
+        "added", "changed", "committing", "contents", "ended", "events", "fresh", "gone", "large", "messages", "moved",
+        "recipients", "redone", "removed", "settled", "touched", "transaction", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -776,6 +799,8 @@ class _Batch:
         self.touched: set[int] = set()  # has something gathered that is not yet written
         self.written = 0
         self.transaction = False
+        self.committing = False  # the commit was begun: what fails now may be on the disk
+        self.redone: list[tuple[Settle, Failure | None]] = []
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -10,10 +10,12 @@ What always holds:
 - `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
 
 How it fails: an operation that changes something is answered with a Failure and has then changed nothing; it may be
-asked again. A read is not answered with an error: it is asked again, after a second and then ever more seldom, until
-the shard can be read (an empty answer would strand mail). Only the content of one message is given up after
-`_TRIES_MAX` tries and answered with None: the queue then holds that message. What the operator should know goes to
-`log`. An exception from a callback goes to the loop's exception handler and stops no other callback.
+asked again. A settlement whose commit failed and may be on the disk all the same is not answered until a commit has it:
+else an operator would hear of a failure and not ask again, and the mail would be gone without an end in the history. A
+read is not answered with an error: it is asked again, after a second and then ever more seldom, until the shard can be
+read (an empty answer would strand mail). Only the content of one message is given up after `_TRIES_MAX` tries and
+answered with None: the queue then holds that message. What the operator should know goes to `log`. An exception from a
+callback goes to the loop's exception handler and stops no other callback.
 
 With `threads=False` all is done on the loop itself, so that a simulation on a virtual clock is the same at each run;
 `commit_s` then says how long a commit takes, and once more its answer, so that there is a time between the three. Not
@@ -41,11 +43,12 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
+from postroad.mail.seldom import Seldom
 from postroad.store import questions
 from postroad.store.content import Incoming, remove
 from postroad.store.sqlite import codec, opening, schema
 from postroad.store.sqlite.company import Company
-from postroad.store.sqlite.operation import Accept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
@@ -156,6 +159,8 @@ class Spool:
         self._writing = False  # the writer has a batch, or is to get one in this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._postponed: list[_Asked] = []  # the writer's while it has a batch
+        self._kept: dict[Operation, _Asked] = {}  # settlements that the shards write again; the writer's, too
+        self._seldom = Seldom(clock.now_us)
         self._files: list[_FileThread] = []
         self._next_file = 0
         self._cleaned = 0  # attempts to take out what failed commits may have left, in a row
@@ -203,6 +208,13 @@ class Spool:
             self._writer.join()
         self._answers += [(each, each.operation.empty) for each in self._postponed if isinstance(each.operation, Read)]
         self._postponed.clear()
+        for shard in self._shards.values():
+            if shard.unsure:  # also by the last batch of all: the next start would take up what was refused
+                shard.commit([Record(b"")])
+            self._answers += self._redone(shard)
+        for asked in self._kept.values():
+            self._answers.append((asked, Failure(FailureKind.CLOSED, "the spool was closed while its disk failed")))
+        self._kept.clear()
         if threading.get_ident() == self._loop_thread:
             self._answer()
         else:
@@ -210,8 +222,6 @@ class Spool:
         for each in self._files:
             each.close()
         for shard in self._shards.values():
-            if shard.unsure:  # also by the last batch of all: the next start would take up what was refused
-                shard.commit([Record(b"")])
             shard.close()
 
     def _end(self, ended: threading.Event | None = None) -> None:
@@ -306,6 +316,11 @@ class Spool:
             put()
         else:
             self._soon_from_thread(put)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether settlements wait for a disk that fails. Their commit failed and may be on the disk all the same."""
+        return bool(self._kept)
 
     def committed(self, shard: int) -> int:
         """The seq of the journal up to which it is committed; from any thread."""
@@ -565,7 +580,7 @@ class Spool:
         if batch.staged is not None:
             assert batch.shard is not None
             complete = partial(batch.shard.complete, staged=batch.staged)
-            self._answers.extend(self._sort(batch.asked, _guarded(complete, batch.asked)))
+            self._answers.extend(self._answers_of(batch.shard, complete, batch.asked))
         elif batch.asked:
             self._answers.extend(self._commit(batch.asked))
         if self._writer is None:
@@ -589,15 +604,24 @@ class Spool:
         by_shard: dict[int, list[_Asked]] = {}
         for asked in batch:
             by_shard.setdefault(asked.shard, []).append(asked)
-        answered = {
-            id(asked): answer
-            for number, part in by_shard.items()
-            for asked, answer in self._commit_shard(number, part)
-        }
-        return [(asked, answered[id(asked)]) for asked in batch if id(asked) in answered]
+        found = [each for number, part in by_shard.items() for each in self._commit_shard(number, part)]
+        places = {id(asked): place for place, asked in enumerate(batch)}
+        return sorted(found, key=lambda each: places.get(id(each[0]), -1))
 
     def _commit_shard(self, number: int, part: list[_Asked]) -> list[tuple[_Asked, Any]]:
-        return self._sort(part, _guarded(self._shards[number].commit, part))
+        shard = self._shards[number]
+        return self._answers_of(shard, shard.commit, part)
+
+    def _answers_of(
+        self, shard: Shard, commit: Callable[[list[Operation]], list[Any]], part: list[_Asked]
+    ) -> list[tuple[_Asked, Any]]:
+        found = self._sort(part, _guarded(commit, part))
+        return self._redone(shard) + found if shard.redone else found
+
+    def _redone(self, shard: Shard) -> list[tuple[_Asked, Any]]:
+        """The answers to settlements whose first commit failed and that are committed now."""
+        done, shard.redone = shard.redone, []
+        return [(self._kept.pop(operation), answer) for operation, answer in done if operation in self._kept]
 
     def _sort(self, part: list[_Asked], answers: list[Any]) -> list[tuple[_Asked, Any]]:
         """What is to be called back; reads that could not be made and events that could not be kept wait."""
@@ -608,11 +632,19 @@ class Spool:
                 assert isinstance(operation, Read)  # nothing else is asked again
                 if not self._postpone(asked, operation, answer):
                     found.append((asked, operation.empty))
+            elif type(answer) is Kept:
+                self._keep(asked, answer)
             elif type(operation) is not Record:
                 found.append((asked, answer))
             elif type(answer) is Failure and operation.events:
                 self._recorded.append(operation.events)
         return found
+
+    def _keep(self, asked: _Asked, why: Kept) -> None:
+        self._kept[asked.operation] = asked
+        text = self._seldom.told(f"an outcome cannot be committed yet: {why.text}") if why.text else ""
+        if text:
+            self._say(text)
 
     def _postpone(self, asked: _Asked, read: Read, why: Postponed) -> bool:
         """Asks a read again later. False: it is given up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -63,8 +64,15 @@ async def test_a_failed_commit_refuses_all_and_service_resumes(tmp_path: Path, s
         assert failure is not None
         assert failure.kind is KINDS[code]
         assert "00.db" in failure.text
-        failure = await desk.try_settle(kept.envelope.id, waiting=(waiting(0),), events=(relayed(kept.envelope.id),))
-        if statement in ("BEGIN", "COMMIT", "INSERT INTO journal"):
+        settled: list[Failure | None] = []
+        outcome = Settlement(kept.envelope.id, (), (waiting(0),), (), (relayed(kept.envelope.id),))
+        desk.spool.settle(outcome, settled.append)
+        unsure = statement == "COMMIT" and code not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+        async with asyncio.timeout(20):
+            while not (desk.spool.unsure if unsure else settled):
+                await asyncio.sleep(0.01)
+        failure = None if unsure else settled[0]
+        if not unsure and statement in ("BEGIN", "COMMIT", "INSERT INTO journal"):
             assert failure is not None
         faults.at = lambda sql: None
         # On a full disk the settlement takes the reserve, which is told, too.
@@ -107,11 +115,15 @@ async def test_a_commit_that_failed_and_yet_was_written_is_taken_back(tmp_path: 
         assert rows(tmp_path, "journal") == 2, "the test is of no use unless it was written"
         report = message(desk.new_id(), reverse_path=None)
         failed = Settlement(kept.envelope.id, (0,), (), (report,), (relayed(kept.envelope.id),))
-        assert await desk.ask(desk.spool.settle, failed) is not None
+        answers: list[Failure | None] = []
+        desk.spool.settle(failed, answers.append)
+        await _unsure(desk)
+        assert not answers
         assert rows(tmp_path, "journal") == 2, "the first was taken back, this one is written"
         faults.after = lambda sql: None
-        # The caller settles again, as it must.
-        assert await desk.ask(desk.spool.settle, failed) is None
+        assert await desk.ask(desk.spool.content, refused.envelope.id) is None
+        assert await desk.ask(desk.spool.load, kept.envelope.id) is None
+        assert answers == [None], "the spool itself has settled again"
         assert await desk.fresh_ids() == [report.envelope.id]
         assert await desk.ask(desk.spool.content, report.envelope.id) == report.content
         assert await desk.ask(desk.spool.content, refused.envelope.id) is None
@@ -199,12 +211,76 @@ async def test_a_deferral_that_failed_and_yet_was_written_can_be_settled_again(t
         kept = await desk.accept("a@x.example", "b@x.example")
         faults.after = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
         places = (waiting(1, "x.example"),)
-        assert await desk.try_settle(kept.envelope.id, 0, waiting=places) is not None
+        answers: list[Failure | None] = []
+        desk.spool.settle(Settlement(kept.envelope.id, (0,), places), answers.append)
+        await _unsure(desk)
         faults.after = lambda sql: None
-        await desk.settle(kept.envelope.id, 0, waiting=places)
+        await desk.accept("c@x.example")
+        assert answers == [None]
         assert (await desk.load(kept.envelope.id)).waiting == places
         await desk.settle(kept.envelope.id, 1)
-    assert is_empty(tmp_path)
+        assert rows(tmp_path, "recipient") == 0
+
+
+def _commit_fails(sql: str) -> int | None:
+    return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+
+
+async def _unsure(desk: Desk) -> None:
+    async with asyncio.timeout(20):
+        while not desk.spool.unsure:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("threads", [True, False])
+async def test_who_ends_in_a_failed_commit_has_an_end_in_the_history_whatever_comes_next(
+    tmp_path: Path, written: bool, threads: bool
+) -> None:
+    """The failed commit removed the message on the disk. The next commit takes its events out: the end and the report
+    must be in that very commit, since the worker may die behind it."""
+    faults, running, crashed = Faults(), tmp_path / "running", tmp_path / "crashed"
+    with open_spool(running, connect=faults.connect, threads=threads) as desk:
+        kept = await desk.accept()
+        setattr(faults, "after" if written else "at", _commit_fails)
+        report = message(desk.new_id(), reverse_path=None)
+        answers: list[Failure | None] = []
+        outcome = Settlement(kept.envelope.id, (0,), (), (report,), (relayed(kept.envelope.id),))
+        desk.spool.settle(outcome, answers.append)
+        await _unsure(desk)
+        assert rows(running, "fresh") == 1 and rows(running, "journal") == (2 if written else 1)
+        again: list[int] = []
+
+        def only_the_next(sql: str) -> int | None:
+            if sql == "COMMIT":
+                again.append(1)
+            return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and len(again) > 1 else None
+
+        faults.after = lambda sql: None
+        faults.at = only_the_next
+        other = await desk.accept("b@x.example")
+        assert answers == [None]
+        assert not desk.spool.unsure
+        shutil.copytree(running, crashed)  # as a worker leaves it that dies here
+        faults.at = lambda sql: None
+    with open_spool(crashed) as desk:
+        assert await desk.fresh_ids() == [report.envelope.id, other.envelope.id]
+    found = HistoryReader(tmp_path / "none", crashed)
+    assert [type(each).__name__ for each in found.events(kept.envelope.id)] == ["Accepted", "Attempted"]
+
+
+async def test_a_spool_that_is_closed_while_its_disk_fails_answers_its_settlements(tmp_path: Path) -> None:
+    faults = Faults()
+    answers: list[Failure | None] = []
+    with open_spool(tmp_path, connect=faults.connect) as desk:
+        kept = await desk.accept()
+        faults.at = _commit_fails
+        desk.spool.settle(Settlement(kept.envelope.id, (0,)), answers.append)
+        await _unsure(desk)
+    [failure] = answers
+    assert failure is not None and failure.kind is FailureKind.CLOSED
+    with open_spool(tmp_path) as desk:
+        assert await desk.fresh_ids() == [kept.envelope.id]
 
 
 async def test_recipients_without_a_message_do_not_stand_in_the_way(tmp_path: Path) -> None:
