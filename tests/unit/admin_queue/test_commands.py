@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from postroad.admin import offline
 from postroad.admin.cli import group
 from postroad.admin.queue import STOPPED
 from postroad.mail import identifier
@@ -23,6 +26,7 @@ from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.admin_queue.material import DEFERRED, HOUR, RELAYED, address
+from tests.unit.store.material import Faults
 
 pytestmark = pytest.mark.slow
 
@@ -448,3 +452,16 @@ def test_a_damaged_shard_is_said(site: Site) -> None:
     path.write_bytes(b"this is no database" * 1000)
     result = site.call("queue")
     assert result.exit_code == 0 and "one.example" in result.stdout and "left out" in result.stderr
+
+
+def test_a_disk_that_keeps_failing_is_said_and_ends_the_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.fill()
+    faults = Faults()
+    monkeypatch.setattr(offline, "Spool", partial(Spool, connect=faults.connect))
+    monkeypatch.setattr(offline, "DISK_FAILS_S", 0.5)
+    before = _states(site)
+    faults.at = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
+    found = site.call("queue", "remove", "--all", "--yes")
+    assert found.exit_code != 0 and "could not be stored" in found.output, found.output
+    faults.at = lambda sql: None
+    assert _states(site) == before
