@@ -14,10 +14,10 @@ The queue must not act on what it holds in memory of a message while that change
 `changed` follows for each `withdraw`, once, whatever happened.
 
 How it fails: a commit that fails gives rows that say so; what was committed before stays. Where a failed commit may be
-on the disk all the same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it is
-logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of the
-request and the requests behind it are done. Not here: who may ask
-(`node.control`), how a request is written by hand and shown (`admin.queue`).
+on the disk all the same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it
+is logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of
+the request and the requests behind it are done. Not here: who may ask (`node.control`), how a request is written by
+hand and shown (`admin.queue`).
 """
 
 from __future__ import annotations
