@@ -7,7 +7,7 @@ import tomllib
 
 import click
 
-from postroad.admin.cli import COMMANDS
+from postroad.cli.cli import COMMANDS
 from postroad.config import schema
 from postroad.config.settings import Settings
 from tests.house import source

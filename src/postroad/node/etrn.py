@@ -22,9 +22,9 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, keys_of
+from postroad.operate.operator import Operator, OperatorAction, OperatorRequest
 from postroad.protocol import etrn
 from postroad.protocol.etrn import Kind, Wish
-from postroad.queue.operator import Operator, OperatorAction, OperatorRequest
 from postroad.store.values import Selection
 
 COUNT_MAX: Final = 10_000  # messages that are counted for the reply

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from postroad.admin.cli import Place, group
+from postroad.cli.cli import Place, group
 
 _SERVE: Final = Place("postroad.node.serve", "serve", "Run the node in the foreground.")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postroad.admin.options import config_option, config_path, settings_of
+from postroad.cli.options import config_option, config_path, settings_of
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
@@ -44,7 +44,7 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
     path = config_path(config) if demo is None else _prepared(demo)
     settings = settings_of(path, files=True)
     if demo is not None:
-        from postroad.admin.demo import banner
+        from postroad.cli.demo import banner
 
         click.echo(banner(demo, path, settings))
     from postroad.node import supervisor
@@ -60,7 +60,7 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
 
 
 def _prepared(folder: Path) -> Path:
-    from postroad.admin.demo import prepare
+    from postroad.cli.demo import prepare
 
     prepared = prepare(folder, datetime.datetime.now(datetime.UTC))
     if not isinstance(prepared, Path):

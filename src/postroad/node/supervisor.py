@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from postroad import __version__
-from postroad.admin import routes
 from postroad.config import options
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
@@ -46,6 +45,7 @@ from postroad.node.rates import RateOffice
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
 from postroad.node.tickets import TicketSecret
 from postroad.node.watchdog import BEAT_S, Watchdog
+from postroad.operate import routes
 from postroad.queue.pace import Limits
 from postroad.world import system
 from postroad.world.problem import Problem

@@ -44,7 +44,7 @@ from postroad.node.room import DescriptorRoom
 from postroad.node.secret import node_secret
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.tables import Tables, build
-from postroad.queue.operator import Operator, OperatorResult, read_request
+from postroad.operate.operator import Operator, OperatorResult, read_request
 from postroad.queue.queue import Permits, Queue
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors

@@ -14,8 +14,8 @@ from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
 from postroad.node.etrn import COUNT_MAX, QueueStarter
+from postroad.operate.operator import OperatorAction, OperatorRequest
 from postroad.protocol.etrn import parse
-from postroad.queue.operator import OperatorAction, OperatorRequest
 from postroad.store.sqlite.selecting import names
 from postroad.store.values import Selection
 

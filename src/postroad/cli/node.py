@@ -1,0 +1,186 @@
+"""`postroad reload` and `postroad status`: what the running node takes, and how it is.
+
+Both ask over the control socket (`operate.control`). Exit codes: 0 taken, or running; 1 no node runs, or it does not
+answer; 78 (EX_CONFIG) the new configuration was refused, and the old one stays in force.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from postroad.cli.command import end, print_json, time_us
+from postroad.cli.options import EX_CONFIG, config_option, config_path, json_option, state_dir_of
+
+RELOAD_S: Final = 180.0  # for a start that goes on, a reload under way, and the one that is asked for
+STATUS_S: Final = 40.0
+NOT_RUNNING: Final = "The node is not running."
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """Where the configuration in force comes from. `changed`: the file holds something else by now. `problems`: why the
+    last reload was refused, if it was."""
+
+    file: str = ""
+    loaded_us: int = 0
+    changed: bool = False
+    refused_us: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Listening(msgspec.Struct, frozen=True):
+    name: str
+    address: str
+    role: str
+
+
+class Worker(msgspec.Struct, frozen=True):
+    number: int
+    pid: int
+    ready: bool
+    up_s: float
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """Of one worker: sessions, messages in memory, jobs under way."""
+
+    number: int
+    sessions: int = 0
+    in_memory: int = 0
+    carrying: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a running node tells of itself."""
+
+    pid: int
+    version: str = ""
+    state: str = ""
+    started_us: int = 0
+    configuration: Configuration = Configuration()
+    listeners: tuple[Listening, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    activity: tuple[Activity, ...] = ()
+
+
+@click.command()
+@config_option
+@json_option
+def reload(config: Path | None, as_json: bool) -> None:
+    """Tell the running node to load its configuration again, and wait for the result.
+
+    If the node refuses the new configuration, the command prints all problems and ends with 78. The old configuration
+    then stays in force.
+    """
+    from postroad.operate import control
+
+    try:
+        octets = control.ask(state_dir_of(config), {"command": "reload"}, RELOAD_S)
+    except control.NotRunning:
+        end(NOT_RUNNING)
+    except control.Refused as error:
+        end(str(error))
+    told = msgspec.json.decode(octets, type=dict[str, Any])
+    if as_json:
+        print_json(told)
+    elif told["taken"]:
+        click.echo("The new configuration is in force.", err=True)
+    else:
+        for problem in told["problems"]:
+            click.echo(problem, err=True)
+        click.echo("The node has refused the new configuration; the old one stays in force.", err=True)
+    sys.exit(0 if told["taken"] else EX_CONFIG)
+
+
+@click.command()
+@config_option
+@json_option
+def status(config: Path | None, as_json: bool) -> None:
+    """Tell whether the node runs, since when, with which configuration, and how much mail waits.
+
+    Ends with 1 if the node does not run. The waiting mail is shown in any case.
+    """
+    state_dir = state_dir_of(config)
+    found = asked(state_dir)
+    waits = _queue(state_dir)
+    if as_json:
+        node = {"running": False} if found is None else {"running": True, **msgspec.to_builtins(found)}
+        print_json({**node, "queue": waits})
+    else:
+        for line in [NOT_RUNNING] if found is None else _lines(found, config):
+            click.echo(line)
+        if waits is not None:
+            click.echo(f"queue: {waits['recipients']} waiting recipients, {waits['held']} held, for "
+                       f"{waits['destinations']} destinations; {waits['fresh']} messages not tried yet")  # fmt: skip
+    sys.exit(1 if found is None else 0)
+
+
+def asked(state_dir: Path) -> Status | None:
+    """None where no node runs. A node that does not answer, or that we may not ask, ends the command."""
+    from postroad.operate import control
+
+    try:
+        return msgspec.json.decode(control.ask(state_dir, {"command": "status"}, STATUS_S), type=Status)
+    except control.NotRunning:
+        return None
+    except (control.Refused, msgspec.DecodeError) as error:
+        end(str(error))
+
+
+def in_force(state_dir: Path) -> dict[str, Any] | None:
+    """The values that the running node goes by; None where none runs, or it does not tell."""
+    from postroad.operate import control
+
+    try:
+        return msgspec.json.decode(control.ask(state_dir, {"command": "configuration"}, 10.0), type=dict[str, Any])
+    except (control.NotRunning, control.Refused, msgspec.DecodeError):
+        return None
+
+
+def _queue(state_dir: Path) -> dict[str, int] | None:
+    """What waits, as the spool's files say; None where there is none, or it cannot be read."""
+    from postroad.cli.queue import FRESH_MAX
+    from postroad.operate.view import CannotRead, open_spool
+
+    try:
+        spool = open_spool(state_dir)
+        waits, fresh = spool.backlog(1), len(spool.fresh(FRESH_MAX))
+    except CannotRead:
+        return None
+    return {
+        "recipients": waits.recipients, "held": waits.held, "destinations": waits.destinations, "fresh": fresh,
+    }  # fmt: skip
+
+
+def _lines(found: Status, config: Path | None) -> list[str]:
+    from postroad.operate.present import span, when
+
+    now_us = time_us()
+    since = when(found.started_us, now_us)
+    lines = [f"Postroad {found.version} runs: {found.state}, process {found.pid}, since {since}"]
+    sessions = {each.number: each for each in found.activity}
+    for worker in found.workers:
+        of = sessions.get(worker.number)
+        more = f", {of.sessions} sessions, {of.in_memory} messages in memory" if of is not None else ""
+        ready = "ready" if worker.ready else "not ready"
+        lines.append(f"worker {worker.number}: {ready}, process {worker.pid}, up {span(int(worker.up_s * 1e6))}{more}")
+    lines += [f"listener {each.name}: {each.address}, {each.role}" for each in found.listeners]
+    return lines + _configuration(found.configuration, config, now_us)
+
+
+def _configuration(loaded: Configuration, config: Path | None, now_us: int) -> list[str]:
+    from postroad.operate.present import when
+
+    lines = [f"configuration: {loaded.file}, loaded {when(loaded.loaded_us, now_us)}"]
+    if loaded.changed:
+        lines.append("  the file has changed since: `postroad check` lists the changes, `postroad reload` loads them")
+    if loaded.file and config_path(config).absolute() != Path(loaded.file):
+        lines.append(f"  this command uses another file: {config_path(config).absolute()}")
+    if loaded.refused_us:
+        lines.append(f"  a new configuration was refused {when(loaded.refused_us, now_us)}:")
+        lines += [f"  {problem}" for problem in loaded.problems]
+    return lines
