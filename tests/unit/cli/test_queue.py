@@ -26,7 +26,7 @@ from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.operate.material import DEFERRED, HOUR, RELAYED, address
-from tests.unit.store.material import Faults
+from tests.unit.store.sqlite.material import Faults
 
 pytestmark = pytest.mark.slow
 
