@@ -54,10 +54,11 @@ def relay_control(
             if not (ours or strangers):
                 return _stranger(recipient)
             return _existing(recipient, known, nowhere)
+        if ours:
+            stopped = nowhere(recipient)
+            return ACCEPT if stopped is None or is_own(recipient) else _unreachable(recipient, stopped)
         if is_own(recipient):
             return ACCEPT
-        if ours:
-            return _reachable(recipient, nowhere)
         if strangers and is_relay(recipient.domain):
             if not untrusted_routing and names_a_way(recipient):
                 return _routed(recipient)

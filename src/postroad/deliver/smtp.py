@@ -50,6 +50,10 @@ from postroad.world.tls_facts import TlsFacts, facts
 
 Done = Callable[[Job, tuple[Attempt, ...]], None]
 
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_IDLE: Final = Step.IDLE
+_CLOSED: Final = Step.CLOSED
+_BINARY_MIME: Final = Body.BINARY_MIME
 _LOOK_S: Final = 1.0  # between two looks at the deadline, at least
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
 
@@ -254,8 +258,10 @@ class SmtpCourier(asyncio.Protocol):
         self._transaction_end = self._loop.time() + self._shared.options.transaction_s
         if not self._alive or self._closing:
             self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
+        elif transaction.must_inspect(job.envelope, self.machine.capabilities):
+            self._look(job)
         else:
-            self._start(job)
+            self._announce(job, None)
 
     def close(self) -> None:
         """QUIT, at leisure; a job under way is ended first."""
@@ -279,12 +285,6 @@ class SmtpCourier(asyncio.Protocol):
             self.abort()
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
-
-    def _start(self, job: Job) -> None:
-        if transaction.must_inspect(job.envelope, self.machine.capabilities):
-            self._look(job)
-        else:
-            self._announce(job, None)
 
     def _look(self, job: Job) -> None:
         """The remote lacks something: what the content holds decides."""
@@ -320,7 +320,7 @@ class SmtpCourier(asyncio.Protocol):
             self._plan, content_size, inspection = looked.plan, looked.size, looked.inspection
             content = content if looked.octets is None else looked.octets
         line_max = options.line_max if envelope.long_lines and not self._security.final else 0
-        if envelope.body is Body.BINARY_MIME:
+        if envelope.body is _BINARY_MIME:
             line_max = 0  # its lines are none
         elif line_max and isinstance(content, bytes) and (self._plan is None or content is not job.content):
             # Else it is still to be converted, and broken then, piece by piece.
@@ -393,8 +393,9 @@ class SmtpCourier(asyncio.Protocol):
         self._transactions += 1
         commands = [command for _, command in self._round]
         self.machine.begin(self._open.mail, commands, bdat=self._open.bdat, before=self._facts)
-        self._ask()
-        if self.machine.step is Step.CLOSED:  # octets had come that nobody asked for
+        self._flush()
+        self._wait()
+        if self.machine.step is _CLOSED:  # octets had come that nobody asked for
             self._loop.call_soon(self._process)
 
     def _fitting(
@@ -498,8 +499,8 @@ class SmtpCourier(asyncio.Protocol):
     # -- content -------------------------------------------------------------------------------------------------------
 
     def _send_content(self, bdat: bool) -> None:
-        job, transport = self._job, self.transport
-        assert job is not None
+        job, transport = self._job, self._transport
+        assert job is not None and transport is not None
         if self._ready is not None:
             transport.writelines(self._ready)
             self.machine.content_sent()
@@ -583,7 +584,7 @@ class SmtpCourier(asyncio.Protocol):
             self._finished(finished)
         elif ended is not None:
             self._session_over(ended)
-        elif machine.step is Step.CLOSED and self._alive:  # QUIT was answered
+        elif machine.step is _CLOSED and self._alive:  # QUIT was answered
             self.transport.close()
 
     def _ask(self) -> None:
@@ -655,8 +656,9 @@ class SmtpCourier(asyncio.Protocol):
         """Set the deadline for what is being waited for now."""
         if not self._alive:
             return
-        now = self._loop.time()
-        deadline = now + self._limit_s
+        now, step = self._loop.time(), self.machine.step
+        usual = not self._paused and (step is not _IDLE or (self._job is None and self._lost is not None))
+        deadline = now + (self._shared.limits_s[step] if usual else self._limit_s)
         if self._job is not None and deadline > self._transaction_end:
             deadline = self._transaction_end
         self._deadline = deadline

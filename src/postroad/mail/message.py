@@ -57,7 +57,9 @@ def header_end(octets: bytes) -> int:
 
     Where only fields stand in `octets`, all of it is header section.
     """
-    return cast("re.Match[bytes]", _SECTION.match(octets)).end()  # it matches nothing, too
+    found = _SECTION.match(octets)
+    assert found is not None, "it matches nothing, too"
+    return found.end()
 
 
 def header_is_whole(octets: bytes) -> bool:
@@ -151,8 +153,9 @@ def first(section: bytes, name: bytes) -> str | None:
             return None
         start = found.end() - 1
     start -= 1  # in `section`, which has no CRLF in front, behind the colon
-    end = cast("re.Match[bytes]", _VALUE_RULE.match(section, start)).end()
-    value = section[start:end].replace(b"\r\n", b"")
+    matched = _VALUE_RULE.match(section, start)
+    assert matched is not None, "it matches nothing, too"
+    value = matched[0].replace(b"\r\n", b"")
     return value.decode("utf-8", "backslashreplace").strip()
 
 

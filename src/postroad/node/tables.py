@@ -69,7 +69,9 @@ class Tables:
         self._mx_options = mx_options
         self._ourselves = ourselves
         self._maildir = maildir
-        self._stopped: dict[Address, Attempt | None] = {}  # what `_nowhere` has found since a file was last taken
+        # What `_nowhere` has found since a file was last taken: for mailboxes, and for them as clients name them.
+        self._stopped: dict[Address, Attempt | None] = {}
+        self._named: dict[Address, Attempt | None] = {}
         self._edition = recipients.edition, aliases.edition  # of the files by which it was found
 
     async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
@@ -119,7 +121,14 @@ class Tables:
 
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can."""
-        mailbox = self._aliases.standing(self.routing.home(address))
+        found = self._named.get(address, _UNKNOWN)
+        if isinstance(found, _Unknown):
+            if len(self._named) >= _STOPPED_MAX:
+                self._named.clear()
+            found = self._named[address] = self._find(self._aliases.standing(self.routing.home(address)))
+        return found
+
+    def _find(self, mailbox: Address) -> Attempt | None:
         found = self._stopped.get(mailbox, _UNKNOWN)
         if isinstance(found, _Unknown):
             if len(self._stopped) >= _STOPPED_MAX:
@@ -151,6 +160,7 @@ class Tables:
         if edition != self._edition:
             self._edition = edition
             self._stopped.clear()
+            self._named.clear()
         return found
 
 

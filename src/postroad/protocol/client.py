@@ -162,9 +162,9 @@ class ClientMachine:
 
     __slots__ = (
         "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
-        "_expected", "_findings", "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_output",
+        "_expected", "_findings", "_hello_refused", "_ignored", "_late", "_lmtp", "_mail_refusal", "_output",
         "_place", "_reader", "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting",
-        "injected", "name", "tls_asked", "tls_refused",
+        "injected", "kept", "name", "tls_asked", "tls_refused",
     )
 
     def __init__(
@@ -179,7 +179,9 @@ class ClientMachine:
         self.injected = False  # octets in plaintext stood behind the answer to STARTTLS
         self._ignored = ignored
         self._hello_refused: Reply | None = None  # EHLO was; HELO has not been answered yet
-        self._kept = False  # a transaction of this session has ended
+        # Whether a transaction of this session has ended. From then on content should go by DATA: only 354 shows that
+        # replies and commands match, and BDAT has no such sign.
+        self.kept = False
         self._lmtp = lmtp
         self._success = Outcome.DELIVERED if lmtp else Outcome.RELAYED
         self._reader = ReplyReader(limits)
@@ -216,12 +218,6 @@ class ClientMachine:
         octets = output[0] if len(output) == 1 else b"".join(output)
         output.clear()
         return octets
-
-    @property
-    def kept(self) -> bool:
-        """Whether a transaction of this session has ended. From then on content should go by DATA: only 354 shows that
-        replies and commands match, and BDAT has no such sign."""
-        return self._kept
 
     @property
     def step(self) -> Step:
@@ -358,7 +354,7 @@ class ClientMachine:
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
             text = f"{refused.text} (EHLO); at HELO: {finding.text}"
             finding = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
-        if self._kept and not self._confirmed:
+        if self.kept and not self._confirmed:
             self._mail_refusal = None
             self._findings = [None] * len(self._findings)
         undecided = finding
@@ -379,7 +375,7 @@ class ClientMachine:
         """The transaction is over: nothing of it is left for the next one."""
         self._findings = []
         self._mail_refusal = None
-        self._kept = True
+        self.kept = True
 
     def _decided(self, undecided: Finding) -> tuple[Finding, ...]:
         """A finding for each recipient: its own, else that of MAIL, else `undecided`."""
@@ -552,11 +548,11 @@ class ClientMachine:
         self._place = place + 1
         if self._mail_refusal is not None:
             # It tells nothing of the recipient, but confirms the refusal (RFC 5321 §4.1.4: 503, out of order).
-            return answer.code == 503 or not self._kept
+            return answer.code == 503 or not self.kept
         if answer.ok:  # 250 and 251; 252 is taken as well
             self._accepted.append(place)
             return True
-        if answer.intermediate or (answer.code == 503 and self._kept):  # out of order? MAIL was accepted
+        if answer.intermediate or (answer.code == 503 and self.kept):  # out of order? MAIL was accepted
             return False
         if self._accepted and _too_many(answer):
             self._excess.append(place)
@@ -569,7 +565,7 @@ class ClientMachine:
         """All that was said is answered, and DATA was not among it."""
         todo = self._todo
         if self._mail_refusal is not None:
-            if todo and self._kept and not self._place:
+            if todo and self.kept and not self._place:
                 # A refusal alone may be a late reply to something else: one RCPT shows whether MAIL was refused.
                 self._say(*todo.popleft())
                 todo.clear()
@@ -628,7 +624,7 @@ class ClientMachine:
             return self._unfit("DATA", answer)
         if self._accepted:
             self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-            if self._kept:
+            if self.kept:
                 # Behind a late reply this would be the refusal of one recipient. The answer to RSET, which would have
                 # to come anyway, shows it.
                 self._confirming = True

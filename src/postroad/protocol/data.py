@@ -86,7 +86,10 @@ class Scrutiny:
                 piece = self._mended(piece)
             if limits.nul_refused and 0 in piece:
                 return self._refuse(NUL)
-            if not lines_fit(piece, limits.text_line_max, self._line):
+            # Most often all of it would fit into one line.
+            if self._line + len(piece) > limits.text_line_max and not lines_fit(
+                piece, limits.text_line_max, self._line
+            ):
                 return self._refuse(line_too_long(limits))
             if self._strays or not piece.endswith(b"\n"):
                 last = piece.rfind(b"\n") + 1

@@ -132,6 +132,7 @@ _VERB_RCPT: Final = Verb.RCPT
 _VERB_DATA: Final = Verb.DATA
 _BINARY_MIME: Final = Body.BINARY_MIME
 _LMTP: Final = Dialect.LMTP
+_STRAYS_OF_KNOWN: Final = StrayLineEnds.KNOWN
 _DATA: Final = Data()
 
 CHUNK_LEAST: Final = 4_096
@@ -142,10 +143,10 @@ class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
     __slots__ = (
-        "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
+        "_at", "_awaited", "_barren", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
         "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
-        "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "_turn_end",
-        "dialect", "early_talker", "errors", "last_error",
+        "_refused", "_refused_for", "_session", "_skip", "_state", "_taken", "_transaction", "content", "dialect",
+        "early_talker", "errors", "last_error", "swallowed_before", "turn",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
@@ -165,12 +166,12 @@ class ServerMachine:
         self._output: list[bytes] = []
         self._pending: Command | None = None  # asked of the host and not answered
         self._awaited = 0  # replies that the pending content still needs (LMTP)
-        self._content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
+        self.content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
         self._listening = False  # lines or content are read; else only `_loose` is to be had
         self._loose: Command | None = Connected()
         self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
         self._taken = 0  # lines read in the whole session
-        self._turn_end = _NEVER  # how many of them may have been read when the host's turn is over
+        self.turn = _NEVER  # how many more may be read in the host's turn; the host sets it at the beginning of each
         # Since the last accepted message: errors, idle commands, octets thrown away; and how many lines there may be
         # in the session before the next one.
         self._faults = self._idle = self._discarded = 0
@@ -179,7 +180,7 @@ class ServerMachine:
         self._mails = 0  # transactions begun, where they are limited
         self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
         self._refused_for = 0  # recipients that the failed transaction had
-        self._swallowed = 0  # octets of that chunk, and of those behind it that have ended
+        self.swallowed_before = 0  # octets of that chunk, and of those behind it that have ended
         self._excused = 0  # commands that may follow a refused MAIL or RCPT in the pipeline and are no errors
         self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, where they are limited
 
@@ -215,27 +216,23 @@ class ServerMachine:
     @property
     def in_content(self) -> bool:
         """Whether what comes next is content, and no command."""
-        return self._content is not None
+        return self.content is not None
 
     @property
     def swallowed(self) -> int:
-        """Octets of refused content that have come since its refusal. 0: what comes is no refused content."""
-        content = self._content
-        return self._swallowed if content is None else self._swallowed + content.swallowed
+        """Octets of refused content that have come since its refusal. 0: what comes is no refused content, as always
+        while `content` is None and `swallowed_before` 0."""
+        content = self.content
+        return self.swallowed_before if content is None else self.swallowed_before + content.swallowed
 
     @property
     def interrupted(self) -> bool:
         """Whether the turn is over and octets are left: `next_command` gives None until the next turn begins."""
-        return self._taken >= self._turn_end and self._at < len(self._input)
-
-    def begin_turn(self, commands: int) -> None:
-        """From here on so many command lines are read, and no more until the next turn begins. A host that never says
-        this has one turn without an end."""
-        self._turn_end = self._taken + commands
+        return self.turn <= 0 and self._at < len(self._input)
 
     def spend(self, commands: int) -> None:
         """The last command has cost the host as much as so many more: its turn is the shorter for it."""
-        self._turn_end -= commands
+        self.turn -= commands
 
     def peek(self, most: int) -> bytes:
         """The first of these octets, for the log."""
@@ -277,25 +274,26 @@ class ServerMachine:
         if not self._listening:
             return self._take_loose()
         while True:
-            content = self._content
+            content = self.content
             if content is None:
                 octets, at = self._input, self._at
                 if at == len(octets):  # most often, as a client waits for each answer
                     self._input, self._at = b"", 0
                     return None
-                if self._taken >= self._turn_end:
+                if self.turn <= 0:
                     return None
                 end = octets.find(b"\r\n", at)
                 if end < 0:
                     return self._unfinished()
                 self._at = end + 2
                 self._taken += 1
+                self.turn -= 1
                 command = self._line(octets[at:end])
                 if command is not None:
                     return command
             else:
                 command = self._read_content(content)
-                if command is not None or self._content is content:
+                if command is not None or self.content is content:
                     return command
 
     def _take_loose(self) -> Command | None:
@@ -401,7 +399,7 @@ class ServerMachine:
             if self._transaction is None:
                 self._excuse(self._limits.recipients_max + 1)
             return self._error(self._not_now(_VERB_MAIL))
-        if not self._pipelining and self._ran_ahead():
+        if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         if self._limits.transactions_max and self._mails >= self._limits.transactions_max:  # RFC 9422: MAILMAX
             return self._end(421, "4.7.0", "Too many transactions in one session", offence=False)
@@ -428,7 +426,7 @@ class ServerMachine:
             return self._out_of_order(_VERB_RCPT)
         if self._refused is not None:  # what the next chunk is refused with may be another thing now
             self._forget_refusal()
-        if not self._pipelining and self._ran_ahead():
+        if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         rcpt = plain_rcpt(line)
         if rcpt is None:
@@ -476,7 +474,7 @@ class ServerMachine:
             return self._error(NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
             return self._error(NOT_BINARY)
-        if self._ran_ahead():
+        if self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         self._pending = _DATA
         return _DATA
@@ -518,13 +516,13 @@ class ServerMachine:
         if chunks.scrutiny.fault is not None and size + self._discarded > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         self._state = NEXT[self._state, Verb.BDAT]
-        self._content = chunks
+        self.content = chunks
         return None
 
     def _refuse_chunk(self, size: int, answer: Reply, *, last: bool) -> Command | None:
         """A chunk that nothing is to take. Behind a refused one it was in the pipeline already (RFC 3030 §2): it hears
         the same again, over LMTP behind LAST once for each recipient (RFC 2033 §4.3), and counts as no error."""
-        if self._discarded + self._swallowed + max(size, CHUNK_LEAST) > self._limits.swallow_max:
+        if self._discarded + self.swallowed_before + max(size, CHUNK_LEAST) > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         again = self._refused
         counts = again is None
@@ -532,7 +530,7 @@ class ServerMachine:
             self._excused -= 1
             counts = False
         replies = self._refused_for if again is not None and last and self.dialect is _LMTP else 1
-        self._content = RefusedChunk(size, again or answer, last=last, counts=counts, replies=max(1, replies))
+        self.content = RefusedChunk(size, again or answer, last=last, counts=counts, replies=max(1, replies))
         return None
 
     def _chunk_refused(self, chunk: RefusedChunk) -> Command | None:
@@ -550,17 +548,17 @@ class ServerMachine:
             self._forget_refusal()
         else:
             self._refused = answer
-            self._swallowed += max(swallowed, CHUNK_LEAST)
+            self.swallowed_before += max(swallowed, CHUNK_LEAST)
 
     def _forget_refusal(self) -> None:
         self._refused = None
-        self._discarded += self._swallowed
-        self._refused_for = self._swallowed = self._excused = 0
+        self._discarded += self.swallowed_before
+        self._refused_for = self.swallowed_before = self._excused = 0
 
     def _repairs(self) -> bool:
         """Whether stray CR and LF in the client's content are mended."""
         wanted = self._limits.stray_line_ends
-        if wanted is StrayLineEnds.KNOWN:
+        if wanted is _STRAYS_OF_KNOWN:
             return self._session.offer.known or self._session.identity != ""
         return wanted is StrayLineEnds.REPAIR
 
@@ -579,7 +577,7 @@ class ServerMachine:
             if content.swallowed and self.swallowed + self._discarded > self._limits.swallow_max:
                 return self._end(421, "4.7.0", "Content without an end")
             return Content(piece, False) if piece else None
-        self._content = None
+        self.content = None
         if isinstance(content, RefusedChunk):
             return self._chunk_refused(content)
         last = not isinstance(content, ChunkReader) or content.last
@@ -659,7 +657,7 @@ class ServerMachine:
         name = parse_hello(argument)
         if name is None:
             return self._error(BAD_HELLO)
-        if self._ran_ahead():
+        if self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
             return command
@@ -780,7 +778,8 @@ class ServerMachine:
         parsed = parse_xclient(argument) if verb is Verb.XCLIENT else parse_xforward(argument)
         if isinstance(parsed, Reply):
             return self._error(parsed)
-        if verb is Verb.XCLIENT and self._ran_ahead():  # what follows would be of another session
+        # What follows XCLIENT would be of another session.
+        if verb is Verb.XCLIENT and self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
             return command
@@ -793,7 +792,7 @@ class ServerMachine:
         refusal = self._auth_refusal(argument)
         if refusal is not None:
             return self._error(refusal)
-        if self._ran_ahead():
+        if self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         word, _, initial = argument.partition(b" ")
         octets: bytes | None = None
@@ -892,11 +891,11 @@ class ServerMachine:
     def _data_answered(self, answer: Reply) -> None:
         transaction = self._transaction
         if answer.code == 354 and transaction is not None:
-            if self._ran_ahead():  # octets came while the host thought
+            if self._at < len(self._input) and self._ran_ahead():  # octets came while the host thought
                 self._loose = self._improper()
                 return
             transaction.scrutiny = Scrutiny(self._limits, binary=False, repairs=self._repairs())
-            self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
+            self.content = DataReader(transaction.scrutiny, self._limits.piece_size)
             self._state = _CONTENT
         self._output.append(encode(answer))
 
@@ -916,7 +915,7 @@ class ServerMachine:
         if not answer.ok:  # RFC 5321 §4.1.4: the state stays
             self._output.append(encode(answer))
             return
-        if self._ran_ahead():
+        if self._at < len(self._input) and self._ran_ahead():
             self._loose = self._improper()
             return
         session = self._session
@@ -1006,7 +1005,7 @@ class ServerMachine:
         if not isinstance(self._pending, Xclient):
             raise RuntimeError("no XCLIENT waits for an answer")
         self._pending = None
-        if self._ran_ahead():  # octets came while the host thought
+        if self._at < len(self._input) and self._ran_ahead():  # octets came while the host thought
             self._loose = self._improper()
             return False
         self._session = Session(offer, identity=identity)
@@ -1072,7 +1071,7 @@ class ServerMachine:
         self._state = _CLOSED
         self._listening = False
         self._input, self._at = b"", 0
-        self._content = None
+        self.content = None
         self._transaction = None
         self._forget_refusal()
         self._pending = None

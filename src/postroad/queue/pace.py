@@ -30,6 +30,8 @@ AUTOMATIC: Final = "*"  # as the name of a provider: each set of MX hosts is one
 _T = TypeVar("_T")
 _RATE: Final = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{1,6}(?:\.\d{1,3})?)?\s*(s|m|h|d)\s*")
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_SMTP: Final = Transport.SMTP
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -134,15 +136,15 @@ class PaceTable:
 
     def needs_hosts(self, destination: Destination) -> bool:
         """Whether it must be known which hosts serve this destination, to tell its pace."""
-        return self._by_host and destination.transport is Transport.SMTP and bool(destination.domain)
+        return self._by_host and destination.transport is _SMTP and bool(destination.domain)
 
     def of(self, destination: Destination, hosts: Sequence[str] = ()) -> Pace:
         """`hosts`: the names of those that it may go to, where that `needs_hosts`."""
         if self._plain:
-            limits = self._own_limits(None, remote=destination.transport is Transport.SMTP)
+            limits = self._own_limits(None, remote=destination.transport is _SMTP)
             return Pace((destination.key,), (), limits.most, 0, self._recipients_max)
         scopes: dict[str, PaceRule | None] = {destination.key: self._own_rule(destination.key)}
-        if destination.transport is not Transport.SMTP:
+        if destination.transport is not _SMTP:
             return self._joined(scopes)
         hosts = hosts or ((destination.host,) if destination.host else ())
         if (rule := self._domain_groups.find(destination.apart or destination.domain)) is not None:

@@ -60,6 +60,12 @@ from postroad.world.clock import Clock
 if TYPE_CHECKING:
     from postroad.store.sqlite.spool import Spool
 
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_FAILED: Final = Outcome.FAILED
+_DEFERRED: Final = Outcome.DEFERRED
+_SESSION: Final = Reach.SESSION
+_RECIPIENT: Final = Reach.RECIPIENT
+
 
 class Permits(Protocol):
     """The node's counts: connections and rates, by scope (`queue.pace`)."""
@@ -449,7 +455,7 @@ class Queue:
         lane.opening -= 1
         if isinstance(result, Attempt):
             lane.surrender = max(0, lane.surrender - 1)
-            if result.remote_address and result.outcome is Outcome.DEFERRED and not self._stopping:
+            if result.remote_address and result.outcome is _DEFERRED and not self._stopping:
                 self._permits.refused(opening.scopes, bool(lane.slots))
             self._permits.release(opening.scopes)
             self._connections.failed(opening)
@@ -539,7 +545,7 @@ class Queue:
     def _opening_failed(self, lane: Lane, attempt: Attempt) -> None:
         if lane.slots:
             return  # others to this destination work: the remote takes no more connections, no reason to give up
-        if attempt.outcome is Outcome.FAILED:
+        if attempt.outcome is _FAILED:
             self._postpone(lane, attempt, 0)
         else:
             self._postpone(lane, attempt, self._troubles.failed(lane.destination.key, attempt).until_us)
@@ -625,7 +631,7 @@ class Queue:
             # A bug of the courier's must not strand the message, nor go up to who brought it.
             self._say_bug(item.mail, "carrying it")
             transport = slot.lane.destination.transport.value
-            broken = Attempt(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", "internal error", transport=transport)
+            broken = Attempt(_DEFERRED, Reach.MESSAGE, "4.3.0", "internal error", transport=transport)
             self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.places))
 
     def _say_bug(self, mail: Mail, doing: str) -> None:
@@ -686,7 +692,7 @@ class Queue:
 
     def _tell_fared(self, lane: Lane, slot: Slot, attempt: Attempt) -> None:
         """While it waits for a further connection successes count towards that one."""
-        if attempt.outcome in ENDS or attempt.reach is Reach.RECIPIENT:
+        if attempt.outcome in ENDS or attempt.reach is _RECIPIENT:
             lane.successes += 1
             if lane.successes >= len(lane.slots) and self._loop.time() >= lane.tell_at:
                 lane.tell_at = self._loop.time() + _TELL_S
@@ -695,7 +701,7 @@ class Queue:
 
     def _tell_refused(self, slot: Slot, attempt: Attempt) -> None:
         """A remote that ends a session with 421 (RFC 5321 §3.8) has too many of them."""
-        if attempt.reach is Reach.SESSION and attempt.reply is not None and attempt.reply.code == 421:
+        if attempt.reach is _SESSION and attempt.reply is not None and attempt.reply.code == 421:
             self._permits.refused(slot.scopes, len(slot.lane.slots) > 1)
 
     def _without_replayed(
@@ -1093,15 +1099,15 @@ def _domains(lane: Lane) -> list[str]:
 
 
 def _is_of_session(attempt: Attempt) -> bool:
-    return attempt.outcome is Outcome.DEFERRED and attempt.reach is Reach.SESSION
+    return attempt.outcome is _DEFERRED and attempt.reach is _SESSION
 
 
 def _is_untried(attempt: Attempt) -> bool:
     """Whether the courier had no room for the recipient (`deliver.smtp`): nothing was said of it to anybody."""
-    return attempt.reach is Reach.SESSION and attempt.status == "4.5.3" and attempt.reply is None
+    return attempt.reach is _SESSION and attempt.status == "4.5.3" and attempt.reply is None
 
 
 def _overdue(destination: Destination) -> Attempt:
     """RFC 2852: what was to be there or returned by now is returned."""
     text = "the time within which the sender wanted it delivered (BY) is over"
-    return Attempt(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)
+    return Attempt(_FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)

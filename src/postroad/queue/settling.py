@@ -123,7 +123,7 @@ class Settling:
         failed = [
             (place, attempt)
             for place, attempt in results
-            if attempt.outcome is Outcome.FAILED or (late and attempt.outcome is Outcome.DEFERRED)
+            if attempt.outcome is _FAILED or (late and attempt.outcome is _DEFERRED)
         ]
         if not failed:
             return results
@@ -170,8 +170,8 @@ class Settling:
         envelope, now_us = mail.envelope, self._clock.now_us()
         late = self._late(envelope, now_us)
         return any(
-            attempt.outcome is Outcome.FAILED
-            or (attempt.outcome is Outcome.DEFERRED and late)
+            attempt.outcome is _FAILED
+            or (attempt.outcome is _DEFERRED and late)
             or (attempt.outcome in ENDS and _is_wanted(envelope, place, attempt))
             for place, attempt in results
         )
@@ -202,7 +202,7 @@ class Settling:
             made = self._reported(mail, found.told, delayed=False, content=content, until_us=0)
             if made is None:
                 # Nobody may fail without a word: who has is kept, and it is tried again much later.
-                unsaid = {place: attempt for place, attempt in found.told if attempt.outcome is Outcome.FAILED}
+                unsaid = {place: attempt for place, attempt in found.told if attempt.outcome is _FAILED}
                 found.ended = [place for place in found.ended if place not in unsaid]
                 found.waiting.extend(self._unsaid(mail, unsaid, keys, now_us))
             else:
@@ -235,8 +235,8 @@ class Settling:
                 found.ended.append(place)
                 if _is_wanted(envelope, place, attempt):
                     found.told.append((place, attempt))
-            elif attempt.outcome is Outcome.FAILED or now_us >= expires_us:
-                if attempt.outcome is not Outcome.FAILED:
+            elif attempt.outcome is _FAILED or now_us >= expires_us:
+                if attempt.outcome is not _FAILED:
                     attempt = _expired(attempt, envelope, now_us)
                 found.ended.append(place)
                 found.told.append((place, attempt))
@@ -341,6 +341,9 @@ class Settling:
         self._committed(mail, settlement, leaving, later)
 
 
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_FAILED: Final = Outcome.FAILED
+_DEFERRED: Final = Outcome.DEFERRED
 _UNSET: Final = Notify.UNSET  # what nearly all recipients have; flags are slow to combine
 
 
@@ -401,9 +404,9 @@ def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
     set the time itself (RFC 2852)."""
     if envelope.parameters and schedule.is_overdue(envelope, now_us):
         text = f"it could not be delivered within the time that the sender has set; the last attempt: {attempt.text}"
-        return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, status="5.4.7", text=text)
+        return msgspec.structs.replace(attempt, outcome=_FAILED, status="5.4.7", text=text)
     age_us = now_us - wishes.begin_us(envelope)
     days = age_us / 86_400_000_000
     span = f"{days:.1f} days" if days >= 1 else f"{age_us / 3_600_000_000:.1f} hours"
     text = f"given up after {span}; the last attempt: {attempt.text or attempt.reply or 'no answer'}"
-    return msgspec.structs.replace(attempt, outcome=Outcome.FAILED, text=text, by_passed=False)
+    return msgspec.structs.replace(attempt, outcome=_FAILED, text=text, by_passed=False)

@@ -63,10 +63,12 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
     """Hand the message to the spool, with all that goes into the same commit."""
     doors = setting.doors
     now_us = doors.now_us()
-    given = transactions.wanted(transaction)
+    given = () if transaction.dropped else transaction.given
     expansion = transaction.expansion if given else None
     recipients = expansion.recipients if expansion is not None else ()
-    expanded = _stamped(expansion.events, now_us) if expansion is not None else ()
+    expanded: tuple[Event, ...] = ()
+    if expansion is not None and expansion.events:
+        expanded = _stamped(expansion.events, now_us)
     named = recipients or tuple(transaction.recipients)
     envelope = transactions.envelope(transaction, named, message.size(content), now_us, doors.owns)
     events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expanded)
@@ -102,7 +104,7 @@ def _store(setting: Setting, transaction: Transaction, told: Told, content: Cont
 
 def _stamped(events: tuple[Event, ...], now_us: int) -> tuple[Event, ...]:
     """Large content was led through the aliases when its header section had come, a while ago."""
-    if not events or events[0].at_us == now_us:
+    if events[0].at_us == now_us:
         return events
     return tuple([msgspec.structs.replace(event, at_us=now_us) for event in events])
 
@@ -132,20 +134,15 @@ def _committed(
         setting.doors.log(events)
     finally:  # it is committed, whatever breaks behind it
         try:
-            _hand_over(setting, stored, waiting, reports)
+            # The message and its reports are the queue's from here on.
+            if waiting:
+                setting.doors.waiting(stored.envelope.id, waiting)
+            else:
+                setting.doors.queued(stored)
+            for report in reports:
+                setting.doors.queued(report)
         finally:
             told(_queued(transaction.id))
-
-
-def _hand_over(setting: Setting, stored: Stored, waiting: tuple[Waiting, ...], reports: tuple[Stored, ...]) -> None:
-    """The message and its reports are the queue's from here on."""
-    queued = setting.doors.queued
-    if waiting:
-        setting.doors.waiting(stored.envelope.id, waiting)
-    else:
-        queued(stored)
-    for report in reports:
-        queued(report)
 
 
 def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Failure) -> None:

@@ -41,9 +41,9 @@ class Client:
     """
 
     __slots__ = (
-        "_peer", "address", "admitted", "asking", "auth_failures", "bindable", "certificate", "claims", "esmtp",
-        "forwarded", "hello", "identity", "mechanism", "messages", "port", "refusals", "since", "since_us", "source",
-        "tls", "tls_details", "trusted", "unknown", "via",
+        "address", "admitted", "asking", "auth_failures", "bindable", "certificate", "claims", "esmtp",
+        "forwarded", "hello", "identity", "mechanism", "messages", "peer", "port", "refusals", "since", "since_us",
+        "source", "tls", "tls_details", "trusted", "unknown", "via",
     )  # fmt: skip
 
     def __init__(
@@ -62,20 +62,20 @@ class Client:
         self.bindable = False
         self.certificate: tuple[str, ...] = ()
         self.auth_failures = self.refusals = self.unknown = self.messages = 0
-        self._peer: Peer | None = None  # of these facts, made when wanted
+        self.peer: Peer | None = None  # of these facts, made by `who` when wanted
 
     # ---- What is told of it
 
     def who(self, setting: Setting) -> Peer:
         """The client, as the facts are now."""
-        peer = self._peer
+        peer = self.peer
         if peer is None:
-            peer = self._peer = self.describe(setting, smtputf8=False)
+            peer = self.peer = self.describe(setting, smtputf8=False)
         return peer
 
     def changed(self) -> None:
         """A fact that `who` tells is another."""
-        self._peer = None
+        self.peer = None
 
     def describe(self, setting: Setting, *, smtputf8: bool) -> Peer:
         hello, esmtp, name, told = self.hello, self.esmtp, "", self.claims
@@ -96,18 +96,18 @@ class Client:
     # ---- What happens to it
 
     def greeted(self, hello: str, *, esmtp: bool) -> None:
-        self.hello, self.esmtp, self._peer = hello, esmtp, None
+        self.hello, self.esmtp, self.peer = hello, esmtp, None
 
     def authenticated(self, identity: str, source: str) -> None:
-        self.identity, self.source, self._peer = identity, source, None
+        self.identity, self.source, self.peer = identity, source, None
 
     def forget_login(self) -> None:
         self.identity = self.source = ""
-        self._peer = None
+        self.peer = None
 
     def forwards(self, forwarded: Forwarded | None) -> None:
         """From whom its next message is (XFORWARD)."""
-        self.forwarded, self._peer = forwarded, None
+        self.forwarded, self.peer = forwarded, None
 
     def secured(self, tls: TlsFacts, asking: Asking, *, bindable: bool) -> None:
         """TLS is on: what was said before counts no more (RFC 3207 §4.2)."""

@@ -46,6 +46,8 @@ from postroad.world.tls_session import channel_binding
 
 UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
 _BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, and no exchange
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_NOTHING: Final = Mending.NOTHING
 
 
 class Connection(Protocol):
@@ -108,12 +110,14 @@ class Dialog:
         "_via_proxy",
         "client",
         "machine",
+        "outdated",
         "setting",
         "transaction",
     )
 
     def __init__(self, session: Connection, setting: Setting, client: Client) -> None:
         self.setting = setting
+        self.outdated = False  # others are in force, and a transaction that is under way ends under these
         self.client = client
         self._speaker, self._via_proxy = client.address, client.via  # the other end of the connection, whoever it names
         self._may_speak_for = setting.may_speak_for_others(client.address)
@@ -177,6 +181,7 @@ class Dialog:
     def take_settings(self) -> None:
         """New settings are in force: they hold from here on, where no transaction is under way. A client that cannot
         go on under them is told to come again."""
+        self.outdated = True
         if self.transaction is None and self.machine.state in _BETWEEN:
             self._take_settings()
 
@@ -184,7 +189,7 @@ class Dialog:
         """Whether the session goes on."""
         before, setting = self.setting, self._session.current
         client = self.client
-        self.setting = setting
+        self.setting, self.outdated = setting, False
         self._may_speak_for = setting.may_speak_for_others(self._speaker)
         xclient, xforward = self._may_speak_for
         why = obstacle(client, setting, before, proxy=self._via_proxy, xclient=xclient)
@@ -202,10 +207,9 @@ class Dialog:
         return True
 
     def _stands(self, phase: str, recipient: Address | None = None) -> bool:
-        """Whether the transaction under way still stands: it ends under the settings under which it began, but not by a
-        right that the client has lost meanwhile. Where not, the client has its answer."""
-        current = self._session.current
-        if current is self.setting or not self._has_lost_a_right(current):
+        """New settings are in force: whether the transaction under way still stands. It ends under the settings under
+        which it began, but not by a right that the client has lost meanwhile. If not, the client has its answer."""
+        if not self._has_lost_a_right(self._session.current):
             return True
         transaction = self.transaction
         sender = transaction.mail.reverse_path if transaction is not None else None
@@ -344,7 +348,8 @@ class Dialog:
         if rule is None:
             self._mail_judged(command, ACCEPT)
             return
-        verdict = rule(Context(client.who(setting), client.trusted, command.reverse_path, command.size))
+        peer = client.peer or client.who(setting)
+        verdict = rule(Context(peer, client.trusted, command.reverse_path, command.size))
         if isinstance(verdict, Verdict):
             self._mail_judged(command, verdict)
         else:
@@ -364,7 +369,7 @@ class Dialog:
                 return
             command, answer = granted
         client = self.client
-        peer = client.describe(setting, smtputf8=True) if command.smtputf8 else client.who(setting)
+        peer = client.describe(setting, smtputf8=True) if command.smtputf8 else (client.peer or client.who(setting))
         transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
         self.transaction = transaction
         if self._place is None:
@@ -380,7 +385,7 @@ class Dialog:
         setting = self.setting
         if not address.domain:  # RFC 5321 §4.1.1.3: the bare <Postmaster>
             address = Address(address.local_part, setting.options.default_domain)
-        if not self._stands("RCPT", address):
+        if self.outdated and not self._stands("RCPT", address):
             return
         recipient = Recipient(address, command.notify, command.orcpt, None, command.parameters)
         rule = setting.rules.rcpt
@@ -388,9 +393,10 @@ class Dialog:
             self._rcpt_judged(recipient, ACCEPT)
             return
         mail = transaction.mail
+        client = self.client
         context = Context(
-            self.who(), self.client.trusted, mail.reverse_path, mail.size, address, len(transaction.recipients),
-            parameters=command.parameters,
+            client.peer or client.who(setting), client.trusted, mail.reverse_path, mail.size, address,
+            len(transaction.recipients), parameters=command.parameters,
         )
         verdict = rule(context)
         if isinstance(verdict, Verdict):
@@ -414,7 +420,7 @@ class Dialog:
 
     def data(self, command: commands.Data) -> None:
         assert self.transaction is not None
-        if not self._stands("DATA"):
+        if self.outdated and not self._stands("DATA"):
             return
         self.transaction.id = self.setting.doors.new_id()
         self.machine.reply(replies.GO_AHEAD)
@@ -456,7 +462,7 @@ class Dialog:
         """How the message is mended; None where it is left as it is."""
         setting = self.setting
         mending = setting.mending
-        if mending is Mending.NOTHING or (mending is Mending.DATED and not self.client.is_known):
+        if mending is _NOTHING or (mending is Mending.DATED and not self.client.is_known):
             return None
         message_id = f"<{identifier.text(transaction.id)}@{setting.options.hostname}>"
         if mending is Mending.DATED:
@@ -497,18 +503,19 @@ class Dialog:
         now_us = setting.doors.now_us()
         read = self._read_header if setting.reads_header else None
         mend = self._mend(transaction)
-        lead = partial(loops.lead, setting)
+        lead = partial(loops.lead, setting, now_us)
         if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read, lead):
             self._session.fall_behind()
         self._give_back(transaction)
 
     def _read_header(self, transaction: Transaction, octets: bytes) -> bytes:
-        return asked.read_header(transaction, octets, self.setting.options.extensions, known=self.client.is_known)
+        client = self.client
+        known = client.trusted or client.identity != ""
+        return asked.read_header(transaction, octets, self.setting.options.extensions, known=known)
 
     def _end_of_data(self, transaction: Transaction) -> None:
         setting = self.setting
-        current = self._session.current
-        if current is not setting and self._has_lost_a_right(current):
+        if self.outdated and self._has_lost_a_right(self._session.current):
             verdict = Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed")
             self._message_judged(transaction, None, verdict)
             return
@@ -518,12 +525,14 @@ class Dialog:
             read = self._read_header if setting.reads_header else None
             octets = transactions.finished(
                 transaction, setting.options.hostname, now_us, self._mend(transaction), read,
-                partial(loops.lead, setting),
+                partial(loops.lead, setting, now_us),
             )  # fmt: skip
-        refused = loops.refusal(transaction)
-        if refused is not None:
-            self._message_judged(transaction, octets, refused)
-            return
+        expansion = transaction.expansion
+        if expansion is not None and (expansion.excess or expansion.stopped):
+            refused = loops.refusal(expansion)
+            if refused is not None:
+                self._message_judged(transaction, octets, refused)
+                return
         rule = setting.rules.message
         if rule is None:
             self._message_judged(transaction, octets, ACCEPT)

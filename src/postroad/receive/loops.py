@@ -28,24 +28,24 @@ _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setting: Setting, transaction: Transaction) -> bytes:
+def lead(setting: Setting, now_us: int, transaction: Transaction) -> bytes:
     """Lead the message through the aliases of its recipients, for once its header section is there. The field that
     bears the marks of these aliases, b"" for none."""
     doors, marks = setting.doors, setting.doors.marks
-    given = transactions.wanted(transaction)
+    given = transaction.given = transactions.wanted(transaction)
     seen = loop.found(transaction.head) if marks is not None else frozenset()
     if not given:
         transaction.expansion = _NOBODY
     elif marks is not None and seen:
         message_id = transaction.message_id
         expansion = doors.expand(
-            transaction.id, doors.now_us(), given, lambda alias: marks.expanded(alias, message_id) in seen
+            transaction.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
         )
         if not setting.lmtp:
             expansion = _without_those_who_have_it(expansion, marks, seen, message_id)
         transaction.expansion = expansion
     else:
-        transaction.expansion = doors.expand(transaction.id, doors.now_us(), given)
+        transaction.expansion = doors.expand(transaction.id, now_us, given)
     through = transaction.expansion.through
     if marks is None or not through:
         return b""
@@ -66,11 +66,8 @@ def _without_those_who_have_it(
     return msgspec.structs.replace(expansion, recipients=recipients, stopped=(*expansion.stopped, *have_it))
 
 
-def refusal(transaction: Transaction) -> Verdict | None:
-    """Why the message cannot be taken; None where it can."""
-    expansion = transaction.expansion
-    if expansion is None:
-        return None
+def refusal(expansion: Expansion) -> Verdict | None:
+    """Why a message that was led so cannot be taken; None where it can."""
     if expansion.excess:
         return reject(554, "5.2.4", expansion.excess, "too many recipients behind an alias")
     if expansion.stopped and not expansion.recipients:

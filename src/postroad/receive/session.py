@@ -255,15 +255,16 @@ class Session(asyncio.Protocol):
         dialog, transport = self._dialog, self._transport
         if dialog is None or transport is None or self._ending:
             return
+        listener = self._listener
         self._running = True
         handled = first is not None
         try:
             if first is not None:
                 first()
             machine = dialog.machine
-            machine.begin_turn(most)
+            machine.turn = most
             while not (self._busy or self._blocked or self._ending):
-                if dialog.setting is not self._listener.setting:
+                if dialog.setting is not listener.setting:
                     dialog.take_settings()
                     if self._ending:
                         break
@@ -285,9 +286,10 @@ class Session(asyncio.Protocol):
             return
         if handled or (machine.in_content and not self._blocked and self._comes_on(machine.swallowed)):
             self._put_off()
-        if machine.interrupted and not (self._busy or self._blocked or self._queued):
+        buffered = machine.buffered
+        if buffered and machine.interrupted and not (self._busy or self._blocked or self._queued):
             self._wait_for_turn(dialog)
-        if self._paused or machine.buffered > dialog.setting.options.input_max:
+        if self._paused or buffered > dialog.setting.options.input_max:
             self._regulate()
         if not (self._busy or self._blocked):
             if self._eof and not self._queued:
@@ -318,9 +320,10 @@ class Session(asyncio.Protocol):
         assert dialog is not None
         setting, transaction = dialog.setting, dialog.transaction
         options = setting.options
-        swallowed = dialog.machine.swallowed
-        if swallowed or self._refused_until:
-            self._bound_refused(swallowed, options.refused_content_s)
+        machine = dialog.machine
+        content = machine.content
+        if self._refused_until or machine.swallowed_before or (content is not None and content.swallowed):
+            self._bound_refused(machine.swallowed, options.refused_content_s)
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
         self._wait_until = setting.doors.loop.time() + limit_s
         # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
@@ -22,6 +23,11 @@ from postroad.mail.expansion import Expansion
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import Incoming
+
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_BINARY_MIME: Final = Body.BINARY_MIME
+_SEVEN_BIT: Final = Body.SEVEN_BIT
+_EIGHT_BIT_MIME: Final = Body.EIGHT_BIT_MIME
 
 
 class Transaction:
@@ -34,6 +40,7 @@ class Transaction:
         "discarded",
         "dropped",
         "expansion",
+        "given",
         "head",
         "held",
         "id",
@@ -59,6 +66,7 @@ class Transaction:
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go
+        self.given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases
         self.expansion: Expansion | None = None  # what aliases made of the recipients, once the header section is there
         self.id = 0  # the queue id, from the first octet of content on
         self.pieces: list[bytes] = []
@@ -92,9 +100,9 @@ class Transaction:
     def body(self) -> Body:
         """What the content is, as the next hop should hear it."""
         declared = self.mail.body
-        if declared is Body.BINARY_MIME:
+        if declared is _BINARY_MIME:
             return declared
-        return Body.SEVEN_BIT if self.ascii_only else Body.EIGHT_BIT_MIME
+        return _SEVEN_BIT if self.ascii_only else _EIGHT_BIT_MIME
 
 
 Mend = Callable[[bytes], bytes]
@@ -112,8 +120,11 @@ def finished(
     """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
     pieces = transaction.pieces
     octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    octets = message.joining(octets)
-    transaction.head = transaction.sent_head = head = octets[: message.header_end(octets)]
+    end = message.header_end(octets)
+    if not end:  # else a field stands on top, and ours can stand above it
+        octets = message.joining(octets)
+        end = message.header_end(octets)
+    transaction.head = transaction.sent_head = head = octets[:end]
     if mend is not None:
         mended = mend(octets)
         if mended is not octets:
@@ -123,7 +134,7 @@ def finished(
         octets = read(transaction, octets)
     transaction.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     transaction.ascii_only = octets.isascii()
-    _measure(transaction, octets)
+    transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
     top = received(transaction, hostname, now_us)
     if lead is not None:
         top += lead(transaction)
@@ -141,6 +152,7 @@ def spill(
     octets = finished(transaction, hostname, now_us, mend, read, lead)
     transaction.pieces.clear()
     transaction.incoming = incoming
+    transaction.line = len(octets) - octets.rfind(b"\n") - 1
     return incoming.write(octets)
 
 

@@ -60,7 +60,9 @@ def whereabouts(peer: Peer) -> str:
 
 def quoted(text: str) -> str:
     """What others chose, in quotes that it cannot leave."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def client_line(peer: Peer) -> ClientLine:

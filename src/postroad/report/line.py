@@ -53,6 +53,8 @@ UNSAID: Final = "closed without a reply"  # a refusal before a TLS handshake
 
 
 _HANDSHAKE: Final = re.compile("TLS handshake|TLS is not spoken")
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_FAILED: Final = Outcome.FAILED
 
 
 def rank_of(event: Event) -> int:
@@ -61,7 +63,7 @@ def rank_of(event: Event) -> int:
         case Accepted():
             return INFO
         case Attempted():
-            return WARNING if event.attempt.outcome is Outcome.FAILED else INFO
+            return WARNING if event.attempt.outcome is _FAILED else INFO
         case Session():
             # A session that brought mail has a line for each already; errors that the protocol answers have none.
             # A handshake that failed, TLS on a port without, and mail that was broken off have none elsewhere.

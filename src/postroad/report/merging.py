@@ -26,8 +26,14 @@ def merged(events: Sequence[Event]) -> Sequence[Event]:
     groups: dict[Hashable, list[Attempted | Refused]] = {}
     found: list[Event | list[Attempted | Refused]] = []
     for event in events:
-        key = _key(event)
-        if key is None or not isinstance(event, Attempted | Refused):
+        if isinstance(event, Attempted):
+            key = _attempted(event) if event.attempt.outcome in _UNFINISHED else None
+        elif isinstance(event, Refused):
+            key = _refused(event)
+        else:
+            found.append(event)
+            continue
+        if key is None:
             found.append(event)
             continue
         group = groups.get(key)
@@ -40,19 +46,20 @@ def merged(events: Sequence[Event]) -> Sequence[Event]:
     return [_one(each) if isinstance(each, list) else each for each in found]
 
 
-def _key(event: Event) -> Hashable:
-    """Equal for events that tell the same; None for those that stand alone."""
-    if type(event) is Attempted:
-        attempt = event.attempt
-        if attempt.outcome not in _UNFINISHED:
-            return None
-        said = _said(attempt.reply)
-        # What is our own finding differs in its text only where it names the recipient.
-        return (
-            event.id, event.destination, event.attempts, event.next_us > 0, attempt.outcome, attempt.reach,
-            attempt.status, said, attempt.text if said is None else "", attempt.remote_name, attempt.remote_address,
-        )  # fmt: skip
-    if type(event) is Refused and event.phase == "RCPT" and event.recipient:
+def _attempted(event: Attempted) -> Hashable:
+    """Equal for attempts that tell the same."""
+    attempt = event.attempt
+    said = _said(attempt.reply)
+    # What is our own finding differs in its text only where it names the recipient.
+    return (
+        event.id, event.destination, event.attempts, event.next_us > 0, attempt.outcome, attempt.reach,
+        attempt.status, said, attempt.text if said is None else "", attempt.remote_name, attempt.remote_address,
+    )  # fmt: skip
+
+
+def _refused(event: Refused) -> Hashable:
+    """Equal for refusals that tell the same; None for those that stand alone."""
+    if event.phase == "RCPT" and event.recipient:
         peer = event.peer
         return (peer.address, peer.port, peer.listener, event.reverse_path, event.reply[:9], event.reason)
     return None

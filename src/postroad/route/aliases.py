@@ -92,6 +92,7 @@ class Aliases:
         self._homes = homes
         self._limits = limits
         self._hostname = hostname
+        self._has_own = bool(self._postmaster or (hostname and is_local(hostname)))  # mailboxes that are aliases anyhow
         self._seen: tuple[Stamp, int] | None = None
         self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken
@@ -133,11 +134,6 @@ class Aliases:
                 return base
         return address
 
-    @property
-    def _is_needed(self) -> bool:
-        """Whether anything is ever expanded."""
-        return bool(self._map or self._postmaster or (self._hostname and self._is_local(self._hostname)))
-
     def members(self, address: Address, exists: Exists) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
         return self._resolve(address, exists, _Walk())
@@ -156,7 +152,7 @@ class Aliases:
         Equal mailboxes that the client gave itself are made one, too. `passed`: whether the message has been led
         through an alias before.
         """
-        if not self._is_needed and (len(recipients) == 1 or _are_different(recipients)):
+        if not (self._map or self._has_own) and (len(recipients) == 1 or _are_different(recipients)):
             return Expansion(recipients)
         result: dict[Address, Recipient] = {}
         events: list[Expanded] = []

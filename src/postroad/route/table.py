@@ -55,9 +55,9 @@ class RoutingTable:
     def local(self, domain: str) -> LocalDomain | None:
         """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
         found = self._local.find(domain)
-        if found is None and (not domain or self._is_own_literal(domain)) and self.options.local:
-            return self.options.local[0]
-        return found
+        if found is not None or (domain and not domain.startswith("[")) or not self.options.local:
+            return found
+        return self.options.local[0] if not domain or self._is_own_literal(domain) else None
 
     def home(self, address: Address) -> Address:
         """The mailbox as its local domain names it: a bare ``<Postmaster>`` (RFC 5321 §4.1.1.3) and mailboxes at our
@@ -92,6 +92,8 @@ class RoutingTable:
         return msgspec.structs.replace(recipient, address=home, given=recipient.given or recipient.address)
 
     def is_local(self, domain: str) -> bool:
+        if domain and not domain.startswith("["):
+            return self._local.find(domain) is not None
         return self.local(domain) is not None
 
     def relay(self, domain: str) -> RelayDomain | None:
