@@ -19,7 +19,7 @@ from postroad.mail import loop
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
-from postroad.node.permits import PermitOffice
+from postroad.node.offices.permits import PermitOffice
 from postroad.protocol import seven_bit, stuffing, transaction
 from postroad.protocol.client import ClientMachine
 from postroad.protocol.data import ChunkReader, DataReader, Scrutiny

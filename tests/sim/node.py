@@ -19,10 +19,11 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.event import Event, Noted
-from postroad.node.permits import PermitOffice, WorkerPermits
-from postroad.node.rates import RateOffice
+from postroad.node.offices.permits import PermitOffice, WorkerPermits
+from postroad.node.offices.rates import RateOffice
 from postroad.node.sockets import endpoints
-from postroad.node.wiring import Assembly, Disk, World
+from postroad.node.wiring.assembly import Assembly
+from postroad.node.wiring.world import Disk, World
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import Ended

@@ -1,4 +1,4 @@
-"""What an operator does to the bans: the same for a running node (`node.guard`) and for its file (`cli.bans`).
+"""What an operator does to the bans: the same for a running node (`node.offices.guard`) and for its file (`cli.bans`).
 
 A subject is an IP address, a network or the name of an account. What always holds: each subject has one row that says
 what was done or why not; what looks like an address and is none is no account.

@@ -6,7 +6,7 @@ A client is an IPv4 address, or an IPv6 /64 (what one customer is given, RFC 617
 are counted, but only the limit for all sessions holds for them, and they are never banned by the node itself. A limit
 of 0 is none, and what is not limited is not counted.
 
-Not here: who is banned and for how long (`node.guard`, `check.bans`); the rules of the protocol's own limits.
+Not here: who is banned and for how long (`node.offices.guard`, `check.bans`); the rules of the protocol's own limits.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ from postroad.config import options
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
 from postroad.node.control import Control
-from postroad.node.guard import Guard
 from postroad.node.link import Frame, Link
 from postroad.node.loaded import Loaded
-from postroad.node.pacing import Pacing
-from postroad.node.permits import PermitOffice
-from postroad.node.rates import RateOffice
+from postroad.node.offices.guard import Guard
+from postroad.node.offices.pacing import Pacing
+from postroad.node.offices.permits import PermitOffice
+from postroad.node.offices.rates import RateOffice
+from postroad.node.offices.tickets import TicketSecret
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
-from postroad.node.tickets import TicketSecret
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.operate import routes
 from postroad.queue.pace import Limits

@@ -26,10 +26,11 @@ from postroad.check.bans import Bans
 from postroad.config import options
 from postroad.mail.event import Noted
 from postroad.node.link import Frame, Link
-from postroad.node.permits import WorkerPermits
+from postroad.node.offices.permits import WorkerPermits
 from postroad.node.sockets import Endpoint
 from postroad.node.watchdog import BEAT_S
-from postroad.node.wiring import Assembly, World, system_world
+from postroad.node.wiring.assembly import Assembly
+from postroad.node.wiring.world import World, system_world
 from postroad.report.log import Log, LogHandler
 from postroad.world.memory import tune_malloc
 

@@ -17,7 +17,7 @@ class QueueOptions(msgspec.Struct, frozen=True):
     """
 
     concurrency: int = 20  # connections to one destination, for the whole node
-    concurrency_start: int = 5  # of these at first; more with success (`node.permits`)
+    concurrency_start: int = 5  # of these at first; more with success (`node.offices.permits`)
     connections_max: int = 400  # outward connections of one worker, over all destinations
     connections_slow_max: int = 400  # further ones, in place of those that have not moved for `slow_s`
     slow_s: float = 2.0

@@ -1,6 +1,7 @@
 """The pace of each destination: how many connections, how many messages over one and in a time, how many recipients.
 
-Limits hold for a *scope*, which is what is counted together for the whole node (`node.permits`, `node.rates`):
+Limits hold for a *scope*, which is what is counted together for the whole node (`node.offices.permits`,
+`node.offices.rates`):
 
     example.com              a destination, by its key
     host:mx1.example.net     one MX host, for all domains that it serves

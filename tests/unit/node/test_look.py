@@ -9,8 +9,8 @@ from typing import Any, cast
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.mail.event import Noted
-from postroad.node.tables import Tables, build
-from postroad.node.wiring import Assembly
+from postroad.node.wiring.assembly import Assembly
+from postroad.node.wiring.tables import Tables, build
 
 
 def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:

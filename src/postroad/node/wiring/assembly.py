@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,12 +36,13 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import Content
 from postroad.mail.report import Action, Report
 from postroad.mail.route import Destination, Route
-from postroad.node.authentication import authenticator, placed, read_accounts
-from postroad.node.etrn import Ask, QueueStarter
-from postroad.node.room import DescriptorRoom
-from postroad.node.secret import node_secret
+from postroad.node.offices.etrn import Ask, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
-from postroad.node.tables import Tables, build
+from postroad.node.wiring.authentication import authenticator, placed, read_accounts
+from postroad.node.wiring.room import DescriptorRoom
+from postroad.node.wiring.secret import node_secret
+from postroad.node.wiring.tables import Tables, build
+from postroad.node.wiring.world import World
 from postroad.operate.operator import Operator, OperatorResult, read_request
 from postroad.queue.queue import Permits, Queue
 from postroad.receive.budget import Budget
@@ -55,15 +54,8 @@ from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.store.sqlite.history import Historian
-from postroad.store.sqlite.schema import Connect, connect
-from postroad.store.sqlite.spool import Spool, SpoolError, free_octets
+from postroad.store.sqlite.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
-from postroad.world.clock import Clock, SystemClock
-from postroad.world.dns import DnsOptions, DnsResolver, Resolver
-from postroad.world.files import Posix
-from postroad.world.http import Fetch, fetcher
-from postroad.world.network import Network, SystemNetwork
-from postroad.world.programs import Programs, SystemPrograms
 from postroad.world.system import file_limit
 from postroad.world.tls import Asking, ClientTls, ServerTls, server_tls
 
@@ -75,47 +67,6 @@ if TYPE_CHECKING:
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
 OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """How files are written. `threads`: on threads of their own; else all of it happens on the loop, `commit_s` says
-    how long a commit takes, and who made the Assembly has to call `historian.step` now and then (a simulation)."""
-
-    connect: Connect = connect
-    posix: Posix = field(default_factory=Posix)
-    free: Callable[[Path], int] = free_octets
-    threads: bool = True
-    commit_s: Callable[[], float] | None = None
-
-
-_SYSTEM_DISK: Final = Disk()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """All that the outside is."""
-
-    clock: Clock
-    chance: random.Random
-    network: Network
-    programs: Programs
-    resolver: Callable[[DnsOptions], Resolver]
-    entropy: random.Random = field(default_factory=random.SystemRandom)  # for nonces and keys: not to be guessed
-    fetcher: Callable[[Executor, str], Fetch] = fetcher
-    disk: Disk = _SYSTEM_DISK
-
-
-def system_world(chance: random.Random) -> World:
-    """The real one."""
-    clock = SystemClock()
-    return World(
-        clock=clock,
-        chance=chance,
-        network=SystemNetwork(),
-        programs=SystemPrograms(),
-        resolver=lambda dns: DnsResolver(dns, clock, chance),
-    )
 
 
 class Prepared(msgspec.Struct, frozen=True):

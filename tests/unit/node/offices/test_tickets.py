@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.node.tickets import TicketSecret
+from postroad.node.offices.tickets import TicketSecret
 
 
 class Time:

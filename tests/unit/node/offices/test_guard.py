@@ -13,7 +13,7 @@ from postroad.check import bans as kept
 from postroad.check.bans import Bans
 from postroad.config.load import load
 from postroad.config.settings import Settings
-from postroad.node.guard import Guard
+from postroad.node.offices.guard import Guard
 
 TRUSTING = '[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n'
 NOW_US = 1_790_000_000_000_000

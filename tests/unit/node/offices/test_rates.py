@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from postroad.node.rates import RateOffice
+from postroad.node.offices.rates import RateOffice
 from postroad.queue.pace import Limits, Rate
 
 

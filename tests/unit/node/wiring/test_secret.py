@@ -7,7 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from postroad.node.secret import NAME, SIZE, node_secret
+from postroad.node.wiring.secret import NAME, SIZE, node_secret
 
 
 def test_it_stays(tmp_path: Path) -> None:

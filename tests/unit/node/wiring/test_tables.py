@@ -13,7 +13,7 @@ from postroad.mail.address import Address
 from postroad.mail.context import Context
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.verdict import Verdict
-from postroad.node.tables import Tables, build
+from postroad.node.wiring.tables import Tables, build
 
 SETTINGS = """
 hostname = "mx.home.test"

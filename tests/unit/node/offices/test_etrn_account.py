@@ -15,7 +15,8 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.node.sockets import endpoints
-from postroad.node.wiring import Assembly, system_world
+from postroad.node.wiring.assembly import Assembly
+from postroad.node.wiring.world import system_world
 from postroad.report.log import Log
 from tests.unit.accounts.test_accounts import HASHER
 from tests.unit.deliver.remote import Remote

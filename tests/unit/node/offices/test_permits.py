@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroad.node.permits import PermitOffice, WorkerPermits
+from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.queue.pace import UNLIMITED, Limits
 
 

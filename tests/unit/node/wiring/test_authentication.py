@@ -11,7 +11,7 @@ from postroad.accounts.accounts import Account, Accounts, format_line
 from postroad.accounts.authenticate import Authenticator, Facts, Outcome, Right
 from postroad.config.load import parse
 from postroad.config.settings import Settings
-from postroad.node.authentication import FETCH_THREADS, authenticator, read_accounts
+from postroad.node.wiring.authentication import FETCH_THREADS, authenticator, read_accounts
 from postroad.protocol.sasl import clients
 from postroad.world.clock import SystemClock
 from postroad.world.http import fetcher

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postroad.node.room import LOOKS_APART_MAX, DescriptorRoom
+from postroad.node.wiring.room import LOOKS_APART_MAX, DescriptorRoom
 
 
 class Transport:

@@ -24,8 +24,8 @@ from postroad.accounts.function import FunctionSource, load
 from postroad.accounts.introspection import Introspection
 from postroad.accounts.users import Users
 from postroad.config import options
-from postroad.node.secret import node_secret
-from postroad.node.tables import first_line
+from postroad.node.wiring.secret import node_secret
+from postroad.node.wiring.tables import first_line
 from postroad.world.clock import Clock
 from postroad.world.http import Fetch
 from postroad.world.network import Network, why

@@ -13,7 +13,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
-from postroad.node.etrn import COUNT_MAX, QueueStarter
+from postroad.node.offices.etrn import COUNT_MAX, QueueStarter
 from postroad.operate.operator import OperatorAction, OperatorRequest
 from postroad.protocol.etrn import parse
 from postroad.store.sqlite.selecting import names

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from postroad.node.permits import PermitOffice
-from postroad.node.rates import RateOffice
+from postroad.node.offices.permits import PermitOffice
+from postroad.node.offices.rates import RateOffice
 from postroad.queue.pace import UNLIMITED
 
 KEYS_MAX: Final = 10_000

@@ -1,0 +1,1 @@
+"""The wiring of one worker: every room's doors are made here."""
