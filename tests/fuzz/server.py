@@ -53,9 +53,9 @@ class Player(Host):
             self.fed += len(part)
             self.play(part)
             assert self.machine.buffered <= self.buffered_max
-            held = getattr(self.machine.content, "_held", b"")
+            held = getattr(self.machine._content, "_held", b"")
             assert len(held) <= self.held_max, held
-            assert len(getattr(self.machine.content, "_passed", b"")) < self.limits.piece_size
+            assert len(getattr(self.machine._content, "_passed", b"")) < self.limits.piece_size
         return self
 
     @property

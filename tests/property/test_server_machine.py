@@ -77,7 +77,7 @@ def test_memory_is_bounded(dialog: list[bytes], dialect: Dialect) -> None:
     for part in dialog:
         host.play(part)
         assert host.machine.buffered <= max(LIMITS.command_line_max, LIMITS.auth_line_max)
-        content = host.machine.content
+        content = host.machine._content
         assert len(getattr(content, "_held", b"")) <= LIMITS.piece_size + LIMITS.text_line_max
 
 

@@ -7,6 +7,7 @@ survives being read over a telephone; reading it is tolerant of case and of ``o`
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 SHARDS_MAX: Final = 1024
@@ -32,6 +33,7 @@ def made_us(number: int) -> int:
     return (number >> 10) + _EPOCH_US
 
 
+@lru_cache(maxsize=1024)  # the same one stands in Received, in the reply and in two lines of the log
 def text(number: int) -> str:
     """12 characters, the most significant first."""
     pairs = _PAIRS

@@ -410,7 +410,7 @@ class ClientMachine:
             return self._unasked(answer)
         step = expected.popleft()
         if step is _MAIL:
-            if not answer.ok:
+            if not 200 <= answer.code < 300:
                 if answer.intermediate:
                     return self._unfit("MAIL", answer)
                 self._mail_refusal = refusal(answer, Reach.MESSAGE, Subject.SENDER)
@@ -549,7 +549,7 @@ class ClientMachine:
         if self._mail_refusal is not None:
             # It tells nothing of the recipient, but confirms the refusal (RFC 5321 §4.1.4: 503, out of order).
             return answer.code == 503 or not self.kept
-        if answer.ok:  # 250 and 251; 252 is taken as well
+        if 200 <= answer.code < 300:  # 250 and 251; 252 is taken as well
             self._accepted.append(place)
             return True
         if answer.intermediate or (answer.code == 503 and self.kept):  # out of order? MAIL was accepted
@@ -640,13 +640,13 @@ class ClientMachine:
         return self._unfit("DATA, behind 354", answer)
 
     def _end_answered(self, answer: Reply) -> ClientEvent | None:
-        if answer.intermediate:
+        if 300 <= answer.code < 400:
             # What became of the message nobody knows: not at once again
             odd = _odd("the end of data", answer)
             return self.end(Finding(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
         if self._bdat and answer.code in _COMMAND_REFUSED and not self._place:
             return self._bdat_refused(answer)
-        if answer.ok:
+        if 200 <= answer.code < 300:
             status = answer.status or "2.0.0"
             finding = Finding(self._success, Reach.RECIPIENT, status, "", brief(answer))
         else:

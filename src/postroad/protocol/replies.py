@@ -95,18 +95,20 @@ class ReplyReader:
             start = self._at
             if start == len(buffer):
                 return None
-            end = buffer.find(b"\n", start, start + limits.line_max)
-            if end < 0:
+            end = buffer.find(b"\n", start, start + limits.line_max) + 1
+            if end == 0:
                 return self._unfinished(start)
-            if buffer[end - 1 : end] != b"\r" or end == start:
-                return self._break(f"a line of the reply does not end with CRLF: {self.held}")
-            self._at = end + 1
-            line = buffer[start : end - 1]
+            line = buffer[start:end]
             if not self._lines:
-                answer = _single(line) if len(line) <= _CACHED_MAX else _parse_single(line)
+                answer = _single(line) if end - start <= _CACHED_MAX else _parse_single(line)
                 if answer is not None:
+                    self._at = end
                     return answer
-            if self._add(line, end + 1 - start):
+            if not line.endswith(b"\r\n"):
+                return self._break(f"a line of the reply does not end with CRLF: {self.held}")
+            self._at = end
+            line = line[:-2]
+            if self._add(line, end - start):
                 return self._complete()
             if self._broken is not None:
                 return self._broken
@@ -151,9 +153,9 @@ class ReplyReader:
 
 
 def _parse_single(line: bytes) -> Reply | None:
-    """A reply of one line; None where it is no reply or not the whole of one."""
-    match = _LINE.fullmatch(line)
-    if match is None or match[2] == b"-":
+    """A reply of one line, its CRLF included; None if it is no reply or not the whole of one."""
+    match = _LINE.fullmatch(line[:-2])
+    if match is None or match[2] == b"-" or not line.endswith(b"\r\n"):
         return None
     code, text = int(match[1]), _text(match[3] or b"")
     found = _STATUS.match(text)

@@ -143,10 +143,10 @@ class ServerMachine:
     """One session, from the connection to its end. SMTP or LMTP by `dialect`."""
 
     __slots__ = (
-        "_at", "_awaited", "_barren", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
+        "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
         "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
-        "_refused", "_refused_for", "_session", "_skip", "_state", "_taken", "_transaction", "content", "dialect",
-        "early_talker", "errors", "last_error", "swallowed_before", "turn",
+        "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "dialect",
+        "early_talker", "errors", "last_error", "refusing", "turn",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
@@ -166,7 +166,7 @@ class ServerMachine:
         self._output: list[bytes] = []
         self._pending: Command | None = None  # asked of the host and not answered
         self._awaited = 0  # replies that the pending content still needs (LMTP)
-        self.content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
+        self._content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
         self._listening = False  # lines or content are read; else only `_loose` is to be had
         self._loose: Command | None = Connected()
         self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
@@ -180,7 +180,8 @@ class ServerMachine:
         self._mails = 0  # transactions begun, where they are limited
         self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
         self._refused_for = 0  # recipients that the failed transaction had
-        self.swallowed_before = 0  # octets of that chunk, and of those behind it that have ended
+        self._swallowed = 0  # octets of that chunk, and of those behind it that have ended
+        self.refusing = False  # whether what comes may be refused content; `swallowed` says how much has come
         self._excused = 0  # commands that may follow a refused MAIL or RCPT in the pipeline and are no errors
         self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, where they are limited
 
@@ -216,14 +217,14 @@ class ServerMachine:
     @property
     def in_content(self) -> bool:
         """Whether what comes next is content, and no command."""
-        return self.content is not None
+        return self._content is not None
 
     @property
     def swallowed(self) -> int:
         """Octets of refused content that have come since its refusal. 0: what comes is no refused content, as always
-        while `content` is None and `swallowed_before` 0."""
-        content = self.content
-        return self.swallowed_before if content is None else self.swallowed_before + content.swallowed
+        while not `refusing`."""
+        content = self._content
+        return self._swallowed if content is None else self._swallowed + content.swallowed
 
     @property
     def interrupted(self) -> bool:
@@ -274,7 +275,7 @@ class ServerMachine:
         if not self._listening:
             return self._take_loose()
         while True:
-            content = self.content
+            content = self._content
             if content is None:
                 octets, at = self._input, self._at
                 if at == len(octets):  # most often, as a client waits for each answer
@@ -293,7 +294,7 @@ class ServerMachine:
                     return command
             else:
                 command = self._read_content(content)
-                if command is not None or self.content is content:
+                if command is not None or self._content is content:
                     return command
 
     def _take_loose(self) -> Command | None:
@@ -516,13 +517,13 @@ class ServerMachine:
         if chunks.scrutiny.fault is not None and size + self._discarded > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         self._state = NEXT[self._state, Verb.BDAT]
-        self.content = chunks
+        self._content = chunks
         return None
 
     def _refuse_chunk(self, size: int, answer: Reply, *, last: bool) -> Command | None:
         """A chunk that nothing is to take. Behind a refused one it was in the pipeline already (RFC 3030 §2): it hears
         the same again, over LMTP behind LAST once for each recipient (RFC 2033 §4.3), and counts as no error."""
-        if self._discarded + self.swallowed_before + max(size, CHUNK_LEAST) > self._limits.swallow_max:
+        if self._discarded + self._swallowed + max(size, CHUNK_LEAST) > self._limits.swallow_max:
             return self._end(421, "4.5.4", "Chunk too large")
         again = self._refused
         counts = again is None
@@ -530,7 +531,7 @@ class ServerMachine:
             self._excused -= 1
             counts = False
         replies = self._refused_for if again is not None and last and self.dialect is _LMTP else 1
-        self.content = RefusedChunk(size, again or answer, last=last, counts=counts, replies=max(1, replies))
+        self._content = RefusedChunk(size, again or answer, last=last, counts=counts, replies=max(1, replies))
         return None
 
     def _chunk_refused(self, chunk: RefusedChunk) -> Command | None:
@@ -548,12 +549,14 @@ class ServerMachine:
             self._forget_refusal()
         else:
             self._refused = answer
-            self.swallowed_before += max(swallowed, CHUNK_LEAST)
+            self.refusing = True
+            self._swallowed += max(swallowed, CHUNK_LEAST)
 
     def _forget_refusal(self) -> None:
         self._refused = None
-        self._discarded += self.swallowed_before
-        self._refused_for = self.swallowed_before = self._excused = 0
+        self.refusing = False
+        self._discarded += self._swallowed
+        self._refused_for = self._swallowed = self._excused = 0
 
     def _repairs(self) -> bool:
         """Whether stray CR and LF in the client's content are mended."""
@@ -574,10 +577,12 @@ class ServerMachine:
         if self._at == len(self._input):
             self._input, self._at = b"", 0
         if not ended:
-            if content.swallowed and self.swallowed + self._discarded > self._limits.swallow_max:
-                return self._end(421, "4.7.0", "Content without an end")
+            if content.swallowed:
+                self.refusing = True
+                if self.swallowed + self._discarded > self._limits.swallow_max:
+                    return self._end(421, "4.7.0", "Content without an end")
             return Content(piece, False) if piece else None
-        self.content = None
+        self._content = None
         if isinstance(content, RefusedChunk):
             return self._chunk_refused(content)
         last = not isinstance(content, ChunkReader) or content.last
@@ -850,7 +855,7 @@ class ServerMachine:
             self._rcpt_answered(pending, answer)
         elif isinstance(pending, Mail):
             self._output.append(encode(answer))
-            if answer.ok:
+            if 200 <= answer.code < 300:
                 self._mails += 1
                 self._transaction = Transaction(pending)
                 self._state = NEXT[self._state, _VERB_MAIL]
@@ -879,7 +884,7 @@ class ServerMachine:
         transaction = self._transaction
         if transaction is None:
             return
-        if answer.ok:
+        if 200 <= answer.code < 300:
             transaction.accepted += 1
             self._state = _RCPT
             if self._limits.recipient_domains_max and isinstance(pending, Rcpt):
@@ -895,12 +900,12 @@ class ServerMachine:
                 self._loose = self._improper()
                 return
             transaction.scrutiny = Scrutiny(self._limits, binary=False, repairs=self._repairs())
-            self.content = DataReader(transaction.scrutiny, self._limits.piece_size)
+            self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
             self._state = _CONTENT
         self._output.append(encode(answer))
 
     def _content_answered(self, pending: Command, answer: Reply) -> None:
-        if answer.ok:
+        if 200 <= answer.code < 300:
             self._faults = self._idle = self._discarded = self._others = 0
             self._barren = self._taken + self._limits.commands_max + self._limits.recipients_max
         transaction = self._transaction
@@ -1071,7 +1076,7 @@ class ServerMachine:
         self._state = _CLOSED
         self._listening = False
         self._input, self._at = b"", 0
-        self.content = None
+        self._content = None
         self._transaction = None
         self._forget_refusal()
         self._pending = None

@@ -321,8 +321,7 @@ class Session(asyncio.Protocol):
         setting, transaction = dialog.setting, dialog.transaction
         options = setting.options
         machine = dialog.machine
-        content = machine.content
-        if self._refused_until or machine.swallowed_before or (content is not None and content.swallowed):
+        if self._refused_until or machine.refusing:
             self._bound_refused(machine.swallowed, options.refused_content_s)
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
         self._wait_until = setting.doors.loop.time() + limit_s

@@ -23,6 +23,15 @@ def merged(events: Sequence[Event]) -> Sequence[Event]:
     """The events of a moment, as they are to be logged."""
     if len(events) < 2:
         return events
+    alike = [
+        event
+        for event in events
+        if (event.attempt.outcome in _UNFINISHED if isinstance(event, Attempted) else isinstance(event, Refused))
+    ]
+    return _grouped(events) if len(alike) > 1 else events
+
+
+def _grouped(events: Sequence[Event]) -> Sequence[Event]:
     groups: dict[Hashable, list[Attempted | Refused]] = {}
     found: list[Event | list[Attempted | Refused]] = []
     for event in events:
