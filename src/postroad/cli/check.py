@@ -15,7 +15,7 @@ import click
 from postroad.cli.options import EX_CONFIG, config_option, config_path, end_with, json_option, with_both_places
 
 if TYPE_CHECKING:
-    from postroad.config.problem import Problem
+    from postroad.config.problem import ConfigProblem
     from postroad.config.settings import Settings
 
 
@@ -71,7 +71,7 @@ def _compared(found: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
     return in_force(found.state_dir) or after, after
 
 
-def _listed(problem: Problem) -> dict[str, str | int]:
+def _listed(problem: ConfigProblem) -> dict[str, str | int]:
     return {
         "file": str(problem.file), "line": problem.line, "key": problem.key, "text": problem.text,
         "remedy": problem.remedy,

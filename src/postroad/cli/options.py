@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from postroad.config.problem import Problem
+    from postroad.config.problem import ConfigProblem
     from postroad.config.settings import Settings
 
 EX_CONFIG: Final = 78
@@ -120,7 +120,7 @@ def settings_of(given: Path | None, *, files: bool = False) -> Settings:
     return found
 
 
-def with_both_places(given: Path | None, problems: list[Problem]) -> list[Problem]:
+def with_both_places(given: Path | None, problems: list[ConfigProblem]) -> list[ConfigProblem]:
     """The problems; where no file was named and there is none, both places where it was looked for."""
     from msgspec.structs import replace
 
@@ -201,7 +201,7 @@ def _state_dir_in(text: str) -> object:
     return None
 
 
-def end_with(problems: Iterable[Problem]) -> NoReturn:
+def end_with(problems: Iterable[ConfigProblem]) -> NoReturn:
     """Prints the problems, one paragraph each, and ends the process with 78."""
     for problem in problems:
         click.echo(str(problem), err=True)

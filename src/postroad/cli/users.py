@@ -296,7 +296,7 @@ def _line(account: Account) -> str:
 def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
     """The lines of the file, and each account with the place of its line. A missing file has none."""
     from postroad.accounts.accounts import parse, parse_line
-    from postroad.config.problem import Problem
+    from postroad.config.problem import ConfigProblem
 
     try:
         text = path.read_text("utf-8")
@@ -307,7 +307,7 @@ def _lines(path: Path) -> tuple[list[str], dict[str, tuple[int, Account]]]:
     _, faults = parse(text)
     if faults:
         remedy = "Correct the line; a node does not load a file with a faulty line"
-        end_with(Problem(path, fault.line, "", fault.text, remedy) for fault in faults)
+        end_with(ConfigProblem(path, fault.line, "", fault.text, remedy) for fault in faults)
     lines = text.split("\n")
     if lines[-1] == "":
         del lines[-1]

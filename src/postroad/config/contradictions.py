@@ -14,9 +14,9 @@ from typing import Final
 from postroad.accounts.authenticate import CertificateName
 from postroad.check.etrn import covers
 from postroad.config.finding import Finding
-from postroad.config.listening import UNIX, Listener
+from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
-from postroad.config.routing import LocalDomain, NextHop, RelayDomain
+from postroad.config.routing import LocalDomainSection, NextHopSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
@@ -147,7 +147,7 @@ def _same_place(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def places(listener: Listener) -> list[tuple[str, int]]:
+def places(listener: ListenerSection) -> list[tuple[str, int]]:
     """Each address with its port, 0 for a Unix socket."""
     return [(address, 0 if address.startswith(UNIX) else listener.port) for address in listener.address]
 
@@ -423,7 +423,7 @@ def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Fi
 
 
 def _recipients(settings: Settings) -> Iterator[Finding]:
-    domains: list[tuple[Path, LocalDomain | RelayDomain]] = [
+    domains: list[tuple[Path, LocalDomainSection | RelayDomainSection]] = [
         *((("domain", index), each) for index, each in enumerate(settings.domain)),
         *((("relay", "domain", index), each) for index, each in enumerate(settings.relay.domain)),
     ]
@@ -452,7 +452,7 @@ def _relayed(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _missing(domain: LocalDomain) -> str:
+def _missing(domain: LocalDomainSection) -> str:
     match domain.deliver:
         case "maildir":
             return "" if domain.path else 'Add path = "/var/mail/{domain}/{local_part}"'
@@ -492,7 +492,7 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _next_hop_token(here: Path, hop: NextHop) -> Iterator[Finding]:
+def _next_hop_token(here: Path, hop: NextHopSection) -> Iterator[Finding]:
     """A token, a password, and a mechanism that is for one of them."""
     token = hop.token_file is not None or bool(hop.token_command)
     if hop.token_file is not None and hop.token_command:

@@ -21,10 +21,10 @@ from postroad.check.policy import HeaderFrom
 from postroad.config import exposure
 from postroad.config.files import rights
 from postroad.config.finding import Finding
-from postroad.config.listening import UNIX, Listener
+from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
-from postroad.config.routing import LocalDomain
+from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.mail.route import TlsDemand
@@ -142,7 +142,7 @@ def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
             )
 
 
-def _listens(settings: Settings, listener: Listener, host: str, port: int) -> bool:
+def _listens(settings: Settings, listener: ListenerSection, host: str, port: int) -> bool:
     """Whether a host, by its address or a name that is plainly ours, is a place of this listener."""
     if listener.port != port:
         return False
@@ -181,7 +181,7 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield Finding((("domain", index, "path"),), text, remedy)
 
 
-def _way_in(settings: Settings, domain: LocalDomain, closed: FilePath) -> str:
+def _way_in(settings: Settings, domain: LocalDomainSection, closed: FilePath) -> str:
     """What to do about a closed folder: the domain's own is made where other programs have theirs (`/var/mail`), else
     the folder itself is given away."""
     own = FilePath(str(domain.path).replace("{domain}", domain.name).partition("{")[0])
@@ -254,7 +254,7 @@ def _without_effect(settings: Settings, now_s: float) -> Iterator[Finding]:
                 yield Finding((("listener", index, key),), text, "Remove it")
 
 
-def _why_not_add(settings: Settings, listener: Listener) -> str:
+def _why_not_add(settings: Settings, listener: ListenerSection) -> str:
     if listener.role is Role.SUBMISSION and settings.receive.repair:
         return "a submission listener adds missing fields already (receive.repair)"
     trusted = listener.trusted_networks or listener.trusted_certificates
@@ -265,16 +265,16 @@ def _why_not_add(settings: Settings, listener: Listener) -> str:
     )
 
 
-def _why_not_own(listener: Listener) -> str:
+def _why_not_own(listener: ListenerSection) -> str:
     return "" if _has_accounts(listener) else "its clients have no accounts, since it does not offer AUTH"
 
 
-def _has_accounts(listener: Listener) -> bool:
+def _has_accounts(listener: ListenerSection) -> bool:
     """Whether clients can have authenticated: with us, or with a proxy that says so by XCLIENT."""
     return listener.offers_auth or bool(listener.xclient_networks)
 
 
-def _why_not_route(settings: Settings, listener: Listener) -> str:
+def _why_not_route(settings: Settings, listener: ListenerSection) -> str:
     if listener.protocol is Dialect.LMTP:
         return "over LMTP it accepts mail only for local domains"
     if listener.role is Role.SUBMISSION or (listener.role is Role.RELAY and not listener.strangers):
@@ -282,7 +282,7 @@ def _why_not_route(settings: Settings, listener: Listener) -> str:
     return "" if settings.relay.domains or settings.relay.domain else "there are no relay domains"
 
 
-def _why_not_dsn(listener: Listener) -> str:
+def _why_not_dsn(listener: ListenerSection) -> str:
     if listener.protocol is Dialect.LMTP or listener.role is not Role.MX:
         return "it offers DSN to all its clients in any case"
     return "it withholds DSN" if "DSN" in listener.withheld_extensions else ""

@@ -28,7 +28,7 @@ from postroad.config.options import (
     routing_options,
     server_tls_options,
 )
-from postroad.config.routing import LocalDomain, RelayDomain
+from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, read_names, told
@@ -197,7 +197,7 @@ def _introspection(settings: Settings) -> Iterator[Finding]:
 
 
 def _recipients(settings: Settings) -> Iterator[Finding]:
-    domains: list[tuple[Path, LocalDomain | RelayDomain]] = [
+    domains: list[tuple[Path, LocalDomainSection | RelayDomainSection]] = [
         *((("domain", index), each) for index, each in enumerate(settings.domain)),
         *((("relay", "domain", index), each) for index, each in enumerate(settings.relay.domain)),
     ]

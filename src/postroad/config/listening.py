@@ -54,7 +54,7 @@ WithheldExtensions = Annotated[tuple[WithheldExtension, ...], BeforeValidator(on
 Profile = Literal["", "MIXER", "STANAG4406", "NSEP"]
 
 
-class Listener(Section):
+class ListenerSection(Section):
     """A place where the node accepts mail. Give one table `[[listener]]` for each port."""
 
     name: str = setting(UNSET, "The listener's name in the log, in the history and in `trace`.", example='"mx"')
@@ -270,7 +270,7 @@ class Listener(Section):
         return next((each.removeprefix(UNIX) for each in self.address if each.startswith(UNIX)), "")
 
 
-class Limits(Section):
+class LimitsSection(Section):
     """How much one session, one client and one message may use. No limit can be set below what an RFC demands."""
 
     command_line_max: Octets = of(ProtocolLimits, "command_line_max", source="RFC 5321 §4.5.3.1.4")
@@ -466,7 +466,7 @@ class Limits(Section):
     )
 
 
-class Receive(Section):
+class ReceiveSection(Section):
     """How the node answers sessions, beyond the rules of the protocol."""
 
     repair: bool = setting(
@@ -490,7 +490,7 @@ class Receive(Section):
     )
 
 
-class Extensions(Section):
+class ExtensionsSection(Section):
     """Which further extensions of SMTP the listeners offer, and their limits. As a client, the node uses every
     extension that the next host offers and that the message asks for."""
 
@@ -559,7 +559,7 @@ class Extensions(Section):
     )
 
 
-class FurtherCertificate(Section):
+class FurtherCertificateSection(Section):
     """A certificate in addition to the first one. Give one table `[[tls.further]]` for each. A client that asks for a
     name (SNI, RFC 6066 §3) gets the certificate that holds this name."""
 
@@ -571,7 +571,7 @@ class FurtherCertificate(Section):
     )
 
 
-class Tls(Section):
+class TlsSection(Section):
     """TLS as a server. The node reads the files again when they change; no session is dropped."""
 
     certificate: File | None = setting(
@@ -633,10 +633,10 @@ class Tls(Section):
         word=True,
         source="RFC 5280 §4.2.1.12",
     )
-    further: tuple[FurtherCertificate, ...] = tables()
+    further: tuple[FurtherCertificateSection, ...] = tables()
 
 
-class Introspection(Section):
+class IntrospectionSection(Section):
     """Bearer tokens (OAUTHBEARER, XOAUTH2). The node checks them with the authorization server (RFC 7662)."""
 
     url: Url | None = setting(
@@ -669,7 +669,7 @@ class Introspection(Section):
     )
 
 
-class Auth(Section):
+class AuthSection(Section):
     """Accounts: who may authenticate (AUTH, under TLS), and what verifies them: the users file, Dovecot or a function
     (docs/authentication.md)."""
 
@@ -690,7 +690,7 @@ class Auth(Section):
         "A Python function that decides who a client is: `module:function` or `/path/file.py:function`.",
         example='"/etc/postroad/accounts.py:check"',
     )
-    introspection: Introspection = table(Introspection)
+    introspection: IntrospectionSection = table(IntrospectionSection)
     mechanisms: Annotated[tuple[Mechanism, ...], BeforeValidator(one_or_more)] = several(
         (),
         "The SASL mechanisms to offer. Empty: all that are possible. SCRAM is possible if every account of the users"
@@ -775,7 +775,7 @@ class Auth(Section):
     )
 
 
-class Bans(Section):
+class BansSection(Section):
     """When the node bans a client or an account by itself. `postroad bans` lists, adds and lifts bans."""
 
     failures_max: int = setting(

@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 from postroad.config import contradictions, doubts, exposure, files, locate, postfix_names, schema, trial
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
-from postroad.config.problem import Problem
+from postroad.config.problem import ConfigProblem
 from postroad.config.settings import Settings
 from postroad.world import problem as world
 from postroad.world import system
@@ -33,7 +33,7 @@ _ROUNDS_MAX: Final = 8
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-def load(path: Path, *, files: bool = True) -> Settings | list[Problem]:
+def load(path: Path, *, files: bool = True) -> Settings | list[ConfigProblem]:
     """The settings in the file at `path`, or all its problems: those of a key by itself in the order of their lines,
     then those of keys that do not fit together and of files.
 
@@ -43,7 +43,7 @@ def load(path: Path, *, files: bool = True) -> Settings | list[Problem]:
     return text if isinstance(text, list) else parse(text, path, files=files)
 
 
-def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Problem]:
+def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[ConfigProblem]:
     """The settings of a text that stands, or would stand, in the file at `path`."""
     try:
         raw = tomllib.loads(text)
@@ -66,7 +66,7 @@ def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Probl
     return [_problem(path, lines, finding) for finding in places]
 
 
-def tried(path: Path, settings: Settings, *, running: bool) -> list[Problem]:
+def tried(path: Path, settings: Settings, *, running: bool) -> list[ConfigProblem]:
     """What shows only when it is tried (`trial`), in the order of the lines. `running`: a node has these settings'
     ports."""
     problems = [
@@ -77,7 +77,7 @@ def tried(path: Path, settings: Settings, *, running: bool) -> list[Problem]:
     return sorted(problems, key=lambda problem: problem.line)
 
 
-def warnings(path: Path, settings: Settings, now_s: float) -> list[Problem]:
+def warnings(path: Path, settings: Settings, now_s: float) -> list[ConfigProblem]:
     """What is allowed in the settings of this file and yet hardly meant, in the order of its lines. `now_s`: seconds
     since 1970."""
     findings = [*doubts.find(settings, now_s), *exposure.own_secrets(settings, path)]
@@ -90,7 +90,7 @@ def warnings(path: Path, settings: Settings, now_s: float) -> list[Problem]:
     return [_problem(path, lines, finding) for finding in places]
 
 
-def at(path: Path, key: locate.Path, text: str, remedy: str) -> Problem:
+def at(path: Path, key: locate.Path, text: str, remedy: str) -> ConfigProblem:
     """A problem that showed later, such as a port that is taken, at the line of `key` in the file as it stands now."""
     content = _read(path)
     try:
@@ -100,7 +100,7 @@ def at(path: Path, key: locate.Path, text: str, remedy: str) -> Problem:
     return _problem(path, lines, Finding((key,), text, remedy))
 
 
-def at_listener(path: Path, settings: Settings, place: str, problem: world.Problem) -> Problem:
+def at_listener(path: Path, settings: Settings, place: str, problem: world.Problem) -> ConfigProblem:
     """The same for a place to listen on that cannot be had: ``127.0.0.1:25``, ``[::1]:25`` or ``unix:/path``."""
     text = f"{place} {problem.text}"
     for index, listener in enumerate(settings.listener):
@@ -110,31 +110,33 @@ def at_listener(path: Path, settings: Settings, place: str, problem: world.Probl
     return at(path, ("listener",), text, problem.remedy)
 
 
-def _read(path: Path) -> str | list[Problem]:
+def _read(path: Path) -> str | list[ConfigProblem]:
     try:
         with path.open("rb") as file:
             octets = file.read(FILE_MAX + 1)
     except FileNotFoundError:
         remedy = "Give the path by --config or POSTROAD_CONFIG. `postroad config example` prints a file to begin with"
-        return [Problem(path, 0, "", "The file does not exist", remedy)]
+        return [ConfigProblem(path, 0, "", "The file does not exist", remedy)]
     except OSError as error:
         where = "" if path.is_absolute() else f" ({path.absolute()})"
         text = f"The file cannot be read: {error.strerror}{where}"
         closed = isinstance(error, PermissionError)
         remedy = "Give this user the right to read the file" if closed else "Give the path of another file"
-        return [Problem(path, 0, "", text, remedy)]
+        return [ConfigProblem(path, 0, "", text, remedy)]
     if len(octets) > FILE_MAX:
         return [
-            Problem(path, 0, "", f"The file is larger than {FILE_MAX} octets", "Check that this is the configuration")
+            ConfigProblem(
+                path, 0, "", f"The file is larger than {FILE_MAX} octets", "Check that this is the configuration"
+            )
         ]
     try:
         return octets.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
-        return [Problem(path, line, "", "This line is not in UTF-8", "Save the file in UTF-8, as TOML demands")]
+        return [ConfigProblem(path, line, "", "This line is not in UTF-8", "Save the file in UTF-8, as TOML demands")]
 
 
-def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> ConfigProblem:
     message = str(error)
     place = _TOML_PLACE.search(message)
     line = int(place[1]) if place and place[1] else text.count("\n") + 1
@@ -143,11 +145,11 @@ def _no_toml(text: str, path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     if single is not None:
         header = schema.header(Settings, single[1])
         remedy = f"Write the header with double brackets: {header}"
-        return Problem(
+        return ConfigProblem(
             path, single[0], "", f"{header} is an array of tables, and each table has its own header", remedy
         )
     text_of_line = text.split("\n")[line - 1] if line <= text.count("\n") + 1 else ""
-    return Problem(path, line, "", *_in_plain_words(reason, text_of_line))
+    return ConfigProblem(path, line, "", *_in_plain_words(reason, text_of_line))
 
 
 def _in_plain_words(reason: str, line: str) -> tuple[str, str]:
@@ -189,10 +191,10 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in name.split("."))
 
 
-def _problem(path: Path, lines: dict[locate.Path, int], finding: Finding) -> Problem:
+def _problem(path: Path, lines: dict[locate.Path, int], finding: Finding) -> ConfigProblem:
     place = finding.about[0]
     file, line = (path, locate.line_of(lines, place)) if finding.file is None else (finding.file, finding.line)
-    return Problem(file, line, written(place), finding.text, finding.remedy)
+    return ConfigProblem(file, line, written(place), finding.text, finding.remedy)
 
 
 # ---- what each key must be ------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.config.field import Section
-from postroad.config.listening import UNIX, FurtherCertificate, Listener, Tls
-from postroad.config.outbound import OutboundTls
-from postroad.config.routing import NextHop
+from postroad.config.listening import UNIX, FurtherCertificateSection, ListenerSection, TlsSection
+from postroad.config.outbound import OutboundTlsSection
+from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
 from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
 from postroad.mail.account import canonical_account
@@ -71,7 +71,7 @@ def listener_options(settings: Settings) -> tuple[ListenerOptions, ...]:
     )
 
 
-def _listener(settings: Settings, listener: Listener, address: str) -> ListenerOptions:
+def _listener(settings: Settings, listener: ListenerSection, address: str) -> ListenerOptions:
     unix = address.startswith(UNIX)
     return _into(
         ListenerOptions,
@@ -85,7 +85,7 @@ def _listener(settings: Settings, listener: Listener, address: str) -> ListenerO
     )
 
 
-def policy_options(settings: Settings, listener: Listener) -> PolicyOptions:
+def policy_options(settings: Settings, listener: ListenerSection) -> PolicyOptions:
     """The rules of one listener."""
     return _into(PolicyOptions, listener, settings.limits, settings.receive)
 
@@ -139,7 +139,7 @@ def server_tls_options(settings: Settings) -> ServerTlsOptions | None:
     return _into(ServerTlsOptions, tls, certificates=(_files(tls), *map(_files, tls.further)), askings=askings)
 
 
-def _files(named: Tls | FurtherCertificate | OutboundTls) -> CertificateFiles:
+def _files(named: TlsSection | FurtherCertificateSection | OutboundTlsSection) -> CertificateFiles:
     return CertificateFiles(_plain(named.certificate), _plain(named.key))
 
 
@@ -168,7 +168,7 @@ def etrn_options(settings: Settings) -> EtrnOptions:
     return EtrnOptions(rows, settings.relay.etrn_interval_s, settings.relay.etrn_names_max)
 
 
-def credentials_name(hop: NextHop) -> str:
+def credentials_name(hop: NextHopSection) -> str:
     """By which name a destination asks for the credentials of this next hop; "" where it has none."""
     return hop.domain if hop.username else ""
 

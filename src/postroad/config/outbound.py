@@ -16,7 +16,7 @@ _PROGRAM: Final = ProgramOptions()
 _TLS: Final = ClientTlsOptions()
 
 
-class OutboundTls(Section):
+class OutboundTlsSection(Section):
     """TLS as a client. Each `[[next_hop]]` says how much TLS is demanded."""
 
     ca_file: File | None = setting(
@@ -49,7 +49,7 @@ class OutboundTls(Section):
     )
 
 
-class Outbound(Section):
+class OutboundSection(Section):
     """The SMTP and LMTP client. Its time limits cannot be set below those of RFC 5321 §4.5.3.2."""
 
     source_ipv4: IpAddress = setting(_DELIVER.source_ipv4, 'The IPv4 address that the node connects from. "": any.')
@@ -146,17 +146,17 @@ class Outbound(Section):
         least=0,
         source="RFC 5321 §4.5.3.1.6",
     )
-    tls: OutboundTls = table(OutboundTls)
+    tls: OutboundTlsSection = table(OutboundTlsSection)
 
 
-class Maildir(Section):
+class MaildirSection(Section):
     """Delivery into Maildirs. Each `[[domain]]` names its folder."""
 
     fold_case: bool = setting(_MAILDIR.fold_case, "Whether the local-part is put in lower case to name its folder.")
     make_folders: bool = setting(_MAILDIR.make_folders, "Whether missing folders are created.")
 
 
-class Program(Section):
+class ProgramSection(Section):
     """Delivery to programs. Each `[[domain]]` names its command. All programs run as the user of the node and with its
     rights to files, including the queue. So name only programs that you trust with all mail."""
 

@@ -9,10 +9,10 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from postroad.config.field import Section, setting, several
-from postroad.config.values import DomainPattern, Kind, domain_pattern, ip_address, one_or_more, wrong
+from postroad.config.values import DomainPattern, ValueKind, domain_pattern, ip_address, one_or_more, wrong
 from postroad.queue.pace import AUTOMATIC, parse_rate
 
-_RATE: Final = Kind("rate", '`"100/1m"`, `"5/1s"`, `"2000/1h"`')
+_RATE: Final = ValueKind("rate", '`"100/1m"`, `"5/1s"`, `"2000/1h"`')
 
 
 def rate(written: Any) -> str:
@@ -32,12 +32,12 @@ def host_pattern(written: Any) -> str:
 HostPattern = Annotated[
     str,
     BeforeValidator(host_pattern),
-    Kind("host pattern", '`"mx1.example.net"`, `"*.example.net"` for all names below it, `"*"` for all'),
+    ValueKind("host pattern", '`"mx1.example.net"`, `"*.example.net"` for all names below it, `"*"` for all'),
 ]
 Rate = Annotated[str, BeforeValidator(rate), _RATE]
 
 
-class Pace(Section):
+class PaceSection(Section):
     """Limits for some destinations, for the whole node, in addition to those of `[queue]` (docs/pace.md). Give one
     table `[[pace]]` for each. If several tables match a destination, the one with the most exact `domain` applies to
     it, and the tables that match its MX hosts and providers apply, too."""

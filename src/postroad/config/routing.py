@@ -40,7 +40,7 @@ _ROUTING: Final = RoutingOptions()
 _MX: Final = MxOptions()
 
 
-class LocalDomain(Section):
+class LocalDomainSection(Section):
     """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each."""
 
     name: Domain = setting(UNSET, "The domain.", example='"example.org"')
@@ -96,7 +96,7 @@ class LocalDomain(Section):
     )
 
 
-class RelayDomain(Section):
+class RelayDomainSection(Section):
     """A relay domain whose recipients we know, so that others are refused at RCPT. Give one table `[[relay.domain]]`
     for each."""
 
@@ -109,7 +109,7 @@ class RelayDomain(Section):
     )
 
 
-class RelayEtrn(Section):
+class RelayEtrnSection(Section):
     """Who may use ETRN to start the queue of a relay domain when the server of this domain is back. Give one table
     `[[relay.etrn]]` for each. The domain must be a relay domain, and the client must be in one of the networks or
     log in as one of the accounts."""
@@ -125,7 +125,7 @@ class RelayEtrn(Section):
     )
 
 
-class Relay(Section):
+class RelaySection(Section):
     """Domains that are not ours. The node accepts their mail from anywhere and passes it on."""
 
     etrn_interval_s: Seconds = setting(
@@ -145,11 +145,11 @@ class Relay(Section):
     domains: tuple[DomainPattern, ...] = several(
         (), "Domains for which mail is accepted for any recipient.", example='["example.net"]'
     )
-    domain: tuple[RelayDomain, ...] = tables()
-    etrn: tuple[RelayEtrn, ...] = tables()
+    domain: tuple[RelayDomainSection, ...] = tables()
+    etrn: tuple[RelayEtrnSection, ...] = tables()
 
 
-class Routing(Section):
+class RoutingSection(Section):
     """How the node finds the destination of a recipient."""
 
     tls: TlsDemand = setting(
@@ -171,7 +171,7 @@ class Routing(Section):
     )
 
 
-class Mx(Section):
+class MxSection(Section):
     """How the node chooses the servers of a domain by its MX records (RFC 5321 §5.1)."""
 
     mx_max: int = setting(
@@ -200,7 +200,7 @@ class Mx(Section):
     )
 
 
-class NextHop(Section):
+class NextHopSection(Section):
     """Where the mail for some domains goes instead of to their MX. If several tables match, the most exact pattern
     wins."""
 

@@ -24,7 +24,7 @@ _LOG: Final = LogOptions()
 _MEMORY: Final = MemoryOptions()
 
 
-class Dns(Section):
+class DnsSection(Section):
     """How the node resolves names."""
 
     servers: tuple[DnsServer, ...] = several(
@@ -81,7 +81,7 @@ class Dns(Section):
     )
 
 
-class Queue(Section):
+class QueueSection(Section):
     """When the node tries mail again, and how much mail goes to one destination at a time."""
 
     concurrency: int = setting(
@@ -215,7 +215,7 @@ class Queue(Section):
     )
 
 
-class Store(Section):
+class StoreSection(Section):
     """The spool: how messages are kept on the disk."""
 
     inline_max: Octets = setting(
@@ -266,7 +266,7 @@ class Store(Section):
     )
 
 
-class History(Section):
+class HistorySection(Section):
     """What `postroad trace` knows about messages that have left the queue."""
 
     keep_days: int = setting(
@@ -282,7 +282,7 @@ class History(Section):
     )
 
 
-class Dsn(Section):
+class DsnSection(Section):
     """Delivery status notifications: the node's reports to senders (RFC 3461 to 3464)."""
 
     sender: Mailbox = setting(_REPORT.sender, 'The From address of reports. "": MAILER-DAEMON at `hostname`.')
@@ -324,7 +324,7 @@ class Dsn(Section):
     )
 
 
-class Log(Section):
+class LogSection(Section):
     """Where the log goes, and how it is written. Each event is one line. If a mailing's recipients are refused for the
     same reason, they share a line."""
 
@@ -345,7 +345,7 @@ class Log(Section):
     line_max: Octets = setting(_LOG.line_max, "The longest line. The rest of a longer line is cut off.", least=1024)
 
 
-class Memory(Section):
+class MemorySection(Section):
     """How a worker's C library (glibc) handles large pieces of memory. Few nodes need this."""
 
     mmap_threshold: Octets = setting(

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic.fields import FieldInfo
 
 from postroad.config.field import Section
-from postroad.config.values import Kind, show
+from postroad.config.values import ValueKind, show
 
 _BASIC: Final = {str: "text", int: "number", float: "number", bool: "true or false"}
 
@@ -162,16 +162,16 @@ def _key(name: str, info: FieldInfo) -> Key:
     )
 
 
-def _bound(bound: Any, attribute: str, kind: Kind | None, many: bool) -> str:
+def _bound(bound: Any, attribute: str, kind: ValueKind | None, many: bool) -> str:
     if bound is None:
         return ""
     value = show(getattr(bound, attribute), kind).strip('"')
     return f"{value} of them" if many else value
 
 
-def _type(annotation: Any, metadata: list[Any]) -> tuple[Any, Kind | None, bool]:
+def _type(annotation: Any, metadata: list[Any]) -> tuple[Any, ValueKind | None, bool]:
     """The plain type, its kind, and whether the key takes a list."""
-    kind = next((each for each in metadata if isinstance(each, Kind)), None)
+    kind = next((each for each in metadata if isinstance(each, ValueKind)), None)
     arguments = get_args(annotation)
     if get_origin(annotation) is tuple and kind is None:
         base, inner, _ = _type(arguments[0], [])

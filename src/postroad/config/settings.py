@@ -7,11 +7,27 @@ node works). What each room takes of it is put together in `options`.
 from __future__ import annotations
 
 from postroad.config.field import UNSET, Section, setting, table, tables
-from postroad.config.listening import Auth, Bans, Extensions, Limits, Listener, Receive, Tls
-from postroad.config.outbound import Maildir, Outbound, Program
-from postroad.config.pace import Pace
-from postroad.config.routing import LocalDomain, Mx, NextHop, Relay, Routing
-from postroad.config.running import Dns, Dsn, History, Log, Memory, Queue, Store
+from postroad.config.listening import (
+    AuthSection,
+    BansSection,
+    ExtensionsSection,
+    LimitsSection,
+    ListenerSection,
+    ReceiveSection,
+    TlsSection,
+)
+from postroad.config.outbound import MaildirSection, OutboundSection, ProgramSection
+from postroad.config.pace import PaceSection
+from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
+from postroad.config.running import (
+    DnsSection,
+    DsnSection,
+    HistorySection,
+    LogSection,
+    MemorySection,
+    QueueSection,
+    StoreSection,
+)
 from postroad.config.values import Domain, File, Mailbox, Seconds
 from postroad.receive.options import Tls as ListenerTls
 from postroad.world.tls import NOBODY, Asking, ClientCertificates
@@ -55,37 +71,37 @@ class Settings(Section):
     aliases: File | None = setting(
         None, "The alias file, with `name: mailbox, mailbox …` in each line (docs/aliases.md).", example='"aliases"'
     )
-    listener: tuple[Listener, ...] = tables()
-    tls: Tls = table(Tls)
-    limits: Limits = table(Limits)
-    receive: Receive = table(Receive)
-    extensions: Extensions = table(Extensions)
-    auth: Auth = table(Auth)
-    bans: Bans = table(Bans)
-    domain: tuple[LocalDomain, ...] = tables()
-    relay: Relay = table(Relay)
-    next_hop: tuple[NextHop, ...] = tables()
-    routing: Routing = table(Routing)
-    mx: Mx = table(Mx)
-    outbound: Outbound = table(Outbound)
-    maildir: Maildir = table(Maildir)
-    program: Program = table(Program)
-    dns: Dns = table(Dns)
-    queue: Queue = table(Queue)
-    pace: tuple[Pace, ...] = tables()
-    store: Store = table(Store)
-    history: History = table(History)
-    dsn: Dsn = table(Dsn)
-    log: Log = table(Log)
-    memory: Memory = table(Memory)
+    listener: tuple[ListenerSection, ...] = tables()
+    tls: TlsSection = table(TlsSection)
+    limits: LimitsSection = table(LimitsSection)
+    receive: ReceiveSection = table(ReceiveSection)
+    extensions: ExtensionsSection = table(ExtensionsSection)
+    auth: AuthSection = table(AuthSection)
+    bans: BansSection = table(BansSection)
+    domain: tuple[LocalDomainSection, ...] = tables()
+    relay: RelaySection = table(RelaySection)
+    next_hop: tuple[NextHopSection, ...] = tables()
+    routing: RoutingSection = table(RoutingSection)
+    mx: MxSection = table(MxSection)
+    outbound: OutboundSection = table(OutboundSection)
+    maildir: MaildirSection = table(MaildirSection)
+    program: ProgramSection = table(ProgramSection)
+    dns: DnsSection = table(DnsSection)
+    queue: QueueSection = table(QueueSection)
+    pace: tuple[PaceSection, ...] = tables()
+    store: StoreSection = table(StoreSection)
+    history: HistorySection = table(HistorySection)
+    dsn: DsnSection = table(DsnSection)
+    log: LogSection = table(LogSection)
+    memory: MemorySection = table(MemorySection)
 
-    def tls_of(self, listener: Listener) -> ListenerTls:
+    def tls_of(self, listener: ListenerSection) -> ListenerTls:
         """How much TLS a listener has, where its own `tls` is unset, too."""
         if listener.tls is not None:
             return listener.tls
         return ListenerTls.NONE if self.tls.certificate is None else ListenerTls.STARTTLS
 
-    def asking_of(self, listener: Listener) -> Asking:
+    def asking_of(self, listener: ListenerSection) -> Asking:
         """How a listener's clients are asked for a certificate, where it says nothing itself, too."""
         wanted = listener.client_certificates or self.tls.client_certificates
         if wanted is ClientCertificates.NEVER or self.tls_of(listener) is ListenerTls.NONE:

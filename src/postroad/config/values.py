@@ -1,8 +1,8 @@
 """The kinds of value a setting may have beyond TOML's own: durations, sizes, domains, addresses, networks, files.
 
 Each is an `Annotated` type whose validator turns what the operator wrote into what the rooms take. A wrong value is a
-`PydanticCustomError` that says what is wrong and carries the remedy; `load` makes a Problem of it. `Kind` stands beside
-the validator and gives the reference its words.
+`PydanticCustomError` that says what is wrong and carries the remedy; `load` makes a Problem of it. `ValueKind` stands
+beside the validator and gives the reference its words.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 _URL: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[!-~]*)?")
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """What the reference says of a type: its name, and how it is written."""
 
     name: str
     written: str
 
 
-def show(value: Any, kind: Kind | None) -> str:
+def show(value: Any, kind: ValueKind | None) -> str:
     """A value as it is written in the file; "" for None."""
     if value is None:
         return ""
@@ -233,43 +233,51 @@ def one_or_more(written: Any) -> Any:
     return written if isinstance(written, list) else [written]
 
 
-_NET: Final = Kind("network", '`"192.0.2.0/24"`, `"2001:db8::/32"` or a single address')
+_NET: Final = ValueKind("network", '`"192.0.2.0/24"`, `"2001:db8::/32"` or a single address')
 
-Seconds = Annotated[float, BeforeValidator(duration_s), Kind("duration", '`"30s"`, `"5m"`, `"4h"`, `"5d"`, or seconds')]
-Octets = Annotated[int, BeforeValidator(octets), Kind("size", '`"64K"`, `"50M"`, `"1G"` (powers of 1024), or octets')]
-Domain = Annotated[str, BeforeValidator(domain), Kind("domain", '`"example.org"`; U-labels are accepted, too')]
+Seconds = Annotated[
+    float, BeforeValidator(duration_s), ValueKind("duration", '`"30s"`, `"5m"`, `"4h"`, `"5d"`, or seconds')
+]
+Octets = Annotated[
+    int, BeforeValidator(octets), ValueKind("size", '`"64K"`, `"50M"`, `"1G"` (powers of 1024), or octets')
+]
+Domain = Annotated[str, BeforeValidator(domain), ValueKind("domain", '`"example.org"`; U-labels are accepted, too')]
 DomainPattern = Annotated[
     str,
     BeforeValidator(domain_pattern),
-    Kind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
+    ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
 ]
 IpAddress = Annotated[
     str,
     BeforeValidator(lambda written: written and ip_address(written)),
-    Kind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`'),
+    ValueKind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`'),
 ]
 Network = Annotated[str, BeforeValidator(network), _NET]
 ListeningAddress = Annotated[
-    str, BeforeValidator(listening_address), Kind("address", '`"0.0.0.0"`, `"::"` or `"unix:/run/postroad/lmtp"`')
+    str, BeforeValidator(listening_address), ValueKind("address", '`"0.0.0.0"`, `"::"` or `"unix:/run/postroad/lmtp"`')
 ]
 TrustedNetwork = Annotated[
-    str, BeforeValidator(trusted_network), Kind("network", f'{_NET.written}; `"unix"` for a Unix socket')
+    str, BeforeValidator(trusted_network), ValueKind("network", f'{_NET.written}; `"unix"` for a Unix socket')
 ]
 Fingerprint = Annotated[
-    str, BeforeValidator(fingerprint), Kind("fingerprint", '`"AB:CD:…"`, 64 hexadecimal digits, with or without colons')
+    str,
+    BeforeValidator(fingerprint),
+    ValueKind("fingerprint", '`"AB:CD:…"`, 64 hexadecimal digits, with or without colons'),
 ]
 DnsServer = Annotated[
-    str, BeforeValidator(dns_server), Kind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port: 53')
+    str, BeforeValidator(dns_server), ValueKind("server", '`"127.0.0.1:53"`, `"[::1]:53"`; without a port: 53')
 ]
-Mechanism = Annotated[str, BeforeValidator(mechanism), Kind("SASL mechanism", '`"SCRAM-SHA-256"`, `"PLAIN"`')]
-Url = Annotated[str, BeforeValidator(url), Kind("URL", '`"https://login.example.org/introspect"`')]
-HelpText = Annotated[str, BeforeValidator(help_text), Kind("text", "one line of printable ASCII")]
-Host = Annotated[str, BeforeValidator(host), Kind("host", '`"mail.example.org"` or an IP address')]
-Mailbox = Annotated[str, BeforeValidator(mailbox), Kind("mailbox", '`"postmaster@example.org"`')]
-File = Annotated[Path, BeforeValidator(file_path), Kind("path", "relative paths start from the configuration's folder")]
+Mechanism = Annotated[str, BeforeValidator(mechanism), ValueKind("SASL mechanism", '`"SCRAM-SHA-256"`, `"PLAIN"`')]
+Url = Annotated[str, BeforeValidator(url), ValueKind("URL", '`"https://login.example.org/introspect"`')]
+HelpText = Annotated[str, BeforeValidator(help_text), ValueKind("text", "one line of printable ASCII")]
+Host = Annotated[str, BeforeValidator(host), ValueKind("host", '`"mail.example.org"` or an IP address')]
+Mailbox = Annotated[str, BeforeValidator(mailbox), ValueKind("mailbox", '`"postmaster@example.org"`')]
+File = Annotated[
+    Path, BeforeValidator(file_path), ValueKind("path", "relative paths start from the configuration's folder")
+]
 Moment = Annotated[
     str,
     BeforeValidator(lambda written: written and moment(written)),
-    Kind("date", '`"2014-04-03"` (its beginning in UTC) or `"2014-04-03T12:00:00Z"`'),
+    ValueKind("date", '`"2014-04-03"` (its beginning in UTC) or `"2014-04-03T12:00:00Z"`'),
 ]
-Port = Annotated[int, Kind("port", "1 to 65535")]
+Port = Annotated[int, ValueKind("port", "1 to 65535")]

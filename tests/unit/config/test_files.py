@@ -11,7 +11,7 @@ import trustme
 
 from postroad.accounts.accounts import hash_password
 from postroad.config.load import load
-from postroad.config.problem import Problem
+from postroad.config.problem import ConfigProblem
 from postroad.config.settings import Settings
 from tests.unit import rights
 from tests.unit.rights import folder_for_all
@@ -75,7 +75,7 @@ def filled(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
     return tmp_path
 
 
-def problems(folder: Path) -> list[Problem]:
+def problems(folder: Path) -> list[ConfigProblem]:
     found = load(folder / "postroad.toml")
     return found if isinstance(found, list) else []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroad.config.load import at, at_listener, load, parse
-from postroad.config.problem import Problem
+from postroad.config.problem import ConfigProblem
 from postroad.config.settings import Settings
 from postroad.mail.context import Role
 from postroad.world import problem as world
@@ -29,7 +29,7 @@ path = "mail/{domain}/{local_part}"
 """
 
 
-def problems(text: str, folder: Path, *, files: bool = False) -> list[Problem]:
+def problems(text: str, folder: Path, *, files: bool = False) -> list[ConfigProblem]:
     found = parse(text, folder / "postroad.toml", files=files)
     return found if isinstance(found, list) else []
 

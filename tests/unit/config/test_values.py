@@ -113,15 +113,15 @@ def test_what_is_written_wrong_is_named_with_its_remedy(
     ],
 )
 def test_a_value_is_shown_as_it_is_written(value: Any, kind: str, expected: str) -> None:
-    assert values.show(value, values.Kind(kind, "") if kind else None) == expected
+    assert values.show(value, values.ValueKind(kind, "") if kind else None) == expected
 
 
 @pytest.mark.parametrize("seconds", [1, 60, 61, 3600, 86_400, 90_000, 604_800, 1_000_001])
 def test_a_shown_duration_is_read_as_the_same(seconds: int) -> None:
-    shown = values.show(float(seconds), values.Kind("duration", ""))
+    shown = values.show(float(seconds), values.ValueKind("duration", ""))
     assert values.duration_s(shown.strip('"')) == seconds
 
 
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 3 * 1024**2, 1024**4])
 def test_a_shown_size_is_read_as_the_same(size: int) -> None:
-    assert values.octets(values.show(size, values.Kind("size", "")).strip('"')) == size
+    assert values.octets(values.show(size, values.ValueKind("size", "")).strip('"')) == size
