@@ -153,29 +153,32 @@ def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int, f
             more, refusal = _fill(node, body, first=100_000)
             assert refusal[0] == 452 and len(more) < 200, (refusal, len(more))
             accepted += more
+            more, refusal = _fill(node, body, first=300_000, sender="refused@c.test")
+            accepted += more
             assert node.program.running and len(node.workers()) == 2, node.log()
             subprocess.run(["mount", "-o", "remount,size=96M", str(home / "disk")], check=True)
             until(lambda: _try(node, 200_000, body)[0] == 250, f"mail is accepted again\n{node.log()}", within_s=30)
+            until(lambda: "was told: 452 4.3.1" in node.command("trace", "refused@c.test", code=None), "it is in trace")
             remote.rule = lambda dialog, verb, argument: None
             wanted = {b"Subject: full %d." % number for number in accepted}
             until(lambda: not _missing(remote, wanted), "all that got its 250 arrives", within_s=60)
 
 
-def _fill(node: Node, body: bytes, first: int = 0) -> tuple[list[int], tuple[int, bytes]]:
+def _fill(node: Node, body: bytes, first: int = 0, sender: str = "b@c.test") -> tuple[list[int], tuple[int, bytes]]:
     """Sends until the first refusal: what was accepted, and the refusal."""
     accepted: list[int] = []
     for number in range(first, first + 5_000):
-        code, text = _try(node, number, body)
+        code, text = _try(node, number, body, sender)
         if code != 250:
             return accepted, (code, text)
         accepted.append(number)
     raise AssertionError("the disk was never full")
 
 
-def _try(node: Node, number: int, body: bytes) -> tuple[int, bytes]:
+def _try(node: Node, number: int, body: bytes, sender: str = "b@c.test") -> tuple[int, bytes]:
     with smtplib.SMTP("127.0.0.1", node.port, timeout=30) as client:
         try:
-            client.sendmail("b@c.test", ["x@else.example"], b"Subject: full %d.\r\n\r\n" % number + body)
+            client.sendmail(sender, ["x@else.example"], b"Subject: full %d.\r\n\r\n" % number + body)
         except smtplib.SMTPSenderRefused as error:
             return error.smtp_code, _octets(error.smtp_error)
         except smtplib.SMTPDataError as error:

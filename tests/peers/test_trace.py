@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import smtplib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_content_that_is_refused_names_the_recipients(node: Node) -> None:
     assert event["phase"] == "DATA" and event["recipients"] == ["ada@example.test", "bob@example.test"]
     assert "for <ada@example.test>, <bob@example.test>" in node.log()
     assert refusals(node, "bob@example.test", 1) == [event]
+
+
+def test_a_size_that_is_refused_at_mail(node: Node) -> None:
+    """swaks does not announce a size; smtplib does."""
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.ehlo("client.test")
+        assert client.mail("huge@else.test", ["SIZE=70000"])[0] == 552
+    (event,) = refusals(node, "huge@else.test", 1)
+    assert (event["phase"], event["reply"][:9]) == ("MAIL", "552 5.3.4")
+    assert "552 5.3.4" in node.command("trace", "huge@else.test")
 
 
 def test_a_log_in_that_fails_is_found_by_account_and_by_client(node: Node) -> None:

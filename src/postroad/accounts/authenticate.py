@@ -42,6 +42,8 @@ PASSWORDS: Final = ("PLAIN", "LOGIN")
 
 USERS: Final = "users"  # the name of the backend that is our own users file
 
+_NO_PLACE: Final = "too many log-ins at once (auth.client_max, network_max, queue_max, waiting_max)"
+_BARRED: Final = "the account is barred for now (bans.account_failures_max)"
 _TOLD_MAX: Final = 100_000  # accounts whose addresses somebody other than the users file has told
 
 
@@ -134,7 +136,11 @@ class Wrong(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Nothing could be found out (454)."""
+    """Nothing could be found out, or nothing may be told (454). `reason`: why, "" if who verifies cannot be asked;
+    `name`: who the client says it is, as far as that is known."""
+
+    reason: str = ""
+    name: str = ""
 
 
 class Improper(msgspec.Struct, frozen=True):
@@ -374,7 +380,7 @@ class _Watched:
         self._stop_waiting()
         self._inner.cancel()
         self._abandon()
-        told(Busy())
+        told(Busy(_NO_PLACE))
 
     def _stop_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -417,7 +423,7 @@ class _Watched:
         place, self._place = self._place, None
         assert place is not None
         # The same answer for right and wrong where it is barred, else it would tell which password is right.
-        answer = Wrong(name, outcome.reason) if isinstance(outcome, Wrong) and not barred else Busy()
+        answer = Wrong(name, outcome.reason) if isinstance(outcome, Wrong) and not barred else Busy(_BARRED, name)
         house.fails(tried, answer, None if self._gone else told, self._failed, place)
         return False
 

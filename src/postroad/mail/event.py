@@ -98,7 +98,8 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
     nothing (before a TLS handshake).
 
     `reason`: what the rule said of it, shorter than the reply; the account name that was tried, if AUTH failed.
-    `recipients`: whom the message was for, if it was refused after RCPT; else `recipient`, at RCPT.
+    `recipients`: whom the message was for, if it was refused after RCPT; else `recipient`, at RCPT. `why`: why AUTH was
+    refused, if not because password or token were wrong.
     """
 
     peer: Peer
@@ -108,6 +109,7 @@ class Refused(_Event, frozen=True, array_like=True, tag="refused"):
     recipient: str = ""
     reason: str = ""
     recipients: tuple[str, ...] = ()
+    why: str = ""
 
 
 class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):

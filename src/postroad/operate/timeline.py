@@ -338,7 +338,8 @@ def _accepted(event: Accepted) -> list[str]:
 def _refused(event: Refused) -> list[str]:
     told = [f"refused    {clean(event.phase)} of {_client(event.peer)}", f"was told: {clean(event.reply) or UNSAID}"]
     if event.phase == "AUTH":
-        return [*told, f"account {clean(event.reason) or '-'}"]
+        account = [f"account {clean(event.reason) or '-'}"] if event.reason or not event.why else []
+        return [*told, *account, *([clean(event.why)] if event.why else [])]
     if event.reason and event.reason not in event.reply:
         told.append(clean(event.reason))
     sender = f"from <{clean(event.reverse_path)}>"

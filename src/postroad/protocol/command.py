@@ -154,10 +154,21 @@ class Quit(msgspec.Struct, frozen=True):
 class TooManyErrors(msgspec.Struct, frozen=True):
     """The session broke a limit, or what it sends cannot be told from content any more; the machine has answered 421
     (554 5.5.0 for improper pipelining): the host closes when its output is flushed. `offence`: no honest client does
-    that; else it only had its share."""
+    that; else it only had its share. `answer`: what was said."""
 
     text: str
     offence: bool = True
+    answer: Reply | None = None
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """No command, but what the machine has refused by itself of those that bring mail or log in: `verb`, `line` as it
+    came, `reverse_path` of the transaction that it was in (None: in none), and `answer`."""
+
+    verb: str
+    line: bytes
+    answer: Reply
+    reverse_path: Address | None = None
 
 
 Command = (

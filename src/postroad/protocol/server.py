@@ -36,6 +36,7 @@ from postroad.protocol.command import (
     Connected,
     Content,
     Data,
+    Declined,
     Etrn,
     Hello,
     Help,
@@ -101,6 +102,8 @@ _SMTP_HELLOS: Final = frozenset({Verb.EHLO, Verb.HELO})
 _LMTP_HELLOS: Final = frozenset({Verb.LHLO})
 # RFC 5321 Appendix F, RFC 821 §3.4, §3.8: known, and not implemented
 _OBSOLETE: Final = frozenset({b"TURN", b"SEND", b"SOML", b"SAML"})
+# What brings mail or logs in: the host may tell of its refusal.
+_TOLD: Final = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT", b"AUTH", b"EHLO", b"HELO", b"LHLO"})
 # A browser made to speak to us (cross-protocol request): nothing it sends is mail.
 _HTTP: Final = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
@@ -135,6 +138,9 @@ _LMTP: Final = Dialect.LMTP
 _STRAYS_OF_KNOWN: Final = StrayLineEnds.KNOWN
 _DATA: Final = Data()
 
+DECLINED_MAX: Final = 64
+"""Refused commands that are kept for the host; those behind are not told."""
+
 CHUNK_LEAST: Final = 4_096
 """Octets that a chunk behind a refused one counts for at least, so that `swallow_max` bounds empty chunks, too."""
 
@@ -145,8 +151,8 @@ class ServerMachine:
     __slots__ = (
         "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
         "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
-        "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "dialect",
-        "early_talker", "errors", "last_error", "refusing", "turn",
+        "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "declined",
+        "dialect", "early_talker", "errors", "last_error", "refusing", "turn",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
@@ -154,6 +160,7 @@ class ServerMachine:
         self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
         self.errors = 0  # of protocol, in the whole session
         self.last_error: Reply | None = None  # the answer to the last of them that was not the end of the session
+        self.declined: list[Declined] = []  # commands refused here, for the host to take; it need not
         self._limits = limits
         self._state = _CONNECTED
         self._session = Session(offer)
@@ -353,7 +360,8 @@ class ServerMachine:
                 return self._tls_unexpected() if self._speaks_tls(line) else self._endless_bdat()
             too_long = self._too_long(line)
             if too_long is not None:
-                return self._auth_broken(too_long) if self._state is _AUTH else self._error(too_long)
+                in_auth = self._state is _AUTH
+                return self._auth_broken(too_long) if in_auth else self._decline(_verb(line), line, too_long)
         if self._state is _AUTH:
             return self._auth_response(line)
         handler = _HANDLERS.get(line[:5].upper())
@@ -399,9 +407,9 @@ class ServerMachine:
         if not self._may(_VERB_MAIL):
             if self._transaction is None:
                 self._excuse(self._limits.recipients_max + 1)
-            return self._error(self._not_now(_VERB_MAIL))
+            return self._decline("MAIL", line, self._not_now(_VERB_MAIL))
         if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
-            return self._improper()
+            return self._improper("MAIL", line)
         if self._limits.transactions_max and self._mails >= self._limits.transactions_max:  # RFC 9422: MAILMAX
             return self._end(421, "4.7.0", "Too many transactions in one session", offence=False)
         mail = plain_mail(line)
@@ -413,10 +421,12 @@ class ServerMachine:
             if isinstance(parsed, Reply):
                 self._excuse(self._limits.recipients_max + 1)
                 if gone is None:
-                    return self._error(parsed)
+                    return self._decline("MAIL", line, parsed)
                 allowed = gone.mail | (gone.keywords & _FLAGS)
                 before = parse_mail(line.rstrip(_BLANK), allowed, self._limits, loose=loose)
-                return self._error(parsed) if isinstance(before, Reply) else self._say_gone()
+                if isinstance(before, Reply):
+                    return self._decline("MAIL", line, parsed)
+                return self._spare("MAIL", line, NOT_ANY_MORE)
             mail = parsed
         self._pending = mail
         return mail
@@ -424,11 +434,11 @@ class ServerMachine:
     def _rcpt(self, line: bytes) -> Command | None:
         transaction = self._transaction
         if not self._may(_VERB_RCPT) or transaction is None:
-            return self._out_of_order(_VERB_RCPT)
+            return self._out_of_order(_VERB_RCPT, line)
         if self._refused is not None:  # what the next chunk is refused with may be another thing now
             self._forget_refusal()
         if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
-            return self._improper()
+            return self._improper("RCPT", line)
         rcpt = plain_rcpt(line)
         if rcpt is None:
             agreed, smtputf8 = self._session.terms, transaction.mail.smtputf8
@@ -441,27 +451,41 @@ class ServerMachine:
                 return self._rcpt_error(parsed, line, smtputf8=smtputf8)
             rcpt = parsed
         if transaction.accepted >= self._limits.recipients_max:
-            self._output.append(encode(TOO_MANY_RECIPIENTS))  # no error of the client's: it goes on in a next one
-            return None
+            return self._spare("RCPT", line, TOO_MANY_RECIPIENTS)  # no error of the client's: it goes on in a next one
         if self._limits.recipient_domains_max and not self._has_room_for(rcpt.forward_path.domain):
-            self._output.append(encode(TOO_MANY_DOMAINS))
-            return None
+            return self._spare("RCPT", line, TOO_MANY_DOMAINS)
         self._pending = rcpt
         return rcpt
 
     def _rcpt_error(self, answer: Reply, line: bytes, *, smtputf8: bool) -> Command | None:
         gone = self._session.gone
         if gone is None:
-            return self._error(answer)
+            return self._decline("RCPT", line, answer)
         allowed = gone.rcpt | (gone.keywords & _FLAGS)
         loose = self._session.offer.loose_paths
         before = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8, loose=loose)
-        return self._error(answer) if isinstance(before, Reply) else self._say_gone()
+        if isinstance(before, Reply):
+            return self._decline("RCPT", line, answer)
+        return self._spare("RCPT", line, NOT_ANY_MORE)  # it was announced: no error of the client's, who may come again
 
-    def _say_gone(self) -> Command | None:
-        """A parameter was announced and is not taken any more: no error of the client's, who may come again."""
-        self._output.append(encode(NOT_ANY_MORE))
+    def _spare(self, verb: str, line: bytes, answer: Reply) -> Command | None:
+        """Refuse what is no error of the client's."""
+        self._output.append(encode(answer))
+        self._note_declined(verb, line, answer)
         return None
+
+    def _decline(self, verb: str, line: bytes, answer: Reply) -> Command | None:
+        """An error by which mail or a log-in is refused: the host may tell of it."""
+        command = self._error(answer)
+        if command is None:
+            self._note_declined(verb, line, answer)
+        return command
+
+    def _note_declined(self, verb: str, line: bytes, answer: Reply) -> None:
+        if verb and len(self.declined) < DECLINED_MAX:
+            transaction = self._transaction
+            path = transaction.mail.reverse_path if transaction is not None else None
+            self.declined.append(Declined(verb, line, answer, path))
 
     def _has_room_for(self, domain: str) -> bool:
         """RFC 9422 §4.3: RCPTDOMAINMAX counts the different domains of a session."""
@@ -470,13 +494,13 @@ class ServerMachine:
     def _data(self, line: bytes) -> Command | None:
         transaction = self._transaction
         if not self._may(_VERB_DATA) or transaction is None:
-            return self._out_of_order(_VERB_DATA)
+            return self._out_of_order(_VERB_DATA, line)
         if len(line) > 4 and line[4:].strip(_BLANK):
-            return self._error(NO_ARGUMENT)
+            return self._decline("DATA", line, NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
-            return self._error(NOT_BINARY)
+            return self._decline("DATA", line, NOT_BINARY)
         if self._at < len(self._input) and self._ran_ahead():
-            return self._improper()
+            return self._improper("DATA", line)
         self._pending = _DATA
         return _DATA
 
@@ -485,10 +509,10 @@ class ServerMachine:
         §3.1): they are refused, too, and count as no errors."""
         self._excused = max(self._excused, commands)
 
-    def _out_of_order(self, verb: Verb) -> Command | None:
+    def _out_of_order(self, verb: Verb, line: bytes) -> Command | None:
         answer = self._not_now(verb)
         if not self._excused:
-            return self._error(answer)
+            return self._decline(verb.name, line, answer)
         self._excused -= 1
         self._output.append(encode(answer))
         return None
@@ -538,7 +562,7 @@ class ServerMachine:
         """All of it has come."""
         self._remember_refusal(chunk.answer, chunk.swallowed, last=chunk.last)
         if chunk.counts:
-            return self._error(chunk.answer)
+            return self._decline("BDAT", b"", chunk.answer)
         self._output.append(encode(chunk.answer) * chunk.replies)
         return None
 
@@ -656,12 +680,12 @@ class ServerMachine:
 
     def _hello(self, verb: Verb, argument: bytes) -> Command | None:
         if verb not in (_LMTP_HELLOS if self.dialect is _LMTP else _SMTP_HELLOS):
-            return self._error(OTHER_DIALECT)
+            return self._decline(verb.name, argument, OTHER_DIALECT)
         if not self._may(verb):
             return self._error(self._not_now(verb))
         name = parse_hello(argument)
         if name is None:
-            return self._error(BAD_HELLO)
+            return self._decline(verb.name, argument, BAD_HELLO)
         if self._at < len(self._input) and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
@@ -796,16 +820,16 @@ class ServerMachine:
     def _auth(self, argument: bytes) -> Command | None:
         refusal = self._auth_refusal(argument)
         if refusal is not None:
-            return self._error(refusal)
+            return self._decline("AUTH", b"", refusal)
         if self._at < len(self._input) and self._ran_ahead():
-            return self._improper()
+            return self._improper("AUTH", b"")
         word, _, initial = argument.partition(b" ")
         octets: bytes | None = None
         if initial:
             # RFC 4954 §4: "=" is an initial response of no octets
             octets = b"" if initial == b"=" else _from_base64(initial)
             if octets is None:
-                return self._error(BAD_BASE64)
+                return self._decline("AUTH", b"", BAD_BASE64)
         self._pending = Auth(word.decode("ascii").upper(), octets)
         return self._pending
 
@@ -838,7 +862,8 @@ class ServerMachine:
 
     def _auth_broken(self, answer: Reply) -> Command:
         self._state = _READY
-        return self._error(answer) or AuthCancelled()
+        refused = self._error(answer) if answer is CANCELLED else self._decline("AUTH", b"", answer)
+        return refused or AuthCancelled()
 
     # ---- answers
 
@@ -1060,17 +1085,19 @@ class ServerMachine:
             return self._end(421, "4.7.0", "Too many commands without mail")
         return None
 
-    def _improper(self) -> Command:
+    def _improper(self, verb: str = "", line: bytes = b"") -> Command:
         self.errors += 1
         self.last_error = IMPROPER_PIPELINING
         self._output.append(encode(IMPROPER_PIPELINING))
+        if self._transaction is None:  # else the host knows what is cut off
+            self._note_declined(verb, line, IMPROPER_PIPELINING)
         self._close()
-        return TooManyErrors(IMPROPER_PIPELINING.text)
+        return TooManyErrors(IMPROPER_PIPELINING.text, answer=IMPROPER_PIPELINING)
 
     def _end(self, code: int, status: str, text: str, *, offence: bool = True) -> Command:
         self._output.append(encode(reply(code, status, f"{self._name} {text}".lstrip())))
         self._close()
-        return TooManyErrors(text, offence)
+        return TooManyErrors(text, offence, reply(code, status, text))
 
     def _close(self) -> None:
         self._state = _CLOSED
@@ -1090,6 +1117,12 @@ def _extended(answer: Reply, lines: tuple[str, ...], block: bytes) -> bytes:
     if len(answer.lines) == 1:  # most often: only the first line differs, so only it is made anew
         return b"250-" + encode(Reply(250, "", answer.lines))[4:] + block
     return encode(Reply(250, "", (*answer.lines, *lines)))
+
+
+def _verb(line: bytes) -> str:
+    """The verb of a line that was not taken apart; "" if it neither brings mail nor logs in."""
+    word = line[:5].rstrip(_BLANK).upper()
+    return word.decode("ascii") if word in _TOLD else ""
 
 
 def _from_base64(text: bytes) -> bytes | None:

@@ -22,7 +22,7 @@ from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply, reply
-from postroad.receive import loops
+from postroad.receive import loops, refusals
 from postroad.receive import transaction as transactions
 from postroad.receive.replies import LEAVING
 from postroad.receive.setting import Setting
@@ -35,6 +35,8 @@ _FAILURES: Final = {
     FailureKind.CLOSED: LEAVING,
     FailureKind.INVALID: reply(554, "5.3.0", "The message cannot be stored"),
 }
+
+_REASON_MAX: Final = 300  # of what failed, its end: the rest stands in the log
 
 Told = Callable[[Reply], None]
 
@@ -151,7 +153,12 @@ def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Fai
     doors = setting.doors
     text = f"could not be stored: {failure.text}"
     doors.log((Noted(doors.now_us(), transaction.id, "error", text),))
-    told(_FAILURES[failure.kind])
+    answer, peer = _FAILURES[failure.kind], transaction.peer
+    refusals.tell(
+        doors, peer, answer, f"could not be stored: {failure.text[-_REASON_MAX:]}", "DATA", known=peer.is_known,
+        sender=str(transaction.mail.reverse_path), recipients=transaction.names,
+    )
+    told(answer)
 
 
 def _queued(queue_id: int) -> Reply:

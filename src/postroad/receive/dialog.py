@@ -31,7 +31,7 @@ from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import State
-from postroad.receive import acceptance, asked, forwarding, loops, repair, replies, verifying
+from postroad.receive import acceptance, asked, forwarding, loops, refusals, repair, replies, verifying
 from postroad.receive import transaction as transactions
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client, obstacle
@@ -45,6 +45,7 @@ from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
 UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
+_NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
 _BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, and no exchange
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _NOTHING: Final = Mending.NOTHING
@@ -273,7 +274,7 @@ class Dialog:
 
     def note_refusal(
         self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
-        recipient: Address | None = None, recipients: tuple[str, ...] = (),
+        recipient: Address | None = None, recipients: tuple[str, ...] = (), why: str = "",
     ) -> None:
         """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
         doors = self.setting.doors
@@ -288,8 +289,37 @@ class Dialog:
             str(recipient) if recipient is not None else "",
             reason,
             recipients,
+            why,
         )
         doors.record((refused,))
+
+    def _tell(
+        self, answer: Reply, reason: str, phase: str, sender: str = "", recipients: tuple[str, ...] = (), why: str = ""
+    ) -> None:
+        """The event of a refusal of which a client can bring about any number."""
+        if refusals.tell(
+            self.setting.doors, self.who(), answer, reason, phase, known=self.client.is_known, sender=sender,
+            recipients=recipients, why=why,
+        ):
+            self.machine.spend(REFUSAL)
+
+    def tell_declined(self) -> None:
+        """What the machine has refused by itself."""
+        declined = self.machine.declined
+        for each in declined:
+            path = str(each.reverse_path) if each.reverse_path is not None else ""
+            written = refusals.path_of(each) if each.verb in ("MAIL", "RCPT") else ""
+            if each.verb == "MAIL":
+                path, written = path or written, ""
+            self._tell(each.answer, "", each.verb, path, (written,) if written else ())
+        declined.clear()
+
+    def cut_off(self, answer: Reply, reason: str) -> None:
+        """The session is ended with this answer; if that is in the midst of a message, its refusal is told."""
+        transaction = self.transaction
+        if transaction is not None:
+            phase = "DATA" if transaction.id else "MAIL"
+            self._tell(answer, reason, phase, str(transaction.mail.reverse_path), transaction.names)
 
     # ---- The session
 
@@ -335,10 +365,12 @@ class Dialog:
     def mail(self, command: commands.Mail) -> None:
         session, setting, client = self._session, self.setting, self.client
         if session.leaving:
+            self._tell(replies.LEAVING, session.leaving_for, "MAIL", str(command.reverse_path))
             self.machine.reply(replies.LEAVING)
             session.end(session.leaving_for)
             return
         if setting.doors.budget.spent:  # RFC 5321 §4.3.2: 452 to MAIL
+            self._tell(replies.NO_MEMORY, _NO_MEMORY, "MAIL", str(command.reverse_path))
             self.machine.reply(replies.NO_MEMORY)
             return
         if client.identity and not client.is_logged_in(setting):  # the account is gone since
@@ -488,8 +520,8 @@ class Dialog:
             if _has_header(transaction):
                 self._spill(transaction)
             else:
+                self._session.refuse(replies.NO_MEMORY_LAST, _NO_MEMORY)
                 self.drop()
-                self._session.refuse(replies.NO_MEMORY_LAST, "no memory left")
 
     def _give_back(self, transaction: Transaction) -> None:
         self.setting.doors.budget.held -= transaction.counted
@@ -602,8 +634,8 @@ class Dialog:
         if authenticator is not None:
             failed = partial(self._auth_failed, self.client)
             exchange = authenticator.exchange(command.mechanism, self._facts(), failed)
-        if exchange is None:  # it was switched off since EHLO
-            self.machine.reply(replies.AUTH_BUSY)
+        if exchange is None:
+            self._not_now("the mechanism was switched off since EHLO")
             return
         self._exchange, self.client.mechanism = exchange, command.mechanism
         self._session.hold()
@@ -651,13 +683,19 @@ class Dialog:
             case authenticate.Right():
                 self._authenticated(outcome.account.name, outcome.source)
             case authenticate.Busy():
-                self.machine.reply(replies.AUTH_BUSY)
+                self._not_now(outcome.reason or "who verifies could not be asked", outcome.name)
             case authenticate.Improper():
+                self._tell(outcome.reply, "", "AUTH")
                 self.machine.reply(outcome.reply)
             case authenticate.Wrong():
                 self._not_authenticated()
             case _:
                 assert_never(outcome)
+
+    def _not_now(self, why: str, account: str = "") -> None:
+        """Who the client is cannot be found out now, or must not be told."""
+        self._tell(replies.AUTH_BUSY, account, "AUTH", why=why)
+        self.machine.reply(replies.AUTH_BUSY)
 
     def _authenticated(self, identity: str, source: str) -> None:
         self.client.authenticated(identity, source)
@@ -755,6 +793,8 @@ class Dialog:
     def too_many_errors(self, command: commands.TooManyErrors) -> None:
         if command.offence:
             self._offended()
+        if command.answer is not None:
+            self.cut_off(command.answer, "")
         self._session.end(command.text)
 
 

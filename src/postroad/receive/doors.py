@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from postroad.accounts.authenticate import Authenticator
@@ -23,6 +24,7 @@ from postroad.mail.reply import Reply
 from postroad.mail.verdict import Verdict
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
+from postroad.receive.turned import SEVERAL, Turned
 from postroad.receive.turns import Turns
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
@@ -96,7 +98,7 @@ class Doors:
     `offended(address)`: a session of a client was ended for what it did (`check.client`).
     `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
     `budget`: the memory that content may take while it arrives. `turns`: sessions that have more to say than is handled
-    at once.
+    at once. `turned`: refusals of which one client can bring about any number.
     `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so (`accounts.accounts.Accounts.owns`).
@@ -134,4 +136,5 @@ class Doors:
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)
     turns: Turns = field(default_factory=Turns)
+    turned: Turned = field(default_factory=partial(Turned, SEVERAL))
     marks: Marks | None = None

@@ -273,6 +273,8 @@ class Session(asyncio.Protocol):
                     break
                 HANDLERS[command.__class__](dialog, command)
                 handled = True
+            if machine.declined:
+                dialog.tell_declined()
             output = machine.take_output()
             if output:
                 transport.write(output)
@@ -300,6 +302,7 @@ class Session(asyncio.Protocol):
     def _broken(self, dialog: Dialog, transport: asyncio.Transport) -> None:
         """A bug: tell the log all, the client nothing, and end this session."""
         self._log_error(f"the session of {self.address or 'a Unix socket'} broke: {traceback.format_exc()}")
+        dialog.cut_off(replies.BROKEN, "internal error")
         dialog.machine.refuse(replies.BROKEN)
         transport.write(dialog.machine.take_output())
         self.end("internal error")
@@ -543,6 +546,7 @@ class Session(asyncio.Protocol):
         """In the midst of content: an unasked 421 and the end."""
         dialog = self._dialog
         assert dialog is not None
+        dialog.cut_off(answer, reason)
         dialog.machine.refuse(answer)
         self.end(reason)
 
@@ -552,6 +556,7 @@ class Session(asyncio.Protocol):
         if dialog is None or transport is None or self._ending:
             return
         if self._early is None and self._client_hello is None:  # in a handshake nothing can be said
+            dialog.cut_off(answer, reason)
             dialog.machine.refuse(answer)
             transport.write(dialog.machine.take_output())
         self.end(reason)

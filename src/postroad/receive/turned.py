@@ -1,8 +1,11 @@
-"""Clients that are turned away before a session: what is told of them.
+"""Refusals of which one client can bring about any number: how many of them are told.
 
-A client that is banned, or has too many sessions, may come thousands of times a second; each refusal as an event of its
-own would fill log and history by its doing. So of one client and one reason the first is told, then one within
-`PAUSE_S`, with how many there were in between.
+A client that is banned, or has too many sessions, may come thousands of times a second, and one that is told to come
+back may do so at once; each refusal as an event of its own would fill log and history by its doing. So of one client
+and one reason the first `most` within `PAUSE_S` are told, and the next one that is told says how many were left out.
+
+What always holds: strangers together have no more than `ALL_MAX` told within `PAUSE_S`, in names of recipients, of
+which each refusal counts as one at least.
 """
 
 from __future__ import annotations
@@ -12,23 +15,43 @@ from typing import Final
 
 PAUSE_S: Final = 60.0
 CLIENTS_MAX: Final = 4096
+ALL_MAX: Final = 4096
+SEVERAL: Final = 20
 
 
 class Turned:
-    """For one listener."""
+    """Who was refused what. `most`: how many are told of one client and one reason within `PAUSE_S`."""
 
-    def __init__(self) -> None:
-        self._told: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()  # when told, how many since
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._told: OrderedDict[tuple[str, str], tuple[float, int, int]] = OrderedDict()  # since when, told, left out
+        self._since = -PAUSE_S  # of all
+        self._all = 0
 
-    def tell(self, address: str, reason: str, now: float) -> int | None:
-        """How many were not told since the last one; None: neither is this one."""
+    def tell(self, address: str, reason: str, now: float, *, names: int = 1, stranger: bool = True) -> int | None:
+        """How many were not told since the last one; None: neither is this one. `names`: of recipients in it."""
         key = address, reason
-        told, count = self._told.get(key, (-PAUSE_S, 0))
-        if now - told < PAUSE_S:
-            self._told[key] = told, count + 1
+        since, told, left_out = self._told.get(key, (now, 0, 0))
+        if now - since >= PAUSE_S:
+            since, told = now, 0
+        tells = told < self._most and not (stranger and self._is_full(now))
+        self._told[key] = (since, told + 1, 0) if tells else (since, told, left_out + 1)
+        if not told:
+            self._told.move_to_end(key)
+            if len(self._told) > CLIENTS_MAX:
+                self._told.popitem(last=False)
+        if not tells:
             return None
-        self._told[key] = now, 0
-        self._told.move_to_end(key)
-        if len(self._told) > CLIENTS_MAX:
-            self._told.popitem(last=False)
-        return count
+        if stranger:
+            self._all += max(1, names)
+        return left_out
+
+    def _is_full(self, now: float) -> bool:
+        if now - self._since >= PAUSE_S:
+            self._since, self._all = now, 0
+        return self._all >= ALL_MAX
+
+
+def counted(reason: str, left_out: int) -> str:
+    """The reason of a refusal that is told, with those that were not."""
+    return f"{reason} ({left_out} more since the last that is told of)".lstrip() if left_out else reason

@@ -161,6 +161,7 @@ class RefusedLine(_Line):
     reason: str
     recipients: tuple[str, ...]
     recipient_count: int
+    why: str
 
 
 class AuthenticatedLine(_Line):
@@ -247,7 +248,7 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
     ),
     Refused: lambda event, *head: RefusedLine(
         head[0], head[1], "refused", head[2], event.phase, event.reply, event.reverse_path, event.recipient,
-        client_line(event.peer), event.reason, *_named(event),
+        client_line(event.peer), event.reason, *_named(event), event.why,
     ),
     Authenticated: lambda event, *head: AuthenticatedLine(
         head[0], head[1], "authenticated", head[2], event.mechanism, client_line(event.peer)
@@ -373,13 +374,22 @@ def _accepted(event: Accepted) -> str:
 def _refused(event: Refused) -> str:
     text = f"refused {event.phase} of {_peer(event.peer)}: {event.reply or UNSAID}"
     if event.phase == "AUTH":  # the reason is the name that was tried
-        text += f"; account {quoted(shorten(event.reason, _ACCOUNT_MAX))}"
-    elif event.phase == "CONNECT" and event.reason:  # what the client did, or how many were refused unsaid
+        text += f"; account {quoted(shorten(event.reason, _ACCOUNT_MAX))}" if event.reason or not event.why else ""
+        text += f"; {event.why}" if event.why else ""
+    elif _tells_reason(event):
         text += f"; {shorten(event.reason, _ACCOUNT_MAX)}"
     text += f"; from <{event.reverse_path}>" if event.reverse_path else ""
     if event.recipients:
         return f"{text}; for {_names(event.recipients)}"
     return f"{text}; for <{event.recipient}>" if event.recipient else text
+
+
+def _tells_reason(event: Refused) -> bool:
+    """Whether the reason says more than the reply: what the client did before it was heard, what we lack, or how many
+    refusals were left out."""
+    if event.reason in event.reply:
+        return False
+    return event.phase == "CONNECT" or event.reply[:1] == "4" or event.reason[:1] == "("
 
 
 def _reported(event: Reported) -> str:

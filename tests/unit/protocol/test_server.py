@@ -189,7 +189,7 @@ def test_too_many_errors() -> None:
     assert host.machine.errors == 3 and last(host)[:3] == "500"
     host.play(b"X\r\nNOOP\r\n")
     assert last(host) == "421 4.7.0 mx.example.org Too many errors"
-    assert host.commands[-1] == TooManyErrors("Too many errors")
+    assert host.commands[-1] == TooManyErrors("Too many errors", True, reply(421, "4.7.0", "Too many errors"))
     assert host.machine.state is State.CLOSED and host.machine.errors == 4
 
 

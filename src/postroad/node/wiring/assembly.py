@@ -50,6 +50,7 @@ from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
 from postroad.receive.setting import Setting
 from postroad.receive.setting import setting as listener_setting
+from postroad.receive.turned import SEVERAL, Turned
 from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
@@ -118,6 +119,7 @@ class Assembly:
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._turns = Turns()
+        self._turned = Turned(SEVERAL)
         self._rates = ReportRates(options.report_limits(settings), self._tally)
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
@@ -369,6 +371,7 @@ class Assembly:
             has_room=self._has_room,
             budget=self._budget,
             turns=self._turns,
+            turned=self._turned,
             known=tables.known,
             members=tables.members,
             owns=self._owns,

@@ -1,0 +1,53 @@
+"""Refusals as events, for log and history: what of a client's mail, or of its log-ins, was refused, and why.
+
+What always holds: every refusal that a client hears of MAIL, RCPT, DATA, BDAT, AUTH, its greeting or its content has an
+event, or is counted in the next one that has (`turned`). Those that each take a rule, a password or content to bring
+about are told one by one; the session's limits bound them.
+
+Not here: what is refused (`dialog`, `protocol.server`, `acceptance`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from postroad.mail.envelope import Peer
+from postroad.mail.event import Refused
+from postroad.mail.reply import Reply, said
+from postroad.protocol.command import Declined
+from postroad.receive.doors import Doors
+from postroad.receive.turned import counted
+
+_PATH_MAX: Final = 320  # octets of a path that could not be read that are told
+_PATH: Final = re.compile(rb"<(.*?)(?:>(?:[ \t]|$)|$)", re.DOTALL)
+
+
+def tell(
+    doors: Doors, peer: Peer, answer: Reply | None, reason: str, phase: str, *, known: bool, sender: str = "",
+    recipients: tuple[str, ...] = (), why: str = "",
+) -> bool:
+    """The event of a refusal of which a client can bring about any number. Whether there is one. `reason`: as in
+    Refused; `known`: the client is no stranger."""
+    code = "" if answer is None else f"{answer.code} {answer.status}"
+    left_out = doors.turned.tell(
+        peer.address, f"{phase} {code}", doors.loop.time(), names=len(recipients), stranger=not known
+    )
+    if left_out is None:
+        return False
+    if phase == "AUTH":  # there the reason is the account
+        why = counted(why, left_out)
+    else:
+        reason = counted(reason, left_out)
+    text = "" if answer is None else said(answer)
+    one, several = ("", recipients) if phase != "RCPT" or len(recipients) != 1 else (recipients[0], ())
+    doors.record((Refused(doors.now_us(), 0, peer, phase, text, sender, one, reason, several, why),))
+    return True
+
+
+def path_of(declined: Declined) -> str:
+    """The path in a refused MAIL or RCPT, as far as it can be read."""
+    text = declined.line.partition(b":")[2].strip()
+    found = _PATH.match(text)
+    path = found[1] if found is not None else text.partition(b" ")[0]
+    return path[:_PATH_MAX].decode("utf-8", "replace")
