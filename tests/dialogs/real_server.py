@@ -25,11 +25,10 @@ from postroad.check import policy
 from postroad.check.client import ClientOptions, Clients
 from postroad.check.policy import Known, PolicyOptions
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Role, Rules
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Event, Noted
+from postroad.mail.policy import ACCEPT, Action, Question, Role, Rules, Verdict
 from postroad.mail.reply import Reply
-from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol.command import (
     Auth,
     AuthResponse,
@@ -340,11 +339,11 @@ def _refusals(asked: Asked) -> Rules:
         elif isinstance(command, Connected):
             connect = answer
 
-    def rcpt(context: Context) -> Verdict:
+    def rcpt(context: Question) -> Verdict:
         answer = recipients.get(str(context.recipient))
         return ACCEPT if answer is None else Verdict(Action.REJECT, answer, "as the transcript says")
 
-    def connected(context: Context) -> Verdict:
+    def connected(context: Question) -> Verdict:
         return ACCEPT if connect is None else Verdict(Action.REJECT, connect, "as the transcript says")
 
     return Rules(connect=connected, rcpt=rcpt)

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from postroad.accounts.accounts import Account
 from postroad.accounts.authenticate import AuthOptions, Facts, Right, Told, Wrong
-from postroad.mail.context import Rules
 from postroad.mail.message import ContentFile
+from postroad.mail.policy import Rules
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls

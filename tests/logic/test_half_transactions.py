@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from postroad.mail.context import Context, Rules
 from postroad.mail.envelope import Body, Notify, Ret
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Rules, Verdict, reject
 from postroad.protocol.offer import Dialect
 from tests.logic.talk import RIGHT, WRONG, Talk, content, house
 from tests.unit.receive.fakes import House
@@ -73,7 +72,7 @@ PLACES = ("MAIL", "RCPT", "RCPT RCPT", "BDAT")
 
 
 def place_of(dialect: Dialect) -> House:
-    def hello(context: Context) -> Verdict:
+    def hello(context: Question) -> Verdict:
         return reject(550, "5.7.1", "not you") if context.peer.hello == "refused.test" else ACCEPT
 
     return house(dialect, rules=Rules(hello=hello))

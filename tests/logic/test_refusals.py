@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from postroad.mail.context import Context, Rules
 from postroad.mail.envelope import Body, Notify, Ret
-from postroad.mail.verdict import ACCEPT, Verdict, defer, reject
+from postroad.mail.policy import ACCEPT, Question, Rules, Verdict, defer, reject
 from postroad.protocol.offer import Dialect
 from tests.logic.talk import RIGHT, WRONG, Talk, content, house
 from tests.unit.receive.fakes import FULL, INVALID, IO, House
@@ -177,7 +176,7 @@ NEXT = {Dialect.SMTP: SMTP_NEXT, Dialect.LMTP: LMTP_NEXT}
 def place_of(dialect: Dialect, reason: Reason) -> House:
     """`reason` may be a rule; the message that comes behind is not refused by it."""
 
-    def rule(context: Context) -> Verdict:
+    def rule(context: Question) -> Verdict:
         if context.head.count(b"Received:") >= 12:
             return reject(554, "5.4.6", "Mail loop")
         return ACCEPT if b"Good: " in context.head else reason.verdict

@@ -1,5 +1,5 @@
 """The check stage: rules by phase (connect, hello, mail, rcpt, message).
 
-A rule is a plain function `Context -> Verdict | Awaitable[Verdict]` (`mail.context`). `check.policy` puts together the
+A rule is a plain function `Question -> Verdict | Awaitable[Verdict]` (`mail.policy`). `check.policy` puts together the
 rules of a listener; what a rule must ask of other rooms is a function handed to its maker.
 """

@@ -31,8 +31,7 @@ from postroad.check.tally import (
     SESSIONS,
     Tally,
 )
-from postroad.mail.context import Context, Rule, Rules
-from postroad.mail.verdict import ACCEPT, Verdict, defer
+from postroad.mail.policy import ACCEPT, Question, Rule, Rules, Verdict, defer
 
 RATES: Final = 0  # the window of connections, messages and recipients
 TROUBLES: Final = 1  # the window of offences and failures
@@ -218,19 +217,19 @@ class Clients:
             rcpt=_before(self._recipient_rate, rules.rcpt) if rcpt else rules.rcpt,
         )
 
-    def _mail_rate(self, context: Context) -> Verdict:
+    def _mail_rate(self, question: Question) -> Verdict:
         options = self.options
         most, of_network = options.message_rate_max, options.message_rate_network_max
-        return _MESSAGES if self._is_over(context, MESSAGES, most, of_network) else ACCEPT
+        return _MESSAGES if self._is_over(question, MESSAGES, most, of_network) else ACCEPT
 
-    def _recipient_rate(self, context: Context) -> Verdict:
+    def _recipient_rate(self, question: Question) -> Verdict:
         options = self.options
         most, of_network = options.recipient_rate_max, options.recipient_rate_network_max
-        return _RECIPIENTS if self._is_over(context, RECIPIENTS, most, of_network) else ACCEPT
+        return _RECIPIENTS if self._is_over(question, RECIPIENTS, most, of_network) else ACCEPT
 
-    def _is_over(self, context: Context, kind: str, most: int, of_network: int) -> bool:
-        address = context.peer.address
-        return not (context.trusted or not address) and self._passes(kind, *self._names(address), most, of_network)
+    def _is_over(self, question: Question, kind: str, most: int, of_network: int) -> bool:
+        address = question.peer.address
+        return not (question.trusted or not address) and self._passes(kind, *self._names(address), most, of_network)
 
     def _passes(self, kind: str, client: str, network: str, most: int, of_network: int) -> bool:
         """Counts one more, and tells whether it is one too many. What is refused counts, too: who keeps on trying

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator, Sequence
 
-from postroad.mail.context import Context, Rule
-from postroad.mail.verdict import ACCEPT, Action, Verdict
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict
 
 
 def compose(rules: Sequence[Rule]) -> Rule | None:
@@ -21,13 +20,13 @@ def compose(rules: Sequence[Rule]) -> Rule | None:
         return rules[0]
     ordered = tuple(rules)
 
-    def composed(context: Context) -> Verdict | Awaitable[Verdict]:
+    def composed(question: Question) -> Verdict | Awaitable[Verdict]:
         kept = ACCEPT
         remaining = iter(ordered)
         for rule in remaining:
-            verdict = rule(context)
+            verdict = rule(question)
             if not isinstance(verdict, Verdict):
-                return _wait(verdict, kept, remaining, context)
+                return _wait(verdict, kept, remaining, question)
             if verdict is ACCEPT:
                 continue
             kept = _weigh(kept, verdict)
@@ -38,13 +37,13 @@ def compose(rules: Sequence[Rule]) -> Rule | None:
     return composed
 
 
-async def _wait(pending: Awaitable[Verdict], kept: Verdict, remaining: Iterator[Rule], context: Context) -> Verdict:
+async def _wait(pending: Awaitable[Verdict], kept: Verdict, remaining: Iterator[Rule], question: Question) -> Verdict:
     """Go on from the first rule that had to wait."""
     kept = _weigh(kept, await pending)
     for rule in remaining:
         if _ends(kept):
             return kept
-        verdict = rule(context)
+        verdict = rule(question)
         kept = _weigh(kept, verdict if isinstance(verdict, Verdict) else await verdict)
     return kept
 

@@ -8,9 +8,8 @@ from typing import Final
 
 from postroad.mail import trace
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Rule
 from postroad.mail.message import FIELD_NAME_MAX, fields
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 from postroad.protocol.mailboxes import mailboxes
 
 # RFC 5322 §3.6: of these fields a message has one at most
@@ -24,17 +23,17 @@ _ANY_OF_THEM: Final = re.compile(rb"\r\n(" + b"|".join(_NAMES) + rb")[ \t]{0,%d}
 def hop_limit(hops_max: int) -> Rule:
     """RFC 5321 §6.3: a message with more Received fields than this goes round in circles (554 5.4.6)."""
 
-    def rule(context: Context) -> Verdict:
-        if trace.hops(context.head) > hops_max:
+    def rule(question: Question) -> Verdict:
+        if trace.hops(question.head) > hops_max:
             return reject(554, "5.4.6", f"Mail loop: more than {hops_max} Received fields", "mail loop")
         return ACCEPT
 
     return rule
 
 
-def single_fields(context: Context) -> Verdict:
+def single_fields(question: Question) -> Verdict:
     """RFC 5322 §3.6: a message that says twice by whom it is, or to whom, is read in two ways (550 5.6.0)."""
-    found = _ANY_OF_THEM.findall(b"\r\n" + context.head.lower())
+    found = _ANY_OF_THEM.findall(b"\r\n" + question.head.lower())
     if len(found) == len(set(found)):
         return ACCEPT
     name = next(_NAMES[each] for each in _NAMES if found.count(each) > 1)
@@ -44,11 +43,11 @@ def single_fields(context: Context) -> Verdict:
 def author_owned(owns: Callable[[str, Address], bool]) -> Rule:
     """Each mailbox in From is one of the account that sends (550 5.7.1). A message without From claims nobody."""
 
-    def rule(context: Context) -> Verdict:
-        identity = context.peer.identity
+    def rule(question: Question) -> Verdict:
+        identity = question.peer.identity
         if not identity:
             return ACCEPT
-        for field in fields(context.head):
+        for field in fields(question.head):
             if field.name.lower() == "from" and field.text:
                 for author in mailboxes(field.text) or [None]:
                     if author is None:

@@ -7,9 +7,8 @@ from typing import Final
 
 from postroad.mail import wishes
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Rule
 from postroad.mail.owned import Owned
-from postroad.mail.verdict import Verdict, reject
+from postroad.mail.policy import Question, Rule, Verdict, reject
 
 _WHY: Final = {"5.7.17": "the mailbox has changed its owner since", "5.7.18": "the domain has changed its owner since"}
 
@@ -17,20 +16,20 @@ _WHY: Final = {"5.7.17": "the mailbox has changed its owner since", "5.7.18": "t
 def same_owner(rule: Rule, owned: Callable[[Address], Owned | None]) -> Rule:
     """`rule`, but where RRVS= asks for an owner that is gone 550 5.7.17 (the mailbox) or 5.7.18 (the domain)."""
 
-    def asked(context: Context) -> Verdict | Awaitable[Verdict]:
-        if context.parameters:
-            refused = _refused(context, owned)
+    def asked(question: Question) -> Verdict | Awaitable[Verdict]:
+        if question.parameters:
+            refused = _refused(question, owned)
             if refused is not None:
                 return refused
-        return rule(context)
+        return rule(question)
 
     return asked
 
 
-def _refused(context: Context, owned: Callable[[Address], Owned | None]) -> Verdict | None:
-    recipient = context.recipient
+def _refused(question: Question, owned: Callable[[Address], Owned | None]) -> Verdict | None:
+    recipient = question.recipient
     assert recipient is not None
-    value = wishes.parameter(context.parameters, wishes.RRVS)
+    value = wishes.parameter(question.parameters, wishes.RRVS)
     since = None if value is None else wishes.parse_valid_since(value)
     found = None if since is None else owned(recipient)
     status = "" if since is None or found is None else found.refusal(since.since_us)

@@ -23,8 +23,8 @@ import msgspec
 from postroad.check import message, owner, relay, sender
 from postroad.check.compose import compose
 from postroad.mail.address import Address
-from postroad.mail.context import Role, Rule, Rules
 from postroad.mail.owned import Owned
+from postroad.mail.policy import Role, Rule, Rules
 
 
 class HeaderFrom(enum.Enum):

@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
-from postroad.mail.context import Context, Rule
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 
 Nowhere = Callable[[Address], Attempt | None]
 """Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None where it can."""
@@ -44,10 +43,10 @@ def relay_control(
     whether others may send to our own domains; where not, only postmaster is open to them.
     """
 
-    def rule(context: Context) -> Verdict | Awaitable[Verdict]:
-        recipient = context.recipient
+    def rule(question: Question) -> Verdict | Awaitable[Verdict]:
+        recipient = question.recipient
         assert recipient is not None
-        ours = (trust_network and context.trusted) or (trust_identity and context.peer.identity != "")
+        ours = (trust_network and question.trusted) or (trust_identity and question.peer.identity != "")
         if is_local(recipient.domain):
             if is_postmaster(recipient):
                 return ACCEPT
@@ -77,8 +76,8 @@ def local_only(
 ) -> Rule:
     """The rule of LMTP listeners: every recipient is local (RFC 2033 §4.2, §5: no queueing, no relay)."""
 
-    def rule(context: Context) -> Verdict | Awaitable[Verdict]:
-        recipient = context.recipient
+    def rule(question: Question) -> Verdict | Awaitable[Verdict]:
+        recipient = question.recipient
         assert recipient is not None
         if not is_local(recipient.domain):
             return ACCEPT if is_own(recipient) else _denied(recipient)

@@ -6,8 +6,7 @@ import ipaddress
 from collections.abc import Callable
 
 from postroad.mail.address import Address, canonical_domain
-from postroad.mail.context import Context, Rule
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 
 _AUTHENTICATE = reject(530, "5.7.0", "Authentication required", "not authenticated")
 _HELLO = reject(501, "5.5.4", "Say EHLO with a domain name or an address literal", "bad EHLO argument")
@@ -17,8 +16,8 @@ _NULL = reject(550, "5.5.3", "A notification has fewer recipients", "null revers
 def authenticated(*, trust_network: bool) -> Rule:
     """RFC 6409 §4.3: an MSA demands authentication (530 5.7.0), or authorises by network where told so."""
 
-    def rule(context: Context) -> Verdict:
-        if context.peer.identity or (trust_network and context.trusted):
+    def rule(question: Question) -> Verdict:
+        if question.peer.identity or (trust_network and question.trusted):
             return ACCEPT
         return _AUTHENTICATE
 
@@ -31,8 +30,8 @@ def sender_owned(owns: Callable[[str, Address], bool]) -> Rule:
     The null reverse-path belongs to nobody and is left alone: user agents send receipts with it (RFC 8098 §3).
     """
 
-    def rule(context: Context) -> Verdict:
-        identity, sender = context.peer.identity, context.reverse_path
+    def rule(question: Question) -> Verdict:
+        identity, sender = question.peer.identity, question.reverse_path
         if not identity or sender is None or owns(identity, sender):
             return ACCEPT
         return reject(
@@ -45,8 +44,8 @@ def sender_owned(owns: Callable[[str, Address], bool]) -> Rule:
 def qualified_sender(is_local: Callable[[str], bool]) -> Rule:
     """RFC 6409 §4.2: an MSA sees to it that the domains of the envelope are fully qualified, else 554."""
 
-    def rule(context: Context) -> Verdict:
-        sender = context.reverse_path
+    def rule(question: Question) -> Verdict:
+        sender = question.reverse_path
         if sender is None or _is_qualified(sender.domain) or is_local(sender.domain):
             return ACCEPT
         return _unqualified("5.1.8", sender)
@@ -57,8 +56,8 @@ def qualified_sender(is_local: Callable[[str], bool]) -> Rule:
 def qualified_recipient(is_local: Callable[[str], bool]) -> Rule:
     """The same for recipients: a single label such as "sales" would be somebody's top-level domain elsewhere."""
 
-    def rule(context: Context) -> Verdict:
-        recipient = context.recipient
+    def rule(question: Question) -> Verdict:
+        recipient = question.recipient
         assert recipient is not None
         if _is_qualified(recipient.domain) or is_local(recipient.domain):
             return ACCEPT
@@ -78,18 +77,18 @@ def _unqualified(status: str, address: Address) -> Verdict:
 def null_sender_recipients(recipients_max: int) -> Rule:
     """A notification (reverse-path ``<>``) goes to at most `recipients_max` recipients."""
 
-    def rule(context: Context) -> Verdict:
-        if context.reverse_path is None and context.recipients >= recipients_max:
+    def rule(question: Question) -> Verdict:
+        if question.reverse_path is None and question.recipients >= recipients_max:
             return _NULL
         return ACCEPT
 
     return rule
 
 
-def hello_syntax(context: Context) -> Verdict:
+def hello_syntax(question: Question) -> Verdict:
     """RFC 5321 §4.1.1.1: the argument of EHLO is a domain or an address literal. Whether it is true is not asked
     (§4.1.4: "MUST NOT refuse to accept a message on that basis")."""
-    name = context.peer.hello
+    name = question.peer.hello
     return ACCEPT if _is_domain(name) or _is_literal(name) else _HELLO
 
 

@@ -20,7 +20,7 @@ from postroad.config.routing import LocalDomainSection, NextHopSection, RelayDom
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect

@@ -26,7 +26,7 @@ from postroad.config.locate import Path
 from postroad.config.options import client_tls_options, server_tls_options
 from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.mail.route import TlsDemand
 from postroad.protocol.offer import Dialect
 from postroad.world import tls

@@ -25,7 +25,7 @@ from postroad.config.values import (
     Url,
     one_or_more,
 )
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.protocol.limits import Limits as ProtocolLimits
 from postroad.protocol.limits import StrayLineEnds
 from postroad.protocol.offer import Dialect

@@ -20,12 +20,11 @@ from postroad.accounts import authenticate
 from postroad.accounts.authenticate import Exchange, Facts
 from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.event import Authenticated, Noted, Refused
 from postroad.mail.message import HEADER_MAX, header_is_whole
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict
 from postroad.mail.reply import Reply, reply, said
-from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.protocol import command as commands
 from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
@@ -225,7 +224,7 @@ class Dialog:
 
     # ---- Verdicts
 
-    def _judge(self, rule: Rule | None, context: Context, judged: Callable[[Verdict], None]) -> None:
+    def _judge(self, rule: Rule | None, context: Question, judged: Callable[[Verdict], None]) -> None:
         verdict = ACCEPT if rule is None else rule(context)
         if isinstance(verdict, Verdict):
             judged(verdict)
@@ -328,7 +327,7 @@ class Dialog:
         if rule is None:
             self._connect_judged(ACCEPT)
         else:
-            self._judge(rule, Context(self.who(), self.client.trusted), self._connect_judged)
+            self._judge(rule, Question(self.who(), self.client.trusted), self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
         if _passes(verdict):
@@ -345,7 +344,7 @@ class Dialog:
         if rule is None:
             self._hello_judged(command, before, ACCEPT)
         else:
-            self._judge(rule, Context(self.who(), self.client.trusted), partial(self._hello_judged, command, before))
+            self._judge(rule, Question(self.who(), self.client.trusted), partial(self._hello_judged, command, before))
 
     def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
         if _passes(verdict):
@@ -381,7 +380,7 @@ class Dialog:
             self._mail_judged(command, ACCEPT)
             return
         peer = client.peer or client.who(setting)
-        verdict = rule(Context(peer, client.trusted, command.reverse_path, command.size))
+        verdict = rule(Question(peer, client.trusted, command.reverse_path, command.size))
         if isinstance(verdict, Verdict):
             self._mail_judged(command, verdict)
         else:
@@ -426,7 +425,7 @@ class Dialog:
             return
         mail = transaction.mail
         client = self.client
-        context = Context(
+        context = Question(
             client.peer or client.who(setting), client.trusted, mail.reverse_path, mail.size, address,
             len(transaction.recipients), parameters=command.parameters,
         )
@@ -569,7 +568,7 @@ class Dialog:
         if rule is None:
             self._message_judged(transaction, octets, ACCEPT)
             return
-        context = Context(
+        context = Question(
             transaction.peer,
             self.client.trusted,
             transaction.mail.reverse_path,
@@ -735,7 +734,7 @@ class Dialog:
         if verdict is not ACCEPT:
             self._xclient_judged(another, verdict)
         else:
-            context = Context(self.who(), client.trusted)
+            context = Question(self.who(), client.trusted)
             self._judge(setting.rules.connect, context, partial(self._xclient_judged, another))
 
     def _xclient_judged(self, another: bool, verdict: Verdict) -> None:

@@ -20,8 +20,8 @@ from postroad.mail.event import Event
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
+from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
-from postroad.mail.verdict import Verdict
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.turned import SEVERAL, Turned

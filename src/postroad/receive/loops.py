@@ -19,7 +19,7 @@ from postroad.mail import loop
 from postroad.mail.event import Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.loop import Marks
-from postroad.mail.verdict import Verdict, reject
+from postroad.mail.policy import Verdict, reject
 from postroad.receive import transaction as transactions
 from postroad.receive.setting import Setting
 from postroad.receive.transaction import Transaction

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive import budget

@@ -20,7 +20,7 @@ import msgspec
 
 from postroad.mail.envelope import Peer, Via
 from postroad.mail.event import Session as Ended
-from postroad.mail.verdict import ACCEPT
+from postroad.mail.policy import ACCEPT
 from postroad.protocol.proxy import Fault, Header, HeaderReader
 from postroad.receive.forwarding import UNKNOWN
 from postroad.receive.options import Proxy

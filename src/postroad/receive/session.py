@@ -29,8 +29,8 @@ from typing import Final, Protocol, cast
 
 from postroad.mail.event import BROKEN_OFF, Noted
 from postroad.mail.event import Session as Ended
+from postroad.mail.policy import ACCEPT, Action, Verdict
 from postroad.mail.reply import Reply, encode
-from postroad.mail.verdict import ACCEPT, Action, Verdict
 from postroad.receive import replies
 from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog

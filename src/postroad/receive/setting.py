@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from postroad.accounts.authenticate import CertificateName
-from postroad.mail.context import Role, Rules
+from postroad.mail.policy import Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import asked

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from postroad.mail.address import Address
-from postroad.mail.context import Role
+from postroad.mail.policy import Action, Role, Verdict
 from postroad.mail.reply import Reply, reply
-from postroad.mail.verdict import Action, Verdict
 from postroad.protocol.command import Vrfy
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import Telling

@@ -6,9 +6,8 @@ import pytest
 
 from postroad.check.bans import Ban, Bans
 from postroad.check.client import BANNED, BanOptions, ClientOptions, Clients, client_of, limit_of
-from postroad.mail.context import Context, Rules
 from postroad.mail.envelope import Peer
-from postroad.mail.verdict import ACCEPT, Verdict
+from postroad.mail.policy import ACCEPT, Question, Rules, Verdict
 
 
 def test_one_client_has_its_limit_and_others_have_theirs() -> None:
@@ -83,8 +82,8 @@ def test_the_rate_of_connections(field: str, second: str) -> None:
     assert clients.admit("192.0.2.1", True) is ACCEPT
 
 
-def context(address: str = "192.0.2.1", trusted: bool = False) -> Context:
-    return Context(Peer(address), trusted)
+def question(address: str = "192.0.2.1", trusted: bool = False) -> Question:
+    return Question(Peer(address), trusted)
 
 
 @pytest.mark.parametrize(
@@ -98,20 +97,20 @@ def context(address: str = "192.0.2.1", trusted: bool = False) -> Context:
 )
 def test_the_rates_of_messages_and_recipients(field: str, phase: str, second: str) -> None:
     clients = Clients(ClientOptions(**{field: 2}))
-    asked: list[Context] = []
+    asked: list[Question] = []
 
-    def other(context: Context) -> Verdict:
-        asked.append(context)
+    def other(question: Question) -> Verdict:
+        asked.append(question)
         return ACCEPT
 
     rule = getattr(clients.limited(Rules(mail=other, rcpt=other)), phase)
-    assert [rule(context()) is ACCEPT for _ in range(2)] == [True, True]
-    refused = rule(context(second))
+    assert [rule(question()) is ACCEPT for _ in range(2)] == [True, True]
+    refused = rule(question(second))
     assert (refused.reply.code, refused.reply.status, refused.disconnect) == (450, "4.7.1", False)
     assert len(asked) == 2  # the rules behind it are not asked any more
-    assert rule(context("192.0.9.1")) is ACCEPT
-    assert rule(context(trusted=True)) is ACCEPT
-    assert rule(context("")) is ACCEPT  # a Unix socket
+    assert rule(question("192.0.9.1")) is ACCEPT
+    assert rule(question(trusted=True)) is ACCEPT
+    assert rule(question("")) is ACCEPT  # a Unix socket
 
 
 def test_without_limits_no_rule_is_added() -> None:

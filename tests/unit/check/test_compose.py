@@ -8,17 +8,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from postroad.check.compose import compose
-from postroad.mail.context import Context, Rule
 from postroad.mail.envelope import Peer
-from postroad.mail.verdict import ACCEPT, Action, Verdict, defer, reject
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict, defer, reject
 
-CONTEXT = Context(Peer())
+CONTEXT = Question(Peer())
 HOLD, DISCARD = Verdict(Action.HOLD, reason="hold"), Verdict(Action.DISCARD, reason="discard")
 NO, LATER = reject(550, "5.7.1", "no"), defer(450, "4.7.1", "later")
 
 
 def told(verdict: Verdict, asked: list[Verdict]) -> Rule:
-    def rule(context: Context) -> Verdict:
+    def rule(question: Question) -> Verdict:
         asked.append(verdict)
         return verdict
 
@@ -26,8 +25,8 @@ def told(verdict: Verdict, asked: list[Verdict]) -> Rule:
 
 
 def slow(rule: Rule) -> Rule:
-    async def waiting(context: Context) -> Verdict:
-        verdict = rule(context)
+    async def waiting(question: Question) -> Verdict:
+        verdict = rule(question)
         assert isinstance(verdict, Verdict)
         return verdict
 

@@ -6,16 +6,15 @@ import pytest
 
 from postroad.check import message, policy
 from postroad.check.policy import HeaderFrom, PolicyOptions
-from postroad.mail.context import Context, Role
 from postroad.mail.envelope import Peer
-from postroad.mail.verdict import Verdict
+from postroad.mail.policy import Question, Role, Verdict
 from postroad.receive.options import ListenerOptions
 from tests.unit.receive.fakes import KNOWN, House, owns
 
 
 def ask(rule: object, head: bytes, identity: str = "ann") -> str:
     assert callable(rule)
-    verdict = rule(Context(Peer(identity=identity), head=head))
+    verdict = rule(Question(Peer(identity=identity), head=head))
     assert isinstance(verdict, Verdict)
     return "ok" if verdict.reply is None else str(verdict.reply)
 

@@ -13,9 +13,8 @@ from postroad.check import policy
 from postroad.check.policy import Known, PolicyOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Peer
-from postroad.mail.verdict import Verdict
+from postroad.mail.policy import Question, Role, Rule, Verdict
 
 USERS = {Address("ann", "local.test"), Address("bob", "other.test")}
 KNOWN = Known(
@@ -27,18 +26,18 @@ KNOWN = Known(
 STRANGER, TRUSTED, ACCOUNT = "stranger", "trusted", "account"
 
 
-def context(client: str, recipient: str) -> Context:
+def question(client: str, recipient: str) -> Question:
     local_part, _, domain = recipient.rpartition("@")
-    return Context(
+    return Question(
         Peer(address="192.0.2.1", identity="ann" if client == ACCOUNT else ""),
         trusted=client == TRUSTED,
         recipient=Address(local_part, domain),
     )
 
 
-def ask(rule: Rule | None, context: Context) -> str:
+def ask(rule: Rule | None, question: Question) -> str:
     assert rule is not None
-    verdict = rule(context)
+    verdict = rule(question)
     assert isinstance(verdict, Verdict)
     return f"{verdict.reply.code} {verdict.reply.status}" if verdict.reply else "ok"
 
@@ -64,37 +63,37 @@ def test_recipients_by_role_and_client(
 ) -> None:
     rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).rcpt
     recipients = ("ann@local.test", "nobody@local.test", "PostMaster@other.test", "x@relay.test", "x@elsewhere.test")
-    answers = [ask(rule, context(client, recipient)) for recipient in recipients]
+    answers = [ask(rule, question(client, recipient)) for recipient in recipients]
     assert answers == [ann, nobody, postmaster, relay, elsewhere]
 
 
 def test_authenticated_accounts_do_not_relay_on_mx_where_that_is_off() -> None:
     rule = policy.rules(Role.MX, PolicyOptions(auth_relays=False), KNOWN, lmtp=False).rcpt
-    assert ask(rule, context(ACCOUNT, "x@elsewhere.test")) == RELAYING
-    assert ask(rule, context(ACCOUNT, "ann@local.test")) == "ok"
+    assert ask(rule, question(ACCOUNT, "x@elsewhere.test")) == RELAYING
+    assert ask(rule, question(ACCOUNT, "ann@local.test")) == "ok"
 
 
 def test_relay_listener_closed_to_strangers_but_for_postmaster() -> None:
     rule = policy.rules(Role.RELAY, PolicyOptions(strangers=False), KNOWN, lmtp=False).rcpt
-    assert ask(rule, context(STRANGER, "ann@local.test")) == NETWORK
-    assert ask(rule, context(STRANGER, "x@relay.test")) == RELAYING
-    assert ask(rule, context(STRANGER, "postmaster@local.test")) == "ok"
-    assert ask(rule, context(TRUSTED, "ann@local.test")) == "ok"
+    assert ask(rule, question(STRANGER, "ann@local.test")) == NETWORK
+    assert ask(rule, question(STRANGER, "x@relay.test")) == RELAYING
+    assert ask(rule, question(STRANGER, "postmaster@local.test")) == "ok"
+    assert ask(rule, question(TRUSTED, "ann@local.test")) == "ok"
 
 
 @pytest.mark.parametrize("client", [STRANGER, TRUSTED, ACCOUNT])
 def test_lmtp_takes_local_recipients_only(client: str) -> None:
     rule = policy.rules(Role.RELAY, PolicyOptions(), KNOWN, lmtp=True).rcpt
-    assert ask(rule, context(client, "ann@local.test")) == "ok"
-    assert ask(rule, context(client, "nobody@local.test")) == UNKNOWN
-    assert ask(rule, context(client, "postmaster@local.test")) == "ok"
-    assert ask(rule, context(client, "x@relay.test")) == RELAYING
+    assert ask(rule, question(client, "ann@local.test")) == "ok"
+    assert ask(rule, question(client, "nobody@local.test")) == UNKNOWN
+    assert ask(rule, question(client, "postmaster@local.test")) == "ok"
+    assert ask(rule, question(client, "x@relay.test")) == RELAYING
 
 
 def test_the_refusal_names_the_mailbox() -> None:
     rule = policy.rules(Role.MX, PolicyOptions(), KNOWN, lmtp=False).rcpt
     assert rule is not None
-    verdict = rule(context(STRANGER, "no body@local.test"))
+    verdict = rule(question(STRANGER, "no body@local.test"))
     assert isinstance(verdict, Verdict) and verdict.reply is not None
     assert '<"no body"@local.test>' in verdict.reply.text
 
@@ -109,7 +108,7 @@ async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
         Role.MX, PolicyOptions(), Known(KNOWN.is_local, KNOWN.is_relay, known, KNOWN.owns), lmtp=False
     ).rcpt
     assert rule is not None
-    pending = rule(context(STRANGER, mailbox))
+    pending = rule(question(STRANGER, mailbox))
     assert inspect.isawaitable(pending)
     assert isinstance(pending, Awaitable)
     verdict = await pending
@@ -127,7 +126,7 @@ async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
 )
 def test_recipients_of_relay_domains_that_are_known_not_to_exist(client: str, recipient: str, answer: str) -> None:
     rule = policy.rules(Role.MX, PolicyOptions(), KNOWN, lmtp=False).rcpt
-    assert ask(rule, context(client, recipient)) == answer
+    assert ask(rule, question(client, recipient)) == answer
 
 
 @pytest.mark.parametrize("client", [ACCOUNT, TRUSTED])
@@ -138,9 +137,9 @@ def test_who_may_relay_hears_at_once_of_what_can_never_go_out(client: str) -> No
 
     known = msgspec.structs.replace(KNOWN, nowhere=nowhere)
     rcpt = policy.rules(Role.RELAY, PolicyOptions(), known, lmtp=False).rcpt
-    assert ask(rcpt, context(client, "x@[192.0.2.1]")) == "550 5.1.2"
-    assert ask(rcpt, context(client, "x@elsewhere.test")) == "ok"
-    assert ask(rcpt, context(STRANGER, "x@[192.0.2.1]")) == RELAYING
+    assert ask(rcpt, question(client, "x@[192.0.2.1]")) == "550 5.1.2"
+    assert ask(rcpt, question(client, "x@elsewhere.test")) == "ok"
+    assert ask(rcpt, question(STRANGER, "x@[192.0.2.1]")) == RELAYING
 
 
 @pytest.mark.parametrize("local_part", ["user%other.test", "other.test!user", "user@other.test", "%", "!"])
@@ -150,11 +149,11 @@ def test_no_stranger_names_a_way_through_a_relay_domain(role: Role, local_part: 
     allow_untrusted_routing = no)."""
     rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).rcpt
     recipient = f"{local_part}@relay.test"
-    assert ask(rule, context(STRANGER, recipient)) == RELAYING
-    assert ask(rule, context(ACCOUNT, recipient)) == "ok"
+    assert ask(rule, question(STRANGER, recipient)) == RELAYING
+    assert ask(rule, question(ACCOUNT, recipient)) == "ok"
     if role is Role.RELAY:
-        assert ask(rule, context(TRUSTED, recipient)) == "ok"
+        assert ask(rule, question(TRUSTED, recipient)) == "ok"
     allowed = policy.rules(role, PolicyOptions(untrusted_routing=True), KNOWN, lmtp=False).rcpt
-    assert ask(allowed, context(STRANGER, recipient)) == "ok"
+    assert ask(allowed, question(STRANGER, recipient)) == "ok"
     # At a local domain it is a name as any other.
-    assert ask(rule, context(STRANGER, f"{local_part}@local.test")) == UNKNOWN
+    assert ask(rule, question(STRANGER, f"{local_part}@local.test")) == UNKNOWN

@@ -8,18 +8,17 @@ from postroad.check import policy, sender
 from postroad.check.message import hop_limit
 from postroad.check.policy import Known, PolicyOptions
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Role, Rule
 from postroad.mail.envelope import Peer
-from postroad.mail.verdict import Verdict
+from postroad.mail.policy import Question, Role, Rule, Verdict
 from tests.unit.check.test_relay import KNOWN
 
 ANN, EVE = Address("ann", "local.test"), Address("eve", "local.test")
 
 
-def ask(rule: Rule | None, context: Context) -> str:
+def ask(rule: Rule | None, question: Question) -> str:
     if rule is None:
         return "none"
-    verdict = rule(context)
+    verdict = rule(question)
     assert isinstance(verdict, Verdict)
     return f"{verdict.reply.code} {verdict.reply.status}" if verdict.reply else "ok"
 
@@ -39,7 +38,7 @@ def ask(rule: Rule | None, context: Context) -> str:
 )
 def test_senders(role: Role, identity: str, trusted: bool, reverse_path: Address | None, expected: str) -> None:
     rule = policy.rules(role, PolicyOptions(), KNOWN, lmtp=False).mail
-    assert ask(rule, Context(Peer(identity=identity), trusted, reverse_path)) == expected
+    assert ask(rule, Question(Peer(identity=identity), trusted, reverse_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,21 +54,21 @@ def test_submission_demands_fully_qualified_domains(role: Role, domain: str, exp
     rules = policy.rules(role, PolicyOptions(), known, lmtp=False)
     peer, address = Peer(identity="ann"), Address("ann", domain)
     mail, rcpt = ("554 5.1.8", "554 5.1.2") if expected == "554" else (expected, expected)
-    assert ask(rules.mail, Context(peer, True, address)) == mail
-    assert ask(rules.rcpt, Context(peer, True, ANN, recipient=address)) == rcpt
+    assert ask(rules.mail, Question(peer, True, address)) == mail
+    assert ask(rules.rcpt, Question(peer, True, ANN, recipient=address)) == rcpt
 
 
 def test_submission_from_a_trusted_network_where_that_is_set() -> None:
     rule = policy.rules(Role.SUBMISSION, PolicyOptions(trust_network=True), KNOWN, lmtp=False).mail
-    assert ask(rule, Context(Peer(), True, EVE)) == "ok"
-    assert ask(rule, Context(Peer(), False, EVE)) == "530 5.7.0"
+    assert ask(rule, Question(Peer(), True, EVE)) == "ok"
+    assert ask(rule, Question(Peer(), False, EVE)) == "530 5.7.0"
 
 
 def test_null_reverse_path_with_many_recipients() -> None:
     rule = policy.rules(Role.MX, PolicyOptions(null_sender_recipients_max=1), KNOWN, lmtp=False).rcpt
-    assert ask(rule, Context(Peer(), False, None, recipient=ANN, recipients=0)) == "ok"
-    assert ask(rule, Context(Peer(), False, None, recipient=ANN, recipients=1)) == "550 5.5.3"
-    assert ask(rule, Context(Peer(), False, EVE, recipient=ANN, recipients=1)) == "ok"
+    assert ask(rule, Question(Peer(), False, None, recipient=ANN, recipients=0)) == "ok"
+    assert ask(rule, Question(Peer(), False, None, recipient=ANN, recipients=1)) == "550 5.5.3"
+    assert ask(rule, Question(Peer(), False, EVE, recipient=ANN, recipients=1)) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_null_reverse_path_with_many_recipients() -> None:
     ],
 )  # fmt: skip
 def test_hello_syntax(name: str, expected: str) -> None:
-    assert ask(sender.hello_syntax, Context(Peer(hello=name))) == expected
+    assert ask(sender.hello_syntax, Question(Peer(hello=name))) == expected
 
 
 def test_hello_syntax_is_asked_where_it_is_set_and_never_of_user_agents() -> None:
@@ -95,4 +94,4 @@ def test_hello_syntax_is_asked_where_it_is_set_and_never_of_user_agents() -> Non
 @pytest.mark.parametrize(("hops", "expected"), [(0, "ok"), (3, "ok"), (4, "554 5.4.6"), (200, "554 5.4.6")])
 def test_loops(hops: int, expected: str) -> None:
     head = b"RECEIVED: from a by b;\r\n\tdate\r\n" * hops + b"Subject: received: no field\r\n Received: folded\r\n"
-    assert ask(hop_limit(3), Context(Peer(), head=head)) == expected
+    assert ask(hop_limit(3), Question(Peer(), head=head)) == expected

@@ -13,7 +13,7 @@ from postroad.cli import demo
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.receive.options import Tls
 from postroad.world.problem import Problem
 

@@ -9,7 +9,7 @@ import pytest
 from postroad.config.load import at, at_listener, load, parse
 from postroad.config.problem import ConfigProblem
 from postroad.config.settings import Settings
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.world import problem as world
 from postroad.world import system
 

@@ -13,7 +13,7 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
-from postroad.mail.context import Role
+from postroad.mail.policy import Role
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.receive.options import ListenerOptions, Tls
 from postroad.route import options as route

@@ -13,10 +13,10 @@ from postroad.check.client import ClientOptions, Clients
 from postroad.check.policy import Known, PolicyOptions
 from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.context import Role, Rules
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event
 from postroad.mail.message import ContentFile
+from postroad.mail.policy import Role, Rules
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from postroad.check.policy import Known, PolicyOptions, rules
-from postroad.mail.context import Role
 from postroad.mail.event import Noted
 from postroad.mail.owned import Owned
+from postroad.mail.policy import Role
 from postroad.protocol.limits import Limits
 from postroad.receive.asked import mail_date_us
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions

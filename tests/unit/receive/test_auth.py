@@ -15,8 +15,8 @@ from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions, Tr
 from postroad.accounts.exchange import OwnMechanisms
 from postroad.accounts.users import Users
 from postroad.mail.address import Address
-from postroad.mail.context import Role
 from postroad.mail.event import Authenticated, Refused
+from postroad.mail.policy import Role
 from postroad.protocol.offer import Dialect
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.clients import Salting, ScramClient

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from postroad.mail.context import Context, Role, Rules
 from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Role, Rules, Verdict, reject
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Telling, Tls
@@ -211,7 +210,7 @@ def test_tiny_chunks_hold_no_more_than_their_octets_and_end_in_a_file(chunk: byt
 # ---- Content that is refused, and octets that are thrown away
 
 
-def refusing(context: Context) -> Verdict:
+def refusing(context: Question) -> Verdict:
     return reject(550, "5.7.1", "Not this", "a rule")
 
 
@@ -355,7 +354,7 @@ def test_over_a_socket_an_honest_client_is_heard_between_turns(run: Run, tls: Tl
     async def main() -> None:
         seen: list[str] = []
 
-        def noting(context: Context) -> Verdict:
+        def noting(context: Question) -> Verdict:
             seen.append(context.peer.hello)
             return ACCEPT
 

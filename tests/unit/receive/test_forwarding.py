@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.context import Context, Role, Rules
 from postroad.mail.envelope import Forwarded, Peer, Via
 from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
-from postroad.mail.verdict import ACCEPT, Verdict, reject
+from postroad.mail.policy import ACCEPT, Question, Role, Rules, Verdict, reject
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
 from tests.unit.receive.fakes import Client, House, opened
@@ -116,7 +115,7 @@ def test_limits_count_the_client_that_was_named() -> None:
 
 
 def test_the_connect_rules_judge_the_client_that_was_named() -> None:
-    def rule(context: Context) -> Verdict:
+    def rule(context: Question) -> Verdict:
         return reject(554, "5.7.1", "not you", "listed") if context.peer.address == "198.51.100.1" else ACCEPT
 
     served = house(rules=Rules(connect=rule))

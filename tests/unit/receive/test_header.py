@@ -8,8 +8,8 @@ import pytest
 
 from postroad.check.policy import PolicyOptions
 from postroad.mail import message
-from postroad.mail.context import Role
 from postroad.mail.event import Accepted
+from postroad.mail.policy import Role
 from postroad.protocol.limits import Limits, StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions

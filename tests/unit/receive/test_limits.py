@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.context import Context, Rules
 from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
-from postroad.mail.verdict import ACCEPT, Verdict, defer, reject
+from postroad.mail.policy import ACCEPT, Question, Rules, Verdict, defer, reject
 from postroad.protocol.limits import Limits
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.turns import AT_ONCE
@@ -349,7 +348,7 @@ def test_too_many_sessions_of_one_client() -> None:
     ],
 )
 def test_greetings(verdict: Verdict, greeting: bytes, closed: bool) -> None:
-    def connect(context: Context) -> Verdict:
+    def connect(context: Question) -> Verdict:
         assert context.peer.address == "192.0.2.1"
         return verdict
 

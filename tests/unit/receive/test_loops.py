@@ -8,11 +8,11 @@ import pytest
 
 from postroad.mail import loop
 from postroad.mail.address import Address
-from postroad.mail.context import Role
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Accepted, Refused, Removed
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.loop import Marks
+from postroad.mail.policy import Role
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ReceiveOptions
 from tests.unit.receive.fakes import House, opened

@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from postroad.accounts.authenticate import AuthOptions
 from postroad.check import policy
 from postroad.check.policy import PolicyOptions
-from postroad.mail.context import Role, Rules
 from postroad.mail.envelope import Via
 from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
-from postroad.mail.verdict import reject
+from postroad.mail.policy import Role, Rules, reject
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.client import Client as Known

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.context import Role
 from postroad.mail.envelope import Via
 from postroad.mail.event import Session as Ended
+from postroad.mail.policy import Role
 from postroad.protocol.offer import Dialect
 from postroad.protocol.proxy import Header
 from postroad.receive import proxied

@@ -9,10 +9,9 @@ import pytest
 
 from postroad.check.policy import PolicyOptions
 from postroad.mail.address import Address
-from postroad.mail.context import Context, Role, Rule, Rules
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Accepted, Event, Expanded, Held, Noted, Refused, Removed, Reported
-from postroad.mail.verdict import ACCEPT, Action, Verdict, reject
+from postroad.mail.policy import ACCEPT, Action, Question, Role, Rule, Rules, Verdict, reject
 from postroad.protocol.offer import WITHHELD, Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
@@ -131,10 +130,10 @@ PHASES = ("mail", "rcpt", "message")
 
 
 def rules(phase: str, verdict: Verdict, *, slow: bool) -> Rules:
-    def at_once(context: Context) -> Verdict:
+    def at_once(context: Question) -> Verdict:
         return verdict
 
-    async def later(context: Context) -> Verdict:
+    async def later(context: Question) -> Verdict:
         await asyncio.sleep(0)
         return verdict
 
@@ -194,7 +193,7 @@ async def test_a_rule_that_discards(phase: str, slow: bool) -> None:
 
 
 def test_one_of_two_recipients_is_discarded() -> None:
-    def rcpt(context: Context) -> Verdict:
+    def rcpt(context: Question) -> Verdict:
         assert context.recipient is not None
         return Verdict(Action.DISCARD, reason="left") if context.recipient.local_part == "bob" else ACCEPT
 
@@ -219,7 +218,7 @@ async def test_commands_behind_a_rule_that_waits_wait_too() -> None:
 
 
 async def test_a_rule_that_breaks_defers() -> None:
-    async def broken(context: Context) -> Verdict:
+    async def broken(context: Question) -> Verdict:
         await asyncio.sleep(0)
         raise ZeroDivisionError
 
@@ -232,7 +231,7 @@ async def test_a_rule_that_breaks_defers() -> None:
 async def test_a_client_that_goes_away_while_a_rule_waits_leaves_nothing(phase: str) -> None:
     cancelled = []
 
-    async def endless(context: Context) -> Verdict:
+    async def endless(context: Question) -> Verdict:
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
@@ -258,7 +257,7 @@ async def test_a_refused_ehlo_changes_nothing(slow: bool) -> None:
         await asyncio.sleep(0)
         return verdict
 
-    def hello(context: Context) -> object:
+    def hello(context: Question) -> object:
         verdict = reject(550, "5.7.1", "No") if context.peer.hello == "bad.test" else ACCEPT
         return later(verdict) if slow else verdict
 

@@ -7,11 +7,10 @@ from collections.abc import Awaitable
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.context import Context, Rules
 from postroad.mail.event import Refused
 from postroad.mail.event import Session as Ended
+from postroad.mail.policy import Action, Question, Rules, Verdict, reject
 from postroad.mail.reply import Reply
-from postroad.mail.verdict import Action, Verdict, reject
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import EarlyTalker, ListenerOptions, ReceiveOptions, Tls
@@ -112,7 +111,7 @@ REPLIES = [
 @pytest.mark.parametrize("reply", REPLIES)
 @pytest.mark.parametrize("phase", ["connect", "hello", "mail", "rcpt", "message"])
 def test_a_rule_refuses(reply: Reply | None, phase: str) -> None:
-    def rule(context: Context) -> Verdict | Awaitable[Verdict]:
+    def rule(context: Question) -> Verdict | Awaitable[Verdict]:
         return Verdict(Action.REJECT, reply, "because")
 
     house = House(rules=Rules(**{phase: rule}))
@@ -163,7 +162,7 @@ def test_where_nothing_can_be_said_nothing_is_told_as_said() -> None:
 
 
 def proxied(verdict: Verdict) -> House:
-    def connect(context: Context) -> Verdict:
+    def connect(context: Question) -> Verdict:
         return verdict if context.peer.address == "198.51.100.1" else Verdict(Action.ACCEPT)
 
     listener = ListenerOptions("front", xclient_networks=("192.0.2.0/24",))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from postroad.mail.address import Address
-from postroad.mail.context import Role
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Refused
+from postroad.mail.policy import Role
 from postroad.mail.reply import Reply
 from postroad.protocol import etrn
 from postroad.protocol.etrn import Kind, Wish

@@ -25,10 +25,9 @@ from postroad.accounts.accounts import Accounts
 from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions
 from postroad.accounts.exchange import OwnMechanisms
 from postroad.accounts.users import Users
-from postroad.mail.context import Role, Rules
 from postroad.mail.event import Session as Ended
+from postroad.mail.policy import Role, Rules, reject
 from postroad.mail.tls_details import TlsDetails
-from postroad.mail.verdict import reject
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.setting import setting

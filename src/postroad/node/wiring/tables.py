@@ -17,10 +17,10 @@ from postroad.deliver.credentials import Credentials
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.context import Rules
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
+from postroad.mail.policy import Rules
 from postroad.mail.route import Destination, Route
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect

@@ -10,9 +10,8 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
-from postroad.mail.context import Context
 from postroad.mail.envelope import Peer, Recipient
-from postroad.mail.verdict import Verdict
+from postroad.mail.policy import Question, Verdict
 from postroad.node.wiring.tables import Tables, build
 
 SETTINGS = """
@@ -71,7 +70,7 @@ def rcpt(made: Settings, local_part: str, domain: str) -> str:
     policy = options.policy_options(made, made.listener[0])
     rule = tables(made).rules(policy, listener, lambda account, address: False).rcpt
     assert rule is not None
-    verdict = rule(Context(Peer(address="192.0.2.1"), recipient=Address(local_part, domain)))
+    verdict = rule(Question(Peer(address="192.0.2.1"), recipient=Address(local_part, domain)))
     assert isinstance(verdict, Verdict)
     return str(verdict.reply) if verdict.reply is not None else "ok"
 
