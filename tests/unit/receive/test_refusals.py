@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from postroad.accounts.authenticate import Authenticator, AuthOptions
-from postroad.mail.context import Role
 from postroad.mail.event import Refused
+from postroad.mail.policy import Role
 from postroad.mail.reply import reply
 from postroad.protocol.command import Declined
 from postroad.protocol.limits import Limits
