@@ -29,6 +29,7 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "packaging").rglob("*.md"))
 )
 INDEX = "docs/README.md"
+PAGES = [each for each in DOCUMENTS if each.startswith("docs/") and not each.startswith("docs/decisions/")]
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`]+)`")
@@ -155,6 +156,15 @@ def test_the_index_names_every_page() -> None:
     assert "docs/README.md" in {target.partition("#")[0] for target in _LINK.findall(text("README.md"))}
 
 
+def test_each_recipe_is_run_by_a_test() -> None:
+    """`tests/peers/test_recipe_NAME.py` plays docs/recipes/NAME.md (tests/peers/harness/recipe.py)."""
+    pages = {path.stem for path in (ROOT / "docs/recipes").glob("*.md")}
+    tests = {path.stem.removeprefix("test_recipe_") for path in (ROOT / "tests/peers").glob("test_recipe_*.py")}
+    assert tests == {page.replace("-", "_") for page in pages}
+    for page in pages:
+        assert f'Page("{page}")' in (ROOT / f"tests/peers/test_recipe_{page.replace('-', '_')}.py").read_text("utf-8")
+
+
 # -- docs/rfc.md: tables with a column of modules and one of tests, in a short form
 
 
@@ -201,8 +211,8 @@ SETTINGS = frozenset(".".join((*table.path, key.name)) for table in tables(Setti
 _SECTIONS = {name.split(".")[0] for name in SETTINGS if "." in name}
 _KEYS = {name.rsplit(".", 1)[-1] for name in SETTINGS}
 _OF_OTHERS = {  # words with an underscore that are no settings of ours
-    "allow_untrusted_routing", "in_flow_delay", "integrity_check", "local_header_rewrite_clients", "quick_check",
-    "smtp_line_length_limit", "tls_details",
+    "allow_untrusted_routing", "base_dir", "in_flow_delay", "integrity_check", "local_header_rewrite_clients",
+    "quick_check", "smtp_line_length_limit", "tls_details",
 }  # fmt: skip
 
 
@@ -216,7 +226,7 @@ def _untrue_settings(document: str) -> Iterator[str]:
             yield name
 
 
-@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each.startswith("docs/") and each.count("/") == 1])
+@pytest.mark.parametrize("document", PAGES)
 def test_the_settings_that_a_page_names_are_there(document: str) -> None:
     assert list(_untrue_settings(document)) == []
 

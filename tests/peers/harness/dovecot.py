@@ -86,7 +86,7 @@ class Dovecot:
 
     `lmtp_port` and `imap_port` on 127.0.0.1, `lmtp_path` the Unix socket, `auth_path` that of authentication. `full`:
     users whose quota is used up. `relay`: settings of the submission proxy (``host`` and so on), which then listens on
-    `submission_port`.
+    `submission_port`. `added`: further configuration, which adds to the one above or changes it.
     """
 
     password = "secret"
@@ -94,6 +94,7 @@ class Dovecot:
     def __init__(
         self, directory: Path, *, users: Sequence[str], full: Sequence[str] = (),
         relay: Mapping[str, str] | None = None, mechanisms: str = "plain login scram-sha-1 scram-sha-256",
+        added: str = "",
     ) -> None:
         need.root()
         self.directory = directory
@@ -103,9 +104,11 @@ class Dovecot:
         self.imap_port = ports.port()
         self.lmtp_path = directory / "lmtp"
         self.auth_path = directory / "auth"
+        self.config_path = directory / "dovecot.conf"
         self.submission_port = ports.port() if relay is not None else 0
         further = _SUBMISSION.format(port=self.submission_port) if relay is not None else ""
         further += "".join(f"submission_relay_{key} = {value}\n" for key, value in (relay or {}).items())
+        further += added
         (directory / "mail").mkdir()
         own_to(directory / "mail", "mail")
         (directory / "users").write_text("".join(
@@ -113,12 +116,11 @@ class Dovecot:
             f"{'userdb_quota_rule=*:bytes=1' if user in full else ''}\n"
             for user in (*users, *full)
         ))
-        config = directory / "dovecot.conf"
-        config.write_text(_CONFIG.format(
+        self.config_path.write_text(_CONFIG.format(
             directory=directory, mechanisms=mechanisms, lmtp_port=self.lmtp_port, imap_port=self.imap_port,
             further=further, submission=" submission" if relay is not None else "",
         ))
-        self._program = Program([need.program("dovecot"), "-F", "-c", str(config)], directory / "dovecot.out")
+        self._program = Program([need.program("dovecot"), "-F", "-c", str(self.config_path)], directory / "dovecot.out")
         need.program("lmtp", "/usr/lib/dovecot/lmtp")
         need.program("imap", "/usr/lib/dovecot/imap")
         if relay is not None:
