@@ -13,7 +13,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -218,7 +217,7 @@ def test_reload_under_load_loses_nothing(home: Path) -> None:
 
 
 def test_sigterm_lets_a_transaction_end_and_says_421_to_an_idle_client(home: Path) -> None:
-    node = _local(home, shutdown_s=10)
+    node = _local(home, shutdown_s=600)  # it does not wait for longer than there is something to wait for
     node.start()
     idle = socket.create_connection(("127.0.0.1", node.port), 20)
     idle.recv(512)
@@ -234,9 +233,7 @@ def test_sigterm_lets_a_transaction_end_and_says_421_to_an_idle_client(home: Pat
     until(lambda: not listens("127.0.0.1", node.port), "no new connections")
     busy.sendall(b"Subject: in flight\r\n\r\nhello\r\n.\r\n")
     assert reader.readline().startswith(b"250 2."), node.log()
-    started = time.monotonic()
-    assert node.program.wait(15) == 0
-    assert time.monotonic() - started < 9, "it does not wait for longer than there is something to wait for"
+    assert node.program.wait(60) == 0
     node.start()
     assert maildir.wait(node.maildir("a@example.test"), of="in flight")
     node.stop()

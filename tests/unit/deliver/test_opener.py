@@ -392,7 +392,7 @@ async def test_a_break_between_starttls_and_mail_leads_to_one_try_in_plaintext(
     """RFC 7435 §3: and it is remembered; where TLS is demanded the mail waits."""
     remote = await remotes(tls=server_context(authority, "localhost"), answers=answers)
     remote.within = within
-    options = DeliverOptions(connect_s=5, handshake_s=5, hello_s=0.3, starttls_s=0.3)
+    options = DeliverOptions(connect_s=5, handshake_s=5, hello_s=1.0, starttls_s=1.0)
     sender = Sender(pool, options=options)
     courier = await sender.open(hop(remote))
     assert not isinstance(courier, Attempt), courier.text

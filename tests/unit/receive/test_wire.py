@@ -406,7 +406,7 @@ def test_a_client_that_closes_its_side_hears_the_answer(run: Run) -> None:
 def test_the_end_of_the_node(run: Run) -> None:
     async def main() -> None:
         async with serving(ListenerOptions("front")) as (house, address):
-            release = threading.Event()
+            release, begun = threading.Event(), threading.Semaphore(0)
             heard: dict[str, bytes] = {}
 
             def client(name: str, octets: bytes) -> None:
@@ -417,20 +417,21 @@ def test_the_end_of_the_node(run: Run) -> None:
                     plain.sendall(octets)
                     if octets:
                         read_until(plain, b"354 ")
+                    begun.release()
                     release.wait()
                     heard[name] = read_until(plain, b"never")
 
-            begun = b"MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nDATA\r\n"
+            data = b"MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\nDATA\r\n"
             talks = [
                 asyncio.create_task(asyncio.to_thread(client, name, octets))
-                for name, octets in (("idle", b""), ("stuck", begun))
+                for name, octets in (("idle", b""), ("stuck", data))
             ]
-            await until(lambda: house.listener.sessions == 2)
-            await asyncio.sleep(0.1)
+            for _ in talks:
+                await asyncio.to_thread(begun.acquire)
             release.set()
             before = asyncio.get_running_loop().time()
-            await house.listener.stop(0.3)
-            assert 0.2 < asyncio.get_running_loop().time() - before < 5
+            await asyncio.wait_for(house.listener.stop(0.3), 60)
+            assert asyncio.get_running_loop().time() - before > 0.2, "one is in the midst of a message"
             assert house.listener.sessions == 0
             await asyncio.gather(*talks)
             assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"].startswith(b"421 4.3.2")
