@@ -482,7 +482,7 @@ def a_host_is_sent_what_it_does_not_offer(patch: Patch) -> None:
 
 def a_session_keeps_the_settings_that_it_began_with(patch: Patch) -> None:
     patch(Dialog, "take_settings", lambda self: None)
-    patch(Dialog, "_stands", lambda self, phase, recipient=None: True)
+    patch(Dialog, "_has_lost_a_right", lambda self, current: False)
 
 
 def a_message_under_way_ends_by_trust_that_is_gone(patch: Patch) -> None:

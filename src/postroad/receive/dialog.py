@@ -1,11 +1,11 @@
-"""What a session says to each command: the facts of its client, rules asked, the transaction built up.
+"""What a session says to each command: commands in, replies out.
 
 What always holds: each command that the machine hands over is answered once, now or when what it waits for has come;
-policy is asked of `check`'s rules and never decided here. New settings hold from the next command on that is not of a
+the transaction and the rules about it are the `intake`'s. New settings hold from the next command on that is not of a
 transaction: one that is under way ends under the rules under which it began, but never by a right that its client has
 lost meanwhile (451 then, and the client comes again).
 
-Not here: octets, time, the connection (`receive.session`); what becomes of a complete message (`receive.acceptance`).
+Not here: octets, time, the connection (`receive.session`); transactions and rules (`receive.intake`).
 RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
 """
 
@@ -18,36 +18,29 @@ from typing import Any, Final, Protocol, assert_never
 
 from postroad.accounts import authenticate
 from postroad.accounts.authenticate import Exchange, Facts
-from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.envelope import Peer, Recipient
-from postroad.mail.event import Authenticated, Noted, Refused
-from postroad.mail.message import HEADER_MAX, header_is_whole
-from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict
-from postroad.mail.reply import Reply, reply, said
+from postroad.mail.envelope import Peer
+from postroad.mail.event import Authenticated, Noted
+from postroad.mail.policy import ACCEPT, Action, Phase, Verdict
+from postroad.mail.reply import Reply, reply
 from postroad.protocol import command as commands
 from postroad.protocol import etrn
 from postroad.protocol.offer import Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import State
-from postroad.receive import acceptance, asked, forwarding, loops, refusals, repair, replies, verifying
-from postroad.receive import transaction as transactions
-from postroad.receive.budget import UNCOUNTED
+from postroad.receive import forwarding, refusals, replies, verifying
 from postroad.receive.client import Client, obstacle
-from postroad.receive.doors import Place
+from postroad.receive.intake import Intake, OnReply, Refusal, passes
 from postroad.receive.options import EarlyTalker
-from postroad.receive.setting import Mending, Setting
-from postroad.receive.transaction import Transaction
+from postroad.receive.setting import Setting
 from postroad.receive.turns import REFUSAL
 from postroad.world.tls import NOBODY, Asking
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
 UNKNOWN: Final = "5.1.1"  # the status code of a recipient that does not exist
-_NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
+_RIGHT_GONE: Final = Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed")
 _BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, and no exchange
-# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
-_NOTHING: Final = Mending.NOTHING
 
 
 class Connection(Protocol):
@@ -104,15 +97,14 @@ class Dialog:
     __slots__ = (
         "_exchange",
         "_may_speak_for",
-        "_place",
         "_session",
         "_speaker",
         "_via_proxy",
         "client",
+        "intake",
         "machine",
         "outdated",
         "setting",
-        "transaction",
     )
 
     def __init__(self, session: Connection, setting: Setting, client: Client) -> None:
@@ -122,9 +114,8 @@ class Dialog:
         self._speaker, self._via_proxy = client.address, client.via  # the other end of the connection, whoever it names
         self._may_speak_for = setting.may_speak_for_others(client.address)
         self.machine = ServerMachine(setting.listener.protocol, self._offer(), setting.options.limits)
-        self.transaction: Transaction | None = None
+        self.intake = Intake(setting, client, session, self._on_refusal)
         self._session = session
-        self._place: Place | None = None  # among those who are on their way with a message
         self._exchange: Exchange | None = None  # an AUTH under way
 
     # ---- Facts
@@ -144,21 +135,7 @@ class Dialog:
 
     def drop(self) -> None:
         """Let go of the transaction, with what it has in the spool."""
-        if self.client.forwarded is not None:
-            self.client.forwards(None)
-        transaction = self.transaction
-        if transaction is not None:
-            self.transaction = None
-            self.leave()
-            if transaction.counted:
-                self._give_back(transaction)
-            transaction.abort()
-
-    def leave(self) -> None:
-        """The client is not on its way with a message any more."""
-        if self._place is not None:
-            self._place.leave()
-            self._place = None
+        self.intake.reset()
 
     def secured(self, tls: TlsFacts, asking: Asking = NOBODY, *, from_the_start: bool) -> None:
         """TLS is on, and clients were asked so for a certificate. `from_the_start`: nothing was said before it; else a
@@ -182,14 +159,15 @@ class Dialog:
         """New settings are in force: they hold from here on, where no transaction is under way. A client that cannot
         go on under them is told to come again."""
         self.outdated = True
-        if self.transaction is None and self.machine.state in _BETWEEN:
+        if self.intake.draft is None and self.machine.state in _BETWEEN:
             self._take_settings()
 
     def _take_settings(self) -> bool:
         """Whether the session goes on."""
         before, setting = self.setting, self._session.current
         client = self.client
-        self.setting, self.outdated = setting, False
+        self.setting = self.intake.setup = setting
+        self.outdated = False
         self._may_speak_for = setting.may_speak_for_others(self._speaker)
         xclient, xforward = self._may_speak_for
         why = obstacle(client, setting, before, proxy=self._via_proxy, xclient=xclient)
@@ -206,16 +184,6 @@ class Dialog:
         self.machine.renew(self._offer(), setting.options.limits, client.identity)
         return True
 
-    def _stands(self, phase: str, recipient: Address | None = None) -> bool:
-        """New settings are in force: whether the transaction under way still stands. It ends under the settings under
-        which it began, but not by a right that the client has lost meanwhile. If not, the client has its answer."""
-        if not self._has_lost_a_right(self._session.current):
-            return True
-        transaction = self.transaction
-        sender = transaction.mail.reverse_path if transaction is not None else None
-        self._refuse(Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed"), phase, sender, recipient)
-        return False
-
     def _has_lost_a_right(self, current: Setting) -> bool:
         xclient, _ = current.may_speak_for_others(self._speaker)
         return self.client.has_lost_a_right(current) or bool(
@@ -224,21 +192,15 @@ class Dialog:
 
     # ---- Verdicts
 
-    def _judge(self, rule: Rule | None, context: Question, judged: Callable[[Verdict], None]) -> None:
-        verdict = ACCEPT if rule is None else rule(context)
-        if isinstance(verdict, Verdict):
-            judged(verdict)
-        else:
-            self._session.wait_for(verdict, judged)
-
     def _refuse(
-        self, verdict: Verdict, phase: str, sender: Address | None = None, recipient: Address | None = None
+        self, verdict: Verdict, phase: str, answered: OnReply, sender: Address | None = None,
+        recipient: Address | None = None,
     ) -> None:
         """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
         answer = verdict.reply or replies.UNSURE
         last = None if self.client.is_known else self._last_refusal(answer)
         self.note_refusal(last or answer, verdict.reason, phase, sender, recipient)
-        self.machine.reply(last or answer)
+        answered(last or answer)
         if last is not None:
             self._offended()
             unknown = last is replies.TOO_MANY_UNKNOWN
@@ -276,21 +238,8 @@ class Dialog:
         recipient: Address | None = None, recipients: tuple[str, ...] = (), why: str = "",
     ) -> None:
         """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
-        doors = self.setting.doors
         self.machine.spend(REFUSAL)
-        refused = Refused(
-            doors.now_us(),
-            0,
-            self.who(),
-            phase,
-            "" if answer is None else said(answer),
-            str(sender) if sender is not None else "",
-            str(recipient) if recipient is not None else "",
-            reason,
-            recipients,
-            why,
-        )
-        doors.record((refused,))
+        self.intake.note_refusal(answer, reason, phase, sender, recipient, recipients, why)
 
     def _tell(
         self, answer: Reply, reason: str, phase: str, sender: str = "", recipients: tuple[str, ...] = (), why: str = ""
@@ -315,44 +264,37 @@ class Dialog:
 
     def cut_off(self, answer: Reply, reason: str) -> None:
         """The session is ended with this answer; if that is in the midst of a message, its refusal is told."""
-        transaction = self.transaction
-        if transaction is not None:
-            phase = "DATA" if transaction.id else "MAIL"
-            self._tell(answer, reason, phase, str(transaction.mail.reverse_path), transaction.names)
+        draft = self.intake.draft
+        if draft is not None:
+            phase = "DATA" if draft.id else "MAIL"
+            self._tell(answer, reason, phase, str(draft.mail.reverse_path), draft.names)
 
     # ---- The session
 
     def connected(self, command: commands.Connected) -> None:
-        rule = self.setting.rules.connect
-        if rule is None:
-            self._connect_judged(ACCEPT)
-        else:
-            self._judge(rule, Question(self.who(), self.client.trusted), self._connect_judged)
+        self.intake.ask(self.setting.rules.connect, Phase.CONNECT, self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
-        if _passes(verdict):
-            self._place = self.setting.doors.join()
+        if passes(verdict):
+            self.intake.join()
             self.machine.reply(self.setting.greeting)
         else:  # after 554 the machine serves QUIT (RFC 5321 §3.1)
-            self._refuse(verdict, "CONNECT")
+            self._refuse(verdict, "CONNECT", self.machine.reply)
 
     def hello(self, command: commands.Hello) -> None:
         client = self.client
         before = (client.hello, client.esmtp)
         client.greeted(command.name, esmtp=command.verb != "HELO")
         rule = self._session.current.rules.hello
-        if rule is None:
-            self._hello_judged(command, before, ACCEPT)
-        else:
-            self._judge(rule, Question(self.who(), self.client.trusted), partial(self._hello_judged, command, before))
+        self.intake.ask(rule, Phase.HELLO, partial(self._hello_judged, command, before))
 
     def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
-        if _passes(verdict):
+        if passes(verdict):
             self.drop()  # RFC 5321 §4.1.4: as RSET
             if self.setting is self._session.current or self._take_settings():
                 self.machine.reply(self.setting.hello)
         else:
-            self._refuse(verdict, command.verb)
+            self._refuse(verdict, command.verb, self.machine.reply)
             self.client.greeted(before[0], esmtp=before[1])
 
     def start_tls(self, command: commands.StartTls) -> None:
@@ -362,266 +304,90 @@ class Dialog:
     # ---- The transaction
 
     def mail(self, command: commands.Mail) -> None:
-        session, setting, client = self._session, self.setting, self.client
+        session, client = self._session, self.client
         if session.leaving:
             self._tell(replies.LEAVING, session.leaving_for, "MAIL", str(command.reverse_path))
             self.machine.reply(replies.LEAVING)
             session.end(session.leaving_for)
             return
-        if setting.doors.budget.spent:  # RFC 5321 §4.3.2: 452 to MAIL
-            self._tell(replies.NO_MEMORY, _NO_MEMORY, "MAIL", str(command.reverse_path))
-            self.machine.reply(replies.NO_MEMORY)
-            return
-        if client.identity and not client.is_logged_in(setting):  # the account is gone since
+        if client.identity and not client.is_logged_in(self.setting):  # the account is gone since
             client.forget_login()
-            self.machine.renew(self._offer(), setting.options.limits, "")
-        rule = setting.rules.mail
-        if rule is None:
-            self._mail_judged(command, ACCEPT)
-            return
-        peer = client.peer or client.who(setting)
-        verdict = rule(Question(peer, client.trusted, command.reverse_path, command.size))
-        if isinstance(verdict, Verdict):
-            self._mail_judged(command, verdict)
-        else:
-            session.wait_for(verdict, partial(self._mail_judged, command))
-
-    def _mail_judged(self, command: commands.Mail, verdict: Verdict) -> None:
-        if not _passes(verdict):
-            self._refuse(verdict, "MAIL", command.reverse_path)
-            return
-        setting = self.setting
-        doors = setting.doors
-        answer = replies.SENDER_OK
-        if command.parameters:
-            granted = asked.at_mail(command, setting.options.extensions, doors.now_us(), known=self.client.is_known)
-            if isinstance(granted, Reply):
-                self._refuse(Verdict(Action.REJECT, granted, granted.text), "MAIL", command.reverse_path)
-                return
-            command, answer = granted
-        client = self.client
-        peer = client.describe(setting, smtputf8=True) if command.smtputf8 else (client.peer or client.who(setting))
-        transaction = Transaction(command, peer, doors.now_us(), doors.loop.time() + setting.options.message_s)
-        self.transaction = transaction
-        if self._place is None:
-            self._place = doors.join()
-        if verdict is not ACCEPT:
-            _keep(transaction, verdict)
-        self.machine.reply(answer)
+            self.machine.renew(self._offer(), self.setting.options.limits, "")
+        self.intake.mail(command, self.machine.reply)
 
     def rcpt(self, command: commands.Rcpt) -> None:
-        transaction = self.transaction
-        assert transaction is not None
-        address = command.forward_path
-        setting = self.setting
-        if not address.domain:  # RFC 5321 §4.1.1.3: the bare <Postmaster>
-            address = Address(address.local_part, setting.options.default_domain)
-        if self.outdated and not self._stands("RCPT", address):
-            return
-        recipient = Recipient(address, command.notify, command.orcpt, None, command.parameters)
-        rule = setting.rules.rcpt
-        if rule is None:
-            self._rcpt_judged(recipient, ACCEPT)
-            return
-        mail = transaction.mail
-        client = self.client
-        context = Question(
-            client.peer or client.who(setting), client.trusted, mail.reverse_path, mail.size, address,
-            len(transaction.recipients), parameters=command.parameters,
-        )
-        verdict = rule(context)
-        if isinstance(verdict, Verdict):
-            self._rcpt_judged(recipient, verdict)
+        if self.outdated and self._has_lost_a_right(self._session.current):
+            self.intake.refuse(_RIGHT_GONE, "RCPT", self.machine.reply, command.forward_path)
         else:
-            self._session.wait_for(verdict, partial(self._rcpt_judged, recipient))
-
-    def _rcpt_judged(self, recipient: Recipient, verdict: Verdict) -> None:
-        transaction = self.transaction
-        assert transaction is not None
-        if verdict is not ACCEPT:
-            if not _passes(verdict):
-                self._refuse(verdict, "RCPT", transaction.mail.reverse_path, recipient.address)
-                return
-            if verdict.action is Action.DISCARD:
-                transaction.discarded[len(transaction.recipients)] = verdict.reason
-            elif verdict.action is Action.HOLD:
-                transaction.held = transaction.held or verdict.reason or "held by a rule"
-        transaction.recipients.append(recipient)
-        self.machine.reply(replies.RECIPIENT_OK)
+            self.intake.rcpt(command, self.machine.reply)
 
     def data(self, command: commands.Data) -> None:
-        assert self.transaction is not None
-        if self.outdated and not self._stands("DATA"):
-            return
-        self.transaction.id = self.setting.doors.new_id()
-        self.machine.reply(replies.GO_AHEAD)
+        if self.outdated and self._has_lost_a_right(self._session.current):
+            self.intake.refuse(_RIGHT_GONE, "DATA", self.machine.reply)
+        else:
+            self.intake.data(self.machine.reply)
 
     def content(self, command: commands.Content) -> None:
-        transaction = self.transaction
-        assert transaction is not None
-        if not transaction.id:  # BDAT
-            transaction.id = self.setting.doors.new_id()
-        if transaction.incoming is None:
-            transaction.add(command.octets)
-            if transaction.size > UNCOUNTED:
-                self._weigh(transaction, last=command.last)
-                if self.transaction is None:
-                    return
-        elif not transactions.stream(transaction, command.octets):
+        intake = self.intake
+        if not intake.content(command.octets, last=command.last):
             self._session.fall_behind()
         if command.last:
-            self._end_of_data(transaction)
+            draft = intake.draft
+            if draft is None:  # it was ended for want of memory
+                return
+            answered = partial(self._content_answered, len(draft.recipients) if self.setting.lmtp else 1)
+            if self.outdated and self._has_lost_a_right(self._session.current):
+                intake.refuse_content(_RIGHT_GONE, answered)
+            else:
+                intake.end(answered)
 
     def chunk(self, command: commands.Chunk) -> None:
         self.machine.reply(replies.CHUNK_OK)
 
     def overflow(self, command: commands.Overflow) -> None:
         """The machine has refused the content on its way, and answered."""
-        transaction = self.transaction
-        if transaction is not None:
-            self.note_refusal(
-                command.answer, command.answer.text, "DATA", transaction.mail.reverse_path, recipients=transaction.names
-            )
+        draft = self.intake.draft
+        if draft is not None:
+            answer = command.answer
+            self.note_refusal(answer, answer.text, "DATA", draft.mail.reverse_path, recipients=draft.names)
         self.drop()
 
     def reset(self, command: commands.Reset) -> None:
         self.drop()
 
-    # ---- The end of data
+    def _on_refusal(self, refusal: Refusal, answered: OnReply) -> None:
+        """The intake says no: the event, the reply, and the end of a session that was refused too often."""
+        answer, verdict = refusal.answer, refusal.verdict
+        if refusal.often:
+            self._tell(answer, verdict.reason, refusal.phase, str(refusal.sender))
+            answered(answer)
+        elif refusal.recipients:  # content: all its answers come first
+            self.note_refusal(answer, verdict.reason, refusal.phase, refusal.sender, recipients=refusal.recipients)
+            answered(answer)
+            last = None if self.client.is_known else self._last_refusal(answer)
+            if verdict.disconnect:
+                self._session.end(verdict.reason)
+            elif last is not None and not self._session.ended:
+                self._offended()
+                self._session.refuse(last, "too many refusals")
+        else:
+            self._refuse(verdict, refusal.phase, answered, refusal.sender, refusal.recipient)
 
-    def _mend(self, transaction: Transaction) -> Callable[[bytes], bytes] | None:
-        """How the message is mended; None where it is left as it is."""
-        setting = self.setting
-        mending = setting.mending
-        if mending is _NOTHING or (mending is Mending.DATED and not self.client.is_known):
-            return None
-        message_id = f"<{identifier.text(transaction.id)}@{setting.options.hostname}>"
-        if mending is Mending.DATED:
-            return partial(repair.dated, message_id=message_id, submitted_us=transaction.started_us)
-        identity = transaction.peer.identity
-        return partial(
-            repair.repaired,
-            reverse_path=transaction.mail.reverse_path,
-            owns=partial(setting.doors.owns, identity) if identity else None,
-            message_id=message_id,
-            submitted_us=transaction.started_us,
-        )
-
-    def _weigh(self, transaction: Transaction, *, last: bool) -> None:
-        """Content that counts: into a file with it where it is large, or where memory is short."""
-        budget = self.setting.doors.budget
-        budget.held += transaction.size - transaction.counted
-        transaction.counted = transaction.size
-        if transaction.size > self.setting.options.memory_content_max:
-            if last or _has_header(transaction):
-                self._spill(transaction)
-        elif budget.spent and not last:
-            if _has_header(transaction):
-                self._spill(transaction)
-            else:
-                self._session.refuse(replies.NO_MEMORY_LAST, _NO_MEMORY)
-                self.drop()
-
-    def _give_back(self, transaction: Transaction) -> None:
-        self.setting.doors.budget.held -= transaction.counted
-        transaction.counted = 0
-
-    def _spill(self, transaction: Transaction) -> None:
-        """Too much for memory: the content goes into a file from here on."""
-        setting = self.setting
-        incoming = setting.doors.incoming(transaction.id)
-        incoming.resumed = self._session.catch_up
-        now_us = setting.doors.now_us()
-        read = self._read_header if setting.reads_header else None
-        mend = self._mend(transaction)
-        lead = partial(loops.lead, setting, now_us)
-        if not transactions.spill(transaction, incoming, setting.options.hostname, now_us, mend, read, lead):
-            self._session.fall_behind()
-        self._give_back(transaction)
-
-    def _read_header(self, transaction: Transaction, octets: bytes) -> bytes:
-        client = self.client
-        known = client.trusted or client.identity != ""
-        return asked.read_header(transaction, octets, self.setting.options.extensions, known=known)
-
-    def _end_of_data(self, transaction: Transaction) -> None:
-        setting = self.setting
-        if self.outdated and self._has_lost_a_right(self._session.current):
-            verdict = Verdict(Action.DEFER, replies.RIGHT_GONE, "the settings have changed")
-            self._message_judged(transaction, None, verdict)
-            return
-        octets: bytes | None = None
-        if transaction.incoming is None:
-            now_us = setting.doors.now_us()
-            read = self._read_header if setting.reads_header else None
-            octets = transactions.finished(
-                transaction, setting.options.hostname, now_us, self._mend(transaction), read,
-                partial(loops.lead, setting, now_us),
-            )  # fmt: skip
-        expansion = transaction.expansion
-        if expansion is not None and (expansion.excess or expansion.stopped):
-            refused = loops.refusal(expansion)
-            if refused is not None:
-                self._message_judged(transaction, octets, refused)
-                return
-        rule = setting.rules.message
-        if rule is None:
-            self._message_judged(transaction, octets, ACCEPT)
-            return
-        context = Question(
-            transaction.peer,
-            self.client.trusted,
-            transaction.mail.reverse_path,
-            transaction.size,
-            None,
-            len(transaction.recipients),
-            transaction.sent_head,
-        )
-        self._judge(rule, context, partial(self._message_judged, transaction, octets))
-
-    def _message_judged(self, transaction: Transaction, octets: bytes | None, verdict: Verdict) -> None:
-        if verdict is not ACCEPT:
-            if not _passes(verdict):
-                self._content_refused(transaction, verdict)
-                return
-            _keep(transaction, verdict)
-        # From here on the message is not the session's any more: it is kept even where the client goes away.
-        self.transaction = None
-        if self.client.forwarded is not None:
-            self.client.forwards(None)
-        self.leave()
-        if transaction.counted:
-            self._give_back(transaction)
-        self._session.hold()
-        acceptance.accept(self.setting, transaction, octets, partial(self._told, transaction))
-
-    def _content_refused(self, transaction: Transaction, verdict: Verdict) -> None:
-        """The answer to content that a rule refused; the refusal that is one too many ends the session."""
-        answer = verdict.reply or replies.UNSURE
-        self.note_refusal(
-            answer, verdict.reason, "DATA", transaction.mail.reverse_path, recipients=transaction.names
-        )
-        self.drop()
-        self._answer_all(transaction, answer)
-        last = None if self.client.is_known else self._last_refusal(answer)
-        if verdict.disconnect:
-            self._session.end(verdict.reason)
-        elif last is not None and not self._session.ended:
-            self._offended()
-            self._session.refuse(last, "too many refusals")
-
-    def _told(self, transaction: Transaction, answer: Reply) -> None:
+    def _content_answered(self, count: int, answer: Reply) -> None:
         """What became of the message. The client may be gone."""
         if answer.ok:
             self.client.messages += 1
             self.client.refusals = 0
-        if not self._session.ended:
-            self._session.resume(partial(self._answer_all, transaction, answer))
+        session = self._session
+        if not session.ended:
+            simple = count == 1 and answer.code != 421
+            session.resume(partial(self.machine.reply, answer) if simple else partial(self._answer_all, count, answer))
 
-    def _answer_all(self, transaction: Transaction, answer: Reply) -> None:
+    def _answer_all(self, count: int, answer: Reply) -> None:
         """The answer to the end of data; over LMTP one for each accepted recipient (RFC 2033 §4.2)."""
-        for _ in transaction.recipients if self.setting.lmtp else (None,):
-            self.machine.reply(answer)
+        reply = self.machine.reply
+        for _ in range(count):
+            reply(answer)
         if answer.code == 421:
             self._session.end("shutdown" if answer is replies.LEAVING else answer.text)
 
@@ -730,18 +496,17 @@ class Dialog:
         if another:
             client.trusted = setting.trusts(client.address)
             verdict = self._session.move(before, client)
-        self.client = client
+        self.client = self.intake.client = client
         if verdict is not ACCEPT:
             self._xclient_judged(another, verdict)
         else:
-            context = Question(self.who(), client.trusted)
-            self._judge(setting.rules.connect, context, partial(self._xclient_judged, another))
+            self.intake.ask(setting.rules.connect, Phase.CONNECT, partial(self._xclient_judged, another))
 
     def _xclient_judged(self, another: bool, verdict: Verdict) -> None:
-        passes = _passes(verdict)
-        answer = self.setting.greeting if passes else verdict.reply or replies.UNSURE
+        passed = passes(verdict)
+        answer = self.setting.greeting if passed else verdict.reply or replies.UNSURE
         told = self.machine.begin_anew(self.client.identity, answer, self._offer(), another=another)
-        if told and not passes:
+        if told and not passed:
             self.note_refusal(answer, verdict.reason, "CONNECT")
         if answer.code == 421 or verdict.disconnect:
             self._session.end(verdict.reason)
@@ -782,7 +547,7 @@ class Dialog:
 
     def _etrn_answer(self, answer: Reply) -> None:
         if answer.code == 459:
-            self._refuse(Verdict(Action.REJECT, answer, "ETRN not allowed"), "ETRN")
+            self._refuse(Verdict(Action.REJECT, answer, "ETRN not allowed"), "ETRN", self.machine.reply)
         else:
             self.machine.reply(answer)
 
@@ -819,24 +584,3 @@ HANDLERS: Final[dict[type, Callable[[Dialog, Any], None]]] = {
     commands.Quit: Dialog.quit,
     commands.TooManyErrors: Dialog.too_many_errors,
 }
-
-
-def _has_header(transaction: Transaction) -> bool:
-    """Whether the header section is in memory as a whole, as it must be where content goes to a file."""
-    if transaction.size > HEADER_MAX:  # all that may belong to it
-        return True
-    transaction.pieces[:] = [b"".join(transaction.pieces)]
-    return header_is_whole(transaction.pieces[0])
-
-
-def _passes(verdict: Verdict) -> bool:
-    """Whether the way goes on. HOLD and DISCARD are acceptance to the client."""
-    return verdict.action is not Action.REJECT and verdict.action is not Action.DEFER
-
-
-def _keep(transaction: Transaction, verdict: Verdict) -> None:
-    """What a verdict on MAIL or on the content means for the whole message."""
-    if verdict.action is Action.HOLD:
-        transaction.held = transaction.held or verdict.reason or "held by a rule"
-    elif verdict.action is Action.DISCARD:
-        transaction.dropped = transaction.dropped or verdict.reason or "discarded by a rule"

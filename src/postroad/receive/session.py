@@ -296,7 +296,7 @@ class Session(asyncio.Protocol):
         if not (self._busy or self._blocked):
             if self._eof and not self._queued:
                 self.end("closed by the client")
-            elif self.leaving and dialog.transaction is None:
+            elif self.leaving and dialog.intake.draft is None:
                 self._say_last(replies.LEAVING, self.leaving_for)
 
     def _broken(self, dialog: Dialog, transport: asyncio.Transport) -> None:
@@ -321,7 +321,7 @@ class Session(asyncio.Protocol):
         """The client has got a step further: the deadline of the next one counts from now."""
         dialog = self._dialog
         assert dialog is not None
-        setting, transaction = dialog.setting, dialog.transaction
+        setting, transaction = dialog.setting, dialog.intake.draft
         options = setting.options
         machine = dialog.machine
         if self._refused_until or machine.refusing:
@@ -352,8 +352,9 @@ class Session(asyncio.Protocol):
             return self._wait_until
         if self._refused_until:
             return min(self._wait_until, self._refused_until)
-        if dialog.transaction is not None:
-            return min(self._wait_until, dialog.transaction.deadline)
+        draft = dialog.intake.draft
+        if draft is not None:
+            return min(self._wait_until, draft.deadline)
         return min(self._wait_until, dialog.client.since + dialog.setting.options.session_s)
 
     def _arm(self, when: float) -> None:
@@ -593,7 +594,7 @@ class Session(asyncio.Protocol):
         dialog, self._dialog = self._dialog, None
         assert dialog is not None
         dialog.drop()
-        dialog.leave()
+        dialog.intake.leave()
         dialog.end_auth()
         client = dialog.client
         if client.admitted:  # of the others their refusal says it all
@@ -627,7 +628,7 @@ class Session(asyncio.Protocol):
             self.end(self.leaving_for)
             return
         dialog = self._dialog
-        if not self._busy and dialog is not None and dialog.transaction is None:
+        if not self._busy and dialog is not None and dialog.intake.draft is None:
             self._say_last(replies.LEAVING, self.leaving_for)
 
     def turn_out(self) -> None:
@@ -652,7 +653,7 @@ class Session(asyncio.Protocol):
 
     @property
     def _in_transaction(self) -> bool:
-        return self._dialog is not None and self._dialog.transaction is not None
+        return self._dialog is not None and self._dialog.intake.draft is not None
 
 
 def _nothing() -> None:

@@ -80,11 +80,6 @@ class Transaction:
         self.line = 0  # octets of the line that content in a file has left unfinished so far
         self.incoming: Incoming | None = None
 
-    def add(self, octets: bytes) -> None:
-        """Content that is kept in memory for now."""
-        self.pieces.append(octets)
-        self.size += len(octets)
-
     @property
     def names(self) -> tuple[str, ...]:
         """Whom the message is for, as the log and the history write it."""

@@ -170,10 +170,10 @@ def held(client: Client) -> int:
     """Octets of content that a session and its machine hold; -1 where no content is on its way."""
     dialog = client.session._dialog
     transaction = None if dialog is None else dialog.machine._transaction
-    if dialog is None or dialog.transaction is None or transaction is None or transaction.chunks is None:
+    if dialog is None or dialog.intake.draft is None or transaction is None or transaction.chunks is None:
         return -1
     reader = transaction.chunks
-    return sum(map(len, dialog.transaction.pieces)) + len(reader._held) + len(reader._passed)
+    return sum(map(len, dialog.intake.draft.pieces)) + len(reader._held) + len(reader._passed)
 
 
 CHUNKS = [b"BDAT 0\r\n", b"BDAT 1\r\nx", b"BDAT 1\r\n\n", b"BDAT 2\r\n\r\n", b"BDAT 2\r\nxy"]

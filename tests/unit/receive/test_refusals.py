@@ -15,6 +15,7 @@ from postroad.protocol.command import Declined
 from postroad.protocol.limits import Limits
 from postroad.protocol.offer import Dialect
 from postroad.receive.budget import Budget
+from postroad.receive.intake import Intake
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Tls
 from postroad.receive.refusals import path_of
 from postroad.receive.turned import ALL_MAX, PAUSE_S, SEVERAL, Turned
@@ -159,7 +160,7 @@ def test_a_message_that_we_break_off(ending: str, monkeypatch: pytest.MonkeyPatc
     elif ending == "shutdown":
         client.session.break_off()
     else:
-        monkeypatch.setattr(type(client.session._dialog), "_end_of_data", lambda *about: 1 / 0)
+        monkeypatch.setattr(Intake, "end", lambda *about: 1 / 0)
         client.say(MESSAGE)
     (event,) = refused(house)
     assert event.reply.startswith("421") and told(event)[2:] == ("a@b.test", "", ("ann@local.test",))

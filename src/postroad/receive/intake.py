@@ -1,0 +1,409 @@
+"""One transaction and the rules about it, whoever brings it: a dialog over a connection, or `receive.submit`.
+
+Who calls what:
+
+1. `visit` once, when a session begins (and again when XCLIENT names another client); `ended` once, at its end.
+2. `ask` for the phases CONNECT and HELLO, one question at a time.
+3. `mail`, then `rcpt` for each recipient, `data`, `content` for each piece, `end`. Not before the last call was
+   answered. After a refused `mail`, `mail` may be called again; the other commands need a `draft`.
+4. `reset` at any time: nothing of the transaction is left. After `end` was answered there is no transaction either.
+
+What always holds: each `answered` is called exactly once, on the loop, now or when what it waits for has come; never
+after `reset` or `ended`, but for that of `end`, which is called even if the client is gone, because the message is the
+node's by then. If an answer is a refusal, `refused` gets it with what was refused, and it calls `answered`. While
+something is waited for, `Waits.hold` or `Waits.wait_for` was called. Policy is asked of `check`'s rules and of
+inspections, never decided here.
+
+Not here: commands and replies (`receive.dialog`), what becomes of a complete message (`receive.acceptance`).
+RFC 5321 §3.3, §4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.mail.address import Address
+from postroad.mail.envelope import Recipient
+from postroad.mail.event import Refused
+from postroad.mail.message import HEADER_MAX, header_is_whole
+from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, Verdict
+from postroad.mail.reply import Reply, said
+from postroad.protocol.command import Mail, Rcpt
+from postroad.receive import acceptance, asked, loops, repair, replies
+from postroad.receive import transaction as transactions
+from postroad.receive.budget import UNCOUNTED
+from postroad.receive.client import Client
+from postroad.receive.doors import Place
+from postroad.receive.setting import Mending, Setting
+from postroad.receive.transaction import Transaction
+
+_NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
+_MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, _NO_MEMORY)
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_NOTHING: Final = Mending.NOTHING
+_HOLD: Final = Action.HOLD
+_DISCARD: Final = Action.DISCARD
+_MAIL: Final = Phase.MAIL
+_RCPT: Final = Phase.RCPT
+_MESSAGE: Final = Phase.MESSAGE
+
+OnReply = Callable[[Reply], None]
+
+
+class Waits(Protocol):
+    """How an intake makes who brings the mail wait."""
+
+    def hold(self) -> None:
+        """The answer comes later: bring nothing more until it is there."""
+
+    def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
+        """Calls `judged` once with the verdict, or never if the client is gone by then. Bring nothing until then."""
+
+    def catch_up(self) -> None:
+        """After `content` gave False: content can be taken again."""
+
+    def refuse(self, answer: Reply, reason: str) -> None:
+        """In the midst of content: the session ends with this answer. The transaction is still there."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What was refused. `phase`: the verb for the history. `often`: a client can bring about any number of these, so
+    that not each is told."""
+
+    verdict: Verdict
+    phase: str
+    sender: Address | None = None
+    recipient: Address | None = None
+    recipients: tuple[str, ...] = ()
+    often: bool = False
+
+    @property
+    def answer(self) -> Reply:
+        return self.verdict.reply or replies.UNSURE
+
+
+OnRefusal = Callable[[Refusal, OnReply], None]
+
+
+class Intake:
+    """The transactions of one client. One writer: who brings them.
+
+    `draft`: the transaction under way, from an accepted MAIL to the end of data. `setup`: the settings under which it
+    goes on; who brings the mail replaces them between two transactions only.
+    """
+
+    __slots__ = ("_place", "_refused", "_waits", "client", "draft", "setup")
+
+    def __init__(self, setup: Setting, client: Client, waits: Waits, refused: OnRefusal) -> None:
+        self.setup = setup
+        self.client = client
+        self.draft: Transaction | None = None
+        self._waits = waits
+        self._refused = refused
+        self._place: Place | None = None  # among those who are on their way with a message
+
+    # ---- Who is on the way
+
+    def join(self) -> None:
+        """The client is on its way with a message."""
+        if self._place is None:
+            self._place = self.setup.doors.join()
+
+    def leave(self) -> None:
+        """The client is not on its way with a message any more."""
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def reset(self) -> None:
+        """Let go of the transaction, with what it has in the spool."""
+        if self.client.forwarded is not None:
+            self.client.forwards(None)
+        draft = self.draft
+        if draft is not None:
+            self.draft = None
+            self.leave()
+            if draft.counted:
+                self._give_back(draft)
+            draft.abort()
+
+    # ---- Rules
+
+    def ask(self, rule: Rule | None, phase: Phase, judged: Callable[[Verdict], None]) -> None:
+        """Ask about the client. `mail`, `rcpt` and `end` have the same lines in them: each call saved is a hundredth
+        of what receiving a message costs (13 of 1,300 interpreter steps)."""
+        verdict = ACCEPT if rule is None else rule(self._question(phase))
+        if isinstance(verdict, Verdict):
+            judged(verdict)
+        else:
+            self._waits.wait_for(verdict, judged)
+
+    def _question(self, phase: Phase) -> Question:
+        client = self.client
+        return Question(client.who(self.setup), client.trusted, phase=phase)
+
+    def refuse(self, verdict: Verdict, phase: str, answered: OnReply, recipient: Address | None = None) -> None:
+        """The transaction under way stands no longer: the answer to its next command."""
+        draft = self.draft
+        sender = draft.mail.reverse_path if draft is not None else None
+        self._refused(Refusal(verdict, phase, sender, recipient), answered)
+
+    def note_refusal(
+        self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
+        recipient: Address | None = None, recipients: tuple[str, ...] = (), why: str = "",
+    ) -> None:
+        """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
+        doors = self.setup.doors
+        refused = Refused(
+            doors.now_us(),
+            0,
+            self.client.who(self.setup),
+            phase,
+            "" if answer is None else said(answer),
+            str(sender) if sender is not None else "",
+            str(recipient) if recipient is not None else "",
+            reason,
+            recipients,
+            why,
+        )
+        doors.record((refused,))
+
+    # ---- MAIL, RCPT, DATA
+
+    def mail(self, mail: Mail, answered: OnReply) -> None:
+        setup, client = self.setup, self.client
+        budget = setup.doors.budget
+        if budget.held > budget.most:  # it is spent; RFC 5321 §4.3.2: 452 to MAIL
+            self._refused(Refusal(_MEMORY_SPENT, "MAIL", mail.reverse_path, often=True), answered)
+            return
+        rule = setup.rules.mail
+        if rule is None:
+            self._mail_judged(mail, answered, ACCEPT)
+            return
+        peer = client.peer or client.who(setup)
+        verdict = rule(Question(peer, client.trusted, mail.reverse_path, mail.size, phase=_MAIL))
+        if isinstance(verdict, Verdict):
+            self._mail_judged(mail, answered, verdict)
+        else:
+            self._waits.wait_for(verdict, partial(self._mail_judged, mail, answered))
+
+    def _mail_judged(self, mail: Mail, answered: OnReply, verdict: Verdict) -> None:
+        if verdict is not ACCEPT and not passes(verdict):
+            self._refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
+            return
+        setup, client = self.setup, self.client
+        doors = setup.doors
+        answer = replies.SENDER_OK
+        if mail.parameters:
+            granted = asked.at_mail(mail, setup.options.extensions, doors.now_us(), known=client.is_known)
+            if isinstance(granted, Reply):
+                verdict = Verdict(Action.REJECT, granted, granted.text)
+                self._refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
+                return
+            mail, answer = granted
+        peer = client.describe(setup, smtputf8=True) if mail.smtputf8 else (client.peer or client.who(setup))
+        draft = Transaction(mail, peer, doors.now_us(), doors.loop.time() + setup.options.message_s)
+        self.draft = draft
+        if self._place is None:
+            self._place = doors.join()
+        if verdict is not ACCEPT:
+            _keep(draft, verdict)
+        answered(answer)
+
+    def rcpt(self, rcpt: Rcpt, answered: OnReply) -> None:
+        draft, setup, client = self.draft, self.setup, self.client
+        assert draft is not None
+        address = rcpt.forward_path
+        if not address.domain:  # RFC 5321 §4.1.1.3: the bare <Postmaster>
+            address = Address(address.local_part, setup.options.default_domain)
+        recipient = Recipient(address, rcpt.notify, rcpt.orcpt, None, rcpt.parameters)
+        rule = setup.rules.rcpt
+        if rule is None:
+            self._rcpt_judged(recipient, answered, ACCEPT)
+            return
+        mail = draft.mail
+        question = Question(
+            client.peer or client.who(setup), client.trusted, mail.reverse_path, mail.size, address,
+            len(draft.recipients), b"", rcpt.parameters, _RCPT,
+        )  # fmt: skip
+        verdict = rule(question)
+        if isinstance(verdict, Verdict):
+            self._rcpt_judged(recipient, answered, verdict)
+        else:
+            self._waits.wait_for(verdict, partial(self._rcpt_judged, recipient, answered))
+
+    def _rcpt_judged(self, recipient: Recipient, answered: OnReply, verdict: Verdict) -> None:
+        draft = self.draft
+        assert draft is not None
+        if verdict is not ACCEPT:
+            if not passes(verdict):
+                refusal = Refusal(verdict, "RCPT", draft.mail.reverse_path, recipient.address)
+                self._refused(refusal, answered)
+                return
+            if verdict.action is _DISCARD:
+                draft.discarded[len(draft.recipients)] = verdict.reason
+            elif verdict.action is _HOLD:
+                _keep(draft, verdict)
+        draft.recipients.append(recipient)
+        answered(replies.RECIPIENT_OK)
+
+    def data(self, answered: OnReply) -> None:
+        """DATA: whether content may come."""
+        assert self.draft is not None
+        self.draft.id = self.setup.doors.new_id()
+        answered(replies.GO_AHEAD)
+
+    # ---- Content
+
+    def content(self, octets: bytes, *, last: bool) -> bool:
+        """One piece. False: the disk is behind; bring nothing more until `Waits.catch_up`. There is no transaction any
+        more if `Waits.refuse` was called."""
+        draft = self.draft
+        assert draft is not None
+        if not draft.id:  # BDAT
+            draft.id = self.setup.doors.new_id()
+        if draft.incoming is not None:
+            return transactions.stream(draft, octets)
+        draft.pieces.append(octets)
+        draft.size = size = draft.size + len(octets)
+        return True if size <= UNCOUNTED else self._weigh(draft, last=last)
+
+    def _weigh(self, draft: Transaction, *, last: bool) -> bool:
+        """Content that counts: into a file with it where it is large, or where memory is short."""
+        budget = self.setup.doors.budget
+        budget.held += draft.size - draft.counted
+        draft.counted = draft.size
+        if draft.size > self.setup.options.memory_content_max:
+            if last or _has_header(draft):
+                return self._spill(draft)
+        elif budget.spent and not last:
+            if _has_header(draft):
+                return self._spill(draft)
+            self._waits.refuse(replies.NO_MEMORY_LAST, _NO_MEMORY)
+            self.reset()
+        return True
+
+    def _give_back(self, draft: Transaction) -> None:
+        self.setup.doors.budget.held -= draft.counted
+        draft.counted = 0
+
+    def _spill(self, draft: Transaction) -> bool:
+        """Too much for memory: the content goes into a file from here on."""
+        setup = self.setup
+        incoming = setup.doors.incoming(draft.id)
+        incoming.resumed = self._waits.catch_up
+        now_us = setup.doors.now_us()
+        read = self._read_header if setup.reads_header else None
+        lead = partial(loops.lead, setup, now_us)
+        more = transactions.spill(draft, incoming, setup.options.hostname, now_us, self._mend(draft), read, lead)
+        self._give_back(draft)
+        return more
+
+    def _mend(self, draft: Transaction) -> Callable[[bytes], bytes] | None:
+        """How the message is mended; None where it is left as it is."""
+        setup = self.setup
+        mending = setup.mending
+        if mending is _NOTHING or (mending is Mending.DATED and not self.client.is_known):
+            return None
+        message_id = f"<{identifier.text(draft.id)}@{setup.options.hostname}>"
+        if mending is Mending.DATED:
+            return partial(repair.dated, message_id=message_id, submitted_us=draft.started_us)
+        identity = draft.peer.identity
+        return partial(
+            repair.repaired,
+            reverse_path=draft.mail.reverse_path,
+            owns=partial(setup.doors.owns, identity) if identity else None,
+            message_id=message_id,
+            submitted_us=draft.started_us,
+        )
+
+    def _read_header(self, draft: Transaction, octets: bytes) -> bytes:
+        client = self.client
+        known = client.trusted or client.identity != ""
+        return asked.read_header(draft, octets, self.setup.options.extensions, known=known)
+
+    # ---- The end of data
+
+    def end(self, answered: OnReply) -> None:
+        """The content is complete: rules, then the spool. A reply that is no refusal comes after the commit."""
+        draft, setup = self.draft, self.setup
+        assert draft is not None
+        octets: bytes | None = None
+        if draft.incoming is None:
+            now_us = setup.doors.now_us()
+            read = self._read_header if setup.reads_header else None
+            octets = transactions.finished(
+                draft, setup.options.hostname, now_us, None if setup.mending is _NOTHING else self._mend(draft), read,
+                partial(loops.lead, setup, now_us),
+            )  # fmt: skip
+        expansion = draft.expansion
+        if expansion is not None and (expansion.excess or expansion.stopped):
+            refused = loops.refusal(expansion)
+            if refused is not None:
+                self.refuse_content(refused, answered)
+                return
+        rule = setup.rules.message
+        if rule is None:
+            self._message_judged(draft, octets, answered, ACCEPT)
+            return
+        question = Question(
+            draft.peer, self.client.trusted, draft.mail.reverse_path, draft.size, None, len(draft.recipients),
+            draft.sent_head, (), _MESSAGE, draft.id,
+        )  # fmt: skip
+        verdict = rule(question)
+        if isinstance(verdict, Verdict):
+            self._message_judged(draft, octets, answered, verdict)
+        else:
+            self._waits.wait_for(verdict, partial(self._message_judged, draft, octets, answered))
+
+    def _message_judged(self, draft: Transaction, octets: bytes | None, answered: OnReply, verdict: Verdict) -> None:
+        if verdict is not ACCEPT:
+            if not passes(verdict):
+                self.refuse_content(verdict, answered)
+                return
+            _keep(draft, verdict)
+        # From here on the message is not the client's any more: it is kept even where the client goes away.
+        self.draft = None
+        if self.client.forwarded is not None:
+            self.client.forwards(None)
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+        if draft.counted:
+            self._give_back(draft)
+        self._waits.hold()
+        acceptance.accept(self.setup, draft, octets, answered)
+
+    def refuse_content(self, verdict: Verdict, answered: OnReply) -> None:
+        """The answer to the end of data is no: nothing of the transaction is left."""
+        draft = self.draft
+        assert draft is not None
+        refusal = Refusal(verdict, "DATA", draft.mail.reverse_path, recipients=draft.names)
+        self.reset()
+        self._refused(refusal, answered)
+
+
+def _has_header(draft: Transaction) -> bool:
+    """Whether the header section is in memory as a whole, as it must be where content goes to a file."""
+    if draft.size > HEADER_MAX:  # all that may belong to it
+        return True
+    draft.pieces[:] = [b"".join(draft.pieces)]
+    return header_is_whole(draft.pieces[0])
+
+
+def passes(verdict: Verdict) -> bool:
+    """Whether the way goes on. HOLD and DISCARD are acceptance to the client."""
+    return verdict.action is not Action.REJECT and verdict.action is not Action.DEFER
+
+
+def _keep(draft: Transaction, verdict: Verdict) -> None:
+    """What a verdict on MAIL or on the content means for the whole message."""
+    if verdict.action is _HOLD:
+        draft.held = draft.held or verdict.reason or "held by a rule"
+    elif verdict.action is _DISCARD:
+        draft.dropped = draft.dropped or verdict.reason or "discarded by a rule"
