@@ -3,7 +3,7 @@
 A transcript is a text file:
 
     # what it shows, and where it is from
-    ! dialect=lmtp starttls=true auth=PLAIN,LOGIN      settings: fields of Offer and Limits
+    ! dialect=lmtp starttls=true auth=PLAIN,LOGIN      settings: fields of Offer and ProtocolLimits
     S: 250 OK                    the server says this line, exactly
     C: EHLO bar.com              the client sends this line with CRLF
     c: ab\\r\\n\\x00                the client sends these octets, Python's escapes, no CRLF
@@ -48,7 +48,7 @@ from postroad.protocol.command import (
     Xclient,
     Xforward,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import BAD_ORDER
@@ -68,7 +68,7 @@ class Transcript:
 
     dialect: Dialect = Dialect.SMTP
     offer: Offer = field(default_factory=Offer)
-    limits: Limits = field(default_factory=Limits)
+    limits: ProtocolLimits = field(default_factory=ProtocolLimits)
     lines: list[tuple[str, str]] = field(default_factory=list)
     replies: list[list[str]] = field(default_factory=list)
     instead: dict[int, str] = field(default_factory=dict)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account, Accounts
-from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions, Facts, Finding, Found
+from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions, Found, Match, SessionFacts
 from postroad.accounts.exchange import OwnExchange, OwnMechanisms
 from postroad.accounts.users import Users
 from postroad.check import policy
 from postroad.check.client import ClientOptions, Clients
-from postroad.check.policy import Known, PolicyOptions
+from postroad.check.policy import Directory, PolicyOptions
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Event, Noted
@@ -49,13 +49,13 @@ from postroad.protocol.command import (
 from postroad.protocol.etrn import Wish
 from postroad.protocol.offer import Dialect
 from postroad.protocol.sasl import scram_keys
-from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
 from postroad.protocol.sasl.step import Hash
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
-from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Telling, Tls
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.receive.setting import setting
-from postroad.store.sqlite.company import Company
+from postroad.store.sqlite.company import Arrivals
 from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Stored
 from postroad.world.network import SystemNetwork
@@ -207,7 +207,7 @@ class RealServer:
             expn=Telling.ON if offer.expn else Telling.OFF,
             dsn_for_strangers=True,
         )
-        known = Known(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
+        known = Directory(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
         rules = policy.rules(
             role,
             PolicyOptions(trust_network=trusted),
@@ -230,7 +230,7 @@ class RealServer:
         return Doors(
             loop=self._loop,
             now_us=Clock().now_us,
-            join=Company(self._loop.time).join,
+            join=Arrivals(self._loop.time).join,
             new_id=self.spool.new_id,
             accept=self.spool.accept,
             incoming=self.spool.incoming,
@@ -270,17 +270,17 @@ class _Source(Users):
     def mechanisms(self) -> tuple[str, ...]:
         return (*super().mechanisms(), "OAUTHBEARER", "XOAUTH2")
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+    def token(self, mechanism: str, token: str, name: str, facts: SessionFacts, done: Found) -> None:
         good = token == _TOKEN
-        done(Finding.RIGHT if good else Finding.WRONG, Account("user@example.com") if good else None)
+        done(Match.RIGHT if good else Match.WRONG, Account("user@example.com") if good else None)
 
 
 class _Mechanisms(OwnMechanisms):
     """With the nonces of the RFCs' examples instead of chance."""
 
-    def exchange(self, mechanism: str, facts: Facts) -> OwnExchange:
+    def exchange(self, mechanism: str, facts: SessionFacts) -> OwnExchange:
         nonce = _SCRAM[mechanism][1] if mechanism in _SCRAM else "x"
-        around = Surroundings(nonce, facts.binding, facts.offered, "https://mail.example.com/")
+        around = ExchangeContext(nonce, facts.binding, facts.offered, "https://mail.example.com/")
         return OwnExchange(mechanism, MECHANISMS[mechanism](around), self.source, facts)
 
 
@@ -293,13 +293,13 @@ def _accounts() -> list[Account]:
     ]
 
 
-def _tls(transcript: Transcript) -> Tls:
+def _tls(transcript: Transcript) -> ListenerTls:
     offer = transcript.offer
     if offer.tls:
-        return Tls.IMPLICIT
+        return ListenerTls.IMPLICIT
     if offer.tls_required:
-        return Tls.REQUIRED
-    return Tls.STARTTLS if offer.starttls else Tls.NONE
+        return ListenerTls.REQUIRED
+    return ListenerTls.STARTTLS if offer.starttls else ListenerTls.NONE
 
 
 def _receive(transcript: Transcript) -> ReceiveOptions:

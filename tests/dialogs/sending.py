@@ -46,12 +46,12 @@ from postroad.mail import wishes
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Forwarded, Peer, Recipient
 from postroad.mail.job import Job
-from postroad.mail.report import Action, wants
+from postroad.mail.report import DsnAction, wants
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.protocol.command import Mail, Rcpt, Xforward
 from postroad.protocol.extension import terms
 from postroad.protocol.grammar import parse_mail, parse_rcpt
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.protocol.xclient import parse_xforward
 from postroad.receive.transaction import parameters
@@ -63,7 +63,7 @@ from tests.unit.protocol.host import ALL
 
 PATIENCE_S = 20
 NOW_US = 1_700_000_000_000_000
-_TERMS = terms(msgspec.structs.replace(ALL, requiretls=True, tls=True), Limits(), Dialect.SMTP)
+_TERMS = terms(msgspec.structs.replace(ALL, requiretls=True, tls=True), ProtocolLimits(), Dialect.SMTP)
 _MAIL = _TERMS.mail | {"BINARYMIME", "SMTPUTF8"}
 _RCPT = _TERMS.rcpt | {"SMTPUTF8"}
 _USUAL = ("MAIL FROM:<ada@example.org>", "RCPT TO:<r0@example.net>", "RCPT TO:<r1@example.net>")
@@ -179,12 +179,12 @@ def _told(transcript: Transcript, text: str) -> None:
     line = text.encode()
     match text[:4].upper():
         case "MAIL":
-            mail = parse_mail(line, _MAIL, Limits())
+            mail = parse_mail(line, _MAIL, ProtocolLimits())
             assert isinstance(mail, Mail), mail
             transcript.messages.append(Told(mail))
         case "RCPT":
             message = transcript.messages[-1]
-            rcpt = parse_rcpt(line, _RCPT, Limits(), smtputf8=message.mail.smtputf8)
+            rcpt = parse_rcpt(line, _RCPT, ProtocolLimits(), smtputf8=message.mail.smtputf8)
             assert isinstance(rcpt, Rcpt), rcpt
             message.recipients.append(Recipient(rcpt.forward_path, rcpt.notify, rcpt.orcpt, parameters=rcpt.parameters))
         case _:
@@ -463,7 +463,7 @@ def _destination(setting: Setting) -> Destination:
 
 def _end(envelope: Envelope, recipient: Recipient, attempt: Attempt) -> str:
     """As the transcript says it: outcome, status of one that is not good, whether we tell the sender of a good one."""
-    action = Action.RELAYED if attempt.outcome is Outcome.RELAYED else Action.DELIVERED
+    action = DsnAction.RELAYED if attempt.outcome is Outcome.RELAYED else DsnAction.DELIVERED
     told = attempt.outcome in _GOOD and (
         wishes.traces_relay(envelope, recipient, attempt)
         or wants(recipient.notify, action, dsn_passed=attempt.dsn_passed)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import msgspec
 
 from postroad.protocol.command import Content, Overflow
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from tests.fuzz import choices, framing
 from tests.fuzz.choices import parted
 from tests.fuzz.server import Player
 from tests.unit.protocol.host import ALL
 
-LIMITS = Limits(
+LIMITS = ProtocolLimits(
     text_line_max=80, size_max=500, header_size_max=500, header_fields_max=500, errors_max=1000, idle_commands_max=1000,
     piece_size=40, pipelining_strict=False,
 )  # fmt: skip
@@ -87,7 +87,7 @@ def check(data: bytes, *, hasty: bool = False) -> None:
         assert refused - (len(contents) - len(taken)) in (0, 1), refused  # the one that was not ended may be refused
 
 
-def _fits(content: bytes, limits: Limits, *, binary: bool) -> bool:
+def _fits(content: bytes, limits: ProtocolLimits, *, binary: bool) -> bool:
     if len(content) > limits.size_max:
         return False
     stray = content.replace(b"\r\n", b"")

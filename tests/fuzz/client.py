@@ -16,22 +16,22 @@ from dataclasses import dataclass, field
 from postroad.mail.attempt import Outcome
 from postroad.mail.reply import Reply
 from postroad.protocol.client import (
-    Authenticated,
+    AuthChallenged,
     AuthRefused,
-    Challenged,
+    AuthSucceeded,
     ClientEvent,
     ClientMachine,
-    Ended,
+    ConnectionEnded,
     Finished,
     Goodbye,
-    Ready,
     SendContent,
+    SessionReady,
     StartHandshake,
     Step,
     TlsRefused,
 )
-from postroad.protocol.replies import Broken, ReplyLimits, ReplyReader
-from postroad.protocol.transaction import Finding
+from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
+from postroad.protocol.transaction import Result
 from tests.fuzz import choices
 from tests.fuzz.choices import Choices, parted
 
@@ -48,7 +48,7 @@ class Transaction:
     """`answered`: which step each reply answered, with its code."""
 
     answered: list[tuple[Step, int]] = field(default_factory=list)
-    findings: tuple[Finding, ...] | None = None
+    findings: tuple[Result, ...] | None = None
 
     def relayed(self) -> list[int]:
         return [place for place, found in enumerate(self.findings or ()) if found.outcome in _RELAYED]
@@ -72,7 +72,7 @@ class Player:
             step, before, current = self.machine.step, self.machine.answers, self.current
             self.machine.feed(part)
             while (event := self.machine.next_event()) is not None:
-                assert not self.ended or isinstance(event, Ended), event
+                assert not self.ended or isinstance(event, ConnectionEnded), event
                 self._happened(event)
                 if current is not None and self.machine.answers == before + 1 and current.findings is not None:
                     break  # the reply was of this transaction: note it before the next begins
@@ -102,7 +102,7 @@ class Player:
         self.events.append(type(event).__name__)
         machine, chosen = self.machine, self.chosen
         match event:
-            case Ready():
+            case SessionReady():
                 self._go_on()
             case StartHandshake():
                 assert not machine._reader.pending
@@ -110,9 +110,9 @@ class Player:
                     machine.feed(b"250 injected\r\n")
                     return
                 machine.tls_started()
-            case TlsRefused() | Authenticated() | AuthRefused():
+            case TlsRefused() | AuthSucceeded() | AuthRefused():
                 self._go_on()
-            case Challenged():
+            case AuthChallenged():
                 machine.respond(None if chosen.on(5) else b"answer")
             case SendContent():
                 machine.content_sent()
@@ -120,7 +120,7 @@ class Player:
                 assert excess <= set(range(RCPTS))
                 self._over(findings)
                 self._go_on()
-            case Ended(findings=findings):
+            case ConnectionEnded(findings=findings):
                 if self.current is None:
                     assert not findings
                 else:
@@ -148,7 +148,7 @@ class Player:
         else:
             machine.quit()
 
-    def _over(self, findings: tuple[Finding, ...]) -> None:
+    def _over(self, findings: tuple[Result, ...]) -> None:
         current = self.current
         assert current is not None and len(findings) == RCPTS, findings
         current.findings = findings
@@ -229,7 +229,7 @@ def _read_alike(chosen: Choices) -> None:
         for part in parts:
             reader.feed(part)
             while not broken and (answer := reader.next()) is not None:
-                broken = isinstance(answer, Broken)
+                broken = isinstance(answer, BadReply)
                 if isinstance(answer, Reply):
                     found.append((answer.code, len(answer.lines)))
         assert found == expected, (found, expected)

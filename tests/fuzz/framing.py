@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 
 _REPLY = re.compile(rb"(?:([2-5]\d\d)-[^\r\n\0]*\r\n)*([2-5]\d\d)(?: [^\r\n\0]*)?\r\n")
 _LINE = re.compile(rb"([2-5]\d\d)([ -][^\r\n\0]*)?")
@@ -42,7 +42,7 @@ class Walk:
     wire: bytes
     answers: list[tuple[int, bytes]]
     lmtp: bool
-    limits: Limits
+    limits: ProtocolLimits
     contents: list[bytes] = field(default_factory=list)
     at: int = 0
     taken: int = 0  # replies

@@ -31,7 +31,7 @@ from postroad.protocol.grammar import (
     xtext_decode,
     xtext_encode,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.protocol.proxy import Header, HeaderReader
 from postroad.protocol.replies import ReplyReader
@@ -39,7 +39,7 @@ from postroad.protocol.xclient import parse_xclient, parse_xforward
 from tests.fuzz import choices
 from tests.unit.protocol.host import ALL
 
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 _TERMS = terms(msgspec.structs.replace(ALL, requiretls=True, tls=True), LIMITS, Dialect.SMTP)
 MAIL = _TERMS.mail | {"BINARYMIME", "SMTPUTF8"}
 RCPT = _TERMS.rcpt | {"BINARYMIME", "SMTPUTF8"}
@@ -103,7 +103,7 @@ def _mail_written(mail: Mail) -> bytes:
     written = transaction.opening(
         envelope, 1, OFFERED, _SECURITY, utf8_wanted=False, inspection=None, bdat_size_min=0
     )
-    assert isinstance(written, transaction.Opening), (mail, written)
+    assert isinstance(written, transaction.MailCommand), (mail, written)
     assert written.mail.endswith(b"\r\n")
     return written.mail[:-2]
 

@@ -12,14 +12,14 @@ import msgspec
 
 from postroad.mail.reply import reply
 from postroad.protocol.command import Command, Content, Overflow, StartTls, TooManyErrors
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
 from tests.fuzz import choices, framing
 from tests.fuzz.choices import parted
 from tests.unit.protocol.host import ALL, Host
 
 # Small limits, so that they are met; an end of a session for what was swallowed depends on how much came at once.
-LIMITS = Limits(
+LIMITS = ProtocolLimits(
     command_line_max=200, auth_line_max=240, text_line_max=80, size_max=600, header_size_max=300, header_fields_max=8,
     recipients_max=3, errors_max=30, idle_commands_max=40, swallow_max=1_000_000, piece_size=60,
     pipelining_strict=False,
@@ -33,7 +33,7 @@ FAULTS = (b"550 5.5.2 ", b"552 5.3.4 ", b"554 5.6.0 ")
 class Player(Host):
     """Plays parts and looks at what is held after each; `handshakes`: after how many octets TLS started."""
 
-    def __init__(self, offer: Offer, limits: Limits, dialect: Dialect, *, chunks_refused: bool = False) -> None:
+    def __init__(self, offer: Offer, limits: ProtocolLimits, dialect: Dialect, *, chunks_refused: bool = False) -> None:
         answer = reply(452, "4.3.1", "full") if chunks_refused else reply(250, "2.0.0", "fine")
         super().__init__(offer, limits, dialect, refuse=REFUSED, chunk=answer)
         self.buffered_max = max(limits.command_line_max, limits.auth_line_max)
@@ -77,7 +77,7 @@ def check(data: bytes, *, hasty: bool = False) -> None:
     hello = b"LHLO c.example\r\n" if dialect is Dialect.LMTP else b"EHLO c.example\r\n"
     wire = hello + wire if chosen.on(2) else wire
 
-    def player(limits: Limits) -> Player:
+    def player(limits: ProtocolLimits) -> Player:
         return Player(offer, limits, dialect, chunks_refused=chosen.on(3))
 
     by_line = player(LIMITS).through(wire.splitlines(keepends=True))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from tests.fuzz import choices, framing, mutating, seeds
 from tests.fuzz.__main__ import main
 from tests.fuzz.targets import TARGETS, Target
@@ -101,10 +101,10 @@ def test_what_is_no_reply_is_seen(output: bytes) -> None:
 )
 def test_what_does_not_belong_together_is_seen(wire: bytes, said: bytes) -> None:
     with pytest.raises(AssertionError):
-        framing.Walk(wire, framing.replies(GREETING + said), False, Limits()).go()
+        framing.Walk(wire, framing.replies(GREETING + said), False, ProtocolLimits()).go()
 
 
 def test_what_belongs_together() -> None:
     wire = b"LHLO a\r\n" + OPENED + b"RCPT TO:<e@f>\r\nDATA\r\n..a\r\n.b\r\n.\r\nQUIT\r\n"
     said = GREETING + b"250 a\r\n250 b\r\n250 c\r\n250 d\r\n354 go\r\n250 e\r\n250 f\r\n221 bye\r\n"
-    assert framing.Walk(wire, framing.replies(said), True, Limits()).go().contents == [b".a\r\nb\r\n"]
+    assert framing.Walk(wire, framing.replies(said), True, ProtocolLimits()).go().contents == [b".a\r\nb\r\n"]

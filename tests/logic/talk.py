@@ -7,17 +7,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from postroad.accounts.accounts import Account
-from postroad.accounts.authenticate import AuthOptions, Facts, Right, Told, Wrong
+from postroad.accounts.authenticate import AuthOptions, OnOutcome, Right, SessionFacts, Wrong
 from postroad.mail.message import ContentFile
 from postroad.mail.policy import Rules
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.store.values import Stored
 from tests.fuzz import framing
 from tests.unit.receive.fakes import Client, House, Incoming
 
-LIMITS = Limits(
+LIMITS = ProtocolLimits(
     size_max=30_000, header_size_max=1_500, header_fields_max=20, text_line_max=500, piece_size=300, recipients_max=20
 )
 RIGHT = base64.b64encode(b"\0ann\0right").decode()
@@ -33,11 +33,11 @@ class Accounts:
     def mechanisms(self, *, bindable: bool, certificate: bool) -> tuple[str, ...]:
         return ("PLAIN",)
 
-    def exchange(self, mechanism: str, facts: Facts, failed: Callable[[str], None]) -> Accounts:
+    def exchange(self, mechanism: str, facts: SessionFacts, failed: Callable[[str], None]) -> Accounts:
         self.failed = failed
         return self
 
-    def begin(self, initial: bytes | None, told: Told) -> None:
+    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
         if initial == b"\0ann\0right":
             told(Right(Account("ann")))
         else:
@@ -52,7 +52,7 @@ class Accounts:
 def house(dialect: Dialect, *, memory_content_max: int = 1_000_000, rules: Rules | None = None, **more: Any) -> House:
     """A listener that offers all that can be had in memory."""
     listener = ListenerOptions(
-        "front", protocol=dialect, tls=Tls.STARTTLS, auth=True, auth_without_tls=True, vrfy=Telling.ON,
+        "front", protocol=dialect, tls=ListenerTls.STARTTLS, auth=True, auth_without_tls=True, vrfy=Telling.ON,
         expn=Telling.TRUSTED, xclient_networks=("192.0.2.0/24",), xforward_networks=("192.0.2.0/24",),
         dsn_for_strangers=True,
     )  # fmt: skip

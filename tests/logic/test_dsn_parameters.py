@@ -18,7 +18,7 @@ import pytest
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope
-from postroad.mail.report import Action, Report
+from postroad.mail.report import DsnAction, RecipientReport
 from postroad.protocol import transaction
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.offer import Dialect
@@ -127,7 +127,7 @@ def said_at_mail(envelope: Envelope) -> bytes:
     opening = transaction.opening(
         envelope, 100, OFFERED, transaction.Security(), utf8_wanted=False, inspection=None, bdat_size_min=1_000_000
     )
-    assert isinstance(opening, transaction.Opening)
+    assert isinstance(opening, transaction.MailCommand)
     return opening.mail
 
 
@@ -146,7 +146,7 @@ def assert_is_reported(parameter: str, envelope: Envelope, meant: str) -> None:
 
 def report_of(envelope: Envelope) -> dict[str, str | None]:
     attempt = Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.1.1", "no such user")
-    reports = [Report(each, Action.FAILED, attempt) for each in envelope.recipients]
+    reports = [RecipientReport(each, DsnAction.FAILED, attempt) for each in envelope.recipients]
     made = make(
         reports, envelope, None, ReportOptions("mx.local.test"), now_us=NOW_US, new_id=lambda shard: 1,
         read=lambda content, limit: b"",

@@ -18,7 +18,7 @@ from postroad.mail.route import Destination, Route, Transport
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
 from postroad.world.clock import SystemClock
-from postroad.world.dns import DnsOptions, DnsResolver, MxRecord, Status
+from postroad.world.dns import DnsOptions, DnsResolver, DnsStatus, MxRecord
 from tests.peers.harness import need, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.process import Program
@@ -132,21 +132,21 @@ def made(*servers: str, **settings: float) -> DnsResolver:
 @pytest.mark.parametrize(
     ("domain", "status", "records"),
     [
-        ("several.example", Status.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
+        ("several.example", DnsStatus.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
                                            (20, "b.several.example"), (30, "dead.several.example")}),
-        ("mail.several.example", Status.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
+        ("mail.several.example", DnsStatus.FOUND, {(10, "a.several.example"), (10, "c.several.example"),
                                                 (20, "b.several.example"), (30, "dead.several.example")}),
-        ("x.wild.several.example", Status.FOUND, {(5, "a.several.example")}),
-        ("null.example", Status.FOUND, {(0, "")}),
-        ("xn--bcher-kva.example", Status.FOUND, {(1, "mx.xn--bcher-kva.example")}),
-        ("implicit.example", Status.NODATA, set()),
-        ("nothing.several.example", Status.NXDOMAIN, set()),
-        ("lost.several.example", Status.NXDOMAIN, set()),
-        ("ring1.several.example", Status.ERROR, set()),
-        ("lame.example", Status.ERROR, set()),  # Knot refuses, Unbound makes SERVFAIL of that
+        ("x.wild.several.example", DnsStatus.FOUND, {(5, "a.several.example")}),
+        ("null.example", DnsStatus.FOUND, {(0, "")}),
+        ("xn--bcher-kva.example", DnsStatus.FOUND, {(1, "mx.xn--bcher-kva.example")}),
+        ("implicit.example", DnsStatus.NODATA, set()),
+        ("nothing.several.example", DnsStatus.NXDOMAIN, set()),
+        ("lost.several.example", DnsStatus.NXDOMAIN, set()),
+        ("ring1.several.example", DnsStatus.ERROR, set()),
+        ("lame.example", DnsStatus.ERROR, set()),  # Knot refuses, Unbound makes SERVFAIL of that
     ],
 )  # fmt: skip
-async def test_mx(resolver: DnsResolver, domain: str, status: Status, records: set[tuple[int, str]]) -> None:
+async def test_mx(resolver: DnsResolver, domain: str, status: DnsStatus, records: set[tuple[int, str]]) -> None:
     answer = await resolver.mx(domain)
     assert (answer.status, {(record.preference, record.exchange) for record in answer.records}) == (status, records)
     assert [record.preference for record in answer.records] == sorted(record.preference for record in answer.records)
@@ -156,16 +156,16 @@ async def test_mx(resolver: DnsResolver, domain: str, status: Status, records: s
 @pytest.mark.parametrize(
     ("host", "status", "records"),
     [
-        ("a.several.example", Status.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
-        ("c.several.example", Status.FOUND, {"2001:db8::3"}),
-        ("www.several.example", Status.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
-        ("chain1.several.example", Status.FOUND, {"192.0.2.3"}),
-        ("away.several.example", Status.FOUND, {"192.0.2.9"}),
-        ("dead.several.example", Status.NODATA, set()),
-        ("missing.several.example", Status.NXDOMAIN, set()),
+        ("a.several.example", DnsStatus.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
+        ("c.several.example", DnsStatus.FOUND, {"2001:db8::3"}),
+        ("www.several.example", DnsStatus.FOUND, {"192.0.2.1", "192.0.2.2", "2001:db8::1"}),
+        ("chain1.several.example", DnsStatus.FOUND, {"192.0.2.3"}),
+        ("away.several.example", DnsStatus.FOUND, {"192.0.2.9"}),
+        ("dead.several.example", DnsStatus.NODATA, set()),
+        ("missing.several.example", DnsStatus.NXDOMAIN, set()),
     ],
 )
-async def test_addresses(resolver: DnsResolver, host: str, status: Status, records: set[str]) -> None:
+async def test_addresses(resolver: DnsResolver, host: str, status: DnsStatus, records: set[str]) -> None:
     answer = await resolver.addresses(host)
     assert (answer.status, set(answer.records)) == (status, records)
 
@@ -192,16 +192,16 @@ async def test_a_dead_and_a_silent_server_before_a_good_one(knot: Knot) -> None:
         silent.bind(("127.0.0.1", 0))
         dead, quiet = ports.port(), silent.getsockname()[1]
         resolver = made(f"127.0.0.1:{dead}", f"127.0.0.1:{quiet}", f"127.0.0.1:{knot.port}", timeout_s=1.0)
-        assert (await resolver.mx("null.example")).status is Status.FOUND
+        assert (await resolver.mx("null.example")).status is DnsStatus.FOUND
         assert resolver.queries <= 3
 
 
 async def test_a_server_that_came_back(tmp_path: Path) -> None:
     knot = Knot(tmp_path / "knot", {"late.example": "@ IN MX 1 mx"})
     resolver = made(f"127.0.0.1:{knot.port}", timeout_s=2.0, total_s=5.0, error_ttl_s=0)
-    assert (await resolver.mx("late.example")).status is Status.ERROR
+    assert (await resolver.mx("late.example")).status is DnsStatus.ERROR
     with knot:
-        assert (await resolver.mx("late.example")).status is Status.FOUND
+        assert (await resolver.mx("late.example")).status is DnsStatus.FOUND
 
 
 async def test_routes_by_real_answers(resolver: DnsResolver) -> None:

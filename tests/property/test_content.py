@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.protocol.data import ChunkReader, DataReader, Scrutiny
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.stuffing import Stuffer, stuffed
 
 starts = st.sampled_from([b"", b".", b"..", b".\r\n.", b"a: b"])
@@ -22,7 +22,7 @@ def cut(octets: bytes, stride: int) -> list[bytes]:
 
 def taken(wire: bytes, piece_size: int, stride: int) -> tuple[bytes, bytes]:
     """The content, and what stood behind its end."""
-    reader = DataReader(Scrutiny(Limits(), binary=False), piece_size)
+    reader = DataReader(Scrutiny(ProtocolLimits(), binary=False), piece_size)
     content = b""
     parts = cut(wire, stride)
     for number, part in enumerate(parts):
@@ -63,7 +63,7 @@ def test_what_is_not_clean_is_not_sent(content: bytes, sent: int) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 60), pieces)
 def test_chunks(content: bytes, sizes: list[int], received: int, piece_size: int) -> None:
-    reader = ChunkReader(Scrutiny(Limits(), binary=True), piece_size)
+    reader = ChunkReader(Scrutiny(ProtocolLimits(), binary=True), piece_size)
     read, rest = b"", content
     for number, size in enumerate([*sizes, len(content)]):
         last = number == len(sizes)

@@ -18,7 +18,7 @@ from postroad.deliver import smtp
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.route import Transport
-from postroad.protocol.client import Ended, Step
+from postroad.protocol.client import ConnectionEnded, Step
 from postroad.protocol.transaction import Security
 from tests.unit.deliver.world import HOP, Clock, Loop, Wire, job
 
@@ -116,7 +116,7 @@ def test_each_wait_has_its_own_limit(steps: int, lmtp: bool, bdat: bool, refuse_
 
 
 def told(courier: SmtpCourier) -> str:
-    assert isinstance(courier.ended, Ended)
+    assert isinstance(courier.ended, ConnectionEnded)
     return courier.ended.finding.text
 
 

@@ -21,11 +21,11 @@ from postroad.protocol.grammar import (
     xtext_decode,
     xtext_encode,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from tests.unit.protocol.host import ALL
 
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 TERMS = terms(ALL, LIMITS, Dialect.SMTP)
 MAIL = TERMS.mail | {"BINARYMIME", "SMTPUTF8"}
 RCPT = TERMS.rcpt | {"BINARYMIME", "SMTPUTF8"}

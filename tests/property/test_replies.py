@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from postroad.mail.reply import Reply, encode
 from postroad.protocol import capability
-from postroad.protocol.replies import Broken, ReplyLimits, ReplyReader
+from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
 
 LIMITS = ReplyLimits(line_max=120, lines_max=5, reply_max=300)
 
@@ -24,11 +24,11 @@ replies = st.builds(
 )  # fmt: skip
 
 
-def read(parts: list[bytes], limits: ReplyLimits | None = None) -> list[Reply | Broken]:
-    reader, found = ReplyReader(limits), list[Reply | Broken]()
+def read(parts: list[bytes], limits: ReplyLimits | None = None) -> list[Reply | BadReply]:
+    reader, found = ReplyReader(limits), list[Reply | BadReply]()
     for part in parts:
         reader.feed(part)
-        while not (found and isinstance(found[-1], Broken)) and (answer := reader.next()) is not None:
+        while not (found and isinstance(found[-1], BadReply)) and (answer := reader.next()) is not None:
             found.append(answer)
     return found
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from postroad.mail.reply import reply
 from postroad.protocol.command import Chunk, Command
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from tests.unit.protocol.host import ALL, Host, every_octet
 
@@ -28,7 +28,7 @@ LINES = [
     b"x" * 60, b"RCPT TO:<" + "ä".encode() + b"@b.example>\r\n", b"\xff\r\n", b" \r\n", b".",
 ]  # fmt: skip
 # Small limits, so that they are met; pipelining is not judged, for there the split does matter.
-LIMITS = Limits(
+LIMITS = ProtocolLimits(
     command_line_max=100, auth_line_max=120, text_line_max=50, size_max=300, header_size_max=200, header_fields_max=5,
     recipients_max=2, errors_max=8, idle_commands_max=10, swallow_max=600, piece_size=40, pipelining_strict=False,
 )  # fmt: skip
@@ -37,7 +37,7 @@ dialogs = st.lists(st.one_of(st.sampled_from(LINES), st.binary(max_size=20)), ma
 dialects = st.sampled_from(list(Dialect))
 
 
-def observe(parts: list[bytes], dialect: Dialect, limits: Limits = LIMITS) -> tuple[list[Command], bytes]:
+def observe(parts: list[bytes], dialect: Dialect, limits: ProtocolLimits = LIMITS) -> tuple[list[Command], bytes]:
     """What the host was handed, with content joined, and what was said. A TLS handshake is not part of this."""
     host = Host(ALL, limits, dialect, refuse=["nobody"]).play(*parts)
     return host.commands, host.output
@@ -93,7 +93,9 @@ def test_content_ends_at_its_true_end_and_nowhere_else(parts: list[bytes], data:
     body, behind = wire[:end], wire[end + 3 :]
     cut = data.draw(st.integers(0, len(wire)))
     host = Host(
-        limits=Limits(errors_max=100, pipelining_strict=False, piece_size=data.draw(st.sampled_from([1, 8, 65_536])))
+        limits=ProtocolLimits(
+            errors_max=100, pipelining_strict=False, piece_size=data.draw(st.sampled_from([1, 8, 65_536]))
+        )
     )
     host.play(b"EHLO a\r\n", b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n", wire[:cut], wire[cut:])
     stray = body.replace(b"\r\n", b"")
@@ -113,7 +115,9 @@ def test_chunks_hold_any_octets(chunks: list[bytes], refused: bool, split: int) 
         for number, chunk in enumerate(chunks)
     )
     wire = b"MAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<a@b>\r\n" + wire + b"NOOP\r\n"
-    host = Host(ALL, Limits(piece_size=32), chunk=reply(452, "4.3.1", "full") if refused else reply(250, "2.0.0", "ok"))
+    host = Host(
+        ALL, ProtocolLimits(piece_size=32), chunk=reply(452, "4.3.1", "full") if refused else reply(250, "2.0.0", "ok")
+    )
     host.play(b"EHLO a\r\n", *(wire[at : at + split] for at in range(0, len(wire), split)))
     # However a chunk is answered, its octets are never taken for commands: one reply for each command.
     assert len(host.codes) == 2 + 2 + len(chunks) + 1 and host.codes[-1] == 250

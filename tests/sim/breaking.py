@@ -27,10 +27,10 @@ from postroad.protocol.encoding import Base64, QuotedPrintable
 from postroad.protocol.line_breaking import Breaker
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.stuffing import Stuffer
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
-from postroad.queue.outlook import Outlook
+from postroad.queue.outlook import Lookahead
 from postroad.queue.queue import Queue
 from postroad.receive import transaction as taking
 from postroad.receive.dialog import Dialog
@@ -142,17 +142,17 @@ def a_restart_forgets_fresh_mail(patch: Patch) -> None:
 
 
 def a_restart_forgets_what_waits(patch: Patch) -> None:
-    patch(Outlook, "_read", lambda self, reading, now_us: None)
+    patch(Lookahead, "_read", lambda self, reading, now_us: None)
 
 
 def what_waits_is_looked_at_only_when_it_starts(patch: Patch) -> None:
-    real = Outlook._read
+    real = Lookahead._read
 
-    def read(self: Outlook, reading: Any, now_us: int) -> None:
+    def read(self: Lookahead, reading: Any, now_us: int) -> None:
         if reading.far or not reading.until_us:
             real(self, reading, now_us)
 
-    patch(Outlook, "_read", read)
+    patch(Lookahead, "_read", read)
 
 
 def a_report_is_stored_and_never_sent(patch: Patch) -> None:
@@ -411,7 +411,7 @@ def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
 
 
 def a_full_maildir_counts_as_delivered(patch: Patch) -> None:
-    patch(maildir, "_failed", lambda error, box: Finding(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
+    patch(maildir, "_failed", lambda error, box: Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
 
 
 def an_octet_of_the_content_is_changed(patch: Patch) -> None:

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from postroad.world.dns import Answer, MxRecord, Status
+from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord
 
 
 @dataclass
@@ -36,44 +36,44 @@ class SimResolver:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    async def mx(self, domain: str) -> Answer[MxRecord]:
+    async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
         zone = self._names.zones.get(domain)
-        failed: Answer[MxRecord] | None = await self._state(domain, zone.state if zone is not None else "nxdomain")
+        failed: DnsAnswer[MxRecord] | None = await self._state(domain, zone.state if zone is not None else "nxdomain")
         if failed is not None:
             return failed
         assert zone is not None
         if not zone.mx:
-            return Answer(Status.NODATA, (), f"{domain} has no MX records")
+            return DnsAnswer(DnsStatus.NODATA, (), f"{domain} has no MX records")
         records = [MxRecord(preference, exchange) for preference, exchange in zone.mx]
-        return Answer(Status.FOUND, tuple(sorted(records, key=lambda record: record.preference)))
+        return DnsAnswer(DnsStatus.FOUND, tuple(sorted(records, key=lambda record: record.preference)))
 
-    async def addresses(self, host: str) -> Answer[str]:
+    async def addresses(self, host: str) -> DnsAnswer[str]:
         names = self._names
         if host[:1].isdigit():
-            return Answer(Status.FOUND, (host,))
+            return DnsAnswer(DnsStatus.FOUND, (host,))
         known = names.hosts.get(host)
         state = names.host_states.get(host, "" if known is not None else "nxdomain")
-        failed: Answer[str] | None = await self._state(host, state)
+        failed: DnsAnswer[str] | None = await self._state(host, state)
         if failed is not None:
             return failed
         if not known:
-            return Answer(Status.NODATA, (), f"{host} has no addresses")
-        return Answer(Status.FOUND, known)
+            return DnsAnswer(DnsStatus.NODATA, (), f"{host} has no addresses")
+        return DnsAnswer(DnsStatus.FOUND, known)
 
-    async def reverse(self, address: str) -> Answer[str]:
-        return Answer(Status.NXDOMAIN, (), f"{address} has no name")
+    async def reverse(self, address: str) -> DnsAnswer[str]:
+        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} has no name")
 
-    async def text(self, name: str) -> Answer[str]:
-        return Answer(Status.NXDOMAIN, (), f"{name} does not exist")
+    async def text(self, name: str) -> DnsAnswer[str]:
+        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
 
-    async def _state(self, name: str, state: str) -> Answer[Any] | None:
+    async def _state(self, name: str, state: str) -> DnsAnswer[Any] | None:
         names = self._names
         await asyncio.sleep(0.001 + 0.2 * names.chance.random() ** 4)
         if names.down or state == "timeout":
             await asyncio.sleep(15.0)
-            return Answer(Status.ERROR, (), f"{name}: no answer within 15 s")
+            return DnsAnswer(DnsStatus.ERROR, (), f"{name}: no answer within 15 s")
         if state == "nxdomain":
-            return Answer(Status.NXDOMAIN, (), f"{name} does not exist")
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
         if state == "servfail" or names.chance.random() < names.share:
-            return Answer(Status.ERROR, (), f"{name}: SERVFAIL")
-        return Answer(Status.NODATA, (), f"{name} has none") if state == "nodata" else None
+            return DnsAnswer(DnsStatus.ERROR, (), f"{name}: SERVFAIL")
+        return DnsAnswer(DnsStatus.NODATA, (), f"{name} has none") if state == "nodata" else None

@@ -26,7 +26,7 @@ from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import Disk, World
 from postroad.report.line import human_line
 from postroad.report.log import Log
-from postroad.world.programs import Ended
+from postroad.world.programs import ProgramResult
 from tests.sim.disk import SimDisk, crash_image, rows
 from tests.sim.ledger import Delivery, message_id_of
 from tests.sim.names import SimResolver
@@ -72,18 +72,18 @@ class SimPrograms:
         self._house = house
         self._owner = owner
 
-    async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, **more: Any) -> Ended:
+    async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, **more: Any) -> ProgramResult:
         house = self._house
         await asyncio.sleep(house.chance.random())
         if not house.healed and house.chance.random() < 0.2:
-            return Ended(house.chance.choice((75, 69, -1)), output=b"cannot")
+            return ProgramResult(house.chance.choice((75, 69, -1)), output=b"cannot")
         content = stdin if isinstance(stdin, bytes) else stdin.read_bytes()
         delivery = Delivery(
             message_id_of(content), command[1], house.base.now, "program", content, self._owner, environment["SENDER"]
         )
         house.taken(delivery)
         await asyncio.sleep(house.chance.random())
-        return Ended(0)
+        return ProgramResult(0)
 
 
 class Worker:

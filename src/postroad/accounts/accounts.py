@@ -76,28 +76,28 @@ class Account(msgspec.Struct, frozen=True):
         return next((keys for keys in self.keys if keys.hash is hash), None)
 
 
-class Fault(msgspec.Struct, frozen=True):
+class UsersFileFault(msgspec.Struct, frozen=True):
     """What is wrong with a line (1 is the first) of the users file; line 0 is the file as a whole."""
 
     line: int
     text: str
 
 
-def parse(text: str) -> tuple[dict[str, Account], tuple[Fault, ...]]:
+def parse(text: str) -> tuple[dict[str, Account], tuple[UsersFileFault, ...]]:
     """The accounts of a users file by name, and all that is wrong with it."""
     accounts: dict[str, Account] = {}
-    faults: list[Fault] = []
+    faults: list[UsersFileFault] = []
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
         parsed = parse_line(stripped)
         if isinstance(parsed, str):
-            faults.append(Fault(number, parsed))
+            faults.append(UsersFileFault(number, parsed))
         elif (name := canonical_account(parsed.name)) in accounts:
             also = accounts[name].name
             more = "" if also == parsed.name else f" (also as {also!r}: names that are addresses have no case)"
-            faults.append(Fault(number, f"the account {parsed.name!r} appears twice{more}"))
+            faults.append(UsersFileFault(number, f"the account {parsed.name!r} appears twice{more}"))
         else:
             accounts[name] = parsed
     return accounts, tuple(faults)
@@ -268,7 +268,7 @@ class Accounts:
     `faulty` is told once for each state of the file that could not be taken. `known`: whether one ever could.
     """
 
-    def __init__(self, path: Path, faulty: Callable[[tuple[Fault, ...]], None]) -> None:
+    def __init__(self, path: Path, faulty: Callable[[tuple[UsersFileFault, ...]], None]) -> None:
         self.path = path
         self.faulty = faulty
         self._accounts: dict[str, Account] = {}
@@ -292,7 +292,7 @@ class Accounts:
                 self._seen = (0, 0, 0)
                 problem = unreadable(str(self.path), error) if isinstance(error, OSError) else None
                 text = f"{problem.text}. {problem.remedy}" if problem is not None else "is not in UTF-8"
-                self.faulty((Fault(0, text),))
+                self.faulty((UsersFileFault(0, text),))
             return
         self._seen = seen
         accounts, faults = parse(text)

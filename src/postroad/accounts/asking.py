@@ -17,14 +17,14 @@ from functools import partial
 from typing import Any
 
 from postroad.accounts.accounts import Account
-from postroad.accounts.authenticate import Finding, Found
+from postroad.accounts.authenticate import Found, Match
 
-Answer = tuple[Finding, Account | None]
-Begin = Callable[["Asked"], None]
-"""Begins the work; `Asked.end` is to be called once, when it is over."""
+Answer = tuple[Match, Account | None]
+Begin = Callable[["PendingQuestion"], None]
+"""Begins the work; `PendingQuestion.end` is to be called once, when it is over."""
 
 
-class Asking:
+class PendingQuestions:
     """The questions of one backend. `broke`: words for the log before the traceback."""
 
     def __init__(
@@ -35,17 +35,17 @@ class Asking:
         self._wait_s = wait_s
         self._log = log
         self._broke = broke
-        self._waiting: deque[Asked] = deque()
+        self._waiting: deque[PendingQuestion] = deque()
         self._under_way = 0
         self._tasks: set[asyncio.Task[Answer]] = set()
 
-    def ask(self, question: Callable[[], Coroutine[Any, Any, Answer]], done: Found) -> Asked:
+    def ask(self, question: Callable[[], Coroutine[Any, Any, Answer]], done: Found) -> PendingQuestion:
         """Have a question answered on a task, and give the answer to `done`."""
         return self.begin(partial(self._on_task, question), done)
 
-    def begin(self, work: Begin, done: Found) -> Asked:
+    def begin(self, work: Begin, done: Found) -> PendingQuestion:
         """Have `work` begun, now or when others have ended."""
-        asked = Asked(self, work, done)
+        asked = PendingQuestion(self, work, done)
         if self._under_way < self._at_once:
             self._start(asked)
         else:
@@ -58,11 +58,11 @@ class Asking:
         waiting = tuple(self._waiting)
         self._waiting.clear()
         for asked in waiting:
-            asked.give(Finding.BUSY, None)
+            asked.give(Match.BUSY, None)
         for task in tuple(self._tasks):
             task.cancel()
 
-    def drop(self, asked: Asked) -> bool:
+    def drop(self, asked: PendingQuestion) -> bool:
         if asked not in self._waiting:
             return False
         self._waiting.remove(asked)
@@ -75,7 +75,7 @@ class Asking:
         while self._waiting and self._under_way < self._at_once:
             self._start(self._waiting.popleft())
 
-    def _start(self, asked: Asked) -> None:
+    def _start(self, asked: PendingQuestion) -> None:
         asked.stop_waiting()
         self._under_way += 1
         try:
@@ -87,32 +87,32 @@ class Asking:
         """Tell the log of a bug, or of a machine that has no more threads."""
         self._log(f"{self._broke}: {''.join(traceback.format_exception(error))}")
 
-    def _late(self, asked: Asked) -> None:
+    def _late(self, asked: PendingQuestion) -> None:
         self._waiting.remove(asked)
-        asked.give(Finding.BUSY, None)
+        asked.give(Match.BUSY, None)
 
-    def _on_task(self, question: Callable[[], Coroutine[Any, Any, Answer]], asked: Asked) -> None:
+    def _on_task(self, question: Callable[[], Coroutine[Any, Any, Answer]], asked: PendingQuestion) -> None:
         task = self._loop.create_task(question())
         self._tasks.add(task)
         task.add_done_callback(partial(self._answered, asked))
 
-    def _answered(self, asked: Asked, task: asyncio.Task[Answer]) -> None:
+    def _answered(self, asked: PendingQuestion, task: asyncio.Task[Answer]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             asked.break_off(error)
         elif task.cancelled():
-            asked.end(Finding.BUSY, None)
+            asked.end(Match.BUSY, None)
         else:
             asked.end(*task.result())
 
 
-class Asked:
+class PendingQuestion:
     """One question."""
 
     __slots__ = ("_done", "_house", "_over", "timer", "work")
 
-    def __init__(self, house: Asking, work: Begin, done: Found) -> None:
+    def __init__(self, house: PendingQuestions, work: Begin, done: Found) -> None:
         self._house, self.work, self._done = house, work, done
         self.timer: asyncio.TimerHandle | None = None  # while it waits
         self._over = False
@@ -121,7 +121,7 @@ class Asked:
         """Nobody wants the answer any more. True: it is not asked, and `done` is not called."""
         return self._house.drop(self)
 
-    def end(self, finding: Finding, account: Account | None) -> None:
+    def end(self, finding: Match, account: Account | None) -> None:
         """The work is over, with this."""
         if self._over:
             return
@@ -134,9 +134,9 @@ class Asked:
     def break_off(self, error: BaseException) -> None:
         """The work has failed by an exception: nothing was found."""
         self._house.broken(error)
-        self.end(Finding.BUSY, None)
+        self.end(Match.BUSY, None)
 
-    def give(self, finding: Finding, account: Account | None) -> None:
+    def give(self, finding: Match, account: Account | None) -> None:
         """The answer, without any work."""
         self.stop_waiting()
         self._done(finding, account)

@@ -27,7 +27,7 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
-from postroad.accounts.places import Place, Places, Waiting
+from postroad.accounts.places import Place, Places, WaitingLogin
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
@@ -82,7 +82,7 @@ class AuthOptions(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
 
 
-class Facts(msgspec.Struct, frozen=True):
+class SessionFacts(msgspec.Struct, frozen=True):
     """The session that asks. `certificate`: names of the client's certificate that the option allows, () without one.
     `binding`: channel bindings of its TLS (`protocol.sasl.scram.Binding`). `offered`: what it could choose from."""
 
@@ -98,7 +98,7 @@ class Facts(msgspec.Struct, frozen=True):
     offered: tuple[str, ...] = ()
 
 
-class Finding(enum.Enum):
+class Match(enum.Enum):
     """What was found of a client's claim."""
 
     RIGHT = "right"
@@ -106,7 +106,7 @@ class Finding(enum.Enum):
     BUSY = "busy"  # too many wait already, or who should know cannot be asked: nothing was found
 
 
-Found = Callable[[Finding, Account | None], bool | None]
+Found = Callable[[Match, Account | None], bool | None]
 """What was found, and the account where it is RIGHT. False: nobody was told, so nothing of it is to be remembered."""
 
 
@@ -150,7 +150,7 @@ class Improper(msgspec.Struct, frozen=True):
 
 
 Outcome = Challenged | Right | Wrong | Busy | Improper
-Told = Callable[[Outcome], bool | None]
+OnOutcome = Callable[[Outcome], bool | None]
 """False: nobody hears it any more."""
 
 Failed = Callable[[str], None]
@@ -160,9 +160,9 @@ Failed = Callable[[str], None]
 class Exchange(Protocol):
     """One AUTH."""
 
-    def begin(self, initial: bytes | None, told: Told) -> None: ...
+    def begin(self, initial: bytes | None, told: OnOutcome) -> None: ...
 
-    def respond(self, response: bytes, told: Told) -> None: ...
+    def respond(self, response: bytes, told: OnOutcome) -> None: ...
 
     def cancel(self) -> bool:
         """The client has given up or gone. True: nothing more is told. False: work is under way that cannot be undone;
@@ -175,7 +175,7 @@ class Backend(Protocol):
     def mechanisms(self) -> tuple[str, ...]:
         """What it can do now."""
 
-    def exchange(self, mechanism: str, facts: Facts) -> Exchange: ...
+    def exchange(self, mechanism: str, facts: SessionFacts) -> Exchange: ...
 
     def close(self) -> None: ...
 
@@ -231,7 +231,7 @@ class Authenticator:
         known = [name for name in MECHANISMS if name in there]
         return (*known, *sorted(there.difference(known)))
 
-    def exchange(self, mechanism: str, facts: Facts, failed: Failed | None = None) -> Exchange | None:
+    def exchange(self, mechanism: str, facts: SessionFacts, failed: Failed | None = None) -> Exchange | None:
         """An exchange of one of `mechanisms`; None where it has gone since it was offered. `failed` hears of a failure
         when it is found, the client when its time has come."""
         for source, backend in self._backends.items():
@@ -273,7 +273,7 @@ class Authenticator:
         for backend in self._backends.values():
             backend.close()
 
-    def succeeds(self, tried: Tried, outcome: Right, told: Told) -> bool:
+    def succeeds(self, tried: Tried, outcome: Right, told: OnOutcome) -> bool:
         """An exchange has come to a good end. False: nobody was told."""
         self._remember(outcome.account)  # what it may send from: the next command may be handled while it is told
         if told(outcome) is False:
@@ -283,7 +283,7 @@ class Authenticator:
         return True
 
     def fails(
-        self, tried: Tried, outcome: Wrong | Busy, told: Told | None, failed: Failed | None, place: Place
+        self, tried: Tried, outcome: Wrong | Busy, told: OnOutcome | None, failed: Failed | None, place: Place
     ) -> None:
         """It has come to a bad end, or to one that is to look like it. `told`: None where the client has gone; what it
         would have waited for, its place waits for all the same."""
@@ -296,7 +296,7 @@ class Authenticator:
             place.leave()
         self.loop.call_later(delay_s, self._say, told, outcome, place)
 
-    def _say(self, told: Told | None, outcome: Outcome, place: Place) -> None:
+    def _say(self, told: OnOutcome | None, outcome: Outcome, place: Place) -> None:
         place.leave()
         if told is not None:
             told(outcome)
@@ -330,14 +330,14 @@ class _Watched:
         self._source, self._failed = source, failed
         self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
         self._place: Place | None = None  # while something is under way
-        self._waiting: Waiting | None = None  # for a place
+        self._waiting: WaitingLogin | None = None  # for a place
         self._timer: asyncio.TimerHandle | None = None  # how long it may wait
         self._gone = False
 
-    def begin(self, initial: bytes | None, told: Told) -> None:
+    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
         self._work(partial(self._inner.begin, initial), told)
 
-    def respond(self, response: bytes, told: Told) -> None:
+    def respond(self, response: bytes, told: OnOutcome) -> None:
         self._work(partial(self._inner.respond, response), told)
 
     def cancel(self) -> bool:
@@ -351,7 +351,7 @@ class _Watched:
         self._abandon()
         return over
 
-    def _work(self, step: Callable[[Told], None], told: Told) -> None:
+    def _work(self, step: Callable[[OnOutcome], None], told: OnOutcome) -> None:
         house = self._house
         place = house.places.take(self._address)
         if place is not None:
@@ -364,18 +364,18 @@ class _Watched:
         else:
             self._timer = house.loop.call_later(house.options.timeout_s, self._turn_away, told)
 
-    def _admitted(self, step: Callable[[Told], None], told: Told, place: Place) -> None:
+    def _admitted(self, step: Callable[[OnOutcome], None], told: OnOutcome, place: Place) -> None:
         """A place has been left for this one. The work begins when the loop comes round, not within who left it."""
         self._waiting = None
         self._stop_waiting()
         self._place = place
         self._house.loop.call_soon(self._begin_work, step, told)
 
-    def _begin_work(self, step: Callable[[Told], None], told: Told) -> None:
+    def _begin_work(self, step: Callable[[OnOutcome], None], told: OnOutcome) -> None:
         if not self._gone:
             step(partial(self._heard, told))
 
-    def _turn_away(self, told: Told) -> None:
+    def _turn_away(self, told: OnOutcome) -> None:
         """There is no place, or there was none for too long."""
         self._stop_waiting()
         self._inner.cancel()
@@ -400,7 +400,7 @@ class _Watched:
         if denied is not None:
             self._house.abandoned(denied, self._failed)
 
-    def _heard(self, told: Told, outcome: Outcome) -> bool:
+    def _heard(self, told: OnOutcome, outcome: Outcome) -> bool:
         """What came of a step. False: nobody is told now."""
         if isinstance(outcome, Right | Wrong):
             return self._ended(told, outcome)
@@ -411,7 +411,7 @@ class _Watched:
                 self._abandon()
         return not self._gone and told(outcome) is not False
 
-    def _ended(self, told: Told, outcome: Right | Wrong) -> bool:
+    def _ended(self, told: OnOutcome, outcome: Right | Wrong) -> bool:
         house, right = self._house, isinstance(outcome, Right)
         name = canonical_account(outcome.account.name if isinstance(outcome, Right) else outcome.name)
         tried, barred = Tried(self._address, name, self._mechanism, right), house.barred(name)

@@ -27,11 +27,11 @@ from postroad.accounts.authenticate import (
     AuthOptions,
     Busy,
     Challenged,
-    Facts,
     Improper,
+    OnOutcome,
     Outcome,
     Right,
-    Told,
+    SessionFacts,
     Wrong,
 )
 from postroad.protocol import dovecot_auth as wire
@@ -72,7 +72,7 @@ class Dovecot:
     def mechanisms(self) -> tuple[str, ...]:
         return self._mechanisms
 
-    def exchange(self, mechanism: str, facts: Facts) -> DovecotExchange:
+    def exchange(self, mechanism: str, facts: SessionFacts) -> DovecotExchange:
         return DovecotExchange(self, mechanism, facts)
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Dovecot:
         for exchange in wanting:
             self._ask(exchange)
 
-    def hear(self, event: wire.Continued | wire.Accepted | wire.Denied) -> None:
+    def hear(self, event: wire.Continued | wire.LoginAccepted | wire.Denied) -> None:
         """An answer. One that comes too late belongs to nobody."""
         exchange = self._under_way.get(event.id)
         if exchange is None:
@@ -214,12 +214,12 @@ class _Link(asyncio.Protocol):
         machine.feed(data)
         while self.alive and (event := machine.next_event()) is not None:
             match event:
-                case wire.Ready():
+                case wire.DovecotReady():
                     self.ready = True
                     self._timer.cancel()
                     self._house._link = self
                     self._house.ready(event.mechanisms)
-                case wire.Broken():
+                case wire.DovecotBroken():
                     self._end(event.text)
                 case _:
                     self._house.hear(event)
@@ -245,19 +245,19 @@ class _Link(asyncio.Protocol):
 class DovecotExchange:
     """One exchange."""
 
-    def __init__(self, house: Dovecot, mechanism: str, facts: Facts) -> None:
+    def __init__(self, house: Dovecot, mechanism: str, facts: SessionFacts) -> None:
         self.id = 0
         self._house, self._mechanism, self._facts = house, mechanism, facts
         self._initial: bytes | None = None
-        self._told: Told | None = None
+        self._told: OnOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, initial: bytes | None, told: Told) -> None:
+    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
         self._initial = initial
         self._wait(told)
         self._house.begin(self)
 
-    def respond(self, response: bytes, told: Told) -> None:
+    def respond(self, response: bytes, told: OnOutcome) -> None:
         octets = wire.response(self.id, response)
         if octets is None:
             self._give_up()
@@ -292,7 +292,7 @@ class DovecotExchange:
         if told is not None:
             told(outcome)
 
-    def _wait(self, told: Told) -> None:
+    def _wait(self, told: OnOutcome) -> None:
         self._told = told
         self._timer = self._house._loop.call_later(self._house._options.timeout_s, self._late)
 
@@ -309,7 +309,7 @@ class DovecotExchange:
             self._timer = None
 
 
-def _parameters(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _parameters(facts: SessionFacts) -> tuple[tuple[str, str], ...]:
     """What Dovecot is told of the session; a value "" is a flag."""
     told = [("service", "smtp")]
     for key, value in (("rip", facts.address), ("lip", facts.local_address)):
@@ -325,11 +325,11 @@ def _parameters(facts: Facts) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
-def _outcome(event: wire.Continued | wire.Accepted | wire.Denied) -> Outcome:
+def _outcome(event: wire.Continued | wire.LoginAccepted | wire.Denied) -> Outcome:
     match event:
         case wire.Continued():
             return Challenged(event.challenge)
-        case wire.Accepted():
+        case wire.LoginAccepted():
             name = event.user
             return Right(Account(name)) if len(name) <= NAME_MAX and name.isprintable() else Busy()
         case wire.Denied():

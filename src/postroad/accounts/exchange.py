@@ -18,22 +18,22 @@ from postroad.accounts.authenticate import (
     Busy,
     Challenged,
     Exchange,
-    Facts,
-    Finding,
     Found,
     Improper,
+    Match,
+    OnOutcome,
     Right,
-    Told,
+    SessionFacts,
     Wrong,
 )
 from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import step as steps
 from postroad.protocol.sasl.bearer import Bearer
-from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
+from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
 from postroad.protocol.sasl.scram import Scram
 from postroad.protocol.sasl.scram_keys import ScramKeys
 
-KeysFound = Callable[[Finding, Account | None, ScramKeys | None], bool | None]
+KeysFound = Callable[[Match, Account | None, ScramKeys | None], bool | None]
 """As Found; keys there are unless it is BUSY: those of a decoy where the account is None."""
 
 
@@ -46,13 +46,13 @@ class Source(Protocol):
 
     def mechanisms(self) -> tuple[str, ...]: ...
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop | None: ...
+    def password(self, name: str, password: str, facts: SessionFacts, done: Found) -> Drop | None: ...
 
-    def keys(self, name: str, hash: steps.Hash, facts: Facts, done: KeysFound) -> Drop | None: ...
+    def keys(self, name: str, hash: steps.Hash, facts: SessionFacts, done: KeysFound) -> Drop | None: ...
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop | None: ...
+    def token(self, mechanism: str, token: str, name: str, facts: SessionFacts, done: Found) -> Drop | None: ...
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> Drop | None: ...
+    def certificate(self, authzid: str, facts: SessionFacts, done: Found) -> Drop | None: ...
 
     def close(self) -> None: ...
 
@@ -68,9 +68,9 @@ class OwnMechanisms:
     def mechanisms(self) -> tuple[str, ...]:
         return self.source.mechanisms()
 
-    def exchange(self, mechanism: str, facts: Facts) -> Exchange:
+    def exchange(self, mechanism: str, facts: SessionFacts) -> Exchange:
         nonce = base64.b64encode(self._chance.randbytes(18)).decode("ascii")
-        around = Surroundings(nonce, facts.binding, facts.offered, self._scope)
+        around = ExchangeContext(nonce, facts.binding, facts.offered, self._scope)
         return OwnExchange(mechanism, MECHANISMS[mechanism](around), self.source, facts)
 
     def close(self) -> None:
@@ -82,16 +82,16 @@ class OwnExchange:
 
     __slots__ = ("_account", "_drop", "_facts", "_mechanism", "_name", "_source", "_waits")
 
-    def __init__(self, name: str, mechanism: steps.Mechanism, source: Source, facts: Facts) -> None:
+    def __init__(self, name: str, mechanism: steps.Mechanism, source: Source, facts: SessionFacts) -> None:
         self._name, self._mechanism, self._source, self._facts = name, mechanism, source, facts
         self._account: Account | None = None  # whose keys the proof is made with
         self._waits = False  # for the source
         self._drop: Drop | None = None  # of what is waited for, where that can be dropped
 
-    def begin(self, initial: bytes | None, told: Told) -> None:
+    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
         self._take(self._mechanism.begin(initial), told)
 
-    def respond(self, response: bytes, told: Told) -> None:
+    def respond(self, response: bytes, told: OnOutcome) -> None:
         self._take(self._mechanism.respond(response), told)
 
     def cancel(self) -> bool:
@@ -99,18 +99,18 @@ class OwnExchange:
             return True
         return self._drop is not None and self._drop()
 
-    def _take(self, step: steps.Step, told: Told) -> bool:
+    def _take(self, step: steps.Step, told: OnOutcome) -> bool:
         """False: nobody was told, or nothing was found yet."""
         source, facts = self._source, self._facts
         match step:
             case steps.Challenge():
                 return told(Challenged(step.octets)) is not False
-            case steps.Refused():
+            case steps.ExchangeRefused():
                 return told(Improper(step.reply)) is not False
-            case steps.Failed():
+            case steps.ProofFailed():
                 return told(Wrong(step.authcid)) is not False
             case steps.Proved():
-                finding = Finding.RIGHT if self._account is not None else Finding.WRONG
+                finding = Match.RIGHT if self._account is not None else Match.WRONG
                 return self._found(told, step.authcid, step.authzid, finding, self._account)
         self._waits = True
         drop: Drop | None
@@ -118,7 +118,7 @@ class OwnExchange:
             case steps.Password():
                 found = partial(self._found, told, step.authcid, step.authzid)
                 drop = source.password(step.authcid, step.password, facts, found)
-            case steps.Certificate():
+            case steps.CertificateClaim():
                 drop = source.certificate(step.authzid, facts, partial(self._found, told, "", step.authzid))
             case steps.Token():
                 found = partial(self._token_found, told, step)
@@ -130,31 +130,31 @@ class OwnExchange:
         self._drop = drop
         return False
 
-    def _found(self, told: Told, name: str, authzid: str, finding: Finding, account: Account | None) -> bool:
+    def _found(self, told: OnOutcome, name: str, authzid: str, finding: Match, account: Account | None) -> bool:
         self._waits = False
         match finding:
-            case Finding.RIGHT if account is not None and (not authzid or _is_one(authzid, name, account.name)):
+            case Match.RIGHT if account is not None and (not authzid or _is_one(authzid, name, account.name)):
                 return told(Right(account)) is not False
-            case Finding.BUSY:
+            case Match.BUSY:
                 return told(Busy()) is not False
             case _:
                 return told(Wrong(name or authzid)) is not False
 
-    def _keys_found(self, told: Told, finding: Finding, account: Account | None, keys: ScramKeys | None) -> bool:
+    def _keys_found(self, told: OnOutcome, finding: Match, account: Account | None, keys: ScramKeys | None) -> bool:
         self._waits = False
         mechanism = self._mechanism
-        if finding is Finding.BUSY or keys is None or not isinstance(mechanism, Scram):
+        if finding is Match.BUSY or keys is None or not isinstance(mechanism, Scram):
             return told(Busy()) is not False
         self._account = account
         return self._take(mechanism.keyed(keys), told)
 
-    def _token_found(self, told: Told, step: steps.Token, finding: Finding, account: Account | None) -> bool:
+    def _token_found(self, told: OnOutcome, step: steps.Token, finding: Match, account: Account | None) -> bool:
         self._waits = False
         mechanism = self._mechanism
         named = account is not None and (not step.authcid or _is_one(step.authcid, account.name))
-        if finding is Finding.BUSY:
+        if finding is Match.BUSY:
             return told(Busy()) is not False
-        if finding is Finding.RIGHT and account is not None and named:
+        if finding is Match.RIGHT and account is not None and named:
             return told(Right(account)) is not False
         if isinstance(mechanism, Bearer):
             denied = mechanism.denied()

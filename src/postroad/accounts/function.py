@@ -30,8 +30,8 @@ from typing import Any
 import msgspec
 
 from postroad.accounts.accounts import NAME_MAX, Account, canonical_address
-from postroad.accounts.asking import Asking
-from postroad.accounts.authenticate import PASSWORDS, AuthOptions, CertificateName, Facts, Finding, Found
+from postroad.accounts.asking import PendingQuestions
+from postroad.accounts.authenticate import PASSWORDS, AuthOptions, CertificateName, Found, Match, SessionFacts
 from postroad.accounts.exchange import Drop, KeysFound
 from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import scram_keys
@@ -101,7 +101,9 @@ class FunctionSource:
         self._log = log
         self._is_async = inspect.iscoroutinefunction(function)
         at_once = options.queue_max if self._is_async else options.threads
-        self._asking = Asking(loop, at_once, options.timeout_s, log, "asking the authentication function broke")
+        self._asking = PendingQuestions(
+            loop, at_once, options.timeout_s, log, "asking the authentication function broke"
+        )
 
     def mechanisms(self) -> tuple[str, ...]:
         """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
@@ -111,25 +113,25 @@ class FunctionSource:
             return (*external, *PASSWORDS)
         return tuple(name for name in named if name in MECHANISMS)
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop:
+    def password(self, name: str, password: str, facts: SessionFacts, done: Found) -> Drop:
         return self._ask(_question("PLAIN", name, facts, password=password), done)
 
-    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> Drop:
-        def found(finding: Finding, account: Account | None) -> None:
+    def keys(self, name: str, hash: Hash, facts: SessionFacts, done: KeysFound) -> Drop:
+        def found(finding: Match, account: Account | None) -> None:
             keys = account.keys_for(hash) if account is not None else None
-            if finding is Finding.BUSY:
+            if finding is Match.BUSY:
                 done(finding, None, None)
             elif keys is None:
-                done(Finding.WRONG, None, scram_keys.decoy(hash, self._secret, name, scram_keys.ITERATIONS))
+                done(Match.WRONG, None, scram_keys.decoy(hash, self._secret, name, scram_keys.ITERATIONS))
             else:
-                done(Finding.RIGHT, account, keys)
+                done(Match.RIGHT, account, keys)
 
         return self._ask(_question(f"SCRAM-{hash.value}", name, facts), found)
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop:
+    def token(self, mechanism: str, token: str, name: str, facts: SessionFacts, done: Found) -> Drop:
         return self._ask(_question(mechanism, name, facts, token=token), done)
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> Drop:
+    def certificate(self, authzid: str, facts: SessionFacts, done: Found) -> Drop:
         return self._ask(_question("EXTERNAL", authzid, facts), done)
 
     def close(self) -> None:
@@ -138,7 +140,7 @@ class FunctionSource:
     def _ask(self, question: Question, done: Found) -> Drop:
         return self._asking.ask(partial(self._asked, question), done).drop
 
-    async def _asked(self, question: Question) -> tuple[Finding, Account | None]:
+    async def _asked(self, question: Question) -> tuple[Match, Account | None]:
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 if self._is_async:
@@ -147,19 +149,19 @@ class FunctionSource:
                     answer = await self._loop.run_in_executor(self._executor, self._function, question)
         except TimeoutError:
             self._log(f"the authentication function did not answer within {self._options.timeout_s:g} s")
-            return Finding.BUSY, None
+            return Match.BUSY, None
         except Exception:
             self._log(f"the authentication function broke: {traceback.format_exc()}")
-            return Finding.BUSY, None
+            return Match.BUSY, None
         account = _account(answer)
         if isinstance(account, str):
             self._log(f"the authentication function answered with {account}")
-            return Finding.BUSY, None
-        return Finding.WRONG if account is None else Finding.RIGHT, account
+            return Match.BUSY, None
+        return Match.WRONG if account is None else Match.RIGHT, account
 
 
 def _question(
-    mechanism: str, name: str, facts: Facts, *, password: str | None = None, token: str | None = None
+    mechanism: str, name: str, facts: SessionFacts, *, password: str | None = None, token: str | None = None
 ) -> Question:
     certificate = facts.certificate if mechanism == "EXTERNAL" else ()
     name = canonical_account(name)

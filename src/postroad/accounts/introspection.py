@@ -25,12 +25,12 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
-from postroad.accounts.asking import Asking
-from postroad.accounts.authenticate import TOKENS, AuthOptions, Facts, Finding, Found
+from postroad.accounts.asking import PendingQuestions
+from postroad.accounts.authenticate import TOKENS, AuthOptions, Found, Match, SessionFacts
 from postroad.accounts.exchange import Drop, KeysFound
 from postroad.protocol.sasl.step import Hash
 from postroad.world.clock import Clock
-from postroad.world.http import Fetch, Request
+from postroad.world.http import Fetch, HttpRequest
 from postroad.world.problem import Problem
 
 _TOKEN_MAX: Final = 16_384
@@ -79,30 +79,30 @@ class Introspection:
         self._key = entropy.randbytes(32)
         self._fetch = fetch
         self._log = log
-        self._asking = Asking(loop, at_once, auth.timeout_s, log, "introspecting a token broke")
+        self._asking = PendingQuestions(loop, at_once, auth.timeout_s, log, "introspecting a token broke")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
         return TOKENS
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> None:
+    def password(self, name: str, password: str, facts: SessionFacts, done: Found) -> None:
         raise LookupError("introspection knows no passwords")
 
-    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+    def keys(self, name: str, hash: Hash, facts: SessionFacts, done: KeysFound) -> None:
         raise LookupError("introspection knows no keys")
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
+    def certificate(self, authzid: str, facts: SessionFacts, done: Found) -> None:
         raise LookupError("introspection knows no certificates")
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> Drop | None:
+    def token(self, mechanism: str, token: str, name: str, facts: SessionFacts, done: Found) -> Drop | None:
         if len(token) > _TOKEN_MAX:
-            done(Finding.WRONG, None)
+            done(Match.WRONG, None)
             return None
         key = hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
         remembered = self._remembered.get(key)
         if remembered is not None:
             if self._loop.time() < remembered.until:
-                done(Finding.RIGHT, remembered.account)
+                done(Match.RIGHT, remembered.account)
                 return None
             del self._remembered[key]
         until: list[float] = []  # as long as the answer may be remembered
@@ -111,30 +111,30 @@ class Introspection:
     def close(self) -> None:
         self._asking.close()
 
-    def _found(self, key: bytes, until: list[float], done: Found, finding: Finding, account: Account | None) -> bool:
+    def _found(self, key: bytes, until: list[float], done: Found, finding: Match, account: Account | None) -> bool:
         told = done(finding, account) is not False
         if told and account is not None and until:
             self._remember(key, _Remembered(account, until[0]))
         return told
 
-    async def _ask(self, token: str, until: list[float]) -> tuple[Finding, Account | None]:
+    async def _ask(self, token: str, until: list[float]) -> tuple[Match, Account | None]:
         answer = await self._fetch(_request(self._options, token, self._auth.timeout_s))
         if isinstance(answer, Problem):
             self._log(f"a token could not be introspected: {answer}")
-            return Finding.BUSY, None
+            return Match.BUSY, None
         claims = _claims(answer.body) if answer.status == 200 else None
         if claims is None:
             self._log(f"{self._options.url} answered the introspection of a token with status {answer.status}")
-            return Finding.BUSY, None
+            return Match.BUSY, None
         now_s = self._clock.now_us() / 1_000_000
         account = owner(claims, self._options, now_s)
         if account is None:
-            return Finding.WRONG, None
+            return Match.WRONG, None
         expires, left_s = claims.get("exp"), self._auth.cache_s
         if expires is not None:
             left_s = float(min(left_s, expires - now_s))
         until.append(self._loop.time() + left_s)
-        return Finding.RIGHT, account
+        return Match.RIGHT, account
 
     def _remember(self, key: bytes, remembered: _Remembered) -> None:
         self._remembered[key] = remembered
@@ -143,14 +143,14 @@ class Introspection:
             self._remembered.popitem(last=False)
 
 
-def _request(options: IntrospectionOptions, token: str, timeout_s: float) -> Request:
+def _request(options: IntrospectionOptions, token: str, timeout_s: float) -> HttpRequest:
     """RFC 7662 §2.1."""
     headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
     if options.client_id:  # RFC 6749 §2.3.1: both are form-encoded before they are joined
         pair = f"{quote_plus(options.client_id)}:{quote_plus(options.client_secret)}"
         headers.append(("Authorization", f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"))
     body = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
-    return Request(options.url, body, tuple(headers), timeout_s)
+    return HttpRequest(options.url, body, tuple(headers), timeout_s)
 
 
 def _claims(body: bytes) -> dict[str, Any] | None:

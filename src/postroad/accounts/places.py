@@ -25,7 +25,7 @@ _WAITS: Final = 4  # the part of those who wait that may be of one other client:
 _NETWORK_WAITS: Final = 2  # and of its network
 
 
-class Limits(Protocol):
+class PlaceLimits(Protocol):
     """What `authenticate.AuthOptions` says."""
 
     @property
@@ -52,7 +52,7 @@ class Places:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: PlaceLimits,
         names_of: Callable[[str], tuple[str, str]] = _itself,
         is_known: Callable[[str], bool] = _nobody,
     ) -> None:
@@ -61,7 +61,7 @@ class Places:
         self._is_known = is_known
         self._all = 0
         self._counts: dict[str, int] = {}
-        self._waiting: dict[Waiting, None] = {}  # in the order of coming
+        self._waiting: dict[WaitingLogin, None] = {}  # in the order of coming
         self._waits: dict[str, int] = {}
 
     @property
@@ -73,7 +73,7 @@ class Places:
         client, network = self._names_of(address) if address else ("", "")
         return self._take(address, client, network)
 
-    def wait(self, address: str, ready: Callable[[Place], None]) -> Waiting | None:
+    def wait(self, address: str, ready: Callable[[Place], None]) -> WaitingLogin | None:
         """For who can have no place now: `ready` gets it once, when others have left theirs. It must not do anything
         but take note of it. None: too many wait already."""
         client, network = self._names_of(address) if address else ("", "")
@@ -86,7 +86,7 @@ class Places:
                 or waits(client, 0) >= most // _WAITS
                 or (network != "" and waits(network, 0) >= most // _NETWORK_WAITS)
             )
-        return None if full else Waiting(self, address, client, network, ready)
+        return None if full else WaitingLogin(self, address, client, network, ready)
 
     def _is_known_here(self, address: str) -> bool:
         return not address or self._is_known(address)
@@ -123,7 +123,7 @@ class Places:
                 return True
         return False
 
-    def _count_of(self, waiting: Waiting) -> int:
+    def _count_of(self, waiting: WaitingLogin) -> int:
         return self._counts.get(waiting.client, 0)
 
 
@@ -163,7 +163,7 @@ class Place:
             self._house._left()
 
 
-class Waiting:
+class WaitingLogin:
     """One that waits for a place."""
 
     __slots__ = ("_house", "_keys", "address", "client", "network", "ready")

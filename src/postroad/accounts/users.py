@@ -23,14 +23,14 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account, Accounts
-from postroad.accounts.asking import Asked, Asking
+from postroad.accounts.asking import PendingQuestion, PendingQuestions
 from postroad.accounts.authenticate import (
     PASSWORDS,
     AuthOptions,
     CertificateName,
-    Facts,
-    Finding,
     Found,
+    Match,
+    SessionFacts,
     scram_names,
 )
 from postroad.accounts.exchange import Drop, KeysFound
@@ -66,7 +66,7 @@ class Users:
         self._secret = secret
         self._executor = executor
         self._passwords = passwords
-        self._asking = Asking(loop, options.threads, options.timeout_s, log, "verifying a password broke")
+        self._asking = PendingQuestions(loop, options.threads, options.timeout_s, log, "verifying a password broke")
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -78,11 +78,11 @@ class Users:
         named = [name for name in self._options.mechanisms if name.startswith("SCRAM-") and name not in asked]
         return (*external, *asked, *named, *PASSWORDS)
 
-    def password(self, name: str, password: str, facts: Facts, done: Found) -> Drop | None:
+    def password(self, name: str, password: str, facts: SessionFacts, done: Found) -> Drop | None:
         """Find out whether `password` is that of the account `name`."""
         self.accounts.refresh()
         if not self.accounts.known:  # nothing can be said of any password (RFC 4954 §6: 454)
-            done(Finding.BUSY, None)
+            done(Match.BUSY, None)
             return None
         prepared_name = accounts.prepare(name)
         prepared = accounts.prepare(password)
@@ -92,43 +92,43 @@ class Users:
         key = self._digest(name, password)
         remembered = self._recall(key)
         if remembered is not None:
-            done(Finding.RIGHT, remembered)
+            done(Match.RIGHT, remembered)
             return None
         found = partial(self._found, key, done)
         return self._asking.begin(partial(self._verify, name, password), found).drop
 
-    def keys(self, name: str, hash: Hash, facts: Facts, done: KeysFound) -> None:
+    def keys(self, name: str, hash: Hash, facts: SessionFacts, done: KeysFound) -> None:
         self.accounts.refresh()
         if not self.accounts.known:
-            done(Finding.BUSY, None, None)
+            done(Match.BUSY, None, None)
             return
         prepared = accounts.prepare(name) or ""
         keys = self.accounts.keys_of(prepared, hash, self._secret)
         account = self.accounts.find(prepared)
         real = account is not None and account.keys_for(hash) is not None
-        done(Finding.RIGHT if real else Finding.WRONG, account if real else None, keys)
+        done(Match.RIGHT if real else Match.WRONG, account if real else None, keys)
 
-    def token(self, mechanism: str, token: str, name: str, facts: Facts, done: Found) -> None:
+    def token(self, mechanism: str, token: str, name: str, facts: SessionFacts, done: Found) -> None:
         raise LookupError("the users file knows no tokens")
 
-    def certificate(self, authzid: str, facts: Facts, done: Found) -> None:
+    def certificate(self, authzid: str, facts: SessionFacts, done: Found) -> None:
         """The account of the certificate: the one that the client names, where the certificate does, too."""
         self.accounts.refresh()
         wanted = canonical_account(authzid)
         names = [name for name in facts.certificate if not wanted or canonical_account(name) == wanted]
         account = next((found for name in names if (found := self.accounts.find(name)) is not None), None)
-        done(Finding.WRONG if account is None else Finding.RIGHT, account)
+        done(Match.WRONG if account is None else Match.RIGHT, account)
 
     def close(self) -> None:
         """The threads are not ours."""
 
-    def _verify(self, name: str, password: str, asked: Asked) -> None:
+    def _verify(self, name: str, password: str, asked: PendingQuestion) -> None:
         """A thread is free: the account is looked up now, the hash computed there."""
         account = self.accounts.find(name)
         future = self._loop.run_in_executor(self._executor, accounts.matches, self.accounts.hash_of(name), password)
         future.add_done_callback(partial(_verified, account, asked))
 
-    def _found(self, key: bytes, done: Found, finding: Finding, account: Account | None) -> bool:
+    def _found(self, key: bytes, done: Found, finding: Match, account: Account | None) -> bool:
         told = done(finding, account) is not False
         if told and account is not None:
             self._remember(key, account)
@@ -157,12 +157,12 @@ class Users:
             self._remembered.popitem(last=False)
 
 
-def _verified(account: Account | None, asked: Asked, ended: asyncio.Future[bool]) -> None:
+def _verified(account: Account | None, asked: PendingQuestion, ended: asyncio.Future[bool]) -> None:
     if ended.cancelled():  # the loop is going down
         return
     if (error := ended.exception()) is not None:
         asked.break_off(error)
     elif ended.result() and account is not None:
-        asked.end(Finding.RIGHT, account)
+        asked.end(Match.RIGHT, account)
     else:
-        asked.end(Finding.WRONG, None)
+        asked.end(Match.WRONG, None)

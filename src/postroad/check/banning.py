@@ -21,7 +21,7 @@ PREFIX_MIN: Final = {4: 8, 6: 16}  # a ban of more of the world is a mistake
 _LIKE_AN_ADDRESS: Final = re.compile(r"[0-9.-]+|.*[/:].*")
 
 
-class Asked(msgspec.Struct, frozen=True):
+class BanRequest(msgspec.Struct, frozen=True):
     """An operator's request. `action`: "list", "add" or "lift". `for_s`: how long a new ban lasts, 0 for ever."""
 
     action: str
@@ -31,7 +31,7 @@ class Asked(msgspec.Struct, frozen=True):
     by: str = ""
 
 
-class Row(msgspec.Struct, frozen=True):
+class BanResult(msgspec.Struct, frozen=True):
     """What was done for one subject, or why not: then `ban` is None."""
 
     subject: str
@@ -39,10 +39,10 @@ class Row(msgspec.Struct, frozen=True):
     ban: Ban | None = None
 
 
-def read_request(value: object) -> Asked | str:
+def read_request(value: object) -> BanRequest | str:
     """The request in what JSON gave, or what is wrong with it."""
     try:
-        asked = msgspec.convert(value, Asked)
+        asked = msgspec.convert(value, BanRequest)
     except msgspec.ValidationError as error:
         return f"not a request: {error}"
     if asked.action not in ("list", "add", "lift"):
@@ -54,24 +54,24 @@ def read_request(value: object) -> Asked | str:
     return asked
 
 
-def apply(bans: Bans, asked: Asked, now_us: int) -> list[Row]:
+def apply(bans: Bans, asked: BanRequest, now_us: int) -> list[BanResult]:
     """Add or lift, in `bans`."""
     work = _add if asked.action == "add" else _lift
     return [work(bans, subject, asked, now_us) for subject in asked.subjects]
 
 
-def _add(bans: Bans, written: str, asked: Asked, now_us: int) -> Row:
+def _add(bans: Bans, written: str, asked: BanRequest, now_us: int) -> BanResult:
     subject = subject_of(written)
     if isinstance(subject, str):
-        return Row(written, subject)
+        return BanResult(written, subject)
     name, is_account = subject
     until_us = now_us + int(asked.for_s * 1e6) if asked.for_s else 0
     before = bans.of_subject(name, is_account, now_us)
     if before is not None and until_us and not 0 < before.until_us <= until_us:
-        return Row(name, KEPT, before)
+        return BanResult(name, KEPT, before)
     ban = Ban(name, now_us, until_us, asked.reason, asked.by, is_account)
     bans.add(ban)
-    return Row(name, BANNED + _widened(written, name), ban)
+    return BanResult(name, BANNED + _widened(written, name), ban)
 
 
 def _widened(written: str, network: str) -> str:
@@ -82,18 +82,18 @@ def _widened(written: str, network: str) -> str:
     return f" (the whole network of {written})"
 
 
-def _lift(bans: Bans, written: str, asked: Asked, now_us: int) -> Row:
+def _lift(bans: Bans, written: str, asked: BanRequest, now_us: int) -> BanResult:
     subject = subject_of(written)
     if isinstance(subject, str):
         # An account may have been written in any way by who failed to authenticate, and been banned for it.
         if bans.of_subject(account_of(written), True, now_us) is None:
-            return Row(written, subject)
+            return BanResult(written, subject)
         subject = account_of(written), True
     ban = bans.lift(subject[0])
     if ban is not None:
-        return Row(subject[0], LIFTED, ban)
+        return BanResult(subject[0], LIFTED, ban)
     wider = None if subject[1] else bans.of_address(subject[0].partition("/")[0], now_us)
-    return Row(subject[0], "is not banned" if wider is None else f"is banned as a part of {wider.subject}")
+    return BanResult(subject[0], "is not banned" if wider is None else f"is banned as a part of {wider.subject}")
 
 
 def subject_of(written: str) -> tuple[str, bool] | str:

@@ -57,21 +57,21 @@ class PolicyOptions(msgspec.Struct, frozen=True):
     header_from: HeaderFrom = HeaderFrom.ANY
 
 
-class Known(msgspec.Struct, frozen=True):
+class Directory(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None where it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
-    recipient: relay.Known
+    recipient: relay.Exists
     owns: Callable[[str, Address], bool]
     owned: Callable[[Address], Owned | None] = lambda address: None
     nowhere: relay.Nowhere = lambda address: None
     is_own: Callable[[Address], bool] = lambda address: False
 
 
-def rules(role: Role, options: PolicyOptions, known: Known, *, lmtp: bool, extra: Rules | None = None) -> Rules:
+def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool, extra: Rules | None = None) -> Rules:
     """The composed rules of a listener."""
     extra = extra or Rules()
     return Rules(
@@ -92,7 +92,7 @@ def _hello(role: Role, options: PolicyOptions) -> tuple[Rule, ...]:
     return (sender.hello_syntax,) if options.hello_syntax and role is not Role.SUBMISSION else ()
 
 
-def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+def _mail(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:
     if lmtp:
         return ()
     match role:
@@ -108,7 +108,7 @@ def _mail(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
             assert_never(role)
 
 
-def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+def _rcpt(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:
     if lmtp:
         local = relay.local_only(
             is_local=known.is_local, known=known.recipient, nowhere=known.nowhere, is_own=known.is_own
@@ -122,7 +122,7 @@ def _rcpt(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple
     return (control,)
 
 
-def _message(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tuple[Rule, ...]:
+def _message(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:
     wanted: list[Rule] = [message.hop_limit(options.hops_max)]
     if options.single_fields and role is Role.SUBMISSION and not lmtp:
         wanted.append(message.single_fields)
@@ -131,7 +131,7 @@ def _message(role: Role, options: PolicyOptions, known: Known, lmtp: bool) -> tu
     return tuple(wanted)
 
 
-def _relay_control(role: Role, options: PolicyOptions, known: Known) -> Rule:
+def _relay_control(role: Role, options: PolicyOptions, known: Directory) -> Rule:
     return relay.relay_control(
         is_local=known.is_local,
         is_relay=known.is_relay,

@@ -18,7 +18,7 @@ from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 Nowhere = Callable[[Address], Attempt | None]
 """Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None where it can."""
 
-Known = Callable[[Address], bool | Awaitable[bool]]
+Exists = Callable[[Address], bool | Awaitable[bool]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
 An awaitable where it must be looked up outside."""
 
@@ -27,7 +27,7 @@ def relay_control(
     *,
     is_local: Callable[[str], bool],
     is_relay: Callable[[str], bool],
-    known: Known,
+    known: Exists,
     trust_network: bool,
     trust_identity: bool,
     strangers: bool = True,
@@ -70,7 +70,7 @@ def relay_control(
 def local_only(
     *,
     is_local: Callable[[str], bool],
-    known: Known,
+    known: Exists,
     nowhere: Nowhere = lambda address: None,
     is_own: Callable[[Address], bool] = lambda address: False,
 ) -> Rule:
@@ -98,7 +98,7 @@ def is_postmaster(address: Address) -> bool:
     return len(address.local_part) == 10 and address.local_part.lower() == "postmaster"
 
 
-def _existing(recipient: Address, known: Known, nowhere: Nowhere) -> Verdict | Awaitable[Verdict]:
+def _existing(recipient: Address, known: Exists, nowhere: Nowhere) -> Verdict | Awaitable[Verdict]:
     answer = known(recipient)
     if answer is True:
         return _reachable(recipient, nowhere)

@@ -35,7 +35,7 @@ KEYS_MAX: Final = 65_536
 _GONE: Final = -1  # the number under which counts of workers that died are kept
 
 Counts = dict[str, int]
-Told = tuple[Counts, tuple[tuple[int, Counts, Counts], ...]]
+TallyFrame = tuple[Counts, tuple[tuple[int, Counts, Counts], ...]]
 """Sessions; of each window its number, its counts and, to workers, those of the window before."""
 
 
@@ -97,7 +97,7 @@ class Tally:
     def __init__(
         self,
         window_lengths_s: tuple[float, ...],
-        tell: Callable[[Told], None],
+        tell: Callable[[TallyFrame], None],
         later: Callable[[float, Callable[[], None]], Any],
     ) -> None:
         self.windows = tuple(map(Window, window_lengths_s))
@@ -139,7 +139,7 @@ class Tally:
             self._soon()
         return total
 
-    def hear(self, told: Told, now_us: int) -> None:
+    def hear(self, told: TallyFrame, now_us: int) -> None:
         """What the others have, by the office."""
         sessions, windows = told
         for key, count in sessions.items():
@@ -192,7 +192,7 @@ class TallyOffice:
     def __init__(
         self,
         windows: int,
-        send: Callable[[int, Told], None],
+        send: Callable[[int, TallyFrame], None],
         limit: Callable[[str], int],
         over: Callable[[str], None],
     ) -> None:
@@ -225,7 +225,7 @@ class TallyOffice:
                     counts[_GONE] = counts.get(_GONE, 0) + counts.pop(number)
         self._spread(number, changed, [()] * len(self._now))
 
-    def told(self, worker: int, told: Told) -> None:
+    def told(self, worker: int, told: TallyFrame) -> None:
         """The counts of a worker that have changed."""
         sessions, windows = told
         for key, count in sessions.items():

@@ -24,7 +24,7 @@ from postroad.cli.command import end, print_json, time_us, who
 from postroad.cli.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
-    from postroad.check.banning import Asked, Row
+    from postroad.check.banning import BanRequest, BanResult
     from postroad.check.bans import Ban
 
 DEFAULT_FOR: Final = "1h"
@@ -54,9 +54,9 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    from postroad.check.banning import Asked
+    from postroad.check.banning import BanRequest
 
-    found = _listed(state_dir_of(config), Asked("list"))
+    found = _listed(state_dir_of(config), BanRequest("list"))
     if as_json:
         print_json([_shown(ban) for ban in found])
     elif not found:
@@ -72,9 +72,9 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
 @click.pass_obj
 def lift(outer: Path | None, subjects: tuple[str, ...], as_json: bool, config: Path | None) -> None:
     """Lift bans. The node also forgets the failures that led to them."""
-    from postroad.check.banning import Asked
+    from postroad.check.banning import BanRequest
 
-    _act(config or outer, Asked("lift", subjects, by=who()), as_json)
+    _act(config or outer, BanRequest("lift", subjects, by=who()), as_json)
 
 
 @bans.command()
@@ -88,15 +88,15 @@ def add(
     outer: Path | None, subjects: tuple[str, ...], for_s: float, reason: str, as_json: bool, config: Path | None
 ) -> None:
     """Ban clients or accounts. The node ends the sessions of a banned client after the command under way."""
-    from postroad.check.banning import Asked
+    from postroad.check.banning import BanRequest
 
-    _act(config or outer, Asked("add", subjects, for_s, reason, who()), as_json)
+    _act(config or outer, BanRequest("add", subjects, for_s, reason, who()), as_json)
 
 
-def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
+def _act(config: Path | None, asked: BanRequest, as_json: bool) -> None:
     import msgspec
 
-    from postroad.check.banning import Row, read_request
+    from postroad.check.banning import BanResult, read_request
 
     checked = read_request(msgspec.to_builtins(asked))
     if isinstance(checked, str):
@@ -111,11 +111,11 @@ def _act(config: Path | None, asked: Asked, as_json: bool) -> None:
         for row in rows:
             account = "account " if row.ban is not None and row.ban.is_account else ""
             click.echo(f"{account}{row.subject}: {row.text}{_until(row)}", err=row.ban is None)
-    if not any(isinstance(row, Row) and row.ban is not None for row in rows):
+    if not any(isinstance(row, BanResult) and row.ban is not None for row in rows):
         sys.exit(1)
 
 
-def _until(row: Row) -> str:
+def _until(row: BanResult) -> str:
     from postroad.check.banning import LIFTED
     from postroad.operate.present import moment
 
@@ -124,7 +124,7 @@ def _until(row: Row) -> str:
     return f" until {moment(row.ban.until_us)}" if row.ban.until_us else " for ever"
 
 
-def _listed(state_dir: Path, asked: Asked) -> list[Ban]:
+def _listed(state_dir: Path, asked: BanRequest) -> list[Ban]:
     import msgspec
 
     from postroad.check import bans as kept
@@ -136,7 +136,7 @@ def _listed(state_dir: Path, asked: Asked) -> list[Ban]:
         return msgspec.json.decode(answer, type=list[kept.Ban])
     except control.NotRunning:
         found = kept.read(state_dir)
-    except control.Refused as error:
+    except control.NodeRefused as error:
         end(str(error))
     if isinstance(found, Problem):
         end(str(found))
@@ -144,22 +144,22 @@ def _listed(state_dir: Path, asked: Asked) -> list[Ban]:
     return [ban for ban in found if ban.holds(now_us)]
 
 
-def _changed(state_dir: Path, asked: Asked) -> list[Row]:
+def _changed(state_dir: Path, asked: BanRequest) -> list[BanResult]:
     import msgspec
 
-    from postroad.check.banning import Row
+    from postroad.check.banning import BanResult
     from postroad.operate import control
 
     try:
         answer = control.ask(state_dir, {"command": "bans", "request": asked}, 30.0)
-        return msgspec.json.decode(answer, type=list[Row])
+        return msgspec.json.decode(answer, type=list[BanResult])
     except control.NotRunning:
         return _changed_in_file(state_dir, asked)
-    except control.Refused as error:
+    except control.NodeRefused as error:
         end(str(error))
 
 
-def _changed_in_file(state_dir: Path, asked: Asked) -> list[Row]:
+def _changed_in_file(state_dir: Path, asked: BanRequest) -> list[BanResult]:
     from postroad.check import bans as kept
     from postroad.check.banning import apply
     from postroad.operate.view import CannotRead, become_owner

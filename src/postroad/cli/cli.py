@@ -16,7 +16,7 @@ import click
 from postroad import __version__
 
 
-class Place(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command stands and what it does, in one line."""
 
     module: str
@@ -24,24 +24,28 @@ class Place(NamedTuple):
     summary: str
 
 
-COMMANDS: Final[Mapping[str, Place]] = {
-    "bans": Place("postroad.cli.bans", "bans", "List who is banned; lift or add bans."),
-    "check": Place("postroad.cli.check", "check", "Check the configuration and print all problems."),
-    "config": Place("postroad.cli.reference", "config", "Print the reference of all settings, or an example."),
-    "queue": Place("postroad.cli.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."),
-    "reload": Place("postroad.cli.node", "reload", "Tell the running node to load a changed configuration."),
-    "spool": Place("postroad.cli.spool", "spool", "Check and repair the spool; export mail to files and import it."),
-    "status": Place("postroad.cli.node", "status", "Tell whether the node runs, and how much mail waits."),
-    "trace": Place("postroad.cli.trace", "trace", "Tell what happened to a message, and what comes next."),
-    "user": Place("postroad.cli.users", "user", "Add, list and remove accounts; set passwords and addresses."),
-    "version": Place("postroad.cli.version", "version", "Print the version."),
+COMMANDS: Final[Mapping[str, CommandEntry]] = {
+    "bans": CommandEntry("postroad.cli.bans", "bans", "List who is banned; lift or add bans."),
+    "check": CommandEntry("postroad.cli.check", "check", "Check the configuration and print all problems."),
+    "config": CommandEntry("postroad.cli.reference", "config", "Print the reference of all settings, or an example."),
+    "queue": CommandEntry(
+        "postroad.cli.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."
+    ),
+    "reload": CommandEntry("postroad.cli.node", "reload", "Tell the running node to load a changed configuration."),
+    "spool": CommandEntry(
+        "postroad.cli.spool", "spool", "Check and repair the spool; export mail to files and import it."
+    ),
+    "status": CommandEntry("postroad.cli.node", "status", "Tell whether the node runs, and how much mail waits."),
+    "trace": CommandEntry("postroad.cli.trace", "trace", "Tell what happened to a message, and what comes next."),
+    "user": CommandEntry("postroad.cli.users", "user", "Add, list and remove accounts; set passwords and addresses."),
+    "version": CommandEntry("postroad.cli.version", "version", "Print the version."),
 }
 
 
 class LazyGroup(click.Group):
     """A group that knows its commands by a table and imports each when it is called."""
 
-    def __init__(self, places: Mapping[str, Place], **attributes: object) -> None:
+    def __init__(self, places: Mapping[str, CommandEntry], **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         self._places = places
 
@@ -72,13 +76,13 @@ class LazyGroup(click.Group):
             raise
 
 
-def _nearest(name: str, known: Mapping[str, Place]) -> str:
+def _nearest(name: str, known: Mapping[str, CommandEntry]) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, known, n=1)), "")
 
 
-def group(further: Mapping[str, Place]) -> click.Group:
+def group(further: Mapping[str, CommandEntry]) -> click.Group:
     """The command `postroad` with the commands of this room and `further` ones."""
     made = LazyGroup(
         {**COMMANDS, **further},

@@ -38,7 +38,7 @@ class Listening(msgspec.Struct, frozen=True):
     role: str
 
 
-class Worker(msgspec.Struct, frozen=True):
+class WorkerStatus(msgspec.Struct, frozen=True):
     number: int
     pid: int
     ready: bool
@@ -54,7 +54,7 @@ class Activity(msgspec.Struct, frozen=True):
     carrying: int = 0
 
 
-class Status(msgspec.Struct, frozen=True):
+class NodeStatus(msgspec.Struct, frozen=True):
     """What a running node tells of itself."""
 
     pid: int
@@ -63,7 +63,7 @@ class Status(msgspec.Struct, frozen=True):
     started_us: int = 0
     configuration: Configuration = Configuration()
     listeners: tuple[Listening, ...] = ()
-    workers: tuple[Worker, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
     activity: tuple[Activity, ...] = ()
 
 
@@ -82,7 +82,7 @@ def reload(config: Path | None, as_json: bool) -> None:
         octets = control.ask(state_dir_of(config), {"command": "reload"}, RELOAD_S)
     except control.NotRunning:
         end(NOT_RUNNING)
-    except control.Refused as error:
+    except control.NodeRefused as error:
         end(str(error))
     told = msgspec.json.decode(octets, type=dict[str, Any])
     if as_json:
@@ -119,15 +119,15 @@ def status(config: Path | None, as_json: bool) -> None:
     sys.exit(1 if found is None else 0)
 
 
-def asked(state_dir: Path) -> Status | None:
+def asked(state_dir: Path) -> NodeStatus | None:
     """None where no node runs. A node that does not answer, or that we may not ask, ends the command."""
     from postroad.operate import control
 
     try:
-        return msgspec.json.decode(control.ask(state_dir, {"command": "status"}, STATUS_S), type=Status)
+        return msgspec.json.decode(control.ask(state_dir, {"command": "status"}, STATUS_S), type=NodeStatus)
     except control.NotRunning:
         return None
-    except (control.Refused, msgspec.DecodeError) as error:
+    except (control.NodeRefused, msgspec.DecodeError) as error:
         end(str(error))
 
 
@@ -137,7 +137,7 @@ def in_force(state_dir: Path) -> dict[str, Any] | None:
 
     try:
         return msgspec.json.decode(control.ask(state_dir, {"command": "configuration"}, 10.0), type=dict[str, Any])
-    except (control.NotRunning, control.Refused, msgspec.DecodeError):
+    except (control.NotRunning, control.NodeRefused, msgspec.DecodeError):
         return None
 
 
@@ -156,7 +156,7 @@ def _queue(state_dir: Path) -> dict[str, int] | None:
     }  # fmt: skip
 
 
-def _lines(found: Status, config: Path | None) -> list[str]:
+def _lines(found: NodeStatus, config: Path | None) -> list[str]:
     from postroad.operate.present import span, when
 
     now_us = time_us()

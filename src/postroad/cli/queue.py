@@ -124,7 +124,7 @@ def _paces(config: Path | None, destinations: list[str]) -> dict[str, Paced]:
 
     try:
         return control.pace(state_dir_of(config), destinations)
-    except (control.NotRunning, control.Refused):
+    except (control.NotRunning, control.NodeRefused):
         return {}
 
 
@@ -386,7 +386,7 @@ def _operate(request: OperatorRequest, config: Path | None) -> list[OperatorResu
         return control.operate(state_dir_of(config), request)
     except control.NotRunning:
         pass
-    except control.Refused as error:
+    except control.NodeRefused as error:
         end(str(error))
     from postroad.operate import offline
     from postroad.operate.view import CannotRead

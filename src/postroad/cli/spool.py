@@ -23,7 +23,7 @@ from postroad.cli.options import config_option, filter_options, json_option, set
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
     from postroad.operate.importing import Imported
-    from postroad.operate.mailfiles import Mail
+    from postroad.operate.mailfiles import ExportedMail
     from postroad.operate.rights import Rights
     from postroad.store.sqlite.checking import Checked
     from postroad.store.sqlite.reader import SpoolReader
@@ -272,17 +272,17 @@ def import_(
     sys.exit(0 if all(each.done for each in done) and lines else 1)
 
 
-def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Imported]]:
+def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[ExportedMail], list[Imported]]:
     """All files, checked; and those that are left out because they were imported before."""
     from postroad.operate import mailfiles
     from postroad.operate.importing import Imported, imported_before
 
-    mails: list[Mail] = []
+    mails: list[ExportedMail] = []
     skipped: list[Imported] = []
     problems: list[str] = []
     try:
         found = mailfiles.found(paths)
-    except mailfiles.Unfit as error:
+    except mailfiles.UnfitFile as error:
         end(str(error))
     for path in found:
         try:
@@ -291,7 +291,7 @@ def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Import
                 skipped.append(Imported(str(path), path.stem, before, 0, False, f"was imported before, as {before}"))
             else:
                 mails.append(mailfiles.read(path))
-        except (mailfiles.Unfit, OSError) as error:
+        except (mailfiles.UnfitFile, OSError) as error:
             problems.append(str(error))
     if problems:
         end("\n".join([*problems, "nothing was imported"]))
@@ -300,7 +300,7 @@ def _read(paths: tuple[Path, ...], again: bool) -> tuple[list[Mail], list[Import
     return mails, skipped
 
 
-def _would(mail: Mail) -> Imported:
+def _would(mail: ExportedMail) -> Imported:
     from postroad.mail import identifier
     from postroad.operate.importing import Imported
 

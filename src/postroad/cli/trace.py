@@ -20,7 +20,7 @@ from postroad.cli.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.mail.event import Authenticated, Refused
-    from postroad.operate.timeline import Outlook, Trail
+    from postroad.operate.timeline import RecipientStatus, Trail
     from postroad.operate.view import HistoryView, SpoolView
 
 WHEN: Final = "12h, 7d, yesterday, today, 2026-11-23 or 2026-11-23T12:15 (UTC)"
@@ -141,7 +141,7 @@ def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, s
     found = dict(waits([*dict.fromkeys(each.destination or _domain(each.recipient) for each in going), "*"]))
     by_domain = {plain_key(key).rpartition(APART)[2]: text for key, text in found.items()}
 
-    def told(outlook: Outlook) -> Outlook:
+    def told(outlook: RecipientStatus) -> RecipientStatus:
         if outlook.fate is not Fate.NOW:
             return outlook
         text = found.get(outlook.destination) if outlook.destination else by_domain.get(_domain(outlook.recipient))
@@ -164,7 +164,7 @@ def rerouted(trails: Sequence[Trail], routes: Callable[[list[str]], Mapping[str,
         return list(trails)
     found = routes([each.recipient for each in going])
 
-    def told(outlook: Outlook) -> Outlook:
+    def told(outlook: RecipientStatus) -> RecipientStatus:
         now = changed(outlook.destination, found.get(outlook.recipient, "")) if outlook.fate in waits else ""
         if not now:
             return outlook
@@ -183,7 +183,7 @@ def _waits(state_dir: Path, destinations: list[str]) -> dict[str, str]:
 
     try:
         found = control.pace(state_dir, destinations)
-    except (control.NotRunning, control.Refused):
+    except (control.NotRunning, control.NodeRefused):
         return {}
     waiting = {key: each for key, each in found.items() if each.waits_for}
     by_domain = {domain: each.in_full for each in waiting.values() for domain in each.domains}

@@ -25,7 +25,7 @@ from postroad.mail.route import TlsDemand
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.queue.pace import AUTOMATIC
-from postroad.receive.options import EarlyTalker, Proxy, Tls
+from postroad.receive.options import EarlyTalker, ListenerTls, Proxy
 from postroad.world.tls import NOBODY, ClientCertificates
 
 
@@ -50,7 +50,7 @@ def _auth(settings: Settings) -> Iterator[Finding]:
                 f"The listener {listener.name!r} offers AUTH, but no accounts are configured",
                 'Add users = "users" under [auth] and create an account with `postroad user add`',
             )
-        if settings.tls_of(listener) is Tls.NONE and not listener.auth_without_tls:
+        if settings.tls_of(listener) is ListenerTls.NONE and not listener.auth_without_tls:
             yield Finding(
                 ((*here, "tls"), (*here, "auth"), (*here, "role"), ("tls", "certificate")),
                 f"The listener {listener.name!r} offers AUTH only under TLS, but has no TLS",
@@ -98,7 +98,7 @@ _FUNCTION: Final = re.compile(r"(?:/[^\0]*\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):
 
 def _certificate(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
-        if listener.tls not in (None, Tls.NONE) and settings.tls.certificate is None:
+        if listener.tls not in (None, ListenerTls.NONE) and settings.tls.certificate is None:
             yield Finding(
                 (("listener", index, "tls"), ("tls", "certificate")),
                 f"The listener {listener.name!r} needs TLS, but there is no certificate",
@@ -118,7 +118,7 @@ def _client_certificates(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
         asked = listener.client_certificates not in (None, ClientCertificates.NEVER)
-        if asked and settings.tls_of(listener) is Tls.NONE:
+        if asked and settings.tls_of(listener) is ListenerTls.NONE:
             yield Finding(
                 ((*here, "client_certificates"), ("tls", "certificate")),
                 f"The listener {listener.name!r} asks for client certificates, but has no TLS",
@@ -323,7 +323,7 @@ def _early_talkers(settings: Settings) -> Iterator[Finding]:
                 "Without a delay before the greeting, no client can be caught speaking before it",
                 "Add greet_delay_s = 2",
             )
-        if listener.greet_delay_s and settings.tls_of(listener) is Tls.IMPLICIT:
+        if listener.greet_delay_s and settings.tls_of(listener) is ListenerTls.IMPLICIT:
             yield Finding(
                 ((*here, "greet_delay_s"), (*here, "tls")),
                 "With TLS from the first octet, every client must speak before the greeting",

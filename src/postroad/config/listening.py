@@ -26,11 +26,9 @@ from postroad.config.values import (
     one_or_more,
 )
 from postroad.mail.policy import Role
-from postroad.protocol.limits import Limits as ProtocolLimits
-from postroad.protocol.limits import StrayLineEnds
+from postroad.protocol.limits import ProtocolLimits, StrayLineEnds
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import EarlyTalker, ExtensionOptions, Proxy, ReceiveOptions, Telling
-from postroad.receive.options import Tls as ListenerTls
+from postroad.receive.options import EarlyTalker, ExtensionOptions, ListenerTls, Proxy, ReceiveOptions, Telling
 from postroad.route.alias_file import AliasLimits
 from postroad.world.tls import NOBODY, ClientCertificates, Purpose, ServerTlsOptions, Version
 from postroad.world.tls import Profile as TlsProfile

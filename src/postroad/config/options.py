@@ -27,7 +27,7 @@ from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOpti
 from postroad.mail.account import canonical_account
 from postroad.mail.address import canonical_domain
 from postroad.mail.route import Transport
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
@@ -99,7 +99,7 @@ def receive_options(settings: Settings) -> ReceiveOptions:
         settings.receive,
         hostname=settings.hostname,
         default_domain=settings.receive.default_domain or first,
-        limits=_into(Limits, settings.limits),
+        limits=_into(ProtocolLimits, settings.limits),
         extensions=_into(ExtensionOptions, settings.extensions),
     )
 

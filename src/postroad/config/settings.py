@@ -29,8 +29,8 @@ from postroad.config.running import (
     StoreSection,
 )
 from postroad.config.values import Domain, File, Mailbox, Seconds
-from postroad.receive.options import Tls as ListenerTls
-from postroad.world.tls import NOBODY, Asking, ClientCertificates
+from postroad.receive.options import ListenerTls
+from postroad.world.tls import NOBODY, ClientCertificatePolicy, ClientCertificates
 
 
 class Settings(Section):
@@ -101,11 +101,11 @@ class Settings(Section):
             return listener.tls
         return ListenerTls.NONE if self.tls.certificate is None else ListenerTls.STARTTLS
 
-    def asking_of(self, listener: ListenerSection) -> Asking:
+    def asking_of(self, listener: ListenerSection) -> ClientCertificatePolicy:
         """How a listener's clients are asked for a certificate, where it says nothing itself, too."""
         wanted = listener.client_certificates or self.tls.client_certificates
         if wanted is ClientCertificates.NEVER or self.tls_of(listener) is ListenerTls.NONE:
             return NOBODY
         roots = listener.client_ca_file or self.tls.client_ca_file
         purpose = listener.client_certificate_purpose or self.tls.client_certificate_purpose
-        return Asking(wanted, "" if roots is None else str(roots), purpose)
+        return ClientCertificatePolicy(wanted, "" if roots is None else str(roots), purpose)

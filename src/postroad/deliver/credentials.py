@@ -69,7 +69,7 @@ class Credentials(msgspec.Struct, frozen=True):
         return bool(self.token_file or self.token_command)
 
 
-class Exchange(Protocol):
+class ClientExchange(Protocol):
     """One AUTH as its client. `problem`: what is wrong with it, as far as it has come; "" where nothing is."""
 
     mechanism: str
@@ -82,7 +82,7 @@ class Exchange(Protocol):
         """The response, None to cancel."""
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class ClientExchangeContext(msgspec.Struct, frozen=True):
     """What an exchange needs: the channel binding of the session (type and octets) where there is one, the server by
     name and port, chance for nonces, threads, programs."""
 
@@ -135,8 +135,8 @@ def _fit(credentials: Credentials, *, tls: bool) -> tuple[str, ...]:
 
 
 async def exchange(
-    credentials: Credentials, mechanism: str, offered: frozenset[str], around: Surroundings
-) -> Exchange | str:
+    credentials: Credentials, mechanism: str, offered: frozenset[str], around: ClientExchangeContext
+) -> ClientExchange | str:
     """The exchange of a mechanism that was chosen, or why it cannot be begun."""
     name = credentials.name
     hash = HASHES.get(mechanism)
@@ -263,7 +263,7 @@ def _status(challenge: bytes) -> str:
     return str(told.get("status", "no"))[:50] if isinstance(told, dict) else "no"
 
 
-async def _token(credentials: Credentials, around: Surroundings) -> str | None:
+async def _token(credentials: Credentials, around: ClientExchangeContext) -> str | None:
     """The token as it is now. What is no token is not shown: it may be a secret all the same."""
     if credentials.token_command:
         ended = await around.programs.run(

@@ -32,7 +32,7 @@ from typing import Final
 from postroad.deliver.files import write_message
 from postroad.deliver.mailbox import Folder, folder
 from postroad.deliver.options import MaildirOptions
-from postroad.deliver.smtp import Settings
+from postroad.deliver.smtp import CourierContext
 from postroad.mail import identifier, loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Body
@@ -41,7 +41,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import size
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.world.files import Posix
 
 _LOG: Final = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ _SWEPT_MAX: Final = 100_000  # mailboxes of which the last look is remembered
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Unfit(OSError):
+class UntrustedFolder(OSError):
     """A folder that we do not trust."""
 
 
 class MaildirCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
-    def __init__(self, shared: Settings, posix: Posix, marks: Marks | None = None) -> None:
+    def __init__(self, shared: CourierContext, posix: Posix, marks: Marks | None = None) -> None:
         self._shared = shared
         self._writer = Writer(shared.name, shared.options.maildir, posix, marks)
         self._busy = False
@@ -84,7 +84,7 @@ class MaildirCourier:
         self._busy = True
         started_us = self._shared.clock.now_us()
 
-        def ended(future: asyncio.Future[tuple[Finding, ...]]) -> None:
+        def ended(future: asyncio.Future[tuple[Result, ...]]) -> None:
             self._busy = False
             took_us = max(0, self._shared.clock.now_us() - started_us)
             done(job, tuple(_attempt(finding, started_us, took_us) for finding in future.result()))
@@ -96,7 +96,7 @@ class MaildirCourier:
         self._closed = True
 
 
-def _attempt(finding: Finding, started_us: int, took_us: int) -> Attempt:
+def _attempt(finding: Result, started_us: int, took_us: int) -> Attempt:
     return Attempt(
         finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
         transport=Transport.MAILDIR.value,
@@ -115,15 +115,15 @@ class Writer:
         self._swept: dict[Folder, int] = {}  # when the leftovers of a mailbox were looked for
         self._count = itertools.count(1)
 
-    def deliver(self, job: Job, now_us: int) -> tuple[Finding, ...]:
+    def deliver(self, job: Job, now_us: int) -> tuple[Result, ...]:
         """One finding for each recipient of the job, in order."""
         return tuple(self._deliver(job, place, now_us) for place in job.recipients)
 
-    def _deliver(self, job: Job, place: int, now_us: int) -> Finding:
+    def _deliver(self, job: Job, place: int, now_us: int) -> Result:
         address = job.envelope.recipients[place].address
         box = folder(job.destination.path, address, job.destination.domain, self._options)
         if isinstance(box, str):
-            return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
+            return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
         try:
             prefix = return_path(job.envelope.reverse_path) + f"Delivered-To: {address}\r\n".encode()
             if self._marks is not None:
@@ -134,7 +134,7 @@ class Writer:
         except Exception as error:  # a bug; caught here so that the other recipients keep what they have
             _LOG.exception("delivery to %s", box)
             return _deferred("4.3.0", f"internal error: {type(error).__name__}")
-        return Finding(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}/new/{name}")
+        return Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}/new/{name}")
 
     def _write(self, box: Folder, prefix: bytes, job: Job, now_us: int) -> str:
         posix = self._posix
@@ -223,18 +223,18 @@ class Writer:
             handle = posix.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise Unfit(error.errno, f"{name!r} is a symbolic link or no folder") from error
+                raise UntrustedFolder(error.errno, f"{name!r} is a symbolic link or no folder") from error
             raise
         found = posix.fstat(handle)
         if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
             posix.close(handle)
-            raise Unfit(errno.EPERM, f"{name!r} is not our own, or everybody may write to it")
+            raise UntrustedFolder(errno.EPERM, f"{name!r} is not our own, or everybody may write to it")
         return handle
 
 
-def _failed(error: OSError, box: Folder) -> Finding:
+def _failed(error: OSError, box: Folder) -> Result:
     reason = error.strerror or str(error)
-    if isinstance(error, Unfit):
+    if isinstance(error, UntrustedFolder):
         return _deferred("4.3.5", f"{box}: {reason}")
     match error.errno:
         case errno.ENOSPC:
@@ -245,5 +245,5 @@ def _failed(error: OSError, box: Folder) -> Finding:
             return _deferred("4.3.0", f"{box}: {reason}")
 
 
-def _deferred(status: str, text: str) -> Finding:
-    return Finding(Outcome.DEFERRED, Reach.RECIPIENT, status, text)
+def _deferred(status: str, text: str) -> Result:
+    return Result(Outcome.DEFERRED, Reach.RECIPIENT, status, text)

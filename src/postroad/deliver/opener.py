@@ -34,8 +34,8 @@ from postroad.deliver.maildir import MaildirCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
-from postroad.deliver.session import Unmade, Visit, Ways, deferred, visit
-from postroad.deliver.smtp import Settings, SmtpCourier, settings
+from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
+from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
@@ -43,7 +43,7 @@ from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
 from postroad.protocol.client import NO_MAIL
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 from postroad.world.network import Network
@@ -112,8 +112,8 @@ class Opener:
         self._marks = marks
         self._busy: set[ProgramCourier] = busy if busy is not None else set()
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
-        self._shared: Settings = settings(name, options, clock, loop, pool)
-        self._ways = Ways(self._shared, network, tls, programs, entropy or random.SystemRandom())
+        self._shared: CourierContext = settings(name, options, clock, loop, pool)
+        self._ways = HopTools(self._shared, network, tls, programs, entropy or random.SystemRandom())
         self._tasks: set[asyncio.Task[None]] = set()
         self._openings: set[Trying] = set()  # under way
 
@@ -206,16 +206,16 @@ class Opener:
 
     async def _try_safely(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
-    ) -> SmtpCourier | Unmade:
+    ) -> SmtpCourier | NoCourier:
         try:
             return await self._try(destination, hop, credentials, lost, trying)
         except Exception as error:
             _LOG.exception("opening a connection to %s", place(hop))
-            return Unmade(deferred("4.3.0", f"{place(hop)}: internal error: {type(error).__name__}"))
+            return NoCourier(deferred("4.3.0", f"{place(hop)}: internal error: {type(error).__name__}"))
 
     async def _try(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
-    ) -> SmtpCourier | Unmade:
+    ) -> SmtpCourier | NoCourier:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
         plain = destination.tls is TlsDemand.NEVER or (
@@ -224,12 +224,12 @@ class Opener:
         ignored = frozenset(destination.ignored_extensions)
         if self._memory.lacks_bdat(hop, now):
             ignored |= _BY_BDAT
-        where = Visit(destination, hop, credentials, plain, ignored, trying)
+        where = HopTrial(destination, hop, credentials, plain, ignored, trying)
         result = await visit(self._ways, where, lost)
-        if not isinstance(result, Unmade) or not result.plain_next:
+        if not isinstance(result, NoCourier) or not result.plain_next:
             return result
         again = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
-        if isinstance(again, Unmade):  # then it was not for TLS, and TLS is tried again
+        if isinstance(again, NoCourier):  # then it was not for TLS, and TLS is tried again
             text = f"{again.finding.text}; before that, with TLS: {result.finding.text}"
             return msgspec.structs.replace(again, finding=msgspec.structs.replace(again.finding, text=text))
         self._memory.tls_failed(hop, self._loop.time())
@@ -239,7 +239,7 @@ class Opener:
         self,
         destination: Destination,
         hop: Hop | None,
-        finding: Finding,
+        finding: Result,
         tls: TlsFacts | None = None,
         auth: str = "",
     ) -> Attempt:
@@ -256,12 +256,12 @@ class Opener:
         )
 
 
-def _softened(finding: Finding) -> Finding:
+def _softened(finding: Result) -> Result:
     """A refused session fails the mail only where the host says that it never takes any; a finding of our own
     (REQUIRETLS) stands as it is."""
     if finding.outcome is not Outcome.FAILED or finding.reply is None or finding.reply.code in NO_MAIL:
         return finding
-    return Finding(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
+    return Result(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
 
 
 def _verdict(attempts: Sequence[Attempt]) -> Attempt:

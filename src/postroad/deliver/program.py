@@ -28,7 +28,7 @@ from typing import Final
 
 from postroad.deliver.files import write_message
 from postroad.deliver.options import COMMAND_PLACEHOLDERS
-from postroad.deliver.smtp import Settings
+from postroad.deliver.smtp import CourierContext
 from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -38,9 +38,9 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.world.files import Posix
-from postroad.world.programs import Ended, Programs
+from postroad.world.programs import ProgramResult, Programs
 
 _LOG: Final = logging.getLogger(__name__)
 _PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(COMMAND_PLACEHOLDERS)})\}}")
@@ -73,7 +73,11 @@ class ProgramCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
     def __init__(
-        self, shared: Settings, programs: Programs, busy: set[ProgramCourier] | None = None, marks: Marks | None = None
+        self,
+        shared: CourierContext,
+        programs: Programs,
+        busy: set[ProgramCourier] | None = None,
+        marks: Marks | None = None,
     ) -> None:
         """`busy`: where those stand that carry a job. `marks`: None where none are made."""
         self._shared = shared
@@ -162,7 +166,7 @@ class ProgramCourier:
         started_us = shared.clock.now_us()
         values = _values(job.envelope, job.envelope.recipients[place].address, job.destination.domain)
         command = arguments(job.destination.command, values)
-        if isinstance(command, Finding):
+        if isinstance(command, Result):
             return _attempt(command, started_us, 0)
         ended = await self._programs.run(
             command,
@@ -209,7 +213,7 @@ def _address_values(address: Address, domain: str) -> dict[str, str]:
     return {"recipient": str(address), "local_part": address.local_part, "domain": address.domain or domain}
 
 
-def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...] | Finding:
+def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...] | Result:
     """The command with its placeholders filled in, or why it cannot be run for this message."""
     if not command:
         return _deferred("4.3.5", "no command is set for this destination")
@@ -227,18 +231,18 @@ def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...]
         if not value.isprintable() or (value.startswith("-") and not options_ended):
             status = "5.1.7" if found[1] == "sender" else "5.1.3"
             text = f"the {found[1].replace('_', '-')} cannot be given to a program as an argument"
-            return Finding(Outcome.FAILED, Reach.RECIPIENT, status, text)
+            return Result(Outcome.FAILED, Reach.RECIPIENT, status, text)
         made.append(value)
     return tuple(made)
 
 
-def never(command: Sequence[str], address: Address, domain: str) -> Finding | None:
+def never(command: Sequence[str], address: Address, domain: str) -> Result | None:
     """Why the command can be run for no message to this address, whoever sends it; None where it can."""
     found = arguments(command, _address_values(address, domain) | {"sender": ""})
-    return found if isinstance(found, Finding) and found.outcome is Outcome.FAILED else None
+    return found if isinstance(found, Result) and found.outcome is Outcome.FAILED else None
 
 
-def _finding(ended: Ended, time_s: float) -> Finding:
+def _finding(ended: ProgramResult, time_s: float) -> Result:
     said = _clean(ended.output)
     if ended.error:
         return _deferred("4.3.0", f"the program could not be started: {ended.error}")
@@ -250,9 +254,9 @@ def _finding(ended: Ended, time_s: float) -> Finding:
         return _deferred("4.3.0", f"the program was ended by signal {ended.signal_number}: {said}".rstrip(": "))
     status = _EXITS.get(ended.exit_code, "5.3.0")
     if status.startswith("2"):
-        return Finding(Outcome.DELIVERED, Reach.RECIPIENT, status, said)
+        return Result(Outcome.DELIVERED, Reach.RECIPIENT, status, said)
     outcome = Outcome.FAILED if status.startswith("5") else Outcome.DEFERRED
-    return Finding(outcome, Reach.RECIPIENT, status, f"the program ended with {ended.exit_code}: {said}".rstrip(": "))
+    return Result(outcome, Reach.RECIPIENT, status, f"the program ended with {ended.exit_code}: {said}".rstrip(": "))
 
 
 def _clean(output: bytes) -> str:
@@ -261,11 +265,11 @@ def _clean(output: bytes) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:_TEXT_MAX]
 
 
-def _deferred(status: str, text: str) -> Finding:
-    return Finding(Outcome.DEFERRED, Reach.RECIPIENT, status, text)
+def _deferred(status: str, text: str) -> Result:
+    return Result(Outcome.DEFERRED, Reach.RECIPIENT, status, text)
 
 
-def _attempt(finding: Finding, started_us: int, took_us: int) -> Attempt:
+def _attempt(finding: Result, started_us: int, took_us: int) -> Attempt:
     return Attempt(
         finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
         transport=Transport.PROGRAM.value,

@@ -2,9 +2,9 @@
 
 RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
 never said here. Where TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
-plaintext may help (`Unmade.plain_next`): the connection is spent, the caller may try once more with `plain` (RFC 7435).
-Not where octets in plaintext stood behind the answer to STARTTLS, for somebody is at work there; nor where the remote
-refuses the session in words under TLS; nor where credentials would have to go without TLS.
+plaintext may help (`NoCourier.plain_next`): the connection is spent, the caller may try once more with `plain` (RFC
+7435). Not where octets in plaintext stood behind the answer to STARTTLS, for somebody is at work there; nor where the
+remote refuses the session in words under TLS; nor where credentials would have to go without TLS.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Final
 
 import msgspec
 
-from postroad.deliver.credentials import Credentials, Surroundings, choose, current, exchange
+from postroad.deliver.credentials import ClientExchangeContext, Credentials, choose, current, exchange
 from postroad.deliver.doing import Trying, place
-from postroad.deliver.smtp import Settings, SmtpCourier
+from postroad.deliver.smtp import CourierContext, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Hop, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.protocol.client import (
-    Authenticated,
+    AuthChallenged,
     AuthRefused,
-    Challenged,
+    AuthSucceeded,
     ClientEvent,
-    Ended,
+    ConnectionEnded,
     StartHandshake,
     TlsRefused,
 )
-from postroad.protocol.transaction import Finding, Security, status_of
+from postroad.protocol.transaction import Result, Security, status_of
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs
@@ -43,27 +43,27 @@ from postroad.world.tls_session import best_binding
 _PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
 
 
-class Ways(msgspec.Struct, frozen=True):
+class HopTools(msgspec.Struct, frozen=True):
     """What every try needs."""
 
-    shared: Settings
+    shared: CourierContext
     network: Network
     tls: ClientTls
     programs: Programs
     entropy: random.Random
 
 
-class Unmade(msgspec.Struct, frozen=True):
+class NoCourier(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
     `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH."""
 
-    finding: Finding
+    finding: Result
     tls: TlsFacts | None = None
     plain_next: bool = False
     auth: str = ""
 
 
-class Visit(msgspec.Struct, frozen=True):
+class HopTrial(msgspec.Struct, frozen=True):
     """Where to, and as whom. `plain`: without TLS, though it may be offered. `ignored`: what the hop offers and is not
     to be used. `trying`: is told of the connection."""
 
@@ -81,16 +81,16 @@ class Visit(msgspec.Struct, frozen=True):
         return self.destination.tls is TlsDemand.MAY and without_tls
 
 
-async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | Unmade:
+async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | NoCourier:
     """The courier, or why there is none (see the module)."""
     clock = ways.shared.clock
     started_us = clock.now_us()
     context = None if where.plain else _context(ways.tls, where.destination.tls)
     if isinstance(context, Problem):
-        return Unmade(deferred("4.3.5", f"TLS cannot be set up: {context}"))
+        return NoCourier(deferred("4.3.5", f"TLS cannot be set up: {context}"))
     courier = await _connected(ways, where, context)
-    if isinstance(courier, Finding):
-        return Unmade(courier)
+    if isinstance(courier, Result):
+        return NoCourier(courier)
     if where.trying is not None:
         where.trying.machine = courier.machine
     try:
@@ -98,28 +98,28 @@ async def visit(ways: Ways, where: Visit, lost: Callable[[SmtpCourier], None]) -
     except BaseException:
         courier.abort()
         raise
-    if isinstance(found, Unmade):
+    if isinstance(found, NoCourier):
         courier.abort()
         return msgspec.structs.replace(found, tls=courier.tls)
     if where.destination.require_tls and not courier.machine.capabilities.require_tls:  # RFC 8689 §4.2.1 step 5
         courier.close()
         text = f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires"
-        return Unmade(refused("5.7.30", text), courier.tls)
+        return NoCourier(refused("5.7.30", text), courier.tls)
     if courier.ended is not None:
         return msgspec.structs.replace(_ended(where, courier, courier.ended), tls=courier.tls)
     courier.release(found, max(0, clock.now_us() - started_us), lost)
     return courier
 
 
-def _ended(where: Visit, courier: SmtpCourier, event: Ended) -> Unmade:
+def _ended(where: HopTrial, courier: SmtpCourier, event: ConnectionEnded) -> NoCourier:
     """The session ended before there was a courier."""
     machine, finding = courier.machine, event.finding
     refused = finding.reply is not None and finding.reply.code >= 400
     broke = machine.tls_asked and not machine.injected and (not refused or courier.tls is None)
-    return Unmade(finding, plain_next=broke and where.may_be_plain)
+    return NoCourier(finding, plain_next=broke and where.may_be_plain)
 
 
-async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -> SmtpCourier | Finding:
+async def _connected(ways: HopTools, where: HopTrial, context: ssl.SSLContext | None) -> SmtpCourier | Result:
     hop, options = where.hop, ways.shared.options
     implicit = where.destination.tls is TlsDemand.IMPLICIT
     path = hop.address if hop.address.startswith("/") else ""
@@ -140,21 +140,21 @@ async def _connected(ways: Ways, where: Visit, context: ssl.SSLContext | None) -
 
 
 async def _set_up(
-    ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext | None
-) -> Security | Unmade:
-    event: ClientEvent | Unmade = await courier.event()
+    ways: HopTools, where: HopTrial, courier: SmtpCourier, context: ssl.SSLContext | None
+) -> Security | NoCourier:
+    event: ClientEvent | NoCourier = await courier.event()
     demand = where.destination.tls
     secure = demand is TlsDemand.IMPLICIT
-    if context is not None and not secure and not isinstance(event, Ended):
+    if context is not None and not secure and not isinstance(event, ConnectionEnded):
         if courier.machine.capabilities.starttls:
             event = await _secured(ways, where, courier, context)
             secure = not isinstance(event, TlsRefused)
         if not secure and demand is not TlsDemand.MAY:
-            return Unmade(_no_tls(where, event))
+            return NoCourier(_no_tls(where, event))
     match event:
-        case Ended():
+        case ConnectionEnded():
             return _ended(where, courier, event)
-        case Unmade():
+        case NoCourier():
             return event
         case _:
             final = where.destination.transport is Transport.LMTP
@@ -162,7 +162,9 @@ async def _set_up(
             return await _identified(ways, where, courier, security)
 
 
-async def _secured(ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.SSLContext) -> ClientEvent | Unmade:
+async def _secured(
+    ways: HopTools, where: HopTrial, courier: SmtpCourier, context: ssl.SSLContext
+) -> ClientEvent | NoCourier:
     """STARTTLS: the event behind it, or that the handshake failed."""
     event = await courier.ask_for_tls()
     if not isinstance(event, StartHandshake):
@@ -173,13 +175,15 @@ async def _secured(ways: Ways, where: Visit, courier: SmtpCourier, context: ssl.
             timeout_s=ways.shared.options.handshake_s,
         )
     except OSError as error:
-        return Unmade(_unproved(where, error), plain_next=where.may_be_plain and not courier.machine.injected)
+        return NoCourier(_unproved(where, error), plain_next=where.may_be_plain and not courier.machine.injected)
     if courier.ended is not None:  # octets came in plaintext before the handshake had begun
         return courier.ended
     return await courier.tls_started(transport)
 
 
-async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: Security) -> Security | Unmade:
+async def _identified(
+    ways: HopTools, where: HopTrial, courier: SmtpCourier, security: Security
+) -> Security | NoCourier:
     credentials, hop = where.credentials, where.hop
     if credentials is None:
         return security
@@ -188,21 +192,21 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
     binding = best_binding(courier.transport) if security.tls else None
     mechanism = choose(credentials, offered, tls=security.tls, bindable=binding is not None)
     if " " in mechanism:
-        return Unmade(deferred("4.7.4", f"{place(hop)}: {mechanism}"))
-    around = Surroundings(binding, hop.name, hop.port, ways.entropy, ways.shared.pool, ways.programs)
+        return NoCourier(deferred("4.7.4", f"{place(hop)}: {mechanism}"))
+    around = ClientExchangeContext(binding, hop.name, hop.port, ways.entropy, ways.shared.pool, ways.programs)
     made = await exchange(credentials, mechanism, offered, around)
     if isinstance(made, str):
-        return Unmade(deferred("4.3.5", f"{place(hop)}: {made}"))
+        return NoCourier(deferred("4.3.5", f"{place(hop)}: {made}"))
     event = await courier.authenticate(made.mechanism, made.initial)
-    while isinstance(event, Challenged):
+    while isinstance(event, AuthChallenged):
         event = await courier.respond(await made.respond(event.octets))
     shown = f"{made.mechanism} as {credentials.name}"
     match event:
-        case Authenticated() if not made.problem:
+        case AuthSucceeded() if not made.problem:
             return msgspec.structs.replace(security, authenticated=True, auth=shown)
-        case Authenticated():
+        case AuthSucceeded():
             text = f"{place(hop)} took our credentials ({shown}), but {made.problem}"
-            return Unmade(deferred("4.7.8", text), auth=shown)
+            return NoCourier(deferred("4.7.8", text), auth=shown)
         case AuthRefused(reply=reply):
             # Wrong credentials are ours to mend, not the sender's: the mail waits.
             status = "4.7.8" if reply is None else with_class(_auth_status(reply), "4")
@@ -210,8 +214,8 @@ async def _identified(ways: Ways, where: Visit, courier: SmtpCourier, security: 
             found = deferred(status, f"{place(hop)} refused our credentials ({shown}){why_not}", reply)
             if reply is not None and reply.code in _ACCOUNT_REFUSED:
                 found = msgspec.structs.replace(found, reach=Reach.DESTINATION)
-            return Unmade(found, auth=shown)
-        case Ended():
+            return NoCourier(found, auth=shown)
+        case ConnectionEnded():
             return _ended(where, courier, event)
         case _:
             raise AssertionError(event)
@@ -227,14 +231,14 @@ def _auth_status(reply: Reply) -> str:
     return "4.7.8" if status.endswith(".0.0") else status
 
 
-def _unproved(where: Visit, error: OSError) -> Finding:
+def _unproved(where: HopTrial, error: OSError) -> Result:
     """A handshake that failed. Where the sender requires TLS that is final, unless it is the network's doing."""
     if where.destination.require_tls and isinstance(error, ssl.SSLError):
         return refused("5.7.10", f"{place(where.hop)}: {why(error)}; the sender requires TLS")
     return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
 
 
-def _no_tls(where: Visit, event: ClientEvent | Unmade) -> Finding:
+def _no_tls(where: HopTrial, event: ClientEvent | NoCourier) -> Result:
     """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way. RFC 8689 §4.2.1: final for mail that
     requires TLS."""
     hop = where.hop
@@ -257,11 +261,11 @@ def _context(tls: ClientTls, demand: TlsDemand) -> ssl.SSLContext | Problem | No
             return tls.context(Proof.NAME)
 
 
-def deferred(status: str, text: str, reply: Reply | None = None) -> Finding:
+def deferred(status: str, text: str, reply: Reply | None = None) -> Result:
     """What is to be tried again, at another host or later."""
-    return Finding(Outcome.DEFERRED, Reach.HOP, status, text, reply)
+    return Result(Outcome.DEFERRED, Reach.HOP, status, text, reply)
 
 
-def refused(status: str, text: str) -> Finding:
+def refused(status: str, text: str) -> Result:
     """What another host may yet do, and this one never will."""
-    return Finding(Outcome.FAILED, Reach.HOP, status, text)
+    return Result(Outcome.FAILED, Reach.HOP, status, text)

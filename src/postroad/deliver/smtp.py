@@ -38,11 +38,11 @@ from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport, domain_of
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import stuffing, transaction, tunnel
-from postroad.protocol.client import ClientEvent, ClientMachine, Ended, Finished, SendContent, Step
+from postroad.protocol.client import ClientEvent, ClientMachine, ConnectionEnded, Finished, SendContent, Step
 from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
-from postroad.protocol.seven_bit import EightBit, Plan, Target
-from postroad.protocol.transaction import Finding, Inspection, Security
+from postroad.protocol.seven_bit import ConversionTarget, EightBit, Plan
+from postroad.protocol.transaction import Inspection, Result, Security
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
 from postroad.world.network import why
@@ -58,7 +58,7 @@ _LOOK_S: Final = 1.0  # between two looks at the deadline, at least
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
 
 
-class Settings(msgspec.Struct, frozen=True):
+class CourierContext(msgspec.Struct, frozen=True):
     """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take."""
 
     name: str
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def settings(
     name: str, options: DeliverOptions, clock: Clock, loop: asyncio.AbstractEventLoop, pool: Executor
-) -> Settings:
+) -> CourierContext:
     """`pool` reads files; a few threads are enough."""
     limits_s = {
         Step.GREETING: options.greeting_s,
@@ -95,7 +95,7 @@ def settings(
         Step.CLOSED: options.quit_s,
     }
     replies = ReplyLimits(options.reply_line_max, options.reply_lines_max, options.reply_size_max)
-    return Settings(name, options, clock, loop, pool, limits_s, replies)
+    return CourierContext(name, options, clock, loop, pool, limits_s, replies)
 
 
 class SmtpCourier(asyncio.Protocol):
@@ -103,14 +103,14 @@ class SmtpCourier(asyncio.Protocol):
     keywords of the remote that count as not offered."""
 
     def __init__(
-        self, shared: Settings, kind: Transport, hop: Hop, ignored: frozenset[str] = frozenset()
+        self, shared: CourierContext, kind: Transport, hop: Hop, ignored: frozenset[str] = frozenset()
     ) -> None:
         self.hop = hop
         self.machine = ClientMachine(
             shared.name, lmtp=kind is Transport.LMTP, limits=shared.reply_limits, ignored=ignored
         )
         self.tls: TlsFacts | None = None  # what the handshake showed
-        self.ended: Ended | None = None  # how the session has ended
+        self.ended: ConnectionEnded | None = None  # how the session has ended
         self._shared = shared
         self._loop = shared.loop
         self._clock = shared.clock
@@ -142,10 +142,10 @@ class SmtpCourier(asyncio.Protocol):
         self._done: Done | None = None
         self._started_us = 0
         self._transaction_end = 0.0
-        self._findings: list[Finding | None] = []
+        self._findings: list[Result | None] = []
         self._rest: list[tuple[int, bytes]] = []  # recipients, by place in the job, whose RCPT is still to be said
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
-        self._open = transaction.Opening(b"", False, False)
+        self._open = transaction.MailCommand(b"", False, False)
         self._facts: list[bytes] = []  # XFORWARD, said before each transaction
         self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
@@ -156,7 +156,7 @@ class SmtpCourier(asyncio.Protocol):
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
 
     async def event(self) -> ClientEvent:
-        """The next event of the set-up; Ended is the last."""
+        """The next event of the set-up; ConnectionEnded is the last."""
         if not self._opening:
             self._waiter = self._loop.create_future()
             try:
@@ -166,14 +166,15 @@ class SmtpCourier(asyncio.Protocol):
         return self._opening.popleft()
 
     async def ask_for_tls(self) -> ClientEvent:
-        """STARTTLS: StartHandshake, TlsRefused or Ended. As with all of these: the session may have ended meanwhile."""
+        """STARTTLS: StartHandshake, TlsRefused or ConnectionEnded. As with all of these: the session may have ended
+        meanwhile."""
         if self.machine.step is Step.IDLE:
             self.machine.start_tls()
             self._ask()
         return await self.event()
 
     async def tls_started(self, transport: asyncio.Transport) -> ClientEvent:
-        """TLS is on; EHLO again: Ready or Ended."""
+        """TLS is on; EHLO again: SessionReady or ConnectionEnded."""
         self._transport = transport
         self.tls = facts(transport)
         if self.machine.step is Step.HANDSHAKE:
@@ -182,7 +183,7 @@ class SmtpCourier(asyncio.Protocol):
         return await self.event()
 
     async def authenticate(self, mechanism: str, initial: bytes | None) -> ClientEvent:
-        """AUTH: Challenged, Authenticated, AuthRefused or Ended."""
+        """AUTH: AuthChallenged, AuthSucceeded, AuthRefused or ConnectionEnded."""
         if self.machine.step is Step.IDLE:
             self.machine.authenticate(mechanism, initial)
             self._ask()
@@ -257,7 +258,7 @@ class SmtpCourier(asyncio.Protocol):
         self._findings = [None] * len(job.recipients)
         self._transaction_end = self._loop.time() + self._shared.options.transaction_s
         if not self._alive or self._closing:
-            self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
+            self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
         elif transaction.must_inspect(job.envelope, self.machine.capabilities):
             self._look(job)
         else:
@@ -307,7 +308,7 @@ class SmtpCourier(asyncio.Protocol):
         if isinstance(found, str):
             self._conclude_soon(_unreadable(found))
         elif not self._alive:
-            self._conclude_soon(Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was closed"))
+            self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was closed"))
         else:
             self._announce(job, found)
 
@@ -343,7 +344,7 @@ class SmtpCourier(asyncio.Protocol):
             waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
             eight_bit=options.eight_bit,
         )
-        if isinstance(opening, Finding):
+        if isinstance(opening, Result):
             self._conclude_soon(opening)
             return
         self._open = opening
@@ -369,7 +370,7 @@ class SmtpCourier(asyncio.Protocol):
             command = transaction.rcpt(
                 recipients[place], offered, smtputf8=opening.smtputf8, final=self._security.final
             )
-            if isinstance(command, Finding):
+            if isinstance(command, Result):
                 findings[number] = command
             else:
                 rest.append((number, command))
@@ -437,7 +438,7 @@ class SmtpCourier(asyncio.Protocol):
         if self._no_bdat is not None:
             self._no_bdat()
 
-    def _session_ended(self, event: Ended) -> None:
+    def _session_ended(self, event: ConnectionEnded) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
         if event.bdat_refused:
             self._tell_no_bdat()
@@ -449,11 +450,11 @@ class SmtpCourier(asyncio.Protocol):
             self._findings[number] = finding
         self._conclude(event.finding)
 
-    def _conclude_soon(self, finding: Finding) -> None:
+    def _conclude_soon(self, finding: Result) -> None:
         """For all recipients, but not from within `carry`."""
         self._loop.call_soon(self._conclude, finding)
 
-    def _conclude(self, rest: Finding | None = None) -> None:
+    def _conclude(self, rest: Result | None = None) -> None:
         """The job is over; `rest` is for recipients without a finding of their own."""
         job, done = self._job, self._done
         if job is None or done is None:
@@ -470,7 +471,7 @@ class SmtpCourier(asyncio.Protocol):
             else:
                 self._wait()
 
-    def _attempts(self, rest: Finding) -> tuple[Attempt, ...]:
+    def _attempts(self, rest: Result) -> tuple[Attempt, ...]:
         took_us = max(0, self._clock.now_us() - self._started_us)
         connect_us, self._connect_us = self._connect_us, 0
         job = self._job
@@ -479,7 +480,7 @@ class SmtpCourier(asyncio.Protocol):
         )
         converted = "" if self._plan is None else _told(self._plan)
         made: list[Attempt] = []
-        last: Finding | None = None
+        last: Result | None = None
         for finding in self._findings:
             if finding is None:
                 finding = rest
@@ -565,13 +566,13 @@ class SmtpCourier(asyncio.Protocol):
         machine = self.machine
         answers = machine.answers
         finished: Finished | None = None
-        ended: Ended | None = None
+        ended: ConnectionEnded | None = None
         while (event := machine.next_event()) is not None:
             if isinstance(event, Finished):
                 finished = event
             elif isinstance(event, SendContent):
                 self._send_content(event.bdat)
-            elif isinstance(event, Ended):
+            elif isinstance(event, ConnectionEnded):
                 ended = event
             else:
                 self._tell(event)
@@ -597,7 +598,7 @@ class SmtpCourier(asyncio.Protocol):
         if output and self._transport is not None:
             self._transport.write(output)
 
-    def _end_session(self, finding: Finding) -> None:
+    def _end_session(self, finding: Result) -> None:
         """We end it, for a reason of our own."""
         ended = self.machine.end(finding)
         self._shut()
@@ -612,7 +613,7 @@ class SmtpCourier(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _session_over(self, ended: Ended) -> None:
+    def _session_over(self, ended: ConnectionEnded) -> None:
         self.ended = ended
         if self._job is not None:
             self._session_ended(ended)
@@ -624,7 +625,7 @@ class SmtpCourier(asyncio.Protocol):
                 self._failed()
             self._lost(self)
 
-    def _broke_after_starttls(self, ended: Ended) -> bool:
+    def _broke_after_starttls(self, ended: ConnectionEnded) -> bool:
         """A remote that refuses STARTTLS and closes: the next connection goes without (RFC 7435 §3)."""
         return self.machine.tls_refused and ended.finding.reply is None
 
@@ -700,7 +701,7 @@ class SmtpCourier(asyncio.Protocol):
             limit_s = self._shared.options.transaction_s
             found = _silent(Step.CONTENT if self._paused else step, limit_s)
             text = f"the transaction took longer than {limit_s:g} s: {found.text}"
-            self._end_session(Finding(found.outcome, found.reach, found.status, text))
+            self._end_session(Result(found.outcome, found.reach, found.status, text))
         else:
             self._end_session(_silent(Step.CONTENT if self._paused else step, self._limit_s))
 
@@ -712,10 +713,10 @@ class SmtpCourier(asyncio.Protocol):
         self.close()
 
 
-_NOT_TRIED: Final = Finding(
+_NOT_TRIED: Final = Result(
     Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
 )
-_STRAY_LINE_END: Final = Finding(
+_STRAY_LINE_END: Final = Result(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
     "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",
 )
@@ -723,27 +724,27 @@ _STRAY_LINE_END: Final = Finding(
 
 def _told(plan: Plan) -> str:
     """That the content was not sent as it stands in the spool."""
-    if not plan.changes and not plan.encodings and plan.target is Target.EIGHT_BIT:
+    if not plan.changes and not plan.encodings and plan.target is ConversionTarget.EIGHT_BIT:
         return ""
     text = f"converted to {_BITS[plan.target]}"
     return f"{text}, also under multipart/signed, so that the signature may not hold" if plan.signed else text
 
 
-_BITS: Final = {Target.SEVEN_BIT: "7 bit", Target.EIGHT_BIT: "8 bit"}
+_BITS: Final = {ConversionTarget.SEVEN_BIT: "7 bit", ConversionTarget.EIGHT_BIT: "8 bit"}
 
 
-def _unreadable(reason: str) -> Finding:
-    return Finding(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", f"the content could not be read: {reason}")
+def _unreadable(reason: str) -> Result:
+    return Result(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", f"the content could not be read: {reason}")
 
 
-def _silent(step: Step, limit_s: float) -> Finding:
+def _silent(step: Step, limit_s: float) -> Result:
     if step is Step.CONTENT:
         text = f"the remote took no data for {limit_s:g} s"
     elif step in _OURS:
         text = f"{_OURS[step]} within {limit_s:g} s"
     else:
         text = f"no answer to {_WAITED_FOR.get(step, step.name)} within {limit_s:g} s"
-    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.4.2", text)
+    return Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", text)
 
 
 _WAITED_FOR: Final = {

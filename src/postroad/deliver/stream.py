@@ -18,7 +18,7 @@ import msgspec
 from postroad.mail.message import Content, size
 from postroad.protocol import seven_bit
 from postroad.protocol.line_breaking import Breaker
-from postroad.protocol.seven_bit import Plan, Target
+from postroad.protocol.seven_bit import ConversionTarget, Plan
 from postroad.protocol.stuffing import Stuffer
 from postroad.protocol.transaction import Inspection
 from postroad.store.content import pieces
@@ -105,7 +105,7 @@ class Look(msgspec.Struct, frozen=True):
     """What for. `target`: to what the content must be converted, None where it need not. `binary`: it is BINARYMIME.
     `whole_max`: content up to this size is converted in memory."""
 
-    target: Target | None
+    target: ConversionTarget | None
     binary: bool
     whole_max: int
 

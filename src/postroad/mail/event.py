@@ -122,7 +122,7 @@ class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):
 BROKEN_OFF: Final = "shutdown in the midst of a transaction"  # why a session ended
 
 
-class Session(_Event, frozen=True, array_like=True, tag="session"):
+class SessionEnded(_Event, frozen=True, array_like=True, tag="session"):
     """A client's session ended (`id` 0). `refusal`: the last error of protocol as it was answered, "" for none."""
 
     peer: Peer
@@ -141,6 +141,16 @@ class Noted(_Event, frozen=True, array_like=True, tag="noted"):
 
 
 Event = (
-    Accepted | Expanded | Attempted | Failed | Reported | Held | Released | Removed | Refused | Authenticated | Session
+    Accepted
+    | Expanded
+    | Attempted
+    | Failed
+    | Reported
+    | Held
+    | Released
+    | Removed
+    | Refused
+    | Authenticated
+    | SessionEnded
     | Noted
 )

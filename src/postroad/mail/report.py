@@ -14,7 +14,7 @@ from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Notify, Recipient
 
 
-class Action(enum.Enum):
+class DsnAction(enum.Enum):
     """RFC 3464 §2.3.3 action-value."""
 
     FAILED = "failed"
@@ -24,7 +24,7 @@ class Action(enum.Enum):
     EXPANDED = "expanded"
 
 
-class Report(msgspec.Struct, frozen=True):
+class RecipientReport(msgspec.Struct, frozen=True):
     """One recipient, what became of it, and by which attempt.
 
     `attempt`: the last one; where there was none (expired before the first, failed by an operator, expanded) one that
@@ -35,7 +35,7 @@ class Report(msgspec.Struct, frozen=True):
     """
 
     recipient: Recipient
-    action: Action
+    action: DsnAction
     attempt: Attempt
     expired: bool = False
     until_us: int = 0
@@ -43,27 +43,27 @@ class Report(msgspec.Struct, frozen=True):
     traced: bool = False
 
 
-def action_of(outcome: Outcome) -> Action:
+def action_of(outcome: Outcome) -> DsnAction:
     """The action that an attempt's outcome is reported as."""
     return _ACTIONS[outcome]
 
 
 _ACTIONS = {
-    Outcome.DELIVERED: Action.DELIVERED,
-    Outcome.RELAYED: Action.RELAYED,
-    Outcome.DEFERRED: Action.DELAYED,
-    Outcome.FAILED: Action.FAILED,
+    Outcome.DELIVERED: DsnAction.DELIVERED,
+    Outcome.RELAYED: DsnAction.RELAYED,
+    Outcome.DEFERRED: DsnAction.DELAYED,
+    Outcome.FAILED: DsnAction.FAILED,
 }
 
 
-def wants(notify: Notify, action: Action, *, dsn_passed: bool = False) -> bool:
+def wants(notify: Notify, action: DsnAction, *, dsn_passed: bool = False) -> bool:
     """Whether the sender of a recipient with this NOTIFY is to be told (RFC 3461 §4.1, §5.2.2, §5.2.3, §5.2.5, §5.2.6).
 
     The null reverse-path is the caller's to see: nobody is there to be told. `dsn_passed`: the next MTA has taken the
     wish to hear of success with the message, so telling is its duty (§5.2.1).
     """
-    if action is Action.FAILED:
+    if action is DsnAction.FAILED:
         return notify is Notify.UNSET or (Notify.FAILURE in notify and Notify.NEVER not in notify)
-    if action is Action.DELAYED:
+    if action is DsnAction.DELAYED:
         return notify is Notify.UNSET or (Notify.DELAY in notify and Notify.NEVER not in notify)
     return bool(notify) and Notify.SUCCESS in notify and Notify.NEVER not in notify and not dsn_passed

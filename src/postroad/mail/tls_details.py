@@ -33,7 +33,7 @@ class TlsDetails(msgspec.Struct, frozen=True, array_like=True):
         return ", ".join(parts)
 
 
-class Certificate(Protocol):
+class CertificateFacts(Protocol):
     @property
     def subject(self) -> str: ...
     @property
@@ -42,7 +42,7 @@ class Certificate(Protocol):
     def sha256(self) -> str: ...
 
 
-class Facts(Protocol):
+class NegotiatedTls(Protocol):
     """`world.tls_facts.TlsFacts`, as far as it is wanted here."""
 
     @property
@@ -50,12 +50,12 @@ class Facts(Protocol):
     @property
     def server_name(self) -> str: ...
     @property
-    def certificate(self) -> Certificate | None: ...
+    def certificate(self) -> CertificateFacts | None: ...
     @property
     def verified(self) -> bool: ...
 
 
-def details(facts: Facts) -> TlsDetails:
+def details(facts: NegotiatedTls) -> TlsDetails:
     """What of a connection's facts is kept."""
     shown = facts.certificate
     if shown is None:

@@ -23,7 +23,7 @@ Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
 Rows = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
 
 
-class Ready(Protocol):
+class WaitReady(Protocol):
     def __call__(self, limit_s: float, *, once: bool = False) -> Awaitable[str]: ...
 
 
@@ -37,7 +37,7 @@ class Control:
     not. `configuration()`: the values in force. `routes(addresses)`: where their mail would go by these."""
 
     def __init__(
-        self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows, ready: Ready,
+        self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows, ready: WaitReady,
         reload: Reload, configuration: Callable[[], dict[str, Any]], routes: Callable[[list[str]], dict[str, str]],
     ) -> None:
         self._path = path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Loaded:
+class LoadedConfiguration:
     """`path`: None where no file is known (tests). `now_us`: wall time."""
 
     def __init__(self, path: Path | None, now_us: Callable[[], int]) -> None:

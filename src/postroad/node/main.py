@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from postroad.cli.cli import Place, group
+from postroad.cli.cli import CommandEntry, group
 
-_SERVE: Final = Place("postroad.node.serve", "serve", "Run the node in the foreground.")
+_SERVE: Final = CommandEntry("postroad.node.serve", "serve", "Run the node in the foreground.")
 
 
 def main() -> None:

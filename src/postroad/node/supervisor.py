@@ -37,16 +37,16 @@ from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
 from postroad.node.control import Control
 from postroad.node.link import Frame, Link
-from postroad.node.loaded import Loaded
+from postroad.node.loaded import LoadedConfiguration
 from postroad.node.offices.guard import Guard
-from postroad.node.offices.pacing import Pacing
+from postroad.node.offices.pacing import PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
 from postroad.node.offices.tickets import TicketSecret
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.operate import routes
-from postroad.queue.pace import Limits
+from postroad.queue.pace import ScopeLimits
 from postroad.world import system
 from postroad.world.problem import Problem
 
@@ -91,7 +91,7 @@ class Supervisor:
         path: Path | None = None,
     ) -> None:
         self.settings = settings
-        self._loaded = Loaded(path, lambda: time.time_ns() // 1000)
+        self._loaded = LoadedConfiguration(path, lambda: time.time_ns() // 1000)
         self._started_us = time.time_ns() // 1000
         self._reload_waits: list[asyncio.Future[list[str]]] = []  # operators who want to know what becomes of it
         self._renew_log = renew
@@ -133,7 +133,7 @@ class Supervisor:
             if name not in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
         }
 
-    def _limits(self, scope: str) -> Limits:
+    def _limits(self, scope: str) -> ScopeLimits:
         return self._pace.limits(scope)
 
     # -- start -------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        pacing = Pacing(self.ask, self._office, self._rates)
+        pacing = PaceReport(self.ask, self._office, self._rates)
         path = Path(self.settings.state_dir) / "run" / "control"
         control = Control(
             path, self.ask, self.status, self._guard.asked, pacing.asked, self.all_ready, self.reload,

@@ -3,7 +3,8 @@
 One JSON object in a line each way. A request has "command" and, for ``operate``, "request" (`operate.operator`); the
 reply has "ok" and either "result" or "error".
 
-How it fails: `NotRunning` where nobody serves the socket, `Refused` where the node says no or does not answer in time.
+How it fails: `NotRunning` where nobody serves the socket, `NodeRefused` where the node says no or does not answer in
+time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class NotRunning(Exception):
     """There is no node that serves the socket."""
 
 
-class Refused(Exception):
+class NodeRefused(Exception):
     """The node said no; the text says why."""
 
 
@@ -41,12 +42,12 @@ def control_path(state_dir: Path) -> Path:
 
 
 def operate(state_dir: Path, request: OperatorRequest, timeout_s: float = 600.0) -> list[OperatorResult]:
-    """Has the running node do it. Raises NotRunning, Refused."""
+    """Has the running node do it. Raises NotRunning, NodeRefused."""
     result = ask(state_dir, {"command": "operate", "request": request}, timeout_s)
     try:
         return msgspec.json.decode(result, type=list[OperatorResult])
     except msgspec.DecodeError as error:
-        raise Refused(f"the node's answer cannot be read: {error}") from error
+        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
 
 
 class Doing(msgspec.Struct, frozen=True):
@@ -86,21 +87,21 @@ class Paced(msgspec.Struct, frozen=True):
 
 
 def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -> dict[str, Paced]:
-    """By destination; none of those that the node has nothing to do with now. Raises NotRunning, Refused."""
+    """By destination; none of those that the node has nothing to do with now. Raises NotRunning, NodeRefused."""
     result = ask(state_dir, {"command": "pace", "request": list(destinations)}, timeout_s)
     try:
         return {each.destination: each for each in msgspec.json.decode(result, type=list[Paced])}
     except msgspec.DecodeError as error:
-        raise Refused(f"the node's answer cannot be read: {error}") from error
+        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
 
 
 def routes(state_dir: Path, addresses: Sequence[str], timeout_s: float = 5.0) -> dict[str, str]:
-    """Where the mail for these addresses would go by the settings that the node has. Raises NotRunning, Refused."""
+    """Where the mail for these addresses would go by the settings that the node has. Raises NotRunning, NodeRefused."""
     result = ask(state_dir, {"command": "routes", "request": list(addresses)}, timeout_s)
     try:
         return msgspec.json.decode(result, type=dict[str, str])
     except msgspec.DecodeError as error:
-        raise Refused(f"the node's answer cannot be read: {error}") from error
+        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
 
 
 def is_running(state_dir: Path) -> bool:
@@ -110,24 +111,24 @@ def is_running(state_dir: Path) -> bool:
             return True
     except NotRunning:
         return False
-    except Refused:
+    except NodeRefused:
         return True  # someone is there whom we may not ask
 
 
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float) -> msgspec.Raw:
-    """The result of one request. Raises NotRunning, Refused."""
+    """The result of one request. Raises NotRunning, NodeRefused."""
     with _connected(state_dir, timeout_s) as connection:
         try:
             connection.sendall(msgspec.json.encode(request) + b"\n")
             line = _read_line(connection)
         except OSError as error:
-            raise Refused(f"the node did not answer: {error}") from error
+            raise NodeRefused(f"the node did not answer: {error}") from error
     try:
         reply = msgspec.json.decode(line, type=_Reply)
     except msgspec.DecodeError as error:
-        raise Refused("the node ended the connection without an answer") from error
+        raise NodeRefused("the node ended the connection without an answer") from error
     if not reply.ok:
-        raise Refused(reply.error)
+        raise NodeRefused(reply.error)
     return reply.result
 
 
@@ -144,9 +145,9 @@ def _connected(state_dir: Path, timeout_s: float) -> Iterator[socket.socket]:
             from postroad.operate.view import who_may
 
             text = f"cannot reach the node at {path}: {error.strerror}. {who_may(path)}"
-            raise Refused(text) from error
+            raise NodeRefused(text) from error
         except OSError as error:
-            raise Refused(f"cannot reach the node at {path}: {error.strerror or error}") from error
+            raise NodeRefused(f"cannot reach the node at {path}: {error.strerror or error}") from error
         yield connection
 
 

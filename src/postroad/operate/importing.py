@@ -51,7 +51,7 @@ class Imported(msgspec.Struct, frozen=True):
     text: str
 
 
-def run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) -> list[Imported]:
+def run(settings: Settings, directory: Path, mails: Sequence[mailfiles.ExportedMail]) -> list[Imported]:
     """Takes them all, one after the other. Raises CannotOpen."""
     try:
         rights = Rights(directory)
@@ -62,7 +62,7 @@ def run(settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail]) ->
 
 
 async def _run(
-    settings: Settings, directory: Path, mails: Sequence[mailfiles.Mail], rights: Rights
+    settings: Settings, directory: Path, mails: Sequence[mailfiles.ExportedMail], rights: Rights
 ) -> list[Imported]:
     loop = asyncio.get_running_loop()
     # Without threads: the rights change while files are opened, and another thread would open the spool's with them.
@@ -78,7 +78,7 @@ async def _run(
         spool.close()
 
 
-async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail, rights: Rights) -> Imported:
+async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.ExportedMail, rights: Rights) -> Imported:
     old, count = identifier.text(mail.envelope.id), len(mail.envelope.recipients)
     id = spool.new_id()
     try:
@@ -101,7 +101,7 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.Mail, rights: 
         return Imported(str(mail.path), old, new, count, True, _marked(mail.path, new))
 
 
-def _why(error: OSError, mail: mailfiles.Mail) -> str:
+def _why(error: OSError, mail: mailfiles.ExportedMail) -> str:
     return f"{error.filename or mail.content.path}: {error.strerror or error}"
 
 
@@ -116,7 +116,7 @@ def _marked(path: Path, new: str) -> str:
     return "imported"
 
 
-def _rows(table: RoutingTable, mail: mailfiles.Mail, now_us: int) -> tuple[Waiting, ...]:
+def _rows(table: RoutingTable, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
     """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
     least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
     if not any(each.held or max(each.due_us, least_us) > now_us for each in mail.waiting):

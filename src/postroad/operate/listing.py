@@ -110,7 +110,7 @@ def destination_line(
     )
 
 
-class Fresh(msgspec.Struct, frozen=True):
+class FreshBacklog(msgspec.Struct, frozen=True):
     """Recipients of messages of which nothing has been settled. `paced`: the destination that holds them back; None
     where they are on their way at this moment, or wait for the node to start."""
 
@@ -123,7 +123,7 @@ class Fresh(msgspec.Struct, frozen=True):
         return self.paced.destination if self.paced is not None else NOT_ROUTED
 
 
-def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[Fresh]:
+def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[FreshBacklog]:
     """What was not tried yet, by what holds it back; what nothing holds back comes last."""
     holding = holding_back(paces)
     found: dict[str, tuple[int, int]] = {}
@@ -133,7 +133,7 @@ def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[
             key = paced.destination if paced is not None else ""
             count, accepted_us = found.get(key, (0, envelope.accepted_us))
             found[key] = (count + 1, accepted_us)
-    return [Fresh(*found[key], paces.get(key)) for key in sorted(found, key=lambda key: (not key, key))]
+    return [FreshBacklog(*found[key], paces.get(key)) for key in sorted(found, key=lambda key: (not key, key))]
 
 
 def holding_back(paces: Mapping[str, Paced]) -> dict[str, Paced]:
@@ -141,7 +141,7 @@ def holding_back(paces: Mapping[str, Paced]) -> dict[str, Paced]:
     return {domain: each for each in paces.values() if each.waits_for or each.doing for domain in each.domains}
 
 
-def fresh_line(fresh: Fresh) -> DestinationLine:
+def fresh_line(fresh: FreshBacklog) -> DestinationLine:
     return destination_line(Backlog(fresh.name, fresh.count, 0, 1), None, fresh.paced, fresh.accepted_us)
 
 
@@ -218,7 +218,7 @@ DESTINATION_RIGHT = frozenset({1, 2})
 
 def destination_rows(
     backlogs: Iterable[tuple[Backlog, Loaded | None]],
-    fresh: Iterable[Fresh],
+    fresh: Iterable[FreshBacklog],
     now_us: int,
     paces: Mapping[str, Paced] | None = None,
     routes: Routes = NO_ROUTES,

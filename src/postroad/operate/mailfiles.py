@@ -3,7 +3,7 @@
 The .eml holds the content to the octet, as it stands in the spool. The .json holds the envelope, of its recipients
 those that still wait, with what is known of each, and the size and hash of the content. What always holds: what `read`
 gives is as strict as what came over the wire: addresses that can be written in a command, content of CRLF lines (but
-for BINARYMIME), size and hash as said. How it fails: `Unfit` says which file, what, and what to do; OSError.
+for BINARYMIME), size and hash as said. How it fails: `UnfitFile` says which file, what, and what to do; OSError.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RECIPIENTS_MAX: Final = 1_000_000
 DONE: Final = ".imported"  # behind the name of a .json that has been imported, with the new queue id in it
 
 
-class Unfit(Exception):
+class UnfitFile(Exception):
     """A file that cannot be imported; the text says which, why, and what to do."""
 
 
@@ -162,7 +162,7 @@ def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     )  # fmt: skip
 
 
-class Mail(msgspec.Struct, frozen=True):
+class ExportedMail(msgspec.Struct, frozen=True):
     """What was read: the envelope still bears its old queue id. `held`: places and why."""
 
     path: Path
@@ -172,7 +172,7 @@ class Mail(msgspec.Struct, frozen=True):
 
 
 def found(paths: tuple[Path, ...]) -> list[Path]:
-    """The .json files that are named, or stand in folders that are named. Raises Unfit."""
+    """The .json files that are named, or stand in folders that are named. Raises UnfitFile."""
     files: list[Path] = []
     for path in map(Path.absolute, paths):
         try:
@@ -180,48 +180,48 @@ def found(paths: tuple[Path, ...]) -> list[Path]:
                 files += [path / name for name in sorted(os.listdir(path)) if name.endswith(".json")]
                 continue
         except OSError as error:
-            raise Unfit(f"{path}: {error.strerror or error}") from None
+            raise UnfitFile(f"{path}: {error.strerror or error}") from None
         if path.suffix != ".json":
-            raise Unfit(f"{path}: neither a folder nor an envelope (.json)")
+            raise UnfitFile(f"{path}: neither a folder nor an envelope (.json)")
         files.append(path)
     return files
 
 
-def read(path: Path) -> Mail:
-    """One message. The .eml is read once, through. Raises Unfit, OSError."""
+def read(path: Path) -> ExportedMail:
+    """One message. The .eml is read once, through. Raises UnfitFile, OSError."""
     if path.stat().st_size > ENVELOPE_MAX:
-        raise Unfit(f"{path}: is not an envelope: it is larger than {ENVELOPE_MAX} octets")
+        raise UnfitFile(f"{path}: is not an envelope: it is larger than {ENVELOPE_MAX} octets")
     try:
         exported = msgspec.json.decode(path.read_bytes(), type=Exported)
     except msgspec.MsgspecError as error:
-        raise Unfit(f"{path}: is not an envelope of `postroad spool export`: {error}") from None
+        raise UnfitFile(f"{path}: is not an envelope of `postroad spool export`: {error}") from None
     if exported.format != FORMAT:
-        raise Unfit(f"{path}: its format is {exported.format!r}; this version reads {FORMAT!r}")
+        raise UnfitFile(f"{path}: its format is {exported.format!r}; this version reads {FORMAT!r}")
     envelope, waiting = _envelope(path, exported)
     eml = path.with_suffix(".eml")
     if exported.size < 0 and not eml.exists():
-        raise Unfit(f"{path}: was exported without its content; put the content beside it as {eml.name}")
+        raise UnfitFile(f"{path}: was exported without its content; put the content beside it as {eml.name}")
     found = _checked_content(eml, exported, envelope)
     if not joins(contents.head(found, TOP_MAX)):  # what delivery puts on top would get another meaning
-        raise Unfit(f"{eml}: does not begin with a header field: put a field or an empty line at the top")
+        raise UnfitFile(f"{eml}: does not begin with a header field: put a field or an empty line at the top")
     if envelope.body is not Body.BINARY_MIME and _has_long_line(found):
         envelope = msgspec.structs.replace(envelope, long_lines=True)
-    return Mail(path, envelope, waiting, found)
+    return ExportedMail(path, envelope, waiting, found)
 
 
 def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, ...]]:
     if not 0 < len(exported.recipients) <= RECIPIENTS_MAX:
-        raise Unfit(f"{path}: recipients: there must be 1 to {RECIPIENTS_MAX}")
+        raise UnfitFile(f"{path}: recipients: there must be 1 to {RECIPIENTS_MAX}")
     if not 0 < exported.accepted_us < 1 << 62:
-        raise Unfit(f"{path}: accepted_us: is not a time")
+        raise UnfitFile(f"{path}: accepted_us: is not a time")
     try:
         recipients = tuple(_read_recipient(path, each) for each in exported.recipients)
         body, ret = Body(exported.body), Ret(exported.ret)
     except ValueError as error:
-        raise Unfit(f"{path}: {error}") from None
+        raise UnfitFile(f"{path}: {error}") from None
     old = identifier.parse(exported.id)
     if old is None:
-        raise Unfit(f"{path}: id: {exported.id!r} is not a queue id")
+        raise UnfitFile(f"{path}: id: {exported.id!r} is not a queue id")
     _check_texts(path, exported)
     envelope = Envelope(
         old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,
@@ -247,14 +247,14 @@ def _check_texts(path: Path, exported: Exported) -> None:
         texts |= {f"recipients[{place}].parameters.{name}": f"{name}={value}" for name, value in each.parameters}
     for name, text in texts.items():
         if any(char < " " or char == "\x7f" for char in text):
-            raise Unfit(f"{path}: {name}: holds a control character")
+            raise UnfitFile(f"{path}: {name}: holds a control character")
 
 
 def _read_recipient(path: Path, each: ExportedRecipient) -> Recipient:
     try:
         notify = Notify(sum({Notify[name].value for name in each.notify}))
     except KeyError as error:
-        raise Unfit(f"{path}: notify: {error.args[0]!r} is not one of NEVER, SUCCESS, FAILURE, DELAY") from None
+        raise UnfitFile(f"{path}: notify: {error.args[0]!r} is not one of NEVER, SUCCESS, FAILURE, DELAY") from None
     given = _address(path, "given", each.given) if each.given else None
     return Recipient(_address(path, "address", each.address), notify, each.orcpt, given, tuple(each.parameters))
 
@@ -264,7 +264,7 @@ def _address(path: Path, name: str, text: str) -> Address:
         return Address(text, "")
     address = parse_mailbox(text)
     if address is None:
-        raise Unfit(f"{path}: {name}: {text!r} is no address")
+        raise UnfitFile(f"{path}: {name}: {text!r} is no address")
     return address
 
 
@@ -282,7 +282,7 @@ def _checked_content(eml: Path, exported: Exported, envelope: Envelope) -> Conte
     try:
         size = eml.stat().st_size
     except OSError as error:
-        raise Unfit(f"{eml}: {error.strerror}: each envelope needs its content beside it") from None
+        raise UnfitFile(f"{eml}: {error.strerror}: each envelope needs its content beside it") from None
     found = ContentFile(str(eml), size)
     digest, ends_cr, bare = hashlib.sha256(), False, False
     for piece in contents.pieces(found):
@@ -293,7 +293,7 @@ def _checked_content(eml: Path, exported: Exported, envelope: Envelope) -> Conte
         pairs = whole.count(b"\r\n")
         bare = bare or whole.count(b"\n") != pairs or whole.count(b"\r") != pairs
     if exported.size >= 0 and (size != exported.size or digest.hexdigest() != exported.sha256):
-        raise Unfit(f"{eml}: is not what was exported: it has changed since, or the copy is not whole")
+        raise UnfitFile(f"{eml}: is not what was exported: it has changed since, or the copy is not whole")
     if (bare or ends_cr) and envelope.body is not Body.BINARY_MIME:
-        raise Unfit(f"{eml}: lines must end with CRLF, and CR or LF may not stand alone (unix2dos mends that)")
+        raise UnfitFile(f"{eml}: lines must end with CRLF, and CR or LF may not stand alone (unix2dos mends that)")
     return found

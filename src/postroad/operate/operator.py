@@ -1,7 +1,7 @@
 """What an operator does to the queue: retry, hold, release, remove, fail, for the recipients that he means.
 
 The same code serves a running worker (through the control socket) and a spool that no node has open. All changes go
-through `Spool.settle`, one commit for each message, with their events and DSNs (promise 3).
+through `OperatorSpool.settle`, one commit for each message, with their events and DSNs (promise 3).
 
 What always holds: a request is answered once, after the commits it led to, with a row for each recipient that was
 meant; a recipient that is being carried or settled at this moment is left alone and its row says so; requests are done
@@ -108,7 +108,7 @@ class Report(Protocol):
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
 
 
-class Spool(Protocol):
+class OperatorSpool(Protocol):
     """What is needed of the spool, see `store.sqlite.spool`."""
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None: ...
@@ -145,7 +145,7 @@ class Operator:
     def __init__(
         self,
         *,
-        spool: Spool,
+        spool: OperatorSpool,
         shards: Sequence[int],
         report: Report,
         destination_of: Callable[[Address], Destination | Attempt],

@@ -37,7 +37,7 @@ def routes(state_dir: Path, settings: Callable[[], Settings | None], addresses: 
         return {}
     try:
         return control.routes(state_dir, wanted)
-    except control.Refused:
+    except control.NodeRefused:
         return {}
     except control.NotRunning:
         of_file = settings()

@@ -31,7 +31,7 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
-    Session,
+    SessionEnded,
 )
 from postroad.mail.tls_details import TlsDetails
 from postroad.operate.listing import said_by
@@ -58,7 +58,7 @@ class Fate(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class RecipientStatus(msgspec.Struct, frozen=True):
     """One recipient and what comes next. `text` is the whole sentence; `next_us` 0 if nothing follows. `route`: where
     it goes by the settings as they are now, if that is not `destination`; else ""."""
 
@@ -79,7 +79,7 @@ class Trail(msgspec.Struct, frozen=True):
 
     id: int
     events: tuple[Event, ...]
-    outlooks: tuple[Outlook, ...]
+    outlooks: tuple[RecipientStatus, ...]
     reports: tuple[Trail, ...] = ()
 
 
@@ -145,7 +145,7 @@ def _same(one: str, other: str) -> bool:
 
 def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
-        case Accepted() | Noted() | Session() | Refused() | Authenticated():
+        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated():
             return True
         case Expanded():
             return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
@@ -156,8 +156,8 @@ def _concerns(event: Event, meant: set[str]) -> bool:
 # What comes next
 
 
-def _outlooks(events: Sequence[Event], loaded: Loaded | None, running: bool, now_us: int) -> list[Outlook]:
-    found: dict[str, Outlook] = {}
+def _outlooks(events: Sequence[Event], loaded: Loaded | None, running: bool, now_us: int) -> list[RecipientStatus]:
+    found: dict[str, RecipientStatus] = {}
     for event in events:
         for outlook in _after(event):
             found[outlook.recipient] = outlook
@@ -166,7 +166,7 @@ def _outlooks(events: Sequence[Event], loaded: Loaded | None, running: bool, now
     if not loaded.waiting:  # accepted, nothing of it settled yet
         for recipient in loaded.envelope.recipients:
             name = str(recipient.address)
-            found[name] = Outlook(name, *_fresh(running))
+            found[name] = RecipientStatus(name, *_fresh(running))
     for row in loaded.waiting:
         name = str(loaded.envelope.recipients[row.index].address)
         found[name] = _waiting(name, row, running, now_us)
@@ -179,69 +179,73 @@ def _fresh(running: bool) -> tuple[Fate, str]:
     return Fate.WAITING, "will be tried as soon as the node runs"
 
 
-def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> Outlook:
+def _waiting(name: str, row: Waiting, running: bool, now_us: int) -> RecipientStatus:
     reason = clean(row.text)
     facts = (row.destination, row.attempts, 0 if row.held else row.due_us, row.status, reason)
     if row.held:
         because = f" because: {reason}" if reason and not row.remote else ""  # a remote has not held it
         text = f"is held{because}; `postroad queue release` lets it go on"
-        return Outlook(name, Fate.HELD, text, *facts)
+        return RecipientStatus(name, Fate.HELD, text, *facts)
     because = f", because: {clean(said_by(row.remote, row.text))}" if reason else ""
     times = f" after {row.attempts} attempt{'s' if row.attempts != 1 else ''}" if row.attempts else ""
     if row.due_us <= now_us:
         if running:
-            return Outlook(name, Fate.NOW, f"is being delivered now, or about to be{times}{because}", *facts)
+            return RecipientStatus(name, Fate.NOW, f"is being delivered now, or about to be{times}{because}", *facts)
         text = f"is due, and will be tried as soon as the node runs{times}{because}"
-        return Outlook(name, Fate.WAITING, text, *facts)
-    return Outlook(name, Fate.WAITING, f"will be tried at {when(row.due_us, now_us)}{times}{because}", *facts)
+        return RecipientStatus(name, Fate.WAITING, text, *facts)
+    return RecipientStatus(name, Fate.WAITING, f"will be tried at {when(row.due_us, now_us)}{times}{because}", *facts)
 
 
-def _after(event: Event) -> Iterator[Outlook]:
+def _after(event: Event) -> Iterator[RecipientStatus]:
     """What an event means for those whom it concerns, as long as no later one and no state says otherwise."""
     match event:
         case Accepted():
             for name in event.recipients:
-                yield Outlook(name, Fate.UNKNOWN, "its end is unknown: the history does not hold it")
+                yield RecipientStatus(name, Fate.UNKNOWN, "its end is unknown: the history does not hold it")
         case Expanded():
             text = f"was replaced by {_names(event.into)}"
-            yield Outlook(event.recipient, Fate.EXPANDED, text)
+            yield RecipientStatus(event.recipient, Fate.EXPANDED, text)
         case Attempted():
             for name in event.recipients:
                 yield _attempted(name, event, event.attempt)
         case Failed():
             for name in event.recipients:
                 text = f"has failed at {moment(event.at_us)}{_by(event.by)}: {event.status} {clean(event.text)}"
-                yield Outlook(name, Fate.FAILED, text, status=event.status, reason=clean(event.text))
+                yield RecipientStatus(name, Fate.FAILED, text, status=event.status, reason=clean(event.text))
         case Removed():
             for name in event.recipients:
                 text = f"was removed at {moment(event.at_us)}{_by(event.by)}{_why(event.text)}; nobody got a report"
-                yield Outlook(name, Fate.REMOVED, text, reason=clean(event.text))
+                yield RecipientStatus(name, Fate.REMOVED, text, reason=clean(event.text))
         case Held():
             for name in event.recipients:
-                yield Outlook(name, Fate.HELD, f"is held{_by(event.by)}{_why(event.text)}", reason=clean(event.text))
+                yield RecipientStatus(
+                    name, Fate.HELD, f"is held{_by(event.by)}{_why(event.text)}", reason=clean(event.text)
+                )
         case Released():
             for name in event.recipients:
-                yield Outlook(name, Fate.WAITING, "will be tried now")
-        case Reported() | Refused() | Authenticated() | Session() | Noted():
+                yield RecipientStatus(name, Fate.WAITING, "will be tried now")
+        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted():
             return
         case _:
             assert_never(event)
 
 
-def _attempted(name: str, event: Attempted, attempt: Attempt) -> Outlook:
+def _attempted(name: str, event: Attempted, attempt: Attempt) -> RecipientStatus:
     reason = _reason(attempt)
     facts = (event.destination, event.attempts, event.next_us, attempt.status, reason)
     at = moment(event.at_us)
     match attempt.outcome:
         case Outcome.DELIVERED:
-            return Outlook(name, Fate.DELIVERED, f"was delivered to {clean(event.destination)} at {at}", *facts)
+            return RecipientStatus(name, Fate.DELIVERED, f"was delivered to {clean(event.destination)} at {at}", *facts)
         case Outcome.RELAYED:
-            return Outlook(name, Fate.RELAYED, f"was taken by {_remote(attempt) or 'another server'} at {at}", *facts)
+            return RecipientStatus(
+                name, Fate.RELAYED, f"was taken by {_remote(attempt) or 'another server'} at {at}", *facts
+            )
         case Outcome.FAILED:
-            return Outlook(name, Fate.FAILED, f"has failed at {at}: {reason}", *facts)
+            return RecipientStatus(name, Fate.FAILED, f"has failed at {at}: {reason}", *facts)
         case Outcome.DEFERRED:
             text = f"was to be tried at {moment(event.next_us)}, because: {reason}"
-            return Outlook(name, Fate.UNKNOWN, text, *facts)
+            return RecipientStatus(name, Fate.UNKNOWN, text, *facts)
         case _:
             assert_never(attempt.outcome)
 
@@ -314,7 +318,7 @@ def _told(event: Event) -> list[str]:
             return _refused(event)
         case Authenticated():
             return [f"authentic  {_client(event.peer)} by {clean(event.mechanism)}"]
-        case Session():
+        case SessionEnded():
             return [f"session    of {_client(event.peer)} ended: {clean(event.reason)}"]
         case Noted():
             return [f"{event.level:10} {clean(event.text)}"]

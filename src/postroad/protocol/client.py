@@ -22,8 +22,8 @@ What always holds:
 - An outcome behind the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
   not be tried again at once, for the remote may have the message.
 
-How it fails: `Ended`, once, as the last event. It carries the findings for the recipients of a transaction under way.
-Nothing raises for what a remote does.
+How it fails: `ConnectionEnded`, once, as the last event. It carries the findings for the recipients of a transaction
+under way. Nothing raises for what a remote does.
 
 Not here: octets of content (`stuffing`), sockets, TLS and time limits (`deliver.smtp`; `step` and `answers` say what is
 being waited for and whether it has come).
@@ -44,9 +44,9 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.protocol import capability
 from postroad.protocol.capability import Capabilities
-from postroad.protocol.replies import Broken, ReplyLimits, ReplyReader
+from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
 from postroad.protocol.stuffing import END
-from postroad.protocol.transaction import Finding, Subject, brief, refusal
+from postroad.protocol.transaction import Result, Subject, brief, refusal
 
 
 class Step(enum.IntEnum):
@@ -84,7 +84,7 @@ _HANDSHAKE: Final = Step.HANDSHAKE
 _CONTENT: Final = Step.CONTENT
 
 
-class Ready(msgspec.Struct, frozen=True):
+class SessionReady(msgspec.Struct, frozen=True):
     """EHLO, LHLO or HELO was accepted: `capabilities` are known, the session is idle."""
 
 
@@ -98,13 +98,13 @@ class TlsRefused(msgspec.Struct, frozen=True):
     reply: Reply
 
 
-class Challenged(msgspec.Struct, frozen=True):
+class AuthChallenged(msgspec.Struct, frozen=True):
     """AUTH goes on: the host calls `respond`."""
 
     octets: bytes
 
 
-class Authenticated(msgspec.Struct, frozen=True):
+class AuthSucceeded(msgspec.Struct, frozen=True):
     """AUTH succeeded; the session is idle."""
 
 
@@ -124,16 +124,16 @@ class Finished(msgspec.Struct, frozen=True):
     """The transaction is over, one finding per RCPT, in order. `excess`: which were refused only because there were
     too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Result, ...]
     excess: frozenset[int] = frozenset()
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ConnectionEnded(msgspec.Struct, frozen=True):
     """The session is over; close the connection. `findings`: as in Finished where a transaction was under way.
     `bdat_refused`: the remote refused BDAT as a command, though it had offered CHUNKING."""
 
-    finding: Finding
-    findings: tuple[Finding, ...] = ()
+    finding: Result
+    findings: tuple[Result, ...] = ()
     bdat_refused: bool = False
 
 
@@ -142,7 +142,15 @@ class Goodbye(msgspec.Struct, frozen=True):
 
 
 ClientEvent = (
-    Ready | StartHandshake | TlsRefused | Challenged | Authenticated | AuthRefused | SendContent | Finished | Ended
+    SessionReady
+    | StartHandshake
+    | TlsRefused
+    | AuthChallenged
+    | AuthSucceeded
+    | AuthRefused
+    | SendContent
+    | Finished
+    | ConnectionEnded
     | Goodbye
 )
 
@@ -193,12 +201,12 @@ class ClientMachine:
         self._cancelled = False  # by us
         self._reset = False  # the remote has a transaction open that is over for us
         # of the transaction under way
-        self._findings: list[Finding | None] = []
+        self._findings: list[Result | None] = []
         self._todo: deque[tuple[Step, bytes]] = deque()
         self._accepted: list[int] = []
         self._excess: list[int] = []
         self._place = 0  # the RCPT, or over LMTP the accepted recipient, that the next reply is for
-        self._mail_refusal: Finding | None = None
+        self._mail_refusal: Result | None = None
         self._bdat = False
         self._went_on = False  # octets stood behind 354
         self._confirming = False  # RSET shows whether DATA was refused
@@ -236,7 +244,7 @@ class ClientMachine:
                 if (self._output or (not self._expected and self._state is _IDLE)) and self._reader.pending:
                     return self._surplus("octets that nothing was asked for")  # the next command is not on its way yet
                 return None
-            event = self._broken(answer.text) if isinstance(answer, Broken) else self._answered(answer)
+            event = self._broken(answer.text) if isinstance(answer, BadReply) else self._answered(answer)
             if event is not None:
                 return event
         return None
@@ -341,19 +349,19 @@ class ClientMachine:
 
     # -- how a session ends without the remote's word ----------------------------------------------------------------
 
-    def lost(self, status: str, text: str) -> Ended:
+    def lost(self, status: str, text: str) -> ConnectionEnded:
         """The connection is gone, or the remote was silent for too long."""
         if self._reader.pending:
             text = f"{text}; it had begun to say: {self._reader.held}"
-        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, status, text))
+        return self.end(Result(Outcome.DEFERRED, Reach.SESSION, status, text))
 
-    def end(self, finding: Finding) -> Ended:
+    def end(self, finding: Result) -> ConnectionEnded:
         """End the session with this finding for all that are undecided; for nobody where it had ended before."""
         if self._hello_refused is not None and finding.reply is None:
             # RFC 5321 §4.2: what the remote said is the reason, not that it then closed.
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
             text = f"{refused.text} (EHLO); at HELO: {finding.text}"
-            finding = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
+            finding = Result(refused.outcome, refused.reach, refused.status, text, refused.reply)
         if self.kept and not self._confirmed:
             self._mail_refusal = None
             self._findings = [None] * len(self._findings)
@@ -361,7 +369,7 @@ class ClientMachine:
         if self.step is Step.END and finding.reach is Reach.SESSION and finding.reply is None:
             # RFC 5321 §4.5.3.2.6: the remote may have taken it
             text = f"{finding.text}; the whole message had been sent, the remote may have taken it"
-            undecided = Finding(finding.outcome, Reach.MESSAGE, finding.status, text)
+            undecided = Result(finding.outcome, Reach.MESSAGE, finding.status, text)
         findings = self._decided(undecided)
         self._state = Step.CLOSED
         self._expected.clear()
@@ -369,7 +377,7 @@ class ClientMachine:
         self._events.clear()
         self._output.clear()
         self._forget()
-        return Ended(finding, findings)
+        return ConnectionEnded(finding, findings)
 
     def _forget(self) -> None:
         """The transaction is over: nothing of it is left for the next one."""
@@ -377,23 +385,23 @@ class ClientMachine:
         self._mail_refusal = None
         self.kept = True
 
-    def _decided(self, undecided: Finding) -> tuple[Finding, ...]:
+    def _decided(self, undecided: Result) -> tuple[Result, ...]:
         """A finding for each recipient: its own, else that of MAIL, else `undecided`."""
         rest = self._mail_refusal or undecided
         return tuple(found if found is not None else rest for found in self._findings)
 
-    def _broken(self, text: str) -> Ended:
-        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
+    def _broken(self, text: str) -> ConnectionEnded:
+        return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
-    def _surplus(self, text: str) -> Ended:
+    def _surplus(self, text: str) -> ConnectionEnded:
         """Octets that nothing was asked for, and that are not the whole of a reply yet."""
-        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"{text}: {self._reader.held}"))
+        return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"{text}: {self._reader.held}"))
 
-    def _injected(self) -> Ended:
+    def _injected(self) -> ConnectionEnded:
         """RFC 3207 §4, CVE-2011-0411: plaintext behind the answer would be read as if TLS had brought it."""
         self.injected = True
         text = f"octets in plaintext behind the answer to STARTTLS: {self._reader.held}"
-        return self.end(Finding(Outcome.DEFERRED, Reach.HOP, "4.7.0", text))
+        return self.end(Result(Outcome.DEFERRED, Reach.HOP, "4.7.0", text))
 
     # -- replies -------------------------------------------------------------------------------------------------------
 
@@ -458,7 +466,7 @@ class ClientMachine:
                 self._state = Step.CLOSED
                 return Goodbye()
 
-    def _unasked(self, answer: Reply) -> Ended:
+    def _unasked(self, answer: Reply) -> ConnectionEnded:
         if answer.code >= 400:
             if self.step is Step.CONTENT:
                 if self._bdat and answer.code in _COMMAND_REFUSED:
@@ -468,9 +476,9 @@ class ClientMachine:
             if not self._findings:  # no message is concerned: the remote does not want the session
                 return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
         text = f"a reply that nothing was asked for: {brief(answer)}"
-        return self.end(Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
+        return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
-    def _unfit(self, verb: str, answer: Reply) -> Ended:
+    def _unfit(self, verb: str, answer: Reply) -> ConnectionEnded:
         return self.end(_odd(verb, answer))
 
     def _greeted(self, answer: Reply) -> ClientEvent | None:
@@ -491,7 +499,7 @@ class ClientMachine:
             self._hello_refused = None
             offered = step is Step.HELLO
             self.capabilities = capability.parse(answer.lines, self._ignored) if offered else Capabilities()
-            return Ready()
+            return SessionReady()
         if answer.permanent and step is Step.HELLO and not self._lmtp and answer.code not in NO_MAIL:
             # RFC 5321 §3.2: a server that does not support ESMTP is greeted with HELO
             self._hello_refused = brief(answer)
@@ -499,13 +507,13 @@ class ClientMachine:
             return None
         return self._unopened(step.name, answer)
 
-    def _unopened(self, verb: str, answer: Reply) -> Ended:
+    def _unopened(self, verb: str, answer: Reply) -> ConnectionEnded:
         if answer.code < 400:
             return self._unfit(verb, answer)
         refused = refusal(answer, Reach.HOP, Subject.SESSION)
         if self._hello_refused is not None:
             text = f"{refused.text}; to EHLO it had said: {self._hello_refused}"
-            refused = Finding(refused.outcome, refused.reach, refused.status, text, refused.reply)
+            refused = Result(refused.outcome, refused.reach, refused.status, text, refused.reply)
         return self.end(refused)
 
     def _starttls_answered(self, answer: Reply) -> ClientEvent | None:
@@ -524,7 +532,7 @@ class ClientMachine:
         if answer.code == 334 and not self._cancelled:
             return self._challenged(answer, late)
         if answer.code == 235 and not self._cancelled:
-            return Authenticated()
+            return AuthSucceeded()
         if answer.code < 400:
             return self._unfit("AUTH", answer)
         return AuthRefused(None if self._cancelled else brief(answer))
@@ -541,7 +549,7 @@ class ClientMachine:
         if self._reader.pending:
             return self._surplus("octets behind a challenge")
         self._state = Step.RESPONSE
-        return Challenged(challenge)
+        return AuthChallenged(challenge)
 
     def _rcpt_answered(self, answer: Reply) -> bool:
         place = self._place
@@ -556,7 +564,7 @@ class ClientMachine:
             return False
         if self._accepted and _too_many(answer):
             self._excess.append(place)
-            self._findings[place] = Finding(Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", _EXCESS, brief(answer))
+            self._findings[place] = Result(Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", _EXCESS, brief(answer))
         else:
             self._findings[place] = refusal(answer, Reach.RECIPIENT, Subject.RECIPIENT)
         return True
@@ -589,7 +597,7 @@ class ClientMachine:
         self._state = _CONTENT
         return SendContent(bdat=True)
 
-    def _behind(self, what: str) -> Ended:
+    def _behind(self, what: str) -> ConnectionEnded:
         """Something stands behind a reply, where content would be sent."""
         answer = self._reader.next()
         if not isinstance(answer, Reply):
@@ -615,7 +623,7 @@ class ClientMachine:
                 # RFC 2033 §4.2 demands 503; how many replies a dot would bring now nobody can tell
                 findings = self._decided(_NOBODY)
                 self._forget()
-                self._events.append(Ended(_NOBODY))
+                self._events.append(ConnectionEnded(_NOBODY))
                 self._state = Step.CLOSED
                 return Finished(findings, frozenset(self._excess))
             self._say(Step.DOT, END)  # RFC 2920 §3.1: "the client SMTP should send a single dot"
@@ -643,12 +651,12 @@ class ClientMachine:
         if 300 <= answer.code < 400:
             # What became of the message nobody knows: not at once again
             odd = _odd("the end of data", answer)
-            return self.end(Finding(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
+            return self.end(Result(odd.outcome, Reach.MESSAGE, odd.status, odd.text, odd.reply))
         if self._bdat and answer.code in _COMMAND_REFUSED and not self._place:
             return self._bdat_refused(answer)
         if 200 <= answer.code < 300:
             status = answer.status or "2.0.0"
-            finding = Finding(self._success, Reach.RECIPIENT, status, "", brief(answer))
+            finding = Result(self._success, Reach.RECIPIENT, status, "", brief(answer))
         else:
             finding = refusal(answer, Reach.RECIPIENT if self._lmtp else Reach.MESSAGE, Subject.MESSAGE)
         if not self._lmtp:
@@ -658,12 +666,12 @@ class ClientMachine:
         self._place += 1
         return None if self._expected else self._finish()
 
-    def _bdat_refused(self, answer: Reply) -> Ended:
+    def _bdat_refused(self, answer: Reply) -> ConnectionEnded:
         """What it made of the octets of the chunk nobody knows: another connection must do."""
         ended = self.end(_no_bdat(answer))
-        return Ended(ended.finding, ended.findings, bdat_refused=True)
+        return ConnectionEnded(ended.finding, ended.findings, bdat_refused=True)
 
-    def _decide_accepted(self, finding: Finding) -> None:
+    def _decide_accepted(self, finding: Result) -> None:
         for place in self._accepted:
             self._findings[place] = finding
 
@@ -676,17 +684,17 @@ class ClientMachine:
 _EXCESS = "the remote took no more recipients in this transaction"
 
 # Stands where every recipient has a finding already; it can be seen only in LMTP's impossible 354.
-_NOBODY = Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", "DATA was accepted though no recipient was")
+_NOBODY = Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", "DATA was accepted though no recipient was")
 
 
-def _odd(verb: str, answer: Reply) -> Finding:
+def _odd(verb: str, answer: Reply) -> Result:
     kept = brief(answer)
-    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"a reply that does not fit {verb}: {kept}", kept)
+    return Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", f"a reply that does not fit {verb}: {kept}", kept)
 
 
-def _no_bdat(answer: Reply) -> Finding:
+def _no_bdat(answer: Reply) -> Result:
     text = "the remote refused BDAT, which it had offered; DATA is to be tried"
-    return Finding(Outcome.DEFERRED, Reach.SESSION, "4.5.1", text, brief(answer))
+    return Result(Outcome.DEFERRED, Reach.SESSION, "4.5.1", text, brief(answer))
 
 
 def _too_many(answer: Reply) -> bool:

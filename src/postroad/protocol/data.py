@@ -16,25 +16,25 @@ from typing import Final
 
 from postroad.mail.message import FIELD_NAME, lines_fit, mbox_end, only_crlf
 from postroad.mail.reply import Reply, reply
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 
 STRAY: Final = reply(550, "5.5.2", "Bare CR or LF in content, lines must end with CRLF")
 NUL: Final = reply(550, "5.5.2", "NUL in content")
 
 
-def too_big(limits: Limits) -> Reply:  # RFC 1870 §6.3
+def too_big(limits: ProtocolLimits) -> Reply:  # RFC 1870 §6.3
     return reply(552, "5.3.4", f"Message size exceeds the limit of {limits.size_max} octets")
 
 
-def line_too_long(limits: Limits) -> Reply:
+def line_too_long(limits: ProtocolLimits) -> Reply:
     return reply(554, "5.6.0", f"Line of content longer than {limits.text_line_max} octets")
 
 
-def header_too_large(limits: Limits) -> Reply:
+def header_too_large(limits: ProtocolLimits) -> Reply:
     return reply(552, "5.3.4", f"Header section larger than {limits.header_size_max} octets")
 
 
-def too_many_fields(limits: Limits) -> Reply:
+def too_many_fields(limits: ProtocolLimits) -> Reply:
     return reply(554, "5.6.0", f"More than {limits.header_fields_max} header fields")
 
 
@@ -62,7 +62,7 @@ class Scrutiny:
         "repairs", "size",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, *, binary: bool, repairs: bool = False) -> None:
+    def __init__(self, limits: ProtocolLimits, *, binary: bool, repairs: bool = False) -> None:
         self._limits = limits
         self.in_header = True
         self._on_top = True  # no field has come yet, nor anything else but lines of an mbox file

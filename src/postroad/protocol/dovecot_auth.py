@@ -8,7 +8,7 @@ What always holds: nothing that a client of ours said can end a word or a line: 
 are escaped. A request is never longer than `LINE_MAX`, for Dovecot drops the connection, and with it everybody's
 requests, over one that is. Nothing raises for what Dovecot sends.
 
-How it fails: with `Broken`, after which the connection is of no use. Not here: the connection, time
+How it fails: with `DovecotBroken`, after which the connection is of no use. Not here: the connection, time
 (`accounts.dovecot`).
 """
 
@@ -30,7 +30,7 @@ _ESCAPES: Final = (("\x01", "\x011"), ("\0", "\x010"), ("\t", "\x01t"), ("\r", "
 _UNESCAPED: Final = {"1": "\x01", "0": "\0", "t": "\t", "r": "\r", "n": "\n"}
 
 
-class Ready(msgspec.Struct, frozen=True):
+class DovecotReady(msgspec.Struct, frozen=True):
     """The handshake is done; these mechanisms may be asked for. Those for nobody in particular are not among them."""
 
     mechanisms: tuple[str, ...]
@@ -43,7 +43,7 @@ class Continued(msgspec.Struct, frozen=True):
     challenge: bytes
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class LoginAccepted(msgspec.Struct, frozen=True):
     """The client is `user`."""
 
     id: int
@@ -59,13 +59,13 @@ class Denied(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Broken(msgspec.Struct, frozen=True):
+class DovecotBroken(msgspec.Struct, frozen=True):
     """Dovecot does not speak as it should."""
 
     text: str
 
 
-Event = Ready | Continued | Accepted | Denied | Broken
+Event = DovecotReady | Continued | LoginAccepted | Denied | DovecotBroken
 
 
 class DovecotMachine:
@@ -86,7 +86,7 @@ class DovecotMachine:
         while True:
             line, found, rest = self._input.partition(b"\n")
             if not found:
-                return Broken("a line without an end") if len(line) > INPUT_MAX else None
+                return DovecotBroken("a line without an end") if len(line) > INPUT_MAX else None
             self._input = rest
             event = self._line(line)
             if event is not None:
@@ -96,14 +96,14 @@ class DovecotMachine:
         words = [unescape(word) for word in line.decode("utf-8", "replace").split("\t")]
         match words:
             case ["VERSION", major, *_]:
-                return None if major == "1" else Broken(f"version {major[:20]!r} of the protocol")
+                return None if major == "1" else DovecotBroken(f"version {major[:20]!r} of the protocol")
             case ["MECH", name, *facts]:
                 if "anonymous" not in facts and len(self._mechanisms) < _MECHANISMS_MAX and _is_name(name):
                     self._mechanisms.append(name)
                 return None
             case ["DONE", *_]:
                 self._ready = True
-                return Ready(tuple(dict.fromkeys(self._mechanisms)))
+                return DovecotReady(tuple(dict.fromkeys(self._mechanisms)))
             case ["OK" | "CONT" | "FAIL", number, *facts] if number.isascii() and number.isdigit() and self._ready:
                 return _answer(words[0], int(number), facts)
             case _:
@@ -114,7 +114,9 @@ def _answer(kind: str, id: int, facts: list[str]) -> Event:
     told = dict(fact.partition("=")[::2] for fact in facts)
     match kind:
         case "OK":
-            return Accepted(id, told["user"]) if told.get("user") else Denied(id, temporary=True, reason="no user=")
+            return (
+                LoginAccepted(id, told["user"]) if told.get("user") else Denied(id, temporary=True, reason="no user=")
+            )
         case "CONT":
             try:
                 return Continued(id, base64.b64decode(facts[0] if facts else "", validate=True))

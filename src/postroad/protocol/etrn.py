@@ -20,27 +20,27 @@ BAD_NODE: Final = reply(501, "5.5.4", "Syntax: ETRN node, @domain or #queue")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}|\[[A-Za-z0-9._:-]{1,253}\](?::[0-9]{1,5})?")
 
 
-class Kind(enum.Enum):
+class EtrnKind(enum.Enum):
     NODE = "node"
     SUBDOMAINS = "subdomains"  # "@": a domain with all below it
     QUEUE = "queue"  # "#": by the name that the queue has here
 
 
 class Wish(msgspec.Struct, frozen=True):
-    kind: Kind
+    kind: EtrnKind
     name: str
 
     @property
     def text(self) -> str:
         """As the client wrote it, but for the case."""
-        return {Kind.NODE: "", Kind.SUBDOMAINS: "@", Kind.QUEUE: "#"}[self.kind] + self.name
+        return {EtrnKind.NODE: "", EtrnKind.SUBDOMAINS: "@", EtrnKind.QUEUE: "#"}[self.kind] + self.name
 
 
 def parse(argument: str) -> Wish | Reply:
     """What stands behind ETRN."""
     if argument.startswith("#"):
-        return Wish(Kind.QUEUE, argument[1:].lower()) if _QUEUE.fullmatch(argument[1:]) else BAD_NODE
-    kind = Kind.SUBDOMAINS if argument.startswith("@") else Kind.NODE
+        return Wish(EtrnKind.QUEUE, argument[1:].lower()) if _QUEUE.fullmatch(argument[1:]) else BAD_NODE
+    kind = EtrnKind.SUBDOMAINS if argument.startswith("@") else EtrnKind.NODE
     written = argument.removeprefix("@")
     domain = parse_domain(written) if 0 < len(written) <= 255 and not written.startswith("[") else None
     return BAD_NODE if domain is None else Wish(kind, domain)

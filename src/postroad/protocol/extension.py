@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.reply import Reply, encode
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
 
 
@@ -38,7 +38,7 @@ class Extension(msgspec.Struct, frozen=True):
 
     keyword: str
     rfc: str
-    announce: Callable[[Offer, Limits], str | None]
+    announce: Callable[[Offer, ProtocolLimits], str | None]
     server: str
     client: str
     mail: tuple[Parameter, ...] = ()
@@ -49,11 +49,11 @@ class Extension(msgspec.Struct, frozen=True):
     lmtp: bool = True
 
 
-def _when(on: Callable[[Offer], bool], line: str) -> Callable[[Offer, Limits], str | None]:
+def _when(on: Callable[[Offer], bool], line: str) -> Callable[[Offer, ProtocolLimits], str | None]:
     return lambda offer, limits: line if on(offer) else None
 
 
-def _limits(limits: Limits) -> str:
+def _limits(limits: ProtocolLimits) -> str:
     """RFC 9422 §4: what is in force, and is told; a limit has six digits at most."""
     named = (
         ("MAILMAX", limits.transactions_max),
@@ -220,7 +220,7 @@ NO_TERMS: Final = Terms((), b"", frozenset(), frozenset(), frozenset(), frozense
 
 
 @lru_cache(maxsize=256)
-def terms(offer: Offer, limits: Limits, dialect: Dialect) -> Terms:
+def terms(offer: Offer, limits: ProtocolLimits, dialect: Dialect) -> Terms:
     """The terms of a session begun with EHLO or LHLO."""
     told = [
         (extension, line)

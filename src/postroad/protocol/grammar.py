@@ -30,7 +30,7 @@ from postroad.mail.envelope import Body, Notify, Ret
 from postroad.mail.reply import Reply, reply
 from postroad.protocol.command import Mail, Rcpt
 from postroad.protocol.extension import PATTERNS
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 
 ORCPT_MAX: Final = 500  # RFC 3461 §4.2
 ENVID_MAX: Final = 100  # RFC 3461 §4.4
@@ -217,7 +217,7 @@ def _plain(found: re.Match[bytes] | None, length: int) -> Address | None:
         return None
 
 
-def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits, *, loose: bool = False) -> Mail | Reply:
+def parse_mail(line: bytes, allowed: frozenset[str], limits: ProtocolLimits, *, loose: bool = False) -> Mail | Reply:
     """MAIL, whole line without CRLF. `allowed`: the keywords of parameters and extensions that were announced.
     `loose`: whether the local-part may be."""
     text = _decode(line)
@@ -245,7 +245,7 @@ def parse_mail(line: bytes, allowed: frozenset[str], limits: Limits, *, loose: b
 
 
 def parse_rcpt(
-    line: bytes, allowed: frozenset[str], limits: Limits, *, smtputf8: bool, loose: bool = False
+    line: bytes, allowed: frozenset[str], limits: ProtocolLimits, *, smtputf8: bool, loose: bool = False
 ) -> Rcpt | Reply:
     """RCPT, whole line without CRLF. `smtputf8`: whether MAIL said SMTPUTF8. The others as for `parse_mail`."""
     text = _decode(line)
@@ -326,7 +326,7 @@ def _bad(keyword: str) -> Reply:
 
 
 def _mail(
-    address: Address | None, parameters: dict[str, str], allowed: frozenset[str], limits: Limits
+    address: Address | None, parameters: dict[str, str], allowed: frozenset[str], limits: ProtocolLimits
 ) -> Mail | Reply:
     size, body, smtputf8, ret, envid, auth = 0, Body.SEVEN_BIT, False, Ret.UNSET, "", ""
     others: list[tuple[str, str]] = []

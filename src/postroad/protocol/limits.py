@@ -27,7 +27,7 @@ class StrayLineEnds(enum.Enum):
     REPAIR = "repair"  # repaired for everyone
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ProtocolLimits(msgspec.Struct, frozen=True):
     """Sizes are octets. A value below its `ge` breaks an RFC's minimum: `config` refuses it."""
 
     command_line_max: Annotated[

@@ -78,7 +78,7 @@ class Head(msgspec.Struct, frozen=True):
     parent: int
 
 
-class Body(msgspec.Struct, frozen=True):
+class BodyOctets(msgspec.Struct, frozen=True):
     """Octets of the body of a leaf. An empty one follows each header section of a leaf, so that none is missed."""
 
     entity: Entity
@@ -99,7 +99,7 @@ class Aside(msgspec.Struct, frozen=True):
     octets: bytes
 
 
-Token = Head | Body | Frame | Aside
+Token = Head | BodyOctets | Frame | Aside
 
 IDENTITIES: Final = frozenset({"7bit", "8bit", "binary"})  # encodings that change nothing
 _MESSAGES: Final = frozenset({"message/rfc822", "message/news"})
@@ -234,7 +234,7 @@ class _Walker:
             entity = self._current = head.entity
             self._line_start = head.octets.endswith(b"\r\n") or head.separated or not head.octets
             if entity.leaf:
-                yield Body(entity, b"")
+                yield BodyOctets(entity, b"")
                 return
             self._push(entity)
             if entity.multipart:
@@ -288,7 +288,7 @@ class _Walker:
                 octets = source.take(end)
                 assert self._current is not None
                 leaf = self._current.leaf
-                yield Body(self._current, octets) if leaf else Aside(self._current, octets)
+                yield BodyOctets(self._current, octets) if leaf else Aside(self._current, octets)
                 self._line_start = False
             if isinstance(found, _Delimiter):
                 return found

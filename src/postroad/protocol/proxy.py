@@ -1,4 +1,5 @@
-"""The PROXY protocol, versions 1 and 2, as its receiver reads it: octets in, a Header or a Fault out, sans-I/O.
+"""The PROXY protocol, versions 1 and 2, as its receiver reads it: octets in, a Header or a BadProxyHeader out,
+sans-I/O.
 
 HAProxy, "The PROXY protocol, versions 1 & 2" (proxy-protocol.txt); its sections are cited as "PP §".
 
@@ -7,7 +8,7 @@ so that whoever peeks at a socket can leave the rest to what follows (a TLS hand
 header is not complete, all octets are its own. It is bounded: 107 octets for version 1, `size_max` for version 2.
 Texts that come out hold no unprintable characters. How the stream was split changes nothing; nothing raises.
 
-How it fails: with a Fault, once and for ever: the connection is to be closed (PP §2: "must not try to guess").
+How it fails: with a BadProxyHeader, once and for ever: the connection is to be closed (PP §2: "must not try to guess").
 
 Not here: who may send a header, time limits (`receive.proxied`).
 """
@@ -59,7 +60,7 @@ class _Kind(enum.IntEnum):
 _CLIENT_SSL, _CLIENT_CERT_CONN, _CLIENT_CERT_SESS = 0x01, 0x02, 0x04
 
 
-class Fault(msgspec.Struct, frozen=True):
+class BadProxyHeader(msgspec.Struct, frozen=True):
     """What came is no header that we could follow; `text` says why."""
 
     text: str
@@ -103,7 +104,7 @@ class HeaderReader:
         self._held = b""
         self._versions = versions
         self._size_max = size_max
-        self.result: Header | Fault | None = None
+        self.result: Header | BadProxyHeader | None = None
 
     def take(self, octets: bytes) -> int:
         """How many of these octets are the header's: all of them, unless it ends among them."""
@@ -127,7 +128,7 @@ class HeaderReader:
         return self._fault("no PROXY header of a version that is taken here", held) if held else None
 
     def _fault(self, text: str, held: bytes) -> int:
-        self.result = Fault(text)
+        self.result = BadProxyHeader(text)
         return len(held)
 
     def _read_v1(self, held: bytes) -> int | None:
@@ -152,17 +153,17 @@ class HeaderReader:
 # ---- version 1
 
 
-def _v1(line: bytes) -> Header | Fault:
+def _v1(line: bytes) -> Header | BadProxyHeader:
     if _V1_UNKNOWN.fullmatch(line):
         return Header(1, local=True)
     found = _V1.fullmatch(line)
     if found is None:
-        return Fault("a PROXY header of version 1 that breaks its syntax")
+        return BadProxyHeader("a PROXY header of version 1 that breaks its syntax")
     family = 4 if found[1] == b"TCP4" else 6
     source, destination = (_written(found[each].decode("ascii"), family) for each in (2, 3))
     port, destination_port = int(found[4]), int(found[5])
     if source is None or destination is None or max(port, destination_port) > 65_535:
-        return Fault("a PROXY header of version 1 with an address that is none")
+        return BadProxyHeader("a PROXY header of version 1 with an address that is none")
     return Header(1, False, source, port, destination, destination_port)
 
 
@@ -183,22 +184,22 @@ def _shown(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 # ---- version 2
 
 
-def _v2(octets: bytes) -> Header | Fault:
+def _v2(octets: bytes) -> Header | BadProxyHeader:
     version, command, family = octets[12] >> 4, octets[12] & 15, octets[13]
     if version != 2:
-        return Fault(f"a PROXY header of the unknown version {version}")
+        return BadProxyHeader(f"a PROXY header of the unknown version {version}")
     if command == 0:  # LOCAL: "must discard the protocol block"; a health check of the proxy's own
         return Header(2, local=True)
     if command != 1:
-        return Fault(f"a PROXY header with the unknown command {command}")
+        return BadProxyHeader(f"a PROXY header with the unknown command {command}")
     length = _LENGTHS.get(family)
     if length is None:
-        return Fault(f"a PROXY header for {family:#04x}, which is no family and transport")
+        return BadProxyHeader(f"a PROXY header for {family:#04x}, which is no family and transport")
     if len(octets) < _FIXED + length:
-        return Fault("a PROXY header too short for its addresses")
+        return BadProxyHeader("a PROXY header too short for its addresses")
     header = _addressed(family, octets[_FIXED : _FIXED + length])
     vectors = _vectors(octets, _FIXED + length)
-    if isinstance(vectors, Fault):
+    if isinstance(vectors, BadProxyHeader):
         return vectors
     return _told(header, vectors, octets)
 
@@ -214,19 +215,19 @@ def _addressed(family: int, block: bytes) -> Header:
     return Header(2, False, source, int.from_bytes(ports[:2], "big"), destination, int.from_bytes(ports[2:], "big"))
 
 
-def _vectors(octets: bytes, at: int) -> list[tuple[int, int, bytes]] | Fault:
+def _vectors(octets: bytes, at: int) -> list[tuple[int, int, bytes]] | BadProxyHeader:
     """Type, place of the value and value of each TLV from `at` on (PP §2.2)."""
     found = []
     while at < len(octets):
         end = at + 3 + int.from_bytes(octets[at + 1 : at + 3], "big")
         if len(octets) < at + 3 or end > len(octets):
-            return Fault("a PROXY header whose TLVs do not fit into it")
+            return BadProxyHeader("a PROXY header whose TLVs do not fit into it")
         found.append((octets[at], at + 3, octets[at + 3 : end]))
         at = end
     return found
 
 
-def _told(header: Header, vectors: list[tuple[int, int, bytes]], octets: bytes) -> Header | Fault:
+def _told(header: Header, vectors: list[tuple[int, int, bytes]], octets: bytes) -> Header | BadProxyHeader:
     """The header with what its TLVs say; types that we do not know are skipped (PP §2.2)."""
     facts: dict[str, str] = {}
     secured: Secured | None = None
@@ -234,18 +235,18 @@ def _told(header: Header, vectors: list[tuple[int, int, bytes]], octets: bytes) 
         match kind:
             case _Kind.CRC32C:
                 if len(value) != 4 or crc32c(octets[:at] + bytes(4) + octets[at + 4 :]) != int.from_bytes(value, "big"):
-                    return Fault("a PROXY header whose checksum is wrong")  # PP §2.2.3: "MUST abort"
+                    return BadProxyHeader("a PROXY header whose checksum is wrong")  # PP §2.2.3: "MUST abort"
             case _Kind.ALPN:
                 facts["alpn"] = _text(value)
             case _Kind.AUTHORITY:
                 facts["authority"] = _text(value)
             case _Kind.UNIQUE_ID:
                 if len(value) > _UNIQUE_ID_MAX:
-                    return Fault("a PROXY header with a unique id that is too long")
+                    return BadProxyHeader("a PROXY header with a unique id that is too long")
                 facts["unique_id"] = _id(value)
             case _Kind.SSL:
                 told = _secured(value)
-                if isinstance(told, Fault):
+                if isinstance(told, BadProxyHeader):
                     return told
                 secured = told
             case _:
@@ -253,12 +254,12 @@ def _told(header: Header, vectors: list[tuple[int, int, bytes]], octets: bytes) 
     return msgspec.structs.replace(header, secured=secured, **facts)
 
 
-def _secured(value: bytes) -> Secured | Fault | None:
+def _secured(value: bytes) -> Secured | BadProxyHeader | None:
     """PP §2.2.6: client (1 octet), verify (4), then TLVs of its own. None where the client speaks no TLS."""
     if len(value) < 5:
-        return Fault("a PROXY header with a TLS part that is too short")
+        return BadProxyHeader("a PROXY header with a TLS part that is too short")
     vectors = _vectors(value, 5)
-    if isinstance(vectors, Fault):
+    if isinstance(vectors, BadProxyHeader):
         return vectors
     client, verify = value[0], int.from_bytes(value[1:5], "big")
     if not client & _CLIENT_SSL:

@@ -9,8 +9,8 @@ Lines end with CRLF. A line that ends with a bare LF is not taken as a line: a s
 (``550 <a\\n250 ok>``) would shift all replies behind it, and a 250 that belongs to nothing loses mail. A lone CR is a
 control octet like any other.
 
-How it fails: what is no reply, or is too long, makes the reader answer `Broken`, once and for ever: no octet behind it
-can be trusted. It is a value; nothing here raises.
+How it fails: what is no reply, or is too long, makes the reader answer `BadReply`, once and for ever: no octet behind
+it can be trusted. It is a value; nothing here raises.
 
 Not here: which command a reply answers (`client`).
 """
@@ -42,7 +42,7 @@ class ReplyLimits(msgspec.Struct, frozen=True):
     reply_max: int = 65_536
 
 
-class Broken(msgspec.Struct, frozen=True):
+class BadReply(msgspec.Struct, frozen=True):
     """What came is no SMTP reply; `text` says why."""
 
     text: str
@@ -61,7 +61,7 @@ class ReplyReader:
         self._code = 0  # of the last of them
         self._decisive = 0  # the first of them that has this code
         self._held = 0  # octets of those lines
-        self._broken: Broken | None = None
+        self._broken: BadReply | None = None
 
     def feed(self, octets: bytes) -> None:
         """More octets from the remote."""
@@ -86,7 +86,7 @@ class ReplyReader:
         self._buffer, self._at, self._held = b"", 0, 0
         self._lines = []
 
-    def next(self) -> Reply | Broken | None:
+    def next(self) -> Reply | BadReply | None:
         """The next reply; None where more octets are needed."""
         if self._broken is not None:
             return self._broken
@@ -113,7 +113,7 @@ class ReplyReader:
             if self._broken is not None:
                 return self._broken
 
-    def _unfinished(self, start: int) -> Broken | None:
+    def _unfinished(self, start: int) -> BadReply | None:
         held = len(self._buffer) - start
         if held >= self._limits.line_max:
             return self._break(f"a line of the reply is longer than {self._limits.line_max} octets: {self.held}")
@@ -146,8 +146,8 @@ class ReplyReader:
         status = match[1]
         return Reply(self._code, status, tuple(_without(line, status) for line in lines))
 
-    def _break(self, text: str) -> Broken:
-        self._broken = Broken(text)
+    def _break(self, text: str) -> BadReply:
+        self._broken = BadReply(text)
         self.forget()
         return self._broken
 

@@ -7,7 +7,7 @@ next only after the last was answered, so replies stand in the order of commands
 What always holds: the host sees legal commands only; every command has exactly one reply (over LMTP the content has
 one per accepted recipient), made here where syntax, order or a limit is broken; nothing raises, whatever the octets;
 how the stream was split changes nothing, except that a client which does not wait where it must is caught only when
-its octets have come. Memory is bounded by `Limits` and by what the host feeds.
+its octets have come. Memory is bounded by `ProtocolLimits` and by what the host feeds.
 
 How it fails: with 421 (554 5.5.0 for improper pipelining) and `TooManyErrors`, after which nothing is read any more.
 An exception from here is a bug, of the machine or of a host that answers what was not asked.
@@ -53,12 +53,12 @@ from postroad.protocol.command import (
 from postroad.protocol.data import ChunkReader, DataReader, RefusedChunk, Scrutiny
 from postroad.protocol.extension import NO_TERMS, terms
 from postroad.protocol.grammar import BAD_SYNTAX, parse_hello, parse_mail, parse_rcpt, plain_mail, plain_rcpt
-from postroad.protocol.limits import Limits, StrayLineEnds
+from postroad.protocol.limits import ProtocolLimits, StrayLineEnds
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.state import BAD_ORDER, NEXT, Session, State, Transaction, Verb
 from postroad.protocol.xclient import parse_xclient, parse_xforward
 
-__all__ = ["Dialect", "Limits", "Offer", "ServerMachine", "State", "StrayLineEnds"]
+__all__ = ["Dialect", "Offer", "ProtocolLimits", "ServerMachine", "State", "StrayLineEnds"]
 
 OK: Final = reply(250, "2.0.0", "Ok")
 CANNOT_VRFY: Final = reply(252, "2.0.0", "Cannot VRFY user, but will accept message and attempt delivery")  # §3.5.3
@@ -155,7 +155,7 @@ class ServerMachine:
         "dialect", "early_talker", "errors", "last_error", "refusing", "turn",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, offer: Offer, limits: Limits) -> None:
+    def __init__(self, dialect: Dialect, offer: Offer, limits: ProtocolLimits) -> None:
         self.dialect = dialect
         self.early_talker = False  # octets came before the greeting was given (RFC 5321 §4.3.1: SHOULD wait)
         self.errors = 0  # of protocol, in the whole session
@@ -1014,7 +1014,7 @@ class ServerMachine:
         self._settle()
         self._output.append(encode(answer))
 
-    def renew(self, offer: Offer, limits: Limits, identity: str) -> None:
+    def renew(self, offer: Offer, limits: ProtocolLimits, identity: str) -> None:
         """Other settings hold from here on; no transaction is open. What EHLO has announced and is not offered any more
         counts as gone; what is new has to be announced first (RFC 5321 §4.1.1.11). `identity`: the account, "" where
         the client is none any more."""

@@ -36,7 +36,7 @@ from postroad.protocol.mime import (
     DEFAULT_LIMITS,
     IDENTITIES,
     Aside,
-    Body,
+    BodyOctets,
     Entity,
     Frame,
     Head,
@@ -61,7 +61,7 @@ class EightBit(enum.Enum):
     SEND = "send"  # 8-bit mail as it is, and let us see; binary mail is returned
 
 
-class Target(enum.Enum):
+class ConversionTarget(enum.Enum):
     """What the remote takes."""
 
     SEVEN_BIT = "7bit"
@@ -78,7 +78,7 @@ class Change(enum.Enum):
     MEND_BASE64 = "mend base64"
 
 
-class Facts:
+class LeafFacts:
     """What the body of one leaf holds. `high`: octets above ASCII."""
 
     __slots__ = ("_decoder", "_held", "_line", "entity", "high", "line_max", "nul", "size", "stray", "utf8")
@@ -145,7 +145,7 @@ class Survey:
         self.header_problem = ""
         self.entities: list[Entity] = []
         self.parents: list[int] = []
-        self.facts: dict[int, Facts] = {}
+        self.facts: dict[int, LeafFacts] = {}
         self.empty_multiparts: set[int] = set()  # with octets that cannot be told from those of a part
         self.lossy = False  # octets that cannot go stand between parts
 
@@ -164,11 +164,11 @@ def survey(pieces: Iterable[bytes], limits: MimeLimits = DEFAULT_LIMITS) -> Surv
     return found
 
 
-def _note(found: Survey, token: Head | Body | Frame | Aside) -> None:
-    if isinstance(token, Body):
+def _note(found: Survey, token: Head | BodyOctets | Frame | Aside) -> None:
+    if isinstance(token, BodyOctets):
         facts = found.facts.get(token.entity.number)
         if facts is None:
-            facts = found.facts[token.entity.number] = Facts(token.entity)
+            facts = found.facts[token.entity.number] = LeafFacts(token.entity)
         facts.add(token.octets)
     elif isinstance(token, Head):
         found.entities.append(token.entity)
@@ -190,7 +190,7 @@ class Plan(msgspec.Struct, frozen=True):
     say, where that is not what it says. `charsets`: of bodies that had no Content-Type. `signed`: a part under
     multipart/signed changes. `mark`: stands for an octet between parts that cannot go."""
 
-    target: Target
+    target: ConversionTarget
     changes: dict[int, Change]
     encodings: dict[int, str]
     charsets: dict[int, str]
@@ -198,11 +198,11 @@ class Plan(msgspec.Struct, frozen=True):
     mark: int = _MARKS[0]
 
 
-def plan(found: Survey, target: Target) -> Plan | str:
+def plan(found: Survey, target: ConversionTarget) -> Plan | str:
     """What is to be done; a text where it cannot be."""
     if found.problem:
         return found.problem
-    if found.header_problem and target is Target.SEVEN_BIT:
+    if found.header_problem and target is ConversionTarget.SEVEN_BIT:
         return found.header_problem
     if found.empty_multiparts:
         return "it has a multipart without parts that holds 8-bit data"
@@ -235,9 +235,9 @@ def _unlike_boundaries(found: Survey) -> int | None:
     return next((mark for mark in _MARKS if mark not in held), None)
 
 
-def _change(facts: Facts, target: Target) -> Change | str:
+def _change(facts: LeafFacts, target: ConversionTarget) -> Change | str:
     entity = facts.entity
-    if not ((facts.high and target is Target.SEVEN_BIT) or (facts.binary and _may_be_binary(facts))):
+    if not ((facts.high and target is ConversionTarget.SEVEN_BIT) or (facts.binary and _may_be_binary(facts))):
         return Change.KEEP
     if entity.type in _OPAQUE:
         return f"it has a part of the type {entity.type} that holds 8-bit data"
@@ -254,16 +254,16 @@ def _change(facts: Facts, target: Target) -> Change | str:
     return Change.BASE64
 
 
-def _may_be_binary(facts: Facts) -> bool:
+def _may_be_binary(facts: LeafFacts) -> bool:
     """Long lines alone are sent as they came, unless the part calls itself binary."""
     return facts.nul or facts.stray or facts.entity.encoding == "binary"
 
 
-def _encoding(entity: Entity, change: Change, facts: Facts | None, target: Target) -> str:
+def _encoding(entity: Entity, change: Change, facts: LeafFacts | None, target: ConversionTarget) -> str:
     """What the header section is to say."""
     if change in (Change.QUOTED, Change.BASE64):
         return str(change.value)
-    if entity.encoding == "binary" or (entity.encoding == "8bit" and target is Target.SEVEN_BIT):
+    if entity.encoding == "binary" or (entity.encoding == "8bit" and target is ConversionTarget.SEVEN_BIT):
         return "7bit" if facts is not None and not facts.high else str(target.value)
     return entity.encoding
 
@@ -284,10 +284,10 @@ def converted(pieces: Iterable[bytes], how: Plan, limits: MimeLimits = DEFAULT_L
     encoder: Encoder | None = None
     number = -1
     for token in walk(pieces, limits):
-        if encoder is not None and not (isinstance(token, Body) and token.entity.number == number):
+        if encoder is not None and not (isinstance(token, BodyOctets) and token.entity.number == number):
             yield encoder.end()
             encoder = None
-        if isinstance(token, Body):
+        if isinstance(token, BodyOctets):
             if token.entity.number != number:
                 number = token.entity.number
                 encoder = _encoder(how.changes.get(number, Change.KEEP))
@@ -327,7 +327,7 @@ _ENCODING_FIELD: Final = re.compile(
 def _head(head: Head, how: Plan) -> bytes:
     """A header section as it is to be sent."""
     section, entity = head.octets, head.entity
-    if how.target is Target.SEVEN_BIT and not section.isascii():
+    if how.target is ConversionTarget.SEVEN_BIT and not section.isascii():
         section = ascii_header.in_ascii(section) or section
     number = entity.number
     encoding = how.encodings.get(number)
@@ -350,7 +350,7 @@ def _head(head: Head, how: Plan) -> bytes:
 
 def _aside(octets: bytes, how: Plan) -> bytes:
     # One for one, so that it does not matter how the pieces are cut.
-    return octets.translate(_replacing(how.mark, how.target is Target.SEVEN_BIT))
+    return octets.translate(_replacing(how.mark, how.target is ConversionTarget.SEVEN_BIT))
 
 
 @lru_cache(maxsize=2 * len(_MARKS))

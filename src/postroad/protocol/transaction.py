@@ -1,6 +1,6 @@
 """What a mail transaction says to a remote with these capabilities, or why it cannot be said to it.
 
-Pure functions: envelope and capabilities in, octets of MAIL and RCPT out, or a Finding. RFC 5321 §4.1.1.2 and .3 with
+Pure functions: envelope and capabilities in, octets of MAIL and RCPT out, or a Result. RFC 5321 §4.1.1.2 and .3 with
 SIZE (RFC 1870), 8BITMIME (RFC 6152), BINARYMIME (RFC 3030), SMTPUTF8 (RFC 6531), DSN (RFC 3461, RFC 6533), AUTH=
 (RFC 4954 §5), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), RRVS (RFC 7293). FUTURERELEASE is
 for submission and ends with us.
@@ -27,7 +27,7 @@ from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from postroad.mail.reply import Reply
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.grammar import orcpt_encode, xtext_encode
-from postroad.protocol.seven_bit import EightBit, Target
+from postroad.protocol.seven_bit import ConversionTarget, EightBit
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -39,7 +39,7 @@ _NO_RET: Final = Ret.UNSET
 _NO_NOTIFY: Final = Notify.UNSET
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True):
     """The outcome for a recipient as far as the protocol knows it; an Attempt says also where and when."""
 
     outcome: Outcome
@@ -67,7 +67,7 @@ class Inspection(msgspec.Struct, frozen=True):
 
     ascii: bool  # all of it is ASCII
     utf8_header: bool  # a header section holds UTF-8, or may: of the message or of a part
-    converted: Target | None = None
+    converted: ConversionTarget | None = None
     problem: str = ""
 
 
@@ -80,14 +80,14 @@ def must_inspect(envelope: Envelope, offered: Capabilities) -> bool:
     )
 
 
-def target(envelope: Envelope, offered: Capabilities) -> Target | None:
+def target(envelope: Envelope, offered: Capabilities) -> ConversionTarget | None:
     """To what the content would have to be converted; None where it can go as it is."""
     if not offered.eight_bit_mime and not (envelope.body is _BINARY and offered.binary_mime):
-        return Target.SEVEN_BIT
-    return Target.EIGHT_BIT if envelope.body is _BINARY and not offered.binary_mime else None
+        return ConversionTarget.SEVEN_BIT
+    return ConversionTarget.EIGHT_BIT if envelope.body is _BINARY and not offered.binary_mime else None
 
 
-class Opening(msgspec.Struct, frozen=True):
+class MailCommand(msgspec.Struct, frozen=True):
     """How a message is announced: the MAIL command, whether SMTPUTF8 is in force, and whether BDAT carries it.
     `prefix`: header fields that go before the content (`protocol.tunnel`)."""
 
@@ -110,7 +110,7 @@ def opening(
     prefix: bytes = b"",
     eight_bit: EightBit = EightBit.CONVERT,
     by_data: bool = False,
-) -> Opening | Finding:
+) -> MailCommand | Result:
     """MAIL for a content of `size` octets, the `prefix` before it included. `utf8_wanted`: a recipient of the
     transaction needs SMTPUTF8.
 
@@ -122,17 +122,17 @@ def opening(
     sender = envelope.reverse_path
     if offered.size_max and size > offered.size_max:  # RFC 1870 §4, §7
         text = f"the message has {size} octets, the remote takes {offered.size_max} at most"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.4", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.3.4", text)
     wants_utf8 = utf8_wanted or envelope.smtputf8 or (sender is not None and not sender.is_ascii)
     if wants_utf8 and not offered.smtputf8:
         if sender is not None and not sender.is_ascii:
             text = "the sender's address is not ASCII and the remote does not offer SMTPUTF8"
-            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.7", text)
+            return Result(Outcome.FAILED, Reach.MESSAGE, "5.6.7", text)
         # RFC 6531 §3.2 is of relaying; in a mailbox a header may be as it was written (RFC 6532).
         stored = security.final and (offered.eight_bit_mime or (inspection is not None and inspection.converted))
         if inspection is not None and inspection.utf8_header and not stored:
             text = "the header is not ASCII and the remote does not offer SMTPUTF8"
-            return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.9", text)
+            return Result(Outcome.FAILED, Reach.MESSAGE, "5.6.9", text)
     converted = inspection.converted if inspection is not None else None
     refused = None if converted else _body_refused(envelope, offered, inspection, eight_bit)
     if refused is None and envelope.parameters and not security.final:
@@ -142,7 +142,7 @@ def opening(
     smtputf8 = wants_utf8 and offered.smtputf8
     body = envelope.body
     if converted is not None:
-        body = _EIGHT_BIT if converted is Target.EIGHT_BIT else Body.SEVEN_BIT
+        body = _EIGHT_BIT if converted is ConversionTarget.EIGHT_BIT else Body.SEVEN_BIT
     elif envelope.smtputf8 and not smtputf8 and inspection is not None and not inspection.ascii:
         body = _EIGHT_BIT  # RFC 6531 §3.6: SMTPUTF8 alone may have said so
     words = _mail_parameters(envelope, body, size, offered, smtputf8)
@@ -151,42 +151,42 @@ def opening(
     command = f"MAIL FROM:{path(sender)}{words}"
     octets = _octets(command)
     if octets is None:
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.1.7", "the sender's address cannot be written in a command")
     by_bdat = offered.chunking and (body is _BINARY or (size >= bdat_size_min and not converted and not by_data))
-    return Opening(octets, smtputf8, by_bdat, prefix)
+    return MailCommand(octets, smtputf8, by_bdat, prefix)
 
 
 def _body_refused(
     envelope: Envelope, offered: Capabilities, inspection: Inspection | None, eight_bit: EightBit
-) -> Finding | None:
+) -> Result | None:
     """What the remote cannot take as it is, and was not converted."""
     why = f" and it cannot be converted: {inspection.problem}" if inspection is not None and inspection.problem else ""
     if envelope.body is _BINARY:
         if offered.binary_mime:
             return None
         text = f"the message is BINARYMIME, which the remote does not offer{why}"  # RFC 3030 §3
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.1", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.6.1", text)
     if offered.eight_bit_mime or inspection is None or inspection.ascii or eight_bit is EightBit.SEND:
         return None
     text = f"the message holds 8-bit data and the remote does not offer 8BITMIME{why}"  # RFC 6152 §3
-    return Finding(Outcome.FAILED, Reach.MESSAGE, "5.6.3", text)
+    return Result(Outcome.FAILED, Reach.MESSAGE, "5.6.3", text)
 
 
-def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) -> Finding | None:
+def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) -> Result | None:
     """RFC 8689 §4.2.1; a null reverse-path is sent on all the same (§5)."""
     required = any(keyword == "REQUIRETLS" for keyword, _ in envelope.parameters)
     if not required or envelope.reverse_path is None:
         return None
     if not security.tls or not security.verified:
         text = "the sender requires TLS (REQUIRETLS) with a verified certificate, which this session has not"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.7.10", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.7.10", text)
     if not offered.require_tls:
         text = "the sender requires TLS (REQUIRETLS), which the remote does not offer"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.7.30", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.7.30", text)
     return None
 
 
-def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> Finding | None:
+def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> Result | None:
     """RFC 2852: a message that is to be returned when its time is over is not given to who does not keep the time."""
     by = wishes.deliver_by(envelope)
     if by is None or by.mode is not wishes.ByMode.RETURN:
@@ -194,13 +194,13 @@ def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> F
     left_s = by.seconds - waited_s
     if left_s <= 0:
         text = "the time within which the sender wanted it delivered (BY) is over"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
     if "DELIVERBY" not in offered.keywords:
         text = "the sender wants it delivered in time or returned (BY), and the remote does not offer DELIVERBY"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.3.3", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.3.3", text)
     if left_s < offered.by_min_s:
         text = f"{left_s} s are left of the time that the sender has set (BY), the remote wants {offered.by_min_s} s"
-        return Finding(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
+        return Result(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
     return None
 
 
@@ -237,19 +237,19 @@ def _further_parameters(envelope: Envelope, offered: Capabilities, security: Sec
     return words
 
 
-def rcpt(recipient: Recipient, offered: Capabilities, *, smtputf8: bool, final: bool = False) -> bytes | Finding:
+def rcpt(recipient: Recipient, offered: Capabilities, *, smtputf8: bool, final: bool = False) -> bytes | Result:
     """RCPT for one recipient; `smtputf8` as in the opening, `final` as in `Security`."""
     address = recipient.address
     if not smtputf8 and not address.is_ascii:  # RFC 6531 §3.2
         text = "the address is not ASCII and the remote does not offer SMTPUTF8"
-        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.6.7", text)
+        return Result(Outcome.FAILED, Reach.RECIPIENT, "5.6.7", text)
     since = wishes.valid_since(recipient) if recipient.parameters else None
     if since is not None and not (since.may_go_on or final or "RRVS" in offered.keywords):
         text = "the sender asks for the owner of the mailbox (RRVS), which the remote does not offer"
-        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.7.19", text)
+        return Result(Outcome.FAILED, Reach.RECIPIENT, "5.7.19", text)
     octets = _octets(f"RCPT TO:{path(address)}{_rcpt_parameters(recipient, offered, smtputf8)}")
     if octets is None:
-        return Finding(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", "the address cannot be written in a command")
+        return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", "the address cannot be written in a command")
     return octets
 
 
@@ -302,12 +302,12 @@ class Subject(enum.Enum):
     MESSAGE = "the message"
 
 
-def refusal(answer: Reply, reach: Reach, subject: Subject) -> Finding:
+def refusal(answer: Reply, reach: Reach, subject: Subject) -> Result:
     """What a 4xx or 5xx means."""
     status = answer.status or status_of(answer.code, at_rcpt=subject is Subject.RECIPIENT)
     if answer.permanent:
-        return Finding(Outcome.FAILED, reach, status, f"the remote refused {subject.value}", brief(answer))
-    return Finding(Outcome.DEFERRED, reach, status, f"the remote refused {subject.value} for now", brief(answer))
+        return Result(Outcome.FAILED, reach, status, f"the remote refused {subject.value}", brief(answer))
+    return Result(Outcome.DEFERRED, reach, status, f"the remote refused {subject.value} for now", brief(answer))
 
 
 def status_of(code: int, *, at_rcpt: bool = False, at_auth: bool = False) -> str:

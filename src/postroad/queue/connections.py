@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from postroad.queue.lane import Lane, Opening, Slot
+from postroad.queue.lane import Lane, PendingConnection, Slot
 from postroad.queue.options import QueueOptions
-from postroad.queue.order import Turns
+from postroad.queue.order import FairQueue
 
 
 class Connections:
@@ -40,10 +40,10 @@ class Connections:
         self._slots = slots
         self._held = 0
         self._slow = 0
-        self._openings: dict[Opening, None] = {}
+        self._openings: dict[PendingConnection, None] = {}
         self._probes = 0
-        self._waiting: Turns[Lane] = Turns()
-        self._waiting_probes: Turns[Lane] = Turns()
+        self._waiting: FairQueue[Lane] = FairQueue()
+        self._waiting_probes: FairQueue[Lane] = FairQueue()
         self._idle: dict[Slot, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,22 +73,22 @@ class Connections:
             return False
         return self._held < options.connections_max + min(self._slow, options.connections_slow_max)
 
-    def begin(self, scopes: tuple[str, ...], probe: bool) -> Opening:
+    def begin(self, scopes: tuple[str, ...], probe: bool) -> PendingConnection:
         """One is being opened."""
-        opening = Opening(scopes, self._loop.time(), probe)
+        opening = PendingConnection(scopes, self._loop.time(), probe)
         self._openings[opening] = None
         self._held += 1
         self._probes += probe
         return opening
 
-    def opened(self, opening: Opening) -> None:
+    def opened(self, opening: PendingConnection) -> None:
         """It is open."""
         del self._openings[opening]
         if opening.probe:
             self._probes -= 1
             self.feed()
 
-    def failed(self, opening: Opening) -> None:
+    def failed(self, opening: PendingConnection) -> None:
         """It could not be opened."""
         del self._openings[opening]
         self._probes -= opening.probe

@@ -11,7 +11,7 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.job import Job
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
-from postroad.queue.order import Turns, source_of
+from postroad.queue.order import FairQueue, source_of
 from postroad.queue.pace import Pace
 from postroad.store.values import Waiting
 
@@ -48,7 +48,7 @@ Opener = Callable[[Destination, Callable[[Courier | Attempt], None], Callable[[C
 Attempt that says why there is none. `lost` is called at most once: an idle courier has become unusable."""
 
 
-class Mail:
+class QueuedMessage:
     """A message with recipients in memory.
 
     `states`: what the spool holds of its recipients, by place; None while the message is fresh, when the spool holds
@@ -79,7 +79,7 @@ class Item:
 
     __slots__ = ("content", "mail", "places", "replays")
 
-    def __init__(self, mail: Mail, places: tuple[int, ...], replays: int = 0) -> None:
+    def __init__(self, mail: QueuedMessage, places: tuple[int, ...], replays: int = 0) -> None:
         self.mail = mail
         self.places = places
         self.replays = replays
@@ -104,7 +104,7 @@ class Slot:
         self.seen = -1
 
 
-class Opening:
+class PendingConnection:
     """A connection that is being opened, and the permits that it has. `probe`: of a destination that failed before."""
 
     __slots__ = ("began", "probe", "scopes")
@@ -132,7 +132,7 @@ class Lane:
         self.pace: Pace | None = None
         self.tokens: int | None = None
         self.paying = False  # has asked for tokens
-        self.ready: Turns[Item] = Turns()
+        self.ready: FairQueue[Item] = FairQueue()
         self.idle: list[Slot] = []
         self.slots: dict[Courier, Slot] = {}
         self.busy = 0

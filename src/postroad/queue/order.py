@@ -66,7 +66,7 @@ class _Round(Generic[_T]):
         return value
 
 
-class Turns(Generic[_T]):
+class FairQueue(Generic[_T]):
     __slots__ = ("_count", "_rounds")
 
     def __init__(self) -> None:

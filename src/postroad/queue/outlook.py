@@ -54,7 +54,7 @@ class _Reading:
         self.put_off = False
 
 
-class Outlook:
+class Lookahead:
     """`far_us()`: times that are further ahead than this are looked into. `watch` is told the time at each look."""
 
     def __init__(

@@ -75,7 +75,7 @@ class PaceRule(msgspec.Struct, frozen=True):
     rate: Rate | None = None
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ScopeLimits(msgspec.Struct, frozen=True):
     """Of one scope, for the whole node. `start` connections at first, more by and by, at most `most`."""
 
     most: int
@@ -159,7 +159,7 @@ class PaceTable:
             scopes[f"set:{'+'.join(sorted(set(hosts)))}"] = rule
         return self._joined(scopes)
 
-    def limits(self, scope: str) -> Limits:
+    def limits(self, scope: str) -> ScopeLimits:
         """Of a scope, by its name."""
         kind, _, name = scope.partition(":")
         match kind:
@@ -190,17 +190,17 @@ class PaceTable:
             min((rule.recipients_max for rule in rules if rule.recipients_max), default=self._recipients_max),
         )
 
-    def _own_limits(self, rule: PaceRule | None, *, remote: bool) -> Limits:
+    def _own_limits(self, rule: PaceRule | None, *, remote: bool) -> ScopeLimits:
         """Of a destination. Local delivery needs no caution: it has all its connections at once."""
         most = rule.connections_max if rule is not None and rule.connections_max else self._most
         start = rule.connections_start if rule is not None and rule.connections_start else self._start
-        return Limits(most, min(start, most) if remote else most, rule.rate if rule is not None else None)
+        return ScopeLimits(most, min(start, most) if remote else most, rule.rate if rule is not None else None)
 
-    def _shared_limits(self, rule: PaceRule | None) -> Limits:
+    def _shared_limits(self, rule: PaceRule | None) -> ScopeLimits:
         """Of a shared scope: no limit but those that its rule names, and no caution beyond its destinations' own."""
         most = rule.connections_max if rule is not None and rule.connections_max else UNLIMITED
         start = rule.connections_start if rule is not None and rule.connections_start else most
-        return Limits(most, min(start, most), rule.rate if rule is not None else None)
+        return ScopeLimits(most, min(start, most), rule.rate if rule is not None else None)
 
 
 _LOCAL: Final = ("lmtp:", "maildir:", "program:")

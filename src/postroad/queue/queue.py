@@ -6,8 +6,8 @@ event loop; nothing here blocks, and there is no task per message.
 
 What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
-  (`Mail.active`); one in the spool with a due time is known to the agenda when that comes, through its destination
-  (`queue.outlook`).
+  (`QueuedMessage.active`); one in the spool with a due time is known to the agenda when that comes, through its
+  destination (`queue.outlook`).
 - A job's outcome becomes one settlement (`queue.settling`); the recipient is not attempted until it is committed
   (promise 4), and with `unsettled_max` of them couriers stand still: no more than that, and what is being carried,
   comes twice at most.
@@ -46,10 +46,10 @@ from postroad.mail.route import Destination
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.connections import Connections
-from postroad.queue.lane import Courier, Item, Lane, Mail, Opener, Opening, Slot
+from postroad.queue.lane import Courier, Item, Lane, Opener, PendingConnection, QueuedMessage, Slot
 from postroad.queue.options import QueueOptions
-from postroad.queue.order import Turns
-from postroad.queue.outlook import Outlook
+from postroad.queue.order import FairQueue
+from postroad.queue.outlook import Lookahead
 from postroad.queue.pace import PaceTable
 from postroad.queue.pacing import HostsOf, Pacing
 from postroad.queue.settling import ENDS, Reporter, Settling
@@ -150,7 +150,7 @@ class Queue:
         self._permits = permits
         self._log = log
         self._loop = loop
-        self._mails: dict[int, Mail] = {}
+        self._mails: dict[int, QueuedMessage] = {}
         self._lanes: dict[str, Lane] = {}
         self._troubles = Troubles(clock, chance, lambda: self.options)
         self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
@@ -160,7 +160,7 @@ class Queue:
             clock, loop, load=self._load, room=self._has_room, rate=lambda: self.options.probes_per_s,
             dry=lambda: self._outlook.go_on(), begin_anew=lambda: self._outlook.begin_anew(),
         )  # fmt: skip
-        self._outlook = Outlook(
+        self._outlook = Lookahead(
             spool, self._agenda, clock, loop, far_us=self._horizon_us, watch=self._watch_clock,
         )  # fmt: skip
         self._loading: set[tuple[int, str]] = set()
@@ -197,7 +197,7 @@ class Queue:
                 again = partial(self._resume_fresh, shard, envelope.id + 1)
                 self._loop.call_later(0.2, self._spool.fresh, shard, envelope.id - 1, 1, again)
             elif envelope.id < boundary and envelope.id not in self._mails:
-                self._take_up(Mail(envelope, None, None))
+                self._take_up(QueuedMessage(envelope, None, None))
         if envelopes and envelopes[-1].id < boundary and not self._stopping:
             self._spool.fresh(shard, envelopes[-1].id, 500, partial(self._resume_fresh, shard, boundary))
 
@@ -232,7 +232,7 @@ class Queue:
 
     def add(self, stored: Stored) -> None:
         """A message whose acceptance is durable, with no recipient settled yet."""
-        self._take_up(Mail(stored.envelope, stored.content, None))
+        self._take_up(QueuedMessage(stored.envelope, stored.content, None))
 
     def wait(self, number: int, rows: Sequence[Waiting]) -> None:
         """A message whose acceptance is durable, and whose recipients wait for a time of their own (RFC 4865)."""
@@ -248,7 +248,7 @@ class Queue:
             return self.refine(envelope, recipient, found)
         return found
 
-    def _take_up(self, mail: Mail) -> None:
+    def _take_up(self, mail: QueuedMessage) -> None:
         envelope = mail.envelope
         if self._stopping:
             return  # it is in the spool, fresh; the next start takes it up
@@ -289,7 +289,7 @@ class Queue:
         self._carry_item(slot, item)
         return True
 
-    def _dispatch(self, mail: Mail, places: Sequence[int]) -> None:
+    def _dispatch(self, mail: QueuedMessage, places: Sequence[int]) -> None:
         """Send places of one message to the lanes of their destinations; all are in `mail.active` already."""
         groups: dict[str, list[int]] = {}
         destinations: dict[str, Destination] = {}
@@ -308,7 +308,7 @@ class Queue:
         if failures:
             self._settling.finish(mail, failures, "")
 
-    def _lane(self, destination: Destination, mail: Mail) -> Lane:
+    def _lane(self, destination: Destination, mail: QueuedMessage) -> Lane:
         lane = self._lanes.get(destination.key)
         if lane is None:
             source = mail.source if mail.states is None else _FROM_DISK
@@ -348,7 +348,7 @@ class Queue:
         )
 
     @staticmethod
-    def _room(most: int, mail: Mail) -> int:
+    def _room(most: int, mail: QueuedMessage) -> int:
         """A limit as it holds for a message: the last fifth is for what waited; fresh mail never shuts it out."""
         return most if mail.states is None else most + most // 4
 
@@ -451,7 +451,7 @@ class Queue:
             self._connections.feed()
         self._close_if_unused(lane)
 
-    def _opened(self, lane: Lane, opening: Opening, edition: int, result: Courier | Attempt) -> None:
+    def _opened(self, lane: Lane, opening: PendingConnection, edition: int, result: Courier | Attempt) -> None:
         lane.opening -= 1
         if isinstance(result, Attempt):
             lane.surrender = max(0, lane.surrender - 1)
@@ -634,7 +634,7 @@ class Queue:
             broken = Attempt(_DEFERRED, Reach.MESSAGE, "4.3.0", "internal error", transport=transport)
             self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.places))
 
-    def _say_bug(self, mail: Mail, doing: str) -> None:
+    def _say_bug(self, mail: QueuedMessage, doing: str) -> None:
         text = f"{doing} broke: {traceback.format_exc()}"
         self._log((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
 
@@ -816,7 +816,7 @@ class Queue:
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
 
-    def _committed(self, mail: Mail, settlement: Settlement, leaving: set[int], later: set[int]) -> None:
+    def _committed(self, mail: QueuedMessage, settlement: Settlement, leaving: set[int], later: set[int]) -> None:
         """A settlement is durable. What has rows in the spool now, and is in memory no more, is the agenda's."""
         if settlement.waiting:
             shard = identifier.shard_of(settlement.id)
@@ -842,7 +842,7 @@ class Queue:
         if self._stopping:
             self._check_quiet()
 
-    def _rows(self, mail: Mail, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
+    def _rows(self, mail: QueuedMessage, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
         """Rows for places of a message that has none in the spool yet."""
         rows = []
         for place in places:
@@ -851,7 +851,7 @@ class Queue:
             rows.append(Waiting(place, due_us, key))
         return tuple(rows)
 
-    def _forget(self, mail: Mail, places: Sequence[int] | set[int]) -> None:
+    def _forget(self, mail: QueuedMessage, places: Sequence[int] | set[int]) -> None:
         """These places are in memory no more; with the last of them, and its last settlement, the message."""
         mail.active.difference_update(places)
         if mail.failing and len(mail.failing) == len(mail.active):
@@ -918,7 +918,7 @@ class Queue:
                 continue
             mail = self._mails.get(entry.envelope.id)
             if mail is None:
-                mail = Mail(entry.envelope, None, {})
+                mail = QueuedMessage(entry.envelope, None, {})
             elif mail.states is None:
                 continue  # its first settlement is still to come
             places = []
@@ -995,7 +995,7 @@ class Queue:
         states = mail.states
         assert states is not None  # the settlement above has seen to it
         for lane in list(self._lanes.values()):
-            kept: Turns[Item] = Turns()
+            kept: FairQueue[Item] = FairQueue()
             for item in lane.ready:
                 if item.mail is mail:
                     withdrawn.update(item.places)

@@ -31,7 +31,7 @@ from postroad.mail.event import Attempted, Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.queue import schedule
-from postroad.queue.lane import Mail
+from postroad.queue.lane import QueuedMessage
 from postroad.queue.options import QueueOptions
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
@@ -77,8 +77,8 @@ class Settling:
         loop: asyncio.AbstractEventLoop,
         report: Reporter,
         log: Callable[[tuple[Event, ...]], None],
-        rows_of: Callable[[Mail, Sequence[int], int], tuple[Waiting, ...]],
-        committed: Callable[[Mail, Settlement, set[int], set[int]], None],
+        rows_of: Callable[[QueuedMessage, Sequence[int], int], tuple[Waiting, ...]],
+        committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],
     ) -> None:
         self._spool = spool
         self._options = options
@@ -98,7 +98,7 @@ class Settling:
         """Whether a settlement of the message waits for its commit."""
         return number in self._under_way
 
-    def stop(self, mails: Sequence[Mail]) -> None:
+    def stop(self, mails: Sequence[QueuedMessage]) -> None:
         """From here on nothing waits for company."""
         self._stopping = True
         for mail in mails:
@@ -107,7 +107,7 @@ class Settling:
     # -- what became of recipients -----------------------------------------------------------------------------------
 
     def finish(
-        self, mail: Mail, results: Outcomes, key: str, not_before_us: int = 0
+        self, mail: QueuedMessage, results: Outcomes, key: str, not_before_us: int = 0
     ) -> None:
         """Turn outcomes into one settlement; failures may wait for others of their message."""
         if len(mail.active) > len(results) and not self._stopping and self._options().gather_s > 0:
@@ -115,7 +115,7 @@ class Settling:
         if results:
             self._finish_now(mail, results, key, not_before_us)
 
-    def _gather(self, mail: Mail, results: Outcomes, key: str) -> Outcomes:
+    def _gather(self, mail: QueuedMessage, results: Outcomes, key: str) -> Outcomes:
         """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
         to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
         tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
@@ -135,7 +135,7 @@ class Settling:
         kept = {place for place, _ in failed}
         return [each for each in results if each[0] not in kept]
 
-    def tell_failures(self, mail: Mail) -> None:
+    def tell_failures(self, mail: QueuedMessage) -> None:
         """What was gathered becomes one settlement, with one report."""
         failing, mail.failing = mail.failing, []
         if failing:
@@ -143,7 +143,7 @@ class Settling:
             self._finish_now(mail, results, {place: key for place, _, key in failing}, 0)
 
     def _finish_now(
-        self, mail: Mail, results: Outcomes, key: Keys, not_before_us: int
+        self, mail: QueuedMessage, results: Outcomes, key: Keys, not_before_us: int
     ) -> None:
         """`key`: their destination, or that of each. Where a DSN needs the content and it is not in memory, it is read
         first."""
@@ -157,7 +157,7 @@ class Settling:
 
     def _finish_with(
         self,
-        mail: Mail,
+        mail: QueuedMessage,
         results: Outcomes,
         key: Keys,
         not_before_us: int,
@@ -166,7 +166,7 @@ class Settling:
         self.unsettled -= 1
         self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
 
-    def _needs_content(self, mail: Mail, results: Outcomes) -> bool:
+    def _needs_content(self, mail: QueuedMessage, results: Outcomes) -> bool:
         envelope, now_us = mail.envelope, self._clock.now_us()
         late = self._late(envelope, now_us)
         return any(
@@ -182,7 +182,7 @@ class Settling:
         return now_us >= schedule.expires_us(self._options(), envelope) or (0 < notice_us <= now_us)
 
     def _settle_results(
-        self, mail: Mail, results: Outcomes, keys: Keys, not_before_us: int, content: Content
+        self, mail: QueuedMessage, results: Outcomes, keys: Keys, not_before_us: int, content: Content
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
         if len(results) == 1 and isinstance(keys, str) and results[0][1].outcome in ENDS:
@@ -219,7 +219,7 @@ class Settling:
             mail, Settlement(envelope.id, tuple(found.ended), tuple(found.waiting), accepted, tuple(events)), places
         )
 
-    def _judge(self, mail: Mail, results: Outcomes, keys: Keys, not_before_us: int, now_us: int) -> _Judged:
+    def _judge(self, mail: QueuedMessage, results: Outcomes, keys: Keys, not_before_us: int, now_us: int) -> _Judged:
         """Which recipients have ended, when the others are due, who is to be told."""
         envelope, options = mail.envelope, self._options()
         found = _Judged()
@@ -261,7 +261,7 @@ class Settling:
         return found
 
     def _reported(
-        self, mail: Mail, outcomes: Outcomes, *, delayed: bool, content: Content, until_us: int
+        self, mail: QueuedMessage, outcomes: Outcomes, *, delayed: bool, content: Content, until_us: int
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
         """The DSNs. None where making them broke: a bug, which is logged and must not strand the recipients."""
         try:
@@ -272,7 +272,7 @@ class Settling:
             return None
 
     def _unsaid(
-        self, mail: Mail, unsaid: dict[int, Attempt], keys: Keys, now_us: int
+        self, mail: QueuedMessage, unsaid: dict[int, Attempt], keys: Keys, now_us: int
     ) -> list[Waiting]:
         """Rows for recipients that have failed, but whose DSN could not be made."""
         due_us = now_us + int(self._options().retry_max_s * 1_000_000)
@@ -288,7 +288,7 @@ class Settling:
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
-    def settle(self, mail: Mail, settlement: Settlement, places: Sequence[int]) -> None:
+    def settle(self, mail: QueuedMessage, settlement: Settlement, places: Sequence[int]) -> None:
         """Commit; `places` are those that leave memory with it. One settlement of a message at a time."""
         if mail.states is None:
             if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
@@ -315,7 +315,7 @@ class Settling:
         self._spool.settle(settlement, partial(self._settled, mail, settlement, [places]))
 
     def _settled(
-        self, mail: Mail, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
+        self, mail: QueuedMessage, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
     ) -> None:
         if failure is not None:
             # The disk is full: the outcome is not lost, it is committed as soon as that works again.
@@ -377,7 +377,7 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
     )
 
 
-def _attempts(mail: Mail, place: int) -> int:
+def _attempts(mail: QueuedMessage, place: int) -> int:
     """How many there have been with the one that has just ended."""
     state = mail.states.get(place) if mail.states else None
     return state.attempts + 1 if state is not None else 1

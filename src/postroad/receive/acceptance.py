@@ -25,8 +25,8 @@ from postroad.mail.reply import Reply, reply
 from postroad.receive import loops, refusals
 from postroad.receive import transaction as transactions
 from postroad.receive.replies import LEAVING
-from postroad.receive.setting import Setting
-from postroad.receive.transaction import Transaction
+from postroad.receive.setting import ListenerSetup
+from postroad.receive.transaction import Draft
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 _FAILURES: Final = {
@@ -38,10 +38,10 @@ _FAILURES: Final = {
 
 _REASON_MAX: Final = 300  # of what failed, its end: the rest stands in the log
 
-Told = Callable[[Reply], None]
+OnReply = Callable[[Reply], None]
 
 
-def accept(setting: Setting, transaction: Transaction, octets: bytes | None, told: Told) -> None:
+def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, told: OnReply) -> None:
     """Accept the message. `octets`: its content as it is to be stored, None where it has gone to a file."""
     if octets is not None:
         _store(setting, transaction, told, octets)
@@ -50,7 +50,7 @@ def accept(setting: Setting, transaction: Transaction, octets: bytes | None, tol
         transaction.incoming.finish(partial(_filed, setting, transaction, told))
 
 
-def _filed(setting: Setting, transaction: Transaction, told: Told, answer: ContentFile | Failure) -> None:
+def _filed(setting: ListenerSetup, transaction: Draft, told: OnReply, answer: ContentFile | Failure) -> None:
     """Large content is on stable storage, or is not."""
     if isinstance(answer, Failure):
         _failed(setting, transaction, told, answer)
@@ -61,7 +61,7 @@ def _filed(setting: Setting, transaction: Transaction, told: Told, answer: Conte
         _failed(setting, transaction, told, Failure(FailureKind.IO, traceback.format_exc()))
 
 
-def _store(setting: Setting, transaction: Transaction, told: Told, content: Content) -> None:
+def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: Content) -> None:
     """Hand the message to the spool, with all that goes into the same commit."""
     doors = setting.doors
     now_us = doors.now_us()
@@ -118,9 +118,9 @@ def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
 
 
 def _committed(
-    setting: Setting,
-    transaction: Transaction,
-    told: Told,
+    setting: ListenerSetup,
+    transaction: Draft,
+    told: OnReply,
     stored: Stored,
     waiting: tuple[Waiting, ...],
     reports: tuple[Stored, ...],
@@ -147,7 +147,7 @@ def _committed(
             told(_queued(transaction.id))
 
 
-def _failed(setting: Setting, transaction: Transaction, told: Told, failure: Failure) -> None:
+def _failed(setting: ListenerSetup, transaction: Draft, told: OnReply, failure: Failure) -> None:
     """Nothing of the message is stored: the client shall come back with it."""
     transaction.abort()
     doors = setting.doors

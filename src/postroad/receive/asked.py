@@ -23,7 +23,7 @@ from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive import replies
 from postroad.receive.options import ExtensionOptions
-from postroad.receive.transaction import Transaction
+from postroad.receive.transaction import Draft
 
 _US: Final = 1_000_000
 _HOUR_US: Final = 3_600 * _US
@@ -95,7 +95,7 @@ def reads_header(options: ExtensionOptions) -> bool:
     return options.requiretls or options.rrvs or (options.mt_priority and options.mt_priority_tunnel)
 
 
-def read_header(transaction: Transaction, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
+def read_header(transaction: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
     """What the header section asks for goes into the transaction. The content, without what must not go on."""
     head = transaction.head.lower()
     if options.requiretls and _TLS_REQUIRED in head:
@@ -107,7 +107,7 @@ def read_header(transaction: Transaction, octets: bytes, options: ExtensionOptio
     return octets
 
 
-def _read_tls_required(transaction: Transaction) -> None:
+def _read_tls_required(transaction: Draft) -> None:
     """RFC 8689 §4.1: the field counts where REQUIRETLS was not asked; §3: there is one, and all it says is No."""
     mail, head = transaction.mail, transaction.head
     if wishes.parameter(mail.parameters, wishes.REQUIRE_TLS) is not None or message.count(head, _TLS_REQUIRED) != 1:
@@ -116,7 +116,7 @@ def _read_tls_required(transaction: Transaction) -> None:
         transaction.mail = msgspec.structs.replace(mail, parameters=(*mail.parameters, (wishes.TLS_OPTIONAL, "NO")))
 
 
-def _read_valid_since(transaction: Transaction) -> None:
+def _read_valid_since(transaction: Draft) -> None:
     """RFC 7293 §3.2: ``Require-Recipient-Valid-Since: addr-spec ; date-time``, for a recipient of whom RCPT said
     nothing."""
     since: dict[str, str] = {}
@@ -136,7 +136,7 @@ def _asked_of(recipient: Recipient, since: str) -> Recipient:
     return msgspec.structs.replace(recipient, parameters=(*recipient.parameters, (wishes.RRVS, f"{since};H")))
 
 
-def _read_priority(transaction: Transaction, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
+def _read_priority(transaction: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
     """RFC 6758: of who is trusted the field stands for the parameter; it never goes on as it came, lest the next host
     believes a stranger because it believes us."""
     head = transaction.head

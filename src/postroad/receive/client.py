@@ -17,14 +17,14 @@ from postroad.mail.envelope import Forwarded, Peer, Via
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol.command import Xclient
 from postroad.receive import forwarding
-from postroad.receive.forwarding import Told
-from postroad.receive.options import Proxy, Tls
+from postroad.receive.forwarding import XclientFacts
+from postroad.receive.options import ListenerTls, Proxy
 from postroad.receive.transaction import with_type
-from postroad.world.tls import NOBODY, Asking, ClientCertificates
+from postroad.world.tls import NOBODY, ClientCertificatePolicy, ClientCertificates
 from postroad.world.tls_facts import TlsFacts
 
 if TYPE_CHECKING:
-    from postroad.receive.setting import Setting
+    from postroad.receive.setting import ListenerSetup
 
 _EXTERNAL: Final = "EXTERNAL"
 
@@ -54,7 +54,7 @@ class Client:
         self.admitted = False
         self.hello, self.esmtp = "", False
         self.identity = self.source = self.mechanism = ""
-        self.claims: Told | None = None
+        self.claims: XclientFacts | None = None
         self.forwarded: Forwarded | None = None
         self.tls: TlsFacts | None = None
         self.tls_details: TlsDetails | None = None
@@ -66,7 +66,7 @@ class Client:
 
     # ---- What is told of it
 
-    def who(self, setting: Setting) -> Peer:
+    def who(self, setting: ListenerSetup) -> Peer:
         """The client, as the facts are now."""
         peer = self.peer
         if peer is None:
@@ -77,7 +77,7 @@ class Client:
         """A fact that `who` tells is another."""
         self.peer = None
 
-    def describe(self, setting: Setting, *, smtputf8: bool) -> Peer:
+    def describe(self, setting: ListenerSetup, *, smtputf8: bool) -> Peer:
         hello, esmtp, name, told = self.hello, self.esmtp, "", self.claims
         if told is not None:
             hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
@@ -109,7 +109,7 @@ class Client:
         """From whom its next message is (XFORWARD)."""
         self.forwarded, self.peer = forwarded, None
 
-    def secured(self, tls: TlsFacts, asking: Asking, *, bindable: bool) -> None:
+    def secured(self, tls: TlsFacts, asking: ClientCertificatePolicy, *, bindable: bool) -> None:
         """TLS is on: what was said before counts no more (RFC 3207 §4.2)."""
         self.tls, self.tls_details, self.asking, self.bindable = tls, details(tls), asking, bindable
         self.hello, self.esmtp = "", False
@@ -137,22 +137,22 @@ class Client:
 
     # ---- Its rights
 
-    def look(self, setting: Setting) -> None:
+    def look(self, setting: ListenerSetup) -> None:
         """Its trust, as these settings give it."""
         self.trusted = self.is_trusted(setting)
         if not self._certificate_counts(setting):
             self.certificate = ()
 
-    def is_trusted(self, setting: Setting) -> bool:
+    def is_trusted(self, setting: ListenerSetup) -> bool:
         if setting.trusts(self.address):
             return True
         return self.tls is not None and self._certificate_counts(setting) and setting.trusts_certificate(self.tls)
 
-    def _certificate_counts(self, setting: Setting) -> bool:
+    def _certificate_counts(self, setting: ListenerSetup) -> bool:
         """A certificate proves what was looked at when it was shown, and nothing where others are asked for now."""
         return self.asking == setting.listener.asking
 
-    def is_logged_in(self, setting: Setting) -> bool:
+    def is_logged_in(self, setting: ListenerSetup) -> bool:
         """Whether its account still counts: who found it so is still asked, and the account is still there."""
         if not self.source:  # XCLIENT named it: it counts as long as that does
             return True
@@ -163,14 +163,14 @@ class Client:
             return False
         return authenticator.holds(self.identity, self.source)
 
-    def has_lost_a_right(self, setting: Setting) -> bool:
+    def has_lost_a_right(self, setting: ListenerSetup) -> bool:
         """Whether it had a right that these settings do not give."""
         if self.trusted and not self.is_trusted(setting):
             return True
         return bool(self.identity) and not self.is_logged_in(setting)
 
 
-def obstacle(client: Client, setting: Setting, before: Setting, *, proxy: Via | None, xclient: bool) -> str:
+def obstacle(client: Client, setting: ListenerSetup, before: ListenerSetup, *, proxy: Via | None, xclient: bool) -> str:
     """Why a session cannot go on under new settings; "" where it can. `proxy`: of whom a PROXY header came; `xclient`:
     whether the other end of the connection may still speak for others."""
     listener, tls = setting.listener, client.tls
@@ -182,7 +182,7 @@ def obstacle(client: Client, setting: Setting, before: Setting, *, proxy: Via | 
         return "XCLIENT is not allowed any more"
     if tls is not None and not client.bindable and not listener.proxy_tls:
         return "TLS of the proxy does not count any more"
-    if tls is None and listener.tls is Tls.IMPLICIT:
+    if tls is None and listener.tls is ListenerTls.IMPLICIT:
         return "TLS from the first octet is demanded now"
     demanded = listener.asking.client_certificates is ClientCertificates.DEMANDED
     if demanded and tls is not None and client.bindable and client.asking != listener.asking:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol, assert_never
 
 from postroad.accounts import authenticate
-from postroad.accounts.authenticate import Exchange, Facts
+from postroad.accounts.authenticate import Exchange, SessionFacts
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Authenticated, Noted
@@ -32,9 +32,9 @@ from postroad.receive import forwarding, refusals, replies, verifying
 from postroad.receive.client import Client, obstacle
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
 from postroad.receive.options import EarlyTalker
-from postroad.receive.setting import Setting
+from postroad.receive.setting import ListenerSetup
 from postroad.receive.turns import REFUSAL
-from postroad.world.tls import NOBODY, Asking
+from postroad.world.tls import NOBODY, ClientCertificatePolicy
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import channel_binding
 
@@ -47,7 +47,7 @@ class Connection(Protocol):
     """The connection of a dialog, as the dialog sees it. `receive.session` has it; its docstrings say more."""
 
     @property
-    def current(self) -> Setting:
+    def current(self) -> ListenerSetup:
         """The settings of the listener that are in force now."""
 
     @property
@@ -107,7 +107,7 @@ class Dialog:
         "setting",
     )
 
-    def __init__(self, session: Connection, setting: Setting, client: Client) -> None:
+    def __init__(self, session: Connection, setting: ListenerSetup, client: Client) -> None:
         self.setting = setting
         self.outdated = False  # others are in force, and a transaction that is under way ends under these
         self.client = client
@@ -137,7 +137,7 @@ class Dialog:
         """Let go of the transaction, with what it has in the spool."""
         self.intake.reset()
 
-    def secured(self, tls: TlsFacts, asking: Asking = NOBODY, *, from_the_start: bool) -> None:
+    def secured(self, tls: TlsFacts, asking: ClientCertificatePolicy = NOBODY, *, from_the_start: bool) -> None:
         """TLS is on, and clients were asked so for a certificate. `from_the_start`: nothing was said before it; else a
         new session begins (RFC 3207 §4.2)."""
         self.drop()
@@ -184,7 +184,7 @@ class Dialog:
         self.machine.renew(self._offer(), setting.options.limits, client.identity)
         return True
 
-    def _has_lost_a_right(self, current: Setting) -> bool:
+    def _has_lost_a_right(self, current: ListenerSetup) -> bool:
         xclient, _ = current.may_speak_for_others(self._speaker)
         return self.client.has_lost_a_right(current) or bool(
             obstacle(self.client, current, self.setting, proxy=self._via_proxy, xclient=xclient)
@@ -421,12 +421,12 @@ class Dialog:
         if exchange is not None:
             exchange.cancel()
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> SessionFacts:
         transport = self._session.transport
         name = transport.get_extra_info("sockname")
         local_address, local_port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
         client = self.client
-        return Facts(
+        return SessionFacts(
             client.address, client.port, local_address, local_port, client.hello, self.setting.listener.name,
             "" if client.tls is None else client.tls.text,
             client.certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,

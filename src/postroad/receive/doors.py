@@ -24,13 +24,13 @@ from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
-from postroad.receive.turned import SEVERAL, Turned
+from postroad.receive.turned import SEVERAL, RefusalNotes
 from postroad.receive.turns import Turns
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
-from postroad.world.tls import Asking
+from postroad.world.tls import ClientCertificatePolicy
 
-__all__ = ["Accept", "Doors", "Expand", "Expansion", "Incoming", "Place"]
+__all__ = ["AcceptMessage", "ArrivingClient", "ContentSink", "Doors", "Expand", "Expansion"]
 
 
 class Expand(Protocol):
@@ -40,7 +40,7 @@ class Expand(Protocol):
         """What aliases make of the recipients of message `id`. `passed`: the aliases that it came through before."""
 
 
-class Incoming(Protocol):
+class ContentSink(Protocol):
     """Content on its way into a file of the spool (`store.content.Incoming`)."""
 
     resumed: Callable[[], None] | None
@@ -54,7 +54,7 @@ class Incoming(Protocol):
     def abort(self) -> None: ...
 
 
-class Place(Protocol):
+class ArrivingClient(Protocol):
     """The place of a client among those who are on their way with a message (`store.sqlite.company`)."""
 
     def leave(self) -> None: ...
@@ -69,7 +69,7 @@ def _always(transport: asyncio.BaseTransport) -> bool:
     return True
 
 
-class Accept(Protocol):
+class AcceptMessage(Protocol):
     def __call__(
         self,
         stored: Stored,
@@ -110,10 +110,10 @@ class Doors:
 
     loop: asyncio.AbstractEventLoop
     now_us: Callable[[], int]
-    join: Callable[[], Place]
+    join: Callable[[], ArrivingClient]
     new_id: Callable[[], int]
-    accept: Accept
-    incoming: Callable[[int], Incoming]
+    accept: AcceptMessage
+    incoming: Callable[[int], ContentSink]
     queued: Callable[[Stored], None]
     expand: Expand
     reports: Callable[
@@ -129,12 +129,12 @@ class Doors:
     members: Callable[[Address], Sequence[Address] | None]
     owns: Callable[[str, Address], bool]
     network: Network
-    tls_context: Callable[[Asking], ssl.SSLContext | None]
+    tls_context: Callable[[ClientCertificatePolicy], ssl.SSLContext | None]
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
     offended: Callable[[str], None] = _uncounted
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)
     turns: Turns = field(default_factory=Turns)
-    turned: Turned = field(default_factory=partial(Turned, SEVERAL))
+    turned: RefusalNotes = field(default_factory=partial(RefusalNotes, SEVERAL))
     marks: Marks | None = None

@@ -18,7 +18,7 @@ from postroad.protocol.command import Xclient, Xforward
 UNKNOWN: Final = "0.0.0.0"  # the address of a client whose address is not known
 
 
-class Told(msgspec.Struct, frozen=True):
+class XclientFacts(msgspec.Struct, frozen=True):
     """What XCLIENT said beside the facts that a session has itself; "" for nothing."""
 
     name: str = ""
@@ -26,10 +26,10 @@ class Told(msgspec.Struct, frozen=True):
     protocol: str = ""
 
 
-def told(command: Xclient, before: Told | None) -> Told:
+def told(command: Xclient, before: XclientFacts | None) -> XclientFacts:
     """A client at another address has none of the names of the one before."""
-    before = before if before is not None and command.address is None else Told()
-    return Told(
+    before = before if before is not None and command.address is None else XclientFacts()
+    return XclientFacts(
         before.name if command.name is None else command.name,
         before.hello if command.hello is None else command.hello,
         before.protocol if command.protocol is None else command.protocol,

@@ -38,9 +38,9 @@ from postroad.receive import acceptance, asked, loops, repair, replies
 from postroad.receive import transaction as transactions
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client
-from postroad.receive.doors import Place
-from postroad.receive.setting import Mending, Setting
-from postroad.receive.transaction import Transaction
+from postroad.receive.doors import ArrivingClient
+from postroad.receive.setting import ListenerSetup, Mending
+from postroad.receive.transaction import Draft
 
 _NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
 _MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, _NO_MEMORY)
@@ -99,13 +99,13 @@ class Intake:
 
     __slots__ = ("_place", "_refused", "_waits", "client", "draft", "setup")
 
-    def __init__(self, setup: Setting, client: Client, waits: Waits, refused: OnRefusal) -> None:
+    def __init__(self, setup: ListenerSetup, client: Client, waits: Waits, refused: OnRefusal) -> None:
         self.setup = setup
         self.client = client
-        self.draft: Transaction | None = None
+        self.draft: Draft | None = None
         self._waits = waits
         self._refused = refused
-        self._place: Place | None = None  # among those who are on their way with a message
+        self._place: ArrivingClient | None = None  # among those who are on their way with a message
 
     # ---- Who is on the way
 
@@ -207,7 +207,7 @@ class Intake:
                 return
             mail, answer = granted
         peer = client.describe(setup, smtputf8=True) if mail.smtputf8 else (client.peer or client.who(setup))
-        draft = Transaction(mail, peer, doors.now_us(), doors.loop.time() + setup.options.message_s)
+        draft = Draft(mail, peer, doors.now_us(), doors.loop.time() + setup.options.message_s)
         self.draft = draft
         if self._place is None:
             self._place = doors.join()
@@ -273,7 +273,7 @@ class Intake:
         draft.size = size = draft.size + len(octets)
         return True if size <= UNCOUNTED else self._weigh(draft, last=last)
 
-    def _weigh(self, draft: Transaction, *, last: bool) -> bool:
+    def _weigh(self, draft: Draft, *, last: bool) -> bool:
         """Content that counts: into a file with it where it is large, or where memory is short."""
         budget = self.setup.doors.budget
         budget.held += draft.size - draft.counted
@@ -288,11 +288,11 @@ class Intake:
             self.reset()
         return True
 
-    def _give_back(self, draft: Transaction) -> None:
+    def _give_back(self, draft: Draft) -> None:
         self.setup.doors.budget.held -= draft.counted
         draft.counted = 0
 
-    def _spill(self, draft: Transaction) -> bool:
+    def _spill(self, draft: Draft) -> bool:
         """Too much for memory: the content goes into a file from here on."""
         setup = self.setup
         incoming = setup.doors.incoming(draft.id)
@@ -304,7 +304,7 @@ class Intake:
         self._give_back(draft)
         return more
 
-    def _mend(self, draft: Transaction) -> Callable[[bytes], bytes] | None:
+    def _mend(self, draft: Draft) -> Callable[[bytes], bytes] | None:
         """How the message is mended; None where it is left as it is."""
         setup = self.setup
         mending = setup.mending
@@ -322,7 +322,7 @@ class Intake:
             submitted_us=draft.started_us,
         )
 
-    def _read_header(self, draft: Transaction, octets: bytes) -> bytes:
+    def _read_header(self, draft: Draft, octets: bytes) -> bytes:
         client = self.client
         known = client.trusted or client.identity != ""
         return asked.read_header(draft, octets, self.setup.options.extensions, known=known)
@@ -361,7 +361,7 @@ class Intake:
         else:
             self._waits.wait_for(verdict, partial(self._message_judged, draft, octets, answered))
 
-    def _message_judged(self, draft: Transaction, octets: bytes | None, answered: OnReply, verdict: Verdict) -> None:
+    def _message_judged(self, draft: Draft, octets: bytes | None, answered: OnReply, verdict: Verdict) -> None:
         if verdict is not ACCEPT:
             if not passes(verdict):
                 self.refuse_content(verdict, answered)
@@ -388,7 +388,7 @@ class Intake:
         self._refused(refusal, answered)
 
 
-def _has_header(draft: Transaction) -> bool:
+def _has_header(draft: Draft) -> bool:
     """Whether the header section is in memory as a whole, as it must be where content goes to a file."""
     if draft.size > HEADER_MAX:  # all that may belong to it
         return True
@@ -401,7 +401,7 @@ def passes(verdict: Verdict) -> bool:
     return verdict.action is not Action.REJECT and verdict.action is not Action.DEFER
 
 
-def _keep(draft: Transaction, verdict: Verdict) -> None:
+def _keep(draft: Draft, verdict: Verdict) -> None:
     """What a verdict on MAIL or on the content means for the whole message."""
     if verdict.action is _HOLD:
         draft.held = draft.held or verdict.reason or "held by a rule"

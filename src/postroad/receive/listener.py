@@ -15,23 +15,23 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from postroad.receive.options import Proxy, Tls
-from postroad.receive.proxied import Visit
-from postroad.receive.session import Session, peer_name
-from postroad.receive.setting import Setting
-from postroad.receive.turned import Turned
+from postroad.receive.options import ListenerTls, Proxy
+from postroad.receive.proxied import PrefacedConnection
+from postroad.receive.session import ClientConnection, peer_name
+from postroad.receive.setting import ListenerSetup
+from postroad.receive.turned import RefusalNotes
 from postroad.world.network import Server
 
 
 class Listener:
     """Serves one socket. All methods are called on the event loop."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: ListenerSetup) -> None:
         self.setting = setting
         self._server: Server | None = None
         self._socket: socket.socket | None = None  # a descriptor of our own, to listen on it once more
-        self._sessions: set[Session] = set()
-        self.turned = Turned()
+        self._sessions: set[ClientConnection] = set()
+        self.turned = RefusalNotes()
         self._empty: asyncio.Future[None] | None = None
         self._stopping = False
         self.leaving_for = ""  # why sessions come to an end, while they do
@@ -45,7 +45,7 @@ class Listener:
         """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate."""
         setting = self.setting
         listener = setting.listener
-        if listener.tls is Tls.IMPLICIT and setting.doors.tls_context(listener.asking) is None:
+        if listener.tls is ListenerTls.IMPLICIT and setting.doors.tls_context(listener.asking) is None:
             raise ValueError(f"listener {listener.name}: implicit TLS without a certificate")
         again = sock.dup()
         again.setblocking(False)
@@ -60,17 +60,17 @@ class Listener:
             self._socket.close()
         self._socket = again
 
-    def connect(self) -> Session:
+    def connect(self) -> ClientConnection:
         """The protocol of a new connection."""
-        return Session(self)
+        return ClientConnection(self)
 
-    def _welcome(self, name: object) -> Visit | None:
+    def _welcome(self, name: object) -> PrefacedConnection | None:
         """A connection that begins with a PROXY header; None where we are stopping."""
         if self._stopping:
             return None
-        return Visit(self.setting, *peer_name(name), partial(Session, self), self.turned)
+        return PrefacedConnection(self.setting, *peer_name(name), partial(ClientConnection, self), self.turned)
 
-    def renew(self, setting: Setting) -> bool:
+    def renew(self, setting: ListenerSetup) -> bool:
         """New settings: new sessions begin with them, others take them with their next command that is not of a
         transaction. True where `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
         and no client may be heard where its header should stand.
@@ -124,12 +124,12 @@ class Listener:
 
     # ---- What sessions tell
 
-    def joined(self, session: Session) -> None:
+    def joined(self, session: ClientConnection) -> None:
         self._sessions.add(session)
         if self._stopping:  # its PROXY header or handshake was on its way
             self.setting.doors.loop.call_soon(session.leave)
 
-    def gone(self, session: Session) -> None:
+    def gone(self, session: ClientConnection) -> None:
         self._sessions.discard(session)
         if not self._sessions and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)

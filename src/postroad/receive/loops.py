@@ -21,14 +21,14 @@ from postroad.mail.expansion import Expansion
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Verdict, reject
 from postroad.receive import transaction as transactions
-from postroad.receive.setting import Setting
-from postroad.receive.transaction import Transaction
+from postroad.receive.setting import ListenerSetup
+from postroad.receive.transaction import Draft
 
 _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setting: Setting, now_us: int, transaction: Transaction) -> bytes:
+def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> bytes:
     """Lead the message through the aliases of its recipients, for once its header section is there. The field that
     bears the marks of these aliases, b"" for none."""
     doors, marks = setting.doors, setting.doors.marks
@@ -75,7 +75,7 @@ def refusal(expansion: Expansion) -> Verdict | None:
     return None
 
 
-def stopped(transaction: Transaction, expansion: Expansion, now_us: int) -> tuple[Removed, ...]:
+def stopped(transaction: Draft, expansion: Expansion, now_us: int) -> tuple[Removed, ...]:
     """The event of those who are left out because they have had the message."""
     names = tuple(map(str, expansion.stopped))
     return (Removed(now_us, transaction.id, names, "", "a mail loop: they had this message before"),)

@@ -7,13 +7,13 @@ import enum
 import msgspec
 
 from postroad.mail.policy import Role
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.receive import budget
-from postroad.world.tls import NOBODY, Asking
+from postroad.world.tls import NOBODY, ClientCertificatePolicy
 
 
-class Tls(enum.Enum):
+class ListenerTls(enum.Enum):
     """TLS on a listener."""
 
     NONE = "none"
@@ -77,11 +77,11 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     address: str = ""
     port: int = 25
     path: str = ""
-    tls: Tls = Tls.NONE
+    tls: ListenerTls = ListenerTls.NONE
     trusted_networks: tuple[str, ...] = ()
     greet_delay_s: float = 0.0
     early_talker: EarlyTalker = EarlyTalker.NOTE
-    asking: Asking = NOBODY
+    asking: ClientCertificatePolicy = NOBODY
     trusted_certificates: tuple[str, ...] = ()
     auth: bool = False
     auth_without_tls: bool = False
@@ -147,7 +147,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
 
     hostname: str = "localhost"
     default_domain: str = ""
-    limits: Limits = Limits()
+    limits: ProtocolLimits = ProtocolLimits()
     command_s: float = 300.0
     data_block_s: float = 180.0
     message_s: float = 7_200.0

@@ -19,13 +19,13 @@ from typing import Final
 import msgspec
 
 from postroad.mail.envelope import Peer, Via
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import SessionEnded
 from postroad.mail.policy import ACCEPT
-from postroad.protocol.proxy import Fault, Header, HeaderReader
+from postroad.protocol.proxy import BadProxyHeader, Header, HeaderReader
 from postroad.receive.forwarding import UNKNOWN
 from postroad.receive.options import Proxy
-from postroad.receive.setting import Setting
-from postroad.receive.turned import Turned
+from postroad.receive.setting import ListenerSetup
+from postroad.receive.turned import RefusalNotes
 from postroad.world.tls_facts import TlsFacts
 
 _VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}
@@ -40,14 +40,19 @@ class Named(msgspec.Struct, frozen=True):
     tls: TlsFacts | None = None
 
 
-class Visit:
+class PrefacedConnection:
     """The header of one connection (`world.preface.Visitor`). `begin` makes the session of its client; `turned`: what
     is told of those who find no room."""
 
     __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setting", "_silent", "_trusted")
 
     def __init__(
-        self, setting: Setting, address: str, port: int, begin: Callable[[Named], asyncio.Protocol], turned: Turned
+        self,
+        setting: ListenerSetup,
+        address: str,
+        port: int,
+        begin: Callable[[Named], asyncio.Protocol],
+        turned: RefusalNotes,
     ) -> None:
         self._setting = setting
         self._address, self._port = address, port
@@ -73,13 +78,13 @@ class Visit:
 
     @property
     def refused(self) -> bool:
-        return not self._counted or isinstance(self._reader.result, Fault)
+        return not self._counted or isinstance(self._reader.result, BadProxyHeader)
 
     def take(self, octets: bytes) -> int:
         self._silent = False
         taken = self._reader.take(octets)
         result = self._reader.result
-        if isinstance(result, Fault):
+        if isinstance(result, BadProxyHeader):
             self._leave()
             self._tell(result.text)
         return taken
@@ -104,7 +109,7 @@ class Visit:
         setting = self._setting
         doors = setting.doors
         peer = Peer(self._address, self._port, protocol="PROXY", listener=setting.listener.name)
-        doors.log((Ended(doors.now_us(), 0, peer, text, 0, 1),))
+        doors.log((SessionEnded(doors.now_us(), 0, peer, text, 0, 1),))
 
 
 def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Named:

@@ -27,17 +27,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, cast
 
-from postroad.mail.event import BROKEN_OFF, Noted
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import BROKEN_OFF, Noted, SessionEnded
 from postroad.mail.policy import ACCEPT, Action, Verdict
 from postroad.mail.reply import Reply, encode
 from postroad.receive import replies
 from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog
-from postroad.receive.options import Tls
+from postroad.receive.options import ListenerTls
 from postroad.receive.proxied import Named
-from postroad.receive.setting import Setting
-from postroad.receive.turned import Turned
+from postroad.receive.setting import ListenerSetup
+from postroad.receive.turned import RefusalNotes
 from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why
@@ -55,18 +54,18 @@ _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors le
 class Door(Protocol):
     """The listener by which the client has come, as the session sees it. `receive.listener` has it."""
 
-    setting: Setting
-    turned: Turned
+    setting: ListenerSetup
+    turned: RefusalNotes
     leaving_for: str
 
-    def joined(self, session: Session) -> None:
+    def joined(self, session: ClientConnection) -> None:
         """A session has begun: once for each."""
 
-    def gone(self, session: Session) -> None:
+    def gone(self, session: ClientConnection) -> None:
         """It has ended: once for each that has joined."""
 
 
-class Session(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One connection. Its listener makes it and hears of its end."""
 
     __slots__ = (
@@ -122,7 +121,7 @@ class Session(asyncio.Protocol):
         self._refused_at = 0  # octets of it that had come when the deadline was last put off
 
     @property
-    def current(self) -> Setting:
+    def current(self) -> ListenerSetup:
         """The settings as they stand now; those of a transaction are its dialog's."""
         return self._listener.setting
 
@@ -168,7 +167,7 @@ class Session(asyncio.Protocol):
         if verdict is not ACCEPT:
             self._turn_away(verdict)
         else:
-            if setting.listener.tls is Tls.IMPLICIT:  # RFC 8314 §3.3
+            if setting.listener.tls is ListenerTls.IMPLICIT:  # RFC 8314 §3.3
                 self._begin_tls()
                 return
             if named is not None and named.tls is not None:  # the handshake was the proxy's
@@ -514,7 +513,7 @@ class Session(asyncio.Protocol):
         assert dialog is not None and transport is not None
         self._secure, self._paused = True, False
         early, self._early = self._early or [], None
-        implicit = dialog.setting.listener.tls is Tls.IMPLICIT
+        implicit = dialog.setting.listener.tls is ListenerTls.IMPLICIT
         dialog.secured(facts(transport) or TlsFacts(), self._asking, from_the_start=implicit)
         for octets in early:
             dialog.machine.feed(octets)
@@ -526,7 +525,7 @@ class Session(asyncio.Protocol):
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
         answer: Reply | None = verdict.reply or replies.LEAVING
-        if dialog.setting.listener.tls is Tls.IMPLICIT:  # nothing can be said before the handshake
+        if dialog.setting.listener.tls is ListenerTls.IMPLICIT:  # nothing can be said before the handshake
             answer = None
         left_out = self._listener.turned.tell(dialog.client.address, verdict.reason[:40], dialog.client.since)
         if left_out is not None:
@@ -619,7 +618,7 @@ class Session(asyncio.Protocol):
         now_us = doors.now_us()
         refusal = str(machine.last_error) if machine.last_error is not None else ""
         took_us = now_us - client.since_us
-        doors.log((Ended(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal),))
+        doors.log((SessionEnded(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal),))
 
     def leave(self) -> None:
         """The node stops: say 421 now where nothing is under way, else when it has come to its end."""

@@ -17,7 +17,7 @@ from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import asked
 from postroad.receive.doors import Doors
-from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.world.tls_facts import TlsFacts
 from postroad.world.tls_session import client_names
 
@@ -38,7 +38,7 @@ class Mending(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class ListenerSetup:
     """One listener's settings. Make it with `setting`. `mending`: what is mended in messages.
     `reads_header`: header fields may ask for something (`receive.asked`)."""
 
@@ -114,7 +114,7 @@ class Setting:
         one of a trusted network; `known`: it does, or has authenticated."""
         listener, doors = self.listener, self.doors
         hold_max_s = int(self.options.extensions.future_release_max_s) if listener.role is Role.SUBMISSION else 0
-        startable = listener.tls in (Tls.STARTTLS, Tls.REQUIRED) and not tls
+        startable = listener.tls in (ListenerTls.STARTTLS, ListenerTls.REQUIRED) and not tls
         starttls = startable and doors.tls_context(listener.asking) is not None
         # Who can have reports sent to whom he likes must be known. By DELIVERBY they can be had, too (RFC 2852 §3).
         dsn = known or self.lmtp or listener.role is not Role.MX or listener.dsn_for_strangers
@@ -140,7 +140,7 @@ class Setting:
         offer = Offer(
             starttls=starttls,
             tls=tls,
-            tls_required=listener.tls is Tls.REQUIRED,
+            tls_required=listener.tls is ListenerTls.REQUIRED,
             auth=auth if may_auth else (),
             auth_after_tls=() if may_auth else auth,
             vrfy=listener.vrfy in (Telling.TRUSTED, Telling.ON),
@@ -186,11 +186,11 @@ def _mending(listener: ListenerOptions, options: ReceiveOptions) -> Mending:
     return Mending.DATED if listener.add_missing else Mending.NOTHING
 
 
-def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> Setting:
+def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> ListenerSetup:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
     words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
-    return Setting(
+    return ListenerSetup(
         listener=listener,
         options=options,
         rules=rules,

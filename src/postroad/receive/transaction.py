@@ -22,7 +22,7 @@ from postroad.mail.event import Accepted, Removed
 from postroad.mail.expansion import Expansion
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
-from postroad.receive.doors import Incoming
+from postroad.receive.doors import ContentSink
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _BINARY_MIME: Final = Body.BINARY_MIME
@@ -30,7 +30,7 @@ _SEVEN_BIT: Final = Body.SEVEN_BIT
 _EIGHT_BIT_MIME: Final = Body.EIGHT_BIT_MIME
 
 
-class Transaction:
+class Draft:
     """What a session knows of its open transaction. One writer: the session."""
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Transaction:
         self.ascii_only = True
         self.long_lines = False  # there is a line longer than `LINE_MAX`
         self.line = 0  # octets of the line that content in a file has left unfinished so far
-        self.incoming: Incoming | None = None
+        self.incoming: ContentSink | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,14 +102,14 @@ class Transaction:
 
 Mend = Callable[[bytes], bytes]
 Owns = Callable[[str, Address], bool]
-Read = Callable[["Transaction", bytes], bytes]
+Read = Callable[["Draft", bytes], bytes]
 """Reads what the header section asks for (`receive.asked`); gives the content, without what must not go on."""
-Lead = Callable[["Transaction"], bytes]
+Lead = Callable[["Draft"], bytes]
 """Leads the message through the aliases of its recipients (`receive.loops`); gives the field that says so."""
 
 
 def finished(
-    transaction: Transaction, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None,
+    transaction: Draft, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None,
     lead: Lead | None = None,
 ) -> bytes:
     """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
@@ -137,12 +137,12 @@ def finished(
 
 
 def spill(
-    transaction: Transaction, incoming: Incoming, hostname: str, now_us: int, mend: Mend | None,
+    transaction: Draft, incoming: ContentSink, hostname: str, now_us: int, mend: Mend | None,
     read: Read | None = None, lead: Lead | None = None,
 ) -> bool:
     """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
 
-    False, here and of `stream`: enough for now, as `Incoming.write` says.
+    False, here and of `stream`: enough for now, as `ContentSink.write` says.
     """
     octets = finished(transaction, hostname, now_us, mend, read, lead)
     transaction.pieces.clear()
@@ -151,7 +151,7 @@ def spill(
     return incoming.write(octets)
 
 
-def stream(transaction: Transaction, octets: bytes) -> bool:
+def stream(transaction: Draft, octets: bytes) -> bool:
     """Further content of a message that has gone to a file."""
     assert transaction.incoming is not None
     transaction.size += len(octets)
@@ -161,7 +161,7 @@ def stream(transaction: Transaction, octets: bytes) -> bool:
     return transaction.incoming.write(octets)
 
 
-def _measure(transaction: Transaction, octets: bytes) -> None:
+def _measure(transaction: Draft, octets: bytes) -> None:
     """Whether lines are long. Looks at two places for each thousand octets."""
     if not transaction.long_lines:
         transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2, transaction.line)
@@ -172,7 +172,7 @@ def _measure(transaction: Transaction, octets: bytes) -> None:
             transaction.line = len(octets) - last + (0 if last else transaction.line)
 
 
-def received(transaction: Transaction, hostname: str, now_us: int) -> bytes:
+def received(transaction: Draft, hostname: str, now_us: int) -> bytes:
     """The Received field. FOR names the recipient only where there is a single one: others are nobody's business
     (RFC 5321 §7.6)."""
     recipients = transaction.recipients
@@ -184,7 +184,7 @@ def received(transaction: Transaction, hostname: str, now_us: int) -> bytes:
     )
 
 
-def wanted(transaction: Transaction) -> tuple[Recipient, ...]:
+def wanted(transaction: Draft) -> tuple[Recipient, ...]:
     """The recipients to be delivered to: each mailbox once, as it was first named, without the discarded."""
     recipients = transaction.recipients
     if transaction.dropped:
@@ -199,7 +199,7 @@ def wanted(transaction: Transaction) -> tuple[Recipient, ...]:
 
 
 def envelope(
-    transaction: Transaction, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
+    transaction: Draft, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
 ) -> Envelope:
     """The envelope of the message as it is stored. `owns`: whether an account may call itself so."""
     mail = transaction.mail
@@ -252,7 +252,7 @@ def accepted(envelope: Envelope, started_us: int) -> Accepted:
     )
 
 
-def removed(transaction: Transaction, now_us: int) -> tuple[Removed, ...]:
+def removed(transaction: Draft, now_us: int) -> tuple[Removed, ...]:
     """The events of recipients that rules let go."""
     recipients = transaction.recipients
     if transaction.dropped:

@@ -19,7 +19,7 @@ ALL_MAX: Final = 4096
 SEVERAL: Final = 20
 
 
-class Turned:
+class RefusalNotes:
     """Who was refused what. `most`: how many are told of one client and one reason within `PAUSE_S`."""
 
     def __init__(self, most: int = 1) -> None:

@@ -17,7 +17,7 @@ from postroad.protocol.command import Vrfy
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import Telling
 from postroad.receive.replies import CANNOT_VERIFY
-from postroad.receive.setting import Setting
+from postroad.receive.setting import ListenerSetup
 
 MEMBERS_MAX: Final = 1000  # of an alias that EXPN tells
 
@@ -26,7 +26,7 @@ _NO_LIST: Final = reply(550, "5.1.1", "No such list here")
 _TOO_MANY: Final = reply(252, "2.5.2", "Cannot expand, there are too many; will take mail for the list")
 
 
-def answer(setting: Setting, command: Vrfy, *, trusted: bool, identity: str) -> Reply | Awaitable[Verdict]:
+def answer(setting: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str) -> Reply | Awaitable[Verdict]:
     """The answer to VRFY or EXPN; an awaitable of its Verdict where somebody outside must be asked."""
     listener = setting.listener
     expands = command.verb == "EXPN"

@@ -36,9 +36,9 @@ from postroad.mail.event import Accepted, Event, Reported
 from postroad.mail.message import HEADER_MAX, Content, ContentFile, header_end, only_crlf
 from postroad.mail.message import size as content_size
 from postroad.mail.reply import Reply
-from postroad.mail.report import Action, Report, action_of, wants
+from postroad.mail.report import DsnAction, RecipientReport, action_of, wants
 from postroad.protocol import seven_bit
-from postroad.report.explain import Told, explanation, subject
+from postroad.report.explain import ReportFacts, explanation, subject
 from postroad.report.options import ReportOptions
 from postroad.report.text import ascii_of, clean, field, shorten
 from postroad.store.content import head
@@ -46,8 +46,8 @@ from postroad.store.values import Stored
 
 # RFC 3461 §6.3 (g): where there is no code that describes it
 _UNKNOWN: Final = {
-    Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0", Action.DELIVERED: "2.0.0", Action.RELAYED: "2.0.0",
-    Action.EXPANDED: "2.0.0",
+    DsnAction.FAILED: "5.0.0", DsnAction.DELAYED: "4.0.0", DsnAction.DELIVERED: "2.0.0", DsnAction.RELAYED: "2.0.0",
+    DsnAction.EXPANDED: "2.0.0",
 }  # fmt: skip
 LISTENER: Final = "report"  # Peer.listener of a DSN to a sender
 LISTENER_POSTMASTER: Final = "report-postmaster"  # and of one to the postmaster, whose own failure is told to nobody
@@ -74,7 +74,7 @@ NOTHING: Final = Made()
 
 
 def make(
-    reports: Iterable[Report],
+    reports: Iterable[RecipientReport],
     envelope: Envelope,
     content: Content | None,
     options: ReportOptions,
@@ -91,8 +91,8 @@ def make(
     `refusal`: asked if the message is of a client neither trusted nor authenticated. A failure of which nobody can be
     told gives an event that says why, and so does a report that is one too many.
     """
-    told: dict[Action, list[Report]] = {}
-    untold: dict[str, list[Report]] = {}
+    told: dict[DsnAction, list[RecipientReport]] = {}
+    untold: dict[str, list[RecipientReport]] = {}
     for report in reports:
         why = _why_not(report, envelope, options)
         if why is None:
@@ -102,7 +102,7 @@ def make(
     shard = identifier.shard_of(envelope.id)
     accepted: list[Stored] = []
     events: list[Event] = [
-        Reported(now_us, envelope.id, _names(those), Action.FAILED.value, 0, why) for why, those in untold.items()
+        Reported(now_us, envelope.id, _names(those), DsnAction.FAILED.value, 0, why) for why, those in untold.items()
     ]
     for action, those in told.items():
         if envelope.reverse_path is not None and not envelope.peer.is_known:
@@ -117,17 +117,17 @@ def make(
     return Made(tuple(accepted), tuple(events)) if events else NOTHING
 
 
-def _why_not(report: Report, envelope: Envelope, options: ReportOptions) -> str | None:
+def _why_not(report: RecipientReport, envelope: Envelope, options: ReportOptions) -> str | None:
     """None: tell. "": do not, and nothing is to be said of it. Else: why a failure is told to nobody."""
     if envelope.reverse_path is None:
         # RFC 3461 §5.2, RFC 5321 §6.1: never a DSN to the null reverse-path; the postmaster may be told of a failure.
-        return _why_not_postmaster(report, envelope, options) if report.action is Action.FAILED else ""
+        return _why_not_postmaster(report, envelope, options) if report.action is DsnAction.FAILED else ""
     if report.traced or wants(report.recipient.notify, report.action, dsn_passed=report.attempt.dsn_passed):
         return None
-    return "the sender asked not to be told" if report.action is Action.FAILED else ""
+    return "the sender asked not to be told" if report.action is DsnAction.FAILED else ""
 
 
-def _why_not_postmaster(report: Report, envelope: Envelope, options: ReportOptions) -> str | None:
+def _why_not_postmaster(report: RecipientReport, envelope: Envelope, options: ReportOptions) -> str | None:
     postmaster = _address(options.postmaster)
     if postmaster is None:
         return "no return address, and no postmaster is set to be told"
@@ -144,7 +144,7 @@ def _address(mailbox: str) -> Address | None:
     return Address(local_part, canonical_domain(domain)) if local_part else None
 
 
-def _names(reports: Iterable[Report]) -> tuple[str, ...]:
+def _names(reports: Iterable[RecipientReport]) -> tuple[str, ...]:
     return tuple([str(report.recipient.address) for report in reports])
 
 
@@ -187,9 +187,9 @@ class Reporter:
         its time was over (RFC 3464 §2.3.4 keeps the class 4 of what stood in the way).
         """
         reports = [
-            Report(
+            RecipientReport(
                 envelope.recipients[place],
-                Action.DELAYED if delayed else action_of(attempt.outcome),
+                DsnAction.DELAYED if delayed else action_of(attempt.outcome),
                 attempt,
                 expired=not delayed and attempt.outcome is Outcome.FAILED and attempt.status.startswith("4"),
                 until_us=until_us,
@@ -201,7 +201,7 @@ class Reporter:
         return self.make(reports, envelope, content)
 
     def make(
-        self, reports: Iterable[Report], envelope: Envelope, content: Content | None
+        self, reports: Iterable[RecipientReport], envelope: Envelope, content: Content | None
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
         """DSNs and events for reports that are made already, such as those of an alias's expansion."""
         made = make(
@@ -215,8 +215,8 @@ class Reporter:
 
 
 def _message(
-    action: Action,
-    reports: list[Report],
+    action: DsnAction,
+    reports: list[RecipientReport],
     envelope: Envelope,
     content: Content | None,
     options: ReportOptions,
@@ -230,7 +230,7 @@ def _message(
     utf8 = not to.is_ascii
     name = identifier.text(number)
     section, returned, eight_bit = _returned(action, envelope, content, options, utf8, read)
-    told = Told(action, reports, envelope, options, section, now_us, to_postmaster=to_postmaster)
+    told = ReportFacts(action, reports, envelope, options, section, now_us, to_postmaster=to_postmaster)
     status, status_utf8 = _delivery_status(action, reports, envelope, options, utf8)
     text, text_encoding = _text(explanation(told))
     boundary = _boundary(name, (text, status, *returned))
@@ -241,7 +241,7 @@ def _message(
         field("Subject", subject(told)),
         f"Date: {trace.date(now_us // 1_000_000)}\r\n",
         f"Message-ID: {message_id}\r\n",
-        _failed_recipients(reports) if action is Action.FAILED and not utf8 else "",
+        _failed_recipients(reports) if action is DsnAction.FAILED and not utf8 else "",
         _thread(envelope.message_id),
         # RFC 3834 §5: an answer by a program, to which no program is to answer.
         "Auto-Submitted: auto-replied\r\n"
@@ -302,7 +302,7 @@ def _thread(message_id: str) -> str:
     return f"In-Reply-To: {message_id}\r\nReferences: {message_id}\r\n"
 
 
-def _failed_recipients(reports: list[Report]) -> str:
+def _failed_recipients(reports: list[RecipientReport]) -> str:
     """Recipients that the delivery status can only name with the type utf-8, which hardly any reader of reports knows:
     in a field that they do read, in the 7-bit form of RFC 6533 §3."""
     named = (report.recipient.given or report.recipient.address for report in reports)
@@ -323,7 +323,7 @@ def _text(lines: list[str]) -> tuple[bytes, str]:
 
 
 def _delivery_status(
-    action: Action, reports: list[Report], envelope: Envelope, options: ReportOptions, utf8: bool
+    action: DsnAction, reports: list[RecipientReport], envelope: Envelope, options: ReportOptions, utf8: bool
 ) -> tuple[bytes, bool]:
     """The octets of the second part, and whether they are UTF-8 (RFC 6533 §4.1)."""
     written = clean if utf8 else ascii_of
@@ -378,7 +378,7 @@ def _named(recipient: Recipient, utf8: bool) -> str:
     return original + field("Final-Recipient", _typed(recipient.given or recipient.address, utf8))
 
 
-def _outcome(action: Action, report: Report, written: Callable[[str], str]) -> str:
+def _outcome(action: DsnAction, report: RecipientReport, written: Callable[[str], str]) -> str:
     """The fields that say what became of it."""
     attempt = report.attempt
     return "".join((
@@ -388,7 +388,7 @@ def _outcome(action: Action, report: Report, written: Callable[[str], str]) -> s
         f"Last-Attempt-Date: {trace.date(attempt.started_us // 1_000_000)}\r\n" if attempt.started_us else "",
         # RFC 3464 §2.3.9: only in a delay.
         f"Will-Retry-Until: {trace.date(report.until_us // 1_000_000)}\r\n"
-        if report.until_us and action is Action.DELAYED
+        if report.until_us and action is DsnAction.DELAYED
         else "",
     ))  # fmt: skip
 
@@ -445,10 +445,10 @@ def _remote(attempt: Attempt) -> str:
     return ""
 
 
-def _diagnostic(action: Action, attempt: Attempt, written: Callable[[str], str]) -> str:
+def _diagnostic(action: DsnAction, attempt: Attempt, written: Callable[[str], str]) -> str:
     if attempt.reply is not None:
         return field("Diagnostic-Code", f"smtp; {_transcript(attempt.reply, written)}")
-    if attempt.text and action in (Action.FAILED, Action.DELAYED):
+    if attempt.text and action in (DsnAction.FAILED, DsnAction.DELAYED):
         return field("Diagnostic-Code", f"x-postroad; {written(shorten(attempt.text, _DIAGNOSTIC_MAX))}")
     return ""
 
@@ -478,7 +478,7 @@ def _literal(address: str) -> str:
 
 
 def _returned(
-    action: Action, envelope: Envelope, content: Content | None, options: ReportOptions, utf8: bool, read: Read
+    action: DsnAction, envelope: Envelope, content: Content | None, options: ReportOptions, utf8: bool, read: Read
 ) -> tuple[bytes, tuple[bytes, ...], bool]:
     """The header section for the text's use, the third part with its own header, and whether it is 8-bit."""
     whole = content is not None and _is_whole(action, envelope, content, options)
@@ -503,8 +503,8 @@ def _octets(content: Content | None, whole: bool, read: Read) -> bytes | None:
         return None
 
 
-def _is_whole(action: Action, envelope: Envelope, content: Content, options: ReportOptions) -> bool:
-    if action is not Action.FAILED or envelope.ret is Ret.HDRS:
+def _is_whole(action: DsnAction, envelope: Envelope, content: Content, options: ReportOptions) -> bool:
+    if action is not DsnAction.FAILED or envelope.ret is Ret.HDRS:
         return False
     if wishes.parameter(envelope.parameters, wishes.REQUIRE_TLS) is not None:  # RFC 8689 §5: as if RET=HDRS
         return False
@@ -540,7 +540,7 @@ def _is_binary(octets: bytes, envelope: Envelope) -> bool:
 def _seven_bit(octets: bytes) -> bytes | None:
     """The message with 7-bit parts; None where there is no way to that, or its result would not do either."""
     pieces = (octets,)
-    how = seven_bit.plan(seven_bit.survey(pieces), seven_bit.Target.SEVEN_BIT)
+    how = seven_bit.plan(seven_bit.survey(pieces), seven_bit.ConversionTarget.SEVEN_BIT)
     if isinstance(how, str):
         return None
     made = b"".join(seven_bit.converted(pieces, how))

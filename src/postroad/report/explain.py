@@ -14,7 +14,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope
 from postroad.mail.message import first
-from postroad.mail.report import Action, Report
+from postroad.mail.report import DsnAction, RecipientReport
 from postroad.report.encoded_word import decode
 from postroad.report.options import ReportOptions
 from postroad.report.remedy import Advice, advice
@@ -24,11 +24,11 @@ _REPLY_MAX = 1_000  # characters of a reply in the text; the delivery status hol
 _SUBJECT_MAX = 200
 
 
-class Told(msgspec.Struct, frozen=True):
+class ReportFacts(msgspec.Struct, frozen=True):
     """All that the text speaks of. `head`: the original's header section. `to_postmaster`: instead of the sender."""
 
-    action: Action
-    reports: list[Report]
+    action: DsnAction
+    reports: list[RecipientReport]
     envelope: Envelope
     options: ReportOptions
     head: bytes
@@ -36,7 +36,7 @@ class Told(msgspec.Struct, frozen=True):
     to_postmaster: bool
 
 
-def subject(told: Told) -> str:
+def subject(told: ReportFacts) -> str:
     """The Subject of the DSN, in ASCII: with the recipient where it is one and short."""
     outcome = _SUBJECTS[told.action]
     if len(told.reports) == 1:
@@ -47,7 +47,7 @@ def subject(told: Told) -> str:
     return f"{outcome}: {len(told.reports)} recipients"
 
 
-def explanation(told: Told) -> list[str]:
+def explanation(told: ReportFacts) -> list[str]:
     """The lines of the text, without line ends."""
     contact = told.options.contact or f"postmaster@{told.options.hostname}"
     lines = [f"This is the mail system at {told.options.hostname}.", ""]
@@ -67,12 +67,12 @@ def explanation(told: Told) -> list[str]:
     return lines
 
 
-def _named(report: Report) -> Address:
+def _named(report: RecipientReport) -> Address:
     """The recipient as the sender knows it: before aliases (RFC 3464 §2.3.2, §4.2)."""
     return report.recipient.given or report.recipient.address
 
 
-def _paragraphs(told: Told) -> dict[tuple[str, ...], list[str]]:
+def _paragraphs(told: ReportFacts) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], list[str]] = {}
     written: dict[tuple[int, bool, int, int], list[str]] = {}  # most recipients of a mailing share their attempt
     for report in told.reports:
@@ -84,26 +84,26 @@ def _paragraphs(told: Told) -> dict[tuple[str, ...], list[str]]:
     return found
 
 
-def _paragraph(report: Report, told: Told) -> list[str]:
+def _paragraph(report: RecipientReport, told: ReportFacts) -> list[str]:
     attempt = report.attempt
     match report.action:
-        case Action.FAILED | Action.DELAYED:
+        case DsnAction.FAILED | DsnAction.DELAYED:
             words = _BY_OPERATOR if attempt.transport == "operator" else advice(attempt.status)
             lines = wrapped(_over_time(report, told) + words.what, "    ")
             lines += _answer(attempt)
-            if report.action is Action.FAILED and not told.to_postmaster:
+            if report.action is DsnAction.FAILED and not told.to_postmaster:
                 lines += wrapped(f"What you can do: {words.remedy}", "    ")
             if report.until_us:
                 lines += wrapped(f"It is tried again until {_date(report.until_us)}.", "    ")
             return lines
-        case Action.RELAYED | Action.DELIVERED:
+        case DsnAction.RELAYED | DsnAction.DELIVERED:
             return _answer(attempt)
-        case Action.EXPANDED:
+        case DsnAction.EXPANDED:
             number = report.into_count
             return wrapped(f"It was passed on to {number} recipients." if number else "It was passed on.", "    ")
 
 
-def _over_time(report: Report, told: Told) -> str:
+def _over_time(report: RecipientReport, told: ReportFacts) -> str:
     if not report.expired:
         return ""
     hours = max(1, round((told.now_us - told.envelope.accepted_us) / 3_600_000_000))
@@ -124,7 +124,7 @@ def _answer(attempt: Attempt) -> list[str]:
     return []
 
 
-def _headline(told: Told) -> str:
+def _headline(told: ReportFacts) -> str:
     one = len(told.reports) == 1
     whom = "the recipient below" if one else f"the {len(told.reports)} recipients below"
     if told.to_postmaster:
@@ -133,28 +133,28 @@ def _headline(told: Told) -> str:
             f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. Nothing more is tried."
         )
     match told.action:
-        case Action.FAILED:
+        case DsnAction.FAILED:
             return f"Your message could not be delivered to {whom}. Nothing more is tried: it is up to you now."
-        case Action.DELAYED:
+        case DsnAction.DELAYED:
             return (
                 f"Your message has not yet been delivered to {whom}. It is kept and tried again: you need do nothing, "
                 "and you should not send it again. You will be told if it cannot be delivered in the end."
             )
-        case Action.DELIVERED:
+        case DsnAction.DELIVERED:
             return f"Your message was delivered to {whom}. This report was asked for; it does not say that it was read."
-        case Action.RELAYED:
+        case DsnAction.RELAYED:
             return (
                 f"Your message was handed over to another mail system for {whom}, which does not confirm the "
                 "delivery. You will hear nothing more of it unless that system reports a failure."
             )
-        case Action.EXPANDED:
+        case DsnAction.EXPANDED:
             return (
                 f"Your message was accepted for {whom} and passed on to everyone whom that address stands for. "
                 "You will only be told of failures from here on."
             )
 
 
-def _message(told: Told) -> list[str]:
+def _message(told: ReportFacts) -> list[str]:
     """What message it is about, as its sender may remember it."""
     lines = ["The message:"]
     title = first(told.head, b"subject") if told.head else None
@@ -178,9 +178,9 @@ _BY_OPERATOR = Advice(
     "Ask the contact named below.",
 )
 _SUBJECTS = {
-    Action.FAILED: "Not delivered",
-    Action.DELAYED: "Not yet delivered",
-    Action.DELIVERED: "Delivered",
-    Action.RELAYED: "Handed over",
-    Action.EXPANDED: "Passed on",
+    DsnAction.FAILED: "Not delivered",
+    DsnAction.DELAYED: "Not yet delivered",
+    DsnAction.DELIVERED: "Delivered",
+    DsnAction.RELAYED: "Handed over",
+    DsnAction.EXPANDED: "Passed on",
 }

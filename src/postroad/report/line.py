@@ -36,7 +36,7 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
-    Session,
+    SessionEnded,
 )
 from postroad.mail.reply import Reply
 from postroad.mail.tls_details import TlsDetails
@@ -64,7 +64,7 @@ def rank_of(event: Event) -> int:
             return INFO
         case Attempted():
             return WARNING if event.attempt.outcome is _FAILED else INFO
-        case Session():
+        case SessionEnded():
             # A session that brought mail has a line for each already; errors that the protocol answers have none.
             # A handshake that failed, TLS on a port without, and mail that was broken off have none elsewhere.
             told = event.errors or event.reason == BROKEN_OFF or _HANDSHAKE.search(event.reason)
@@ -242,7 +242,7 @@ _Record = Callable[[Any, str, str, str], _Line]
 _RECORDS: Final[dict[type[Event], _Record]] = {
     Attempted: _attempted_record,
     Accepted: _accepted_record,
-    Session: lambda event, *head: SessionLine(
+    SessionEnded: lambda event, *head: SessionLine(
         head[0], head[1], "session", head[2], event.reason, event.messages, event.errors, event.took_us,
         client_line(event.peer), event.refusal,
     ),
@@ -403,7 +403,7 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
     Accepted: _accepted,
     Refused: _refused,
     Reported: _reported,
-    Session: lambda event: (
+    SessionEnded: lambda event: (
         f"session of {_peer(event.peer)} ended: {event.reason}; {_counted(event.messages, 'message')}, "
         f"{_counted(event.errors, 'error')}, {_duration(event.took_us)}{_last(event.refusal)}"
     ),

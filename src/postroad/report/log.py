@@ -144,7 +144,7 @@ class Log:
         line_max = self._options.line_max
         if self._options.format is LogFormat.HUMAN:
             return line[: line_max - len(_CUT)].decode("utf-8", "ignore").encode() + _CUT
-        kind = type(event).__name__.lower()
+        kind = event.__struct_config__.tag
         return json_line(Noted(event.at_us, event.id, "warning", f"an event {kind} is too long to log"))
 
     def _drain(self) -> None:

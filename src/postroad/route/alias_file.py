@@ -32,7 +32,7 @@ from postroad.route.recipients import NAME_MAX, fold
 from postroad.world.problem import Problem
 
 
-class Target(msgspec.Struct, frozen=True):
+class AliasTarget(msgspec.Struct, frozen=True):
     """`local_part` "" is that of the recipient who is expanded, `domain` "" its domain. `final`: not looked up."""
 
     local_part: str
@@ -44,7 +44,7 @@ class Target(msgspec.Struct, frozen=True):
         return Address(self.local_part or address.local_part, self.domain or address.domain)
 
 
-Map = Mapping[str, tuple[Target, ...]]
+Map = Mapping[str, tuple[AliasTarget, ...]]
 """Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
 
 
@@ -88,7 +88,7 @@ def parse(
 ) -> Map | tuple[Problem, ...]:
     """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
-    found: dict[str, tuple[Target, ...]] = {}
+    found: dict[str, tuple[AliasTarget, ...]] = {}
     lines: dict[str, int] = {}
     for number, line in _logical_lines(text):
         where = f"{path}:{number}"
@@ -132,7 +132,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield first, " ".join(parts)
 
 
-def _alias(line: str) -> tuple[str, tuple[Target, ...]] | str:
+def _alias(line: str) -> tuple[str, tuple[AliasTarget, ...]] | str:
     """A name and its targets, or what is wrong."""
     found = _NAME.fullmatch(line)
     if found is None:
@@ -140,7 +140,7 @@ def _alias(line: str) -> tuple[str, tuple[Target, ...]] | str:
     name = _key(found[1].strip())
     if name is None:
         return f"{found[1].strip()[:60]!r} is neither a local-part nor a mailbox nor @domain"
-    targets: dict[Target, None] = {}
+    targets: dict[AliasTarget, None] = {}
     for word in _words(found[2]):
         target = _target(word)
         if isinstance(target, str):
@@ -175,7 +175,7 @@ def _key(name: str) -> str | None:
     return f"{local_part}@{address.domain}" if address.domain else local_part
 
 
-def _target(word: str) -> Target | str:
+def _target(word: str) -> AliasTarget | str:
     """A target, or what is wrong with it."""
     if not word:
         return "a target is missing"
@@ -183,10 +183,10 @@ def _target(word: str) -> Target | str:
         return f"{word[:60]!r}: programs, files and includes are not used from aliases"
     if word.startswith("@"):
         domain = _domain(word[1:])
-        return f"{word[:60]!r} is no domain" if domain is None else Target("", domain)
+        return f"{word[:60]!r} is no domain" if domain is None else AliasTarget("", domain)
     final = word.startswith("\\")
     address = _mailbox(word.removeprefix("\\"))
-    return f"{word[:60]!r} is no mailbox" if address is None else Target(address.local_part, address.domain, final)
+    return f"{word[:60]!r} is no mailbox" if address is None else AliasTarget(address.local_part, address.domain, final)
 
 
 def _mailbox(word: str) -> Address | None:
@@ -251,7 +251,7 @@ def excessive(aliases: Map, limits: AliasLimits) -> Iterator[tuple[str, str]]:
             yield name, fault
 
 
-def _followed(target: Target) -> str:
+def _followed(target: AliasTarget) -> str:
     local_part = fold(target.local_part, "")
     return f"{local_part}@{target.domain}" if target.domain else local_part
 
@@ -269,7 +269,7 @@ def missing(aliases: Map, homes: Homes) -> Iterator[tuple[str, str]]:
                 yield name, str(reached[0]) if target.domain or domain else f"{target.local_part!r} of no local domain"
 
 
-def _is_there(aliases: Map, homes: Homes, name: str, target: Target, reached: Address) -> bool:
+def _is_there(aliases: Map, homes: Homes, name: str, target: AliasTarget, reached: Address) -> bool:
     if homes.known(reached) is not False:
         return True
     return not target.final and any(key in aliases and key != name for key in keys(reached, homes.delimiter))

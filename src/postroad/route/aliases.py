@@ -23,7 +23,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
-from postroad.route.alias_file import AliasLimits, Homes, Map, Target, parse
+from postroad.route.alias_file import AliasLimits, AliasTarget, Homes, Map, parse
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
@@ -35,7 +35,7 @@ __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 
 _LIMITS: Final = AliasLimits()
 MAILER_DAEMON: Final = "mailer-daemon"
-_TO_POSTMASTER: Final = (Target(POSTMASTER),)
+_TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
 
 
 class _Walk:
@@ -87,7 +87,7 @@ class Aliases:
         self._path = path
         self._is_local = is_local
         self._delimiter = delimiter
-        self._postmaster = () if postmaster is None else (Target(postmaster.local_part, postmaster.domain),)
+        self._postmaster = () if postmaster is None else (AliasTarget(postmaster.local_part, postmaster.domain),)
         self._map: Map = {}
         self._homes = homes
         self._limits = limits
@@ -240,7 +240,7 @@ class Aliases:
     def _is_box(self, address: Address) -> bool:
         return self._homes is not None and self._homes.known(address) is True
 
-    def _targets(self, address: Address, exists: Exists) -> tuple[Target, ...] | None:
+    def _targets(self, address: Address, exists: Exists) -> tuple[AliasTarget, ...] | None:
         found = self._named(address)
         if found is not None or exists(address):
             return found
@@ -258,7 +258,7 @@ class Aliases:
             return False
         return self._is_local(address.domain)
 
-    def _named(self, address: Address) -> tuple[Target, ...] | None:
+    def _named(self, address: Address) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for this very mailbox."""
         aliases = self._map
         if not aliases or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
@@ -271,7 +271,7 @@ class Aliases:
                 return aliases.get(f"{base}@{address.domain}") or aliases.get(base)
         return found
 
-    def _whole(self, address: Address) -> tuple[Target, ...] | None:
+    def _whole(self, address: Address) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for its whole domain."""
         found = self._map.get(f"@{address.domain}")
         return found if found is not None and self._is_local(address.domain) else None

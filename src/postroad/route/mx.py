@@ -25,7 +25,7 @@ import msgspec
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import Destination, Hop, Route, Transport
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
-from postroad.world.dns import Answer, MxRecord, Resolver, Status
+from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
 
 class MxOptions(msgspec.Struct, frozen=True):
@@ -70,14 +70,14 @@ class _Search(msgspec.Struct, frozen=True):
         host, port = self.destination.host, self.destination.port
         answer = await self.resolver.addresses(host)
         match answer.status:
-            case Status.FOUND:
+            case DnsStatus.FOUND:
                 if any(self.ourselves.is_address(address, port) for address in answer.records):
                     text = "mail would go in a circle, and waits until [[next_hop]] names another host or port"
                     return self._deferred("4.3.5", f"the next hop {host}:{port} is this server itself: {text}")
                 return Route(self.destination, self._hops(host, answer.records, 0))
-            case Status.ERROR:
+            case DnsStatus.ERROR:
                 return self._deferred("4.4.3", f"the address of {host} could not be looked up: {answer.text}")
-            case Status.NXDOMAIN | Status.NODATA:
+            case DnsStatus.NXDOMAIN | DnsStatus.NODATA:
                 return self._deferred("4.4.4", f"the next hop {host} has no address in DNS: {answer.text}")
 
     # -- by MX -------------------------------------------------------------------------------------------------------
@@ -86,14 +86,14 @@ class _Search(msgspec.Struct, frozen=True):
         domain = self.destination.domain
         answer = await self.resolver.mx(domain)
         match answer.status:
-            case Status.NXDOMAIN:
+            case DnsStatus.NXDOMAIN:
                 return self._failed("5.1.2", f"the domain {domain} does not exist")
-            case Status.ERROR:
+            case DnsStatus.ERROR:
                 return self._deferred("4.4.3", f"the mail servers of {domain} could not be looked up: {answer.text}")
-            case Status.NODATA:
+            case DnsStatus.NODATA:
                 # RFC 5321 §5.1: an empty list of MX means the domain itself, preference 0
                 return await self._among((MxRecord(0, domain),), implicit=True)
-            case Status.FOUND:
+            case DnsStatus.FOUND:
                 # RFC 7505 §3: a single MX of the root says that there is no mail here; beside others it says nothing
                 records = tuple(record for record in answer.records if record.exchange)
                 if not records:
@@ -127,18 +127,18 @@ class _Search(msgspec.Struct, frozen=True):
         self.random.shuffle(shuffled)
         return sorted(shuffled, key=lambda record: record.preference)
 
-    async def _all(self, records: Sequence[MxRecord]) -> Sequence[Answer[str]]:
+    async def _all(self, records: Sequence[MxRecord]) -> Sequence[DnsAnswer[str]]:
         """The addresses of all of them, looked up at once."""
         if len(records) == 1:
             return (await self._addresses(records[0].exchange),)
         return await asyncio.gather(*(self._addresses(record.exchange) for record in records))
 
-    async def _addresses(self, host: str) -> Answer[str]:
+    async def _addresses(self, host: str) -> DnsAnswer[str]:
         if _is_address(host):
             # RFC 5321 §5.1: the data field of an MX record MUST contain a domain name
-            return Answer(Status.NODATA, (), f"{host} is an address where the DNS must give a name")
+            return DnsAnswer(DnsStatus.NODATA, (), f"{host} is an address where the DNS must give a name")
         if not _HOST_NAME.fullmatch(host):
-            return Answer(Status.NODATA, (), "a name that no host can have")
+            return DnsAnswer(DnsStatus.NODATA, (), "a name that no host can have")
         return await self.resolver.addresses(host)
 
     def _judge(self, findings: Sequence[_Finding], unknown: int, *, implicit: bool) -> Route | Attempt:
@@ -159,7 +159,7 @@ class _Search(msgspec.Struct, frozen=True):
             elif answer.records and not usable:
                 faults.append(f"{name} has {self._fault(answer.records[0])} ({answer.records[0]})")
             elif not answer.records:
-                unsure = unsure or answer.status is Status.ERROR
+                unsure = unsure or answer.status is DnsStatus.ERROR
                 faults.append(answer.text)
         if found:
             return Route(self.destination, tuple(found))
@@ -224,7 +224,7 @@ class _Finding(msgspec.Struct, frozen=True):
     """An exchanger and what was found of its addresses."""
 
     record: MxRecord
-    answer: Answer[str]
+    answer: DnsAnswer[str]
 
 
 _LOOKED_MAX: Final = 100  # mail exchangers of a domain that are looked up

@@ -1,4 +1,4 @@
-"""Look-ups in the DNS, and the values they answer with. Whatever happens, a look-up ends with an Answer.
+"""Look-ups in the DNS, and the values they answer with. Whatever happens, a look-up ends with a DnsAnswer.
 
 RFC 1034/1035, RFC 2308 (negative answers), RFC 6891 (EDNS0), RFC 7766 (TCP), RFC 5452 (forged answers), RFC 9520
 (failures), RFC 6840 §5.7 (AD). The server asked is a recursive one, best on this machine.
@@ -33,26 +33,26 @@ from postroad.world.clock import Clock
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
 from postroad.world.wire import MxRecord as MxRecord
-from postroad.world.wire import Record, Value
+from postroad.world.wire import ResourceRecord, Value
 
 T = TypeVar("T")
 
 
-class Status(enum.Enum):
+class DnsStatus(enum.Enum):
     FOUND = "found"
     NODATA = "nodata"  # the name exists, records of this type do not
     NXDOMAIN = "nxdomain"  # the name does not exist, nor anything below it (RFC 8020)
     ERROR = "error"  # nobody knows: time limit, SERVFAIL, REFUSED, garbage
 
 
-class Answer(msgspec.Struct, Generic[T], frozen=True):
+class DnsAnswer(msgspec.Struct, Generic[T], frozen=True):
     """What a look-up found. `records` is empty unless FOUND. `text`: for people, why there are none.
 
     `secure`: a server that we trust has validated it by DNSSEC (AD bit). `expires_us`: until when it counts.
     `name`: the name at the end of the CNAME records, the one asked where there were none.
     """
 
-    status: Status
+    status: DnsStatus
     records: tuple[T, ...] = ()
     text: str = ""
     secure: bool = False
@@ -63,19 +63,19 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
 class Resolver(Protocol):
     """Names in canonical form (lower-case A-labels). Never raises but for cancellation."""
 
-    async def mx(self, domain: str) -> Answer[MxRecord]:
+    async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
         """MX records, most preferred first; equals in the order in which they came."""
         ...
 
-    async def addresses(self, host: str) -> Answer[str]:
+    async def addresses(self, host: str) -> DnsAnswer[str]:
         """A and AAAA records as text, A first; FOUND where one of the two has any."""
         ...
 
-    async def reverse(self, address: str) -> Answer[str]:
+    async def reverse(self, address: str) -> DnsAnswer[str]:
         """The PTR names of an IP address."""
         ...
 
-    async def text(self, name: str) -> Answer[str]:
+    async def text(self, name: str) -> DnsAnswer[str]:
         """TXT records, the strings of each put together."""
         ...
 
@@ -191,7 +191,7 @@ class DnsResolver:
         self.options = options
         self.clock = clock
         self.random = random
-        self._cache: OrderedDict[_Key, Answer[Value]] = OrderedDict()
+        self._cache: OrderedDict[_Key, DnsAnswer[Value]] = OrderedDict()
         self._inquiries: dict[_Key, _Inquiry] = {}
         self._waiting: deque[_Inquiry] = deque()
         self._active = 0
@@ -201,20 +201,20 @@ class DnsResolver:
         self.queries = 0  # sent so far, for the metrics
         self.hits = 0
 
-    async def mx(self, domain: str) -> Answer[MxRecord]:
+    async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
         return await self._look_up(domain, wire.MX)  # type: ignore[return-value]  # MX records hold MxRecords
 
-    async def text(self, name: str) -> Answer[str]:
+    async def text(self, name: str) -> DnsAnswer[str]:
         return await self._look_up(name, wire.TXT)  # type: ignore[return-value]  # TXT records hold texts
 
-    async def reverse(self, address: str) -> Answer[str]:
+    async def reverse(self, address: str) -> DnsAnswer[str]:
         try:
             name = ipaddress.ip_address(address).reverse_pointer
         except ValueError:
-            return Answer(Status.NXDOMAIN, (), f"{address} is no IP address", name=address)
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} is no IP address", name=address)
         return await self._look_up(name, wire.PTR)  # type: ignore[return-value]  # PTR records hold names
 
-    async def addresses(self, host: str) -> Answer[str]:
+    async def addresses(self, host: str) -> DnsAnswer[str]:
         known = _known_address(host, self.options)
         if known is not None:
             return known
@@ -223,7 +223,7 @@ class DnsResolver:
             types.append(wire.AAAA)
         # Both are under way before either is waited for.
         under_way = [self._begin(host, type) for type in types]
-        answers = [answer if isinstance(answer, Answer) else await answer for answer in under_way]
+        answers = [answer if isinstance(answer, DnsAnswer) else await answer for answer in under_way]
         return _both(answers)  # type: ignore[arg-type]  # A and AAAA records hold texts
 
     def forget(self) -> None:
@@ -235,11 +235,11 @@ class DnsResolver:
         for inquiry in list(self._inquiries.values()):
             inquiry.abandon("the resolver is being closed")
 
-    async def _look_up(self, name: str, type: int) -> Answer[Value]:
+    async def _look_up(self, name: str, type: int) -> DnsAnswer[Value]:
         answer = self._begin(name, type)
-        return answer if isinstance(answer, Answer) else await answer
+        return answer if isinstance(answer, DnsAnswer) else await answer
 
-    def _begin(self, name: str, type: int) -> Answer[Value] | asyncio.Future[Answer[Value]]:
+    def _begin(self, name: str, type: int) -> DnsAnswer[Value] | asyncio.Future[DnsAnswer[Value]]:
         """The answer where it is at hand, else a future of it: of this question's own inquiry or one under way."""
         key = (name, type)
         answer = self._kept(key)
@@ -256,15 +256,15 @@ class DnsResolver:
             inquiry.begin()
         return inquiry.wait()
 
-    def _refuse(self, name: str) -> Answer[Value] | None:
+    def _refuse(self, name: str) -> DnsAnswer[Value] | None:
         """The answer to what is not asked at all."""
         if wire.encode_name(name) is None or name == "invalid" or name.endswith(".invalid"):  # RFC 6761 §6.4
-            return Answer(Status.NXDOMAIN, (), f"{name} is no name that the DNS can hold", name=name)
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} is no name that the DNS can hold", name=name)
         if len(self._inquiries) >= self.options.queries_max + self.options.waiting_max:
-            return Answer(Status.ERROR, (), "too many DNS look-ups are waiting", name=name)
+            return DnsAnswer(DnsStatus.ERROR, (), "too many DNS look-ups are waiting", name=name)
         return None
 
-    def _kept(self, key: _Key) -> Answer[Value] | None:
+    def _kept(self, key: _Key) -> DnsAnswer[Value] | None:
         answer = self._cache.get(key)
         if answer is None:
             return None
@@ -278,7 +278,7 @@ class DnsResolver:
 
     # What inquiries use.
 
-    def keep(self, name: str, type: int, answer: Answer[Value]) -> None:
+    def keep(self, name: str, type: int, answer: DnsAnswer[Value]) -> None:
         """The end of an inquiry: its answer is kept for its time, and the next that waits may go."""
         self._inquiries.pop((name, type), None)
         if answer.expires_us > self.clock.now_us():
@@ -351,7 +351,7 @@ class _Inquiry:
         self._secure = True
         self._ttl_s = resolver.options.ttl_max_s  # the least of all records on the way
         self._loop = asyncio.get_running_loop()
-        self._waiters: list[asyncio.Future[Answer[Value]]] = []
+        self._waiters: list[asyncio.Future[DnsAnswer[Value]]] = []
         self._tries: list[_Server] = []
         self._server: _Server | None = None
         self._failures: dict[str, str] = {}
@@ -364,12 +364,12 @@ class _Inquiry:
         self._task: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self.entered = False
-        self.ended: Answer[Value] | None = None
+        self.ended: DnsAnswer[Value] | None = None
 
-    def wait(self) -> Answer[Value] | asyncio.Future[Answer[Value]]:
+    def wait(self) -> DnsAnswer[Value] | asyncio.Future[DnsAnswer[Value]]:
         if self.ended is not None:
             return self.ended
-        waiter: asyncio.Future[Answer[Value]] = self._loop.create_future()
+        waiter: asyncio.Future[DnsAnswer[Value]] = self._loop.create_future()
         self._waiters.append(waiter)
         return waiter
 
@@ -392,7 +392,7 @@ class _Inquiry:
     def abandon(self, why: str) -> None:
         """Give up."""
         if self.ended is None:
-            self._end(Answer(Status.ERROR, (), why, name=self._asked))
+            self._end(DnsAnswer(DnsStatus.ERROR, (), why, name=self._asked))
 
     def _ask(self, name: str) -> None:
         """Begin with the first try for `name`."""
@@ -512,7 +512,7 @@ class _Inquiry:
         assert self._server is not None
         self._secure = self._secure and message.authentic and self._server.trusted
         name = self._asked
-        aliases: dict[str, Record] = {}
+        aliases: dict[str, ResourceRecord] = {}
         for record in message.answers:
             if record.type == wire.CNAME:
                 aliases.setdefault(record.owner, record)
@@ -536,7 +536,7 @@ class _Inquiry:
         """The answer has no record of the type for `name`, where its aliases end."""
         assert self._server is not None
         if message.rcode == wire.NXDOMAIN:  # RFC 6604 §3: it speaks of the last name
-            self._end(self._negative(Status.NXDOMAIN, name, f"{name} does not exist", message))
+            self._end(self._negative(DnsStatus.NXDOMAIN, name, f"{name} does not exist", message))
         elif message.referral:
             self._failures[self._server.name] = "it refers to other servers and does not resolve for us"
             self._next_try()
@@ -545,9 +545,9 @@ class _Inquiry:
             self._ask(name)  # the server does not know the alias's target: a question of its own
         else:
             kind = _TYPE_NAMES.get(self._type, "such")
-            self._end(self._negative(Status.NODATA, name, f"{name} has no {kind} records", message))
+            self._end(self._negative(DnsStatus.NODATA, name, f"{name} has no {kind} records", message))
 
-    def _found(self, name: str, found: list[Record]) -> Answer[Value]:
+    def _found(self, name: str, found: list[ResourceRecord]) -> DnsAnswer[Value]:
         options = self._resolver.options
         values = [record.value for record in found]
         if self._type == wire.MX:
@@ -555,20 +555,20 @@ class _Inquiry:
         ttl_s = min(self._ttl_s, *(wire.bounded_ttl_s(record.ttl_s) for record in found))
         unique = tuple(dict.fromkeys(values))[: options.records_max]
         expires_us = self._resolver.clock.now_us() + max(options.ttl_min_s, ttl_s) * 1_000_000
-        return Answer(Status.FOUND, unique, "", self._secure, expires_us, name)
+        return DnsAnswer(DnsStatus.FOUND, unique, "", self._secure, expires_us, name)
 
-    def _negative(self, status: Status, name: str, text: str, message: wire.Message) -> Answer[Value]:
+    def _negative(self, status: DnsStatus, name: str, text: str, message: wire.Message) -> DnsAnswer[Value]:
         """RFC 2308 §5: kept for the SOA's time; without one not at all."""
         options = self._resolver.options
         expires_us = 0
         if message.negative_ttl_s is not None:
             ttl_s = max(options.ttl_min_s, min(self._ttl_s, message.negative_ttl_s, options.negative_ttl_max_s))
             expires_us = self._resolver.clock.now_us() + ttl_s * 1_000_000
-        return Answer(status, (), text, self._secure, expires_us, name)
+        return DnsAnswer(status, (), text, self._secure, expires_us, name)
 
-    def _error(self, text: str) -> Answer[Value]:
+    def _error(self, text: str) -> DnsAnswer[Value]:
         expires_us = self._resolver.clock.now_us() + self._resolver.options.error_ttl_s * 1_000_000
-        return Answer(Status.ERROR, (), f"DNS look-up of {self._asked}: {text}", False, expires_us, self._asked)
+        return DnsAnswer(DnsStatus.ERROR, (), f"DNS look-up of {self._asked}: {text}", False, expires_us, self._asked)
 
     def _use_tcp(self) -> None:
         """RFC 7766 §5: what does not fit into a datagram is asked for again over TCP, at the same server."""
@@ -607,7 +607,7 @@ class _Inquiry:
             self._task.cancel()
             self._task = None
 
-    def _end(self, answer: Answer[Value]) -> None:
+    def _end(self, answer: DnsAnswer[Value]) -> None:
         self._release()
         self.ended = answer
         self._resolver.keep(self._name, self._type, answer)
@@ -635,33 +635,35 @@ def _preference(value: Value) -> int:
     return value.preference if isinstance(value, MxRecord) else 0
 
 
-def _known_address(host: str, options: DnsOptions) -> Answer[str] | None:
+def _known_address(host: str, options: DnsOptions) -> DnsAnswer[str] | None:
     """The answer for what needs no question: an IP address, and localhost (RFC 6761 §6.3)."""
     if host == "localhost" or host.endswith(".localhost"):
         both = ("127.0.0.1",) * options.ipv4 + ("::1",) * options.ipv6
-        return Answer(Status.FOUND, both, name=host)
+        return DnsAnswer(DnsStatus.FOUND, both, name=host)
     if not (host[-1:].isdigit() or ":" in host):
         return None
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
-    return Answer(Status.FOUND, (str(address),), name=host)
+    return DnsAnswer(DnsStatus.FOUND, (str(address),), name=host)
 
 
-def _both(answers: list[Answer[str]]) -> Answer[str]:
+def _both(answers: list[DnsAnswer[str]]) -> DnsAnswer[str]:
     """A and AAAA as one answer: what was found counts, an error only where nothing was."""
     if len(answers) == 1:
         return answers[0]
-    found = [answer for answer in answers if answer.status is Status.FOUND]
+    found = [answer for answer in answers if answer.status is DnsStatus.FOUND]
     if found:
         records = tuple(record for answer in found for record in answer.records)
         secure = all(answer.secure for answer in found)
-        return Answer(Status.FOUND, records, "", secure, min(answer.expires_us for answer in found), found[0].name)
-    for status in (Status.ERROR, Status.NODATA):
+        return DnsAnswer(
+            DnsStatus.FOUND, records, "", secure, min(answer.expires_us for answer in found), found[0].name
+        )
+    for status in (DnsStatus.ERROR, DnsStatus.NODATA):
         for answer in answers:
             if answer.status is status:
-                if status is Status.NODATA:
+                if status is DnsStatus.NODATA:
                     text = f"{answer.name} has neither A nor AAAA records"
                     return msgspec.structs.replace(answer, text=text)
                 return answer

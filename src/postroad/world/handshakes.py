@@ -37,7 +37,7 @@ def is_whole(octets: bytes | bytearray) -> bool:
     return length > _RECORD_MAX or len(octets) >= _HEADER + length
 
 
-class Turns:
+class HandshakeSlots:
     """One turn for each turn of the loop. One of these for a worker."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ from postroad.world.problem import Problem
 ANSWER_MAX: Final = 65_536
 
 
-class Request(msgspec.Struct, frozen=True):
+class HttpRequest(msgspec.Struct, frozen=True):
     """POST of `body` to `url` (http or https)."""
 
     url: str
@@ -37,19 +37,19 @@ class Request(msgspec.Struct, frozen=True):
     answer_max: int = ANSWER_MAX
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpResponse(msgspec.Struct, frozen=True):
     status: int
     body: bytes
 
 
-Fetch = Callable[[Request], Awaitable[Answer | Problem]]
+Fetch = Callable[[HttpRequest], Awaitable[HttpResponse | Problem]]
 
 
 def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
     """A Fetch with these roots, "" for the system's. OSError and ssl.SSLError for a file that holds none."""
     context = ssl.create_default_context(cafile=ca_file or None)
 
-    async def fetch(request: Request) -> Answer | Problem:
+    async def fetch(request: HttpRequest) -> HttpResponse | Problem:
         loop, exchange = asyncio.get_running_loop(), _Exchange(request, context)
         try:
             async with asyncio.timeout(request.timeout_s):
@@ -65,7 +65,7 @@ def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
 class _Exchange:
     """One request and its answer, on a thread."""
 
-    def __init__(self, request: Request, context: ssl.SSLContext) -> None:
+    def __init__(self, request: HttpRequest, context: ssl.SSLContext) -> None:
         self._request = request
         self._context = context
         self._sock: socket.socket | None = None
@@ -79,7 +79,7 @@ class _Exchange:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which the thread is at work with
 
-    def run(self) -> Answer | Problem:
+    def run(self) -> HttpResponse | Problem:
         request = self._request
         if self._given_up:  # its turn came too late
             return Problem(_place(request.url), "was not asked")
@@ -108,7 +108,7 @@ class _Exchange:
             connection.close()
         if len(body) > request.answer_max:
             return Problem(_place(request.url), f"answered with more than {request.answer_max} octets")
-        return Answer(answer.status, body)
+        return HttpResponse(answer.status, body)
 
 
 def _place(url: str) -> str:

@@ -20,7 +20,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from postroad.world.handshakes import Turns, taking
+from postroad.world.handshakes import HandshakeSlots, taking
 from postroad.world.preface import PrefaceServer, Welcome
 from postroad.world.tls_alerts import LastWords, saying, starting
 
@@ -98,7 +98,7 @@ class SystemNetwork:
     """The machine's network, on the running loop."""
 
     def __init__(self) -> None:
-        self._turns = Turns()
+        self._turns = HandshakeSlots()
         self._last_words = LastWords()
 
     async def connect(

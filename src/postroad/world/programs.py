@@ -8,9 +8,9 @@ its own. It has ended when `run` returns, and with it, or past its time, its who
 The loop's own `subprocess_exec` is not used: uvloop's hands inheritable descriptors (our listening sockets!) down to
 the program and cuts words at a NUL.
 
-How it fails: an Ended that says what happened. A program that could not be started, failed, or was killed is a value.
-A task that is cancelled while its program runs ends the program first, as one past its time, and gets that value, too:
-how it ended is known, and so is whether it has done its work.
+How it fails: a ProgramResult that says what happened. A program that could not be started, failed, or was killed is a
+value. A task that is cancelled while its program runs ends the program first, as one past its time, and gets that
+value, too: how it ended is known, and so is whether it has done its work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import msgspec
 _GRACE_S: Final = 2.0
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ProgramResult(msgspec.Struct, frozen=True):
     """How a program ended. `exit_code` is -1 where it did not exit by itself: killed by `signal_number`, or never
     started (`error` says why). `output`: its standard output and error as they came. `broken_off`: its caller was
     cancelled, so it was asked to end; its exit code says whether it was done before."""
@@ -53,7 +53,7 @@ class Programs(Protocol):
         directory: str = "/",
         timeout_s: float,
         output_max: int = 65_536,
-    ) -> Ended:
+    ) -> ProgramResult:
         """Run `command` (its first word a path) to its end. `stdin`: octets, or a file that is handed over open."""
         ...
 
@@ -70,12 +70,12 @@ class SystemPrograms:
         directory: str = "/",
         timeout_s: float,
         output_max: int = 65_536,
-    ) -> Ended:
+    ) -> ProgramResult:
         try:
             process = _start(command, stdin, environment, directory)
         except (OSError, ValueError) as error:  # ValueError: a NUL in a word
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return Ended(-1, error=f"{command[0] if command else '(no command)'}: {text}")
+            return ProgramResult(-1, error=f"{command[0] if command else '(no command)'}: {text}")
         running = _Running(asyncio.get_running_loop(), process, stdin if isinstance(stdin, bytes) else b"", output_max)
         try:
             return await running.end(timeout_s)
@@ -132,7 +132,7 @@ class _Running:
             os.set_blocking(process.stdin.fileno(), False)
             loop.add_writer(process.stdin.fileno(), self._writable)
 
-    async def end(self, timeout_s: float) -> Ended:
+    async def end(self, timeout_s: float) -> ProgramResult:
         """Wait for its end, or bring it about."""
         timed_out = not await _within(self._exited, timeout_s)
         if timed_out:
@@ -147,8 +147,8 @@ class _Running:
         code = self._process.returncode
         output = bytes(self._output)
         if code < 0:
-            return Ended(-1, -code, output, timed_out)
-        return Ended(code, 0, output, timed_out)
+            return ProgramResult(-1, -code, output, timed_out)
+        return ProgramResult(code, 0, output, timed_out)
 
     def finish(self) -> None:
         """Leave nothing of it behind: no pipe, no process of its group. To be called more than once does no harm."""

@@ -37,7 +37,7 @@ from cryptography.x509.oid import NameOID
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
 from postroad.world.tls_alerts import send_alerts
-from postroad.world.tls_facts import NOTED, Asked
+from postroad.world.tls_facts import NOTED, SniNote
 from postroad.world.tls_session import set_lenient, set_purpose_any, set_ticket_keys
 
 # The ciphers of TLS 1.3 are OpenSSL's own, for Python's ssl sets those of TLS 1.2 and below only.
@@ -114,7 +114,7 @@ class Purpose(enum.Enum):
     ANY = "any"  # also serverAuth alone, which is all that public CAs issue now
 
 
-class Asking(msgspec.Struct, frozen=True):
+class ClientCertificatePolicy(msgspec.Struct, frozen=True):
     """How the clients of a listener are asked for a certificate. `ca_file`: the roots that it must lead to, "" for the
     system's; a client's own certificate may stand among them. `purpose`: what it must have been made for."""
 
@@ -123,7 +123,7 @@ class Asking(msgspec.Struct, frozen=True):
     purpose: Purpose = Purpose.CLIENT
 
 
-NOBODY: Final = Asking()
+NOBODY: Final = ClientCertificatePolicy()
 
 
 class ServerTlsOptions(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ class ServerTlsOptions(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] = ()
     tickets: int = 2
     ticket_s: float = 43_200.0
-    askings: tuple[Asking, ...] = (NOBODY,)
+    askings: tuple[ClientCertificatePolicy, ...] = (NOBODY,)
 
 
 class ClientTlsOptions(msgspec.Struct, frozen=True):
@@ -166,7 +166,11 @@ class ServerTls:
     client certificates; which certificate is presented is decided within the handshake."""
 
     def __init__(
-        self, options: ServerTlsOptions, chosen: _Chosen, fronts: dict[Asking, ssl.SSLContext], secret: bytes
+        self,
+        options: ServerTlsOptions,
+        chosen: _Chosen,
+        fronts: dict[ClientCertificatePolicy, ssl.SSLContext],
+        secret: bytes,
     ) -> None:
         self.options = options
         self._secret = secret
@@ -174,11 +178,11 @@ class ServerTls:
         self._fronts = self._watched(fronts)
         self._rotated = 0.0
 
-    def context(self, asking: Asking = NOBODY) -> ssl.SSLContext:
+    def context(self, asking: ClientCertificatePolicy = NOBODY) -> ssl.SSLContext:
         """For a handshake that begins now. `asking`: one of those of the options."""
         return self._fronts[asking]
 
-    def find(self, asking: Asking) -> ssl.SSLContext | None:
+    def find(self, asking: ClientCertificatePolicy) -> ssl.SSLContext | None:
         """The same, for a session that may have begun before a reload; None where nobody is asked like that now."""
         return self._fronts.get(asking)
 
@@ -212,22 +216,24 @@ class ServerTls:
         self._fronts, self._rotated, self._secret = self._watched(fronts), now, secret
         return True
 
-    def _watched(self, fronts: dict[Asking, ssl.SSLContext]) -> dict[Asking, ssl.SSLContext]:
+    def _watched(
+        self, fronts: dict[ClientCertificatePolicy, ssl.SSLContext]
+    ) -> dict[ClientCertificatePolicy, ssl.SSLContext]:
         for asking, context in fronts.items():
             context.sni_callback = _Chooser(self, asking)
         return fronts
 
-    def choose(self, asking: Asking, ssl_object: Any, name: str | None) -> None:
+    def choose(self, asking: ClientCertificatePolicy, ssl_object: Any, name: str | None) -> None:
         """Called by OpenSSL in each handshake, with or without a name from the client."""
         found = self._chosen.for_name(name)
         ssl_object.context = found.contexts[asking]
-        setattr(ssl_object, NOTED, Asked(name or ""))
+        setattr(ssl_object, NOTED, SniNote(name or ""))
 
 
 class _Chooser:
     """The SNI callback of one front."""
 
-    def __init__(self, server: ServerTls, asking: Asking) -> None:
+    def __init__(self, server: ServerTls, asking: ClientCertificatePolicy) -> None:
         self._server, self._asking = server, asking
 
     def __call__(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> None:
@@ -237,7 +243,7 @@ class _Chooser:
 class _Presented(msgspec.Struct, frozen=True):
     """One certificate, in a context for each way of asking."""
 
-    contexts: dict[Asking, ssl.SSLContext]
+    contexts: dict[ClientCertificatePolicy, ssl.SSLContext]
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -295,7 +301,9 @@ def _load(options: ServerTlsOptions) -> _Chosen | tuple[Problem, ...]:
     return tuple(found) if found else _Chosen(made[0], names, stamps)
 
 
-def _fronts(options: ServerTlsOptions, secret: bytes) -> dict[Asking, ssl.SSLContext] | tuple[Problem, ...]:
+def _fronts(
+    options: ServerTlsOptions, secret: bytes
+) -> dict[ClientCertificatePolicy, ssl.SSLContext] | tuple[Problem, ...]:
     """The contexts that handshakes begin with. They present the first certificate where there is no TLS extension at
     all, which no client of this century leaves out."""
     # Before the files are taken: at worst, tickets of the new ones bear the mark of the old.
@@ -309,7 +317,7 @@ def _fronts(options: ServerTlsOptions, secret: bytes) -> dict[Asking, ssl.SSLCon
     return problems or made
 
 
-def _ticket_purpose(options: ServerTlsOptions, asking: Asking) -> bytes:
+def _ticket_purpose(options: ServerTlsOptions, asking: ClientCertificatePolicy) -> bytes:
     """What the tickets of one front vouch for, which is the same in all workers: the files as they are, and how clients
     were asked."""
     told = hashlib.sha256(msgspec.json.encode((asking, options.profile, options.minimum, options.ciphers)))
@@ -321,7 +329,9 @@ def _ticket_purpose(options: ServerTlsOptions, asking: Asking) -> bytes:
     return told.digest()
 
 
-def _server_context(options: ServerTlsOptions, files: CertificateFiles, asking: Asking) -> ssl.SSLContext | Problem:
+def _server_context(
+    options: ServerTlsOptions, files: CertificateFiles, asking: ClientCertificatePolicy
+) -> ssl.SSLContext | Problem:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = options.tickets

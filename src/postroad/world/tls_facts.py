@@ -65,7 +65,7 @@ class TlsFacts(msgspec.Struct, frozen=True):
         return f"{self.version} {self.cipher}".strip() or "TLS"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class SniNote(msgspec.Struct, frozen=True):
     """What a server noted in the handshake: put on the SSL object by `world.tls`, read back by `facts`."""
 
     server_name: str = ""
@@ -82,7 +82,7 @@ def facts(transport: Any) -> TlsFacts | None:
 
 def facts_of(ssl_object: Any) -> TlsFacts:
     """The same of an SSL object whose handshake is done."""
-    asked: Asked = getattr(ssl_object, NOTED, None) or Asked(server_name=_sent(ssl_object.server_hostname))
+    asked: SniNote = getattr(ssl_object, NOTED, None) or SniNote(server_name=_sent(ssl_object.server_hostname))
     cipher = ssl_object.cipher()
     der = _shown(ssl_object)
     return TlsFacts(

@@ -69,7 +69,7 @@ class MxRecord(msgspec.Struct, frozen=True, array_like=True, order=True):
 Value = str | MxRecord
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class ResourceRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of the answer section. `ttl_s` as it stands."""
 
     owner: str
@@ -90,7 +90,7 @@ class Message(msgspec.Struct, frozen=True):
     rcode: int
     truncated: bool
     authentic: bool
-    answers: tuple[Record, ...]
+    answers: tuple[ResourceRecord, ...]
     negative_ttl_s: int | None
     referral: bool
 
@@ -161,7 +161,7 @@ def _decode(octets: bytes) -> Message | None:
     return Message(id, question, rcode, False, bool(flags & _AD), records, negative_ttl_s, referral)
 
 
-def _answers(octets: bytes, at: int, count: int, asked: str) -> tuple[tuple[Record, ...], int]:
+def _answers(octets: bytes, at: int, count: int, asked: str) -> tuple[tuple[ResourceRecord, ...], int]:
     records = []
     for _ in range(count):
         owner, at = _name(octets, at, asked)
@@ -173,7 +173,7 @@ def _answers(octets: bytes, at: int, count: int, asked: str) -> tuple[tuple[Reco
         if class_ == _IN:
             value = _value(octets, at, end, type, asked)
             if value is not None:
-                records.append(Record(owner, type, ttl_s, value))
+                records.append(ResourceRecord(owner, type, ttl_s, value))
         at = end
     return tuple(records), at
 

@@ -9,7 +9,7 @@ import argon2
 import pytest
 
 from postroad.accounts import accounts
-from postroad.accounts.accounts import Account, Accounts, Fault
+from postroad.accounts.accounts import Account, Accounts, UsersFileFault
 from postroad.mail.address import Address
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.step import Hash
@@ -124,7 +124,7 @@ def change(path: Path, text: str, moment: int) -> None:
 
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "users"
-    told: list[tuple[Fault, ...]] = []
+    told: list[tuple[UsersFileFault, ...]] = []
     change(path, f"ann:{HASH}\n", 1)
     known = Accounts(path, told.append)
     assert known.find("ann") is not None and known.hash_of("ann") == HASH != known.hash_of("bob")

@@ -26,10 +26,10 @@ from postroad.accounts.authenticate import (
     CertificateName,
     Challenged,
     Exchange,
-    Facts,
     Improper,
     Outcome,
     Right,
+    SessionFacts,
     Tried,
     Wrong,
 )
@@ -48,7 +48,7 @@ from postroad.world.http import fetcher
 from postroad.world.network import SystemNetwork
 from tests.unit.accounts.test_accounts import HASHER, change
 
-FACTS = Facts("192.0.2.1", 50_000, "192.0.2.2", 587, "client.test", "submission", "TLSv1.3 X")
+FACTS = SessionFacts("192.0.2.1", 50_000, "192.0.2.2", 587, "client.test", "submission", "TLSv1.3 X")
 QUICK = AuthOptions(failure_delay_s=0.01, timeout_s=5)
 
 
@@ -359,7 +359,7 @@ async def test_a_function_may_bring_keys_tokens_and_certificates() -> None:
         assert outcome == expected
     assert await begun(auth.exchange("XOAUTH2", FACTS), clients.xoauth2("ada", "good")) == Right(Account("ada"))
     assert isinstance(await begun(auth.exchange("XOAUTH2", FACTS), clients.xoauth2("eve", "good")), Challenged)
-    shown = Facts(certificate=("ada",))
+    shown = SessionFacts(certificate=("ada",))
     assert await begun(auth.exchange("EXTERNAL", shown), b"") == Right(Account("ada"))
     assert await begun(auth.exchange("EXTERNAL", shown), b"eve") == Wrong("eve")
     assert all("good" not in repr(question) for question in asked)
@@ -561,7 +561,7 @@ async def test_certificates_name_their_accounts(tmp_path: Path) -> None:
     )
     auth = house(OwnMechanisms(users, random.Random(1)), known=known, options=options)
     assert auth.mechanisms(bindable=True) == () and auth.mechanisms(bindable=True, certificate=True) == ("EXTERNAL",)
-    shown = Facts(certificate=("nobody@local.test", "bob@local.test"))
+    shown = SessionFacts(certificate=("nobody@local.test", "bob@local.test"))
     for initial, expected in (
         (b"", "bob@local.test"), (b"bob@local.test", "bob@local.test"), (b"ada", None), (b"nobody@local.test", None),
     ):  # fmt: skip

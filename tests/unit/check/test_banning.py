@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.check.banning import Asked, apply, read_request, subject_of
+from postroad.check.banning import BanRequest, apply, read_request, subject_of
 from postroad.check.bans import Ban, Bans
 
 
@@ -34,7 +34,7 @@ def test_what_is_none(written: str) -> None:
 
 def test_an_account_that_was_banned_under_an_odd_name_can_be_let_in_again() -> None:
     bans = Bans([Ban("a/b", 0, 0, "failed", "", True)])
-    assert [row.text for row in apply(bans, Asked("lift", ("A/B", "c/d")), 1)] == [
+    assert [row.text for row in apply(bans, BanRequest("lift", ("A/B", "c/d")), 1)] == [
         "lifted", "is no address, network or account",
     ]  # fmt: skip
     assert not len(bans)
@@ -42,13 +42,13 @@ def test_an_account_that_was_banned_under_an_odd_name_can_be_let_in_again() -> N
 
 def test_add_and_lift() -> None:
     bans = Bans()
-    rows = apply(bans, Asked("add", ("192.0.2.0/24", "Ann", "1.2.3"), 60.0, "spam", "root"), 1_000_000)
+    rows = apply(bans, BanRequest("add", ("192.0.2.0/24", "Ann", "1.2.3"), 60.0, "spam", "root"), 1_000_000)
     assert [(row.subject, row.text) for row in rows] == [
         ("192.0.2.0/24", "banned"), ("ann", "banned"), ("1.2.3", "is no address, network or account"),
     ]  # fmt: skip
     assert rows[0].ban == Ban("192.0.2.0/24", 1_000_000, 61_000_000, "spam", "root")
     assert bans.of_account("ann", 2_000_000) is not None
-    rows = apply(bans, Asked("lift", ("192.0.2.7", "ANN", "bob")), 2_000_000)
+    rows = apply(bans, BanRequest("lift", ("192.0.2.7", "ANN", "bob")), 2_000_000)
     assert [(row.subject, row.text, row.ban is not None) for row in rows] == [
         ("192.0.2.7", "is banned as a part of 192.0.2.0/24", False), ("ann", "lifted", True),
         ("bob", "is not banned", False),
@@ -57,7 +57,7 @@ def test_add_and_lift() -> None:
 
 
 def test_for_ever() -> None:
-    assert apply(bans := Bans(), Asked("add", ("192.0.2.1",), 0.0), 5)[0].text == "banned"
+    assert apply(bans := Bans(), BanRequest("add", ("192.0.2.1",), 0.0), 5)[0].text == "banned"
     assert bans.of_address("192.0.2.1", 10**18) is not None
 
 
@@ -77,8 +77,8 @@ def test_what_is_no_request(value: object) -> None:
 @pytest.mark.parametrize("subject", ["192.0.2.0/24", "ann"])
 def test_a_longer_ban_stays(subject: str, first_s: float, second_s: float, until_us: int) -> None:
     bans = Bans()
-    apply(bans, Asked("add", (subject,), first_s, "first", "root"), 0)
-    row = apply(bans, Asked("add", (subject,), second_s, "second", "root"), 1_000_000)[0]
+    apply(bans, BanRequest("add", (subject,), first_s, "first", "root"), 0)
+    row = apply(bans, BanRequest("add", (subject,), second_s, "second", "root"), 1_000_000)[0]
     kept = (not first_s and second_s > 0) or first_s > second_s > 0
     assert row.text.startswith("banned for longer already") is kept
     assert [ban.until_us for ban in bans] == [until_us]
@@ -87,7 +87,7 @@ def test_a_longer_ban_stays(subject: str, first_s: float, second_s: float, until
 
 def test_a_ban_that_is_over_is_no_longer_ban() -> None:
     bans = Bans([Ban("192.0.2.1", 0, 5)])
-    assert apply(bans, Asked("add", ("192.0.2.1",), 60.0), 10)[0].text == "banned"
+    assert apply(bans, BanRequest("add", ("192.0.2.1",), 60.0), 10)[0].text == "banned"
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_a_ban_that_is_over_is_no_longer_ban() -> None:
     ],
 )
 def test_who_may_have_meant_an_address_is_told_of_the_network(written: str, text: str) -> None:
-    assert apply(Bans(), Asked("add", (written,)), 0)[0].text == text
+    assert apply(Bans(), BanRequest("add", (written,)), 0)[0].text == text

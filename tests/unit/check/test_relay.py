@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from postroad.check import policy
-from postroad.check.policy import Known, PolicyOptions
+from postroad.check.policy import Directory, PolicyOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.policy import Question, Role, Rule, Verdict
 
 USERS = {Address("ann", "local.test"), Address("bob", "other.test")}
-KNOWN = Known(
+KNOWN = Directory(
     is_local=lambda domain: domain in ("local.test", "other.test"),
     is_relay=lambda domain: domain == "relay.test",
     recipient=lambda address: address in USERS or (address.domain == "relay.test" and address.local_part != "gone"),
@@ -105,7 +105,7 @@ async def test_mailboxes_looked_up_outside(mailbox: str, expected: str) -> None:
         return address in USERS
 
     rule = policy.rules(
-        Role.MX, PolicyOptions(), Known(KNOWN.is_local, KNOWN.is_relay, known, KNOWN.owns), lmtp=False
+        Role.MX, PolicyOptions(), Directory(KNOWN.is_local, KNOWN.is_relay, known, KNOWN.owns), lmtp=False
     ).rcpt
     assert rule is not None
     pending = rule(question(STRANGER, mailbox))

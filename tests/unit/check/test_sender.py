@@ -6,7 +6,7 @@ import pytest
 
 from postroad.check import policy, sender
 from postroad.check.message import hop_limit
-from postroad.check.policy import Known, PolicyOptions
+from postroad.check.policy import Directory, PolicyOptions
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
 from postroad.mail.policy import Question, Role, Rule, Verdict
@@ -50,7 +50,9 @@ def test_senders(role: Role, identity: str, trusted: bool, reverse_path: Address
 )  # fmt: skip
 def test_submission_demands_fully_qualified_domains(role: Role, domain: str, expected: str) -> None:
     """RFC 6409 §4.2."""
-    known = Known(lambda name: name == "local", lambda name: False, lambda address: True, lambda name, address: True)
+    known = Directory(
+        lambda name: name == "local", lambda name: False, lambda address: True, lambda name, address: True
+    )
     rules = policy.rules(role, PolicyOptions(), known, lmtp=False)
     peer, address = Peer(identity="ann"), Address("ann", domain)
     mail, rcpt = ("554 5.1.8", "554 5.1.2") if expected == "554" else (expected, expected)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from postroad.check.tally import KEYS_MAX, Tally, TallyOffice, Told, Window
+from postroad.check.tally import KEYS_MAX, Tally, TallyFrame, TallyOffice, Window
 
 SECOND_US = 1_000_000
 START_US = 1_790_000_000 * SECOND_US  # the start of a window of 10 s
@@ -20,7 +20,7 @@ class Node:
         self.limit = limit
         self.over: list[str] = []
         self.timers: list[Callable[[], None]] = []
-        self.sent: list[tuple[int, Told]] = []
+        self.sent: list[tuple[int, TallyFrame]] = []
         self.office = TallyOffice(1, self._send, lambda key: self.limit, self.over.append)
         self.workers: dict[int, Tally] = {}
         for number in range(workers):
@@ -33,7 +33,7 @@ class Node:
         self.office.worker_up(number)
         return tally
 
-    def _send(self, number: int, told: Told) -> None:
+    def _send(self, number: int, told: TallyFrame) -> None:
         self.sent.append((number, told))
         self.workers[number].hear(told, self.now_us)
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from postroad import __version__
-from postroad.cli.cli import COMMANDS, Place, group
+from postroad.cli.cli import COMMANDS, CommandEntry, group
 
 RIGHT = """\
 hostname = "mail.example.org"
@@ -43,7 +43,7 @@ def test_help_lists_each_command_with_its_line() -> None:
 
 
 def test_further_commands_are_listed_too() -> None:
-    result = CliRunner().invoke(group({"more": Place("nowhere", "more", "Do more.")}), ["-h"])
+    result = CliRunner().invoke(group({"more": CommandEntry("nowhere", "more", "Do more.")}), ["-h"])
     assert "more" in result.output and "Do more." in result.output
 
 

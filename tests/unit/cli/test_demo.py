@@ -14,7 +14,7 @@ from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
 from postroad.mail.policy import Role
-from postroad.receive.options import Tls
+from postroad.receive.options import ListenerTls
 from postroad.world.problem import Problem
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -32,8 +32,8 @@ def test_it_is_what_the_newcomer_was_promised(tmp_path: Path) -> None:
     folder = tmp_path / "var"
     settings = made(folder)
     assert [(each.address, each.port, each.role, settings.tls_of(each)) for each in settings.listener] == [
-        (("127.0.0.1",), 2525, Role.MX, Tls.STARTTLS),
-        (("127.0.0.1",), 2587, Role.SUBMISSION, Tls.REQUIRED),
+        (("127.0.0.1",), 2525, Role.MX, ListenerTls.STARTTLS),
+        (("127.0.0.1",), 2587, Role.SUBMISSION, ListenerTls.REQUIRED),
     ]
     assert settings.state_dir == folder
     assert [(each.name, each.recipients) for each in settings.domain] == [("example.test", ("any",))]

@@ -25,7 +25,7 @@ def test_no_terminal_acts_upon_what_others_put_into_it(capsys: pytest.CaptureFix
 
 def test_nor_does_it_upon_a_trail() -> None:
     event = Refused(1, 0, Peer("192.0.2.1", hello=HOSTILE), "RCPT", "550 no", HOSTILE, HOSTILE)
-    outlook = timeline.Outlook(HOSTILE, timeline.Fate.FAILED, "has failed", reason=HOSTILE)
+    outlook = timeline.RecipientStatus(HOSTILE, timeline.Fate.FAILED, "has failed", reason=HOSTILE)
     said = timeline.json_of([Trail(1, (event,), (outlook,))]).decode()
     assert said.isprintable()
     assert json.loads(said)[0]["recipients"][0]["recipient"] == HOSTILE

@@ -15,7 +15,7 @@ from postroad.config.settings import Settings
 from postroad.mail.address import Address
 from postroad.mail.policy import Role
 from postroad.mail.route import Destination, TlsDemand, Transport
-from postroad.receive.options import ListenerOptions, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls
 from postroad.route import options as route
 from postroad.route.table import RoutingTable, problems
 from postroad.world.tls import CertificateFiles
@@ -155,11 +155,18 @@ def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
 def test_a_listener_is_one_for_each_address() -> None:
     found = options.listener_options(settings(WHOLE))
     assert found == (
-        ListenerOptions("mx", Role.MX, address="127.0.0.1", port=2525, tls=Tls.STARTTLS),
-        ListenerOptions("mx", Role.MX, address="::1", port=2525, tls=Tls.STARTTLS),
-        ListenerOptions("mx", Role.MX, port=2525, path="/run/mx", tls=Tls.STARTTLS),
-        ListenerOptions("submission", Role.SUBMISSION, address="127.0.0.1", port=587, tls=Tls.REQUIRED, auth=True,
-                        loose_paths=True),
+        ListenerOptions("mx", Role.MX, address="127.0.0.1", port=2525, tls=ListenerTls.STARTTLS),
+        ListenerOptions("mx", Role.MX, address="::1", port=2525, tls=ListenerTls.STARTTLS),
+        ListenerOptions("mx", Role.MX, port=2525, path="/run/mx", tls=ListenerTls.STARTTLS),
+        ListenerOptions(
+            "submission",
+            Role.SUBMISSION,
+            address="127.0.0.1",
+            port=587,
+            tls=ListenerTls.REQUIRED,
+            auth=True,
+            loose_paths=True,
+        ),
     )
 
 

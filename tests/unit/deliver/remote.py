@@ -11,7 +11,7 @@ from typing import Any
 from postroad.protocol.sasl.bearer import Bearer
 from postroad.protocol.sasl.scram import Scram
 from postroad.protocol.sasl.scram_keys import derive
-from postroad.protocol.sasl.step import Challenge, Failed, Keys, Mechanism, Password, Refused, Step, Token
+from postroad.protocol.sasl.step import Challenge, ExchangeRefused, Keys, Mechanism, Password, ProofFailed, Step, Token
 
 Answer = bytes | None  # None: close the connection
 CLOSE = b"\0close"  # behind an answer: then close the connection
@@ -119,7 +119,7 @@ class _Session(asyncio.Protocol):
         remote.commands.append(line)
         remote.heard.set()
         if self.mechanism is not None:
-            self.step(Failed() if line == "*" else self.mechanism.respond(base64.b64decode(line)))
+            self.step(ProofFailed() if line == "*" else self.mechanism.respond(base64.b64decode(line)))
             return
         verb = line.split(" ")[0].upper()
         if verb in remote.slow_s:
@@ -183,7 +183,9 @@ class _Session(asyncio.Protocol):
             self.say(b"334 " + base64.b64encode(step.octets) + b"\r\n")
             return
         self.mechanism = None
-        wrong = isinstance(step, Failed | Refused) or (isinstance(step, Password) and step.password != "secret")
+        wrong = isinstance(step, ProofFailed | ExchangeRefused) or (
+            isinstance(step, Password) and step.password != "secret"
+        )
         self.say(b"535 5.7.8 no\r\n" if wrong else b"235 2.7.0 ok\r\n")
 
     async def start_tls(self) -> None:

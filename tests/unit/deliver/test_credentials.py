@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroad.deliver.credentials import Credentials, Surroundings, choose, exchange
+from postroad.deliver.credentials import ClientExchangeContext, Credentials, choose, exchange
 from postroad.protocol.sasl import clients
 from postroad.protocol.sasl.scram import Scram
 from postroad.protocol.sasl.scram_keys import derive
@@ -19,7 +19,7 @@ async def test_nothing_is_answered_behind_the_proof_of_the_server() -> None:
     """Else a server could keep a connection, and its permit, for ever."""
     programs: Any = None
     name, hash = "SCRAM-SHA-256", Hash.SHA_256
-    around = Surroundings(None, "mx.test", 587, random.Random(1), ThreadPoolExecutor(1), programs)
+    around = ClientExchangeContext(None, "mx.test", 587, random.Random(1), ThreadPoolExecutor(1), programs)
     made = await exchange(Credentials("ada", "secret"), name, frozenset({name}), around)
     assert not isinstance(made, str)
     server = Scram(hash, "nonce", lambda kind: None, plus=False, plus_offered=False)

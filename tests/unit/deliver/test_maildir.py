@@ -25,7 +25,7 @@ from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.world.files import Posix
 from tests.unit.deliver import world
 
@@ -39,7 +39,7 @@ def given(root: Path, content: Any = CONTENT, to: tuple[str, ...] = ("ada",), **
     return msgspec.structs.replace(made, destination=Destination("maildir:example.org", Transport.MAILDIR, path=path))
 
 
-def deliver(job: Job, *, posix: Posix | None = None, **options: Any) -> tuple[Finding, ...]:
+def deliver(job: Job, *, posix: Posix | None = None, **options: Any) -> tuple[Result, ...]:
     return Writer("mx/1:a.test", MaildirOptions(**options), posix or Posix()).deliver(job, NOW_US)
 
 

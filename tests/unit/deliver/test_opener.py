@@ -24,8 +24,8 @@ from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.protocol import seven_bit
-from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
-from postroad.protocol.sasl.step import Challenge, Failed, Mechanism
+from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
+from postroad.protocol.sasl.step import Challenge, Mechanism, ProofFailed
 from postroad.world.clock import SystemClock
 from postroad.world.network import SystemNetwork
 from postroad.world.programs import SystemPrograms
@@ -709,7 +709,7 @@ def served(offered: str) -> Callable[[str, Any], Mechanism]:
 
     def begin(name: str, transport: Any) -> Mechanism:
         binding = partial(channel_binding, transport, server_side=True)
-        return MECHANISMS[name](Surroundings("nonce", binding, tuple(offered.partition(":")[2].split("_"))))
+        return MECHANISMS[name](ExchangeContext("nonce", binding, tuple(offered.partition(":")[2].split("_"))))
 
     return begin
 
@@ -853,8 +853,8 @@ async def test_a_hostile_challenge_is_cancelled(
         def begin(self, initial: bytes | None) -> Challenge:
             return Challenge(first.encode())
 
-        def respond(self, response: bytes) -> Failed:
-            return Failed()
+        def respond(self, response: bytes) -> ProofFailed:
+            return ProofFailed()
 
     remote = await remotes("AUTH:SCRAM-SHA-256", tls=server_context(authority, "localhost"))
     remote.sasl = lambda name, transport: Hostile()

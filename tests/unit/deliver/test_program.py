@@ -22,9 +22,9 @@ from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 from postroad.world import programs
-from postroad.world.programs import Ended, SystemPrograms
+from postroad.world.programs import ProgramResult, SystemPrograms
 from tests.unit.deliver import world
 
 VALUES = {"recipient": "a+b@x", "local_part": "a+b", "domain": "x", "sender": ""}
@@ -33,16 +33,16 @@ VALUES = {"recipient": "a+b@x", "local_part": "a+b", "domain": "x", "sender": ""
 class Programs:
     """Remembers what it was asked to run, and ends as it is told."""
 
-    def __init__(self, *ends: Ended | Exception) -> None:
+    def __init__(self, *ends: ProgramResult | Exception) -> None:
         self.ends = list(ends)
         self.asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
         self.inputs: list[bytes] = []
 
-    async def run(self, command: Any, **keywords: Any) -> Ended:
+    async def run(self, command: Any, **keywords: Any) -> ProgramResult:
         self.asked.append((tuple(command), keywords))
         stdin = keywords["stdin"]
         self.inputs.append(stdin.read_bytes() if isinstance(stdin, Path) else stdin)
-        end = self.ends.pop(0) if self.ends else Ended(0)
+        end = self.ends.pop(0) if self.ends else ProgramResult(0)
         if isinstance(end, Exception):
             raise end
         return end
@@ -95,7 +95,7 @@ def test_arguments(command: tuple[str, ...], made: tuple[str, ...]) -> None:
 )
 def test_arguments_that_cannot_be(command: tuple[str, ...], values: dict[str, str], status: str) -> None:
     found = arguments(command, VALUES | values)
-    assert isinstance(found, Finding)
+    assert isinstance(found, Result)
     assert found.status == status
 
 
@@ -106,33 +106,35 @@ def test_behind_two_dashes_a_dash_is_safe() -> None:
 @pytest.mark.parametrize(
     ("ended", "outcome", "status"),
     [
-        (Ended(0), "delivered", "2.0.0"),
-        (Ended(67), "failed", "5.1.1"),
-        (Ended(75), "deferred", "4.3.0"),
-        (Ended(78), "deferred", "4.3.5"),
-        (Ended(127), "deferred", "4.3.5"),
-        (Ended(77), "failed", "5.7.0"),
-        (Ended(1), "failed", "5.3.0"),
-        (Ended(-1, 9), "deferred", "4.3.0"),
-        (Ended(-1, 15, timed_out=True), "deferred", "4.3.0"),
-        (Ended(-1, error="/bin/x: No such file or directory"), "deferred", "4.3.0"),
+        (ProgramResult(0), "delivered", "2.0.0"),
+        (ProgramResult(67), "failed", "5.1.1"),
+        (ProgramResult(75), "deferred", "4.3.0"),
+        (ProgramResult(78), "deferred", "4.3.5"),
+        (ProgramResult(127), "deferred", "4.3.5"),
+        (ProgramResult(77), "failed", "5.7.0"),
+        (ProgramResult(1), "failed", "5.3.0"),
+        (ProgramResult(-1, 9), "deferred", "4.3.0"),
+        (ProgramResult(-1, 15, timed_out=True), "deferred", "4.3.0"),
+        (ProgramResult(-1, error="/bin/x: No such file or directory"), "deferred", "4.3.0"),
         (RuntimeError("a bug"), "deferred", "4.3.0"),
     ],
 )
-async def test_how_it_ended(ended: Ended | Exception, outcome: str, status: str) -> None:
+async def test_how_it_ended(ended: ProgramResult | Exception, outcome: str, status: str) -> None:
     (attempt,) = await carry(Programs(ended), given("/bin/x"))
     assert (attempt.outcome.value, attempt.status, attempt.transport) == (outcome, status, "program")
 
 
 async def test_what_it_said_is_cleaned_and_bounded() -> None:
     said = b"no\r\n\x1b[31msuch\0\xff user " + b"x" * 5000
-    (attempt,) = await carry(Programs(Ended(67, output=said)), given("/bin/x"))
+    (attempt,) = await carry(Programs(ProgramResult(67, output=said)), given("/bin/x"))
     assert attempt.text.startswith("the program ended with 67: no ?[31msuch?\\xff user xxx")
     assert len(attempt.text) < 600 and attempt.text.isprintable()
 
 
 async def test_a_recipient_that_was_done_stays_done() -> None:
-    found = await carry(Programs(Ended(0), OSError(5, "x"), Ended(0)), given("/bin/x", to=("a", "b", "c")))
+    found = await carry(
+        Programs(ProgramResult(0), OSError(5, "x"), ProgramResult(0)), given("/bin/x", to=("a", "b", "c"))
+    )
     assert [attempt.outcome.value for attempt in found] == ["delivered", "deferred", "deferred"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from postroad.mail import message, trace
 from postroad.protocol.data import Scrutiny
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.seven_bit import survey
 from postroad.receive import repair
 
@@ -71,7 +71,7 @@ def test_the_limits_at_the_door_count_the_same_section(octets: bytes, end: int) 
     number = sum(1 for _ in message.fields(octets))
     many = b"Z: y\r\n" * 50
     for fields_max in {number, max(number - 1, 0)}:
-        scrutiny = Scrutiny(Limits(header_fields_max=fields_max), binary=False)
+        scrutiny = Scrutiny(ProtocolLimits(header_fields_max=fields_max), binary=False)
         for line in (octets + (b"" if octets.endswith(b"\r\n") or not octets else b"\r\n") + b"\r\n" + many).splitlines(
             keepends=True
         ):

@@ -90,7 +90,7 @@ def test_a_large_answer(tmp_path: Path, server: Server) -> None:
 )
 def test_refusals(tmp_path: Path, server: Server, answer: bytes, text: str) -> None:
     server.answer = answer
-    with pytest.raises(control.Refused, match=text):
+    with pytest.raises(control.NodeRefused, match=text):
         control.operate(tmp_path, REQUEST)
 
 
@@ -108,13 +108,13 @@ def test_no_node(tmp_path: Path) -> None:
 def test_a_socket_that_we_may_not_open(tmp_path: Path, server: Server) -> None:
     control.control_path(tmp_path).chmod(0)
     with as_ordinary_user():
-        with pytest.raises(control.Refused, match="Permission denied"):
+        with pytest.raises(control.NodeRefused, match="Permission denied"):
             control.operate(tmp_path, REQUEST)
         assert control.is_running(tmp_path)
 
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
-    with pytest.raises(control.Refused, match="cannot reach the node"):
+    with pytest.raises(control.NodeRefused, match="cannot reach the node"):
         control.operate(tmp_path / ("x" * 120), REQUEST)
 
 
@@ -146,7 +146,7 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
                      lambda addresses: dict.fromkeys(addresses, "example.net"))  # fmt: skip
     assert await served.start() == ""
     loop = asyncio.get_running_loop()
-    with pytest.raises(control.Refused, match="not ready"):  # rather than an answer without the mail of some
+    with pytest.raises(control.NodeRefused, match="not ready"):  # rather than an answer without the mail of some
         await loop.run_in_executor(None, control.operate, tmp_path, REQUEST)
     assert not asked
     told = await loop.run_in_executor(None, control.ask, tmp_path, {"command": "reload"}, 5.0)

@@ -217,7 +217,7 @@ AT_WORK = Paced(
 def test_what_is_done_now_is_told_where_nothing_is_waited_for() -> None:
     """A host that does not greet, and mail that has never been tried: there is nothing of it on the disk."""
     ((name, count, _, _, due, connections, does, _),) = listing.destination_rows(
-        [], [listing.Fresh(2, NOW_US, AT_WORK)], NOW_US, {"hop": AT_WORK}
+        [], [listing.FreshBacklog(2, NOW_US, AT_WORK)], NOW_US, {"hop": AT_WORK}
     )
     assert (name, count, due, connections) == ("hop", "2", "now", "1/5")
     assert does == "mx[192.0.2.1]:25: waits for the greeting for 12 s, and 1 more"

@@ -131,8 +131,8 @@ def test_a_folder_that_may_not_be_read_is_named(config: Path, private: Path) -> 
     exported_mail(private, "003nqk8n0000", 200)
     script = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "from postroad.operate.mailfiles import found, Unfit\nfrom pathlib import Path\n"
-        "try: print(found((Path(sys.argv[1]),)))\nexcept Unfit as error: print(error)"
+        "from postroad.operate.mailfiles import found, UnfitFile\nfrom pathlib import Path\n"
+        "try: print(found((Path(sys.argv[1]),)))\nexcept UnfitFile as error: print(error)"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(private)], capture_output=True, text=True, check=False)
     assert ended.stdout == f"{private}: Permission denied\n", ended.stderr

@@ -26,9 +26,9 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
-    Session,
+    SessionEnded,
 )
-from postroad.operate.timeline import Fate, Outlook, Trail, json_of, lines, reports_of, trail
+from postroad.operate.timeline import Fate, RecipientStatus, Trail, json_of, lines, reports_of, trail
 from postroad.report.line import iso
 from postroad.store.values import Loaded
 from tests.unit.operate.material import (
@@ -210,7 +210,7 @@ ALL: list[Event] = [
     Released(ACCEPTED_US, ID, BOB, "root", True),
     Removed(ACCEPTED_US, ID, BOB, "root"),
     Refused(ACCEPTED_US, ID, PEER, "RCPT", "550 no"),
-    Session(ACCEPTED_US, ID, PEER, "quit"),
+    SessionEnded(ACCEPTED_US, ID, PEER, "quit"),
     Authenticated(ACCEPTED_US, ID, PEER, "PLAIN"),
     Noted(ACCEPTED_US, ID, "error", "content lost"),
 ]
@@ -242,7 +242,7 @@ def test_nothing_unprintable_is_shown(text: str) -> None:
         Released(ACCEPTED_US, ID, names, text),
         Removed(ACCEPTED_US, ID, names, text, text),
         Refused(ACCEPTED_US, ID, peer, text, text),
-        Session(ACCEPTED_US, ID, peer, text),
+        SessionEnded(ACCEPTED_US, ID, peer, text),
         Authenticated(ACCEPTED_US, ID, peer, text),
         Noted(ACCEPTED_US, ID, "info", text),
     ]
@@ -424,11 +424,11 @@ def test_mail_that_was_not_tried_yet_tells_what_it_waits_for(key: str) -> None:
 
 def test_mail_whose_route_has_changed_says_where_it_goes_now() -> None:
     trail_ = Trail(ID, (), (
-        Outlook("a@x.example", Fate.WAITING, "will be tried", "[old]:25"),
-        Outlook("b@x.example", Fate.WAITING, "will be tried", "[new]:25/requiretls"),
-        Outlook("c@x.example", Fate.RELAYED, "was taken", "[old]:25"),
-        Outlook("d@x.example", Fate.HELD, "is held", "[old]:25"),
-        Outlook("e@x.example", Fate.NOW, "is being delivered", ""),
+        RecipientStatus("a@x.example", Fate.WAITING, "will be tried", "[old]:25"),
+        RecipientStatus("b@x.example", Fate.WAITING, "will be tried", "[new]:25/requiretls"),
+        RecipientStatus("c@x.example", Fate.RELAYED, "was taken", "[old]:25"),
+        RecipientStatus("d@x.example", Fate.HELD, "is held", "[old]:25"),
+        RecipientStatus("e@x.example", Fate.NOW, "is being delivered", ""),
     ))  # fmt: skip
     asked: list[list[str]] = []
 

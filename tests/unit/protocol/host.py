@@ -25,10 +25,10 @@ from postroad.protocol.command import (
     Xclient,
     Xforward,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
-from postroad.protocol.sasl.mechanisms import MECHANISMS, Surroundings
-from postroad.protocol.sasl.step import Challenge, Failed, Mechanism, Password, Refused, Step
+from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
+from postroad.protocol.sasl.step import Challenge, ExchangeRefused, Mechanism, Password, ProofFailed, Step
 from postroad.protocol.server import ServerMachine
 
 OK = reply(250, "2.0.0", "fine")
@@ -39,7 +39,7 @@ ALL = Offer(
 
 
 USUAL = Offer()
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 
 
 class Host:
@@ -48,7 +48,7 @@ class Host:
     def __init__(
         self,
         offer: Offer = USUAL,
-        limits: Limits = LIMITS,
+        limits: ProtocolLimits = LIMITS,
         dialect: Dialect = Dialect.SMTP,
         *,
         refuse: Iterable[str] = (),
@@ -128,7 +128,7 @@ class Host:
                 self.output += machine.take_output()
                 machine.tls_started(Offer(tls=True))
             case Auth(mechanism, initial):
-                self.mechanism = MECHANISMS[mechanism](Surroundings("nonce", lambda kind: None))
+                self.mechanism = MECHANISMS[mechanism](ExchangeContext("nonce", lambda kind: None))
                 self._step(self.mechanism.begin(initial))
             case AuthResponse(response):
                 assert self.mechanism is not None
@@ -146,9 +146,9 @@ class Host:
                 self.machine.challenge(octets)
             case Password(password="secret") as right:
                 self.machine.authenticated(right.authcid, reply(235, "2.7.0", "welcome"), self.machine.offer)
-            case Password() | Failed():
+            case Password() | ProofFailed():
                 self.machine.reply(reply(535, "5.7.8", "no"))
-            case Refused(answer):
+            case ExchangeRefused(answer):
                 self.machine.reply(answer)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from postroad.protocol.sasl import clients
 from postroad.protocol.sasl.bearer import Bearer
-from postroad.protocol.sasl.step import MALFORMED, Challenge, Failed, Refused, Step, Token
+from postroad.protocol.sasl.step import MALFORMED, Challenge, ExchangeRefused, ProofFailed, Step, Token
 
 TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 
@@ -28,19 +28,19 @@ def test_the_example_of_rfc_7628() -> None:
         ("n,,\x01auth=Bearer abc\x01\x01", Token("abc")),
         ("y,,\x01auth=bearer  abc\x01\x01", Token("abc")),
         ("n,a==3D=2C'; DROP\t,\x01auth=Bearer abc\x01\x01", Token("abc", "=,'; DROP\t")),
-        ("\x01", Refused(MALFORMED)),
-        ("", Refused(MALFORMED)),
-        ("p=tls-exporter,,\x01auth=Bearer abc\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Bearer abc\x01", Refused(MALFORMED)),
-        ("n,,auth=Bearer abc\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Basic abc\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Bearer a b\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Bearer a\nb\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Bearer \x01\x01", Refused(MALFORMED)),
-        ("n,,\x01auth=Bearer abc\x01auth=Bearer def\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01host=a\x01\x01", Refused(MALFORMED)),
-        ("n,,\x01=x\x01auth=Bearer abc\x01\x01", Refused(MALFORMED)),
-        ("n,a=x\0y,\x01auth=Bearer abc\x01\x01", Refused(MALFORMED)),
+        ("\x01", ExchangeRefused(MALFORMED)),
+        ("", ExchangeRefused(MALFORMED)),
+        ("p=tls-exporter,,\x01auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Bearer abc\x01", ExchangeRefused(MALFORMED)),
+        ("n,,auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Basic abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Bearer a b\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Bearer a\nb\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Bearer \x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01auth=Bearer abc\x01auth=Bearer def\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01host=a\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,,\x01=x\x01auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("n,a=x\0y,\x01auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
     ],
 )
 def test_oauthbearer(message: str, step: Step) -> None:
@@ -54,11 +54,11 @@ def test_oauthbearer(message: str, step: Step) -> None:
     ("message", "step"),
     [
         ("user=ada@example.org\x01auth=Bearer abc\x01\x01", Token("abc", "ada@example.org")),
-        ("user=\x01auth=Bearer abc\x01\x01", Refused(MALFORMED)),
-        ("auth=Bearer abc\x01user=a\x01\x01", Refused(MALFORMED)),
-        ("user=a\x01auth=Bearer abc", Refused(MALFORMED)),
-        ("user=" + "a" * 2000 + "\x01auth=Bearer abc\x01\x01", Refused(MALFORMED)),
-        ("", Refused(MALFORMED)),
+        ("user=\x01auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("auth=Bearer abc\x01user=a\x01\x01", ExchangeRefused(MALFORMED)),
+        ("user=a\x01auth=Bearer abc", ExchangeRefused(MALFORMED)),
+        ("user=" + "a" * 2000 + "\x01auth=Bearer abc\x01\x01", ExchangeRefused(MALFORMED)),
+        ("", ExchangeRefused(MALFORMED)),
     ],
 )
 def test_xoauth2(message: str, step: Step) -> None:
@@ -76,7 +76,7 @@ def test_a_refused_token_ends_in_failure_whatever_is_said(response: bytes) -> No
     bearer = Bearer(xoauth2=False, scope="smtp")
     bearer.begin(b"n,a=ada,\x01auth=Bearer abc\x01\x01")
     assert bearer.denied() == Challenge(b'{"status":"invalid_token","scope":"smtp"}')
-    assert bearer.respond(response) == Failed("ada")
+    assert bearer.respond(response) == ProofFailed("ada")
 
 
 def test_a_token_is_not_shown() -> None:
@@ -84,4 +84,4 @@ def test_a_token_is_not_shown() -> None:
 
 
 def test_octets_that_are_no_text() -> None:
-    assert oauthbearer().begin(b"\xff" * 1_000_000) == Refused(MALFORMED)
+    assert oauthbearer().begin(b"\xff" * 1_000_000) == ExchangeRefused(MALFORMED)

@@ -23,14 +23,14 @@ from postroad.protocol.data import (
     too_big,
     too_many_fields,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from tests.unit.protocol.host import every_octet
 
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 
 
 def read(
-    parts: list[bytes], limits: Limits = LIMITS, *, repairs: bool = False
+    parts: list[bytes], limits: ProtocolLimits = LIMITS, *, repairs: bool = False
 ) -> tuple[bytes, Reply | None, bytes | None]:
     """Content, fault, and what stood behind the end of data (None: the end has not come)."""
     reader = DataReader(Scrutiny(limits, binary=False, repairs=repairs), limits.piece_size)
@@ -219,7 +219,7 @@ def test_nul() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("piece_size", [65_536, 1, 7])
 def test_limits(
-    changes: dict[str, int], good: bytes, bad: bytes, fault: Callable[[Limits], Reply], piece_size: int
+    changes: dict[str, int], good: bytes, bad: bytes, fault: Callable[[ProtocolLimits], Reply], piece_size: int
 ) -> None:
     limits = msgspec.structs.replace(LIMITS, piece_size=piece_size, **changes)
     unstuffed = good.removeprefix(b".")
@@ -285,7 +285,7 @@ def test_strays_are_found_in_every_combination(length: int) -> None:
 
 
 def chunks(
-    sizes: list[bytes], split: int, limits: Limits = LIMITS, binary: bool = False
+    sizes: list[bytes], split: int, limits: ProtocolLimits = LIMITS, binary: bool = False
 ) -> tuple[bytes, Reply | None]:
     """Feed each as a chunk, in parts of `split` octets with octets of the next command behind; the last has LAST."""
     reader = ChunkReader(Scrutiny(limits, binary=binary), limits.piece_size)

@@ -8,13 +8,21 @@ import random
 import pytest
 
 from postroad.protocol import dovecot_auth as wire
-from postroad.protocol.dovecot_auth import Accepted, Broken, Continued, Denied, DovecotMachine, Event, Ready
+from postroad.protocol.dovecot_auth import (
+    Continued,
+    Denied,
+    DovecotBroken,
+    DovecotMachine,
+    DovecotReady,
+    Event,
+    LoginAccepted,
+)
 
 GREETING = (
     b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tdictionary\tactive\nMECH\tANONYMOUS\tanonymous\n"
     b"MECH\tbad name\nSPID\t1\nCUID\t2\nCOOKIE\tabc\nDONE\n"
 )
-READY = Ready(("PLAIN", "SCRAM-SHA-256"))
+READY = DovecotReady(("PLAIN", "SCRAM-SHA-256"))
 
 
 def heard(*parts: bytes) -> list[Event]:
@@ -24,7 +32,7 @@ def heard(*parts: bytes) -> list[Event]:
         machine.feed(part)
         while (event := machine.next_event()) is not None:
             found.append(event)
-            if isinstance(event, Broken):
+            if isinstance(event, DovecotBroken):
                 return found
     return found
 
@@ -32,8 +40,8 @@ def heard(*parts: bytes) -> list[Event]:
 @pytest.mark.parametrize(
     ("line", "event"),
     [
-        (b"OK\t7\tuser=ada\tx=y", Accepted(7, "ada")),
-        (b"OK\t7\tnologin\tuser=a\x01tb\x011c", Accepted(7, "a\tb\x01c")),
+        (b"OK\t7\tuser=ada\tx=y", LoginAccepted(7, "ada")),
+        (b"OK\t7\tnologin\tuser=a\x01tb\x011c", LoginAccepted(7, "a\tb\x01c")),
         (b"OK\t7", Denied(7, "", True, "no user=")),
         (b"CONT\t7\tYWJj", Continued(7, b"abc")),
         (b"CONT\t7\t", Continued(7, b"")),
@@ -51,8 +59,8 @@ def test_answers(line: bytes, event: Event) -> None:
 
 
 def test_what_is_no_dovecot() -> None:
-    assert heard(b"VERSION\t2\t0\n") == [Broken("version '2' of the protocol")]
-    assert heard(b"x" * 70_000) == [Broken("a line without an end")]
+    assert heard(b"VERSION\t2\t0\n") == [DovecotBroken("version '2' of the protocol")]
+    assert heard(b"x" * 70_000) == [DovecotBroken("a line without an end")]
     assert heard(b"OK\t1\tuser=ada\n") == [], "nothing counts before the handshake is done"
     chance = random.Random(1)
     for _ in range(200):

@@ -5,12 +5,12 @@ import typing
 import msgspec
 
 from postroad.protocol.extension import BY_KEYWORD, EXTENSIONS, PATTERNS, terms
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.state import Verb
 from tests.unit.protocol.host import ALL
 
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 
 
 def test_each_keyword_stands_once() -> None:
@@ -27,7 +27,7 @@ def test_the_command_line_limit_covers_all_extensions() -> None:
     # RFC 5321 §4.5.3.1.4: 512, and what each extension adds
     (meta,) = [
         part
-        for part in typing.get_args(typing.get_type_hints(Limits, include_extras=True)["command_line_max"])
+        for part in typing.get_args(typing.get_type_hints(ProtocolLimits, include_extras=True)["command_line_max"])
         if isinstance(part, msgspec.Meta)
     ]
     assert meta.ge is not None
@@ -36,8 +36,8 @@ def test_the_command_line_limit_covers_all_extensions() -> None:
 
 
 def test_defaults_keep_the_minimums() -> None:
-    hints = typing.get_type_hints(Limits, include_extras=True)
-    for field in msgspec.structs.fields(Limits):
+    hints = typing.get_type_hints(ProtocolLimits, include_extras=True)
+    for field in msgspec.structs.fields(ProtocolLimits):
         for part in typing.get_args(hints[field.name])[1:]:
             assert part.description
             if part.ge is not None:

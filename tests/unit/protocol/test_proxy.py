@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.protocol.proxy import Fault, Header, HeaderReader, Secured, crc32c
+from postroad.protocol.proxy import BadProxyHeader, Header, HeaderReader, Secured, crc32c
 from tests.unit.protocol.proxying import SIGNATURE, raw, tls, tlv, v1, v2
 
 UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
@@ -135,15 +135,15 @@ def test_a_fault(name: str) -> None:
     whole.take(octets)
     for at in range(len(octets)):
         split.take(octets[at : at + 1])
-    assert isinstance(whole.result, Fault) and isinstance(split.result, Fault)
-    assert whole.take(b"PROXY UNKNOWN\r\n") == 0 and isinstance(whole.result, Fault)
+    assert isinstance(whole.result, BadProxyHeader) and isinstance(split.result, BadProxyHeader)
+    assert whole.take(b"PROXY UNKNOWN\r\n") == 0 and isinstance(whole.result, BadProxyHeader)
 
 
 @pytest.mark.parametrize(("versions", "octets"), [({1}, v2()), ({2}, v1())])
 def test_only_the_versions_that_were_asked_for(versions: set[int], octets: bytes) -> None:
     reader = HeaderReader(frozenset(versions))
     reader.take(octets)
-    assert isinstance(reader.result, Fault)
+    assert isinstance(reader.result, BadProxyHeader)
 
 
 def test_the_limit_of_a_header_is_exact() -> None:
@@ -152,7 +152,7 @@ def test_the_limit_of_a_header_is_exact() -> None:
     assert reader.take(octets) == len(octets) and isinstance(reader.result, Header)
     reader = HeaderReader(size_max=len(octets) - 1)
     reader.take(octets)
-    assert isinstance(reader.result, Fault)
+    assert isinstance(reader.result, BadProxyHeader)
 
 
 def test_crc32c() -> None:

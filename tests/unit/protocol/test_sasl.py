@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.protocol.sasl.plain import External, Login, Plain
-from postroad.protocol.sasl.step import MALFORMED, Certificate, Challenge, Password, Refused, Step
+from postroad.protocol.sasl.step import MALFORMED, CertificateClaim, Challenge, ExchangeRefused, Password, Step
 
 
 def test_plain() -> None:
@@ -22,7 +22,7 @@ def test_plain() -> None:
      b"\0" + b"a" * 1025 + b"\0b", b"\0a\0" + b"b" * 1_000_000],
 )  # fmt: skip
 def test_malformed_plain(response: bytes) -> None:
-    assert Plain().begin(response) == Refused(MALFORMED)
+    assert Plain().begin(response) == ExchangeRefused(MALFORMED)
 
 
 def test_login() -> None:
@@ -40,10 +40,10 @@ def test_login_with_the_name_at_once() -> None:
 
 @pytest.mark.parametrize("response", [b"", b"\0", b"a\0b", b"\xff", b"x" * 2000])
 def test_malformed_login(response: bytes) -> None:
-    assert Login().begin(response) == Refused(MALFORMED)
+    assert Login().begin(response) == ExchangeRefused(MALFORMED)
     login = Login()
     login.begin(b"tim")
-    assert login.respond(response) == Refused(MALFORMED)
+    assert login.respond(response) == ExchangeRefused(MALFORMED)
 
 
 def test_a_password_is_not_shown() -> None:
@@ -53,12 +53,12 @@ def test_a_password_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("responses", "step"),
     [
-        ([b""], Certificate("")),  # RFC 4422 §A.1: an empty authorization identity
-        (["ädä@example.org".encode()], Certificate("ädä@example.org")),
-        ([None, b"ada"], Certificate("ada")),
-        ([b"a\0b"], Refused(MALFORMED)),
-        ([b"\xff"], Refused(MALFORMED)),
-        ([b"x" * 1_000_000], Refused(MALFORMED)),
+        ([b""], CertificateClaim("")),  # RFC 4422 §A.1: an empty authorization identity
+        (["ädä@example.org".encode()], CertificateClaim("ädä@example.org")),
+        ([None, b"ada"], CertificateClaim("ada")),
+        ([b"a\0b"], ExchangeRefused(MALFORMED)),
+        ([b"\xff"], ExchangeRefused(MALFORMED)),
+        ([b"x" * 1_000_000], ExchangeRefused(MALFORMED)),
     ],
 )
 def test_external(responses: list[bytes | None], step: Step) -> None:

@@ -11,7 +11,7 @@ from postroad.protocol.sasl.clients import Salting, ScramClient
 from postroad.protocol.sasl.prepare import saslprep
 from postroad.protocol.sasl.scram import MISMATCH, NO_BINDING, Binding, Scram
 from postroad.protocol.sasl.scram_keys import ScramKeys
-from postroad.protocol.sasl.step import MALFORMED, Challenge, Failed, Hash, Keys, Proved, Refused, Step
+from postroad.protocol.sasl.step import MALFORMED, Challenge, ExchangeRefused, Hash, Keys, ProofFailed, Proved, Step
 
 SHA_1, SHA_256 = Hash.SHA_1, Hash.SHA_256
 
@@ -89,17 +89,21 @@ def test_channel_binding(hash: Hash, kind: str) -> None:
 
 def test_a_man_in_the_middle_has_another_channel() -> None:
     client = ScramClient(SHA_256, "ada", "nonce", binding_type="tls-exporter", binding=b"another")
-    assert talk(server(plus=True, binding=bindings), client, keys(), "pencil") == Failed("ada")
+    assert talk(server(plus=True, binding=bindings), client, keys(), "pencil") == ProofFailed("ada")
 
 
 @pytest.mark.parametrize(
     ("plus", "first", "step"),
     [
-        (True, b"n,,n=a,r=x", Refused(MISMATCH)),
-        (True, b"y,,n=a,r=x", Refused(MISMATCH)),
-        (True, b"p=tls-unique,,n=a,r=x", Refused(NO_BINDING)),
-        (False, b"p=tls-exporter,,n=a,r=x", Refused(MISMATCH)),
-        (False, b"y,,n=a,r=x", Refused(MISMATCH)),  # -PLUS was offered: somebody has taken it out of what it saw
+        (True, b"n,,n=a,r=x", ExchangeRefused(MISMATCH)),
+        (True, b"y,,n=a,r=x", ExchangeRefused(MISMATCH)),
+        (True, b"p=tls-unique,,n=a,r=x", ExchangeRefused(NO_BINDING)),
+        (False, b"p=tls-exporter,,n=a,r=x", ExchangeRefused(MISMATCH)),
+        (
+            False,
+            b"y,,n=a,r=x",
+            ExchangeRefused(MISMATCH),
+        ),  # -PLUS was offered: somebody has taken it out of what it saw
         (False, b"n,,n=a,r=x", Keys("a", SHA_256)),
     ],
 )
@@ -117,7 +121,7 @@ def test_names_and_passwords(name: str, password: str) -> None:
 
 
 def test_a_wrong_password() -> None:
-    assert talk(server(), ScramClient(SHA_256, "ada", "n"), keys(), "pen") == Failed("ada")
+    assert talk(server(), ScramClient(SHA_256, "ada", "n"), keys(), "pen") == ProofFailed("ada")
 
 
 @pytest.mark.parametrize(
@@ -130,23 +134,23 @@ def test_a_wrong_password() -> None:
     ],
 )  # fmt: skip
 def test_malformed_first_messages(first: bytes) -> None:
-    assert server().begin(first) == Refused(MALFORMED)
+    assert server().begin(first) == ExchangeRefused(MALFORMED)
 
 
 @pytest.mark.parametrize(
     ("final", "step"),
     [
-        (b"", Refused(MALFORMED)),
-        (b"c=biws", Refused(MALFORMED)),
-        (b"c=biws,r=xserver", Refused(MALFORMED)),
-        (b"r=xserver,c=biws,p=AAAA", Refused(MALFORMED)),
-        (b"c=b iws,r=xserver,p=AAAA", Refused(MALFORMED)),
-        (b"c=biws,r=xserver,p=!", Refused(MALFORMED)),
-        (b"\xff", Refused(MALFORMED)),
-        (b"c=biws,r=xserver,p=AAAA", Failed("a")),
-        (b"c=biws,r=another,p=" + base64.b64encode(b"p" * 32), Failed("a")),
-        (b"c=eSws,r=xserver,p=" + base64.b64encode(b"p" * 32), Failed("a")),
-        (b"c=biws,r=xserver,p=" + b"A" * 1_000_000, Refused(MALFORMED)),
+        (b"", ExchangeRefused(MALFORMED)),
+        (b"c=biws", ExchangeRefused(MALFORMED)),
+        (b"c=biws,r=xserver", ExchangeRefused(MALFORMED)),
+        (b"r=xserver,c=biws,p=AAAA", ExchangeRefused(MALFORMED)),
+        (b"c=b iws,r=xserver,p=AAAA", ExchangeRefused(MALFORMED)),
+        (b"c=biws,r=xserver,p=!", ExchangeRefused(MALFORMED)),
+        (b"\xff", ExchangeRefused(MALFORMED)),
+        (b"c=biws,r=xserver,p=AAAA", ProofFailed("a")),
+        (b"c=biws,r=another,p=" + base64.b64encode(b"p" * 32), ProofFailed("a")),
+        (b"c=eSws,r=xserver,p=" + base64.b64encode(b"p" * 32), ProofFailed("a")),
+        (b"c=biws,r=xserver,p=" + b"A" * 1_000_000, ExchangeRefused(MALFORMED)),
     ],
 )
 def test_bad_final_messages(final: bytes, step: Step) -> None:
@@ -169,13 +173,13 @@ def test_a_proof_is_good_once() -> None:
     again = server(nonce="two")
     again.begin(client.initial)
     again.keyed(keys())
-    assert again.respond(final) == Failed("ada")
+    assert again.respond(final) == ProofFailed("ada")
 
 
 def test_what_is_said_behind_the_end_does_not_count() -> None:
     machine = server()
     machine.begin(b"n,,n=a,r=x")
-    assert machine.respond(b"n,,n=b,r=x") == Refused(MALFORMED), "a second name in place of the look-up's end"
+    assert machine.respond(b"n,,n=b,r=x") == ExchangeRefused(MALFORMED), "a second name in place of the look-up's end"
     client = ScramClient(SHA_256, "ada", "n")
     machine = server()
     machine.begin(client.initial)
@@ -183,7 +187,7 @@ def test_what_is_said_behind_the_end_does_not_count() -> None:
     assert isinstance(challenge, Challenge)
     client.server_first(challenge.octets)
     machine.respond(client.finish(scram_keys.salted(SHA_256, "pencil", keys().salt, 4096)))
-    assert machine.respond(b"x") == Refused(MALFORMED)
+    assert machine.respond(b"x") == ExchangeRefused(MALFORMED)
 
 
 @pytest.mark.parametrize(

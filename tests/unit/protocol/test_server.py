@@ -24,7 +24,7 @@ from postroad.protocol.command import (
     StartTls,
     TooManyErrors,
 )
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect, Offer
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.state import BAD_ORDER, NEXT, State, Verb
@@ -32,7 +32,7 @@ from tests.unit.protocol.host import ALL, OK, Host, every_octet
 
 EHLO = b"EHLO a.example\r\n"
 TO_DATA = b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n"
-LAX = Limits(pipelining_strict=False)
+LAX = ProtocolLimits(pipelining_strict=False)
 
 
 def kinds(host: Host) -> list[type[Command]]:
@@ -59,7 +59,7 @@ def test_the_table_is_whole() -> None:
 
 
 def test_the_greeting_comes_first() -> None:
-    machine = ServerMachine(Dialect.SMTP, Offer(), Limits())
+    machine = ServerMachine(Dialect.SMTP, Offer(), ProtocolLimits())
     assert machine.next_command() == Connected()
     assert machine.next_command() is None
     machine.reply(reply(220, "", "mx.example.org ready"))
@@ -70,7 +70,7 @@ def test_the_greeting_comes_first() -> None:
 
 
 def test_an_early_talker_is_noticed_and_then_heard() -> None:
-    machine = ServerMachine(Dialect.SMTP, Offer(), Limits())
+    machine = ServerMachine(Dialect.SMTP, Offer(), ProtocolLimits())
     machine.feed(EHLO)
     assert machine.early_talker and machine.buffered == len(EHLO)
     assert machine.next_command() == Connected()
@@ -80,7 +80,7 @@ def test_an_early_talker_is_noticed_and_then_heard() -> None:
 
 
 def test_a_greeting_of_421_closes() -> None:
-    machine = ServerMachine(Dialect.SMTP, Offer(), Limits())
+    machine = ServerMachine(Dialect.SMTP, Offer(), ProtocolLimits())
     machine.next_command()
     machine.reply(reply(421, "4.3.2", "mx.example.org too busy"))
     machine.feed(EHLO)
@@ -141,7 +141,7 @@ def test_case_and_trailing_white_space() -> None:
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("length", [2_046, 2_047, 2_048, 5_000, 20_000])
 def test_the_limit_of_a_command_line(length: int, split: bool) -> None:
-    host = Host(limits=Limits(errors_max=1))
+    host = Host(limits=ProtocolLimits(errors_max=1))
     line = b"NOOP " + b"x" * (length - 5) + b"\r\n"
     host.play(EHLO, *(every_octet(line) if split else [line]), b"NOOP\r\n")
     expected = "250 2.0.0 Ok" if length <= 2_046 else "500 5.5.2 Command line too long"
@@ -155,7 +155,7 @@ def test_a_mail_command_of_the_length_that_extensions_may_make() -> None:
 
 
 def test_an_endless_line_is_not_kept_and_ends_the_session() -> None:
-    host = Host(limits=Limits(swallow_max=1_000_000)).play(EHLO)
+    host = Host(limits=ProtocolLimits(swallow_max=1_000_000)).play(EHLO)
     for _ in range(90):
         host.play(b"x" * 10_000)
         assert host.machine.buffered < 2_048
@@ -185,7 +185,7 @@ def test_http(verb: bytes, before: bytes) -> None:
 
 
 def test_too_many_errors() -> None:
-    host = Host(limits=Limits(errors_max=3)).play(EHLO, b"X\r\n" * 3)
+    host = Host(limits=ProtocolLimits(errors_max=3)).play(EHLO, b"X\r\n" * 3)
     assert host.machine.errors == 3 and last(host)[:3] == "500"
     host.play(b"X\r\nNOOP\r\n")
     assert last(host) == "421 4.7.0 mx.example.org Too many errors"
@@ -194,20 +194,20 @@ def test_too_many_errors() -> None:
 
 
 def test_an_accepted_message_renews_the_budget() -> None:
-    host = Host(limits=Limits(errors_max=2)).play(EHLO)
+    host = Host(limits=ProtocolLimits(errors_max=2)).play(EHLO)
     for _ in range(5):
         host.play(b"X\r\n", TO_DATA, b"x\r\n.\r\n")
     assert host.machine.errors == 5 and host.codes.count(421) == 0
 
 
 def test_too_many_idle_commands() -> None:
-    host = Host(limits=Limits(idle_commands_max=10)).play(EHLO, b"NOOP\r\nRSET\r\nVRFY x\r\n" * 3)
+    host = Host(limits=ProtocolLimits(idle_commands_max=10)).play(EHLO, b"NOOP\r\nRSET\r\nVRFY x\r\n" * 3)
     assert last(host)[:3] == "252"
     assert last(host.play(b"NOOP\r\n"))[:3] == "421"
 
 
 def test_too_many_recipients() -> None:
-    host = Host(limits=Limits(recipients_max=2, errors_max=1)).play(
+    host = Host(limits=ProtocolLimits(recipients_max=2, errors_max=1)).play(
         EHLO, b"MAIL FROM:<>\r\n", b"RCPT TO:<a@b.c>\r\n" * 5
     )
     assert host.replies[-3:] == ["452 4.5.3 Too many recipients"] * 3
@@ -216,14 +216,16 @@ def test_too_many_recipients() -> None:
 
 
 def test_content_without_an_end_is_swallowed_up_to_a_limit() -> None:
-    host = Host(limits=Limits(size_max=100_000, swallow_max=1_000_000)).play(EHLO, TO_DATA)
+    host = Host(limits=ProtocolLimits(size_max=100_000, swallow_max=1_000_000)).play(EHLO, TO_DATA)
     host.play(*[b"y" * 98 + b"\r\n"] * 20_000)
     assert last(host) == "421 4.7.0 mx.example.org Content without an end"
     assert kinds(host)[-1] is TooManyErrors
 
 
 def test_too_big() -> None:
-    host = Host(limits=Limits(size_max=100_000)).play(EHLO, TO_DATA, *[b"y" * 98 + b"\r\n"] * 20_000, b".\r\nNOOP\r\n")
+    host = Host(limits=ProtocolLimits(size_max=100_000)).play(
+        EHLO, TO_DATA, *[b"y" * 98 + b"\r\n"] * 20_000, b".\r\nNOOP\r\n"
+    )
     assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit of 100000 octets", "250 2.0.0 Ok"]
     assert host.commands[-1] == Overflow(reply(552, "5.3.4", "Message size exceeds the limit of 100000 octets"))
     assert host.machine.state is State.READY
@@ -365,7 +367,7 @@ def test_bad_base64(response: bytes) -> None:
 
 
 def test_auth_failures_use_up_the_budget() -> None:
-    host = Host(AUTH, Limits(errors_max=3)).play(EHLO, *[b"AUTH PLAIN AGEAYg==\r\n"] * 4)
+    host = Host(AUTH, ProtocolLimits(errors_max=3)).play(EHLO, *[b"AUTH PLAIN AGEAYg==\r\n"] * 4)
     assert host.codes[-2:] == [535, 421] and kinds(host)[-1] is TooManyErrors
 
 
@@ -412,9 +414,11 @@ def test_a_huge_chunk() -> None:
     open_ = b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"
     host = Host().play(EHLO, open_, b"BDAT 99999999999999999999 LAST\r\nxxxx")
     assert last(host)[:9] == "421 4.5.4"
-    host = Host(limits=Limits(size_max=10)).play(EHLO, open_, b"BDAT 11\r\nRSET\r\nQUIT\rNOOP\r\n")
+    host = Host(limits=ProtocolLimits(size_max=10)).play(EHLO, open_, b"BDAT 11\r\nRSET\r\nQUIT\rNOOP\r\n")
     assert host.replies[-2:] == ["552 5.3.4 Message size exceeds the limit of 10 octets", "250 2.0.0 Ok"]
-    host = Host(limits=Limits(size_max=10)).play(EHLO, open_, b"BDAT 6\r\nabcd\r\nBDAT 6 LAST\r\nefgh\r\nNOOP\r\n")
+    host = Host(limits=ProtocolLimits(size_max=10)).play(
+        EHLO, open_, b"BDAT 6\r\nabcd\r\nBDAT 6 LAST\r\nefgh\r\nNOOP\r\n"
+    )
     assert host.codes[-3:] == [250, 552, 250]
 
 
@@ -452,7 +456,7 @@ def test_chunks_in_the_pipeline_behind_a_refused_one_hear_the_same_and_are_no_er
     pipeline"."""
     chunk = b"BDAT %d\r\n" % size + b"y" * size
     wire = OPEN + STRAY + chunk * 50 + b"BDAT 3 LAST\r\nabc" + b"NOOP\r\n"
-    host = Host(limits=Limits(errors_max=1)).play(EHLO, wire)
+    host = Host(limits=ProtocolLimits(errors_max=1)).play(EHLO, wire)
     assert host.replies[-53:-1] == ["550 5.5.2 Bare CR or LF in content, lines must end with CRLF"] * 52
     assert host.replies[-1] == "250 2.0.0 Ok"
     assert host.machine.errors == 1 and kinds(host).count(Overflow) == 1
@@ -491,7 +495,7 @@ def test_lmtp_last_behind_a_refused_chunk_has_a_reply_for_each_recipient() -> No
 @pytest.mark.parametrize("size", [0, 1, 8_192])
 def test_chunks_behind_a_refused_one_are_bounded_together(size: int) -> None:
     """Each counts as 4,096 octets at least, so that empty ones are bounded, too."""
-    host = Host(limits=Limits(swallow_max=1_048_576)).play(EHLO, OPEN + STRAY)
+    host = Host(limits=ProtocolLimits(swallow_max=1_048_576)).play(EHLO, OPEN + STRAY)
     host.play(*[b"BDAT %d\r\n" % size + b"y" * size] * 300)
     assert last(host) == "421 4.5.4 mx.example.org Chunk too large"
     assert host.codes.count(550) == (128 if size > 4_096 else 256)
@@ -501,13 +505,13 @@ def test_commands_in_the_pipeline_behind_a_refused_mail_are_no_errors() -> None:
     """RFC 2920 §3.1: MAIL, RCPT and DATA of a message come as one group, before the client knows of the refusal."""
     group = b"MAIL FROM:<a b>\r\n" + b"RCPT TO:<a@b>\r\n" * 50
     for behind in (b"DATA\r\n", b"BDAT 1\r\nxBDAT 1 LAST\r\nx"):
-        host = Host(limits=Limits(errors_max=2)).play(EHLO, group + behind, group + behind + b"NOOP\r\n")
+        host = Host(limits=ProtocolLimits(errors_max=2)).play(EHLO, group + behind, group + behind + b"NOOP\r\n")
         assert host.machine.errors == 2 and last(host) == "250 2.0.0 Ok"
         assert set(host.codes[2:-1]) == {501, 503}
 
 
 def test_commands_out_of_order_are_errors_beyond_that() -> None:
-    host = Host(limits=Limits(errors_max=2, recipients_max=100)).play(EHLO, b"MAIL FROM:<a b>\r\n")
+    host = Host(limits=ProtocolLimits(errors_max=2, recipients_max=100)).play(EHLO, b"MAIL FROM:<a b>\r\n")
     host.play(b"RCPT TO:<a@b>\r\n" * 101)
     assert host.machine.errors == 1
     host.play(b"RCPT TO:<a@b>\r\n" * 2)
@@ -516,7 +520,7 @@ def test_commands_out_of_order_are_errors_beyond_that() -> None:
 
 @pytest.mark.parametrize("behind", [b"DATA\r\n", b"BDAT 3 LAST\r\nabc"])
 def test_data_in_the_pipeline_behind_refused_recipients_is_no_error(behind: bytes) -> None:
-    host = Host(refuse=["a"], limits=Limits(errors_max=1)).play(EHLO, (OPEN + behind + b"RSET\r\n") * 30)
+    host = Host(refuse=["a"], limits=ProtocolLimits(errors_max=1)).play(EHLO, (OPEN + behind + b"RSET\r\n") * 30)
     assert host.codes[2:] == [250, 550, 554, 250] * 30 and host.machine.errors == 0
 
 
@@ -545,7 +549,7 @@ def test_large_chunks_come_in_pieces() -> None:
 
 
 def test_lmtp_answers_for_each_recipient_when_the_content_is_too_big() -> None:
-    host = Host(dialect=Dialect.LMTP, limits=Limits(size_max=10), refuse=["c"])
+    host = Host(dialect=Dialect.LMTP, limits=ProtocolLimits(size_max=10), refuse=["c"])
     host.play(
         b"LHLO a\r\n",
         b"MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nRCPT TO:<b@x>\r\nRCPT TO:<c@x>\r\nDATA\r\n",
@@ -574,7 +578,7 @@ def test_refuse() -> None:
 
 
 def test_refuse_before_the_greeting() -> None:
-    machine = ServerMachine(Dialect.SMTP, Offer(), Limits())
+    machine = ServerMachine(Dialect.SMTP, Offer(), ProtocolLimits())
     machine.refuse(reply(421, "4.3.2", "down"))
     assert machine.next_command() is None and machine.take_output() == b"421 4.3.2 down\r\n"
 

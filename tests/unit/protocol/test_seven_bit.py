@@ -12,21 +12,25 @@ import pytest
 
 from postroad.protocol import ascii_header
 from postroad.protocol.encoding import Base64, QuotedPrintable
-from postroad.protocol.mime import Body, MimeLimits, walk
-from postroad.protocol.seven_bit import Plan, Target, converted, plan, survey
+from postroad.protocol.mime import BodyOctets, MimeLimits, walk
+from postroad.protocol.seven_bit import ConversionTarget, Plan, converted, plan, survey
 
 
 def cut(octets: bytes, size: int) -> list[bytes]:
     return [octets[at : at + size] for at in range(0, len(octets), size)]
 
 
-def done(content: bytes, target: Target = Target.SEVEN_BIT, size: int = 1 << 18) -> tuple[bytes, Plan]:
+def done(
+    content: bytes, target: ConversionTarget = ConversionTarget.SEVEN_BIT, size: int = 1 << 18
+) -> tuple[bytes, Plan]:
     found = plan(survey(cut(content, size)), target)
     assert isinstance(found, Plan), found
     return b"".join(converted(cut(content, size), found)), found
 
 
-def why_not(content: bytes, target: Target = Target.SEVEN_BIT, limits: MimeLimits | None = None) -> str:
+def why_not(
+    content: bytes, target: ConversionTarget = ConversionTarget.SEVEN_BIT, limits: MimeLimits | None = None
+) -> str:
     found = plan(survey([content], limits or MimeLimits()), target)
     assert isinstance(found, str), found
     return found
@@ -188,7 +192,7 @@ def test_binary_content_for_a_remote_with_8bitmime() -> None:
         b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: binary\r\n\r\n\xc3\xbc\r\n"
         b"--b\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: binary\r\n\r\nascii\r\n--b--\r\n"
     )
-    octets, _ = done(content, Target.EIGHT_BIT)
+    octets, _ = done(content, ConversionTarget.EIGHT_BIT)
     assert [part.get_payload(decode=True) for part in email.message_from_bytes(octets).walk()][1:] == [
         b"\x89PNG\r\n\x1a\n\0\r", b"\xc3\xbc", b"ascii"
     ]
@@ -237,7 +241,7 @@ def test_limits() -> None:
 def test_bombs_take_linear_time(bomb: bytes) -> None:
     """The test's own time limit is the measure: what is not linear takes hours."""
     content = bomb + b"\r\nMIME-Version: 1.0\r\n\r\n\xfc\r\n"
-    found = plan(survey([content]), Target.SEVEN_BIT)
+    found = plan(survey([content]), ConversionTarget.SEVEN_BIT)
     if isinstance(found, Plan):
         assert b"".join(converted([content], found)).isascii()
 
@@ -302,7 +306,7 @@ def test_hardly_anything_is_held() -> None:
         for _ in range(50):
             yield b"--" + b"\xfc" * 10_000
 
-    assert max(len(token.octets) for token in walk(pieces()) if isinstance(token, Body)) <= 20_004  # type: ignore[arg-type]
+    assert max(len(token.octets) for token in walk(pieces()) if isinstance(token, BodyOctets)) <= 20_004  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -411,7 +415,7 @@ def test_nul_where_readers_must_not_look_however_the_pieces_are_cut() -> None:
     octets = check(content)
     assert b"\0" not in octets and b"\r\na?b\r\nGr????e\r\n--b" in octets
     for size in (1, 3, len(content)):
-        assert b"\0" not in done(content, Target.EIGHT_BIT, size)[0]
+        assert b"\0" not in done(content, ConversionTarget.EIGHT_BIT, size)[0]
 
 
 def test_a_message_within_whose_header_section_is_missing() -> None:

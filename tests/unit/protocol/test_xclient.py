@@ -14,7 +14,7 @@ from postroad.mail.reply import Reply
 from postroad.protocol.command import Xclient, Xforward
 from postroad.protocol.extension import BY_KEYWORD
 from postroad.protocol.offer import Offer
-from postroad.protocol.server import IMPROPER_PIPELINING, Limits
+from postroad.protocol.server import IMPROPER_PIPELINING, ProtocolLimits
 from postroad.protocol.xclient import XCLIENT_LINE, XFORWARD_LINE, parse_xclient, parse_xforward, xforward
 from tests.unit.protocol.host import ALL, Host
 
@@ -78,8 +78,8 @@ def test_never_raises_and_lets_nothing_through_that_could_end_a_line(argument: b
 
 def test_what_is_announced_is_what_is_understood() -> None:
     offer = Offer(xclient=True, xforward=True)
-    assert BY_KEYWORD["XCLIENT"].announce(offer, Limits()) == XCLIENT_LINE
-    assert BY_KEYWORD["XFORWARD"].announce(offer, Limits()) == XFORWARD_LINE
+    assert BY_KEYWORD["XCLIENT"].announce(offer, ProtocolLimits()) == XCLIENT_LINE
+    assert BY_KEYWORD["XFORWARD"].announce(offer, ProtocolLimits()) == XFORWARD_LINE
 
 
 def test_nothing_may_stand_behind_xclient() -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.mail.attempt import Outcome
-from postroad.protocol.client import ClientMachine, Ended, Finished, Ready, SendContent, Step
-from postroad.protocol.transaction import Finding
+from postroad.protocol.client import ClientMachine, ConnectionEnded, Finished, SendContent, SessionReady, Step
+from postroad.protocol.transaction import Result
 
 LINES = st.sampled_from(
     [b"220 mx\r\n", b"250 ok\r\n", b"250-mx\r\n250 PIPELINING\r\n", b"250-mx\r\n250 CHUNKING\r\n", b"354 go\r\n",
@@ -17,15 +17,15 @@ LINES = st.sampled_from(
 TALKS = st.lists(LINES | st.binary(max_size=12), max_size=24)
 
 
-def run(pieces: list[bytes], *, lmtp: bool) -> tuple[list[tuple[Finding, ...]], Step]:
+def run(pieces: list[bytes], *, lmtp: bool) -> tuple[list[tuple[Result, ...]], Step]:
     machine = ClientMachine("me.test", lmtp=lmtp)
-    outcomes: list[tuple[Finding, ...]] = []
+    outcomes: list[tuple[Result, ...]] = []
     carrying = False
     for piece in pieces:
         machine.feed(piece)
         while (event := machine.next_event()) is not None:
             match event:
-                case Ready():
+                case SessionReady():
                     machine.begin(b"MAIL FROM:<>\r\n", [b"RCPT TO:<a@b>\r\n"] * 3, bdat=machine.capabilities.chunking)
                     carrying = True
                 case SendContent():
@@ -33,7 +33,7 @@ def run(pieces: list[bytes], *, lmtp: bool) -> tuple[list[tuple[Finding, ...]], 
                 case Finished(findings=findings) if carrying:
                     outcomes.append(findings)
                     carrying = False
-                case Ended(findings=findings) if carrying:
+                case ConnectionEnded(findings=findings) if carrying:
                     outcomes.append(findings)
                     carrying = False
                 case _:

@@ -12,21 +12,21 @@ import pytest
 
 from postroad.mail.attempt import Reach
 from postroad.protocol.client import (
-    Authenticated,
+    AuthChallenged,
     AuthRefused,
-    Challenged,
+    AuthSucceeded,
     ClientEvent,
     ClientMachine,
-    Ended,
+    ConnectionEnded,
     Finished,
     Goodbye,
-    Ready,
     SendContent,
+    SessionReady,
     StartHandshake,
     Step,
     TlsRefused,
 )
-from postroad.protocol.transaction import Finding
+from postroad.protocol.transaction import Result
 
 Cut = Callable[[bytes], list[bytes]]
 
@@ -62,7 +62,7 @@ class Talk:
             self.server(b"220 mx ESMTP\r\n")
             assert self.heard() == (b"LHLO me.test\r\n" if lmtp else b"EHLO me.test\r\n")
             self.server(hello)
-            assert self.event() == Ready()
+            assert self.event() == SessionReady()
 
     def server(self, octets: bytes) -> None:
         self.said += self.machine.take_output()
@@ -82,21 +82,21 @@ class Talk:
         assert self.events, f"no event; waiting for {self.machine.step}"
         return self.events.pop(0)
 
-    def finished(self) -> tuple[Finding, ...]:
+    def finished(self) -> tuple[Result, ...]:
         event = self.event()
         assert isinstance(event, Finished)
         assert not self.events
         return event.findings
 
-    def ended(self) -> Ended:
+    def ended(self) -> ConnectionEnded:
         event = self.event()
-        assert isinstance(event, Ended)
+        assert isinstance(event, ConnectionEnded)
         assert not self.events
         assert self.machine.step is Step.CLOSED
         return event
 
 
-def told(findings: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
+def told(findings: tuple[Result, ...]) -> list[tuple[str, str, str]]:
     return [(found.outcome.value, found.reach.value, found.status) for found in findings]
 
 
@@ -460,7 +460,7 @@ def test_helo_where_ehlo_is_not_known(cut: Cut) -> None:
     talk.server(b"502 5.5.1 what?\r\n")
     assert talk.heard() == b"EHLO me.test\r\nHELO me.test\r\n"
     talk.server(b"250-old\r\n250 PIPELINING\r\n")
-    assert talk.event() == Ready()
+    assert talk.event() == SessionReady()
     assert not talk.machine.capabilities.pipelining  # HELO offers nothing
     talk = Talk(cut, hello=None)
     talk.server(b"220 old\r\n")
@@ -490,7 +490,7 @@ def test_starttls_forgets_what_was_learnt(cut: Cut) -> None:
     assert not talk.machine.capabilities.pipelining
     assert talk.heard() == b"EHLO me.test\r\n"
     talk.server(b"250-mx\r\n250 DSN\r\n")
-    assert talk.event() == Ready()
+    assert talk.event() == SessionReady()
     assert talk.machine.capabilities.dsn and not talk.machine.capabilities.pipelining
 
 
@@ -539,7 +539,7 @@ def test_auth_with_an_initial_response() -> None:
     talk.machine.authenticate("PLAIN", b"\0ada\0secret")
     assert talk.heard() == b"AUTH PLAIN AGFkYQBzZWNyZXQ=\r\n"
     talk.server(b"235 2.7.0 fine\r\n")
-    assert talk.event() == Authenticated()
+    assert talk.event() == AuthSucceeded()
     talk.machine.authenticate("EXTERNAL", b"")
     assert talk.heard() == b"AUTH EXTERNAL =\r\n"  # RFC 4954 §4
     talk.server(b"535 5.7.8 no\r\n")
@@ -553,14 +553,14 @@ def test_auth_with_challenges(cut: Cut) -> None:
     talk = Talk(cut)
     talk.machine.authenticate("LOGIN", None)
     talk.server(b"334 VXNlciBOYW1lAA==\r\n")
-    assert talk.event() == Challenged(b"User Name\0") and talk.machine.step is Step.RESPONSE
+    assert talk.event() == AuthChallenged(b"User Name\0") and talk.machine.step is Step.RESPONSE
     talk.machine.respond(b"ada")
     talk.server(b"334 UGFzc3dvcmQA\r\n")
-    assert talk.event() == Challenged(b"Password\0")
+    assert talk.event() == AuthChallenged(b"Password\0")
     talk.machine.respond(b"secret")
     assert talk.heard() == b"AUTH LOGIN\r\nYWRh\r\nc2VjcmV0\r\n"
     talk.server(b"235 ok\r\n")
-    assert talk.event() == Authenticated()
+    assert talk.event() == AuthSucceeded()
 
 
 @pytest.mark.parametrize("challenge", [b"334 !!!\r\n", b"334 YQ\r\n", b"334 YWFh\r\n"])
@@ -570,7 +570,7 @@ def test_auth_is_cancelled_where_it_cannot_go_on(challenge: bytes) -> None:
     talk.heard()
     talk.server(challenge)
     if talk.machine.step is Step.RESPONSE:
-        assert talk.event() == Challenged(b"aaa")
+        assert talk.event() == AuthChallenged(b"aaa")
         talk.machine.respond(None)
     assert talk.heard() == b"*\r\n"
     talk.server(b"501 5.7.0 cancelled\r\n")
@@ -585,7 +585,7 @@ def test_what_comes_while_a_response_is_being_made(octets: bytes, ended: bool) -
     talk = Talk()
     talk.machine.authenticate("SCRAM-SHA-256", b"x")
     talk.server(b"334 YWFh\r\n")
-    assert talk.event() == Challenged(b"aaa")
+    assert talk.event() == AuthChallenged(b"aaa")
     talk.server(octets)
     assert bool(talk.events) is ended
     if ended:
@@ -612,7 +612,7 @@ def test_a_long_initial_response_waits_for_the_challenge() -> None:
     talk.server(b"334 \r\n")
     assert len(talk.heard()) == 536 + 2
     talk.server(b"235 ok\r\n")
-    assert talk.event() == Authenticated()
+    assert talk.event() == AuthSucceeded()
 
 
 def test_quit() -> None:
@@ -740,7 +740,7 @@ def test_what_stands_behind_354_decides_and_nothing_is_sent(
         assert machine.next_event() is None and machine.step is Step.DATA
         machine.feed(behind[at:])
         ended = machine.next_event()
-        assert isinstance(ended, Ended)
+        assert isinstance(ended, ConnectionEnded)
         assert told(ended.findings) == [("failed", "recipient", "5.1.1"), outcome]
         assert words in f"{ended.findings[1].reply} {ended.findings[1].text}"
     machine = Talk().machine
@@ -807,7 +807,7 @@ def test_a_refusal_of_mail_is_not_told_of_the_next_message(hello: bytes) -> None
     talk.machine.begin(MAIL, rcpts(2))
     assert talk.heard() == b""
     event = talk.machine.next_event()
-    assert isinstance(event, Ended)
+    assert isinstance(event, ConnectionEnded)
     assert told(event.findings) == [("deferred", "session", "4.5.0")] * 2
     for end in ("lost", "421"):
         talk = refused_before(hello)
@@ -919,7 +919,7 @@ def test_a_second_reply_behind_the_greeting_or_ehlo_is_a_refusal(behind: bytes) 
         for line in said.splitlines(keepends=True)[:-1]:
             talk.server(line)
         talk.server(said.splitlines(keepends=True)[-1] + behind)
-        finding = next(event for event in talk.events if isinstance(event, Ended)).finding
+        finding = next(event for event in talk.events if isinstance(event, ConnectionEnded)).finding
         assert str(finding.reply) == behind.decode().strip()
 
 
@@ -968,7 +968,7 @@ def test_an_answer_while_content_is_sent(answer: bytes, outcome: tuple[str, str,
     assert machine.next_event() == SendContent(bdat=False)
     machine.feed(answer + b"\r\n")
     ended = machine.next_event()
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, ConnectionEnded)
     assert told(ended.findings) == [outcome]
 
 

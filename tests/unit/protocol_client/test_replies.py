@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.mail.reply import Reply
-from postroad.protocol.replies import Broken, ReplyLimits, ReplyReader
+from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
 
 GOOD = [
     (b"250 ok\r\n", Reply(250, "", ("ok",))),
@@ -60,13 +60,13 @@ BAD = [
 ]
 
 
-def read(*pieces: bytes) -> list[Reply | Broken]:
+def read(*pieces: bytes) -> list[Reply | BadReply]:
     reader, found = ReplyReader(), []
     for piece in pieces:
         reader.feed(piece)
         while (answer := reader.next()) is not None:
             found.append(answer)
-            if isinstance(answer, Broken):
+            if isinstance(answer, BadReply):
                 break
     return found
 
@@ -97,15 +97,15 @@ def test_with_octets_behind_it(octets: bytes, reply: Reply) -> None:
 def test_what_is_no_reply_breaks_for_ever(octets: bytes, text: str) -> None:
     for pieces in ((octets,), tuple(octets[at : at + 1] for at in range(len(octets)))):
         found = read(*pieces)
-        assert isinstance(found[-1], Broken)
+        assert isinstance(found[-1], BadReply)
         assert text in found[-1].text
         assert found[-1].text.isprintable()
     reader = ReplyReader()
     reader.feed(octets)
-    while not isinstance(reader.next(), Broken):
+    while not isinstance(reader.next(), BadReply):
         pass
     reader.feed(b"250 fine again\r\n")
-    assert isinstance(reader.next(), Broken)
+    assert isinstance(reader.next(), BadReply)
 
 
 def test_an_endless_reply_is_not_held() -> None:
@@ -113,7 +113,7 @@ def test_an_endless_reply_is_not_held() -> None:
     for _ in range(10_000):
         reader.feed(b"250-and so on\r\n" * 50)
         answer = reader.next()
-        if isinstance(answer, Broken):
+        if isinstance(answer, BadReply):
             break
     else:
         pytest.fail("it was read for ever")
@@ -125,7 +125,7 @@ def test_the_limits_are_settings() -> None:
     reader.feed(b"250-123456789\r\n250 1\r\n")
     assert reader.next() == Reply(250, "", ("123456789", "1"))
     reader.feed(b"250-123456789\r\n250-123456789\r\n250 1\r\n")
-    assert isinstance(reader.next(), Broken)
+    assert isinstance(reader.next(), BadReply)
 
 
 def test_forget_drops_what_is_held() -> None:

@@ -10,11 +10,11 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from postroad.mail.reply import Reply
 from postroad.protocol.capability import Capabilities, parse
-from postroad.protocol.seven_bit import EightBit, Target
+from postroad.protocol.seven_bit import ConversionTarget, EightBit
 from postroad.protocol.transaction import (
-    Finding,
     Inspection,
-    Opening,
+    MailCommand,
+    Result,
     Security,
     Subject,
     must_inspect,
@@ -43,7 +43,7 @@ def said(
     given: Envelope, offered: Capabilities, *, size: int = 100, security: Security = NOT_SECURE, utf8: bool = False,
     inspection: Inspection | None = None, waited_s: int = 0, bdat_size_min: int = 1_000_000,
     eight_bit: EightBit = EightBit.CONVERT,
-) -> Opening | Finding:
+) -> MailCommand | Result:
     return opening(
         given, size, offered, security, utf8_wanted=utf8, inspection=inspection, bdat_size_min=bdat_size_min,
         waited_s=waited_s, eight_bit=eight_bit,
@@ -79,13 +79,13 @@ def said(
 )
 def test_mail(changes: dict[str, object], offered: Capabilities, command: bytes) -> None:
     found = said(envelope(**changes), offered, waited_s=10)
-    assert isinstance(found, Opening)
+    assert isinstance(found, MailCommand)
     assert found.mail == command
 
 
 def test_auth_is_told_only_where_we_have_authenticated() -> None:
     found = said(envelope(parameters=(("AUTH", "e+mc2@example.com"),)), ALL, security=SECURE)
-    assert isinstance(found, Opening)
+    assert isinstance(found, MailCommand)
     assert found.mail == b"MAIL FROM:<ada@example.org> SIZE=100 AUTH=e+2Bmc2@example.com\r\n"
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_sent_fails_before_mail(
     changes: dict[str, object], offered: Capabilities, security: Security, status: str
 ) -> None:
     found = said(envelope(**changes), offered, security=security, waited_s=10)
-    assert isinstance(found, Finding)
+    assert isinstance(found, Result)
     assert (found.outcome, found.reach, found.status) == (Outcome.FAILED, Reach.MESSAGE, status)
     assert found.text
 
@@ -119,18 +119,18 @@ def test_requiretls() -> None:
     """RFC 8689 §4.2.1, and §5 for the null reverse-path."""
     required = (("REQUIRETLS", ""),)
     found = said(envelope(parameters=required), ALL, security=SECURE)
-    assert isinstance(found, Opening) and b" REQUIRETLS\r\n" in found.mail
+    assert isinstance(found, MailCommand) and b" REQUIRETLS\r\n" in found.mail
     found = said(envelope(parameters=required, reverse_path=None), NOTHING)
-    assert isinstance(found, Opening) and found.mail == b"MAIL FROM:<>\r\n"
+    assert isinstance(found, MailCommand) and found.mail == b"MAIL FROM:<>\r\n"
 
 
 def test_size() -> None:
     """RFC 1870 §6.3"""
-    assert isinstance(said(envelope(), ALL, size=1000), Opening)
+    assert isinstance(said(envelope(), ALL, size=1000), MailCommand)
     found = said(envelope(), ALL, size=1001)
-    assert isinstance(found, Finding)
+    assert isinstance(found, Result)
     assert (found.status, found.outcome, found.reach) == ("5.3.4", Outcome.FAILED, Reach.MESSAGE)
-    assert isinstance(said(envelope(), parse(("mx", "SIZE")), size=10**9), Opening)
+    assert isinstance(said(envelope(), parse(("mx", "SIZE")), size=10**9), MailCommand)
 
 
 def test_eight_bit_towards_a_remote_without_it() -> None:
@@ -139,26 +139,27 @@ def test_eight_bit_towards_a_remote_without_it() -> None:
     assert must_inspect(given, NOTHING)
     assert not must_inspect(given, ALL)
     assert must_inspect(envelope(), NOTHING), "not every client says BODY=8BITMIME"
-    assert target(given, NOTHING) is Target.SEVEN_BIT and target(given, ALL) is None
+    assert target(given, NOTHING) is ConversionTarget.SEVEN_BIT and target(given, ALL) is None
     found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False, problem="too many parts"))
-    assert isinstance(found, Finding) and found.status == "5.6.3" and "too many parts" in found.text
+    assert isinstance(found, Result) and found.status == "5.6.3" and "too many parts" in found.text
     for inspection in (
-        Inspection(ascii=True, utf8_header=False), Inspection(ascii=False, utf8_header=True, converted=Target.SEVEN_BIT)
+        Inspection(ascii=True, utf8_header=False),
+        Inspection(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT),
     ):
         found = said(given, NOTHING, inspection=inspection)
-        assert isinstance(found, Opening) and found.mail == b"MAIL FROM:<ada@example.org>\r\n"
+        assert isinstance(found, MailCommand) and found.mail == b"MAIL FROM:<ada@example.org>\r\n"
     found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False), eight_bit=EightBit.SEND)
-    assert isinstance(found, Opening)
+    assert isinstance(found, MailCommand)
 
 
 def test_binary_towards_a_remote_without_it() -> None:
     """RFC 3030 §3"""
     given, offered = envelope(body=Body.BINARY_MIME), parse(("mx", "8BITMIME", "CHUNKING"))
-    assert must_inspect(given, offered) and target(given, offered) is Target.EIGHT_BIT
-    assert target(given, parse(("mx", "CHUNKING"))) is Target.SEVEN_BIT
-    inspection = Inspection(ascii=False, utf8_header=False, converted=Target.EIGHT_BIT)
+    assert must_inspect(given, offered) and target(given, offered) is ConversionTarget.EIGHT_BIT
+    assert target(given, parse(("mx", "CHUNKING"))) is ConversionTarget.SEVEN_BIT
+    inspection = Inspection(ascii=False, utf8_header=False, converted=ConversionTarget.EIGHT_BIT)
     found = said(given, offered, inspection=inspection, bdat_size_min=0)
-    assert isinstance(found, Opening) and not found.bdat
+    assert isinstance(found, MailCommand) and not found.bdat
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
 
 
@@ -168,17 +169,17 @@ def test_utf8_header_towards_a_remote_without_smtputf8() -> None:
     assert must_inspect(given, offered)
     inspection = Inspection(ascii=False, utf8_header=True)
     found = said(given, offered, inspection=inspection)
-    assert isinstance(found, Finding) and found.status == "5.6.9"
+    assert isinstance(found, Result) and found.status == "5.6.9"
     found = said(given, offered, inspection=inspection, security=Security(final=True))
-    assert isinstance(found, Opening) and not found.smtputf8
+    assert isinstance(found, MailCommand) and not found.smtputf8
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
     found = said(given, NOTHING, inspection=inspection, security=Security(final=True))
-    assert isinstance(found, Finding) and found.status == "5.6.9"
-    converted = Inspection(ascii=False, utf8_header=True, converted=Target.SEVEN_BIT)
-    assert isinstance(said(given, NOTHING, inspection=converted, security=Security(final=True)), Opening)
-    assert isinstance(said(given, NOTHING, inspection=converted), Finding)
+    assert isinstance(found, Result) and found.status == "5.6.9"
+    converted = Inspection(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT)
+    assert isinstance(said(given, NOTHING, inspection=converted, security=Security(final=True)), MailCommand)
+    assert isinstance(said(given, NOTHING, inspection=converted), Result)
     found = said(given, offered, inspection=Inspection(ascii=False, utf8_header=False))
-    assert isinstance(found, Opening) and not found.smtputf8
+    assert isinstance(found, MailCommand) and not found.smtputf8
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
 
 
@@ -186,7 +187,7 @@ def test_bdat() -> None:
     """By BDAT where it is large or binary, and offered."""
     def by_bdat(given: Envelope, offered: Capabilities, size: int) -> bool:
         found = said(given, offered, size=size, bdat_size_min=500)
-        assert isinstance(found, Opening)
+        assert isinstance(found, MailCommand)
         return found.bdat
 
     assert by_bdat(envelope(), ALL, 500)
@@ -245,7 +246,7 @@ def test_rcpt(recipient: Recipient, offered: Capabilities, smtputf8: bool, comma
 )
 def test_a_recipient_that_cannot_be_said(address: Address, status: str) -> None:
     found = rcpt(Recipient(address), ALL, smtputf8=False)
-    assert isinstance(found, Finding)
+    assert isinstance(found, Result)
     assert (found.status, found.reach, found.outcome) == (status, Reach.RECIPIENT, Outcome.FAILED)
 
 

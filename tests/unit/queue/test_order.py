@@ -8,11 +8,11 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Peer, Recipient
-from postroad.queue.order import MAILING, Turns, source_of
+from postroad.queue.order import MAILING, FairQueue, source_of
 
 
-def _turns(*values: tuple[str, int]) -> Turns[int]:
-    turns: Turns[int] = Turns()
+def _turns(*values: tuple[str, int]) -> FairQueue[int]:
+    turns: FairQueue[int] = FairQueue()
     for source, value in values:
         turns.add(source, value)
     return turns
@@ -50,7 +50,7 @@ def test_a_higher_rank_goes_first_and_its_sources_take_turns() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_lost_or_taken_twice(seed: int) -> None:
     chance = random.Random(seed)
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     there: set[int] = set()
     for number in range(2000):
         match chance.randrange(5):

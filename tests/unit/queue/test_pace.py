@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.mail.route import Destination, Transport
-from postroad.queue.pace import UNLIMITED, Limits, PaceRule, PaceTable, Rate, parse_rate
+from postroad.queue.pace import UNLIMITED, PaceRule, PaceTable, Rate, ScopeLimits, parse_rate
 
 
 def _table(*rules: PaceRule) -> PaceTable:
@@ -45,8 +45,8 @@ def test_without_rules_each_destination_has_its_own_limit_and_local_ones_need_no
     table = _table()
     pace = table.of(_by_mx("example.com"))
     assert (pace.scopes, pace.rated, pace.connections_max, pace.recipients_max) == (("example.com",), (), 20, 100)
-    assert table.limits("example.com") == Limits(20, 5)
-    assert table.limits("maildir:example.org") == Limits(20, 20) == table.limits("lmtp:/run/lmtp")
+    assert table.limits("example.com") == ScopeLimits(20, 5)
+    assert table.limits("maildir:example.org") == ScopeLimits(20, 20) == table.limits("lmtp:/run/lmtp")
     assert not table.needs_hosts(_by_mx("example.com"))
 
 
@@ -80,7 +80,7 @@ def test_a_provider_is_one_for_all_its_domains() -> None:
     other = table.of(_by_mx("b.example"), ("aspmx.l.google.com",))
     assert one.scopes == ("a.example", "provider:google") and other.scopes == ("b.example", "provider:google")
     assert one.rated == ("provider:google",) and one.connections_max == 8 and one.recipients_max == 50
-    assert table.limits("provider:google") == Limits(8, 8, Rate(100, 60.0))
+    assert table.limits("provider:google") == ScopeLimits(8, 8, Rate(100, 60.0))
     assert table.of(_by_mx("c.example"), ("mx.c.example",)).scopes == ("c.example",)
 
 
@@ -89,7 +89,7 @@ def test_a_provider_named_by_domains_needs_no_look_up() -> None:
     assert not table.needs_hosts(_by_mx("gmail.com"))
     for domain in ("gmail.com", "googlemail.com"):
         assert table.of(_by_mx(domain)).scopes == (domain, "provider:google")
-    assert table.limits("provider:google") == Limits(UNLIMITED, UNLIMITED, Rate(5, 1.0))
+    assert table.limits("provider:google") == ScopeLimits(UNLIMITED, UNLIMITED, Rate(5, 1.0))
     assert table.of(_by_mx("gmail.com")).connections_max == 20, "a rule without a number leaves the destination's own"
 
 
@@ -97,7 +97,7 @@ def test_each_host_by_itself() -> None:
     table = _table(PaceRule(mx=("mx1.example.net",), connections_max=2, connections_start=1))
     pace = table.of(_by_mx("a.example"), ("mx1.example.net", "mx2.example.net"))
     assert pace.scopes == ("a.example", "host:mx1.example.net") and pace.connections_max == 2
-    assert table.limits("host:mx1.example.net") == Limits(2, 1)
+    assert table.limits("host:mx1.example.net") == ScopeLimits(2, 1)
 
 
 def test_a_set_next_hop_is_a_host() -> None:
@@ -144,7 +144,7 @@ def test_a_domain_keeps_its_limits_behind_a_next_hop(key: str) -> None:
     table = _table(PaceRule(domain=("slow.example",), connections_max=3, rate=Rate(2, 60.0)))
     pace = table.of(Destination(key, Transport.SMTP, host="smtp.isp.example", apart="slow.example"))
     assert (pace.scopes, pace.rated, pace.connections_max) == ((key,), (key,), 3)
-    assert table.limits(key) == Limits(3, 3, Rate(2, 60.0))
+    assert table.limits(key) == ScopeLimits(3, 3, Rate(2, 60.0))
     assert not table.of(Destination("[smtp.isp.example]:587", Transport.SMTP, host="smtp.isp.example")).rated
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from postroad.check import policy
 from postroad.check.client import ClientOptions, Clients
-from postroad.check.policy import Known, PolicyOptions
+from postroad.check.policy import Directory, PolicyOptions
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
@@ -21,9 +21,9 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
-from postroad.receive.session import Session
+from postroad.receive.session import ClientConnection
 from postroad.receive.setting import setting
-from postroad.store.sqlite.company import Company
+from postroad.store.sqlite.company import Arrivals
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026
@@ -254,7 +254,7 @@ def owns(name: str, address: Address) -> bool:
     return str(address) == f"{name}@local.test"
 
 
-KNOWN = Known(
+KNOWN = Directory(
     is_local=lambda domain: domain == "local.test",
     is_relay=lambda domain: domain == "relay.test",
     recipient=lambda address: address in USERS or address.domain == "relay.test",
@@ -299,7 +299,7 @@ class House:
             **{
                 "loop": self.loop,
                 "now_us": lambda: NOW_US,
-                "join": Company(self.loop.time).join,
+                "join": Arrivals(self.loop.time).join,
                 "new_id": self.spool.new_id,
                 "accept": self.spool.accept,
                 "incoming": self.spool.incoming,
@@ -340,7 +340,7 @@ class Client:
     def __init__(self, house: House, peer: tuple[str, int] | str) -> None:
         self.house = house
         self.transport = Transport(peer)
-        self.session: Session = house.listener.connect()
+        self.session: ClientConnection = house.listener.connect()
         self.transport.protocol = self.session
         self.session.connection_made(self.transport)
 

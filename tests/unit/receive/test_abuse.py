@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.mail.event import Noted, Refused, Session
-from postroad.protocol.limits import Limits
+from postroad.mail.event import Noted, Refused, SessionEnded
+from postroad.protocol.limits import ProtocolLimits
 from postroad.receive.budget import UNCOUNTED, Budget
 from postroad.receive.options import EarlyTalker, ListenerOptions, ReceiveOptions
-from postroad.receive.turned import CLIENTS_MAX, PAUSE_S, Turned
+from postroad.receive.turned import CLIENTS_MAX, PAUSE_S, RefusalNotes
 from tests.unit.receive.fakes import House, opened
 
 # Early talkers (RFC 5321 §3.1)
@@ -89,7 +89,7 @@ def test_no_descriptors_left() -> None:
     assert client.transport.closed
     client.hang_up()
     assert house.clients.sessions == 0
-    assert not [event for event in house.logged if isinstance(event, Session)]
+    assert not [event for event in house.logged if isinstance(event, SessionEnded)]
 
 
 def test_a_flood_of_refused_clients_does_not_fill_the_log() -> None:
@@ -104,7 +104,7 @@ def test_a_flood_of_refused_clients_does_not_fill_the_log() -> None:
 
 
 def test_who_was_turned_away_is_forgotten() -> None:
-    turned = Turned()
+    turned = RefusalNotes()
     for number in range(CLIENTS_MAX + 10):
         assert turned.tell(str(number), "why", 1000.0, stranger=False) == 0
     assert len(turned._told) == CLIENTS_MAX
@@ -135,7 +135,7 @@ def test_zero_is_no_limit_of_unknown_recipients() -> None:
 
 def test_too_many_errors_count_for_a_ban() -> None:
     offended: list[str] = []
-    options = ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=2))
+    options = ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(errors_max=2))
     client = opened(House(options=options, offended=offended.append))
     client.codes(*["EAT"] * 5)
     assert client.transport.closed and offended == ["192.0.2.1"]
@@ -143,7 +143,7 @@ def test_too_many_errors_count_for_a_ban() -> None:
 
 # Memory
 
-PIECES = ReceiveOptions(hostname="mx.local.test", limits=Limits(piece_size=4096))
+PIECES = ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(piece_size=4096))
 HEAD = b"Subject: x\r\n\r\n"
 LINE = b"x" * 70 + b"\r\n"
 

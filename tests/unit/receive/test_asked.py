@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.check.policy import Known, PolicyOptions, rules
+from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.mail.event import Noted
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Role
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.receive.asked import mail_date_us
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
 from postroad.receive.setting import setting
@@ -23,11 +23,11 @@ _TRUST_NETWORK = PolicyOptions(trust_network=True)
 
 
 def house(
-    role: Role = Role.MX, trusted: tuple[str, ...] = (), bounds: Limits | None = None, **extensions: Any
+    role: Role = Role.MX, trusted: tuple[str, ...] = (), bounds: ProtocolLimits | None = None, **extensions: Any
 ) -> House:
     options = ReceiveOptions(
         hostname="mx.local.test", default_domain="local.test", extensions=ExtensionOptions(**extensions),
-        limits=bounds or Limits(),
+        limits=bounds or ProtocolLimits(),
     )
     listener = ListenerOptions("front", role, trusted_networks=trusted, dsn_for_strangers=True)
     return House(options=options, listener=listener)
@@ -75,7 +75,7 @@ def test_what_is_offered() -> None:
 
 
 def test_limits_are_announced_as_they_are_in_force() -> None:
-    limits = Limits(recipients_max=100, transactions_max=2, recipient_domains_max=1)
+    limits = ProtocolLimits(recipients_max=100, transactions_max=2, recipient_domains_max=1)
     offended: list[str] = []
     made = house(bounds=limits)
     object.__setattr__(made.doors, "offended", offended.append)
@@ -234,7 +234,7 @@ def test_a_tunnelled_priority_is_believed_of_the_trusted_and_never_goes_on(
 
 def test_the_header_section_of_large_content_is_read_as_well() -> None:
     """It goes to a file as it arrives; what must not go on is gone before that."""
-    made = house(mt_priority_tunnel=True, bounds=Limits(piece_size=4096))
+    made = house(mt_priority_tunnel=True, bounds=ProtocolLimits(piece_size=4096))
     made.options = msgspec.structs.replace(made.options, memory_content_max=1_000)
     made.listener.setting = setting(made.listener_options, made.options, made.rules, made.doors)
     head = b"TLS-Required: No\r\nMT-Priority: 7\r\nmt-priority \t: 8\r\n 9\r\n"
@@ -279,7 +279,7 @@ def test_mail_dates(text: str, at_us: int | None) -> None:
 def test_a_mailbox_that_has_another_owner_now(asked: str, answer: str) -> None:
     """RFC 7293: the mailbox is somebody's since 2014, the domain since 2010."""
     owned = Owned(1_388_534_400_000_000, 1_262_304_000_000_000)
-    known = Known(KNOWN.is_local, KNOWN.is_relay, KNOWN.recipient, KNOWN.owns, lambda address: owned)
+    known = Directory(KNOWN.is_local, KNOWN.is_relay, KNOWN.recipient, KNOWN.owns, lambda address: owned)
     made = house()
     made.listener.setting = setting(
         made.listener_options, made.options, rules(Role.MX, _TRUST_NETWORK, known, lmtp=False), made.doors

@@ -435,7 +435,7 @@ def test_large_submitted_messages_are_mended_too(tmp_path: Path) -> None:
 
 def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) -> None:
     loop = Loop()
-    faults: list[accounts.Fault] = []
+    faults: list[accounts.UsersFileFault] = []
     known = of_users(Accounts(tmp_path / "none", faults.extend), loop, AuthOptions())
     listener = ListenerOptions("submission", Role.SUBMISSION, Dialect.SMTP, auth=True, auth_without_tls=True)
     client = opened(House(listener=listener, loop=loop, authenticator=known, owns=known.owns))

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import ListenerOptions, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls
 from tests.unit.receive.fakes import House, opened
 from tests.unit.receive.test_wire import Run, client_context, gone, read_until, run, serving
 
@@ -22,7 +22,7 @@ OPEN = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<ann@local.test>\r\n"
 @pytest.mark.parametrize("how", ["close_notify", "closed", "reset"])
 def test_tls_that_closes_within_a_chunk_leaves_nothing(run: Run, how: str) -> None:
     async def main() -> None:
-        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT)) as (house, address):
+        async with serving(ListenerOptions("smtps", tls=ListenerTls.IMPLICIT)) as (house, address):
 
             def client() -> None:
                 plain = socket.create_connection(address)

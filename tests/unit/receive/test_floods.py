@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from postroad.mail.event import Refused
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import Refused, SessionEnded
 from postroad.mail.policy import ACCEPT, Question, Role, Rules, Verdict, reject
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Telling, Tls
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN, Turns
 from tests.unit.receive.fakes import Client, House, Loop, opened
 from tests.unit.receive.test_session import MESSAGE
@@ -24,7 +23,7 @@ __all__ = ["run"]
 MAIL = "MAIL FROM:<flood@flood.test>"
 RCPT = "RCPT TO:<ann@local.test>"
 COMMANDS = 200_000
-LIMITS = Limits()
+LIMITS = ProtocolLimits()
 BARREN_MAX = LIMITS.commands_max + LIMITS.recipients_max
 
 # What is said before, the flood, how many of its commands are answered before the session ends, and with what.
@@ -104,7 +103,7 @@ def test_a_flood_is_handled_in_turns_and_comes_to_an_end(
     assert answers[-1].decode().startswith(last)
     assert house.clients.sessions == 1  # until the transport tells that it is closed
     client.hang_up()
-    [ended] = [event for event in house.logged if isinstance(event, Ended)]
+    [ended] = [event for event in house.logged if isinstance(event, SessionEnded)]
     assert ended.reason
 
 
@@ -137,7 +136,7 @@ def test_a_pipeline_of_a_thousand_recipients_has_its_answers_in_order_and_its_me
 
 
 def test_recipients_beyond_the_limit_are_told_452_and_the_message_goes_to_the_others() -> None:
-    house = house_of(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(recipients_max=100)))
+    house = house_of(options=ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(recipients_max=100)))
     client = begun(house, (MAIL,))
     heard = client.say(f"{RCPT}\r\n" * 3000)
     assert heard.count("250 2.1.5") == 100 and heard.count("452 4.5.3") == 2900
@@ -146,7 +145,7 @@ def test_recipients_beyond_the_limit_are_told_452_and_the_message_goes_to_the_ot
 
 
 def test_a_kept_connection_with_many_messages_counts_anew_after_each() -> None:
-    limits = Limits(commands_max=1_000, recipients_max=100)
+    limits = ProtocolLimits(commands_max=1_000, recipients_max=100)
     house = house_of(options=ReceiveOptions(hostname="mx.local.test", limits=limits))
     client = begun(house, ())
     for _ in range(1_000):
@@ -157,7 +156,7 @@ def test_a_kept_connection_with_many_messages_counts_anew_after_each() -> None:
 
 def test_chunks_of_a_real_client_do_not_count_however_many_they_are() -> None:
     """A line to a chunk: nobody is known to send so little at a time, and it is mail."""
-    limits = Limits(commands_max=1_000, recipients_max=100)
+    limits = ProtocolLimits(commands_max=1_000, recipients_max=100)
     house = house_of(options=ReceiveOptions(hostname="mx.local.test", limits=limits))
     client = begun(house, (MAIL, RCPT))
     chunk = "BDAT 78\r\n" + "x" * 76 + "\r\n"
@@ -187,7 +186,7 @@ CHUNKS = [b"BDAT 0\r\n", b"BDAT 1\r\nx", b"BDAT 1\r\n\n", b"BDAT 2\r\n\r\n", b"B
 def test_tiny_chunks_hold_no_more_than_their_octets_and_end_in_a_file(chunk: bytes, body: str, count: int) -> None:
     """The limits of their number set aside: what is held stays below what a message may have in memory, and one piece
     and one line; the number of pieces is that of a large message."""
-    limits = Limits(commands_max=10**9, idle_commands_max=10**9, piece_size=4_096)
+    limits = ProtocolLimits(commands_max=10**9, idle_commands_max=10**9, piece_size=4_096)
     extensions = ExtensionOptions(binarymime=True)
     options = ReceiveOptions(
         hostname="mx.local.test", limits=limits, extensions=extensions, memory_content_max=10_000, input_max=10**9
@@ -243,7 +242,7 @@ def test_an_accepted_message_forgives_refusals() -> None:
 
 @pytest.mark.parametrize("kind", ["lines", "chunks", "content"])
 def test_what_is_thrown_away_is_bounded_over_all_of_a_session(kind: str) -> None:
-    limits = Limits(swallow_max=1_048_576, size_max=65_536)
+    limits = ProtocolLimits(swallow_max=1_048_576, size_max=65_536)
     house = house_of(options=ReceiveOptions(hostname="mx.local.test", limits=limits))
     client = begun(house, ())
     thrown = 0
@@ -346,8 +345,8 @@ def test_one_that_breaks_does_not_hold_up_the_others() -> None:
 # ---- Real sockets, and TLS
 
 
-@pytest.mark.parametrize("tls", [Tls.NONE, Tls.IMPLICIT])
-def test_over_a_socket_an_honest_client_is_heard_between_turns(run: Run, tls: Tls) -> None:
+@pytest.mark.parametrize("tls", [ListenerTls.NONE, ListenerTls.IMPLICIT])
+def test_over_a_socket_an_honest_client_is_heard_between_turns(run: Run, tls: ListenerTls) -> None:
     """Counted, not timed: a flood of a thousand recipients came first, and another client's recipient is looked at
     before the last of them."""
 
@@ -359,7 +358,7 @@ def test_over_a_socket_an_honest_client_is_heard_between_turns(run: Run, tls: Tl
             return ACCEPT
 
         async with serving(ListenerOptions("front", tls=tls), rules=Rules(rcpt=noting)) as (_, address):
-            context: ssl.SSLContext | None = client_context() if tls is Tls.IMPLICIT else None
+            context: ssl.SSLContext | None = client_context() if tls is ListenerTls.IMPLICIT else None
             flood = await asyncio.open_connection(*address, ssl=context)
             honest = await asyncio.open_connection(*address, ssl=context)
             for (reader, writer), name in ((flood, "flood"), (honest, "honest")):

@@ -6,8 +6,7 @@ import pytest
 
 from postroad.check.client import ClientOptions
 from postroad.mail.envelope import Forwarded, Peer, Via
-from postroad.mail.event import Refused
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import Refused, SessionEnded
 from postroad.mail.policy import ACCEPT, Question, Role, Rules, Verdict, reject
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
@@ -56,7 +55,7 @@ def test_the_client_is_another() -> None:
     assert b"Received: from c (c.example [203.0.113.9])\r\n\tby " in content(served)
     client.hang_up()
     assert served.clients.sessions == 0
-    ended = [event for event in served.logged if isinstance(event, Ended)]
+    ended = [event for event in served.logged if isinstance(event, SessionEnded)]
     assert ended[0].peer.address == "203.0.113.9"
 
 

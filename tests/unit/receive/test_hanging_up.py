@@ -15,7 +15,7 @@ import pytest
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
-from postroad.accounts.authenticate import Authenticator, AuthOptions, Busy, Facts, Outcome, Right, Tried, Wrong
+from postroad.accounts.authenticate import Authenticator, AuthOptions, Busy, Outcome, Right, SessionFacts, Tried, Wrong
 from postroad.accounts.exchange import OwnMechanisms
 from postroad.accounts.function import FunctionSource, Question
 from postroad.accounts.introspection import Introspection, IntrospectionOptions
@@ -24,7 +24,7 @@ from postroad.check.client import ClientOptions, Clients
 from postroad.mail.event import Authenticated, Refused
 from postroad.protocol.sasl import clients as sasl
 from postroad.world.clock import SystemClock
-from postroad.world.http import Answer
+from postroad.world.http import HttpResponse
 from tests.unit.accounts.test_backends import FACTS, backend, fake, house, plain, settled
 from tests.unit.receive.fakes import Client, House, opened
 from tests.unit.receive.test_auth import PASSWORD, PLAIN, base, house_of, wait
@@ -383,11 +383,11 @@ async def test_a_function_that_was_asked_counts_and_one_that_was_not_is_not_aske
 async def test_a_token_that_nobody_was_told_of_is_asked_again() -> None:
     go, asked, noted = asyncio.Event(), [], []
 
-    async def fetch(request: Any) -> Answer:
+    async def fetch(request: Any) -> HttpResponse:
         asked.append(request.body)
         await go.wait()
         right = b"good" in request.body
-        return Answer(200, b'{"active": true, "username": "ada"}' if right else b'{"active": false}')
+        return HttpResponse(200, b'{"active": true, "username": "ada"}' if right else b'{"active": false}')
 
     options, loop = AuthOptions(failure_delay_s=0.01), asyncio.get_running_loop()
     source = Introspection(
@@ -439,7 +439,7 @@ async def test_a_full_house_is_told_to_come_back() -> None:
     waiting = [asyncio.ensure_future(outcome_of(auth, plain("ann", "x"))) for _ in range(3)]
     await settled(lambda: waiting[2].done())
     assert isinstance(waiting[2].result(), Busy) and not waiting[0].done()
-    other = auth.exchange("PLAIN", Facts("192.0.2.77"))
+    other = auth.exchange("PLAIN", SessionFacts("192.0.2.77"))
     assert other is not None
     told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     other.begin(plain("bob", "x"), told.set_result)

@@ -11,7 +11,7 @@ import pytest
 
 from postroad.mail import message
 from postroad.mail.address import Address
-from postroad.mail.event import Session
+from postroad.mail.event import SessionEnded
 from postroad.receive import repair
 from postroad.receive.options import ListenerOptions, Telling
 from tests.unit.receive.fakes import House, opened
@@ -133,5 +133,5 @@ def test_a_thousand_clients_that_drip_all_end_at_their_deadline() -> None:
     assert all(client.transport.closed for client in clients)
     for client in clients:
         client.hang_up()
-    assert {event.reason for event in house.logged if isinstance(event, Session)} == {"timeout"}
+    assert {event.reason for event in house.logged if isinstance(event, SessionEnded)} == {"timeout"}
     assert house.clients.sessions == 0

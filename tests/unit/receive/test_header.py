@@ -10,7 +10,7 @@ from postroad.check.policy import PolicyOptions
 from postroad.mail import message
 from postroad.mail.event import Accepted
 from postroad.mail.policy import Role
-from postroad.protocol.limits import Limits, StrayLineEnds
+from postroad.protocol.limits import ProtocolLimits, StrayLineEnds
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from tests.unit.receive.fakes import Client, House
@@ -100,7 +100,7 @@ def test_a_header_section_of_many_pieces_is_mended_as_a_whole() -> None:
     """With little memory for content, what was mended was the first piece of the header section."""
     where = house(Role.SUBMISSION)
     where = House(
-        options=msgspec.structs.replace(OPTIONS, memory_content_max=0, limits=Limits(piece_size=4_096)),
+        options=msgspec.structs.replace(OPTIONS, memory_content_max=0, limits=ProtocolLimits(piece_size=4_096)),
         listener=where.listener_options, policy_options=TRUSTING,
     )  # fmt: skip
     filler = b"".join(b"X-%d: " % number + b"y" * 900 + b"\r\n" for number in range(150))
@@ -125,7 +125,7 @@ def test_who_may_send_stray_line_ends(role: Role, dialect: Dialect, trusted: boo
         return  # has no mail at all
     where = house(role, dialect, trusted=trusted)
     where = House(
-        options=msgspec.structs.replace(OPTIONS, limits=Limits(stray_line_ends=setting)),
+        options=msgspec.structs.replace(OPTIONS, limits=ProtocolLimits(stray_line_ends=setting)),
         listener=where.listener_options, policy_options=TRUSTING,
     )  # fmt: skip
     answer = begun(where).say(b"Subject: x\nFrom: ann@local.test\r\r\n\ntwo\r\r\nlines\r\n.\r\n")
@@ -136,7 +136,7 @@ def test_who_may_send_stray_line_ends(role: Role, dialect: Dialect, trusted: boo
 
 
 def test_repair_is_for_known_clients_by_default() -> None:
-    assert Limits().stray_line_ends is StrayLineEnds.KNOWN
+    assert ProtocolLimits().stray_line_ends is StrayLineEnds.KNOWN
 
 
 # ---- addresses

@@ -6,11 +6,10 @@ import msgspec
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.event import Refused
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import Refused, SessionEnded
 from postroad.mail.policy import ACCEPT, Question, Rules, Verdict, defer, reject
-from postroad.protocol.limits import Limits
-from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+from postroad.protocol.limits import ProtocolLimits
+from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions
 from postroad.receive.turns import AT_ONCE
 from tests.unit.receive.fakes import Client, House, opened
 from tests.unit.receive.test_session import DIALOG, MESSAGE, begun
@@ -18,8 +17,8 @@ from tests.unit.receive.test_session import DIALOG, MESSAGE, begun
 OPTIONS = ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
 
 
-def ended(house: House) -> Ended:
-    (found,) = [event for event in house.logged if isinstance(event, Ended)]
+def ended(house: House) -> SessionEnded:
+    (found,) = [event for event in house.logged if isinstance(event, SessionEnded)]
     return found
 
 
@@ -178,7 +177,7 @@ def test_the_time_of_refused_content_is_none_of_the_next_message() -> None:
 
 
 def test_content_that_drips_ends_with_the_message_deadline() -> None:
-    options = ReceiveOptions(hostname="mx.local.test", message_s=1_000, limits=Limits(piece_size=4096))
+    options = ReceiveOptions(hostname="mx.local.test", message_s=1_000, limits=ProtocolLimits(piece_size=4096))
     house = House(options=options)
     client = begun(house)
     for _ in range(100):
@@ -263,7 +262,7 @@ def test_what_a_client_sends_without_reading_is_bounded() -> None:
 
 
 def test_too_many_errors() -> None:
-    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=3)))
+    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(errors_max=3)))
     client = opened(house)
     assert client.codes(*["NONSENSE"] * 4) == ["500 5.5.2"] * 3 + ["421 4.7.0"]
     assert client.transport.closed
@@ -273,7 +272,7 @@ def test_too_many_errors() -> None:
 
 
 def test_what_the_protocol_refuses_by_itself_is_told_at_the_end_of_the_session() -> None:
-    house = House(listener=ListenerOptions("mx", tls=Tls.REQUIRED))
+    house = House(listener=ListenerOptions("mx", tls=ListenerTls.REQUIRED))
     client = opened(house)
     assert client.codes("MAIL FROM:<a@x.test>", "QUIT") == ["530 5.7.0", "221 2.0.0"]
     client.hang_up()
@@ -311,7 +310,7 @@ def test_trusted_clients_may_be_refused_as_often_as_they_like() -> None:
 
 
 def test_too_many_recipients() -> None:
-    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(recipients_max=100)))
+    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(recipients_max=100)))
     client = opened(house)
     client.say("MAIL FROM:<>\r\n")
     answers = client.say("".join(f"RCPT TO:<x{number}@relay.test>\r\n" for number in range(101))).split("\n")

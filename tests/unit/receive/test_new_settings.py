@@ -12,16 +12,15 @@ from postroad.accounts.authenticate import AuthOptions
 from postroad.check import policy
 from postroad.check.policy import PolicyOptions
 from postroad.mail.envelope import Via
-from postroad.mail.event import Refused
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import Refused, SessionEnded
 from postroad.mail.policy import Role, Rules, reject
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.receive.client import Client as Known
 from postroad.receive.client import obstacle
-from postroad.receive.options import ExtensionOptions, ListenerOptions, Proxy, ReceiveOptions, Tls
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, Proxy, ReceiveOptions
 from postroad.receive.setting import setting
-from postroad.world.tls import Asking, ClientCertificates
+from postroad.world.tls import ClientCertificatePolicy, ClientCertificates
 from postroad.world.tls_facts import Certificate, TlsFacts
 from tests.unit.accounts.test_accounts import HASHER, change
 from tests.unit.receive.fakes import KNOWN, Client, House, opened
@@ -113,14 +112,14 @@ def test_a_stranger_loses_nothing_in_the_midst_of_its_message() -> None:
 
 
 def test_a_certificate_proves_nothing_where_others_are_asked_for() -> None:
-    asking = Asking(ClientCertificates.ASKED, "/a")
+    asking = ClientCertificatePolicy(ClientCertificates.ASKED, "/a")
     house = House(listener=relay(asking=asking, trusted_certificates=("ab",)))
     made = house.listener.setting
     client = Known("198.51.100.1", 1, None, trusted=False, since=0.0, since_us=0)
     client.secured(TlsFacts("TLSv1.3", certificate=Certificate(sha256="ab"), verified=True), asking, bindable=True)
     client.look(made)
     assert client.trusted
-    asked_otherwise = replace(made.listener, asking=Asking(ClientCertificates.ASKED, "/b"))
+    asked_otherwise = replace(made.listener, asking=ClientCertificatePolicy(ClientCertificates.ASKED, "/b"))
     other = setting(asked_otherwise, OPTIONS, made.rules, made.doors)
     assert client.has_lost_a_right(other)
     client.look(other)
@@ -148,7 +147,7 @@ def test_whom_xclient_named_cannot_stay_where_it_is_not_allowed_any_more() -> No
 def test_another_client_takes_over_nothing() -> None:
     """The next client does not pay for the one before: neither its errors nor its refusals nor its idle commands."""
     listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
-    limits = Limits(errors_max=3, idle_commands_max=12)
+    limits = ProtocolLimits(errors_max=3, idle_commands_max=12)
     house = House(listener=listener, options=replace(OPTIONS, limits=limits, unknown_recipients_max=2, refusals_max=2))
     client = opened(house)
     for number in range(1, 5):
@@ -159,13 +158,13 @@ def test_another_client_takes_over_nothing() -> None:
         ]  # fmt: skip
         assert client.codes(*["NOOP"] * 8) == ["250 2.0.0"] * 8
     client.hang_up()
-    ended = [(event.peer.address, event.errors) for event in house.logged if isinstance(event, Ended)]
+    ended = [(event.peer.address, event.errors) for event in house.logged if isinstance(event, SessionEnded)]
     assert ended == [(f"203.0.113.{number}", 2) for number in range(1, 5)], "the log tells of each for itself"
 
 
 def test_another_client_has_as_many_commands_as_any_but_naming_others_comes_to_an_end() -> None:
     listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
-    few = replace(OPTIONS, limits=Limits(commands_max=1_000, recipients_max=100))
+    few = replace(OPTIONS, limits=ProtocolLimits(commands_max=1_000, recipients_max=100))
     client = opened(House(listener=listener, options=few))
     for number in range(1, 31):  # 3,150 commands
         assert client.codes(f"XCLIENT ADDR=203.0.113.{number}", "EHLO a.test") == ["220 mx.local.test", "250 XCLIENT"]
@@ -180,7 +179,7 @@ def test_another_client_has_as_many_commands_as_any_but_naming_others_comes_to_a
 
 def test_octets_that_were_thrown_away_are_not_those_of_another_client() -> None:
     listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
-    few = replace(OPTIONS, limits=Limits(size_max=65_536, swallow_max=1_048_576))
+    few = replace(OPTIONS, limits=ProtocolLimits(size_max=65_536, swallow_max=1_048_576))
     client = opened(House(listener=listener, options=few))
     for number in range(1, 5):
         assert client.codes(f"XCLIENT ADDR=203.0.113.{number}", "EHLO a.test") == ["220 mx.local.test", "250 XCLIENT"]
@@ -192,14 +191,14 @@ def test_octets_that_were_thrown_away_are_not_those_of_another_client() -> None:
 
 def test_a_client_known_better_is_still_the_same() -> None:
     listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
-    house = House(listener=listener, options=replace(OPTIONS, limits=Limits(errors_max=3)))
+    house = House(listener=listener, options=replace(OPTIONS, limits=ProtocolLimits(errors_max=3)))
     client = opened(house)
     answers = [client.codes("NONSENSE", "XCLIENT NAME=a.example", "EHLO a.test")[0] for _ in range(4)]
     assert answers == ["500 5.5.2"] * 3 + ["421 4.7.0"]
 
 
 def test_the_certificate_of_a_proxy_is_not_that_of_its_client() -> None:
-    asking = Asking(ClientCertificates.ASKED, "/a")
+    asking = ClientCertificatePolicy(ClientCertificates.ASKED, "/a")
     listener = relay(asking=asking, trusted_certificates=("ab",), xclient_networks=(NETWORK,))
     house = House(listener=listener)
     client = house.client()
@@ -255,17 +254,17 @@ def test_who_logged_in_stays_so_where_the_same_is_asked(tmp_path: Path) -> None:
 
 
 def test_tls_is_demanded_from_now_on() -> None:
-    house = House(listener=relay(tls=Tls.STARTTLS), tls_context=lambda asking: object())
+    house = House(listener=relay(tls=ListenerTls.STARTTLS), tls_context=lambda asking: object())
     client = opened(house)
     client.codes("MAIL FROM:<a@b.test>", "RSET")
-    reload(house, relay(tls=Tls.REQUIRED))
+    reload(house, relay(tls=ListenerTls.REQUIRED))
     assert client.codes("MAIL FROM:<a@b.test>", "NOOP") == ["530 5.7.0", "250 2.0.0"]
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        relay(tls=Tls.IMPLICIT),
+        relay(tls=ListenerTls.IMPLICIT),
         relay(protocol=Dialect.LMTP),
     ],
     ids=["implicit TLS", "LMTP"],
@@ -282,14 +281,17 @@ def test_a_session_that_cannot_go_on_is_told_to_come_again(changed: ListenerOpti
 
 
 def test_what_stands_in_the_way_of_a_session() -> None:
-    asked, demanded = Asking(ClientCertificates.ASKED, "/a"), Asking(ClientCertificates.DEMANDED, "/a")
+    asked, demanded = (
+        ClientCertificatePolicy(ClientCertificates.ASKED, "/a"),
+        ClientCertificatePolicy(ClientCertificates.DEMANDED, "/a"),
+    )
     made = House(listener=relay()).listener.setting
 
     def why(listener: ListenerOptions, client: Known, proxy: Any = None) -> str:
         changed = setting(listener, OPTIONS, made.rules, made.doors)
         return obstacle(client, changed, made, proxy=proxy, xclient=False)
 
-    def client(asking: Asking | None = None, *, bindable: bool = True) -> Known:
+    def client(asking: ClientCertificatePolicy | None = None, *, bindable: bool = True) -> Known:
         found = Known("198.51.100.1", 1, None, trusted=False, since=0.0, since_us=0)
         if asking is not None:
             found.secured(TlsFacts("TLSv1.3"), asking, bindable=bindable)
@@ -299,7 +301,7 @@ def test_what_stands_in_the_way_of_a_session() -> None:
     assert "certificate" in why(relay(asking=demanded), client(asked))
     assert why(relay(asking=demanded), client(demanded)) == ""
     assert why(relay(asking=demanded), client()) == "", "STARTTLS will ask"
-    assert "TLS of the proxy" in why(relay(proxy_tls=False), client(Asking(), bindable=False))
+    assert "TLS of the proxy" in why(relay(proxy_tls=False), client(ClientCertificatePolicy(), bindable=False))
     proxy = Via("PROXY v2", "192.0.2.9", 1)
     assert "proxy" in why(relay(), client(), proxy)
     assert "proxy" in why(relay(proxy=Proxy.ANY, proxy_networks=(ELSEWHERE,)), client(), proxy)
@@ -311,7 +313,7 @@ def test_what_stands_in_the_way_of_a_session() -> None:
 
 def test_new_limits_hold_for_the_next_transaction() -> None:
     house, client = trusted()
-    reload(house, relay(), replace(OPTIONS, limits=Limits(size_max=65_536)))
+    reload(house, relay(), replace(OPTIONS, limits=ProtocolLimits(size_max=65_536)))
     assert client.codes("MAIL FROM:<a@b.test> SIZE=70000") == ["552 5.3.4"]
     assert "SIZE 65536" in client.say("EHLO client.test\r\n")
 
@@ -319,16 +321,18 @@ def test_new_limits_hold_for_the_next_transaction() -> None:
 def test_limits_below_what_was_used_end_the_session_at_the_next_transaction() -> None:
     house, client = trusted()
     client.codes("MAIL FROM:<a@b.test>", "RSET", "MAIL FROM:<a@b.test>")
-    reload(house, relay(), replace(OPTIONS, limits=Limits(transactions_max=2)))
+    reload(house, relay(), replace(OPTIONS, limits=ProtocolLimits(transactions_max=2)))
     assert client.codes("RCPT TO:<x@elsewhere.test>", "RSET") == ["250 2.1.5", "250 2.0.0"], "one under way goes on"
     assert client.codes("MAIL FROM:<a@b.test>") == ["421 4.7.0"]
 
 
 @pytest.mark.parametrize(("before", "now", "left"), [(10_000, 1_000, 1_000), (1_000, 2_000, 2_000)])
 def test_a_new_limit_of_commands_holds_for_a_session_that_is_open(before: int, now: int, left: int) -> None:
-    house = House(listener=relay(), options=replace(OPTIONS, limits=Limits(commands_max=before, recipients_max=100)))
+    house = House(
+        listener=relay(), options=replace(OPTIONS, limits=ProtocolLimits(commands_max=before, recipients_max=100))
+    )
     client = opened(house)
-    reload(house, relay(), replace(OPTIONS, limits=Limits(commands_max=now, recipients_max=100)))
+    reload(house, relay(), replace(OPTIONS, limits=ProtocolLimits(commands_max=now, recipients_max=100)))
     assert client.codes("MAIL FROM:<a@b.test>") == ["250 2.1.0"]
     answers = client.codes(*["RCPT TO:<x@elsewhere.test>"] * (left + 98))  # with EHLO and MAIL
     assert answers[-1] == "452 4.5.3" and client.codes("RSET") == ["421 4.7.0"]
@@ -337,7 +341,7 @@ def test_a_new_limit_of_commands_holds_for_a_session_that_is_open(before: int, n
 def test_recipients_are_counted_by_the_limit_of_their_transaction() -> None:
     house, client = trusted()
     client.codes("MAIL FROM:<a@b.test>", *["RCPT TO:<x@elsewhere.test>"] * 101)
-    reload(house, relay(), replace(OPTIONS, limits=Limits(recipients_max=100)))
+    reload(house, relay(), replace(OPTIONS, limits=ProtocolLimits(recipients_max=100)))
     assert client.codes("RCPT TO:<x@elsewhere.test>") == ["250 2.1.5"]
     client.codes("RSET", "MAIL FROM:<a@b.test>", *["RCPT TO:<x@elsewhere.test>"] * 100)
     assert client.codes("RCPT TO:<x@elsewhere.test>") == ["452 4.5.3"]

@@ -11,12 +11,12 @@ import pytest
 
 from postroad.check.client import ClientOptions
 from postroad.mail.envelope import Via
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import SessionEnded
 from postroad.mail.policy import Role
 from postroad.protocol.offer import Dialect
 from postroad.protocol.proxy import Header
 from postroad.receive import proxied
-from postroad.receive.options import ListenerOptions, Proxy, ReceiveOptions, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls, Proxy, ReceiveOptions
 from postroad.receive.setting import setting
 from postroad.world import preface
 from tests.unit.protocol.proxying import raw, tls, tlv, v1, v2
@@ -38,7 +38,7 @@ def options(**more: Any) -> ReceiveOptions:
 
 
 def reasons(house: House) -> list[str]:
-    return [event.reason for event in house.logged if isinstance(event, Ended)]
+    return [event.reason for event in house.logged if isinstance(event, SessionEnded)]
 
 
 def send(stream: socket.socket | ssl.SSLSocket) -> None:
@@ -80,7 +80,7 @@ def test_tls_follows_the_header(run: Run) -> None:
     """Header and ClientHello in one segment: the handshake gets all of its octets."""
 
     async def main() -> None:
-        listener = ListenerOptions("smtps", tls=Tls.IMPLICIT, proxy=Proxy.V2, proxy_networks=("127.0.0.1",))
+        listener = ListenerOptions("smtps", tls=ListenerTls.IMPLICIT, proxy=Proxy.V2, proxy_networks=("127.0.0.1",))
         async with serving(listener) as (house, address):
 
             def client() -> None:
@@ -108,7 +108,7 @@ def test_tls_follows_the_header(run: Run) -> None:
 
             await asyncio.to_thread(client)
             await gone(house)
-            ended = [event for event in house.logged if isinstance(event, Ended)]
+            ended = [event for event in house.logged if isinstance(event, SessionEnded)]
             assert ended[0].peer.address == "192.0.2.7" and ended[0].peer.tls.startswith("TLSv1.3 ")
 
     run(main)
@@ -116,7 +116,7 @@ def test_tls_follows_the_header(run: Run) -> None:
 
 def test_a_failed_handshake_behind_the_header_is_told(run: Run) -> None:
     async def main() -> None:
-        listener = ListenerOptions("smtps", tls=Tls.IMPLICIT, proxy=Proxy.V2, proxy_networks=("127.0.0.1",))
+        listener = ListenerOptions("smtps", tls=ListenerTls.IMPLICIT, proxy=Proxy.V2, proxy_networks=("127.0.0.1",))
         async with serving(listener) as (house, address):
 
             def client() -> None:
@@ -223,7 +223,7 @@ def test_local_and_unknown_are_the_proxys_own(run: Run, header: bytes) -> None:
 def test_tls_that_the_proxy_ended(run: Run, counts: bool) -> None:
     async def main() -> None:
         listener = ListenerOptions(
-            "front", tls=Tls.REQUIRED, proxy=Proxy.V2, proxy_networks=("127.0.0.1",), proxy_tls=counts
+            "front", tls=ListenerTls.REQUIRED, proxy=Proxy.V2, proxy_networks=("127.0.0.1",), proxy_tls=counts
         )
         async with serving(listener) as (house, address):
 
@@ -240,7 +240,7 @@ def test_tls_that_the_proxy_ended(run: Run, counts: bool) -> None:
 
             await asyncio.to_thread(client)
             await gone(house)
-            peer = next(event for event in house.logged if isinstance(event, Ended)).peer
+            peer = next(event for event in house.logged if isinstance(event, SessionEnded)).peer
             assert peer.tls == ("TLSv1.3 TLS_AES_256_GCM_SHA384" if counts else "")
             assert isinstance(peer.via, Via) and (peer.via.common_name, peer.via.authority) == ("Ann", "mx.local.test")
 

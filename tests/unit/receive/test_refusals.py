@@ -12,13 +12,13 @@ from postroad.mail.event import Refused
 from postroad.mail.policy import Role
 from postroad.mail.reply import reply
 from postroad.protocol.command import Declined
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.receive.budget import Budget
 from postroad.receive.intake import Intake
-from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions, Tls
+from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions
 from postroad.receive.refusals import path_of
-from postroad.receive.turned import ALL_MAX, PAUSE_S, SEVERAL, Turned
+from postroad.receive.turned import ALL_MAX, PAUSE_S, SEVERAL, RefusalNotes
 from postroad.report.line import human_line
 from tests.unit.receive.fakes import CLOSED, FULL, INVALID, IO, House, opened
 from tests.unit.receive.test_auth import PLAIN, base, house_of, wait
@@ -35,7 +35,7 @@ def told(event: Refused) -> tuple[str, str, str, str, tuple[str, ...]]:
     return event.phase, event.reply[:9], event.reverse_path, event.recipient, event.recipients
 
 
-LIMITS = Limits(size_max=100_000, recipients_max=2, recipient_domains_max=0)
+LIMITS = ProtocolLimits(size_max=100_000, recipients_max=2, recipient_domains_max=0)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,10 @@ def test_what_follows_a_refusal_in_the_pipeline_is_no_refusal_of_its_own() -> No
     assert [event.phase for event in refused(house)] == ["MAIL"]
 
 
-@pytest.mark.parametrize(("tls", "auth", "status"), [(Tls.REQUIRED, False, "530 5.7.0"), (Tls.NONE, True, "530 5.7.0")])
-def test_mail_before_tls_or_a_login(tmp_path: Path, tls: Tls, auth: bool, status: str) -> None:
+@pytest.mark.parametrize(
+    ("tls", "auth", "status"), [(ListenerTls.REQUIRED, False, "530 5.7.0"), (ListenerTls.NONE, True, "530 5.7.0")]
+)
+def test_mail_before_tls_or_a_login(tmp_path: Path, tls: ListenerTls, auth: bool, status: str) -> None:
     if auth:
         house = house_of(tmp_path)
         expected = "530 5.7.0"
@@ -100,7 +102,9 @@ def test_no_memory_at_mail() -> None:
 
 def test_no_memory_in_the_midst_of_a_header() -> None:
     budget = Budget(1_000)
-    house = House(budget=budget, options=ReceiveOptions(hostname="mx.local.test", limits=Limits(piece_size=4_096)))
+    house = House(
+        budget=budget, options=ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(piece_size=4_096))
+    )
     client = opened(house)
     client.codes(MAIL, RCPT, "DATA")
     pieces = [client.say(("X-Long: " + "y" * 500 + "\r\n") * 10) for _ in range(8)]
@@ -143,7 +147,7 @@ def test_a_full_disk_does_not_fill_the_disk_with_its_refusals() -> None:
 
 
 def test_all_strangers_together_are_bounded_and_known_clients_are_not_left_out_for_them() -> None:
-    turned = Turned(SEVERAL)
+    turned = RefusalNotes(SEVERAL)
     found = [turned.tell(str(number), "no space", 1000.0, names=10) for number in range(ALL_MAX)]
     assert sum(each is not None for each in found) == ALL_MAX // 10 + 1
     assert turned.tell("own", "no space", 1000.0, stranger=False) == 0
@@ -167,7 +171,7 @@ def test_a_message_that_we_break_off(ending: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_many_errors_in_the_midst_of_a_message() -> None:
-    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=Limits(errors_max=2)))
+    house = House(options=ReceiveOptions(hostname="mx.local.test", limits=ProtocolLimits(errors_max=2)))
     client = opened(house)
     assert client.codes(MAIL, RCPT, "X", "X", "X")[-1] == "421 4.7.0"
     (event,) = refused(house)

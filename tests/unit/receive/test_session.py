@@ -9,9 +9,8 @@ import pytest
 
 from postroad.check.bans import Ban
 from postroad.mail.envelope import Body, Notify
-from postroad.mail.event import Accepted, Noted
-from postroad.mail.event import Session as Ended
-from postroad.protocol.limits import Limits
+from postroad.mail.event import Accepted, Noted, SessionEnded
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.store.values import Failure
@@ -71,7 +70,7 @@ def test_a_message_comes_in() -> None:
     assert client.transport.closed
     client.hang_up()
     first, ended = house.logged
-    assert first == event and isinstance(ended, Ended)
+    assert first == event and isinstance(ended, SessionEnded)
     assert (ended.reason, ended.messages, ended.errors) == ("quit", 1, 0)
     assert (house.clients.sessions, house.listener.sessions, house.loop.timers) == (0, 0, 0)
 
@@ -371,13 +370,13 @@ def test_a_client_that_goes_away_before_the_end_of_data_leaves_nothing(cut: int,
     assert not house.spool.stored and not house.queued
     assert all(incoming.aborted for incoming in house.spool.incomings)
     assert (house.clients.sessions, house.listener.sessions, house.loop.timers) == (0, 0, 0)
-    assert len([event for event in house.logged if isinstance(event, Ended)]) == 1
+    assert len([event for event in house.logged if isinstance(event, SessionEnded)]) == 1
 
 
 # ---- Large content
 
 
-LARGE = ReceiveOptions(hostname="mx.local.test", memory_content_max=100_000, limits=Limits(piece_size=4096))
+LARGE = ReceiveOptions(hostname="mx.local.test", memory_content_max=100_000, limits=ProtocolLimits(piece_size=4096))
 
 
 def large_message(size: int) -> bytes:
@@ -497,7 +496,7 @@ def test_large_content_in_chunks() -> None:
 
 @pytest.mark.parametrize("memory", [100_000, 10_000_000])
 def test_content_above_the_limit_is_refused_and_leaves_nothing(memory: int) -> None:
-    limits = Limits(size_max=200_000, piece_size=4096)
+    limits = ProtocolLimits(size_max=200_000, piece_size=4096)
     house = House(options=ReceiveOptions(hostname="mx.local.test", memory_content_max=memory, limits=limits))
     client = begun(house)
     octets = large_message(300_000) + b".\r\n"

@@ -7,18 +7,17 @@ from collections.abc import Awaitable
 import pytest
 
 from postroad.check.client import ClientOptions
-from postroad.mail.event import Refused
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import Refused, SessionEnded
 from postroad.mail.policy import Action, Question, Rules, Verdict, reject
 from postroad.mail.reply import Reply
-from postroad.protocol.limits import Limits
+from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import EarlyTalker, ListenerOptions, ReceiveOptions, Tls
+from postroad.receive.options import EarlyTalker, ListenerOptions, ListenerTls, ReceiveOptions
 from postroad.report.line import human_line
 from tests.unit.receive.fakes import House, opened
 
 OPEN = "MAIL FROM:<eve@elsewhere.test>\r\nRCPT TO:<ann@local.test>\r\n"
-LIMITS = Limits(size_max=200_000, header_size_max=65_536, text_line_max=1_000, header_fields_max=100)
+LIMITS = ProtocolLimits(size_max=200_000, header_size_max=65_536, text_line_max=1_000, header_fields_max=100)
 HEADER = b"Subject: x\r\n\r\n"
 
 
@@ -63,7 +62,7 @@ def test_refused_content(octets: bytes, code: str, dialect: Dialect, chunked: bo
     assert answer.startswith(code) and told(house).reply == answer
     client.say("QUIT\r\n")
     client.hang_up()
-    (end,) = [event for event in house.logged if isinstance(event, Ended)]
+    (end,) = [event for event in house.logged if isinstance(event, SessionEnded)]
     assert (end.errors, end.refusal) == (1, answer)
 
 
@@ -86,12 +85,12 @@ def test_the_refusal_that_ends_the_session(options: ReceiveOptions) -> None:
 
 
 def test_the_error_that_ends_the_session_was_not_answered() -> None:
-    house = House(options=ReceiveOptions(limits=Limits(errors_max=1)))
+    house = House(options=ReceiveOptions(limits=ProtocolLimits(errors_max=1)))
     client = opened(house)
     heard = client.codes("NONSENSE", "RCPT")
     client.hang_up()
     assert heard == ["500 5.5.2", "421 4.7.0"]
-    (end,) = [event for event in house.logged if isinstance(event, Ended)]
+    (end,) = [event for event in house.logged if isinstance(event, SessionEnded)]
     assert (end.reason, end.refusal[:9]) == ("Too many errors", "500 5.5.2")
 
 
@@ -151,7 +150,7 @@ def test_a_verdict_without_a_reply() -> None:
 
 def test_where_nothing_can_be_said_nothing_is_told_as_said() -> None:
     """Before the handshake of implicit TLS a client can hear nothing."""
-    house = House(listener=ListenerOptions("smtps", tls=Tls.IMPLICIT), clients=ClientOptions(sessions_max=0))
+    house = House(listener=ListenerOptions("smtps", tls=ListenerTls.IMPLICIT), clients=ClientOptions(sessions_max=0))
     client = house.client()
     assert client.heard() == b"" and client.transport.closed
     assert told(house).reply == ""

@@ -12,7 +12,7 @@ from postroad.mail.event import Refused
 from postroad.mail.policy import Role
 from postroad.mail.reply import Reply
 from postroad.protocol import etrn
-from postroad.protocol.etrn import Kind, Wish
+from postroad.protocol.etrn import EtrnKind, Wish
 from postroad.protocol.offer import Dialect
 from postroad.receive import verifying
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling
@@ -108,11 +108,11 @@ def test_help_and_noop() -> None:
 @pytest.mark.parametrize(
     ("argument", "wish"),
     [
-        ("example.org", Wish(Kind.NODE, "example.org")),
-        ("EXAMPLE.org", Wish(Kind.NODE, "example.org")),
-        ("@Example.org", Wish(Kind.SUBDOMAINS, "example.org")),
-        ("#example.org", Wish(Kind.QUEUE, "example.org")),
-        ("#[Mail.Example.org]:25", Wish(Kind.QUEUE, "[mail.example.org]:25")),
+        ("example.org", Wish(EtrnKind.NODE, "example.org")),
+        ("EXAMPLE.org", Wish(EtrnKind.NODE, "example.org")),
+        ("@Example.org", Wish(EtrnKind.SUBDOMAINS, "example.org")),
+        ("#example.org", Wish(EtrnKind.QUEUE, "example.org")),
+        ("#[Mail.Example.org]:25", Wish(EtrnKind.QUEUE, "[mail.example.org]:25")),
         *((bad, None) for bad in (
             "", "@", "#", "##a", "@@a", "@#a", "[192.0.2.1]", "a b", "a'b", "a;b", "$(id)", "`id`", "../x", "a/b", "*",
             "a*", "'; DROP TABLE message--", "*)(uid=*", "a\tb", "#../x", "#a'b", "#-x", "x" * 256, "#" + "x" * 256,
@@ -143,7 +143,7 @@ def test_etrn_does_not_hold_up_what_comes_behind_and_keeps_the_order() -> None:
     assert client.say("ETRN relay.test\r\nNOOP\r\n") == ""
     start.waiting.pop()(etrn.found(start.asked[0][1], 3, exact=True))
     assert client.heard() == b"253 2.0.0 OK, 3 pending messages for node relay.test started\r\n250 2.0.0 Ok\r\n"
-    assert start.asked == [("192.0.2.1", Wish(Kind.NODE, "relay.test"))]
+    assert start.asked == [("192.0.2.1", Wish(EtrnKind.NODE, "relay.test"))]
 
 
 def test_etrn_of_a_client_that_has_gone() -> None:

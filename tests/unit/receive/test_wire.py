@@ -25,18 +25,18 @@ from postroad.accounts.accounts import Accounts
 from postroad.accounts.authenticate import USERS, Authenticator, AuthOptions
 from postroad.accounts.exchange import OwnMechanisms
 from postroad.accounts.users import Users
-from postroad.mail.event import Session as Ended
+from postroad.mail.event import SessionEnded
 from postroad.mail.policy import Role, Rules, reject
 from postroad.mail.tls_details import TlsDetails
 from postroad.protocol.offer import Dialect
-from postroad.receive.options import ListenerOptions, ReceiveOptions, Tls
+from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions
 from postroad.receive.setting import setting
 from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
 from postroad.world.tls import (
     NOBODY,
-    Asking,
     CertificateFiles,
+    ClientCertificatePolicy,
     ClientCertificates,
     ServerTls,
     ServerTlsOptions,
@@ -132,7 +132,7 @@ def test_smtplib_sends_a_message(run: Run) -> None:
             await asyncio.to_thread(client)
             await gone(house)
             assert content(house).endswith(MESSAGE)
-            assert [event.reason for event in house.logged if isinstance(event, Ended)] == ["quit"]
+            assert [event.reason for event in house.logged if isinstance(event, SessionEnded)] == ["quit"]
 
     run(main)
 
@@ -164,7 +164,7 @@ def test_a_unix_socket_speaks_lmtp(run: Run, tmp_path: Path) -> None:
 def test_starttls_and_auth_with_smtplib(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         known = authenticator(tmp_path)
-        listener = ListenerOptions("submission", Role.SUBMISSION, tls=Tls.REQUIRED, auth=True)
+        listener = ListenerOptions("submission", Role.SUBMISSION, tls=ListenerTls.REQUIRED, auth=True)
         async with serving(listener, authenticator=known) as (house, address):
 
             def client() -> None:
@@ -195,7 +195,7 @@ def test_starttls_and_auth_with_smtplib(run: Run, tmp_path: Path) -> None:
 
 def test_implicit_tls(run: Run) -> None:
     async def main() -> None:
-        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT)) as (house, address):
+        async with serving(ListenerOptions("smtps", tls=ListenerTls.IMPLICIT)) as (house, address):
 
             def client() -> None:
                 with smtplib.SMTP_SSL(*address, context=client_context()) as smtp:
@@ -224,7 +224,7 @@ def test_what_comes_behind_starttls_in_plaintext_is_thrown_away(run: Run) -> Non
     """CVE-2011-0411."""
 
     async def main() -> None:
-        async with serving(ListenerOptions("front", tls=Tls.STARTTLS)) as (house, address):
+        async with serving(ListenerOptions("front", tls=ListenerTls.STARTTLS)) as (house, address):
 
             def client() -> bytes:
                 with socket.create_connection(address) as plain:
@@ -249,7 +249,7 @@ def test_what_comes_behind_starttls_in_plaintext_is_thrown_away(run: Run) -> Non
 
 def test_commands_right_behind_the_handshake_are_not_lost(run: Run) -> None:
     async def main() -> None:
-        async with serving(ListenerOptions("smtps", tls=Tls.STARTTLS)) as (_house, address):
+        async with serving(ListenerOptions("smtps", tls=ListenerTls.STARTTLS)) as (_house, address):
 
             def client() -> bytes:
                 with socket.create_connection(address) as plain:
@@ -282,9 +282,9 @@ def test_commands_right_behind_the_handshake_are_not_lost(run: Run) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("kind", [Tls.STARTTLS, Tls.IMPLICIT])
+@pytest.mark.parametrize("kind", [ListenerTls.STARTTLS, ListenerTls.IMPLICIT])
 @pytest.mark.parametrize("end", ["silent", "rubbish", "away"])
-def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
+def test_handshakes_that_fail(run: Run, kind: ListenerTls, end: str) -> None:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         options = ReceiveOptions(hostname="mx.local.test", handshake_s=0.3)
@@ -292,7 +292,7 @@ def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
 
             def client() -> bytes:
                 with socket.create_connection(address) as plain:
-                    if kind is Tls.STARTTLS:
+                    if kind is ListenerTls.STARTTLS:
                         read_until(plain, b"220 ")
                         plain.sendall(b"EHLO client.test\r\n")
                         read_until(plain, b"250 ")
@@ -306,7 +306,7 @@ def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
                     return b""
 
             assert b"220" not in await asyncio.to_thread(client)
-            while not (reasons := [event.reason for event in house.logged if isinstance(event, Ended)]):
+            while not (reasons := [event.reason for event in house.logged if isinstance(event, SessionEnded)]):
                 await asyncio.sleep(0.01)
             await gone(house)
             assert house.clients.sessions == 0 and len(reasons) == 1
@@ -318,15 +318,15 @@ def test_handshakes_that_fail(run: Run, kind: Tls, end: str) -> None:
 def test_a_reload_that_changes_how_clients_are_asked_comes_between_ehlo_and_starttls(run: Run) -> None:
     async def main() -> None:
         context, asked = server_context(), [NOBODY]
-        listener = ListenerOptions("front", tls=Tls.STARTTLS)
+        listener = ListenerOptions("front", tls=ListenerTls.STARTTLS)
 
-        def choose(asking: Asking) -> ssl.SSLContext | None:
+        def choose(asking: ClientCertificatePolicy) -> ssl.SSLContext | None:
             return context if asking in asked else None
 
         async with serving(listener, tls_context=choose) as (house, address):
 
             def reload() -> None:
-                asked[0] = Asking(ClientCertificates.ASKED)
+                asked[0] = ClientCertificatePolicy(ClientCertificates.ASKED)
                 before = house.listener.setting
                 changed = msgspec.structs.replace(before.listener, asking=asked[0])
                 house.listener.renew(dataclasses.replace(before, listener=changed, offers={}))
@@ -353,7 +353,7 @@ def test_a_new_certificate_is_taken_without_a_new_socket(run: Run) -> None:
             tls.context = current[0]
 
         context.sni_callback = choose  # type: ignore[assignment]
-        listener = ListenerOptions("smtps", tls=Tls.IMPLICIT)
+        listener = ListenerOptions("smtps", tls=ListenerTls.IMPLICIT)
         async with serving(listener, tls_context=lambda asking: context) as (_, address):
 
             def certificate() -> bytes | None:
@@ -370,7 +370,7 @@ def test_a_new_certificate_is_taken_without_a_new_socket(run: Run) -> None:
 
 def test_implicit_tls_without_a_certificate_is_an_error() -> None:
     async def main() -> None:
-        house = House(listener=ListenerOptions("smtps", tls=Tls.IMPLICIT), loop=asyncio.get_running_loop())
+        house = House(listener=ListenerOptions("smtps", tls=ListenerTls.IMPLICIT), loop=asyncio.get_running_loop())
         with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match="smtps"):
             await house.listener.serve(sock)
 
@@ -435,7 +435,7 @@ def test_the_end_of_the_node(run: Run) -> None:
             assert house.listener.sessions == 0
             await asyncio.gather(*talks)
             assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"].startswith(b"421 4.3.2")
-            lines = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            lines = [human_line(event).decode() for event in house.logged if isinstance(event, SessionEnded)]
             assert ["shutdown in the midst of a transaction" in line for line in lines] == [False, True]
             assert [line.split()[1] for line in lines] == ["debug", "info"]
             with pytest.raises(ConnectionRefusedError):
@@ -469,8 +469,10 @@ def test_settings_are_swapped_under_a_session(run: Run) -> None:
 
 
 @pytest.mark.parametrize("shown", ["none", "strange", "good"])
-@pytest.mark.parametrize("kind", [Tls.STARTTLS, Tls.IMPLICIT])
-def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(run: Run, kind: Tls, shown: str) -> None:
+@pytest.mark.parametrize("kind", [ListenerTls.STARTTLS, ListenerTls.IMPLICIT])
+def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(
+    run: Run, kind: ListenerTls, shown: str
+) -> None:
     async def main() -> None:
         context = server_context()
         context.verify_mode = ssl.CERT_REQUIRED
@@ -481,7 +483,7 @@ def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(run: Run
         async with serving(ListenerOptions("front", tls=kind), tls_context=lambda asking: context) as (house, address):
 
             def client() -> None:
-                implicit = kind is Tls.IMPLICIT
+                implicit = kind is ListenerTls.IMPLICIT
                 with contextlib.suppress(OSError, smtplib.SMTPException):
                     smtp = smtplib.SMTP_SSL(*address, context=ours) if implicit else smtplib.SMTP(*address)
                     with contextlib.closing(smtp):
@@ -490,8 +492,8 @@ def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(run: Run
                         smtp.noop()
 
             await asyncio.to_thread(client)
-            await until(lambda: any(isinstance(event, Ended) for event in house.logged))
-            (line,) = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            await until(lambda: any(isinstance(event, SessionEnded) for event in house.logged))
+            (line,) = [human_line(event).decode() for event in house.logged if isinstance(event, SessionEnded)]
             assert (line.split()[1] == "info") is (shown != "good")
             assert ("TLS handshake failed: " in line and "[127.0.0.1]" in line) is (shown != "good"), line
 
@@ -500,7 +502,7 @@ def test_a_client_certificate_that_is_not_accepted_is_a_line_of_the_log(run: Run
 
 def test_the_end_of_a_client_at_work_under_tls_makes_no_noise(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with serving(ListenerOptions("smtps", tls=Tls.IMPLICIT)) as (house, address):
+        async with serving(ListenerOptions("smtps", tls=ListenerTls.IMPLICIT)) as (house, address):
             house.spool.patient = True
 
             def client() -> None:
@@ -540,7 +542,7 @@ def test_under_tls_no_way_back_stays_open(early: bool) -> None:
 
 def test_handshakes_that_fail_again_and_again_do_not_fill_the_log(run: Run) -> None:
     async def main() -> None:
-        async with serving(ListenerOptions("front", tls=Tls.IMPLICIT)) as (house, address):
+        async with serving(ListenerOptions("front", tls=ListenerTls.IMPLICIT)) as (house, address):
 
             def client() -> None:
                 with socket.create_connection(address) as stream:
@@ -551,7 +553,7 @@ def test_handshakes_that_fail_again_and_again_do_not_fill_the_log(run: Run) -> N
             for _ in range(5):
                 await asyncio.to_thread(client)
             await gone(house)
-            lines = [human_line(event).decode() for event in house.logged if isinstance(event, Ended)]
+            lines = [human_line(event).decode() for event in house.logged if isinstance(event, SessionEnded)]
             assert len(lines) == 1 and " info - " in lines[0] and "TLS handshake failed: " in lines[0], lines
 
     run(main)
@@ -568,8 +570,10 @@ def test_no_ticket_of_one_listener_proves_anything_at_another(
     SERVER.private_key_pem.write_to_path(str(key))
     asked, other = tmp_path / "other.pem", trustme.CA()
     other.cert_pem.write_to_path(str(asked))
-    first = Asking(ClientCertificates.ASKED, str(asked))  # roots to which the client's certificate does not lead
-    second = Asking(ClientCertificates.ASKED, str(roots))
+    first = ClientCertificatePolicy(
+        ClientCertificates.ASKED, str(asked)
+    )  # roots to which the client's certificate does not lead
+    second = ClientCertificatePolicy(ClientCertificates.ASKED, str(roots))
     files = (CertificateFiles(str(certificate), str(key)),)
     made = server_tls(ServerTlsOptions(files, askings=(NOBODY, first, second)), b"s" * 32)
     assert isinstance(made, ServerTls)
@@ -580,8 +584,10 @@ def test_no_ticket_of_one_listener_proves_anything_at_another(
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())).hexdigest()
 
     async def main() -> None:
-        def of(asking: Asking) -> ListenerOptions:
-            return ListenerOptions("a", Role.RELAY, tls=Tls.IMPLICIT, asking=asking, trusted_certificates=(digest,))
+        def of(asking: ClientCertificatePolicy) -> ListenerOptions:
+            return ListenerOptions(
+                "a", Role.RELAY, tls=ListenerTls.IMPLICIT, asking=asking, trusted_certificates=(digest,)
+            )
 
         async with (
             serving(of(first), tls_context=made.find) as (_, one),

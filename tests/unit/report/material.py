@@ -12,7 +12,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply
-from postroad.mail.report import Action, Report
+from postroad.mail.report import DsnAction, RecipientReport
 from postroad.report.dsn import Made, make
 from postroad.report.options import ReportOptions
 
@@ -50,9 +50,9 @@ def envelope(*recipients: Recipient, **changes: Any) -> Envelope:
 
 
 def report(
-    to: Recipient | None = None, action: Action = Action.FAILED, attempt: Attempt = FAILURE, **changes: Any
-) -> Report:
-    return Report(to or recipient(), action, attempt, **changes)
+    to: Recipient | None = None, action: DsnAction = DsnAction.FAILED, attempt: Attempt = FAILURE, **changes: Any
+) -> RecipientReport:
+    return RecipientReport(to or recipient(), action, attempt, **changes)
 
 
 def attempt(**changes: Any) -> Attempt:
@@ -60,7 +60,7 @@ def attempt(**changes: Any) -> Attempt:
 
 
 def made(
-    *reports: Report,
+    *reports: RecipientReport,
     about: Envelope | None = None,
     content: Content | None = CONTENT,
     options: ReportOptions = OPTIONS,

@@ -20,7 +20,7 @@ from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
 from postroad.mail.event import Accepted, Reported
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
-from postroad.mail.report import Action, wants
+from postroad.mail.report import DsnAction, wants
 from postroad.mail.trace import date
 from postroad.report import dsn as dsn_module
 from postroad.report.dsn import LISTENER, LISTENER_POSTMASTER, Made, Reporter
@@ -140,7 +140,7 @@ def test_a_failure_field_by_field() -> None:
 def test_the_order_of_the_fields() -> None:
     """RFC 3464 §2.2 and §2.3 give the fields in an order, the extension fields last."""
     about = envelope(recipient(orcpt="rfc822;bob@example.net"), envid="1")
-    dsn = only(made(report(about.recipients[0], Action.DELAYED, DEFERRAL, until_us=NOW_US), about=about))
+    dsn = only(made(report(about.recipients[0], DsnAction.DELAYED, DEFERRAL, until_us=NOW_US), about=about))
     assert dsn.per_message.keys() == [
         "Original-Envelope-Id", "Reporting-MTA", "Received-From-MTA", "Arrival-Date", "X-Postroad-Queue-ID",
     ]  # fmt: skip
@@ -173,52 +173,52 @@ def test_its_envelope() -> None:
 @pytest.mark.parametrize(
     ("action", "of", "words"),
     [
-        (Action.FAILED, FAILURE, "could not be delivered"),
-        (Action.DELAYED, DEFERRAL, "not yet been delivered"),
-        (Action.DELIVERED, SUCCESS, "was delivered"),
-        (Action.RELAYED, attempt(outcome=Outcome.RELAYED, status="2.0.0", reply=Reply(250, "", ("ok",))), "handed"),
-        (Action.EXPANDED, attempt(outcome=Outcome.DELIVERED, status="2.0.0", reply=None, remote_name="",
+        (DsnAction.FAILED, FAILURE, "could not be delivered"),
+        (DsnAction.DELAYED, DEFERRAL, "not yet been delivered"),
+        (DsnAction.DELIVERED, SUCCESS, "was delivered"),
+        (DsnAction.RELAYED, attempt(outcome=Outcome.RELAYED, status="2.0.0", reply=Reply(250, "", ("ok",))), "handed"),
+        (DsnAction.EXPANDED, attempt(outcome=Outcome.DELIVERED, status="2.0.0", reply=None, remote_name="",
                                   remote_address=""), "passed on"),
     ],
 )  # fmt: skip
-def test_each_action(action: Action, of: Attempt, words: str) -> None:
+def test_each_action(action: DsnAction, of: Attempt, words: str) -> None:
     to = recipient(notify=Notify.SUCCESS | Notify.FAILURE | Notify.DELAY)
     dsn = only(made(report(to, action, of, until_us=NOW_US + 10**12, into_count=7), about=envelope(to, ret=Ret.FULL)))
     fields = dsn.per_recipient[0]
     assert fields["Action"] == action.value
     assert fields["Status"] == of.status
     assert words in dsn.text.replace("\n", " ")
-    assert ("Will-Retry-Until" in fields) is (action is Action.DELAYED)
+    assert ("Will-Retry-Until" in fields) is (action is DsnAction.DELAYED)
     assert dsn.returned is not None
     # RFC 3461 §6.2: only the headers where nothing failed, whatever RET says.
-    kind = "message/rfc822" if action is Action.FAILED else "text/rfc822-headers"
+    kind = "message/rfc822" if action is DsnAction.FAILED else "text/rfc822-headers"
     assert dsn.returned.get_content_type() == kind
-    if action is not Action.FAILED:
+    if action is not DsnAction.FAILED:
         assert dsn.raw_part(2) == CONTENT[: CONTENT.index(b"\r\n\r\n") + 2]
 
 
 # Whether
 
 
-def _asked(notify: Notify, action: Action) -> bool:
+def _asked(notify: Notify, action: DsnAction) -> bool:
     """RFC 3461 §4.1 and §5.2.2 to §5.2.6 again, written in another way."""
     if notify == Notify.UNSET:
-        return action in (Action.FAILED, Action.DELAYED)
+        return action in (DsnAction.FAILED, DsnAction.DELAYED)
     if notify & Notify.NEVER:
         return False
-    needed = {Action.FAILED: Notify.FAILURE, Action.DELAYED: Notify.DELAY}.get(action, Notify.SUCCESS)
+    needed = {DsnAction.FAILED: Notify.FAILURE, DsnAction.DELAYED: Notify.DELAY}.get(action, Notify.SUCCESS)
     return (notify & needed) == needed
 
 
 NOTIFIES = [Notify(number) for number in range(16)]
 
 
-@pytest.mark.parametrize(("notify", "action"), list(itertools.product(NOTIFIES, Action)))
-def test_every_notify_with_every_action(notify: Notify, action: Action) -> None:
+@pytest.mark.parametrize(("notify", "action"), list(itertools.product(NOTIFIES, DsnAction)))
+def test_every_notify_with_every_action(notify: Notify, action: DsnAction) -> None:
     to = recipient(notify=notify)
     result = made(report(to, action), about=envelope(to))
     assert bool(result.accepted) is _asked(notify, action) is wants(notify, action)
-    if action is Action.FAILED and not result.accepted:
+    if action is DsnAction.FAILED and not result.accepted:
         assert result.events == (
             Reported(NOW_US + 3_600_000_000, ID, ("bob@example.net",), "failed", 0, "the sender asked not to be told"),
         )
@@ -226,8 +226,8 @@ def test_every_notify_with_every_action(notify: Notify, action: Action) -> None:
         assert result.events == ()
 
 
-@pytest.mark.parametrize("action", [Action.RELAYED, Action.DELIVERED])
-def test_the_next_mta_reports_success_itself(action: Action) -> None:
+@pytest.mark.parametrize("action", [DsnAction.RELAYED, DsnAction.DELIVERED])
+def test_the_next_mta_reports_success_itself(action: DsnAction) -> None:
     """RFC 3461 §5.2.1: it has taken NOTIFY with the message."""
     to = recipient(notify=Notify.SUCCESS)
     passed = attempt(outcome=Outcome.RELAYED, status="2.0.0", dsn_passed=True)
@@ -240,13 +240,13 @@ def test_a_failure_is_told_even_where_the_next_mta_knows_dsn() -> None:
 
 
 @pytest.mark.parametrize("notify", NOTIFIES)
-@pytest.mark.parametrize("action", Action)
-def test_never_a_dsn_to_the_null_reverse_path(notify: Notify, action: Action) -> None:
+@pytest.mark.parametrize("action", DsnAction)
+def test_never_a_dsn_to_the_null_reverse_path(notify: Notify, action: DsnAction) -> None:
     """RFC 5321 §6.1, RFC 3461 §5.2."""
     to = recipient(notify=notify)
     result = made(report(to, action), about=envelope(to, reverse_path=None))
     assert result.accepted == ()
-    if action is Action.FAILED:
+    if action is DsnAction.FAILED:
         (event,) = result.events
         assert isinstance(event, Reported) and event.report == 0 and "no return address" in event.text
     else:
@@ -291,7 +291,7 @@ def test_one_dsn_for_each_action_with_all_its_recipients() -> None:
     ]
     result = made(
         report(everyone[0]), report(everyone[1]), report(everyone[2]),
-        report(everyone[3], Action.DELIVERED, SUCCESS), report(everyone[4], Action.DELAYED, DEFERRAL),
+        report(everyone[3], DsnAction.DELIVERED, SUCCESS), report(everyone[4], DsnAction.DELAYED, DEFERRAL),
     )  # fmt: skip
     dsns = {each.per_recipient[0]["Action"]: each for each in map(Parsed, result.accepted)}
     named = {action: [each["Final-Recipient"] for each in dsn.per_recipient] for action, dsn in dsns.items()}
@@ -333,12 +333,12 @@ def test_how_much_of_the_message(ret: Ret, size: int, full_max: int, asked_max: 
 
 
 @pytest.mark.parametrize("ret", Ret)
-@pytest.mark.parametrize("action", Action)
-def test_ret_with_every_action(ret: Ret, action: Action) -> None:
+@pytest.mark.parametrize("action", DsnAction)
+def test_ret_with_every_action(ret: Ret, action: DsnAction) -> None:
     to = recipient(notify=Notify.SUCCESS | Notify.FAILURE | Notify.DELAY)
     dsn = only(made(report(to, action), about=envelope(to, ret=ret)))
     assert dsn.returned is not None
-    whole = action is Action.FAILED and ret is not Ret.HDRS
+    whole = action is DsnAction.FAILED and ret is not Ret.HDRS
     assert dsn.returned.get_content_type() == ("message/rfc822" if whole else "text/rfc822-headers")
 
 
@@ -675,8 +675,8 @@ def _hostile(text: str) -> tuple[Envelope, Recipient, Attempt]:
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("with_reply", [True, False])
-@pytest.mark.parametrize("action", [Action.FAILED, Action.DELAYED])
-def test_nothing_can_be_injected(text: str, with_reply: bool, action: Action) -> None:
+@pytest.mark.parametrize("action", [DsnAction.FAILED, DsnAction.DELAYED])
+def test_nothing_can_be_injected(text: str, with_reply: bool, action: DsnAction) -> None:
     about, to, of = _hostile(text)
     if not with_reply:
         of = msgspec.structs.replace(of, reply=None)

@@ -25,7 +25,7 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
-    Session,
+    SessionEnded,
 )
 from postroad.mail.reply import Reply
 from postroad.report.line import DEBUG, ERROR, INFO, WARNING, human_line, json_line, rank_of
@@ -129,19 +129,19 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
         {"kind": "refused", "phase": "AUTH", "reason": "al\x1b[1m"},
     ),
     (
-        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 0, 12_000_000),
+        SessionEnded(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 2, 0, 12_000_000),
         DEBUG,
         "session of [192.0.2.7]:1 SMTP ended: quit; 2 messages, 0 errors, 12.0 s",
         {"kind": "session", "reason": "quit", "messages": 2, "errors": 0, "took_us": 12_000_000, "refusal": ""},
     ),
     (
-        Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 0, 1, 12_000_000, "530 5.7.0 no"),
+        SessionEnded(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP"), "quit", 0, 1, 12_000_000, "530 5.7.0 no"),
         INFO,
         "session of [192.0.2.7]:1 SMTP ended: quit; 0 messages, 1 error, 12.0 s, the last: 530 5.7.0 no",
         {"kind": "session", "errors": 1, "refusal": "530 5.7.0 no"},
     ),
     (  # XCLIENT told no port
-        Session(AT_US, 0, Peer("192.0.2.7", 0, "", "SMTP"), "quit", 1, 0, 12_000_000),
+        SessionEnded(AT_US, 0, Peer("192.0.2.7", 0, "", "SMTP"), "quit", 1, 0, 12_000_000),
         DEBUG,
         "session of [192.0.2.7] SMTP ended: quit; 1 message, 0 errors, 12.0 s",
         {"kind": "session", "messages": 1},
@@ -199,7 +199,7 @@ def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
         Released(AT_US, ID, (text,), text),
         Removed(AT_US, ID, (text,), text, text),
         Refused(AT_US, 0, peer, text, text, text, text),
-        Session(AT_US, 0, peer, text, errors=1, refusal=text),
+        SessionEnded(AT_US, 0, peer, text, errors=1, refusal=text),
         Refused(AT_US, 0, peer, "AUTH", text, reason=text),
         Authenticated(AT_US, 0, peer, text),
         Noted(AT_US, 0, "info", text),
@@ -260,6 +260,6 @@ def test_an_account_that_was_tried_cannot_pass_for_more() -> None:
 )
 def test_a_client_that_cannot_get_tls_is_told_at_the_usual_level(reason: str, rank: int) -> None:
     """It is what people look for first."""
-    event = Session(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP", listener="in"), reason)
+    event = SessionEnded(AT_US, 0, Peer("192.0.2.7", 1, "", "SMTP", listener="in"), reason)
     assert rank_of(event) == rank
     assert reason in human_line(event).decode()

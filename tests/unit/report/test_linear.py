@@ -11,7 +11,7 @@ import pytest
 from postroad.mail import message, status, trace
 from postroad.mail.event import Attempted
 from postroad.mail.reply import Reply
-from postroad.mail.report import Action
+from postroad.mail.report import DsnAction
 from postroad.protocol import capability, mime, replies, seven_bit
 from postroad.protocol.replies import ReplyLimits, ReplyReader
 from postroad.report import dsn, encoded_word, explain, line, text
@@ -76,7 +76,7 @@ def test_a_whole_report(start: bytes, seed: bytes) -> None:
     def call(length: int) -> Callable[[], Any]:
         content = start + (seed * (length // len(seed) + 1)) + b"\r\n"
         reply = Reply(550, "", (seed.decode() * (length // len(seed)),))
-        return lambda: made(report(recipient(), Action.FAILED, attempt(reply=reply)), content=content)
+        return lambda: made(report(recipient(), DsnAction.FAILED, attempt(reply=reply)), content=content)
 
     linear.assert_linear(MODULES, call, 1_500)
 

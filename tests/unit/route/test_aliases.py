@@ -12,7 +12,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Event, Expanded
 from postroad.mail.expansion import Expansion
-from postroad.route.alias_file import AliasLimits, Homes, Target, parse
+from postroad.route.alias_file import AliasLimits, AliasTarget, Homes, parse
 from postroad.route.aliases import Aliases
 
 
@@ -21,25 +21,25 @@ from postroad.route.aliases import Aliases
     [
         ("", {}),
         ("# nothing\n\n   # nor here\n", {}),
-        ("root: ada", {"root": (Target("ada"),)}),
-        ("Root:Ada,  bob ,\n", {"root": (Target("Ada"), Target("bob"))}),
+        ("root: ada", {"root": (AliasTarget("ada"),)}),
+        ("Root:Ada,  bob ,\n", {"root": (AliasTarget("Ada"), AliasTarget("bob"))}),
         ("root: ada,\n\tbob,\n# between\n  carol\nx: y", {
-            "root": (Target("ada"), Target("bob"), Target("carol")), "x": (Target("y"),)}),
-        ("root: ada@Example.NET", {"root": (Target("ada", "example.net"),)}),
-        ("a@Example.org: b@example.net", {"a@example.org": (Target("b", "example.net"),)}),
+            "root": (AliasTarget("ada"), AliasTarget("bob"), AliasTarget("carol")), "x": (AliasTarget("y"),)}),
+        ("root: ada@Example.NET", {"root": (AliasTarget("ada", "example.net"),)}),
+        ("a@Example.org: b@example.net", {"a@example.org": (AliasTarget("b", "example.net"),)}),
         ("a@bücher.example: b@bücher.example", {
-            "a@xn--bcher-kva.example": (Target("b", "xn--bcher-kva.example"),)}),
-        ("@old.example: @new.example", {"@old.example": (Target("", "new.example"),)}),
-        ("@example.org: catchall", {"@example.org": (Target("catchall"),)}),
-        ("ada: \\ada, archive", {"ada": (Target("ada", "", True), Target("archive"))}),
-        ('"a, b: c": "x, y"@example.org, z', {"a, b: c": (Target("x, y", "example.org"), Target("z"))}),
-        ("a: b, b, b", {"a": (Target("b"),)}),
-        ("a: b@[192.0.2.1]", {"a": (Target("b", "[192.0.2.1]"),)}),
-        ("ada: ada", {"ada": (Target("ada"),)}),
-        ("a: b\nb: a, c", {"a": (Target("b"),), "b": (Target("a"), Target("c"))}),
+            "a@xn--bcher-kva.example": (AliasTarget("b", "xn--bcher-kva.example"),)}),
+        ("@old.example: @new.example", {"@old.example": (AliasTarget("", "new.example"),)}),
+        ("@example.org: catchall", {"@example.org": (AliasTarget("catchall"),)}),
+        ("ada: \\ada, archive", {"ada": (AliasTarget("ada", "", True), AliasTarget("archive"))}),
+        ('"a, b: c": "x, y"@example.org, z', {"a, b: c": (AliasTarget("x, y", "example.org"), AliasTarget("z"))}),
+        ("a: b, b, b", {"a": (AliasTarget("b"),)}),
+        ("a: b@[192.0.2.1]", {"a": (AliasTarget("b", "[192.0.2.1]"),)}),
+        ("ada: ada", {"ada": (AliasTarget("ada"),)}),
+        ("a: b\nb: a, c", {"a": (AliasTarget("b"),), "b": (AliasTarget("a"), AliasTarget("c"))}),
     ],
 )  # fmt: skip
-def test_files(text: str, expected: dict[str, tuple[Target, ...]]) -> None:
+def test_files(text: str, expected: dict[str, tuple[AliasTarget, ...]]) -> None:
     assert parse(text, "aliases") == expected
     assert parse(text.replace("\n", "\r\n"), "aliases") == expected
 

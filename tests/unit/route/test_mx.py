@@ -11,7 +11,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import Destination, Hop, Route, Transport
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
-from postroad.world.dns import Answer, MxRecord, Status
+from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord
 
 
 class TableResolver:
@@ -23,26 +23,28 @@ class TableResolver:
         self._addresses = addresses
         self.asked: list[str] = []
 
-    async def mx(self, domain: str) -> Answer[MxRecord]:
+    async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
         self.asked.append(f"MX {domain}")
         found = self._mx.get(domain, "nxdomain")
         if isinstance(found, str):
-            return Answer(Status(found), (), f"{domain}: {found}")
-        return Answer(Status.FOUND, tuple(MxRecord(int(p), e) for p, _, e in (line.partition(" ") for line in found)))
+            return DnsAnswer(DnsStatus(found), (), f"{domain}: {found}")
+        return DnsAnswer(
+            DnsStatus.FOUND, tuple(MxRecord(int(p), e) for p, _, e in (line.partition(" ") for line in found))
+        )
 
-    async def addresses(self, host: str) -> Answer[str]:
+    async def addresses(self, host: str) -> DnsAnswer[str]:
         self.asked.append(host)
         if host[:1].isdigit():
-            return Answer(Status.FOUND, (host,))
+            return DnsAnswer(DnsStatus.FOUND, (host,))
         found = self._addresses.get(host, "nxdomain")
         if isinstance(found, str):
-            return Answer(Status(found), (), f"{host}: {found}")
-        return Answer(Status.FOUND, tuple(found))
+            return DnsAnswer(DnsStatus(found), (), f"{host}: {found}")
+        return DnsAnswer(DnsStatus.FOUND, tuple(found))
 
-    async def reverse(self, address: str) -> Answer[str]:
+    async def reverse(self, address: str) -> DnsAnswer[str]:
         raise AssertionError("not wanted here")
 
-    async def text(self, name: str) -> Answer[str]:
+    async def text(self, name: str) -> DnsAnswer[str]:
         raise AssertionError("not wanted here")
 
 
@@ -282,9 +284,9 @@ async def test_another_port_of_our_address_is_somebody_else() -> None:
 class ProvedResolver(TableResolver):
     """Its MX answers are validated."""
 
-    async def mx(self, domain: str) -> Answer[MxRecord]:
+    async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
         answer = await super().mx(domain)
-        return Answer(answer.status, answer.records, answer.text, True)
+        return DnsAnswer(answer.status, answer.records, answer.text, True)
 
 
 @pytest.mark.parametrize(

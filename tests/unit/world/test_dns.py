@@ -14,12 +14,12 @@ import dns.rcode
 import pytest
 
 from postroad.world.dns import (
-    Answer,
+    DnsAnswer,
     DnsOptions,
     DnsResolver,
+    DnsStatus,
     MxRecord,
     ServerAddress,
-    Status,
     parse_server,
     problems,
     read_resolv_conf,
@@ -72,23 +72,23 @@ ZONE = Zone(
 @pytest.mark.parametrize(
     ("domain", "status", "records"),
     [
-        ("example.org", Status.FOUND, (MxRecord(10, "mx1.example.org"), MxRecord(20, "mx2.example.org"))),
-        ("null.example", Status.FOUND, (MxRecord(0, ""),)),
-        ("mx1.example.org", Status.NODATA, ()),
-        ("nowhere.example", Status.NXDOMAIN, ()),
-        ("alias.example", Status.FOUND, (MxRecord(10, "mx1.example.org"), MxRecord(20, "mx2.example.org"))),
-        ("dangling.example", Status.NXDOMAIN, ()),
-        ("ring1.example", Status.ERROR, ()),
-        ("x" * 64 + ".example", Status.NXDOMAIN, ()),
-        ("something.invalid", Status.NXDOMAIN, ()),
+        ("example.org", DnsStatus.FOUND, (MxRecord(10, "mx1.example.org"), MxRecord(20, "mx2.example.org"))),
+        ("null.example", DnsStatus.FOUND, (MxRecord(0, ""),)),
+        ("mx1.example.org", DnsStatus.NODATA, ()),
+        ("nowhere.example", DnsStatus.NXDOMAIN, ()),
+        ("alias.example", DnsStatus.FOUND, (MxRecord(10, "mx1.example.org"), MxRecord(20, "mx2.example.org"))),
+        ("dangling.example", DnsStatus.NXDOMAIN, ()),
+        ("ring1.example", DnsStatus.ERROR, ()),
+        ("x" * 64 + ".example", DnsStatus.NXDOMAIN, ()),
+        ("something.invalid", DnsStatus.NXDOMAIN, ()),
     ],
 )
-async def test_mx(domain: str, status: Status, records: tuple[MxRecord, ...]) -> None:
+async def test_mx(domain: str, status: DnsStatus, records: tuple[MxRecord, ...]) -> None:
     async with FakeServer(ZONE) as server:
         found = await resolver(server.address).mx(domain)
     assert (found.status, found.records) == (status, records)
-    assert bool(found.text) == (status is not Status.FOUND)
-    assert found.status is Status.FOUND or "\n" not in found.text
+    assert bool(found.text) == (status is not DnsStatus.FOUND)
+    assert found.status is DnsStatus.FOUND or "\n" not in found.text
 
 
 async def test_the_name_at_the_end_of_aliases() -> None:
@@ -123,27 +123,27 @@ async def test_too_many_aliases() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address, cnames_max=8).mx("1.example")
-    assert found.status is Status.ERROR and "CNAME" in found.text
+    assert found.status is DnsStatus.ERROR and "CNAME" in found.text
     assert len(server.queries) == 9
 
 
 @pytest.mark.parametrize(
     ("host", "settings", "status", "records"),
     [
-        ("mx1.example.org", {}, Status.FOUND, ("192.0.2.1", "192.0.2.2", "2001:db8::1")),
-        ("mx1.example.org", {"ipv6": False}, Status.FOUND, ("192.0.2.1", "192.0.2.2")),
-        ("mx1.example.org", {"ipv4": False}, Status.FOUND, ("2001:db8::1",)),
-        ("mx2.example.org", {}, Status.FOUND, ("192.0.2.3",)),
-        ("mx2.example.org", {"ipv4": False}, Status.NODATA, ()),
-        ("example.org", {}, Status.NODATA, ()),
-        ("nowhere.example", {}, Status.NXDOMAIN, ()),
-        ("192.0.2.9", {}, Status.FOUND, ("192.0.2.9",)),
-        ("2001:db8:0:0::9", {}, Status.FOUND, ("2001:db8::9",)),
-        ("localhost", {}, Status.FOUND, ("127.0.0.1", "::1")),
-        ("x.localhost", {"ipv6": False}, Status.FOUND, ("127.0.0.1",)),
+        ("mx1.example.org", {}, DnsStatus.FOUND, ("192.0.2.1", "192.0.2.2", "2001:db8::1")),
+        ("mx1.example.org", {"ipv6": False}, DnsStatus.FOUND, ("192.0.2.1", "192.0.2.2")),
+        ("mx1.example.org", {"ipv4": False}, DnsStatus.FOUND, ("2001:db8::1",)),
+        ("mx2.example.org", {}, DnsStatus.FOUND, ("192.0.2.3",)),
+        ("mx2.example.org", {"ipv4": False}, DnsStatus.NODATA, ()),
+        ("example.org", {}, DnsStatus.NODATA, ()),
+        ("nowhere.example", {}, DnsStatus.NXDOMAIN, ()),
+        ("192.0.2.9", {}, DnsStatus.FOUND, ("192.0.2.9",)),
+        ("2001:db8:0:0::9", {}, DnsStatus.FOUND, ("2001:db8::9",)),
+        ("localhost", {}, DnsStatus.FOUND, ("127.0.0.1", "::1")),
+        ("x.localhost", {"ipv6": False}, DnsStatus.FOUND, ("127.0.0.1",)),
     ],
 )
-async def test_addresses(host: str, settings: dict[str, bool], status: Status, records: tuple[str, ...]) -> None:
+async def test_addresses(host: str, settings: dict[str, bool], status: DnsStatus, records: tuple[str, ...]) -> None:
     async with FakeServer(ZONE) as server:
         found = await resolver(server.address, clock=None, **settings).addresses(host)
     assert (found.status, tuple(sorted(found.records))) == (status, tuple(sorted(records)))
@@ -152,16 +152,16 @@ async def test_addresses(host: str, settings: dict[str, bool], status: Status, r
 @pytest.mark.parametrize(
     ("a", "aaaa", "status"),
     [
-        ("found", "servfail", Status.FOUND),
-        ("servfail", "found", Status.FOUND),
-        ("nodata", "servfail", Status.ERROR),
-        ("servfail", "nxdomain", Status.ERROR),
-        ("nxdomain", "nodata", Status.NODATA),
-        ("nxdomain", "nxdomain", Status.NXDOMAIN),
-        ("servfail", "servfail", Status.ERROR),
+        ("found", "servfail", DnsStatus.FOUND),
+        ("servfail", "found", DnsStatus.FOUND),
+        ("nodata", "servfail", DnsStatus.ERROR),
+        ("servfail", "nxdomain", DnsStatus.ERROR),
+        ("nxdomain", "nodata", DnsStatus.NODATA),
+        ("nxdomain", "nxdomain", DnsStatus.NXDOMAIN),
+        ("servfail", "servfail", DnsStatus.ERROR),
     ],
 )
-async def test_one_family_fails(a: str, aaaa: str, status: Status) -> None:
+async def test_one_family_fails(a: str, aaaa: str, status: DnsStatus) -> None:
     def answering(query: dns.message.Message, tcp: bool) -> bytes:
         six = query.question[0].rdtype == 28
         match aaaa if six else a:
@@ -185,8 +185,8 @@ async def test_text_and_reverse() -> None:
         asking = resolver(server.address)
         assert sorted((await asking.text("text.example")).records) == ["ab", "c"]
         assert (await asking.reverse("192.0.2.1")).records == ("mx1.example.org",)
-        assert (await asking.reverse("192.0.2.77")).status is Status.NXDOMAIN
-        assert (await asking.reverse("example.org")).status is Status.NXDOMAIN
+        assert (await asking.reverse("192.0.2.77")).status is DnsStatus.NXDOMAIN
+        assert (await asking.reverse("example.org")).status is DnsStatus.NXDOMAIN
         await asking.reverse("2001:db8::1")
     assert server.queries[-1][0] == "1." + "0." * 23 + "8.b.d.0.1.0.0.2.ip6.arpa"
 
@@ -282,7 +282,7 @@ async def test_the_next_server_is_asked_after_an_error(rcode: int) -> None:
 
     async with FakeServer(failing) as bad, FakeServer(ZONE) as good:
         found = await resolver(bad.address, good.address).mx("example.org")
-    assert found.status is Status.FOUND
+    assert found.status is DnsStatus.FOUND
     assert len(good.queries) == 1
 
 
@@ -295,7 +295,7 @@ async def test_all_servers_fail(rcode: int, word: str) -> None:
 
     async with FakeServer(failing) as bad:
         found = await resolver(bad.address).mx("example.org")
-    assert found.status is Status.ERROR
+    assert found.status is DnsStatus.ERROR
     assert word in found.text and bad.address in found.text and "example.org" in found.text
 
 
@@ -305,7 +305,7 @@ async def test_a_server_without_edns() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address, attempts=1).mx("example.org")
-    assert found.status is Status.FOUND
+    assert found.status is DnsStatus.FOUND
     assert [message.edns for message in server.messages] == [0, -1]
 
 
@@ -315,7 +315,7 @@ async def test_a_bare_header_as_error() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address).mx("example.org")
-    assert found.status is Status.ERROR and "REFUSED" in found.text
+    assert found.status is DnsStatus.ERROR and "REFUSED" in found.text
 
 
 async def test_a_referral_is_no_answer() -> None:
@@ -324,7 +324,7 @@ async def test_a_referral_is_no_answer() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address).mx("example.org")
-    assert found.status is Status.ERROR and "does not resolve" in found.text
+    assert found.status is DnsStatus.ERROR and "does not resolve" in found.text
 
 
 async def test_an_unreadable_answer() -> None:
@@ -333,14 +333,14 @@ async def test_an_unreadable_answer() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address).mx("example.org")
-    assert found.status is Status.ERROR and "cannot be read" in found.text
+    assert found.status is DnsStatus.ERROR and "cannot be read" in found.text
 
 
 async def test_silence_ends_in_time() -> None:
     async with FakeServer(lambda query, tcp: None) as server:
         asking = resolver(server.address, timeout_s=0.02, attempts=3, total_s=5.0)
         found = await asyncio.wait_for(asking.mx("example.org"), 30)
-    assert found.status is Status.ERROR and "no answer in 0.02 s" in found.text
+    assert found.status is DnsStatus.ERROR and "no answer in 0.02 s" in found.text
     assert len(server.queries) == 3
 
 
@@ -348,15 +348,15 @@ async def test_the_total_ends_it_before_all_tries() -> None:
     async with FakeServer(lambda query, tcp: None) as server:
         asking = resolver(server.address, timeout_s=0.05, attempts=1000, total_s=0.12)
         found = await asyncio.wait_for(asking.mx("example.org"), 30)
-    assert found.status is Status.ERROR
+    assert found.status is DnsStatus.ERROR
     assert len(server.queries) <= 4
 
 
 async def test_a_silent_server_is_asked_last_from_then_on() -> None:
     async with FakeServer(lambda query, tcp: None) as silent, FakeServer(ZONE) as good:
         asking = resolver(silent.address, good.address, timeout_s=1.0)
-        assert (await asking.mx("example.org")).status is Status.FOUND
-        assert (await asking.mx("null.example")).status is Status.FOUND
+        assert (await asking.mx("example.org")).status is DnsStatus.FOUND
+        assert (await asking.mx("null.example")).status is DnsStatus.FOUND
     assert len(silent.queries) == 1
     assert len(good.queries) == 2
 
@@ -366,9 +366,9 @@ async def test_nobody_listens_is_noticed_at_once() -> None:
     async with FakeServer(ZONE) as good:
         asking = resolver(dead, good.address, timeout_s=60.0, total_s=120.0)
         found = await asyncio.wait_for(asking.mx("example.org"), 30)
-        assert found.status is Status.FOUND
+        assert found.status is DnsStatus.FOUND
     alone = await asyncio.wait_for(resolver(dead, timeout_s=60.0, total_s=120.0).mx("example.org"), 30)
-    assert alone.status is Status.ERROR and "refused" in alone.text.lower()
+    assert alone.status is DnsStatus.ERROR and "refused" in alone.text.lower()
 
 
 async def test_tcp_that_closes_or_is_silent() -> None:
@@ -377,7 +377,7 @@ async def test_tcp_that_closes_or_is_silent() -> None:
 
     async with FakeServer(answering) as server:
         found = await asyncio.wait_for(resolver(server.address).mx("example.org"), 2)
-    assert found.status is Status.ERROR and "TCP" in found.text
+    assert found.status is DnsStatus.ERROR and "TCP" in found.text
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -407,22 +407,22 @@ async def test_bounds_of_the_time(ttl: int, kept_s: int) -> None:
     clock = FakeClock()
     async with FakeServer(answering) as server:
         found = await resolver(server.address, clock=clock).mx("example.org")
-    assert found.status is Status.FOUND
+    assert found.status is DnsStatus.FOUND
     assert found.expires_us == clock.us + kept_s * 1_000_000
 
 
 @pytest.mark.parametrize(
     ("rcode", "soa", "status", "kept_s"),
     [
-        (dns.rcode.NXDOMAIN, "example. 600 IN SOA a. b. 1 2 3 4 60", Status.NXDOMAIN, 60),
-        (dns.rcode.NXDOMAIN, "example. 30 IN SOA a. b. 1 2 3 4 60", Status.NXDOMAIN, 30),
-        (dns.rcode.NXDOMAIN, "example. 86400 IN SOA a. b. 1 2 3 4 86400", Status.NXDOMAIN, 3600),
-        (dns.rcode.NOERROR, "example. 600 IN SOA a. b. 1 2 3 4 60", Status.NODATA, 60),
-        (dns.rcode.NOERROR, "", Status.NODATA, 0),
-        (dns.rcode.SERVFAIL, "", Status.ERROR, 5),
+        (dns.rcode.NXDOMAIN, "example. 600 IN SOA a. b. 1 2 3 4 60", DnsStatus.NXDOMAIN, 60),
+        (dns.rcode.NXDOMAIN, "example. 30 IN SOA a. b. 1 2 3 4 60", DnsStatus.NXDOMAIN, 30),
+        (dns.rcode.NXDOMAIN, "example. 86400 IN SOA a. b. 1 2 3 4 86400", DnsStatus.NXDOMAIN, 3600),
+        (dns.rcode.NOERROR, "example. 600 IN SOA a. b. 1 2 3 4 60", DnsStatus.NODATA, 60),
+        (dns.rcode.NOERROR, "", DnsStatus.NODATA, 0),
+        (dns.rcode.SERVFAIL, "", DnsStatus.ERROR, 5),
     ],
 )
-async def test_how_long_a_no_is_kept(rcode: int, soa: str, status: Status, kept_s: int) -> None:
+async def test_how_long_a_no_is_kept(rcode: int, soa: str, status: DnsStatus, kept_s: int) -> None:
     def answering(query: dns.message.Message, tcp: bool) -> bytes:
         return answer(query, rcode=rcode, authority=[soa] if soa else []).to_wire()
 
@@ -468,7 +468,7 @@ async def test_equal_questions_are_one_and_a_cancelled_one_disturbs_no_other() -
         tasks[0].cancel()
         found = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
-    assert all(isinstance(each, Answer) and each.status is Status.FOUND for each in found[1:])
+    assert all(isinstance(each, DnsAnswer) and each.status is DnsStatus.FOUND for each in found[1:])
     assert len(server.queries) == 1
 
 
@@ -485,7 +485,7 @@ async def test_no_more_sockets_than_set_and_all_are_answered() -> None:
 
         server.answering = answering
         found = await asyncio.gather(*(asking.mx(f"h{number}.example") for number in range(60)))
-    assert {each.status for each in found} == {Status.FOUND}
+    assert {each.status for each in found} == {DnsStatus.FOUND}
     assert most == 3
     assert asking._active == 0
 
@@ -494,7 +494,7 @@ async def test_too_many_look_ups() -> None:
     async with FakeServer(lambda query, tcp: None) as server:
         asking = resolver(server.address, queries_max=2, waiting_max=3, timeout_s=0.05, total_s=0.1, attempts=1)
         found = await asyncio.gather(*(asking.mx(f"h{number}.example") for number in range(7)))
-    assert all(each.status is Status.ERROR for each in found)
+    assert all(each.status is DnsStatus.ERROR for each in found)
     assert ["too many" in each.text for each in found] == [False] * 5 + [True] * 2
     assert asking._active == 0
 
@@ -502,7 +502,7 @@ async def test_too_many_look_ups() -> None:
 async def test_thousands_that_fail_at_once() -> None:
     asking = resolver(f"127.0.0.1:{closed_port()}", queries_max=5, total_s=60.0)
     found = await asyncio.gather(*(asking.mx(f"h{number}.example") for number in range(3000)))
-    assert {each.status for each in found} == {Status.ERROR}
+    assert {each.status for each in found} == {DnsStatus.ERROR}
     assert asking._active == 0 and not asking._inquiries
 
 
@@ -513,7 +513,7 @@ async def test_close_ends_what_is_under_way() -> None:
         await asyncio.sleep(0)
         asking.close()
         found = await asyncio.wait_for(task, 1)
-    assert found.status is Status.ERROR
+    assert found.status is DnsStatus.ERROR
 
 
 @pytest.mark.parametrize(("flags", "trust", "secure"), [(dns.flags.AD, False, True), (0, True, False)])
@@ -531,7 +531,7 @@ async def test_an_insecure_alias_makes_the_answer_insecure() -> None:
 
     async with FakeServer(answering) as server:
         found = await resolver(server.address).mx("alias.example")
-    assert found.status is Status.FOUND and not found.secure
+    assert found.status is DnsStatus.FOUND and not found.secure
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
-from postroad.world.http import Answer, Request, fetcher
+from postroad.world.http import HttpRequest, HttpResponse, fetcher
 from postroad.world.problem import Problem
 
 
@@ -32,9 +32,9 @@ async def test_who_drips_is_given_up_and_the_thread_is_free_for_the_next() -> No
     executor = ThreadPoolExecutor(1)
     fetch = fetcher(executor)
     slow, fast = (f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}/" for each in (dripping, good))
-    found = await fetch(Request(slow, b"", timeout_s=0.3))
+    found = await fetch(HttpRequest(slow, b"", timeout_s=0.3))
     assert isinstance(found, Problem) and "did not answer within 0.3 s" in str(found)
-    assert await asyncio.wait_for(fetch(Request(fast, b"", timeout_s=30.0)), 10) == Answer(200, b"ok")
+    assert await asyncio.wait_for(fetch(HttpRequest(fast, b"", timeout_s=30.0)), 10) == HttpResponse(200, b"ok")
     executor.shutdown(wait=True)
     for each in (dripping, good):
         each.close()
@@ -54,7 +54,7 @@ async def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
     loop = asyncio.get_running_loop()
     executor.submit(lambda: asyncio.run_coroutine_threadsafe(held.wait(), loop).result())  # the only thread is busy
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    assert isinstance(await fetcher(executor)(Request(url, b"", timeout_s=0.1)), Problem)
+    assert isinstance(await fetcher(executor)(HttpRequest(url, b"", timeout_s=0.1)), Problem)
     held.set()
     await loop.run_in_executor(executor, lambda: None)
     executor.shutdown(wait=True)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 import uvloop
 
-from postroad.world.programs import Ended, SystemPrograms
+from postroad.world.programs import ProgramResult, SystemPrograms
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +31,8 @@ Factory = Callable[[], asyncio.AbstractEventLoop] | None
 
 
 def run(factory: Factory, *command: str, stdin: bytes | Path = b"", timeout_s: float = 20, output_max: int = 1000,
-        environment: dict[str, str] | None = None, directory: str = "/") -> Ended:  # fmt: skip
-    async def main() -> Ended:
+        environment: dict[str, str] | None = None, directory: str = "/") -> ProgramResult:  # fmt: skip
+    async def main() -> ProgramResult:
         return await SystemPrograms().run(
             command, stdin=stdin, environment=environment or {}, directory=directory, timeout_s=timeout_s,
             output_max=output_max,
@@ -48,8 +48,8 @@ def python(code: str) -> tuple[str, ...]:
 
 def test_output_and_exit_code(loop_factory: Factory) -> None:
     code = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(7)"
-    assert run(loop_factory, *python(code)) == Ended(7, output=b"out\nerr\n")
-    assert run(loop_factory, "/bin/true") == Ended(0)
+    assert run(loop_factory, *python(code)) == ProgramResult(7, output=b"out\nerr\n")
+    assert run(loop_factory, "/bin/true") == ProgramResult(0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000_000])
@@ -90,7 +90,7 @@ def test_directory_and_descriptors(loop_factory: Factory, tmp_path: Path) -> Non
 
 def test_output_is_bounded_and_never_blocks(loop_factory: Factory) -> None:
     ended = run(loop_factory, *python("print('x' * 3_000_000)"), output_max=10)
-    assert ended == Ended(0, output=b"x" * 10)
+    assert ended == ProgramResult(0, output=b"x" * 10)
 
 
 def test_the_time_limit_kills_the_whole_group(loop_factory: Factory, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_input_file_that_is_absent(loop_factory: Factory, tmp_path: Path) -> 
 
 def test_without_pidfd_a_thread_waits(loop_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
-    assert run(loop_factory, *python("print(1); raise SystemExit(3)")) == Ended(3, output=b"1\n")
+    assert run(loop_factory, *python("print(1); raise SystemExit(3)")) == ProgramResult(3, output=b"1\n")
     ended = run(loop_factory, "/bin/sleep", "60", timeout_s=0.1)
     assert ended.timed_out and ended.signal_number == signal.SIGTERM
 

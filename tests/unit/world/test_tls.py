@@ -21,8 +21,8 @@ from postroad.world.problem import Problem
 from postroad.world.self_signed import make_self_signed
 from postroad.world.tls import (
     NOBODY,
-    Asking,
     CertificateFiles,
+    ClientCertificatePolicy,
     ClientCertificates,
     ClientTls,
     ClientTlsOptions,
@@ -209,7 +209,7 @@ def test_client_certificates(
     roots = tmp_path / "roots.pem"
     roots.write_bytes(authority.cert_pem.bytes())
     files = issue(authority, tmp_path, "1", "a.example")
-    server = made(ServerTlsOptions((files,), askings=(Asking(asked, str(roots)),)))
+    server = made(ServerTlsOptions((files,), askings=(ClientCertificatePolicy(asked, str(roots)),)))
     context = trusting(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server's refusal is part of the handshake
     if given != "none":
@@ -227,7 +227,7 @@ def test_client_certificates(
 def test_a_way_of_asking_that_a_reload_has_taken_away_has_no_context(authority: trustme.CA, tmp_path: Path) -> None:
     server = made(ServerTlsOptions((issue(authority, tmp_path, "1", "a.example"),)))
     assert server.find(NOBODY) is server.context()
-    assert server.find(Asking(ClientCertificates.ASKED)) is None
+    assert server.find(ClientCertificatePolicy(ClientCertificates.ASKED)) is None
 
 
 def test_key_and_certificate_in_one_file(authority: trustme.CA, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_all_problems_at_once_with_file_and_remedy(authority: trustme.CA, tmp_pa
         ServerTlsOptions(ciphers="NO-SUCH-CIPHER"),
         ServerTlsOptions(groups=("no-such-group",)),
         ServerTlsOptions(groups=("X25519", "no-such-group")),
-        ServerTlsOptions(askings=(NOBODY, Asking(ClientCertificates.ASKED, "/absent/roots"))),
+        ServerTlsOptions(askings=(NOBODY, ClientCertificatePolicy(ClientCertificates.ASKED, "/absent/roots"))),
     ],
 )
 def test_other_problems(authority: trustme.CA, tmp_path: Path, options: ServerTlsOptions) -> None:
@@ -444,7 +444,10 @@ def test_a_shared_ticket_vouches_for_nothing_that_was_not_looked_at(authority: t
     roots or another certificate of ours."""
     files, roots = issue(authority, tmp_path, "1", "a.example"), tmp_path / "roots.pem"
     authority.cert_pem.write_to_path(str(roots))
-    demanding, asking = Asking(ClientCertificates.DEMANDED, str(roots)), Asking(ClientCertificates.ASKED, str(roots))
+    demanding, asking = (
+        ClientCertificatePolicy(ClientCertificates.DEMANDED, str(roots)),
+        ClientCertificatePolicy(ClientCertificates.ASKED, str(roots)),
+    )
     options = ServerTlsOptions((files,), askings=(NOBODY, demanding, asking))
     server, other = made(options, b"s" * 32), made(options, b"s" * 32)
     nobody = trusting(authority)

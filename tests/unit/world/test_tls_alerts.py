@@ -22,7 +22,7 @@ from postroad.world.handshakes import is_whole
 from postroad.world.network import SystemNetwork
 from postroad.world.tls import (
     NOBODY,
-    Asking,
+    ClientCertificatePolicy,
     ClientCertificates,
     ClientTls,
     ClientTlsOptions,
@@ -63,7 +63,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def server_of(authority: trustme.CA, folder: Path, asking: Asking) -> ServerTls:
+def server_of(authority: trustme.CA, folder: Path, asking: ClientCertificatePolicy) -> ServerTls:
     options = ServerTlsOptions((issue(authority, folder, "1", "a.example"),), askings=(NOBODY, asking))
     made = server_tls(options, b"s" * 32)
     assert isinstance(made, ServerTls), made
@@ -72,10 +72,10 @@ def server_of(authority: trustme.CA, folder: Path, asking: Asking) -> ServerTls:
 
 def asking_of(
     authority: trustme.CA, folder: Path, asked: ClientCertificates, purpose: Purpose = Purpose.CLIENT
-) -> Asking:
+) -> ClientCertificatePolicy:
     roots = folder / "roots.pem"
     authority.cert_pem.write_to_path(str(roots))
-    return Asking(asked, str(roots), purpose)
+    return ClientCertificatePolicy(asked, str(roots), purpose)
 
 
 def for_servers_only(authority: trustme.CA, folder: Path, context: ssl.SSLContext) -> None:
@@ -153,8 +153,8 @@ def test_what_was_not_proved_is_not_proved_by_a_ticket(
 ) -> None:
     """Neither at the listener that gave the ticket nor at any other of the node."""
     asked = asking_of(authority, tmp_path, ClientCertificates.ASKED)
-    lenient = Asking(ClientCertificates.ASKED, asked.ca_file, Purpose.ANY)
-    demanded = Asking(ClientCertificates.DEMANDED, asked.ca_file)
+    lenient = ClientCertificatePolicy(ClientCertificates.ASKED, asked.ca_file, Purpose.ANY)
+    demanded = ClientCertificatePolicy(ClientCertificates.DEMANDED, asked.ca_file)
     options = ServerTlsOptions(
         (issue(authority, tmp_path, "1", "a.example"),), askings=(NOBODY, asked, lenient, demanded)
     )

@@ -19,7 +19,7 @@ from postroad.mail.tls_details import TlsDetails, details
 from postroad.world import tls_facts
 from postroad.world.tls import (
     NOBODY,
-    Asking,
+    ClientCertificatePolicy,
     ClientCertificates,
     ClientTls,
     ClientTlsOptions,
@@ -39,7 +39,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def server_of(authority: trustme.CA, folder: Path, asked: Asking = NOBODY) -> ServerTls:
+def server_of(authority: trustme.CA, folder: Path, asked: ClientCertificatePolicy = NOBODY) -> ServerTls:
     options = ServerTlsOptions(
         (issue(authority, folder, "1", "a.example"), issue(authority, folder, "2", "b.example")),
         askings=(NOBODY, asked),
@@ -76,7 +76,7 @@ def test_no_name_was_asked_for(authority: trustme.CA, tmp_path: Path) -> None:
 def test_a_client_certificate_of_a_trusted_root(authority: trustme.CA, tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(authority.cert_pem.bytes())
-    asked = Asking(ClientCertificates.ASKED, str(roots))
+    asked = ClientCertificatePolicy(ClientCertificates.ASKED, str(roots))
     server = server_of(authority, tmp_path, asked)
     context = trusting(authority)
     authority.issue_cert("client.example", "alice@example.org", common_name="Alice").configure_cert(context)
@@ -99,7 +99,7 @@ def test_one_certificate_may_be_trusted_by_itself(authority: trustme.CA, tmp_pat
     issued = trustme.CA().issue_cert("pinned.example")
     pinned = tmp_path / "pinned.pem"
     pinned.write_bytes(issued.cert_chain_pems[0].bytes())
-    asked = Asking(ClientCertificates.DEMANDED, str(pinned))
+    asked = ClientCertificatePolicy(ClientCertificates.DEMANDED, str(pinned))
     server = server_of(authority, tmp_path, asked)
     context = trusting(authority)
     issued.configure_cert(context)

@@ -24,7 +24,7 @@ from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, keys_of
 from postroad.operate.operator import Operator, OperatorAction, OperatorRequest
 from postroad.protocol import etrn
-from postroad.protocol.etrn import Kind, Wish
+from postroad.protocol.etrn import EtrnKind, Wish
 from postroad.store.values import Selection
 
 COUNT_MAX: Final = 10_000  # messages that are counted for the reply
@@ -33,7 +33,7 @@ _WAITING_MAX: Final = 100  # queues that wait until they are looked for
 _REST: Final = 4.0  # times as long as it took to look
 _REST_MAX_S: Final = 10.0
 
-Told = Callable[[Reply], None]
+OnReply = Callable[[Reply], None]
 # To all workers: the plain wish, who asks, and what their counts are told to (None: a worker that did not answer)
 Ask = Callable[[tuple[str, str, str], Callable[[list[Any]], None]], None]
 
@@ -43,7 +43,7 @@ class Routing(Protocol):
     def destination(self, address: Address) -> Destination | Attempt: ...
 
 
-class Spool(Protocol):
+class SelectingSpool(Protocol):
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None: ...
 
 
@@ -55,7 +55,7 @@ class QueueStarter:
         *,
         options: EtrnOptions,
         routing: Routing,
-        spool: Spool,
+        spool: SelectingSpool,
         operator: Operator,
         ask: Ask,
         now: Callable[[], float],
@@ -75,7 +75,7 @@ class QueueStarter:
 
     # -- for sessions
 
-    def __call__(self, peer: Peer, wish: Wish, done: Told) -> None:
+    def __call__(self, peer: Peer, wish: Wish, done: OnReply) -> None:
         """A client's wish."""
         why_not = self._why_not(peer, wish)
         if why_not:
@@ -96,7 +96,7 @@ class QueueStarter:
 
     def _why_not(self, peer: Peer, wish: Wish) -> str:
         # RFC 1985 §5.1: a queue is named as the sites agree on: here by a domain whose mail it holds.
-        names = [wish.name] if wish.kind is not Kind.SUBDOMAINS else [wish.name, f"any.{wish.name}"]
+        names = [wish.name] if wish.kind is not EtrnKind.SUBDOMAINS else [wish.name, f"any.{wish.name}"]
         relayed = [name for name in names if self.routing.is_relay(name)]
         if not relayed:
             return "not a relay domain"
@@ -139,12 +139,12 @@ class QueueStarter:
         # Mail that demands more or less of the way waits under keys of its own.
         keys = keys_of(destination.key)
         match wish.kind:
-            case Kind.QUEUE:
+            case EtrnKind.QUEUE:
                 return tuple(Selection(destination=key, limit=COUNT_MAX) for key in keys)
-            case Kind.NODE | Kind.SUBDOMAINS:
+            case EtrnKind.NODE | EtrnKind.SUBDOMAINS:
                 name = f"@{wish.name}"
                 own = tuple(Selection(destination=key, recipient=name, limit=COUNT_MAX) for key in keys)
-                if wish.kind is Kind.NODE:
+                if wish.kind is EtrnKind.NODE:
                     return own
                 return (*own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
 
@@ -167,7 +167,7 @@ class QueueStarter:
         self._busy = True
         kind, name = next(iter(self._waiting))
         by, tell = self._waiting.pop((kind, name))
-        _Search(self._spool, self._selections(Wish(Kind(kind), name)), self._now()).start(
+        _Search(self._spool, self._selections(Wish(EtrnKind(kind), name)), self._now()).start(
             lambda search: self._looked(search, by, tell)
         )
 
@@ -191,7 +191,7 @@ class QueueStarter:
 class _Search:
     """Which messages of this worker are meant."""
 
-    def __init__(self, spool: Spool, selections: tuple[Selection, ...], began: float) -> None:
+    def __init__(self, spool: SelectingSpool, selections: tuple[Selection, ...], began: float) -> None:
         self.selections = selections
         self.began = began
         self.found: set[int] = set()

@@ -22,10 +22,10 @@ import msgspec
 
 from postroad.check import bans as banned
 from postroad.check import reports
-from postroad.check.banning import Asked, apply, read_request
+from postroad.check.banning import BanRequest, apply, read_request
 from postroad.check.bans import Ban, Bans
 from postroad.check.client import limit_of, subject_of, troubles_of
-from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyOffice, Told
+from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyFrame, TallyOffice
 from postroad.config import options
 from postroad.world.problem import Problem
 
@@ -80,7 +80,7 @@ class Guard:
     def worker_died(self, number: int) -> None:
         self._office.worker_died(number)
 
-    def told(self, number: int, told: Told) -> None:
+    def told(self, number: int, told: TallyFrame) -> None:
         self._office.told(number, told)
 
     def status(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class Guard:
         problem = await self._saved()
         return problem or [msgspec.to_builtins(row) for row in rows]
 
-    def _operated(self, ban: Ban, asked: Asked, text: str) -> None:
+    def _operated(self, ban: Ban, asked: BanRequest, text: str) -> None:
         """Tell the workers; what led to a ban that is lifted must not lead to the next at once."""
         self._changed += 1
         self._forget(ban)

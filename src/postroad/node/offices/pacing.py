@@ -18,7 +18,7 @@ KEYS_MAX: Final = 10_000
 Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
 
 
-class Pacing:
+class PaceReport:
     """`asked(destinations)`: rows, or a text that says what is wrong."""
 
     def __init__(self, ask: Ask, office: PermitOffice, rates: RateOffice) -> None:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from postroad.queue.pace import UNLIMITED, Limits
+from postroad.queue.pace import UNLIMITED, ScopeLimits
 
 Scopes = tuple[str, ...]
 
@@ -61,7 +61,7 @@ class PermitOffice:
 
     def __init__(
         self,
-        limits: Callable[[str], Limits],
+        limits: Callable[[str], ScopeLimits],
         send: Callable[[int, tuple[Any, ...]], None],
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:

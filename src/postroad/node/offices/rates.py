@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from postroad.queue.pace import Limits, Rate
+from postroad.queue.pace import Rate, ScopeLimits
 
 _BURST: Final = 10  # the part of a rate that may go at once after a pause: a tenth
 _LEAST_S: Final = 0.001  # timers are not finer
@@ -67,7 +67,7 @@ class RateOffice:
 
     def __init__(
         self,
-        limits: Callable[[str], Limits],
+        limits: Callable[[str], ScopeLimits],
         send: Callable[[int, tuple[Any, ...]], None],
         now: Callable[[], float],
         later: Callable[[float, Callable[[], None]], Any],

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from postroad.accounts.accounts import Accounts, Fault
+from postroad.accounts.accounts import Accounts, UsersFileFault
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.places import Places
 from postroad.check.bans import Bans
 from postroad.check.client import Clients
 from postroad.check.reports import ReportRates
-from postroad.check.tally import Tally, Told
+from postroad.check.tally import Tally, TallyFrame
 from postroad.config import options
 from postroad.deliver.opener import Opener
 from postroad.deliver.program import ProgramCourier
@@ -34,7 +34,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
 from postroad.mail.loop import Marks
 from postroad.mail.message import Content
-from postroad.mail.report import Action, Report
+from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
 from postroad.node.offices.etrn import Ask, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
@@ -48,9 +48,9 @@ from postroad.queue.queue import Permits, Queue
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
-from postroad.receive.setting import Setting
+from postroad.receive.setting import ListenerSetup
 from postroad.receive.setting import setting as listener_setting
-from postroad.receive.turned import SEVERAL, Turned
+from postroad.receive.turned import SEVERAL, RefusalNotes
 from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
@@ -58,7 +58,7 @@ from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
 from postroad.world.system import file_limit
-from postroad.world.tls import Asking, ClientTls, ServerTls, server_tls
+from postroad.world.tls import ClientCertificatePolicy, ClientTls, ServerTls, server_tls
 
 if TYPE_CHECKING:
     import socket
@@ -93,7 +93,7 @@ class Assembly:
         permits: Permits,
         log: Log,
         loop: asyncio.AbstractEventLoop,
-        tell: Callable[[Told], None] = lambda told: None,
+        tell: Callable[[TallyFrame], None] = lambda told: None,
         ask_all: Ask | None = None,
         ticket_secret: Callable[[], bytes] = lambda: b"",
         bans: Bans | None = None,
@@ -119,7 +119,7 @@ class Assembly:
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._turns = Turns()
-        self._turned = Turned(SEVERAL)
+        self._turned = RefusalNotes(SEVERAL)
         self._rates = ReportRates(options.report_limits(settings), self._tally)
         self._budget = Budget(settings.limits.content_memory_max)
         self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
@@ -269,7 +269,7 @@ class Assembly:
             return made_auth
         return Prepared(settings, tables, tls, accounts, made_auth)
 
-    def _accounts_faulty(self, path: Path, faults: tuple[Fault, ...]) -> None:
+    def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:
         for fault in faults:
             text = f"the old accounts stay: {placed(path, fault)}"
             self._note(Noted(self._world.clock.now_us(), 0, "error", text))
@@ -336,7 +336,7 @@ class Assembly:
     def _credentials(self, name: str) -> Any:
         return self.tables.credentials.get(name)
 
-    def _listener_settings(self, settings: Settings) -> dict[Endpoint, Setting]:
+    def _listener_settings(self, settings: Settings) -> dict[Endpoint, ListenerSetup]:
         """The setting of each listener. The doors are made for it, so that all of it is of one configuration."""
         made = {}
         receive = options.receive_options(settings)
@@ -384,7 +384,7 @@ class Assembly:
 
     # -- doors ------------------------------------------------------------------------------------------------------
 
-    def _tls_context(self, asking: Asking) -> ssl.SSLContext | None:
+    def _tls_context(self, asking: ClientCertificatePolicy) -> ssl.SSLContext | None:
         return self._server_tls.find(asking) if self._server_tls is not None else None
 
     def _take_authenticator(self, authenticator: Authenticator | None) -> None:
@@ -426,7 +426,7 @@ class Assembly:
         by_name = {str(recipient.address): recipient for recipient in given}
         reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
         reports = [
-            Report(by_name[event.recipient], Action.EXPANDED, reached, into_count=len(event.into))
+            RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
             for event in events
             if isinstance(event, Expanded) and len(event.into) > 1
         ]
@@ -518,7 +518,7 @@ class Assembly:
 
     # -- what holds for the whole node ------------------------------------------------------------------------------
 
-    def hear(self, told: Told) -> None:
+    def hear(self, told: TallyFrame) -> None:
         """What the other workers have counted."""
         self._tally.hear(told, self._world.clock.now_us())
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from postroad.accounts.accounts import Accounts, Fault
+from postroad.accounts.accounts import Accounts, UsersFileFault
 from postroad.accounts.authenticate import USERS, Authenticator, Backend
 from postroad.accounts.dovecot import Dovecot
 from postroad.accounts.exchange import OwnMechanisms
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 FETCH_THREADS: Final = 8  # tokens introspected at a time; each waits for the authorization server
 
 
-def read_accounts(settings: Settings, faulty: Callable[[Path, tuple[Fault, ...]], None]) -> Accounts | str | None:
+def read_accounts(
+    settings: Settings, faulty: Callable[[Path, tuple[UsersFileFault, ...]], None]
+) -> Accounts | str | None:
     """The accounts of the users file; None where none is set, a text where it cannot be used."""
     path = settings.auth.users
     if path is None:
         return None
-    faults: list[Fault] = []
+    faults: list[UsersFileFault] = []
     accounts = Accounts(path, faults.extend)
     if faults:
         return "; ".join(placed(path, fault) for fault in faults)
@@ -51,7 +53,7 @@ def read_accounts(settings: Settings, faulty: Callable[[Path, tuple[Fault, ...]]
     return accounts
 
 
-def placed(path: Path, fault: Fault) -> str:
+def placed(path: Path, fault: UsersFileFault) -> str:
     return f"{path}:{fault.line}: {fault.text}" if fault.line else f"{path}: {fault.text}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from postroad.check.policy import Known, PolicyOptions, rules
+from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
@@ -108,7 +108,7 @@ class Tables:
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
     ) -> Rules:
-        known = Known(
+        known = Directory(
             is_local=self.routing.is_local,
             is_relay=self.routing.is_relay,
             recipient=lambda address: bool(self.known(address)),

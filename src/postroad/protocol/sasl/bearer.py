@@ -15,7 +15,7 @@ import json
 import re
 from typing import Final
 
-from postroad.protocol.sasl.step import MALFORMED, WORD_MAX, Challenge, Failed, Refused, Step, Token
+from postroad.protocol.sasl.step import MALFORMED, WORD_MAX, Challenge, ExchangeRefused, ProofFailed, Step, Token
 
 _KVSEP: Final = "\x01"
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*) *")  # RFC 6750 §2.1: b64token
@@ -39,14 +39,14 @@ class Bearer:
 
     def respond(self, response: bytes) -> Step:
         if self._denied:  # whatever it says, it is over
-            return Failed(self._authcid)
+            return ProofFailed(self._authcid)
         try:
             message = response.decode("utf-8")
         except UnicodeDecodeError:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         found = _xoauth2(message) if self._xoauth2 else _oauthbearer(message)
         if found is None:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         self._authcid = found.authcid
         return found
 

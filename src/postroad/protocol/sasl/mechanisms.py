@@ -17,7 +17,7 @@ from postroad.protocol.sasl.scram import Binding, Scram
 from postroad.protocol.sasl.step import Hash, Mechanism
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class ExchangeContext(msgspec.Struct, frozen=True):
     """What an exchange may need of its session. `nonce`: new each time (SCRAM). `offered`: the mechanisms that the
     client could choose from. `scope`: see `Bearer`."""
 
@@ -27,14 +27,14 @@ class Surroundings(msgspec.Struct, frozen=True):
     scope: str = ""
 
 
-def _scram(hash: Hash, *, plus: bool) -> Callable[[Surroundings], Mechanism]:
+def _scram(hash: Hash, *, plus: bool) -> Callable[[ExchangeContext], Mechanism]:
     name = f"SCRAM-{hash.value}-PLUS"
     return lambda around: Scram(
         hash, around.nonce, around.binding, plus=plus, plus_offered=name in around.offered
     )
 
 
-MECHANISMS: Final[dict[str, Callable[[Surroundings], Mechanism]]] = {
+MECHANISMS: Final[dict[str, Callable[[ExchangeContext], Mechanism]]] = {
     "EXTERNAL": lambda around: External(),
     "SCRAM-SHA-256-PLUS": _scram(Hash.SHA_256, plus=True),
     "SCRAM-SHA-1-PLUS": _scram(Hash.SHA_1, plus=True),

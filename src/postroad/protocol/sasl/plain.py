@@ -6,7 +6,7 @@ RFC 4954 §4. What always holds and how it fails: see `step`.
 
 from __future__ import annotations
 
-from postroad.protocol.sasl.step import MALFORMED, Certificate, Challenge, Password, Refused, Step, word
+from postroad.protocol.sasl.step import MALFORMED, CertificateClaim, Challenge, ExchangeRefused, Password, Step, word
 
 
 class Plain:
@@ -21,10 +21,10 @@ class Plain:
         parts = response.split(b"\0", 3)
         words = [word(part) for part in parts]
         if len(words) != 3:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         authzid, authcid, password = words
         if authzid is None or not authcid or not password:  # authcid and passwd: 1*SAFE
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         return Password(authcid, password, authzid)
 
 
@@ -43,7 +43,7 @@ class Login:
         # The draft's clients end each word with NUL.
         said = word(response.removesuffix(b"\0"))
         if not said:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         if self._name is None:
             self._name = said
             return Challenge(b"Password:")
@@ -60,4 +60,4 @@ class External:
 
     def respond(self, response: bytes) -> Step:
         authzid = word(response)
-        return Refused(MALFORMED) if authzid is None else Certificate(authzid)
+        return ExchangeRefused(MALFORMED) if authzid is None else CertificateClaim(authzid)

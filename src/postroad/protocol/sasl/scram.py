@@ -28,11 +28,11 @@ from postroad.protocol.sasl.step import (
     MALFORMED,
     WORD_MAX,
     Challenge,
-    Failed,
+    ExchangeRefused,
     Hash,
     Keys,
+    ProofFailed,
     Proved,
-    Refused,
     Step,
 )
 
@@ -73,11 +73,11 @@ class Scram:
 
     def respond(self, response: bytes) -> Step:
         if len(response) > MESSAGE_MAX:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         try:
             return self._stage(response.decode("utf-8"))
         except UnicodeDecodeError:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
 
     def keyed(self, keys: ScramKeys) -> Step:
         """The answer to `Keys`: those of the account, or a decoy's."""
@@ -92,7 +92,7 @@ class Scram:
     def _client_first(self, message: str) -> Step:
         parts = message.split(",", 2)
         if len(parts) != 3 or "\0" in message:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         flag, authzid, self._bare = parts
         refused = self._bind(flag, f"{flag},{authzid},")
         if refused is not None:
@@ -100,18 +100,18 @@ class Scram:
         if authzid:
             found = _name(authzid[2:]) if authzid.startswith("a=") else None
             if not found:
-                return Refused(MALFORMED)
+                return ExchangeRefused(MALFORMED)
             self._authzid = found
         attributes = self._bare.split(",")
         # client-first-message-bare = [reserved-mext ","] username "," nonce ["," extensions]; an "m=" that we do not
         # know must end the exchange (RFC 5802 §5.1), and we know none.
         if len(attributes) < 2 or not attributes[0].startswith("n=") or not attributes[1].startswith("r="):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         name, nonce = _name(attributes[0][2:]), attributes[1][2:]
         if not name or len(nonce) > NONCE_MAX or not _PRINTABLE.fullmatch(nonce):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         if not all(map(_ATTRIBUTE.match, attributes[2:])):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         self._authcid = name
         self._nonce = nonce + self._nonce
         self._stage = _out_of_turn
@@ -123,15 +123,15 @@ class Scram:
         named = _BINDING_NAME.fullmatch(flag)
         if named is not None:
             if not self._plus:
-                return Refused(MISMATCH)
+                return ExchangeRefused(MISMATCH)
             found = self._binding(named[1])
             if found is None:
-                return Refused(NO_BINDING)
+                return ExchangeRefused(NO_BINDING)
             bound = found
         elif flag not in ("n", "y"):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         elif self._plus or (flag == "y" and self._plus_offered):
-            return Refused(MISMATCH)
+            return ExchangeRefused(MISMATCH)
         self._header = header.encode() + bound
         return None
 
@@ -142,12 +142,12 @@ class Scram:
         without_proof, found, proof_text = message.rpartition(",p=")
         attributes = without_proof.split(",")
         if keys is None or not found or len(attributes) < 2 or not all(map(_ATTRIBUTE.match, attributes)):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         if not attributes[0].startswith("c=") or not attributes[1].startswith("r="):
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         bound, proof = _octets(attributes[0][2:]), _octets(proof_text)
         if bound is None or proof is None:
-            return Refused(MALFORMED)
+            return ExchangeRefused(MALFORMED)
         said = f"{self._bare},{self._first},{without_proof}".encode()
         right = _proves(keys, said, proof)
         # What is to be equal is looked at as a whole, so that the answer tells nothing of where it differs.
@@ -155,7 +155,7 @@ class Scram:
         right &= hmac.compare_digest(attributes[1][2:].encode(), self._nonce.encode())
         self._stage = _out_of_turn
         if not right:
-            return Failed(self._authcid)
+            return ProofFailed(self._authcid)
         self._stage = self._last
         signature = keyed(self._hash, keys.server, said)
         return Challenge(b"v=" + base64.b64encode(signature))
@@ -163,11 +163,11 @@ class Scram:
     def _last(self, message: str) -> Step:
         """The client has seen that we know the keys, and has nothing to add."""
         self._stage = _out_of_turn
-        return Refused(MALFORMED) if message else Proved(self._authcid, self._authzid)
+        return ExchangeRefused(MALFORMED) if message else Proved(self._authcid, self._authzid)
 
 
 def _out_of_turn(message: str) -> Step:
-    return Refused(MALFORMED)
+    return ExchangeRefused(MALFORMED)
 
 
 def _proves(keys: ScramKeys, said: bytes, proof: bytes) -> bool:

@@ -1,7 +1,7 @@
 """What a server mechanism tells its host: a challenge to send, a question to look into, or the end (RFC 4422 §3).
 
 A mechanism is begun with the initial response (None: there was none) and fed with each response. After a question it is
-the host's turn: `Password`, `Token` and `Certificate` the host answers to the client by itself (235, 535 5.7.8,
+the host's turn: `Password`, `Token` and `CertificateClaim` the host answers to the client by itself (235, 535 5.7.8,
 454 4.7.0), only a refused token it hands back (`Bearer.denied`), because the client is told more before the end; `Keys`
 it looks up and hands to `Scram.keyed`, which goes on with the exchange.
 
@@ -66,7 +66,7 @@ class Token(msgspec.Struct, frozen=True):
         return f"Token(token=…, authcid={self.authcid!r})"
 
 
-class Certificate(msgspec.Struct, frozen=True):
+class CertificateClaim(msgspec.Struct, frozen=True):
     """Whose is the certificate of the client's TLS, and may they act as `authzid` ("": as themselves)?"""
 
     authzid: str = ""
@@ -79,19 +79,19 @@ class Proved(msgspec.Struct, frozen=True):
     authzid: str = ""
 
 
-class Failed(msgspec.Struct, frozen=True):
+class ProofFailed(msgspec.Struct, frozen=True):
     """The proof was wrong, or a refused client has heard why: 535. `authcid`: who was tried."""
 
     authcid: str = ""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class ExchangeRefused(msgspec.Struct, frozen=True):
     """The exchange is over: answer with this."""
 
     reply: Reply
 
 
-Step = Challenge | Password | Keys | Token | Certificate | Proved | Failed | Refused
+Step = Challenge | Password | Keys | Token | CertificateClaim | Proved | ProofFailed | ExchangeRefused
 
 
 class Mechanism(Protocol):

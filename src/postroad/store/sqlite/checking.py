@@ -28,7 +28,7 @@ FINDINGS_MAX: Final = 100  # of one shard
 _ASIDE: Final = re.compile(r"\d\d+(\.db)?\.damaged-[0-9TZ]+")
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Damage(msgspec.Struct, frozen=True):
     """What is wrong. `id`: the message's queue id as text, "" for the shard as a whole. `kind`: for programs."""
 
     shard: int
@@ -43,7 +43,7 @@ class Checked(msgspec.Struct, frozen=True):
     shard: int
     path: str
     messages: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Damage, ...]
 
 
 def check(directory: Path, *, running: bool) -> list[Checked]:
@@ -62,7 +62,7 @@ class _Check:
         self._number = number
         self._path = path
         self._running = running
-        self._findings: list[Finding] = []
+        self._findings: list[Damage] = []
         self._envelopes: dict[int, tuple[int, int]] = {}  # id → recipients, octets of content
         self._settled: set[int] = set()
 
@@ -78,7 +78,7 @@ class _Check:
 
     def _find(self, kind: str, text: str, id: int = 0) -> None:
         if len(self._findings) < FINDINGS_MAX:
-            self._findings.append(Finding(self._number, kind, text, identifier.text(id) if id else ""))
+            self._findings.append(Damage(self._number, kind, text, identifier.text(id) if id else ""))
 
     def _is_sound(self, connection: sqlite3.Connection) -> bool:
         lines = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]

@@ -5,7 +5,7 @@ each less. Where one client sends alone, each millisecond is lost. So it is coun
 longer than a moment (`SPAN_S`, at most twice that) is slow or idle, and is not counted any more. How many began a
 message within the last span tells whether it is worth waiting for longer (`busy`).
 
-What always holds: who has joined leaves once, by `Place.leave` or with time. Nothing is kept for the forgotten.
+What always holds: who has joined leaves once, by `Arrival.leave` or with time. Nothing is kept for the forgotten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPAN_S: Final = 0.1
 BUSY: Final = 25  # messages begun within a span from which the commits of a worker are what it has too many of
 
 
-class Place:
+class Arrival:
     """Those who joined within one span."""
 
     __slots__ = ("count", "joined")
@@ -31,15 +31,15 @@ class Place:
         self.count -= 1
 
 
-class Company:
+class Arrivals:
     """The count. `time`: monotonic seconds."""
 
     def __init__(self, time: Callable[[], float]) -> None:
         self._time = time
-        self._now, self._before = Place(), Place()
+        self._now, self._before = Arrival(), Arrival()
         self._until = 0.0
 
-    def join(self) -> Place:
+    def join(self) -> Arrival:
         """A client has connected, or begun another message. It is to `leave` its place later, once."""
         if self._time() >= self._until:
             self._turn()
@@ -61,6 +61,6 @@ class Company:
 
     def _turn(self) -> None:
         now = self._time()
-        self._before = self._now if now < self._until + SPAN_S else Place()
-        self._now = Place()
+        self._before = self._now if now < self._until + SPAN_S else Arrival()
+        self._now = Arrival()
         self._until = now + SPAN_S

@@ -47,7 +47,7 @@ from postroad.mail.seldom import Seldom
 from postroad.store import questions
 from postroad.store.content import Incoming, remove
 from postroad.store.sqlite import codec, opening, schema
-from postroad.store.sqlite.company import Company
+from postroad.store.sqlite.company import Arrivals
 from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, Record, Row, Settle, Trim
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.sqlite.shard import Shard
@@ -151,7 +151,7 @@ class Spool:
         # The loop's own.
         self._writer: threading.Thread | None = None
         self._gathered: list[_Asked] = []  # what goes into the next batch
-        self.company = Company(loop.time)
+        self.company = Arrivals(loop.time)
         self._pressing = 0  # operations among them that somebody waits for
         self._company: asyncio.TimerHandle | None = None
         self._company_until = 0.0

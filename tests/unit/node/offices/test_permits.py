@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
-from postroad.queue.pace import UNLIMITED, Limits
+from postroad.queue.pace import UNLIMITED, ScopeLimits
 
 
 class Node:
     """An office and its workers, frames delivered at once. `limit` holds for scopes that `limits` does not name."""
 
-    def __init__(self, workers: int, limit: int, start: int = 0, limits: dict[str, Limits] | None = None) -> None:
+    def __init__(self, workers: int, limit: int, start: int = 0, limits: dict[str, ScopeLimits] | None = None) -> None:
         self.now = 0.0
         self.limits = limits or {}
-        self.limit = Limits(limit, start or limit)
+        self.limit = ScopeLimits(limit, start or limit)
         self.office = PermitOffice(lambda scope: self.limits.get(scope, self.limit), self._to_worker, lambda: self.now)
         self.workers = [WorkerPermits(lambda frame, n=number: self._to_office(n, frame)) for number in range(workers)]
         self.wanted: list[int] = []
@@ -65,7 +65,7 @@ def test_destinations_do_not_share() -> None:
 
 
 def test_a_scope_that_several_share_limits_them_together() -> None:
-    node = Node(2, 5, limits={"provider:p": Limits(3, 3)})
+    node = Node(2, 5, limits={"provider:p": ScopeLimits(3, 3)})
     assert node.take(0, "x", "provider:p", count=2) == [2]
     assert node.take(1, "y", "provider:p", count=4) == [1]
     waits = node.take(0, "z", "provider:p")
@@ -75,7 +75,7 @@ def test_a_scope_that_several_share_limits_them_together() -> None:
 
 
 def test_who_waits_for_one_scope_does_not_hold_another() -> None:
-    node = Node(2, 1, limits={"provider:p": Limits(1, 1)})
+    node = Node(2, 1, limits={"provider:p": ScopeLimits(1, 1)})
     assert node.take(0, "x", "provider:p") == [1]
     waits = node.take(0, "y", "provider:p")
     assert waits == [] and node.take(1, "y") == [1], "y is free as long as the provider has no room"
@@ -86,7 +86,7 @@ def test_who_waits_for_one_scope_does_not_hold_another() -> None:
 
 
 def test_a_worker_whose_destinations_share_a_scope_is_asked_for_the_sake_of_its_own() -> None:
-    node = Node(1, 9, limits={"provider:p": Limits(2, 2)})
+    node = Node(1, 9, limits={"provider:p": ScopeLimits(2, 2)})
     node.take(0, "x", "provider:p", count=2)
     node.take(0, "y", "provider:p")
     assert node.wanted == [0]
@@ -124,7 +124,7 @@ def test_releasing_what_is_not_held_changes_nothing() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_happens_the_limits_hold_and_all_are_served(seed: int) -> None:
     chance = random.Random(seed)
-    limits = {"provider:p": Limits(5, 2), "host:h": Limits(4, 4)}
+    limits = {"provider:p": ScopeLimits(5, 2), "host:h": ScopeLimits(4, 4)}
     node = Node(3, 4, 2, limits)
     kinds = [("x",), ("y", "provider:p"), ("z", "host:h", "provider:p")]
     held: list[tuple[int, tuple[str, ...]]] = []
@@ -284,7 +284,7 @@ def test_a_window_that_has_found_its_measure_is_remembered_for_a_while() -> None
 
 
 def test_a_scope_without_a_number_does_not_adapt() -> None:
-    node = Node(1, 20, 20, {"provider:p": Limits(UNLIMITED, UNLIMITED)})
+    node = Node(1, 20, 20, {"provider:p": ScopeLimits(UNLIMITED, UNLIMITED)})
     node.take(0, "x", "provider:p", count=4)
     node.workers[0].refused(("x", "provider:p"), True)
     assert node.office.told("provider:p") == (4, UNLIMITED, UNLIMITED)
@@ -293,13 +293,13 @@ def test_a_scope_without_a_number_does_not_adapt() -> None:
 def test_a_limit_that_a_reload_has_lowered_holds_for_new_ones() -> None:
     node = Node(1, 10)
     node.take(0, count=4)
-    node.limit = Limits(3, 3)
+    node.limit = ScopeLimits(3, 3)
     waits = node.take(0)
     node.give(0)
     assert waits == []
     node.give(0)
     assert waits == [1]
     more = node.take(0)
-    node.limit = Limits(9, 9)
+    node.limit = ScopeLimits(9, 9)
     node.office.remind()
     assert more == [1], "and one that a reload has raised"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from postroad.node.offices.rates import RateOffice
-from postroad.queue.pace import Limits, Rate
+from postroad.queue.pace import Rate, ScopeLimits
 
 
 class _Timer:
@@ -32,7 +32,7 @@ class Node:
         self._timers: list[tuple[float, int, _Timer]] = []
         self._number = 0
         self.office = RateOffice(
-            lambda scope: Limits(10, 10, self.rates.get(scope)), self._send, lambda: self.now, self._later
+            lambda scope: ScopeLimits(10, 10, self.rates.get(scope)), self._send, lambda: self.now, self._later
         )
         self.again: Callable[[int, str], None] = lambda worker, key: None
 

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from postroad.accounts.accounts import Account, Accounts, format_line
-from postroad.accounts.authenticate import Authenticator, Facts, Outcome, Right
+from postroad.accounts.authenticate import Authenticator, Outcome, Right, SessionFacts
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.node.wiring.authentication import FETCH_THREADS, authenticator, read_accounts
@@ -48,7 +48,7 @@ def asked(
     auth: Authenticator, mechanism: str, initial: bytes, address: str = "192.0.2.1"
 ) -> asyncio.Future[Outcome]:
     told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    exchange = auth.exchange(mechanism, Facts(address))
+    exchange = auth.exchange(mechanism, SessionFacts(address))
     assert exchange is not None
     exchange.begin(initial, told.set_result)
     return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.store.sqlite.company import BUSY, SPAN_S, Company
+from postroad.store.sqlite.company import BUSY, SPAN_S, Arrivals
 
 
 class _Time:
@@ -13,7 +13,7 @@ class _Time:
 
 
 def test_who_joins_is_expected_until_leaving() -> None:
-    company = Company(_Time())
+    company = Arrivals(_Time())
     assert company.expected() == 0
     first, second = company.join(), company.join()
     assert company.expected() == 2
@@ -25,7 +25,7 @@ def test_who_joins_is_expected_until_leaving() -> None:
 
 def test_who_is_slow_is_forgotten() -> None:
     time = _Time()
-    company = Company(time)
+    company = Arrivals(time)
     slow = company.join()
     time.now += SPAN_S * 0.9
     assert company.expected() == 1
@@ -42,7 +42,7 @@ def test_who_is_slow_is_forgotten() -> None:
 
 def test_after_a_pause_nobody_is_left() -> None:
     time = _Time()
-    company = Company(time)
+    company = Arrivals(time)
     company.join()
     time.now += 10 * SPAN_S
     assert company.expected() == 0
@@ -50,7 +50,7 @@ def test_after_a_pause_nobody_is_left() -> None:
 
 def test_it_is_busy_while_much_begins_whoever_has_left_since() -> None:
     time = _Time()
-    company = Company(time)
+    company = Arrivals(time)
     for _ in range(BUSY):
         assert not company.busy
         company.join().leave()
