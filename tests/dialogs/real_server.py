@@ -54,8 +54,8 @@ from postroad.protocol.sasl.step import Hash
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions, Telling
-from postroad.receive.setting import setting
-from postroad.store.sqlite.company import Arrivals
+from postroad.receive.setup import listener_setup
+from postroad.store.sqlite.arrivals import Arrivals
 from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Stored
 from postroad.world.network import SystemNetwork
@@ -215,7 +215,7 @@ class RealServer:
             lmtp=transcript.dialect is Dialect.LMTP,
             extra=_refusals(asked),
         )
-        return Listener(setting(options, _receive(transcript), rules, self._doors(transcript, asked)))
+        return Listener(listener_setup(options, _receive(transcript), rules, self._doors(transcript, asked)))
 
     def _doors(self, transcript: Transcript, asked: Asked) -> Doors:
         offer = transcript.offer

@@ -54,7 +54,7 @@ from postroad.protocol.grammar import parse_mail, parse_rcpt
 from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
 from postroad.protocol.xclient import parse_xforward
-from postroad.receive.transaction import parameters
+from postroad.receive.draft import parameters
 from postroad.route.demand import refined
 from postroad.world.network import SystemNetwork
 from postroad.world.programs import SystemPrograms

@@ -31,7 +31,7 @@ from postroad.protocol.client import (
     TlsRefused,
 )
 from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from tests.fuzz import choices
 from tests.fuzz.choices import Choices, parted
 

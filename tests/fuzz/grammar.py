@@ -14,7 +14,7 @@ import msgspec
 from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.reply import Reply, encode
-from postroad.protocol import capability, transaction
+from postroad.protocol import capability, sending
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.command import Mail, Rcpt, Xclient, Xforward
 from postroad.protocol.extension import EXTENSIONS, terms
@@ -47,7 +47,7 @@ OFFERED = Capabilities(
     keywords={extension.keyword: "" for extension in EXTENSIONS}, pipelining=True, size=True, eight_bit_mime=True,
     smtputf8=True, dsn=True, chunking=True, binary_mime=True, require_tls=True,
 )  # fmt: skip
-_SECURITY = transaction.Security(tls=True, verified=True, authenticated=True)
+_SECURITY = sending.Security(tls=True, verified=True, authenticated=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -100,10 +100,10 @@ def _mail_written(mail: Mail) -> bytes:
         id=0, reverse_path=mail.reverse_path, recipients=(), size=1, accepted_us=0, body=mail.body,
         smtputf8=mail.smtputf8, ret=mail.ret, envid=mail.envid, parameters=auth,
     )  # fmt: skip
-    written = transaction.opening(
+    written = sending.opening(
         envelope, 1, OFFERED, _SECURITY, utf8_wanted=False, inspection=None, bdat_size_min=0
     )
-    assert isinstance(written, transaction.MailCommand), (mail, written)
+    assert isinstance(written, sending.MailCommand), (mail, written)
     assert written.mail.endswith(b"\r\n")
     return written.mail[:-2]
 
@@ -118,7 +118,7 @@ def _rcpt(line: bytes) -> None:
         _clean(str(rcpt.forward_path), rcpt.orcpt.replace("\t", " "), *(value for _, value in rcpt.parameters))
         assert smtputf8 or rcpt.forward_path.is_ascii
         recipient = Recipient(rcpt.forward_path, notify=rcpt.notify, orcpt=rcpt.orcpt)
-        written = transaction.rcpt(recipient, OFFERED, smtputf8=smtputf8)
+        written = sending.rcpt(recipient, OFFERED, smtputf8=smtputf8)
         assert isinstance(written, bytes) and written.endswith(b"\r\n"), (rcpt, written)
         again = parse_rcpt(written[:-2], RCPT, LIMITS, smtputf8=smtputf8)
         assert isinstance(again, Rcpt), (rcpt, written, again)

@@ -19,7 +19,7 @@ import pytest
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope
 from postroad.mail.report import DsnAction, RecipientReport
-from postroad.protocol import transaction
+from postroad.protocol import sending
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.offer import Dialect
 from postroad.report.dsn import make
@@ -115,7 +115,7 @@ def assert_goes_on(parameter: str, envelope: Envelope, meant: str) -> None:
     if parameter == "ENVID":
         line = said_at_mail(envelope)
     else:
-        said = transaction.rcpt(envelope.recipients[0], OFFERED, smtputf8=False)
+        said = sending.rcpt(envelope.recipients[0], OFFERED, smtputf8=False)
         assert isinstance(said, bytes)
         line = said
     (value,) = re.findall(rb" (?:ENVID=|ORCPT=rfc822;)([^ \r\n]*)", line)
@@ -124,10 +124,10 @@ def assert_goes_on(parameter: str, envelope: Envelope, meant: str) -> None:
 
 
 def said_at_mail(envelope: Envelope) -> bytes:
-    opening = transaction.opening(
-        envelope, 100, OFFERED, transaction.Security(), utf8_wanted=False, inspection=None, bdat_size_min=1_000_000
+    opening = sending.opening(
+        envelope, 100, OFFERED, sending.Security(), utf8_wanted=False, inspection=None, bdat_size_min=1_000_000
     )
-    assert isinstance(opening, transaction.MailCommand)
+    assert isinstance(opening, sending.MailCommand)
     return opening.mail
 
 
@@ -243,7 +243,7 @@ def test_a_utf_8_address_in_and_out(value: str, meant: str | None, smtputf8: boo
     talk.send(b"Good: yes\r\n\r\n\r\n.\r\n")
     recipient = talk.house.spool.stored[0].envelope.recipients[0]
     assert recipient.orcpt == f"utf-8;{meant}"
-    said = transaction.rcpt(recipient, OFFERED, smtputf8=smtputf8)
+    said = sending.rcpt(recipient, OFFERED, smtputf8=smtputf8)
     assert isinstance(said, bytes) and (smtputf8 or said.isascii())
     (again,) = re.findall(rb" ORCPT=([^ \r\n]*)", said)
     other = Talk(house(Dialect.SMTP))

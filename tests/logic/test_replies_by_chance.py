@@ -23,7 +23,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, Transport
-from postroad.protocol.transaction import Security
+from postroad.protocol.sending import Security
 from tests.unit.deliver.world import HOP, Clock, Loop
 
 SEEDS = 400

@@ -19,7 +19,7 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.route import Transport
 from postroad.protocol.client import ConnectionEnded, Step
-from postroad.protocol.transaction import Security
+from postroad.protocol.sending import Security
 from tests.unit.deliver.world import HOP, Clock, Loop, Wire, job
 
 OPTIONS = DeliverOptions(

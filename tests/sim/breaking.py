@@ -20,19 +20,19 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
 from postroad.node.offices.permits import PermitOffice
-from postroad.protocol import seven_bit, stuffing, transaction
+from postroad.protocol import sending, seven_bit, stuffing
 from postroad.protocol.client import ClientMachine
 from postroad.protocol.data import ChunkReader, DataReader, Scrutiny
 from postroad.protocol.encoding import Base64, QuotedPrintable
 from postroad.protocol.line_breaking import Breaker
+from postroad.protocol.sending import Result
 from postroad.protocol.server import ServerMachine
 from postroad.protocol.stuffing import Stuffer
-from postroad.protocol.transaction import Result
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
-from postroad.queue.outlook import Lookahead
+from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
-from postroad.receive import transaction as taking
+from postroad.receive import draft as drafts
 from postroad.receive.dialog import Dialog
 from postroad.report import dsn
 from postroad.store.sqlite.spool import Spool
@@ -474,7 +474,7 @@ def a_part_is_named_converted_and_is_not(patch: Patch) -> None:
 
 
 def a_host_is_sent_what_it_does_not_offer(patch: Patch) -> None:
-    patch(transaction, "must_inspect", lambda envelope, offered: False)
+    patch(sending, "must_inspect", lambda envelope, offered: False)
 
 
 # -- rights ---------------------------------------------------------------------------------------------------
@@ -555,7 +555,7 @@ def a_look_alike_is_unstuffed(patch: Patch) -> None:
 
 
 def long_lines_go_as_they_are(patch: Patch) -> None:
-    patch(taking, "_measure", lambda transaction, octets: None)
+    patch(drafts, "_measure", lambda transaction, octets: None)
 
 
 def a_line_is_forgotten_at_the_end_of_a_piece(patch: Patch) -> None:

@@ -5,13 +5,13 @@
             return Account(question.name, addresses=("ada@example.org",))
         return None
 
-It is called with a `Question` and returns an `Account`, the account's name, or None for nobody. For SCRAM there is no
-password: the account that it returns brings its `keys` (`protocol.sasl.scram_keys`). For a bearer token and for a
+It is called with a `LoginQuestion` and returns an `Account`, the account's name, or None for nobody. For SCRAM there is
+no password: the account that it returns brings its `keys` (`protocol.sasl.scram_keys`). For a bearer token and for a
 client's certificate it says whose they are.
 
 What always holds: a plain function runs on a thread, an async one on the loop; one that takes longer than `timeout_s`,
 and one that raises, are 454 4.7.0, and in the log. So is who waits for a thread for longer than that. A question whose
-client goes before it was asked is dropped (`accounts.asking`). What it returns is checked, not believed.
+client goes before it was asked is dropped (`accounts.pending`). What it returns is checked, not believed.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from typing import Any
 import msgspec
 
 from postroad.accounts.accounts import NAME_MAX, Account, canonical_address
-from postroad.accounts.asking import PendingQuestions
 from postroad.accounts.authenticate import PASSWORDS, AuthOptions, CertificateName, Found, Match, SessionFacts
 from postroad.accounts.exchange import Drop, KeysFound
+from postroad.accounts.pending import PendingQuestions
 from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
 
-__all__ = ["Account", "FunctionSource", "Question", "load"]
+__all__ = ["Account", "FunctionSource", "LoginQuestion", "load"]
 
 
 
-class Question(msgspec.Struct, frozen=True):
+class LoginQuestion(msgspec.Struct, frozen=True):
     """Who is this? `name`: who the client says it is ("" where a token or certificate says it). One of `password`,
     `token` and `certificate` (the names in it) is there; none for SCRAM, whose keys are wanted. `address`: the
     client's. `tls`: version and cipher, "" without."""
@@ -60,7 +60,7 @@ class Question(msgspec.Struct, frozen=True):
         return f"Question(mechanism={self.mechanism!r}, name={self.name!r}, address={self.address!r})"
 
 
-Function = Callable[[Question], Any]
+Function = Callable[[LoginQuestion], Any]
 
 
 def load(named: str) -> Function | str:
@@ -137,10 +137,10 @@ class FunctionSource:
     def close(self) -> None:
         self._asking.close()
 
-    def _ask(self, question: Question, done: Found) -> Drop:
+    def _ask(self, question: LoginQuestion, done: Found) -> Drop:
         return self._asking.ask(partial(self._asked, question), done).drop
 
-    async def _asked(self, question: Question) -> tuple[Match, Account | None]:
+    async def _asked(self, question: LoginQuestion) -> tuple[Match, Account | None]:
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 if self._is_async:
@@ -162,10 +162,10 @@ class FunctionSource:
 
 def _question(
     mechanism: str, name: str, facts: SessionFacts, *, password: str | None = None, token: str | None = None
-) -> Question:
+) -> LoginQuestion:
     certificate = facts.certificate if mechanism == "EXTERNAL" else ()
     name = canonical_account(name)
-    return Question(mechanism, name, password, token, certificate, facts.address, facts.tls, facts.listener)
+    return LoginQuestion(mechanism, name, password, token, certificate, facts.address, facts.tls, facts.listener)
 
 
 def _account(answer: Any) -> Account | str | None:

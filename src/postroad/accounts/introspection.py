@@ -3,7 +3,7 @@
 What always holds: a token counts only where the server says ``"active": true``, names the account in the claim that is
 set, and grants the scope and audience that are set; one whose `exp` is over is refused whatever it says. What was right
 and told to the client is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged. A
-token whose client goes before it was asked about is dropped (`accounts.asking`).
+token whose client goes before it was asked about is dropped (`accounts.pending`).
 
 How it fails: an authorization server that cannot be reached, or answers with anything else than 200 and such an object,
 is 454 4.7.0 for the client and a line in the log.
@@ -25,9 +25,9 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
-from postroad.accounts.asking import PendingQuestions
 from postroad.accounts.authenticate import TOKENS, AuthOptions, Found, Match, SessionFacts
 from postroad.accounts.exchange import Drop, KeysFound
+from postroad.accounts.pending import PendingQuestions
 from postroad.protocol.sasl.step import Hash
 from postroad.world.clock import Clock
 from postroad.world.http import Fetch, HttpRequest

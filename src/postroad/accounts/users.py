@@ -1,7 +1,7 @@
 """The accounts of the users file as a source: passwords, SCRAM keys, certificates.
 
 An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; one that waits for a thread is
-dropped when its client goes (`accounts.asking`). What was verified once, and told to the client, is remembered for
+dropped when its client goes (`accounts.pending`). What was verified once, and told to the client, is remembered for
 `cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
 SCRAM's keys need no such work: the client does it.
 
@@ -23,7 +23,6 @@ import msgspec
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account, Accounts
-from postroad.accounts.asking import PendingQuestion, PendingQuestions
 from postroad.accounts.authenticate import (
     PASSWORDS,
     AuthOptions,
@@ -34,6 +33,7 @@ from postroad.accounts.authenticate import (
     scram_names,
 )
 from postroad.accounts.exchange import Drop, KeysFound
+from postroad.accounts.pending import PendingQuestion, PendingQuestions
 from postroad.mail.account import canonical_account
 from postroad.protocol.sasl.step import Hash
 

@@ -41,7 +41,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import size
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 
 _LOG: Final = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
 from postroad.protocol.client import NO_MAIL
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 from postroad.world.network import Network

@@ -38,7 +38,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 from postroad.world.programs import ProgramResult, Programs
 

@@ -32,7 +32,7 @@ from postroad.protocol.client import (
     StartHandshake,
     TlsRefused,
 )
-from postroad.protocol.transaction import Result, Security, status_of
+from postroad.protocol.sending import Result, Security, status_of
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs

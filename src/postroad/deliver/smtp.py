@@ -37,12 +37,12 @@ from postroad.mail.job import Job
 from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport, domain_of
 from postroad.mail.tls_details import TlsDetails, details
-from postroad.protocol import stuffing, transaction, tunnel
+from postroad.protocol import sending, stuffing, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, ConnectionEnded, Finished, SendContent, Step
 from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
+from postroad.protocol.sending import ContentFacts, Result, Security
 from postroad.protocol.seven_bit import ConversionTarget, EightBit, Plan
-from postroad.protocol.transaction import Inspection, Result, Security
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
 from postroad.world.network import why
@@ -145,7 +145,7 @@ class SmtpCourier(asyncio.Protocol):
         self._findings: list[Result | None] = []
         self._rest: list[tuple[int, bytes]] = []  # recipients, by place in the job, whose RCPT is still to be said
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
-        self._open = transaction.MailCommand(b"", False, False)
+        self._open = sending.MailCommand(b"", False, False)
         self._facts: list[bytes] = []  # XFORWARD, said before each transaction
         self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
         self._stream: Stream | None = None
@@ -259,7 +259,7 @@ class SmtpCourier(asyncio.Protocol):
         self._transaction_end = self._loop.time() + self._shared.options.transaction_s
         if not self._alive or self._closing:
             self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
-        elif transaction.must_inspect(job.envelope, self.machine.capabilities):
+        elif sending.must_inspect(job.envelope, self.machine.capabilities):
             self._look(job)
         else:
             self._announce(job, None)
@@ -290,10 +290,10 @@ class SmtpCourier(asyncio.Protocol):
     def _look(self, job: Job) -> None:
         """The remote lacks something: what the content holds decides."""
         content, options = job.content, self._shared.options
-        target = transaction.target(job.envelope, self.machine.capabilities)
+        target = sending.target(job.envelope, self.machine.capabilities)
         binary = job.envelope.body is Body.BINARY_MIME
         if isinstance(content, bytes) and not binary and content.isascii():
-            self._announce(job, Looked(Inspection(ascii=True, utf8_header=False), len(content)))
+            self._announce(job, Looked(ContentFacts(ascii=True, utf8_header=False), len(content)))
             return
         if options.eight_bit is not EightBit.CONVERT:
             target = None
@@ -338,7 +338,7 @@ class SmtpCourier(asyncio.Protocol):
         if asking:
             those = [recipients[place] for place in job.recipients]
             prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
-        opening = transaction.opening(
+        opening = sending.opening(
             envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
             inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0 or self.machine.kept,
             waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
@@ -367,7 +367,7 @@ class SmtpCourier(asyncio.Protocol):
         for number, place in enumerate(job.recipients):
             if findings[number] is not None:
                 continue
-            command = transaction.rcpt(
+            command = sending.rcpt(
                 recipients[place], offered, smtputf8=opening.smtputf8, final=self._security.final
             )
             if isinstance(command, Result):

@@ -18,9 +18,9 @@ import msgspec
 from postroad.mail.message import Content, size
 from postroad.protocol import seven_bit
 from postroad.protocol.line_breaking import Breaker
+from postroad.protocol.sending import ContentFacts
 from postroad.protocol.seven_bit import ConversionTarget, Plan
 from postroad.protocol.stuffing import Stuffer
-from postroad.protocol.transaction import Inspection
 from postroad.store.content import pieces
 
 _LOG: Final = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Looked(msgspec.Struct, frozen=True):
     """What a look through a content gave. `plan`: how it is to be converted, None where it goes as it is; `size`:
     octets as it is to be sent; `octets`: those themselves, where they were converted and are few."""
 
-    inspection: Inspection
+    inspection: ContentFacts
     size: int
     plan: Plan | None = None
     octets: bytes | None = None
@@ -139,12 +139,12 @@ def _result(future: asyncio.Future[_Made]) -> _Made | str:
 def _looked(content: Content, what: Look) -> Looked | str:
     try:
         if not what.binary and all(piece.isascii() for piece in pieces(content)):
-            return Looked(Inspection(ascii=True, utf8_header=False), size(content))
+            return Looked(ContentFacts(ascii=True, utf8_header=False), size(content))
         found = seven_bit.survey(pieces(content))
         plan = None if what.target is None else seven_bit.plan(found, what.target)
         if plan is None or isinstance(plan, str):
-            return Looked(Inspection(found.ascii, found.high_header, None, plan or ""), size(content))
-        inspection = Inspection(found.ascii, found.high_header, what.target)
+            return Looked(ContentFacts(found.ascii, found.high_header, None, plan or ""), size(content))
+        inspection = ContentFacts(found.ascii, found.high_header, what.target)
         if size(content) <= what.whole_max:
             octets = b"".join(seven_bit.converted(pieces(content), plan))
             return Looked(inspection, len(octets), plan, octets)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Authenticated, Event, Refused
-from postroad.store.sqlite.reader import SpoolReader, Waits
+from postroad.store.sqlite.reader import SpoolReader, WaitingMail
 from postroad.store.sqlite.searching import HistoryReader
 from postroad.store.values import Loaded, Selection
 from postroad.world.problem import closed_folder, user_name
@@ -57,7 +57,7 @@ class SpoolView(Protocol):
     @property
     def faults(self) -> list[str]: ...
 
-    def backlog(self, limit: int = 0, destination: str = "") -> Waits:
+    def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
         """What waits, by destination, those with the most first, at most `limit` of them (0: all)."""
 
     def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:

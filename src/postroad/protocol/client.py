@@ -45,8 +45,8 @@ from postroad.mail.reply import Reply
 from postroad.protocol import capability
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
+from postroad.protocol.sending import Result, Subject, brief, refusal
 from postroad.protocol.stuffing import END
-from postroad.protocol.transaction import Result, Subject, brief, refusal
 
 
 class Step(enum.IntEnum):

@@ -8,7 +8,7 @@ In memory is one time for each of them and shard, that of its first row. What al
 - Where there is no room for more work, nothing is loaded until there is.
 
 A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: how what the shards have comes in here
-(`queue.outlook`), what is loaded and what becomes of it.
+(`queue.lookahead`), what is loaded and what becomes of it.
 """
 
 from __future__ import annotations

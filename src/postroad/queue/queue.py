@@ -7,7 +7,7 @@ event loop; nothing here blocks, and there is no task per message.
 What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
   (`QueuedMessage.active`); one in the spool with a due time is known to the agenda when that comes, through its
-  destination (`queue.outlook`).
+  destination (`queue.lookahead`).
 - A job's outcome becomes one settlement (`queue.settling`); the recipient is not attempted until it is committed
   (promise 4), and with `unsettled_max` of them couriers stand still: no more than that, and what is being carried,
   comes twice at most.
@@ -47,9 +47,9 @@ from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.connections import Connections
 from postroad.queue.lane import Courier, Item, Lane, Opener, PendingConnection, QueuedMessage, Slot
+from postroad.queue.lookahead import Lookahead
 from postroad.queue.options import QueueOptions
 from postroad.queue.order import FairQueue
-from postroad.queue.outlook import Lookahead
 from postroad.queue.pace import PaceTable
 from postroad.queue.pacing import HostsOf, Pacing
 from postroad.queue.settling import ENDS, Reporter, Settling

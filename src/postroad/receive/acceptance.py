@@ -22,11 +22,11 @@ from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply, reply
+from postroad.receive import draft as drafts
 from postroad.receive import loops, refusals
-from postroad.receive import transaction as transactions
+from postroad.receive.draft import Draft
 from postroad.receive.replies import LEAVING
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.transaction import Draft
+from postroad.receive.setup import ListenerSetup
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 _FAILURES: Final = {
@@ -72,10 +72,10 @@ def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: C
     if expansion is not None and expansion.events:
         expanded = _stamped(expansion.events, now_us)
     named = recipients or tuple(transaction.recipients)
-    envelope = transactions.envelope(transaction, named, message.size(content), now_us, doors.owns)
-    events: tuple[Event, ...] = (transactions.accepted(envelope, transaction.started_us), *expanded)
+    envelope = drafts.envelope(transaction, named, message.size(content), now_us, doors.owns)
+    events: tuple[Event, ...] = (drafts.accepted(envelope, transaction.started_us), *expanded)
     if transaction.discarded or transaction.dropped:
-        events += transactions.removed(transaction, now_us)
+        events += drafts.removed(transaction, now_us)
     if expansion is not None and expansion.stopped:
         events += loops.stopped(transaction, expansion, now_us)
     if not recipients:

@@ -17,14 +17,14 @@ from postroad.mail.envelope import Forwarded, Peer, Via
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol.command import Xclient
 from postroad.receive import forwarding
+from postroad.receive.draft import with_type
 from postroad.receive.forwarding import XclientFacts
 from postroad.receive.options import ListenerTls, Proxy
-from postroad.receive.transaction import with_type
 from postroad.world.tls import NOBODY, ClientCertificatePolicy, ClientCertificates
 from postroad.world.tls_facts import TlsFacts
 
 if TYPE_CHECKING:
-    from postroad.receive.setting import ListenerSetup
+    from postroad.receive.setup import ListenerSetup
 
 _EXTERNAL: Final = "EXTERNAL"
 

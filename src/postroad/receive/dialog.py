@@ -32,7 +32,7 @@ from postroad.receive import forwarding, refusals, replies, verifying
 from postroad.receive.client import Client, obstacle
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
 from postroad.receive.options import EarlyTalker
-from postroad.receive.setting import ListenerSetup
+from postroad.receive.setup import ListenerSetup
 from postroad.receive.turns import REFUSAL
 from postroad.world.tls import NOBODY, ClientCertificatePolicy
 from postroad.world.tls_facts import TlsFacts

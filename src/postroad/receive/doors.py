@@ -24,7 +24,7 @@ from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
-from postroad.receive.turned import SEVERAL, RefusalNotes
+from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.turns import Turns
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
@@ -55,7 +55,7 @@ class ContentSink(Protocol):
 
 
 class ArrivingClient(Protocol):
-    """The place of a client among those who are on their way with a message (`store.sqlite.company`)."""
+    """The place of a client among those who are on their way with a message (`store.sqlite.arrivals`)."""
 
     def leave(self) -> None: ...
 

@@ -34,13 +34,13 @@ from postroad.mail.message import HEADER_MAX, header_is_whole
 from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, Verdict
 from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Mail, Rcpt
-from postroad.receive import acceptance, asked, loops, repair, replies
-from postroad.receive import transaction as transactions
+from postroad.receive import acceptance, loops, repair, replies, wishes_in
+from postroad.receive import draft as drafts
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client
 from postroad.receive.doors import ArrivingClient
-from postroad.receive.setting import ListenerSetup, Mending
-from postroad.receive.transaction import Draft
+from postroad.receive.draft import Draft
+from postroad.receive.setup import ListenerSetup, Mending
 
 _NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
 _MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, _NO_MEMORY)
@@ -200,7 +200,7 @@ class Intake:
         doors = setup.doors
         answer = replies.SENDER_OK
         if mail.parameters:
-            granted = asked.at_mail(mail, setup.options.extensions, doors.now_us(), known=client.is_known)
+            granted = wishes_in.at_mail(mail, setup.options.extensions, doors.now_us(), known=client.is_known)
             if isinstance(granted, Reply):
                 verdict = Verdict(Action.REJECT, granted, granted.text)
                 self._refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
@@ -268,7 +268,7 @@ class Intake:
         if not draft.id:  # BDAT
             draft.id = self.setup.doors.new_id()
         if draft.incoming is not None:
-            return transactions.stream(draft, octets)
+            return drafts.stream(draft, octets)
         draft.pieces.append(octets)
         draft.size = size = draft.size + len(octets)
         return True if size <= UNCOUNTED else self._weigh(draft, last=last)
@@ -300,7 +300,7 @@ class Intake:
         now_us = setup.doors.now_us()
         read = self._read_header if setup.reads_header else None
         lead = partial(loops.lead, setup, now_us)
-        more = transactions.spill(draft, incoming, setup.options.hostname, now_us, self._mend(draft), read, lead)
+        more = drafts.spill(draft, incoming, setup.options.hostname, now_us, self._mend(draft), read, lead)
         self._give_back(draft)
         return more
 
@@ -325,7 +325,7 @@ class Intake:
     def _read_header(self, draft: Draft, octets: bytes) -> bytes:
         client = self.client
         known = client.trusted or client.identity != ""
-        return asked.read_header(draft, octets, self.setup.options.extensions, known=known)
+        return wishes_in.read_header(draft, octets, self.setup.options.extensions, known=known)
 
     # ---- The end of data
 
@@ -337,7 +337,7 @@ class Intake:
         if draft.incoming is None:
             now_us = setup.doors.now_us()
             read = self._read_header if setup.reads_header else None
-            octets = transactions.finished(
+            octets = drafts.finished(
                 draft, setup.options.hostname, now_us, None if setup.mending is _NOTHING else self._mend(draft), read,
                 partial(loops.lead, setup, now_us),
             )  # fmt: skip

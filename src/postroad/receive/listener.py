@@ -17,9 +17,9 @@ from functools import partial
 
 from postroad.receive.options import ListenerTls, Proxy
 from postroad.receive.proxied import PrefacedConnection
+from postroad.receive.refusal_notes import RefusalNotes
 from postroad.receive.session import ClientConnection, peer_name
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.turned import RefusalNotes
+from postroad.receive.setup import ListenerSetup
 from postroad.world.network import Server
 
 

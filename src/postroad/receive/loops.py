@@ -20,9 +20,9 @@ from postroad.mail.event import Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Verdict, reject
-from postroad.receive import transaction as transactions
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.transaction import Draft
+from postroad.receive import draft as drafts
+from postroad.receive.draft import Draft
+from postroad.receive.setup import ListenerSetup
 
 _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
@@ -32,7 +32,7 @@ def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> bytes:
     """Lead the message through the aliases of its recipients, for once its header section is there. The field that
     bears the marks of these aliases, b"" for none."""
     doors, marks = setting.doors, setting.doors.marks
-    given = transaction.given = transactions.wanted(transaction)
+    given = transaction.given = drafts.wanted(transaction)
     seen = loop.found(transaction.head) if marks is not None else frozenset()
     if not given:
         transaction.expansion = _NOBODY

@@ -24,8 +24,8 @@ from postroad.mail.policy import ACCEPT
 from postroad.protocol.proxy import BadProxyHeader, Header, HeaderReader
 from postroad.receive.forwarding import UNKNOWN
 from postroad.receive.options import Proxy
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.turned import RefusalNotes
+from postroad.receive.refusal_notes import RefusalNotes
+from postroad.receive.setup import ListenerSetup
 from postroad.world.tls_facts import TlsFacts
 
 _VERSIONS: Final = {Proxy.V1: frozenset({1}), Proxy.V2: frozenset({2})}

@@ -17,7 +17,7 @@ from postroad.mail.event import Refused
 from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Declined
 from postroad.receive.doors import Doors
-from postroad.receive.turned import counted
+from postroad.receive.refusal_notes import counted
 
 _PATH_MAX: Final = 320  # octets of a path that could not be read that are told
 _PATH: Final = re.compile(rb"<(.*?)(?:>(?:[ \t]|$)|$)", re.DOTALL)

@@ -35,8 +35,8 @@ from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog
 from postroad.receive.options import ListenerTls
 from postroad.receive.proxied import Named
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.turned import RefusalNotes
+from postroad.receive.refusal_notes import RefusalNotes
+from postroad.receive.setup import ListenerSetup
 from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why

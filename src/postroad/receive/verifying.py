@@ -17,7 +17,7 @@ from postroad.protocol.command import Vrfy
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import Telling
 from postroad.receive.replies import CANNOT_VERIFY
-from postroad.receive.setting import ListenerSetup
+from postroad.receive.setup import ListenerSetup
 
 MEMBERS_MAX: Final = 1000  # of an alias that EXPN tells
 

@@ -35,7 +35,7 @@ from postroad.accounts.authenticate import (
 )
 from postroad.accounts.dovecot import Dovecot
 from postroad.accounts.exchange import OwnMechanisms, Source
-from postroad.accounts.function import FunctionSource, Question, load
+from postroad.accounts.function import FunctionSource, LoginQuestion, load
 from postroad.accounts.introspection import Introspection, IntrospectionOptions
 from postroad.accounts.users import Users
 from postroad.mail.address import Address
@@ -276,13 +276,13 @@ def function_house(function: Any, options: AuthOptions = QUICK, said: list[str] 
     return house(OwnMechanisms(source, random.Random(1)), options=options)
 
 
-def check(question: Question) -> Account | str | None:
+def check(question: LoginQuestion) -> Account | str | None:
     if question.password == "secret":
         return Account(question.name, addresses=("Sales@example.org",)) if question.name == "ada" else question.name
     return None
 
 
-async def check_later(question: Question) -> Account | str | None:
+async def check_later(question: LoginQuestion) -> Account | str | None:
     await asyncio.sleep(0)
     return check(question)
 
@@ -330,18 +330,18 @@ async def test_a_function_that_does_not_answer_is_temporary() -> None:
 async def test_a_function_may_bring_keys_tokens_and_certificates() -> None:
     keys = (scram_keys.derive(Hash.SHA_256, "pencil", b"0123456789abcdef", 4096),)
 
-    def function(question: Question) -> Account | None:
+    def function(question: LoginQuestion) -> Account | None:
         asked.append(question)
         match question:
-            case Question(mechanism="SCRAM-SHA-256", name="ada", password=None):
+            case LoginQuestion(mechanism="SCRAM-SHA-256", name="ada", password=None):
                 return Account("ada", keys=keys)
-            case Question(token="good"):
+            case LoginQuestion(token="good"):
                 return Account("ada")
-            case Question(certificate=("ada",)):
+            case LoginQuestion(certificate=("ada",)):
                 return Account("ada")
         return None
 
-    asked: list[Question] = []
+    asked: list[LoginQuestion] = []
     named = ("SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER", "EXTERNAL")
     auth = function_house(function, AuthOptions(mechanisms=named, failure_delay_s=0))
     assert auth.mechanisms(bindable=True, certificate=True) == ("EXTERNAL", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2")
@@ -370,7 +370,7 @@ def test_functions_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def check(question):\n    return question.name\nother = 7\n")
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     found = load(f"{tmp_path}/mine.py:check")
-    assert not isinstance(found, str) and found(Question("PLAIN", "ada")) == "ada"
+    assert not isinstance(found, str) and found(LoginQuestion("PLAIN", "ada")) == "ada"
     assert load("tests.unit.accounts.test_backends:check") is not None
     for named in (
         f"{tmp_path}/mine.py:nothing", f"{tmp_path}/mine.py:other", f"{tmp_path}/broken.py:check",

@@ -17,8 +17,8 @@ from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
 from postroad.mail.route import Transport
 from postroad.mail.tls_details import TlsDetails
+from postroad.protocol.sending import Security
 from postroad.protocol.seven_bit import EightBit
-from postroad.protocol.transaction import Security
 from tests.unit.deliver.world import Stage, job
 
 RELAYED = ("relayed", "recipient", "2.0.0")

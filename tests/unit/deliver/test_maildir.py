@@ -25,7 +25,7 @@ from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 from tests.unit.deliver import world
 

@@ -22,7 +22,7 @@ from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Transport
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 from postroad.world import programs
 from postroad.world.programs import ProgramResult, SystemPrograms
 from tests.unit.deliver import world

@@ -12,8 +12,8 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Recipient
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Transport
+from postroad.protocol.sending import Security
 from postroad.protocol.seven_bit import EightBit
-from postroad.protocol.transaction import Security
 from tests.unit.deliver.world import Stage, job
 
 SINCE = (("RRVS", "2014-04-03T23:01:00Z;C"),)

@@ -16,7 +16,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.job import Job
 from postroad.mail.message import Content, size
 from postroad.mail.route import Destination, Hop, Transport
-from postroad.protocol.transaction import Security
+from postroad.protocol.sending import Security
 from postroad.world.tls_facts import TlsFacts
 
 HOP = Hop("mx.example.net", "192.0.2.7", 25)

@@ -13,11 +13,11 @@ from postroad.mail import message, trace
 from postroad.mail.address import Address
 from postroad.protocol import ascii_header, data, grammar, mailboxes, mime, seven_bit
 from postroad.protocol.limits import ProtocolLimits
-from postroad.receive import asked, repair
+from postroad.receive import repair, wishes_in
 from postroad.report import encoded_word
 from tests.unit import linear
 
-MODULES = [message, trace, data, grammar, mailboxes, mime, seven_bit, ascii_header, asked, repair, encoded_word]
+MODULES = [message, trace, data, grammar, mailboxes, mime, seven_bit, ascii_header, wishes_in, repair, encoded_word]
 LIMITS = ProtocolLimits(header_fields_max=1, path_max=100_000, text_line_max=1_000_000)
 ANN = Address("ann", "local.test")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from postroad.mail.attempt import Outcome
 from postroad.protocol.client import ClientMachine, ConnectionEnded, Finished, SendContent, SessionReady, Step
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 
 LINES = st.sampled_from(
     [b"220 mx\r\n", b"250 ok\r\n", b"250-mx\r\n250 PIPELINING\r\n", b"250-mx\r\n250 CHUNKING\r\n", b"354 go\r\n",

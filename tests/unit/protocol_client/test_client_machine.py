@@ -26,7 +26,7 @@ from postroad.protocol.client import (
     Step,
     TlsRefused,
 )
-from postroad.protocol.transaction import Result
+from postroad.protocol.sending import Result
 
 Cut = Callable[[bytes], list[bytes]]
 

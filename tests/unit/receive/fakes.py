@@ -22,8 +22,8 @@ from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import ClientConnection
-from postroad.receive.setting import setting
-from postroad.store.sqlite.company import Arrivals
+from postroad.receive.setup import listener_setup
+from postroad.store.sqlite.arrivals import Arrivals
 from postroad.store.values import Failure, FailureKind, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026
@@ -321,7 +321,7 @@ class House:
             }
         )
         self.rules = composed
-        self.listener = Listener(setting(self.listener_options, self.options, composed, self.doors))
+        self.listener = Listener(listener_setup(self.listener_options, self.options, composed, self.doors))
 
     def client(self, peer: tuple[str, int] | str = ("192.0.2.1", 50_000)) -> Client:
         return Client(self, peer)

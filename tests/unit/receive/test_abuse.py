@@ -11,7 +11,7 @@ from postroad.mail.event import Noted, Refused, SessionEnded
 from postroad.protocol.limits import ProtocolLimits
 from postroad.receive.budget import UNCOUNTED, Budget
 from postroad.receive.options import EarlyTalker, ListenerOptions, ReceiveOptions
-from postroad.receive.turned import CLIENTS_MAX, PAUSE_S, RefusalNotes
+from postroad.receive.refusal_notes import CLIENTS_MAX, PAUSE_S, RefusalNotes
 from tests.unit.receive.fakes import House, opened
 
 # Early talkers (RFC 5321 §3.1)

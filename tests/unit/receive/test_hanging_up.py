@@ -17,7 +17,7 @@ from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
 from postroad.accounts.authenticate import Authenticator, AuthOptions, Busy, Outcome, Right, SessionFacts, Tried, Wrong
 from postroad.accounts.exchange import OwnMechanisms
-from postroad.accounts.function import FunctionSource, Question
+from postroad.accounts.function import FunctionSource, LoginQuestion
 from postroad.accounts.introspection import Introspection, IntrospectionOptions
 from postroad.accounts.places import Places
 from postroad.check.client import ClientOptions, Clients
@@ -353,11 +353,11 @@ def begun(auth: Authenticator, initial: bytes, mechanism: str = "PLAIN", failed:
 async def test_a_function_that_was_asked_counts_and_one_that_was_not_is_not_asked(is_async: bool) -> None:
     go, asked, failed, noted = threading.Event(), [], [], []
 
-    def check(question: Question) -> None:
+    def check(question: LoginQuestion) -> None:
         asked.append(question.name)
         go.wait(20)
 
-    async def check_later(question: Question) -> None:
+    async def check_later(question: LoginQuestion) -> None:
         asked.append(question.name)
         while not go.is_set():
             await asyncio.sleep(0.001)

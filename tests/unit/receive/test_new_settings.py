@@ -19,7 +19,7 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.client import Client as Known
 from postroad.receive.client import obstacle
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, Proxy, ReceiveOptions
-from postroad.receive.setting import setting
+from postroad.receive.setup import listener_setup
 from postroad.world.tls import ClientCertificatePolicy, ClientCertificates
 from postroad.world.tls_facts import Certificate, TlsFacts
 from tests.unit.accounts.test_accounts import HASHER, change
@@ -46,7 +46,7 @@ def reload(
         doors = type(doors)(**{**{each: getattr(doors, each) for each in doors.__dataclass_fields__}, name: value})
     lmtp = listener.protocol is Dialect.LMTP
     rules = policy.rules(listener.role, PolicyOptions(), KNOWN, lmtp=lmtp)
-    house.listener.renew(setting(listener, options, rules, doors))
+    house.listener.renew(listener_setup(listener, options, rules, doors))
 
 
 def trusted(**more: Any) -> tuple[House, Client]:
@@ -120,7 +120,7 @@ def test_a_certificate_proves_nothing_where_others_are_asked_for() -> None:
     client.look(made)
     assert client.trusted
     asked_otherwise = replace(made.listener, asking=ClientCertificatePolicy(ClientCertificates.ASKED, "/b"))
-    other = setting(asked_otherwise, OPTIONS, made.rules, made.doors)
+    other = listener_setup(asked_otherwise, OPTIONS, made.rules, made.doors)
     assert client.has_lost_a_right(other)
     client.look(other)
     assert not client.trusted
@@ -288,7 +288,7 @@ def test_what_stands_in_the_way_of_a_session() -> None:
     made = House(listener=relay()).listener.setting
 
     def why(listener: ListenerOptions, client: Known, proxy: Any = None) -> str:
-        changed = setting(listener, OPTIONS, made.rules, made.doors)
+        changed = listener_setup(listener, OPTIONS, made.rules, made.doors)
         return obstacle(client, changed, made, proxy=proxy, xclient=False)
 
     def client(asking: ClientCertificatePolicy | None = None, *, bindable: bool = True) -> Known:

@@ -17,7 +17,7 @@ from postroad.protocol.offer import Dialect
 from postroad.protocol.proxy import Header
 from postroad.receive import proxied
 from postroad.receive.options import ListenerOptions, ListenerTls, Proxy, ReceiveOptions
-from postroad.receive.setting import setting
+from postroad.receive.setup import listener_setup
 from postroad.world import preface
 from tests.unit.protocol.proxying import raw, tls, tlv, v1, v2
 from tests.unit.receive.fakes import House
@@ -342,7 +342,7 @@ def test_a_reload_that_brings_the_header_takes_a_new_server(run: Run) -> None:
     async def main() -> None:
         plain = ListenerOptions("front")
         async with serving(plain) as (house, address):
-            changed = setting(BEHIND, house.options, house.rules, house.doors)
+            changed = listener_setup(BEHIND, house.options, house.rules, house.doors)
             assert house.listener.renew(changed)
             await house.listener.serve_again()
 

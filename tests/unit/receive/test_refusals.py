@@ -17,8 +17,8 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.budget import Budget
 from postroad.receive.intake import Intake
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions
+from postroad.receive.refusal_notes import ALL_MAX, PAUSE_S, SEVERAL, RefusalNotes
 from postroad.receive.refusals import path_of
-from postroad.receive.turned import ALL_MAX, PAUSE_S, SEVERAL, RefusalNotes
 from postroad.report.line import human_line
 from tests.unit.receive.fakes import CLOSED, FULL, INVALID, IO, House, opened
 from tests.unit.receive.test_auth import PLAIN, base, house_of, wait

@@ -15,7 +15,7 @@ from postroad.mail.policy import ACCEPT, Action, Question, Role, Rule, Rules, Ve
 from postroad.protocol.offer import WITHHELD, Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
-from postroad.receive.setting import setting
+from postroad.receive.setup import listener_setup
 from postroad.store.values import Stored
 from tests.unit.receive.fakes import House, opened
 from tests.unit.receive.test_session import MESSAGE, begun, content
@@ -319,7 +319,7 @@ def test_a_transaction_ends_under_the_rules_under_which_it_began() -> None:
     client = opened(house)
     client.say("MAIL FROM:<>\r\n")
     strict = Rules(rcpt=lambda context: reject(550, "5.7.1", "New rules"))
-    house.listener.renew(setting(house.listener_options, house.options, strict, house.doors))
+    house.listener.renew(listener_setup(house.listener_options, house.options, strict, house.doors))
     assert client.codes("RCPT TO:<ann@local.test>", "RSET", "MAIL FROM:<>", "RCPT TO:<ann@local.test>") == [
         "250 2.1.5", "250 2.0.0", "250 2.1.0", "550 5.7.1",
     ]  # fmt: skip
@@ -328,7 +328,9 @@ def test_a_transaction_ends_under_the_rules_under_which_it_began() -> None:
 def test_a_bad_trusted_network_is_an_error() -> None:
     house = House()
     with pytest.raises(ValueError, match=r"192\.0\.2\.1/24"):
-        setting(ListenerOptions("x", trusted_networks=("192.0.2.1/24",)), house.options, house.rules, house.doors)
+        listener_setup(
+            ListenerOptions("x", trusted_networks=("192.0.2.1/24",)), house.options, house.rules, house.doors
+        )
 
 
 # ---- Strangers and reports

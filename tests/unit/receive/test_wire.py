@@ -30,7 +30,7 @@ from postroad.mail.policy import Role, Rules, reject
 from postroad.mail.tls_details import TlsDetails
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions
-from postroad.receive.setting import setting
+from postroad.receive.setup import listener_setup
 from postroad.report.line import human_line
 from postroad.world.network import SystemNetwork
 from postroad.world.tls import (
@@ -460,7 +460,7 @@ def test_settings_are_swapped_under_a_session(run: Run) -> None:
 
             def new() -> None:
                 rules = Rules(mail=lambda context: reject(550, "5.7.1", "closed"))
-                renewed = setting(house.listener_options, house.options, rules, house.doors)
+                renewed = listener_setup(house.listener_options, house.options, rules, house.doors)
                 house.loop.call_soon_threadsafe(house.listener.renew, renewed)
 
             assert await asyncio.to_thread(client, new) == [250, 250, 250, 550]

@@ -48,9 +48,8 @@ from postroad.queue.queue import Permits, Queue
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
-from postroad.receive.setting import ListenerSetup
-from postroad.receive.setting import setting as listener_setting
-from postroad.receive.turned import SEVERAL, RefusalNotes
+from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
+from postroad.receive.setup import ListenerSetup, listener_setup
 from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
@@ -346,7 +345,7 @@ class Assembly:
             endpoints(settings), sections, options.listener_options(settings), strict=True
         ):
             rules = self.tables.rules(options.policy_options(settings, section), listener, self._owns)
-            made[endpoint] = listener_setting(listener, receive, self._clients.limited(rules), doors)
+            made[endpoint] = listener_setup(listener, receive, self._clients.limited(rules), doors)
         return made
 
     def _doors(self) -> Doors:

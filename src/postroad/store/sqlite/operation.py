@@ -91,7 +91,7 @@ class Trim:
         self.done = done
 
 
-class Record:
+class RecordEvents:
     """Events without a change of state; b"" only asks for a commit that takes along what waits."""
 
     __slots__ = ("done", "events")
@@ -120,4 +120,4 @@ class Kept:
         self.text = text
 
 
-Operation = Accept | Settle | Read | Trim | Record
+Operation = Accept | Settle | Read | Trim | RecordEvents

@@ -41,7 +41,7 @@ class Counts(msgspec.Struct, frozen=True):
     octets: int = 0
 
 
-class Waits(msgspec.Struct, frozen=True):
+class WaitingMail(msgspec.Struct, frozen=True):
     """What waits by destination: some of them, how many there are, recipients in all, and of these held."""
 
     shown: tuple[Backlog, ...] = ()
@@ -66,7 +66,7 @@ class SpoolReader:
         self._directory = directory
         self.faults: list[str] = []
 
-    def backlog(self, limit: int = 0, destination: str = "") -> Waits:
+    def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
         """What waits, by destination, over all shards: those with the most first, at most `limit` (0: all) of them;
         `destination`: only that one."""
         counts: dict[str, int] = {}
@@ -76,7 +76,7 @@ class SpoolReader:
         first = heapq.nsmallest(limit or len(counts), counts, key=lambda name: (-counts[name], name))
         described = self.waiting(first)
         held = self._ask(partial(_destinations, "total(held)", (destination,) if destination else ()))
-        return Waits(
+        return WaitingMail(
             tuple(described[name] for name in first if name in described),
             len(counts), sum(counts.values()), sum(int(rows[0][0]) for rows in held),
         )  # fmt: skip

@@ -38,7 +38,7 @@ from postroad.store import content
 from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
-from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, RecordEvents, Row, Settle, Trim
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
@@ -438,7 +438,7 @@ class Shard:
                     "DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)", (operation.seq,)
                 )
                 return None
-            case Record():
+            case RecordEvents():
                 if operation.events:
                     self._batch.events.append(operation.events)
                 return None

@@ -47,8 +47,8 @@ from postroad.mail.seldom import Seldom
 from postroad.store import questions
 from postroad.store.content import Incoming, remove
 from postroad.store.sqlite import codec, opening, schema
-from postroad.store.sqlite.company import Arrivals
-from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, Record, Row, Settle, Trim
+from postroad.store.sqlite.arrivals import Arrivals
+from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, RecordEvents, Row, Settle, Trim
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
@@ -210,7 +210,7 @@ class Spool:
         self._postponed.clear()
         for shard in self._shards.values():
             if shard.unsure:  # also by the last batch of all: the next start would take up what was refused
-                shard.commit([Record(b"")])
+                shard.commit([RecordEvents(b"")])
             self._answers += self._redone(shard)
         for asked in self._kept.values():
             self._answers.append((asked, Failure(FailureKind.CLOSED, "the spool was closed while its disk failed")))
@@ -431,11 +431,11 @@ class Spool:
             self._dispatch()
 
     def _recorded_now(self) -> list[_Asked]:
-        return [_Asked(self._main, Record(self._recorded.popleft())) for _ in range(len(self._recorded))]
+        return [_Asked(self._main, RecordEvents(self._recorded.popleft())) for _ in range(len(self._recorded))]
 
     def _cleanings(self) -> list[_Asked]:
         """A commit of nothing for each shard whose last one failed."""
-        return [_Asked(number, Record(b"")) for number, shard in self._shards.items() if shard.unsure]
+        return [_Asked(number, RecordEvents(b"")) for number, shard in self._shards.items() if shard.unsure]
 
     def _next_batch(self) -> _Batch:
         """All that waits. The loop does the first half itself where that is quick: a commit then costs the writer one
@@ -526,14 +526,14 @@ class Spool:
         operation = asked.operation
         if isinstance(operation, Read):
             operation.done(operation.empty)
-        elif not isinstance(operation, Record):
+        elif not isinstance(operation, RecordEvents):
             why = f"shard {asked.shard} is not of this worker" if self._running else "the spool is closed"
             operation.done(Failure(FailureKind.CLOSED, why))
 
     def _record_now(self) -> None:
         self._record_timer = None
         if self._recorded:
-            self._put(self._main, Record(b""))
+            self._put(self._main, RecordEvents(b""))
 
     def _answer(self) -> None:
         """Calls back, in order."""
@@ -634,7 +634,7 @@ class Spool:
                     found.append((asked, operation.empty))
             elif type(answer) is Kept:
                 self._keep(asked, answer)
-            elif type(operation) is not Record:
+            elif type(operation) is not RecordEvents:
                 found.append((asked, answer))
             elif type(answer) is Failure and operation.events:
                 self._recorded.append(operation.events)
@@ -790,7 +790,7 @@ def _is_quick(operation: Operation) -> bool:
     kind = type(operation)
     if kind is Accept or kind is Settle:
         return len(operation.waiting) <= _QUICK_MAX  # type: ignore[union-attr]
-    return kind is Record
+    return kind is RecordEvents
 
 
 def _row(stored: Stored) -> Row:

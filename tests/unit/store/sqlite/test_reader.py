@@ -14,7 +14,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.store.sqlite import schema, selecting
-from postroad.store.sqlite.reader import SpoolReader, Waits
+from postroad.store.sqlite.reader import SpoolReader, WaitingMail
 from postroad.store.values import Backlog, Selection
 from tests.unit.store.sqlite.material import START_US, Desk, message, open_spool, waiting
 
@@ -30,7 +30,7 @@ async def _fill(desk: Desk) -> tuple[int, int, int]:
 
 
 def _check(reader: SpoolReader, fresh: int, deferred: int, held: int) -> None:
-    assert reader.backlog() == Waits(
+    assert reader.backlog() == WaitingMail(
         (Backlog("b.example", 2, 1, START_US + 5), Backlog("c.example", 1, 0, START_US)), 2, 3, 1
     )
     assert [each.id for each in reader.fresh(10)] == [fresh]
@@ -111,7 +111,7 @@ async def test_a_shard_that_cannot_be_read_is_named_and_hides_no_other(tmp_path:
 
 def test_no_spool_at_all(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path / "none")
-    assert reader.backlog() == Waits()
+    assert reader.backlog() == WaitingMail()
     assert reader.fresh(5) == []
     assert reader.select(Selection()) == []
     assert reader.counts().messages == 0

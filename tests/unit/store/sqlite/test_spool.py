@@ -13,7 +13,7 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
 from postroad.store.sqlite import codec, schema
-from postroad.store.sqlite.company import BUSY
+from postroad.store.sqlite.arrivals import BUSY
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Backlog, FailureKind, Selection, Settlement

@@ -12,9 +12,9 @@ from postroad.mail.event import Noted
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Role
 from postroad.protocol.limits import ProtocolLimits
-from postroad.receive.asked import mail_date_us
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
-from postroad.receive.setting import setting
+from postroad.receive.setup import listener_setup
+from postroad.receive.wishes_in import mail_date_us
 from tests.unit.receive.fakes import KNOWN, NOW_US, Client, House, opened
 from tests.unit.receive.test_session import MESSAGE, content
 
@@ -35,7 +35,7 @@ def house(
 
 def submission(**extensions: Any) -> House:
     made = house(Role.SUBMISSION, ("192.0.2.0/24",), **extensions)
-    made.listener.setting = setting(
+    made.listener.setting = listener_setup(
         made.listener_options, made.options,
         rules(Role.SUBMISSION, _TRUST_NETWORK, KNOWN, lmtp=False), made.doors,
     )
@@ -236,7 +236,7 @@ def test_the_header_section_of_large_content_is_read_as_well() -> None:
     """It goes to a file as it arrives; what must not go on is gone before that."""
     made = house(mt_priority_tunnel=True, bounds=ProtocolLimits(piece_size=4096))
     made.options = msgspec.structs.replace(made.options, memory_content_max=1_000)
-    made.listener.setting = setting(made.listener_options, made.options, made.rules, made.doors)
+    made.listener.setting = listener_setup(made.listener_options, made.options, made.rules, made.doors)
     head = b"TLS-Required: No\r\nMT-Priority: 7\r\nmt-priority \t: 8\r\n 9\r\n"
     send(opened(made), octets=head + MESSAGE + (b"y" * 70 + b"\r\n") * 2_000)
     assert parameters(made) == {"TLS-REQUIRED": "NO"}
@@ -281,7 +281,7 @@ def test_a_mailbox_that_has_another_owner_now(asked: str, answer: str) -> None:
     owned = Owned(1_388_534_400_000_000, 1_262_304_000_000_000)
     known = Directory(KNOWN.is_local, KNOWN.is_relay, KNOWN.recipient, KNOWN.owns, lambda address: owned)
     made = house()
-    made.listener.setting = setting(
+    made.listener.setting = listener_setup(
         made.listener_options, made.options, rules(Role.MX, _TRUST_NETWORK, known, lmtp=False), made.doors
     )
     client = opened(made)

@@ -10,9 +10,8 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from postroad.mail.reply import Reply
 from postroad.protocol.capability import Capabilities, parse
-from postroad.protocol.seven_bit import ConversionTarget, EightBit
-from postroad.protocol.transaction import (
-    Inspection,
+from postroad.protocol.sending import (
+    ContentFacts,
     MailCommand,
     Result,
     Security,
@@ -23,6 +22,7 @@ from postroad.protocol.transaction import (
     refusal,
     target,
 )
+from postroad.protocol.seven_bit import ConversionTarget, EightBit
 
 NOTHING = Capabilities()
 ALL = parse(
@@ -41,7 +41,7 @@ def envelope(**changes: object) -> Envelope:
 
 def said(
     given: Envelope, offered: Capabilities, *, size: int = 100, security: Security = NOT_SECURE, utf8: bool = False,
-    inspection: Inspection | None = None, waited_s: int = 0, bdat_size_min: int = 1_000_000,
+    inspection: ContentFacts | None = None, waited_s: int = 0, bdat_size_min: int = 1_000_000,
     eight_bit: EightBit = EightBit.CONVERT,
 ) -> MailCommand | Result:
     return opening(
@@ -140,15 +140,15 @@ def test_eight_bit_towards_a_remote_without_it() -> None:
     assert not must_inspect(given, ALL)
     assert must_inspect(envelope(), NOTHING), "not every client says BODY=8BITMIME"
     assert target(given, NOTHING) is ConversionTarget.SEVEN_BIT and target(given, ALL) is None
-    found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False, problem="too many parts"))
+    found = said(given, NOTHING, inspection=ContentFacts(ascii=False, utf8_header=False, problem="too many parts"))
     assert isinstance(found, Result) and found.status == "5.6.3" and "too many parts" in found.text
     for inspection in (
-        Inspection(ascii=True, utf8_header=False),
-        Inspection(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT),
+        ContentFacts(ascii=True, utf8_header=False),
+        ContentFacts(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT),
     ):
         found = said(given, NOTHING, inspection=inspection)
         assert isinstance(found, MailCommand) and found.mail == b"MAIL FROM:<ada@example.org>\r\n"
-    found = said(given, NOTHING, inspection=Inspection(ascii=False, utf8_header=False), eight_bit=EightBit.SEND)
+    found = said(given, NOTHING, inspection=ContentFacts(ascii=False, utf8_header=False), eight_bit=EightBit.SEND)
     assert isinstance(found, MailCommand)
 
 
@@ -157,7 +157,7 @@ def test_binary_towards_a_remote_without_it() -> None:
     given, offered = envelope(body=Body.BINARY_MIME), parse(("mx", "8BITMIME", "CHUNKING"))
     assert must_inspect(given, offered) and target(given, offered) is ConversionTarget.EIGHT_BIT
     assert target(given, parse(("mx", "CHUNKING"))) is ConversionTarget.SEVEN_BIT
-    inspection = Inspection(ascii=False, utf8_header=False, converted=ConversionTarget.EIGHT_BIT)
+    inspection = ContentFacts(ascii=False, utf8_header=False, converted=ConversionTarget.EIGHT_BIT)
     found = said(given, offered, inspection=inspection, bdat_size_min=0)
     assert isinstance(found, MailCommand) and not found.bdat
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
@@ -167,7 +167,7 @@ def test_utf8_header_towards_a_remote_without_smtputf8() -> None:
     """RFC 6531 §3.2, §3.5: never to another MTA; into a mailbox of ours as it was written, or converted."""
     given, offered = envelope(smtputf8=True), parse(("mx", "8BITMIME"))
     assert must_inspect(given, offered)
-    inspection = Inspection(ascii=False, utf8_header=True)
+    inspection = ContentFacts(ascii=False, utf8_header=True)
     found = said(given, offered, inspection=inspection)
     assert isinstance(found, Result) and found.status == "5.6.9"
     found = said(given, offered, inspection=inspection, security=Security(final=True))
@@ -175,10 +175,10 @@ def test_utf8_header_towards_a_remote_without_smtputf8() -> None:
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
     found = said(given, NOTHING, inspection=inspection, security=Security(final=True))
     assert isinstance(found, Result) and found.status == "5.6.9"
-    converted = Inspection(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT)
+    converted = ContentFacts(ascii=False, utf8_header=True, converted=ConversionTarget.SEVEN_BIT)
     assert isinstance(said(given, NOTHING, inspection=converted, security=Security(final=True)), MailCommand)
     assert isinstance(said(given, NOTHING, inspection=converted), Result)
-    found = said(given, offered, inspection=Inspection(ascii=False, utf8_header=False))
+    found = said(given, offered, inspection=ContentFacts(ascii=False, utf8_header=False))
     assert isinstance(found, MailCommand) and not found.smtputf8
     assert found.mail == b"MAIL FROM:<ada@example.org> BODY=8BITMIME\r\n"
 

@@ -15,7 +15,7 @@ from postroad.accounts.authenticate import CertificateName
 from postroad.mail.policy import Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer, without
-from postroad.receive import asked
+from postroad.receive import wishes_in
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.world.tls_facts import TlsFacts
@@ -39,8 +39,8 @@ class Mending(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSetup:
-    """One listener's settings. Make it with `setting`. `mending`: what is mended in messages.
-    `reads_header`: header fields may ask for something (`receive.asked`)."""
+    """One listener's settings. Make it with `listener_setup`. `mending`: what is mended in messages.
+    `reads_header`: header fields may ask for something (`receive.wishes_in`)."""
 
     listener: ListenerOptions
     options: ReceiveOptions
@@ -157,7 +157,7 @@ class ListenerSetup:
             requiretls=extensions.requiretls,
             by_min_s=int(extensions.deliver_by_min_s) if extensions.deliver_by and dsn else None,
             hold_max_s=hold_max_s or None,
-            hold_until=asked.held_until(hold_max_s, doors.now_us()) if hold_max_s else "",
+            hold_until=wishes_in.held_until(hold_max_s, doors.now_us()) if hold_max_s else "",
             mt_priority=extensions.mt_priority_profile if extensions.mt_priority else None,
             rrvs=extensions.rrvs,
         )
@@ -186,7 +186,7 @@ def _mending(listener: ListenerOptions, options: ReceiveOptions) -> Mending:
     return Mending.DATED if listener.add_missing else Mending.NOTHING
 
 
-def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> ListenerSetup:
+def listener_setup(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> ListenerSetup:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
     words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
@@ -197,7 +197,7 @@ def setting(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, do
         doors=doors,
         lmtp=lmtp,
         mending=_mending(listener, options),
-        reads_header=asked.reads_header(options.extensions),
+        reads_header=wishes_in.reads_header(options.extensions),
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),
         xclients=_networks(listener.xclient_networks),

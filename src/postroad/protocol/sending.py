@@ -61,7 +61,7 @@ class Security(msgspec.Struct, frozen=True):
     auth: str = ""
 
 
-class Inspection(msgspec.Struct, frozen=True):
+class ContentFacts(msgspec.Struct, frozen=True):
     """What was found in the content, where `must_inspect` asks for it. `converted`: to what it has been converted, and
     will be sent so; `problem`: why it has not been."""
 
@@ -104,7 +104,7 @@ def opening(
     security: Security,
     *,
     utf8_wanted: bool,
-    inspection: Inspection | None,
+    inspection: ContentFacts | None,
     bdat_size_min: int,
     waited_s: int = 0,
     prefix: bytes = b"",
@@ -157,7 +157,7 @@ def opening(
 
 
 def _body_refused(
-    envelope: Envelope, offered: Capabilities, inspection: Inspection | None, eight_bit: EightBit
+    envelope: Envelope, offered: Capabilities, inspection: ContentFacts | None, eight_bit: EightBit
 ) -> Result | None:
     """What the remote cannot take as it is, and was not converted."""
     why = f" and it cannot be converted: {inspection.problem}" if inspection is not None and inspection.problem else ""

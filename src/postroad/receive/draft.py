@@ -103,7 +103,7 @@ class Draft:
 Mend = Callable[[bytes], bytes]
 Owns = Callable[[str, Address], bool]
 Read = Callable[["Draft", bytes], bytes]
-"""Reads what the header section asks for (`receive.asked`); gives the content, without what must not go on."""
+"""Reads what the header section asks for (`receive.wishes_in`); gives the content, without what must not go on."""
 Lead = Callable[["Draft"], bytes]
 """Leads the message through the aliases of its recipients (`receive.loops`); gives the field that says so."""
 

@@ -22,8 +22,8 @@ from postroad.mail.reply import Reply, reply
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive import replies
+from postroad.receive.draft import Draft
 from postroad.receive.options import ExtensionOptions
-from postroad.receive.transaction import Draft
 
 _US: Final = 1_000_000
 _HOUR_US: Final = 3_600 * _US

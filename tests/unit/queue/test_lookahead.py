@@ -10,7 +10,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.queue import agenda, outlook
+from postroad.queue import agenda, lookahead
 from postroad.queue.agenda import Agenda
 from postroad.store.values import Stored, Waiting
 from tests.unit.queue.fakes import DEAD, DEFERRED, RELAYED, World
@@ -63,14 +63,14 @@ def test_of_many_that_wait_only_those_due_soon_are_in_memory_and_all_are_tried_i
     assert not world.spool.messages
     assert len(late) == 4_000 and min(late) >= 0 and max(late) < 1.0
     # Ten minutes ahead there are 200, and what is read at once comes to no more than a page.
-    assert most <= outlook._PAGE
+    assert most <= lookahead._PAGE
 
 
 @pytest.mark.parametrize("page", [1, 3, 1000])
 def test_more_that_is_overdue_than_fits_a_page_is_taken_up_in_the_order_of_time(
     monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(outlook, "_PAGE", page)
+    monkeypatch.setattr(lookahead, "_PAGE", page)
     world = World(probes_per_s=10.0)
     begin_us = world.clock.now_us()
     numbers = [_wait(world, f"d{place:03}.example", begin_us - (100 - place) * MINUTE_US) for place in range(100)]
@@ -83,7 +83,7 @@ def test_more_that_is_overdue_than_fits_a_page_is_taken_up_in_the_order_of_time(
 def test_what_was_deferred_is_forgotten_when_it_is_much_and_tried_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outlook, "_KNOWN_MAX", 20)
+    monkeypatch.setattr(lookahead, "_KNOWN_MAX", 20)
     world = World(probes_per_s=1e6, retry_first_s=3600.0, backoff_first_s=0.1, retry_jitter=0.1)
     world.queue._outlook._known_max = 20
     world.answer = lambda job, place: DEFERRED
@@ -98,7 +98,7 @@ def test_what_was_deferred_is_forgotten_when_it_is_much_and_tried_all_the_same(
 
 def test_a_row_behind_one_that_is_in_memory_for_long_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row of its destination is being carried all the time: to the disk it is due, and hides the second."""
-    monkeypatch.setattr(outlook, "_KNOWN_MAX", 0)
+    monkeypatch.setattr(lookahead, "_KNOWN_MAX", 0)
     world = World(concurrency=2, concurrency_start=2)
     world.queue._outlook._known_max = 0
     begin_us = world.clock.now_us()
@@ -147,8 +147,8 @@ def test_new_mail_for_more_destinations_than_are_kept_in_mind_is_found_again(
 @pytest.mark.parametrize("seed", range(24))
 def test_nothing_is_late_whatever_comes_between(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Small pages, much forgetting, operators, restarts: each row that waits is tried within seconds of its time."""
-    monkeypatch.setattr(outlook, "_PAGE", 2)
-    monkeypatch.setattr(outlook, "_KNOWN_MAX", 1)
+    monkeypatch.setattr(lookahead, "_PAGE", 2)
+    monkeypatch.setattr(lookahead, "_KNOWN_MAX", 1)
     chance = random.Random(seed)
     world = World(
         seed, probes_per_s=1e6, retry_first_s=60.0, retry_factor=3.0, retry_max_s=4000.0, backoff_first_s=1.0,
