@@ -216,6 +216,28 @@ def test_reload_under_load_loses_nothing(home: Path) -> None:
         assert len(sent) > 5 and all(subject.encode() in found for subject in sent)
 
 
+def test_mail_to_postmaster_is_taken_though_there_is_no_local_domain(home: Path) -> None:
+    """RFC 5321 §4.5.1: from everybody, into a Maildir of the node's own, which `check` names."""
+    listener = relay_listener(ports.port(), trusted_networks=["192.0.2.0/24"])
+    node = Node(home / "n", {"listener": [listener]})
+    names = ("postmaster@postroad.test", "MAILER-DAEMON@postroad.test", "<Postmaster>")
+    box = home / "n/state/postmaster"
+    assert str(box) in node.command("check", code=None)
+    with node, smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.ehlo("client.test")
+        for name in names:
+            assert client.mail("b@c.test")[0] == 250
+            assert client.docmd("RCPT", f"TO:{name if name[0] == '<' else f'<{name}>'}")[0] == 250
+            assert client.rcpt("x@elsewhere.test")[0] == 550, "a stranger"
+            assert client.data(f"Subject: {name}\r\n\r\nhello\r\n")[0] == 250
+        found = maildir.wait(box, len(names))
+        assert {maildir.parse(each)["Delivered-To"] for each in found} == {"postmaster@localhost"}
+        assert node.command("queue", "--json").strip() == "[]"
+        node.command("spool", "check")
+    node.start()  # what it left in its folder is no obstacle
+    node.stop()
+
+
 def test_sigterm_lets_a_transaction_end_and_says_421_to_an_idle_client(home: Path) -> None:
     node = _local(home, shutdown_s=600)  # it does not wait for longer than there is something to wait for
     node.start()

@@ -23,7 +23,7 @@ from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, server_tls_options
+from postroad.config.options import client_tls_options, own_box, server_tls_options
 from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
 from postroad.mail.policy import Role
@@ -370,7 +370,9 @@ def _lost_reports(settings: Settings, now_s: float) -> Iterator[Finding]:
     if not settings.postmaster and settings.listener:
         text = "If a report to a sender cannot be delivered, nobody gets it; it is only in the log"
         if not settings.domain:  # RFC 5321 §4.5.1: postmaster is always there
-            text += f". Mail to postmaster at {settings.hostname}, which every mail server must accept, is refused"
+            box = own_box(settings)
+            goes = f"into the Maildir {box}, where somebody must look for it" if box else "the way of all mail for it"
+            text += f". Mail to postmaster at {settings.hostname}, which every mail server must accept, goes {goes}"
         yield Finding((("postmaster",),), text, "Add postmaster with the address of the person who runs this server")
 
 

@@ -8,7 +8,7 @@ option of a room is forgotten when it is added.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -34,15 +34,19 @@ from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveO
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
-from postroad.route.domains import OwnNames
+from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
+from postroad.route.recipients import POSTMASTER
 from postroad.store.sqlite.history import HistoryOptions
 from postroad.store.sqlite.spool import SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses
 from postroad.world.tls import NOBODY, CertificateFiles, ClientTlsOptions, ServerTlsOptions
+
+OWN: Final = "localhost"  # the domain of the node's own mailbox, where there is one
+OWN_BOX: Final = "postmaster"  # its Maildir, below state_dir
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 
@@ -148,13 +152,30 @@ def routing_options(settings: Settings) -> RoutingOptions:
     return _into(
         RoutingOptions,
         settings.routing,
-        local=tuple(_into(route.LocalDomain, each, deliver=Transport(each.deliver)) for each in settings.domain),
+        local=tuple(_into(route.LocalDomain, each, deliver=Transport(each.deliver)) for each in settings.domain)
+        or _own_box(settings),
         relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
         next_hops=tuple(_into(route.NextHop, each, credentials=credentials_name(each)) for each in settings.next_hop),
         postmaster=settings.postmaster,
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
     )
+
+
+def own_box(settings: Settings) -> str:
+    """The Maildir of the node itself, for mail to postmaster at `hostname`, which must be taken (RFC 5321 §4.5.1). "":
+    there is none, as that mail has another way: a local domain, `postmaster`, a next hop or a relay domain."""
+    relayed = (*settings.relay.domains, *(each.name for each in settings.relay.domain))
+    elsewhere = (*relayed, *(hop.domain for hop in settings.next_hop if hop.host))
+    found = DomainTable((name, name) for name in elsewhere)
+    if settings.domain or settings.postmaster or found.find(canonical_domain(settings.hostname)) or OWN in elsewhere:
+        return ""
+    return str(settings.state_dir / OWN_BOX)
+
+
+def _own_box(settings: Settings) -> tuple[route.LocalDomain, ...]:
+    path = own_box(settings)
+    return (route.LocalDomain(OWN, (POSTMASTER,), path=path),) if path else ()
 
 
 def alias_limits(settings: Settings) -> AliasLimits:

@@ -64,8 +64,10 @@ class Settings(Section):
     postmaster: Mailbox = setting(
         "",
         'The mailbox that gets a report if a message without a return address fails. "": nobody; the failure is only'
-        " logged.",
-        source="RFC 3461 §5.2",
+        " logged. If there is no `[[domain]]`, it also gets the mail to postmaster and MAILER-DAEMON at `hostname`, "
+        'which is never refused. "": that mail goes the way of all mail for `hostname` if a next hop or a relay domain '
+        "is set for it, else into the Maildir `postmaster` in `state_dir`.",
+        source="RFC 3461 §5.2, RFC 5321 §4.5.1",
         example='"postmaster@example.org"',
     )
     aliases: File | None = setting(

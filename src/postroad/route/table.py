@@ -70,10 +70,14 @@ class RoutingTable:
 
     def is_own(self, address: Address) -> bool:
         """Whether answers to mail of the node itself go there, and nobody said otherwise by making its name a local
-        domain. False where nobody is set who could get them."""
-        if address.domain not in self._ourselves.names or self._postmaster is None:
+        domain. Their mail is taken from everybody; if it has no mailbox here, it goes on as all mail for our name."""
+        if address.domain not in self._ourselves.names or address.local_part.lower() not in OWN_MAILBOXES:
             return False
-        return address.local_part.lower() in OWN_MAILBOXES and not self.is_local(address.domain)
+        if self.is_local(address.domain):
+            return False
+        hop = self._next_hops.find(address.domain)
+        goes_on = (hop is not None and hop.host != "") or self._relay.find(address.domain) is not None
+        return self._postmaster is not None or goes_on
 
     def at_home(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
         """Recipients with their mailboxes as `home` says; what the client named is kept in `given`."""

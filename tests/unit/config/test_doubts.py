@@ -174,7 +174,13 @@ def test_a_report_that_nobody_would_get(tmp_path: Path) -> None:
     assert line.startswith("postmaster: If a report to a sender cannot be delivered, nobody gets it")
     assert "refused" not in line
     (line,) = told(tmp_path, 'hostname = "mail.example.org"\nstate_dir = "s"\n' + RELAY + 'trusted_networks = "::1"\n')
-    assert "Mail to postmaster at mail.example.org, which every mail server must accept, is refused" in line
+    assert "which every mail server must accept, goes into the Maildir" in line and "/s/postmaster, where" in line
+    (line,) = told(
+        tmp_path,
+        'hostname = "mail.example.org"\nstate_dir = "s"\n' + RELAY + 'trusted_networks = "::1"\n'
+        '[[next_hop]]\ndomain = "*"\nhost = "smart.example.org"\n',
+    )
+    assert "goes the way of all mail for it" in line
 
 
 @pytest.mark.parametrize(

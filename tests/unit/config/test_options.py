@@ -65,7 +65,7 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.memory_options, {}),
     (options.mx_options, {}),
     (options.queue_options, {}),
-    (options.routing_options, {}),
+    (options.routing_options, {"local": options.routing_options(DEFAULTS).local}),  # postmaster's, by state_dir
     (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
     (options.spool_options, {}),
     (options.history_options, {}),

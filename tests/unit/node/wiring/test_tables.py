@@ -12,6 +12,7 @@ from postroad.config.settings import Settings
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.policy import Question, Verdict
+from postroad.mail.route import Destination, Transport
 from postroad.node.wiring.tables import Tables, build
 
 SETTINGS = """
@@ -151,6 +152,66 @@ def test_the_mailboxes_of_the_node_itself_take_mail(tmp_path: Path, name: str, p
     assert recipient.address == Address("postmaster", "box.test")
     assert recipient.given == Address(name, "mx.home.test")
     assert rcpt(made, "ada", "mx.home.test").startswith("550 5.7.1")
+
+
+ALONE = """
+hostname = "mx.home.test"
+state_dir = "state"
+{top}
+[[listener]]
+name = "front"
+role = "{role}"
+address = "127.0.0.1"
+port = 2525
+trusted_networks = "192.0.2.99"
+{more}
+"""
+SMART = '[[next_hop]]\ndomain = "*"\nhost = "smart.test"\n'
+
+
+def alone(folder: Path, *, role: str = "relay", top: str = "", more: str = "") -> Settings:
+    """A node that has no local domain."""
+    found = parse(ALONE.format(role=role, top=top, more=more), folder / "postroad.toml", files=False)
+    assert not isinstance(found, list), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("postmaster", "mx.home.test"), ("Postmaster", "mx.home.test"), ("MAILER-DAEMON", "mx.home.test"),
+        ("postmaster", "[127.0.0.1]"),
+    ],
+)  # fmt: skip
+def test_without_a_local_domain_the_node_has_a_mailbox_of_its_own(tmp_path: Path, name: str, domain: str) -> None:
+    """RFC 5321 §4.5.1: from everybody, a Maildir below `state_dir`."""
+    made = alone(tmp_path)
+    assert rcpt(made, name, domain) == "ok"
+    known = tables(made)
+    (recipient,) = known.expand(1, 1, (Recipient(Address(name, domain)),)).recipients
+    assert str(recipient.address).lower() == "postmaster@localhost" and recipient.given == Address(name, domain)
+    destination = known.destination(recipient.address)
+    assert isinstance(destination, Destination)
+    assert (destination.transport, destination.path) == (Transport.MAILDIR, str(tmp_path / "state" / "postmaster"))
+    assert rcpt(made, "ada", "mx.home.test").startswith("550 5.7.1")
+
+
+@pytest.mark.parametrize(
+    ("top", "more", "to"),
+    [
+        ('postmaster = "ada@elsewhere.test"', "", "ada@elsewhere.test"),
+        ("", SMART, "{name}@mx.home.test"),
+        ("", '[relay]\ndomains = [".home.test"]\n', "{name}@mx.home.test"),
+    ],
+)
+@pytest.mark.parametrize("name", ["postmaster", "MAILER-DAEMON"])
+def test_without_a_local_domain_its_mail_goes_where_it_is_set_to_go(
+    tmp_path: Path, top: str, more: str, to: str, name: str
+) -> None:
+    made = alone(tmp_path, top=top, more=more)
+    assert rcpt(made, name, "mx.home.test") == "ok"
+    (recipient,) = tables(made).expand(1, 1, (Recipient(Address(name, "mx.home.test")),)).recipients
+    assert str(recipient.address) == to.format(name=name)
 
 
 @pytest.mark.parametrize("boss", ["", "ada@box.test"])
