@@ -139,7 +139,7 @@ class Operator:
 
     `destination_of`: where a recipient of a fresh message would go. `withdraw(id)`: the queue lets go of the message
     and names the recipients that it cannot let go of now. `changed(id, keys)`: the message is the queue's again, and
-    rows of these destinations are due now. `add`: a DSN that was accepted; `log`: events that were committed.
+    rows of these destinations are due now. `add`: a DSN that was accepted; `tell`: takes what an operator should read.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Operator:
         withdraw: Callable[[int], Sequence[int]] = lambda id: (),
         changed: Callable[[int, Sequence[str]], None] = lambda id, keys: None,
         add: Callable[[Stored], None] = lambda stored: None,
-        log: Callable[[tuple[Event, ...]], None] = lambda events: None,
+        tell: Callable[[tuple[Event, ...]], None] = lambda events: None,
     ) -> None:
         self.spool = spool
         self.shards = tuple(shards)
@@ -163,7 +163,7 @@ class Operator:
         self.withdraw = withdraw
         self.changed = changed
         self.add = add
-        self.log = log
+        self.tell = tell
         self._asked: deque[tuple[OperatorRequest, list[Done]]] = deque()
         # Those of them that may be done for more who ask: nothing but retries stands behind them.
         self._joinable: dict[OperatorRequest, list[Done]] = {}
@@ -191,7 +191,7 @@ class Operator:
 
     def broke(self, id: int) -> None:
         """In an exception's handler: a bug came up with this message (0: while messages were looked for)."""
-        self.log((Noted(self.clock.now_us(), id, "error", f"an operator's request broke: {traceback.format_exc()}"),))
+        self.tell((Noted(self.clock.now_us(), id, "error", f"an operator's request broke: {traceback.format_exc()}"),))
 
     def _next(self) -> None:
         if self._busy or not self._asked:
@@ -422,10 +422,9 @@ class _Work:
             self._ended(settlement.id, (), rows)
             return
         # It is committed: whatever breaks here, the DSNs must come to the queue.
-        tellings = [partial(self._operator.add, stored) for stored in settlement.accepted]
-        for tell in (*tellings, partial(self._operator.log, settlement.events)):
+        for stored in settlement.accepted:
             try:
-                tell()
+                self._operator.add(stored)
             except Exception:
                 self._operator.broke(settlement.id)
         due = [row.destination for row in settlement.waiting if not row.held and row.due_us <= plan.now_us]

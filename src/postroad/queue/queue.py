@@ -39,7 +39,7 @@ from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.event import Attempted, Event, Held, Noted
+from postroad.mail.event import Attempted, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination
@@ -54,6 +54,7 @@ from postroad.queue.pace import PaceTable
 from postroad.queue.pacing import HostsOf, Pacing
 from postroad.queue.settling import ENDS, Reporter, Settling
 from postroad.queue.troubles import Trouble, Troubles
+from postroad.store.face import Events
 from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
@@ -109,7 +110,7 @@ _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessi
 
 
 class Queue:
-    """See the module. `log` gets the events of each commit once it is durable. `refine` is asked where parameters of
+    """See the module. `stream` takes the events that belong to no commit. `refine` is asked where parameters of
     the envelope or of a recipient may change the destination, or forbid it. `openings`: what those for a destination
     are at, in words."""
 
@@ -124,7 +125,7 @@ class Queue:
         opener: Opener,
         permits: Permits,
         report: Reporter,
-        log: Callable[[tuple[Event, ...]], None],
+        stream: Events,
         loop: asyncio.AbstractEventLoop,
         refine: Refine = lambda envelope, recipient, destination: destination,
         pace: PaceTable | None = None,
@@ -148,7 +149,7 @@ class Queue:
         self._chance = chance
         self._open = opener
         self._permits = permits
-        self._log = log
+        self._stream = stream
         self._loop = loop
         self._mails: dict[int, QueuedMessage] = {}
         self._lanes: dict[str, Lane] = {}
@@ -167,8 +168,8 @@ class Queue:
         self._fruitless: dict[tuple[int, str], int] = {}  # looks at a destination that found what is in memory only
         self._ahead_us = clock.now_us() - int(loop.time() * 1_000_000)  # the wall clock before the loop's
         self._settling = Settling(
-            spool=spool, options=lambda: self.options, clock=clock, chance=chance, loop=loop, report=report, log=log,
-            rows_of=self._rows, committed=self._committed,
+            spool=spool, options=lambda: self.options, clock=clock, chance=chance, loop=loop, report=report,
+            tell=stream.tell, rows_of=self._rows, committed=self._committed,
         )  # fmt: skip
         self._connections = Connections(
             loop, lambda: self.options, fed=self._fed, drop=self._drop,
@@ -636,7 +637,7 @@ class Queue:
 
     def _say_bug(self, mail: QueuedMessage, doing: str) -> None:
         text = f"{doing} broke: {traceback.format_exc()}"
-        self._log((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
+        self._stream.tell((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
 
     def _carried(self, slot: Slot, job: Job, attempts: tuple[Attempt, ...]) -> None:
         """A courier is done with a job."""
@@ -746,8 +747,7 @@ class Queue:
         state = item.mail.states.get(item.places[0]) if item.mail.states else None
         attempts = state.attempts + 1 if state is not None else 1
         events = (Attempted(now_us, envelope.id, names, key, attempt, attempts, now_us),)
-        self._spool.record(events)
-        self._log(events)
+        self._stream.record(events)
 
     def _lost(self, lane: Lane, courier: Courier) -> None:
         """An idle courier has become of no use (the remote closed, or it was idle for too long)."""
@@ -833,8 +833,6 @@ class Queue:
                 else:
                     self._agenda.note(shard, row.destination, row.due_us)
         self._forget(mail, leaving)
-        if settlement.events:
-            self._log(settlement.events)
         for stored in settlement.accepted:
             self.add(stored)
         if self._parked:

@@ -76,7 +76,7 @@ class Settling:
         chance: random.Random,
         loop: asyncio.AbstractEventLoop,
         report: Reporter,
-        log: Callable[[tuple[Event, ...]], None],
+        tell: Callable[[tuple[Event, ...]], None],
         rows_of: Callable[[QueuedMessage, Sequence[int], int], tuple[Waiting, ...]],
         committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],
     ) -> None:
@@ -86,7 +86,7 @@ class Settling:
         self._chance = chance
         self._loop = loop
         self._report = report
-        self._log = log
+        self._tell = tell
         self._rows_of = rows_of
         self._committed = committed
         self._seldom = Seldom(clock.now_us)
@@ -268,7 +268,7 @@ class Settling:
             return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
         except Exception:
             text = f"making a report broke: {traceback.format_exc()}"
-            self._log((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
+            self._tell((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
             return None
 
     def _unsaid(
@@ -321,7 +321,7 @@ class Settling:
             # The disk is full: the outcome is not lost, it is committed as soon as that works again.
             text = self._seldom.told(f"an outcome cannot be committed yet: {failure.text}")
             if text:
-                self._log((Noted(self._clock.now_us(), settlement.id, "error", text),))
+                self._tell((Noted(self._clock.now_us(), settlement.id, "error", text),))
             self._loop.call_later(
                 self._options().settle_retry_s,
                 partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),

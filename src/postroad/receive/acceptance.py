@@ -97,7 +97,7 @@ def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: C
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
-    done = partial(_committed, setting, transaction, told, stored, waiting, reports, events)
+    done = partial(_committed, setting, transaction, told, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
@@ -124,7 +124,6 @@ def _committed(
     stored: Stored,
     waiting: tuple[Waiting, ...],
     reports: tuple[Stored, ...],
-    events: tuple[Event, ...],
     failure: Failure | None,
 ) -> None:
     """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
@@ -133,18 +132,15 @@ def _committed(
         _failed(setting, transaction, told, failure)
         return
     try:
-        setting.doors.log(events)
+        # The message and its reports are the queue's from here on.
+        if waiting:
+            setting.doors.waiting(stored.envelope.id, waiting)
+        else:
+            setting.doors.queued(stored)
+        for report in reports:
+            setting.doors.queued(report)
     finally:  # it is committed, whatever breaks behind it
-        try:
-            # The message and its reports are the queue's from here on.
-            if waiting:
-                setting.doors.waiting(stored.envelope.id, waiting)
-            else:
-                setting.doors.queued(stored)
-            for report in reports:
-                setting.doors.queued(report)
-        finally:
-            told(_queued(transaction.id))
+        told(_queued(transaction.id))
 
 
 def _failed(setting: ListenerSetup, transaction: Draft, told: OnReply, failure: Failure) -> None:

@@ -466,7 +466,7 @@ class Dialog:
         self.client.authenticated(identity, source)
         self.machine.authenticated(identity, replies.AUTHENTICATED, self._offer())
         doors = self.setting.doors
-        doors.log((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
+        doors.record((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
 
     def _auth_failed(self, client: Client, name: str) -> None:
         """A failure was found; it is told later, where the client is still there."""

@@ -92,8 +92,8 @@ class Doors:
     of the recipients `given` brings (RFC 3461 §5.2.7.3).
     `held(envelope, text)`: how the recipients wait where a rule holds the message. `waiting(id, rows)`: a message is
     committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
-    `record`: events for the history and the log (refusals); `log`: events for the log only: ends of sessions, failures
-    of ours, and those of an acceptance, which the spool has committed with it.
+    `record`: events for the journal and the log: refusals, log-ins, ends of sessions; `log`: events for the log only:
+    failures of ours. The events of an acceptance go to `accept`, and the spool publishes them (`store.face.Events`).
     `admit(address, trusted, auth)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `offended(address)`: a session of a client was ended for what it did (`check.client`).
     `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.

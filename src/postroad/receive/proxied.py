@@ -109,7 +109,7 @@ class PrefacedConnection:
         setting = self._setting
         doors = setting.doors
         peer = Peer(self._address, self._port, protocol="PROXY", listener=setting.listener.name)
-        doors.log((SessionEnded(doors.now_us(), 0, peer, text, 0, 1),))
+        doors.record((SessionEnded(doors.now_us(), 0, peer, text, 0, 1),))
 
 
 def client(header: Header, address: str, port: int, *, tls_counts: bool) -> Named:

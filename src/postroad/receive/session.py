@@ -618,7 +618,8 @@ class ClientConnection(asyncio.Protocol):
         now_us = doors.now_us()
         refusal = str(machine.last_error) if machine.last_error is not None else ""
         took_us = now_us - client.since_us
-        doors.log((SessionEnded(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal),))
+        ended = SessionEnded(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal)
+        doors.record((ended,))
 
     def leave(self) -> None:
         """The node stops: say 421 now where nothing is under way, else when it has come to its end."""

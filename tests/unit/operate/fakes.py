@@ -36,6 +36,7 @@ class FakeSpool:
         self.rows: dict[int, dict[int, Waiting] | None] = {}
         self.contents: dict[int, Content] = {}
         self.commits: list[Settlement] = []
+        self.published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None
         self.failure: Failure | None = None
         self.calls: deque[Callable[[], None]] = deque()
         self.at_once = at_once
@@ -117,6 +118,7 @@ class FakeSpool:
                     del table[settlement.id]
             for stored in settlement.accepted:
                 self.store(stored)
+            self.published(0, settlement.events)
             done(None)
 
         self._later(work)
@@ -130,6 +132,7 @@ class World:
         self.changed: list[tuple[int, tuple[str, ...]]] = []
         self.added: list[Stored] = []
         self.logged: list[Event] = []
+        self.spool.published = lambda shard, events: self.logged.extend(events)
         reporter = Reporter(ReportOptions(hostname="mx.example.org"), Clock().now_us, self.spool.new_id)
         self.operator = Operator(
             spool=self.spool,
@@ -140,7 +143,7 @@ class World:
             withdraw=self._withdraw,
             changed=self._changed,
             add=self.added.append,
-            log=self.logged.extend,
+            tell=self.logged.extend,
         )
 
     def destination_of(self, address: Address) -> Destination | Attempt:

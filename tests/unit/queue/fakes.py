@@ -39,6 +39,7 @@ class FakeSpool:
         self.rows: dict[int, dict[int, Waiting] | None] = {}
         self.events: list[Event] = []
         self.commits: list[Settlement] = []
+        self.published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None
         self.broken = False
         self.last = 0
         self.takes = 0
@@ -77,6 +78,7 @@ class FakeSpool:
             for stored in settlement.accepted:
                 self.store(stored)
             self.events.extend(settlement.events)
+            self.loop.call_soon(self.published, 0, settlement.events)
             self.loop.call_soon(done, None)
 
         self._later(work)
@@ -160,6 +162,20 @@ class FakeSpool:
         self._later(work)
 
 
+class FakeStream:
+    """What is not published by the spool: `record` is kept there, and all of it is told."""
+
+    def __init__(self, spool: FakeSpool, logged: list[Event]) -> None:
+        self._spool, self._logged = spool, logged
+
+    def record(self, events: tuple[Event, ...]) -> None:
+        self._spool.record(events)
+        self._logged.extend(events)
+
+    def tell(self, events: tuple[Event, ...]) -> None:
+        self._logged.extend(events)
+
+
 class FakeCourier:
     """Carries for `took_s`, then answers what `world.answer(job, place)` says."""
 
@@ -216,6 +232,7 @@ class World:
         self.token_times: dict[str, float] = {}
         self.reports: list[tuple[int, tuple[str, ...], bool]] = []
         self.logged: list[Event] = []
+        self.spool.published = lambda shard, events: self.logged.extend(events)
         self.rules: tuple[PaceRule, ...] = tuple(options.pop("rules", ()))
         self.hosts_of: dict[str, tuple[str, ...]] = {}
         self.options = QueueOptions(**options)
@@ -227,8 +244,8 @@ class World:
         return Queue(
             spool=self.spool,  # type: ignore[arg-type]
             options=self.options, clock=self.clock, chance=self.chance, destination_of=self.destination_of,
-            opener=self.open, permits=self, report=self.report, log=self.logged.extend, loop=self.loop,
-            pace=self.pace_table(), hosts_of=self.find_hosts,
+            opener=self.open, permits=self, report=self.report, loop=self.loop,
+            stream=FakeStream(self.spool, self.logged), pace=self.pace_table(), hosts_of=self.find_hosts,
         )
 
     def pace_table(self) -> PaceTable:

@@ -53,6 +53,7 @@ from postroad.receive.setup import ListenerSetup, listener_setup
 from postroad.receive.turns import Turns
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
+from postroad.report.stream import Stream
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
@@ -105,6 +106,8 @@ class Assembly:
         self._world = world
         self._permits = permits
         self._log = log
+        self.stream = Stream(self._reader_broke)
+        self.stream.subscribe(log.write_all)
         self._loop = loop
         self._ask_all = ask_all  # the workers, this one among them; None: there is no other
         self._ticket_secret = ticket_secret  # the node's, as it is now; b"" where there is none
@@ -151,12 +154,14 @@ class Assembly:
             world.clock,
             self._loop,
             log=self._note,
+            published=self.stream.published,
             connect=world.disk.connect,
             threads=world.disk.threads,
             free=world.disk.free,
             posix=world.disk.posix,
             commit_s=world.disk.commit_s,
         )
+        self.stream.keep = self.spool.record
         try:
             self.spool.start()
         except SpoolError as error:
@@ -182,7 +187,7 @@ class Assembly:
             opener=lambda destination, opened, lost: self._opener(destination, opened, lost),
             permits=self._permits,
             report=self._report,
-            log=self._log.write_all,
+            stream=self.stream,
             loop=self._loop,
             refine=self.tables.refined,
             pace=options.pace_table(settings),
@@ -198,7 +203,7 @@ class Assembly:
             withdraw=self.queue.withdraw,
             changed=self.queue.changed,
             add=self.queue.add,
-            log=self._log.write_all,
+            tell=self.stream.tell,
         )
         self._starter = QueueStarter(
             options=options.etrn_options(settings),
@@ -362,8 +367,8 @@ class Assembly:
             reports=self._expanded_reports,
             held=self._held,
             waiting=self.queue.wait,
-            record=self._record,
-            log=self._log.write_all,
+            record=self.stream.record,
+            log=self.stream.tell,
             admit=self._clients.admit,
             left=self._clients.left,
             offended=self._clients.offended,
@@ -400,14 +405,13 @@ class Assembly:
         return self._authenticator is not None and self._authenticator.owns(account, address)
 
     def _note(self, event: Event) -> None:
-        self._log.write(event)
+        self.stream.tell((event,))
+
+    def _reader_broke(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a reader of the stream of events", "exception": error})
 
     def _note_from_thread(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._note, event)
-
-    def _record(self, events: tuple[Event, ...]) -> None:
-        self.spool.record(events)
-        self._log.write_all(events)
 
     def _held(self, envelope: Envelope, text: str) -> tuple[Waiting, ...]:
         """All recipients of a message that a rule holds."""

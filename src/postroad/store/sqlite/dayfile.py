@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.mail.account import canonical_account
-from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
+from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, SessionEnded
 from postroad.store.sqlite import codec, schema, wal_index
 
 _TABLES: Final = """
@@ -90,7 +90,7 @@ def account_key(name: str) -> int:
     return key(f"account:{canonical_account(name)}")
 
 
-def account_of(event: Accepted | Refused | Authenticated) -> str:
+def account_of(event: Accepted | Refused | Authenticated | SessionEnded) -> str:
     """The account that the client was, or the one that it tried to be; "" for none."""
     if isinstance(event, Refused) and event.phase == "AUTH":
         return event.reason
@@ -101,7 +101,7 @@ def add_keys(event: Event, names: set[int]) -> None:
     """Adds the keys by which the event can be found."""
     if event.id:
         names.add(event.id & _MASK)
-    if isinstance(event, Accepted | Refused | Authenticated):
+    if isinstance(event, Accepted | Refused | Authenticated | SessionEnded):
         if event.peer.address:
             names.add(client_key(event.peer.address))
         if account := account_of(event):

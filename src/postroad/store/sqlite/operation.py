@@ -1,13 +1,16 @@
 """What the spool hands to a shard: one value for each call, with what it says already encoded.
 
+`told`: the events of the operation, for those who hear of them when it is committed; `events`: the same, encoded.
+
 These are made for every message, so they are plain objects with slots; `done` is called on the loop by the spool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+from postroad.mail.event import Event
 from postroad.store.questions import Question
 from postroad.store.values import Failure, Waiting
 
@@ -27,7 +30,7 @@ class Row:
 class Accept:
     """A new message; with `waiting` it is settled at once (mail that is held on arrival). `reports`: DSNs with it."""
 
-    __slots__ = ("done", "events", "reports", "row", "waiting")
+    __slots__ = ("done", "events", "reports", "row", "told", "waiting")
 
     def __init__(
         self,
@@ -36,7 +39,9 @@ class Accept:
         events: bytes,
         done: Callable[[Failure | None], None],
         reports: tuple[Row, ...] = (),
+        told: tuple[Event, ...] = (),
     ) -> None:
+        self.told = told
         self.row = row
         self.waiting = waiting
         self.events = events
@@ -47,7 +52,7 @@ class Accept:
 class Settle:
     """A settlement. `accepted`: the DSNs, encoded."""
 
-    __slots__ = ("accepted", "done", "ended", "events", "id", "waiting")
+    __slots__ = ("accepted", "done", "ended", "events", "id", "told", "waiting")
 
     def __init__(
         self,
@@ -57,7 +62,9 @@ class Settle:
         accepted: tuple[Row, ...],
         events: bytes,
         done: Callable[[Failure | None], None],
+        told: tuple[Event, ...] = (),
     ) -> None:
+        self.told = told
         self.id = id
         self.ended = ended
         self.waiting = waiting
@@ -73,6 +80,7 @@ class Read:
     """
 
     __slots__ = ("about", "done", "empty", "question")
+    told: ClassVar[tuple[Event, ...]] = ()
 
     def __init__(self, question: Question, done: Callable[[Any], None], empty: Any, about: int = 0) -> None:
         self.question = question
@@ -85,6 +93,7 @@ class Trim:
     """The history has the journal up to `seq`: remove it there."""
 
     __slots__ = ("done", "seq")
+    told: ClassVar[tuple[Event, ...]] = ()
 
     def __init__(self, seq: int, done: Callable[[Failure | None], None]) -> None:
         self.seq = seq
@@ -95,6 +104,7 @@ class RecordEvents:
     """Events without a change of state; b"" only asks for a commit that takes along what waits."""
 
     __slots__ = ("done", "events")
+    told: ClassVar[tuple[Event, ...]] = ()  # the stream has told them when they were recorded
 
     def __init__(self, events: bytes, done: Callable[[Failure | None], None] = lambda failure: None) -> None:
         self.events = events

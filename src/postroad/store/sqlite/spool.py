@@ -3,6 +3,8 @@
 What always holds:
 - Operations are executed in the order of the calls; a callback is called on the loop, once, in that order too, and
   after the commit that its operation stands in is on stable storage (promise 1).
+- `published` is called with the events of an operation after its commit, before its callback, in the same order. An
+  operation that was refused publishes nothing.
 - While the thread commits, what comes gathers and is the next commit; an operation that comes alone is committed at
   once. Only where many clients are in the middle of a message, and the last commit was a moment ago, does one wait for
   the others (`company_s`).
@@ -62,7 +64,8 @@ _RETRY_MAX_S: Final = 60.0
 _TRIES_MAX: Final = 6  # after so many (half a minute) content is given up, and the operator is told of any other read
 _REMIND_TRIES: Final = 60  # and told again each time after so many more (an hour)
 _CALM: Final = 4  # the part of `company_s` that is waited for where little comes: less is won by it
-_RECORDED_MAX: Final = 20_000  # events without a change of state that wait for a commit which keeps failing
+_RECORDED_MAX: Final = 20_000  # events without a change of state that wait for the next commit
+_FAILED_OCTETS_MAX: Final = 8_388_608  # of such events whose commit has failed, encoded; what comes on top is dropped
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
 _RESERVE_FREE: Final = 2  # times its size must be free before a reserve is made again
 _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
@@ -112,13 +115,15 @@ class Spool:
         loop: asyncio.AbstractEventLoop,
         *,
         log: Callable[[Event], None] | None = None,
+        published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None,
         connect: schema.Connect = schema.connect,
         threads: bool = True,
         posix: Posix | None = None,
         free: Callable[[Path], int] = free_octets,
         commit_s: Callable[[], float] | None = None,
     ) -> None:
-        """`free`: octets of free space on the disk of a folder; OSError where it cannot be told."""
+        """`published(shard, events)`: these events were committed; see the module. `free`: octets of free space on the
+        disk of a folder; OSError if it cannot be told."""
         if not shards:
             raise ValueError("a spool has at least one shard")
         self.directory = directory
@@ -127,6 +132,7 @@ class Spool:
         self._clock = clock
         self._loop = loop
         self._log = log if log is not None else _log
+        self._published = published
         self._threads = threads
         self._posix = posix or Posix()
         self._free_octets = free
@@ -147,10 +153,11 @@ class Spool:
         # Between the loop and the writer: each end only puts or only takes.
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._answers: deque[tuple[_Asked, Any]] = deque()
-        self._recorded: deque[bytes] = deque()
+        self._failed_records: deque[bytes] = deque()  # encoded, of commits that failed
         # The loop's own.
         self._writer: threading.Thread | None = None
         self._gathered: list[_Asked] = []  # what goes into the next batch
+        self._recorded: list[Event] = []  # events that go with it
         self.company = Arrivals(loop.time)
         self._pressing = 0  # operations among them that somebody waits for
         self._company: asyncio.TimerHandle | None = None
@@ -278,6 +285,7 @@ class Spool:
             codec.encode_events(events) if events else b"",
             done,
             tuple(map(_row, reports)) if reports else (),
+            events,
         )
         self._put(shard, operation)
 
@@ -293,6 +301,7 @@ class Spool:
             tuple(map(_row, accepted)) if accepted else (),
             codec.encode_events(settlement.events) if settlement.events else b"",
             done,
+            settlement.events,
         )
         self._put(shard, operation, patient=self.options.settle_s > 0)
 
@@ -301,7 +310,7 @@ class Spool:
         if not events or not self._running:
             return
         if len(self._recorded) < _RECORDED_MAX:
-            self._recorded.append(codec.encode_events(events))
+            self._recorded.extend(events)
         if self._record_timer is None:
             self._record_timer = self._loop.call_later(self.options.record_s, self._record_now)
 
@@ -431,7 +440,13 @@ class Spool:
             self._dispatch()
 
     def _recorded_now(self) -> list[_Asked]:
-        return [_Asked(self._main, RecordEvents(self._recorded.popleft())) for _ in range(len(self._recorded))]
+        found = []
+        while self._failed_records:
+            found.append(_Asked(self._main, RecordEvents(self._failed_records.popleft())))
+        if self._recorded:
+            recorded, self._recorded = self._recorded, []
+            found.append(_Asked(self._main, RecordEvents(codec.encode_events(recorded))))
+        return found
 
     def _cleanings(self) -> list[_Asked]:
         """A commit of nothing for each shard whose last one failed."""
@@ -532,7 +547,7 @@ class Spool:
 
     def _record_now(self) -> None:
         self._record_timer = None
-        if self._recorded:
+        if self._recorded or self._failed_records:
             self._put(self._main, RecordEvents(b""))
 
     def _answer(self) -> None:
@@ -540,8 +555,14 @@ class Spool:
         answers = self._answers
         while answers:
             asked, answer = answers.popleft()
+            operation = asked.operation
+            if answer is None and operation.told:
+                try:
+                    self._published(asked.shard, operation.told)
+                except Exception as error:
+                    self._loop.call_exception_handler({"message": "who reads the spool's events", "exception": error})
             try:
-                asked.operation.done(answer)
+                operation.done(answer)
             except Exception as error:
                 self._loop.call_exception_handler({"message": "callback of the spool", "exception": error})
 
@@ -637,8 +658,13 @@ class Spool:
             elif type(operation) is not RecordEvents:
                 found.append((asked, answer))
             elif type(answer) is Failure and operation.events:
-                self._recorded.append(operation.events)
+                self._keep_record(operation.events)
         return found
+
+    def _keep_record(self, events: bytes) -> None:
+        """Events whose commit failed: they go with the next one."""
+        if sum(map(len, tuple(self._failed_records))) < _FAILED_OCTETS_MAX:
+            self._failed_records.append(events)
 
     def _keep(self, asked: _Asked, why: Kept) -> None:
         self._kept[asked.operation] = asked

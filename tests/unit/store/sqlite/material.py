@@ -115,13 +115,14 @@ def open_spool(
     clock: Clock | None = None,
     connect: schema.Connect = schema.connect,
     threads: bool = True,
+    published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None,
 ) -> Iterator[Desk]:
     """Within a running loop; closed at the end."""
     clock = clock or Clock()
     noted: list[Event] = []
     spool = Spool(
         directory, shards, options, clock, asyncio.get_running_loop(), log=noted.append, connect=connect,
-        threads=threads,
+        threads=threads, published=published,
     )  # fmt: skip
     spool.start()
     try:

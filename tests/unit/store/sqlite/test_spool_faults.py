@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from postroad.mail import identifier
-from postroad.mail.event import Noted
+from postroad.mail.event import Event, Noted
 from postroad.store import content
 from postroad.store.sqlite import schema, shard, spool
 from postroad.store.sqlite.history import Historian, HistoryOptions
@@ -400,6 +400,27 @@ async def test_recorded_events_survive_a_failed_commit(tmp_path: Path) -> None:
     connection = schema.connect_reader(schema.database(tmp_path, 0))
     assert b"noted" in connection.execute("SELECT events FROM journal").fetchone()[0]
     connection.close()
+
+
+async def test_events_are_published_after_their_commit_and_never_of_one_that_failed(tmp_path: Path) -> None:
+    faults = Faults()
+    bugs: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: bugs.append(context))
+    heard: list[tuple[int, int]] = []  # shard, and rows of the journal at that moment
+
+    def published(shard: int, events: tuple[Event, ...]) -> None:
+        heard.append((shard, rows(tmp_path, "journal")))
+        raise RuntimeError("made by the test")  # stops nobody
+
+    with open_spool(tmp_path, connect=faults.connect, threads=False, published=published) as desk:
+        stored = await desk.accept()
+        assert heard == [(0, 1)]
+        faults.at = lambda sql: sqlite3.SQLITE_FULL if sql == "COMMIT" else None
+        assert await desk.try_accept(message(desk.new_id())) is not None
+        assert len(heard) == 1
+        faults.at = lambda sql: None
+        await desk.settle(stored.envelope.id, 0, events=(relayed(stored.envelope.id),))
+        assert heard == [(0, 1), (0, 2)] and len(bugs) == 2
 
 
 @pytest.mark.parametrize("damage", ["not a database", "torn"])
