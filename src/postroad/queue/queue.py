@@ -1066,7 +1066,8 @@ class Queue:
                 return "permit"
         if trouble is not None and self._troubles.is_left_alone(trouble) and not (lane is not None and lane.slots):
             left_s = (trouble.until_us - self._clock.now_us()) / 1_000_000
-            return f"{_BACK_OFF} {trouble.failures} failures in a row, {left_s:.0f} s more"
+            failures = "1 failure" if trouble.failures == 1 else f"{trouble.failures} failures"
+            return f"{_BACK_OFF} {failures} in a row, {left_s:.0f} s more"
         return ""
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:

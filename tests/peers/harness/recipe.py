@@ -9,6 +9,7 @@ postroad` is done by the machine itself.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -62,6 +63,11 @@ class Page:
         commands = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         assert commands, f"no commands below {heading!r}"
         return commands
+
+    def shown(self) -> list[tuple[str, str]]:
+        """Each command that is alone in its block and followed by a block `text`: the command, and what that shows."""
+        return [(first.text.strip(), second.text) for first, second in itertools.pairwise(self.blocks)
+                if first.kind == "sh" and second.kind == "text" and first.heading == second.heading]
 
     def outputs(self, heading: str) -> list[str]:
         """The blocks `text` below the heading."""
@@ -168,3 +174,38 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+# What differs from run to run, and what stands for it when outputs are compared.
+_VARIES: Final = tuple((re.compile(pattern), by) for pattern, by in (
+    (r"\b[0-9a-z]{10}00\b", "ID"),
+    (r"(, connecting| \+) [\d.]+ m?s( to connect)?", ""),
+    (r"\d{4}-\d\d-\d\d", "DATE"),
+    (r"\d\d:\d\d:\d\d(\.\d+)?", "TIME"),
+    (r"\b\d+(\.\d+)? (ms|s|min|h)\b", "SPAN"),
+    (r"\b\d+(\.\d+)? K?B\b", "SIZE"),
+    (r"\d+\.\d+\.\d+\.\d+", "ADDRESS"),
+    (r"(?<=ADDRESS)\]?:\d+", "PORT"),
+    (r"\b(process|pid) \d+", "PROCESS"),
+    (r"\b\d+/\d+\b", "CONN"),
+    (r"(?<= )/\S+", "PATH"),
+    (r"[ \t]+", " "),
+))  # fmt: skip
+
+
+def shape(text: str) -> str:
+    """The output without what differs from run to run: times, queue ids, addresses, ports, paths, widths of columns."""
+    for pattern, by in _VARIES:
+        text = pattern.sub(by, text)
+    return "\n".join(line.strip() for line in text.strip().splitlines())
+
+
+def assert_shown(shown: str, real: str) -> None:
+    """`real` is what the page shows, but for what differs from run to run. A line … stands for any lines."""
+    rest = shape(real) + "\n"
+    parts = [part.lstrip("\n") for part in f"{shape(shown)}\n".split("…\n")]
+    for place, part in enumerate(parts):
+        at = rest.find(part) if 0 < place < len(parts) - 1 else 0 if place == 0 else len(rest) - len(part)
+        assert rest[at:].startswith(part), f"the page shows\n{part}\nbut it is\n{rest}\n{real}"
+        rest = rest[at + len(part) :]
+    assert not rest.strip(), f"the page does not show\n{rest}"
