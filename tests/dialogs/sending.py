@@ -40,10 +40,11 @@ import msgspec
 import trustme
 
 from postroad.deliver.credentials import Credentials
-from postroad.deliver.opener import Courier, Opener
+from postroad.deliver.opener import Opener
 from postroad.deliver.options import DeliverOptions
 from postroad.mail import wishes
 from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope, Forwarded, Peer, Recipient
 from postroad.mail.job import Job
 from postroad.mail.report import DsnAction, wants

@@ -22,6 +22,12 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert source.circles() == []
 
 
+def test_each_public_class_name_stands_once() -> None:
+    """Who meets a name knows which class it is. Names that begin with an underscore are a module's own."""
+    twice = {name: modules for name, modules in source.classes().items() if len(modules) > 1}
+    assert twice == {}
+
+
 def test_each_requirement_is_used_and_each_import_is_required() -> None:
     project = tomllib.loads((source.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = {re.split(r"[<>=~!\[; ]", each)[0] for each in project["dependencies"]}

@@ -24,7 +24,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -37,7 +37,7 @@ from postroad.deliver.program import ProgramCourier
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
 from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.job import Job
+from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
@@ -54,23 +54,6 @@ from postroad.world.tls_facts import TlsFacts
 _LOG: Final = logging.getLogger(__name__)
 _BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
-
-
-class Courier(Protocol):
-    """What the opener gives to the queue; `postroad.queue.lane` has the same, with what each call promises."""
-
-    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None: ...
-
-    @property
-    def usable(self) -> bool: ...
-
-    @property
-    def elsewhere(self) -> bool: ...
-
-    @property
-    def doing(self) -> str: ...
-
-    def close(self) -> None: ...
 
 
 Hops = Callable[[Destination], Awaitable[Route | Attempt]]

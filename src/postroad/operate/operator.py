@@ -39,6 +39,7 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Failed, Held, Noted, Released, Removed
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
+from postroad.store.reports import MakeReports
 from postroad.store.sqlite.selecting import names
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 
@@ -94,20 +95,6 @@ class OperatorResult(msgspec.Struct, frozen=True):
     count: int = 1
 
 
-class Report(Protocol):
-    """Makes DSNs, see `report.dsn.Reporter`."""
-
-    def __call__(
-        self,
-        envelope: Envelope,
-        outcomes: Sequence[tuple[int, Attempt]],
-        *,
-        delayed: bool,
-        content: Content | None,
-        until_us: int,
-    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
-
-
 class OperatorSpool(Protocol):
     """What is needed of the spool, see `store.sqlite.spool`."""
 
@@ -147,7 +134,7 @@ class Operator:
         *,
         spool: OperatorSpool,
         shards: Sequence[int],
-        report: Report,
+        report: MakeReports,
         destination_of: Callable[[Address], Destination | Attempt],
         clock: Clock,
         withdraw: Callable[[int], Sequence[int]] = lambda id: (),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from postroad.mail import wishes
 from postroad.mail.attempt import Attempt
+from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope
 from postroad.mail.job import Job
 from postroad.mail.message import Content
@@ -14,34 +14,6 @@ from postroad.mail.route import Destination
 from postroad.queue.order import FairQueue, source_of
 from postroad.queue.pace import Pace
 from postroad.store.values import Waiting
-
-
-class Courier(Protocol):
-    """One kept connection to a destination, or a writer of local mail. Only the queue calls it:
-
-    - one job at a time, and only while `usable`;
-    - `close` once, at the end; nothing is called after it.
-    """
-
-    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
-        """Carry a job. `done` is called exactly once, whatever happens, and never from within this call. It gets an
-        Attempt for each recipient, in the order of the job."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether it can carry another job."""
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the destination has another host that has not been tried yet."""
-
-    @property
-    def doing(self) -> str:
-        """What it is doing for its job now, in words for operators."""
-
-    def close(self) -> None:
-        """Say QUIT and end the connection; nobody waits for that."""
-
 
 Opener = Callable[[Destination, Callable[[Courier | Attempt], None], Callable[[Courier], None]], None]
 """`open(destination, opened, lost)`. `opened` is called exactly once, never from within: with a courier, or with the

@@ -38,6 +38,7 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Attempted, Held, Noted
 from postroad.mail.job import Job
@@ -46,15 +47,16 @@ from postroad.mail.route import Destination
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.connections import Connections
-from postroad.queue.lane import Courier, Item, Lane, Opener, PendingConnection, QueuedMessage, Slot
+from postroad.queue.lane import Item, Lane, Opener, PendingConnection, QueuedMessage, Slot
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.options import QueueOptions
 from postroad.queue.order import FairQueue
 from postroad.queue.pace import PaceTable
 from postroad.queue.pacing import HostsOf, Pacing
-from postroad.queue.settling import ENDS, Reporter, Settling
+from postroad.queue.settling import ENDS, Settling
 from postroad.queue.troubles import Trouble, Troubles
 from postroad.store.face import Events
+from postroad.store.reports import MakeReports
 from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
@@ -124,7 +126,7 @@ class Queue:
         destination_of: DestinationOf,
         opener: Opener,
         permits: Permits,
-        report: Reporter,
+        report: MakeReports,
         stream: Events,
         loop: asyncio.AbstractEventLoop,
         refine: Refine = lambda envelope, recipient, destination: destination,

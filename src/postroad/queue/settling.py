@@ -20,7 +20,7 @@ import random
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -33,6 +33,7 @@ from postroad.mail.seldom import Seldom
 from postroad.queue import schedule
 from postroad.queue.lane import QueuedMessage
 from postroad.queue.options import QueueOptions
+from postroad.store.reports import MakeReports
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 
@@ -43,23 +44,6 @@ ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
 
 Outcomes = Sequence[tuple[int, Attempt]]
 Keys = str | dict[int, str]  # the destination of all, or that of each place
-
-
-class Reporter(Protocol):
-    """Makes the DSN for recipients that ended (or are delayed) together; None where none is to be sent.
-
-    The events say what was made, or why not. `until_us`: for delays, how long it will be tried.
-    """
-
-    def __call__(
-        self,
-        envelope: Envelope,
-        outcomes: Sequence[tuple[int, Attempt]],
-        *,
-        delayed: bool,
-        content: Content,
-        until_us: int,
-    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]: ...
 
 
 class Settling:
@@ -75,7 +59,7 @@ class Settling:
         clock: Clock,
         chance: random.Random,
         loop: asyncio.AbstractEventLoop,
-        report: Reporter,
+        report: MakeReports,
         tell: Callable[[tuple[Event, ...]], None],
         rows_of: Callable[[QueuedMessage, Sequence[int], int], tuple[Waiting, ...]],
         committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],

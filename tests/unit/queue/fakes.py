@@ -9,13 +9,13 @@ from typing import Any
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Reported
 from postroad.mail.job import Job
 from postroad.mail.message import Content
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
-from postroad.queue.lane import Courier
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable
 from postroad.queue.queue import Queue
