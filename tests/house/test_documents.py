@@ -157,12 +157,12 @@ def test_the_index_names_every_page() -> None:
 
 
 def test_each_recipe_is_run_by_a_test() -> None:
-    """`tests/peers/test_recipe_NAME.py` plays docs/recipes/NAME.md (tests/peers/harness/recipe.py)."""
+    """`test_recipe_NAME.py` plays docs/recipes/NAME.md (tests/peers/harness/recipe.py)."""
     pages = {path.stem for path in (ROOT / "docs/recipes").glob("*.md")}
-    tests = {path.stem.removeprefix("test_recipe_") for path in (ROOT / "tests/peers").glob("test_recipe_*.py")}
-    assert tests == {page.replace("-", "_") for page in pages}
+    tests = {path.stem: path for path in (ROOT / "tests").glob("*/test_recipe_*.py")}
+    assert set(tests) == {f"test_recipe_{page.replace('-', '_')}" for page in pages}
     for page in pages:
-        assert f'Page("{page}")' in (ROOT / f"tests/peers/test_recipe_{page.replace('-', '_')}.py").read_text("utf-8")
+        assert f'Page("{page}")' in tests[f"test_recipe_{page.replace('-', '_')}"].read_text("utf-8")
 
 
 # -- docs/rfc.md: tables with a column of modules and one of tests, in a short form

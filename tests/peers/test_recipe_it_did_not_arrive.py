@@ -45,7 +45,7 @@ def machine(place: Path) -> Iterator[Machine]:
             "hostname": "mail.example.org", "state_dir": "state", "workers": 1, "postmaster": "ada@example.org",
             "listener": [relay_listener(ports.port())], "domain": [local_domain("example.org", ["ada"])],
             "dns": {"servers": [f"127.0.0.1:{knot.port}"]}, "routing": {"mx_port": port}, "mx": {"loopback": True},
-            "queue": {"backoff_first_s": 1000},
+            "queue": {"backoff_first_s": 1000}, "outbound": {"idle_s": 1000},
         }, defaults={})  # fmt: skip
         with node:
             with smtplib.SMTP("127.0.0.1", node.port, local_hostname="client.example", timeout=20) as client:

@@ -181,6 +181,7 @@ _VARIES: Final = tuple((re.compile(pattern), by) for pattern, by in (
     (r"\b[0-9a-z]{10}00\b", "ID"),
     (r"(, connecting| \+) [\d.]+ m?s( to connect)?", ""),
     (r"\d{4}-\d\d-\d\d", "DATE"),
+    (r"begins on DATE\. It has", "has"),  # said as soon as there is a file of the history
     (r"\d\d:\d\d:\d\d(\.\d+)?", "TIME"),
     (r"\b\d+(\.\d+)? (ms|s|min|h)\b", "SPAN"),
     (r"\b\d+(\.\d+)? K?B\b", "SIZE"),
