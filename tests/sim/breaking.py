@@ -12,6 +12,9 @@ from typing import Any
 
 import msgspec
 
+from postroad.accounts.authenticate import Authenticator
+from postroad.accounts.pending import PendingQuestion
+from postroad.accounts.places import Places
 from postroad.check.client import Clients
 from postroad.deliver import maildir
 from postroad.deliver.smtp import SmtpCourier
@@ -32,9 +35,11 @@ from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
-from postroad.receive import draft as drafts
 from postroad.receive.dialog import Dialog
+from postroad.receive.session import Session
 from postroad.report import dsn
+from postroad.store.reserve import Reserve
+from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.spool import Spool
 
 Patch = Callable[[Any, str, Any], None]
@@ -86,6 +91,19 @@ def outcomes_and_reports_count_before_their_commit(patch: Patch) -> None:
         self._loop.call_later(2.0, real, self, settlement, lambda failure: None)
 
     patch(Spool, "settle", settle)
+
+
+def what_a_failed_commit_has_ended_is_not_written_again(patch: Patch) -> None:
+    """Who asked for it hears of a failure, and may not ask again."""
+    real = Shard._fail
+
+    def fail(self: Shard, error: Exception, operations: Any) -> Any:
+        try:
+            return real(self, error, operations)
+        finally:
+            self._redo.clear()
+
+    patch(Shard, "_fail", fail)
 
 
 # -- 2. each recipient comes to one end, or has a next event ---------------------------------------------------
@@ -354,6 +372,74 @@ def a_silent_remote_is_waited_for_without_end(patch: Patch) -> None:
     patch(SmtpCourier, "_wait", lambda self: None)
 
 
+# -- a full disk ----------------------------------------------------------------------------------------------
+
+
+def the_reserve_is_never_given_up(patch: Patch) -> None:
+    patch(Reserve, "release", lambda self: False)
+
+
+def the_reserve_holds_no_space(patch: Patch) -> None:
+    patch(Reserve, "_allocate", lambda self, handle: None)
+
+
+def the_reserve_is_not_made_again(patch: Patch) -> None:
+    patch(Spool, "_fill_reserve", lambda self, shard: None)
+
+
+def new_mail_takes_the_space_of_the_reserve(patch: Patch) -> None:
+    patch(Spool, "_room", lambda self, shard: None)
+
+
+# -- a crowd --------------------------------------------------------------------------------------------------
+
+
+def who_has_hung_up_has_not_failed(patch: Patch) -> None:
+    real = Authenticator.fails
+
+    def fails(self: Authenticator, tried: Any, outcome: Any, told: Any, failed: Any, place: Any) -> None:
+        if told is None:
+            place.leave()
+        else:
+            real(self, tried, outcome, told, failed, place)
+
+    patch(Authenticator, "fails", fails)
+
+
+def what_is_looked_into_is_dropped_when_its_client_goes(patch: Patch) -> None:
+    def drop(self: PendingQuestion) -> bool:
+        self._house.drop(self)
+        self._done = lambda finding, account: None
+        return True
+
+    patch(PendingQuestion, "drop", drop)
+
+
+def failures_lead_to_no_ban(patch: Patch) -> None:
+    patch(Clients, "failed", lambda self, address, account: 1.0)
+
+
+def a_ban_holds_for_everybody(patch: Patch) -> None:
+    patch(Clients, "is_banned", lambda self, address, auth=True: bool(list(self.bans)))
+
+
+def guesses_take_all_places_until_they_are_answered(patch: Patch) -> None:
+    """And nobody waits for one."""
+    def fails(self: Authenticator, tried: Any, outcome: Any, told: Any, failed: Any, place: Any) -> None:
+        self.noted(tried)
+        if failed is not None:
+            failed(tried.name)
+        self.loop.call_later(self.delay_s(tried), self._say, told, outcome, place)
+
+    patch(Authenticator, "fails", fails)
+    patch(Places, "wait", lambda self, address, ready: None)
+
+
+def a_client_with_many_commands_does_not_take_turns(patch: Patch) -> None:
+    real = Session._run
+    patch(Session, "_run", lambda self, first=None, most=0: real(self, first, 1 << 30))
+
+
 # -- the history ----------------------------------------------------------------------------------------------
 
 
@@ -555,7 +641,7 @@ def a_look_alike_is_unstuffed(patch: Patch) -> None:
 
 
 def long_lines_go_as_they_are(patch: Patch) -> None:
-    patch(drafts, "_measure", lambda transaction, octets: None)
+    _accepting(patch, lambda stored: replace(stored, envelope=replace(stored.envelope, long_lines=False)))
 
 
 def a_line_is_forgotten_at_the_end_of_a_piece(patch: Patch) -> None:

@@ -23,7 +23,8 @@ from tests.sim.ledger import Delivery, Ledger, message_id_of
 
 
 class SimDisk:
-    """`trouble`: "" | "budget" (less space free than is to be kept) | "full" | "io"."""
+    """`trouble`: "" | "budget" (less space free than is to be kept) | "full" (now and then a little is free) | "packed"
+    (nothing is free but what a shard gives up of its reserve) | "io"."""
 
     def __init__(self, chance: random.Random, ledger: Ledger, owner: str, now: Callable[[], float]) -> None:
         self.trouble = ""
@@ -33,17 +34,19 @@ class SimDisk:
         self._ledger = ledger
         self._owner = owner
         self._now = now
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: list[sqlite3.Connection] = []  # all there were, so that none has the id of another
+        self._reserves: dict[int, Path] = {}  # by the id of a connection
         self._in_new: dict[str, Delivery] = {}
         self._factory = _connection_class(self)
 
     def connect(self, path: Path) -> sqlite3.Connection:
         made = partial(schema.connect, factory=self._factory)(path)
+        self._reserves[id(made)] = path.with_suffix(".reserve")
         self._opened.append(made)
         return made
 
     def free(self, directory: Path) -> int:
-        return 0 if self.trouble in ("budget", "full") else 1 << 40
+        return 0 if self.trouble in ("budget", "full", "packed") else 1 << 40
 
     def close(self) -> None:
         """As the system closes the files of a process that has died: what was not committed is rolled back."""
@@ -54,14 +57,22 @@ class SimDisk:
 
     # -- SQLite -----------------------------------------------------------------------------------------------
 
-    def fault_before(self, sql: str) -> int:
+    def fault_before(self, connection: sqlite3.Connection, sql: str) -> int:
         if not self.trouble or self.trouble == "budget":
             return 0
         self.troubled_until = self._now()
+        if self.trouble == "packed":
+            writes = sql.startswith("INSERT") or sql == "COMMIT"
+            return sqlite3.SQLITE_FULL if writes and self._is_whole(connection) else 0
         if self.trouble == "full":
             writes = sql.startswith("INSERT") or sql == "COMMIT"
             return sqlite3.SQLITE_FULL if writes and self._chance.random() < 0.5 else 0
         return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and self._chance.random() < 0.4 else 0
+
+    def _is_whole(self, connection: sqlite3.Connection) -> bool:
+        """Whether the reserve of this database takes its space still."""
+        path = self._reserves.get(id(connection))
+        return path is None or not path.exists() or path.stat().st_size > 0
 
     def fault_after(self, sql: str) -> int:
         """The statement is carried out, and then fails."""
@@ -78,7 +89,7 @@ class SimDisk:
     def _write(self, handle: int, octets: Any) -> int:
         if self.quota_share and self._chance.random() < self.quota_share:
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
-        if self.trouble == "full" and self._chance.random() < 0.5:
+        if self.trouble == "packed" or (self.trouble == "full" and self._chance.random() < 0.5):
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(handle, octets)
 
@@ -113,7 +124,7 @@ class SimDisk:
 def _connection_class(disk: SimDisk) -> type[sqlite3.Connection]:
     class Faulty(sqlite3.Connection):
         def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            if disk.trouble and (code := disk.fault_before(sql)):
+            if disk.trouble and (code := disk.fault_before(self, sql)):
                 raise _error(code)
             cursor = super().execute(sql, parameters)
             if disk.trouble and (code := disk.fault_after(sql)):

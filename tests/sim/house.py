@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.sim import crowd, full_disk
 from tests.sim import plan as plans
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.measure import Measure
@@ -62,6 +63,8 @@ class House:
             self.names.zones[domain] = Zone(records)
         self.wires.stall_share = made.network
         self.wires.reset_share = made.network
+        self.crowd = crowd.Crowd(self)
+        self.wires.wrote = self.crowd.wrote
         self.node = Node(self)
         self.measure = Measure(self)
 
@@ -144,6 +147,12 @@ class House:
         await asyncio.sleep(self.plan.days * 86_400)
         self._heal()
         await self._drained()
+        if self.plan.packed:
+            await full_disk.come(self)
+            await self._drained()
+        if self.plan.crowd:
+            await crowd.come(self)
+            await self._drained()
         await asyncio.sleep(2 * 3600.0)  # clients and idle connections end
         self._let_go()
         self.closing = True

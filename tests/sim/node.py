@@ -15,10 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postroad.check.bans import Bans
 from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.event import Event, Noted
+from postroad.node.offices.guard import Guard
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.node.offices.rates import RateOffice
 from postroad.node.sockets import endpoints
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from tests.sim.house import House
 
 LOCAL_DESTINATIONS = 2  # of Maildirs and of programs
+GUARD_S = 0.001  # how long a frame of the guard takes
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
 
@@ -59,6 +62,7 @@ class Ear(Log):
         super().write_all(kept)
 
     def _hear(self, event: Event) -> None:
+        self.house.crowd.heard(event)
         if isinstance(event, Noted) and any(word in event.text for word in _WRONG):
             self.house.ledger.fault(f"the log says: {event.text}")
         if self.house.tracing:
@@ -98,6 +102,7 @@ class Worker:
         self.permits: WorkerPermits | None = None
         self.disk: SimDisk | None = None
         self.link_at = 0.0  # when the last frame to or from it arrives: frames keep their order
+        self.bans = Bans()
 
 
 class Node:
@@ -108,6 +113,7 @@ class Node:
         self.settings = self._read(0)
         self.workers = [Worker(number) for number in range(house.plan.workers)]
         self.office = self._new_office()
+        self.guard = self._new_guard()
         self.well_since = 0.0  # since when all workers are up, the disk is sound and the clock steady
         self.disk_trouble = ""
         self.dead: list[Process] = []  # kept, so that no object of theirs is collected while the world runs
@@ -137,6 +143,36 @@ class Node:
     def _new_office(self) -> PermitOffice:
         self.rates = RateOffice(self._limits, self._tell, self.house.base.time, self.house.base.call_later)
         return PermitOffice(self._limits, self._tell, self.house.base.time)
+
+    def _new_guard(self) -> Guard:
+        return Guard(
+            lambda: self.settings, self._tell_of_clients, lambda: [each.number for each in self.workers if each.up],
+            lambda: [each.number for each in self.workers if each.process is not None], self.clock.now_us,
+            lambda level, text: self.house.trace(f"guard: {text}"),
+        )  # fmt: skip
+
+    def _tell_of_clients(self, number: int, frame: tuple[Any, ...]) -> None:
+        """Takes no chance: the times of other frames, and so what a seed means, are as without it."""
+        worker = self.workers[number]
+        self.house.base.call_later(GUARD_S, self._heard_of_clients, worker, worker.life, frame)
+
+    def _heard_of_clients(self, worker: Worker, life: int, frame: tuple[Any, ...]) -> None:
+        process, assembly = worker.process, worker.assembly
+        if worker.life != life or process is None:
+            return
+        match frame:
+            case ("bans", added, lifted):
+                worker.bans.follow(added, lifted)
+                if worker.up and assembly is not None and added:
+                    process.run(assembly.banned)
+            case ("others", told) if worker.up and assembly is not None:
+                process.run(assembly.hear, told)
+            case ("forget", keys) if worker.up and assembly is not None:
+                process.run(assembly.forget, keys)
+
+    def _told_of_clients(self, guard: Guard, number: int, told: Any) -> None:
+        if guard is self.guard:
+            guard.told(number, told)
 
     def _limits(self, scope: str) -> Any:
         return options.pace_table(self.settings).limits(scope)
@@ -196,7 +232,10 @@ class Node:
         worker.life += 1
         name = f"w{worker.number}.{worker.life}"
         chance = random.Random(f"{house.plan.seed} {name}")
-        process = Process(house.base, name, work_s=lambda: 0.02 * chance.random() ** 2, fault=house.ledger.fault)
+        process = Process(
+            house.base, name, work_s=lambda: 0.02 * chance.random() ** 2, fault=house.ledger.fault,
+            worked=house.crowd.worked,
+        )  # fmt: skip
         disk = SimDisk(random.Random(f"disk {house.plan.seed} {name}"), house.ledger, name, house.base.time)
         disk.trouble = self.disk_trouble
         disk.quota_share = 0.04 if house.plan.trouble and not house.healed else 0.0
@@ -217,10 +256,13 @@ class Node:
         worker.permits = WorkerPermits(lambda frame: link(frame) if process.alive else None)
         log = Ear(options.log_options(self.settings), process, self.clock.now_us)
         log.house = house
+        worker.bans = Bans()
+        told = partial(house.base.call_later, GUARD_S, self._told_of_clients, self.guard, worker.number)
         assembly = worker.assembly = Assembly(
             self.settings, number=worker.number, shards=self.shards_of(worker), world=world, permits=worker.permits,
-            log=log, loop=process,
+            log=log, loop=process, tell=lambda what: (told(what), None)[1], bans=worker.bans,
         )
+        self.guard.worker_starts(worker.number)
         process.run(lambda: process.create_task(self._start(worker, process, assembly)))
 
     async def _start(self, worker: Worker, process: Process, assembly: Assembly) -> None:
@@ -233,6 +275,7 @@ class Node:
             self.house.base.call_soon(self.crash, worker, "the start failed")
             return
         worker.up = True
+        self.guard.worker_up(worker.number)
         self.well_since = self.house.base.now
         if settings is not self.settings:  # as the supervisor: it is started again with the new settings
             self.house.base.call_soon(self.restart, worker)
@@ -281,6 +324,7 @@ class Node:
         worker.up = False
         self.house.wires.died(process, silent=silent)
         self._frame(worker, self._link_ended, self.office, worker.number)
+        self.guard.worker_died(worker.number)
         crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
         waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
         in_flight = set()
@@ -303,6 +347,7 @@ class Node:
             if worker.process is not None:
                 self._gone(worker, excused=True, silent=True)
         self.office = self._new_office()
+        self.guard = self._new_guard()
         self._reminding = False
         for worker in self.workers:
             self.house.base.call_later(again_s, self._spawn_again, worker)

@@ -11,6 +11,8 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import argon2
+
 from postroad.world.self_signed import make_self_signed
 from tests.sim import line_ends
 from tests.sim.remote import Host
@@ -18,6 +20,8 @@ from tests.sim.sender import Order
 
 DEAD_ADDRESS = "203.0.113.250"  # nobody is there
 DOORS = {"relay": "192.0.2.1:25", "mx": "192.0.2.1:26", "submission": "192.0.2.1:587", "lmtp": "192.0.2.1:24"}
+ACCOUNT_DOOR = "192.0.2.1:588"  # of who logs in
+LOGIN = ("ann", "what ann knows")
 STAYING = "198.51.101.7"  # a client that stays over reloads
 ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
@@ -29,6 +33,7 @@ ALIASES = {
     "one@home.test": ("dora@home.test",),
     "out@home.test": ("u2@r1.test", "u3@r2.test"),
 }
+_HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # quick
 _MADE = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
 _ALIAS_FILE = "team: ann, bob, u1@r0.test\none: dora\nout: u2@r1.test, u3@r2.test\nring: w1@ring.test, w2@ring.test\n"
 KEYWORDS = (
@@ -66,6 +71,8 @@ class Plan:
     burst: bool  # mail comes all at some few moments
     loops: int = 0  # messages that others hand back, again and again
     odd: int = 0  # messages with stray line ends and long lines
+    packed: bool = False  # at the end the disk becomes full to the last octet while mail waits
+    crowd: bool = False  # at the end comes who guesses passwords, and who sends commands without end
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -99,6 +106,8 @@ def plan(seed: int, days: float | None = None) -> Plan:
         burst=chance.random() < 0.25,
         loops=random.Random(f"loops {seed}").choice((0, 0, 1, 3)),
         odd=random.Random(f"odd {seed}").choice((0, 2, 4, 8)),
+        packed=random.Random(f"packed {seed}").random() < 0.2,
+        crowd=random.Random(f"crowd {seed}").random() < 0.2,
     )
 
 
@@ -145,6 +154,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     # Roots of its own: reading the system's takes longer than a short run.
     problem = make_self_signed(("roots.test",), str(folder / "roots.pem"), str(folder / "roots.key"), _MADE)
     assert problem is None, problem
+    (folder / "users").write_text(f"{LOGIN[0]}:{_HASHER.hash(LOGIN[1])}:ann@home.test\n")
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
@@ -171,6 +181,18 @@ shutdown_s = 30
 aliases = "{folder / 'aliases'}"
 {'postmaster = "dora@home.test"' if made.postmaster else ''}
 {listeners}
+[[listener]]
+name = "accounts"
+address = "192.0.2.1"
+port = {ACCOUNT_DOOR.rpartition(":")[2]}
+role = "submission"
+tls = "none"
+auth = true
+auth_without_tls = true
+[auth]
+users = "{folder / 'users'}"
+queue_max = 16
+network_max = 12
 [[domain]]
 name = "home.test"
 recipients = ["ann", "bob", "cid", "dora", "postmaster"]

@@ -20,12 +20,21 @@ from typing import Any
 
 from tests.sim.virtual import VirtualLoop
 
+Worked = Callable[["Process", Callable[..., Any], tuple[Any, ...], Any], None]
+
 
 class Process(asyncio.AbstractEventLoop):
-    """`work_s()`: how long the next piece of work on a thread takes. `fault(text)`: what came to the loop's handler."""
+    """`work_s()`: how long the next piece of work on a thread takes. `fault(text)`: what came to the loop's handler.
+    `worked`: hears what a thread has worked out, when the process is told."""
 
     def __init__(
-        self, base: VirtualLoop, name: str, *, work_s: Callable[[], float], fault: Callable[[str], None]
+        self,
+        base: VirtualLoop,
+        name: str,
+        *,
+        work_s: Callable[[], float],
+        fault: Callable[[str], None],
+        worked: Worked = lambda process, function, arguments, found: None,
     ) -> None:
         self.base = base
         self.name = name
@@ -33,6 +42,7 @@ class Process(asyncio.AbstractEventLoop):
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._work_s = work_s
         self._fault = fault
+        self._worked = worked
         self._steps_left = 0
         self._die: Callable[[], None] = self.kill
 
@@ -113,10 +123,13 @@ class Process(asyncio.AbstractEventLoop):
             found: Any = func(*args)
         except BaseException as error:
             tell, found = future.set_exception, error
-        self.call_later(self._work_s(), self._told, future, tell, found)
+        self.call_later(self._work_s(), self._told, future, tell, found, func, args)
 
-    @staticmethod
-    def _told(future: asyncio.Future[Any], tell: Callable[..., None], found: Any) -> None:
+    def _told(
+        self, future: asyncio.Future[Any], tell: Callable[..., None], found: Any, func: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> None:
+        self._worked(self, func, args, found)
         if not future.done():
             tell(found)
 

@@ -8,6 +8,7 @@ try is an own message to the ledger.
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class Order:
     fields: str = ""  # of the header section, beside those that all have
     follow: int = 0  # further messages in the same session
     segment: int = 0  # octets of content that are sent at once; 0: all
+    login: tuple[str, str] | None = None  # name and password
 
 
 class Gone(Exception):
@@ -166,6 +168,8 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
         return False
     _leave(order, client, "hello")
     await client.ask("LHLO client.test" if order.lmtp else "EHLO client.test")
+    if order.login is not None and not await _logs_in(house, client, order.login):
+        return False
     if order.number % 7 == 3:  # no draw of chance, so that what a seed means stays
         await _refused(house, order, client)
     done = False
@@ -176,6 +180,13 @@ async def _dialog(house: House, order: Order, attempt: int, client: Client) -> b
     if house.chance.random() < 0.7:
         await client.ask("QUIT")
     return done
+
+
+async def _logs_in(house: House, client: Client, login: tuple[str, str]) -> bool:
+    name, password = login
+    answer = await client.ask(f"AUTH PLAIN {base64.b64encode(f'{chr(0)}{name}{chr(0)}{password}'.encode()).decode()}")
+    house.trace(f"client: {name} logs in: {answer[:9]}")
+    return answer.startswith("235")
 
 
 _STRAY = b"Subject: refused\r\n\r\na bare\nLF\r\n"

@@ -37,6 +37,7 @@ class Wires:
         self.ends: dict[End, None] = {}
         self.stall_share = 0.0  # of all new connections, how many stall some time
         self.reset_share = 0.0  # and how many are reset
+        self.wrote: Callable[[End, bytes], None] = lambda end, octets: None  # is told what a process writes
         self.opening: Callable[[str], None] = lambda place: None  # is told where a node's connection is made to
         self._ports = 20_000
 
@@ -202,6 +203,8 @@ class End(asyncio.Transport):
         if not octets or self._closing or self.closed:
             return
         self.written += len(octets)
+        if self.process is not None:
+            self._wires.wrote(self, octets)
         self.leaving = octets.endswith(b"QUIT\r\n")
         self._under_way += len(octets)
         self._cut(octets)

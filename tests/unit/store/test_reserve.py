@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -12,7 +13,7 @@ import pytest
 
 from postroad.mail.seldom import EVERY_US, Seldom
 from postroad.store.reserve import Reserve
-from postroad.store.sqlite import schema, wal_index
+from postroad.store.sqlite import schema, spool, wal_index
 from postroad.store.sqlite.spool import SpoolOptions
 from postroad.store.values import FailureKind
 from tests.unit.store.sqlite.material import message, open_spool
@@ -129,6 +130,28 @@ async def test_without_space_for_the_reserve_new_mail_is_refused(
         refused = await desk.try_accept(message(desk.new_id()))
         assert refused is not None and refused.kind is FailureKind.FULL and "00.reserve" in refused.text
         await desk.settle(stored.envelope.id, 0)
+
+
+async def test_the_reserve_is_made_again_though_no_new_mail_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may take the new mail, and the disk may be full again before this one gets any."""
+    monkeypatch.setattr(spool, "_RESERVE_S", 0.05)
+    free = [2 * _SIZE - 1]
+    with open_spool(tmp_path, options=SpoolOptions(free_min=0, reserve=_SIZE)) as desk:
+        monkeypatch.setattr(desk.spool, "_free_octets", lambda directory: free[0])
+        stored = await desk.accept()
+        [shard] = desk.spool._shards.values()
+        assert shard.reserve.release()
+        await desk.settle(stored.envelope.id, 0)
+        await asyncio.sleep(0.2)
+        assert not shard.reserve.whole, "there is no space for it"
+        free[0] = 2 * _SIZE
+        async with asyncio.timeout(20):
+            while not shard.reserve.whole:
+                desk.clock.time_us += 1_000_000
+                await asyncio.sleep(0.01)
+        assert _allocated(shard.reserve.path) >= _SIZE
 
 
 async def test_the_shard_opens_with_the_space_of_the_reserve(tmp_path: Path) -> None:

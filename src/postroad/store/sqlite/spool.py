@@ -68,6 +68,7 @@ _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for 
 _FAILED_OCTETS_MAX: Final = 8_388_608  # of such events whose commit has failed, encoded; what comes on top is dropped
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
 _RESERVE_FREE: Final = 2  # times its size must be free before a reserve is made again
+_RESERVE_S: Final = 60.0  # how often this is tried where no new mail comes
 _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
 
 
@@ -149,6 +150,7 @@ class Spool:
         self._last_ids = dict.fromkeys(self.shards, 0)
         self._free_looked_us = 0
         self._reserve_again = 0.0  # when a reserve may be tried to be made again, time of the loop
+        self._reserve_look = 0.0  # when this is tried though no new mail comes; 0: not
         self._free = 0
         # Between the loop and the writer: each end only puts or only takes.
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -517,20 +519,31 @@ class Spool:
                 waits.append(min(_RETRY_MAX_S, _RETRY_S * 2 ** min(self._cleaned, 16)))
             else:
                 self._cleaned = 0
+            if not all(shard.reserve.whole for shard in self._shards.values()):
+                self._reserve_look = self._reserve_look or self._loop.time() + _RESERVE_S
+                waits.append(self._reserve_look - self._loop.time())
             if waits:
                 self._timer = self._loop.call_later(max(0.0, min(waits)), self._look_after)
 
     def _look_after(self) -> None:
         """Nothing came for a while: ask again what could not be read, take the WAL into the database, and take out what
-        failed commits may have left: nobody may find it after a restart."""
+        failed commits may have left: nobody may find it after a restart. A reserve that was given up is made again."""
         self._timer = None
         if self._running and not self._writing:
             self._writing = True
+            self._look_at_reserves()
             cleanings = self._cleanings()
             if cleanings:
                 self._cleaned += 1
                 self._gathered += cleanings
             self._dispatch()
+
+    def _look_at_reserves(self) -> None:
+        if self._reserve_look and self._loop.time() >= self._reserve_look:
+            self._reserve_look = 0.0
+            for shard in self._shards.values():
+                if not shard.reserve.whole:
+                    self._room(shard)
 
     def _done(self) -> None:
         """After a batch that left the writer nothing else to do."""
