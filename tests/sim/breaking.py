@@ -36,7 +36,7 @@ from postroad.queue.agenda import Agenda
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
 from postroad.receive.dialog import Dialog
-from postroad.receive.session import Door
+from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite.shard import Shard
@@ -436,8 +436,8 @@ def guesses_take_all_places_until_they_are_answered(patch: Patch) -> None:
 
 
 def a_client_with_many_commands_does_not_take_turns(patch: Patch) -> None:
-    real = Door._run
-    patch(Door, "_run", lambda self, first=None, most=0: real(self, first, 1 << 30))
+    real = ClientConnection._run
+    patch(ClientConnection, "_run", lambda self, first=None, most=0: real(self, first, 1 << 30))
 
 
 # -- the history ----------------------------------------------------------------------------------------------
