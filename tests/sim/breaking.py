@@ -118,17 +118,17 @@ def a_recipient_that_was_deferred_vanishes(patch: Patch) -> None:
 
 
 def a_retry_is_not_scheduled(patch: Patch) -> None:
-    real = Agenda.note
+    real = Agenda.schedule
 
-    def note(self: Agenda, shard: int, key: str, due_us: int) -> None:
+    def schedule(self: Agenda, shard: int, key: str, due_us: int) -> None:
         if due_us <= self._clock.now_us() + 1_000_000:
             real(self, shard, key, due_us)
 
-    patch(Agenda, "note", note)
+    patch(Agenda, "schedule", schedule)
 
 
 def a_retry_is_scheduled_for_never(patch: Patch) -> None:
-    patch(schedule, "next_due_us", lambda options, envelope, told, now_us, chance: now_us + 10**15)
+    patch(schedule, "next_due_us", lambda options, envelope, delay_reported, now_us, chance: now_us + 10**15)
 
 
 def a_settlement_is_lost(patch: Patch) -> None:
@@ -202,7 +202,7 @@ def a_delay_is_told_again_and_again(patch: Patch) -> None:
     _settling(
         patch,
         lambda settlement: replace(
-            settlement, waiting=tuple(replace(row, told=False) for row in settlement.waiting)
+            settlement, waiting=tuple(replace(row, delay_reported=False) for row in settlement.waiting)
         ),
     )
 
@@ -341,9 +341,9 @@ def permits_of_the_dead_do_not_come_back(patch: Patch) -> None:
 def octets_in_memory_are_not_counted_out(patch: Patch) -> None:
     real = Queue._forget
 
-    def forget(self: Queue, mail: Any, places: Any) -> None:
+    def forget(self: Queue, mail: Any, indexes: Any) -> None:
         mail.octets = max(0, mail.octets - 1)
-        real(self, mail, places)
+        real(self, mail, indexes)
 
     patch(Queue, "_forget", forget)
 

@@ -192,7 +192,7 @@ class Node:
         if frame[0] != "wanted":
             worker.process.run(worker.permits.received, frame)
         elif worker.up and worker.assembly is not None:
-            worker.process.run(worker.assembly.queue.surrender, frame[1])
+            worker.process.run(worker.assembly.queue.give_up_connection, frame[1])
 
     def _heard_by_office(self, office: PermitOffice, number: int, frame: tuple[Any, ...]) -> None:
         if office is not self.office:
@@ -206,8 +206,8 @@ class Node:
                 self.house.base.call_later(1.0, self._remind)
         elif kind == "release":
             office.release(number, *values)
-        elif kind == "fared":
-            office.fared(*values)
+        elif kind == "succeeded":
+            office.succeeded(*values)
         elif kind == "refused":
             office.refused(values[0], others=values[1])
         else:

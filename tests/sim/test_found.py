@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postroad.deliver.stream import Piece, Stream
+from postroad.deliver.stream import ContentStream, Piece
 from tests.sim import plan as plans
 from tests.sim.house import simulate
 
@@ -36,7 +36,7 @@ def test_the_last_piece_of_a_chunk_says_so(octets: int) -> None:
     duplicate."""
     loop: Any = _Loop()
     pool: Any = object()
-    stream = Stream(b"x" * octets, stuffed=False, piece_size=4096, pool=pool, loop=loop)
+    stream = ContentStream(b"x" * octets, stuffed=False, piece_size=4096, pool=pool, loop=loop)
     got: list[Piece] = []
     while not (got and got[-1].last):
         stream.fetch(got.append)

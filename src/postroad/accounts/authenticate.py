@@ -160,9 +160,9 @@ Failed = Callable[[str], None]
 class Exchange(Protocol):
     """One AUTH."""
 
-    def begin(self, initial: bytes | None, told: OnOutcome) -> None: ...
+    def begin(self, initial: bytes | None, on_outcome: OnOutcome) -> None: ...
 
-    def respond(self, response: bytes, told: OnOutcome) -> None: ...
+    def respond(self, response: bytes, on_outcome: OnOutcome) -> None: ...
 
     def cancel(self) -> bool:
         """The client has given up or gone. True: nothing more is told. False: work is under way that cannot be undone;
@@ -245,11 +245,11 @@ class Authenticator:
         account = self._known.find(name) if self._known is not None else None
         if account is None:
             canonical = canonical_account(name)
-            told = self._told.get(canonical)
-            if told is None:
+            on_outcome = self._told.get(canonical)
+            if on_outcome is None:
                 return False
             self._told.move_to_end(canonical)
-            account = Account(name, addresses=told)
+            account = Account(name, addresses=on_outcome)
         delimiter = self.options.detail_delimiter
         if accounts.owns(account, address, delimiter):
             return True
@@ -273,20 +273,20 @@ class Authenticator:
         for backend in self._backends.values():
             backend.close()
 
-    def succeeds(self, tried: Tried, outcome: Right, told: OnOutcome) -> bool:
+    def succeeds(self, tried: Tried, outcome: Right, on_outcome: OnOutcome) -> bool:
         """An exchange has come to a good end. False: nobody was told."""
         self._remember(outcome.account)  # what it may send from: the next command may be handled while it is told
-        if told(outcome) is False:
+        if on_outcome(outcome) is False:
             return False
         self.noted(tried)
         self.succeeded(tried.address)
         return True
 
     def fails(
-        self, tried: Tried, outcome: Wrong | Busy, told: OnOutcome | None, failed: Failed | None, place: Place
+        self, tried: Tried, outcome: Wrong | Busy, on_outcome: OnOutcome | None, failed: Failed | None, place: Place
     ) -> None:
-        """It has come to a bad end, or to one that is to look like it. `told`: None where the client has gone; what it
-        would have waited for, its place waits for all the same."""
+        """It has come to a bad end, or to one that is to look like it. `on_outcome`: None where the client has gone;
+        what it would have waited for, its place waits for all the same."""
         self.noted(tried)
         if failed is not None and isinstance(outcome, Wrong):
             failed(tried.name)
@@ -294,12 +294,12 @@ class Authenticator:
         delay_s = self.delay_s(tried)
         if place.known:
             place.leave()
-        self.loop.call_later(delay_s, self._say, told, outcome, place)
+        self.loop.call_later(delay_s, self._say, on_outcome, outcome, place)
 
-    def _say(self, told: OnOutcome | None, outcome: Outcome, place: Place) -> None:
+    def _say(self, on_outcome: OnOutcome | None, outcome: Outcome, place: Place) -> None:
         place.leave()
-        if told is not None:
-            told(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome)
 
     def abandoned(self, tried: Tried, failed: Failed | None) -> None:
         """A client that was denied has gone, or cancelled, before it was told so in full: it counts all the same."""
@@ -320,13 +320,30 @@ class Authenticator:
 class _Watched:
     """An exchange that has a place while it is worked for, and whose end is told to the authenticator first."""
 
-    __slots__ = ("_address", "_denied", "_failed", "_gone", "_house", "_inner", "_mechanism", "_place", "_source",
-                 "_timer", "_waiting")
+    __slots__ = (
+        "_address",
+        "_authenticator",
+        "_denied",
+        "_failed",
+        "_gone",
+        "_inner",
+        "_mechanism",
+        "_place",
+        "_source",
+        "_timer",
+        "_waiting",
+    )
 
     def __init__(
-        self, house: Authenticator, inner: Exchange, mechanism: str, address: str, source: str, failed: Failed | None
+        self,
+        authenticator: Authenticator,
+        inner: Exchange,
+        mechanism: str,
+        address: str,
+        source: str,
+        failed: Failed | None,
     ) -> None:
-        self._house, self._inner, self._mechanism, self._address = house, inner, mechanism, address
+        self._authenticator, self._inner, self._mechanism, self._address = authenticator, inner, mechanism, address
         self._source, self._failed = source, failed
         self._denied: Tried | None = None  # what it will have been, though the client may not wait for it
         self._place: Place | None = None  # while something is under way
@@ -334,11 +351,11 @@ class _Watched:
         self._timer: asyncio.TimerHandle | None = None  # how long it may wait
         self._gone = False
 
-    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
-        self._work(partial(self._inner.begin, initial), told)
+    def begin(self, initial: bytes | None, on_outcome: OnOutcome) -> None:
+        self._work(partial(self._inner.begin, initial), on_outcome)
 
-    def respond(self, response: bytes, told: OnOutcome) -> None:
-        self._work(partial(self._inner.respond, response), told)
+    def respond(self, response: bytes, on_outcome: OnOutcome) -> None:
+        self._work(partial(self._inner.respond, response), on_outcome)
 
     def cancel(self) -> bool:
         if self._gone:
@@ -351,36 +368,36 @@ class _Watched:
         self._abandon()
         return over
 
-    def _work(self, step: Callable[[OnOutcome], None], told: OnOutcome) -> None:
-        house = self._house
-        place = house.places.take(self._address)
+    def _work(self, step: Callable[[OnOutcome], None], on_outcome: OnOutcome) -> None:
+        authenticator = self._authenticator
+        place = authenticator.places.take(self._address)
         if place is not None:
             self._place = place
-            step(partial(self._heard, told))
+            step(partial(self._heard, on_outcome))
             return
-        self._waiting = house.places.wait(self._address, partial(self._admitted, step, told))
+        self._waiting = authenticator.places.wait(self._address, partial(self._admitted, step, on_outcome))
         if self._waiting is None:
-            self._turn_away(told)
+            self._turn_away(on_outcome)
         else:
-            self._timer = house.loop.call_later(house.options.timeout_s, self._turn_away, told)
+            self._timer = authenticator.loop.call_later(authenticator.options.timeout_s, self._turn_away, on_outcome)
 
-    def _admitted(self, step: Callable[[OnOutcome], None], told: OnOutcome, place: Place) -> None:
+    def _admitted(self, step: Callable[[OnOutcome], None], on_outcome: OnOutcome, place: Place) -> None:
         """A place has been left for this one. The work begins when the loop comes round, not within who left it."""
         self._waiting = None
         self._stop_waiting()
         self._place = place
-        self._house.loop.call_soon(self._begin_work, step, told)
+        self._authenticator.loop.call_soon(self._begin_work, step, on_outcome)
 
-    def _begin_work(self, step: Callable[[OnOutcome], None], told: OnOutcome) -> None:
+    def _begin_work(self, step: Callable[[OnOutcome], None], on_outcome: OnOutcome) -> None:
         if not self._gone:
-            step(partial(self._heard, told))
+            step(partial(self._heard, on_outcome))
 
-    def _turn_away(self, told: OnOutcome) -> None:
+    def _turn_away(self, on_outcome: OnOutcome) -> None:
         """There is no place, or there was none for too long."""
         self._stop_waiting()
         self._inner.cancel()
         self._abandon()
-        told(Busy(_NO_PLACE))
+        on_outcome(Busy(_NO_PLACE))
 
     def _stop_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -398,33 +415,33 @@ class _Watched:
     def _abandon(self) -> None:
         denied, self._denied = self._denied, None
         if denied is not None:
-            self._house.abandoned(denied, self._failed)
+            self._authenticator.abandoned(denied, self._failed)
 
-    def _heard(self, told: OnOutcome, outcome: Outcome) -> bool:
+    def _heard(self, on_outcome: OnOutcome, outcome: Outcome) -> bool:
         """What came of a step. False: nobody is told now."""
         if isinstance(outcome, Right | Wrong):
-            return self._ended(told, outcome)
+            return self._ended(on_outcome, outcome)
         self._leave()
         if isinstance(outcome, Challenged) and outcome.denied:
             self._denied = Tried(self._address, canonical_account(outcome.name), self._mechanism, False)
             if self._gone:
                 self._abandon()
-        return not self._gone and told(outcome) is not False
+        return not self._gone and on_outcome(outcome) is not False
 
-    def _ended(self, told: OnOutcome, outcome: Right | Wrong) -> bool:
-        house, right = self._house, isinstance(outcome, Right)
+    def _ended(self, on_outcome: OnOutcome, outcome: Right | Wrong) -> bool:
+        authenticator, right = self._authenticator, isinstance(outcome, Right)
         name = canonical_account(outcome.account.name if isinstance(outcome, Right) else outcome.name)
-        tried, barred = Tried(self._address, name, self._mechanism, right), house.barred(name)
+        tried, barred = Tried(self._address, name, self._mechanism, right), authenticator.barred(name)
         self._denied = None
         if isinstance(outcome, Right) and not barred:
             self._leave()
             account = msgspec.structs.replace(outcome.account, name=name)
-            return not self._gone and house.succeeds(tried, Right(account, self._source), told)
+            return not self._gone and authenticator.succeeds(tried, Right(account, self._source), on_outcome)
         place, self._place = self._place, None
         assert place is not None
         # The same answer for right and wrong where it is barred, else it would tell which password is right.
         answer = Wrong(name, outcome.reason) if isinstance(outcome, Wrong) and not barred else Busy(_BARRED, name)
-        house.fails(tried, answer, None if self._gone else told, self._failed, place)
+        authenticator.fails(tried, answer, None if self._gone else on_outcome, self._failed, place)
         return False
 
 

@@ -192,8 +192,8 @@ class Dovecot:
 class _Link(asyncio.Protocol):
     """The connection: octets to and from the machine."""
 
-    def __init__(self, house: Dovecot, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
-        self._house = house
+    def __init__(self, backend: Dovecot, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+        self._backend = backend
         self._machine = wire.DovecotMachine()
         self._timeout_s = timeout_s
         self._timer = loop.call_later(timeout_s, self._late)
@@ -217,12 +217,12 @@ class _Link(asyncio.Protocol):
                 case wire.DovecotReady():
                     self.ready = True
                     self._timer.cancel()
-                    self._house._link = self
-                    self._house.ready(event.mechanisms)
+                    self._backend._link = self
+                    self._backend.ready(event.mechanisms)
                 case wire.DovecotBroken():
                     self._end(event.text)
                 case _:
-                    self._house.hear(event)
+                    self._backend.hear(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection was lost{f': {exc}' if exc is not None else ''}")
@@ -239,48 +239,48 @@ class _Link(asyncio.Protocol):
     def _end(self, text: str) -> None:
         if self.alive:
             self.close()
-            self._house.gone(self, text)
+            self._backend.gone(self, text)
 
 
 class DovecotExchange:
     """One exchange."""
 
-    def __init__(self, house: Dovecot, mechanism: str, facts: SessionFacts) -> None:
+    def __init__(self, backend: Dovecot, mechanism: str, facts: SessionFacts) -> None:
         self.id = 0
-        self._house, self._mechanism, self._facts = house, mechanism, facts
+        self._backend, self._mechanism, self._facts = backend, mechanism, facts
         self._initial: bytes | None = None
-        self._told: OnOutcome | None = None
+        self._on_outcome: OnOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
+    def begin(self, initial: bytes | None, on_outcome: OnOutcome) -> None:
         self._initial = initial
-        self._wait(told)
-        self._house.begin(self)
+        self._wait(on_outcome)
+        self._backend.begin(self)
 
-    def respond(self, response: bytes, told: OnOutcome) -> None:
+    def respond(self, response: bytes, on_outcome: OnOutcome) -> None:
         octets = wire.response(self.id, response)
         if octets is None:
             self._give_up()
-            told(Improper(MALFORMED))
+            on_outcome(Improper(MALFORMED))
             return
-        self._wait(told)
+        self._wait(on_outcome)
         # A connection that was lost and made again since knows nothing of this exchange.
-        if self._house._under_way.get(self.id) is not self or not self._house.write(octets):
+        if self._backend._under_way.get(self.id) is not self or not self._backend.write(octets):
             self.hear(Busy())
 
     def cancel(self) -> bool:
         """What Dovecot has to answer is waited for, so that it counts; all else is given up."""
-        if self._told is not None and self.id and self._house._under_way.get(self.id) is self:
+        if self._on_outcome is not None and self.id and self._backend._under_way.get(self.id) is self:
             return False
         self._give_up()
         return True
 
     def _give_up(self) -> None:
-        self._told = None
+        self._on_outcome = None
         self._stop_waiting()
-        if self.id and self._house._under_way.get(self.id) is self:
-            self._house.write(wire.cancel(self.id))
-        self._house.forget(self)
+        if self.id and self._backend._under_way.get(self.id) is self:
+            self._backend.write(wire.cancel(self.id))
+        self._backend.forget(self)
 
     def request(self) -> bytes | None:
         return wire.request(self.id, self._mechanism, _parameters(self._facts), self._initial)
@@ -288,20 +288,20 @@ class DovecotExchange:
     def hear(self, outcome: Outcome) -> None:
         """What Dovecot says, or that nothing is to be had of it."""
         self._stop_waiting()
-        told, self._told = self._told, None
-        if told is not None:
-            told(outcome)
+        on_outcome, self._on_outcome = self._on_outcome, None
+        if on_outcome is not None:
+            on_outcome(outcome)
 
-    def _wait(self, told: OnOutcome) -> None:
-        self._told = told
-        self._timer = self._house._loop.call_later(self._house._options.timeout_s, self._late)
+    def _wait(self, on_outcome: OnOutcome) -> None:
+        self._on_outcome = on_outcome
+        self._timer = self._backend._loop.call_later(self._backend._options.timeout_s, self._late)
 
     def _late(self) -> None:
-        told, self._told = self._told, None
+        on_outcome, self._on_outcome = self._on_outcome, None
         self._give_up()
-        self._house._log(f"Dovecot did not answer within {self._house._options.timeout_s:g} s")
-        if told is not None:
-            told(Busy())
+        self._backend._log(f"Dovecot did not answer within {self._backend._options.timeout_s:g} s")
+        if on_outcome is not None:
+            on_outcome(Busy())
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -311,18 +311,18 @@ class DovecotExchange:
 
 def _parameters(facts: SessionFacts) -> tuple[tuple[str, str], ...]:
     """What Dovecot is told of the session; a value "" is a flag."""
-    told = [("service", "smtp")]
+    on_outcome = [("service", "smtp")]
     for key, value in (("rip", facts.address), ("lip", facts.local_address)):
         if value:
-            told.append((key, value))
+            on_outcome.append((key, value))
     for key, port in (("rport", facts.port), ("lport", facts.local_port)):
         if port:
-            told.append((key, str(port)))
+            on_outcome.append((key, str(port)))
     if facts.tls:
-        told.append(("secured", ""))
+        on_outcome.append(("secured", ""))
     if facts.certificate:
-        told += [("valid-client-cert", ""), ("cert_username", facts.certificate[0])]
-    return tuple(told)
+        on_outcome += [("valid-client-cert", ""), ("cert_username", facts.certificate[0])]
+    return tuple(on_outcome)
 
 
 def _outcome(event: wire.Continued | wire.LoginAccepted | wire.Denied) -> Outcome:

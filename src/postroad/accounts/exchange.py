@@ -88,79 +88,81 @@ class OwnExchange:
         self._waits = False  # for the source
         self._drop: Drop | None = None  # of what is waited for, where that can be dropped
 
-    def begin(self, initial: bytes | None, told: OnOutcome) -> None:
-        self._take(self._mechanism.begin(initial), told)
+    def begin(self, initial: bytes | None, on_outcome: OnOutcome) -> None:
+        self._take(self._mechanism.begin(initial), on_outcome)
 
-    def respond(self, response: bytes, told: OnOutcome) -> None:
-        self._take(self._mechanism.respond(response), told)
+    def respond(self, response: bytes, on_outcome: OnOutcome) -> None:
+        self._take(self._mechanism.respond(response), on_outcome)
 
     def cancel(self) -> bool:
         if not self._waits:
             return True
         return self._drop is not None and self._drop()
 
-    def _take(self, step: steps.Step, told: OnOutcome) -> bool:
+    def _take(self, step: steps.Step, on_outcome: OnOutcome) -> bool:
         """False: nobody was told, or nothing was found yet."""
         source, facts = self._source, self._facts
         match step:
             case steps.Challenge():
-                return told(Challenged(step.octets)) is not False
+                return on_outcome(Challenged(step.octets)) is not False
             case steps.ExchangeRefused():
-                return told(Improper(step.reply)) is not False
+                return on_outcome(Improper(step.reply)) is not False
             case steps.ProofFailed():
-                return told(Wrong(step.authcid)) is not False
+                return on_outcome(Wrong(step.authcid)) is not False
             case steps.Proved():
                 finding = Match.RIGHT if self._account is not None else Match.WRONG
-                return self._found(told, step.authcid, step.authzid, finding, self._account)
+                return self._found(on_outcome, step.authcid, step.authzid, finding, self._account)
         self._waits = True
         drop: Drop | None
         match step:
             case steps.Password():
-                found = partial(self._found, told, step.authcid, step.authzid)
+                found = partial(self._found, on_outcome, step.authcid, step.authzid)
                 drop = source.password(step.authcid, step.password, facts, found)
             case steps.CertificateClaim():
-                drop = source.certificate(step.authzid, facts, partial(self._found, told, "", step.authzid))
+                drop = source.certificate(step.authzid, facts, partial(self._found, on_outcome, "", step.authzid))
             case steps.Token():
-                found = partial(self._token_found, told, step)
+                found = partial(self._token_found, on_outcome, step)
                 drop = source.token(self._name, step.token, step.authcid, facts, found)
             case steps.Keys():
-                drop = source.keys(step.authcid, step.hash, facts, partial(self._keys_found, told))
+                drop = source.keys(step.authcid, step.hash, facts, partial(self._keys_found, on_outcome))
             case _:
                 assert_never(step)
         self._drop = drop
         return False
 
-    def _found(self, told: OnOutcome, name: str, authzid: str, finding: Match, account: Account | None) -> bool:
+    def _found(self, on_outcome: OnOutcome, name: str, authzid: str, finding: Match, account: Account | None) -> bool:
         self._waits = False
         match finding:
             case Match.RIGHT if account is not None and (not authzid or _is_one(authzid, name, account.name)):
-                return told(Right(account)) is not False
+                return on_outcome(Right(account)) is not False
             case Match.BUSY:
-                return told(Busy()) is not False
+                return on_outcome(Busy()) is not False
             case _:
-                return told(Wrong(name or authzid)) is not False
+                return on_outcome(Wrong(name or authzid)) is not False
 
-    def _keys_found(self, told: OnOutcome, finding: Match, account: Account | None, keys: ScramKeys | None) -> bool:
+    def _keys_found(
+        self, on_outcome: OnOutcome, finding: Match, account: Account | None, keys: ScramKeys | None
+    ) -> bool:
         self._waits = False
         mechanism = self._mechanism
         if finding is Match.BUSY or keys is None or not isinstance(mechanism, Scram):
-            return told(Busy()) is not False
+            return on_outcome(Busy()) is not False
         self._account = account
-        return self._take(mechanism.keyed(keys), told)
+        return self._take(mechanism.keyed(keys), on_outcome)
 
-    def _token_found(self, told: OnOutcome, step: steps.Token, finding: Match, account: Account | None) -> bool:
+    def _token_found(self, on_outcome: OnOutcome, step: steps.Token, finding: Match, account: Account | None) -> bool:
         self._waits = False
         mechanism = self._mechanism
         named = account is not None and (not step.authcid or _is_one(step.authcid, account.name))
         if finding is Match.BUSY:
-            return told(Busy()) is not False
+            return on_outcome(Busy()) is not False
         if finding is Match.RIGHT and account is not None and named:
-            return told(Right(account)) is not False
+            return on_outcome(Right(account)) is not False
         if isinstance(mechanism, Bearer):
             denied = mechanism.denied()
             octets = denied.octets if isinstance(denied, steps.Challenge) else b""
-            return told(Challenged(octets, True, step.authcid)) is not False  # the client hears why, then 535
-        return told(Wrong(step.authcid)) is not False
+            return on_outcome(Challenged(octets, True, step.authcid)) is not False  # the client hears why, then 535
+        return on_outcome(Wrong(step.authcid)) is not False
 
 
 def _is_one(name: str, *names: str) -> bool:

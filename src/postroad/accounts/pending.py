@@ -110,16 +110,16 @@ class PendingQuestions:
 class PendingQuestion:
     """One question."""
 
-    __slots__ = ("_done", "_house", "_over", "timer", "work")
+    __slots__ = ("_done", "_over", "_questions", "timer", "work")
 
-    def __init__(self, house: PendingQuestions, work: Begin, done: Found) -> None:
-        self._house, self.work, self._done = house, work, done
+    def __init__(self, questions: PendingQuestions, work: Begin, done: Found) -> None:
+        self._questions, self.work, self._done = questions, work, done
         self.timer: asyncio.TimerHandle | None = None  # while it waits
         self._over = False
 
     def drop(self) -> bool:
         """Nobody wants the answer any more. True: it is not asked, and `done` is not called."""
-        return self._house.drop(self)
+        return self._questions.drop(self)
 
     def end(self, finding: Match, account: Account | None) -> None:
         """The work is over, with this."""
@@ -129,11 +129,11 @@ class PendingQuestion:
         try:
             self._done(finding, account)
         finally:
-            self._house.ended()
+            self._questions.ended()
 
     def break_off(self, error: BaseException) -> None:
         """The work has failed by an exception: nothing was found."""
-        self._house.broken(error)
+        self._questions.broken(error)
         self.end(Match.BUSY, None)
 
     def give(self, finding: Match, account: Account | None) -> None:

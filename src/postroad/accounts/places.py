@@ -139,44 +139,44 @@ def _count(counts: dict[str, int], keys: tuple[str, ...], by: int) -> None:
 class Place:
     """One place. `known`: its client has logged in lately."""
 
-    __slots__ = ("_house", "_in_all", "_keys", "known")
+    __slots__ = ("_in_all", "_keys", "_places", "known")
 
-    def __init__(self, house: Places, keys: tuple[str, ...], *, known: bool) -> None:
-        self._house, self._keys, self.known = house, keys, known
+    def __init__(self, places: Places, keys: tuple[str, ...], *, known: bool) -> None:
+        self._places, self._keys, self.known = places, keys, known
         self._in_all = True
-        house._all += 1
-        _count(house._counts, keys, 1)
+        places._all += 1
+        _count(places._counts, keys, 1)
 
     def found(self) -> None:
         """The work is over; the client's own limits count it still."""
         if self._in_all:
             self._in_all = False
-            self._house._all -= 1
-            self._house._left()
+            self._places._all -= 1
+            self._places._left()
 
     def leave(self) -> None:
         keys, self._keys = self._keys, ()
-        _count(self._house._counts, keys, -1)
+        _count(self._places._counts, keys, -1)
         if self._in_all:
             self.found()
         elif keys:
-            self._house._left()
+            self._places._left()
 
 
 class WaitingLogin:
     """One that waits for a place."""
 
-    __slots__ = ("_house", "_keys", "address", "client", "network", "ready")
+    __slots__ = ("_keys", "_places", "address", "client", "network", "ready")
 
     def __init__(
-        self, house: Places, address: str, client: str, network: str, ready: Callable[[Place], None]
+        self, places: Places, address: str, client: str, network: str, ready: Callable[[Place], None]
     ) -> None:
-        self._house, self.address, self.client, self.network, self.ready = house, address, client, network, ready
+        self._places, self.address, self.client, self.network, self.ready = places, address, client, network, ready
         self._keys = (client, network) if network else (client,)
-        house._waiting[self] = None
-        _count(house._waits, self._keys, 1)
+        places._waiting[self] = None
+        _count(places._waits, self._keys, 1)
 
     def stop(self) -> None:
         """It waits no longer; once."""
-        del self._house._waiting[self]
-        _count(self._house._waits, self._keys, -1)
+        del self._places._waiting[self]
+        _count(self._places._waits, self._keys, -1)

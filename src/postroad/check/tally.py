@@ -225,7 +225,7 @@ class TallyOffice:
                     counts[_GONE] = counts.get(_GONE, 0) + counts.pop(number)
         self._spread(number, changed, [()] * len(self._now))
 
-    def told(self, worker: int, told: TallyFrame) -> None:
+    def take_counts(self, worker: int, told: TallyFrame) -> None:
         """The counts of a worker that have changed."""
         sessions, windows = told
         for key, count in sessions.items():

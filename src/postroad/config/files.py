@@ -31,7 +31,7 @@ from postroad.config.options import (
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.route import alias_file
-from postroad.route.recipients import Recipients, read_names, told
+from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.problem import Problem, unreadable
@@ -223,7 +223,7 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
 def _homes(settings: Settings) -> alias_file.Homes | None:
     """Our own mailboxes; None where their files cannot be read, which is a finding of its own."""
     routing = routing_options(settings)
-    recipients = Recipients(told(routing))
+    recipients = Recipients(mailboxes_of(routing))
     if recipients.load():
         return None
     return mailboxes.homes(RoutingTable(routing), recipients, deliver_options(settings).maildir)

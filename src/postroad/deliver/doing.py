@@ -63,7 +63,7 @@ class Trying:
     def goes_to(self, hop: Hop, now: float) -> None:
         self.hop, self.since, self.machine = hop, now, None
 
-    def told(self, now: float) -> str:
+    def in_words(self, now: float) -> str:
         seconds = f"for {now - self.since:.0f} s"
         if self.hop is None:
             return f"looks up the hosts {seconds}"

@@ -117,10 +117,10 @@ class Writer:
 
     def deliver(self, job: Job, now_us: int) -> tuple[Result, ...]:
         """One finding for each recipient of the job, in order."""
-        return tuple(self._deliver(job, place, now_us) for place in job.recipients)
+        return tuple(self._deliver(job, index, now_us) for index in job.recipients)
 
-    def _deliver(self, job: Job, place: int, now_us: int) -> Result:
-        address = job.envelope.recipients[place].address
+    def _deliver(self, job: Job, index: int, now_us: int) -> Result:
+        address = job.envelope.recipients[index].address
         box = folder(job.destination.path, address, job.destination.domain, self._options)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")

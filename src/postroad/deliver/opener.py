@@ -116,7 +116,7 @@ class Opener:
         """What the openings for a destination are at, the oldest first."""
         now = self._loop.time()
         there = sorted((each for each in self._openings if each.key == key), key=lambda each: each.since)
-        return [each.told(now) for each in there]
+        return [each.in_words(now) for each in there]
 
     def cancel(self) -> None:
         """End all openings under way: their `opened` is called with a deferral."""

@@ -123,12 +123,12 @@ class ProgramCourier:
         attempts: list[Attempt] = []
         try:
             content = _as_it_is_read(job)
-            for place in job.recipients:
+            for index in job.recipients:
                 if self._ending:
                     raise asyncio.CancelledError
                 async with contextlib.AsyncExitStack() as stack:
-                    stdin = await self._stdin(job, place, content, stack)
-                    attempts += [await self._deliver(job, place, stdin)]
+                    stdin = await self._stdin(job, index, content, stack)
+                    attempts += [await self._deliver(job, index, stdin)]
         except asyncio.CancelledError:
             attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
         except OSError as error:
@@ -143,10 +143,10 @@ class ProgramCourier:
         done(job, tuple(attempts))
 
     async def _stdin(
-        self, job: Job, place: int, content: Content, stack: contextlib.AsyncExitStack
+        self, job: Job, index: int, content: Content, stack: contextlib.AsyncExitStack
     ) -> bytes | Path:
         """What stands on top differs from recipient to recipient."""
-        prefix = self._prefix(job.envelope, job.envelope.recipients[place].address)
+        prefix = self._prefix(job.envelope, job.envelope.recipients[index].address)
         binary = job.envelope.body is Body.BINARY_MIME
         if isinstance(content, bytes):
             return (prefix if binary else prefix.replace(b"\r\n", b"\n")) + content
@@ -161,10 +161,10 @@ class ProgramCourier:
             return prefix
         return prefix + loop.field((self._marks.delivered(address, envelope.message_id),))
 
-    async def _deliver(self, job: Job, place: int, stdin: bytes | Path) -> Attempt:
+    async def _deliver(self, job: Job, index: int, stdin: bytes | Path) -> Attempt:
         shared, options = self._shared, self._shared.options.program
         started_us = shared.clock.now_us()
-        values = _values(job.envelope, job.envelope.recipients[place].address, job.destination.domain)
+        values = _values(job.envelope, job.envelope.recipients[index].address, job.destination.domain)
         command = arguments(job.destination.command, values)
         if isinstance(command, Result):
             return _attempt(command, started_us, 0)

@@ -30,7 +30,7 @@ import msgspec
 
 from postroad.deliver.doing import carrying
 from postroad.deliver.options import DeliverOptions
-from postroad.deliver.stream import Look, Looked, Piece, Stream, look_through
+from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Body
 from postroad.mail.job import Job
@@ -143,12 +143,12 @@ class SmtpCourier(asyncio.Protocol):
         self._started_us = 0
         self._transaction_end = 0.0
         self._findings: list[Result | None] = []
-        self._rest: list[tuple[int, bytes]] = []  # recipients, by place in the job, whose RCPT is still to be said
+        self._rest: list[tuple[int, bytes]] = []  # recipients, by position in the job, whose RCPT is still to be said
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
         self._open = sending.MailCommand(b"", False, False)
         self._facts: list[bytes] = []  # XFORWARD, said before each transaction
         self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
-        self._stream: Stream | None = None
+        self._stream: ContentStream | None = None
         self._plan: Plan | None = None  # how the content is converted
         self._line_max = 0  # where its lines are broken; 0: they are not
         self._fetching = False
@@ -330,13 +330,13 @@ class SmtpCourier(asyncio.Protocol):
         offered = self.machine.capabilities
         recipients = envelope.recipients
         utf8_wanted, asking = False, bool(envelope.parameters)
-        for place in job.recipients:
-            recipient = recipients[place]
+        for index in job.recipients:
+            recipient = recipients[index]
             utf8_wanted = utf8_wanted or not recipient.address.is_ascii
             asking = asking or bool(recipient.parameters)
         prefix = b""
         if asking:
-            those = [recipients[place] for place in job.recipients]
+            those = [recipients[index] for index in job.recipients]
             prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
         opening = sending.opening(
             envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
@@ -364,16 +364,16 @@ class SmtpCourier(asyncio.Protocol):
                     return
         rest, findings = self._rest, self._findings
         rest.clear()
-        for number, place in enumerate(job.recipients):
-            if findings[number] is not None:
+        for position, index in enumerate(job.recipients):
+            if findings[position] is not None:
                 continue
             command = sending.rcpt(
-                recipients[place], offered, smtputf8=opening.smtputf8, final=self._security.final
+                recipients[index], offered, smtputf8=opening.smtputf8, final=self._security.final
             )
             if isinstance(command, Result):
-                findings[number] = command
+                findings[position] = command
             else:
-                rest.append((number, command))
+                rest.append((position, command))
         if rest:
             self._begin()
         else:
@@ -423,10 +423,10 @@ class SmtpCourier(asyncio.Protocol):
 
     def _finished(self, event: Finished) -> None:
         """A transaction is over."""
-        for (number, _), finding in zip(self._round, event.findings, strict=True):
-            self._findings[number] = finding
+        for (position, _), finding in zip(self._round, event.findings, strict=True):
+            self._findings[position] = finding
         if event.excess:
-            self._rest = [self._round[place] for place in sorted(event.excess)] + self._rest
+            self._rest = [self._round[at] for at in sorted(event.excess)] + self._rest
         if self._rest and self._alive and self._transactions < self._transactions_max:
             self._begin()
         else:
@@ -446,8 +446,8 @@ class SmtpCourier(asyncio.Protocol):
             self._elsewhere = True
         if self._failed is not None and event.finding.reach is not Reach.MESSAGE and not event.bdat_refused:
             self._failed()
-        for (number, _), finding in zip(self._round, event.findings, strict=False):
-            self._findings[number] = finding
+        for (position, _), finding in zip(self._round, event.findings, strict=False):
+            self._findings[position] = finding
         self._conclude(event.finding)
 
     def _conclude_soon(self, finding: Result) -> None:
@@ -512,7 +512,7 @@ class SmtpCourier(asyncio.Protocol):
             transport.write(b"BDAT %d LAST\r\n%b" % (len(prefix) + size(job.content), prefix))
         elif prefix:
             transport.write(prefix)  # whole lines, none of which begins with a dot
-        self._stream = Stream(
+        self._stream = ContentStream(
             job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
             loop=self._loop, plan=self._plan, line_max=self._line_max,
         )
@@ -524,7 +524,7 @@ class SmtpCourier(asyncio.Protocol):
             self._fetching = True
             stream.fetch(lambda piece: self._fetched(stream, piece))
 
-    def _fetched(self, stream: Stream, piece: Piece) -> None:
+    def _fetched(self, stream: ContentStream, piece: Piece) -> None:
         self._fetching = False
         if stream is not self._stream or not self._alive or self.machine.step is not Step.CONTENT:
             self._fetch()  # the piece is of a job that is over

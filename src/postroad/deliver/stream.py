@@ -36,7 +36,7 @@ class Piece(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class Stream:
+class ContentStream:
     """One content, converted as `plan` says, its lines broken at `line_max`, if that is not 0. `done` of `fetch` is
     called on the loop."""
 

@@ -10,7 +10,7 @@ from postroad.mail.route import Destination
 
 
 class Job(msgspec.Struct, frozen=True):
-    """`recipients` are places in `envelope.recipients`; the attempts that answer a job stand in the same order."""
+    """`recipients` are indexes in `envelope.recipients`; the attempts that answer a job stand in the same order."""
 
     envelope: Envelope
     recipients: tuple[int, ...]

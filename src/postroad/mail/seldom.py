@@ -20,7 +20,7 @@ class Seldom:
         self._now_us = now_us
         self._known: OrderedDict[str, list[int]] = OrderedDict()  # text → when it was told, how often not since then
 
-    def told(self, text: str) -> str:
+    def to_write(self, text: str) -> str:
         """What is to be written now: the text, with how often it was left out since it was last written; else ""."""
         now_us = self._now_us()
         known = self._known.get(text)

@@ -17,7 +17,7 @@ Later, as often as needed:
 
 A worker sends:
 - ("ready",) when it serves, or ("misconfigured", text); then ("alive",) each second; ("leaving",) when it stops;
-- ("ask", …), ("release", …), ("fared", …), ("refused", …), ("tokens", …): permits and rates; ("tally", counts);
+- ("ask", …), ("release", …), ("succeeded", …), ("refused", …), ("tokens", …): permits and rates; ("tally", counts);
 - ("start queue", question, names): ETRN; ("answer", question, value): once for each frame that has a question.
 """
 

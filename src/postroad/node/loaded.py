@@ -31,7 +31,7 @@ class LoadedConfiguration:
     def refused(self, problems: list[str]) -> None:
         self._refused_us, self._problems = self._now_us(), problems
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """For operators. `changed`: the file holds something else by now."""
         return {
             "file": "" if self.path is None else str(self.path.absolute()),

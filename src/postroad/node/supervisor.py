@@ -378,14 +378,14 @@ class Supervisor:
                 self._office.ask(worker.number, scopes, count)
             case ("release", scopes):
                 self._office.release(worker.number, scopes)
-            case ("fared", scopes, successes):
-                self._office.fared(scopes, successes)
+            case ("succeeded", scopes, successes):
+                self._office.succeeded(scopes, successes)
             case ("refused", scopes, others):
                 self._office.refused(scopes, others=others)
             case ("tokens", key, scopes, count):
                 self._rates.ask(worker.number, key, scopes, count)
             case ("tally", told):
-                self._guard.told(worker.number, told)
+                self._guard.take_counts(worker.number, told)
             case ("alive",):
                 self._watchdog.heard(worker.number)
             case ("leaving",):
@@ -522,7 +522,7 @@ class Supervisor:
             "version": __version__,
             "state": self._state(),
             "started_us": self._started_us,
-            "configuration": self._loaded.told(),
+            "configuration": self._loaded.summary(),
             "listeners": [
                 {"name": listener.name, "address": str(endpoint), "role": listener.role.value}
                 for endpoint, listener in zip(

@@ -68,7 +68,7 @@ class WorkerProcess:
             case ("granted" | "paid", _, _):
                 self._permits.received(frame)
             case ("wanted", key) if assembly is not None:
-                assembly.queue.surrender(key)
+                assembly.queue.give_up_connection(key)
             case ("others", told) if assembly is not None:
                 assembly.hear(told)
             case ("bans", added, lifted):

@@ -361,9 +361,9 @@ def shown(
     wishes += [f"{keyword}={value}" if value else keyword for keyword, value in envelope.parameters]
     lines.append(f"  parameters  {clean(' '.join(wishes))}")
     lines.append("")
-    for place, recipient in enumerate(envelope.recipients):
-        row = next((each for each in loaded.waiting if each.index == place), None)
-        lines += _recipient_lines(loaded, place, row, now_us, paces or {}, routes)
+    for index, recipient in enumerate(envelope.recipients):
+        row = next((each for each in loaded.waiting if each.index == index), None)
+        lines += _recipient_lines(loaded, index, row, now_us, paces or {}, routes)
         wishes = ["NOTIFY=" + ",".join(_notifies(recipient.notify))] if recipient.notify else []
         wishes += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
         wishes += [f"{keyword}={value}" for keyword, value in recipient.parameters]
@@ -392,9 +392,9 @@ def _under_way(paced: Paced | None, loaded: Loaded) -> list[str]:
 
 
 def _recipient_lines(
-    loaded: Loaded, place: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced], routes: Routes
+    loaded: Loaded, index: int, row: Waiting | None, now_us: int, paces: Mapping[str, Paced], routes: Routes
 ) -> list[str]:
-    recipient = loaded.envelope.recipients[place]
+    recipient = loaded.envelope.recipients[index]
     name = clean(path(recipient.address))
     if recipient.given is not None:
         name += f" (given as {clean(path(recipient.given))})"
@@ -418,7 +418,7 @@ def _recipient_lines(
         # What a remote has said is no reason for holding it.
         why = "the last attempt" if row.held and row.remote else "because"
         lines.append(f"      {why}: {clean(said_by(row.remote, row.text))}")
-    if row.told:
+    if row.delay_reported:
         lines.append("      the sender has been sent a delay report")
     return lines
 
@@ -485,9 +485,9 @@ def shown_line(
         [
             NamedLine(
                 str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt,
-                states.get(place, missing), dict(each.parameters),
+                states.get(index, missing), dict(each.parameters),
             )
-            for place, each in enumerate(envelope.recipients)
+            for index, each in enumerate(envelope.recipients)
         ],
         [(field.name, field.text) for _, field in zip(range(_FIELDS_MAX), fields(head), strict=False)],
     )  # fmt: skip

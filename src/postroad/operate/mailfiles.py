@@ -141,7 +141,7 @@ def _exported(envelope: Envelope, waiting: tuple[Waiting, ...], size: int, diges
     )
     return Exported(
         FORMAT, identifier.text(envelope.id), str(envelope.reverse_path or ""),
-        [_recipient(envelope.recipients[place], row) for place, row in rows.items()],
+        [_recipient(envelope.recipients[index], row) for index, row in rows.items()],
         envelope.accepted_us, size, digest, envelope.message_id, envelope.body.value, envelope.smtputf8,
         envelope.ret.value, envelope.envid, list(envelope.parameters),
         identifier.text(envelope.parent) if envelope.parent else "",
@@ -158,12 +158,12 @@ def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     return ExportedRecipient(
         str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
         str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, row.destination, row.due_us,
-        row.told, row.status, row.text,
+        row.delay_reported, row.status, row.text,
     )  # fmt: skip
 
 
 class ExportedMail(msgspec.Struct, frozen=True):
-    """What was read: the envelope still bears its old queue id. `held`: places and why."""
+    """What was read: the envelope still bears its old queue id. `held`: indexes of recipients, and why."""
 
     path: Path
     envelope: Envelope
@@ -229,9 +229,9 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
         exported.envid, exported.message_id[:MESSAGE_ID_MAX], tuple(exported.parameters), 0,
     )  # fmt: skip
     waiting = tuple(
-        Waiting(place, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,
+        Waiting(index, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,
                 each.status, each.text)
-        for place, each in enumerate(exported.recipients)
+        for index, each in enumerate(exported.recipients)
     )  # fmt: skip
     return envelope, waiting
 
@@ -241,10 +241,10 @@ def _check_texts(path: Path, exported: Exported) -> None:
     texts = {"envid": exported.envid, "message_id": exported.message_id}
     texts |= {f"peer.{name}": str(getattr(exported.peer, name)) for name in exported.peer.__struct_fields__}
     texts |= {f"parameters.{name}": f"{name}={value}" for name, value in exported.parameters}
-    for place, each in enumerate(exported.recipients):
-        texts |= {f"recipients[{place}].orcpt": each.orcpt, f"recipients[{place}].text": each.text}
-        texts |= {f"recipients[{place}].status": each.status, f"recipients[{place}].destination": each.destination}
-        texts |= {f"recipients[{place}].parameters.{name}": f"{name}={value}" for name, value in each.parameters}
+    for index, each in enumerate(exported.recipients):
+        texts |= {f"recipients[{index}].orcpt": each.orcpt, f"recipients[{index}].text": each.text}
+        texts |= {f"recipients[{index}].status": each.status, f"recipients[{index}].destination": each.destination}
+        texts |= {f"recipients[{index}].parameters.{name}": f"{name}={value}" for name, value in each.parameters}
     for name, text in texts.items():
         if any(char < " " or char == "\x7f" for char in text):
             raise UnfitFile(f"{path}: {name}: holds a control character")

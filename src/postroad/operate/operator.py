@@ -356,8 +356,8 @@ class _Work:
         states = loaded.waiting
         if fresh:
             states = tuple(
-                Waiting(place, now_us, self._operator.key_of(recipient.address))
-                for place, recipient in enumerate(envelope.recipients)
+                Waiting(index, now_us, self._operator.key_of(recipient.address))
+                for index, recipient in enumerate(envelope.recipients)
             )
         meant = [row for row in states if self._means(id, envelope, row)]
         plan = _plan(request, envelope, meant, busy, now_us, fresh=fresh)

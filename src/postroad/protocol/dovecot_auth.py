@@ -111,11 +111,13 @@ class DovecotMachine:
 
 
 def _answer(kind: str, id: int, facts: list[str]) -> Event:
-    told = dict(fact.partition("=")[::2] for fact in facts)
+    parameters = dict(fact.partition("=")[::2] for fact in facts)
     match kind:
         case "OK":
             return (
-                LoginAccepted(id, told["user"]) if told.get("user") else Denied(id, temporary=True, reason="no user=")
+                LoginAccepted(id, parameters["user"])
+                if parameters.get("user")
+                else Denied(id, temporary=True, reason="no user=")
             )
         case "CONT":
             try:
@@ -123,8 +125,10 @@ def _answer(kind: str, id: int, facts: list[str]) -> Event:
             except (binascii.Error, ValueError):
                 return Denied(id, temporary=True, reason="a challenge that is not base64")
         case _:
-            temporary = "temp" in told or told.get("code") == "temp_fail"
-            return Denied(id, told.get("user", ""), temporary, told.get("reason", "") or told.get("code", ""))
+            temporary = "temp" in parameters or parameters.get("code") == "temp_fail"
+            return Denied(
+                id, parameters.get("user", ""), temporary, parameters.get("reason", "") or parameters.get("code", "")
+            )
 
 
 def _is_name(name: str) -> bool:

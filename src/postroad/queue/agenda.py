@@ -4,7 +4,7 @@ In memory is one time for each of them and shard, that of its first row. What al
 - A destination that was noted is loaded once its time has come, or noted again.
 - Retries are taken up spread over time: at most `rate` destinations in a second, however many are overdue after a
   restart or an outage, the longest overdue first; new mail that waits in the spool only because memory was full
-  (`spilled`) goes before them and is not held back by that.
+  (`add_overflow`) goes before them and is not held back by that.
 - Where there is no room for more work, nothing is loaded until there is.
 
 A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: how what the shards have comes in here
@@ -31,9 +31,9 @@ Key = tuple[int, str]  # shard, destination
 
 
 class Agenda:
-    """`load(shard, key)`: begin to load what is due; False where that must wait (it was noted again then). `room()`:
-    whether there is room for more work. `rate()`: destinations in a second. `dry()`: nothing more is due now.
-    `begin_anew()`: destinations were let go of that have something due."""
+    """`load(shard, destination_key)`: begin to load what is due; False where that must wait (it is scheduled again
+    then). `room()`: whether there is room for more work. `rate()`: destinations in a second. `on_nothing_due()`:
+    nothing more is due now. `begin_anew()`: destinations were let go of that have something due."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Agenda:
         load: Callable[[int, str], bool],
         room: Callable[[], bool],
         rate: Callable[[], float],
-        dry: Callable[[], None] = lambda: None,
+        on_nothing_due: Callable[[], None] = lambda: None,
         begin_anew: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
@@ -51,12 +51,12 @@ class Agenda:
         self._load = load
         self._room = room
         self._rate = rate
-        self._dry = dry
+        self._on_nothing_due = on_nothing_due
         self._begin_anew = begin_anew
         self._let_go = False
         self._due: dict[Key, int] = {}
         self._heap: list[tuple[int, int, str]] = []
-        self._spilled: OrderedDict[Key, None] = OrderedDict()
+        self._overflow: OrderedDict[Key, None] = OrderedDict()
         self._allowance = 0.0
         self._filled = loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -64,50 +64,54 @@ class Agenda:
         self._stopped = False
 
     def __len__(self) -> int:
-        return len(self._due) + len(self._spilled)
+        return len(self._due) + len(self._overflow)
 
-    def note(self, shard: int, key: str, due_us: int) -> None:
+    def schedule(self, shard: int, destination_key: str, due_us: int) -> None:
         """A row of this destination is due then. Only the first is kept in mind."""
-        known_us = self._due.get((shard, key))
+        known_us = self._due.get((shard, destination_key))
         if known_us is None or due_us < known_us:
-            self._due[shard, key] = due_us
-            heapq.heappush(self._heap, (due_us, shard, key))
+            self._due[shard, destination_key] = due_us
+            heapq.heappush(self._heap, (due_us, shard, destination_key))
             if len(self._heap) > 2 * len(self._due) + _OUTDATED_MAX:
                 self._tidy()
             if self._heap[0][0] == due_us:
                 self._arm()
 
-    def spilled(self, shard: int, key: str) -> None:
+    def add_overflow(self, shard: int, destination_key: str) -> None:
         """Rows of this destination are due now that were never tried, or it is being worked on and more are due."""
-        if len(self._spilled) >= _SPILLED_MAX:
+        if len(self._overflow) >= _SPILLED_MAX:
             self._let_go = True
-        elif (shard, key) not in self._spilled:
-            self._spilled[shard, key] = None
-            if len(self._spilled) == 1:  # else it is looked at already, or there is no room
+        elif (shard, destination_key) not in self._overflow:
+            self._overflow[shard, destination_key] = None
+            if len(self._overflow) == 1:  # else it is looked at already, or there is no room
                 self._arm_in(0.0)
 
     def hasten(self, chosen: Callable[[int], bool], due_us: int) -> None:
         """Those whose times are `chosen` are looked at then."""
-        for (shard, key), known_us in list(self._due.items()):
+        for (shard, destination_key), known_us in list(self._due.items()):
             if chosen(known_us):
-                self.note(shard, key, due_us)
+                self.schedule(shard, destination_key, due_us)
 
     def after(self, shard: int, time_us: int) -> list[str]:
         """Destinations whose time is after this."""
-        return [key for (number, key), due_us in self._due.items() if number == shard and due_us > time_us]
+        return [
+            destination_key
+            for (number, destination_key), due_us in self._due.items()
+            if number == shard and due_us > time_us
+        ]
 
-    def forget(self, shard: int, keys: Iterable[str], time_us: int) -> None:
+    def forget(self, shard: int, destination_keys: Iterable[str], time_us: int) -> None:
         """Those of these destinations whose time is (still) after this are known no more."""
         due = self._due
-        for key in keys:
-            if due.get((shard, key), 0) > time_us:
-                del due[shard, key]
+        for destination_key in destination_keys:
+            if due.get((shard, destination_key), 0) > time_us:
+                del due[shard, destination_key]
         if len(self._heap) > 2 * len(due):
             self._tidy()
 
     def _tidy(self) -> None:
         """Entries that earlier times have replaced, or whose destinations are forgotten, go."""
-        self._heap = [(due_us, shard, key) for (shard, key), due_us in self._due.items()]
+        self._heap = [(due_us, shard, destination_key) for (shard, destination_key), due_us in self._due.items()]
         heapq.heapify(self._heap)
 
     def stop(self) -> None:
@@ -134,20 +138,20 @@ class Agenda:
     def _fire(self) -> None:
         self._timer = None
         if self._take_spilled() and self._take_due():
-            if self._spilled:  # came meanwhile
+            if self._overflow:  # came meanwhile
                 self._arm_in(0.0)
             self._arm()
-            self._dry()
+            self._on_nothing_due()
 
     def _take_spilled(self) -> bool:
         """False where there is no room; it is looked again soon then."""
-        for _ in range(len(self._spilled)):
+        for _ in range(len(self._overflow)):
             if not self._room():
                 self._arm_in(_NO_ROOM_S)
                 return False
-            key, _ = self._spilled.popitem(last=False)
-            self._load(*key)
-        if self._let_go and not self._spilled:
+            first, _ = self._overflow.popitem(last=False)
+            self._load(*first)
+        if self._let_go and not self._overflow:
             self._let_go = False
             self._begin_anew()
         return True
@@ -158,8 +162,8 @@ class Agenda:
         self._fill()
         heap, due = self._heap, self._due
         while heap and heap[0][0] <= now_us:
-            due_us, shard, key = heap[0]
-            if due.get((shard, key)) != due_us:
+            due_us, shard, destination_key = heap[0]
+            if due.get((shard, destination_key)) != due_us:
                 heapq.heappop(heap)
                 continue  # an earlier due time has replaced this one
             if self._allowance < 1.0:
@@ -169,8 +173,8 @@ class Agenda:
                 self._arm_in(_NO_ROOM_S)
                 return False
             heapq.heappop(heap)
-            del due[shard, key]
-            if self._load(shard, key):
+            del due[shard, destination_key]
+            if self._load(shard, destination_key):
                 self._allowance -= 1.0
         return True
 

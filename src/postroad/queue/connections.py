@@ -22,20 +22,21 @@ from postroad.queue.order import FairQueue
 
 
 class Connections:
-    """`fed(lane)`: the lane that waited may have one now. `drop(slot)` closes an idle one. `slots()`: all there are."""
+    """`on_slot_free(lane)`: the lane that waited may have one now. `drop(slot)` closes an idle one. `slots()`: all
+    there are."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         options: Callable[[], QueueOptions],
         *,
-        fed: Callable[[Lane], None],
+        on_slot_free: Callable[[Lane], None],
         drop: Callable[[Slot], None],
         slots: Callable[[], Iterable[Slot]],
     ) -> None:
         self._loop = loop
         self._options = options
-        self._fed = fed
+        self._on_slot_free = on_slot_free
         self._drop = drop
         self._slots = slots
         self._held = 0
@@ -113,7 +114,7 @@ class Connections:
     # -- who waits -------------------------------------------------------------------------------------------------
 
     def wait(self, lane: Lane, source: str, probe: bool, *, first: bool = False) -> None:
-        """The lane is `fed` when there is room; `first`: it has waited before."""
+        """The lane is `on_slot_free` when there is room; `first`: it has waited before."""
         if lane.starved:
             return
         lane.starved = True
@@ -129,7 +130,7 @@ class Connections:
         lane = self._next()
         if lane is not None:
             lane.starved = False
-            self._loop.call_soon(self._fed, lane)
+            self._loop.call_soon(self._on_slot_free, lane)
 
     def _next(self) -> Lane | None:
         probes = len(self._waiting_probes) > 0 and self.room(True)

@@ -23,10 +23,10 @@ Attempt that says why there is none. `lost` is called at most once: an idle cour
 class QueuedMessage:
     """A message with recipients in memory.
 
-    `states`: what the spool holds of its recipients, by place; None while the message is fresh, when the spool holds
-    no recipient rows and the first settlement has to name all. `active`: places that are in memory: in a lane, being
-    carried, or being settled. A place in `active` is never taken from the spool again. `failing`: places that have
-    failed, with their attempts and destinations, and wait for others so that one report tells of all.
+    `states`: what the spool holds of its recipients, by index; None while the message is fresh, when the spool holds no
+    recipient rows and the first settlement has to name all. `active`: indexes of those that are in memory: in a lane,
+    being carried, or being settled. An index in `active` is never taken from the spool again. `failing`: those that
+    have failed, with their attempts and destinations, and wait for others so that one report tells of all.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class QueuedMessage:
         self.content = content
         self.states = states
         self.active: set[int] = set()
-        self.leaving: list[Sequence[int]] = []  # places of settlements that wait for the one under way
+        self.leaving: list[Sequence[int]] = []  # indexes of settlements that wait for the one under way
         self.octets = 0  # counted against the memory budget
         self.priority = wishes.priority(envelope.parameters) if envelope.parameters else 0
         self.source = source_of(envelope)
@@ -49,11 +49,11 @@ class Item:
     """Some recipients of one message, ready for one destination. `replays`: times it was put back at once. `content`:
     what was read for a connection that went meanwhile, for the next one."""
 
-    __slots__ = ("content", "mail", "places", "replays")
+    __slots__ = ("content", "indexes", "mail", "replays")
 
-    def __init__(self, mail: QueuedMessage, places: tuple[int, ...], replays: int = 0) -> None:
+    def __init__(self, mail: QueuedMessage, indexes: tuple[int, ...], replays: int = 0) -> None:
         self.mail = mail
-        self.places = places
+        self.indexes = indexes
         self.replays = replays
         self.content: Content | None = None
 
@@ -94,8 +94,21 @@ class Lane:
     `asked`: a question for permits is open. `opening`: connections being opened. `successes`: while it asked."""
 
     __slots__ = (
-        "asked", "busy", "destination", "idle", "opening", "pace", "paying", "ready", "slots", "source", "starved",
-        "successes", "surrender", "tell_at", "tokens",
+        "asked",
+        "busy",
+        "destination",
+        "idle",
+        "opening",
+        "pace",
+        "paying",
+        "ready",
+        "slots",
+        "source",
+        "starved",
+        "successes",
+        "tell_at",
+        "to_give_up",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, destination: Destination, source: str = "") -> None:
@@ -113,7 +126,7 @@ class Lane:
         self.successes = 0
         self.tell_at = 0.0  # loop time from which they may be told again
         self.starved = False  # waits for one of the worker's connections
-        self.surrender = 0  # couriers to give up for another worker, at their next pause
+        self.to_give_up = 0  # couriers to give up for another worker, at their next pause
 
     @property
     def couriers(self) -> int:

@@ -145,8 +145,8 @@ class Lookahead:
         if self._stopped or reading not in self._readings:
             return
         # Of what is far ahead it is looked into why (`Queue`).
-        for due_us, key in page:
-            self._agenda.note(reading.shard, key, self._clock.now_us() if reading.far else due_us)
+        for due_us, destination_key in page:
+            self._agenda.schedule(reading.shard, destination_key, self._clock.now_us() if reading.far else due_us)
         if len(page) >= _PAGE:
             reading.reached = page[-1]
         elif reading.far:
@@ -159,20 +159,24 @@ class Lookahead:
     def _forget(self) -> None:
         for reading in self._readings:
             if not reading.far:
-                keys = self._agenda.after(reading.shard, reading.reached[0])
-                for start in range(0, len(keys), _PAGE):
+                destination_keys = self._agenda.after(reading.shard, reading.reached[0])
+                for start in range(0, len(destination_keys), _PAGE):
                     self._forgetting += 1
-                    piece = keys[start : start + _PAGE]
+                    piece = destination_keys[start : start + _PAGE]
                     self._spool.first_due(reading.shard, piece, partial(self._told, reading, piece))
         if not self._forgetting:
             self._known_max = max(_KNOWN_MAX, 2 * len(self._agenda))
 
-    def _told(self, reading: _Reading, keys: list[str], first_due: dict[str, int]) -> None:
+    def _told(self, reading: _Reading, destination_keys: list[str], first_due: dict[str, int]) -> None:
         self._forgetting -= 1
         if self._stopped or reading not in self._readings:
             return
         reached_us = reading.reached[0]
-        gone = [key for key in keys if first_due.get(key, _EVER_US) > reached_us]
+        gone = [
+            destination_key
+            for destination_key in destination_keys
+            if first_due.get(destination_key, _EVER_US) > reached_us
+        ]
         self.forgets = self.forgets or bool(gone)
         self._agenda.forget(reading.shard, gone, reached_us)
         if not self._forgetting:

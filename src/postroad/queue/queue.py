@@ -79,13 +79,13 @@ class Permits(Protocol):
 
     def release(self, scopes: tuple[str, ...]) -> None: ...
 
-    def fared(self, scopes: tuple[str, ...], successes: int) -> None:
+    def succeeded(self, scopes: tuple[str, ...], successes: int) -> None:
         """So many messages went well, while more connections are asked for."""
 
     def refused(self, scopes: tuple[str, ...], others: bool) -> None:
         """A remote refused a connection, which is still to be released; `others`: while others work."""
 
-    def tokens(self, key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
+    def tokens(self, destination_key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
         """Ask for up to `count` messages of the rates of these scopes; as `acquire`. They are used at once or lost."""
 
 
@@ -95,7 +95,7 @@ Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
 _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
-_JOBS_BEFORE_SURRENDER: Final = 10  # a connection carries so many, or all there are, before another worker gets it
+_JOBS_BEFORE_GIVING_UP: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
 _DOING_MAX: Final = 20  # transactions, and openings, of a destination that are told of
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
@@ -132,7 +132,7 @@ class Queue:
         refine: Refine = lambda envelope, recipient, destination: destination,
         pace: PaceTable | None = None,
         hosts_of: HostsOf | None = None,
-        openings: Callable[[str], Sequence[str]] = lambda key: (),
+        openings: Callable[[str], Sequence[str]] = lambda destination_key: (),
     ) -> None:
         self._openings = openings
         self.options = options
@@ -161,7 +161,7 @@ class Queue:
         self._look_aside_at = 0.0
         self._agenda = Agenda(
             clock, loop, load=self._load, room=self._has_room, rate=lambda: self.options.probes_per_s,
-            dry=lambda: self._outlook.go_on(), begin_anew=lambda: self._outlook.begin_anew(),
+            on_nothing_due=lambda: self._outlook.go_on(), begin_anew=lambda: self._outlook.begin_anew(),
         )  # fmt: skip
         self._outlook = Lookahead(
             spool, self._agenda, clock, loop, far_us=self._horizon_us, watch=self._watch_clock,
@@ -174,7 +174,7 @@ class Queue:
             tell=stream.tell, rows_of=self._rows, committed=self._committed,
         )  # fmt: skip
         self._connections = Connections(
-            loop, lambda: self.options, fed=self._fed, drop=self._drop,
+            loop, lambda: self.options, on_slot_free=self._on_slot_free, drop=self._drop,
             slots=lambda: [slot for lane in self._lanes.values() for slot in lane.slots.values()],
         )  # fmt: skip
         self._parked: deque[Slot] = deque()  # couriers that wait for outcomes to be committed
@@ -243,7 +243,7 @@ class Queue:
             shard = identifier.shard_of(number)
             for row in rows:
                 if not row.held:
-                    self._agenda.note(shard, row.destination, row.due_us)
+                    self._agenda.schedule(shard, row.destination, row.due_us)
 
     def _destination(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
         found = self.destination_of(recipient.address)
@@ -292,20 +292,20 @@ class Queue:
         self._carry_item(slot, item)
         return True
 
-    def _dispatch(self, mail: QueuedMessage, places: Sequence[int]) -> None:
-        """Send places of one message to the lanes of their destinations; all are in `mail.active` already."""
+    def _dispatch(self, mail: QueuedMessage, indexes: Sequence[int]) -> None:
+        """Send recipients of one message to the lanes of their destinations; all are in `mail.active` already."""
         groups: dict[str, list[int]] = {}
         destinations: dict[str, Destination] = {}
         failures: list[tuple[int, Attempt]] = []
-        for place in places:
-            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
+        for index in indexes:
+            destination = self._destination(mail.envelope, mail.envelope.recipients[index])
             if isinstance(destination, Attempt):
-                failures.append((place, destination))
+                failures.append((index, destination))
             else:
                 destinations[destination.key] = destination
-                groups.setdefault(destination.key, []).append(place)
-        for key, group in groups.items():
-            lane = self._lane(destinations[key], mail)
+                groups.setdefault(destination.key, []).append(index)
+        for destination_key, group in groups.items():
+            lane = self._lane(destinations[destination_key], mail)
             self._enqueue(lane, Item(mail, tuple(group)))
             self._pump(lane)
         if failures:
@@ -359,15 +359,15 @@ class Queue:
         """Too many messages of one destination are in memory: this one waits in the spool."""
         mail, now_us = item.mail, self._clock.now_us()
         if mail.states is None:
-            rows = self._rows(mail, item.places, now_us)
-            self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), item.places)
+            rows = self._rows(mail, item.indexes, now_us)
+            self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), item.indexes)
         else:
             shard = identifier.shard_of(mail.envelope.id)
             # As the spool has it: a reload may have given the recipient another destination since.
-            keys = {mail.states[place].destination for place in item.places if place in mail.states}
-            self._forget(mail, item.places)
-            for key in keys:
-                self._agenda.note(shard, key, now_us + _LOOK_AGAIN_US)
+            destination_keys = {mail.states[index].destination for index in item.indexes if index in mail.states}
+            self._forget(mail, item.indexes)
+            for destination_key in destination_keys:
+                self._agenda.schedule(shard, destination_key, now_us + _LOOK_AGAIN_US)
 
     # -- lanes: couriers carry what is ready -----------------------------------------------------------------------
 
@@ -416,7 +416,7 @@ class Queue:
         if lane.slots:
             return False
         item = lane.ready.first()
-        state = item.mail.states.get(item.places[0]) if item.mail.states else None
+        state = item.mail.states.get(item.indexes[0]) if item.mail.states else None
         return (state is not None and state.attempts > 0) or self._troubles.of(lane.destination.key) is not None
 
     def _wait_for_connection(self, lane: Lane, *, first: bool = False) -> None:
@@ -433,7 +433,11 @@ class Queue:
             count -= 1
             lane.opening += 1
             opening = self._connections.begin(scopes, probe)
-            self._open(lane.destination, partial(self._opened, lane, opening, self._edition), partial(self._lost, lane))
+            self._open(
+                lane.destination,
+                partial(self._opened, lane, opening, self._edition),
+                partial(self._on_idle_closed, lane),
+            )
         for _ in range(count):
             self._permits.release(scopes)
         if self._stopping:
@@ -444,7 +448,7 @@ class Queue:
             self._reach_out(lane)
         self._close_if_unused(lane)
 
-    def _fed(self, lane: Lane) -> None:
+    def _on_slot_free(self, lane: Lane) -> None:
         """A connection of the worker is free for this lane; where it needs none any more, the next one gets it."""
         if len(lane.ready) and not lane.asked and not self._stopping and not lane.idle:
             self._reach_out(lane, first=True)
@@ -457,7 +461,7 @@ class Queue:
     def _opened(self, lane: Lane, opening: PendingConnection, edition: int, result: Courier | Attempt) -> None:
         lane.opening -= 1
         if isinstance(result, Attempt):
-            lane.surrender = max(0, lane.surrender - 1)
+            lane.to_give_up = max(0, lane.to_give_up - 1)
             if result.remote_address and result.outcome is _DEFERRED and not self._stopping:
                 self._permits.refused(opening.scopes, bool(lane.slots))
             self._permits.release(opening.scopes)
@@ -479,15 +483,15 @@ class Queue:
             self._carry(slot)
             self._pump(lane)  # after a probe that went well
         else:
-            self._rest(slot)
+            self._keep_idle(slot)
 
-    def _rest(self, slot: Slot) -> None:
+    def _keep_idle(self, slot: Slot) -> None:
         """A courier without work: kept for what comes, unless somebody needs its place."""
         lane = slot.lane
         if lane.tokens and not len(lane.ready):
             lane.tokens = 0  # what is not used now is lost: kept tokens would make a burst some time
-        if self._stopping or self._connections.wanted or lane.surrender:
-            lane.surrender = max(0, lane.surrender - 1)
+        if self._stopping or self._connections.wanted or lane.to_give_up:
+            lane.to_give_up = max(0, lane.to_give_up - 1)
             self._drop(slot)
         else:
             lane.idle.append(slot)
@@ -515,7 +519,7 @@ class Queue:
         if not len(lane.ready):
             return
         item = lane.ready.first()
-        found = self.destination_of(item.mail.envelope.recipients[item.places[0]].address)
+        found = self.destination_of(item.mail.envelope.recipients[item.indexes[0]].address)
         if isinstance(found, Destination) and found.key == lane.destination.key:
             lane.destination = found
 
@@ -533,9 +537,9 @@ class Queue:
         if not lane.paying and lane.pace is not None:
             lane.paying = True
             count = max(1, min(len(lane.idle), len(lane.ready)))
-            self._permits.tokens(lane.destination.key, lane.pace.rated, count, partial(self._paid, lane))
+            self._permits.tokens(lane.destination.key, lane.pace.rated, count, partial(self._on_tokens, lane))
 
-    def _paid(self, lane: Lane, count: int) -> None:
+    def _on_tokens(self, lane: Lane, count: int) -> None:
         lane.paying = False
         if lane.source == _ASIDE:
             self._count_as(lane, _FROM_DISK)
@@ -556,7 +560,7 @@ class Queue:
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
         for item in lane.ready.clear():
-            results = [(place, attempt) for place in item.places]
+            results = [(index, attempt) for index in item.indexes]
             self._settling.finish(item.mail, results, lane.destination.key, until_us)
 
     def _carry(self, slot: Slot) -> None:
@@ -567,10 +571,10 @@ class Queue:
         item = lane.ready.take()
         assert lane.pace is not None
         most = lane.pace.recipients_max
-        if len(item.places) > most:
+        if len(item.indexes) > most:
             # The rest goes to the end of the line: a mailing does not hold up what came behind it.
-            lane.put(Item(item.mail, item.places[most:]))
-            kept, item = item.content, Item(item.mail, item.places[:most])
+            lane.put(Item(item.mail, item.indexes[most:]))
+            kept, item = item.content, Item(item.mail, item.indexes[:most])
             item.content = kept
         self._carry_item(slot, item)
 
@@ -608,25 +612,25 @@ class Queue:
         if self._stopping:
             self._check_quiet()
 
-    def _hold_unreadable(self, item: Item, key: str) -> None:
+    def _hold_unreadable(self, item: Item, destination_key: str) -> None:
         """Time does not mend it: an operator is to know, and to decide."""
         mail, now_us = item.mail, self._clock.now_us()
         envelope, states = mail.envelope, mail.states or {}
         text = "its content cannot be read from the spool; see the log and `postroad spool check`"
         rows = []
-        for place in item.places:
-            state = states.get(place) or Waiting(place, now_us, key)
+        for index in item.indexes:
+            state = states.get(index) or Waiting(index, now_us, destination_key)
             rows.append(msgspec.structs.replace(state, held=True, status="4.3.0", text=text, last_us=now_us))
-        names = tuple(str(envelope.recipients[place].address) for place in item.places)
+        names = tuple(str(envelope.recipients[index].address) for index in item.indexes)
         events = (Held(now_us, envelope.id, names, "", text), Noted(now_us, envelope.id, "error", f"held: {text}"))
-        self._settling.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.places)
+        self._settling.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.indexes)
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
         envelope = item.mail.envelope
-        slot.job = job = Job(envelope, item.places, content, slot.lane.destination)
+        slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination)
         if envelope.parameters and schedule.is_overdue(envelope, self._clock.now_us()):
             late = _overdue(slot.lane.destination)
-            self._loop.call_soon(self._carried, slot, job, (late,) * len(item.places))
+            self._loop.call_soon(self._carried, slot, job, (late,) * len(item.indexes))
             return
         try:
             slot.courier.carry(job, partial(self._carried, slot))
@@ -635,7 +639,7 @@ class Queue:
             self._say_bug(item.mail, "carrying it")
             transport = slot.lane.destination.transport.value
             broken = Attempt(_DEFERRED, Reach.MESSAGE, "4.3.0", "internal error", transport=transport)
-            self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.places))
+            self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.indexes))
 
     def _say_bug(self, mail: QueuedMessage, doing: str) -> None:
         text = f"{doing} broke: {traceback.format_exc()}"
@@ -649,7 +653,7 @@ class Queue:
         slot.item = slot.job = None
         lane.busy -= 1
         usable = slot.courier.usable
-        results = list(zip(item.places, attempts, strict=True))
+        results = list(zip(item.indexes, attempts, strict=True))
         first = not slot.carried  # of its session: if that fails, a host has failed, not a kept connection
         if not usable and not self._stopping:
             results = self._without_untried(lane, item, results)
@@ -678,19 +682,19 @@ class Queue:
     def _next(self, slot: Slot, usable: bool) -> None:
         """A courier without a job: the next one, a rest, or its end."""
         lane, pace = slot.lane, slot.lane.pace
-        surrender = lane.surrender and (slot.carried >= _JOBS_BEFORE_SURRENDER or not len(lane.ready))
+        gives_up = lane.to_give_up and (slot.carried >= _JOBS_BEFORE_GIVING_UP or not len(lane.ready))
         if pace is not None and slot.carried >= pace.messages_per_connection_max > 0:
             usable = False
         if slot.edition != self._edition:
             usable = False
-        if usable and not self._stopping and not surrender:
+        if usable and not self._stopping and not gives_up:
             if len(lane.ready) and self._may_send(lane):
                 self._carry(slot)
             else:
-                self._rest(slot)
+                self._keep_idle(slot)
         else:
-            if lane.surrender:
-                lane.surrender -= 1
+            if lane.to_give_up:
+                lane.to_give_up -= 1
             self._drop(slot)
 
     def _tell_fared(self, lane: Lane, slot: Slot, attempt: Attempt) -> None:
@@ -699,7 +703,7 @@ class Queue:
             lane.successes += 1
             if lane.successes >= len(lane.slots) and self._loop.time() >= lane.tell_at:
                 lane.tell_at = self._loop.time() + _TELL_S
-                self._permits.fared(slot.scopes, lane.successes)
+                self._permits.succeeded(slot.scopes, lane.successes)
                 lane.successes = 0
 
     def _tell_refused(self, slot: Slot, attempt: Attempt) -> None:
@@ -722,8 +726,8 @@ class Queue:
         if not left or not may:
             return results
         again = item
-        if len(left) < len(item.places):
-            again = Item(item.mail, tuple(place for place, _ in left), item.replays)
+        if len(left) < len(item.indexes):
+            again = Item(item.mail, tuple(index for index, _ in left), item.replays)
         if first:
             self._tell_replay(again, left[0][1], slot.lane.destination.key)
         again.replays += 1
@@ -735,23 +739,23 @@ class Queue:
     ) -> list[tuple[int, Attempt]]:
         """Recipients for whom this session had no transaction left (RFC 9422: MAILMAX) go at once by another one. Some
         of the job had theirs, so there is an end to it."""
-        untried = tuple(place for place, attempt in results if _is_untried(attempt))
+        untried = tuple(index for index, attempt in results if _is_untried(attempt))
         if not untried or len(untried) == len(results):
             return results
         lane.put_first(Item(item.mail, untried))
         gone = set(untried)
         return [result for result in results if result[0] not in gone]
 
-    def _tell_replay(self, item: Item, attempt: Attempt, key: str) -> None:
+    def _tell_replay(self, item: Item, attempt: Attempt, destination_key: str) -> None:
         """An attempt that changes no state, for log and history: the next host is tried at once."""
         now_us, envelope = self._clock.now_us(), item.mail.envelope
-        names = tuple(str(envelope.recipients[place].address) for place in item.places)
-        state = item.mail.states.get(item.places[0]) if item.mail.states else None
+        names = tuple(str(envelope.recipients[index].address) for index in item.indexes)
+        state = item.mail.states.get(item.indexes[0]) if item.mail.states else None
         attempts = state.attempts + 1 if state is not None else 1
-        events = (Attempted(now_us, envelope.id, names, key, attempt, attempts, now_us),)
+        events = (Attempted(now_us, envelope.id, names, destination_key, attempt, attempts, now_us),)
         self._stream.record(events)
 
-    def _lost(self, lane: Lane, courier: Courier) -> None:
+    def _on_idle_closed(self, lane: Lane, courier: Courier) -> None:
         """An idle courier has become of no use (the remote closed, or it was idle for too long)."""
         slot = lane.slots.get(courier)
         if slot is not None and slot.item is None:
@@ -803,7 +807,7 @@ class Queue:
             lane.source = source
             self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
 
-    def surrender(self, scope: str) -> None:
+    def give_up_connection(self, scope: str) -> None:
         """Another worker, or another destination, needs a connection of this scope: give one up, idle or when its job
         is done."""
         lane = self._lanes.get(scope)
@@ -812,9 +816,9 @@ class Queue:
             if lane.idle:
                 self._drop(lane.idle[0])
                 return
-        busy = [lane for lane in lanes if lane.surrender < lane.busy + lane.opening]
+        busy = [lane for lane in lanes if lane.to_give_up < lane.busy + lane.opening]
         if busy:
-            max(busy, key=lambda lane: lane.busy + lane.opening - lane.surrender).surrender += 1
+            max(busy, key=lambda lane: lane.busy + lane.opening - lane.to_give_up).to_give_up += 1
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
 
@@ -828,12 +832,12 @@ class Queue:
                     continue
                 if row.index in staying or row.index in later:
                     if self._outlook.forgets:  # this row may hide one of its destination that is due later
-                        self._agenda.note(shard, row.destination, now_us + _LOOK_AGAIN_US)
+                        self._agenda.schedule(shard, row.destination, now_us + _LOOK_AGAIN_US)
                     continue
                 if row.attempts == 0 and row.due_us <= now_us:
-                    self._agenda.spilled(shard, row.destination)
+                    self._agenda.add_overflow(shard, row.destination)
                 else:
-                    self._agenda.note(shard, row.destination, row.due_us)
+                    self._agenda.schedule(shard, row.destination, row.due_us)
         self._forget(mail, leaving)
         for stored in settlement.accepted:
             self.add(stored)
@@ -842,18 +846,18 @@ class Queue:
         if self._stopping:
             self._check_quiet()
 
-    def _rows(self, mail: QueuedMessage, places: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
-        """Rows for places of a message that has none in the spool yet."""
+    def _rows(self, mail: QueuedMessage, indexes: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
+        """Rows for recipients of a message that has none in the spool yet."""
         rows = []
-        for place in places:
-            destination = self._destination(mail.envelope, mail.envelope.recipients[place])
-            key = destination.key if isinstance(destination, Destination) else ""
-            rows.append(Waiting(place, due_us, key))
+        for index in indexes:
+            destination = self._destination(mail.envelope, mail.envelope.recipients[index])
+            destination_key = destination.key if isinstance(destination, Destination) else ""
+            rows.append(Waiting(index, due_us, destination_key))
         return tuple(rows)
 
-    def _forget(self, mail: QueuedMessage, places: Sequence[int] | set[int]) -> None:
-        """These places are in memory no more; with the last of them, and its last settlement, the message."""
-        mail.active.difference_update(places)
+    def _forget(self, mail: QueuedMessage, indexes: Sequence[int] | set[int]) -> None:
+        """These recipients are in memory no more; with the last of them, and its last settlement, the message."""
+        mail.active.difference_update(indexes)
         if mail.failing and len(mail.failing) == len(mail.active):
             self._settling.tell_failures(mail)  # there is nobody left to wait for
         if not mail.active and not self._settling.is_under_way(mail.envelope.id):
@@ -874,73 +878,83 @@ class Queue:
             return False
         return self._connections.probes_waiting < self.options.probes_max
 
-    def _load(self, shard: int, key: str) -> bool:
+    def _load(self, shard: int, destination_key: str) -> bool:
         now_us = self._clock.now_us()
-        lane = self._lanes.get(key)
+        lane = self._lanes.get(destination_key)
         if (
-            (shard, key) in self._loading
+            (shard, destination_key) in self._loading
             or (lane is not None and len(lane.ready) > self.options.ready_max // 2)
             or len(self._mails) > self.options.messages_max + self.options.messages_max // 8
         ):
-            self._agenda.note(shard, key, now_us + _LOOK_AGAIN_US)
+            self._agenda.schedule(shard, destination_key, now_us + _LOOK_AGAIN_US)
             return False
-        self._loading.add((shard, key))
+        self._loading.add((shard, destination_key))
         limit = self.options.load_max
-        self._spool.take(shard, key, now_us, limit, partial(self._taken, shard, key, now_us, limit))
+        self._spool.take(
+            shard, destination_key, now_us, limit, partial(self._taken, shard, destination_key, now_us, limit)
+        )
         return True
 
-    def _taken(self, shard: int, key: str, before_us: int, limit: int, loaded: list[Loaded]) -> None:
-        self._loading.discard((shard, key))
+    def _taken(self, shard: int, destination_key: str, before_us: int, limit: int, loaded: list[Loaded]) -> None:
+        self._loading.discard((shard, destination_key))
         if self._stopping:
             return
         rows = sum(len(entry.waiting) for entry in loaded)
-        taken = self._take_rows(key, loaded)
+        taken = self._take_rows(destination_key, loaded)
         if rows >= limit:
             # More are due. What was all in memory already must first go from there.
             if taken:
-                self._fruitless.pop((shard, key), None)
-                self._agenda.spilled(shard, key)
+                self._fruitless.pop((shard, destination_key), None)
+                self._agenda.add_overflow(shard, destination_key)
             else:
-                looks = self._fruitless[shard, key] = self._fruitless.get((shard, key), 0) + 1
+                looks = self._fruitless[shard, destination_key] = self._fruitless.get((shard, destination_key), 0) + 1
                 wait_us = 100_000 << min(looks - 1, _FRUITLESS_MAX)
-                self._agenda.note(shard, key, self._clock.now_us() + wait_us)
+                self._agenda.schedule(shard, destination_key, self._clock.now_us() + wait_us)
         else:
-            self._fruitless.pop((shard, key), None)
-            self._spool.next_due(shard, key, partial(self._next_due_found, shard, key), before_us)
+            self._fruitless.pop((shard, destination_key), None)
+            self._spool.next_due(
+                shard, destination_key, partial(self._next_due_found, shard, destination_key), before_us
+            )
 
-    def _take_rows(self, key: str, loaded: Sequence[Loaded]) -> int:
+    def _take_rows(self, destination_key: str, loaded: Sequence[Loaded]) -> int:
         """Rows from the spool go to their lanes; how many of them did, and found room there."""
         taken = 0
         for entry in loaded:
             withdrawn = self._withdrawn.get(entry.envelope.id)
             if withdrawn is not None:
-                withdrawn.add(key)  # an operator has it in hand since we asked: look again when he is done
+                withdrawn.add(destination_key)  # an operator has it in hand since we asked: look again when he is done
                 continue
             mail = self._mails.get(entry.envelope.id)
             if mail is None:
                 mail = QueuedMessage(entry.envelope, None, {})
             elif mail.states is None:
                 continue  # its first settlement is still to come
-            places = []
+            indexes = []
             for row in entry.waiting:
                 if row.index not in mail.active:
                     assert mail.states is not None
                     mail.states[row.index] = row
                     mail.active.add(row.index)
-                    places.append(row.index)
-            if places:
+                    indexes.append(row.index)
+            if indexes:
                 self._mails[entry.envelope.id] = mail
-                self._dispatch(mail, places)
-                taken += len(mail.active.intersection(places))  # without those for which there was no room
+                self._dispatch(mail, indexes)
+                taken += len(mail.active.intersection(indexes))  # without those for which there was no room
         return taken
 
-    def _next_due_found(self, shard: int, key: str, due_us: int) -> None:
+    def _next_due_found(self, shard: int, destination_key: str, due_us: int) -> None:
         if not due_us:
             return
         if self._is_far(due_us):
-            self._spool.take(shard, key, _EVER_US, self.options.load_max, partial(self._far_found, shard, key))
+            self._spool.take(
+                shard,
+                destination_key,
+                _EVER_US,
+                self.options.load_max,
+                partial(self._far_found, shard, destination_key),
+            )
         else:
-            self._agenda.note(shard, key, due_us)
+            self._agenda.schedule(shard, destination_key, due_us)
 
     # -- a clock that was set back -------------------------------------------------------------------------------------
 
@@ -960,7 +974,7 @@ class Queue:
     def _horizon_us(self) -> int:
         return int((self.options.retry_max_s + self.options.backoff_max_s) * 2_000_000)
 
-    def _far_found(self, shard: int, key: str, loaded: list[Loaded]) -> None:
+    def _far_found(self, shard: int, destination_key: str, loaded: list[Loaded]) -> None:
         """Rows whose last attempt is still to come, by the clock as it is now, would wait for the clock to get there
         once more: they are tried at once. All others have a reason to wait."""
         if self._stopping:
@@ -972,8 +986,8 @@ class Queue:
             if (rows := tuple(row for row in entry.waiting if row.last_us > now_us + _CLOCK_SLACK_US))
         ]
         more = bool(ours) and sum(len(entry.waiting) for entry in loaded) >= self.options.load_max
-        self._take_rows(key, ours)
-        self._agenda.note(shard, key, now_us + (_LOOK_AGAIN_US if more else self._horizon_us()))
+        self._take_rows(destination_key, ours)
+        self._agenda.schedule(shard, destination_key, now_us + (_LOOK_AGAIN_US if more else self._horizon_us()))
 
     # -- for operators -----------------------------------------------------------------------------------------------
 
@@ -983,7 +997,7 @@ class Queue:
         They are rows in the spool then, and nobody's but the caller's until he calls `changed`. The answer names those
         that could not be withdrawn.
         """
-        keys = self._withdrawn.setdefault(number, set())
+        destination_keys = self._withdrawn.setdefault(number, set())
         mail = self._mails.get(number)
         if mail is None:
             return ()
@@ -998,9 +1012,9 @@ class Queue:
             kept: FairQueue[Item] = FairQueue()
             for item in lane.ready:
                 if item.mail is mail:
-                    withdrawn.update(item.places)
+                    withdrawn.update(item.indexes)
                     # As the spool has it: a reload may have given the recipient another destination since.
-                    keys.update(states[place].destination for place in item.places if place in states)
+                    destination_keys.update(states[index].destination for index in item.indexes if index in states)
                 else:
                     kept.add(item.mail.source, item, item.mail.priority)
             if len(kept) == len(lane.ready):
@@ -1010,34 +1024,34 @@ class Queue:
         self._forget(mail, withdrawn)
         return tuple(sorted(mail.active))
 
-    def changed(self, number: int, keys: Sequence[str]) -> None:
+    def changed(self, number: int, destination_keys: Sequence[str]) -> None:
         """The message is the queue's again, and rows of these destinations are due: look at them now, back-off or not.
         What was withdrawn and not changed goes back to where it was."""
         shard = identifier.shard_of(number)
-        for key in keys:
-            self._troubles.over(key)
-        for key in {*keys, *self._withdrawn.pop(number, ())}:
-            self._agenda.spilled(shard, key)
+        for destination_key in destination_keys:
+            self._troubles.over(destination_key)
+        for destination_key in {*destination_keys, *self._withdrawn.pop(number, ())}:
+            self._agenda.add_overflow(shard, destination_key)
 
-    def paces(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def paces(self, destination_keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Of those of these destinations that are at work or left alone: their scopes, and what their mail waits for
         ("permit", "rate", else in words; "" for nothing), why it is left alone, and the recipients' domains of what is
         in memory; and what is being done. `ALL_THAT_WAIT`: also those that have most waiting or under way."""
         told: dict[str, dict[str, Any]] = {}
-        named = dict.fromkeys(keys)
+        named = dict.fromkeys(destination_keys)
         if named.pop(ALL_THAT_WAIT, True) is None:
             waiting = [lane for lane in self._lanes.values() if len(lane.ready) or lane.busy]
             for each in heapq.nlargest(_TOLD_MAX, waiting, key=lambda lane: len(lane.ready) + lane.busy):
                 if each.busy or each.opening or self._waits_for(each, self._troubles.of(each.destination.key)):
                     named[each.destination.key] = None
-        for key in named:
-            lane, trouble = self._lanes.get(key), self._troubles.of(key)
+        for destination_key in named:
+            lane, trouble = self._lanes.get(destination_key), self._troubles.of(destination_key)
             if lane is None and (trouble is None or not self._troubles.is_left_alone(trouble)):
                 continue
             pace = lane.pace if lane is not None else None
             waits = self._waits_for(lane, trouble)
-            told[key] = {
-                "scopes": pace.scopes if pace is not None else (key,),
+            told[destination_key] = {
+                "scopes": pace.scopes if pace is not None else (destination_key,),
                 "rated": pace.rated if pace is not None else (),
                 "ready": len(lane.ready) if lane is not None else 0,
                 "waits": waits,
@@ -1074,7 +1088,7 @@ class Queue:
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""
-        return self._troubles.told()
+        return self._troubles.summary()
 
     @property
     def in_memory(self) -> int:
@@ -1093,7 +1107,7 @@ def _domains(lane: Lane) -> list[str]:
     found: set[str] = set()
     carried = (slot.item for slot in lane.slots.values() if slot.item is not None)
     for item in islice(chain(carried, lane.ready), _LOOKED_MAX):
-        found.update(item.mail.envelope.recipients[place].address.domain for place in item.places)
+        found.update(item.mail.envelope.recipients[index].address.domain for index in item.indexes)
         if len(found) >= _DOMAINS_MAX:
             break
     return sorted(found)

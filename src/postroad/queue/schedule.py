@@ -65,13 +65,13 @@ def wants_delay(recipient: Recipient) -> bool:
 
 
 def next_due_us(
-    options: QueueOptions, envelope: Envelope, told: bool, now_us: int, chance: random.Random
+    options: QueueOptions, envelope: Envelope, delay_reported: bool, now_us: int, chance: random.Random
 ) -> int:
     """When to try again after a failure at `now_us`."""
     age_s = (now_us - wishes.begin_us(envelope)) / _US
     due_us = now_us + int(interval_s(options, age_s, chance) * _US)
     notice_us = delay_due_us(options, envelope)
-    if not told and now_us < notice_us < due_us:
+    if not delay_reported and now_us < notice_us < due_us:
         # The next attempt is at the hour at which the sender must be told: one attempt more, and the news is fresh.
         due_us = notice_us + (0 if wishes.deliver_by(envelope) is not None else int(chance.random() * 60 * _US))
     end_us = expires_us(options, envelope)

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
 
 Outcomes = Sequence[tuple[int, Attempt]]
-Keys = str | dict[int, str]  # the destination of all, or that of each place
+Keys = str | dict[int, str]  # the destination of all, or that of each recipient by its index
 
 
 class Settling:
-    """See the module. `options()`: as they are now. `rows_of(mail, places, due_us)`: rows for places that have none in
-    the spool yet. `committed(mail, settlement, leaving, later)`: it is durable; `leaving` are the places that left
-    memory with it, `later` those that the next settlement, under way by now, is about."""
+    """See the module. `options()`: as they are now. `rows_of(mail, indexes, due_us)`: rows for recipients that have
+    none in the spool yet. `committed(mail, settlement, leaving, later)`: it is durable; `leaving` are the recipients
+    that left memory with it, `later` those that the next settlement, under way by now, is about."""
 
     def __init__(
         self,
@@ -91,64 +91,64 @@ class Settling:
     # -- what became of recipients -----------------------------------------------------------------------------------
 
     def finish(
-        self, mail: QueuedMessage, results: Outcomes, key: str, not_before_us: int = 0
+        self, mail: QueuedMessage, results: Outcomes, destination_key: str, not_before_us: int = 0
     ) -> None:
         """Turn outcomes into one settlement; failures may wait for others of their message."""
         if len(mail.active) > len(results) and not self._stopping and self._options().gather_s > 0:
-            results = self._gather(mail, results, key)
+            results = self._gather(mail, results, destination_key)
         if results:
-            self._finish_now(mail, results, key, not_before_us)
+            self._finish_now(mail, results, destination_key, not_before_us)
 
-    def _gather(self, mail: QueuedMessage, results: Outcomes, key: str) -> Outcomes:
+    def _gather(self, mail: QueuedMessage, results: Outcomes, destination_key: str) -> Outcomes:
         """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
         to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
         tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
         late = self._clock.now_us() >= schedule.expires_us(self._options(), mail.envelope)
         failed = [
-            (place, attempt)
-            for place, attempt in results
+            (index, attempt)
+            for index, attempt in results
             if attempt.outcome is _FAILED or (late and attempt.outcome is _DEFERRED)
         ]
         if not failed:
             return results
         if not mail.failing:
             self._loop.call_later(self._options().gather_s, self.tell_failures, mail)
-        mail.failing += [(place, attempt, key) for place, attempt in failed]
+        mail.failing += [(index, attempt, destination_key) for index, attempt in failed]
         if len(mail.failing) == len(mail.active):
             self.tell_failures(mail)
-        kept = {place for place, _ in failed}
+        kept = {index for index, _ in failed}
         return [each for each in results if each[0] not in kept]
 
     def tell_failures(self, mail: QueuedMessage) -> None:
         """What was gathered becomes one settlement, with one report."""
         failing, mail.failing = mail.failing, []
         if failing:
-            results = [(place, attempt) for place, attempt, _ in failing]
-            self._finish_now(mail, results, {place: key for place, _, key in failing}, 0)
+            results = [(index, attempt) for index, attempt, _ in failing]
+            self._finish_now(mail, results, {index: destination_key for index, _, destination_key in failing}, 0)
 
     def _finish_now(
-        self, mail: QueuedMessage, results: Outcomes, key: Keys, not_before_us: int
+        self, mail: QueuedMessage, results: Outcomes, destination_key: Keys, not_before_us: int
     ) -> None:
-        """`key`: their destination, or that of each. Where a DSN needs the content and it is not in memory, it is read
-        first."""
+        """`destination_key`: their destination, or that of each. Where a DSN needs the content and it is not in memory,
+        it is read first."""
         if mail.content is None and self._needs_content(mail, results):
             self.unsettled += 1
             self._spool.content(
-                mail.envelope.id, partial(self._finish_with, mail, results, key, not_before_us)
+                mail.envelope.id, partial(self._finish_with, mail, results, destination_key, not_before_us)
             )
         else:
-            self._settle_results(mail, results, key, not_before_us, mail.content or b"")
+            self._settle_results(mail, results, destination_key, not_before_us, mail.content or b"")
 
     def _finish_with(
         self,
         mail: QueuedMessage,
         results: Outcomes,
-        key: Keys,
+        destination_key: Keys,
         not_before_us: int,
         content: Content | None,
     ) -> None:
         self.unsettled -= 1
-        self._settle_results(mail, results, key, not_before_us, content if content is not None else b"")
+        self._settle_results(mail, results, destination_key, not_before_us, content if content is not None else b"")
 
     def _needs_content(self, mail: QueuedMessage, results: Outcomes) -> bool:
         envelope, now_us = mail.envelope, self._clock.now_us()
@@ -156,8 +156,8 @@ class Settling:
         return any(
             attempt.outcome is _FAILED
             or (attempt.outcome is _DEFERRED and late)
-            or (attempt.outcome in ENDS and _is_wanted(envelope, place, attempt))
-            for place, attempt in results
+            or (attempt.outcome in ENDS and _is_wanted(envelope, index, attempt))
+            for index, attempt in results
         )
 
     def _late(self, envelope: Envelope, now_us: int) -> bool:
@@ -166,29 +166,29 @@ class Settling:
         return now_us >= schedule.expires_us(self._options(), envelope) or (0 < notice_us <= now_us)
 
     def _settle_results(
-        self, mail: QueuedMessage, results: Outcomes, keys: Keys, not_before_us: int, content: Content
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, content: Content
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
-        if len(results) == 1 and isinstance(keys, str) and results[0][1].outcome in ENDS:
-            place, attempt = results[0]
-            if not _is_wanted(envelope, place, attempt):  # the end of nearly all recipients: nobody is to be told
-                names = (str(envelope.recipients[place].address),)
-                attempted = Attempted(now_us, envelope.id, names, keys, attempt, _attempts(mail, place), 0)
-                self.settle(mail, Settlement(envelope.id, (place,), (), (), (attempted,)), (place,))
+        if len(results) == 1 and isinstance(destination_keys, str) and results[0][1].outcome in ENDS:
+            index, attempt = results[0]
+            if not _is_wanted(envelope, index, attempt):  # the end of nearly all recipients: nobody is to be told
+                names = (str(envelope.recipients[index].address),)
+                attempted = Attempted(now_us, envelope.id, names, destination_keys, attempt, _attempts(mail, index), 0)
+                self.settle(mail, Settlement(envelope.id, (index,), (), (), (attempted,)), (index,))
                 return
-        found = self._judge(mail, results, keys, not_before_us, now_us)
+        found = self._judge(mail, results, destination_keys, not_before_us, now_us)
         events: list[Event] = [
-            Attempted(now_us, envelope.id, tuple(names), key, attempt, attempts, due_us)
-            for (attempt, attempts, due_us, key), names in found.groups.items()
+            Attempted(now_us, envelope.id, tuple(names), destination_key, attempt, attempts, due_us)
+            for (attempt, attempts, due_us, destination_key), names in found.groups.items()
         ]
         accepted: tuple[Stored, ...] = ()
-        if found.told:
-            made = self._reported(mail, found.told, delayed=False, content=content, until_us=0)
+        if found.to_report:
+            made = self._reported(mail, found.to_report, delayed=False, content=content, until_us=0)
             if made is None:
                 # Nobody may fail without a word: who has is kept, and it is tried again much later.
-                unsaid = {place: attempt for place, attempt in found.told if attempt.outcome is _FAILED}
-                found.ended = [place for place in found.ended if place not in unsaid]
-                found.waiting.extend(self._unsaid(mail, unsaid, keys, now_us))
+                unsaid = {index: attempt for index, attempt in found.to_report if attempt.outcome is _FAILED}
+                found.ended = [index for index in found.ended if index not in unsaid]
+                found.waiting.extend(self._unsaid(mail, unsaid, destination_keys, now_us))
             else:
                 accepted, reported = made
                 events.extend(reported)
@@ -198,50 +198,58 @@ class Settling:
             if made is not None:
                 accepted += made[0]
                 events.extend(made[1])
-        places = tuple(place for place, _ in results)
+        indexes = tuple(index for index, _ in results)
         self.settle(
-            mail, Settlement(envelope.id, tuple(found.ended), tuple(found.waiting), accepted, tuple(events)), places
+            mail, Settlement(envelope.id, tuple(found.ended), tuple(found.waiting), accepted, tuple(events)), indexes
         )
 
-    def _judge(self, mail: QueuedMessage, results: Outcomes, keys: Keys, not_before_us: int, now_us: int) -> _Judged:
+    def _judge(
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, now_us: int
+    ) -> _Judged:
         """Which recipients have ended, when the others are due, who is to be told."""
         envelope, options = mail.envelope, self._options()
         found = _Judged()
         expires_us = schedule.expires_us(options, envelope)
         notice_us = schedule.delay_due_us(options, envelope)
-        for place, attempt in results:
-            key = keys if isinstance(keys, str) else keys[place]
-            state = mail.states.get(place) if mail.states else None
-            attempts = _attempts(mail, place)
-            recipient = envelope.recipients[place]
+        for index, attempt in results:
+            destination_key = destination_keys if isinstance(destination_keys, str) else destination_keys[index]
+            state = mail.states.get(index) if mail.states else None
+            attempts = _attempts(mail, index)
+            recipient = envelope.recipients[index]
             due_us = 0
             if attempt.outcome in ENDS:
-                found.ended.append(place)
-                if _is_wanted(envelope, place, attempt):
-                    found.told.append((place, attempt))
+                found.ended.append(index)
+                if _is_wanted(envelope, index, attempt):
+                    found.to_report.append((index, attempt))
             elif attempt.outcome is _FAILED or now_us >= expires_us:
                 if attempt.outcome is not _FAILED:
                     attempt = _expired(attempt, envelope, now_us)
-                found.ended.append(place)
-                found.told.append((place, attempt))
+                found.ended.append(index)
+                found.to_report.append((index, attempt))
             else:
-                was_told = state is not None and state.told
-                tell = not was_told and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
+                was_reported = state is not None and state.delay_reported
+                tell = not was_reported and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
                 if tell:
-                    found.delayed.append((place, _late(attempt, envelope)))
-                due_us = schedule.next_due_us(options, envelope, was_told or tell, now_us, self._chance)
+                    found.delayed.append((index, _late(attempt, envelope)))
+                due_us = schedule.next_due_us(options, envelope, was_reported or tell, now_us, self._chance)
                 if due_us < not_before_us:
                     # Its destination is left alone for now; come a little after that, not all at one moment.
                     spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)
                     due_us = min(not_before_us + spread_us, max(expires_us, now_us + 1_000_000))
                 found.waiting.append(
                     Waiting(
-                        place, due_us, key, attempts, told=was_told or tell, status=attempt.status,
+                        index,
+                        due_us,
+                        destination_key,
+                        attempts,
+                        delay_reported=was_reported or tell,
+                        status=attempt.status,
                         text=attempt.reason,
-                        remote=attempt.remote_name, last_us=now_us,
+                        remote=attempt.remote_name,
+                        last_us=now_us,
                     )
                 )
-            found.groups.setdefault((attempt, attempts, due_us, key), []).append(str(recipient.address))
+            found.groups.setdefault((attempt, attempts, due_us, destination_key), []).append(str(recipient.address))
         return found
 
     def _reported(
@@ -256,28 +264,37 @@ class Settling:
             return None
 
     def _unsaid(
-        self, mail: QueuedMessage, unsaid: dict[int, Attempt], keys: Keys, now_us: int
+        self, mail: QueuedMessage, unsaid: dict[int, Attempt], destination_keys: Keys, now_us: int
     ) -> list[Waiting]:
         """Rows for recipients that have failed, but whose DSN could not be made."""
         due_us = now_us + int(self._options().retry_max_s * 1_000_000)
         rows = []
-        for place, attempt in unsaid.items():
-            attempts = _attempts(mail, place)
+        for index, attempt in unsaid.items():
+            attempts = _attempts(mail, index)
             text = f"failed, but the report of it could not be made: {attempt.text}"
-            key = keys if isinstance(keys, str) else keys[place]
+            destination_key = destination_keys if isinstance(destination_keys, str) else destination_keys[index]
             rows.append(
-                Waiting(place, due_us, key, attempts, told=True, status=attempt.status, text=text, last_us=now_us)
+                Waiting(
+                    index,
+                    due_us,
+                    destination_key,
+                    attempts,
+                    delay_reported=True,
+                    status=attempt.status,
+                    text=text,
+                    last_us=now_us,
+                )
             )
         return rows
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
-    def settle(self, mail: QueuedMessage, settlement: Settlement, places: Sequence[int]) -> None:
-        """Commit; `places` are those that leave memory with it. One settlement of a message at a time."""
+    def settle(self, mail: QueuedMessage, settlement: Settlement, indexes: Sequence[int]) -> None:
+        """Commit; `indexes` are those that leave memory with it. One settlement of a message at a time."""
         if mail.states is None:
             if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
                 named = {*settlement.ended, *(row.index for row in settlement.waiting)}
-                others = [place for place in range(len(mail.envelope.recipients)) if place not in named]
+                others = [index for index in range(len(mail.envelope.recipients)) if index not in named]
                 settlement = Settlement(
                     settlement.id, settlement.ended,
                     settlement.waiting + self._rows_of(mail, others, self._clock.now_us()),
@@ -287,32 +304,32 @@ class Settling:
         else:
             for row in settlement.waiting:
                 mail.states[row.index] = row
-        for place in settlement.ended:
-            mail.states.pop(place, None)
+        for index in settlement.ended:
+            mail.states.pop(index, None)
         self.unsettled += 1
         behind = self._under_way.get(settlement.id)
         if behind is not None:
             behind.append(settlement)
-            mail.leaving.append(places)
+            mail.leaving.append(indexes)
             return
         self._under_way[settlement.id] = []
-        self._spool.settle(settlement, partial(self._settled, mail, settlement, [places]))
+        self._spool.settle(settlement, partial(self._settled, mail, settlement, [indexes]))
 
     def _settled(
-        self, mail: QueuedMessage, settlement: Settlement, places: list[Sequence[int]], failure: Failure | None
+        self, mail: QueuedMessage, settlement: Settlement, indexes: list[Sequence[int]], failure: Failure | None
     ) -> None:
         if failure is not None:
             # The disk is full: the outcome is not lost, it is committed as soon as that works again.
-            text = self._seldom.told(f"an outcome cannot be committed yet: {failure.text}")
+            text = self._seldom.to_write(f"an outcome cannot be committed yet: {failure.text}")
             if text:
                 self._tell((Noted(self._clock.now_us(), settlement.id, "error", text),))
             self._loop.call_later(
                 self._options().settle_retry_s,
-                partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, places)),
+                partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, indexes)),
             )
             return
-        self.unsettled -= len(places)
-        leaving = {place for group in places for place in group}
+        self.unsettled -= len(indexes)
+        leaving = {index for group in indexes for index in group}
         behind = self._under_way.pop(settlement.id)
         if behind:
             self._under_way[settlement.id] = []
@@ -332,15 +349,15 @@ _UNSET: Final = Notify.UNSET  # what nearly all recipients have; flags are slow 
 
 
 class _Judged:
-    """What became of the recipients of one message. `told`: ends that want a DSN, `delayed`: deferrals that do.
+    """What became of the recipients of one message. `to_report`: ends that want a DSN, `delayed`: deferrals that do.
     `groups`: names of those with the same attempt, number of attempts, due time and destination."""
 
-    __slots__ = ("delayed", "ended", "groups", "told", "waiting")
+    __slots__ = ("delayed", "ended", "groups", "to_report", "waiting")
 
     def __init__(self) -> None:
         self.ended: list[int] = []
         self.waiting: list[Waiting] = []
-        self.told: list[tuple[int, Attempt]] = []
+        self.to_report: list[tuple[int, Attempt]] = []
         self.delayed: list[tuple[int, Attempt]] = []
         self.groups: dict[tuple[Attempt, int, int, str], list[str]] = {}
 
@@ -349,7 +366,7 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
     """Settlements of one message, in their order, as one."""
     if len(settlements) == 1:
         return settlements[0]
-    ended = tuple(place for one in settlements for place in one.ended)
+    ended = tuple(index for one in settlements for index in one.ended)
     gone = set(ended)
     rows = {row.index: row for one in settlements for row in one.waiting if row.index not in gone}
     return Settlement(
@@ -361,15 +378,15 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
     )
 
 
-def _attempts(mail: QueuedMessage, place: int) -> int:
+def _attempts(mail: QueuedMessage, index: int) -> int:
     """How many there have been with the one that has just ended."""
-    state = mail.states.get(place) if mail.states else None
+    state = mail.states.get(index) if mail.states else None
     return state.attempts + 1 if state is not None else 1
 
 
-def _is_wanted(envelope: Envelope, place: int, attempt: Attempt) -> bool:
+def _is_wanted(envelope: Envelope, index: int, attempt: Attempt) -> bool:
     """Whether a success may bring a DSN."""
-    recipient = envelope.recipients[place]
+    recipient = envelope.recipients[index]
     return (recipient.notify is not _UNSET and bool(recipient.notify & Notify.SUCCESS)) or (
         bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
     )

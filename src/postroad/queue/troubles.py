@@ -38,41 +38,44 @@ class Troubles:
         self._options = options
         self._known: dict[str, Trouble] = {}
 
-    def of(self, key: str) -> Trouble | None:
+    def of(self, destination_key: str) -> Trouble | None:
         """What is remembered of a destination; its time may be over."""
-        return self._known.get(key)
+        return self._known.get(destination_key)
 
     def is_left_alone(self, trouble: Trouble) -> bool:
         """Whether its time is not over."""
         ahead_us = trouble.until_us - self._clock.now_us()
         return 0 < ahead_us <= self._options().backoff_max_s * 2_000_000
 
-    def failed(self, key: str, attempt: Attempt) -> Trouble:
+    def failed(self, destination_key: str, attempt: Attempt) -> Trouble:
         """The destination could not be reached: its trouble from here on. One failure while it is left alone already,
         by a connection that was begun before, is no further one."""
-        trouble = self._known.get(key)
+        trouble = self._known.get(destination_key)
         if trouble is None or not self.is_left_alone(trouble):
             now_us = self._clock.now_us()
             failures = trouble.failures + 1 if trouble is not None else 1
             until_us = now_us + int(schedule.backoff_s(self._options(), failures, self._chance) * 1_000_000)
             trouble = Trouble(failures, until_us, attempt)
-            self._remember(key, trouble, now_us)
+            self._remember(destination_key, trouble, now_us)
         return trouble
 
-    def over(self, key: str) -> None:
+    def over(self, destination_key: str) -> None:
         """It was reached, or an operator wants it to be tried."""
-        self._known.pop(key, None)
+        self._known.pop(destination_key, None)
 
-    def told(self) -> dict[str, tuple[int, int, str]]:
+    def summary(self) -> dict[str, tuple[int, int, str]]:
         """For operators: failures in a row, until when, and why."""
-        return {key: (item.failures, item.until_us, item.attempt.text) for key, item in self._known.items()}
+        return {
+            destination_key: (item.failures, item.until_us, item.attempt.text)
+            for destination_key, item in self._known.items()
+        }
 
-    def _remember(self, key: str, trouble: Trouble, now_us: int) -> None:
+    def _remember(self, destination_key: str, trouble: Trouble, now_us: int) -> None:
         """What is over long ago goes, and where that is not enough, those that were remembered first."""
         known = self._known
-        if len(known) >= TROUBLES_MAX and key not in known:
+        if len(known) >= TROUBLES_MAX and destination_key not in known:
             over_us = now_us - int(self._options().backoff_max_s * 1_000_000)
             gone = [name for name, one in known.items() if one.until_us < over_us]
             for name in gone or list(known)[: TROUBLES_MAX // 2]:
                 del known[name]
-        known[key] = trouble
+        known[destination_key] = trouble

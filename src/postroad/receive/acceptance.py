@@ -1,8 +1,8 @@
 """From the end of data to the commit: a complete transaction becomes a stored message, or the reply that says why not.
 
-What always holds: `told` is called exactly once, with the reply to the end of data; with 250 only after the spool has
-reported the commit (promise 1), and after the queue has taken the message over. None of this needs the client: when it
-goes away meanwhile, the message is kept all the same, since it has said all and may have seen nothing of our 250.
+What always holds: `on_reply` is called exactly once, with the reply to the end of data; with 250 only after the spool
+has reported the commit (promise 1), and after the queue has taken the message over. None of this needs the client: when
+it goes away meanwhile, the message is kept all the same, since it has said all and may have seen nothing of our 250.
 
 How it fails: a full or failing disk is 452 4.3.1 or 451 4.3.0, nothing of the message is left in the spool, and the log
 says what failed.
@@ -41,27 +41,27 @@ _REASON_MAX: Final = 300  # of what failed, its end: the rest stands in the log
 OnReply = Callable[[Reply], None]
 
 
-def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, told: OnReply) -> None:
+def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, on_reply: OnReply) -> None:
     """Accept the message. `octets`: its content as it is to be stored, None where it has gone to a file."""
     if octets is not None:
-        _store(setting, transaction, told, octets)
+        _store(setting, transaction, on_reply, octets)
     else:
         assert transaction.incoming is not None
-        transaction.incoming.finish(partial(_filed, setting, transaction, told))
+        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply))
 
 
-def _filed(setting: ListenerSetup, transaction: Draft, told: OnReply, answer: ContentFile | Failure) -> None:
+def _filed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
     """Large content is on stable storage, or is not."""
     if isinstance(answer, Failure):
-        _failed(setting, transaction, told, answer)
+        _failed(setting, transaction, on_reply, answer)
         return
     try:
-        _store(setting, transaction, told, answer)
+        _store(setting, transaction, on_reply, answer)
     except Exception:  # a bug; nobody above us could tell the client, who would wait for ever
-        _failed(setting, transaction, told, Failure(FailureKind.IO, traceback.format_exc()))
+        _failed(setting, transaction, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
 
 
-def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: Content) -> None:
+def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, content: Content) -> None:
     """Hand the message to the spool, with all that goes into the same commit."""
     doors = setting.doors
     now_us = doors.now_us()
@@ -82,7 +82,7 @@ def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: C
         # Nobody is left to deliver to: rules or aliases let the message go, and its events say so.
         transaction.abort()
         doors.record(events)
-        told(_queued(transaction.id))
+        on_reply(_queued(transaction.id))
         return
     stored = Stored(envelope, content)
     waiting: tuple[Waiting, ...] = ()
@@ -97,7 +97,7 @@ def _store(setting: ListenerSetup, transaction: Draft, told: OnReply, content: C
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
-    done = partial(_committed, setting, transaction, told, stored, waiting, reports)
+    done = partial(_committed, setting, transaction, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
@@ -120,7 +120,7 @@ def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
 def _committed(
     setting: ListenerSetup,
     transaction: Draft,
-    told: OnReply,
+    on_reply: OnReply,
     stored: Stored,
     waiting: tuple[Waiting, ...],
     reports: tuple[Stored, ...],
@@ -129,7 +129,7 @@ def _committed(
     """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
     session."""
     if failure is not None:
-        _failed(setting, transaction, told, failure)
+        _failed(setting, transaction, on_reply, failure)
         return
     try:
         # The message and its reports are the queue's from here on.
@@ -140,10 +140,10 @@ def _committed(
         for report in reports:
             setting.doors.queued(report)
     finally:  # it is committed, whatever breaks behind it
-        told(_queued(transaction.id))
+        on_reply(_queued(transaction.id))
 
 
-def _failed(setting: ListenerSetup, transaction: Draft, told: OnReply, failure: Failure) -> None:
+def _failed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, failure: Failure) -> None:
     """Nothing of the message is stored: the client shall come back with it."""
     transaction.abort()
     doors = setting.doors
@@ -154,7 +154,7 @@ def _failed(setting: ListenerSetup, transaction: Draft, told: OnReply, failure: 
         doors, peer, answer, f"could not be stored: {failure.text[-_REASON_MAX:]}", "DATA", known=peer.is_known,
         sender=str(transaction.mail.reverse_path), recipients=transaction.names,
     )
-    told(answer)
+    on_reply(answer)
 
 
 def _queued(queue_id: int) -> Reply:

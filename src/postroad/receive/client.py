@@ -120,7 +120,7 @@ class Client:
         and its trust go on. `before`: `who` of this one."""
         client = forwarding.named(command, before)
         found = Client(client.address, client.port, client.via, trusted=False, since=since, since_us=since_us)
-        found.claims = forwarding.told(command, self.claims)
+        found.claims = forwarding.facts_after(command, self.claims)
         found.identity = client.identity
         found.tls, found.tls_details = self.tls, self.tls_details
         found.asking, found.bindable = self.asking, self.bindable

@@ -26,7 +26,7 @@ class XclientFacts(msgspec.Struct, frozen=True):
     protocol: str = ""
 
 
-def told(command: Xclient, before: XclientFacts | None) -> XclientFacts:
+def facts_after(command: Xclient, before: XclientFacts | None) -> XclientFacts:
     """A client at another address has none of the names of the one before."""
     before = before if before is not None and command.address is None else XclientFacts()
     return XclientFacts(

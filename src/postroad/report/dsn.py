@@ -181,22 +181,22 @@ class Reporter:
         content: Content | None,
         until_us: int,
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
-        """DSNs and events for recipients (places in the envelope) and the attempts that ended them.
+        """DSNs and events for recipients (by their indexes in the envelope) and the attempts that ended them.
 
         `delayed`: they are tried further, until `until_us`. A transient status that has ended a recipient means that
         its time was over (RFC 3464 §2.3.4 keeps the class 4 of what stood in the way).
         """
         reports = [
             RecipientReport(
-                envelope.recipients[place],
+                envelope.recipients[index],
                 DsnAction.DELAYED if delayed else action_of(attempt.outcome),
                 attempt,
                 expired=not delayed and attempt.outcome is Outcome.FAILED and attempt.status.startswith("4"),
                 until_us=until_us,
                 traced=bool(envelope.parameters)
-                and wishes.traces_relay(envelope, envelope.recipients[place], attempt),
+                and wishes.traces_relay(envelope, envelope.recipients[index], attempt),
             )
-            for place, attempt in outcomes
+            for index, attempt in outcomes
         ]
         return self.make(reports, envelope, content)
 

@@ -36,32 +36,32 @@ class ReportFacts(msgspec.Struct, frozen=True):
     to_postmaster: bool
 
 
-def subject(told: ReportFacts) -> str:
+def subject(facts: ReportFacts) -> str:
     """The Subject of the DSN, in ASCII: with the recipient where it is one and short."""
-    outcome = _SUBJECTS[told.action]
-    if len(told.reports) == 1:
-        recipient = _named(told.reports[0])
+    outcome = _SUBJECTS[facts.action]
+    if len(facts.reports) == 1:
+        recipient = _named(facts.reports[0])
         if recipient.is_ascii and len(str(recipient)) <= 80:
             return f"{outcome}: {clean(str(recipient))}"
         return f"{outcome}: 1 recipient"
-    return f"{outcome}: {len(told.reports)} recipients"
+    return f"{outcome}: {len(facts.reports)} recipients"
 
 
-def explanation(told: ReportFacts) -> list[str]:
+def explanation(facts: ReportFacts) -> list[str]:
     """The lines of the text, without line ends."""
-    contact = told.options.contact or f"postmaster@{told.options.hostname}"
-    lines = [f"This is the mail system at {told.options.hostname}.", ""]
-    lines += wrapped(_headline(told), "")
-    for paragraph, addresses in _paragraphs(told).items():
+    contact = facts.options.contact or f"postmaster@{facts.options.hostname}"
+    lines = [f"This is the mail system at {facts.options.hostname}.", ""]
+    lines += wrapped(_headline(facts), "")
+    for paragraph, addresses in _paragraphs(facts).items():
         lines.append("")
         lines += [f"  <{address}>" for address in addresses]
         lines += paragraph
     lines.append("")
-    lines += _message(told)
+    lines += _message(facts)
     lines.append("")
     lines += wrapped(
         f"Questions about this report go to {contact}. The details for administrators are in the next part of this "
-        f"report; the message is known here as {identifier.text(told.envelope.id)}.",
+        f"report; the message is known here as {identifier.text(facts.envelope.id)}.",
         "",
     )
     return lines
@@ -72,26 +72,26 @@ def _named(report: RecipientReport) -> Address:
     return report.recipient.given or report.recipient.address
 
 
-def _paragraphs(told: ReportFacts) -> dict[tuple[str, ...], list[str]]:
+def _paragraphs(facts: ReportFacts) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], list[str]] = {}
     written: dict[tuple[int, bool, int, int], list[str]] = {}  # most recipients of a mailing share their attempt
-    for report in told.reports:
+    for report in facts.reports:
         shared = (id(report.attempt), report.expired, report.until_us, report.into_count)
         names = written.get(shared)
         if names is None:
-            names = written[shared] = found.setdefault(tuple(_paragraph(report, told)), [])
+            names = written[shared] = found.setdefault(tuple(_paragraph(report, facts)), [])
         names.append(clean(_named(report).readable()))
     return found
 
 
-def _paragraph(report: RecipientReport, told: ReportFacts) -> list[str]:
+def _paragraph(report: RecipientReport, facts: ReportFacts) -> list[str]:
     attempt = report.attempt
     match report.action:
         case DsnAction.FAILED | DsnAction.DELAYED:
             words = _BY_OPERATOR if attempt.transport == "operator" else advice(attempt.status)
-            lines = wrapped(_over_time(report, told) + words.what, "    ")
+            lines = wrapped(_over_time(report, facts) + words.what, "    ")
             lines += _answer(attempt)
-            if report.action is DsnAction.FAILED and not told.to_postmaster:
+            if report.action is DsnAction.FAILED and not facts.to_postmaster:
                 lines += wrapped(f"What you can do: {words.remedy}", "    ")
             if report.until_us:
                 lines += wrapped(f"It is tried again until {_date(report.until_us)}.", "    ")
@@ -103,10 +103,10 @@ def _paragraph(report: RecipientReport, told: ReportFacts) -> list[str]:
             return wrapped(f"It was passed on to {number} recipients." if number else "It was passed on.", "    ")
 
 
-def _over_time(report: RecipientReport, told: ReportFacts) -> str:
+def _over_time(report: RecipientReport, facts: ReportFacts) -> str:
     if not report.expired:
         return ""
-    hours = max(1, round((told.now_us - told.envelope.accepted_us) / 3_600_000_000))
+    hours = max(1, round((facts.now_us - facts.envelope.accepted_us) / 3_600_000_000))
     time = f"{hours} hours" if hours < 72 else f"{round(hours / 24)} days"
     return f"It was tried for {time if hours > 1 else 'an hour'}, then given up. What stood in its way: "
 
@@ -124,15 +124,15 @@ def _answer(attempt: Attempt) -> list[str]:
     return []
 
 
-def _headline(told: ReportFacts) -> str:
-    one = len(told.reports) == 1
-    whom = "the recipient below" if one else f"the {len(told.reports)} recipients below"
-    if told.to_postmaster:
+def _headline(facts: ReportFacts) -> str:
+    one = len(facts.reports) == 1
+    whom = "the recipient below" if one else f"the {len(facts.reports)} recipients below"
+    if facts.to_postmaster:
         return (
             "A message without a return address (most often a report, as this is one) could not be delivered to "
             f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. Nothing more is tried."
         )
-    match told.action:
+    match facts.action:
         case DsnAction.FAILED:
             return f"Your message could not be delivered to {whom}. Nothing more is tried: it is up to you now."
         case DsnAction.DELAYED:
@@ -154,18 +154,18 @@ def _headline(told: ReportFacts) -> str:
             )
 
 
-def _message(told: ReportFacts) -> list[str]:
+def _message(facts: ReportFacts) -> list[str]:
     """What message it is about, as its sender may remember it."""
     lines = ["The message:"]
-    title = first(told.head, b"subject") if told.head else None
+    title = first(facts.head, b"subject") if facts.head else None
     if title:
         lines += wrapped(f"Subject: {shorten(clean(decode(title)), _SUBJECT_MAX)}", "    ")
-    written = first(told.head, b"date") if told.head else None
+    written = first(facts.head, b"date") if facts.head else None
     if written:
         lines += wrapped(f"Date: {shorten(clean(written), 100)}", "    ")
-    if told.envelope.message_id:
-        lines += wrapped(f"Message-ID: {shorten(clean(told.envelope.message_id), 300)}", "    ")
-    lines.append(f"    Accepted here: {_date(told.envelope.accepted_us)}")
+    if facts.envelope.message_id:
+        lines += wrapped(f"Message-ID: {shorten(clean(facts.envelope.message_id), 300)}", "    ")
+    lines.append(f"    Accepted here: {_date(facts.envelope.accepted_us)}")
     return lines
 
 

@@ -39,7 +39,7 @@ class Mailboxes(msgspec.Struct, frozen=True):
     since_us: int = 0
 
 
-def told(options: RoutingOptions) -> dict[str, Mailboxes]:
+def mailboxes_of(options: RoutingOptions) -> dict[str, Mailboxes]:
     """What the settings tell of local domains and of relay domains, by pattern."""
     domains: list[LocalDomain | RelayDomain] = [*options.local, *options.relay]
     return {

@@ -21,9 +21,10 @@ class Stored(msgspec.Struct, frozen=True):
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
     """One recipient that waits for its next event.
 
-    `index`: its place in the envelope. `due_us`: when to try next. `destination`: the key (`mail.route.Destination`).
-    `attempts`: tries so far. `held`: an operator or a rule holds it, `due_us` then counts for nothing.
-    `told`: the sender has had a delay DSN. `status`, `text`, `remote`: of the last attempt, for the queue's listing.
+    `index`: of the recipient in the envelope. `due_us`: when to try next. `destination`: the key
+    (`mail.route.Destination`). `attempts`: tries so far. `held`: an operator or a rule holds it, `due_us` then counts
+    for nothing. `delay_reported`: the sender has had a delay DSN. `status`, `text`, `remote`: of the last attempt, for
+    the queue's listing.
     """
 
     index: int
@@ -31,7 +32,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     destination: str
     attempts: int = 0
     held: bool = False
-    told: bool = False
+    delay_reported: bool = False
     status: str = ""
     text: str = ""
     remote: str = ""
@@ -48,9 +49,10 @@ class Loaded(msgspec.Struct, frozen=True):
 class Settlement(msgspec.Struct, frozen=True):
     """What became of some recipients of one message; one commit with the DSNs that it brings and its events.
 
-    `ended`: places that have come to their end. `waiting`: places with their new state, each replaces the old one.
-    The first settlement of a fresh message names *all* its recipients, in one of the two. With its last recipient's
-    end the message and its content go. `accepted`: new messages (DSNs), fresh as if they had come by SMTP.
+    `ended`: indexes of recipients that have come to their end. `waiting`: recipients with their new state, each
+    replaces the old one. The first settlement of a fresh message names *all* its recipients, in one of the two. With
+    its last recipient's end the message and its content go. `accepted`: new messages (DSNs), fresh as if they had come
+    by SMTP.
     """
 
     id: int

@@ -52,7 +52,7 @@ def test_workers_count_together() -> None:
     )
     for number in (0, 1):
         tallies.append(
-            Tally(LENGTHS_S, lambda told, number=number: office.told(number, told), lambda seconds, call: None)
+            Tally(LENGTHS_S, lambda told, number=number: office.take_counts(number, told), lambda seconds, call: None)
         )
         office.worker_up(number)
     one, other = (ReportRates(limits, tally) for tally in tallies)

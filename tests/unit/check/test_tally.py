@@ -28,7 +28,7 @@ class Node:
 
     def start(self, number: int) -> Tally:
         tally = self.workers[number] = Tally(
-            (10.0,), lambda told: self.office.told(number, told), lambda seconds, call: self.timers.append(call)
+            (10.0,), lambda told: self.office.take_counts(number, told), lambda seconds, call: self.timers.append(call)
         )
         self.office.worker_up(number)
         return tally
@@ -173,8 +173,8 @@ def test_what_is_forgotten_begins_anew() -> None:
 
 def test_told_twice_is_told_once() -> None:
     node = Node()
-    node.office.told(0, ({"s": 6}, ((START_US // SECOND_US // 10, {"c": 6}, {}),)))
-    node.office.told(0, ({"s": 6}, ((START_US // SECOND_US // 10, {"c": 6}, {}),)))
+    node.office.take_counts(0, ({"s": 6}, ((START_US // SECOND_US // 10, {"c": 6}, {}),)))
+    node.office.take_counts(0, ({"s": 6}, ((START_US // SECOND_US // 10, {"c": 6}, {}),)))
     assert node.workers[1].sessions("s") == 6 and node.total(1, "c") == 6
 
 

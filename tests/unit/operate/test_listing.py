@@ -87,7 +87,7 @@ def test_one_in_full() -> None:
     )  # fmt: skip
     to = Recipient(address("a@x"), Notify.SUCCESS | Notify.FAILURE, "rfc822;a@x", address("info@x"))
     about = msgspec.structs.replace(about, recipients=(to, *about.recipients[1:]))
-    loaded = Loaded(about, (waiting(0, told=True), waiting(1, held=True, attempts=0, last_us=0, text="")))
+    loaded = Loaded(about, (waiting(0, delay_reported=True), waiting(1, held=True, attempts=0, last_us=0, text="")))
     assert listing.shown(loaded, HEAD, NOW_US) == [
         f"Message {TEXT}",
         "  accepted    2026-09-21 12:13:20 UTC (2 h ago)",

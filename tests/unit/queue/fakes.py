@@ -69,8 +69,8 @@ class FakeSpool:
                 rows = self.rows[settlement.id] = {}
             else:
                 assert set(settlement.ended) <= set(rows), "an end of a recipient that is not there"
-            for place in settlement.ended:
-                rows.pop(place, None)
+            for index in settlement.ended:
+                rows.pop(index, None)
             for row in settlement.waiting:
                 rows[row.index] = row
             if not rows:
@@ -177,7 +177,7 @@ class FakeStream:
 
 
 class FakeCourier:
-    """Carries for `took_s`, then answers what `world.answer(job, place)` says."""
+    """Carries for `took_s`, then answers what `world.answer(job, index)` says."""
 
     def __init__(self, world: World, destination: Destination) -> None:
         self.world, self.destination = world, destination
@@ -193,12 +193,12 @@ class FakeCourier:
 
         def end() -> None:
             self.world.carrying -= 1
-            attempts = tuple(self.world.answer(job, place) for place in job.recipients)
+            attempts = tuple(self.world.answer(job, index) for index in job.recipients)
             if any(attempt.reach is Reach.SESSION for attempt in attempts):
                 self.usable = False
-            for place, attempt in zip(job.recipients, attempts, strict=True):
+            for index, attempt in zip(job.recipients, attempts, strict=True):
                 if attempt.outcome in (Outcome.RELAYED, Outcome.DELIVERED):
-                    self.world.arrived.append((job.envelope.id, place))
+                    self.world.arrived.append((job.envelope.id, index))
             done(job, attempts)
 
         self.world.loop.call_later(self.world.took_s, end)
@@ -219,7 +219,7 @@ class World:
         self.arrived: list[tuple[int, int]] = []
         self.carrying = self.carrying_most = 0
         self.took_s = 0.01
-        self.answer: Callable[[Job, int], Attempt] = lambda job, place: RELAYED
+        self.answer: Callable[[Job, int], Attempt] = lambda job, index: RELAYED
         self.dead: dict[str, Attempt] = {}
         self.hosts = 0  # of each destination; each opening finds the next
         self.openings: list[tuple[float, str]] = []
@@ -280,7 +280,7 @@ class World:
         if scopes[0] in self.asking:
             self.acquire(scopes, 1, self.asking.pop(scopes[0])[1])
 
-    def fared(self, scopes: tuple[str, ...], successes: int) -> None:
+    def succeeded(self, scopes: tuple[str, ...], successes: int) -> None:
         self.told.append((scopes[0], successes))
 
     def refused(self, scopes: tuple[str, ...], others: bool) -> None:
@@ -311,7 +311,7 @@ class World:
 
     def report(self, envelope: Envelope, outcomes: Any, *, delayed: bool, content: Content, until_us: int) -> Any:
         self.reports.append(
-            (envelope.id, tuple(str(envelope.recipients[place].address) for place, _ in outcomes), delayed)
+            (envelope.id, tuple(str(envelope.recipients[index].address) for index, _ in outcomes), delayed)
         )
         assert content, "a DSN is made with the content in hand"
         if envelope.reverse_path is None:
@@ -337,4 +337,4 @@ class World:
         self.loop.run_forever()
 
     def arrivals(self, number: int) -> list[int]:
-        return sorted(place for message, place in self.arrived if message == number)
+        return sorted(index for message, index in self.arrived if message == number)

@@ -19,7 +19,7 @@ def test_a_time_that_is_replaced_again_and_again_takes_no_memory() -> None:
     )  # fmt: skip
     begun_us = clock.now_us()
     for step in range(20_000):  # each earlier than the one before
-        agenda.note(0, "x.example", begun_us + 60_000_000 - step)
+        agenda.schedule(0, "x.example", begun_us + 60_000_000 - step)
     assert len(agenda) == 1 and len(agenda._heap) <= 2 + rooms._OUTDATED_MAX
     loop.run_until_complete(asyncio.sleep(61.0))
     loop.close()

@@ -45,12 +45,12 @@ def _known(world: World) -> Agenda:
 def test_of_many_that_wait_only_those_due_soon_are_in_memory_and_all_are_tried_in_time() -> None:
     world = World(probes_per_s=1e6)
     begin_us, due = world.clock.now_us(), {}
-    for place in range(4_000):
-        due_us = begin_us + place * 30_000_000 // 10  # one each three seconds, for more than three hours
-        due[_wait(world, f"d{place}.example", due_us)] = due_us
+    for index in range(4_000):
+        due_us = begin_us + index * 30_000_000 // 10  # one each three seconds, for more than three hours
+        due[_wait(world, f"d{index}.example", due_us)] = due_us
     late: list[float] = []
 
-    def answer(job: Any, place: int) -> Any:
+    def answer(job: Any, index: int) -> Any:
         late.append((world.clock.now_us() - due[job.envelope.id]) / 1e6)
         return RELAYED
 
@@ -73,7 +73,7 @@ def test_more_that_is_overdue_than_fits_a_page_is_taken_up_in_the_order_of_time(
     monkeypatch.setattr(lookahead, "_PAGE", page)
     world = World(probes_per_s=10.0)
     begin_us = world.clock.now_us()
-    numbers = [_wait(world, f"d{place:03}.example", begin_us - (100 - place) * MINUTE_US) for place in range(100)]
+    numbers = [_wait(world, f"d{index:03}.example", begin_us - (100 - index) * MINUTE_US) for index in range(100)]
     _restart(world)
     world.run(15)
     assert [job.envelope.id for job in world.jobs] == numbers
@@ -86,12 +86,12 @@ def test_what_was_deferred_is_forgotten_when_it_is_much_and_tried_all_the_same(
     monkeypatch.setattr(lookahead, "_KNOWN_MAX", 20)
     world = World(probes_per_s=1e6, retry_first_s=3600.0, backoff_first_s=0.1, retry_jitter=0.1)
     world.queue._outlook._known_max = 20
-    world.answer = lambda job, place: DEFERRED
-    for place in range(300):
-        world.accept(f"a@d{place}.example")
+    world.answer = lambda job, index: DEFERRED
+    for index in range(300):
+        world.accept(f"a@d{index}.example")
     world.run(90)
     assert world.spool.rows and len(_known(world)) <= 40
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.run(3600 * 1.2)
     assert not world.spool.messages
 
@@ -138,7 +138,7 @@ def test_new_mail_for_more_destinations_than_are_kept_in_mind_is_found_again(
 ) -> None:
     monkeypatch.setattr(agenda, "_SPILLED_MAX", 5)
     world = World(lanes_max=4, probes_per_s=100.0)
-    world.accept(*(f"a@d{place}.example" for place in range(200)))
+    world.accept(*(f"a@d{index}.example" for index in range(200)))
     world.run(60)
     assert not world.spool.messages
     assert len(world.arrived) == 200
@@ -163,7 +163,7 @@ def test_nothing_is_late_whatever_comes_between(monkeypatch: pytest.MonkeyPatch,
             _restart(world)
             restarted_us = world.clock.now_us()
 
-    world.answer = lambda job, place: chance.choice((RELAYED, DEFERRED, DEFERRED))
+    world.answer = lambda job, index: chance.choice((RELAYED, DEFERRED, DEFERRED))
     moves: tuple[Callable[[], object], ...] = (
         lambda: world.accept(*(f"a@d{chance.randrange(9)}.example" for _ in range(chance.randrange(1, 4)))),
         lambda: world.accept(f"a@d{chance.randrange(9)}.example"),
@@ -191,8 +191,8 @@ def _operator_moves(world: World, chance: random.Random) -> None:
             world.queue.changed(number, ())
         return
     due_us = world.clock.now_us() + chance.choice((0, 0, 30_000_000, 3_000_000_000))
-    for place, row in list(rows.items()):
-        rows[place] = Waiting(row.index, due_us, row.destination, row.attempts)
+    for index, row in list(rows.items()):
+        rows[index] = Waiting(row.index, due_us, row.destination, row.attempts)
     world.queue.changed(number, [row.destination for row in rows.values()])
 
 
@@ -201,12 +201,12 @@ def test_an_outage_of_everything_and_its_end_bring_no_herd() -> None:
     them has three hundred messages waiting."""
     world = World(probes_per_s=2.0, concurrency=20)
     world.permits_max = 3
-    names = [f"d{place}.example" for place in range(600)]
+    names = [f"d{index}.example" for index in range(600)]
     world.dead = dict.fromkeys(names, DEAD)
     for name in names:
         world.accept(f"a@{name}")
-    for place in range(299):
-        world.accept(f"{place}@d0.example")
+    for index in range(299):
+        world.accept(f"{index}@d0.example")
     world.run(120)
     first = len(world.openings)
     world.run(3 * 3600)

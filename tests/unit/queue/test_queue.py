@@ -54,7 +54,7 @@ def test_a_job_holds_no_more_recipients_than_allowed_and_others_come_between() -
 
 def test_a_deferred_recipient_is_tried_again_with_growing_intervals() -> None:
     world = World(retry_jitter=0.0, delay_notice_s=0.0)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     world.accept("a@x.example")
     world.run(6 * HOUR)
     at = [event.at_us for event in world.spool.events if isinstance(event, Attempted)]
@@ -84,7 +84,7 @@ def test_attempts_out_of_turn_do_not_lengthen_the_pauses() -> None:
 def test_it_arrives_when_the_remote_changes_its_mind() -> None:
     world = World()
     answers = iter([DEFERRED, DEFERRED, RELAYED])
-    world.answer = lambda job, place: next(answers)
+    world.answer = lambda job, index: next(answers)
     number = world.accept("a@x.example")
     world.run(DAY)
     assert world.arrivals(number) == [0]
@@ -93,7 +93,7 @@ def test_it_arrives_when_the_remote_changes_its_mind() -> None:
 
 def test_a_failure_and_its_dsn_are_one_commit_and_the_dsn_is_sent() -> None:
     world = World()
-    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: FAILED if job.envelope.reverse_path else RELAYED
     number = world.accept("a@x.example", "b@x.example")
     world.run(1)
     [commit] = [commit for commit in world.spool.commits if commit.id == number]
@@ -105,7 +105,7 @@ def test_a_failure_and_its_dsn_are_one_commit_and_the_dsn_is_sent() -> None:
 def test_some_fail_some_arrive_some_wait() -> None:
     world = World()
     outcomes = {0: RELAYED, 1: FAILED, 2: DEFERRED}
-    world.answer = lambda job, place: outcomes[place] if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: outcomes[index] if job.envelope.reverse_path else RELAYED
     number = world.accept("a@x.example", "b@x.example", "c@x.example")
     world.run(1)
     rows = world.spool.rows[number]
@@ -118,7 +118,7 @@ def test_some_fail_some_arrive_some_wait() -> None:
 
 def test_a_recipient_expires_with_a_dsn_and_a_delay_is_told_before() -> None:
     world = World()
-    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: DEFERRED if job.envelope.reverse_path else RELAYED
     number = world.accept("a@x.example")
     world.run(5 * DAY + HOUR)
     assert [(report[0], report[2]) for report in world.reports] == [(number, True), (number, False)]
@@ -131,7 +131,7 @@ def test_a_recipient_expires_with_a_dsn_and_a_delay_is_told_before() -> None:
 
 def test_no_delay_is_told_where_notify_excludes_it() -> None:
     world = World(delay_notice_s=0.0)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     world.accept("a@x.example")
     world.run(2 * DAY)
     assert not world.reports
@@ -224,7 +224,7 @@ def test_a_kept_connection_that_ended_is_replaced_at_once() -> None:
     world.run(1)
     broke: list[bool] = []
 
-    def answer(job: object, place: int) -> object:
+    def answer(job: object, index: int) -> object:
         if not broke:
             broke.append(True)
             return BROKEN
@@ -238,7 +238,7 @@ def test_a_kept_connection_that_ended_is_replaced_at_once() -> None:
 
 def test_a_connection_that_breaks_at_its_first_job_defers() -> None:
     world = World()
-    world.answer = lambda job, place: BROKEN
+    world.answer = lambda job, index: BROKEN
     number = world.accept("a@x.example")
     world.run(2)
     assert len(world.jobs) == 1 and world.spool.rows[number] is not None
@@ -251,7 +251,7 @@ def test_a_host_that_ends_its_first_session_is_followed_by_the_next_host(
     """RFC 5321 §5.1: each of the three hosts is tried, at once and once."""
     world = World()
     world.hosts = 3
-    world.answer = lambda job, place: RELAYED if len(world.openings) >= good_from else BROKEN
+    world.answer = lambda job, index: RELAYED if len(world.openings) >= good_from else BROKEN
     number = world.accept("a@x.example")
     world.run(2)
     assert len(world.jobs) == jobs and world.arrivals(number) == arrived
@@ -270,8 +270,8 @@ def test_who_had_an_answer_before_the_session_ended_does_not_hold_up_the_others(
         world.accept("warm@x.example")
         world.run(1)
 
-    def answer(job: Job, place: int) -> Attempt:
-        if place == 1:
+    def answer(job: Job, index: int) -> Attempt:
+        if index == 1:
             return FAILED
         return BROKEN if len(world.openings) == 1 and len(world.jobs) > before else RELAYED
 
@@ -316,7 +316,7 @@ def test_content_beyond_the_memory_budget_is_read_again() -> None:
 
 def test_a_restart_takes_up_what_was_fresh_and_what_waited() -> None:
     world = World()
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     waited = world.accept("a@x.example")
     world.run(5)
     number = world.spool.new_id()
@@ -324,7 +324,7 @@ def test_a_restart_takes_up_what_was_fresh_and_what_waited() -> None:
     fresh = world.accept("b@y.example")  # accepted, then the node died before its first attempt
     world.run(1)
     assert not [job for job in world.jobs if job.envelope.id == fresh] and fresh > number
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.queue = world.new_queue()
     world.queue.start([0])
     world.run(HOUR)
@@ -416,10 +416,10 @@ def test_withdrawn_recipients_are_not_carried_until_told() -> None:
 
 def test_rows_read_before_an_operator_took_the_message_are_not_acted_on() -> None:
     world = World()
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     number = world.accept("a@x.example")
     world.run(5)
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     taking = world.spool.take
     withdrawn: list[bool] = []
 
@@ -457,7 +457,7 @@ def test_surrendering_a_connection() -> None:
     world.accept("a@x.example")
     world.run(1)
     assert world.held_permits["x.example"] == 1
-    world.queue.surrender("x.example")
+    world.queue.give_up_connection("x.example")
     assert world.held_permits["x.example"] == 0
     world.accept("b@x.example")
     world.run(1)
@@ -473,7 +473,7 @@ def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None
     domains = [f"d{n}.example" for n in range(8)]
     ended: dict[tuple[int, int], int] = {}
 
-    def answer(job: object, place: int) -> object:
+    def answer(job: object, index: int) -> object:
         return chance.choice([RELAYED, RELAYED, DEFERRED, BROKEN, FAILED])
 
     world.answer = answer  # type: ignore[assignment]
@@ -501,10 +501,10 @@ def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None
     world.run(12 * DAY)
     assert not world.spool.messages
     for commit in world.spool.commits:
-        for place in commit.ended:
-            ended[commit.id, place] = ended.get((commit.id, place), 0) + 1
+        for index in commit.ended:
+            ended[commit.id, index] = ended.get((commit.id, index), 0) + 1
     for number, size in sizes.items():
-        assert [ended.get((number, place)) for place in range(size)] == [1] * size
+        assert [ended.get((number, index)) for index in range(size)] == [1] * size
     assert world.queue.in_memory == 0 and world.queue.carrying == 0
     assert len(world.arrived) == len(set(world.arrived))
 
@@ -518,7 +518,7 @@ def _failing_domains(count: int) -> list[str]:
 
 def test_failures_at_many_destinations_bring_one_report() -> None:
     world = World()
-    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: FAILED if job.envelope.reverse_path else RELAYED
     number = world.accept(*_failing_domains(60))
     world.run(9)
     assert len(world.reports) == 1 and len(world.reports[0][1]) == 60, "all had failed: there was nobody to wait for"
@@ -530,7 +530,7 @@ def test_failures_at_many_destinations_bring_one_report() -> None:
 def test_failures_wait_for_slow_recipients_but_not_for_long_and_others_are_not_held_up() -> None:
     world = World(gather_s=10.0)
     slow, good = "slow.example", "good.example"
-    world.answer = lambda job, place: (
+    world.answer = lambda job, index: (
         RELAYED if job.destination.key in (good, "sender.example") else FAILED
     )
     number = world.accept("a@x.example", f"a@{good}", f"a@{slow}")
@@ -553,13 +553,13 @@ def test_failures_wait_for_slow_recipients_but_not_for_long_and_others_are_not_h
 
 def test_a_single_recipient_waits_for_nobody_and_a_stop_waits_for_no_report() -> None:
     world = World(gather_s=1000.0)
-    world.answer = lambda job, place: FAILED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: FAILED if job.envelope.reverse_path else RELAYED
     world.accept("a@x.example")
     world.run(1)
     assert len(world.reports) == 1
     world.took_s = 3.0
     world.accept("b@y.example", "c@z.example")
-    world.answer = lambda job, place: FAILED if job.destination.key == "y.example" else RELAYED
+    world.answer = lambda job, index: FAILED if job.destination.key == "y.example" else RELAYED
     opening = world.open
     world.queue._open = lambda destination, opened, lost: world.loop.call_later(
         50.0 if destination.key == "z.example" else 0.0, opening, destination, opened, lost
@@ -572,7 +572,7 @@ def test_a_single_recipient_waits_for_nobody_and_a_stop_waits_for_no_report() ->
 
 def test_recipients_that_expire_together_are_reported_together() -> None:
     world = World(delay_notice_s=0.0, retry_jitter=0.0)
-    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: DEFERRED if job.envelope.reverse_path else RELAYED
     number = world.accept(*_failing_domains(20))
     world.run(5 * DAY + HOUR)
     assert len(world.reports) <= 2 and sum(len(report[1]) for report in world.reports) == 20
@@ -616,7 +616,7 @@ def test_destinations_whose_hosts_have_a_rule_ask_for_all_their_scopes() -> None
         world.accept(f"a@{domain}.example")
     world.run(1)
     assert world.held_permits["provider:big"] == 2 and world.held_permits["z.example"] == 1
-    world.queue.surrender("provider:big")
+    world.queue.give_up_connection("provider:big")
     world.run(10)
     assert world.held_permits["provider:big"] == 1 and len(world.arrived) == 3
 
@@ -744,14 +744,14 @@ def test_connections_that_do_not_move_take_none_from_others() -> None:
 
 def test_what_is_overdue_after_a_restart_is_taken_up_spread_and_new_mail_goes_at_once() -> None:
     world = World(probes_per_s=10.0, retry_jitter=0.0)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     for n in range(200):
         world.accept(f"a@d{n}.example")
     world.run(5)
     assert world.loop.run_until_complete(world.queue.drain(5.0)) is True
     world.run(6 * HOUR)
     world.openings.clear()
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.queue = world.new_queue()
     begun = world.loop.now
     world.queue.start([0])

@@ -83,7 +83,7 @@ def test_a_reload_that_lifts_a_rate_sends_what_waited_for_it() -> None:
 @pytest.mark.parametrize("outcome", [FAILED, RELAYED])
 def test_a_bug_in_the_report_strands_nobody(outcome: Attempt) -> None:
     world = World()
-    world.answer = lambda job, place: outcome
+    world.answer = lambda job, index: outcome
     good = world.report
 
     def report(*_: Any, **__: Any) -> Any:
@@ -186,12 +186,12 @@ def _other_way(address: Address) -> Destination | Attempt:
 
 def test_a_recipient_whose_destination_a_reload_changed_is_not_forgotten_when_there_is_no_room() -> None:
     world = World(ready_max=2, concurrency=1, load_max=4, retry_jitter=0.0, delay_notice_s=0.0)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     for n in range(12):
         world.accept(f"a{n}@x{n % 3}.example")
     world.run(60)
     world.queue.destination_of = _other_way
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.took_s = 1.0
     world.run(2 * HOUR)
     assert not world.spool.messages
@@ -240,18 +240,18 @@ def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyP
 def test_a_connection_asked_for_by_another_worker_while_it_is_being_opened_is_given_up_after_its_work() -> None:
     world = World(concurrency=1)
     world.accept("a@x.example")
-    world.loop.call_later(0.01, world.queue.surrender, "x.example")
+    world.loop.call_later(0.01, world.queue.give_up_connection, "x.example")
     world.run(5)
     assert len(world.arrived) == 1 and world.held_permits["x.example"] == 0
 
 
 def test_a_message_whose_content_cannot_be_read_is_held_with_the_reason_and_harms_no_other() -> None:
     world = World()
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     bad, good = world.accept("a@x.example", "b@y.example"), world.accept("c@x.example")
     world.run(1)
     _restart(world)  # what waits is read from the spool from now on
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     real = world.spool.content
     world.spool.content = lambda number, done: (  # type: ignore[method-assign]
         world.loop.call_soon(done, None) if number == bad else real(number, done)
@@ -272,14 +272,14 @@ def test_a_clock_that_jumps_neither_strands_nor_repeats(jump_h: int, restarted: 
     """Mail that waits, a destination that is left alone, and mail that comes behind the jump: all arrive, each once,
     within the longest interval, however far the clock was set back."""
     world = World(lanes_max=4, load_max=3, lifetime_s=20 * 24 * HOUR)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     world.dead = {"dead.example": DEAD}
     numbers = [world.accept(f"a@d{n % 7}.example", f"b@d{n % 5}.example") for n in range(20)]
     numbers.append(world.accept("a@dead.example"))
     world.run(3 * HOUR)
     world.clock.offset_us += int(jump_h * HOUR * 1_000_000)
     world.dead = {}
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     if restarted:
         _restart(world)
     numbers.append(world.accept("a@dead.example", "c@d1.example"))
@@ -296,10 +296,10 @@ def test_a_clock_that_jumps_neither_strands_nor_repeats(jump_h: int, restarted: 
 def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
     """What is due stays due: the rest of it is not put off until the clock is there again."""
     world = World(load_max=3, ready_max=10)
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     numbers = [world.accept("a@x.example") for _ in range(30)]
     world.run(10)
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     real, taken = world.spool.take, []
 
     def take(*arguments: Any) -> None:
@@ -317,7 +317,7 @@ def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
 def test_a_time_that_was_wished_for_is_waited_for_however_far() -> None:
     """A row that was never tried is no sign of a clock that was set back."""
     world = World()
-    world.answer = lambda job, place: DEFERRED
+    world.answer = lambda job, index: DEFERRED
     number = world.accept("a@x.example")
     world.run(1)
     rows = world.spool.rows[number]
@@ -325,7 +325,7 @@ def test_a_time_that_was_wished_for_is_waited_for_however_far() -> None:
     due_us = world.clock.now_us() + int(100 * HOUR * 1_000_000)
     rows[0] = Waiting(0, due_us, "x.example")
     _restart(world)
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.run(99 * HOUR)
     assert not world.arrivals(number)
     world.run(1.1 * HOUR)
@@ -353,7 +353,7 @@ def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:
     world.run(5)
     [courier] = world.couriers
     [lane] = world.queue._lanes.values()
-    world.queue._lost(lane, courier)
+    world.queue._on_idle_closed(lane, courier)
     world.spool.broken = False
     world.run(5)
     assert sorted(number for number, _ in world.arrived) == numbers
@@ -364,7 +364,7 @@ def test_a_restart_with_a_thousand_messages_half_done() -> None:
     """Of each message one recipient is done, one has failed and one waits; some are fresh. Then a crash."""
     world = World(lanes_max=50, ready_max=40, load_max=30)
     outcomes = {0: RELAYED, 1: DEFERRED, 2: FAILED}
-    world.answer = lambda job, place: outcomes[place]
+    world.answer = lambda job, index: outcomes[index]
     numbers = [world.accept(f"a@d{n % 30}.example", f"b@d{n % 41}.example", f"c@d{n % 7}.example") for n in range(1000)]
     world.run(120)
     half = [number for number in numbers if world.spool.rows.get(number)]
@@ -373,7 +373,7 @@ def test_a_restart_with_a_thousand_messages_half_done() -> None:
         world.spool.store(Stored(_fresh(world), b"content"))
     fresh = [number for number, rows in world.spool.rows.items() if rows is None]
     _restart(world)
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.run(3 * HOUR)
     assert not world.spool.messages, "nothing is lost on the way"
     for number in numbers:

@@ -54,7 +54,7 @@ def accept(
 def test_return_mode_fails_when_its_time_is_over() -> None:
     """RFC 2852: 5.4.7, though the lifetime of the queue is days."""
     world = Reports(retry_jitter=0.0)
-    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: DEFERRED if job.envelope.reverse_path else RELAYED
     accept(world, ("BY", "900;R"))
     world.run(2 * HOUR)
     assert world.told == [("failed", "5.4.7", False)]
@@ -77,13 +77,13 @@ def test_what_is_late_is_not_carried_any_more() -> None:
 
 def test_notify_mode_tells_of_the_delay_at_its_time_and_goes_on() -> None:
     world = Reports(retry_jitter=0.0, delay_notice_s=100.0)
-    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: DEFERRED if job.envelope.reverse_path else RELAYED
     number = accept(world, ("BY", "900;N"))
     world.run(890)
     assert world.told == []  # not at `delay_notice_s`
     world.run(100)
     assert world.told == [("deferred", "4.4.7", True)]
-    world.answer = lambda job, place: RELAYED
+    world.answer = lambda job, index: RELAYED
     world.run(2 * HOUR)
     assert world.arrivals(number) == [0]
     # No host was told of the time: that, too, is said.
@@ -97,7 +97,7 @@ def test_notify_mode_tells_of_the_delay_at_its_time_and_goes_on() -> None:
 def test_relaying_is_told_where_the_time_is_traced(by: str, notify: Notify, passed: bool, told: int) -> None:
     world = Reports()
     relayed = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0", by_passed=passed)
-    world.answer = lambda job, place: relayed
+    world.answer = lambda job, index: relayed
     accept(world, ("BY", by), notify=notify)
     world.run(1)
     assert world.told == [("relayed", "2.0.0", False)] * told
@@ -108,7 +108,7 @@ def test_what_is_to_be_released_later_goes_at_its_time_and_lives_from_then_on() 
     number = accept(world, ("HOLDFOR", "7200"), wait_us=7_200_000_000)
     world.run(7190)
     assert not world.jobs
-    world.answer = lambda job, place: DEFERRED if job.envelope.reverse_path else RELAYED
+    world.answer = lambda job, index: DEFERRED if job.envelope.reverse_path else RELAYED
     world.run(20)
     assert [job.envelope.id for job in world.jobs] == [number]
     world.run(0.9 * HOUR)
@@ -186,7 +186,7 @@ def test_recipients_without_room_in_a_session_go_by_the_next_one_at_once() -> No
     """RFC 9422: MAILMAX=1 and RCPTMAX=2 at the remote."""
     world = Reports()
     untried = Attempt(Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room")
-    world.answer = lambda job, place: RELAYED if place in job.recipients[:2] else untried
+    world.answer = lambda job, index: RELAYED if index in job.recipients[:2] else untried
     number = world.accept(*(f"r{each}@x.example" for each in range(5)))
     world.run(1)
     assert [job.recipients for job in world.jobs] == [(0, 1, 2, 3, 4), (2, 3, 4), (4,)]

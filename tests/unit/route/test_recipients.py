@@ -10,7 +10,7 @@ from postroad.mail.address import Address
 from postroad.mail.owned import Owned
 from postroad.route import recipients
 from postroad.route.options import LocalDomain, RoutingOptions
-from postroad.route.recipients import Mailboxes, Recipients, fold, read_names, told
+from postroad.route.recipients import Mailboxes, Recipients, fold, mailboxes_of, read_names
 from postroad.world.problem import Problem
 from tests.unit.rights import as_ordinary_user
 
@@ -124,7 +124,7 @@ def test_since_when_a_mailbox_has_its_owner(tmp_path: Path) -> None:
     for name, at_us in times.items():
         assert recipients.owned(Address(name, "example.org")) == Owned(at_us, 1_000_000)
     assert recipients.owned(Address("ada", "elsewhere.example")) is None
-    told_of = told(RoutingOptions((LocalDomain("example.org", ("any",), since="2014-04-03"),)))
+    told_of = mailboxes_of(RoutingOptions((LocalDomain("example.org", ("any",), since="2014-04-03"),)))
     assert told_of["example.org"].since_us == 1_396_483_200_000_000
 
 

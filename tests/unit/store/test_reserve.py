@@ -171,10 +171,10 @@ async def test_the_shard_opens_with_the_space_of_the_reserve(tmp_path: Path) -> 
 def test_a_fault_that_lasts_is_told_once_a_minute() -> None:
     now = [0]
     seldom = Seldom(lambda: now[0])
-    assert seldom.told("full") == "full"
-    assert [seldom.told("full") for _ in range(5)] == [""] * 5
-    assert seldom.told("other") == "other"
+    assert seldom.to_write("full") == "full"
+    assert [seldom.to_write("full") for _ in range(5)] == [""] * 5
+    assert seldom.to_write("other") == "other"
     now[0] += EVERY_US
-    assert seldom.told("full") == "full (5 times more in the meantime)"
+    assert seldom.to_write("full") == "full (5 times more in the meantime)"
     now[0] -= 10 * EVERY_US
-    assert seldom.told("full") == "full", "a clock that was set back does not silence it"
+    assert seldom.to_write("full") == "full", "a clock that was set back does not silence it"

@@ -80,8 +80,8 @@ class Guard:
     def worker_died(self, number: int) -> None:
         self._office.worker_died(number)
 
-    def told(self, number: int, told: TallyFrame) -> None:
-        self._office.told(number, told)
+    def take_counts(self, number: int, told: TallyFrame) -> None:
+        self._office.take_counts(number, told)
 
     def status(self) -> dict[str, Any]:
         return {"sessions": self._office.sessions(SESSIONS), "bans": len(self._bans)}

@@ -36,7 +36,7 @@ class PaceReport:
         return [self._row(key, told) for key, told in found.items()]
 
     def _row(self, key: str, told: list[dict[str, Any]]) -> dict[str, Any]:
-        held, window, most = self._office.told(key)
+        held, window, most = self._office.usage(key)
         waits = [text for each in told for text in self._waits(each)]
         return {
             "destination": key,
@@ -66,7 +66,7 @@ class PaceReport:
                 return [text]
 
     def _full(self, scope: str) -> str:
-        held, window, most = self._office.told(scope)
+        held, window, most = self._office.usage(scope)
         if held < window or window >= UNLIMITED:
             return ""
         found = f"limit of {scope}: {held} of {window} connections"

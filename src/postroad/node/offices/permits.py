@@ -184,7 +184,7 @@ class PermitOffice:
 
     # -- the window --------------------------------------------------------------------------------------------
 
-    def fared(self, scopes: Scopes, successes: int) -> None:
+    def succeeded(self, scopes: Scopes, successes: int) -> None:
         """So many messages went well, while somebody waited for a further connection."""
         for scope in scopes:
             count = self._counts.get(scope)
@@ -223,7 +223,7 @@ class PermitOffice:
         """Connections held, by scope."""
         return {scope: count.total for scope, count in self._counts.items() if count.total}
 
-    def told(self, scope: str) -> tuple[int, int, int]:
+    def usage(self, scope: str) -> tuple[int, int, int]:
         """Connections held, the window, the limit."""
         limits, count = self.limits(scope), self._counts.get(scope)
         if count is None:
@@ -246,8 +246,8 @@ class WorkerPermits:
     def release(self, scopes: Scopes) -> None:
         self._send(("release", scopes))
 
-    def fared(self, scopes: Scopes, successes: int) -> None:
-        self._send(("fared", scopes, successes))
+    def succeeded(self, scopes: Scopes, successes: int) -> None:
+        self._send(("succeeded", scopes, successes))
 
     def refused(self, scopes: Scopes, others: bool) -> None:
         self._send(("refused", scopes, others))

@@ -28,7 +28,7 @@ from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
-from postroad.route.recipients import Recipients, told
+from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.table import RoutingTable
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -172,7 +172,7 @@ def build(settings: Settings) -> Tables | str:
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
     routing = RoutingTable(routed, ourselves)
-    recipients = Recipients(told(routed))
+    recipients = Recipients(mailboxes_of(routed))
     maildir = options.deliver_options(settings).maildir
     homes = mailboxes.homes(routing, recipients, maildir)
     aliases = Aliases(

@@ -110,8 +110,8 @@ class _Repair:
             number: codec.decode_waiting(state)
             for number, state in self._connection.execute("SELECT number, state FROM recipient WHERE id = ?", (id,))
         }
-        rows = [known[place] for place in sorted(known)]
-        rows = rows or [Waiting(place, envelope.accepted_us, "") for place in range(len(envelope.recipients))]
+        rows = [known[index] for index in sorted(known)]
+        rows = rows or [Waiting(index, envelope.accepted_us, "") for index in range(len(envelope.recipients))]
         self._execute("INSERT OR IGNORE INTO message SELECT id, envelope FROM fresh WHERE id = ?", id)
         self._execute("DELETE FROM fresh WHERE id = ?", id)
         for each in rows:

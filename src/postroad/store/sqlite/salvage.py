@@ -293,12 +293,12 @@ def _rows(source: _Source, envelope: Envelope, fresh: bool, has_content: bool) -
     if fresh and has_content:
         return []
     rows = []
-    for place in range(len(envelope.recipients)):
-        row = known.get(place)
+    for index in range(len(envelope.recipients)):
+        row = known.get(index)
         if row is None and not fresh and source.recipients_whole:
             continue  # it has ended
         doubtful = row is None and not fresh
-        row = row or Waiting(place, envelope.accepted_us, "")
+        row = row or Waiting(index, envelope.accepted_us, "")
         if doubtful or not has_content:
             row = msgspec.structs.replace(row, held=True, text=DOUBTFUL if has_content else NO_CONTENT)
         rows.append(row)

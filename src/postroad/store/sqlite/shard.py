@@ -406,7 +406,7 @@ class Shard:
             primary = sqlite3.SQLITE_IOERR
         if len(operations) == 1 or kind is not FailureKind.INVALID:
             trace = "" if isinstance(error, sqlite3.Error) else "\n" + "".join(traceback.format_exception(error))
-            text = self._seldom.told(f"commit failed: {failure.text}{trace}")
+            text = self._seldom.to_write(f"commit failed: {failure.text}{trace}")
             if text:
                 self._say("error", text)
         if kind is not FailureKind.INVALID and primary not in _KEEP_OPEN:
@@ -753,7 +753,7 @@ class Shard:
             self._use().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._cover_at = 0  # what could not be taken in stays in the WAL
         except sqlite3.Error as error:
-            text = self._seldom.told(f"{self.path}: checkpoint: {error}")
+            text = self._seldom.to_write(f"{self.path}: checkpoint: {error}")
             if text:
                 self._say("error", text)
             if _primary(error) not in _KEEP_OPEN:
@@ -768,7 +768,7 @@ class Shard:
             in_wal = os.stat(f"{self.path}-wal").st_size
             wal_index.cover(self._use(), self.path, schema.PAGE_SIZE, in_wal + schema.WAL_COVERED)
         except (OSError, sqlite3.Error) as error:
-            text = self._seldom.told(f"{self.path}: {error}")
+            text = self._seldom.to_write(f"{self.path}: {error}")
             if text:
                 self._say("error", text)
             self._disconnect()

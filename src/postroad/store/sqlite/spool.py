@@ -681,7 +681,7 @@ class Spool:
 
     def _keep(self, asked: _Asked, why: Kept) -> None:
         self._kept[asked.operation] = asked
-        text = self._seldom.told(f"an outcome cannot be committed yet: {why.text}") if why.text else ""
+        text = self._seldom.to_write(f"an outcome cannot be committed yet: {why.text}") if why.text else ""
         if text:
             self._say(text)
 

@@ -42,7 +42,7 @@ class Place:
 
     def count(self, key: str, times: int) -> None:
         window_us = int(self.settings.bans.window_s * 1e6)
-        self.guard.told(0, ({}, ((-1, {}, {}), (self.now_us // window_us, {key: times}, {}))))
+        self.guard.take_counts(0, ({}, ((-1, {}, {}), (self.now_us // window_us, {key: times}, {}))))
 
     def ask(self, **request: Any) -> Any:
         return self.run(lambda: self.guard.asked(request))

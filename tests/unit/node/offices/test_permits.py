@@ -35,8 +35,8 @@ class Node:
                 self.office.ask(number, scopes, count)
             case ("release", scopes):
                 self.office.release(number, scopes)
-            case ("fared", scopes, successes):
-                self.office.fared(scopes, successes)
+            case ("succeeded", scopes, successes):
+                self.office.succeeded(scopes, successes)
             case ("refused", scopes, others):
                 self.office.refused(scopes, others=others)
 
@@ -160,7 +160,7 @@ def test_whatever_happens_the_limits_hold_and_all_are_served(seed: int) -> None:
                 number, scopes = held.pop(chance.randrange(len(held)))
                 node.give(number, *scopes)
             case 6:
-                node.workers[number].fared(scopes, chance.randrange(5))
+                node.workers[number].succeeded(scopes, chance.randrange(5))
             case 7 if chance.random() < 0.3:
                 node.workers[number].refused(scopes, chance.random() < 0.5)
         check()
@@ -227,12 +227,12 @@ def test_the_window_begins_at_its_start_and_grows_by_one_for_as_many_successes_a
     node = Node(1, 10, 4)
     assert node.take(0, count=10) == [4]
     waits = node.take(0, count=10)
-    node.workers[0].fared(("x",), 3)
+    node.workers[0].succeeded(("x",), 3)
     assert waits == []
-    node.workers[0].fared(("x",), 1)
-    assert waits == [1] and node.office.told("x") == (5, 5, 10)
-    node.workers[0].fared(("x",), 1000)
-    assert node.office.told("x") == (5, 10, 10), "never above its limit"
+    node.workers[0].succeeded(("x",), 1)
+    assert waits == [1] and node.office.usage("x") == (5, 5, 10)
+    node.workers[0].succeeded(("x",), 1000)
+    assert node.office.usage("x") == (5, 10, 10), "never above its limit"
 
 
 def test_the_window_falls_by_half_where_nothing_can_be_reached_and_never_below_one() -> None:
@@ -242,7 +242,7 @@ def test_the_window_falls_by_half_where_nothing_can_be_reached_and_never_below_o
     for _ in range(5):
         node.workers[0].refused(("x",), False)
         node.give(0)
-        seen.append(node.office.told("x")[1])
+        seen.append(node.office.usage("x")[1])
     assert seen == [4, 2, 1, 1, 1]
 
 
@@ -251,7 +251,7 @@ def test_where_only_further_connections_are_refused_it_stays_at_those_that_work(
     node.take(0, count=11)
     node.workers[0].refused(("x",), True)
     node.give(0)
-    assert node.office.told("x") == (10, 10, 20)
+    assert node.office.usage("x") == (10, 10, 20)
 
 
 def test_what_was_refused_is_tried_again_more_and_more_seldom() -> None:
@@ -261,7 +261,7 @@ def test_what_was_refused_is_tried_again_more_and_more_seldom() -> None:
     for _ in range(3):
         waits, count = node.take(0), 0
         while not waits:
-            node.workers[0].fared(("x",), 1)
+            node.workers[0].succeeded(("x",), 1)
             count += 1
         needed.append(count)
         node.workers[0].refused(("x",), True)
@@ -272,22 +272,22 @@ def test_what_was_refused_is_tried_again_more_and_more_seldom() -> None:
 def test_a_window_that_has_found_its_measure_is_remembered_for_a_while() -> None:
     node = Node(1, 20, 5)
     node.take(0, count=5)
-    node.workers[0].fared(("x",), 5)
+    node.workers[0].succeeded(("x",), 5)
     for _ in range(5):
         node.give(0)
     node.now = 500.0
     node.office.remind()
-    assert node.office.told("x") == (0, 6, 20)
+    assert node.office.usage("x") == (0, 6, 20)
     node.now = 700.0
     node.office.remind()
-    assert node.office.told("x") == (0, 5, 20)
+    assert node.office.usage("x") == (0, 5, 20)
 
 
 def test_a_scope_without_a_number_does_not_adapt() -> None:
     node = Node(1, 20, 20, {"provider:p": ScopeLimits(UNLIMITED, UNLIMITED)})
     node.take(0, "x", "provider:p", count=4)
     node.workers[0].refused(("x", "provider:p"), True)
-    assert node.office.told("provider:p") == (4, UNLIMITED, UNLIMITED)
+    assert node.office.usage("provider:p") == (4, UNLIMITED, UNLIMITED)
 
 
 def test_a_limit_that_a_reload_has_lowered_holds_for_new_ones() -> None:

@@ -81,7 +81,7 @@ async def test_a_later_settlement_replaces_the_state(tmp_path: Path, threads: bo
     with open_spool(tmp_path, threads=threads) as desk:
         id = (await desk.accept()).envelope.id
         await desk.settle(id, waiting=(waiting(0, "a.example"),))
-        moved = waiting(0, "b.example", START_US + 5, attempts=2, told=True, text="no answer", status="4.4.1")
+        moved = waiting(0, "b.example", START_US + 5, attempts=2, delay_reported=True, text="no answer", status="4.4.1")
         await desk.settle(id, waiting=(moved,))
         assert (await desk.load(id)).waiting == (moved,)
         assert [each.destination for each in SpoolReader(tmp_path).backlog().shown] == ["b.example"]
