@@ -613,13 +613,16 @@ class ClientConnection(asyncio.Protocol):
             self._tell_end(dialog, f"{reason} ({left_out} more since the last that is told of)" if left_out else reason)
 
     def _tell_end(self, dialog: Dialog, reason: str) -> None:
-        """The event of the end of a client's session."""
+        """The event of the end of a client's session; it is kept if no mail tells of it, or something went wrong."""
         doors, client, machine = self._listener.setting.doors, dialog.client, dialog.machine
         now_us = doors.now_us()
         refusal = str(machine.last_error) if machine.last_error is not None else ""
         took_us = now_us - client.since_us
         ended = SessionEnded(now_us, 0, dialog.who(), reason, client.messages, machine.errors, took_us, refusal)
-        doors.record((ended,))
+        if client.messages and not machine.errors and not refusal:
+            doors.log((ended,))  # its mail tells of it: a session for each message would double the history
+        else:
+            doors.record((ended,))
 
     def leave(self) -> None:
         """The node stops: say 421 now where nothing is under way, else when it has come to its end."""
