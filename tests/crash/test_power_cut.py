@@ -50,7 +50,7 @@ def place() -> Iterator[Path]:
 
 
 State = dict[int, tuple[Any, ...]]
-OPTIONS = SpoolOptions(free_min=0, inline_max=3000, wal_max=150_000, settle_s=0.0, company_s=0.0)
+OPTIONS = SpoolOptions(free_min=0, inline_max=3000, wal_max=150_000, settle_s=0.0, commit_wait_s=0.0)
 
 
 @dataclass

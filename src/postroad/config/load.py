@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import contradictions, doubts, exposure, files, locate, postfix_names, schema, trial
+from postroad.config import contradictions, doubts, exposure, files, former_names, locate, postfix_names, schema, trial
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
 from postroad.config.problem import ConfigProblem
@@ -294,7 +294,7 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
         case "postroad":
             return Finding((path,), str(context["text"]), str(context["remedy"]))
         case "extra_forbidden":
-            remedy = postfix_names.ours(str(name)) or schema.suggestion(Settings, path)
+            remedy = former_names.advice(path) or postfix_names.ours(str(name)) or schema.suggestion(Settings, path)
             meant = schema.meant(Settings, path)  # what is missing because of the slip is no problem of its own
             return Finding((path,) if meant is None else (path, meant), f"There is no setting {name!r}", remedy)
         case "missing":

@@ -253,8 +253,8 @@ class StoreSection(Section):
         least=0,
         most=1,
     )
-    company_s: Seconds = setting(
-        _STORE.company_s,
+    commit_wait_s: Seconds = setting(
+        _STORE.commit_wait_s,
         "How long after the start of the last sync the next sync may wait for clients that are in the middle of a "
         "message, so that they share the sync. 0: it does not wait. If little mail arrives, it waits a quarter of "
         "this time. A client that is alone never waits.",

@@ -59,6 +59,7 @@ def test_an_absolute_path_stays_as_it_is(tmp_path: Path) -> None:
 # Each case: what is put in place of what in RIGHT ("" is put at the end); line, key, words of the text and the remedy.
 CASES: list[tuple[str, str, str, tuple[int, str, str, str]]] = [
     ("unknown key", "", "[limits]\ncomand_s = 300", (14, "limits.comand_s", "no setting", "Did you mean 'command_s'?")),
+    ("former key", "", "[store]\ncompany_s = 0", (14, "store.company_s", "no setting", "called 'commit_wait_s' now")),
     ("unknown table", "", "[limit]\n", (13, "limit", "no setting 'limit'", "Did you mean 'limits'?")),
     ("unknown in an element", "port = 2525", "prot = 2525", (7, "listener[1].prot", "no setting", "'port'")),
     ("in another table", "", "[queue]\ncommand_s = 300", (14, "queue.command_s", "no setting", "under [limits]. Move")),

@@ -358,7 +358,7 @@ class Assembly:
         return Doors(
             loop=self._loop,
             now_us=self._world.clock.now_us,
-            join=spool.company.join,
+            join=spool.arrivals.join,
             new_id=spool.new_id,
             accept=spool.accept,
             incoming=spool.incoming,

@@ -7,7 +7,7 @@ What always holds:
   operation that was refused publishes nothing.
 - While the thread commits, what comes gathers and is the next commit; an operation that comes alone is committed at
   once. Only where many clients are in the middle of a message, and the last commit was a moment ago, does one wait for
-  the others (`company_s`).
+  the others (`commit_wait_s`).
 - A shard is used by the loop or by the writer, never by both: by the loop only while the writer has no batch.
 - `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
 
@@ -63,7 +63,7 @@ _RETRY_S: Final = 1.0  # until a read that failed is asked again; twice as long 
 _RETRY_MAX_S: Final = 60.0
 _TRIES_MAX: Final = 6  # after so many (half a minute) content is given up, and the operator is told of any other read
 _REMIND_TRIES: Final = 60  # and told again each time after so many more (an hour)
-_CALM: Final = 4  # the part of `company_s` that is waited for where little comes: less is won by it
+_CALM: Final = 4  # the part of `commit_wait_s` that is waited for where little comes: less is won by it
 _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for the next commit
 _FAILED_OCTETS_MAX: Final = 8_388_608  # of such events whose commit has failed, encoded; what comes on top is dropped
 _QUICK_MAX: Final = 16  # rows of an operation that the loop writes itself
@@ -75,16 +75,15 @@ _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
 class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the spool.
 
-    `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which
-    new mail is refused (452) while the queue drains. `reserve`: octets that each shard keeps in a file for the moment
-    at which the disk is full (`store.reserve`). `wal_max`: octets of WAL at which it is taken into the database.
+    `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which new
+    mail is refused (452) while the queue drains. `reserve`: octets that each shard keeps in a file for the moment at
+    which the disk is full (`store.reserve`). `wal_max`: octets of WAL at which it is taken into the database.
     `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
     `settle_s`: how long an outcome may wait for new mail whose commit it can join; nobody waits for it, and it is one
     sync less for each message. It is part of the time in which a crash leads to a duplicate (promise 4).
-    `company_s`: how long after the beginning of a commit the next one waits for clients that are on their way with a
-    message (`Spool.company`), where many messages come; a quarter of it where few do. A client that is alone never
-    waits.
-    `file_threads`: threads that write content files.
+    `commit_wait_s`: how long after the beginning of a commit the next one waits for clients that are on their way with
+    a message (`Spool.arrivals`), where many messages come; a quarter of it where few do. A client that is alone never
+    waits. `file_threads`: threads that write content files.
     """
 
     inline_max: int = 1_048_576
@@ -93,7 +92,7 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     wal_max: int = 50_331_648
     record_s: float = 1.0
     settle_s: float = 0.02
-    company_s: float = 0.02
+    commit_wait_s: float = 0.02
     file_threads: int = 2
 
 
@@ -160,10 +159,10 @@ class Spool:
         self._writer: threading.Thread | None = None
         self._gathered: list[_Asked] = []  # what goes into the next batch
         self._recorded: list[Event] = []  # events that go with it
-        self.company = Arrivals(loop.time)
+        self.arrivals = Arrivals(loop.time)
         self._pressing = 0  # operations among them that somebody waits for
-        self._company: asyncio.TimerHandle | None = None
-        self._company_until = 0.0
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._commit_wait_until = 0.0
         self._begun = 0.0  # when the writer got its last batch, time of the loop
         self._writing = False  # the writer has a batch, or is to get one in this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
@@ -242,7 +241,7 @@ class Spool:
 
     def _end_now(self) -> None:
         self._running = False
-        for timer in (self._timer, self._company, self._record_timer):
+        for timer in (self._timer, self._commit_timer, self._record_timer):
             if timer is not None:
                 timer.cancel()
         # Without what is postponed, which is the writer's as long as it has a batch.
@@ -419,24 +418,24 @@ class Spool:
         now = self._loop.time()
         if not self._pressing:
             until = now + self.options.settle_s
-        elif not self.company.expected():
+        elif not self.arrivals.expected():
             until = 0.0
         else:
-            company_s = self.options.company_s
-            until = self._begun + (company_s if self.company.busy else company_s / _CALM)
+            commit_wait_s = self.options.commit_wait_s
+            until = self._begun + (commit_wait_s if self.arrivals.busy else commit_wait_s / _CALM)
         if until <= now:
             # At the end of this turn of the loop, so that what comes in the same turn goes into the same batch.
             self._writing = True
             self._loop.call_soon(self._dispatch)
-        elif self._company is None or until < self._company_until:
-            if self._company is not None:
-                self._company.cancel()
-            self._company_until = until
-            self._company = self._loop.call_later(until - now, self._waited)
+        elif self._commit_timer is None or until < self._commit_wait_until:
+            if self._commit_timer is not None:
+                self._commit_timer.cancel()
+            self._commit_wait_until = until
+            self._commit_timer = self._loop.call_later(until - now, self._waited)
 
     def _waited(self) -> None:
         """Who has not come by now is not waited for."""
-        self._company = None
+        self._commit_timer = None
         if self._running and not self._writing and self._gathered:
             self._writing = True
             self._dispatch()
@@ -465,9 +464,9 @@ class Spool:
             batch.asked[:0] = [each for each in self._postponed if each.again <= now]
             self._postponed = [each for each in self._postponed if each.again > now]
         self._pressing = 0
-        if self._company is not None:
-            self._company.cancel()
-            self._company = None
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
         if batch.asked:
             number = batch.asked[0].shard
             if all(each.shard == number and _is_quick(each.operation) for each in batch.asked):

@@ -13,49 +13,49 @@ class _Time:
 
 
 def test_who_joins_is_expected_until_leaving() -> None:
-    company = Arrivals(_Time())
-    assert company.expected() == 0
-    first, second = company.join(), company.join()
-    assert company.expected() == 2
+    arrivals = Arrivals(_Time())
+    assert arrivals.expected() == 0
+    first, second = arrivals.join(), arrivals.join()
+    assert arrivals.expected() == 2
     first.leave()
-    assert company.expected() == 1
+    assert arrivals.expected() == 1
     second.leave()
-    assert company.expected() == 0
+    assert arrivals.expected() == 0
 
 
 def test_who_is_slow_is_forgotten() -> None:
     time = _Time()
-    company = Arrivals(time)
-    slow = company.join()
+    arrivals = Arrivals(time)
+    slow = arrivals.join()
     time.now += SPAN_S * 0.9
-    assert company.expected() == 1
+    assert arrivals.expected() == 1
     time.now += SPAN_S * 0.9  # the next span: those of the last one still count
-    fresh = company.join()
-    assert company.expected() == 2
+    fresh = arrivals.join()
+    assert arrivals.expected() == 2
     time.now += SPAN_S
-    assert company.expected() == 1
+    assert arrivals.expected() == 1
     slow.leave()  # too late to matter
-    assert company.expected() == 1
+    assert arrivals.expected() == 1
     fresh.leave()
-    assert company.expected() == 0
+    assert arrivals.expected() == 0
 
 
 def test_after_a_pause_nobody_is_left() -> None:
     time = _Time()
-    company = Arrivals(time)
-    company.join()
+    arrivals = Arrivals(time)
+    arrivals.join()
     time.now += 10 * SPAN_S
-    assert company.expected() == 0
+    assert arrivals.expected() == 0
 
 
 def test_it_is_busy_while_much_begins_whoever_has_left_since() -> None:
     time = _Time()
-    company = Arrivals(time)
+    arrivals = Arrivals(time)
     for _ in range(BUSY):
-        assert not company.busy
-        company.join().leave()
-    assert company.busy and company.expected() == 0
+        assert not arrivals.busy
+        arrivals.join().leave()
+    assert arrivals.busy and arrivals.expected() == 0
     time.now += SPAN_S
-    assert company.expected() == 0 and company.busy, "within the last span"
+    assert arrivals.expected() == 0 and arrivals.busy, "within the last span"
     time.now += SPAN_S
-    assert company.expected() == 0 and not company.busy
+    assert arrivals.expected() == 0 and not arrivals.busy

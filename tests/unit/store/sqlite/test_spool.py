@@ -481,9 +481,9 @@ async def test_a_lone_accept_is_committed_at_once(tmp_path: Path) -> None:
 
 async def test_a_second_commit_waits_for_those_who_are_on_their_way(tmp_path: Path) -> None:
     """By the count of commits, not by the clock: with an hour to wait, only who comes or leaves brings one about."""
-    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, company_s=3600.0)) as desk:
+    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, commit_wait_s=3600.0)) as desk:
         await desk.accept("a@a.example", "b@b.example")
-        other = desk.spool.company.join()
+        other = desk.spool.arrivals.join()
         first = asyncio.ensure_future(desk.accept("a@a.example", "c@b.example"))
         await asyncio.sleep(0.05)
         assert not first.done(), "the other one is waited for"
@@ -493,10 +493,10 @@ async def test_a_second_commit_waits_for_those_who_are_on_their_way(tmp_path: Pa
 
 @pytest.mark.parametrize("many", [True, False])
 async def test_where_little_comes_a_quarter_of_the_wait_will_do(tmp_path: Path, many: bool) -> None:
-    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, company_s=4 * 3600.0)) as desk:
+    with open_spool(tmp_path, options=msgspec.structs.replace(OPTIONS, commit_wait_s=4 * 3600.0)) as desk:
         await desk.accept("a@a.example", "b@b.example")
         for _ in range(BUSY if many else 1):
-            other = desk.spool.company.join()
+            other = desk.spool.arrivals.join()
         desk.spool._begun -= 2 * 3600.0  # since the last commit half of the time has gone by
         pending = asyncio.ensure_future(desk.accept("a@a.example", "c@b.example"))
         if many:
