@@ -379,10 +379,10 @@ class House:
             if process is None or assembly is None or not worker.up:
                 fault(f"worker {worker.number} is not up at the end")
                 continue
-            status = assembly.status()
+            activity = assembly.activity()
             for name in ("sessions", "in_memory", "carrying"):
-                if status[name]:
-                    fault(f"worker {worker.number}: {name} is {status[name]} at the end")
+                if left := getattr(activity, name):
+                    fault(f"worker {worker.number}: {name} is {left} at the end")
             if process.tasks:
                 fault(f"worker {worker.number}: tasks at the end: {list(process.tasks)}")
             if any(end.process is process for end in self.wires.ends):

@@ -20,12 +20,30 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.event import Event, Noted
+from postroad.node.frames import (
+    AskPermits,
+    AskTokens,
+    BansTold,
+    Granted,
+    PermitWanted,
+    Refused,
+    ReleasePermit,
+    Succeeded,
+    TallyForgotten,
+    TallyTold,
+    TokensGranted,
+    ToWorker,
+    encode,
+    read_from_worker,
+    read_to_worker,
+)
 from postroad.node.offices.guard import Guard
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.node.offices.rates import RateOffice
 from postroad.node.sockets import endpoints
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import Disk, World
+from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorResult, read_request
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import ProgramResult
@@ -151,67 +169,73 @@ class Node:
             lambda level, text: self.house.trace(f"guard: {text}"),
         )  # fmt: skip
 
-    def _tell_of_clients(self, number: int, frame: tuple[Any, ...]) -> None:
+    def _tell_of_clients(self, number: int, frame: ToWorker) -> None:
         """Takes no chance: the times of other frames, and so what a seed means, are as without it."""
         worker = self.workers[number]
-        self.house.base.call_later(GUARD_S, self._heard_of_clients, worker, worker.life, frame)
+        self.house.base.call_later(GUARD_S, self._heard_of_clients, worker, worker.life, encode(frame))
 
-    def _heard_of_clients(self, worker: Worker, life: int, frame: tuple[Any, ...]) -> None:
+    def _heard_of_clients(self, worker: Worker, life: int, octets: bytes) -> None:
         process, assembly = worker.process, worker.assembly
         if worker.life != life or process is None:
             return
-        match frame:
-            case ("bans", added, lifted):
+        match read_to_worker(octets):
+            case BansTold(added, lifted):
                 worker.bans.follow(added, lifted)
                 if worker.up and assembly is not None and added:
                     process.run(assembly.banned)
-            case ("others", told) if worker.up and assembly is not None:
-                process.run(assembly.hear, told)
-            case ("forget", keys) if worker.up and assembly is not None:
+            case TallyTold(counts) if worker.up and assembly is not None:
+                process.run(assembly.hear, counts)
+            case TallyForgotten(keys) if worker.up and assembly is not None:
                 process.run(assembly.forget, keys)
 
     def _told_of_clients(self, guard: Guard, number: int, told: Any) -> None:
         if guard is self.guard:
-            guard.told(number, told)
+            guard.take_counts(number, told)
 
     def _limits(self, scope: str) -> Any:
         return options.pace_table(self.settings).limits(scope)
 
-    def _tell(self, number: int, frame: tuple[Any, ...]) -> None:
+    def _tell(self, number: int, frame: ToWorker) -> None:
         worker = self.workers[number]
-        self._frame(worker, self._heard_by_worker, worker, worker.life, frame)
+        self._frame(worker, self._heard_by_worker, worker, worker.life, encode(frame))
 
     def _frame(self, worker: Worker, callback: Callable[..., None], *arguments: Any) -> None:
         house = self.house
         worker.link_at = max(worker.link_at + 1e-6, house.base.now + 0.0001 + 0.002 * house.chance.random())
         house.base.call_at(worker.link_at, callback, *arguments)
 
-    def _heard_by_worker(self, worker: Worker, life: int, frame: tuple[Any, ...]) -> None:
+    def _heard_by_worker(self, worker: Worker, life: int, octets: bytes) -> None:
         if worker.life != life or worker.process is None or worker.permits is None:
             return
-        if frame[0] != "wanted":
-            worker.process.run(worker.permits.received, frame)
-        elif worker.up and worker.assembly is not None:
-            worker.process.run(worker.assembly.queue.give_up_connection, frame[1])
+        match read_to_worker(octets):
+            case (Granted() | TokensGranted()) as granted:
+                worker.process.run(worker.permits.received, granted)
+            case PermitWanted(scope):
+                if worker.up and worker.assembly is not None:
+                    worker.process.run(worker.assembly.queue.give_up_connection, scope)
+            case frame:
+                raise AssertionError(f"no office sends {frame}")
 
-    def _heard_by_office(self, office: PermitOffice, number: int, frame: tuple[Any, ...]) -> None:
+    def _heard_by_office(self, office: PermitOffice, number: int, octets: bytes) -> None:
         if office is not self.office:
             return
-        kind, *values = frame
-        if kind == "ask":
-            office.ask(number, *values)
-            self._remind_s = 1.0
-            if not self._reminding:
-                self._reminding = True
-                self.house.base.call_later(1.0, self._remind)
-        elif kind == "release":
-            office.release(number, *values)
-        elif kind == "succeeded":
-            office.succeeded(*values)
-        elif kind == "refused":
-            office.refused(values[0], others=values[1])
-        else:
-            self.rates.ask(number, *values)
+        match read_from_worker(octets):
+            case AskPermits(scopes, count):
+                office.ask(number, scopes, count)
+                self._remind_s = 1.0
+                if not self._reminding:
+                    self._reminding = True
+                    self.house.base.call_later(1.0, self._remind)
+            case ReleasePermit(scopes):
+                office.release(number, scopes)
+            case Succeeded(scopes, count):
+                office.succeeded(scopes, count)
+            case Refused(scopes, others):
+                office.refused(scopes, others=others)
+            case AskTokens(key, scopes, count):
+                self.rates.ask(number, key, scopes, count)
+            case frame:
+                raise AssertionError(f"no office hears {frame}")
 
     def _remind(self) -> None:
         """The supervisor does this each second; here only while somebody asks, and ever less often while he asks."""
@@ -253,7 +277,7 @@ class Node:
         )
         link = partial(self._frame, worker, self._heard_by_office, self.office, worker.number)
         worker.process, worker.disk = process, disk
-        worker.permits = WorkerPermits(lambda frame: link(frame) if process.alive else None)
+        worker.permits = WorkerPermits(lambda frame: link(encode(frame)) if process.alive else None)
         log = Ear(options.log_options(self.settings), process, self.clock.now_us)
         log.house = house
         worker.bans = Bans()
@@ -377,20 +401,19 @@ class Node:
 
     # -- operators, reload, disk, clock -----------------------------------------------------------------------
 
-    def operate(self, request: dict[str, Any]) -> None:
-        self.house.trace(f"operator: {request}")
+    def operate(self, written: dict[str, Any]) -> None:
+        self.house.trace(f"operator: {written}")
+        request = read_request(written)
+        assert isinstance(request, OperatorRequest), request
         for worker in self.workers:
             process, assembly = worker.process, worker.assembly
             if worker.up and process is not None and assembly is not None:
                 process.run(assembly.operate, request, partial(self._operated, request))
 
-    def _operated(self, request: dict[str, Any], answer: Any) -> None:
-        if isinstance(answer, str):
-            self.house.ledger.fault(f"an operator's request was refused: {answer}")
-            return
+    def _operated(self, request: OperatorRequest, answer: list[OperatorResult]) -> None:
         for row in answer:
-            if row["done"] and request["action"] == "remove":
-                self.house.removed.add((row["id"], row["recipient"]))
+            if row.done and request.action is OperatorAction.REMOVE:
+                self.house.removed.add((row.id, row.recipient))
 
     def reload(self) -> None:
         self.variant += 1

@@ -45,13 +45,18 @@ def read_request(value: object) -> BanRequest | str:
         asked = msgspec.convert(value, BanRequest)
     except msgspec.ValidationError as error:
         return f"not a request: {error}"
+    return fault_of(asked) or asked
+
+
+def fault_of(asked: BanRequest) -> str:
+    """What is wrong with a request; "" for nothing."""
     if asked.action not in ("list", "add", "lift"):
         return f"unknown action {asked.action!r}"
     if not (asked.reason.isprintable() and asked.by.isprintable()):
         return "the reason must be one line of printable characters"
     if not 0 <= asked.for_s <= 10 * 366 * 86_400:
         return "a ban lasts ten years at most, or for ever"
-    return asked
+    return ""
 
 
 def apply(bans: Bans, asked: BanRequest, now_us: int) -> list[BanResult]:

@@ -125,15 +125,13 @@ def _until(row: BanResult) -> str:
 
 
 def _listed(state_dir: Path, asked: BanRequest) -> list[Ban]:
-    import msgspec
-
     from postroad.check import bans as kept
     from postroad.operate import control
+    from postroad.operate.requests import BansRequest
     from postroad.world.problem import Problem
 
     try:
-        answer = control.ask(state_dir, {"command": "bans", "request": asked}, 30.0)
-        return msgspec.json.decode(answer, type=list[kept.Ban])
+        return control.ask(state_dir, BansRequest(asked), list[kept.Ban], 30.0)
     except control.NotRunning:
         found = kept.read(state_dir)
     except control.NodeRefused as error:
@@ -145,14 +143,12 @@ def _listed(state_dir: Path, asked: BanRequest) -> list[Ban]:
 
 
 def _changed(state_dir: Path, asked: BanRequest) -> list[BanResult]:
-    import msgspec
-
     from postroad.check.banning import BanResult
     from postroad.operate import control
+    from postroad.operate.requests import BansRequest
 
     try:
-        answer = control.ask(state_dir, {"command": "bans", "request": asked}, 30.0)
-        return msgspec.json.decode(answer, type=list[BanResult])
+        return control.ask(state_dir, BansRequest(asked), list[BanResult], 30.0)
     except control.NotRunning:
         return _changed_in_file(state_dir, asked)
     except control.NodeRefused as error:

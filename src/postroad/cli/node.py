@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -16,55 +16,12 @@ import msgspec
 from postroad.cli.command import end, print_json, time_us
 from postroad.cli.options import EX_CONFIG, config_option, config_path, json_option, state_dir_of
 
+if TYPE_CHECKING:
+    from postroad.operate.requests import Configuration, NodeStatus
+
 RELOAD_S: Final = 180.0  # for a start that goes on, a reload under way, and the one that is asked for
 STATUS_S: Final = 40.0
 NOT_RUNNING: Final = "The node is not running."
-
-
-class Configuration(msgspec.Struct, frozen=True):
-    """Where the configuration in force comes from. `changed`: the file holds something else by now. `problems`: why the
-    last reload was refused, if it was."""
-
-    file: str = ""
-    loaded_us: int = 0
-    changed: bool = False
-    refused_us: int = 0
-    problems: tuple[str, ...] = ()
-
-
-class Listening(msgspec.Struct, frozen=True):
-    name: str
-    address: str
-    role: str
-
-
-class WorkerStatus(msgspec.Struct, frozen=True):
-    number: int
-    pid: int
-    ready: bool
-    up_s: float
-
-
-class Activity(msgspec.Struct, frozen=True):
-    """Of one worker: sessions, messages in memory, jobs under way."""
-
-    number: int
-    sessions: int = 0
-    in_memory: int = 0
-    carrying: int = 0
-
-
-class NodeStatus(msgspec.Struct, frozen=True):
-    """What a running node tells of itself."""
-
-    pid: int
-    version: str = ""
-    state: str = ""
-    started_us: int = 0
-    configuration: Configuration = Configuration()
-    listeners: tuple[Listening, ...] = ()
-    workers: tuple[WorkerStatus, ...] = ()
-    activity: tuple[Activity, ...] = ()
 
 
 @click.command()
@@ -77,23 +34,23 @@ def reload(config: Path | None, as_json: bool) -> None:
     then stays in force.
     """
     from postroad.operate import control
+    from postroad.operate.requests import Reloaded, ReloadRequest
 
     try:
-        octets = control.ask(state_dir_of(config), {"command": "reload"}, RELOAD_S)
+        told = control.ask(state_dir_of(config), ReloadRequest(), Reloaded, RELOAD_S)
     except control.NotRunning:
         end(NOT_RUNNING)
     except control.NodeRefused as error:
         end(str(error))
-    told = msgspec.json.decode(octets, type=dict[str, Any])
     if as_json:
-        print_json(told)
-    elif told["taken"]:
+        print_json(msgspec.to_builtins(told))
+    elif told.taken:
         click.echo("The new configuration is in force.", err=True)
     else:
-        for problem in told["problems"]:
+        for problem in told.problems:
             click.echo(problem, err=True)
         click.echo("The node has refused the new configuration; the old one stays in force.", err=True)
-    sys.exit(0 if told["taken"] else EX_CONFIG)
+    sys.exit(0 if told.taken else EX_CONFIG)
 
 
 @click.command()
@@ -122,22 +79,24 @@ def status(config: Path | None, as_json: bool) -> None:
 def asked(state_dir: Path) -> NodeStatus | None:
     """None where no node runs. A node that does not answer, or that we may not ask, ends the command."""
     from postroad.operate import control
+    from postroad.operate.requests import NodeStatus, StatusRequest
 
     try:
-        return msgspec.json.decode(control.ask(state_dir, {"command": "status"}, STATUS_S), type=NodeStatus)
+        return control.ask(state_dir, StatusRequest(), NodeStatus, STATUS_S)
     except control.NotRunning:
         return None
-    except (control.NodeRefused, msgspec.DecodeError) as error:
+    except control.NodeRefused as error:
         end(str(error))
 
 
 def in_force(state_dir: Path) -> dict[str, Any] | None:
     """The values that the running node goes by; None where none runs, or it does not tell."""
     from postroad.operate import control
+    from postroad.operate.requests import ConfigurationRequest
 
     try:
-        return msgspec.json.decode(control.ask(state_dir, {"command": "configuration"}, 10.0), type=dict[str, Any])
-    except (control.NotRunning, control.NodeRefused, msgspec.DecodeError):
+        return control.ask(state_dir, ConfigurationRequest(), dict[str, Any], 10.0)
+    except (control.NotRunning, control.NodeRefused):
         return None
 
 

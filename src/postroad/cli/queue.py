@@ -20,8 +20,8 @@ from postroad.cli.command import end, print_json, time_us, who
 from postroad.cli.options import config_option, filter_options, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
-    from postroad.operate.control import Paced
     from postroad.operate.operator import OperatorRequest, OperatorResult
+    from postroad.operate.requests import Paced
     from postroad.operate.view import SpoolView
     from postroad.store.values import Backlog, Loaded, Selection
 

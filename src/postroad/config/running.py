@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from postroad.check.reports import ReportLimits
@@ -31,7 +32,7 @@ class DnsSection(Section):
         _DNS.servers, "The resolvers to ask. Empty: those of `resolv_conf`.", example='["127.0.0.1:53"]'
     )
     resolv_conf: File = setting(
-        _DNS.resolv_conf, "The file that names the system's resolvers. It is used if `servers` is empty."
+        Path(_DNS.resolv_conf), "The file that names the system's resolvers. It is used if `servers` is empty."
     )
     ipv4: bool = setting(_DNS.ipv4, "Whether the node connects to hosts by IPv4.")
     ipv6: bool = setting(_DNS.ipv6, "Whether the node connects to hosts by IPv6.")

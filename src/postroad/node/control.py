@@ -1,54 +1,79 @@
-"""The control socket: operators' commands to a running node, one JSON line each way.
+"""The control socket: operators' commands to a running node, one JSON line each way (`operate.requests`).
 
-A Unix socket `STATE_DIR/run/control` with mode 0600: who may open it may operate the node. A request is an object
-with "command"; the reply has "ok" and either "result" or "error". What cannot be parsed gets an error, not silence.
+A Unix socket `STATE_DIR/run/control` with mode 0600: who may open it may operate the node. What always holds: each line
+gets one reply; what cannot be read, and what is asked before `Hello`, gets an error, not silence. A command of another
+version of the protocol is told so, and nothing is done for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, assert_never
 
-import msgspec
+from msgspec.structs import replace
+
+from postroad import __version__
+from postroad.check.banning import BanRequest, BanResult
+from postroad.check.bans import Ban
+from postroad.node.frames import ActivityTold, AskActivity, Operate, Operated
+from postroad.node.offices.pacing import Ask
+from postroad.operate.operator import OperatorRequest, OperatorResult, fault_of
+from postroad.operate.requests import (
+    VERSION,
+    Activity,
+    BansRequest,
+    ConfigurationRequest,
+    Greeting,
+    Hello,
+    NodeStatus,
+    OperateRequest,
+    Paced,
+    PaceRequest,
+    Reloaded,
+    ReloadRequest,
+    Request,
+    RoutesRequest,
+    StatusRequest,
+    answer,
+    encode,
+    other_version,
+    read_request,
+)
 
 REQUEST_MAX: Final = 1_048_576
 IDLE_S: Final = 60.0
 READY_S: Final = 60.0  # how long a request waits for workers that are being started
 PACE_READY_S: Final = 2.0  # the same for what is only told
-
-Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
-Rows = Callable[[Any], Awaitable[list[dict[str, Any]] | str]]
+_NO_HELLO: Final = "the first request must be hello, with the version of the protocol; use the command of this version"
 
 
-class WaitReady(Protocol):
-    def __call__(self, limit_s: float, *, once: bool = False) -> Awaitable[str]: ...
+class Node(Protocol):
+    """What the control socket needs of the supervisor. A text as an answer says why there is none."""
 
+    @property
+    def ask(self) -> Ask: ...
+    def status(self) -> NodeStatus: ...
+    def configuration(self) -> dict[str, Any]: ...
+    def routes(self, addresses: tuple[str, ...]) -> dict[str, str]: ...
+    def bans(self, asked: BanRequest) -> Awaitable[list[Ban] | list[BanResult] | str]: ...
+    def paces(self, destination_keys: tuple[str, ...]) -> Awaitable[list[Paced] | str]: ...
 
-Reload = Callable[[], Awaitable[list[str]]]
+    def all_ready(self, limit_s: float, *, once: bool = False) -> Awaitable[str]:
+        """Wait until all workers are ready (`once`: were so once); "" or why they are not."""
+
+    def reload(self) -> Awaitable[list[str]]:
+        """Take the configuration as its file has it now; why it was refused, as lines."""
 
 
 class Control:
-    """Serves the socket. `ask(kind, value)` reaches the workers, `status()` tells of the node, `bans(request)` does
-    what an operator wants of the bans, `pace(destinations)` tells what these wait for. `ready(limit_s)`: until all
-    workers are ready (`once`: were so once), "" or why they are not. `reload()`: takes the configuration, or tells why
-    not. `configuration()`: the values in force. `routes(addresses)`: where their mail would go by these."""
+    """Serves the socket for a node."""
 
-    def __init__(
-        self, path: Path, ask: Ask, status: Callable[[], dict[str, Any]], bans: Rows, pace: Rows, ready: WaitReady,
-        reload: Reload, configuration: Callable[[], dict[str, Any]], routes: Callable[[list[str]], dict[str, str]],
-    ) -> None:
+    def __init__(self, path: Path, node: Node) -> None:
         self._path = path
-        self._ask = ask
-        self._status = status
-        self._bans = bans
-        self._pace = pace
-        self._ready = ready
-        self._reload = reload
-        self._configuration = configuration
-        self._routes = routes
+        self._node = node
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -68,58 +93,61 @@ class Control:
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted = False
         with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
             while True:
                 async with asyncio.timeout(IDLE_S):
                     line = await reader.readline()
                 if not line:
                     break
-                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                request = read_request(line)
+                if not greeted and not isinstance(request, Hello):
+                    request = request if isinstance(request, str) else _NO_HELLO
+                result = request if isinstance(request, str) else await self._answer(request)
+                greeted = greeted or isinstance(result, Greeting)
+                writer.write(encode(answer(result)))
                 await writer.drain()
         writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
-        try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            return {"ok": False, "error": f"not a JSON object: {error}"}
-        match request.get("command"):
-            case "status":
-                workers = [{"number": number, **(answer or {})} for number, answer in await self._ask("status", None)]
-                return {"ok": True, "result": {**self._status(), "activity": workers}}
-            case "configuration":
-                return {"ok": True, "result": self._configuration()}
-            case "routes":
-                return self._told_routes(request.get("request"))
-            case "operate":
-                missing = await self._ready(READY_S)
-                return {"ok": False, "error": missing} if missing else await self._operate(request)
-            case "reload":
-                missing = await self._ready(READY_S, once=True)
-                return {"ok": False, "error": missing} if missing else await self._reloaded()
-            case "bans" | "pace" as command:
-                if command == "pace":
-                    await self._ready(PACE_READY_S)
-                answer = await (self._bans if command == "bans" else self._pace)(request.get("request"))
-                return {"ok": False, "error": answer} if isinstance(answer, str) else {"ok": True, "result": answer}
-            case command:
-                return {"ok": False, "error": f"unknown command {command!r}"}
+    async def _answer(self, request: Request) -> Any:
+        """The result, or as a text why there is none."""
+        node = self._node
+        match request:
+            case Hello():
+                return other_version(request, __version__) or Greeting(VERSION, __version__)
+            case StatusRequest():
+                return await self._status()
+            case ConfigurationRequest():
+                return node.configuration()
+            case RoutesRequest(addresses):
+                return node.routes(addresses)
+            case OperateRequest(wanted):
+                return fault_of(wanted) or await node.all_ready(READY_S) or await self._operate(wanted)
+            case ReloadRequest():
+                return await node.all_ready(READY_S, once=True) or await self._reload()
+            case BansRequest(wanted):
+                return await node.bans(wanted)
+            case PaceRequest(keys):
+                await node.all_ready(PACE_READY_S)
+                return await node.paces(keys)
+            case _:
+                assert_never(request)
 
-    def _told_routes(self, addresses: Any) -> dict[str, Any]:
-        if not isinstance(addresses, list) or not all(isinstance(each, str) for each in addresses):
-            return {"ok": False, "error": "not a list of addresses"}
-        return {"ok": True, "result": self._routes(addresses)}
+    async def _status(self) -> NodeStatus:
+        answers = await self._node.ask(AskActivity, ActivityTold)
+        return replace(
+            self._node.status(),
+            activity=tuple(Activity(number) if each is None else each.activity for number, each in answers),
+        )
 
-    async def _reloaded(self) -> dict[str, Any]:
-        problems = await self._reload()
-        return {"ok": True, "result": {"taken": not problems, "problems": problems}}
+    async def _reload(self) -> Reloaded:
+        problems = await self._node.reload()
+        return Reloaded(not problems, tuple(problems))
 
-    async def _operate(self, request: dict[str, Any]) -> dict[str, Any]:
-        rows: list[Any] = []
-        for number, answer in await self._ask("operate", request.get("request")):
-            if answer is None:
-                return {"ok": False, "error": f"worker {number} did not answer; look again with `postroad queue`"}
-            if isinstance(answer, str):
-                return {"ok": False, "error": answer}
-            rows.extend(answer)
-        return {"ok": True, "result": rows}
+    async def _operate(self, request: OperatorRequest) -> list[OperatorResult] | str:
+        rows: list[OperatorResult] = []
+        for number, each in await self._node.ask(lambda question: Operate(question, request), Operated):
+            if each is None:
+                return f"worker {number} did not answer; look again with `postroad queue`"
+            rows.extend(each.results)
+        return rows

@@ -1,55 +1,48 @@
-"""The link between the supervisor and one worker: values both ways over a socket pair, file descriptors one way.
+"""The link between the supervisor and one worker: frames both ways over a socket pair, file descriptors one way.
 
-Frames are a four-octet length and a pickled tuple ``(kind, ...)``: both ends are the same program, started by the
-same user, on a socket that nobody else can reach. What always holds: a frame is read whole or not at all; the end of
-the other side ends the link. Descriptors (listening sockets) go ahead of the frame that tells of them.
+On the wire a frame is its length (four octets), the number of its descriptors (two octets), and its octets
+(`node.frames`). What always holds: a frame is read whole or not at all; the end of the other side ends the link.
+Descriptors (listening sockets) go ahead of the frame that tells of them.
 
-The supervisor sends, in this order to a worker that starts:
-- ("bans", added, lifted): all bans in force, then each change;
-- ("tickets", octets): the secret for keys of TLS session tickets, then each new one;
-- ("start", number, shards, settings, endpoints), with the listening sockets; once.
-Later, as often as needed:
-- ("others", counts), ("forget", keys); ("granted", …), ("paid", …), ("wanted", scope): answers on permits and rates;
-- ("prepare", question, settings), then ("commit", endpoints) or ("abandon",), then ("sync", question, None): a reload;
-- ("operate", …), ("status", …), ("pace", …), ("start queue", …), each (kind, question, value): for operators and ETRN;
-- ("queue started", question, counts): what came of an ETRN of this worker's client;
-- ("stop", limit_s): the last one.
-
-A worker sends:
-- ("ready",) when it serves, or ("misconfigured", text); then ("alive",) each second; ("leaving",) when it stops;
-- ("ask", …), ("release", …), ("succeeded", …), ("refused", …), ("tokens", …): permits and rates; ("tally", counts);
-- ("start queue", question, names): ETRN; ("answer", question, value): once for each frame that has a question.
+How it fails: what cannot be read ends the link, and `ended` hears why; descriptors that came with it are closed.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
-import pickle
+import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
+
+from postroad.node import frames
+from postroad.node.frames import BadFrame, Frame, Reader
 
 _LENGTH: Final = struct.Struct("!IH")  # octets of the frame, descriptors that come with it
 FRAME_MAX: Final = 64 * 1024 * 1024
 
-Frame = tuple[Any, ...]
+_Heard = TypeVar("_Heard")
 
 
-class Link:
-    """One end on an event loop. `received(frame, descriptors)` for each frame; `ended()` once, when it is over."""
+class Link(Generic[_Heard]):
+    """One end on an event loop. `read`: what this end may hear. `received(frame, descriptors)` is called for each
+    frame, in order; `ended(why)` once, when the link is over: "" if the other side has ended or `close` was called,
+    else what was wrong."""
 
     def __init__(
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        received: Callable[[Frame, list[int]], None],
-        ended: Callable[[], None],
+        read: Reader[_Heard],
+        received: Callable[[_Heard, list[int]], None],
+        ended: Callable[[str], None],
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._loop = loop
+        self._read = read
         self._received = received
         self._ended = ended
         self._input = bytearray()
@@ -62,7 +55,7 @@ class Link:
         """Send a frame; what the socket does not take now goes when it can."""
         if self._closed:
             return
-        body = pickle.dumps(frame, protocol=5)
+        body = frames.encode(frame)
         waiting = bool(self._output)
         self._output.append((_LENGTH.pack(len(body), len(descriptors)) + body, list(descriptors)))
         if not waiting:
@@ -108,21 +101,32 @@ class Link:
         while not self._closed and len(self._input) >= _LENGTH.size:
             length, count = _LENGTH.unpack_from(self._input)
             if length > FRAME_MAX:
-                self.close()
+                self._end(f"a frame of {length} octets is longer than {FRAME_MAX}")
                 return
             end = _LENGTH.size + length
             if len(self._input) < end or len(self._descriptors) < count:
                 return
-            frame = pickle.loads(bytes(self._input[_LENGTH.size : end]))
+            try:
+                frame = self._read(bytes(self._input[_LENGTH.size : end]))
+            except BadFrame as error:
+                self._end(str(error))
+                return
             del self._input[:end]
             descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
             self._received(frame, descriptors)
 
     def close(self) -> None:
+        """End the link from here."""
+        self._end("")
+
+    def _end(self, why: str) -> None:
         if self._closed:
             return
         self._closed = True
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        self._ended()
+        for descriptor in self._descriptors:  # their frame will not come
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._ended(why)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from postroad.operate.requests import Configuration
 
 
 class LoadedConfiguration:
@@ -31,15 +32,15 @@ class LoadedConfiguration:
     def refused(self, problems: list[str]) -> None:
         self._refused_us, self._problems = self._now_us(), problems
 
-    def summary(self) -> dict[str, Any]:
-        """For operators. `changed`: the file holds something else by now."""
-        return {
-            "file": "" if self.path is None else str(self.path.absolute()),
-            "loaded_us": self._loaded_us,
-            "changed": self._digest_now() != self._digest,
-            "refused_us": self._refused_us,
-            "problems": self._problems,
-        }
+    def summary(self) -> Configuration:
+        """For operators."""
+        return Configuration(
+            file="" if self.path is None else str(self.path.absolute()),
+            loaded_us=self._loaded_us,
+            changed=self._digest_now() != self._digest,
+            refused_us=self._refused_us,
+            problems=tuple(self._problems),
+        )
 
     def _digest_now(self) -> str:
         """Of the file; "" where it cannot be read."""

@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import grp
 import os
-import pickle
 import pwd
 import signal
 import socket
@@ -29,14 +28,48 @@ import time
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from postroad import __version__
+from postroad.check.banning import BanRequest, BanResult
+from postroad.check.bans import Ban
 from postroad.config import options
+from postroad.config.carried import to_plain
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
 from postroad.node.control import Control
-from postroad.node.link import Frame, Link
+from postroad.node.frames import (
+    Abandon,
+    ActivityTold,
+    Alive,
+    Answer,
+    AskPermits,
+    AskTokens,
+    Commit,
+    FromWorker,
+    Leaving,
+    Misconfigured,
+    Operated,
+    Paces,
+    Prepare,
+    Prepared,
+    QueueCounted,
+    QueueStarted,
+    Ready,
+    Refused,
+    ReleasePermit,
+    Start,
+    StartQueue,
+    Stop,
+    Succeeded,
+    Sync,
+    Synced,
+    TallyTold,
+    TicketSecretTold,
+    ToWorker,
+    read_from_worker,
+)
+from postroad.node.link import Link
 from postroad.node.loaded import LoadedConfiguration
 from postroad.node.offices.guard import Guard
 from postroad.node.offices.pacing import PaceReport
@@ -46,6 +79,7 @@ from postroad.node.offices.tickets import TicketSecret
 from postroad.node.sockets import Endpoint, bind, close_all, endpoints
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.operate import routes
+from postroad.operate.requests import Listening, NodeStatus, Paced, WorkerStatus
 from postroad.queue.pace import ScopeLimits
 from postroad.world import system
 from postroad.world.problem import Problem
@@ -63,6 +97,10 @@ REMIND_S: Final = 1.0  # how often workers that hold permits hear of others that
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 5.0
 
+_Answer = TypeVar("_Answer", bound=Answer)
+_Gathered = list[tuple[int, Answer | None]]
+_Question = tuple[set[int], _Gathered, "asyncio.Future[_Gathered]"]  # workers that have not answered; answers so far
+
 Say = Callable[[str, str], None]  # level, text
 Locate = Callable[["Settings", Endpoint, Problem], str]  # a place that cannot be listened on, at its line of the file
 Renew = Callable[["Settings"], None]  # what is said from here on is said as these settings want it
@@ -74,7 +112,7 @@ class Worker:
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: subprocess.Popen[bytes] | None = None
-        self.link: Link | None = None
+        self.link: Link[FromWorker] | None = None
         self.ready = False
         self.started = 0.0
         self.restarts = 0
@@ -105,6 +143,7 @@ class Supervisor:
         self._rates = RateOffice(
             self._limits, self._send, time.monotonic, lambda s, work: asyncio.get_running_loop().call_later(s, work)
         )
+        self._pacing = PaceReport(self.ask, self._office, self._rates)
         self._watchdog = Watchdog(time.monotonic)
         self._tickets = TicketSecret(time.monotonic)
         self._guard = Guard(
@@ -121,7 +160,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._lock = -1
         self._starting: set[asyncio.Task[None]] = set()  # queues that clients want started
-        self._answers: dict[int, tuple[set[int], list[tuple[int, Any]], asyncio.Future[list[tuple[int, Any]]]]] = {}
+        self._answers: dict[int, _Question] = {}
         self._question = 0
         self._reloading = False
         self._reload_again = False
@@ -236,12 +275,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        pacing = PaceReport(self.ask, self._office, self._rates)
-        path = Path(self.settings.state_dir) / "run" / "control"
-        control = Control(
-            path, self.ask, self.status, self._guard.asked, pacing.asked, self.all_ready, self.reload,
-            self.configuration, lambda addresses: routes.answer(self.settings, addresses),
-        )  # fmt: skip
+        control = Control(Path(self.settings.state_dir) / "run" / "control", self)
         problem = await control.start()
         if problem:
             self._say("error", problem)
@@ -298,7 +332,7 @@ class Supervisor:
             self._guard.look()
             if self._tickets.renew(self.settings.tls.ticket_s):
                 for worker in self._workers:
-                    self._send(worker.number, ("tickets", self._tickets.octets))
+                    self._send(worker.number, TicketSecretTold(self._tickets.octets))
 
     async def _listen_for_beats(self) -> None:
         while True:
@@ -355,70 +389,78 @@ class Supervisor:
         worker.link = Link(
             ours,
             asyncio.get_running_loop(),
+            read_from_worker,
             lambda frame, descriptors: self._received(worker, frame),
-            lambda: self._link_ended(worker),
+            lambda why: self._link_ended(worker, why),
         )
         self._guard.worker_starts(worker.number)
-        shards = [shard for shard in range(self._shards) if shard % len(self._workers) == worker.number]
-        keys = list(self._sockets)
-        worker.link.send(("tickets", self._tickets.octets))
+        shards = tuple(shard for shard in range(self._shards) if shard % len(self._workers) == worker.number)
+        worker.link.send(TicketSecretTold(self._tickets.octets))
         worker.link.send(
-            ("start", worker.number, shards, self.settings, keys),
-            [self._sockets[key][worker.number].fileno() for key in keys],
+            Start(worker.number, shards, to_plain(self.settings), tuple(self._sockets)),
+            [sockets[worker.number].fileno() for sockets in self._sockets.values()],
         )
 
-    def _send(self, number: int, frame: Frame) -> None:
+    def _send(self, number: int, frame: ToWorker) -> None:
         link = self._workers[number].link
         if link is not None:
             link.send(frame)
 
-    def _received(self, worker: Worker, frame: Frame) -> None:
+    def _received(self, worker: Worker, frame: FromWorker) -> None:
         match frame:
-            case ("ask", scopes, count):
+            case AskPermits(scopes, count):
                 self._office.ask(worker.number, scopes, count)
-            case ("release", scopes):
+            case ReleasePermit(scopes):
                 self._office.release(worker.number, scopes)
-            case ("succeeded", scopes, successes):
-                self._office.succeeded(scopes, successes)
-            case ("refused", scopes, others):
+            case Succeeded(scopes, count):
+                self._office.succeeded(scopes, count)
+            case Refused(scopes, others):
                 self._office.refused(scopes, others=others)
-            case ("tokens", key, scopes, count):
+            case AskTokens(key, scopes, count):
                 self._rates.ask(worker.number, key, scopes, count)
-            case ("tally", told):
-                self._guard.take_counts(worker.number, told)
-            case ("alive",):
+            case TallyTold(counts):
+                self._guard.take_counts(worker.number, counts)
+            case Alive():
                 self._watchdog.heard(worker.number)
-            case ("leaving",):
+            case Leaving():
                 self._watchdog.forget(worker.number)
-            case ("ready",):
-                worker.ready = True
-                self._watchdog.heard(worker.number)
-                self._guard.worker_up(worker.number)
-                if self._served:
-                    self._misconfigured.clear()
-                self._renew(worker)
-            case ("misconfigured", text) if text not in self._misconfigured:
-                self._misconfigured.append(text)
-                if self._served:
-                    self._say("error", f"a worker cannot start again: {text}")
-            case ("misconfigured", _):
-                pass
-            case ("start queue", question, told):
-                task = asyncio.ensure_future(self._start_queue(worker.number, question, told))
+            case Ready():
+                self._is_ready(worker)
+            case Misconfigured(text):
+                self._cannot_start(text)
+            case StartQueue():
+                task = asyncio.ensure_future(self._start_queue(worker.number, frame))
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
-            case ("answer", question, value):
-                self._answered(worker.number, question, value)
+            case Prepared() | Synced() | Operated() | Paces() | ActivityTold() | QueueCounted():
+                self._answered(worker.number, frame.question, frame)
             case _:
-                self._say("error", f"worker {worker.number} sent an unknown frame {frame[0]!r}")
+                assert_never(frame)
 
-    async def _start_queue(self, number: int, question: int, told: object) -> None:
+    def _is_ready(self, worker: Worker) -> None:
+        worker.ready = True
+        self._watchdog.heard(worker.number)
+        self._guard.worker_up(worker.number)
+        if self._served:
+            self._misconfigured.clear()
+        self._renew(worker)
+
+    def _cannot_start(self, text: str) -> None:
+        if text not in self._misconfigured:
+            self._misconfigured.append(text)
+            if self._served:
+                self._say("error", f"a worker cannot start again: {text}")
+
+    async def _start_queue(self, number: int, wanted: StartQueue) -> None:
         """A client of one worker wants a queue started (ETRN), which lies with all of them."""
-        answers = await self.ask("start queue", told)
-        self._send(number, ("queue started", question, [count for _, count in answers]))
+        answers = await self.ask(lambda question: StartQueue(question, wanted.wish, wanted.by), QueueCounted)
+        counts = tuple(None if answer is None else answer.count for _, answer in answers)
+        self._send(number, QueueStarted(wanted.question, counts))
 
-    def _link_ended(self, worker: Worker) -> None:
+    def _link_ended(self, worker: Worker, why: str) -> None:
         worker.link = None
+        if why:  # the worker sees the end of its link, and ends; then it is started again
+            self._say("error", f"the link to worker {worker.number} is closed: {why}")
         self._office.worker_died(worker.number)
         self._guard.worker_died(worker.number)
         self._rates.worker_died(worker.number)
@@ -461,12 +503,12 @@ class Supervisor:
         if worker.settings is not self.settings and not self._reloading and not self._stopping:
             self._say("info", f"worker {worker.number} started with outdated settings: starting it again")
             self._watchdog.forget(worker.number)
-            self._send(worker.number, ("stop", self.settings.shutdown_s))
+            self._send(worker.number, Stop(self.settings.shutdown_s))
 
     async def _shut_down(self) -> None:
         self._stopping = True
         for worker in self._workers:
-            self._send(worker.number, ("stop", self.settings.shutdown_s))
+            self._send(worker.number, Stop(self.settings.shutdown_s))
         # While we hold them open the kernel goes on taking connections that nobody will greet.
         for sockets in self._sockets.values():
             close_all(sockets)
@@ -482,21 +524,28 @@ class Supervisor:
 
     # -- questions to workers: operators, reload ---------------------------------------------------------------------
 
-    async def ask(self, kind: str, value: Any, numbers: list[int] | None = None) -> list[tuple[int, Any]]:
-        """Ask workers (all by default) and gather (worker, answer); None from one that died or took too long."""
+    async def ask(self, make: Callable[[int], ToWorker], answer: type[_Answer]) -> list[tuple[int, _Answer | None]]:
+        """Ask all workers that are ready and gather (worker, answer); None from one that died or took too long. `make`:
+        the frame with the number of the question; `answer`: what it is answered by."""
+        return [
+            (number, value if isinstance(value, answer) else None) for number, value in await self._answers_to(make)
+        ]
+
+    async def _answers_to(self, make: Callable[[int], ToWorker]) -> list[tuple[int, Answer | None]]:
         self._question += 1
         question = self._question
         asked = {
             worker.number
             for worker in self._workers
-            if worker.link is not None and worker.ready and (numbers is None or worker.number in numbers)
+            if worker.link is not None and worker.ready
         }
         if not asked:
             return []
-        future: asyncio.Future[list[tuple[int, Any]]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[tuple[int, Answer | None]]] = asyncio.get_running_loop().create_future()
         self._answers[question] = (set(asked), [], future)
+        frame = make(question)
         for number in asked:
-            self._send(number, (kind, question, value))
+            self._send(number, frame)
         try:
             async with asyncio.timeout(PREPARE_S):
                 return await future
@@ -505,7 +554,7 @@ class Supervisor:
         finally:
             del self._answers[question]
 
-    def _answered(self, number: int, question: int, value: Any) -> None:
+    def _answered(self, number: int, question: int, value: Answer | None) -> None:
         entry = self._answers.get(question)
         if entry is None or number not in entry[0]:
             return
@@ -515,33 +564,26 @@ class Supervisor:
         if not waiting and not future.done():
             future.set_result(answers)
 
-    def status(self) -> dict[str, Any]:
-        """What the control socket tells of the node."""
-        return {
-            "pid": os.getpid(),
-            "version": __version__,
-            "state": self._state(),
-            "started_us": self._started_us,
-            "configuration": self._loaded.summary(),
-            "listeners": [
-                {"name": listener.name, "address": str(endpoint), "role": listener.role.value}
+    def status(self) -> NodeStatus:
+        """What the supervisor itself knows of the node."""
+        return NodeStatus(
+            pid=os.getpid(),
+            version=__version__,
+            state=self._state(),
+            started_us=self._started_us,
+            configuration=self._loaded.summary(),
+            listeners=tuple(
+                Listening(listener.name, str(endpoint), listener.role.value)
                 for endpoint, listener in zip(
                     endpoints(self.settings), options.listener_options(self.settings), strict=True
                 )
-            ],
-            "shards": self._shards,
-            "workers": [
-                {
-                    "number": worker.number,
-                    "pid": worker.process.pid if worker.process is not None else 0,
-                    "ready": worker.ready,
-                    "up_s": round(time.monotonic() - worker.started, 1),
-                }
-                for worker in self._workers
-            ],
-            "connections": self._office.counts(),
-            **self._guard.status(),
-        }
+            ),
+            shards=self._shards,
+            workers=tuple(_state_of(worker) for worker in self._workers),
+            connections=self._office.counts(),
+            sessions=self._guard.sessions,
+            bans=self._guard.count,
+        )
 
     def _state(self) -> str:
         if self._stopping or self._stop.is_set():
@@ -555,6 +597,18 @@ class Supervisor:
     def configuration(self) -> dict[str, Any]:
         """All values in force, passwords hidden."""
         return in_force(self.settings)
+
+    def routes(self, addresses: tuple[str, ...]) -> dict[str, str]:
+        """Where the mail for these addresses would go."""
+        return routes.answer(self.settings, addresses)
+
+    async def bans(self, asked: BanRequest) -> list[Ban] | list[BanResult] | str:
+        """What an operator wants of the bans."""
+        return await self._guard.asked(asked)
+
+    async def paces(self, destination_keys: tuple[str, ...]) -> list[Paced] | str:
+        """What the mail of these destinations waits for."""
+        return await self._pacing.asked(destination_keys)
 
     async def all_ready(self, limit_s: float, *, once: bool = False) -> str:
         """Wait until all workers are ready: what an operator asks for would miss the mail of the others. "" or why they
@@ -626,18 +680,19 @@ class Supervisor:
         prepared: set[int] = set()
         if not problems:
             before = {worker.number: worker.link for worker in self._workers}
-            answers = await self.ask("prepare", found)
+            values = to_plain(found)
+            answers = await self.ask(lambda question: Prepare(question, values), Prepared)
             prepared = {number for number, _ in answers if self._workers[number].link is before[number]}
             problems = sorted({
-                f"worker {number}: {answer}" if answer is not None else f"worker {number} did not answer"
+                f"worker {number} did not answer" if answer is None else f"worker {number}: {answer.problem}"
                 for number, answer in answers
-                if answer != ""
+                if answer is None or answer.problem
             })
         if problems:
             for sockets in added.values():
                 close_all(sockets)
             for worker in self._workers:
-                self._send(worker.number, ("abandon",))
+                self._send(worker.number, Abandon())
             return problems
         later = [name for name in AT_START if getattr(found, name) != getattr(self.settings, name)]
         self.settings = found
@@ -648,13 +703,13 @@ class Supervisor:
         wanted = set(endpoints(found))
         removed = [endpoint for endpoint in self._sockets if endpoint not in wanted]
         self._sockets.update(added)
-        keys = list(added)
+        keys = tuple(added)
         for worker in self._workers:
             if worker.link is not None and worker.number in prepared:
-                worker.link.send(("commit", keys), [added[key][worker.number].fileno() for key in keys])
+                worker.link.send(Commit(keys), [added[key][worker.number].fileno() for key in keys])
                 worker.settings = found
         # The workers have stopped accepting there by then; ours are the last descriptors of those sockets.
-        await self.ask("sync", None)
+        await self.ask(Sync, Synced)
         for endpoint in removed:
             close_all(self._sockets.pop(endpoint))
         return []
@@ -677,6 +732,11 @@ class Supervisor:
             else:
                 added[endpoint] = bound
         return added, problems
+
+
+def _state_of(worker: Worker) -> WorkerStatus:
+    pid = worker.process.pid if worker.process is not None else 0
+    return WorkerStatus(worker.number, pid, worker.ready, round(time.monotonic() - worker.started, 1))
 
 
 def _not_run(error: OSError, user: str) -> str:
@@ -713,8 +773,6 @@ def main(
     path: Path | None = None,
 ) -> int:
     """Run a node until it is told to stop; the exit code."""
-    # Workers get the settings over the link: better to know here that they can.
-    pickle.dumps(settings)
     supervisor = Supervisor(settings, load, say, locate, renew, path)
     problem = supervisor.prepare()
     if problem:

@@ -17,29 +17,65 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, assert_never
 
 import uvloop
+from msgspec import convert
 
 from postroad.check.bans import Bans
 from postroad.config import options
+from postroad.config.carried import from_plain
 from postroad.mail.event import Noted
-from postroad.node.link import Frame, Link
+from postroad.node.frames import (
+    Abandon,
+    ActivityTold,
+    Alive,
+    AskActivity,
+    AskPaces,
+    BansTold,
+    Commit,
+    Granted,
+    LanePace,
+    Leaving,
+    Misconfigured,
+    Operate,
+    Operated,
+    Paces,
+    PermitWanted,
+    Prepare,
+    Prepared,
+    QueueCounted,
+    QueueStarted,
+    Ready,
+    Start,
+    StartQueue,
+    Stop,
+    Sync,
+    Synced,
+    TallyForgotten,
+    TallyTold,
+    TicketSecretTold,
+    TokensGranted,
+    ToReadyWorker,
+    ToWorker,
+    read_to_worker,
+)
+from postroad.node.link import Link
+from postroad.node.offices.etrn import Counted
 from postroad.node.offices.permits import WorkerPermits
 from postroad.node.sockets import Endpoint
 from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import World, system_world
+from postroad.protocol.etrn import Wish
 from postroad.report.log import Log, LogHandler
 from postroad.world.memory import tune_malloc
-
-if TYPE_CHECKING:
-    from postroad.config.settings import Settings
 
 ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
 ORPHAN_MAX_S: Final = 10.0  # and after which it is gone in any case
 EX_CONFIG: Final = 78  # of sysexits.h: another start brings nothing before something is mended
+_LOG: Final = logging.getLogger("postroad")
 LOOK_S: Final = 5.0  # how often files that may change by themselves (certificates, users) are looked at
 
 
@@ -48,7 +84,7 @@ class WorkerProcess:
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._link = Link(sock, loop, self._received, self._link_ended)
+        self._link: Link[ToWorker] = Link(sock, loop, read_to_worker, self._received, self._link_ended)
         self._permits = WorkerPermits(self._link.send)
         self._assembly: Assembly | None = None  # once it serves
         self._made: Assembly | None = None  # once it is there
@@ -56,64 +92,78 @@ class WorkerProcess:
         self._log: Log | None = None
         self._ticket_secret = b""
         self._question = 0
-        self._questions: dict[int, Callable[[list[Any]], None]] = {}  # asked of all workers, by number
+        self._questions: dict[int, Counted] = {}  # asked of all workers, by number
         self._stopping = False
         self._shutdown_s = 0.0
         self._committing: asyncio.Task[Any] | None = None
         self.ended: asyncio.Future[int] = loop.create_future()
 
-    def _received(self, frame: Frame, descriptors: list[int]) -> None:
+    def _received(self, frame: ToWorker, descriptors: list[int]) -> None:
         assembly = self._assembly
         match frame:
-            case ("granted" | "paid", _, _):
-                self._permits.received(frame)
-            case ("wanted", key) if assembly is not None:
-                assembly.queue.give_up_connection(key)
-            case ("others", told) if assembly is not None:
-                assembly.hear(told)
-            case ("bans", added, lifted):
+            case BansTold(added, lifted):
                 self._bans.follow(added, lifted)
                 if self._made is not None and any(not ban.is_account for ban in added):
                     self._made.banned()
-            case ("forget", keys) if assembly is not None:
-                assembly.forget(keys)
-            case ("tickets", secret):
+            case TicketSecretTold(secret):
                 self._ticket_secret = secret
-            case ("start", number, shards, settings, keys):
-                sockets = _sockets(keys, descriptors)
-                self._task(self._start(number, shards, settings, sockets))
-            case ("stop", limit_s):
+            case Start():
+                self._task(self._start(frame, _sockets(frame.endpoints, descriptors)))
+            case Stop(limit_s):
                 self._task(self.stop(limit_s))
-            case ("prepare", question, settings) if assembly is not None:
-                self._link.send(("answer", question, assembly.prepare(settings)))
-            case ("commit", keys) if assembly is not None:
-                self._committing = self._task(assembly.commit(_sockets(keys, descriptors)))
-            case ("abandon",) if assembly is not None:
-                assembly.abandon()
-                if self._log is not None:
-                    self._log.reopen()  # a log that was rotated is let go of, whatever the configuration is worth
-            case ("sync", question, _):
-                self._task(self._synced(question))
-            case ("operate", question, value) if assembly is not None:
-                assembly.operate(value, lambda rows: self._link.send(("answer", question, rows)))
-            case ("start queue", question, told) if assembly is not None:
-                assembly.start_queue(told, lambda count: self._link.send(("answer", question, count)))
-            case ("queue started", question, counts):
+            case Granted() | TokensGranted():
+                self._permits.received(frame)
+            case QueueStarted(question, counts):
                 done = self._questions.pop(question, None)
                 if done is not None:
                     done(counts)
-            case ("pace", question, keys) if assembly is not None:
-                self._link.send(("answer", question, assembly.queue.paces(keys)))
-            case ("status", question, _) if assembly is not None:
-                self._link.send(("answer", question, assembly.status()))
+            case Sync(question):
+                self._task(self._synced(question))
+            case (
+                PermitWanted() | TallyTold() | TallyForgotten() | Prepare() | Commit() | Abandon() | Operate()
+                | AskPaces() | AskActivity() | StartQueue()
+            ):  # fmt: skip
+                if assembly is None:
+                    _LOG.error("the supervisor sent %s before this worker was ready", type(frame).__name__)
+                else:
+                    self._serve(assembly, frame, descriptors)
             case _:
-                logging.getLogger("postroad").error("the supervisor sent %r too early", frame[0])
+                assert_never(frame)
 
-    def _ask_all(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
+    def _serve(self, assembly: Assembly, frame: ToReadyWorker, descriptors: list[int]) -> None:
+        """What only a worker that is ready hears."""
+        send = self._link.send
+        match frame:
+            case PermitWanted(scope):
+                assembly.queue.give_up_connection(scope)
+            case TallyTold(counts):
+                assembly.hear(counts)
+            case TallyForgotten(keys):
+                assembly.forget(keys)
+            case Prepare(question, values):
+                send(Prepared(question, _prepared(assembly, values)))
+            case Commit(new):
+                self._committing = self._task(assembly.commit(_sockets(new, descriptors)))
+            case Abandon():
+                assembly.abandon()
+                if self._log is not None:
+                    self._log.reopen()  # a log that was rotated is let go of, whatever the configuration is worth
+            case Operate(question, request):
+                assembly.operate(request, lambda rows: send(Operated(question, tuple(rows))))
+            case AskPaces(question, keys):
+                send(Paces(question, convert(assembly.queue.paces(keys), dict[str, LanePace])))
+            case AskActivity(question):
+                send(ActivityTold(question, assembly.activity()))
+            case StartQueue(question, wish, by):
+                assembly.start_queue(wish, by, lambda count: send(QueueCounted(question, count)))
+            case _:
+                assert_never(frame)
+
+    def _ask_all(self, wish: Wish, by: str, done: Counted) -> None:
         """ETRN: have all workers start a queue; `done` gets their counts."""
         self._question += 1
         self._questions[self._question] = done
-        self._link.send(("start queue", self._question, told))
+        self._link.send(StartQueue(self._question, wish, by))
 
     def _task(self, work: Any) -> asyncio.Task[Any]:
         task = self._loop.create_task(work)
@@ -125,36 +175,37 @@ class WorkerProcess:
         if self._committing is not None:
             await asyncio.wait({self._committing})
             self._committing = None
-        self._link.send(("answer", question, ""))
+        self._link.send(Synced(question))
 
     def _check(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            logging.getLogger("postroad").error("a task failed", exc_info=task.exception())
+            _LOG.error("a task failed", exc_info=task.exception())
             if self._assembly is None or self._stopping:
                 self._end(1)
 
-    async def _start(
-        self, number: int, shards: list[int], settings: Settings, sockets: dict[Endpoint, socket.socket]
-    ) -> None:
+    async def _start(self, start: Start, sockets: dict[Endpoint, socket.socket]) -> None:
+        settings = from_plain(start.settings)
+        if isinstance(settings, str):
+            self._misconfigured(settings)
+            return
         self._shutdown_s = settings.shutdown_s
         tune_malloc(options.memory_options(settings))
         world = system_world(random.Random(os.urandom(16)))
         try:
             self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
         except OSError as error:  # it was looked at before: somebody was faster
-            self._link.send(("misconfigured", f"log.path: {settings.log.path}: {error.strerror or error}"))
-            self._end(EX_CONFIG)
+            self._misconfigured(f"log.path: {settings.log.path}: {error.strerror or error}")
             return
         _log_through(LogHandler(self._log, self._loop, world.clock.now_us))
         assembly = Assembly(
             settings,
-            number=number,
-            shards=shards,
+            number=start.number,
+            shards=start.shards,
             world=world,
             permits=self._permits,
             log=self._log,
             loop=self._loop,
-            tell=lambda told: self._link.send(("tally", told)),
+            tell=lambda counts: self._link.send(TallyTold(counts)),
             ask_all=self._ask_all,
             ticket_secret=lambda: self._ticket_secret,
             bans=self._bans,
@@ -162,11 +213,10 @@ class WorkerProcess:
         self._made = assembly
         problem = await assembly.start(sockets)
         if problem and assembly.misconfigured:  # as for all workers: the supervisor says it once
-            self._link.send(("misconfigured", problem))
-            self._end(EX_CONFIG)
+            self._misconfigured(problem)
             return
         if problem:
-            self._log.write(Noted(world.clock.now_us(), 0, "error", f"worker {number} cannot start: {problem}"))
+            self._log.write(Noted(world.clock.now_us(), 0, "error", f"worker {start.number} cannot start: {problem}"))
             self._log.flush()
             self._end(1)
             return
@@ -176,13 +226,18 @@ class WorkerProcess:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        self._link.send(("ready",))
+        self._link.send(Ready())
         self._beat()
+
+    def _misconfigured(self, text: str) -> None:
+        """Another start brings nothing before something is mended."""
+        self._link.send(Misconfigured(text))
+        self._end(EX_CONFIG)
 
     def _beat(self) -> None:
         """Tell the supervisor's watchdog that the loop goes round; a worker that stops has a limit of its own."""
         if not self._stopping:
-            self._link.send(("alive",))
+            self._link.send(Alive())
             self._loop.call_later(BEAT_S, self._beat)
 
     def _look(self, world: World) -> None:
@@ -195,14 +250,14 @@ class WorkerProcess:
         if self._stopping:
             return
         self._stopping = True
-        self._link.send(("leaving",))
+        self._link.send(Leaving())
         if self._assembly is not None:
             await self._assembly.stop(self._shutdown_s if limit_s is None else limit_s)
         self._end(0)
 
-    def _link_ended(self) -> None:
+    def _link_ended(self, why: str) -> None:
         if not self._stopping:
-            logging.getLogger("postroad").error("the supervisor is gone; this worker ends")
+            _LOG.error("%s; this worker ends", why or "the supervisor is gone")
             # Nobody is left who would end us where something does not: the next node waits for our lock.
             last = threading.Timer(ORPHAN_MAX_S, os._exit, (1,))
             last.daemon = True
@@ -216,8 +271,13 @@ class WorkerProcess:
             self.ended.set_result(code)
 
 
-def _sockets(keys: list[Endpoint], descriptors: list[int]) -> dict[Endpoint, socket.socket]:
+def _sockets(keys: Sequence[Endpoint], descriptors: list[int]) -> dict[Endpoint, socket.socket]:
     return {key: socket.socket(fileno=descriptor) for key, descriptor in zip(keys, descriptors, strict=True)}
+
+
+def _prepared(assembly: Assembly, values: dict[str, Any]) -> str:
+    settings = from_plain(values)
+    return settings if isinstance(settings, str) else assembly.prepare(settings)
 
 
 def _log_through(handler: logging.Handler) -> None:

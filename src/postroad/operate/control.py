@@ -1,10 +1,10 @@
 """The client of the control socket, by which a command reaches a running node; the server is `node.control`.
 
-One JSON object in a line each way. A request has "command" and, for ``operate``, "request" (`operate.operator`); the
-reply has "ok" and either "result" or "error".
+Requests and answers are those of `operate.requests`, one JSON object in a line each way. Each connection begins with
+`Hello`, so that a node of another version is found out before anything is asked of it.
 
-How it fails: `NotRunning` where nobody serves the socket, `NodeRefused` where the node says no or does not answer in
-time.
+How it fails: `NotRunning` if nobody serves the socket; `NodeRefused` if the node says no, does not answer in time, or
+is of another version.
 """
 
 from __future__ import annotations
@@ -13,13 +13,27 @@ import contextlib
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from postroad import __version__
 from postroad.operate.operator import OperatorRequest, OperatorResult
+from postroad.operate.requests import (
+    VERSION,
+    ControlReply,
+    Greeting,
+    Hello,
+    OperateRequest,
+    Paced,
+    PaceRequest,
+    Request,
+    RoutesRequest,
+    encode,
+)
 
 REPLY_MAX: Final = 268_435_456  # octets of a reply that are read
+_OLDER: Final = "unknown command 'hello'"  # what a node says that knows no Hello
 
 
 class NotRunning(Exception):
@@ -30,10 +44,7 @@ class NodeRefused(Exception):
     """The node said no; the text says why."""
 
 
-class _Reply(msgspec.Struct):
-    ok: bool
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: str = ""
+_Result = TypeVar("_Result")
 
 
 def control_path(state_dir: Path) -> Path:
@@ -43,65 +54,18 @@ def control_path(state_dir: Path) -> Path:
 
 def operate(state_dir: Path, request: OperatorRequest, timeout_s: float = 600.0) -> list[OperatorResult]:
     """Has the running node do it. Raises NotRunning, NodeRefused."""
-    result = ask(state_dir, {"command": "operate", "request": request}, timeout_s)
-    try:
-        return msgspec.json.decode(result, type=list[OperatorResult])
-    except msgspec.DecodeError as error:
-        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
-
-
-class Doing(msgspec.Struct, frozen=True):
-    """What is under way for a destination, in words; `message`: the queue id of what is carried, "" for an opening."""
-
-    message: str
-    what: str
-
-
-class Paced(msgspec.Struct, frozen=True):
-    """A destination at work, or left alone: its connections over the whole node, how many it may have now and at most,
-    and what its mail waits for; `because`: why it is left alone; `domains`: of recipients in
-    memory; `doing`: transactions and openings under way."""
-
-    destination: str
-    connections: int
-    connections_now_max: int
-    connections_max: int
-    in_memory: int
-    waits_for: str
-    because: str = ""
-    domains: tuple[str, ...] = ()
-    doing: tuple[Doing, ...] = ()
-
-    @property
-    def under_way(self) -> str:
-        """What is under way, in short."""
-        if not self.doing:
-            return ""
-        more = f", and {len(self.doing) - 1} more" if len(self.doing) > 1 else ""
-        return self.doing[0].what + more
-
-    @property
-    def in_full(self) -> str:
-        """What its mail waits for, with the reason."""
-        return f"{self.waits_for}: {self.because}" if self.because else self.waits_for
+    return ask(state_dir, OperateRequest(request), list[OperatorResult], timeout_s)
 
 
 def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -> dict[str, Paced]:
     """By destination; none of those that the node has nothing to do with now. Raises NotRunning, NodeRefused."""
-    result = ask(state_dir, {"command": "pace", "request": list(destinations)}, timeout_s)
-    try:
-        return {each.destination: each for each in msgspec.json.decode(result, type=list[Paced])}
-    except msgspec.DecodeError as error:
-        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
+    found = ask(state_dir, PaceRequest(tuple(destinations)), list[Paced], timeout_s)
+    return {each.destination: each for each in found}
 
 
 def routes(state_dir: Path, addresses: Sequence[str], timeout_s: float = 5.0) -> dict[str, str]:
     """Where the mail for these addresses would go by the settings that the node has. Raises NotRunning, NodeRefused."""
-    result = ask(state_dir, {"command": "routes", "request": list(addresses)}, timeout_s)
-    try:
-        return msgspec.json.decode(result, type=dict[str, str])
-    except msgspec.DecodeError as error:
-        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
+    return ask(state_dir, RoutesRequest(tuple(addresses)), dict[str, str], timeout_s)
 
 
 def is_running(state_dir: Path) -> bool:
@@ -115,21 +79,45 @@ def is_running(state_dir: Path) -> bool:
         return True  # someone is there whom we may not ask
 
 
-def ask(state_dir: Path, request: dict[str, Any], timeout_s: float) -> msgspec.Raw:
-    """The result of one request. Raises NotRunning, NodeRefused."""
+def ask(state_dir: Path, request: Request, result: type[_Result], timeout_s: float) -> _Result:
+    """The result of one request, which is of this type (`operate.requests` says which one belongs to which request).
+    Raises NotRunning, NodeRefused."""
     with _connected(state_dir, timeout_s) as connection:
         try:
-            connection.sendall(msgspec.json.encode(request) + b"\n")
-            line = _read_line(connection)
+            _greet(connection)
+            found = _asked(connection, request)
         except OSError as error:
             raise NodeRefused(f"the node did not answer: {error}") from error
+    return _read(found, result)
+
+
+def _greet(connection: socket.socket) -> None:
+    """Find out whether the node speaks this version of the protocol."""
     try:
-        reply = msgspec.json.decode(line, type=_Reply)
+        _read(_asked(connection, Hello(VERSION, __version__)), Greeting)
+    except NodeRefused as error:
+        if _OLDER in str(error):
+            text = f"the node runs a version of Postroad before {__version__}; restart the node after an upgrade"
+            raise NodeRefused(text) from error
+        raise
+
+
+def _asked(connection: socket.socket, request: Request) -> msgspec.Raw:
+    connection.sendall(encode(request))
+    try:
+        reply = msgspec.json.decode(_read_line(connection), type=ControlReply)
     except msgspec.DecodeError as error:
         raise NodeRefused("the node ended the connection without an answer") from error
     if not reply.ok:
         raise NodeRefused(reply.error)
     return reply.result
+
+
+def _read(octets: msgspec.Raw, result: type[_Result]) -> _Result:
+    try:
+        return msgspec.json.decode(octets, type=result)
+    except msgspec.DecodeError as error:
+        raise NodeRefused(f"the node's answer cannot be read: {error}") from error
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from postroad.mail import identifier
 from postroad.mail.address import path
 from postroad.mail.envelope import Envelope, Notify
 from postroad.mail.message import fields
-from postroad.operate.control import Doing, Paced
 from postroad.operate.operator import OperatorResult
 from postroad.operate.present import octets, span, when
+from postroad.operate.requests import Doing, Paced
 from postroad.operate.routes import NO_ROUTES, Routes, changed
 from postroad.report.client import behind, client_line, quoted, whereabouts
 from postroad.report.encoded_word import decode

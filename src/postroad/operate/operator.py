@@ -114,11 +114,16 @@ def read_request(value: Any) -> OperatorRequest | str:
         request = msgspec.convert(value, OperatorRequest)
     except msgspec.ValidationError as error:
         return f"not a request: {error}"
+    return fault_of(request) or request
+
+
+def fault_of(request: OperatorRequest) -> str:
+    """What is wrong with a request; "" for nothing."""
     if request.action is OperatorAction.FAIL and (codes.parse(request.status) is None or request.status[0] == "2"):
         return f"{request.status!r} is not the status code of a failure, such as 5.7.1"
     if not request.text.isprintable() or not request.by.isprintable():
         return "the text must be one line of printable characters"
-    return request
+    return ""
 
 
 class Operator:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import socket
 import struct
 import subprocess
@@ -16,9 +15,22 @@ from typing import Any
 import pytest
 
 from postroad.check import bans
+from postroad.check.banning import BanRequest
 from postroad.check.bans import Ban
+from postroad.config.carried import from_plain, to_plain
 from postroad.config.load import load
 from postroad.config.settings import Settings
+from postroad.node.frames import (
+    BansTold,
+    FromWorker,
+    Ready,
+    Start,
+    Stop,
+    TicketSecretTold,
+    ToWorker,
+    read_from_worker,
+    read_to_worker,
+)
 from postroad.node.link import Link
 from postroad.node.sockets import endpoints
 from postroad.node.supervisor import Supervisor, Worker
@@ -38,15 +50,15 @@ def _settings(folder: Path) -> Settings:
     return found
 
 
-def _frames(sock: socket.socket) -> list[Any]:
+def _frames(sock: socket.socket) -> list[ToWorker]:
     sock.setblocking(False)
-    octets, frames = b"", []
+    octets, frames = b"", list[ToWorker]()
     with contextlib.suppress(BlockingIOError):
         while True:  # one piece ends where descriptors come
             octets += sock.recv(1_000_000)
     while octets:
         length, _ = struct.unpack_from("!IH", octets)
-        frames.append(pickle.loads(octets[6 : 6 + length]))
+        frames.append(read_to_worker(octets[6 : 6 + length]))
         octets = octets[6 + length :]
     return frames
 
@@ -72,12 +84,13 @@ async def test_a_worker_hears_who_is_banned_ahead_of_its_start_and_while_it_star
     worker = Worker(0)
     supervisor._workers = [worker]
     supervisor._spawn(worker)
-    await supervisor._guard.asked({"action": "add", "subjects": ["192.0.2.1"]})
+    await supervisor.bans(BanRequest("add", ("192.0.2.1",)))
     assert not worker.ready
-    frames = [frame for frame in _frames(ends[0]) if frame[0] != "tickets"]
-    assert [frame[0] for frame in frames] == ["bans", "start", "bans"]
-    assert frames[0] == ("bans", [BANNED], None)
-    assert [each.subject for each in frames[2][1]] == ["192.0.2.1"]
+    first, secret, start, second = _frames(ends[0])
+    assert first == BansTold((BANNED,))
+    assert isinstance(secret, TicketSecretTold) and isinstance(start, Start)
+    assert from_plain(start.settings) == settings
+    assert isinstance(second, BansTold) and [each.subject for each in second.added] == ["192.0.2.1"]
     assert worker.link is not None
     worker.link.close()
     ends[0].close()
@@ -92,21 +105,21 @@ async def test_a_worker_lets_nobody_in_who_was_banned_before_it_was_started(tmp_
     process = await asyncio.create_subprocess_exec(*command, pass_fds=(theirs.fileno(),))
     theirs.close()
     try:
-        def received(frame: Any, descriptors: list[int]) -> None:
-            if frame[0] == "ready":
+        def received(frame: FromWorker, descriptors: list[int]) -> None:
+            if isinstance(frame, Ready):
                 ready.set()
 
-        link = Link(ours, asyncio.get_running_loop(), received, lambda: None)
+        link = Link(ours, asyncio.get_running_loop(), read_from_worker, received, lambda why: None)
         with socket.create_server(("127.0.0.1", settings.listener[0].port)) as listening:
-            link.send(("bans", [BANNED], None))
-            link.send(("start", 0, [0], settings, list(endpoints(settings))), [listening.fileno()])
+            link.send(BansTold((BANNED,)))
+            link.send(Start(0, (0,), to_plain(settings), tuple(endpoints(settings))), [listening.fileno()])
             # In line before the worker begins to take anybody.
             reader, writer = await asyncio.open_connection(*listening.getsockname())
             greeting = await asyncio.wait_for(reader.readline(), 30)
         assert greeting.startswith(b"421 4.7.0 Your address is banned")
         writer.close()
         await asyncio.wait_for(ready.wait(), 30)
-        link.send(("stop", 1.0))
+        link.send(Stop(1.0))
         assert await asyncio.wait_for(process.wait(), 30) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -9,8 +9,8 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.envelope import Body, Notify, Recipient, Ret
 from postroad.operate import listing
-from postroad.operate.control import Doing, Paced
 from postroad.operate.operator import OperatorResult
+from postroad.operate.requests import Doing, Paced
 from postroad.store.values import Backlog, Loaded
 from tests.unit.operate.material import ACCEPTED_US, ID, NOW_US, TEXT, S, address, envelope, waiting
 

@@ -14,7 +14,7 @@ How it fails: 458 where a worker did not answer, or too many ask.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from postroad.check.etrn import EtrnOptions, is_allowed
 from postroad.mail.address import Address
@@ -34,8 +34,9 @@ _REST: Final = 4.0  # times as long as it took to look
 _REST_MAX_S: Final = 10.0
 
 OnReply = Callable[[Reply], None]
-# To all workers: the plain wish, who asks, and what their counts are told to (None: a worker that did not answer)
-Ask = Callable[[tuple[str, str, str], Callable[[list[Any]], None]], None]
+# To all workers: the wish, who asks, and what their counts are told to (None: a worker that did not answer)
+Counted = Callable[[Sequence[int | None]], None]
+Ask = Callable[[Wish, str, Counted], None]
 
 
 class Routing(Protocol):
@@ -70,7 +71,7 @@ class QueueStarter:
         self._later = later
         self._lately: dict[Wish, float] = {}  # until when it is not started again
         self._clients: dict[str, tuple[float, int]] = {}  # until when what a client has started counts, and how much
-        self._waiting: dict[tuple[str, str], tuple[str, list[Callable[[int | None], None]]]] = {}
+        self._waiting: dict[Wish, tuple[str, list[Callable[[int | None], None]]]] = {}
         self._busy = False
 
     # -- for sessions
@@ -92,7 +93,7 @@ class QueueStarter:
             self._lately.pop(wish, None)
             done(etrn.unable(wish))
             return
-        self._ask((wish.kind.value, wish.name, f"ETRN of {who}"), lambda counts: done(self._answer(wish, counts)))
+        self._ask(wish, f"ETRN of {who}", lambda counts: done(self._answer(wish, counts)))
 
     def _why_not(self, peer: Peer, wish: Wish) -> str:
         # RFC 1985 §5.1: a queue is named as the sites agree on: here by a domain whose mail it holds.
@@ -122,7 +123,7 @@ class QueueStarter:
         clients[who] = (until, count + 1)
         return count < self.options.names_max
 
-    def _answer(self, wish: Wish, counts: Sequence[Any]) -> Reply:
+    def _answer(self, wish: Wish, counts: Sequence[int | None]) -> Reply:
         known = [count for count in counts if isinstance(count, int)]
         if len(known) < len(counts) or not counts:
             self._lately.pop(wish, None)
@@ -148,16 +149,15 @@ class QueueStarter:
                     return own
                 return (*own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
 
-    def start(self, told: tuple[str, str, str], done: Callable[[int | None], None]) -> None:
+    def start(self, wish: Wish, by: str, done: Callable[[int | None], None]) -> None:
         """Count what this worker has for it and try that; `done` gets the count, None where too many wait."""
-        kind, name, by = told
-        waiting = self._waiting.get((kind, name))
+        waiting = self._waiting.get(wish)
         if waiting is not None:
             waiting[1].append(done)
         elif len(self._waiting) >= _WAITING_MAX:
             done(None)
         else:
-            self._waiting[kind, name] = (by, [done])
+            self._waiting[wish] = (by, [done])
             self._look()
 
     def _look(self) -> None:
@@ -165,9 +165,9 @@ class QueueStarter:
         if self._busy or not self._waiting:
             return
         self._busy = True
-        kind, name = next(iter(self._waiting))
-        by, tell = self._waiting.pop((kind, name))
-        _Search(self._spool, self._selections(Wish(EtrnKind(kind), name)), self._now()).start(
+        wish = next(iter(self._waiting))
+        by, tell = self._waiting.pop(wish)
+        _Search(self._spool, self._selections(wish), self._now()).start(
             lambda search: self._looked(search, by, tell)
         )
 

@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from postroad.check import bans as banned
 from postroad.check import reports
-from postroad.check.banning import BanRequest, apply, read_request
+from postroad.check.banning import BanRequest, BanResult, apply, fault_of
 from postroad.check.bans import Ban, Bans
 from postroad.check.client import limit_of, subject_of, troubles_of
 from postroad.check.tally import ACCOUNT_FAILURES, FAILURES, OFFENCES, REPORTS, SESSIONS, TallyFrame, TallyOffice
 from postroad.config import options
+from postroad.node.frames import BansTold, TallyForgotten, TallyTold, ToWorker
 from postroad.world.problem import Problem
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 WINDOWS: Final = 4
 RETRY_S: Final = 5.0  # until the file is tried again that could not be written
 
-Frame = tuple[Any, ...]
 Say = Callable[[str, str], None]
 
 
@@ -46,7 +44,7 @@ class Guard:
     def __init__(
         self,
         settings: Callable[[], Settings],
-        send: Callable[[int, Frame], None],
+        send: Callable[[int, ToWorker], None],
         workers: Callable[[], Sequence[int]],
         processes: Callable[[], Sequence[int]],
         now_us: Callable[[], int],
@@ -65,14 +63,14 @@ class Guard:
         self._limits_of: Settings | None = None
         self._read_limits()
         self._office = TallyOffice(
-            WINDOWS, lambda number, told: send(number, ("others", told)), self._limit, self._passed
+            WINDOWS, lambda number, told: send(number, TallyTold(told)), self._limit, self._passed
         )
 
     # ---- Workers
 
     def worker_starts(self, number: int) -> None:
         """It is to know who is banned before it is told to serve."""
-        self._send(number, ("bans", list(self._bans), None))
+        self._send(number, BansTold(tuple(self._bans)))
 
     def worker_up(self, number: int) -> None:
         self._office.worker_up(number)
@@ -83,8 +81,15 @@ class Guard:
     def take_counts(self, number: int, told: TallyFrame) -> None:
         self._office.take_counts(number, told)
 
-    def status(self) -> dict[str, Any]:
-        return {"sessions": self._office.sessions(SESSIONS), "bans": len(self._bans)}
+    @property
+    def sessions(self) -> int:
+        """Those of the whole node."""
+        return self._office.sessions(SESSIONS)
+
+    @property
+    def count(self) -> int:
+        """Bans in force."""
+        return len(self._bans)
 
     # ---- Limits
 
@@ -145,32 +150,32 @@ class Guard:
         """To be called every second: what is over ends, what is not in the file goes there."""
         for ban in self._bans.expire(self._now_us()):
             self._changed += 1
-            self._tell_bans([], [ban.subject])
+            self._tell_bans((), (ban.subject,))
             self._forget(ban)
             self._say("info", f"the ban of {ban.subject} has ended")
         if self._changed != self._written and asyncio.get_running_loop().time() >= self._pause_until:
             self._write()
 
-    async def asked(self, request: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+    async def asked(self, asked: BanRequest) -> list[Ban] | list[BanResult] | str:
         """An operator's request: rows, or what is wrong with it."""
-        asked = read_request(request)
-        if isinstance(asked, str):
-            return asked
+        wrong = fault_of(asked)
+        if wrong:
+            return wrong
         now_us = self._now_us()
         if asked.action == "list":
-            return [msgspec.to_builtins(ban) for ban in self._bans if ban.holds(now_us)]
+            return [ban for ban in self._bans if ban.holds(now_us)]
         rows = apply(self._bans, asked, now_us)
         for row in rows:
             if row.ban is not None:
                 self._operated(row.ban, asked, row.text)
         problem = await self._saved()
-        return problem or [msgspec.to_builtins(row) for row in rows]
+        return problem or rows
 
     def _operated(self, ban: Ban, asked: BanRequest, text: str) -> None:
         """Tell the workers; what led to a ban that is lifted must not lead to the next at once."""
         self._changed += 1
         self._forget(ban)
-        self._tell_bans(*(([ban], []) if asked.action == "add" else ([], [ban.subject])))
+        self._tell_bans(*(((ban,), ()) if asked.action == "add" else ((), (ban.subject,))))
         told = f"{ban.subject}: {text} by {asked.by or 'an operator'}"
         if asked.action == "add":
             end = datetime.fromtimestamp(ban.until_us / 1e6, UTC).strftime("until %Y-%m-%dT%H:%M:%SZ")
@@ -181,17 +186,17 @@ class Guard:
         keys = tuple(troubles_of(ban.subject, ban.is_account))
         self._office.forget(keys)
         for number in self._workers():
-            self._send(number, ("forget", keys))
+            self._send(number, TallyForgotten(keys))
 
     def _add(self, ban: Ban) -> None:
         self._bans.add(ban)
         self._changed += 1
-        self._tell_bans([ban], [])
+        self._tell_bans((ban,), ())
 
-    def _tell_bans(self, added: list[Ban], lifted: list[str]) -> None:
+    def _tell_bans(self, added: tuple[Ban, ...], lifted: tuple[str, ...]) -> None:
         """Also to workers that are about to serve: they have heard the others by `worker_starts`."""
         for number in self._processes():
-            self._send(number, ("bans", added, lifted))
+            self._send(number, BansTold(added, lifted))
 
     # ---- The file
 

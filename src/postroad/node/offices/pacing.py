@@ -7,15 +7,25 @@ are; put together here, one row for each destination that is at work or left alo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final, Protocol, TypeVar
 
+from postroad.node.frames import Answer, AskPaces, LanePace, Paces, ToWorker
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
+from postroad.operate.requests import Paced
 from postroad.queue.pace import UNLIMITED
 
 KEYS_MAX: Final = 10_000
 
-Ask = Callable[..., Awaitable[list[tuple[int, Any]]]]
+_Answer = TypeVar("_Answer", bound=Answer)
+
+
+class Ask(Protocol):
+    """Ask all workers; each worker's number with its answer, None from one that died or took too long."""
+
+    def __call__(
+        self, make: Callable[[int], ToWorker], answer: type[_Answer]
+    ) -> Awaitable[list[tuple[int, _Answer | None]]]: ...
 
 
 class PaceReport:
@@ -26,38 +36,38 @@ class PaceReport:
         self._office = office
         self._rates = rates
 
-    async def asked(self, keys: Any) -> list[dict[str, Any]] | str:
-        if not isinstance(keys, list) or len(keys) > KEYS_MAX or not all(isinstance(key, str) for key in keys):
-            return f"the request is no list of at most {KEYS_MAX} destinations"
-        found: dict[str, list[dict[str, Any]]] = {}
-        for _, answer in await self._ask("pace", keys):
-            for key, told in (answer or {}).items():
-                found.setdefault(key, []).append(told)
-        return [self._row(key, told) for key, told in found.items()]
+    async def asked(self, destination_keys: tuple[str, ...]) -> list[Paced] | str:
+        if len(destination_keys) > KEYS_MAX:
+            return f"the request names more than {KEYS_MAX} destinations"
+        found: dict[str, list[LanePace]] = {}
+        for _, answer in await self._ask(lambda question: AskPaces(question, destination_keys), Paces):
+            for key, pace in (answer.found if answer is not None else {}).items():
+                found.setdefault(key, []).append(pace)
+        return [self._row(key, paces) for key, paces in found.items()]
 
-    def _row(self, key: str, told: list[dict[str, Any]]) -> dict[str, Any]:
+    def _row(self, key: str, paces: list[LanePace]) -> Paced:
         held, window, most = self._office.usage(key)
-        waits = [text for each in told for text in self._waits(each)]
-        return {
-            "destination": key,
-            "connections": held,
-            "connections_now_max": window,
-            "connections_max": most,
-            "in_memory": sum(each["ready"] for each in told),
-            "waits_for": "; ".join(dict.fromkeys(waits)),
-            "because": next((each["because"] for each in told if each["because"]), ""),
-            "doing": [doing for each in told for doing in each["doing"]],
-            "domains": sorted({domain for each in told for domain in each["domains"]}),
-        }
+        waits = [text for each in paces for text in self._waits(each)]
+        return Paced(
+            destination=key,
+            connections=held,
+            connections_now_max=window,
+            connections_max=most,
+            in_memory=sum(each.ready for each in paces),
+            waits_for="; ".join(dict.fromkeys(waits)),
+            because=next((each.because for each in paces if each.because), ""),
+            doing=tuple(doing for each in paces for doing in each.doing),
+            domains=tuple(sorted({domain for each in paces for domain in each.domains})),
+        )
 
-    def _waits(self, told: dict[str, Any]) -> list[str]:
+    def _waits(self, pace: LanePace) -> list[str]:
         """In words."""
-        match told["waits"]:
+        match pace.waits:
             case "permit":
-                full = [text for scope in told["scopes"] if (text := self._full(scope))]
+                full = [text for scope in pace.scopes if (text := self._full(scope))]
                 return full[:1]
             case "rate":
-                slowest = max(told["rated"], key=self._rates.wait_s)
+                slowest = max(pace.rated, key=self._rates.wait_s)
                 wait_s = self._rates.wait_s(slowest)
                 return [f"rate of {slowest} ({self._office.limits(slowest).rate} by [[pace]]), next in {wait_s:.1f} s"]
             case "":

@@ -18,12 +18,23 @@ a window that is wide enough costs nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
+from postroad.node.frames import (
+    AskPermits,
+    AskTokens,
+    FromWorker,
+    Granted,
+    PermitWanted,
+    Refused,
+    ReleasePermit,
+    Scopes,
+    Succeeded,
+    TokensGranted,
+    ToWorker,
+)
 from postroad.queue.pace import UNLIMITED, ScopeLimits
-
-Scopes = tuple[str, ...]
 
 _PATIENCE_MAX: Final = 64
 _REMEMBERED_S: Final = 600.0  # how long a window that has found its measure is kept without connections
@@ -57,12 +68,12 @@ class _Count:
 
 
 class PermitOffice:
-    """The supervisor's side. `send(worker, frame)` delivers ("granted", key, count) and ("wanted", scope)."""
+    """The supervisor's side. `send(worker, frame)` delivers `Granted` and `PermitWanted`."""
 
     def __init__(
         self,
         limits: Callable[[str], ScopeLimits],
-        send: Callable[[int, tuple[Any, ...]], None],
+        send: Callable[[int, ToWorker], None],
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.limits = limits
@@ -96,7 +107,7 @@ class PermitOffice:
         for count in counts:
             count.held[question.worker] = count.held.get(question.worker, 0) + room
             count.total += room
-        self._send(question.worker, ("granted", question.scopes[0], room))
+        self._send(question.worker, Granted(question.scopes[0], room))
         return True
 
     def _window(self, scope: str, count: _Count) -> int:
@@ -118,7 +129,7 @@ class PermitOffice:
         shared = count.asking[0].scopes[0] != scope
         if (most != poorest and rich and (rich > poor + 1 or not poor)) or (shared and rich and not coming):
             wanted[most] = wanted.get(most, 0) + 1
-            self._send(most, ("wanted", scope))
+            self._send(most, PermitWanted(scope))
 
     # -- permits come back -------------------------------------------------------------------------------------
 
@@ -234,31 +245,31 @@ class PermitOffice:
 class WorkerPermits:
     """A worker's side, as `queue.Permits`. One question of a destination is open at a time."""
 
-    def __init__(self, send: Callable[[tuple[Any, ...]], None]) -> None:
+    def __init__(self, send: Callable[[FromWorker], None]) -> None:
         self._send = send
         self._permits: dict[str, Callable[[int], None]] = {}
         self._tokens: dict[str, Callable[[int], None]] = {}
 
     def acquire(self, scopes: Scopes, count: int, granted: Callable[[int], None]) -> None:
         self._permits[scopes[0]] = granted
-        self._send(("ask", scopes, count))
+        self._send(AskPermits(scopes, count))
 
     def release(self, scopes: Scopes) -> None:
-        self._send(("release", scopes))
+        self._send(ReleasePermit(scopes))
 
     def succeeded(self, scopes: Scopes, successes: int) -> None:
-        self._send(("succeeded", scopes, successes))
+        self._send(Succeeded(scopes, successes))
 
     def refused(self, scopes: Scopes, others: bool) -> None:
-        self._send(("refused", scopes, others))
+        self._send(Refused(scopes, others))
 
     def tokens(self, key: str, scopes: Scopes, count: int, granted: Callable[[int], None]) -> None:
         self._tokens[key] = granted
-        self._send(("tokens", key, scopes, count))
+        self._send(AskTokens(key, scopes, count))
 
-    def received(self, frame: Sequence[Any]) -> None:
-        """The supervisor has granted permits ("granted") or tokens of a rate ("paid")."""
-        kind, key, count = frame
-        granted = (self._permits if kind == "granted" else self._tokens).pop(key, None)
+    def received(self, frame: Granted | TokensGranted) -> None:
+        """The supervisor has granted permits, or tokens of a rate."""
+        waiting = self._permits if isinstance(frame, Granted) else self._tokens
+        granted = waiting.pop(frame.destination_key, None)
         if granted is not None:
-            granted(count)
+            granted(frame.count)

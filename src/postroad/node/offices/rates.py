@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from postroad.node.frames import TokensGranted, ToWorker
 from postroad.queue.pace import Rate, ScopeLimits
 
 _BURST: Final = 10  # the part of a rate that may go at once after a pause: a tenth
@@ -63,12 +64,12 @@ class _Bucket:
 
 
 class RateOffice:
-    """The supervisor's side. `send(worker, frame)` delivers ("paid", key, count); `later(seconds, work)` is a timer."""
+    """The supervisor's side. `send(worker, frame)` delivers `TokensGranted`; `later(seconds, work)` is a timer."""
 
     def __init__(
         self,
         limits: Callable[[str], ScopeLimits],
-        send: Callable[[int, tuple[Any, ...]], None],
+        send: Callable[[int, ToWorker], None],
         now: Callable[[], float],
         later: Callable[[float, Callable[[], None]], Any],
     ) -> None:
@@ -104,7 +105,7 @@ class RateOffice:
             buckets.append(bucket)
         for bucket in buckets:
             bucket.level -= room
-        self._send(question.worker, ("paid", question.key, room))
+        self._send(question.worker, TokensGranted(question.key, room))
 
     def _arm(self, scope: str, bucket: _Bucket) -> None:
         if bucket.timer is None:

@@ -36,14 +36,16 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import Content
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
-from postroad.node.offices.etrn import Ask, QueueStarter
+from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.wiring.authentication import authenticator, placed, read_accounts
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
 from postroad.node.wiring.tables import Tables, build
 from postroad.node.wiring.world import World
-from postroad.operate.operator import Operator, OperatorResult, read_request
+from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
+from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
+from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
@@ -535,36 +537,26 @@ class Assembly:
 
     # -- operators --------------------------------------------------------------------------------------------------
 
-    def operate(self, value: Any, done: Callable[[Any], None]) -> None:
-        """An operator's request, as JSON gave it; `done` gets rows, or a text that says what is wrong."""
-        request = read_request(value)
-        if isinstance(request, str):
-            done(request)
-            return
-        self._operator.operate(request, partial(_as_plain, done))
+    def operate(self, request: OperatorRequest, done: Callable[[list[OperatorResult]], None]) -> None:
+        """What an operator wants done to the queue; `done` gets rows."""
+        self._operator.operate(request, done)
 
-    def start_queue(self, told: tuple[str, str, str], done: Callable[[int | None], None]) -> None:
+    def start_queue(self, wish: Wish, by: str, done: Callable[[int | None], None]) -> None:
         """A client of one of the workers wants a queue started (ETRN); `done` gets the count of its messages here, or
         None."""
-        self._starter.start(told, done)
+        self._starter.start(wish, by, done)
 
-    def _ask_itself(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
-        self.start_queue(told, lambda count: done([count]))
+    def _ask_itself(self, wish: Wish, by: str, done: Counted) -> None:
+        self.start_queue(wish, by, lambda count: done([count]))
 
-    def status(self) -> dict[str, Any]:
-        return {
-            "sessions": self._clients.sessions,
-            "in_memory": self.queue.in_memory,
-            "carrying": self.queue.carrying,
-            "left_alone": [
-                {"destination": key, "failures": failures, "until_us": until_us, "reason": text}
-                for key, (failures, until_us, text) in self.queue.troubles().items()
-            ],
-            "history_behind": [msgspec.to_builtins(each) for each in self.historian.backlog()],
-        }
-
-
-def _as_plain(done: Callable[[Any], None], rows: list[OperatorResult]) -> None:
-    done([msgspec.to_builtins(row) for row in rows])
-
-
+    def activity(self) -> Activity:
+        return Activity(
+            number=self.number,
+            sessions=self._clients.sessions,
+            in_memory=self.queue.in_memory,
+            carrying=self.queue.carrying,
+            left_alone=tuple(LeftAlone(key, *trouble) for key, trouble in self.queue.troubles().items()),
+            history_behind=tuple(
+                HistoryBehind(each.shard, each.since_us, each.why) for each in self.historian.backlog()
+            ),
+        )

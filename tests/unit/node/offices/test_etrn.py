@@ -13,9 +13,9 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
-from postroad.node.offices.etrn import COUNT_MAX, QueueStarter
+from postroad.node.offices.etrn import COUNT_MAX, Counted, QueueStarter
 from postroad.operate.operator import OperatorAction, OperatorRequest
-from postroad.protocol.etrn import parse
+from postroad.protocol.etrn import EtrnKind, Wish, parse
 from postroad.store.sqlite.selecting import names
 from postroad.store.values import Selection
 
@@ -66,8 +66,8 @@ class World:
         self.requests.append(request)
         done([])
 
-    def ask(self, told: tuple[str, str, str], done: Callable[[list[Any]], None]) -> None:
-        self.starter.start(told, lambda count: done([count, *self.others]))
+    def ask(self, wish: Wish, by: str, done: Counted) -> None:
+        self.starter.start(wish, by, lambda count: done([count, *self.others]))
 
     def say(self, argument: str, peer: Peer = FRIEND) -> str:
         wish, answers = parse(argument), list[Reply]()
@@ -158,8 +158,8 @@ def test_a_worker_looks_for_one_queue_at_a_time_and_for_each_once() -> None:
     world.resting = True
     counts: list[int | None] = []
     for number in range(150):
-        world.starter.start(("node", f"n{number}.wide.test", "x"), counts.append)
-        world.starter.start(("node", "n1.wide.test", "y"), counts.append)
+        world.starter.start(Wish(EtrnKind.NODE, f"n{number}.wide.test"), "x", counts.append)
+        world.starter.start(Wish(EtrnKind.NODE, "n1.wide.test"), "y", counts.append)
     assert len(world.selected) == 3, "the others wait until it has rested"
     assert counts == [0] + [None] * (len(counts) - 1), "what is too much is told at once"
     while world.rests:

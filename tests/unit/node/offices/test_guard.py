@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from postroad.check import bans as kept
+from postroad.check.banning import BanRequest
 from postroad.check.bans import Bans
 from postroad.config.load import load
 from postroad.config.settings import Settings
+from postroad.node.frames import BansTold, TallyForgotten, ToWorker
 from postroad.node.offices.guard import Guard
 
 TRUSTING = '[[listener]]\nname = "a"\nrole = "relay"\ntrusted_networks = ["192.0.2.0/24", "unix"]\n'
@@ -29,7 +31,7 @@ class Place:
         found = load(path)
         assert isinstance(found, Settings), found
         self.settings, self.now_us = found, NOW_US
-        self.frames: list[Any] = []
+        self.frames: list[ToWorker] = []
         self.said: list[str] = []
         self.guard = Guard(
             lambda: self.settings, lambda number, frame: self.frames.append(frame), lambda: [0], lambda: [0],
@@ -44,8 +46,8 @@ class Place:
         window_us = int(self.settings.bans.window_s * 1e6)
         self.guard.take_counts(0, ({}, ((-1, {}, {}), (self.now_us // window_us, {key: times}, {}))))
 
-    def ask(self, **request: Any) -> Any:
-        return self.run(lambda: self.guard.asked(request))
+    def ask(self, action: str, **more: Any) -> Any:
+        return self.run(lambda: self.guard.asked(BanRequest(action, **more)))
 
     def run(self, work: Callable[[], Any]) -> Any:
         async def whole() -> Any:
@@ -56,7 +58,7 @@ class Place:
         return asyncio.run(whole())
 
     def banned(self) -> list[str]:
-        return [each["subject"] for each in self.ask(action="list")]
+        return [each.subject for each in self.ask("list")]
 
     def in_file(self) -> list[str]:
         found = kept.read(Path(self.settings.state_dir))
@@ -90,9 +92,9 @@ def test_what_leads_to_a_ban(tmp_path: Path, text: str, key: str, times: int, ba
     place = Place(tmp_path, text)
     place.count(key, times)
     assert place.banned() == banned
-    assert [frame[0] for frame in place.frames] == (["bans"] if banned else [])
+    assert [type(frame) for frame in place.frames] == ([BansTold] if banned else [])
     assert len(place.said) == len(banned) and all("postroad bans lift" in line for line in place.said)
-    assert place.guard.status()["bans"] == len(banned)
+    assert place.guard.count == len(banned)
 
 
 def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
@@ -102,7 +104,8 @@ def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
     assert len(place.said) == 1
     place.now_us += 61_000_000
     assert place.banned() == [] and "has ended" in place.said[-1]
-    assert ("bans", [], ["192.0.2.1"]) in place.frames and ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
+    assert BansTold((), ("192.0.2.1",)) in place.frames
+    assert TallyForgotten(("o192.0.2.1", "f192.0.2.1")) in place.frames
     assert place.in_file() == []
     place.count("f192.0.2.1", 1)
     assert place.banned() == []
@@ -111,30 +114,31 @@ def test_a_ban_ends_and_what_led_to_it_is_forgotten(tmp_path: Path) -> None:
 def test_a_ban_of_a_network_that_is_lifted_does_not_come_back_at_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.count("fnet 192.0.2.0/24", 100)
-    place.ask(action="lift", subjects=["192.0.2.0/24"])
-    assert any(frame[0] == "forget" and "fnet 192.0.2.0/24" in frame[1] for frame in place.frames)
+    place.ask("lift", subjects=("192.0.2.0/24",))
+    assert any(isinstance(frame, TallyForgotten) and "fnet 192.0.2.0/24" in frame.keys for frame in place.frames)
     place.count("fnet 192.0.2.0/24", 1)
     assert place.banned() == []
 
 
 def test_what_an_operator_does_is_in_the_file_when_he_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    rows = place.ask(action="add", subjects=["192.0.2.0/24", "ann"], for_s=60.0, reason="spam", by="root")
-    assert [(row["subject"], row["text"]) for row in rows] == [("192.0.2.0/24", "banned"), ("ann", "banned")]
+    rows = place.ask("add", subjects=("192.0.2.0/24", "ann"), for_s=60.0, reason="spam", by="root")
+    assert [(row.subject, row.text) for row in rows] == [("192.0.2.0/24", "banned"), ("ann", "banned")]
     assert place.in_file() == ["192.0.2.0/24", "ann"]
-    assert [row["text"] for row in place.ask(action="lift", subjects=["ann", "bob"])] == ["lifted", "is not banned"]
+    assert [row.text for row in place.ask("lift", subjects=("ann", "bob"))] == ["lifted", "is not banned"]
     assert place.in_file() == ["192.0.2.0/24"]
     again = Place(tmp_path)
     assert again.banned() == ["192.0.2.0/24"]
     again.guard.worker_starts(1)
-    assert [frame[0] for frame in again.frames][-1] == "bans" and len(again.frames[-1][1]) == 1
+    told = again.frames[-1]
+    assert isinstance(told, BansTold) and len(told.added) == 1
 
 
 def test_a_ban_that_is_lifted_does_not_come_back_at_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.count("f192.0.2.1", 20)
-    place.ask(action="lift", subjects=["192.0.2.1"])
-    assert ("forget", ("o192.0.2.1", "f192.0.2.1")) in place.frames
+    place.ask("lift", subjects=("192.0.2.1",))
+    assert TallyForgotten(("o192.0.2.1", "f192.0.2.1")) in place.frames
     place.count("f192.0.2.1", 1)
     assert place.banned() == []
 
@@ -142,9 +146,9 @@ def test_a_ban_that_is_lifted_does_not_come_back_at_once(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_written_is_told_and_the_ban_holds(tmp_path: Path) -> None:
     place = Place(tmp_path)
     (tmp_path / "state" / "bans.json").mkdir()
-    answer = place.ask(action="add", subjects=["192.0.2.1"])
+    answer = place.ask("add", subjects=("192.0.2.1",))
     assert isinstance(answer, str) and "cannot be kept" in answer
-    assert place.guard.status()["bans"] == 1
+    assert place.guard.count == 1
 
 
 def test_a_file_that_is_no_list_of_bans_stops_the_start(tmp_path: Path) -> None:
@@ -153,16 +157,17 @@ def test_a_file_that_is_no_list_of_bans_stops_the_start(tmp_path: Path) -> None:
     assert "Remove the file" in place.guard.load()
 
 
-@pytest.mark.parametrize("request_", [{}, {"action": "eat"}, {"action": "add", "reason": "\n"}])
-def test_what_is_no_request(tmp_path: Path, request_: dict[str, Any]) -> None:
-    assert isinstance(Place(tmp_path).ask(**request_), str)
+@pytest.mark.parametrize("asked", [BanRequest("eat"), BanRequest("add", reason="\n"), BanRequest("add", for_s=-1.0)])
+def test_what_is_no_request(tmp_path: Path, asked: BanRequest) -> None:
+    place = Place(tmp_path)
+    assert isinstance(place.run(lambda: place.guard.asked(asked)), str)
 
 
 def test_the_log_has_end_and_reason_of_what_an_operator_bans(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.now_us = 1_800_000_000_000_000
-    place.ask(action="add", subjects=["192.0.2.1"], for_s=60.0, reason="spam", by="root")
-    place.ask(action="add", subjects=["192.0.2.2"], for_s=0.0, by="root")
+    place.ask("add", subjects=("192.0.2.1",), for_s=60.0, reason="spam", by="root")
+    place.ask("add", subjects=("192.0.2.2",), for_s=0.0, by="root")
     assert place.said == [
         "192.0.2.1: banned by root, until 2027-01-15T08:01:00Z: spam", "192.0.2.2: banned by root, for ever",
     ]  # fmt: skip

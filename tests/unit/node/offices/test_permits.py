@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from postroad.node.frames import AskPermits, FromWorker, Granted, Refused, ReleasePermit, Succeeded, ToWorker
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.queue.pace import UNLIMITED, ScopeLimits
 
@@ -23,21 +23,21 @@ class Node:
         self.workers = [WorkerPermits(lambda frame, n=number: self._to_office(n, frame)) for number in range(workers)]
         self.wanted: list[int] = []
 
-    def _to_worker(self, number: int, frame: tuple[Any, ...]) -> None:
-        if frame[0] == "granted":
+    def _to_worker(self, number: int, frame: ToWorker) -> None:
+        if isinstance(frame, Granted):
             self.workers[number].received(frame)
         else:
             self.wanted.append(number)
 
-    def _to_office(self, number: int, frame: tuple[Any, ...]) -> None:
+    def _to_office(self, number: int, frame: FromWorker) -> None:
         match frame:
-            case ("ask", scopes, count):
+            case AskPermits(scopes, count):
                 self.office.ask(number, scopes, count)
-            case ("release", scopes):
+            case ReleasePermit(scopes):
                 self.office.release(number, scopes)
-            case ("succeeded", scopes, successes):
-                self.office.succeeded(scopes, successes)
-            case ("refused", scopes, others):
+            case Succeeded(scopes, count):
+                self.office.succeeded(scopes, count)
+            case Refused(scopes, others):
                 self.office.refused(scopes, others=others)
 
     def take(self, number: int, *scopes: str, count: int = 1) -> list[int]:

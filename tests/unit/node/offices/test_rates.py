@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from postroad.node.frames import TokensGranted, ToWorker
 from postroad.node.offices.rates import RateOffice
 from postroad.queue.pace import Rate, ScopeLimits
 
@@ -36,10 +36,10 @@ class Node:
         )
         self.again: Callable[[int, str], None] = lambda worker, key: None
 
-    def _send(self, worker: int, frame: tuple[Any, ...]) -> None:
-        assert frame[0] == "paid"
-        self.given.append((self.now, worker, frame[1], frame[2]))
-        self.again(worker, frame[1])
+    def _send(self, worker: int, frame: ToWorker) -> None:
+        assert isinstance(frame, TokensGranted)
+        self.given.append((self.now, worker, frame.destination_key, frame.count))
+        self.again(worker, frame.destination_key)
 
     def _later(self, seconds: float, work: Callable[[], None]) -> _Timer:
         timer = _Timer(work)

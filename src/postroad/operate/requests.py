@@ -1,0 +1,256 @@
+"""What a command may ask of a running node, and what it hears: the schema of the control socket.
+
+Each request is a struct with a name on the wire (its tag, in the field "command"), each answer is a struct or a list of
+structs. The client is `operate.control`, the server `node.control`; both take the types from here, so that neither can
+say what the other does not know. An interface for programs later speaks the same.
+
+On the wire a request is one line of JSON, and so is the `ControlReply`. The first request of a connection is `Hello`,
+with `VERSION`: a node and a command of different versions say so instead of misreading each other. `VERSION` rises when
+a request or an answer changes so that the other side would misread it; a new field with a default needs no new version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from postroad.check.banning import BanRequest
+from postroad.operate.operator import OperatorRequest
+
+VERSION: Final = 1
+
+
+# ---- requests -------------------------------------------------------------------------------------------------------
+
+
+class _Command(msgspec.Struct, frozen=True, tag_field="command"):
+    """The base of all requests."""
+
+
+class Hello(_Command, frozen=True, tag="hello"):
+    """The first request of a connection. `program`: the version of Postroad that asks. Answered by `Greeting`."""
+
+    version: int
+    program: str = ""
+
+
+class StatusRequest(_Command, frozen=True, tag="status"):
+    """How is the node? Answered by `NodeStatus`."""
+
+
+class ConfigurationRequest(_Command, frozen=True, tag="configuration"):
+    """Which values are in force? Answered by all settings, passwords hidden."""
+
+
+class ReloadRequest(_Command, frozen=True, tag="reload"):
+    """Take the configuration as its file has it now. Answered by `Reloaded`."""
+
+
+class RoutesRequest(_Command, frozen=True, tag="routes"):
+    """Where would mail for these addresses go? Answered by a destination key for each, or why there is none."""
+
+    request: tuple[str, ...]
+
+
+class PaceRequest(_Command, frozen=True, tag="pace"):
+    """What does the mail of these destinations wait for? "*": also those with most mail. Answered by `Paced` for each
+    destination that is at work or left alone."""
+
+    request: tuple[str, ...]
+
+
+class BansRequest(_Command, frozen=True, tag="bans"):
+    """List, add or lift bans. A list is answered by `check.bans.Ban`, a change by `check.banning.BanResult`."""
+
+    request: BanRequest
+
+
+class OperateRequest(_Command, frozen=True, tag="operate"):
+    """Change the queue. Answered by `operate.operator.OperatorResult` for each recipient that is meant."""
+
+    request: OperatorRequest
+
+
+Request = (
+    Hello
+    | StatusRequest
+    | ConfigurationRequest
+    | ReloadRequest
+    | RoutesRequest
+    | PaceRequest
+    | BansRequest
+    | OperateRequest
+)
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+class ControlReply(msgspec.Struct, frozen=True):
+    """What stands around each answer. `ok` False: `error` says why, and `result` means nothing."""
+
+    ok: bool
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What the node says to `Hello`."""
+
+    version: int
+    program: str = ""
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What became of a reload; `problems`: why the new configuration was refused, as lines."""
+
+    taken: bool
+    problems: tuple[str, ...] = ()
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """Where the configuration in force comes from. `changed`: the file holds something else by now. `problems`: why the
+    last reload was refused, if it was."""
+
+    file: str = ""
+    loaded_us: int = 0
+    changed: bool = False
+    refused_us: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Listening(msgspec.Struct, frozen=True):
+    """One address of a listener."""
+
+    name: str
+    address: str
+    role: str
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One worker as the supervisor sees it."""
+
+    number: int
+    pid: int
+    ready: bool
+    up_s: float
+
+
+class LeftAlone(msgspec.Struct, frozen=True):
+    """A destination that could not be reached: failures in a row, until when it is left alone, and why."""
+
+    destination: str
+    failures: int
+    until_us: int
+    reason: str
+
+
+class HistoryBehind(msgspec.Struct, frozen=True):
+    """A journal that is not moved to the history: since when its oldest row waits, and the last error."""
+
+    shard: int
+    since_us: int
+    why: str = ""
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """One worker as it sees itself: sessions, messages in memory, jobs under way, and what it has trouble with."""
+
+    number: int
+    sessions: int = 0
+    in_memory: int = 0
+    carrying: int = 0
+    left_alone: tuple[LeftAlone, ...] = ()
+    history_behind: tuple[HistoryBehind, ...] = ()
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """What a running node tells of itself. `connections`: those that are held, by scope. `sessions`, `bans`: counts of
+    the whole node."""
+
+    pid: int
+    version: str = ""
+    state: str = ""
+    started_us: int = 0
+    configuration: Configuration = Configuration()
+    listeners: tuple[Listening, ...] = ()
+    shards: int = 0
+    workers: tuple[WorkerStatus, ...] = ()
+    connections: dict[str, int] = {}
+    sessions: int = 0
+    bans: int = 0
+    activity: tuple[Activity, ...] = ()
+
+
+class Doing(msgspec.Struct, frozen=True):
+    """What is under way for a destination, in words; `message`: the queue id of what is carried, "" for an opening."""
+
+    message: str
+    what: str
+
+
+class Paced(msgspec.Struct, frozen=True):
+    """A destination at work, or left alone: its connections over the whole node, how many it may have now and at most,
+    and what its mail waits for; `because`: why it is left alone; `domains`: of recipients in
+    memory; `doing`: transactions and openings under way."""
+
+    destination: str
+    connections: int
+    connections_now_max: int
+    connections_max: int
+    in_memory: int
+    waits_for: str
+    because: str = ""
+    domains: tuple[str, ...] = ()
+    doing: tuple[Doing, ...] = ()
+
+    @property
+    def under_way(self) -> str:
+        """What is under way, in short."""
+        if not self.doing:
+            return ""
+        more = f", and {len(self.doing) - 1} more" if len(self.doing) > 1 else ""
+        return self.doing[0].what + more
+
+    @property
+    def in_full(self) -> str:
+        """What its mail waits for, with the reason."""
+        return f"{self.waits_for}: {self.because}" if self.because else self.waits_for
+
+
+# ---- on the wire ----------------------------------------------------------------------------------------------------
+
+_REQUESTS: Final = msgspec.json.Decoder(Request)
+
+
+def encode(value: Request | ControlReply) -> bytes:
+    """One line."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def read_request(line: bytes) -> Request | str:
+    """The request in a line, or what is wrong with it."""
+    try:
+        request: Request = _REQUESTS.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"not a request: {error}"
+    else:
+        return request
+
+
+def answer(result: Any) -> ControlReply:
+    """A reply with this result; a text is the reason why there is none."""
+    if isinstance(result, str):
+        return ControlReply(ok=False, error=result)
+    return ControlReply(ok=True, result=msgspec.Raw(msgspec.json.encode(result)))
+
+
+def other_version(asked: Hello, program: str) -> str:
+    """Why a command and the node do not understand each other; "" if they do. `program`: the node's."""
+    if asked.version == VERSION:
+        return ""
+    return (
+        f"the node runs Postroad {program}, and this command is of Postroad {asked.program or 'another version'}: they "
+        "do not understand each other; use the command of the node's version, or restart the node after an upgrade"
+    )
