@@ -5,7 +5,7 @@ a `Source`, or Dovecot), tells every end to `noted`, and keeps the answer to a f
 
 What always holds: each `begin` and `respond` of an exchange is answered exactly once, on the loop, perhaps at once; a
 failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
-what is noted. A failure counts where it is found, whether or not the client still listens; what is right counts where
+what is noted. A failure counts when it is found, whether or not the client still listens; what is right counts where
 the client is told so, and is forgotten otherwise. Work that has not begun is dropped when its client goes. How much is
 under way or waits is bounded for each client, for its network and in all (`accounts.places`). Who finds no place waits
 for one up to `timeout_s`, then hears 454.

@@ -1,6 +1,6 @@
 """Whose a bearer token is, asked of the authorization server by OAuth 2.0 Token Introspection (RFC 7662).
 
-What always holds: a token counts only where the server says ``"active": true``, names the account in the claim that is
+What always holds: a token counts only if the server says ``"active": true``, names the account in the claim that is
 set, and grants the scope and audience that are set; one whose `exp` is over is refused whatever it says. What was right
 and told to the client is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged. A
 token whose client goes before it was asked about is dropped (`accounts.pending`).

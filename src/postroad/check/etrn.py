@@ -1,6 +1,6 @@
 """Who may start which queue by ETRN (RFC 1985 §4: a server need not do it for everyone).
 
-Pure. A node is allowed where one row holds both the node and the client, by its network or its account.
+Pure. A node is allowed if one row holds both the node and the client, by its network or its account.
 """
 
 from __future__ import annotations

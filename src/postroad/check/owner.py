@@ -1,4 +1,4 @@
-"""Mail meant for the owner that a mailbox had at a certain time (RFC 7293): refused where it has another one by now."""
+"""Mail meant for the owner that a mailbox had at a certain time (RFC 7293): refused if it has another one by now."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@
     relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
     LMTP, any role                                                    local_only                      hop_limit
 
-Where the listener's `header_from` says so, author_owned stands in the message phase, too.
+If the listener's `header_from` says so, author_owned stands in the message phase, too.
 With relay_control and local_only goes the question for the owner of the mailbox (`owner`, RFC 7293).
-Rules of the operator (`extra`) are asked behind these, in each phase.
+Rules of the operator (`extra`) are asked after these, in each phase.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`postroad bans`: who is banned, and an operator's hand in it.
+"""`postroad bans`: list who is banned; lift or add bans.
 
-A running node is asked by its control socket; where none runs, the command reads and writes its file (`check.bans`)
+A running node is asked by its control socket; if none runs, the command reads and writes its file (`check.bans`)
 under the node's lock, so that no node that is just starting misses it. A client is an address or a network, an account
 any other name.
 
-How it fails: what cannot be done is one line on stderr, and exit code 1 where nothing was done of what was asked.
+How it fails: what cannot be done is one line on stderr, and exit code 1 if nothing was done of what was asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`postroad check`: whether the configuration can be used. All problems at once, exit code 78 where there are any;
+"""`postroad check`: whether the configuration can be used. All problems at once, exit code 78 if there are any;
 what is allowed and yet hardly meant is a warning, on stderr.
 """
 

@@ -1,4 +1,4 @@
-"""The demonstration node of `make run`: everything it needs in one folder, made where it is missing.
+"""The demonstration node of `make run`: everything it needs in one folder, made if it is missing.
 
 A configuration with SMTP on 127.0.0.1:2525 and submission on 127.0.0.1:2587, the local domain example.test whose
 recipients all get a Maildir, a certificate signed by itself, and one account with a random password. What is there is

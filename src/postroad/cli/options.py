@@ -1,7 +1,7 @@
 """Options that every command has, and how a command comes by its settings.
 
 `--config FILE` names the configuration; without it, POSTROAD_CONFIG; without that, `postroad.toml` in the working
-directory, then `/etc/postroad/postroad.toml`. Where the configuration cannot be used, all its problems go to stderr
+directory, then `/etc/postroad/postroad.toml`. If the configuration cannot be used, all its problems go to stderr
 and the command ends with 78 (EX_CONFIG of sysexits.h). `config` is imported in the functions, not with the module:
 `postroad --help` must not wait for it.
 """

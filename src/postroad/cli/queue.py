@@ -1,7 +1,7 @@
-"""`postroad queue`: what waits, and what an operator does to it.
+"""`postroad queue`: list the mail that waits, and act on it.
 
 Lists read the spool's files, so they work whether the node runs or not. Actions go to the running node by its control
-socket; where none runs the command opens the spool itself (`operate.offline`).
+socket; if none runs, the command opens the spool itself (`operate.offline`).
 
 How it fails: what cannot be read or done is one line on stderr and exit code 1; nothing is done by halves but what is
 said: each message's change is one commit.

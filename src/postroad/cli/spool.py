@@ -3,7 +3,7 @@
 `check` and `export` read, whether the node runs or not. `repair` and `import` write, and need it to be stopped: the
 shards belong to its workers.
 
-How it fails: one line on stderr and exit code 1. `check` ends with 1 where anything is wrong, or lies set aside.
+How it fails: one line on stderr and exit code 1. `check` ends with 1 if anything is wrong, or lies set aside.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What always holds: the file is replaced as a whole, by a synced copy and a rename, so that the node never reads half of
 it and a crash leaves the old or the new one; comments and the other accounts' lines stay as they are. Its mode is 0640;
 owner and group stay those of the file before; a new one that root makes has the group of the node (`user`, `group`),
-or of its folder where none is set, so that the node can read it. Two commands at once do not undo each other.
+or of its folder if none is set, so that the node can read it. Two commands at once do not undo each other.
 Passwords come from a prompt or from standard input, never from the command line, where every user of the machine could
 read them.
 """

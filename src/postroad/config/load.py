@@ -4,7 +4,7 @@ What always holds: no Settings leave this room that the file contradicts itself 
 and remedy; a consequence of a problem is not reported as another one. To find all problems in one go, what is wrong is
 left out and the rest is looked at again, as if the wrong keys were not there.
 
-A text that is no TOML has one problem only, since nothing behind it can be understood. `load` reads files and touches
+A text that is no TOML has one problem only, since nothing after it can be understood. `load` reads files and touches
 nothing else: whether a port is free shows when the node binds it (`at_listener` then gives the place to blame), or
 where it is tried for an operator (`tried`).
 """

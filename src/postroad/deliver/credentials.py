@@ -2,8 +2,8 @@
 
 The strongest mechanism that both ends have is taken: SCRAM (RFC 5802, RFC 7677), with channel binding where the server
 offers it and TLS gives one (RFC 9266, RFC 5929), then PLAIN (RFC 4616) and LOGIN; with a token OAUTHBEARER (RFC 7628),
-then XOAUTH2. A mechanism that is set is the only one. CRAM-MD5 (RFC 2195) is taken only where a setting allows it and
-nothing better is to be had: behind PLAIN and LOGIN under TLS, before them without.
+then XOAUTH2. A mechanism that is set is the only one. CRAM-MD5 (RFC 2195) is taken only if a setting allows it and
+nothing better is offered: after PLAIN and LOGIN under TLS, before them without.
 
 What always holds: nothing secret is sent, nor proved, without TLS, unless its owner has said that it may be; nothing
 secret is part of a repr or of a text; a server that says 235 and has not shown, where its mechanism lets it, that it

@@ -6,8 +6,8 @@ could not be reached, so that the next call tries the others first.
 
 An exception over one hop is a bug, and that hop's outcome: the next one is tried.
 
-How it fails: an Attempt of the reach DESTINATION. It is permanent only where every hop says for good that it takes no
-mail (521, 556: RFC 7504), where none can be trusted with mail that requires TLS (RFC 8689), or the look-up found that
+How it fails: an Attempt of the reach DESTINATION. It is permanent only if every hop says for good that it takes no
+mail (521, 556: RFC 7504), if none can be trusted with mail that requires TLS (RFC 8689), or the look-up found that
 there is none; all else is tried again, a greeting of 554 too, for
 it is more often a matter of the day than of the host. An exception is a bug: it is caught here, once, logged, and
 becomes a deferral.

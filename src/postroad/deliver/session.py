@@ -1,10 +1,10 @@
 """One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a finding why not.
 
 RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
-never said here. Where TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
+never said here. If TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
 plaintext may help (`NoCourier.plain_next`): the connection is spent, the caller may try once more with `plain` (RFC
-7435). Not where octets in plaintext stood behind the answer to STARTTLS, for somebody is at work there; nor where the
-remote refuses the session in words under TLS; nor where credentials would have to go without TLS.
+7435). Not if octets in plaintext stood after the answer to STARTTLS, for somebody is at work there; nor if the
+remote refuses the session in words under TLS; nor if credentials would have to go without TLS.
 """
 
 from __future__ import annotations

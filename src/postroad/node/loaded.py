@@ -1,4 +1,4 @@
-"""Where the configuration in force comes from, and what became of the last attempt to take another one."""
+"""Where the configuration in force comes from, and how the last attempt to take another one ended."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`postroad serve`: loads the configuration, then runs the supervisor until it is told to stop.
 
-Exit codes: those of `node.supervisor`; 78 with all problems on stderr where the configuration is wrong.
+Exit codes: those of `node.supervisor`; 78 with all problems on stderr if the configuration is wrong.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The operator's actions where no node runs: the command opens the spool itself, as a worker would.
+"""The operator's actions if no node runs: the command opens the spool itself, as a worker would.
 
 What always holds: the spool's own locks keep a node and this command apart; the work is done as the user who owns the
 spool, so that root leaves no file behind that the node could not open.
 
-How it fails: `CannotRead` where there is no spool, `CannotOpen` where it cannot be opened for writing; then nothing has
-been changed. Where the disk fails for `DISK_FAILS_S`, the rows of what could not be stored say so.
+How it fails: `CannotRead` if there is no spool, `CannotOpen` if it cannot be opened for writing; then nothing has
+been changed. If the disk fails for `DISK_FAILS_S`, the rows of what could not be stored say so.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ now.
 The queue must not act on what it holds in memory of a message while that changes: `withdraw` tells it to let go, and
 `changed` follows for each `withdraw`, once, whatever happened.
 
-How it fails: a commit that fails gives rows that say so; what was committed before stays. Where a failed commit may be
+How it fails: a commit that fails gives rows that say so; what was committed before stays. If a failed commit may be
 on the disk all the same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it
 is logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of
 the request and the requests behind it are done. Not here: who may ask (`node.control`), how a request is written by

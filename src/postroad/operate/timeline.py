@@ -3,7 +3,7 @@
 Pure: events of the history (in the order of time), what the spool still holds, whether a node runs, and the time.
 
 What always holds: every recipient that is known gets exactly one line at the end that says what comes next, from the
-spool where it still waits, else from the last event that concerned it; so nothing is "somewhere". Text of others is
+spool if it still waits, else from the last event that concerned it; so nothing is "somewhere". Text of others is
 cleaned before it is shown.
 """
 

@@ -4,7 +4,7 @@ Display names, comments and free text become encoded words, parameters of Conten
 extended form. Text in UTF-8 is named so; what is not UTF-8 is named ``unknown-8bit`` (RFC 1428 §3), its octets kept.
 
 What always holds: fields that are ASCII stay as they are, octet for octet; a reader who decodes gets the same text. How
-it fails: None, where an address or a boundary is not ASCII: no other form of it means the same.
+it fails: None, if an address or a boundary is not ASCII: no other form of it means the same.
 """
 
 from __future__ import annotations

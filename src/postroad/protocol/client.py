@@ -11,15 +11,15 @@ What always holds:
   it (503), and one of DATA when RSET is answered behind it: alone they may be late replies to something else. Where
   the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign: see
   `kept`.
-- Where PIPELINING is offered MAIL, all RCPT and DATA are one group; else each waits for its reply.
+- If PIPELINING is offered, MAIL, all RCPT and DATA are one group; else each waits for its reply.
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
-- What the remote said is in the finding: as its reply where the reply decides, else quoted in its text. A refused EHLO
+- What the remote said is in the finding: as its reply if the reply decides, else quoted in its text. A refused EHLO
   is what the remote said even if HELO then finds the connection closed.
 - A remote that refuses BDAT as a command has no more octets of the message sent to it: what it makes of those of the
   chunk nobody knows. The session is over, and the message may go by DATA over another one.
-- Content is asked for (`SendContent`) only when somebody was accepted. Where DATA is accepted with nobody to send to, a
+- Content is asked for (`SendContent`) only when somebody was accepted. If DATA is accepted with nobody to send to, a
   single dot is sent (RFC 2920 §3.1).
-- An outcome behind the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
+- An outcome after the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
   not be tried again at once, for the remote may have the message.
 
 How it fails: `ConnectionEnded`, once, as the last event. It carries the findings for the recipients of a transaction

@@ -4,7 +4,7 @@ What always holds: a parse gives a value, or the Reply to send; nothing is raise
 is returned is free of CR, LF, NUL and other control characters, decoded parameters included. Each rule is linear in
 the length of its input.
 
-Deviations, each towards accepting more: white space behind the colon of ``MAIL FROM:`` and ``RCPT TO:`` (§3.3 forbids
+Deviations, each towards accepting more: white space after the colon of ``MAIL FROM:`` and ``RCPT TO:`` (§3.3 forbids
 clients to send it; many do), a mailbox without its angle brackets there, one with them in AUTH=, several spaces
 between parameters, an underscore in a domain name, a local-part longer than 64 octets within the limit for the path,
 octets that are not ASCII in EHLO. A loose path may have periods where a Dot-string may not (``a..b``, ``a.``,

@@ -9,7 +9,7 @@ boundary, two more hyphens at the end of a multipart, and white space; if an inn
 outer one, the line belongs to the outer one. A header section ends at an empty line, at a delimiter, or before a line
 that is no header field.
 
-How it fails: `TooComplex`, where a limit is passed. The limits: MimeLimits.
+How it fails: `TooComplex`, if a limit is exceeded. The limits: MimeLimits.
 
 Not here: what is done with a part (`protocol.seven_bit`).
 """

@@ -3,7 +3,7 @@ sans-I/O.
 
 HAProxy, "The PROXY protocol, versions 1 & 2" (proxy-protocol.txt); its sections are cited as "PP §".
 
-What always holds: `take` tells how many of the octets belong to the header, and never takes one that stands behind it,
+What always holds: `take` tells how many of the octets belong to the header, and never takes one that stands after it,
 so that whoever peeks at a socket can leave the rest to what follows (a TLS handshake, a greeting). As long as the
 header is not complete, all octets are its own. It is bounded: 107 octets for version 1, `size_max` for version 2.
 Texts that come out hold no unprintable characters. How the stream was split changes nothing; nothing raises.

@@ -5,7 +5,7 @@ writes what `take_output` gives before it waits for more octets (RFC 2920 §3.2 
 next only after the last was answered, so replies stand in the order of commands (RFC 2920 §3.2 (1)).
 
 What always holds: the host sees legal commands only; every command has exactly one reply (over LMTP the content has
-one per accepted recipient), made here where syntax, order or a limit is broken; nothing raises, whatever the octets;
+one per accepted recipient), made here if syntax, order or a limit is broken; nothing raises, whatever the octets;
 how the stream was split changes nothing, except that a client which does not wait where it must is caught only when
 its octets have come. Memory is bounded by `ProtocolLimits` and by what the host feeds.
 

@@ -13,7 +13,7 @@ it (RFC 1847 §2.1 asks the signer for 7 bit in the first place); the outcome sa
 behind the last part of a multipart, where readers must not look, gets "?" in place of octets that cannot go, or another
 character that no boundary holds, so that no line becomes a delimiter.
 
-How it fails: a text, where a message cannot be converted without loss: its limits (`mime.MimeLimits`), an unknown
+How it fails: a text, if a message cannot be converted without loss: its limits (`mime.MimeLimits`), an unknown
 encoding (RFC 2045 §6.4), message/partial and message/external-body (RFC 2046 §5.2.2, §5.2.3), a multipart without
 parts, an address that is not ASCII.
 """

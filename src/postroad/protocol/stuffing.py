@@ -1,6 +1,6 @@
-"""Content on its way out: dots stuffed, the end of data put behind it (RFC 5321 §4.5.2, §4.1.1.4).
+"""Content on its way out: dots stuffed, the end of data put after it (RFC 5321 §4.5.2, §4.1.1.4).
 
-What always holds: no bare CR and no bare LF goes out. A server might take one for a line end, and what stands behind
+What always holds: no bare CR and no bare LF goes out. A server might take one for a line end, and what stands after
 it for commands (SMTP smuggling); so content that holds one is told as None and must not be sent. Pieces may be cut
 anywhere, between CR and LF and in front of a dot too.
 

@@ -2,7 +2,7 @@
 is sent, never into what is stored.
 
 MT-Priority (RFC 6758), Require-Recipient-Valid-Since (RFC 7293 §3.2, §7.1). What always holds: the fields are ASCII,
-short, and end with CRLF, so that nothing behind them is read otherwise. Pure.
+short, and end with CRLF, so that nothing after them is read otherwise. Pure.
 """
 
 from __future__ import annotations

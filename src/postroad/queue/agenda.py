@@ -5,7 +5,7 @@ In memory is one time for each of them and shard, that of its first row. What al
 - Retries are taken up spread over time: at most `rate` destinations in a second, however many are overdue after a
   restart or an outage, the longest overdue first; new mail that waits in the spool only because memory was full
   (`add_overflow`) goes before them and is not held back by that.
-- Where there is no room for more work, nothing is loaded until there is.
+- If there is no room for more work, nothing is loaded until there is.
 
 A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: how what the shards have comes in here
 (`queue.lookahead`), what is loaded and what becomes of it.

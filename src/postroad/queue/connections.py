@@ -6,7 +6,7 @@ What always holds:
 - Of them at most `probes_max` are being opened to destinations that failed before, so that retries, however many are
   due, leave new mail its room; while any wait, some of these are theirs.
 - Lanes that wait take turns by the source of their mail; one that waits is fed once, when there is room.
-- Where all are taken, one that is idle makes room.
+- If all are taken, one that is idle makes room.
 
 Whether any is slow is looked at only while a lane waits, so it costs a busy node nothing.
 """

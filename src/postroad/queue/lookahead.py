@@ -5,11 +5,11 @@ minutes ahead and some destinations at a time, the next ones when the agenda has
 start nor memory grows with the queue. What always holds, for each shard and its `reached` time and name:
 - A destination whose first row is due before that is in the agenda, or is being loaded.
 - What the agenda knows besides (what was deferred a moment ago, or waits behind rows that are in memory) is forgotten
-  where the shard says that the destination has nothing due before `reached`: it is read when its time comes.
-- After a start, and where the clock was set back, what is due further ahead than any interval of ours is looked at, too
+  if the shard says that the destination has nothing due before `reached`: it is read when its time comes.
+- After a start, and when the clock was set back, what is due further ahead than any interval of ours is looked at, too
   (`far`), and `reached` begins anew.
 
-It rests on the spool's order: who is told of a commit is told before the answer to what was asked behind it. Not here:
+It rests on the spool's order: who is told of a commit is told before the answer to what was asked after it. Not here:
 when what is in the agenda is loaded (`queue.agenda`).
 """
 

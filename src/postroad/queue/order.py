@@ -2,7 +2,7 @@
 that a mailing holds nobody up.
 
 A source is who sends (`source_of`): what one sender has brought goes in its order, and the senders take turns. What
-has many recipients is a source of its own, so that a sender's single messages do not wait behind his own mailings.
+has many recipients is a source of its own, so that a sender's single messages do not wait for its own mailings.
 With one source and one rank it is a plain queue.
 
 What always holds: each value is taken once; of one source and rank in the order in which they came, but for those put

@@ -1,5 +1,5 @@
 """Which pace a lane goes by: found when the lane is opened and after each reload, by the hosts that serve its
-destination where rules name such (`queue.pace`).
+destination if rules name such (`queue.pace`).
 
 What always holds: a lane without a pace has asked for its hosts, and hears of them once; who stands in a scope that is
 not its own alone is known by it, so that one of them can give a connection up for another. What was found of hosts is

@@ -4,8 +4,8 @@ What always holds:
 - Settlements of one message reach the spool one after the other; the first names all recipients. Those that come while
   one is under way wait, and are then one commit.
 - A settlement that fails (disk full) is tried again until it succeeds; `unsettled` counts all that are not committed.
-  Where the commit may be on the disk all the same, the spool itself writes it again.
-- A failure is never settled without its DSN: where making it broke (a bug), the recipient is kept and tried much later.
+  If the commit may be on the disk all the same, the spool itself writes it again.
+- A failure is never settled without its DSN: if making it broke (a bug), the recipient is kept and tried much later.
 - Failures of one message that come within `gather_s` are told of in one report. Until then they are, to the spool,
   recipients that were not tried yet.
 

@@ -6,7 +6,7 @@ otherwise kept to the octet; that of a submission listener is mended first (`rec
 
 BODY: a message declared 7BIT may hold 8-bit octets; it is taken, as most MTAs do, and its envelope says 8BITMIME, so
 that the next hop hears the truth. One declared 8BITMIME that is pure ASCII is 7BIT to the next hop: nothing need be
-converted or returned where that lacks the extension (RFC 6152 §3). BINARYMIME stays what it is.
+converted or returned if that lacks the extension (RFC 6152 §3). BINARYMIME stays what it is.
 """
 
 from __future__ import annotations

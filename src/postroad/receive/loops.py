@@ -1,7 +1,7 @@
 """Mail that comes back: found by the marks of `mail.loop`, and refused at the end of data.
 
 What always holds: a message is led through the same alias once, and handed to the same mailbox once, however often it
-comes back with our mark; only where all its recipients have had it is it refused (554 5.4.6, RFC 5321 §6.3), else those
+comes back with our mark; only if all its recipients have had it is it refused (554 5.4.6, RFC 5321 §6.3), else those
 who have are left out, and the history says why. Over LMTP no mailbox counts as one that has had it: the client there is
 an MTA of our own, which delivers what it holds; an alias leads outside, and its circle is stopped there, too.
 

@@ -1,6 +1,6 @@
 """What a submission server mends in a message (RFC 6409 §8): Date, Message-ID, From and Sender, and nothing else.
 
-What always holds: a field is prepended where it was missing, or put in place of one whose value was useless; every
+What always holds: a field is prepended if it was missing, or put in place of one whose value was useless; every
 other octet stays as it was, in its order, so that a signature over sound fields stays whole. `Bcc` is left: who wrote
 it meant it. The result is pure ASCII unless the sender's address is not.
 """

@@ -1,4 +1,4 @@
-"""The client of an event, as the log shows it: its facts for JSON lines, and in words where others spoke for it."""
+"""The client of an event, as the log shows it: its facts for JSON lines, and in words if others spoke for it."""
 
 from __future__ import annotations
 

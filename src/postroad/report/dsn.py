@@ -10,8 +10,8 @@ peer, a remote or a user supplied can add a line to a header field or to the del
 (`report.text`, and a boundary that the content does not hold); all lines have at most 998 octets.
 
 The form is the simplest that passes everywhere: text, delivery status and what is returned are 7-bit. A message that is
-not is converted as for a host without 8BITMIME (`protocol.seven_bit`); where that cannot be, only the header section is
-returned, quoted-printable where it must be. SMTPUTF8 is used only where the reverse-path itself needs it, to hosts that
+not is converted as for a host without 8BITMIME (`protocol.seven_bit`); if that cannot be, only the header section is
+returned, quoted-printable if it must be. SMTPUTF8 is used only if the reverse-path itself needs it, to hosts that
 take 8-bit mail, too (RFC 6531 §3.1): then the UTF-8 media types go as 8bit, else they are encoded (RFC 6533 §4.5).
 
 How it fails: content that cannot be read any more is left out; a report without it is still a report. Not here: when

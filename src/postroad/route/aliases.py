@@ -7,7 +7,7 @@ domain leads only in a circle is the mailbox of its own name, so that no recipie
 mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without
 regard to case; ``name+x`` is looked up as such, then as ``name``.
 
-How it fails: where aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
+How it fails: if aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
 is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
 """
 

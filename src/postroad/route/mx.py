@@ -2,7 +2,7 @@
 
 What always holds: hops stand in the order of preference, those of one preference in random order; a host that is
 ourselves, and all that are not better than it, are left out, so that mail cannot go in circles; the answer is bounded
-whatever the DNS says; where a domain has MX records nothing but these counts.
+whatever the DNS says; if a domain has MX records nothing but these counts.
 
 How it fails: with an Attempt, whose text says which host stood in the way and why. What the DNS says for sure is
 permanent ("there is no such domain", "takes no mail", "no mail server has an address"); whatever may be otherwise

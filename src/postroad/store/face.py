@@ -1,4 +1,4 @@
-"""The faces of the store: what the stages may ask of it, whichever engine is behind them.
+"""The faces of the store: what the stages may ask of it, whichever engine keeps it.
 
 Each face stands here once, with its contract. Nobody outside `node/wiring`, the offline commands and the tests knows
 an engine.

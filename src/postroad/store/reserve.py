@@ -4,7 +4,7 @@ A full disk must not stop the queue: what was delivered has to be written down, 
 a commit that takes no new mail finds no space, the reserve is given up and the commit is tried again; so at start.
 New mail is refused (452) until the reserve is whole again, which is tried as soon as twice its size is free.
 
-How it fails: where the reserve cannot be made there is none, and new mail is refused. A file system that copies what is
+How it fails: if the reserve cannot be made there is none, and new mail is refused. A file system that copies what is
 written (Btrfs, ZFS, snapshots) may need space even for what was reserved: keep `free_min` there.
 """
 

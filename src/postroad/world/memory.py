@@ -4,7 +4,7 @@ glibc maps an allocation above M_MMAP_THRESHOLD on its own and unmaps it when it
 back above M_TRIM_THRESHOLD: with the default of 128 KiB each read of a socket then costs a mapping, its page faults and
 an unmapping. Setting either of the two also ends glibc's own adjustment of both, hence both are set.
 
-To be called once, early in the life of a worker. Does nothing, and says so, where the C library has no mallopt (musl,
+To be called once, early in the life of a worker. Does nothing, and says so, if the C library has no mallopt (musl,
 macOS). Nothing here ever fails.
 """
 

@@ -4,7 +4,7 @@ What always holds: not one octet behind the preface is read here (it is looked a
 a TLS handshake or a greeting can follow it as on a connection without one; the preface has a time limit; at most
 `WAITING_MAX` connections stand before the end of theirs, then nobody is let in until one has got further.
 
-How it fails: a connection that fails is closed, and its Visitor is told why. Where the system has no descriptors left
+How it fails: a connection that fails is closed, and its Visitor is told why. If the system has no descriptors left
 accepting rests for a second, as the loop's own server does.
 
 Not here: what a preface is (the Visitor's).

@@ -1,4 +1,4 @@
-"""A certificate signed by itself, for a first start where there is none.
+"""A certificate signed by itself, for a first start if there is none.
 
 What always holds: nothing is overwritten; a private key is for its owner only from the first moment.
 

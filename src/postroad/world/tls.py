@@ -5,11 +5,11 @@ RFC 3207 (STARTTLS), RFC 8314, RFC 8446, RFC 9325 (recommendations), RFC 6066 §
 
 What always holds: a server presents the certificate whose names fit the name that the client sent (SNI), else the first
 of its list. New files are taken as a whole or not at all: `reload` builds all contexts anew, and only when that went
-well are new handshakes given them; sessions under way keep what they have. A client certificate counts only where it is
-good (it leads to one of the roots, or is itself among them); where one is demanded, the handshake fails with any other,
-where one is asked for, it goes on as without one. A handshake that fails sends its alert (`world.tls_alerts`).
+well are new handshakes given them; sessions under way keep what they have. A client certificate counts only if it is
+good (it leads to one of the roots, or is itself among them); if one is demanded, the handshake fails with any other,
+if one is asked for, it goes on as without one. A handshake that fails sends its alert (`world.tls_alerts`).
 
-Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys made of a secret, where there is one that all workers
+Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys made of a secret, if there is one that all workers
 share: whichever worker a client comes back to takes them up. The keys are others for each way of asking for client
 certificates and for other files, so that no ticket vouches for what was not looked at. Without a secret, or where
 OpenSSL cannot be called (`world.tls_session`), they are OpenSSL's own, for one worker only. A new secret, or `rotate`,

@@ -3,7 +3,7 @@
 RFC 8446, RFC 6066 §3 (SNI), RFC 4514 (names as text). The facts are taken once,
 when a handshake is done, and never change. A certificate is parsed once for all connections that show it.
 
-What always holds: `verified` is true only where the certificate led to a trusted root and, on a connection of ours,
+What always holds: `verified` is true only if the certificate led to a trusted root and, on a connection of ours,
 held the name that we asked for. All text is printable, whatever the certificate holds. Nothing in here raises: a
 certificate that cannot be read is told by its fingerprint alone.
 

@@ -9,7 +9,7 @@ runs on.
 
 What always holds: no memory is followed before it is known to be what it is taken for: an SSL object of `ssl` holds a
 pointer to OpenSSL's beside one to its context, and the latter must be the context that Python names, at the place where
-CPython 3.11 to 3.14 keep it. A certificate's names are given only where the handshake has verified it.
+CPython 3.11 to 3.14 keep it. A certificate's names are given only if the handshake has verified it.
 
 How it fails: with None, or False. A Python whose OpenSSL cannot be called from outside (linked into it without symbols)
 has no `tls-exporter`, which `bindable` says, and the ticket keys stay those that OpenSSL has made. RFC 9266 §2 forbids

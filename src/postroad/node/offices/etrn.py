@@ -8,7 +8,7 @@ Looking for mail keeps the spool from accepting some. So one client may start `n
 worker looks for one queue at a time and rests longer than it has looked; those that wait are bounded, and a queue that
 waits already is looked for once for all who ask.
 
-How it fails: 458 where a worker did not answer, or too many ask.
+How it fails: 458 if a worker did not answer, or too many ask.
 """
 
 from __future__ import annotations

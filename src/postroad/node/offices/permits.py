@@ -1,4 +1,4 @@
-"""Permits: how many connections the whole node holds, and how that number finds its measure.
+"""Permits: how many connections the whole node holds, and how that number adapts.
 
 The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for the connections that
 a destination needs at a moment, never for a message. A question names all scopes of the destination (`queue.pace`),
@@ -7,10 +7,10 @@ and is granted when each of them has room. What always holds:
 - The permits of a worker that died come back, its questions are void.
 - A question is answered once, with one permit or more; who waits longest goes first, but nobody gets a further one
   while another worker has less of the same scope.
-- Where one worker holds all and another asks, the holder is asked to give one up, down to its fair share.
+- If one worker holds all and another asks, the holder is asked to give one up, down to its fair share.
 
-The window begins at the scope's start and is one more after as many successes as it is wide; it falls by half where a
-destination cannot be reached, and to what works already where only further connections are refused. What was refused
+The window begins at the scope's start and is one more after as many successes as it is wide; it falls by half if a
+destination cannot be reached, and to what works already if only further connections are refused. What was refused
 once is tried again more and more seldom (`patience`). Workers tell of successes only while they wait for a permit, so
 a window that is wide enough costs nothing.
 """

@@ -1,7 +1,7 @@
-"""Company for a commit: how many clients are on their way with a message just now.
+"""Arrivals: how many clients are in the middle of a message, so that a commit may wait for them.
 
-Where many clients send at once, a commit that waits a few milliseconds takes the messages of more of them, and costs
-each less. Where one client sends alone, each millisecond is lost. So it is counted who is on the way; who has been for
+If many clients send at once, a commit that waits a few milliseconds takes the messages of more of them, and costs
+each less. If one client sends alone, each millisecond is lost. So it is counted who is on the way; who has been for
 longer than a moment (`SPAN_S`, at most twice that) is slow or idle, and is not counted any more. How many began a
 message within the last span tells whether it is worth waiting for longer (`busy`).
 

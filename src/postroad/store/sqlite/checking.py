@@ -1,7 +1,7 @@
 """Checking a shard from outside: whether the database is sound, and whether what it holds fits together.
 
 Read-only, whether a node has the shard open or not. What always holds: all that is said of one shard is of one moment
-(one read transaction). Content files are looked at behind it: with a node running a file without a message is no
+(one read transaction). Content files are looked at after it: with a node running a file without a message is no
 finding, for its message may be on its way, nor is a message without its file that has ended meanwhile.
 
 How it fails: what cannot be read is a finding, never an exception. Not here: mending (`store.sqlite.salvage`,

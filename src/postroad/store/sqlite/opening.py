@@ -3,7 +3,7 @@
 What always holds: what we open is ours alone: no symbolic link is followed, a wrong owner or a folder that others may
 write is refused (the files of a queue are a way in: Qualys 2015 on OpenSMTPD). One process holds a shard's lock.
 
-How it fails: SpoolError says which file, why, and what to do; OSError where the system says so.
+How it fails: SpoolError says which file, why, and what to do; OSError if the system says so.
 """
 
 from __future__ import annotations

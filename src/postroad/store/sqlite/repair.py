@@ -4,7 +4,7 @@ What always holds: nothing is thrown away. A message that lacks its content, or 
 reason; content without a message is kept as a file in ``NN.damaged-TIME``; recipients without a message go, there is
 nothing that could be delivered to them. Each shard's changes are one commit.
 
-How it fails: SpoolError where a shard cannot be opened (a node runs); what was repaired before stays so.
+How it fails: SpoolError if a shard cannot be opened (a node runs); what was repaired before stays so.
 Not here: what is wrong (`store.sqlite.checking`), reading damaged files (`store.sqlite.salvage`).
 """
 

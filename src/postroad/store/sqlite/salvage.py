@@ -1,7 +1,7 @@
 """Saving what can be read of a damaged shard into a new one.
 
 Each table is gone through from both ends up to what is damaged, by its keys alone; then each row is looked up alone,
-also those that only another table knows of. So a damaged page costs its own rows and no others. Where the first page of
+also those that only another table knows of. So a damaged page costs its own rows and no others. If the first page of
 the file is gone, which says what tables there are, that of an empty shard is taken: all shards are laid out alike.
 
 What always holds: what is saved is whole or says what it lacks. A message whose content is lost, or of which it is
@@ -9,7 +9,7 @@ unknown who has had it already, is held with the reason. What ended does not com
 has. The new file takes the place of the damaged one in one step, complete; the damaged one is set aside as
 ``NN.db.damaged-TIME``, with the content files of messages that could not be saved in ``NN.damaged-TIME``.
 
-How it fails: OSError and sqlite3.Error where the new file cannot be written; the damaged one then still stands where it
+How it fails: OSError and sqlite3.Error if the new file cannot be written; the damaged one then still stands where it
 stood. Not here: whether a shard is damaged (`store.sqlite.shard`, `store.sqlite.checking`).
 """
 

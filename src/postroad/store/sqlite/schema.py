@@ -5,7 +5,7 @@ frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlit
 
     fresh      accepted, never settled: the envelope. Small whatever the queue's size, so it is read at once at start
     message    settled at least once and not ended: the envelope
-    content    the octets; no row where they stand in a file (`store.content`)
+    content    the octets; no row if they stand in a file (`store.content`)
     recipient  one row for each recipient that waits; none for messages that ended at their first settlement
     journal    one row for each commit with all its events, until the history has them
     destination  one row for each destination that anything waits for: how much, and when the first of it is due

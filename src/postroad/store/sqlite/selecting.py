@@ -1,4 +1,4 @@
-"""Which messages a Selection means: looked up by index where it can be, else by going through the envelopes.
+"""Which messages a Selection means: looked up by index if it can be, else by going through the envelopes.
 
 Works on any connection to a shard, in steps of a bounded number of rows, so that the spool's writer can commit between
 two of them and a reader holds no snapshot for long. Addresses and Message-IDs are first looked for in the encoded

@@ -5,7 +5,7 @@ a file system has smaller blocks, three blocks of four stay without space of the
 is full is SIGBUS, which ends the process. So on such file systems nothing is opened without room for the index, and the
 writer gives the whole of it its space at once; then readers find it there, whatever the disk has left.
 
-How it fails: sqlite3.OperationalError with SQLITE_FULL, as where SQLite itself finds no space. A file system that
+How it fails: sqlite3.OperationalError with SQLITE_FULL, as when SQLite itself finds no space. A file system that
 cannot reserve space (without extents, NFS) is only looked at before it is opened.
 """
 
