@@ -19,13 +19,14 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check house soak bench fuzz docs peers clean
+.PHONY: help run test check coverage house soak bench fuzz docs peers clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
 	@echo 'make check  ruff, mypy --strict, the import contract and the fast tests'
 	@echo 'make test   all tests; those whose programs are not installed are skipped, with the reasons at the end'
 	@echo 'make peers  install these programs (on Debian, as root; all that make installs outside this checkout)'
+	@echo 'make coverage  branch coverage of each module by the fast tests, or by TESTS=tests/peers/test_tls.py, added up'
 	@echo 'make house  sizes, circles and names of the code, for whoever looks'
 	@echo 'make soak   simulated nodes, SECONDS=600 of seeds from FROM=1 on, on all cores'
 	@echo 'make bench  compare with Postfix, side by side'
@@ -47,6 +48,15 @@ check: $(VENV)/.installed-dev
 
 peers:
 	tests/peers/install
+
+# What ran before is kept, so that the table grows; `rm -r var/coverage` begins anew. The nodes that tests start count, too.
+TESTS ?= -n 2 -m 'not slow and not peer'
+
+coverage: $(VENV)/.installed-coverage
+	mkdir -p var/coverage
+	-$(BIN)/coverage run -m pytest $(TESTS)
+	$(BIN)/coverage combine --quiet --append
+	$(BIN)/coverage report --sort=cover
 
 house: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.house
@@ -87,6 +97,10 @@ $(VENV)/.installed: requirements.lock requirements-build.lock pyproject.toml | $
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed-coverage: requirements-coverage.lock $(VENV)/.installed-dev
+	$(INSTALL) --require-hashes -r requirements-coverage.lock
 	@touch $@
 
 # atheris is not made for every Python and machine: without it the targets run with the plain runner.
