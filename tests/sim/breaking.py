@@ -38,7 +38,11 @@ from postroad.queue.queue import Queue
 from postroad.receive.dialog import Dialog
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
+from postroad.report.counting import Counting
 from postroad.store.reserve import Reserve
+from postroad.store.sqlite import shard, spool
+from postroad.store.sqlite.journal import SqliteJournal
+from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.spool import Spool
 
@@ -462,6 +466,52 @@ def the_history_says_relayed_of_what_failed(patch: Patch) -> None:
         return event
 
     _settling(patch, lambda settlement: replace(settlement, events=tuple(map(told, settlement.events))))
+
+
+# -- the stream and the journal's readers -----------------------------------------------------------------------
+
+
+def an_event_is_published_before_its_commit(patch: Patch) -> None:
+    real = Spool.accept
+
+    def accept(self: Spool, stored: Any, events: Any, *more: Any) -> None:
+        self._published(0, events)
+        real(self, stored, events, *more)
+
+    patch(Spool, "accept", accept)
+    patch(spool, "Accept", lambda *given: Accept(*given[:5]))  # and not once more after it
+
+
+def an_event_is_published_though_its_commit_failed(patch: Patch) -> None:
+    real = Spool.accept
+
+    def accept(self: Spool, stored: Any, events: Any, done: Any, *more: Any) -> None:
+        def answered(failure: Any) -> None:
+            if failure is not None:
+                self._published(0, events)
+            done(failure)
+
+        real(self, stored, events, answered, *more)
+
+    patch(Spool, "accept", accept)
+
+
+def a_mark_runs_ahead(patch: Patch) -> None:
+    real = Spool.mark
+    patch(Spool, "mark", lambda self, reader, shard, seq, *more: real(self, reader, shard, seq + 3, *more))
+
+
+def what_one_reader_has_is_taken_from_the_others(patch: Patch) -> None:
+    patch(shard, "_had_by_all", lambda marks: max(marks.values()))
+
+
+def the_journal_is_read_out_of_order(patch: Patch) -> None:
+    real = SqliteJournal.read
+    patch(SqliteJournal, "read", lambda self, shard, after, limit: real(self, shard, after, limit)[::-1])
+
+
+def a_reader_marks_what_it_has_not_kept(patch: Patch) -> None:
+    patch(Counting, "_keep", lambda self, shard, file: None)
 
 
 # -- recipients and content -----------------------------------------------------------------------------------

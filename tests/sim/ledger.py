@@ -60,6 +60,7 @@ class Ledger:
         self.submitted: list[Submitted] = []
         self.deliveries: list[Delivery] = []
         self.faults: list[str] = []  # what must never happen, as it was seen
+        self.heard: dict[int, bool] = {}  # messages that the stream told of; whether it told that they were accepted
         self.refused = 0
         self.refusals: list[tuple[str, str]] = []  # by number: of which sender they were said, and of which recipient
 

@@ -19,7 +19,8 @@ from postroad.check.bans import Bans
 from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
-from postroad.mail.event import Event, Noted
+from postroad.mail import identifier
+from postroad.mail.event import Accepted, Attempted, Event, Failed, Noted, Removed
 from postroad.node.frames import (
     AskPermits,
     AskTokens,
@@ -81,10 +82,22 @@ class Ear(Log):
 
     def _hear(self, event: Event) -> None:
         self.house.crowd.heard(event)
+        self._in_order(event)
         if isinstance(event, Noted) and any(word in event.text for word in _WRONG):
             self.house.ledger.fault(f"the log says: {event.text}")
         if self.house.tracing:
             self.house.say(human_line(event).decode())
+
+
+    def _in_order(self, event: Event) -> None:
+        """Of a message the first that is heard is that it was accepted, and that once."""
+        ledger = self.house.ledger
+        if isinstance(event, Accepted):
+            if event.id in ledger.heard:
+                ledger.fault(f"the stream says out of order, or twice, that {identifier.text(event.id)} was accepted")
+            ledger.heard[event.id] = True
+        elif event.id and isinstance(event, Attempted | Failed | Removed):
+            ledger.heard.setdefault(event.id, False)
 
 
 class SimPrograms:
@@ -309,6 +322,7 @@ class Node:
     def _step_history(self, process: Process, assembly: Assembly) -> None:
         try:
             assembly.historian.step()
+            assembly.counting.step()
         except (sqlite3.Error, OSError) as error:
             self.house.ledger.fault(f"history: {error!r}")
         process.call_later(20.0 + 5000.0 * self.house.chance.random() ** 2, self._step_history, process, assembly)
@@ -459,6 +473,8 @@ def _close_files(assembly: Assembly, disk: SimDisk) -> None:
     disk.close()
     if hasattr(assembly, "historian"):
         assembly.historian.close()
+    if hasattr(assembly, "_journal"):
+        assembly._journal.close()
     if hasattr(assembly, "spool"):
         for shard in assembly.spool._shards.values():
             shard.close()

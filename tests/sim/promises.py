@@ -8,7 +8,9 @@ For each message that was accepted, acknowledged or not, and each of its final m
 3. what was delivered is whole: trace fields in front, stray line ends repaired as `line_ends` says, long lines broken
    for other hosts, and nothing else changed; what nobody sent is not accepted;
 4. reports go to who may want them, once for each end, never for a message with the null reverse-path;
-5. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
+5. what readers of the stream hear of was committed, and the second durable reader (`report.counting`) has counted each
+   committed event once;
+6. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
    copies is bounded.
 """
 
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
+from postroad.report.counting import Counts, counted, total
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
@@ -83,6 +86,7 @@ def check(house: House) -> None:
     _maildirs(house, deliveries)
     _reports(house, lives, by_id, submitted, dsns, deliveries)
     _trace_agrees(house, lives)
+    _stream(house, lives)
 
 
 # -- the history ---------------------------------------------------------------------------------------------
@@ -472,6 +476,26 @@ def _notify(sent: Submitted, life: Life, recipient: str) -> str | None:
         left = ",".join(word for word in notify.split(",") if word != "SUCCESS")
         return left or "NEVER"
     return notify
+
+
+# -- the stream ----------------------------------------------------------------------------------------------
+
+
+def _stream(house: House, lives: dict[int, Life]) -> None:
+    for id, was_accepted in house.ledger.heard.items():
+        if was_accepted and id not in lives:
+            house.ledger.fault(f"{identifier.text(id)} was accepted, says the stream; the history does not know it")
+    parts = []
+    for worker in house.node.workers:
+        if worker.assembly is None:
+            return
+        while worker.assembly.counting.step():
+            pass
+        parts.append(worker.assembly.counting.counts())
+    found = total(parts)
+    due = counted(Counts(found.since_us), _events(house))
+    if found != due:
+        house.ledger.fault(f"counted {found}, and there were {due}")
 
 
 # -- trace ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from postroad.cli.options import EX_CONFIG, config_option, config_path, json_opt
 
 if TYPE_CHECKING:
     from postroad.operate.requests import Configuration, NodeStatus
+    from postroad.report.counting import Counts
 
 RELOAD_S: Final = 180.0  # for a start that goes on, a reload under way, and the one that is asked for
 STATUS_S: Final = 40.0
@@ -128,7 +129,30 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
         ready = "ready" if worker.ready else "not ready"
         lines.append(f"worker {worker.number}: {ready}, process {worker.pid}, up {span(int(worker.up_s * 1e6))}{more}")
     lines += [f"listener {each.name}: {each.address}, {each.role}" for each in found.listeners]
+    lines += _counted([each.counts for each in found.activity if each.counts.since_us], now_us)
+    for each in found.activity:
+        lines += [
+            f"shard {one.shard:02}: the reader {one.reader} of the journal was too far behind, and misses"
+            f" {one.commits} commits"
+            for one in each.readers_missed
+        ]
     return lines + _configuration(found.configuration, config, now_us)
+
+
+def _counted(parts: list[Counts], now_us: int) -> list[str]:
+    """What was counted, in two lines."""
+    from postroad.operate.present import when
+    from postroad.report.counting import total
+
+    if not parts:
+        return []
+    of = total(parts)
+    return [
+        f"since {when(of.since_us, now_us)}: {of.messages} messages for {of.recipients} recipients accepted,"
+        f" {of.refused} commands refused, {of.sessions} sessions, {of.logins} log-ins",
+        f"  recipients: {of.relayed} relayed, {of.delivered} delivered, {of.failed} failed, {of.removed} removed;"
+        f" {of.deferred} attempts deferred",
+    ]
 
 
 def _configuration(loaded: Configuration, config: Path | None, now_us: int) -> list[str]:

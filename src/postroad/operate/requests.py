@@ -17,6 +17,8 @@ import msgspec
 
 from postroad.check.banning import BanRequest
 from postroad.operate.operator import OperatorRequest
+from postroad.report.counting import Counts
+from postroad.store.face import Missed
 
 VERSION: Final = 1
 
@@ -155,7 +157,9 @@ class HistoryBehind(msgspec.Struct, frozen=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """One worker as it sees itself: sessions, messages in memory, jobs under way, and what it has trouble with."""
+    """One worker as it sees itself: sessions, messages in memory, jobs under way, and what it has trouble with.
+    `counts`: what the journals of its shards tell, since they were first counted. `readers_missed`: readers of these
+    journals that were too far behind (docs/reliability.md)."""
 
     number: int
     sessions: int = 0
@@ -163,6 +167,8 @@ class Activity(msgspec.Struct, frozen=True):
     carrying: int = 0
     left_alone: tuple[LeftAlone, ...] = ()
     history_behind: tuple[HistoryBehind, ...] = ()
+    counts: Counts = Counts()
+    readers_missed: tuple[Missed, ...] = ()
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

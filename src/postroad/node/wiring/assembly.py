@@ -53,10 +53,13 @@ from postroad.receive.listener import Listener
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.setup import ListenerSetup, listener_setup
 from postroad.receive.turns import Turns
+from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
+from postroad.store.face import READERS
 from postroad.store.sqlite.history import Historian
+from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
 from postroad.world.system import file_limit
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
+COUNT_S: Final = 5.0  # between looks for what is to be counted
 OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
 
@@ -115,6 +119,8 @@ class Assembly:
         self._ticket_secret = ticket_secret  # the node's, as it is now; b"" where there is none
         self._listeners: dict[Endpoint, Listener] = {}
         self._closing: dict[Listener, asyncio.Task[None]] = {}  # removed: their sessions come to an end
+        self._counts: asyncio.Task[None] | None = None
+        self._count_step: asyncio.Future[bool] | None = None
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
         self._prepared: Prepared | None = None
         self._server_tls: ServerTls | None = None
@@ -134,6 +140,7 @@ class Assembly:
         self.spool: Spool
         self.queue: Queue
         self.historian: Historian
+        self.counting: Counting
 
     # -- start and stop -------------------------------------------------------------------------------------------
 
@@ -157,6 +164,7 @@ class Assembly:
             self._loop,
             log=self._note,
             published=self.stream.published,
+            readers=READERS,
             connect=world.disk.connect,
             threads=world.disk.threads,
             free=world.disk.free,
@@ -176,6 +184,8 @@ class Assembly:
             world.clock,
             log=self._note_from_thread,
         )
+        self._journal = SqliteJournal(state_dir / "spool", self.spool)
+        self.counting = Counting(state_dir / "counts", self._journal, world.clock)
         self._resolver = world.resolver(options.dns_options(settings))
         self._client_tls = ClientTls(options.client_tls_options(settings))
         self._opener = self._make_opener()
@@ -219,6 +229,7 @@ class Assembly:
         self.queue.start(self._shards)
         if world.disk.threads:
             self.historian.start()
+            self._counts = self._loop.create_task(self._count())
         await self._listen(settings, sockets)
         return ""
 
@@ -233,6 +244,12 @@ class Assembly:
             await self._opener.end_programs()
             await self.queue.drain(OUTCOMES_S)
         self._opener.cancel()
+        if self._counts is not None:
+            self._counts.cancel()
+            await asyncio.wait([self._counts])
+        if self._count_step is not None:
+            await asyncio.wait([self._count_step])
+        self._journal.close()
         await self._loop.run_in_executor(None, self.historian.close)
         if self._authenticator is not None:
             self._authenticator.close()
@@ -387,6 +404,22 @@ class Assembly:
             etrn=self._starter if self._starter.options.rows else None,
             marks=self._marks,
         )
+
+    async def _count(self) -> None:
+        """Has the counts follow the journal, a step at a time."""
+        told = ""
+        while True:
+            step = self._count_step = self._loop.run_in_executor(self._pool, self.counting.step)
+            try:
+                more = await asyncio.shield(step)
+            except Exception:
+                _LOG.exception("counting")
+                more = False
+            if self.counting.failure and self.counting.failure != told:
+                self._note(Noted(self._world.clock.now_us(), 0, "error", self.counting.failure))
+            told = self.counting.failure
+            if not more:
+                await asyncio.sleep(COUNT_S)
 
     # -- doors ------------------------------------------------------------------------------------------------------
 
@@ -556,6 +589,8 @@ class Assembly:
             in_memory=self.queue.in_memory,
             carrying=self.queue.carrying,
             left_alone=tuple(LeftAlone(key, *trouble) for key, trouble in self.queue.troubles().items()),
+            counts=self.counting.counts(),
+            readers_missed=tuple(self.spool.missed()),
             history_behind=tuple(
                 HistoryBehind(each.shard, each.since_us, each.why) for each in self.historian.backlog()
             ),

@@ -30,6 +30,7 @@ from typing import Final
 from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, SessionEnded
 from postroad.store.sqlite import codec, schema, wal_index
+from postroad.store.sqlite.journal import JournalRow
 
 _TABLES: Final = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, events BLOB NOT NULL);
@@ -51,7 +52,6 @@ _MASK: Final = (1 << 63) - 1
 DAY_US: Final = 86_400_000_000
 _LEVEL_FULL: Final = 99  # where runs go that are merged no more
 
-JournalRow = tuple[int, int, bytes]  # seq, at_us, events
 
 
 def path_of(directory: Path, at_us: int, shard: int) -> Path:

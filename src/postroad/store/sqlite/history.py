@@ -1,8 +1,9 @@
 """The history: the journal of the shards, moved into day files in the background, kept for a time, and searched.
 
 Each commit of the spool puts its events into the shard's journal. The Historian moves them, a bounded number at a time,
-into the file of their day (`store.sqlite.dayfile`), then lets the spool forget them. It lags behind by `lag_s`, so that
-a peak of load passes first and batches are full; the journal is read as well, so nothing is missing meanwhile.
+into the file of their day (`store.sqlite.dayfile`), then marks them in the journal as read (`store.face.Marks`). It
+lags behind by `lag_s`, so that a peak of load passes first and batches are full; the journal is read as well, so
+nothing is missing meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
 journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
@@ -24,15 +25,17 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from postroad.mail.event import Event, Noted
+from postroad.store.face import HISTORY, Marks
 from postroad.store.sqlite import schema
-from postroad.store.sqlite.dayfile import DAY_US, DayFile, JournalRow, path_of
+from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
+from postroad.store.sqlite.journal import ShardJournal
 from postroad.world.clock import Clock
 
 _STEP_ROWS: Final = 512  # journal rows in one step
@@ -66,17 +69,6 @@ class Behind(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Trimmer(Protocol):
-    """What the Historian needs of the spool."""
-
-    @property
-    def shards(self) -> Sequence[int]: ...
-
-    def committed(self, shard: int) -> int: ...
-
-    def trim_soon(self, shard: int, seq: int) -> None: ...
-
-
 class Historian:
     """Moves the journals of one worker's shards. `start` runs it on a thread; a simulation calls `step` itself."""
 
@@ -84,7 +76,7 @@ class Historian:
         self,
         spool_directory: Path,
         history_directory: Path,
-        spool: Trimmer,
+        spool: Marks,
         options: HistoryOptions,
         clock: Clock,
         *,
@@ -97,7 +89,9 @@ class Historian:
         self._options = options
         self._clock = clock
         self._log = log if log is not None else _log
-        self._journals = {shard: _Journal(spool_directory, shard) for shard in spool.shards}
+        self._journals = {
+            shard: ShardJournal(spool_directory, shard, spool.mark_of(HISTORY.name, shard)) for shard in spool.shards
+        }
         self._files: dict[int, DayFile] = {}
         self._cleared_us = 0
         self._again: dict[int, float] = {}  # shards that failed, and when they are tried again (monotonic seconds)
@@ -241,7 +235,7 @@ class Historian:
     def _move(self, shard: int) -> bool:
         """One step for one shard: rows of one day, from the oldest on."""
         journal = self._journals[shard]
-        rows = journal.rows(self._spool.committed(shard))
+        rows = journal.rows(self._spool.committed(shard), _STEP_ROWS, _STEP_OCTETS)
         if not rows:
             return False
         day = rows[0][1] // DAY_US
@@ -257,7 +251,7 @@ class Historian:
             self._set_aside(path, error)
             self._file(shard, path).append(rows)
         journal.moved(rows[-1][0])
-        self._spool.trim_soon(shard, rows[-1][0])
+        self._spool.mark(HISTORY.name, shard, rows[-1][0])
         return True
 
     def _file(self, shard: int, path: Path) -> DayFile:
@@ -291,53 +285,6 @@ class Historian:
 
     def _say(self, level: str, text: str) -> None:
         self._log(Noted(self._clock.now_us(), 0, level, text))
-
-
-class _Journal:
-    """The journal of one shard, read from outside."""
-
-    def __init__(self, directory: Path, shard: int) -> None:
-        self._path = schema.database(directory, shard)
-        self._connection: sqlite3.Connection | None = None
-        self._after = 0  # the seq up to which it is moved
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _use(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = schema.connect_reader(self._path)
-        return self._connection
-
-    def oldest_us(self, until: int) -> int | None:
-        """When the oldest row that is not moved was written. `until`: the seq up to which rows are committed: what a
-        commit that failed has left behind that will be taken out again, and never was."""
-        row = self._use().execute(
-            "SELECT at_us FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1", (self._after, until)
-        ).fetchone()  # fmt: skip
-        return None if row is None else row[0]
-
-    def rows(self, until: int) -> list[JournalRow]:
-        """The rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no snapshot
-        is held for long."""
-        found: list[JournalRow] = []
-        octets = 0
-        cursor = self._use().execute(
-            "SELECT seq, at_us, events FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-            (self._after, until, _STEP_ROWS),
-        )
-        for row in cursor:
-            found.append(row)
-            octets += len(row[2])
-            if octets >= _STEP_OCTETS:
-                break
-        cursor.close()
-        return found
-
-    def moved(self, seq: int) -> None:
-        self._after = seq
 
 
 def day_files(directory: Path) -> list[tuple[str, Path]]:

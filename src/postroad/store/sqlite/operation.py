@@ -89,13 +89,14 @@ class Read:
         self.about = about
 
 
-class Trim:
-    """The history has the journal up to `seq`: remove it there."""
+class Mark:
+    """A reader has the journal up to `seq`: what all readers have is removed there."""
 
-    __slots__ = ("done", "seq")
+    __slots__ = ("done", "reader", "seq")
     told: ClassVar[tuple[Event, ...]] = ()
 
-    def __init__(self, seq: int, done: Callable[[Failure | None], None]) -> None:
+    def __init__(self, reader: str, seq: int, done: Callable[[Failure | None], None]) -> None:
+        self.reader = reader
         self.seq = seq
         self.done = done
 
@@ -130,4 +131,4 @@ class Kept:
         self.text = text
 
 
-Operation = Accept | Settle | Read | Trim | RecordEvents
+Operation = Accept | Settle | Read | Mark | RecordEvents

@@ -22,6 +22,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content
 from postroad.store import content
+from postroad.store.face import HISTORY
 from postroad.store.sqlite import codec, schema, selecting
 from postroad.store.sqlite.history import BEHIND_S
 from postroad.store.values import Backlog, Loaded, Selection, Waiting
@@ -178,8 +179,14 @@ class SpoolReader:
 
 
 def _journal(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    """How many rows there are, about, and when the oldest was written. The last row always stays: it is no backlog."""
-    first = connection.execute("SELECT seq, at_us FROM journal ORDER BY seq LIMIT 1").fetchone()
+    """How many rows the history has not had, about, and when the oldest was written. The last row always stays: it is
+    no backlog."""
+    mark = 0
+    with contextlib.suppress(sqlite3.OperationalError):  # no node of this version has had the shard open
+        for (seq,) in connection.execute("SELECT seq FROM reader WHERE name = ?", (HISTORY.name,)):
+            mark = seq
+    sql = "SELECT seq, at_us FROM journal WHERE seq > ? ORDER BY seq LIMIT 1"
+    first = connection.execute(sql, (mark,)).fetchone()
     last = connection.execute("SELECT max(seq) FROM journal").fetchone()[0]
     return None if first is None or first[0] == last else (last - first[0] + 1, first[1])
 

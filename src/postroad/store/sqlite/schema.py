@@ -7,7 +7,8 @@ frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlit
     message    settled at least once and not ended: the envelope
     content    the octets; no row if they stand in a file (`store.content`)
     recipient  one row for each recipient that waits; none for messages that ended at their first settlement
-    journal    one row for each commit with all its events, until the history has them
+    journal    one row for each commit with all its events, until all readers have them
+    reader     one row for each reader of the journal: up to which row it has it
     destination  one row for each destination that anything waits for: how much, and when the first of it is due
 
 `recipient_due` covers what the queue asks: what is due for a destination is a short range of it. Which destinations
@@ -28,6 +29,8 @@ from typing import Any, Final, NamedTuple
 from postroad.store.sqlite import wal_index
 
 VERSION: Final = 2  # PRAGMA user_version: the layout below
+# Not part of the layout's version: a Postroad that does not know this table leaves it alone and opens the file as ever.
+READERS: Final = "CREATE TABLE IF NOT EXISTS reader(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID"
 _WITHOUT_DESTINATIONS: Final = 1  # the layout before: without the table of destinations
 APPLICATION_ID: Final = 0x50535244  # "PSRD", told by file(1)
 PAGE_SIZE: Final = 8192  # measured: between 4096 and 16384 for 1 to 60 KB of content; see docs/decisions/0010-spool.md

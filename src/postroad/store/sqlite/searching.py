@@ -19,8 +19,9 @@ from postroad.mail import identifier
 from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
 from postroad.store.sqlite import codec, dayfile, schema
-from postroad.store.sqlite.dayfile import DAY_US, DayReader, JournalRow
+from postroad.store.sqlite.dayfile import DAY_US, DayReader
 from postroad.store.sqlite.history import day_files
+from postroad.store.sqlite.journal import JournalRow
 from postroad.store.sqlite.reader import shard_files
 
 _ALL: Final = (1 << 63) - 1

@@ -35,10 +35,11 @@ from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.store import content
+from postroad.store.face import HISTORY, JournalReader
 from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
-from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, RecordEvents, Row, Settle, Trim
+from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
@@ -78,6 +79,7 @@ class Shard:
         note: Callable[[Event], None] = lambda event: None,
         remove: Callable[[Path], None] = content.remove,
         reserve: int = 0,
+        readers: Sequence[JournalReader] = (HISTORY,),
     ) -> None:
         self.number = number
         self.path = schema.database(directory, number)
@@ -107,6 +109,9 @@ class Shard:
         self._redo: dict[Settle, None] = {}
         self.redone: list[tuple[Settle, Failure | None]] = []  # of these, what was committed, and what to answer
         self._committed = 0  # the seq of the last commit that succeeded; read by the Historian's thread, too
+        self._readers = {each.name: each for each in readers}
+        self.marks: dict[str, int] = {}  # of the readers, as committed; replaced as a whole, read by other threads
+        self.missed: dict[str, int] = {}  # commits that a reader was too far behind for, since the start
         self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
         self._batch = _Batch()
 
@@ -214,6 +219,18 @@ class Shard:
         self._seq, last_id = last if last is not None else (self._now_us(), 0)
         self._committed = self._seq
         self.last_id = max(self.last_id, last_id, *highest)
+        self._recover_marks(connection)
+
+    def _recover_marks(self, connection: sqlite3.Connection) -> None:
+        """A reader without a mark begins with the oldest row; a mark without a reader goes."""
+        connection.execute(schema.READERS)
+        kept = dict(connection.execute("SELECT name, seq FROM reader").fetchall())
+        first = connection.execute("SELECT min(seq) FROM journal").fetchone()[0]
+        start = self._seq if first is None else first - 1
+        self.marks = {name: kept.get(name, start) for name in self._readers}
+        for name in kept.keys() - self._readers.keys():
+            connection.execute("DELETE FROM reader WHERE name = ?", (name,))
+            self._say("info", f"{self.path}: the journal has no reader {name!r} any more; its mark is removed")
 
     def _clear_orphans(self) -> None:
         """Removes files that no message names. We hold the lock and nothing was accepted yet: all of them are old."""
@@ -381,6 +398,8 @@ class Shard:
         self.written += batch.written + 6 * schema.PAGE_SIZE
         if self.written > self._cover_at:
             self._cover_index()
+        if batch.marks:
+            self._marked(batch)
         self._new.update(batch.added)
         for id in batch.settled:
             self._new.pop(id, None)
@@ -432,11 +451,8 @@ class Shard:
             case Read():
                 self._flush(connection)
                 return self._read(operation)
-            case Trim():
-                # The last row stays: it says how far seq and the ids have come.
-                connection.execute(
-                    "DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)", (operation.seq,)
-                )
+            case Mark():
+                self._mark(connection, operation)
                 return None
             case RecordEvents():
                 if operation.events:
@@ -444,6 +460,32 @@ class Shard:
                 return None
             case _:
                 assert_never(operation)
+
+    def _mark(self, connection: sqlite3.Connection, operation: Mark) -> None:
+        """Keeps the mark and removes what all readers have."""
+        if operation.reader not in self._readers:
+            return
+        changed = self._batch.marks
+        marks = {**self.marks, **changed}
+        changed[operation.reader] = marks[operation.reader] = max(marks[operation.reader], operation.seq)
+        for name, reader in self._readers.items():
+            least = self._committed - reader.behind_max
+            if reader.behind_max and marks[name] < least:
+                self._batch.missed[name] = self._batch.missed.get(name, 0) + least - marks[name]
+                changed[name] = marks[name] = least
+        for each in changed.items():
+            connection.execute("INSERT OR REPLACE INTO reader VALUES (?,?)", each)
+        # The last row stays: it says how far seq and the ids have come.
+        sql = "DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)"
+        connection.execute(sql, (_had_by_all(marks),))
+
+    def _marked(self, batch: _Batch) -> None:
+        self.marks = {**self.marks, **batch.marks}
+        for name, count in batch.missed.items():
+            self.missed[name] = self.missed.get(name, 0) + count
+            text = f"{self.path}: the reader {name!r} of the journal is too far behind: it misses {count} commits"
+            if text := self._seldom.to_write(text):
+                self._say("error", text)
 
     def _accept(self, operation: Accept) -> None:
         row, waiting = operation.row, operation.waiting
@@ -778,7 +820,8 @@ class _Batch:
     """What one commit has gathered. Flat lists: the values of the rows, one after another."""
 
     __slots__ = (
-        "added", "changed", "committing", "contents", "ended", "events", "fresh", "gone", "large", "messages", "moved",
+        "added", "changed", "committing", "contents", "ended", "events", "fresh", "gone", "large", "marks", "messages",
+        "missed", "moved",
         "recipients", "redone", "removed", "settled", "touched", "transaction", "written",
     )  # fmt: skip
 
@@ -794,6 +837,8 @@ class _Batch:
         self.removed: list[int] = []
         self.large: list[int] = []
         self.events: list[bytes] = []
+        self.marks: dict[str, int] = {}
+        self.missed: dict[str, int] = {}
         self.added: dict[int, int] = {}
         self.settled: set[int] = set()  # settled in this commit, no longer new
         self.touched: set[int] = set()  # has something gathered that is not yet written
@@ -820,6 +865,11 @@ def _begin_patiently(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def _had_by_all(marks: dict[str, int]) -> int:
+    """The seq up to which the journal can go."""
+    return min(marks.values())
 
 
 def _recipient_rows(id: int, waiting: Iterable[Waiting]) -> list[Any]:

@@ -48,9 +48,10 @@ from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.store import questions
 from postroad.store.content import Incoming, remove
+from postroad.store.face import HISTORY, JournalReader, Missed
 from postroad.store.sqlite import codec, opening, schema
 from postroad.store.sqlite.arrivals import Arrivals
-from postroad.store.sqlite.operation import Accept, Kept, Operation, Postponed, Read, RecordEvents, Row, Settle, Trim
+from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
 from postroad.store.sqlite.schema import SpoolError
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
@@ -116,14 +117,15 @@ class Spool:
         *,
         log: Callable[[Event], None] | None = None,
         published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None,
+        readers: Sequence[JournalReader] = (HISTORY,),
         connect: schema.Connect = schema.connect,
         threads: bool = True,
         posix: Posix | None = None,
         free: Callable[[Path], int] = free_octets,
         commit_s: Callable[[], float] | None = None,
     ) -> None:
-        """`published(shard, events)`: these events were committed; see the module. `free`: octets of free space on the
-        disk of a folder; OSError if it cannot be told."""
+        """`published(shard, events)`: these events were committed; see the module. `readers`: of the journal. `free`:
+        octets of free space on the disk of a folder; OSError if it cannot be told."""
         if not shards:
             raise ValueError("a spool has at least one shard")
         self.directory = directory
@@ -142,7 +144,7 @@ class Spool:
         self._shards = {
             number: Shard(
                 directory, number, clock.now_us, connect=connect, room=self._room, note=self._note, remove=self._unlink,
-                reserve=options.reserve,
+                reserve=options.reserve, readers=readers,
             )
             for number in self.shards
         }
@@ -315,13 +317,11 @@ class Spool:
         if self._record_timer is None:
             self._record_timer = self._loop.call_later(self.options.record_s, self._record_now)
 
-    def trim(self, shard: int, seq: int, done: Callable[[Failure | None], None]) -> None:
-        """Forgets the journal of a shard up to `seq`: the history has it."""
-        self._put(shard, Trim(seq, done))
-
-    def trim_soon(self, shard: int, seq: int) -> None:
-        """`trim` without an answer, from any thread."""
-        put = partial(self._put, shard, Trim(seq, _ignore))
+    def mark(
+        self, reader: str, shard: int, seq: int, done: Callable[[Failure | None], None] = lambda failure: None
+    ) -> None:
+        """See `store.face.Marks`. If the commit fails, the mark stays as it was, and the reader marks more later."""
+        put = partial(self._put, shard, Mark(reader, seq, done))
         if threading.get_ident() == self._loop_thread:
             put()
         else:
@@ -335,6 +335,18 @@ class Spool:
     def committed(self, shard: int) -> int:
         """The seq of the journal up to which it is committed; from any thread."""
         return self._shards[shard].committed
+
+    def mark_of(self, reader: str, shard: int) -> int:
+        """See `store.face.Marks`."""
+        return self._shards[shard].marks[reader]
+
+    def missed(self) -> list[Missed]:
+        """What readers of the journal have missed since the start."""
+        return [
+            Missed(name, number, count)
+            for number, shard in self._shards.items()
+            for name, count in shard.missed.items()
+        ]
 
     # --- questions
 
@@ -845,10 +857,6 @@ def _check_shard(shard: int, brought: tuple[Stored, ...]) -> None:
     """What is to be one commit must be of one shard (promise 3)."""
     if any(identifier.shard_of(each.envelope.id) != shard for each in brought):
         raise ValueError("a message and the reports it brings must be of one shard: new_id(shard_of(id))")
-
-
-def _ignore(failure: Failure | None) -> None:
-    """The history asks again to trim what was not trimmed."""
 
 
 def _log(event: Event) -> None:

@@ -16,6 +16,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted, Event
 from postroad.mail.message import Content
+from postroad.store.face import HISTORY, JournalReader
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.spool import Spool, SpoolOptions
 from postroad.store.values import Failure, Settlement, Stored, Waiting
@@ -115,6 +116,7 @@ def open_spool(
     clock: Clock | None = None,
     connect: schema.Connect = schema.connect,
     threads: bool = True,
+    readers: tuple[JournalReader, ...] = (HISTORY,),
     published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None,
 ) -> Iterator[Desk]:
     """Within a running loop; closed at the end."""
@@ -122,7 +124,7 @@ def open_spool(
     noted: list[Event] = []
     spool = Spool(
         directory, shards, options, clock, asyncio.get_running_loop(), log=noted.append, connect=connect,
-        threads=threads, published=published,
+        threads=threads, published=published, readers=readers,
     )  # fmt: skip
     spool.start()
     try:

@@ -198,11 +198,12 @@ class _NoTrim:
         self.shards = spool.shards
         self.committed = spool.committed
         self.trimmed = trimmed
+        self.mark_of = spool.mark_of
 
     def committed(self, shard: int) -> int:
         return 1 << 62
 
-    def trim_soon(self, shard: int, seq: int) -> None:
+    def mark(self, reader: str, shard: int, seq: int) -> None:
         self.trimmed.append(seq)
 
 

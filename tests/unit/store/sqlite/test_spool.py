@@ -409,9 +409,9 @@ async def test_trim_keeps_the_last_row(tmp_path: Path) -> None:
     with open_spool(tmp_path) as desk:
         for _ in range(4):
             await desk.accept()
-        assert await desk.ask(desk.spool.trim, 0, 1 << 60) is None
+        assert await desk.ask(desk.spool.mark, "history", 0, 1 << 60) is None
         assert rows(tmp_path, "journal") == 1
-        desk.spool.trim_soon(0, 1 << 60)
+        desk.spool.mark("history", 0, 1 << 61)
         await desk.accept()
         assert rows(tmp_path, "journal") == 2
 
