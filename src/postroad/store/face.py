@@ -47,7 +47,7 @@ class Committed(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-class Marks(Protocol):
+class JournalMarks(Protocol):
     """Where the readers of the journal are. Each reader of each shard has one mark.
 
     - `mark` says: the reader has everything up to `seq` on stable storage of its own. It is called after that, never
@@ -69,7 +69,7 @@ class Marks(Protocol):
         """The mark as it was kept last."""
 
 
-class Journal(Marks, Protocol):
+class Journal(JournalMarks, Protocol):
     """The journal as a durable reader sees it."""
 
     def read(self, shard: int, after: int, limit: int) -> list[Committed]:

@@ -1,9 +1,9 @@
 """The history: the journal of the shards, moved into day files in the background, kept for a time, and searched.
 
 Each commit of the spool puts its events into the shard's journal. The Historian moves them, a bounded number at a time,
-into the file of their day (`store.sqlite.dayfile`), then marks them in the journal as read (`store.face.Marks`). It
-lags behind by `lag_s`, so that a peak of load passes first and batches are full; the journal is read as well, so
-nothing is missing meanwhile.
+into the file of their day (`store.sqlite.dayfile`), then marks them as read (`store.face.JournalMarks`). It lags behind
+by `lag_s`, so that a peak of load passes first and batches are full; the journal is read as well, so nothing is missing
+meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
 journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
@@ -32,7 +32,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.event import Event, Noted
-from postroad.store.face import HISTORY, Marks
+from postroad.store.face import HISTORY, JournalMarks
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
 from postroad.store.sqlite.journal import ShardJournal
@@ -76,7 +76,7 @@ class Historian:
         self,
         spool_directory: Path,
         history_directory: Path,
-        spool: Marks,
+        spool: JournalMarks,
         options: HistoryOptions,
         clock: Clock,
         *,

@@ -2,7 +2,7 @@
 
 What always holds: rows are read by a connection of their own, each row alone, so that no snapshot is held for long and
 the writer is never in the way. What a failed commit has left is not seen. Used by one thread at a time. Not here: who
-marks what (`store.face.Marks`), and what is removed then (`store.sqlite.shard`).
+marks what (`store.face.JournalMarks`), and what is removed then (`store.sqlite.shard`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.mail.event import Event
-from postroad.store.face import Committed, Marks
+from postroad.store.face import Committed, JournalMarks
 from postroad.store.sqlite import codec, schema
 
 _OCTETS_MAX: Final = 1_048_576  # of rows read at once
@@ -24,7 +24,7 @@ JournalRow = tuple[int, int, bytes]  # seq, at_us, events
 class SqliteJournal:
     """`store.face.Journal` for one reader. Open until `close`."""
 
-    def __init__(self, directory: Path, spool: Marks) -> None:
+    def __init__(self, directory: Path, spool: JournalMarks) -> None:
         self._directory = directory
         self._spool = spool
         self._journals: dict[int, ShardJournal] = {}

@@ -320,7 +320,7 @@ class Spool:
     def mark(
         self, reader: str, shard: int, seq: int, done: Callable[[Failure | None], None] = lambda failure: None
     ) -> None:
-        """See `store.face.Marks`. If the commit fails, the mark stays as it was, and the reader marks more later."""
+        """See `store.face.JournalMarks`. If the commit fails, the mark stays as it was."""
         put = partial(self._put, shard, Mark(reader, seq, done))
         if threading.get_ident() == self._loop_thread:
             put()
@@ -337,7 +337,7 @@ class Spool:
         return self._shards[shard].committed
 
     def mark_of(self, reader: str, shard: int) -> int:
-        """See `store.face.Marks`."""
+        """See `store.face.JournalMarks`."""
         return self._shards[shard].marks[reader]
 
     def missed(self) -> list[Missed]:
