@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
-from postroad.report.counting import Counts, counted, total
+from postroad.report.counting import EventCounts, counted, total
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
@@ -493,7 +493,7 @@ def _stream(house: House, lives: dict[int, Life]) -> None:
             pass
         parts.append(worker.assembly.counting.counts())
     found = total(parts)
-    due = counted(Counts(found.since_us), _events(house))
+    due = counted(EventCounts(found.since_us), _events(house))
     if found != due:
         house.ledger.fault(f"counted {found}, and there were {due}")
 

@@ -18,7 +18,7 @@ from postroad.cli.options import EX_CONFIG, config_option, config_path, json_opt
 
 if TYPE_CHECKING:
     from postroad.operate.requests import Configuration, NodeStatus
-    from postroad.report.counting import Counts
+    from postroad.report.counting import EventCounts
 
 RELOAD_S: Final = 180.0  # for a start that goes on, a reload under way, and the one that is asked for
 STATUS_S: Final = 40.0
@@ -139,7 +139,7 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
     return lines + _configuration(found.configuration, config, now_us)
 
 
-def _counted(parts: list[Counts], now_us: int) -> list[str]:
+def _counted(parts: list[EventCounts], now_us: int) -> list[str]:
     """What was counted, in two lines."""
     from postroad.operate.present import when
     from postroad.report.counting import total

@@ -17,7 +17,7 @@ import msgspec
 
 from postroad.check.banning import BanRequest
 from postroad.operate.operator import OperatorRequest
-from postroad.report.counting import Counts
+from postroad.report.counting import EventCounts
 from postroad.store.face import Missed
 
 VERSION: Final = 1
@@ -167,7 +167,7 @@ class Activity(msgspec.Struct, frozen=True):
     carrying: int = 0
     left_alone: tuple[LeftAlone, ...] = ()
     history_behind: tuple[HistoryBehind, ...] = ()
-    counts: Counts = Counts()
+    counts: EventCounts = EventCounts()
     readers_missed: tuple[Missed, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Counts of what happened since the node was set up: mail in and out, refusals, sessions.
+"""EventCounts of what happened since the node was set up: mail in and out, refusals, sessions.
 
 This is a durable reader of the journal (`store.face.Journal`).
 
@@ -28,7 +28,7 @@ from postroad.world.clock import Clock
 ROWS: Final = 500  # commits in one step
 
 
-class Counts(msgspec.Struct, frozen=True):
+class EventCounts(msgspec.Struct, frozen=True):
     """`messages`: accepted, with our own reports. `delivered`, `relayed`, `failed`, `removed`: recipients that came to
     this end. `deferred`: attempts that will be made again. `refused`: commands of clients. `logins`: those that
     succeeded."""
@@ -48,12 +48,12 @@ class Counts(msgspec.Struct, frozen=True):
 
 class _File(msgspec.Struct, frozen=True):
     seq: int
-    counts: Counts
+    counts: EventCounts
 
 
-def counted(counts: Counts, events: Iterable[Event]) -> Counts:
+def counted(counts: EventCounts, events: Iterable[Event]) -> EventCounts:
     """The counts with these events. Pure."""
-    more = dict.fromkeys(Counts.__struct_fields__[1:], 0)
+    more = dict.fromkeys(EventCounts.__struct_fields__[1:], 0)
     for event in events:
         match event:
             case Accepted():
@@ -73,7 +73,7 @@ def counted(counts: Counts, events: Iterable[Event]) -> Counts:
                 more["logins"] += 1
             case _:
                 pass
-    return Counts(counts.since_us, **{name: getattr(counts, name) + count for name, count in more.items()})
+    return EventCounts(counts.since_us, **{name: getattr(counts, name) + count for name, count in more.items()})
 
 
 def _name(event: Attempted) -> str:
@@ -88,12 +88,12 @@ def _name(event: Attempted) -> str:
             return "deferred"
 
 
-def total(parts: Iterable[Counts]) -> Counts:
+def total(parts: Iterable[EventCounts]) -> EventCounts:
     """Those of several shards as one."""
     found = list(parts)
     since_us = min((each.since_us for each in found), default=0)
-    names = Counts.__struct_fields__[1:]
-    return Counts(since_us, **{name: sum(getattr(each, name) for each in found) for name in names})
+    names = EventCounts.__struct_fields__[1:]
+    return EventCounts(since_us, **{name: sum(getattr(each, name) for each in found) for name in names})
 
 
 class Counting:
@@ -105,11 +105,11 @@ class Counting:
         self._journal = journal
         self._files = {shard: self._load(shard, clock.now_us()) for shard in journal.shards}
 
-    def counts(self) -> Counts:
+    def counts(self) -> EventCounts:
         return total(file.counts for file in self._files.values())
 
     def step(self) -> bool:
-        """Counts a bounded part of what is new; whether there may be more."""
+        """EventCounts a bounded part of what is new; whether there may be more."""
         try:
             more = [self._step(shard) for shard in self._journal.shards]
         except OSError as error:
@@ -133,7 +133,7 @@ class Counting:
         try:
             return msgspec.json.decode(self._path(shard).read_bytes(), type=_File)
         except (OSError, msgspec.MsgspecError):
-            return _File(self._journal.mark_of(COUNTS.name, shard), Counts(now_us))
+            return _File(self._journal.mark_of(COUNTS.name, shard), EventCounts(now_us))
 
     def _path(self, shard: int) -> Path:
         return self._directory / f"{shard:02}.json"

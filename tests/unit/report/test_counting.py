@@ -8,7 +8,7 @@ from pathlib import Path
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Accepted, Attempted, Authenticated, Event, Failed, Refused, Removed, SessionEnded
-from postroad.report.counting import ROWS, Counting, Counts, counted, total
+from postroad.report.counting import ROWS, Counting, EventCounts, counted, total
 from postroad.store.face import Committed
 
 PEER = Peer("192.0.2.1")
@@ -57,9 +57,9 @@ def test_what_is_counted() -> None:
         Removed(1, 1, ("g",)), Refused(1, 0, PEER, "RCPT", "550"), SessionEnded(1, 0, PEER, "closed"),
         Authenticated(1, 0, PEER, "PLAIN"),
     ]  # fmt: skip
-    found = counted(Counts(5), events)
-    assert found == Counts(5, 1, 2, 1, 2, 2, 1, 1, 1, 1, 1)
-    assert total([found, found]) == Counts(5, 2, 4, 2, 4, 4, 2, 2, 2, 2, 2)
+    found = counted(EventCounts(5), events)
+    assert found == EventCounts(5, 1, 2, 1, 2, 2, 1, 1, 1, 1, 1)
+    assert total([found, found]) == EventCounts(5, 2, 4, 2, 4, 4, 2, 2, 2, 2, 2)
 
 
 def test_each_commit_is_counted_once_though_the_mark_was_lost(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_each_commit_is_counted_once_though_the_mark_was_lost(tmp_path: Path) ->
     assert again.counts() == counting.counts()
     while again.step():
         pass
-    assert again.counts() == Counts(1_000, ROWS + 10, ROWS + 10)
+    assert again.counts() == EventCounts(1_000, ROWS + 10, ROWS + 10)
 
 
 def test_a_disk_that_fails_moves_no_mark(tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "00.json").write_text("{")
     counting = Counting(tmp_path, journal, Clock())
     counting.step()
-    assert counting.counts() == Counts(1_000, 1, 2)
+    assert counting.counts() == EventCounts(1_000, 1, 2)
