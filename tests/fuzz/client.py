@@ -1,6 +1,6 @@
 """Target `client`: any octets from a remote to the client machine, over SMTP and LMTP, and to the reader of replies.
 
-What must hold: nothing raises; each recipient of each transaction has exactly one finding; who counts as relayed has a
+What must hold: nothing raises; each recipient of each transaction has exactly one result; who counts as relayed has a
 2yz of his own RCPT and one of the end of data, counted by an oracle that notes which reply came while which step was
 waited for; where a line is cut changes nothing, and lines that come sooner than they were asked for relay nobody more;
 what is written is whole lines; what is held is bounded; no plaintext outlives STARTTLS. A hasty check compares with one
@@ -48,10 +48,10 @@ class Transaction:
     """`answered`: which step each reply answered, with its code."""
 
     answered: list[tuple[Step, int]] = field(default_factory=list)
-    findings: tuple[Result, ...] | None = None
+    results: tuple[Result, ...] | None = None
 
     def relayed(self) -> list[int]:
-        return [place for place, found in enumerate(self.findings or ()) if found.outcome in _RELAYED]
+        return [place for place, found in enumerate(self.results or ()) if found.outcome in _RELAYED]
 
 
 class Player:
@@ -74,7 +74,7 @@ class Player:
             while (event := self.machine.next_event()) is not None:
                 assert not self.ended or isinstance(event, ConnectionEnded), event
                 self._happened(event)
-                if current is not None and self.machine.answers == before + 1 and current.findings is not None:
+                if current is not None and self.machine.answers == before + 1 and current.results is not None:
                     break  # the reply was of this transaction: note it before the next begins
             self._note(current, step, self.machine.answers - before, part)
             self._happen_all()
@@ -85,7 +85,7 @@ class Player:
             assert self.ended or len(reader._buffer) - reader._at < LIMITS.line_max + len(part)
             assert reader._held <= LIMITS.reply_max and len(reader._lines) <= LIMITS.lines_max
         if self.current is not None:
-            self._over(self.machine.lost("4.4.2", "gone").findings)
+            self._over(self.machine.lost("4.4.2", "gone").results)
         return self
 
     def _happen_all(self) -> None:
@@ -116,15 +116,15 @@ class Player:
                 machine.respond(None if chosen.on(5) else b"answer")
             case SendContent():
                 machine.content_sent()
-            case Finished(findings, excess):
+            case Finished(results, excess):
                 assert excess <= set(range(RCPTS))
-                self._over(findings)
+                self._over(results)
                 self._go_on()
-            case ConnectionEnded(findings=findings):
+            case ConnectionEnded(results=results):
                 if self.current is None:
-                    assert not findings
+                    assert not results
                 else:
-                    self._over(findings)
+                    self._over(results)
                 self.ended = True
             case Goodbye():
                 self.ended = True
@@ -148,13 +148,13 @@ class Player:
         else:
             machine.quit()
 
-    def _over(self, findings: tuple[Result, ...]) -> None:
+    def _over(self, results: tuple[Result, ...]) -> None:
         current = self.current
-        assert current is not None and len(findings) == RCPTS, findings
-        current.findings = findings
+        assert current is not None and len(results) == RCPTS, results
+        current.results = results
         self.current = None
         self.done.append(current)
-        for found in findings:
+        for found in results:
             assert found.status[0] == {Outcome.FAILED: "5", Outcome.DEFERRED: "4"}.get(found.outcome, "2"), found
             assert found.text.isprintable(), found
             lines = found.reply.lines if found.reply is not None else ()
@@ -163,7 +163,7 @@ class Player:
     @property
     def outcomes(self) -> list[list[tuple[Outcome, str, str]]]:
         return [
-            [(found.outcome, found.reach.value, found.status) for found in one.findings or ()] for one in self.done
+            [(found.outcome, found.reach.value, found.status) for found in one.results or ()] for one in self.done
         ]
 
 

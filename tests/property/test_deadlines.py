@@ -117,7 +117,7 @@ def test_each_wait_has_its_own_limit(steps: int, lmtp: bool, bdat: bool, refuse_
 
 def told(courier: SmtpCourier) -> str:
     assert isinstance(courier.ended, ConnectionEnded)
-    return courier.ended.finding.text
+    return courier.ended.result.text
 
 
 def test_all_steps_have_a_limit_and_those_of_the_rfc_are_not_undercut() -> None:

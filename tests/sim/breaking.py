@@ -289,7 +289,7 @@ def a_transaction_that_went_well_is_repeated(patch: Patch) -> None:
     real, count = SmtpCourier._finished, itertools.count()
 
     def finished(self: SmtpCourier, event: Any) -> None:
-        well = any(each.outcome is Outcome.RELAYED for each in event.findings)
+        well = any(each.outcome is Outcome.RELAYED for each in event.results)
         if well and self._alive and not self._rest and next(count) % 4 == 3:
             self._rest = self._round
             self._begin()
@@ -413,7 +413,7 @@ def who_has_hung_up_has_not_failed(patch: Patch) -> None:
 def what_is_looked_into_is_dropped_when_its_client_goes(patch: Patch) -> None:
     def drop(self: PendingQuestion) -> bool:
         self._house.drop(self)
-        self._done = lambda finding, account: None
+        self._done = lambda result, account: None
         return True
 
     patch(PendingQuestion, "drop", drop)
@@ -535,7 +535,7 @@ def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
     real = ClientMachine.begin
 
     def forget(self: ClientMachine) -> None:
-        self._findings = []
+        self._results = []
 
     def begin(self: ClientMachine, *given: Any, **more: Any) -> None:
         before = self._mail_refusal

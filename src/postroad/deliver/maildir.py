@@ -87,7 +87,7 @@ class MaildirCourier:
         def ended(future: asyncio.Future[tuple[Result, ...]]) -> None:
             self._busy = False
             took_us = max(0, self._shared.clock.now_us() - started_us)
-            done(job, tuple(_attempt(finding, started_us, took_us) for finding in future.result()))
+            done(job, tuple(_attempt(result, started_us, took_us) for result in future.result()))
 
         work = self._shared.loop.run_in_executor(self._shared.pool, self._writer.deliver, job, started_us)
         work.add_done_callback(ended)
@@ -96,9 +96,9 @@ class MaildirCourier:
         self._closed = True
 
 
-def _attempt(finding: Result, started_us: int, took_us: int) -> Attempt:
+def _attempt(result: Result, started_us: int, took_us: int) -> Attempt:
     return Attempt(
-        finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
+        result.outcome, result.reach, result.status, result.text, started_us=started_us, took_us=took_us,
         transport=Transport.MAILDIR.value,
     )
 
@@ -116,7 +116,7 @@ class Writer:
         self._count = itertools.count(1)
 
     def deliver(self, job: Job, now_us: int) -> tuple[Result, ...]:
-        """One finding for each recipient of the job, in order."""
+        """One result for each recipient of the job, in order."""
         return tuple(self._deliver(job, index, now_us) for index in job.recipients)
 
     def _deliver(self, job: Job, index: int, now_us: int) -> Result:

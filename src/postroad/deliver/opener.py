@@ -172,8 +172,8 @@ class Opener:
                     elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop)
                 )
                 return result
-            attempts.append(self._attempt(destination, hop, _softened(result.finding), result.tls, result.auth))
-            if result.finding.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
+            attempts.append(self._attempt(destination, hop, _softened(result.result), result.tls, result.auth))
+            if result.result.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
                 break
             self._memory.failed(hop, self._loop.time())
         return _verdict(attempts)
@@ -213,8 +213,8 @@ class Opener:
             return result
         again = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
         if isinstance(again, NoCourier):  # then it was not for TLS, and TLS is tried again
-            text = f"{again.finding.text}; before that, with TLS: {result.finding.text}"
-            return msgspec.structs.replace(again, finding=msgspec.structs.replace(again.finding, text=text))
+            text = f"{again.result.text}; before that, with TLS: {result.result.text}"
+            return msgspec.structs.replace(again, result=msgspec.structs.replace(again.result, text=text))
         self._memory.tls_failed(hop, self._loop.time())
         return again
 
@@ -222,12 +222,12 @@ class Opener:
         self,
         destination: Destination,
         hop: Hop | None,
-        finding: Result,
+        result: Result,
         tls: TlsFacts | None = None,
         auth: str = "",
     ) -> Attempt:
         return Attempt(
-            finding.outcome, Reach.DESTINATION, finding.status, finding.text, finding.reply,
+            result.outcome, Reach.DESTINATION, result.status, result.text, result.reply,
             remote_name=hop.name if hop is not None else "",
             remote_address=hop.address if hop is not None else "",
             remote_port=hop.port if hop is not None else 0,
@@ -239,12 +239,12 @@ class Opener:
         )
 
 
-def _softened(finding: Result) -> Result:
-    """A refused session fails the mail only where the host says that it never takes any; a finding of our own
+def _softened(result: Result) -> Result:
+    """A refused session fails the mail only where the host says that it never takes any; a result of our own
     (REQUIRETLS) stands as it is."""
-    if finding.outcome is not Outcome.FAILED or finding.reply is None or finding.reply.code in NO_MAIL:
-        return finding
-    return Result(Outcome.DEFERRED, finding.reach, with_class(finding.status, "4"), finding.text, finding.reply)
+    if result.outcome is not Outcome.FAILED or result.reply is None or result.reply.code in NO_MAIL:
+        return result
+    return Result(Outcome.DEFERRED, result.reach, with_class(result.status, "4"), result.text, result.reply)
 
 
 def _verdict(attempts: Sequence[Attempt]) -> Attempt:

@@ -269,8 +269,8 @@ def _deferred(status: str, text: str) -> Result:
     return Result(Outcome.DEFERRED, Reach.RECIPIENT, status, text)
 
 
-def _attempt(finding: Result, started_us: int, took_us: int) -> Attempt:
+def _attempt(result: Result, started_us: int, took_us: int) -> Attempt:
     return Attempt(
-        finding.outcome, finding.reach, finding.status, finding.text, started_us=started_us, took_us=took_us,
+        result.outcome, result.reach, result.status, result.text, started_us=started_us, took_us=took_us,
         transport=Transport.PROGRAM.value,
     )

@@ -1,4 +1,4 @@
-"""One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a finding why not.
+"""One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a result why not.
 
 RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
 never said here. If TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
@@ -57,7 +57,7 @@ class NoCourier(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
     `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH."""
 
-    finding: Result
+    result: Result
     tls: TlsFacts | None = None
     plain_next: bool = False
     auth: str = ""
@@ -113,10 +113,10 @@ async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], N
 
 def _ended(where: HopTrial, courier: SmtpCourier, event: ConnectionEnded) -> NoCourier:
     """The session ended before there was a courier."""
-    machine, finding = courier.machine, event.finding
-    refused = finding.reply is not None and finding.reply.code >= 400
+    machine, result = courier.machine, event.result
+    refused = result.reply is not None and result.reply.code >= 400
     broke = machine.tls_asked and not machine.injected and (not refused or courier.tls is None)
-    return NoCourier(finding, plain_next=broke and where.may_be_plain)
+    return NoCourier(result, plain_next=broke and where.may_be_plain)
 
 
 async def _connected(ways: HopTools, where: HopTrial, context: ssl.SSLContext | None) -> SmtpCourier | Result:

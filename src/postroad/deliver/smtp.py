@@ -142,7 +142,7 @@ class SmtpCourier(asyncio.Protocol):
         self._done: Done | None = None
         self._started_us = 0
         self._transaction_end = 0.0
-        self._findings: list[Result | None] = []
+        self._results: list[Result | None] = []
         self._rest: list[tuple[int, bytes]] = []  # recipients, by position in the job, whose RCPT is still to be said
         self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
         self._open = sending.MailCommand(b"", False, False)
@@ -255,7 +255,7 @@ class SmtpCourier(asyncio.Protocol):
         assert self._job is None, "one job at a time"
         self._job, self._done = job, done
         self._started_us = self._clock.now_us()
-        self._findings = [None] * len(job.recipients)
+        self._results = [None] * len(job.recipients)
         self._transaction_end = self._loop.time() + self._shared.options.transaction_s
         if not self._alive or self._closing:
             self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
@@ -313,7 +313,7 @@ class SmtpCourier(asyncio.Protocol):
             self._announce(job, found)
 
     def _announce(self, job: Job, looked: Looked | None) -> None:
-        """Make the commands of the job, for those of its recipients who have no finding yet, and say the first of
+        """Make the commands of the job, for those of its recipients who have no result yet, and say the first of
         them."""
         envelope, content, options = job.envelope, job.content, self._shared.options
         content_size, inspection = size(content), None
@@ -362,16 +362,16 @@ class SmtpCourier(asyncio.Protocol):
                 if self._ready is None:
                     self._conclude_soon(_STRAY_LINE_END)
                     return
-        rest, findings = self._rest, self._findings
+        rest, results = self._rest, self._results
         rest.clear()
         for position, index in enumerate(job.recipients):
-            if findings[position] is not None:
+            if results[position] is not None:
                 continue
             command = sending.rcpt(
                 recipients[index], offered, smtputf8=opening.smtputf8, final=self._security.final
             )
             if isinstance(command, Result):
-                findings[position] = command
+                results[position] = command
             else:
                 rest.append((position, command))
         if rest:
@@ -423,8 +423,8 @@ class SmtpCourier(asyncio.Protocol):
 
     def _finished(self, event: Finished) -> None:
         """A transaction is over."""
-        for (position, _), finding in zip(self._round, event.findings, strict=True):
-            self._findings[position] = finding
+        for (position, _), result in zip(self._round, event.results, strict=True):
+            self._results[position] = result
         if event.excess:
             self._rest = [self._round[at] for at in sorted(event.excess)] + self._rest
         if self._rest and self._alive and self._transactions < self._transactions_max:
@@ -444,24 +444,24 @@ class SmtpCourier(asyncio.Protocol):
             self._tell_no_bdat()
         if self._failed is not None and self._broke_after_starttls(event):
             self._elsewhere = True
-        if self._failed is not None and event.finding.reach is not Reach.MESSAGE and not event.bdat_refused:
+        if self._failed is not None and event.result.reach is not Reach.MESSAGE and not event.bdat_refused:
             self._failed()
-        for (position, _), finding in zip(self._round, event.findings, strict=False):
-            self._findings[position] = finding
-        self._conclude(event.finding)
+        for (position, _), result in zip(self._round, event.results, strict=False):
+            self._results[position] = result
+        self._conclude(event.result)
 
-    def _conclude_soon(self, finding: Result) -> None:
+    def _conclude_soon(self, result: Result) -> None:
         """For all recipients, but not from within `carry`."""
-        self._loop.call_soon(self._conclude, finding)
+        self._loop.call_soon(self._conclude, result)
 
     def _conclude(self, rest: Result | None = None) -> None:
-        """The job is over; `rest` is for recipients without a finding of their own."""
+        """The job is over; `rest` is for recipients without a result of their own."""
         job, done = self._job, self._done
         if job is None or done is None:
             return
         attempts = self._attempts(rest or _NOT_TRIED)
         self._job = self._done = self._stream = self._ready = self._failed = self._plan = None
-        self._findings = []
+        self._results = []
         self._rest = []
         self._round = []
         done(job, attempts)
@@ -481,16 +481,16 @@ class SmtpCourier(asyncio.Protocol):
         converted = "" if self._plan is None else _told(self._plan)
         made: list[Attempt] = []
         last: Result | None = None
-        for finding in self._findings:
-            if finding is None:
-                finding = rest
-            if finding is not last:
-                last = finding
-                text = finding.text
+        for result in self._results:
+            if result is None:
+                result = rest
+            if result is not last:
+                last = result
+                text = result.text
                 if converted:
                     text = f"{text}; {converted}" if text else converted
                 attempt = Attempt(
-                    finding.outcome, finding.reach, finding.status, text, finding.reply, self.hop.name,
+                    result.outcome, result.reach, result.status, text, result.reply, self.hop.name,
                     self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
                     took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
                 )
@@ -598,9 +598,9 @@ class SmtpCourier(asyncio.Protocol):
         if output and self._transport is not None:
             self._transport.write(output)
 
-    def _end_session(self, finding: Result) -> None:
+    def _end_session(self, result: Result) -> None:
         """We end it, for a reason of our own."""
-        ended = self.machine.end(finding)
+        ended = self.machine.end(result)
         self._shut()
         self._session_over(ended)
 
@@ -627,7 +627,7 @@ class SmtpCourier(asyncio.Protocol):
 
     def _broke_after_starttls(self, ended: ConnectionEnded) -> bool:
         """A remote that refuses STARTTLS and closes: the next connection goes without (RFC 7435 §3)."""
-        return self.machine.tls_refused and ended.finding.reply is None
+        return self.machine.tls_refused and ended.result.reply is None
 
     def _tell(self, event: ClientEvent) -> None:
         """An event of the set-up."""

@@ -13,7 +13,7 @@ What always holds:
   `kept`.
 - If PIPELINING is offered, MAIL, all RCPT and DATA are one group; else each waits for its reply.
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
-- What the remote said is in the finding: as its reply if the reply decides, else quoted in its text. A refused EHLO
+- What the remote said is in the result: as its reply if the reply decides, else quoted in its text. A refused EHLO
   is what the remote said even if HELO then finds the connection closed.
 - A remote that refuses BDAT as a command has no more octets of the message sent to it: what it makes of those of the
   chunk nobody knows. The session is over, and the message may go by DATA over another one.
@@ -22,7 +22,7 @@ What always holds:
 - An outcome after the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
   not be tried again at once, for the remote may have the message.
 
-How it fails: `ConnectionEnded`, once, as the last event. It carries the findings for the recipients of a transaction
+How it fails: `ConnectionEnded`, once, as the last event. It carries the results for the recipients of a transaction
 under way. Nothing raises for what a remote does.
 
 Not here: octets of content (`stuffing`), sockets, TLS and time limits (`deliver.smtp`; `step` and `answers` say what is
@@ -121,19 +121,19 @@ class SendContent(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The transaction is over, one finding per RCPT, in order. `excess`: which were refused only because there were
+    """The transaction is over, one result per RCPT, in order. `excess`: which were refused only because there were
     too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
 
-    findings: tuple[Result, ...]
+    results: tuple[Result, ...]
     excess: frozenset[int] = frozenset()
 
 
 class ConnectionEnded(msgspec.Struct, frozen=True):
-    """The session is over; close the connection. `findings`: as in Finished where a transaction was under way.
+    """The session is over; close the connection. `results`: as in Finished where a transaction was under way.
     `bdat_refused`: the remote refused BDAT as a command, though it had offered CHUNKING."""
 
-    finding: Result
-    findings: tuple[Result, ...] = ()
+    result: Result
+    results: tuple[Result, ...] = ()
     bdat_refused: bool = False
 
 
@@ -169,10 +169,10 @@ class ClientMachine:
     offered."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
-        "_expected", "_findings", "_hello_refused", "_ignored", "_late", "_lmtp", "_mail_refusal", "_output",
-        "_place", "_reader", "_reset", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting",
-        "injected", "kept", "name", "tls_asked", "tls_refused",
+        "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess", "_expected",
+        "_hello_refused", "_ignored", "_late", "_lmtp", "_mail_refusal", "_output", "_place", "_reader", "_reset",
+        "_results", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting", "injected",
+        "kept", "name", "tls_asked", "tls_refused",
     )
 
     def __init__(
@@ -201,7 +201,7 @@ class ClientMachine:
         self._cancelled = False  # by us
         self._reset = False  # the remote has a transaction open that is over for us
         # of the transaction under way
-        self._findings: list[Result | None] = []
+        self._results: list[Result | None] = []
         self._todo: deque[tuple[Step, bytes]] = deque()
         self._accepted: list[int] = []
         self._excess: list[int] = []
@@ -257,7 +257,7 @@ class ClientMachine:
         """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT. `before`:
         XFORWARD commands, whose replies decide nothing: the message matters, not what is told of it."""
         assert self.step is Step.IDLE and rcpts
-        self._findings = [None] * len(rcpts)
+        self._results = [None] * len(rcpts)
         self._accepted = []
         self._excess = []
         self._place = 0
@@ -355,40 +355,40 @@ class ClientMachine:
             text = f"{text}; it had begun to say: {self._reader.held}"
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, status, text))
 
-    def end(self, finding: Result) -> ConnectionEnded:
-        """End the session with this finding for all that are undecided; for nobody where it had ended before."""
-        if self._hello_refused is not None and finding.reply is None:
+    def end(self, result: Result) -> ConnectionEnded:
+        """End the session with this result for all that are undecided; for nobody where it had ended before."""
+        if self._hello_refused is not None and result.reply is None:
             # RFC 5321 §4.2: what the remote said is the reason, not that it then closed.
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
-            text = f"{refused.text} (EHLO); at HELO: {finding.text}"
-            finding = Result(refused.outcome, refused.reach, refused.status, text, refused.reply)
+            text = f"{refused.text} (EHLO); at HELO: {result.text}"
+            result = Result(refused.outcome, refused.reach, refused.status, text, refused.reply)
         if self.kept and not self._confirmed:
             self._mail_refusal = None
-            self._findings = [None] * len(self._findings)
-        undecided = finding
-        if self.step is Step.END and finding.reach is Reach.SESSION and finding.reply is None:
+            self._results = [None] * len(self._results)
+        undecided = result
+        if self.step is Step.END and result.reach is Reach.SESSION and result.reply is None:
             # RFC 5321 §4.5.3.2.6: the remote may have taken it
-            text = f"{finding.text}; the whole message had been sent, the remote may have taken it"
-            undecided = Result(finding.outcome, Reach.MESSAGE, finding.status, text)
-        findings = self._decided(undecided)
+            text = f"{result.text}; the whole message had been sent, the remote may have taken it"
+            undecided = Result(result.outcome, Reach.MESSAGE, result.status, text)
+        results = self._decided(undecided)
         self._state = Step.CLOSED
         self._expected.clear()
         self._todo.clear()
         self._events.clear()
         self._output.clear()
         self._forget()
-        return ConnectionEnded(finding, findings)
+        return ConnectionEnded(result, results)
 
     def _forget(self) -> None:
         """The transaction is over: nothing of it is left for the next one."""
-        self._findings = []
+        self._results = []
         self._mail_refusal = None
         self.kept = True
 
     def _decided(self, undecided: Result) -> tuple[Result, ...]:
-        """A finding for each recipient: its own, else that of MAIL, else `undecided`."""
+        """A result for each recipient: its own, else that of MAIL, else `undecided`."""
         rest = self._mail_refusal or undecided
-        return tuple(found if found is not None else rest for found in self._findings)
+        return tuple(found if found is not None else rest for found in self._results)
 
     def _broken(self, text: str) -> ConnectionEnded:
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
@@ -473,7 +473,7 @@ class ClientMachine:
                     return self._bdat_refused(answer)
                 # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
                 return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-            if not self._findings:  # no message is concerned: the remote does not want the session
+            if not self._results:  # no message is concerned: the remote does not want the session
                 return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
         text = f"a reply that nothing was asked for: {brief(answer)}"
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
@@ -564,9 +564,9 @@ class ClientMachine:
             return False
         if self._accepted and _too_many(answer):
             self._excess.append(place)
-            self._findings[place] = Result(Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", _EXCESS, brief(answer))
+            self._results[place] = Result(Outcome.DEFERRED, Reach.RECIPIENT, "4.5.3", _EXCESS, brief(answer))
         else:
-            self._findings[place] = refusal(answer, Reach.RECIPIENT, Subject.RECIPIENT)
+            self._results[place] = refusal(answer, Reach.RECIPIENT, Subject.RECIPIENT)
         return True
 
     def _advance(self) -> ClientEvent | None:
@@ -621,11 +621,11 @@ class ClientMachine:
                 return _SEND_DATA
             if self._lmtp:
                 # RFC 2033 §4.2 demands 503; how many replies a dot would bring now nobody can tell
-                findings = self._decided(_NOBODY)
+                results = self._decided(_NOBODY)
                 self._forget()
                 self._events.append(ConnectionEnded(_NOBODY))
                 self._state = Step.CLOSED
-                return Finished(findings, frozenset(self._excess))
+                return Finished(results, frozenset(self._excess))
             self._say(Step.DOT, END)  # RFC 2920 §3.1: "the client SMTP should send a single dot"
             return None
         if answer.code < 400:
@@ -656,34 +656,34 @@ class ClientMachine:
             return self._bdat_refused(answer)
         if 200 <= answer.code < 300:
             status = answer.status or "2.0.0"
-            finding = Result(self._success, Reach.RECIPIENT, status, "", brief(answer))
+            result = Result(self._success, Reach.RECIPIENT, status, "", brief(answer))
         else:
-            finding = refusal(answer, Reach.RECIPIENT if self._lmtp else Reach.MESSAGE, Subject.MESSAGE)
+            result = refusal(answer, Reach.RECIPIENT if self._lmtp else Reach.MESSAGE, Subject.MESSAGE)
         if not self._lmtp:
-            self._decide_accepted(finding)
+            self._decide_accepted(result)
             return self._finish()
-        self._findings[self._accepted[self._place]] = finding
+        self._results[self._accepted[self._place]] = result
         self._place += 1
         return None if self._expected else self._finish()
 
     def _bdat_refused(self, answer: Reply) -> ConnectionEnded:
         """What it made of the octets of the chunk nobody knows: another connection must do."""
         ended = self.end(_no_bdat(answer))
-        return ConnectionEnded(ended.finding, ended.findings, bdat_refused=True)
+        return ConnectionEnded(ended.result, ended.results, bdat_refused=True)
 
-    def _decide_accepted(self, finding: Result) -> None:
+    def _decide_accepted(self, result: Result) -> None:
         for place in self._accepted:
-            self._findings[place] = finding
+            self._results[place] = result
 
     def _finish(self) -> Finished:
-        findings = self._decided(_NOBODY)
+        results = self._decided(_NOBODY)
         self._forget()
-        return Finished(findings, frozenset(self._excess)) if self._excess else Finished(findings)
+        return Finished(results, frozenset(self._excess)) if self._excess else Finished(results)
 
 
 _EXCESS = "the remote took no more recipients in this transaction"
 
-# Stands where every recipient has a finding already; it can be seen only in LMTP's impossible 354.
+# Stands where every recipient has a result already; it can be seen only in LMTP's impossible 354.
 _NOBODY = Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", "DATA was accepted though no recipient was")
 
 

@@ -107,8 +107,8 @@ def test_line_ends_in_every_cut() -> None:
 
 
 def test_each_recipient_has_its_outcome(tmp_path: Path) -> None:
-    findings = deliver(given(tmp_path, to=("ada", "../../etc", "Bob+x")))
-    assert [finding.status for finding in findings] == ["2.0.0", "5.1.3", "2.0.0"]
+    results = deliver(given(tmp_path, to=("ada", "../../etc", "Bob+x")))
+    assert [finding.status for finding in results] == ["2.0.0", "5.1.3", "2.0.0"]
     assert len(mails(tmp_path)) == len(mails(tmp_path, "bob")) == 1
     assert b"Delivered-To: Bob+x@example.org\n" in mails(tmp_path, "bob")[0].read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["example.org"]
@@ -302,8 +302,8 @@ def test_short_writes_are_continued(tmp_path: Path) -> None:
 
 def test_a_bug_defers_one_recipient_only(tmp_path: Path) -> None:
     faulty = Posix(rename=lambda *arguments, **keywords: None + 1)  # type: ignore[operator]
-    findings = deliver(given(tmp_path, to=("ada", "bob")), posix=faulty)
-    assert [finding.status for finding in findings] == ["4.3.0"] * 2
+    results = deliver(given(tmp_path, to=("ada", "bob")), posix=faulty)
+    assert [finding.status for finding in results] == ["4.3.0"] * 2
     assert not list(tmp_path.rglob("tmp/*"))
 
 

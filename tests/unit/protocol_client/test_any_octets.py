@@ -30,18 +30,18 @@ def run(pieces: list[bytes], *, lmtp: bool) -> tuple[list[tuple[Result, ...]], S
                     carrying = True
                 case SendContent():
                     machine.content_sent()
-                case Finished(findings=findings) if carrying:
-                    outcomes.append(findings)
+                case Finished(results=results) if carrying:
+                    outcomes.append(results)
                     carrying = False
-                case ConnectionEnded(findings=findings) if carrying:
-                    outcomes.append(findings)
+                case ConnectionEnded(results=results) if carrying:
+                    outcomes.append(results)
                     carrying = False
                 case _:
                     pass
         machine.take_output()
     step = machine.step
     if carrying:
-        outcomes.append(machine.lost("4.4.2", "gone").findings)
+        outcomes.append(machine.lost("4.4.2", "gone").results)
     return outcomes, step
 
 
@@ -49,9 +49,9 @@ def run(pieces: list[bytes], *, lmtp: bool) -> tuple[list[tuple[Result, ...]], S
 @given(talk=TALKS, lmtp=st.booleans())
 def test_everybody_has_one_outcome(talk: list[bytes], lmtp: bool) -> None:
     outcomes, _ = run(talk, lmtp=lmtp)
-    for findings in outcomes:
-        assert len(findings) == 3
-        for found in findings:
+    for results in outcomes:
+        assert len(results) == 3
+        for found in results:
             assert found.status[0] == {Outcome.FAILED: "5", Outcome.DEFERRED: "4"}.get(found.outcome, "2")
             assert found.reply is None or all(line.isprintable() for line in found.reply.lines)
             assert found.text.isprintable()

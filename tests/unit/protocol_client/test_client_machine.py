@@ -86,7 +86,7 @@ class Talk:
         event = self.event()
         assert isinstance(event, Finished)
         assert not self.events
-        return event.findings
+        return event.results
 
     def ended(self) -> ConnectionEnded:
         event = self.event()
@@ -96,8 +96,8 @@ class Talk:
         return event
 
 
-def told(findings: tuple[Result, ...]) -> list[tuple[str, str, str]]:
-    return [(found.outcome.value, found.reach.value, found.status) for found in findings]
+def told(results: tuple[Result, ...]) -> list[tuple[str, str, str]]:
+    return [(found.outcome.value, found.reach.value, found.status) for found in results]
 
 
 RELAYED = ("relayed", "recipient", "2.0.0")
@@ -117,9 +117,9 @@ def test_pipelined_is_one_write(cut: Cut) -> None:
     assert talk.event() == SendContent(bdat=False)
     assert talk.machine.step is Step.END
     talk.server(b"250 2.0.0 queued as 7\r\n")
-    findings = talk.finished()
-    assert told(findings) == [RELAYED, RELAYED]
-    assert findings[0].reply is not None and str(findings[0].reply) == "250 2.0.0 queued as 7"
+    results = talk.finished()
+    assert told(results) == [RELAYED, RELAYED]
+    assert results[0].reply is not None and str(results[0].reply) == "250 2.0.0 queued as 7"
     assert talk.machine.step is Step.IDLE
     talk.machine.begin(MAIL, rcpts(1))
     assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\nDATA\r\n"
@@ -174,7 +174,7 @@ def test_an_answer_to_xforward_that_is_none_ends_the_session() -> None:
     talk = Talk()
     talk.machine.begin(MAIL, rcpts(1), before=TOLD)
     talk.server(b"354 go\r\n")
-    assert talk.ended().finding.reach is Reach.SESSION
+    assert talk.ended().result.reach is Reach.SESSION
 
 
 @CUTS
@@ -243,7 +243,7 @@ def test_rset_that_is_refused_ends_the_session() -> None:
     talk.events.clear()
     talk.machine.begin(MAIL, rcpts(1))
     talk.server(b"500 what?\r\n")
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")]
 
 
 @CUTS
@@ -314,7 +314,7 @@ def test_too_many_recipients_are_told_apart() -> None:
     event = talk.event()
     assert isinstance(event, Finished)
     assert event.excess == {1, 2}
-    assert told(event.findings)[1:4] == [
+    assert told(event.results)[1:4] == [
         ("deferred", "recipient", "4.5.3"), ("deferred", "recipient", "4.5.3"), ("deferred", "recipient", "4.2.2")
     ]
 
@@ -326,7 +326,7 @@ def test_452_before_anybody_was_accepted_is_no_excess() -> None:
     event = talk.event()
     assert isinstance(event, Finished)
     assert not event.excess
-    assert told(event.findings) == [("deferred", "recipient", "4.3.1")]
+    assert told(event.results) == [("deferred", "recipient", "4.3.1")]
 
 
 @CUTS
@@ -360,7 +360,7 @@ def test_bdat_refused_as_a_command_spoils_the_session_not_the_message(cut: Cut, 
     talk.server(refusal + b"\r\n")
     ended = talk.ended()
     no = ("deferred", "session", "4.5.1")
-    assert ended.bdat_refused and told(ended.findings) == [no, ("failed", "recipient", "5.1.1"), no]
+    assert ended.bdat_refused and told(ended.results) == [no, ("failed", "recipient", "5.1.1"), no]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_lmtp_lost_between_the_answers() -> None:
     talk.server(b"250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
     talk.event()
     talk.server(b"250 2.0.0 one\r\n")
-    assert told(talk.machine.lost("4.4.2", "gone").findings) == [
+    assert told(talk.machine.lost("4.4.2", "gone").results) == [
         ("delivered", "recipient", "2.0.0"), ("deferred", "message", "4.4.2"), ("deferred", "message", "4.4.2")
     ]
 
@@ -417,15 +417,15 @@ def test_lmtp_354_for_nobody_ends_the_session() -> None:
     assert talk.heard() == b""
     event = talk.event()
     assert isinstance(event, Finished)
-    assert told(event.findings) == [("failed", "recipient", "5.1.1")]
-    assert talk.ended().findings == ()
+    assert told(event.results) == [("failed", "recipient", "5.1.1")]
+    assert talk.ended().results == ()
 
 
 def test_lmtp_has_no_helo() -> None:
     talk = Talk(lmtp=True, hello=None)
     talk.server(b"220 mx\r\n")
     talk.server(b"500 LHLO? what?\r\n")
-    assert talk.ended().finding.reach is Reach.HOP
+    assert talk.ended().result.reach is Reach.HOP
     assert talk.heard() == b"LHLO me.test\r\n"
 
 
@@ -448,7 +448,7 @@ def test_a_greeting_that_is_none(cut: Cut, greeting: bytes, outcome: tuple[str, 
     talk = Talk(cut, hello=None)
     talk.server(greeting)
     ended = talk.ended()
-    assert told((ended.finding,)) == [outcome]
+    assert told((ended.result,)) == [outcome]
     assert talk.heard() == b""
 
 
@@ -466,14 +466,14 @@ def test_helo_where_ehlo_is_not_known(cut: Cut) -> None:
     talk.server(b"220 old\r\n")
     talk.server(b"502 5.5.1 what?\r\n")
     talk.server(b"550 no\r\n")
-    assert told((talk.ended().finding,)) == [("failed", "hop", "5.0.0")]
+    assert told((talk.ended().result,)) == [("failed", "hop", "5.0.0")]
 
 
 def test_ehlo_refused_for_now() -> None:
     talk = Talk(hello=None)
     talk.server(b"220 mx\r\n")
     talk.server(b"450 4.7.1 later\r\n")
-    assert told((talk.ended().finding,)) == [("deferred", "hop", "4.7.1")]
+    assert told((talk.ended().result,)) == [("deferred", "hop", "4.7.1")]
     assert talk.heard() == b"EHLO me.test\r\n"
 
 
@@ -502,7 +502,7 @@ def test_a_greeting_inside_tls_shifts_no_replies(cut: Cut) -> None:
     assert talk.event() == StartHandshake()
     talk.machine.tls_started()
     talk.server(b"220 mx ESMTP again\r\n250-mx\r\n250 PIPELINING\r\n")
-    assert talk.ended().finding.reach is Reach.SESSION
+    assert talk.ended().result.reach is Reach.SESSION
 
 
 @pytest.mark.parametrize("behind", [b"250 mx\r\n", b"2", b"\x16\x03\x01", b"421 no\r\n"])
@@ -512,13 +512,13 @@ def test_octets_behind_the_answer_to_starttls(behind: bytes) -> None:
     talk.machine.start_tls()
     talk.server(b"220 ready\r\n" + behind)
     ended = talk.ended()
-    assert told((ended.finding,)) == [("deferred", "hop", "4.7.0")]
+    assert told((ended.result,)) == [("deferred", "hop", "4.7.0")]
     talk = Talk()
     talk.machine.start_tls()
     talk.server(b"220 ready\r\n")
     assert talk.event() == StartHandshake()
     talk.server(behind)  # in a segment of its own, before the handshake has begun
-    assert told((talk.ended().finding,)) == [("deferred", "hop", "4.7.0")]
+    assert told((talk.ended().result,)) == [("deferred", "hop", "4.7.0")]
 
 
 def test_starttls_refused_leaves_the_session() -> None:
@@ -531,7 +531,7 @@ def test_starttls_refused_leaves_the_session() -> None:
     talk = Talk()
     talk.machine.start_tls()
     talk.server(b"250 sure\r\n")
-    assert talk.ended().finding.status == "4.5.0"
+    assert talk.ended().result.status == "4.5.0"
 
 
 def test_auth_with_an_initial_response() -> None:
@@ -601,7 +601,7 @@ def test_a_server_that_goes_on_after_a_cancel() -> None:
         talk.machine.authenticate("PLAIN", b"x")
         talk.server(b"334 !!!\r\n")
         talk.server(answer)
-        assert talk.ended().finding.status == "4.5.0"
+        assert talk.ended().result.status == "4.5.0"
 
 
 def test_a_long_initial_response_waits_for_the_challenge() -> None:
@@ -628,7 +628,7 @@ def test_quit() -> None:
 
 
 def at_every_step() -> list[tuple[str, bytes, int]]:
-    """What the server had said when it went wrong, and how many findings there must be."""
+    """What the server had said when it went wrong, and how many results there must be."""
     return [
         ("idle", b"", 0),
         ("mail", b"", 3),
@@ -654,9 +654,9 @@ def test_421_at_any_time_ends_the_session(step: str, said: bytes, count: int) ->
     talk = brought_to(step, said)
     talk.server(b"421 4.3.2 shutting down\r\n")
     ended = talk.ended()
-    assert told((ended.finding,)) == [("deferred", "session", "4.3.2")]
+    assert told((ended.result,)) == [("deferred", "session", "4.3.2")]
     refused = said.count(b"550")
-    assert told(ended.findings) == (
+    assert told(ended.results) == (
         [("failed", "recipient", "5.1.1")] * refused + [("deferred", "session", "4.3.2")] * (count - refused)
     )
     talk.server(b"250 never mind\r\n")
@@ -671,7 +671,7 @@ def test_garbage_ends_the_session(step: str, said: bytes, count: int, garbage: b
     ended = talk.ended()
     undecided = ("deferred", "message" if step == "end" else "session", "4.5.0")
     refused = said.count(b"550")
-    assert told(ended.findings) == [("failed", "recipient", "5.1.1")] * refused + [undecided] * (count - refused)
+    assert told(ended.results) == [("failed", "recipient", "5.1.1")] * refused + [undecided] * (count - refused)
 
 
 @pytest.mark.parametrize(("step", "said", "count"), at_every_step())
@@ -680,13 +680,13 @@ def test_the_connection_lost(step: str, said: bytes, count: int) -> None:
     ended = talk.machine.lost("4.4.2", "gone")
     reach = "message" if step == "end" else "session"
     refused = said.count(b"550")
-    assert told(ended.findings) == (
+    assert told(ended.results) == (
         [("failed", "recipient", "5.1.1")] * refused + [("deferred", reach, "4.4.2")] * (count - refused)
     )
     if step == "end":
-        assert "may have taken it" in ended.findings[-1].text
+        assert "may have taken it" in ended.results[-1].text
     assert talk.machine.next_event() is None
-    assert talk.machine.lost("4.4.2", "again").findings == ()
+    assert talk.machine.lost("4.4.2", "again").results == ()
 
 
 @pytest.mark.parametrize(
@@ -697,13 +697,13 @@ def test_replies_that_do_not_fit(said: bytes, answer: bytes) -> None:
     talk.machine.begin(MAIL, rcpts(1))
     talk.server(said)
     talk.server(answer)
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")]
 
 
 def test_3yz_to_the_end_of_data_is_not_tried_again_at_once() -> None:
     talk = brought_to("end", b"250 ok\r\n" * 4 + b"354 go\r\n")
     talk.server(b"354 more?\r\n")
-    assert told(talk.ended().findings) == [("deferred", "message", "4.5.0")] * 3
+    assert told(talk.ended().results) == [("deferred", "message", "4.5.0")] * 3
 
 
 @pytest.mark.parametrize("behind", [b"250 ok\r\n", b"2", b"550 no\r\n"])
@@ -711,12 +711,12 @@ def test_an_answer_before_its_question(behind: bytes) -> None:
     """A reply that comes too early would shift all behind it: a 250 for a message that was never sent."""
     talk = Talk(hello=None)
     talk.server(b"220 mx\r\n250 mx\r\n")
-    assert talk.ended().finding.status == "4.5.0"
+    assert talk.ended().result.status == "4.5.0"
     talk = Talk(hello=PLAIN)
     talk.machine.begin(MAIL, rcpts(1))
     talk.heard()
     talk.server(b"250 ok\r\n" + behind)
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")]
 
 
 @pytest.mark.parametrize(
@@ -741,14 +741,14 @@ def test_what_stands_behind_354_decides_and_nothing_is_sent(
         machine.feed(behind[at:])
         ended = machine.next_event()
         assert isinstance(ended, ConnectionEnded)
-        assert told(ended.findings) == [("failed", "recipient", "5.1.1"), outcome]
-        assert words in f"{ended.findings[1].reply} {ended.findings[1].text}"
+        assert told(ended.results) == [("failed", "recipient", "5.1.1"), outcome]
+        assert words in f"{ended.results[1].reply} {ended.results[1].text}"
     machine = Talk().machine
     machine.begin(MAIL, rcpts(1))
     machine.take_output()
     machine.feed(b"250 ok\r\n250 ok\r\n354 go\r\n2")
     assert machine.next_event() is None
-    found = machine.lost("4.4.2", "gone").findings
+    found = machine.lost("4.4.2", "gone").results
     assert told(found) == [("deferred", "session", "4.4.2")] and "had begun to say: 2" in found[0].text
 
 
@@ -757,8 +757,8 @@ def test_an_answer_to_nothing_while_idle() -> None:
     talk.server(b"250 ok\r\n250 and another\r\n")
     event = talk.event()
     assert isinstance(event, Finished)
-    assert told(event.findings) == [RELAYED] * 3
-    assert talk.ended().findings == ()
+    assert told(event.results) == [RELAYED] * 3
+    assert talk.ended().results == ()
 
 
 @pytest.mark.parametrize("octets", [b"2", b"25", b"250 ok", b"250-half\r\n", b"421 4.7.0 by", b"\0"])
@@ -767,13 +767,13 @@ def test_octets_while_idle_end_the_session(octets: bytes) -> None:
     talk = Talk()
     talk.server(octets)
     ended = talk.ended()
-    assert ended.findings == () and ended.finding.status == "4.5.0"
+    assert ended.results == () and ended.result.status == "4.5.0"
     talk = Talk()
     talk.machine.feed(octets)  # the host begins before it has looked
     talk.machine.begin(MAIL, rcpts(2))
     assert talk.heard() == b""
     talk.server(b"")
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")] * 2
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")] * 2
 
 
 # -- nothing of one message touches the next (RFC 5321 §3.3)
@@ -808,15 +808,15 @@ def test_a_refusal_of_mail_is_not_told_of_the_next_message(hello: bytes) -> None
     assert talk.heard() == b""
     event = talk.machine.next_event()
     assert isinstance(event, ConnectionEnded)
-    assert told(event.findings) == [("deferred", "session", "4.5.0")] * 2
+    assert told(event.results) == [("deferred", "session", "4.5.0")] * 2
     for end in ("lost", "421"):
         talk = refused_before(hello)
         talk.machine.begin(MAIL, rcpts(1))
         if end == "lost":
-            found = talk.machine.lost("4.4.2", "gone").findings
+            found = talk.machine.lost("4.4.2", "gone").results
         else:
             talk.server(b"421 4.3.2 bye\r\n")
-            found = talk.ended().findings
+            found = talk.ended().results
         assert [each.outcome.value for each in found] == ["deferred"]
 
 
@@ -828,12 +828,12 @@ def test_a_late_refusal_is_not_taken_for_that_of_the_next_mail(hello: bytes, lat
     talk.machine.begin(MAIL, rcpts(1))
     talk.server(late)
     talk.server(b"250 2.1.0 second sender ok\r\n")
-    assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")]
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")]
     talk = relayed_before(hello)
     talk.machine.begin(MAIL, rcpts(1))
     talk.server(late)
     assert not talk.events
-    assert told(talk.machine.lost("4.4.2", "gone").findings) == [("deferred", "session", "4.4.2")]
+    assert told(talk.machine.lost("4.4.2", "gone").results) == [("deferred", "session", "4.4.2")]
 
 
 @pytest.mark.parametrize("hello", [PIPELINING, PLAIN])
@@ -853,7 +853,7 @@ def test_a_late_250_on_a_kept_connection_spoils_the_session_only() -> None:
         talk = relayed_before()
         talk.machine.begin(MAIL, rcpts(2))
         talk.server(late + b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n")
-        assert told(talk.ended().findings) == [("deferred", "session", "4.5.0")] * 2
+        assert told(talk.ended().results) == [("deferred", "session", "4.5.0")] * 2
 
 
 # -- the words of the remote are kept
@@ -875,12 +875,12 @@ def test_ehlo_refused_and_closed(cut: Cut, refusal: bytes, outcome: tuple[str, s
     assert talk.heard().endswith(b"HELO me.test\r\n")
     if end == "garbage":
         talk.server(b"what\r\n")
-        finding = talk.ended().finding
+        result = talk.ended().result
     else:
-        finding = talk.machine.lost("4.4.2", f"the remote is {end}").finding
-    assert told((finding,)) == [outcome]
-    assert str(finding.reply) == refusal.decode()
-    assert end == "garbage" or end in finding.text
+        result = talk.machine.lost("4.4.2", f"the remote is {end}").result
+    assert told((result,)) == [outcome]
+    assert str(result.reply) == refusal.decode()
+    assert end == "garbage" or end in result.text
 
 
 def test_helo_refused_in_other_words() -> None:
@@ -888,8 +888,8 @@ def test_helo_refused_in_other_words() -> None:
     talk.server(b"220 mx\r\n")
     talk.server(b"554 5.7.1 blocked\r\n")
     talk.server(b"503 5.5.1 enough\r\n")
-    finding = talk.ended().finding
-    assert str(finding.reply) == "503 5.5.1 enough" and "554 5.7.1 blocked" in finding.text
+    result = talk.ended().result
+    assert str(result.reply) == "503 5.5.1 enough" and "554 5.7.1 blocked" in result.text
 
 
 @pytest.mark.parametrize("code", [b"521 5.3.2 this host takes no mail", b"556 5.1.10 no mail"])
@@ -899,17 +899,17 @@ def test_a_host_that_takes_no_mail_is_not_asked_again_by_helo(code: bytes) -> No
     talk.server(b"220 mx\r\n")
     talk.server(code + b"\r\n")
     assert talk.heard() == b"EHLO me.test\r\n"
-    finding = talk.ended().finding
-    assert finding.outcome.value == "failed" and str(finding.reply) == code.decode()
+    result = talk.ended().result
+    assert result.outcome.value == "failed" and str(result.reply) == code.decode()
 
 
 @CUTS
 def test_a_greeting_of_two_codes(cut: Cut) -> None:
     talk = Talk(cut, hello=None)
     talk.server(b"220-welcome to mx\r\n554 5.7.1 but not you\r\n")
-    finding = talk.ended().finding
-    assert told((finding,)) == [("failed", "hop", "5.7.1")]
-    assert str(finding.reply) == "554 5.7.1 welcome to mx but not you"
+    result = talk.ended().result
+    assert told((result,)) == [("failed", "hop", "5.7.1")]
+    assert str(result.reply) == "554 5.7.1 welcome to mx but not you"
 
 
 @pytest.mark.parametrize("behind", [b"554 5.7.1 not you\r\n", b"421 4.7.0 too many\r\n"])
@@ -919,8 +919,8 @@ def test_a_second_reply_behind_the_greeting_or_ehlo_is_a_refusal(behind: bytes) 
         for line in said.splitlines(keepends=True)[:-1]:
             talk.server(line)
         talk.server(said.splitlines(keepends=True)[-1] + behind)
-        finding = next(event for event in talk.events if isinstance(event, ConnectionEnded)).finding
-        assert str(finding.reply) == behind.decode().strip()
+        result = next(event for event in talk.events if isinstance(event, ConnectionEnded)).result
+        assert str(result.reply) == behind.decode().strip()
 
 
 @pytest.mark.parametrize(
@@ -930,12 +930,12 @@ def test_a_second_reply_behind_the_greeting_or_ehlo_is_a_refusal(behind: bytes) 
 def test_what_breaks_the_protocol_is_quoted(octets: bytes) -> None:
     talk = brought_to("rcpt", b"250 ok\r\n")
     talk.server(octets)
-    assert "hello there" in talk.ended().finding.text
+    assert "hello there" in talk.ended().result.text
 
 
 def test_half_a_reply_is_quoted_when_the_connection_ends() -> None:
     talk = brought_to("rcpt", b"250 ok\r\n554-5.7.1 blocked\r\n554 5.7.1 see htt")
-    found = talk.machine.lost("4.4.2", "the remote closed the connection").findings
+    found = talk.machine.lost("4.4.2", "the remote closed the connection").results
     assert found[0].text == "the remote closed the connection; it had begun to say: 554-5.7.1 blocked 554 5.7.1 see htt"
 
 
@@ -969,7 +969,7 @@ def test_an_answer_while_content_is_sent(answer: bytes, outcome: tuple[str, str,
     machine.feed(answer + b"\r\n")
     ended = machine.next_event()
     assert isinstance(ended, ConnectionEnded)
-    assert told(ended.findings) == [outcome]
+    assert told(ended.results) == [outcome]
 
 
 def test_what_a_remote_said_is_kept_in_bounds() -> None:
