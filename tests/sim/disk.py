@@ -98,7 +98,10 @@ class SimDisk:
             raise OSError(errno.EIO, "Input/output error")
         # Nothing is lost when a process dies: the file is in memory.
 
-    def _rename(self, old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+    def _rename(self, old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        if src_dir_fd is None:  # content that was changed takes the place of what came
+            os.rename(old, new)
+            return
         os.rename(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
         handle = os.open(new, os.O_RDONLY, dir_fd=dst_dir_fd)
         try:

@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from postroad.check.bans import Bans, account_of, network_of
-from postroad.check.compose import compose
 from postroad.check.tally import (
     ACCOUNT_FAILURES,
     CONNECTIONS,
@@ -31,6 +30,7 @@ from postroad.check.tally import (
     SESSIONS,
     Tally,
 )
+from postroad.mail.judging import compose
 from postroad.mail.policy import ACCEPT, Question, Rule, Rules, Verdict, defer
 
 RATES: Final = 0  # the window of connections, messages and recipients

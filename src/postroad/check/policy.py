@@ -21,8 +21,8 @@ from typing import assert_never
 import msgspec
 
 from postroad.check import message, owner, relay, sender
-from postroad.check.compose import compose
 from postroad.mail.address import Address
+from postroad.mail.judging import compose
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Role, Rule, Rules
 

@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
         "postroad.cli.spool", "spool", "Check and repair the spool; export mail to files and import it."
     ),
     "status": CommandEntry("postroad.cli.node", "status", "Tell whether the node runs, and how much mail waits."),
+    "submit": CommandEntry("postroad.cli.submit", "submit", "Hand a message from standard input to the node."),
     "trace": CommandEntry("postroad.cli.trace", "trace", "Tell what happened to a message, and what comes next."),
     "user": CommandEntry("postroad.cli.users", "user", "Add, list and remove accounts; set passwords and addresses."),
     "version": CommandEntry("postroad.cli.version", "version", "Print the version."),

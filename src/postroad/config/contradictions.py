@@ -58,6 +58,17 @@ def _auth(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _inspectors(settings: Settings) -> Iterator[Finding]:
+    for place, listener in enumerate(settings.listener):
+        for named in listener.inspectors:
+            if not _FUNCTION.fullmatch(named):
+                yield Finding(
+                    (("listener", place, "inspectors"),),
+                    f"{named!r} is not the name of an inspector",
+                    'Write "module:name" or "/path/file.py:name"',
+                )
+
+
 def _accounts(settings: Settings) -> Iterator[Finding]:
     auth, tokens = settings.auth, settings.auth.introspection
     if auth.dovecot is not None and auth.function:

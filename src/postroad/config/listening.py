@@ -207,6 +207,13 @@ class ListenerSection(Section):
         "message comes from a trusted network or an account. Submission listeners add more (`receive.repair`).",
         source="RFC 5322 §3.6",
     )
+    inspectors: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "Python classes or functions that inspect sessions and may change messages, `module:name` or "
+        "`/path/file.py:name`. Each is called without arguments and makes an inspector (docs/inspectors.md). "
+        "Inspectors are asked in this order, after the rules of the listener.",
+        example='["/etc/postroad/stamp.py:Stamp"]',
+    )
     dsn_for_strangers: bool = setting(
         False,
         "Whether an mx listener offers DSN to clients that are neither trusted nor authenticated. With DSN, anybody "

@@ -94,6 +94,11 @@ def policy_options(settings: Settings, listener: ListenerSection) -> PolicyOptio
     return _into(PolicyOptions, listener, settings.limits, settings.receive)
 
 
+def submit_policy(settings: Settings) -> PolicyOptions:
+    """The rules for `postroad submit`: those of a submission listener, for a client of a trusted network."""
+    return PolicyOptions(hops_max=settings.limits.hops_max, trust_network=True)
+
+
 def receive_options(settings: Settings) -> ReceiveOptions:
     """What holds for all listeners."""
     first = settings.domain[0].name if settings.domain else settings.hostname

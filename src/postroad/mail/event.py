@@ -140,6 +140,20 @@ class Noted(_Event, frozen=True, array_like=True, tag="noted"):
     text: str
 
 
+class Checked(_Event, frozen=True, array_like=True, tag="checked"):
+    """A rule or an inspection told what it found about a message that was accepted."""
+
+    rule: str
+    result: str
+    text: str = ""
+
+
+class Rewritten(_Event, frozen=True, array_like=True, tag="rewritten"):
+    """Rules or inspections changed a message before it was accepted. `changes`: each in words, in their order."""
+
+    changes: tuple[str, ...]
+
+
 Event = (
     Accepted
     | Expanded
@@ -153,4 +167,6 @@ Event = (
     | Authenticated
     | SessionEnded
     | Noted
+    | Checked
+    | Rewritten
 )

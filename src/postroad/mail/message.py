@@ -180,6 +180,17 @@ def without(octets: bytes, name: bytes) -> bytes:
     return b"".join(kept)[2:] + octets[end:]
 
 
+def replaced(section: bytes, name: bytes, field: bytes) -> bytes:
+    """A header section with `field` (whole, with its CRLF) in the place of the first field called `name`, and without
+    further ones of the name."""
+    lowered = b"\r\n" + section.lower()
+    found = _named(name).search(lowered)
+    if found is None:
+        return section
+    end = cast("re.Match[bytes]", _VALUE_RULE.match(section, found.end() - 2)).end()
+    return section[: found.start()] + field + without(section[end + 2 :], name)
+
+
 @lru_cache(maxsize=64)
 def _named(name: bytes) -> re.Pattern[bytes]:
     """A field of this name in a header section in lower case that has a CRLF in front."""

@@ -10,25 +10,27 @@ The contract of a rule:
 
 1. It is called on the event loop and does not block. If it must wait, it returns an awaitable of its Verdict, else the
    Verdict itself; only an awaitable costs a task.
-2. It does not raise. An exception is a bug: it is logged, and the client hears 451 4.3.0.
+2. It does not raise. An exception is a bug: it is logged, and the client hears 451 4.3.0 (421, and the end of the
+   session, if a rule of `check` raises at once).
 3. REJECT and DEFER end the phase. The effects of such a verdict, and of those before it in the phase, are not applied.
 4. Effects are applied in their order, and each later rule of the phase sees what the earlier ones changed.
 
 The contract of an inspection, beyond that of a rule:
 
 1. `Inspector.visit` is called once when a session has begun, before CONNECT is asked. None: it does not want to see
-   this session. A client that XCLIENT names, and a client that starts TLS, is a new session.
+   this session. A client that XCLIENT names is a new session. STARTTLS and a reload of settings make none.
 2. `ask` is called for one question at a time: never before the last verdict has come, or was given up.
 3. The listener's rule is asked first, then the inspections in the order of the configuration. Who comes after a
    refusal is not asked.
-4. A transaction is MAIL, RCPT for each recipient, DATA once before 354 (or before the first chunk), then `content` for
-   each piece in its order if `reads_content`, then MESSAGE once. Content is as the client sent it, before anything was
-   mended.
+4. A transaction is MAIL, RCPT for each recipient, DATA once before 354, then `content` for each piece in its order if
+   `reads_content`, then MESSAGE once. With BDAT, DATA is asked between the last piece and MESSAGE. Content
+   is as the client sent it, before anything was mended.
 5. `aborted` is called once for each transaction whose MAIL was asked and which was not handed to the spool: RSET, a new
    EHLO, a refused MAIL or message, a client that is gone. It may be called while a verdict is awaited, which then
    counts for nothing.
 6. `ended` is called exactly once, at the end of the session, after everything else. Nothing is called after it.
-7. An inspection that raises is asked no more in its session; the client hears 451 4.3.0.
+7. An inspection that raises is not called any more but for `ended`; all further questions of its session are answered
+   451 4.3.0, because nobody knows what it would have said.
 
 Not here: applying effects to a header section (`mail.effects`), who applies them and when (`receive.intake`).
 """
@@ -173,9 +175,8 @@ class Verdict(msgspec.Struct, frozen=True):
     HOLD accepts the message yet keeps it until an operator releases it; DISCARD accepts it and lets it go with an
     event. `reason` is for the log and the history; `disconnect` closes the session after the reply (421).
 
-    `effects`: from MAIL on, what is to change of the message; those of MAIL, RCPT and DATA are applied when the content
-    has come, before those of the message phase. SetReversePath at MAIL is applied at once. Before MAIL only Record
-    counts.
+    `effects`: from MAIL on, what is to change of the message. SetReversePath is applied at once, all others when the
+    content has come, in the order in which they were asked for. Before MAIL effects do not count.
     """
 
     action: Action
@@ -216,7 +217,6 @@ class Rules(msgspec.Struct, frozen=True):
     hello: Rule | None = None
     mail: Rule | None = None
     rcpt: Rule | None = None
-    data: Rule | None = None
     message: Rule | None = None
 
 

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, assert_never
 
 import uvloop
@@ -69,8 +70,11 @@ from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import World, system_world
 from postroad.protocol.etrn import Wish
+from postroad.receive.submit import socket_path
 from postroad.report.log import Log, LogHandler
 from postroad.world.memory import tune_malloc
+from postroad.world.problem import Problem
+from postroad.world.system import bind_unix
 
 ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
 ORPHAN_MAX_S: Final = 10.0  # and after which it is gone in any case
@@ -221,6 +225,7 @@ class WorkerProcess:
             self._end(1)
             return
         self._assembly = assembly
+        await self._take_submissions(assembly, Path(settings.state_dir), number)
         self._look(world)
         # What lives from here on lives long: it need not be looked through for garbage again and again.
         gc.collect()
@@ -233,6 +238,16 @@ class WorkerProcess:
         """Another start brings nothing before something is mended."""
         self._link.send(Misconfigured(text))
         self._end(EX_CONFIG)
+
+    async def _take_submissions(self, assembly: Assembly, state_dir: Path, number: int) -> None:
+        """Mail goes by the listeners though this cannot be had: a line in the log, no more."""
+        path = socket_path(state_dir, number)
+        path.unlink(missing_ok=True)  # the node's lock is ours: what stands here is left over
+        bound = bind_unix(str(path))
+        if isinstance(bound, Problem):
+            logging.getLogger("postroad").error("`postroad submit` cannot be used: %s", bound)
+        else:
+            await assembly.take_submissions(bound)
 
     def _beat(self) -> None:
         """Tell the supervisor's watchdog that the loop goes round; a worker that stops has a limit of its own."""

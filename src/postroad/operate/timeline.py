@@ -22,6 +22,7 @@ from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Checked,
     Event,
     Expanded,
     Failed,
@@ -31,6 +32,7 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
+    Rewritten,
     SessionEnded,
 )
 from postroad.mail.tls_details import TlsDetails
@@ -42,6 +44,7 @@ from postroad.report.text import clean
 from postroad.store.values import Loaded, Waiting
 
 _NAMES_MAX = 3  # recipients that a line of the timeline names
+_CHANGES_MAX = 10  # changes that a line of the timeline names
 
 
 class Fate(enum.Enum):
@@ -145,7 +148,7 @@ def _same(one: str, other: str) -> bool:
 
 def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
-        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated():
+        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated() | Checked() | Rewritten():
             return True
         case Expanded():
             return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
@@ -224,7 +227,7 @@ def _after(event: Event) -> Iterator[RecipientStatus]:
         case Released():
             for name in event.recipients:
                 yield RecipientStatus(name, Fate.WAITING, "will be tried now")
-        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted():
+        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted() | Checked() | Rewritten():
             return
         case _:
             assert_never(event)
@@ -322,8 +325,16 @@ def _told(event: Event) -> list[str]:
             return [f"session    of {_client(event.peer)} ended: {clean(event.reason)}"]
         case Noted():
             return [f"{event.level:10} {clean(event.text)}"]
+        case Checked():
+            return [f"checked    {clean(event.rule)}: {clean(event.result)}{_why(event.text)}"]
+        case Rewritten():
+            return [f"rewritten  {clean('; '.join(event.changes[:_CHANGES_MAX]))}{_further(event.changes)}"]
         case _:
             assert_never(event)
+
+
+def _further(changes: tuple[str, ...]) -> str:
+    return f"; and {len(changes) - _CHANGES_MAX} more" if len(changes) > _CHANGES_MAX else ""
 
 
 def _accepted(event: Accepted) -> list[str]:

@@ -272,6 +272,7 @@ class Dialog:
     # ---- The session
 
     def connected(self, command: commands.Connected) -> None:
+        self.intake.visit()
         self.intake.ask(self.setting.rules.connect, Phase.CONNECT, self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
@@ -496,7 +497,11 @@ class Dialog:
         if another:
             client.trusted = setting.trusts(client.address)
             verdict = self._session.move(before, client)
+        if another:
+            self.intake.ended()
         self.client = self.intake.client = client
+        if another:
+            self.intake.visit()
         if verdict is not ACCEPT:
             self._xclient_judged(another, verdict)
         else:

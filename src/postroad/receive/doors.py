@@ -26,7 +26,7 @@ from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.turns import Turns
-from postroad.store.values import Failure, Stored, Waiting
+from postroad.store.values import Failure, NewContent, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import ClientCertificatePolicy
 
@@ -48,8 +48,8 @@ class ContentSink(Protocol):
     def write(self, octets: bytes) -> bool:
         """Take octets. False: enough for now, `resumed` will be called."""
 
-    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
-        """Sync the file. After a Failure nothing is left of it."""
+    def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
+        """Sync the file, with `new` in the place of what was written. After a Failure nothing is left of it."""
 
     def abort(self) -> None: ...
 

@@ -18,11 +18,13 @@ from typing import Final
 from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
-from postroad.mail.event import Accepted, Removed
+from postroad.mail.event import Accepted, Event, Removed
 from postroad.mail.expansion import Expansion
+from postroad.mail.policy import Effect
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import ContentSink
+from postroad.store.values import NewContent
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _BINARY_MIME: Final = Body.BINARY_MIME
@@ -34,11 +36,14 @@ class Draft:
     """What a session knows of its open transaction. One writer: the session."""
 
     __slots__ = (
+        "added",
         "ascii_only",
         "counted",
         "deadline",
         "discarded",
         "dropped",
+        "effects",
+        "events",
         "expansion",
         "given",
         "head",
@@ -49,12 +54,14 @@ class Draft:
         "long_lines",
         "mail",
         "message_id",
+        "new_content",
         "peer",
         "pieces",
         "recipients",
         "sent_head",
         "size",
         "started_us",
+        "top",
     )
 
     def __init__(self, mail: Mail, peer: Peer, started_us: int, deadline: float) -> None:
@@ -64,6 +71,11 @@ class Draft:
         self.deadline = deadline  # loop time until which the end of data must have come
         self.recipients: list[Recipient] = []  # all that had their 250, in order
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
+        self.added = b""  # fields that we add, but for Received
+        self.top = b""  # fields that rules put on top, above Received
+        self.new_content: NewContent | None = None  # what takes the place of content in a file
+        self.events: tuple[Event, ...] = ()  # what rules found and changed
+        self.effects: tuple[Effect, ...] = ()  # what rules want changed, in their order
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go
         self.given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases

@@ -29,17 +29,18 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Recipient
-from postroad.mail.event import Refused
+from postroad.mail.event import Noted, Refused
 from postroad.mail.message import HEADER_MAX, header_is_whole
-from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, Verdict
+from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, SetReversePath, Verdict
 from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Mail, Rcpt
-from postroad.receive import acceptance, loops, repair, replies, wishes_in
+from postroad.receive import acceptance, inspecting, loops, repair, replies, wishes_in
 from postroad.receive import draft as drafts
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client
 from postroad.receive.doors import ArrivingClient
 from postroad.receive.draft import Draft
+from postroad.receive.inspecting import Inspections
 from postroad.receive.setup import ListenerSetup, Mending
 
 _NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
@@ -97,17 +98,36 @@ class Intake:
     goes on; who brings the mail replaces them between two transactions only.
     """
 
-    __slots__ = ("_place", "_refused", "_waits", "client", "draft", "setup")
+    __slots__ = ("_inspections", "_place", "_refused", "_waits", "client", "draft", "setup")
 
     def __init__(self, setup: ListenerSetup, client: Client, waits: Waits, refused: OnRefusal) -> None:
         self.setup = setup
         self.client = client
         self.draft: Draft | None = None
+        self._inspections: Inspections | None = None
         self._waits = waits
         self._refused = refused
         self._place: ArrivingClient | None = None  # among those who are on their way with a message
 
-    # ---- Who is on the way
+    # ---- The session
+
+    def visit(self) -> None:
+        """A session has begun."""
+        if self.setup.inspectors:
+            self._inspections = inspecting.visiting(self.setup.inspectors, self.client.who(self.setup), self._log)
+
+    def ended(self) -> None:
+        """The session is over."""
+        self.reset()
+        self.leave()
+        inspections, self._inspections = self._inspections, None
+        if inspections is not None:
+            inspections.ended()
+
+    def _log(self, text: str) -> None:
+        doors = self.setup.doors
+        doors.log((Noted(doors.now_us(), self.draft.id if self.draft is not None else 0, "error", text),))
+
 
     def join(self) -> None:
         """The client is on its way with a message."""
@@ -131,12 +151,16 @@ class Intake:
             if draft.counted:
                 self._give_back(draft)
             draft.abort()
+        if self._inspections is not None:
+            self._inspections.aborted()
 
     # ---- Rules
 
     def ask(self, rule: Rule | None, phase: Phase, judged: Callable[[Verdict], None]) -> None:
         """Ask about the client. `mail`, `rcpt` and `end` have the same lines in them: each call saved is a hundredth
         of what receiving a message costs (13 of 1,300 interpreter steps)."""
+        if self._inspections is not None:
+            rule = self._inspections.beside(rule, phase)
         verdict = ACCEPT if rule is None else rule(self._question(phase))
         if isinstance(verdict, Verdict):
             judged(verdict)
@@ -182,6 +206,8 @@ class Intake:
             self._refused(Refusal(_MEMORY_SPENT, "MAIL", mail.reverse_path, often=True), answered)
             return
         rule = setup.rules.mail
+        if self._inspections is not None:
+            rule = self._inspections.beside(rule, _MAIL)
         if rule is None:
             self._mail_judged(mail, answered, ACCEPT)
             return
@@ -194,7 +220,7 @@ class Intake:
 
     def _mail_judged(self, mail: Mail, answered: OnReply, verdict: Verdict) -> None:
         if verdict is not ACCEPT and not passes(verdict):
-            self._refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
+            self._mail_refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
             return
         setup, client = self.setup, self.client
         doors = setup.doors
@@ -203,7 +229,7 @@ class Intake:
             granted = wishes_in.at_mail(mail, setup.options.extensions, doors.now_us(), known=client.is_known)
             if isinstance(granted, Reply):
                 verdict = Verdict(Action.REJECT, granted, granted.text)
-                self._refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
+                self._mail_refused(Refusal(verdict, "MAIL", mail.reverse_path), answered)
                 return
             mail, answer = granted
         peer = client.describe(setup, smtputf8=True) if mail.smtputf8 else (client.peer or client.who(setup))
@@ -215,6 +241,11 @@ class Intake:
             _keep(draft, verdict)
         answered(answer)
 
+    def _mail_refused(self, refusal: Refusal, answered: OnReply) -> None:
+        if self._inspections is not None:
+            self._inspections.aborted()
+        self._refused(refusal, answered)
+
     def rcpt(self, rcpt: Rcpt, answered: OnReply) -> None:
         draft, setup, client = self.draft, self.setup, self.client
         assert draft is not None
@@ -223,6 +254,8 @@ class Intake:
             address = Address(address.local_part, setup.options.default_domain)
         recipient = Recipient(address, rcpt.notify, rcpt.orcpt, None, rcpt.parameters)
         rule = setup.rules.rcpt
+        if self._inspections is not None:
+            rule = self._inspections.beside(rule, _RCPT)
         if rule is None:
             self._rcpt_judged(recipient, answered, ACCEPT)
             return
@@ -247,8 +280,8 @@ class Intake:
                 return
             if verdict.action is _DISCARD:
                 draft.discarded[len(draft.recipients)] = verdict.reason
-            elif verdict.action is _HOLD:
-                _keep(draft, verdict)
+                verdict = msgspec.structs.replace(verdict, action=Action.ACCEPT)
+            _keep(draft, verdict)
         draft.recipients.append(recipient)
         answered(replies.RECIPIENT_OK)
 
@@ -256,7 +289,35 @@ class Intake:
         """DATA: whether content may come."""
         assert self.draft is not None
         self.draft.id = self.setup.doors.new_id()
-        answered(replies.GO_AHEAD)
+        if self._inspections is None:
+            answered(replies.GO_AHEAD)
+        else:
+            self._ask_data(partial(self._data_judged, answered))
+
+    def _ask_data(self, judged: Callable[[Verdict], None]) -> None:
+        draft, client = self.draft, self.client
+        assert draft is not None and self._inspections is not None
+        rule = self._inspections.beside(None, Phase.DATA)
+        verdict = rule(
+            Question(
+                draft.peer, client.trusted, draft.mail.reverse_path, draft.mail.size, None, len(draft.recipients),
+                phase=Phase.DATA, id=draft.id,
+            )
+        )  # fmt: skip
+        if isinstance(verdict, Verdict):
+            judged(verdict)
+        else:
+            self._waits.wait_for(verdict, judged)
+
+    def _data_judged(self, answered: OnReply, verdict: Verdict) -> None:
+        draft = self.draft
+        assert draft is not None
+        if passes(verdict):
+            _keep(draft, verdict)
+            answered(replies.GO_AHEAD)
+        else:
+            draft.id = 0
+            self.refuse(verdict, "DATA", answered)
 
     # ---- Content
 
@@ -267,6 +328,8 @@ class Intake:
         assert draft is not None
         if not draft.id:  # BDAT
             draft.id = self.setup.doors.new_id()
+        if self._inspections is not None:
+            self._inspections.content(octets)
         if draft.incoming is not None:
             return drafts.stream(draft, octets)
         draft.pieces.append(octets)
@@ -331,6 +394,22 @@ class Intake:
 
     def end(self, answered: OnReply) -> None:
         """The content is complete: rules, then the spool. A reply that is no refusal comes after the commit."""
+        inspections = self._inspections
+        if inspections is not None and not inspections.asked_data:  # BDAT
+            self._ask_data(partial(self._chunks_judged, answered))
+        else:
+            self._end(answered)
+
+    def _chunks_judged(self, answered: OnReply, verdict: Verdict) -> None:
+        draft = self.draft
+        assert draft is not None
+        if passes(verdict):
+            _keep(draft, verdict)
+            self._end(answered)
+        else:
+            self.refuse_content(verdict, answered)
+
+    def _end(self, answered: OnReply) -> None:
         draft, setup = self.draft, self.setup
         assert draft is not None
         octets: bytes | None = None
@@ -348,6 +427,8 @@ class Intake:
                 self.refuse_content(refused, answered)
                 return
         rule = setup.rules.message
+        if self._inspections is not None:
+            rule = self._inspections.beside(rule, _MESSAGE)
         if rule is None:
             self._message_judged(draft, octets, answered, ACCEPT)
             return
@@ -369,6 +450,8 @@ class Intake:
             _keep(draft, verdict)
         # From here on the message is not the client's any more: it is kept even where the client goes away.
         self.draft = None
+        if self._inspections is not None:
+            self._inspections.handed_over()
         if self.client.forwarded is not None:
             self.client.forwards(None)
         if self._place is not None:
@@ -402,7 +485,12 @@ def passes(verdict: Verdict) -> bool:
 
 
 def _keep(draft: Draft, verdict: Verdict) -> None:
-    """What a verdict on MAIL or on the content means for the whole message."""
+    """What a verdict means for the whole message."""
+    if verdict.effects:
+        draft.effects += verdict.effects
+        for effect in verdict.effects:
+            if isinstance(effect, SetReversePath):
+                draft.mail = msgspec.structs.replace(draft.mail, reverse_path=effect.address)
     if verdict.action is _HOLD:
         draft.held = draft.held or verdict.reason or "held by a rule"
     elif verdict.action is _DISCARD:

@@ -67,6 +67,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     `dsn_for_strangers`: on an mx listener DSN (RFC 3461) is offered to those, too, who are neither trusted nor
     authenticated.
 
+    `inspectors`: names of the inspectors that see its sessions (`mail.policy.Inspector`).
+
     `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
     first octet, where a client has to speak first).
     """
@@ -96,6 +98,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     loose_paths: bool = False
     add_missing: bool = False
     dsn_for_strangers: bool = False
+    inspectors: tuple[str, ...] = ()
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True):

@@ -592,8 +592,7 @@ class ClientConnection(asyncio.Protocol):
             self._task = None
         dialog, self._dialog = self._dialog, None
         assert dialog is not None
-        dialog.drop()
-        dialog.intake.leave()
+        dialog.intake.ended()
         dialog.end_auth()
         client = dialog.client
         if client.admitted:  # of the others their refusal says it all

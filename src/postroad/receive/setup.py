@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from postroad.accounts.authenticate import CertificateName
-from postroad.mail.policy import Role, Rules
+from postroad.mail.policy import Inspector, Role, Rules
 from postroad.mail.reply import Reply
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import wishes_in
@@ -55,6 +55,7 @@ class ListenerSetup:
     proxies: tuple[Network, ...] = ()
     xclients: tuple[Network, ...] = ()
     xforwarders: tuple[Network, ...] = ()
+    inspectors: tuple[Inspector, ...] = ()
     known_clients: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # what `trusts` found
     offers: dict[tuple[bool, ...], Offer] = field(default_factory=dict, compare=False, repr=False)
 
@@ -186,7 +187,10 @@ def _mending(listener: ListenerOptions, options: ReceiveOptions) -> Mending:
     return Mending.DATED if listener.add_missing else Mending.NOTHING
 
 
-def listener_setup(listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors) -> ListenerSetup:
+def listener_setup(
+    listener: ListenerOptions, options: ReceiveOptions, rules: Rules, doors: Doors,
+    inspectors: tuple[Inspector, ...] = (),
+) -> ListenerSetup:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
     words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
@@ -204,4 +208,5 @@ def listener_setup(listener: ListenerOptions, options: ReceiveOptions, rules: Ru
         xforwarders=_networks(listener.xforward_networks),
         greeting=Reply(220, "", (words,)),
         hello=Reply(250, "", (options.hostname,)),
+        inspectors=inspectors,
     )

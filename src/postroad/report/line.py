@@ -27,6 +27,7 @@ from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Checked,
     Event,
     Expanded,
     Failed,
@@ -36,6 +37,7 @@ from postroad.mail.event import (
     Released,
     Removed,
     Reported,
+    Rewritten,
     SessionEnded,
 )
 from postroad.mail.reply import Reply
@@ -206,6 +208,17 @@ class NotedLine(_Line):
     text: str
 
 
+class CheckedLine(_Line):
+    rule: str
+    result: str
+    text: str
+
+
+class RewrittenLine(_Line):
+    changes: tuple[str, ...]
+    changes_count: int
+
+
 def json_line(event: Event) -> bytes:
     """One JSON object, without a line end."""
     record = _RECORDS[type(event)](event, iso(event.at_us), LEVELS[rank_of(event)], _ID(event.id) if event.id else "")
@@ -271,6 +284,12 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
         head[0], head[1], "removed", head[2], *_named(event), event.by, event.text
     ),
     Noted: lambda event, *head: NotedLine(head[0], head[1], "noted", head[2], event.text),
+    Checked: lambda event, *head: CheckedLine(
+        head[0], head[1], "checked", head[2], event.rule, event.result, event.text
+    ),
+    Rewritten: lambda event, *head: RewrittenLine(
+        head[0], head[1], "rewritten", head[2], event.changes[:_NAMES_MAX], len(event.changes)
+    ),
 }  # fmt: skip
 
 
@@ -416,6 +435,8 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
     ),
     Removed: lambda event: f"removed for {_names(event.recipients)}{_by(event.by)}{_why(event.text)}",
     Noted: lambda event: event.text,
+    Checked: lambda event: f"checked by {event.rule}: {event.result}{_why(event.text)}",
+    Rewritten: lambda event: f"rewritten: {'; '.join(event.changes[:_NAMES_MAX])}",
 }
 
 

@@ -3,7 +3,8 @@
 Content above `SpoolOptions.inline_max` stands in ``DIR/NN/xx/<queue id>`` beside its shard (xx spreads the files over
 256 folders). It is written by a thread while it arrives, through a bounded backlog, and file and folder are synced
 before `finish` answers, so before the commit that names it (promise 1). A crash before that commit leaves a file that
-no message names; it is removed when its shard is opened.
+no message names; it is removed when its shard is opened. If rules changed the content, a second file with the new
+content takes the place of the first (`NewContent`), by a rename before `finish` answers.
 
 How it fails: `Incoming` remembers the first error, swallows what else comes, and gives the Failure at `finish`. Reading
 raises OSError. Not here: content in the shard (`store.sqlite.shard`).
@@ -22,7 +23,7 @@ from typing import Final
 
 from postroad.mail import identifier
 from postroad.mail.message import Content, ContentFile
-from postroad.store.values import Failure, FailureKind
+from postroad.store.values import Failure, FailureKind, NewContent
 from postroad.world.files import Posix
 
 PIECE: Final = 262_144  # octets read or written at once
@@ -30,6 +31,7 @@ BACKLOG_MAX: Final = 524_288  # octets that wait for the disk before `write` ask
 _CHECK_EVERY: Final = 4_194_304  # octets written between two looks at the free space
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _POSIX: Final = Posix()
+SECOND: Final = ".new"  # behind the name of a file that is to take the place of another
 
 Run = Callable[[Callable[[], None]], None]  # hands a piece of work to a thread, or to the loop
 
@@ -153,6 +155,7 @@ class Incoming:
         self._aborted = False
         # The thread's own.
         self._handle = -1
+        self._second: Path | None = None  # a file that is to take the place of the first
         self._made = False  # the file is ours: one that stood there before is never removed
         self._checked = 0
         # The loop's own.
@@ -178,9 +181,9 @@ class Incoming:
         self._paused = True
         return False
 
-    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
-        """The content is complete."""
-        self._run(lambda: self._finish(done))
+    def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
+        """The content is complete. `new`: what takes its place."""
+        self._run(lambda: self._finish(done, new))
 
     def abort(self) -> None:
         """Removes what there is. What was accepted must not be aborted."""
@@ -229,12 +232,17 @@ class Incoming:
             if self.resumed is not None and not self._aborted:
                 self.resumed()
 
-    def _finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+    def _finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None) -> None:
         self._write_pieces()
         if self._failure is None and not self._aborted:
             try:
                 self._open()  # content of no octets at all
+                if new is not None:
+                    self._write_second(new)
                 self._posix.fdatasync(self._handle)
+                if self._second is not None:
+                    self._posix.rename(self._second, self._path)
+                    self._second = None
                 sync_directory(self._path.parent, self._posix)
                 self._close()
             except OSError as error:
@@ -244,6 +252,28 @@ class Incoming:
         if self._failure is not None:
             self._remove()
         self._on_loop(lambda: done(answer))
+
+    def _write_second(self, new: NewContent) -> None:
+        """The new content in a file of its own, with its handle in the place of the first one's. Raises OSError."""
+        self._close()
+        first = os.open(self._path, os.O_RDONLY | _FLAGS)
+        try:
+            second = self._path.with_name(self._path.name + SECOND)
+            self._handle = self._posix.open(second, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+            self._second = second
+            self._written = self._checked = 0
+            self._write_all(new.head)
+            if new.body is not None:
+                self._write_all(new.body)
+                return
+            at = new.head_size
+            while self._failure is None and (piece := os.pread(first, PIECE, at)):
+                self._write_all(piece)
+                at += len(piece)
+        finally:
+            os.close(first)
+        if self._failure is not None:
+            raise OSError(errno.ENOSPC, self._failure.text)
 
     def _close(self) -> None:
         """Raises OSError, also for what was written before (close(2)); the handle is gone all the same."""
@@ -261,6 +291,8 @@ class Incoming:
         self._let_go()
         if self._made:
             remove(self._path, self._posix)
+        if self._second is not None:
+            remove(self._second, self._posix)
 
 
 def remove(path: Path, posix: Posix = _POSIX) -> None:

@@ -18,6 +18,15 @@ class Stored(msgspec.Struct, frozen=True):
     content: Content
 
 
+class NewContent(msgspec.Struct, frozen=True):
+    """What takes the place of content in a file before it is accepted: `head` instead of its first `head_size` octets,
+    and `body` (the empty line included) instead of the rest, None to keep that."""
+
+    head: bytes
+    head_size: int
+    body: bytes | None = None
+
+
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
     """One recipient that waits for its next event.
 

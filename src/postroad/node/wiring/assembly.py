@@ -34,11 +34,13 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
 from postroad.mail.loop import Marks
 from postroad.mail.message import Content
+from postroad.mail.policy import Inspector, Role
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint, endpoints
 from postroad.node.wiring.authentication import authenticator, placed, read_accounts
+from postroad.node.wiring.inspectors import inspectors
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
 from postroad.node.wiring.tables import Tables, build
@@ -47,11 +49,14 @@ from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
+from postroad.receive import submit
 from postroad.receive.budget import Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
+from postroad.receive.options import ListenerOptions
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.setup import ListenerSetup, listener_setup
+from postroad.receive.submit import Submissions
 from postroad.receive.turns import Turns
 from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
@@ -62,6 +67,7 @@ from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import Spool, SpoolError
 from postroad.store.values import Stored, Waiting
+from postroad.world.network import Server
 from postroad.world.system import file_limit
 from postroad.world.tls import ClientCertificatePolicy, ClientTls, ServerTls, server_tls
 
@@ -84,6 +90,7 @@ class Prepared(msgspec.Struct, frozen=True):
     server_tls: ServerTls | None
     accounts: Accounts | None
     authenticator: Authenticator | None
+    inspectors: dict[str, Inspector]
 
 
 class Assembly:
@@ -126,6 +133,9 @@ class Assembly:
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
+        self._submissions: Submissions | None = None
+        self._submit_server: Server | None = None
+        self._inspectors: dict[str, Inspector] = {}
         self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
         self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
         self._turns = Turns()
@@ -153,6 +163,7 @@ class Assembly:
             return prepared
         self.tables = prepared.tables
         self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
+        self._inspectors = prepared.inspectors
         self._take_authenticator(prepared.authenticator)
         state_dir = Path(settings.state_dir)
         self._marks = Marks(node_secret(state_dir, world.entropy))
@@ -235,6 +246,9 @@ class Assembly:
 
     async def stop(self, limit_s: float) -> None:
         """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
+        if self._submissions is not None and self._submit_server is not None:
+            self._submit_server.close()
+            self._submissions.stop()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
@@ -255,6 +269,16 @@ class Assembly:
             self._authenticator.close()
         self.spool.close()
         self._log.flush()
+
+    async def take_submissions(self, sock: socket.socket) -> None:
+        """Take mail over this Unix socket, too (`postroad submit`)."""
+        self._submissions = Submissions(self._submit_setup())
+        self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
+
+    def _submit_setup(self) -> ListenerSetup:
+        listener = ListenerOptions(submit.LISTENER, role=Role.SUBMISSION, trusted_networks=("unix",))
+        rules = self.tables.rules(options.submit_policy(self._settings), listener, self._owns)
+        return listener_setup(listener, options.receive_options(self._settings), rules, self._doors())
 
     async def _listen(self, settings: Settings, sockets: dict[Endpoint, socket.socket]) -> None:
         made = self._listener_settings(settings)
@@ -290,7 +314,12 @@ class Assembly:
         )
         if isinstance(made_auth, str):
             return made_auth
-        return Prepared(settings, tables, tls, accounts, made_auth)
+        made_inspectors = inspectors(name for listener in settings.listener for name in listener.inspectors)
+        if isinstance(made_inspectors, str):
+            if made_auth is not None:
+                made_auth.close()
+            return made_inspectors
+        return Prepared(settings, tables, tls, accounts, made_auth, made_inspectors)
 
     def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:
         for fault in faults:
@@ -369,7 +398,10 @@ class Assembly:
             endpoints(settings), sections, options.listener_options(settings), strict=True
         ):
             rules = self.tables.rules(options.policy_options(settings, section), listener, self._owns)
-            made[endpoint] = listener_setup(listener, receive, self._clients.limited(rules), doors)
+            made[endpoint] = listener_setup(
+                listener, receive, self._clients.limited(rules), doors,
+                tuple(self._inspectors[name] for name in listener.inspectors),
+            )  # fmt: skip
         return made
 
     def _doors(self) -> Doors:
@@ -498,6 +530,7 @@ class Assembly:
         self.tables = prepared.tables
         self._server_tls = prepared.server_tls
         self._accounts = prepared.accounts
+        self._inspectors = prepared.inspectors
         self._clients.options = options.client_options(settings)
         self._budget.most = settings.limits.content_memory_max
         self._tally.resize(options.window_lengths_s(settings))
@@ -516,6 +549,8 @@ class Assembly:
             before.close()
         self._log.renew(options.log_options(settings))
         wanted = self._listener_settings(settings)
+        if self._submissions is not None:
+            self._submissions.setup = self._submit_setup()
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in wanted]:
             listener = self._listeners.pop(endpoint)
             self._close_listener(listener, settings.shutdown_s)

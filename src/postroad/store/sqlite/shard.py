@@ -236,6 +236,9 @@ class Shard:
         """Removes files that no message names. We hold the lock and nothing was accepted yet: all of them are old."""
         names: dict[int, Path] = {}
         for path in content.folder(self._directory, self.number).glob("??/*"):
+            if path.name.endswith(content.SECOND):  # of content that was being changed, and never accepted
+                content.remove(path)
+                continue
             id = identifier.parse(path.name)
             if id is None or identifier.shard_of(id) != self.number:
                 continue

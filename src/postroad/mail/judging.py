@@ -1,14 +1,18 @@
 """Several rules as one: asked in order until one rejects or defers.
 
 What always holds: HOLD and DISCARD do not end the asking, a later rule may still reject; of these the first is the
-answer when nobody rejects, and DISCARD outweighs HOLD. As long as rules answer at once, the composed rule does, too:
-no coroutine is made before a rule gives an awaitable.
+answer when nobody rejects, and DISCARD outweighs HOLD. Effects add up in their order, and each rule is asked with what
+those before it changed. As long as rules answer at once, the composed rule does, too: no coroutine is made before a
+rule gives an awaitable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator, Sequence
 
+import msgspec
+
+from postroad.mail.effects import amended
 from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict
 
 
@@ -25,13 +29,15 @@ def compose(rules: Sequence[Rule]) -> Rule | None:
         remaining = iter(ordered)
         for rule in remaining:
             verdict = rule(question)
-            if not isinstance(verdict, Verdict):
-                return _wait(verdict, kept, remaining, question)
             if verdict is ACCEPT:
                 continue
+            if not isinstance(verdict, Verdict):
+                return _wait(verdict, kept, remaining, question)
             kept = _weigh(kept, verdict)
             if _ends(kept):
                 return kept
+            if verdict.effects:
+                question = amended(question, verdict.effects)
         return kept
 
     return composed
@@ -39,20 +45,28 @@ def compose(rules: Sequence[Rule]) -> Rule | None:
 
 async def _wait(pending: Awaitable[Verdict], kept: Verdict, remaining: Iterator[Rule], question: Question) -> Verdict:
     """Go on from the first rule that had to wait."""
-    kept = _weigh(kept, await pending)
-    for rule in remaining:
+    verdict = await pending
+    while True:
+        kept = _weigh(kept, verdict)
         if _ends(kept):
             return kept
-        verdict = rule(question)
-        kept = _weigh(kept, verdict if isinstance(verdict, Verdict) else await verdict)
-    return kept
+        if verdict.effects:
+            question = amended(question, verdict.effects)
+        rule = next(remaining, None)
+        if rule is None:
+            return kept
+        answer = rule(question)
+        verdict = answer if isinstance(answer, Verdict) else await answer
 
 
 _WEIGHT = {Action.ACCEPT: 0, Action.HOLD: 1, Action.DISCARD: 2, Action.DEFER: 3, Action.REJECT: 3}
 
 
 def _weigh(kept: Verdict, verdict: Verdict) -> Verdict:
-    return verdict if _WEIGHT[verdict.action] > _WEIGHT[kept.action] else kept
+    heavier = verdict if _WEIGHT[verdict.action] > _WEIGHT[kept.action] else kept
+    if _ends(heavier) or not (kept.effects or verdict.effects):
+        return heavier
+    return msgspec.structs.replace(heavier, effects=kept.effects + verdict.effects)
 
 
 def _ends(verdict: Verdict) -> bool:

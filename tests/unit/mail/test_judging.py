@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from postroad.check.compose import compose
 from postroad.mail.envelope import Peer
+from postroad.mail.judging import compose
 from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict, defer, reject
 
 CONTEXT = Question(Peer())

@@ -1,0 +1,82 @@
+"""What effects of rules make of a draft, once its content is complete and before it is handed to the spool.
+
+What always holds: all effects are looked at before the first is applied; if one is at fault, the message is refused
+(451 4.3.0, and the log says what was wrong) and never stored half changed. Fields that are put on top touch no content.
+Fields that are changed or removed, and a new body, make new content in memory; content in a file gets a second file in
+the place of the first (`store.content`), before 250. Everything that was changed is an event of the message.
+
+Not here: what an effect makes of a header section (`mail.effects`).
+"""
+
+from __future__ import annotations
+
+from postroad.mail import message
+from postroad.mail.effects import TEXT_MAX, Sections, applied, fault, said
+from postroad.mail.envelope import Recipient
+from postroad.mail.event import Checked, Event, Rewritten
+from postroad.mail.policy import AddRecipient, DropRecipient, HeaderEffect, Record, ReplaceBody
+from postroad.receive.draft import Draft
+from postroad.store.values import NewContent
+
+
+def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
+    """Apply the draft's effects, which have no `fault`. `octets`: its content, None if it is in a file; so is what is
+    returned."""
+    effects = draft.effects
+    fields = tuple(each for each in effects if isinstance(each, HeaderEffect))
+    bodies = [each.octets for each in effects if isinstance(each, ReplaceBody)]
+    _readdress(draft)
+    draft.events += _events(draft, now_us)
+    if not (fields or bodies):
+        return octets
+    end = len(draft.head) - len(draft.added) if octets is None else message.header_end(octets)
+    before = draft.head[len(draft.added) :] if octets is None else octets[:end]
+    sections = applied(Sections(draft.top, draft.added, before), fields)
+    draft.top, draft.added = sections.top, sections.added
+    draft.head = sections.added + sections.head
+    draft.message_id = (message.first(draft.head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
+    body = b"\r\n" + bodies[-1] if bodies else None
+    if octets is not None:
+        if body is None and sections.head == before:
+            changed = octets
+        else:
+            changed = sections.head + (octets[end:] if body is None else body)
+        draft.ascii_only = changed.isascii() and draft.top.isascii() and draft.added.isascii()
+        draft.long_lines = not message.lines_fit(changed, message.LINE_MAX + 2)
+        return changed
+    if body is not None or sections.head != before:
+        draft.new_content = NewContent(sections.head, end, body)
+        new = sections.head + (body or b"")
+        if body is not None:
+            draft.ascii_only, draft.long_lines = True, False
+        draft.long_lines = draft.long_lines or not message.lines_fit(new, message.LINE_MAX + 2)
+        draft.ascii_only = draft.ascii_only and new.isascii()
+    draft.ascii_only = draft.ascii_only and draft.top.isascii() and draft.added.isascii()
+    return None
+
+
+def unfit(draft: Draft, size_max: int) -> str:
+    """Why the draft's effects cannot be applied, "" if they can."""
+    return fault(draft.effects, size_max)
+
+
+def _readdress(draft: Draft) -> None:
+    """Recipients that are added or dropped."""
+    for effect in draft.effects:
+        if isinstance(effect, AddRecipient):
+            draft.recipients.append(Recipient(effect.address))
+        elif isinstance(effect, DropRecipient):
+            for index, recipient in enumerate(draft.recipients):
+                if recipient.address == effect.address:
+                    draft.discarded.setdefault(index, "dropped by a rule")
+
+
+def _events(draft: Draft, now_us: int) -> tuple[Event, ...]:
+    """What the rules found and changed."""
+    checked = [
+        Checked(now_us, draft.id, each.rule[:TEXT_MAX], each.result[:TEXT_MAX], each.text[:TEXT_MAX])
+        for each in draft.effects
+        if isinstance(each, Record)
+    ]
+    changes = tuple(text for each in draft.effects if (text := said(each)))
+    return (*checked, Rewritten(now_us, draft.id, changes)) if changes else tuple(checked)
