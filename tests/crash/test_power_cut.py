@@ -236,7 +236,7 @@ def read_state(shard: Shard) -> State:
         loaded, octets = shard.load(id), shard.content(id)
         if loaded is None or octets is None:
             raise Lost(f"half a message: {loaded}, {octets!r}")
-        state[id] = (len(loaded.envelope.recipients), loaded.waiting or None, content.read(octets))
+        state[id] = (len(loaded.envelope.recipients), loaded.waiting or None, content.read(loaded.envelope, octets))
     files = {path.name for path in content.folder(shard.path.parent, 0).glob("*/*")}
     large = {path.name for id in ids if isinstance(octets := shard.content(id), ContentFile)
              for path in (Path(octets.path),)}  # fmt: skip

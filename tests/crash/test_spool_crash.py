@@ -15,7 +15,7 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Attempted
-from postroad.mail.message import ContentFile
+from postroad.mail.message import size
 from postroad.store import content
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.reader import SpoolReader
@@ -91,8 +91,8 @@ def check(directory: Path, accepted: set[int], settled: set[int], ended: set[int
         assert loaded is not None
         found = spool.content(id)
         assert found is not None
-        assert (found.size if isinstance(found, ContentFile) else len(found)) == loaded.envelope.size
-        assert len(content.read(found)) == loaded.envelope.size
+        assert size(loaded.envelope, found) == loaded.envelope.size
+        assert len(content.read(loaded.envelope, found)) == loaded.envelope.size
     history = HistoryReader(directory / "history", directory / "spool")
     for id in sorted(accepted)[:: max(1, len(accepted) // 40)]:
         kinds = [type(event) for event in history.events(id)]

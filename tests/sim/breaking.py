@@ -16,7 +16,7 @@ from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
 from postroad.check.client import Clients
-from postroad.deliver import maildir
+from postroad.deliver import maildir, stream
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
 from postroad.mail.attempt import Outcome, Reach
@@ -39,6 +39,7 @@ from postroad.receive.dialog import Dialog
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
+from postroad.store import content as contents
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import shard, spool
 from postroad.store.sqlite.journal import SqliteJournal
@@ -557,6 +558,19 @@ def an_octet_of_the_content_is_changed(patch: Patch) -> None:
         return replace(stored, content=stored.content[:-3] + b"~\r\n")
 
     _accepting(patch, change)
+
+
+def the_fields_on_top_of_large_content_are_lost(patch: Patch) -> None:
+    _accepting(patch, lambda stored: replace(stored, envelope=replace(stored.envelope, prefix=b"")))
+
+
+def the_fields_on_top_are_sent_twice(patch: Patch) -> None:
+    real = contents.pieces
+
+    def pieces(envelope: Any, content: Any, *size: int) -> Any:
+        yield from real(replace(envelope, prefix=envelope.prefix * 2), content, *size)
+
+    patch(stream, "pieces", pieces)
 
 
 def the_content_is_that_of_the_message_before(patch: Patch) -> None:

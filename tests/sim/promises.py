@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tests.sim.house import House
 
 _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop): .*\n([ \t].*\n)*)+")
+_ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id (\S+)", re.MULTILINE)
 _NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
@@ -296,8 +297,14 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
                 house.ledger.fault(f"{delivery.message_id} is not what it was at {delivery.place}: {len(came)} octets")
             continue
         trace = came[: -len(went)].decode()
-        if not came.endswith(went) or not _TRACE.fullmatch(trace):
+        if not came.endswith(went) or not _TRACE.fullmatch(trace) or not _received_once_a_time(trace):
             house.ledger.fault(f"{delivery.message_id} is not whole at {delivery.place}: {len(came)} octets")
+
+
+def _received_once_a_time(trace: str) -> bool:
+    """Whether there is one Received field for each time that the node took the message, and at least one."""
+    ids = _ID.findall(trace)
+    return 0 < len(ids) == len(set(ids))
 
 
 def _decodes_to(came: bytes, went: bytes) -> bool:

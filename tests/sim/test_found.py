@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from postroad.deliver.stream import ContentStream, Piece
+from postroad.mail.envelope import Envelope
 from tests.sim import plan as plans
 from tests.sim.house import simulate
 
@@ -36,7 +37,8 @@ def test_the_last_piece_of_a_chunk_says_so(octets: int) -> None:
     duplicate."""
     loop: Any = _Loop()
     pool: Any = object()
-    stream = ContentStream(b"x" * octets, stuffed=False, piece_size=4096, pool=pool, loop=loop)
+    envelope = Envelope(1, None, (), octets, 0)
+    stream = ContentStream(envelope, b"x" * octets, stuffed=False, piece_size=4096, pool=pool, loop=loop)
     got: list[Piece] = []
     while not (got and got[-1].last):
         stream.fetch(got.append)

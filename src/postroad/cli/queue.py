@@ -187,7 +187,7 @@ def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path |
         if loaded is None or number is None:
             missing.append(written)
         else:
-            found.append((loaded, spool.head(number, HEAD_MAX)))
+            found.append((loaded, spool.head(loaded.envelope, HEAD_MAX)))
     paces = _paces(config or outer, _destinations(loaded for loaded, _ in found))
     ways = routes(config or outer, [loaded for loaded, _ in found])
     if as_json:

@@ -6,6 +6,7 @@ on a thread. Fails with OSError.
 
 from __future__ import annotations
 
+from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content
 from postroad.store.content import pieces
 from postroad.world.files import Posix
@@ -31,13 +32,15 @@ class LineEnds:
         return held
 
 
-def write_message(posix: Posix, handle: int, prefix: bytes, content: Content, *, binary: bool) -> int:
-    """`prefix` (header fields, CRLF) and content; how many octets were written."""
+def write_message(
+    posix: Posix, handle: int, prefix: bytes, envelope: Envelope, content: Content, *, binary: bool
+) -> int:
+    """`prefix` (header fields of this delivery, CRLF) and the message; how many octets were written."""
     if binary:
-        return _write(posix, handle, prefix) + sum(_write(posix, handle, piece) for piece in pieces(content))
+        return _write(posix, handle, prefix) + sum(_write(posix, handle, piece) for piece in pieces(envelope, content))
     ends = LineEnds()
     written = _write(posix, handle, ends.piece(prefix))
-    for piece in pieces(content):
+    for piece in pieces(envelope, content):
         written += _write(posix, handle, ends.piece(piece))
     return written + _write(posix, handle, ends.end())
 

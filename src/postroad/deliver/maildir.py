@@ -146,12 +146,12 @@ class Writer:
                 handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
                 try:
                     binary = job.envelope.body is Body.BINARY_MIME
-                    written = write_message(posix, handle, prefix, job.content, binary=binary)
+                    written = write_message(posix, handle, prefix, job.envelope, job.content, binary=binary)
                     posix.fsync(handle)
                 finally:
                     posix.close(handle)
                 # S: octets of the file, W: octets with CRLF line ends; mail readers take both from the name
-                name = f"{temporary},S={written},W={len(prefix) + size(job.content)}"
+                name = f"{temporary},S={written},W={len(prefix) + size(job.envelope, job.content)}"
                 posix.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=new)
             except BaseException:
                 with contextlib.suppress(OSError):

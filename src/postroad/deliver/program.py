@@ -150,7 +150,7 @@ class ProgramCourier:
         binary = job.envelope.body is Body.BINARY_MIME
         if isinstance(content, bytes):
             return (prefix if binary else prefix.replace(b"\r\n", b"\n")) + content
-        work = partial(_copy, prefix, content, binary=binary)
+        work = partial(_copy, prefix, job.envelope, content, binary=binary)
         path = await self._shared.loop.run_in_executor(self._shared.pool, work)
         stack.callback(path.unlink, missing_ok=True)
         return path
@@ -191,11 +191,11 @@ def _left(job: Job, attempts: Sequence[Attempt]) -> int:
     return len(job.recipients) - len(attempts)
 
 
-def _copy(prefix: bytes, content: ContentFile, *, binary: bool) -> Path:
+def _copy(prefix: bytes, envelope: Envelope, content: ContentFile, *, binary: bool) -> Path:
     """Large content as the program is to read it, in a file of our own; on a thread."""
     handle, name = tempfile.mkstemp(prefix="postroad-")
     try:
-        write_message(Posix(), handle, prefix, content, binary=binary)
+        write_message(Posix(), handle, prefix, envelope, content, binary=binary)
     except BaseException:
         os.unlink(name)
         raise

@@ -298,7 +298,7 @@ class SmtpCourier(asyncio.Protocol):
         if options.eight_bit is not EightBit.CONVERT:
             target = None
         what = Look(target, binary, options.whole_max)
-        look_through(content, what, self._shared.pool, self._loop, self._looked_through)
+        look_through(job.envelope, content, what, self._shared.pool, self._loop, self._looked_through)
         self._wait()
 
     def _looked_through(self, found: Looked | str) -> None:
@@ -316,7 +316,7 @@ class SmtpCourier(asyncio.Protocol):
         """Make the commands of the job, for those of its recipients who have no result yet, and say the first of
         them."""
         envelope, content, options = job.envelope, job.content, self._shared.options
-        content_size, inspection = size(content), None
+        content_size, inspection = size(envelope, content), None
         if looked is not None:
             self._plan, content_size, inspection = looked.plan, looked.size, looked.inspection
             content = content if looked.octets is None else looked.octets
@@ -509,12 +509,12 @@ class SmtpCourier(asyncio.Protocol):
         prefix = self._open.prefix
         if bdat:
             # RFC 3030 §2: one chunk of the whole size; its octets may follow in any pieces
-            transport.write(b"BDAT %d LAST\r\n%b" % (len(prefix) + size(job.content), prefix))
+            transport.write(b"BDAT %d LAST\r\n%b" % (len(prefix) + size(job.envelope, job.content), prefix))
         elif prefix:
             transport.write(prefix)  # whole lines, none of which begins with a dot
         self._stream = ContentStream(
-            job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size, pool=self._shared.pool,
-            loop=self._loop, plan=self._plan, line_max=self._line_max,
+            job.envelope, job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size,
+            pool=self._shared.pool, loop=self._loop, plan=self._plan, line_max=self._line_max,
         )
         self._fetch()
 

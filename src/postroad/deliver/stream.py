@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content, size
 from postroad.protocol import seven_bit
 from postroad.protocol.line_breaking import Breaker
@@ -41,14 +42,14 @@ class ContentStream:
     called on the loop."""
 
     def __init__(
-        self, content: Content, *, stuffed: bool, piece_size: int, pool: Executor, loop: asyncio.AbstractEventLoop,
-        plan: Plan | None = None, line_max: int = 0,
+        self, envelope: Envelope, content: Content, *, stuffed: bool, piece_size: int, pool: Executor,
+        loop: asyncio.AbstractEventLoop, plan: Plan | None = None, line_max: int = 0,
     ) -> None:
-        read = pieces(content, piece_size)
+        read = pieces(envelope, content, piece_size)
         self._pieces = read if plan is None else _gathered(seven_bit.converted(read, plan), piece_size)
         if line_max:
             self._pieces = _broken(self._pieces, line_max)
-        self._left = size(content)  # octets that are still to be read
+        self._left = size(envelope, content)  # octets that are still to be read
         self._stuffer = Stuffer() if stuffed else None
         self._pool = pool
         self._loop = loop
@@ -121,10 +122,11 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 def look_through(
-    content: Content, what: Look, pool: Executor, loop: asyncio.AbstractEventLoop, done: Callable[[Looked | str], None]
+    envelope: Envelope, content: Content, what: Look, pool: Executor, loop: asyncio.AbstractEventLoop,
+    done: Callable[[Looked | str], None],
 ) -> None:
     """Inspect content on a thread, and convert it where it must be; a text where it could not be read."""
-    loop.run_in_executor(pool, _looked, content, what).add_done_callback(lambda future: done(_result(future)))
+    loop.run_in_executor(pool, _looked, envelope, content, what).add_done_callback(lambda future: done(_result(future)))
 
 
 def _result(future: asyncio.Future[_Made]) -> _Made | str:
@@ -136,18 +138,18 @@ def _result(future: asyncio.Future[_Made]) -> _Made | str:
         return f"internal error: {type(error).__name__}"
 
 
-def _looked(content: Content, what: Look) -> Looked | str:
+def _looked(envelope: Envelope, content: Content, what: Look) -> Looked | str:
     try:
-        if not what.binary and all(piece.isascii() for piece in pieces(content)):
-            return Looked(ContentFacts(ascii=True, utf8_header=False), size(content))
-        found = seven_bit.survey(pieces(content))
+        if not what.binary and all(piece.isascii() for piece in pieces(envelope, content)):
+            return Looked(ContentFacts(ascii=True, utf8_header=False), size(envelope, content))
+        found = seven_bit.survey(pieces(envelope, content))
         plan = None if what.target is None else seven_bit.plan(found, what.target)
         if plan is None or isinstance(plan, str):
-            return Looked(ContentFacts(found.ascii, found.high_header, None, plan or ""), size(content))
+            return Looked(ContentFacts(found.ascii, found.high_header, None, plan or ""), size(envelope, content))
         inspection = ContentFacts(found.ascii, found.high_header, what.target)
-        if size(content) <= what.whole_max:
-            octets = b"".join(seven_bit.converted(pieces(content), plan))
+        if size(envelope, content) <= what.whole_max:
+            octets = b"".join(seven_bit.converted(pieces(envelope, content), plan))
             return Looked(inspection, len(octets), plan, octets)
-        return Looked(inspection, sum(map(len, seven_bit.converted(pieces(content), plan))), plan)
+        return Looked(inspection, sum(map(len, seven_bit.converted(pieces(envelope, content), plan))), plan)
     except OSError as error:
         return error.strerror or str(error)

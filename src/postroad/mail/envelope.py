@@ -121,11 +121,14 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """The envelope of one accepted message.
 
-    `id`: the queue id (see `mail.identifier`). `size`: octets of the content as stored, trace fields included.
+    `id`: the queue id (see `mail.identifier`). `size`: octets of the message as stored, `prefix` included.
     `accepted_us`: when end-of-data was seen. `message_id`: the Message-ID field's value with its angle brackets, or "".
     `parameters`: further ESMTP parameters of MAIL as (keyword in capitals, value): AUTH, REQUIRETLS, BY, MT-PRIORITY, …
     `parent`: the queue id of the message that this one reports on (a DSN) or was split from, else 0.
     `long_lines`: lines of the content are longer than RFC 5321 wants them sent.
+    `prefix`: the fields that we added on top of content that is in a file (Received first), made after the verdict; the
+    file has only what the client sent. Content in memory has these fields in front already, and its `prefix` is b"".
+    Read envelope and content together, by `store.content`. Messages of older versions have no prefix.
     """
 
     id: int
@@ -142,3 +145,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[tuple[str, str], ...] = ()
     parent: int = 0
     long_lines: bool = False
+    prefix: bytes = b""

@@ -21,6 +21,8 @@ from typing import Final, cast
 
 import msgspec
 
+from postroad.mail.envelope import Envelope
+
 HEADER_MAX: Final = 262_144  # octets of header section that are ever looked at; a longer one is refused at the door
 FIELD_NAME_MAX: Final = 2_000  # octets of a field's name, and of the white space behind it; a longer one is no field
 MESSAGE_ID_MAX: Final = 998  # characters of a Message-ID that envelope, log and history hold (RFC 5322 §2.1.1)
@@ -207,6 +209,6 @@ class ContentFile(msgspec.Struct, frozen=True, array_like=True):
 Content = bytes | ContentFile
 
 
-def size(content: Content) -> int:
-    """Octets of the content."""
-    return len(content) if isinstance(content, bytes) else content.size
+def size(envelope: Envelope, content: Content) -> int:
+    """Octets of the message: of the fields that stand in the envelope (`Envelope.prefix`) and of the content."""
+    return len(envelope.prefix) + (len(content) if isinstance(content, bytes) else content.size)

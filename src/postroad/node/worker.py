@@ -225,7 +225,7 @@ class WorkerProcess:
             self._end(1)
             return
         self._assembly = assembly
-        await self._take_submissions(assembly, Path(settings.state_dir), number)
+        await self._take_submissions(assembly, Path(settings.state_dir), start.number)
         self._look(world)
         # What lives from here on lives long: it need not be looked through for garbage again and again.
         gc.collect()

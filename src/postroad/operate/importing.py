@@ -24,7 +24,7 @@ import msgspec
 from postroad.config import options
 from postroad.mail import identifier, wishes
 from postroad.mail.event import Accepted, Event, Noted
-from postroad.mail.message import Content, ContentFile
+from postroad.mail.message import Content, size
 from postroad.mail.route import Destination
 from postroad.operate import mailfiles
 from postroad.operate.offline import CannotOpen
@@ -90,8 +90,7 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.ExportedMail, 
         return Imported(str(mail.path), old, "", count, False, f"its content cannot be read: {_why(error, mail)}")
     if isinstance(content, Failure):
         return Imported(str(mail.path), old, "", count, False, f"not stored: {content.text}")
-    size = content.size if isinstance(content, ContentFile) else len(content)
-    envelope = msgspec.structs.replace(mail.envelope, id=id, size=size)
+    envelope = msgspec.structs.replace(mail.envelope, id=id, size=size(mail.envelope, content))
     rows = _rows(table, mail, SystemClock().now_us())
     failure = await _asked(spool.accept, Stored(envelope, content), _events(envelope, old), rows=rows)
     if failure is not None:

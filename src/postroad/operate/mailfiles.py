@@ -99,7 +99,7 @@ def write(folder: Path, envelope: Envelope, waiting: tuple[Waiting, ...], conten
     name = identifier.text(envelope.id)
     size, digest = -1, ""
     if content is not None:
-        size, digest = _write_content(folder / f"{name}.eml", content)
+        size, digest = _write_content(folder / f"{name}.eml", envelope, content)
     exported = msgspec.json.format(msgspec.json.encode(_exported(envelope, waiting, size, digest)), indent=2)
     path = folder / f"{name}.json"
     _write_all(path, iter((exported + b"\n",)))
@@ -107,13 +107,13 @@ def write(folder: Path, envelope: Envelope, waiting: tuple[Waiting, ...], conten
     return path
 
 
-def _write_content(path: Path, content: Content) -> tuple[int, str]:
+def _write_content(path: Path, envelope: Envelope, content: Content) -> tuple[int, str]:
     digest = hashlib.sha256()
     size = 0
 
     def pieces() -> Iterator[bytes]:
         nonlocal size
-        for piece in contents.pieces(content):
+        for piece in contents.pieces(envelope, content):
             digest.update(piece)
             size += len(piece)
             yield piece
@@ -202,9 +202,9 @@ def read(path: Path) -> ExportedMail:
     if exported.size < 0 and not eml.exists():
         raise UnfitFile(f"{path}: was exported without its content; put the content beside it as {eml.name}")
     found = _checked_content(eml, exported, envelope)
-    if not joins(contents.head(found, TOP_MAX)):  # what delivery puts on top would get another meaning
+    if not joins(contents.head(envelope, found, TOP_MAX)):  # what delivery puts on top would get another meaning
         raise UnfitFile(f"{eml}: does not begin with a header field: put a field or an empty line at the top")
-    if envelope.body is not Body.BINARY_MIME and _has_long_line(found):
+    if envelope.body is not Body.BINARY_MIME and _has_long_line(envelope, found):
         envelope = msgspec.structs.replace(envelope, long_lines=True)
     return ExportedMail(path, envelope, waiting, found)
 
@@ -268,9 +268,9 @@ def _address(path: Path, name: str, text: str) -> Address:
     return address
 
 
-def _has_long_line(content: ContentFile) -> bool:
+def _has_long_line(envelope: Envelope, content: ContentFile) -> bool:
     line = 0
-    for piece in contents.pieces(content):
+    for piece in contents.pieces(envelope, content):
         if not lines_fit(piece, LINE_MAX + 2, line):
             return True
         last = piece.rfind(b"\n") + 1
@@ -285,7 +285,7 @@ def _checked_content(eml: Path, exported: Exported, envelope: Envelope) -> Conte
         raise UnfitFile(f"{eml}: {error.strerror}: each envelope needs its content beside it") from None
     found = ContentFile(str(eml), size)
     digest, ends_cr, bare = hashlib.sha256(), False, False
-    for piece in contents.pieces(found):
+    for piece in contents.pieces(envelope, found):
         digest.update(piece)
         whole = (b"\r" if ends_cr else b"") + piece
         ends_cr = whole.endswith(b"\r")

@@ -72,7 +72,7 @@ class SpoolView(Protocol):
     def load(self, id: int) -> Loaded | None:
         """One message with all its waiting recipients."""
 
-    def head(self, id: int, limit: int) -> bytes:
+    def head(self, envelope: Envelope, limit: int) -> bytes:
         """The first octets of the content; b"" where there is none."""
 
     def unmoved(self, now_us: int) -> list[str]:

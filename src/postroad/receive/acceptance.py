@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail import identifier, message, wishes
+from postroad.mail import identifier, wishes
 from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted
 from postroad.mail.message import Content, ContentFile
@@ -42,12 +42,15 @@ OnReply = Callable[[Reply], None]
 
 
 def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, on_reply: OnReply) -> None:
-    """Accept the message. `octets`: its content as it is to be stored, None where it has gone to a file."""
+    """Accept the message: the verdict is there. `octets`: its content, as `drafts.finished` made it, None if it
+    has gone to a file. The fields that we add are made now: they go in front of `octets`, or into the envelope."""
+    prefix = drafts.on_top(transaction, setting.options.hostname, setting.doors.now_us())
     if octets is not None:
-        _store(setting, transaction, on_reply, octets)
+        _store(setting, transaction, on_reply, prefix + octets)
     else:
         assert transaction.incoming is not None
-        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply))
+        transaction.prefix = prefix
+        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply), transaction.new_content)
 
 
 def _filed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
@@ -72,8 +75,10 @@ def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, conten
     if expansion is not None and expansion.events:
         expanded = _stamped(expansion.events, now_us)
     named = recipients or tuple(transaction.recipients)
-    envelope = drafts.envelope(transaction, named, message.size(content), now_us, doors.owns)
+    envelope = drafts.envelope(transaction, named, _size(content), now_us, doors.owns)
     events: tuple[Event, ...] = (drafts.accepted(envelope, transaction.started_us), *expanded)
+    if transaction.events:
+        events += _stamped(transaction.events, now_us)
     if transaction.discarded or transaction.dropped:
         events += drafts.removed(transaction, now_us)
     if expansion is not None and expansion.stopped:
@@ -104,8 +109,12 @@ def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, conten
         doors.accept(stored, events, done)
 
 
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.size
+
+
 def _stamped(events: tuple[Event, ...], now_us: int) -> tuple[Event, ...]:
-    """Large content was led through the aliases when its header section had come, a while ago."""
+    """Large content was led through the aliases before its file was synced, a while ago."""
     if events[0].at_us == now_us:
         return events
     return tuple([msgspec.structs.replace(event, at_us=now_us) for event in events])

@@ -11,7 +11,7 @@ Not here: what an effect makes of a header section (`mail.effects`).
 from __future__ import annotations
 
 from postroad.mail import message
-from postroad.mail.effects import TEXT_MAX, Sections, applied, fault, said
+from postroad.mail.effects import TEXT_MAX, Sections, applied, said
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Checked, Event, Rewritten
 from postroad.mail.policy import AddRecipient, DropRecipient, HeaderEffect, Record, ReplaceBody
@@ -29,8 +29,8 @@ def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
     draft.events += _events(draft, now_us)
     if not (fields or bodies):
         return octets
-    end = len(draft.head) - len(draft.added) if octets is None else message.header_end(octets)
-    before = draft.head[len(draft.added) :] if octets is None else octets[:end]
+    before = draft.file_head if octets is None else octets[: message.header_end(octets)]
+    end = len(before)
     sections = applied(Sections(draft.top, draft.added, before), fields)
     draft.top, draft.added = sections.top, sections.added
     draft.head = sections.added + sections.head
@@ -53,11 +53,6 @@ def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
         draft.ascii_only = draft.ascii_only and new.isascii()
     draft.ascii_only = draft.ascii_only and draft.top.isascii() and draft.added.isascii()
     return None
-
-
-def unfit(draft: Draft, size_max: int) -> str:
-    """Why the draft's effects cannot be applied, "" if they can."""
-    return fault(draft.effects, size_max)
 
 
 def _readdress(draft: Draft) -> None:

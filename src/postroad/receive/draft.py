@@ -1,8 +1,9 @@
 """One mail transaction: what MAIL, RCPT and the content said, and the message made of it (RFC 5321 §3.3).
 
 What always holds: content stands in memory up to a threshold and in a file of the spool beyond it, never in both; a
-transaction is dropped as a whole (`abort`). The content of an mx or relay listener gets its Received field and is
-otherwise kept to the octet; that of a submission listener is mended first (`receive.repair`).
+transaction is dropped as a whole (`abort`). The content of an mx or relay listener is kept to the octet; that of a
+submission listener is mended first (`receive.repair`). All fields that we add stand on top, and are made after the
+verdict (`on_top`): small content is joined to them, large content is not, so its file has only what the client sent.
 
 BODY: a message declared 7BIT may hold 8-bit octets; it is taken, as most MTAs do, and its envelope says 8BITMIME, so
 that the next hop hears the truth. One declared 8BITMIME that is pure ASCII is 7BIT to the next hop: nothing need be
@@ -45,6 +46,7 @@ class Draft:
         "effects",
         "events",
         "expansion",
+        "file_head",
         "given",
         "head",
         "held",
@@ -57,6 +59,7 @@ class Draft:
         "new_content",
         "peer",
         "pieces",
+        "prefix",
         "recipients",
         "sent_head",
         "size",
@@ -73,6 +76,7 @@ class Draft:
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
         self.added = b""  # fields that we add, but for Received
         self.top = b""  # fields that rules put on top, above Received
+        self.file_head = b""  # the header section of content in a file, as it stands there
         self.new_content: NewContent | None = None  # what takes the place of content in a file
         self.events: tuple[Event, ...] = ()  # what rules found and changed
         self.effects: tuple[Effect, ...] = ()  # what rules want changed, in their order
@@ -86,6 +90,8 @@ class Draft:
         self.counted = 0  # of these, octets that the budget of memory counts (`receive.budget`)
         self.head = b""  # the header section, once the content is finished or has gone to a file
         self.sent_head = b""  # the same before it was mended
+        self.added = b""  # fields that we add, but for Received: those of aliases, and those that were missing
+        self.prefix = b""  # all fields that we add on top of content in a file, once the verdict is there
         self.message_id = ""
         self.ascii_only = True
         self.long_lines = False  # there is a line longer than `LINE_MAX`
@@ -112,19 +118,16 @@ class Draft:
         return _SEVEN_BIT if self.ascii_only else _EIGHT_BIT_MIME
 
 
-Mend = Callable[[bytes], bytes]
+Mend = Callable[[bytes], tuple[bytes, bytes]]
+"""Mends content whose header section is whole (`receive.repair`): the fields to add on top, and the content."""
 Owns = Callable[[str, Address], bool]
 Read = Callable[["Draft", bytes], bytes]
 """Reads what the header section asks for (`receive.wishes_in`); gives the content, without what must not go on."""
-Lead = Callable[["Draft"], bytes]
-"""Leads the message through the aliases of its recipients (`receive.loops`); gives the field that says so."""
 
 
-def finished(
-    transaction: Draft, hostname: str, now_us: int, mend: Mend | None, read: Read | None = None,
-    lead: Lead | None = None,
-) -> bytes:
-    """The content in memory, complete, as it is stored: mended where that is wanted, with Received on top."""
+def finished(transaction: Draft, mend: Mend | None, read: Read | None = None) -> bytes:
+    """The content in memory, as it may stand under the fields that we add: mended if that is wanted. The whole header
+    section is in it. Call it once, before the rules for messages are asked."""
     pieces = transaction.pieces
     octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     end = message.header_end(octets)
@@ -133,30 +136,25 @@ def finished(
         end = message.header_end(octets)
     transaction.head = transaction.sent_head = head = octets[:end]
     if mend is not None:
-        mended = mend(octets)
-        if mended is not octets:
+        transaction.added, mended = mend(octets)
+        if transaction.added or mended is not octets:
             octets = mended
-            transaction.head = head = octets[: message.header_end(octets)]
+            transaction.head = head = transaction.added + octets[: message.header_end(octets)]
     if read is not None:
         octets = read(transaction, octets)
     transaction.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
-    transaction.ascii_only = octets.isascii()
+    transaction.ascii_only = octets.isascii() and transaction.added.isascii()
     transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
-    top = received(transaction, hostname, now_us)
-    if lead is not None:
-        top += lead(transaction)
-    return top + octets
+    return octets
 
 
-def spill(
-    transaction: Draft, incoming: ContentSink, hostname: str, now_us: int, mend: Mend | None,
-    read: Read | None = None, lead: Lead | None = None,
-) -> bool:
+def spill(transaction: Draft, incoming: ContentSink, mend: Mend | None, read: Read | None = None) -> bool:
     """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
 
     False, here and of `stream`: enough for now, as `ContentSink.write` says.
     """
-    octets = finished(transaction, hostname, now_us, mend, read, lead)
+    octets = finished(transaction, mend, read)
+    transaction.file_head = octets[: message.header_end(octets)]
     transaction.pieces.clear()
     transaction.incoming = incoming
     transaction.line = len(octets) - octets.rfind(b"\n") - 1
@@ -184,16 +182,17 @@ def _measure(transaction: Draft, octets: bytes) -> None:
             transaction.line = len(octets) - last + (0 if last else transaction.line)
 
 
-def received(transaction: Draft, hostname: str, now_us: int) -> bytes:
-    """The Received field. FOR names the recipient only where there is a single one: others are nobody's business
-    (RFC 5321 §7.6)."""
+def on_top(transaction: Draft, hostname: str, now_us: int) -> bytes:
+    """All fields that we add: those of rules, Received, then the others. Call it once, after the verdict. FOR names the
+    recipient only if there is a single one: others are nobody's business (RFC 5321 §7.6)."""
     recipients = transaction.recipients
     single = recipients[0].address if len(recipients) == 1 else None
     asked = transaction.mail.parameters
-    return trace.received(
+    received = trace.received(
         transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us,
         priority=wishes.priority(asked) if asked else 0,
     )
+    return transaction.top + received + transaction.added
 
 
 def wanted(transaction: Draft) -> tuple[Recipient, ...]:
@@ -213,13 +212,14 @@ def wanted(transaction: Draft) -> tuple[Recipient, ...]:
 def envelope(
     transaction: Draft, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
 ) -> Envelope:
-    """The envelope of the message as it is stored. `owns`: whether an account may call itself so."""
+    """The envelope of the message as it is stored. `size`: octets of the content as stored. `owns`: whether an account
+    may call itself so."""
     mail = transaction.mail
     return Envelope(
         transaction.id,
         mail.reverse_path,
         recipients,
-        size,
+        size + len(transaction.prefix),
         now_us,
         transaction.peer,
         transaction.body(),
@@ -230,6 +230,7 @@ def envelope(
         parameters(mail, transaction.peer, owns, (now_us - transaction.started_us) // 1_000_000),
         0,
         transaction.long_lines,
+        transaction.prefix,
     )
 
 

@@ -28,13 +28,14 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
+from postroad.mail.effects import fault
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Noted, Refused
 from postroad.mail.message import HEADER_MAX, header_is_whole
 from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, SetReversePath, Verdict
 from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Mail, Rcpt
-from postroad.receive import acceptance, inspecting, loops, repair, replies, wishes_in
+from postroad.receive import acceptance, changing, inspecting, loops, repair, replies, wishes_in
 from postroad.receive import draft as drafts
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client
@@ -44,6 +45,7 @@ from postroad.receive.inspecting import Inspections
 from postroad.receive.setup import ListenerSetup, Mending
 
 _NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
+_FAULTY: Final = Verdict(Action.DEFER, replies.UNSURE, "a rule wants what cannot be done")
 _MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, _NO_MEMORY)
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _NOTHING: Final = Mending.NOTHING
@@ -360,14 +362,12 @@ class Intake:
         setup = self.setup
         incoming = setup.doors.incoming(draft.id)
         incoming.resumed = self._waits.catch_up
-        now_us = setup.doors.now_us()
         read = self._read_header if setup.reads_header else None
-        lead = partial(loops.lead, setup, now_us)
-        more = drafts.spill(draft, incoming, setup.options.hostname, now_us, self._mend(draft), read, lead)
+        more = drafts.spill(draft, incoming, self._mend(draft), read)
         self._give_back(draft)
         return more
 
-    def _mend(self, draft: Draft) -> Callable[[bytes], bytes] | None:
+    def _mend(self, draft: Draft) -> drafts.Mend | None:
         """How the message is mended; None where it is left as it is."""
         setup = self.setup
         mending = setup.mending
@@ -414,18 +414,8 @@ class Intake:
         assert draft is not None
         octets: bytes | None = None
         if draft.incoming is None:
-            now_us = setup.doors.now_us()
-            read = self._read_header if setup.reads_header else None
-            octets = drafts.finished(
-                draft, setup.options.hostname, now_us, None if setup.mending is _NOTHING else self._mend(draft), read,
-                partial(loops.lead, setup, now_us),
-            )  # fmt: skip
-        expansion = draft.expansion
-        if expansion is not None and (expansion.excess or expansion.stopped):
-            refused = loops.refusal(expansion)
-            if refused is not None:
-                self.refuse_content(refused, answered)
-                return
+            mend = None if setup.mending is _NOTHING else self._mend(draft)
+            octets = drafts.finished(draft, mend, self._read_header if setup.reads_header else None)
         rule = setup.rules.message
         if self._inspections is not None:
             rule = self._inspections.beside(rule, _MESSAGE)
@@ -448,6 +438,22 @@ class Intake:
                 self.refuse_content(verdict, answered)
                 return
             _keep(draft, verdict)
+        setup = self.setup
+        now_us = setup.doors.now_us()
+        if draft.effects:
+            wrong = fault(draft.effects, setup.options.limits.size_max)
+            if wrong:
+                self._log(f"a rule wants what cannot be done: {wrong}")
+                self.refuse_content(_FAULTY, answered)
+                return
+            octets = changing.change(draft, octets, now_us)
+        loops.lead(setup, now_us, draft)
+        expansion = draft.expansion
+        if expansion is not None and (expansion.excess or expansion.stopped):
+            refused = loops.refusal(expansion)
+            if refused is not None:
+                self.refuse_content(refused, answered)
+                return
         # From here on the message is not the client's any more: it is kept even where the client goes away.
         self.draft = None
         if self._inspections is not None:

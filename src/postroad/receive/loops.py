@@ -28,9 +28,9 @@ _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> bytes:
-    """Lead the message through the aliases of its recipients, for once its header section is there. The field that
-    bears the marks of these aliases, b"" for none."""
+def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> None:
+    """Lead the message through the aliases of its recipients. Call it once, at the end of data. A field that bears the
+    marks of these aliases is added on top."""
     doors, marks = setting.doors, setting.doors.marks
     given = transaction.given = drafts.wanted(transaction)
     seen = loop.found(transaction.head) if marks is not None else frozenset()
@@ -47,9 +47,9 @@ def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> bytes:
     else:
         transaction.expansion = doors.expand(transaction.id, now_us, given)
     through = transaction.expansion.through
-    if marks is None or not through:
-        return b""
-    return loop.field(marks.expanded(alias, transaction.message_id) for alias in through)
+    if marks is not None and through:
+        marked = loop.field(marks.expanded(alias, transaction.message_id) for alias in through)
+        transaction.added = marked + transaction.added
 
 
 def _without_those_who_have_it(

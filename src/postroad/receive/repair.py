@@ -33,8 +33,9 @@ def repaired(
     owns: Callable[[Address], bool] | None,
     message_id: str,
     submitted_us: int,
-) -> bytes:
-    """The header section of `octets` mended; `octets` hold all of it, and what follows is kept.
+) -> tuple[bytes, bytes]:
+    """The fields to add on top, and `octets` without the useless ones; `octets` hold the whole header section, and what
+    follows is kept.
 
     `owns`: whether the authenticated account may call itself by an address; None where the client was authorised by
     its network, and no Sender is asked for. `message_id`: what to give a message that has none, with its angles.
@@ -62,8 +63,8 @@ def repaired(
     return _with(added, octets)
 
 
-def dated(octets: bytes, *, message_id: str, submitted_us: int) -> bytes:
-    """`octets` with Date and Message-ID where there is none; what else there is stays as it is."""
+def dated(octets: bytes, *, message_id: str, submitted_us: int) -> tuple[bytes, bytes]:
+    """Date and Message-ID to add on top of `octets` if there is none, and `octets`; all else stays as it is."""
     octets = _divided(octets)
     section = octets[: message.header_end(octets)]
     added: list[str] = []
@@ -85,10 +86,10 @@ def _divided(octets: bytes) -> bytes:
     return octets[:end] + b"\r\n" + octets[end:]
 
 
-def _with(added: list[str], octets: bytes) -> bytes:
+def _with(added: list[str], octets: bytes) -> tuple[bytes, bytes]:
     if not added:
-        return octets
-    return "".join(added).encode() + (octets or b"\r\n")
+        return b"", octets
+    return "".join(added).encode(), octets or b"\r\n"
 
 
 def _date(at_us: int) -> str:

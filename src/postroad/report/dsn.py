@@ -56,7 +56,7 @@ _DIAGNOSTIC_MAX: Final = 4_000  # characters of a remote's reply that are quoted
 _DIAGNOSTIC_LINES_MAX: Final = 30
 _FAILED_NAMED_MAX: Final = 100  # recipients that X-Failed-Recipients names
 
-Read = Callable[[ContentFile, int], bytes]
+Read = Callable[[Envelope, ContentFile, int], bytes]
 """The first octets of a content file, at most so many."""
 
 Refusal = Callable[[Address, int], str]
@@ -482,7 +482,7 @@ def _returned(
 ) -> tuple[bytes, tuple[bytes, ...], bool]:
     """The header section for the text's use, the third part with its own header, and whether it is 8-bit."""
     whole = content is not None and _is_whole(action, envelope, content, options)
-    octets = _octets(content, whole, read)
+    octets = _octets(envelope, content, whole, read)
     if octets is None:
         return b"", (), False
     section = octets[: header_end(octets)]
@@ -493,12 +493,12 @@ def _returned(
     return section, *_header_form(_cut_section(section, options.header_max), envelope, utf8)
 
 
-def _octets(content: Content | None, whole: bool, read: Read) -> bytes | None:
+def _octets(envelope: Envelope, content: Content | None, whole: bool, read: Read) -> bytes | None:
     """What is needed of the content, None where it cannot be had: the report then goes without it."""
     if content is None or isinstance(content, bytes):
         return content
     try:
-        return read(content, content.size if whole else HEADER_MAX)
+        return read(envelope, content, content_size(envelope, content) if whole else HEADER_MAX)
     except OSError:
         return None
 
@@ -509,7 +509,7 @@ def _is_whole(action: DsnAction, envelope: Envelope, content: Content, options: 
     if wishes.parameter(envelope.parameters, wishes.REQUIRE_TLS) is not None:  # RFC 8689 §5: as if RET=HDRS
         return False
     size_max = options.full_asked_max if envelope.ret is Ret.FULL else options.full_max
-    return content_size(content) <= size_max
+    return content_size(envelope, content) <= size_max
 
 
 def _whole_form(

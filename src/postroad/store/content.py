@@ -17,11 +17,12 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
 from postroad.mail import identifier
+from postroad.mail.envelope import Envelope
 from postroad.mail.message import Content, ContentFile
 from postroad.store.values import Failure, FailureKind, NewContent
 from postroad.world.files import Posix
@@ -58,16 +59,17 @@ def content_file(directory: Path, id: int) -> ContentFile | None:
     return ContentFile(str(path), found.st_size)
 
 
-def pieces(content: Content, size: int = PIECE, start: int = 0) -> Iterator[bytes]:
-    """The content from `start` in pieces of at most `size` octets. Blocks for the disk; the kernel reads ahead."""
+def pieces(envelope: Envelope, content: Content, size: int = PIECE) -> Generator[bytes, None, None]:
+    """The message, its `Envelope.prefix` first, in pieces of at most `size` octets. Blocks for the disk; the kernel
+    reads ahead."""
+    yield from _cut(envelope.prefix, size)
     if isinstance(content, bytes):
-        for at in range(start, len(content), size):
-            yield content[at : at + size]
+        yield from _cut(content, size)
         return
     handle = os.open(content.path, os.O_RDONLY | _FLAGS)
     try:
-        os.posix_fadvise(handle, start, 0, os.POSIX_FADV_SEQUENTIAL)
-        at = start
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        at = 0
         while at < content.size:
             piece = os.pread(handle, min(size, content.size - at), at)
             if not piece:
@@ -78,16 +80,28 @@ def pieces(content: Content, size: int = PIECE, start: int = 0) -> Iterator[byte
         os.close(handle)
 
 
-def head(content: Content, limit: int) -> bytes:
-    """The first `limit` octets, for instance for the header section."""
+def _cut(octets: bytes, size: int) -> Generator[bytes, None, None]:
+    for at in range(0, len(octets), size):
+        yield octets[at : at + size]
+
+
+def head(envelope: Envelope, content: Content, limit: int) -> bytes:
+    """The first `limit` octets of the message, for instance for the header section."""
     if isinstance(content, bytes):
-        return content[:limit]
-    return next(pieces(content, min(limit, content.size)), b"") if limit and content.size else b""
+        return (envelope.prefix + content)[:limit]
+    found: list[bytes] = []
+    left = limit
+    read_on = pieces(envelope, content, max(1, min(limit, PIECE)))
+    with contextlib.closing(read_on):
+        while left > 0 and (piece := next(read_on, b"")):
+            found.append(piece[:left])
+            left -= len(piece)
+    return b"".join(found)
 
 
-def read(content: Content) -> bytes:
-    """All octets, in memory."""
-    return content if isinstance(content, bytes) else b"".join(pieces(content))
+def read(envelope: Envelope, content: Content) -> bytes:
+    """All octets of the message, in memory."""
+    return envelope.prefix + content if isinstance(content, bytes) else b"".join(pieces(envelope, content))
 
 
 def failure_of(error: OSError, what: str) -> Failure:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.smtp import SmtpCourier, settings
 from postroad.mail.address import Address
@@ -187,7 +189,6 @@ def job(content: Content = b"Subject: x\r\n\r\nhello\r\n", to: int | tuple[Recip
     recipients = to if isinstance(to, tuple) else tuple(
         Recipient(Address(f"r{number}", "example.net")) for number in range(to)
     )
-    envelope = Envelope(
-        7, Address("ada", "example.org"), recipients, size(content), 1_700_000_000_000_000, **fields
-    )
+    envelope = Envelope(7, Address("ada", "example.org"), recipients, 0, 1_700_000_000_000_000, **fields)
+    envelope = msgspec.structs.replace(envelope, size=size(envelope, content))
     return Job(envelope, tuple(range(len(recipients))), content, Destination("example.net", Transport.SMTP))

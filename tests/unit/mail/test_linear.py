@@ -26,7 +26,7 @@ def of(seed: bytes, length: int) -> bytes:
     return (seed * (length // len(seed) + 1))[:length]
 
 
-def repaired(octets: bytes) -> bytes:
+def repaired(octets: bytes) -> tuple[bytes, bytes]:
     return repair.repaired(
         octets, reverse_path=ANN, owns=lambda address: address == ANN, message_id="<new@mx>", submitted_us=0
     )

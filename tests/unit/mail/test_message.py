@@ -130,12 +130,12 @@ def test_lines_fit(octets: bytes, line_max: int, before: int, fits: bool) -> Non
 
 def test_text_without_a_header_loses_no_line() -> None:
     text = b"Hello,\r\nDate: tomorrow at noon\r\nbye\r\n"
-    mended = repair.repaired(text, reverse_path=None, owns=None, message_id="<a@b>", submitted_us=0)
+    mended = b"".join(repair.repaired(text, reverse_path=None, owns=None, message_id="<a@b>", submitted_us=0))
     assert mended.endswith(b"\r\n\r\n" + text)
     assert mended.startswith(b"Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <a@b>\r\n\r\n")
 
 
 def test_where_the_header_section_ends_without_an_empty_line_submission_puts_one() -> None:
     octets = b"From: a@b.test\r\nHello,\r\nTo: c@d.test\r\n"
-    mended = repair.dated(octets, message_id="<a@b>", submitted_us=0)
+    mended = b"".join(repair.dated(octets, message_id="<a@b>", submitted_us=0))
     assert mended.endswith(b"\r\nFrom: a@b.test\r\n\r\nHello,\r\nTo: c@d.test\r\n")

@@ -102,7 +102,7 @@ class FakeSpool:
     def unmoved(self, now_us: int) -> list[str]:
         return []
 
-    def head(self, id: int, limit: int) -> bytes:
+    def head(self, envelope: Envelope, limit: int) -> bytes:
         return self.header[:limit]
 
 

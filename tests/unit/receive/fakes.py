@@ -16,7 +16,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event
 from postroad.mail.message import ContentFile
-from postroad.mail.policy import Role, Rules
+from postroad.mail.policy import Inspector, Role, Rules
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
@@ -24,7 +24,7 @@ from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import ClientConnection
 from postroad.receive.setup import listener_setup
 from postroad.store.sqlite.arrivals import Arrivals
-from postroad.store.values import Failure, FailureKind, Stored, Waiting
+from postroad.store.values import Failure, FailureKind, NewContent, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026
 
@@ -183,7 +183,9 @@ class Incoming:
         self.octets += octets
         return not self.spool.slow
 
-    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None:
+    def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
+        if new is not None:
+            self.octets = new.head + (self.octets[new.head_size :] if new.body is None else new.body)
         if self.spool.file_failure is not None:
             done(self.spool.file_failure)
         elif self.spool.patient:
@@ -248,6 +250,14 @@ class Spool:
         self.incomings.append(Incoming(self, id))
         return self.incomings[-1]
 
+    def message(self, number: int = -1) -> bytes:
+        """A stored message as its readers see it, in memory or in a file."""
+        stored = self.stored[number]
+        if isinstance(stored.content, bytes):
+            return stored.envelope.prefix + stored.content
+        (octets,) = [each.octets for each in self.incomings if each.id == stored.envelope.id]
+        return stored.envelope.prefix + octets
+
 
 _OF_EACH = ("session", "authenticated")  # tags of events that each session has
 USERS = {Address("ann", "local.test"), Address("bob", "local.test")}
@@ -283,6 +293,7 @@ class House:
         clients: ClientOptions | None = None,
         expand: Callable[[int, int, tuple[Recipient, ...]], Expansion] | None = None,
         loop: Any = None,
+        inspectors: tuple[Inspector, ...] = (),
         **doors: Any,
     ) -> None:
         self.loop = loop or Loop()
@@ -325,7 +336,7 @@ class House:
             }
         )
         self.rules = composed
-        self.listener = Listener(listener_setup(self.listener_options, self.options, composed, self.doors))
+        self.listener = Listener(listener_setup(self.listener_options, self.options, composed, self.doors, inspectors))
 
     def _record(self, events: tuple[Event, ...]) -> None:
         """`recorded` is without log-ins and ends of sessions: each session has them, and few tests ask for them."""

@@ -428,8 +428,10 @@ def test_large_submitted_messages_are_mended_too(tmp_path: Path) -> None:
     wait(client, PLAIN)
     client.codes("MAIL FROM:<ann@local.test>", "RCPT TO:<bob@relay.test>", "DATA")
     assert client.say(b"Subject: x\r\n\r\n" + b"line\r\n" * 50_000 + b".\r\n").startswith("250")
-    octets = house.spool.incomings[0].octets
-    assert octets.count(b"\r\nDate: ") == 1 and octets.endswith(b"Subject: x\r\n\r\n" + b"line\r\n" * 50_000)
+    sent = b"Subject: x\r\n\r\n" + b"line\r\n" * 50_000
+    assert house.spool.incomings[0].octets == sent, "the file holds what the client sent, and nothing else"
+    octets = house.spool.message()
+    assert octets.startswith(b"Received: ") and octets.count(b"\r\nDate: ") == 1 and octets.endswith(b"\r\n" + sent)
     assert house.spool.stored[0].envelope.message_id.endswith("@mx.local.test>")
 
 

@@ -110,7 +110,7 @@ BOMBS = {
 def test_a_bomb_in_the_header_section_takes_no_time(bomb: str) -> None:
     octets = BOMBS[bomb] + b"\r\nbody\r\n"
     began = time.process_time()
-    mended = repair.repaired(
+    _, mended = repair.repaired(
         octets, reverse_path=Address("ann", "local.test"), owns=lambda address: False, message_id="<1@x>",
         submitted_us=0,
     )  # fmt: skip

@@ -57,8 +57,7 @@ def test_nothing_goes_on_with_our_received_field(role: Role, dialect: Dialect, o
             options=msgspec.structs.replace(OPTIONS, memory_content_max=0), listener=where.listener_options
         ) if role is not Role.SUBMISSION else where
     begun(where).say(octets + (b"x" * 70 + b"\r\n") * (5_000 if large else 0) + b".\r\n")
-    stored = where.spool.incomings[0].octets if where.spool.incomings else content(where)
-    assert isinstance(stored, bytes)
+    stored = where.spool.message()
     fields = list(message.fields(stored))
     assert fields[0].name == "Received" and fields[0].text.endswith("+0000") and b"example" not in fields[0].value
     ours = {"Received", "Date", "Message-ID", "From", "X-Mailbox-Line"}
@@ -109,7 +108,7 @@ def test_a_header_section_of_many_pieces_is_mended_as_a_whole() -> None:
     for at in range(0, len(header), 1_460):
         client.say(header[at : at + 1_460])
     client.say(b"\r\n" + (b"x" * 70 + b"\r\n") * 100 + b".\r\n")
-    octets = where.spool.incomings[0].octets
+    octets = where.spool.message()
     names = [field.name.lower() for field in message.fields(octets)]
     assert (names.count("date"), names.count("message-id"), names.count("from")) == (1, 1, 1)
 

@@ -16,13 +16,15 @@ SOUND = b"Date: Mon, 23 Nov 2026 12:00:00 +0100\r\nMessage-ID: <a@b>\r\n"
 
 
 def repaired(octets: bytes, reverse_path: Address | None = ANN, *, known: bool = True) -> bytes:
-    return repair.repaired(
+    added, content = repair.repaired(
         octets,
         reverse_path=reverse_path,
         owns=(lambda address: address == ANN) if known else None,
         message_id="<new@mx>",
         submitted_us=NOW_US,
     )
+    assert message.joins(content), "it can stand under our fields"
+    return added + content
 
 
 @pytest.mark.parametrize(

@@ -348,9 +348,9 @@ def test_content_in_a_file(tmp_path: Path) -> None:
     file = ContentFile(str(path), len(BIG))
     asked: list[int] = []
 
-    def read(which: ContentFile, limit: int) -> bytes:
+    def read(about: Envelope, which: ContentFile, limit: int) -> bytes:
         asked.append(limit)
-        return Path(which.path).read_bytes()[:limit]
+        return head(about, which, limit)
 
     dsn = only(made(report(), content=file, read=read))
     assert dsn.raw_part(2) == BIG
@@ -360,8 +360,19 @@ def test_content_in_a_file(tmp_path: Path) -> None:
     assert asked == [len(BIG), 262_144]
 
 
+def test_fields_that_stand_in_the_envelope_are_returned_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(BIG)
+    file, prefix = ContentFile(str(path), len(BIG)), b"Received: from x\r\n\tby y\r\n"
+    about = envelope(prefix=prefix)
+    assert only(made(report(), about=about, content=file, read=head)).raw_part(2) == prefix + BIG
+    options = msgspec.structs.replace(OPTIONS, full_max=len(BIG))  # the message is larger by its prefix
+    returned = only(made(report(), about=about, content=file, options=options, read=head)).raw_part(2)
+    assert returned == prefix + BIG[: BIG.index(b"\r\n\r\n") + 2]
+
+
 def test_content_that_is_gone() -> None:
-    def read(_: ContentFile, __: int) -> bytes:
+    def read(_: Envelope, __: ContentFile, ___: int) -> bytes:
         raise FileNotFoundError
 
     for content in (None, ContentFile("/nowhere", 10)):

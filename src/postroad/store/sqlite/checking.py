@@ -108,7 +108,7 @@ class _Check:
             return
         if id in self._envelopes:
             self._find("twice", "it is there twice, as fresh and as waiting", id)
-        self._envelopes[id] = len(envelope.recipients), envelope.size
+        self._envelopes[id] = len(envelope.recipients), envelope.size - len(envelope.prefix)
         if table == "message":
             self._settled.add(id)
 

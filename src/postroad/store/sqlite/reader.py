@@ -132,13 +132,13 @@ class SpoolReader:
             return bytes(rows[0][0])
         return content.content_file(self._directory, id)
 
-    def head(self, id: int, limit: int) -> bytes:
-        """The first octets of the content; b"" where there is none."""
-        found = self.content(id)
+    def head(self, envelope: Envelope, limit: int) -> bytes:
+        """The first octets of a message; b"" if its content is not there."""
+        found = self.content(envelope.id)
         if found is None:
             return b""
         try:
-            return content.head(found, limit)
+            return content.head(envelope, found, limit)
         except OSError as error:
             self.faults.append(str(error))
             return b""

@@ -201,13 +201,13 @@ class _Source:
     def octets(self, envelope: Envelope) -> bytes | None:
         """The content where it stands in the shard, whole."""
         row = self._row("SELECT octets FROM content WHERE id = ?", (envelope.id,))
-        if row is None or not isinstance(row[0], bytes) or len(row[0]) != envelope.size:
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) != envelope.size - len(envelope.prefix):
             return None
         return row[0]
 
     def has_file(self, envelope: Envelope) -> bool:
         found = content.content_file(self._directory, envelope.id) if envelope.id in self.files else None
-        return found is not None and found.size == envelope.size
+        return found is not None and found.size == envelope.size - len(envelope.prefix)
 
     def journal(self) -> Iterator[tuple[Any, ...]]:
         for (seq,) in self._keys("journal", "seq"):

@@ -845,6 +845,8 @@ def _is_quick(operation: Operation) -> bool:
 
 def _row(stored: Stored) -> Row:
     envelope, octets = stored.envelope, stored.content
+    if envelope.prefix and isinstance(octets, bytes):
+        raise ValueError("content in memory has its prefix in front, and none in the envelope")
     return Row(
         envelope.id,
         codec.encode_envelope(envelope),

@@ -88,7 +88,7 @@ def _opened(directory: Path) -> tuple[dict[int, Any], list[str]]:
         for id in ids:
             loaded, octets = one.load(id), one.content(id)
             assert loaded is not None
-            held[id] = (loaded, None if octets is None else content.read(octets))
+            held[id] = (loaded, None if octets is None else content.read(loaded.envelope, octets))
         assert one.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return held, said
     finally:

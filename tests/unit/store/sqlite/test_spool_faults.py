@@ -550,7 +550,7 @@ async def test_orphans_go_at_start_and_files_of_messages_stay(tmp_path: Path) ->
         assert stranger.exists()
         for id, octets in ((kept_id, b"kept"), (settled_id, b"settled")):
             found = await desk.ask(desk.spool.content, id)
-            assert content.read(found) == octets
+            assert content.read(message(id).envelope, found) == octets
             await desk.settle(id, 0)
     assert not content.file_path(tmp_path, kept_id).exists()
     assert not content.file_path(tmp_path, settled_id).exists()
