@@ -140,7 +140,7 @@ class Noted(_Event, frozen=True, array_like=True, tag="noted"):
     text: str
 
 
-class Checked(_Event, frozen=True, array_like=True, tag="checked"):
+class Inspected(_Event, frozen=True, array_like=True, tag="checked"):
     """A rule or an inspection told what it found about a message that was accepted."""
 
     rule: str
@@ -167,6 +167,6 @@ Event = (
     | Authenticated
     | SessionEnded
     | Noted
-    | Checked
+    | Inspected
     | Rewritten
 )

@@ -22,11 +22,11 @@ from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
-    Checked,
     Event,
     Expanded,
     Failed,
     Held,
+    Inspected,
     Noted,
     Refused,
     Released,
@@ -148,7 +148,7 @@ def _same(one: str, other: str) -> bool:
 
 def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
-        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated() | Checked() | Rewritten():
+        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated() | Inspected() | Rewritten():
             return True
         case Expanded():
             return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
@@ -227,7 +227,7 @@ def _after(event: Event) -> Iterator[RecipientStatus]:
         case Released():
             for name in event.recipients:
                 yield RecipientStatus(name, Fate.WAITING, "will be tried now")
-        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted() | Checked() | Rewritten():
+        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted() | Inspected() | Rewritten():
             return
         case _:
             assert_never(event)
@@ -325,7 +325,7 @@ def _told(event: Event) -> list[str]:
             return [f"session    of {_client(event.peer)} ended: {clean(event.reason)}"]
         case Noted():
             return [f"{event.level:10} {clean(event.text)}"]
-        case Checked():
+        case Inspected():
             return [f"checked    {clean(event.rule)}: {clean(event.result)}{_why(event.text)}"]
         case Rewritten():
             return [f"rewritten  {clean('; '.join(event.changes[:_CHANGES_MAX]))}{_further(event.changes)}"]

@@ -50,7 +50,8 @@ def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, on_
     else:
         assert transaction.incoming is not None
         transaction.prefix = prefix
-        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply), transaction.new_content)
+        new = None if transaction.changes is None else transaction.changes.new_content
+        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply), new)
 
 
 def _filed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
@@ -75,10 +76,12 @@ def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, conten
     if expansion is not None and expansion.events:
         expanded = _stamped(expansion.events, now_us)
     named = recipients or tuple(transaction.recipients)
-    envelope = drafts.envelope(transaction, named, _size(content), now_us, doors.owns)
+    envelope = drafts.envelope(
+        transaction, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.owns
+    )
     events: tuple[Event, ...] = (drafts.accepted(envelope, transaction.started_us), *expanded)
-    if transaction.events:
-        events += _stamped(transaction.events, now_us)
+    if transaction.changes is not None and transaction.changes.events:
+        events += _stamped(transaction.changes.events, now_us)
     if transaction.discarded or transaction.dropped:
         events += drafts.removed(transaction, now_us)
     if expansion is not None and expansion.stopped:
@@ -107,10 +110,6 @@ def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, conten
         doors.accept(stored, events, done, waiting, reports)
     else:
         doors.accept(stored, events, done)
-
-
-def _size(content: Content) -> int:
-    return len(content) if isinstance(content, bytes) else content.size
 
 
 def _stamped(events: tuple[Event, ...], now_us: int) -> tuple[Event, ...]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from postroad.mail import message
 from postroad.mail.effects import TEXT_MAX, Sections, applied, said
 from postroad.mail.envelope import Recipient
-from postroad.mail.event import Checked, Event, Rewritten
-from postroad.mail.policy import AddRecipient, DropRecipient, HeaderEffect, Record, ReplaceBody
+from postroad.mail.event import Event, Inspected, Rewritten
+from postroad.mail.policy import AddRecipient, DropRecipient, Effect, HeaderEffect, Record, ReplaceBody
 from postroad.receive.draft import Draft
 from postroad.store.values import NewContent
 
@@ -22,17 +22,19 @@ from postroad.store.values import NewContent
 def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
     """Apply the draft's effects, which have no `fault`. `octets`: its content, None if it is in a file; so is what is
     returned."""
-    effects = draft.effects
+    changes = draft.changes
+    assert changes is not None
+    effects = changes.effects
     fields = tuple(each for each in effects if isinstance(each, HeaderEffect))
     bodies = [each.octets for each in effects if isinstance(each, ReplaceBody)]
-    _readdress(draft)
-    draft.events += _events(draft, now_us)
+    _readdress(draft, effects)
+    changes.events = _events(draft, effects, now_us)
     if not (fields or bodies):
         return octets
     before = draft.file_head if octets is None else octets[: message.header_end(octets)]
     end = len(before)
-    sections = applied(Sections(draft.top, draft.added, before), fields)
-    draft.top, draft.added = sections.top, sections.added
+    sections = applied(Sections(changes.top, draft.added, before), fields)
+    changes.top, draft.added = sections.top, sections.added
     draft.head = sections.added + sections.head
     draft.message_id = (message.first(draft.head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     body = b"\r\n" + bodies[-1] if bodies else None
@@ -41,23 +43,23 @@ def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
             changed = octets
         else:
             changed = sections.head + (octets[end:] if body is None else body)
-        draft.ascii_only = changed.isascii() and draft.top.isascii() and draft.added.isascii()
+        draft.ascii_only = changed.isascii() and changes.top.isascii() and draft.added.isascii()
         draft.long_lines = not message.lines_fit(changed, message.LINE_MAX + 2)
         return changed
     if body is not None or sections.head != before:
-        draft.new_content = NewContent(sections.head, end, body)
+        changes.new_content = NewContent(sections.head, end, body)
         new = sections.head + (body or b"")
         if body is not None:
             draft.ascii_only, draft.long_lines = True, False
         draft.long_lines = draft.long_lines or not message.lines_fit(new, message.LINE_MAX + 2)
         draft.ascii_only = draft.ascii_only and new.isascii()
-    draft.ascii_only = draft.ascii_only and draft.top.isascii() and draft.added.isascii()
+    draft.ascii_only = draft.ascii_only and changes.top.isascii() and draft.added.isascii()
     return None
 
 
-def _readdress(draft: Draft) -> None:
+def _readdress(draft: Draft, effects: tuple[Effect, ...]) -> None:
     """Recipients that are added or dropped."""
-    for effect in draft.effects:
+    for effect in effects:
         if isinstance(effect, AddRecipient):
             draft.recipients.append(Recipient(effect.address))
         elif isinstance(effect, DropRecipient):
@@ -66,12 +68,12 @@ def _readdress(draft: Draft) -> None:
                     draft.discarded.setdefault(index, "dropped by a rule")
 
 
-def _events(draft: Draft, now_us: int) -> tuple[Event, ...]:
+def _events(draft: Draft, effects: tuple[Effect, ...], now_us: int) -> tuple[Event, ...]:
     """What the rules found and changed."""
     checked = [
-        Checked(now_us, draft.id, each.rule[:TEXT_MAX], each.result[:TEXT_MAX], each.text[:TEXT_MAX])
-        for each in draft.effects
+        Inspected(now_us, draft.id, each.rule[:TEXT_MAX], each.result[:TEXT_MAX], each.text[:TEXT_MAX])
+        for each in effects
         if isinstance(each, Record)
     ]
-    changes = tuple(text for each in draft.effects if (text := said(each)))
+    changes = tuple(text for each in effects if (text := said(each)))
     return (*checked, Rewritten(now_us, draft.id, changes)) if changes else tuple(checked)

@@ -33,18 +33,31 @@ _SEVEN_BIT: Final = Body.SEVEN_BIT
 _EIGHT_BIT_MIME: Final = Body.EIGHT_BIT_MIME
 
 
+class Changes:
+    """What rules want changed of a message, and what came of it. `effects`: in their order. `top`: fields that rules
+    put on top, above Received. `new_content`: what takes the place of content in a file. `events`: what was found and
+    changed."""
+
+    __slots__ = ("effects", "events", "new_content", "top")
+
+    def __init__(self) -> None:
+        self.effects: tuple[Effect, ...] = ()
+        self.top = b""
+        self.new_content: NewContent | None = None
+        self.events: tuple[Event, ...] = ()
+
+
 class Draft:
     """What a session knows of its open transaction. One writer: the session."""
 
     __slots__ = (
         "added",
         "ascii_only",
+        "changes",
         "counted",
         "deadline",
         "discarded",
         "dropped",
-        "effects",
-        "events",
         "expansion",
         "file_head",
         "given",
@@ -56,7 +69,6 @@ class Draft:
         "long_lines",
         "mail",
         "message_id",
-        "new_content",
         "peer",
         "pieces",
         "prefix",
@@ -64,7 +76,6 @@ class Draft:
         "sent_head",
         "size",
         "started_us",
-        "top",
     )
 
     def __init__(self, mail: Mail, peer: Peer, started_us: int, deadline: float) -> None:
@@ -75,11 +86,8 @@ class Draft:
         self.recipients: list[Recipient] = []  # all that had their 250, in order
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
         self.added = b""  # fields that we add, but for Received
-        self.top = b""  # fields that rules put on top, above Received
         self.file_head = b""  # the header section of content in a file, as it stands there
-        self.new_content: NewContent | None = None  # what takes the place of content in a file
-        self.events: tuple[Event, ...] = ()  # what rules found and changed
-        self.effects: tuple[Effect, ...] = ()  # what rules want changed, in their order
+        self.changes: Changes | None = None  # what rules want changed; None: nothing
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go
         self.given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases
@@ -192,7 +200,8 @@ def on_top(transaction: Draft, hostname: str, now_us: int) -> bytes:
         transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us,
         priority=wishes.priority(asked) if asked else 0,
     )
-    return transaction.top + received + transaction.added
+    changes = transaction.changes
+    return received + transaction.added if changes is None else changes.top + received + transaction.added
 
 
 def wanted(transaction: Draft) -> tuple[Recipient, ...]:

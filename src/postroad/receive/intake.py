@@ -40,7 +40,7 @@ from postroad.receive import draft as drafts
 from postroad.receive.budget import UNCOUNTED
 from postroad.receive.client import Client
 from postroad.receive.doors import ArrivingClient
-from postroad.receive.draft import Draft
+from postroad.receive.draft import Changes, Draft
 from postroad.receive.inspecting import Inspections
 from postroad.receive.setup import ListenerSetup, Mending
 
@@ -397,19 +397,7 @@ class Intake:
         inspections = self._inspections
         if inspections is not None and not inspections.asked_data:  # BDAT
             self._ask_data(partial(self._chunks_judged, answered))
-        else:
-            self._end(answered)
-
-    def _chunks_judged(self, answered: OnReply, verdict: Verdict) -> None:
-        draft = self.draft
-        assert draft is not None
-        if passes(verdict):
-            _keep(draft, verdict)
-            self._end(answered)
-        else:
-            self.refuse_content(verdict, answered)
-
-    def _end(self, answered: OnReply) -> None:
+            return
         draft, setup = self.draft, self.setup
         assert draft is not None
         octets: bytes | None = None
@@ -432,6 +420,15 @@ class Intake:
         else:
             self._waits.wait_for(verdict, partial(self._message_judged, draft, octets, answered))
 
+    def _chunks_judged(self, answered: OnReply, verdict: Verdict) -> None:
+        draft = self.draft
+        assert draft is not None
+        if passes(verdict):
+            _keep(draft, verdict)
+            self.end(answered)  # it has been asked about now
+        else:
+            self.refuse_content(verdict, answered)
+
     def _message_judged(self, draft: Draft, octets: bytes | None, answered: OnReply, verdict: Verdict) -> None:
         if verdict is not ACCEPT:
             if not passes(verdict):
@@ -440,8 +437,9 @@ class Intake:
             _keep(draft, verdict)
         setup = self.setup
         now_us = setup.doors.now_us()
-        if draft.effects:
-            wrong = fault(draft.effects, setup.options.limits.size_max)
+        changes = draft.changes
+        if changes is not None:
+            wrong = fault(changes.effects, setup.options.limits.size_max)
             if wrong:
                 self._log(f"a rule wants what cannot be done: {wrong}")
                 self.refuse_content(_FAULTY, answered)
@@ -493,7 +491,10 @@ def passes(verdict: Verdict) -> bool:
 def _keep(draft: Draft, verdict: Verdict) -> None:
     """What a verdict means for the whole message."""
     if verdict.effects:
-        draft.effects += verdict.effects
+        changes = draft.changes
+        if changes is None:
+            changes = draft.changes = Changes()
+        changes.effects += verdict.effects
         for effect in verdict.effects:
             if isinstance(effect, SetReversePath):
                 draft.mail = msgspec.structs.replace(draft.mail, reverse_path=effect.address)

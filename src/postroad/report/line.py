@@ -27,11 +27,11 @@ from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
-    Checked,
     Event,
     Expanded,
     Failed,
     Held,
+    Inspected,
     Noted,
     Refused,
     Released,
@@ -284,7 +284,7 @@ _RECORDS: Final[dict[type[Event], _Record]] = {
         head[0], head[1], "removed", head[2], *_named(event), event.by, event.text
     ),
     Noted: lambda event, *head: NotedLine(head[0], head[1], "noted", head[2], event.text),
-    Checked: lambda event, *head: CheckedLine(
+    Inspected: lambda event, *head: CheckedLine(
         head[0], head[1], "checked", head[2], event.rule, event.result, event.text
     ),
     Rewritten: lambda event, *head: RewrittenLine(
@@ -435,7 +435,7 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
     ),
     Removed: lambda event: f"removed for {_names(event.recipients)}{_by(event.by)}{_why(event.text)}",
     Noted: lambda event: event.text,
-    Checked: lambda event: f"checked by {event.rule}: {event.result}{_why(event.text)}",
+    Inspected: lambda event: f"checked by {event.rule}: {event.result}{_why(event.text)}",
     Rewritten: lambda event: f"rewritten: {'; '.join(event.changes[:_NAMES_MAX])}",
 }
 

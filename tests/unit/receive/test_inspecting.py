@@ -10,7 +10,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
-from postroad.mail.event import Checked, Noted, Removed, Rewritten
+from postroad.mail.event import Inspected, Noted, Removed, Rewritten
 from postroad.mail.message import ContentFile
 from postroad.mail.policy import (
     ACCEPT,
@@ -294,7 +294,7 @@ def test_the_envelope_is_changed_and_the_history_says_so() -> None:
     kept, _ = stored(house)
     assert kept.envelope.reverse_path is None
     assert [str(each.address) for each in kept.envelope.recipients] == ["bob@local.test"]
-    (checked,) = [each for each in house.spool.events if isinstance(each, Checked)]
+    (checked,) = [each for each in house.spool.events if isinstance(each, Inspected)]
     assert (checked.rule, checked.result, checked.text) == ("virus", "clean", "0.1 s")
     (removed,) = [each for each in house.spool.events if isinstance(each, Removed)]
     assert removed.recipients == ("ann@local.test",)
