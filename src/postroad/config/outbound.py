@@ -123,8 +123,8 @@ class OutboundSection(Section):
     piece_size: Octets = setting(_DELIVER.piece_size, "Larger content is written in pieces of this size.", least=4096)
     bdat_size_min: Octets = setting(
         _DELIVER.bdat_size_min,
-        "Content of at least this size is sent with BDAT if the server offers it, but only as the first message of a "
-        "connection. Later messages are sent with DATA, because its reply 354 shows that replies and commands match.",
+        "Content of at least this size is sent with BDAT if the server offers it. On a connection that has carried a "
+        "message before, the node says EHLO again first: the answer shows that replies and commands still match.",
         least=0,
         source="RFC 3030",
     )

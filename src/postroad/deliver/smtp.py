@@ -340,7 +340,7 @@ class SmtpCourier(asyncio.Protocol):
             prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
         opening = sending.opening(
             envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
-            inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0 or self.machine.kept,
+            inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0,
             waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
             eight_bit=options.eight_bit,
         )

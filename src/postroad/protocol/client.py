@@ -9,8 +9,9 @@ What always holds:
 - Nothing of one message touches the next: all that a transaction knows is forgotten when it ends, and when it begins.
   On a connection that has carried a message before, a refusal of MAIL counts only when RCPT is out of order behind
   it (503), and one of DATA when RSET is answered behind it: alone they may be late replies to something else. Where
-  the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign: see
-  `kept`.
+  the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign:
+  before it EHLO is said again, whose answer names what is offered, as no other reply does. From then on the session is
+  as a new one.
 - If PIPELINING is offered, MAIL, all RCPT and DATA are one group; else each waits for its reply.
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
 - What the remote said is in the result: as its reply if the reply decides, else quoted in its text. A refused EHLO
@@ -155,6 +156,8 @@ ClientEvent = (
 )
 
 
+# What a server need not offer any more when EHLO is said again in the same session (RFC 3207 §4.2, RFC 4954 §3).
+_MAY_GO: Final = frozenset({"AUTH", "STARTTLS"})
 _SEND_DATA: Final = SendContent(bdat=False)
 _AUTH_LINE_MAX = 512  # RFC 4954 §4: an initial response must not make the command longer than a command may be
 
@@ -170,9 +173,9 @@ class ClientMachine:
 
     __slots__ = (
         "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess", "_expected",
-        "_hello_refused", "_ignored", "_late", "_lmtp", "_mail_refusal", "_output", "_place", "_reader", "_reset",
-        "_results", "_state", "_success", "_todo", "_went_on", "answers", "capabilities", "greeting", "injected",
-        "kept", "name", "tls_asked", "tls_refused",
+        "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_next", "_output", "_place",
+        "_reader", "_reset", "_results", "_state", "_success", "_todo", "_went_on", "answers", "capabilities",
+        "greeting", "injected", "name", "tls_asked", "tls_refused",
     )
 
     def __init__(
@@ -187,9 +190,7 @@ class ClientMachine:
         self.injected = False  # octets in plaintext stood behind the answer to STARTTLS
         self._ignored = ignored
         self._hello_refused: Reply | None = None  # EHLO was; HELO has not been answered yet
-        # Whether a transaction of this session has ended. From then on content should go by DATA: only 354 shows that
-        # replies and commands match, and BDAT has no such sign.
-        self.kept = False
+        self._kept = False  # a transaction has ended since EHLO was answered: what comes may be late
         self._lmtp = lmtp
         self._success = Outcome.DELIVERED if lmtp else Outcome.RELAYED
         self._reader = ReplyReader(limits)
@@ -203,6 +204,7 @@ class ClientMachine:
         # of the transaction under way
         self._results: list[Result | None] = []
         self._todo: deque[tuple[Step, bytes]] = deque()
+        self._next: tuple[bytes, Sequence[bytes], Sequence[bytes]] | None = None  # begins when EHLO is answered again
         self._accepted: list[int] = []
         self._excess: list[int] = []
         self._place = 0  # the RCPT, or over LMTP the accepted recipient, that the next reply is for
@@ -267,6 +269,10 @@ class ClientMachine:
         if self._reader.pending:
             # It would be taken for the reply to MAIL, and all behind it for something else than it is.
             self._events.append(self._surplus("octets that nothing was asked for"))
+            return
+        if bdat and self._kept:
+            self._next = mail, rcpts, before
+            self._hello()
             return
         expected, output = self._expected, self._output
         if self.capabilities.pipelining:  # RFC 2920 §3.1: DATA may be the last of a group
@@ -362,7 +368,7 @@ class ClientMachine:
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)
             text = f"{refused.text} (EHLO); at HELO: {result.text}"
             result = Result(refused.outcome, refused.reach, refused.status, text, refused.reply)
-        if self.kept and not self._confirmed:
+        if self._kept and not self._confirmed:
             self._mail_refusal = None
             self._results = [None] * len(self._results)
         undecided = result
@@ -374,6 +380,7 @@ class ClientMachine:
         self._state = Step.CLOSED
         self._expected.clear()
         self._todo.clear()
+        self._next = None
         self._events.clear()
         self._output.clear()
         self._forget()
@@ -383,7 +390,7 @@ class ClientMachine:
         """The transaction is over: nothing of it is left for the next one."""
         self._results = []
         self._mail_refusal = None
-        self.kept = True
+        self._kept = True
 
     def _decided(self, undecided: Result) -> tuple[Result, ...]:
         """A result for each recipient: its own, else that of MAIL, else `undecided`."""
@@ -492,6 +499,8 @@ class ClientMachine:
         self._say(Step.HELLO, f"{'LHLO' if self._lmtp else 'EHLO'} {self.name}\r\n".encode("ascii"))
 
     def _hello_answered(self, step: Step, answer: Reply) -> ClientEvent | None:
+        if self._next is not None:
+            return self._answered_again(*self._next, answer)
         if answer.ok:
             if answer.code == 220:
                 # A greeting inside TLS (CVE-2016-0772's kin), or a second one: all replies behind it would be shifted.
@@ -506,6 +515,18 @@ class ClientMachine:
             self._say(Step.HELO, f"HELO {self.name}\r\n".encode("ascii"))
             return None
         return self._unopened(step.name, answer)
+
+    def _answered_again(
+        self, mail: bytes, rcpts: Sequence[bytes], before: Sequence[bytes], answer: Reply
+    ) -> ClientEvent | None:
+        """EHLO before BDAT (RFC 5321 §4.1.4: as RSET). A reply to something else does not name the extensions."""
+        self._next = None
+        offered = capability.parse(answer.lines, self._ignored).keywords if answer.ok and answer.code != 220 else {}
+        if not (self.capabilities.keywords.keys() - _MAY_GO <= offered.keys() and self.capabilities.chunking):
+            return self._unfit("EHLO, said again before BDAT", answer)
+        self._kept = self._reset = False
+        self.begin(mail, rcpts, bdat=True, before=before)
+        return self._events.popleft() if self._events else None
 
     def _unopened(self, verb: str, answer: Reply) -> ConnectionEnded:
         if answer.code < 400:
@@ -556,11 +577,11 @@ class ClientMachine:
         self._place = place + 1
         if self._mail_refusal is not None:
             # It tells nothing of the recipient, but confirms the refusal (RFC 5321 §4.1.4: 503, out of order).
-            return answer.code == 503 or not self.kept
+            return answer.code == 503 or not self._kept
         if 200 <= answer.code < 300:  # 250 and 251; 252 is taken as well
             self._accepted.append(place)
             return True
-        if answer.intermediate or (answer.code == 503 and self.kept):  # out of order? MAIL was accepted
+        if answer.intermediate or (answer.code == 503 and self._kept):  # out of order? MAIL was accepted
             return False
         if self._accepted and _too_many(answer):
             self._excess.append(place)
@@ -573,7 +594,7 @@ class ClientMachine:
         """All that was said is answered, and DATA was not among it."""
         todo = self._todo
         if self._mail_refusal is not None:
-            if todo and self.kept and not self._place:
+            if todo and self._kept and not self._place:
                 # A refusal alone may be a late reply to something else: one RCPT shows whether MAIL was refused.
                 self._say(*todo.popleft())
                 todo.clear()
@@ -632,7 +653,7 @@ class ClientMachine:
             return self._unfit("DATA", answer)
         if self._accepted:
             self._decide_accepted(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-            if self.kept:
+            if self._kept:
                 # Behind a late reply this would be the refusal of one recipient. The answer to RSET, which would have
                 # to come anyway, shows it.
                 self._confirming = True

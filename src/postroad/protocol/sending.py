@@ -116,8 +116,7 @@ def opening(
 
     `inspection` is given where `must_inspect` said so, `eight_bit` as it is set. Content of `bdat_size_min` and more
     goes by BDAT where offered. `waited_s`: how long we have had the message, for DELIVERBY.
-    `by_data`: DATA it must be, because the size is not known to the octet or the connection has carried a message
-    before (`ClientMachine.kept`); binary content goes by BDAT all the same.
+    `by_data`: DATA it must be, because the size is not known to the octet; binary content goes by BDAT all the same.
     """
     sender = envelope.reverse_path
     if offered.size_max and size > offered.size_max:  # RFC 1870 §4, §7

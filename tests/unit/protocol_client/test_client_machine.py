@@ -43,6 +43,7 @@ CUTS = pytest.mark.parametrize("cut", [whole, single])
 
 PIPELINING = b"250-mx\r\n250-PIPELINING\r\n250 SIZE\r\n"
 PLAIN = b"250 mx\r\n"
+CHUNKING = b"250-mx\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 CHUNKING\r\n"
 MAIL = b"MAIL FROM:<a@x>\r\n"
 
 
@@ -340,12 +341,63 @@ def test_bdat(cut: Cut) -> None:
         assert talk.event() == SendContent(bdat=True)
         talk.server(b"250 ok\r\n")
         assert told(talk.finished()) == [RELAYED]
-    talk = Talk(cut)
+    talk = Talk(cut, hello=CHUNKING)
     talk.machine.begin(MAIL, rcpts(1), bdat=True)
     talk.server(b"250 ok\r\n550 no\r\n")
     assert told(talk.finished()) == [("failed", "recipient", "5.0.0")]
+    talk.heard()
     talk.machine.begin(MAIL, rcpts(1), bdat=True)
-    assert b"RSET\r\n" in talk.heard()
+    assert talk.heard() == b"EHLO me.test\r\n", "it resets, too"
+    talk.server(b"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n")
+    assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+    talk.server(b"250 ok\r\n250 ok\r\n")
+    assert talk.event() == SendContent(bdat=True)
+
+
+@CUTS
+@pytest.mark.parametrize(
+    "answer",
+    [b"250 2.0.0 late", b"250-late\r\n250 still", b"550 late", b"503 5.5.1 said already", b"220-mx\r\n220 CHUNKING",
+     b"354 late", b"250-mx\r\n250 CHUNKING"],
+)  # fmt: skip
+def test_bdat_on_a_kept_connection_waits_for_the_answer_to_ehlo(cut: Cut, answer: bytes) -> None:
+    """No other reply names what was offered before. Nothing of the message was sent: another connection may have it."""
+    talk = Talk(cut, hello=CHUNKING)
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n250 ok\r\n")
+    talk.event()  # and the content is sent
+    talk.server(b"250 done\r\n")
+    assert told(talk.finished()) == [RELAYED]
+    talk.heard()
+    talk.machine.begin(MAIL, rcpts(2), bdat=True)
+    assert talk.heard() == b"EHLO me.test\r\n"
+    talk.server(answer + b"\r\n")
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")] * 2
+    assert b"MAIL" not in talk.heard()
+
+
+def test_what_stands_behind_the_answer_to_ehlo_said_again_ends_the_session() -> None:
+    talk = Talk(hello=CHUNKING)
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n550 no\r\n")
+    talk.finished()
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n250 surplus\r\n")
+    assert told(talk.ended().results) == [("deferred", "session", "4.5.0")]
+
+
+def test_behind_the_answer_to_ehlo_the_session_is_as_a_new_one() -> None:
+    """A refusal of MAIL alone counts again: it can be late for nothing."""
+    hello = b"250-mx\r\n250 CHUNKING\r\n"
+    talk = Talk(hello=hello)
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(b"250 ok\r\n")
+    talk.server(b"550 no\r\n")
+    talk.finished()
+    talk.machine.begin(MAIL, rcpts(1), bdat=True)
+    talk.server(hello)
+    talk.server(b"550 5.7.1 not from you\r\n")
+    assert told(talk.finished()) == [("failed", "message", "5.7.1")]
 
 
 @CUTS
