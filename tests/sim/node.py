@@ -26,8 +26,8 @@ from postroad.node.frames import (
     AskTokens,
     BansTold,
     Granted,
+    OpeningFailed,
     PermitWanted,
-    Refused,
     ReleasePermit,
     Succeeded,
     TallyForgotten,
@@ -243,7 +243,7 @@ class Node:
                 office.release(number, scopes)
             case Succeeded(scopes, count):
                 office.succeeded(scopes, count)
-            case Refused(scopes, others):
+            case OpeningFailed(scopes, others):
                 office.refused(scopes, others=others)
             case AskTokens(key, scopes, count):
                 self.rates.ask(number, key, scopes, count)

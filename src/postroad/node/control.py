@@ -1,8 +1,8 @@
 """The control socket: operators' commands to a running node, one JSON line each way (`operate.requests`).
 
 A Unix socket `STATE_DIR/run/control` with mode 0600: who may open it may operate the node. What always holds: each line
-gets one reply; what cannot be read, and what is asked before `Hello`, gets an error, not silence. A command of another
-version of the protocol is told so, and nothing is done for it.
+gets one reply; what cannot be read, and what is asked before `ControlHello`, gets an error, not silence. A command of
+another version of the protocol is told so, and nothing is done for it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from postroad.operate.requests import (
     Activity,
     BansRequest,
     ConfigurationRequest,
+    ControlHello,
     Greeting,
-    Hello,
     NodeStatus,
     OperateRequest,
     Paced,
@@ -101,7 +101,7 @@ class Control:
                 if not line:
                     break
                 request = read_request(line)
-                if not greeted and not isinstance(request, Hello):
+                if not greeted and not isinstance(request, ControlHello):
                     request = request if isinstance(request, str) else _NO_HELLO
                 result = request if isinstance(request, str) else await self._answer(request)
                 greeted = greeted or isinstance(result, Greeting)
@@ -113,7 +113,7 @@ class Control:
         """The result, or as a text why there is none."""
         node = self._node
         match request:
-            case Hello():
+            case ControlHello():
                 return other_version(request, __version__) or Greeting(VERSION, __version__)
             case StatusRequest():
                 return await self._status()

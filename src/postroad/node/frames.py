@@ -17,7 +17,7 @@ Later, as often as needed:
 
 A worker sends:
 - `Ready` when it serves, or `Misconfigured`; then `Alive` each second; `Leaving` when it stops;
-- `AskPermits`, `ReleasePermit`, `Succeeded`, `Refused`, `AskTokens`: permits and rates; `TallyTold`: its counts;
+- `AskPermits`, `ReleasePermit`, `Succeeded`, `OpeningFailed`, `AskTokens`: permits and rates; `TallyTold`: its counts;
 - `StartQueue`: a client's ETRN, to be done by all workers;
 - one answer (`Answer`) for each frame that has a `question`, with its number.
 
@@ -214,7 +214,7 @@ class Succeeded(Frame, frozen=True):
     count: int
 
 
-class Refused(Frame, frozen=True):
+class OpeningFailed(Frame, frozen=True):
     """A connection could not be opened; `others`: while others to the same destination work."""
 
     scopes: Scopes
@@ -301,7 +301,7 @@ FromWorker = (
     | AskPermits
     | ReleasePermit
     | Succeeded
-    | Refused
+    | OpeningFailed
     | AskTokens
     | TallyTold
     | StartQueue

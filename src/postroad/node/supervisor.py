@@ -49,6 +49,7 @@ from postroad.node.frames import (
     FromWorker,
     Leaving,
     Misconfigured,
+    OpeningFailed,
     Operated,
     Paces,
     Prepare,
@@ -56,7 +57,6 @@ from postroad.node.frames import (
     QueueCounted,
     QueueStarted,
     Ready,
-    Refused,
     ReleasePermit,
     Start,
     StartQueue,
@@ -414,7 +414,7 @@ class Supervisor:
                 self._office.release(worker.number, scopes)
             case Succeeded(scopes, count):
                 self._office.succeeded(scopes, count)
-            case Refused(scopes, others):
+            case OpeningFailed(scopes, others):
                 self._office.refused(scopes, others=others)
             case AskTokens(key, scopes, count):
                 self._rates.ask(worker.number, key, scopes, count)

@@ -1,7 +1,7 @@
 """The client of the control socket, by which a command reaches a running node; the server is `node.control`.
 
 Requests and answers are those of `operate.requests`, one JSON object in a line each way. Each connection begins with
-`Hello`, so that a node of another version is found out before anything is asked of it.
+`ControlHello`, so that a node of another version is found out before anything is asked of it.
 
 How it fails: `NotRunning` if nobody serves the socket; `NodeRefused` if the node says no, does not answer in time, or
 is of another version.
@@ -21,9 +21,9 @@ from postroad import __version__
 from postroad.operate.operator import OperatorRequest, OperatorResult
 from postroad.operate.requests import (
     VERSION,
+    ControlHello,
     ControlReply,
     Greeting,
-    Hello,
     OperateRequest,
     Paced,
     PaceRequest,
@@ -33,7 +33,7 @@ from postroad.operate.requests import (
 )
 
 REPLY_MAX: Final = 268_435_456  # octets of a reply that are read
-_OLDER: Final = "unknown command 'hello'"  # what a node says that knows no Hello
+_OLDER: Final = "unknown command 'hello'"  # what a node says that knows no ControlHello
 
 
 class NotRunning(Exception):
@@ -94,7 +94,7 @@ def ask(state_dir: Path, request: Request, result: type[_Result], timeout_s: flo
 def _greet(connection: socket.socket) -> None:
     """Find out whether the node speaks this version of the protocol."""
     try:
-        _read(_asked(connection, Hello(VERSION, __version__)), Greeting)
+        _read(_asked(connection, ControlHello(VERSION, __version__)), Greeting)
     except NodeRefused as error:
         if _OLDER in str(error):
             text = f"the node runs a version of Postroad before {__version__}; restart the node after an upgrade"

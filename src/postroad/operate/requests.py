@@ -4,9 +4,10 @@ Each request is a struct with a name on the wire (its tag, in the field "command
 structs. The client is `operate.control`, the server `node.control`; both take the types from here, so that neither can
 say what the other does not know. An interface for programs later speaks the same.
 
-On the wire a request is one line of JSON, and so is the `ControlReply`. The first request of a connection is `Hello`,
-with `VERSION`: a node and a command of different versions say so instead of misreading each other. `VERSION` rises when
-a request or an answer changes so that the other side would misread it; a new field with a default needs no new version.
+On the wire a request is one line of JSON, and so is the `ControlReply`. The first request of a connection is
+`ControlHello`, with `VERSION`: a node and a command of different versions say so instead of misreading each other.
+`VERSION` rises when a request or an answer changes so that the other side would misread it; a new field with a default
+needs no new version.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class _Command(msgspec.Struct, frozen=True, tag_field="command"):
     """The base of all requests."""
 
 
-class Hello(_Command, frozen=True, tag="hello"):
+class ControlHello(_Command, frozen=True, tag="hello"):
     """The first request of a connection. `program`: the version of Postroad that asks. Answered by `Greeting`."""
 
     version: int
@@ -75,7 +76,7 @@ class OperateRequest(_Command, frozen=True, tag="operate"):
 
 
 Request = (
-    Hello
+    ControlHello
     | StatusRequest
     | ConfigurationRequest
     | ReloadRequest
@@ -98,7 +99,7 @@ class ControlReply(msgspec.Struct, frozen=True):
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What the node says to `Hello`."""
+    """What the node says to `ControlHello`."""
 
     version: int
     program: str = ""
@@ -252,7 +253,7 @@ def answer(result: Any) -> ControlReply:
     return ControlReply(ok=True, result=msgspec.Raw(msgspec.json.encode(result)))
 
 
-def other_version(asked: Hello, program: str) -> str:
+def other_version(asked: ControlHello, program: str) -> str:
     """Why a command and the node do not understand each other; "" if they do. `program`: the node's."""
     if asked.version == VERSION:
         return ""

@@ -69,7 +69,7 @@ class Entity(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A header section. `separated`: the empty line follows as a Frame. `parent`: the number of the multipart or
+    """A header section. `separated`: the empty line follows as a Framing. `parent`: the number of the multipart or
     message that it stands in, -1 for the first."""
 
     entity: Entity
@@ -85,7 +85,7 @@ class BodyOctets(msgspec.Struct, frozen=True):
     octets: bytes
 
 
-class Frame(msgspec.Struct, frozen=True):
+class Framing(msgspec.Struct, frozen=True):
     """A delimiter with its line ends, or the empty line behind a header section."""
 
     octets: bytes
@@ -99,7 +99,7 @@ class Aside(msgspec.Struct, frozen=True):
     octets: bytes
 
 
-Token = Head | BodyOctets | Frame | Aside
+Token = Head | BodyOctets | Framing | Aside
 
 IDENTITIES: Final = frozenset({"7bit", "8bit", "binary"})  # encodings that change nothing
 _MESSAGES: Final = frozenset({"message/rfc822", "message/news"})
@@ -210,7 +210,7 @@ class _Walker:
             found = yield from self._text()
             if found is None:
                 return
-            yield Frame(self._input.take(found.end))
+            yield Framing(self._input.take(found.end))
             multipart = self._open[found.level]
             self._line_start = not found.close
             if found.close:
@@ -230,7 +230,7 @@ class _Walker:
             head = self._head(message=message, default=default)
             yield head
             if head.separated:
-                yield Frame(self._input.take(self._input.at + 2))
+                yield Framing(self._input.take(self._input.at + 2))
             entity = self._current = head.entity
             self._line_start = head.octets.endswith(b"\r\n") or head.separated or not head.octets
             if entity.leaf:

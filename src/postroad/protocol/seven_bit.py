@@ -38,7 +38,7 @@ from postroad.protocol.mime import (
     Aside,
     BodyOctets,
     Entity,
-    Frame,
+    Framing,
     Head,
     MimeLimits,
     TooComplex,
@@ -164,7 +164,7 @@ def survey(pieces: Iterable[bytes], limits: MimeLimits = DEFAULT_LIMITS) -> Surv
     return found
 
 
-def _note(found: Survey, token: Head | BodyOctets | Frame | Aside) -> None:
+def _note(found: Survey, token: Head | BodyOctets | Framing | Aside) -> None:
     if isinstance(token, BodyOctets):
         facts = found.facts.get(token.entity.number)
         if facts is None:

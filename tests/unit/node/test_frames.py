@@ -47,7 +47,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.AskPermits(("example.org", "provider:p"), 4),
     frames.ReleasePermit(("example.org",)),
     frames.Succeeded(("example.org",), 9),
-    frames.Refused(("example.org",), others=True),
+    frames.OpeningFailed(("example.org",), others=True),
     frames.AskTokens("example.org", ("example.org",), 11),
     frames.Prepared(9, "tls.key: no such file"),
     frames.Prepared(9),

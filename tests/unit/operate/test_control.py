@@ -25,8 +25,8 @@ from postroad.operate.requests import (
     Activity,
     BansRequest,
     ConfigurationRequest,
+    ControlHello,
     Greeting,
-    Hello,
     NodeStatus,
     OperateRequest,
     Paced,
@@ -76,7 +76,7 @@ class Server:
 
     def _greeted(self, connection: socket.socket, line: bytes) -> bool:
         if line:
-            assert isinstance(read_request(line), Hello)
+            assert isinstance(read_request(line), ControlHello)
             connection.sendall(self.greeting)
         return bool(line and self.greeting)
 
@@ -154,7 +154,10 @@ def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     ("greeting", "text"),
     [
         (b'{"ok":false,"error":"unknown command \'hello\'"}\n', "before .* restart the node"),
-        (encode(answer(other_version(Hello(VERSION + 1, "9.9"), "1.0"))), "of Postroad 9.9: they do not understand"),
+        (
+            encode(answer(other_version(ControlHello(VERSION + 1, "9.9"), "1.0"))),
+            "of Postroad 9.9: they do not understand",
+        ),
         (b"", "without an answer"),
         (b"nonsense\n", "without an answer"),
         (b'{"ok":true}\n', "cannot be read"),

@@ -26,8 +26,8 @@ from postroad.node.frames import (
     AskTokens,
     FromWorker,
     Granted,
+    OpeningFailed,
     PermitWanted,
-    Refused,
     ReleasePermit,
     Scopes,
     Succeeded,
@@ -261,7 +261,7 @@ class WorkerPermits:
         self._send(Succeeded(scopes, successes))
 
     def refused(self, scopes: Scopes, others: bool) -> None:
-        self._send(Refused(scopes, others))
+        self._send(OpeningFailed(scopes, others))
 
     def tokens(self, key: str, scopes: Scopes, count: int, granted: Callable[[int], None]) -> None:
         self._tokens[key] = granted

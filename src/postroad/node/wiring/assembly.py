@@ -82,7 +82,7 @@ OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutd
 _LOG: Final = logging.getLogger("postroad")
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class PreparedReload(msgspec.Struct, frozen=True):
     """A reload that is ready to be committed."""
 
     settings: Any
@@ -129,7 +129,7 @@ class Assembly:
         self._counts: asyncio.Task[None] | None = None
         self._count_step: asyncio.Future[bool] | None = None
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedReload | None = None
         self._server_tls: ServerTls | None = None
         self._accounts: Accounts | None = None
         self._authenticator: Authenticator | None = None
@@ -289,7 +289,7 @@ class Assembly:
 
     # -- what is made of the settings -----------------------------------------------------------------------------
 
-    def _make(self, settings: Settings) -> Prepared | str:
+    def _make(self, settings: Settings) -> PreparedReload | str:
         """All that can be made without touching what runs. A text says what is wrong."""
         tables = build(settings)
         if isinstance(tables, str):
@@ -319,7 +319,7 @@ class Assembly:
             if made_auth is not None:
                 made_auth.close()
             return made_inspectors
-        return Prepared(settings, tables, tls, accounts, made_auth, made_inspectors)
+        return PreparedReload(settings, tables, tls, accounts, made_auth, made_inspectors)
 
     def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:
         for fault in faults:

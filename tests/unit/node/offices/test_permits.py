@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from postroad.node.frames import AskPermits, FromWorker, Granted, Refused, ReleasePermit, Succeeded, ToWorker
+from postroad.node.frames import AskPermits, FromWorker, Granted, OpeningFailed, ReleasePermit, Succeeded, ToWorker
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.queue.pace import UNLIMITED, ScopeLimits
 
@@ -37,7 +37,7 @@ class Node:
                 self.office.release(number, scopes)
             case Succeeded(scopes, count):
                 self.office.succeeded(scopes, count)
-            case Refused(scopes, others):
+            case OpeningFailed(scopes, others):
                 self.office.refused(scopes, others=others)
 
     def take(self, number: int, *scopes: str, count: int = 1) -> list[int]:
