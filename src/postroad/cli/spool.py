@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from postroad.operate.importing import Imported
     from postroad.operate.mailfiles import ExportedMail
     from postroad.operate.rights import Rights
-    from postroad.store.sqlite.checking import Checked
+    from postroad.store.sqlite.checking import CheckedShard
     from postroad.store.sqlite.reader import SpoolReader
 
 _ROUNDS_MAX = 1000  # rounds of checking and repairing one spool: each mends up to a hundred findings of a shard
@@ -99,7 +99,7 @@ def repair(outer: Path | None, dry_run: bool, as_json: bool, config: Path | None
     sys.exit(1 if any(each.findings for each in checked) else 0)
 
 
-def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple[list[str], list[Checked]]:
+def _repaired(directory: Path, state_dir: Path, checked: list[CheckedShard]) -> tuple[list[str], list[CheckedShard]]:
     """What was done, and what is still wrong then. A shard has more findings than are told at a time, so again."""
     import sqlite3
 
@@ -121,7 +121,7 @@ def _repaired(directory: Path, state_dir: Path, checked: list[Checked]) -> tuple
     return list(said), checked
 
 
-def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]]:
+def _checked(directory: Path, state_dir: Path) -> tuple[list[CheckedShard], list[str]]:
     from postroad.operate import control
     from postroad.operate.view import cannot_read
     from postroad.store.sqlite import checking
@@ -133,7 +133,7 @@ def _checked(directory: Path, state_dir: Path) -> tuple[list[Checked], list[str]
         end(cannot_read(directory, error))
 
 
-def _print_findings(each: Checked) -> None:
+def _print_findings(each: CheckedShard) -> None:
     for finding in each.findings:
         click.echo(f"  {finding.id}: {finding.text}" if finding.id else f"  {finding.text}")
 

@@ -37,7 +37,7 @@ class Damage(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-class Checked(msgspec.Struct, frozen=True):
+class CheckedShard(msgspec.Struct, frozen=True):
     """One shard: how many messages it holds, and what is wrong with it."""
 
     shard: int
@@ -46,7 +46,7 @@ class Checked(msgspec.Struct, frozen=True):
     findings: tuple[Damage, ...]
 
 
-def check(directory: Path, *, running: bool) -> list[Checked]:
+def check(directory: Path, *, running: bool) -> list[CheckedShard]:
     """All shards of a spool. `running`: a node has them open. Raises OSError where the folder may not be listed."""
     return [_Check(directory, number, path, running).run() for number, path in shard_files(directory)]
 
@@ -66,7 +66,7 @@ class _Check:
         self._envelopes: dict[int, tuple[int, int]] = {}  # id → recipients, octets of content
         self._settled: set[int] = set()
 
-    def run(self) -> Checked:
+    def run(self) -> CheckedShard:
         try:
             with contextlib.closing(schema.connect_reader(self._path)) as connection:
                 connection.execute("BEGIN")
@@ -74,7 +74,7 @@ class _Check:
                     self._read(connection)
         except sqlite3.Error as error:
             self._find("damaged", f"{self._path}: {error}")
-        return Checked(self._number, str(self._path), len(self._envelopes), tuple(self._findings))
+        return CheckedShard(self._number, str(self._path), len(self._envelopes), tuple(self._findings))
 
     def _find(self, kind: str, text: str, id: int = 0) -> None:
         if len(self._findings) < FINDINGS_MAX:

@@ -24,7 +24,7 @@ from postroad.mail import identifier
 from postroad.mail.event import Event, Held, Noted
 from postroad.store import content
 from postroad.store.sqlite import codec, schema
-from postroad.store.sqlite.checking import Checked
+from postroad.store.sqlite.checking import CheckedShard
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Waiting
 
@@ -32,7 +32,7 @@ _NO_CONTENT: Final = "its content is not in the spool: it cannot be delivered; f
 _NO_RECIPIENTS: Final = "repaired: it is unknown who has had it already; release or remove it"
 
 
-def repair(directory: Path, checked: Checked, now_us: Callable[[], int]) -> list[str]:
+def repair(directory: Path, checked: CheckedShard, now_us: Callable[[], int]) -> list[str]:
     """Mends one shard; what was done, a line each. Raises SpoolError, sqlite3.Error, OSError."""
     said: list[str] = []
 
@@ -60,7 +60,7 @@ class _Repair:
         self._said = said
         self._events: list[Event] = []
 
-    def run(self, checked: Checked) -> None:
+    def run(self, checked: CheckedShard) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for finding in checked.findings:
