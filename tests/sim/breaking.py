@@ -35,7 +35,9 @@ from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
+from postroad.receive import changing
 from postroad.receive.dialog import Dialog
+from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
@@ -571,6 +573,37 @@ def the_fields_on_top_are_sent_twice(patch: Patch) -> None:
         yield from real(replace(envelope, prefix=envelope.prefix * 2), content, *size)
 
     patch(stream, "pieces", pieces)
+
+
+def an_effect_of_a_rule_is_lost(patch: Patch) -> None:
+    _with_effects(patch, lambda effects: effects[1:])
+
+
+def effects_are_applied_backwards(patch: Patch) -> None:
+    _with_effects(patch, lambda effects: effects[::-1])
+
+
+def _with_effects(patch: Patch, change: Callable[[Any], Any]) -> None:
+    real = changing.change
+
+    def changed(draft: Any, octets: Any, now_us: int) -> Any:
+        draft.changes.effects = change(draft.changes.effects)
+        return real(draft, octets, now_us)
+
+    patch(changing, "change", changed)
+
+
+def an_inspection_is_ended_twice(patch: Patch) -> None:
+    real = Inspections.ended
+    patch(Inspections, "ended", lambda self: (real(self), real(self)))
+
+
+def an_inspection_is_never_ended(patch: Patch) -> None:
+    patch(Inspections, "ended", lambda self: self.aborted())
+
+
+def an_inspection_does_not_hear_that_a_transaction_came_to_nothing(patch: Patch) -> None:
+    patch(Inspections, "aborted", lambda self: None)
 
 
 def the_content_is_that_of_the_message_before(patch: Patch) -> None:

@@ -43,6 +43,7 @@ KEYWORDS = (
 LIES = (
     "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
 )  # fmt: skip
+INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     trusted = 'trusted_networks = ["198.51.100.0/24"]'
     relaying = trusted.replace("]", f', "{STAYING}"]') if trusts_staying(variant) else trusted
     listeners = "".join(
-        f'[[listener]]\nname = "{name}"\naddress = "192.0.2.1"\nport = {place.rpartition(":")[2]}\n{extra}\n'
+        f'[[listener]]\nname = "{name}"\naddress = "192.0.2.1"\nport = {place.rpartition(":")[2]}\n'
+        f"{INSPECTED}\n{extra}\n"
         for (name, place), extra in zip(
             DOORS.items(),
             (
@@ -185,6 +187,7 @@ aliases = "{folder / 'aliases'}"
 name = "accounts"
 address = "192.0.2.1"
 port = {ACCOUNT_DOOR.rpartition(":")[2]}
+{INSPECTED}
 role = "submission"
 tls = "none"
 auth = true

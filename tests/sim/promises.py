@@ -33,14 +33,15 @@ from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
 from postroad.store.sqlite.searching import HistoryReader
 from tests.sim import line_ends
+from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.plan import ALIASES
 
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-_TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop): .*\n([ \t].*\n)*)+")
-_ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id (\S+)", re.MULTILINE)
+_TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-(First|Second)): .*\n([ \t].*\n)*)+")
+_ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id ([^\s;]+)", re.MULTILINE)
 _NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
@@ -302,9 +303,10 @@ def _whole(house: House, submitted: dict[str, Submitted]) -> None:
 
 
 def _received_once_a_time(trace: str) -> bool:
-    """Whether there is one Received field for each time that the node took the message, and at least one."""
+    """Whether there is one Received field for each time that the node took the message, and at least one, each with
+    the marks of its inspection above it."""
     ids = _ID.findall(trace)
-    return 0 < len(ids) == len(set(ids))
+    return 0 < len(ids) == len(set(ids)) and all_marked(trace, ids)
 
 
 def _decodes_to(came: bytes, went: bytes) -> bool:

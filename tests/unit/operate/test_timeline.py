@@ -21,11 +21,13 @@ from postroad.mail.event import (
     Expanded,
     Failed,
     Held,
+    Inspected,
     Noted,
     Refused,
     Released,
     Removed,
     Reported,
+    Rewritten,
     SessionEnded,
 )
 from postroad.operate.timeline import Fate, RecipientStatus, Trail, json_of, lines, reports_of, trail
@@ -213,6 +215,8 @@ ALL: list[Event] = [
     SessionEnded(ACCEPTED_US, ID, PEER, "quit"),
     Authenticated(ACCEPTED_US, ID, PEER, "PLAIN"),
     Noted(ACCEPTED_US, ID, "error", "content lost"),
+    Inspected(ACCEPTED_US, ID, "virus", "clean", "0.1 s"),
+    Rewritten(ACCEPTED_US, ID, ("set Subject", "added A")),
 ]
 
 
@@ -223,7 +227,8 @@ def test_every_kind_of_event_is_told() -> None:
     shown = "\n".join(told(ALL))
     for text in ("envelope id E1", "a report on", f"failed for <bob@example.net>: message {identifier.text(DSN)}",
                  "unreported failed for <bob@example.net>: no return address", "retry now  <bob@example.net> by root",
-                 "released   <bob@example.net> by root", "error      content lost", "refused    RCPT of"):  # fmt: skip
+                 "released   <bob@example.net> by root", "error      content lost", "refused    RCPT of",
+                 "checked    virus: clean", "rewritten  set Subject; added A"):  # fmt: skip
         assert text in shown, text
 
 
@@ -245,6 +250,8 @@ def test_nothing_unprintable_is_shown(text: str) -> None:
         SessionEnded(ACCEPTED_US, ID, peer, text),
         Authenticated(ACCEPTED_US, ID, peer, text),
         Noted(ACCEPTED_US, ID, "info", text),
+        Inspected(ACCEPTED_US, ID, text, text, text),
+        Rewritten(ACCEPTED_US, ID, (text,)),
     ]
     loaded = Loaded(envelope(), (waiting(text=text, remote=text, destination=text),))
     for event in events:

@@ -20,11 +20,13 @@ from postroad.mail.event import (
     Expanded,
     Failed,
     Held,
+    Inspected,
     Noted,
     Refused,
     Released,
     Removed,
     Reported,
+    Rewritten,
     SessionEnded,
 )
 from postroad.mail.reply import Reply
@@ -152,6 +154,10 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
         "authenticated [192.0.2.7]:1 \"a.test\" ESMTPSA as ada by SCRAM-SHA-256",
         {"kind": "authenticated", "mechanism": "SCRAM-SHA-256"},
     ),
+    (Inspected(AT_US, ID, "virus", "clean", "0.1 s"), INFO, "checked by virus: clean: 0.1 s",
+     {"kind": "checked", "rule": "virus", "result": "clean", "text": "0.1 s"}),
+    (Rewritten(AT_US, ID, ("set Subject", "added A")), INFO, "rewritten: set Subject; added A",
+     {"kind": "rewritten", "changes": ["set Subject", "added A"], "changes_count": 2}),
     (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
     (Noted(AT_US, 0, "strange", "x"), INFO, "x", {"kind": "noted", "level": "info"}),
 ]  # fmt: skip
