@@ -1,6 +1,6 @@
 """The entry point `postroad`: the operator's commands of `cli`, and `serve`, which runs the node.
 
-Here and not in `admin`, because `serve` needs the node and imports only go downward. Nothing heavy is imported before
+Here and not in `cli`, because `serve` needs the node and imports only go downward. Nothing heavy is imported before
 a command asks for it.
 """
 

@@ -50,7 +50,7 @@ _AT_ONCE: Final = 64  # messages worked on together; they share commits
 _ASKED_MAX: Final = 1000  # requests that wait for the one that is done
 _FRESH_PAGE: Final = 500  # fresh messages looked at in one step
 FAILED_STATUS: Final = "5.4.7"
-BROKEN_TEXT: Final = "internal error, the log has more"
+BROKEN_TEXT: Final = "internal error; see the log"
 FAILED_TEXT: Final = "the administrator of this mail system has ended the attempts"
 
 
@@ -441,7 +441,7 @@ class _Work:
     def _result(self) -> list[OperatorResult]:
         rows = [row for id in sorted(self._rows) for row in self._rows[id]]
         if not self._whole:
-            rows.append(OperatorResult("", "", "", False, f"some messages could not be looked for: {BROKEN_TEXT}"))
+            rows.append(OperatorResult("", "", "", False, f"some messages could not be searched: {BROKEN_TEXT}"))
         return rows + [
             OperatorResult("", "", destination, was_done, text, count)
             for (destination, was_done, text), count in self._counts.items()

@@ -69,7 +69,7 @@ _DATE_TIME: Final = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-
 EXTENSIONS: Final[tuple[Extension, ...]] = (
     Extension(
         "PIPELINING", "RFC 2920", _when(lambda offer: offer.pipelining, "PIPELINING"),
-        server="commands are answered in order; where a client must wait, it is held to it",
+        server="commands are answered in order; a client that must wait is made to wait",
         client="MAIL, RCPT and DATA in one write",
     ),
     Extension(
@@ -80,17 +80,17 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
     ),
     Extension(
         "8BITMIME", "RFC 6152", _when(lambda offer: offer.eight_bit_mime, "8BITMIME"),
-        server="BODY= is kept with the envelope", client="BODY=8BITMIME where offered",
+        server="BODY= is kept with the envelope", client="BODY=8BITMIME if offered",
         mail=(Parameter("BODY"),), mail_octets=17,
     ),
     Extension(
         "SMTPUTF8", "RFC 6531", _when(lambda offer: offer.smtputf8 and offer.eight_bit_mime, "SMTPUTF8"),
-        server="addresses in UTF-8 after MAIL … SMTPUTF8", client="SMTPUTF8 where the message needs it, else 5.6.7",
+        server="addresses in UTF-8 after MAIL … SMTPUTF8", client="SMTPUTF8 if the message needs it, else 5.6.7",
         mail=(Parameter("SMTPUTF8", ""),), mail_octets=10,
     ),
     Extension(
         "DSN", "RFC 3461", _when(lambda offer: offer.dsn, "DSN"),
-        server="RET, ENVID, NOTIFY and ORCPT are kept with the envelope", client="passed on where offered",
+        server="RET, ENVID, NOTIFY and ORCPT are kept with the envelope", client="passed on if offered",
         mail=(Parameter("RET"), Parameter("ENVID")), rcpt=(Parameter("NOTIFY"), Parameter("ORCPT")),
         mail_octets=116, rcpt_octets=536,
     ),
@@ -105,13 +105,13 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
     Extension(
         "BINARYMIME", "RFC 3030", _when(lambda offer: offer.binarymime and offer.chunking, "BINARYMIME"),
         server="BODY=BINARYMIME with BDAT only (503 for DATA); content is then not looked at for lines",
-        client="BODY=BINARYMIME where offered, else 5.6.1",
+        client="BODY=BINARYMIME if offered, else 5.6.1",
         mail_octets=16,
     ),
     Extension(
         "STARTTLS", "RFC 3207", _when(lambda offer: offer.starttls and not offer.tls, "STARTTLS"),
         server="a new session after the handshake; plaintext behind it is thrown away",
-        client="used where offered or demanded", verbs=("STARTTLS",),
+        client="used if offered or demanded", verbs=("STARTTLS",),
     ),
     Extension(
         "AUTH", "RFC 4954", lambda offer, limits: "AUTH " + " ".join(offer.auth) if offer.auth else None,
@@ -165,13 +165,13 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
         "MT-PRIORITY", "RFC 6710",
         lambda offer, limits: None if offer.mt_priority is None else f"MT-PRIORITY {offer.mt_priority}".strip(),
         server="order in the queue; lowered for strangers (2.3.6)",
-        client="passed on where offered, else as the header field MT-Priority where that is set (RFC 6758)",
+        client="passed on if offered, else as the header field MT-Priority if that is set (RFC 6758)",
         mail=(Parameter("MT-PRIORITY", r"-?[1-9]|0"),), mail_octets=15,
     ),
     Extension(
         "RRVS", "RFC 7293", _when(lambda offer: offer.rrvs, "RRVS"),
         server="compared with what is known of the mailbox (5.7.17, 5.7.18); the header field is read",
-        client="passed on where offered; else 5.7.19, or with C as a header field",
+        client="passed on if offered; else 5.7.19, or with C as a header field",
         rcpt=(Parameter("RRVS", rf"{_DATE_TIME}(?:;[CRcr])?"),), rcpt_octets=33,
     ),
     Extension(

@@ -69,7 +69,7 @@ def _without_those_who_have_it(
 def refusal(expansion: Expansion) -> Verdict | None:
     """Why a message that was led so cannot be taken; None where it can."""
     if expansion.excess:
-        return reject(554, "5.2.4", expansion.excess, "too many recipients behind an alias")
+        return reject(554, "5.2.4", expansion.excess, "an alias leads to too many recipients")
     if expansion.stopped and not expansion.recipients:
         return reject(554, "5.4.6", f"Mail loop: {_names(expansion)} had this message before", "mail loop")
     return None

@@ -54,4 +54,4 @@ class RefusalNotes:
 
 def counted(reason: str, left_out: int) -> str:
     """The reason of a refusal that is told, with those that were not."""
-    return f"{reason} ({left_out} more since the last that is told of)".lstrip() if left_out else reason
+    return f"{reason} ({left_out} more since the last one logged)".lstrip() if left_out else reason

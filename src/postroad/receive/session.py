@@ -529,7 +529,7 @@ class ClientConnection(asyncio.Protocol):
             answer = None
         left_out = self._listener.turned.tell(dialog.client.address, verdict.reason[:40], dialog.client.since)
         if left_out is not None:
-            more = f" ({left_out} more since the last that is told of)" if left_out else ""
+            more = f" ({left_out} more since the last one logged)" if left_out else ""
             dialog.note_refusal(answer, verdict.reason + more, "CONNECT")
         if answer is not None:
             transport.write(encode(answer))
@@ -609,7 +609,7 @@ class ClientConnection(asyncio.Protocol):
         listener, address = self._listener, dialog.client.address
         left_out = listener.turned.tell(address, reason[:80], listener.setting.doors.loop.time())
         if left_out is not None:
-            self._tell_end(dialog, f"{reason} ({left_out} more since the last that is told of)" if left_out else reason)
+            self._tell_end(dialog, f"{reason} ({left_out} more since the last one logged)" if left_out else reason)
 
     def _tell_end(self, dialog: Dialog, reason: str) -> None:
         """The event of the end of a client's session; it is kept if no mail tells of it, or something went wrong."""

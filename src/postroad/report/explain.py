@@ -94,7 +94,7 @@ def _paragraph(report: RecipientReport, facts: ReportFacts) -> list[str]:
             if report.action is DsnAction.FAILED and not facts.to_postmaster:
                 lines += wrapped(f"What you can do: {words.remedy}", "    ")
             if report.until_us:
-                lines += wrapped(f"It is tried again until {_date(report.until_us)}.", "    ")
+                lines += wrapped(f"We try again until {_date(report.until_us)}.", "    ")
             return lines
         case DsnAction.RELAYED | DsnAction.DELIVERED:
             return _answer(attempt)
@@ -108,7 +108,7 @@ def _over_time(report: RecipientReport, facts: ReportFacts) -> str:
         return ""
     hours = max(1, round((facts.now_us - facts.envelope.accepted_us) / 3_600_000_000))
     time = f"{hours} hours" if hours < 72 else f"{round(hours / 24)} days"
-    return f"It was tried for {time if hours > 1 else 'an hour'}, then given up. What stood in its way: "
+    return f"It was tried for {time if hours > 1 else 'an hour'}, then given up. The last reason: "
 
 
 def _answer(attempt: Attempt) -> list[str]:
@@ -130,15 +130,16 @@ def _headline(facts: ReportFacts) -> str:
     if facts.to_postmaster:
         return (
             "A message without a return address (most often a report, as this is one) could not be delivered to "
-            f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. Nothing more is tried."
+            f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. There will be no "
+            "further attempt."
         )
     match facts.action:
         case DsnAction.FAILED:
-            return f"Your message could not be delivered to {whom}. Nothing more is tried: it is up to you now."
+            return f"Your message could not be delivered to {whom}. There will be no further attempt."
         case DsnAction.DELAYED:
             return (
-                f"Your message has not yet been delivered to {whom}. It is kept and tried again: you need do nothing, "
-                "and you should not send it again. You will be told if it cannot be delivered in the end."
+                f"Your message has not yet been delivered to {whom}. It is kept and tried again: you need not do "
+                "anything, and you should not send it again. You will be told if it cannot be delivered in the end."
             )
         case DsnAction.DELIVERED:
             return f"Your message was delivered to {whom}. This report was asked for; it does not say that it was read."

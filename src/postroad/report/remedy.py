@@ -19,8 +19,8 @@ class Advice(NamedTuple):
 
 _SPELLING: Final = "Check the address for typing errors. If it looks right, ask the recipient by other means for it."
 _ADMINISTRATOR: Final = (
-    "You can do nothing about this from your side, except to tell the recipient by other means, "
-    "whose mail administrator can use the details in this report."
+    "You cannot repair this yourself. Tell the recipient by other means; the recipient's mail administrator can use "
+    "the details in this report."
 )
 _OURS: Final = "Please pass this report on to the contact named below: the cause can be repaired there."
 _LATER: Final = "Send the message again later, or reach the recipient by other means."
@@ -34,11 +34,11 @@ _BY_DETAIL: Final[dict[str, Advice]] = {
     "1.1": Advice("This mailbox does not exist.", _SPELLING),
     "1.2": Advice(
         "The part of the address after the @ is not a domain that receives mail.",
-        "Check the part of the address behind the @ for typing errors.",
+        "Check the part of the address after the @ for typing errors.",
     ),
     "1.3": Advice("The address is not written in a way that the other side understands.", _SPELLING),
     "1.4": Advice("The address stands for more than one mailbox there.", "Ask the recipient for the exact address."),
-    "1.6": Advice("The mailbox has moved, and nobody knows where to.", "Ask the recipient for the new address."),
+    "1.6": Advice("The mailbox has moved, and its new address is not known.", "Ask the recipient for the new address."),
     "1.7": Advice("Your own address was refused as misspelt.", "Check the sender address that your program uses."),
     "1.8": Advice(
         "The domain of your own address was refused.", "Show this report to your mail administrator: it is about you."
@@ -57,16 +57,16 @@ _BY_DETAIL: Final[dict[str, Advice]] = {
     "3.5": Advice("A mail system on the way is configured wrongly.", _OURS),
     "4.1": Advice(
         "The mail server of the recipient could not be reached.",
-        "Check the part of the address behind the @. If it is right, send the message again later.",
+        "Check the part of the address after the @. If it is right, send the message again later.",
     ),
     "4.2": Advice("The connection to the mail server of the recipient broke off.", _LATER),
     "4.3": Advice(
         "The directory (DNS) that says where the mail for this domain goes gave no usable answer.",
-        "Check the part of the address behind the @. If it is right, send the message again later.",
+        "Check the part of the address after the @. If it is right, send the message again later.",
     ),
     "4.4": Advice(
-        "There is no way known to the domain of the recipient.",
-        "Check the part of the address behind the @ for typing errors.",
+        "No server is known that takes mail for the domain of the recipient.",
+        "Check the part of the address after the @ for typing errors.",
     ),
     "4.5": Advice("The mail system of the recipient is overloaded.", _LATER),
     "4.6": Advice("The message went in circles between mail servers.", _ADMINISTRATOR),
@@ -85,11 +85,11 @@ _BY_DETAIL: Final[dict[str, Advice]] = {
     ),
     "7.1": Advice("The other side refused the message by its own rules.", _POLICY),
     "7.2": Advice("You may not send to this mailing list.", "Ask the owner of the list."),
-    "7.4": Advice("The connection could not be secured as it has to be.", _ADMINISTRATOR),
-    "7.5": Advice("The connection could not be secured as it has to be.", _ADMINISTRATOR),
+    "7.4": Advice("The connection could not be secured as required.", _ADMINISTRATOR),
+    "7.5": Advice("The connection could not be secured as required.", _ADMINISTRATOR),
     "7.8": Advice("Our own sign-in at the next mail server was refused.", _OURS),
     "7.9": Advice("Our own sign-in at the next mail server was refused.", _OURS),
-    "7.10": Advice("The connection could not be encrypted as it has to be.", _ADMINISTRATOR),
+    "7.10": Advice("The connection could not be encrypted as required.", _ADMINISTRATOR),
     "7.11": Advice("Our own sign-in at the next mail server was refused.", _OURS),
     "7.13": Advice("The account is disabled.", "Ask the recipient by other means for another address."),
     "7.17": Advice("The mailbox now belongs to somebody else.", "Ask the recipient by other means for a new address."),

@@ -136,7 +136,7 @@ def _alias(line: str) -> tuple[str, tuple[AliasTarget, ...]] | str:
     """A name and its targets, or what is wrong."""
     found = _NAME.fullmatch(line)
     if found is None:
-        return f"{line[:60]!r} has no colon behind a name"
+        return f"{line[:60]!r} has no colon after the name"
     name = _key(found[1].strip())
     if name is None:
         return f"{found[1].strip()[:60]!r} is neither a local-part nor a mailbox nor @domain"

@@ -180,7 +180,7 @@ class Aliases:
                 _add(result, _became(recipient, end, len(ends)))
             count += len(into)
             if not walk.excess and count > self._limits.message_recipients_max:
-                walk.excess = f"the recipients are more than {self._limits.message_recipients_max} behind their aliases"
+                walk.excess = f"the recipients lead to more than {self._limits.message_recipients_max} mailboxes"
             if walk.excess:
                 return Expansion((), excess=walk.excess)
         return Expansion(tuple(result.values()), tuple(events), tuple(walk.through), tuple(walk.stopped))

@@ -136,7 +136,7 @@ class _Search(msgspec.Struct, frozen=True):
     async def _addresses(self, host: str) -> DnsAnswer[str]:
         if _is_address(host):
             # RFC 5321 §5.1: the data field of an MX record MUST contain a domain name
-            return DnsAnswer(DnsStatus.NODATA, (), f"{host} is an address where the DNS must give a name")
+            return DnsAnswer(DnsStatus.NODATA, (), f"{host} is an address, but the MX record must give a name")
         if not _HOST_NAME.fullmatch(host):
             return DnsAnswer(DnsStatus.NODATA, (), "a name that no host can have")
         return await self.resolver.addresses(host)

@@ -160,7 +160,7 @@ def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Probl
             continue
         since_us = _since_us(rest.strip())
         if since_us is None:
-            remedy = "Write nothing but since=2014-04-03, or since=2014-04-03T12:00:00Z, behind a name."
+            remedy = "Write nothing but since=2014-04-03, or since=2014-04-03T12:00:00Z, after a name."
             return Problem(f"{path}:{number}", f"{f'{word} {rest.strip()}'[:60]!r} is not a mailbox", remedy)
         local_part, at, written = word.rpartition("@")
         if not at:

@@ -411,8 +411,8 @@ def test_a_spool_that_breaks_does_not_end_the_operator(
         world.spool.run()
     assert len(answers) == 1
     assert call in ("select", "fresh") or id in {each for each, _ in world.changed}
-    text = "some messages could not be looked for: " if call in ("select", "fresh") else ""
-    assert f"{text}internal error, the log has more" in [each.text for each in answers[0]]
+    text = "some messages could not be searched: " if call in ("select", "fresh") else ""
+    assert f"{text}internal error; see the log" in [each.text for each in answers[0]]
     world.operator.operate(OperatorRequest(RETRY, (Selection(),)), answers.append)
     world.spool.run()
     assert len(answers) == 2

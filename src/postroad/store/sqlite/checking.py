@@ -97,7 +97,7 @@ class _Check:
             places[id] = places.get(id, 0) + 1
             self._recipient(id, number, held, state)
         for id in self._settled - places.keys():
-            self._find("no-recipients", "no recipient of it waits, and yet it is there", id)
+            self._find("no-recipients", "it is there, but no recipient of it waits", id)
         self._destinations(connection)
         self._contents(dict(connection.execute("SELECT id, length(octets) FROM content")))
 
@@ -132,7 +132,7 @@ class _Check:
         wrong = told ^ set(connection.execute(schema.BACKLOG))
         if wrong:
             names = sorted({name for name, *_ in wrong})
-            text = f"what is counted by destination is not what waits: {', '.join(names[:5])}"
+            text = f"the counts by destination differ from the recipients that wait: {', '.join(names[:5])}"
             self._find("destinations", text + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
 
     def _contents(self, sizes: dict[int, int]) -> None:

@@ -69,7 +69,7 @@ class _Repair:
                     self._mend(finding.kind, id)
                 elif finding.kind == "destinations":
                     schema.recount(self._connection)
-                    self._said.append("the counts by destination: made anew from what waits")
+                    self._said.append("the counts by destination: counted again")
             if self._events:
                 self._connection.execute(
                     "INSERT INTO journal"
