@@ -1,4 +1,4 @@
-"""EventCounts of what happened since the node was set up: mail in and out, refusals, sessions.
+"""Counts of what happened since the node was set up: mail in and out, refusals, sessions.
 
 This is a durable reader of the journal (`store.face.Journal`).
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -52,40 +53,38 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def counted(counts: EventCounts, events: Iterable[Event]) -> EventCounts:
-    """The counts with these events. Pure."""
-    more = dict.fromkeys(EventCounts.__struct_fields__[1:], 0)
+    """The counts with these events. Pure. By class and in plain numbers: each message comes by here twice."""
+    messages = recipients = failed = removed = refused = sessions = logins = 0
+    ends = dict.fromkeys(Outcome, 0)
     for event in events:
-        match event:
-            case Accepted():
-                more["messages"] += 1
-                more["recipients"] += len(event.recipients)
-            case Attempted():
-                more[_name(event)] += len(event.recipients)
-            case Failed():
-                more["failed"] += len(event.recipients)
-            case Removed():
-                more["removed"] += len(event.recipients)
-            case Refused():
-                more["refused"] += 1
-            case SessionEnded():
-                more["sessions"] += 1
-            case Authenticated():
-                more["logins"] += 1
-            case _:
-                pass
-    return EventCounts(counts.since_us, **{name: getattr(counts, name) + count for name, count in more.items()})
-
-
-def _name(event: Attempted) -> str:
-    match event.attempt.outcome:
-        case Outcome.DELIVERED:
-            return "delivered"
-        case Outcome.RELAYED:
-            return "relayed"
-        case Outcome.FAILED:
-            return "failed"
-        case _:
-            return "deferred"
+        if isinstance(event, Attempted):
+            ends[event.attempt.outcome] += len(event.recipients)
+        elif isinstance(event, Accepted):
+            messages += 1
+            recipients += len(event.recipients)
+        elif isinstance(event, Failed):
+            failed += len(event.recipients)
+        elif isinstance(event, Removed):
+            removed += len(event.recipients)
+        elif isinstance(event, Refused):
+            refused += 1
+        elif isinstance(event, SessionEnded):
+            sessions += 1
+        elif isinstance(event, Authenticated):
+            logins += 1
+    return EventCounts(
+        since_us=counts.since_us,
+        messages=counts.messages + messages,
+        recipients=counts.recipients + recipients,
+        delivered=counts.delivered + ends[Outcome.DELIVERED],
+        relayed=counts.relayed + ends[Outcome.RELAYED],
+        failed=counts.failed + failed + ends[Outcome.FAILED],
+        removed=counts.removed + removed,
+        deferred=counts.deferred + ends[Outcome.DEFERRED],
+        refused=counts.refused + refused,
+        sessions=counts.sessions + sessions,
+        logins=counts.logins + logins,
+    )
 
 
 def total(parts: Iterable[EventCounts]) -> EventCounts:
@@ -109,7 +108,7 @@ class Counting:
         return total(file.counts for file in self._files.values())
 
     def step(self) -> bool:
-        """EventCounts a bounded part of what is new; whether there may be more."""
+        """Counts a bounded part of what is new; whether there may be more."""
         try:
             more = [self._step(shard) for shard in self._journal.shards]
         except OSError as error:
@@ -123,7 +122,7 @@ class Counting:
         rows: list[Committed] = self._journal.read(shard, file.seq, ROWS)
         if not rows:
             return False
-        file = _File(rows[-1].seq, counted(file.counts, (event for row in rows for event in row.events)))
+        file = _File(rows[-1].seq, counted(file.counts, chain.from_iterable([row.events for row in rows])))
         self._keep(shard, file)
         self._files[shard] = file
         self._journal.mark(COUNTS.name, shard, file.seq)
