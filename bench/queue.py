@@ -37,7 +37,7 @@ from tests.peers.harness.smtptools import run_source, source_command
 from bench.processes import memory, tree
 from bench.spool import stored
 from postroad.store.sqlite import codec, schema
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Waiting
 from postroad.world.clock import SystemClock
 
@@ -50,7 +50,7 @@ def fill(directory: Path, messages: int, domains: int, *, overdue: bool, shards:
     """Deferred messages, one recipient each, in the shards of a node that does not run. Seconds."""
     clock, loop = SystemClock(), asyncio.new_event_loop()
     begun = time.monotonic()
-    spool = Spool(directory, range(shards), SpoolOptions(), clock, loop)
+    spool = SqliteSpool(directory, range(shards), SpoolOptions(), clock, loop)
     spool.start()
     ids = [[spool.new_id(shard) for _ in range(messages // shards)] for shard in range(shards)]
     spool.close()

@@ -22,7 +22,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
 from postroad.mail.message import Content, ContentFile
 from postroad.store.sqlite.history import Historian, HistoryOptions
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 
@@ -34,7 +34,7 @@ def say(*words: object) -> None:
 
 
 class Writer:
-    def __init__(self, spool: Spool, clock: SystemClock, chance: random.Random) -> None:
+    def __init__(self, spool: SqliteSpool, clock: SystemClock, chance: random.Random) -> None:
         self.spool = spool
         self.clock = clock
         self.chance = chance
@@ -108,7 +108,7 @@ async def main(directory: Path, size_limit: int) -> None:
     loop = asyncio.get_running_loop()
     clock = SystemClock()
     options = SpoolOptions(free_min=0, inline_max=4000, wal_max=2_000_000)
-    spool = Spool(directory / "spool", (0,), options, clock, loop)
+    spool = SqliteSpool(directory / "spool", (0,), options, clock, loop)
     spool.start()
     historian = Historian(directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock)
     historian.start()

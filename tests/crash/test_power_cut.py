@@ -32,7 +32,7 @@ from postroad.mail.route import Destination, Transport
 from postroad.store import content
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.shard import Shard
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.files import Posix
 from tests.crash.disk import Disk, Loss, Platter, Recorder, lay_out
@@ -57,7 +57,7 @@ OPTIONS = SpoolOptions(free_min=0, inline_max=3000, wal_max=150_000, settle_s=0.
 class Workload:
     """Accepts, settles and trims as told by a seed, and keeps what the spool must hold after each operation."""
 
-    spool: Spool
+    spool: SqliteSpool
     disk: Disk
     chance: random.Random
     states: list[State] = field(default_factory=lambda: [{}])
@@ -153,7 +153,7 @@ async def record(base: Path, seed: int, steps: int, *, synchronous: str = "FULL"
         return connection
 
     loop = asyncio.get_running_loop()
-    spool = Spool(base, (0,), OPTIONS, Clock(), loop, connect=connect, threads=False, posix=calls)
+    spool = SqliteSpool(base, (0,), OPTIONS, Clock(), loop, connect=connect, threads=False, posix=calls)
     spool.start()
     workload = Workload(spool, disk, random.Random(seed))
     await workload.run(steps)

@@ -55,8 +55,9 @@ from postroad.receive.doors import Doors, Expansion
 from postroad.receive.listener import Listener
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.receive.setup import listener_setup
-from postroad.store.sqlite.arrivals import Arrivals
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.arrivals import Arrivals
+from postroad.store.memory import MemorySpool
+from postroad.store.options import SpoolOptions
 from postroad.store.values import Stored
 from postroad.world.network import SystemNetwork
 from tests.dialogs.playing import Player, Transcript
@@ -174,7 +175,7 @@ class RealServer:
     def __init__(self, directory: Path, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = context
-        self.spool = Spool(directory / "spool", [0], SpoolOptions(), Clock(), loop)
+        self.spool = MemorySpool(directory / "spool", [0], SpoolOptions(), Clock(), loop)
         self.spool.start()
         users = directory / "users"
         users.write_text("".join(f"{accounts.format_line(account)}\n" for account in _accounts()))

@@ -23,7 +23,7 @@ from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.store import content
 from postroad.store.sqlite import schema
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.world.files import Posix
 from tests.fuzz import framing
 from tests.logic.talk import Talk
@@ -117,9 +117,9 @@ async def test_each_call_that_can_fail(
     assert stored(tmp_path) == [octets] * len(accepted)
 
 
-def opened(directory: Path, plan: Plan) -> Spool:
+def opened(directory: Path, plan: Plan) -> SqliteSpool:
     options = SpoolOptions(free_min=0, reserve=0, inline_max=20_000)
-    spool = Spool(
+    spool = SqliteSpool(
         directory, (0,), options, Clock(), asyncio.get_running_loop(), connect=plan.database.connect, threads=False,
         posix=plan.posix, log=lambda event: None,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def opened(directory: Path, plan: Plan) -> Spool:
     return spool
 
 
-def house(spool: Spool, dialect: Dialect) -> House:
+def house(spool: SqliteSpool, dialect: Dialect) -> House:
     return House(
         listener=ListenerOptions("front", protocol=dialect),
         options=ReceiveOptions(hostname="mx.local.test", default_domain="local.test", memory_content_max=20_000),

@@ -47,7 +47,7 @@ from postroad.store.sqlite import shard, spool
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
-from postroad.store.sqlite.spool import Spool
+from postroad.store.sqlite.spool import SqliteSpool
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
@@ -55,13 +55,13 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 def _accepting(patch: Patch, change: Callable[[Any], Any]) -> None:
-    real = Spool.accept
-    patch(Spool, "accept", lambda self, stored, *more: real(self, change(stored), *more))
+    real = SqliteSpool.accept
+    patch(SqliteSpool, "accept", lambda self, stored, *more: real(self, change(stored), *more))
 
 
 def _settling(patch: Patch, change: Callable[[Any], Any]) -> None:
-    real = Spool.settle
-    patch(Spool, "settle", lambda self, settlement, done: real(self, change(settlement), done))
+    real = SqliteSpool.settle
+    patch(SqliteSpool, "settle", lambda self, settlement, done: real(self, change(settlement), done))
 
 
 def _carried(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
@@ -73,31 +73,31 @@ def _carried(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]])
 
 
 def the_250_comes_before_the_commit(patch: Patch) -> None:
-    real = Spool.accept
+    real = SqliteSpool.accept
 
-    def accept(self: Spool, stored: Any, events: Any, done: Any, *more: Any) -> None:
+    def accept(self: SqliteSpool, stored: Any, events: Any, done: Any, *more: Any) -> None:
         self._loop.call_soon(done, None)
         real(self, stored, events, lambda failure: None, *more)
 
-    patch(Spool, "accept", accept)
+    patch(SqliteSpool, "accept", accept)
 
 
 def the_250_comes_though_the_commit_failed(patch: Patch) -> None:
-    real = Spool.accept
+    real = SqliteSpool.accept
     patch(
-        Spool, "accept",
+        SqliteSpool, "accept",
         lambda self, stored, events, done, *more: real(self, stored, events, lambda failure: done(None), *more),
     )  # fmt: skip
 
 
 def outcomes_and_reports_count_before_their_commit(patch: Patch) -> None:
-    real = Spool.settle
+    real = SqliteSpool.settle
 
-    def settle(self: Spool, settlement: Any, done: Any) -> None:
+    def settle(self: SqliteSpool, settlement: Any, done: Any) -> None:
         self._loop.call_soon(done, None)
         self._loop.call_later(2.0, real, self, settlement, lambda failure: None)
 
-    patch(Spool, "settle", settle)
+    patch(SqliteSpool, "settle", settle)
 
 
 def what_a_failed_commit_has_ended_is_not_written_again(patch: Patch) -> None:
@@ -139,15 +139,15 @@ def a_retry_is_scheduled_for_never(patch: Patch) -> None:
 
 
 def a_settlement_is_lost(patch: Patch) -> None:
-    real, count = Spool.settle, itertools.count()
+    real, count = SqliteSpool.settle, itertools.count()
 
-    def settle(self: Spool, settlement: Any, done: Any) -> None:
+    def settle(self: SqliteSpool, settlement: Any, done: Any) -> None:
         if next(count) % 5 == 4:
             self._loop.call_soon(done, None)
         else:
             real(self, settlement, done)
 
-    patch(Spool, "settle", settle)
+    patch(SqliteSpool, "settle", settle)
 
 
 def what_was_released_is_not_looked_at(patch: Patch) -> None:
@@ -215,9 +215,9 @@ def a_delay_is_told_again_and_again(patch: Patch) -> None:
 
 
 def the_report_is_committed_after_the_failure(patch: Patch) -> None:
-    real = Spool.settle
+    real = SqliteSpool.settle
 
-    def settle(self: Spool, settlement: Any, done: Any) -> None:
+    def settle(self: SqliteSpool, settlement: Any, done: Any) -> None:
         def behind(failure: Any) -> None:
             if failure is not None or not settlement.accepted:
                 done(failure)
@@ -229,13 +229,13 @@ def the_report_is_committed_after_the_failure(patch: Patch) -> None:
 
         real(self, replace(settlement, accepted=()), behind)
 
-    patch(Spool, "settle", settle)
+    patch(SqliteSpool, "settle", settle)
 
 
 def the_report_is_committed_before_the_failure(patch: Patch) -> None:
-    real = Spool.settle
+    real = SqliteSpool.settle
 
-    def settle(self: Spool, settlement: Any, done: Any) -> None:
+    def settle(self: SqliteSpool, settlement: Any, done: Any) -> None:
         told = tuple(each for each in settlement.events if each.id != settlement.id)
         rest = tuple(each for each in settlement.events if each.id == settlement.id)
         if not settlement.accepted:
@@ -246,7 +246,7 @@ def the_report_is_committed_before_the_failure(patch: Patch) -> None:
         later = replace(settlement, accepted=(), events=rest)
         self._loop.call_later(5.0, real, self, later, done)
 
-    patch(Spool, "settle", settle)
+    patch(SqliteSpool, "settle", settle)
 
 
 def a_report_answers_the_null_reverse_path(patch: Patch) -> None:
@@ -303,16 +303,16 @@ def a_transaction_that_went_well_is_repeated(patch: Patch) -> None:
 
 
 def outcomes_are_committed_late(patch: Patch) -> None:
-    real = Spool.settle
+    real = SqliteSpool.settle
     patch(
-        Spool, "settle",
+        SqliteSpool, "settle",
         lambda self, settlement, done: self._loop.call_later(600.0, real, self, settlement, done) and None,
     )  # fmt: skip
 
 
 def more_is_carried_while_outcomes_wait_for_their_commit(patch: Patch) -> None:
     """Not with the limit on them: the disk is slow, and a crash takes them all."""
-    real = Spool.settle
+    real = SqliteSpool.settle
 
     def carry(self: Queue, slot: Any, _real: Any = Queue._carry) -> None:
         options, self.options = self.options, replace(self.options, unsettled_max=1 << 30)
@@ -321,7 +321,7 @@ def more_is_carried_while_outcomes_wait_for_their_commit(patch: Patch) -> None:
 
     patch(Queue, "_carry", carry)
     patch(
-        Spool, "settle",
+        SqliteSpool, "settle",
         lambda self, settlement, done: self._loop.call_later(30.0, real, self, settlement, done) and None,
     )  # fmt: skip
 
@@ -391,11 +391,11 @@ def the_reserve_holds_no_space(patch: Patch) -> None:
 
 
 def the_reserve_is_not_made_again(patch: Patch) -> None:
-    patch(Spool, "_fill_reserve", lambda self, shard: None)
+    patch(SqliteSpool, "_fill_reserve", lambda self, shard: None)
 
 
 def new_mail_takes_the_space_of_the_reserve(patch: Patch) -> None:
-    patch(Spool, "_room", lambda self, shard: None)
+    patch(SqliteSpool, "_room", lambda self, shard: None)
 
 
 # -- a crowd --------------------------------------------------------------------------------------------------
@@ -475,20 +475,20 @@ def the_history_says_relayed_of_what_failed(patch: Patch) -> None:
 
 
 def an_event_is_published_before_its_commit(patch: Patch) -> None:
-    real = Spool.accept
+    real = SqliteSpool.accept
 
-    def accept(self: Spool, stored: Any, events: Any, *more: Any) -> None:
+    def accept(self: SqliteSpool, stored: Any, events: Any, *more: Any) -> None:
         self._published(0, events)
         real(self, stored, events, *more)
 
-    patch(Spool, "accept", accept)
+    patch(SqliteSpool, "accept", accept)
     patch(spool, "Accept", lambda *given: Accept(*given[:5]))  # and not once more after it
 
 
 def an_event_is_published_though_its_commit_failed(patch: Patch) -> None:
-    real = Spool.accept
+    real = SqliteSpool.accept
 
-    def accept(self: Spool, stored: Any, events: Any, done: Any, *more: Any) -> None:
+    def accept(self: SqliteSpool, stored: Any, events: Any, done: Any, *more: Any) -> None:
         def answered(failure: Any) -> None:
             if failure is not None:
                 self._published(0, events)
@@ -496,12 +496,12 @@ def an_event_is_published_though_its_commit_failed(patch: Patch) -> None:
 
         real(self, stored, events, answered, *more)
 
-    patch(Spool, "accept", accept)
+    patch(SqliteSpool, "accept", accept)
 
 
 def a_mark_runs_ahead(patch: Patch) -> None:
-    real = Spool.mark
-    patch(Spool, "mark", lambda self, reader, shard, seq, *more: real(self, reader, shard, seq + 3, *more))
+    real = SqliteSpool.mark
+    patch(SqliteSpool, "mark", lambda self, reader, shard, seq, *more: real(self, reader, shard, seq + 3, *more))
 
 
 def what_one_reader_has_is_taken_from_the_others(patch: Patch) -> None:

@@ -22,7 +22,7 @@ from postroad.cli.options import config_option, filter_options, json_option, set
 if TYPE_CHECKING:
     from postroad.operate.operator import OperatorRequest, OperatorResult
     from postroad.operate.requests import Paced
-    from postroad.operate.view import SpoolView
+    from postroad.store.face import SpoolView
     from postroad.store.values import Backlog, Loaded, Selection
 
 HEAD_MAX = 262_144  # octets of a message that are read for its header section

@@ -103,8 +103,8 @@ def _repaired(directory: Path, state_dir: Path, checked: list[CheckedShard]) -> 
     """What was done, and what is still wrong then. A shard has more findings than are told at a time, so again."""
     import sqlite3
 
+    from postroad.store.face import SpoolError
     from postroad.store.sqlite import repair as repairing
-    from postroad.store.sqlite.schema import SpoolError
 
     said: dict[str, None] = {}
     for _ in range(_ROUNDS_MAX):

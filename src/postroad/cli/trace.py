@@ -21,7 +21,7 @@ from postroad.cli.options import config_option, json_option, state_dir_of
 if TYPE_CHECKING:
     from postroad.mail.event import Authenticated, Refused
     from postroad.operate.timeline import RecipientStatus, Trail
-    from postroad.operate.view import HistoryView, SpoolView
+    from postroad.store.face import HistoryView, SpoolView
 
 WHEN: Final = "12h, 7d, yesterday, today, 2026-11-23 or 2026-11-23T12:15 (UTC)"
 DEPTH_MAX = 4  # a report on a report on a report; there is no more than a report to the postmaster

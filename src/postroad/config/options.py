@@ -38,8 +38,7 @@ from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.recipients import POSTMASTER
-from postroad.store.sqlite.history import HistoryOptions
-from postroad.store.sqlite.spool import SpoolOptions
+from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses

@@ -10,8 +10,7 @@ from postroad.config.field import Section, setting, several
 from postroad.config.values import DnsServer, File, Mailbox, Octets, Seconds
 from postroad.queue.options import QueueOptions
 from postroad.report.options import LogFormat, LogLevel, LogOptions, ReportOptions
-from postroad.store.sqlite.history import HistoryOptions
-from postroad.store.sqlite.spool import SpoolOptions
+from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MMAP_THRESHOLD_MAX, MemoryOptions
 

@@ -31,8 +31,8 @@ from postroad.operate.offline import CannotOpen
 from postroad.operate.rights import Rights
 from postroad.route.table import RoutingTable
 from postroad.store import content as contents
-from postroad.store.sqlite.schema import SpoolError
-from postroad.store.sqlite.spool import Spool
+from postroad.store import engine
+from postroad.store.face import Spool, SpoolError
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.clock import SystemClock
 
@@ -66,7 +66,7 @@ async def _run(
 ) -> list[Imported]:
     loop = asyncio.get_running_loop()
     # Without threads: the rights change while files are opened, and another thread would open the spool's with them.
-    spool = Spool(directory, (0,), options.spool_options(settings), SystemClock(), loop, threads=False)
+    spool = engine.spool(directory, (0,), options.spool_options(settings), SystemClock(), loop, threads=False)
     try:
         spool.start()
     except SpoolError as error:

@@ -18,9 +18,8 @@ from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.view import become_owner, cannot_read, spool_directory
 from postroad.report.dsn import Reporter
 from postroad.route.table import RoutingTable
-from postroad.store.sqlite.reader import shard_files
-from postroad.store.sqlite.schema import SpoolError
-from postroad.store.sqlite.spool import Spool
+from postroad.store import engine
+from postroad.store.face import Spool, SpoolError
 from postroad.world.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def operate(settings: Settings, request: OperatorRequest) -> list[OperatorResult
     directory = spool_directory(Path(settings.state_dir))
     become_owner(directory)
     try:
-        shards = [number for number, _ in shard_files(directory)]
+        shards = engine.shards_of(directory)
     except OSError as error:
         raise CannotOpen(cannot_read(directory, error)) from error
     return asyncio.run(_operate(settings, directory, shards, request)) if shards else []
@@ -51,7 +50,7 @@ async def _operate(
 ) -> list[OperatorResult]:
     loop = asyncio.get_running_loop()
     clock = SystemClock()
-    spool = Spool(directory, shards, options.spool_options(settings), clock, loop)
+    spool = engine.spool(directory, shards, options.spool_options(settings), clock, loop)
     try:
         spool.start()
     except SpoolError as error:

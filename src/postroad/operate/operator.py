@@ -1,7 +1,7 @@
 """What an operator does to the queue: retry, hold, release, remove, fail, for the recipients that he means.
 
 The same code serves a running worker (through the control socket) and a spool that no node has open. All changes go
-through `OperatorSpool.settle`, one commit for each message, with their events and DSNs (promise 3).
+through `Spool.settle`, one commit for each message, with their events and DSNs (promise 3).
 
 What always holds: a request is answered once, after the commits it led to, with a row for each recipient that was
 meant; a recipient that is being carried or settled at this moment is left alone and its row says so; requests are done
@@ -27,7 +27,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
@@ -39,8 +39,9 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Failed, Held, Noted, Released, Removed
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
+from postroad.store.face import Spool
 from postroad.store.reports import MakeReports
-from postroad.store.sqlite.selecting import names
+from postroad.store.selection import names
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 
 if TYPE_CHECKING:
@@ -95,16 +96,6 @@ class OperatorResult(msgspec.Struct, frozen=True):
     count: int = 1
 
 
-class OperatorSpool(Protocol):
-    """What is needed of the spool, see `store.sqlite.spool`."""
-
-    def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None: ...
-    def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None: ...
-    def load(self, id: int, done: Callable[[Loaded | None], None]) -> None: ...
-    def content(self, id: int, done: Callable[[Content | None], None]) -> None: ...
-    def settle(self, settlement: Settlement, done: Callable[[Failure | None], None]) -> None: ...
-
-
 Done = Callable[[list[OperatorResult]], None]
 
 
@@ -137,7 +128,7 @@ class Operator:
     def __init__(
         self,
         *,
-        spool: OperatorSpool,
+        spool: Spool,
         shards: Sequence[int],
         report: MakeReports,
         destination_of: Callable[[Address], Destination | Attempt],

@@ -9,15 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from postroad.mail.envelope import Envelope
-from postroad.mail.event import Authenticated, Event, Refused
-from postroad.store.sqlite.reader import SpoolReader, WaitingMail
-from postroad.store.sqlite.searching import HistoryReader
-from postroad.store.values import Loaded, Selection
+from postroad.store import engine
+from postroad.store.face import HistoryView, SpoolView
 from postroad.world.problem import closed_folder, user_name
 
 
@@ -51,73 +46,6 @@ def _name_of(user: int) -> str:
         return str(user)
 
 
-class SpoolView(Protocol):
-    """The spool as it stands, all shards; see `store.sqlite.reader`."""
-
-    @property
-    def faults(self) -> list[str]: ...
-
-    def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
-        """What waits, by destination, those with the most first, at most `limit` of them (0: all)."""
-
-    def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
-        """The oldest message that waits for each destination, with what of it waits there."""
-
-    def fresh(self, limit: int) -> list[Envelope]:
-        """Messages accepted and never settled, the oldest first."""
-
-    def select(self, selection: Selection) -> list[int]:
-        """The ids that are meant, the oldest first."""
-
-    def load(self, id: int) -> Loaded | None:
-        """One message with all its waiting recipients."""
-
-    def head(self, envelope: Envelope, limit: int) -> bytes:
-        """The first octets of the content; b"" where there is none."""
-
-    def unmoved(self, now_us: int) -> list[str]:
-        """Journals that the history has not had for long, one line for each."""
-
-
-class HistoryView(Protocol):
-    """All events that are kept, journals of the spool included; see `store.sqlite.searching`."""
-
-    @property
-    def faults(self) -> list[str]: ...
-
-    def events(self, id: int) -> list[Event]:
-        """The events of one message, in the order of time."""
-
-    def find(
-        self,
-        *,
-        message_id: str = "",
-        address: str = "",
-        client: str = "",
-        account: str = "",
-        since_us: int = 0,
-        until_us: int = 0,
-        limit: int = 100,
-    ) -> Iterable[int]:
-        """Queue ids of messages with this Message-ID, sender or recipient, client or account, the newest first.
-        `until_us`: those made before then; 0 for all."""
-
-    def refusals(
-        self,
-        address: str = "",
-        *,
-        client: str = "",
-        account: str = "",
-        since_us: int = 0,
-        until_us: int = 0,
-        limit: int = 100,
-    ) -> Sequence[Refused | Authenticated]:
-        """Refused commands with this sender or recipient, of this client or account, and log-ins of the latter two."""
-
-    def first_us(self) -> int:
-        """The beginning of the oldest day that is kept; 0 if there is none yet."""
-
-
 def spool_directory(state_dir: Path) -> Path:
     """Where the spool of a node is."""
     return state_dir / "spool"
@@ -133,7 +61,7 @@ def open_spool(state_dir: Path) -> SpoolView:
         raise CannotRead(f"{directory}: there is no spool. Check whether a node has run with this state_dir") from None
     except OSError as error:
         raise CannotRead(cannot_read(directory, error)) from error
-    return SpoolReader(directory)
+    return engine.spool_view(directory)
 
 
 def open_history(state_dir: Path) -> HistoryView:
@@ -141,7 +69,7 @@ def open_history(state_dir: Path) -> HistoryView:
     directory = state_dir / "history"
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise CannotRead(f"{directory}: cannot be read: Permission denied. {who_may(directory)}")
-    return HistoryReader(directory, spool_directory(state_dir))
+    return engine.history_view(directory, spool_directory(state_dir))
 
 
 def become_owner(directory: Path) -> None:

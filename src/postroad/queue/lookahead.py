@@ -18,13 +18,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from postroad.queue.agenda import Agenda
+from postroad.store.face import Spool
 from postroad.world.clock import Clock
-
-if TYPE_CHECKING:
-    from postroad.store.sqlite.spool import Spool
 
 AHEAD_US: Final = 600_000_000  # how far it is read
 _AGAIN_US: Final = AHEAD_US // 2  # and what of it must be left before it is read again

@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -55,13 +55,10 @@ from postroad.queue.pace import PaceTable
 from postroad.queue.pacing import HostsOf, Pacing
 from postroad.queue.settling import ENDS, Settling
 from postroad.queue.troubles import Trouble, Troubles
-from postroad.store.face import Events
+from postroad.store.face import Events, Spool
 from postroad.store.reports import MakeReports
 from postroad.store.values import Loaded, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
-
-if TYPE_CHECKING:
-    from postroad.store.sqlite.spool import Spool
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _FAILED: Final = Outcome.FAILED

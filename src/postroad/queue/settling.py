@@ -20,7 +20,7 @@ import random
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -33,12 +33,10 @@ from postroad.mail.seldom import Seldom
 from postroad.queue import schedule
 from postroad.queue.lane import QueuedMessage
 from postroad.queue.options import QueueOptions
+from postroad.store.face import Spool
 from postroad.store.reports import MakeReports
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
-
-if TYPE_CHECKING:
-    from postroad.store.sqlite.spool import Spool
 
 ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
 

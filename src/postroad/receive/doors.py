@@ -55,7 +55,7 @@ class ContentSink(Protocol):
 
 
 class ArrivingClient(Protocol):
-    """The place of a client among those who are on their way with a message (`store.sqlite.arrivals`)."""
+    """The place of a client among those who are on their way with a message (`store.arrivals`)."""
 
     def leave(self) -> None: ...
 

@@ -6,12 +6,16 @@ an engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
-from postroad.mail.event import Event
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Authenticated, Event, Refused
+from postroad.mail.message import Content, ContentFile
+from postroad.store.options import SpoolOptions
+from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting, WaitingMail
 
 
 class JournalReader(msgspec.Struct, frozen=True):
@@ -92,3 +96,161 @@ class Events(Protocol):
 
     def tell(self, events: tuple[Event, ...]) -> None:
         """Events of the node itself (faults, remarks): only readers that are there hear of them, such as the log."""
+
+
+class SpoolError(Exception):
+    """A shard cannot be opened: its text says which file, why, and what to do. Raised at start only."""
+
+
+class IncomingContent(Protocol):
+    """Large content on its way into its file; see `store.content.Incoming`."""
+
+    resumed: Callable[[], None] | None
+
+    def write(self, octets: bytes) -> bool: ...
+    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Questions(Protocol):
+    """What may be asked of the spool. The answers are those of the classes in `store.questions`.
+
+    - Called on the loop. `done` is called on the loop, once, never from within the call.
+    - A question is answered from the state after all operations that were asked for before it, in that order.
+    - A question is never answered with an error: it waits until it can be answered. If the spool closes first, the
+      answer is the empty one. Only content that cannot be read is given up after some time, with None.
+    """
+
+    def take(
+        self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
+    ) -> None: ...
+    def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None: ...
+    def load(self, id: int, done: Callable[[Loaded | None], None]) -> None: ...
+    def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None: ...
+    def ahead(
+        self,
+        shard: int,
+        after: tuple[int, str],
+        until_us: int,
+        limit: int,
+        done: Callable[[list[tuple[int, str]]], None],
+    ) -> None: ...
+    def first_due(self, shard: int, names: Sequence[str], done: Callable[[dict[str, int]], None]) -> None: ...
+    def content(self, id: int, done: Callable[[Content | None], None]) -> None: ...
+    def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
+        """The ids that are meant, over all shards, in order, at most `selection.limit`."""
+
+
+class Spool(Questions, JournalMarks, Protocol):
+    """The durable queue of one worker: the one owner of its shards from `start` to `close`.
+
+    - Operations are executed in the order of the calls. `done` is called on the loop, once, in that order too, never
+      from within the call, and after the commit of the operation is on stable storage (promise 1).
+    - After a Failure nothing of the operation is stored, and it may be asked again. A settlement whose commit failed
+      and may be on the disk all the same is not answered until a commit has it.
+    - `accept`: a new message. With `waiting` (all its recipients) it is at once as if settled so; `reports` are DSNs
+      that come in the same commit, with ids of the same shard (ValueError).
+    - `settle`: what became of recipients, with the DSNs it brings and its events, in one commit (promise 3). The first
+      settlement of a message names all its recipients. What names a recipient that is not there any more changes
+      nothing. With its last recipient a message and its content go.
+    - `published(shard, events)`, given to the engine when it is made, is called with the events of an operation after
+      its commit and before its `done`; never with those of an operation that failed.
+    - `record`: events that change nothing; they are kept with a later commit, and not published.
+    - `new_id`: a queue id that was never given before, also not before a crash, and greater than all of its shard.
+    """
+
+    @property
+    def options(self) -> SpoolOptions: ...
+
+    def start(self) -> None:
+        """Opens the shards. Blocks. Raises SpoolError, with all shards closed again."""
+
+    def close(self) -> None:
+        """Does what was asked, answers it, and stops. Blocks until it is on stable storage."""
+
+    def new_id(self, shard: int | None = None) -> int: ...
+    def accept(
+        self,
+        stored: Stored,
+        events: tuple[Event, ...],
+        done: Callable[[Failure | None], None],
+        waiting: tuple[Waiting, ...] = (),
+        reports: tuple[Stored, ...] = (),
+    ) -> None: ...
+    def settle(self, settlement: Settlement, done: Callable[[Failure | None], None]) -> None: ...
+    def record(self, events: tuple[Event, ...]) -> None: ...
+    def incoming(self, id: int, resumed: Callable[[], None] | None = None) -> IncomingContent: ...
+
+    @property
+    def unsure(self) -> bool:
+        """Whether settlements wait for a disk that fails."""
+
+    def missed(self) -> list[Missed]:
+        """What readers of the journal have missed since the start."""
+
+
+class SpoolView(Protocol):
+    """The spool as it stands, all shards."""
+
+    @property
+    def faults(self) -> list[str]: ...
+
+    def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
+        """What waits, by destination, those with the most first, at most `limit` of them (0: all)."""
+
+    def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
+        """The oldest message that waits for each destination, with what of it waits there."""
+
+    def fresh(self, limit: int) -> list[Envelope]:
+        """Messages accepted and never settled, the oldest first."""
+
+    def select(self, selection: Selection) -> list[int]:
+        """The ids that are meant, the oldest first."""
+
+    def load(self, id: int) -> Loaded | None:
+        """One message with all its waiting recipients."""
+
+    def head(self, envelope: Envelope, limit: int) -> bytes:
+        """The first octets of the content; b"" where there is none."""
+
+    def unmoved(self, now_us: int) -> list[str]:
+        """Journals that the history has not had for long, one line for each."""
+
+
+class HistoryView(Protocol):
+    """All events that are kept, journals of the spool included."""
+
+    @property
+    def faults(self) -> list[str]: ...
+
+    def events(self, id: int) -> list[Event]:
+        """The events of one message, in the order of time."""
+
+    def find(
+        self,
+        *,
+        message_id: str = "",
+        address: str = "",
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
+    ) -> Iterable[int]:
+        """Queue ids of messages with this Message-ID, sender or recipient, client or account, the newest first.
+        `until_us`: those made before then; 0 for all."""
+
+    def refusals(
+        self,
+        address: str = "",
+        *,
+        client: str = "",
+        account: str = "",
+        since_us: int = 0,
+        until_us: int = 0,
+        limit: int = 100,
+    ) -> Sequence[Refused | Authenticated]:
+        """Refused commands with this sender or recipient, of this client or account, and log-ins of the latter two."""
+
+    def first_us(self) -> int:
+        """The beginning of the oldest day that is kept; 0 if there is none yet."""

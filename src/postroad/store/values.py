@@ -80,6 +80,15 @@ class Backlog(msgspec.Struct, frozen=True):
     due_us: int
 
 
+class WaitingMail(msgspec.Struct, frozen=True):
+    """What waits by destination: some of them, how many there are, recipients in all, and of these held."""
+
+    shown: tuple[Backlog, ...] = ()
+    destinations: int = 0
+    recipients: int = 0
+    held: int = 0
+
+
 class FailureKind(enum.Enum):
     """Why the spool could not do what was asked. Nothing of the operation is stored; it may be asked again."""
 

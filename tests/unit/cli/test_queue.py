@@ -22,7 +22,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
 from postroad.operate import offline
 from postroad.store.sqlite.history import Historian, HistoryOptions
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
 from tests.unit.operate.material import DEFERRED, HOUR, RELAYED, address
@@ -78,7 +78,7 @@ class Site:
 
     async def _fill(self) -> dict[str, int]:
         clock = SystemClock()
-        spool = Spool(self.state / "spool", (0, 1), SpoolOptions(free_min=0), clock, asyncio.get_running_loop())
+        spool = SqliteSpool(self.state / "spool", (0, 1), SpoolOptions(free_min=0), clock, asyncio.get_running_loop())
         spool.start()
         now_us = clock.now_us()
         ids: dict[str, int] = {}
@@ -417,7 +417,7 @@ def test_a_spool_that_another_process_has_open(site: Site) -> None:
 
     async def beside() -> Result:
         loop = asyncio.get_running_loop()
-        spool = Spool(site.state / "spool", (0,), SpoolOptions(free_min=0), SystemClock(), loop)
+        spool = SqliteSpool(site.state / "spool", (0,), SpoolOptions(free_min=0), SystemClock(), loop)
         spool.start()
         try:
             assert len(await loop.run_in_executor(None, _states, site)) == 4  # reading works all the same
@@ -457,7 +457,7 @@ def test_a_damaged_shard_is_said(site: Site) -> None:
 def test_a_disk_that_keeps_failing_is_said_and_ends_the_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fill()
     faults = Faults()
-    monkeypatch.setattr(offline, "Spool", partial(Spool, connect=faults.connect))
+    monkeypatch.setattr(offline, "Spool", partial(SqliteSpool, connect=faults.connect))
     monkeypatch.setattr(offline, "DISK_FAILS_S", 0.5)
     before = _states(site)
     faults.at = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None

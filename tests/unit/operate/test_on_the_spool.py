@@ -15,7 +15,7 @@ from postroad.mail.event import Accepted
 from postroad.operate.operator import Operator, OperatorAction, OperatorRequest, OperatorResult
 from postroad.report.dsn import Reporter
 from postroad.report.options import ReportOptions
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting
 from tests.unit.operate.fakes import HOUR_US, NOW_US, Clock, World, address
 
@@ -28,7 +28,7 @@ class Node:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
-        self.spool = Spool(directory, SHARDS, SpoolOptions(free_min=0), Clock(), asyncio.get_running_loop())
+        self.spool = SqliteSpool(directory, SHARDS, SpoolOptions(free_min=0), Clock(), asyncio.get_running_loop())
         self.spool.start()
         self.operator = Operator(
             spool=self.spool,

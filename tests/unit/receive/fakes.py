@@ -23,7 +23,7 @@ from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import ClientConnection
 from postroad.receive.setup import listener_setup
-from postroad.store.sqlite.arrivals import Arrivals
+from postroad.store.arrivals import Arrivals
 from postroad.store.values import Failure, FailureKind, NewContent, Stored, Waiting
 
 NOW_US = 1_795_000_000_000_000  # in November 2026

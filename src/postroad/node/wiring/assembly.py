@@ -62,10 +62,10 @@ from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
-from postroad.store.face import READERS
+from postroad.store.face import READERS, SpoolError
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
-from postroad.store.sqlite.spool import Spool, SpoolError
+from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
 from postroad.world.network import Server
 from postroad.world.system import file_limit
@@ -147,7 +147,7 @@ class Assembly:
         self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.tables: Tables
-        self.spool: Spool
+        self.spool: SqliteSpool
         self.queue: Queue
         self.historian: Historian
         self.counting: Counting
@@ -167,7 +167,7 @@ class Assembly:
         self._take_authenticator(prepared.authenticator)
         state_dir = Path(settings.state_dir)
         self._marks = Marks(node_secret(state_dir, world.entropy))
-        self.spool = Spool(
+        self.spool = SqliteSpool(
             state_dir / "spool",
             self._shards,
             options.spool_options(settings),

@@ -33,6 +33,7 @@ import msgspec
 
 from postroad.mail.event import Event, Noted
 from postroad.store.face import HISTORY, JournalMarks
+from postroad.store.options import HistoryOptions
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
 from postroad.store.sqlite.journal import ShardJournal
@@ -47,18 +48,6 @@ _AGAIN_S: Final = 30.0  # after an error
 BEHIND_S: Final = 600.0  # the history lags so far behind that the operator is told; and how often while it lasts
 _CLEAR_EVERY_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d\d+)\.db")
-
-
-class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the history.
-
-    `keep_days`: days that are kept, today not counted. `size_max`: octets of all day files together above which the
-    oldest go, 0 for no limit. `lag_s`: how long events stay in the journal before they are moved.
-    """
-
-    keep_days: int = 30
-    size_max: int = 0
-    lag_s: float = 20.0
 
 
 class Behind(msgspec.Struct, frozen=True):

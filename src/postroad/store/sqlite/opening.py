@@ -17,8 +17,8 @@ from pathlib import Path
 
 from postroad.mail import identifier
 from postroad.store import content
+from postroad.store.face import SpoolError
 from postroad.store.sqlite import schema
-from postroad.store.sqlite.schema import SpoolError
 
 
 def check_directory(directory: Path) -> None:

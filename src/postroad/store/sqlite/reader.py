@@ -25,7 +25,7 @@ from postroad.store import content
 from postroad.store.face import HISTORY
 from postroad.store.sqlite import codec, schema, selecting
 from postroad.store.sqlite.history import BEHIND_S
-from postroad.store.values import Backlog, Loaded, Selection, Waiting
+from postroad.store.values import Backlog, Loaded, Selection, Waiting, WaitingMail
 
 _Answer = TypeVar("_Answer")
 _LOOKED_UP_MAX: Final = 5_000  # destinations; of more it is quicker to read them all
@@ -40,15 +40,6 @@ class Counts(msgspec.Struct, frozen=True):
     waiting: int = 0
     held: int = 0
     octets: int = 0
-
-
-class WaitingMail(msgspec.Struct, frozen=True):
-    """What waits by destination: some of them, how many there are, recipients in all, and of these held."""
-
-    shown: tuple[Backlog, ...] = ()
-    destinations: int = 0
-    recipients: int = 0
-    held: int = 0
 
 
 def shard_files(directory: Path) -> list[tuple[int, Path]]:

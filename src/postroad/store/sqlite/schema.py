@@ -26,6 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from postroad.store.face import SpoolError
 from postroad.store.sqlite import wal_index
 
 VERSION: Final = 2  # PRAGMA user_version: the layout below
@@ -131,10 +132,6 @@ AHEAD: Final = (
     "SELECT due_us, name FROM destination WHERE (due_us, name) > (?, ?) AND due_us <= ?"
     " ORDER BY due_us, name LIMIT ?"
 )
-
-
-class SpoolError(Exception):
-    """A shard cannot be opened: its text says which file, why, and what to do. Raised at start only."""
 
 
 def database(directory: Path, shard: int) -> Path:

@@ -11,8 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from postroad.mail.address import Address
-from postroad.mail.envelope import Envelope
+from postroad.store.selection import means_envelope, means_states
 from postroad.store.sqlite import codec, schema
 from postroad.store.values import Selection
 
@@ -125,10 +124,7 @@ def _waiting(
 
 def matches(octets: bytes, selection: Selection, waiting: frozenset[tuple[str, bool]]) -> bool:
     """Whether one message, as encoded, with what waits of it, is meant."""
-    states = {held for destination, held in waiting if selection.destination in ("", destination)}
-    if selection.destination and not states:
-        return False
-    if selection.held is not None and (True in states) is not selection.held:
+    if not means_states(selection, waiting):
         return False
     if not (selection.sender or selection.recipient or selection.message_id):
         return True
@@ -136,30 +132,7 @@ def matches(octets: bytes, selection: Selection, waiting: frozenset[tuple[str, b
         envelope = codec.decode_envelope(octets)
     except codec.Undecodable:
         return False
-    return (
-        (not selection.sender or names(selection.sender, envelope.reverse_path))
-        and (not selection.recipient or _has_recipient(selection.recipient, envelope))
-        and (not selection.message_id or envelope.message_id.strip("<>") == selection.message_id.strip("<>"))
-    )
-
-
-def _has_recipient(wanted: str, envelope: Envelope) -> bool:
-    return any(
-        names(wanted, each.address) or (each.given is not None and names(wanted, each.given))
-        for each in envelope.recipients
-    )
-
-
-def names(wanted: str, address: Address | None) -> bool:
-    """Whether `wanted` (an address, ``@domain``, ``@.domain`` for all below it, or ``<>``) means `address`, in any
-    case."""
-    if address is None:
-        return wanted == "<>"
-    if wanted.startswith("@."):
-        return address.domain.endswith(wanted[1:].lower())
-    if wanted.startswith("@"):
-        return address.domain == wanted[1:].lower()
-    return str(address).lower() == wanted.lower() or address.readable().lower() == wanted.lower()
+    return means_envelope(selection, envelope)
 
 
 def _needles(selection: Selection) -> list[bytes]:

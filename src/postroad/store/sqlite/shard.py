@@ -35,12 +35,11 @@ from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.store import content
-from postroad.store.face import HISTORY, JournalReader
+from postroad.store.face import HISTORY, JournalReader, SpoolError
 from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
 from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
-from postroad.store.sqlite.schema import SpoolError
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)

@@ -39,26 +39,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
 from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.store import questions
+from postroad.store.arrivals import Arrivals
 from postroad.store.content import Incoming, remove
-from postroad.store.face import HISTORY, JournalReader, Missed
+from postroad.store.face import HISTORY, JournalReader, Missed, SpoolError
+from postroad.store.options import SpoolOptions
 from postroad.store.sqlite import codec, opening, schema
-from postroad.store.sqlite.arrivals import Arrivals
 from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
-from postroad.store.sqlite.schema import SpoolError
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 
-__all__ = ["Spool", "SpoolError", "SpoolOptions"]
+__all__ = ["SpoolError", "SpoolOptions", "SqliteSpool"]
 
 _RETRY_S: Final = 1.0  # until a read that failed is asked again; twice as long each time, up to _RETRY_MAX_S
 _RETRY_MAX_S: Final = 60.0
@@ -73,37 +71,13 @@ _RESERVE_S: Final = 60.0  # how often this is tried where no new mail comes
 _SPACE_EVERY_US: Final = 100_000  # how often the free space is looked at
 
 
-class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the spool.
-
-    `inline_max`: octets of content above which it goes to a file. `free_min`: octets of free disk space below which new
-    mail is refused (452) while the queue drains. `reserve`: octets that each shard keeps in a file for the moment at
-    which the disk is full (`store.reserve`). `wal_max`: octets of WAL at which it is taken into the database.
-    `record_s`: how long events without a change of state (sessions, refusals) may wait for a commit to join.
-    `settle_s`: how long an outcome may wait for new mail whose commit it can join; nobody waits for it, and it is one
-    sync less for each message. It is part of the time in which a crash leads to a duplicate (promise 4).
-    `commit_wait_s`: how long after the beginning of a commit the next one waits for clients that are on their way with
-    a message (`Spool.arrivals`), where many messages come; a quarter of it where few do. A client that is alone never
-    waits. `file_threads`: threads that write content files.
-    """
-
-    inline_max: int = 1_048_576
-    free_min: int = 268_435_456
-    reserve: int = 4_194_304
-    wal_max: int = 50_331_648
-    record_s: float = 1.0
-    settle_s: float = 0.02
-    commit_wait_s: float = 0.02
-    file_threads: int = 2
-
-
 def free_octets(directory: Path) -> int:
     """Free space on the disk of a folder. Raises OSError."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
 
 
-class Spool:
+class SqliteSpool:
     """The shards of one worker. All methods are called on the loop; `start` and `close` block (`close` may be called on
     another thread while the loop runs, and its last answers then come on the loop)."""
 
@@ -776,7 +750,7 @@ class _Asked:
 class _Select:
     """A selection on its way over the shards, a few steps between two commits."""
 
-    def __init__(self, spool: Spool, selection: Selection, done: Callable[[list[int]], None]) -> None:
+    def __init__(self, spool: SqliteSpool, selection: Selection, done: Callable[[list[int]], None]) -> None:
         self._spool = spool
         self._selection = selection
         self._done = done

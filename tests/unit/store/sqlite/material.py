@@ -18,7 +18,7 @@ from postroad.mail.event import Accepted, Attempted, Event
 from postroad.mail.message import Content
 from postroad.store.face import HISTORY, JournalReader
 from postroad.store.sqlite import schema
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 
 START_US = 1_790_000_000_000_000
@@ -73,7 +73,7 @@ def relayed(id: int, *recipients: str, at_us: int = START_US) -> Attempted:
 class Desk:
     """A spool with its calls as awaitables."""
 
-    def __init__(self, spool: Spool, clock: Clock, noted: list[Event]) -> None:
+    def __init__(self, spool: SqliteSpool, clock: Clock, noted: list[Event]) -> None:
         self.spool = spool
         self.clock = clock
         self.noted = noted
@@ -122,7 +122,7 @@ def open_spool(
     """Within a running loop; closed at the end."""
     clock = clock or Clock()
     noted: list[Event] = []
-    spool = Spool(
+    spool = SqliteSpool(
         directory, shards, options, clock, asyncio.get_running_loop(), log=noted.append, connect=connect,
         threads=threads, published=published, readers=readers,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.store.sqlite.arrivals import BUSY, SPAN_S, Arrivals
+from postroad.store.arrivals import BUSY, SPAN_S, Arrivals
 
 
 class _Time:

@@ -18,7 +18,7 @@ from postroad.store.sqlite import dayfile, history, schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, DayReader, key, path_of
 from postroad.store.sqlite.history import Historian, HistoryOptions, day_files
 from postroad.store.sqlite.searching import HistoryReader
-from postroad.store.sqlite.spool import Spool
+from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Settlement
 from tests.unit.store.sqlite.material import START_US, Clock, Desk, Faults, accepted, message, open_spool, relayed, rows
 
@@ -194,7 +194,7 @@ async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -
 
 
 class _NoTrim:
-    def __init__(self, spool: Spool, trimmed: list[int]) -> None:
+    def __init__(self, spool: SqliteSpool, trimmed: list[int]) -> None:
         self.shards = spool.shards
         self.committed = spool.committed
         self.trimmed = trimmed

@@ -15,8 +15,8 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.store.sqlite import schema, selecting
-from postroad.store.sqlite.reader import SpoolReader, WaitingMail
-from postroad.store.values import Backlog, Selection
+from postroad.store.sqlite.reader import SpoolReader
+from postroad.store.values import Backlog, Selection, WaitingMail
 from tests.unit.store.sqlite.material import START_US, Desk, message, open_spool, waiting
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Noted
+from postroad.store.arrivals import BUSY
 from postroad.store.sqlite import codec, schema
-from postroad.store.sqlite.arrivals import BUSY
 from postroad.store.sqlite.reader import SpoolReader
-from postroad.store.sqlite.spool import Spool, SpoolOptions
+from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Backlog, FailureKind, Selection, Settlement
 from tests.unit.store.sqlite.material import (
     OPTIONS,
@@ -468,7 +468,7 @@ async def test_files_are_private(tmp_path: Path, table: str) -> None:
 
 def test_a_spool_without_shards_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shard"):
-        Spool(tmp_path, (), OPTIONS, Clock(), asyncio.new_event_loop())
+        SqliteSpool(tmp_path, (), OPTIONS, Clock(), asyncio.new_event_loop())
 
 
 async def test_a_lone_accept_is_committed_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""The engine that a node's files are kept by: the one place that names it for those who open the files themselves (the
+operator's commands). A worker is given its engine by `node/wiring`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from postroad.store.face import READERS, HistoryView, Spool, SpoolView
+from postroad.store.options import SpoolOptions
+from postroad.store.sqlite.reader import SpoolReader, shard_files
+from postroad.store.sqlite.searching import HistoryReader
+from postroad.store.sqlite.spool import SqliteSpool
+from postroad.world.clock import Clock
+
+
+def spool(
+    directory: Path,
+    shards: Sequence[int],
+    options: SpoolOptions,
+    clock: Clock,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    threads: bool = True,
+) -> Spool:
+    """A spool that is not started yet."""
+    return SqliteSpool(directory, shards, options, clock, loop, readers=READERS, threads=threads)
+
+
+def shards_of(directory: Path) -> list[int]:
+    """The shards that are there, in order. Raises OSError."""
+    return [number for number, _ in shard_files(directory)]
+
+
+def spool_view(directory: Path) -> SpoolView:
+    return SpoolReader(directory)
+
+
+def history_view(directory: Path, spool_directory: Path) -> HistoryView:
+    return HistoryReader(directory, spool_directory)
