@@ -19,14 +19,14 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Event
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.loop import Marks
-from postroad.mail.message import ContentFile
 from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.turns import Turns
-from postroad.store.values import Failure, NewContent, Stored, Waiting
+from postroad.store.face import ContentSink
+from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import ClientCertificatePolicy
 
@@ -38,20 +38,6 @@ class Expand(Protocol):
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
     ) -> Expansion:
         """What aliases make of the recipients of message `id`. `passed`: the aliases that it came through before."""
-
-
-class ContentSink(Protocol):
-    """Content on its way into a file of the spool (`store.content.Incoming`)."""
-
-    resumed: Callable[[], None] | None
-
-    def write(self, octets: bytes) -> bool:
-        """Take octets. False: enough for now, `resumed` will be called."""
-
-    def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
-        """Sync the file, with `new` in the place of what was written. After a Failure nothing is left of it."""
-
-    def abort(self) -> None: ...
 
 
 class ArrivingClient(Protocol):

@@ -15,7 +15,16 @@ from postroad.mail.envelope import Envelope
 from postroad.mail.event import Authenticated, Event, Refused
 from postroad.mail.message import Content, ContentFile
 from postroad.store.options import SpoolOptions
-from postroad.store.values import Failure, Loaded, Selection, Settlement, Stored, Waiting, WaitingMail
+from postroad.store.values import (
+    Failure,
+    Loaded,
+    NewContent,
+    Selection,
+    Settlement,
+    Stored,
+    Waiting,
+    WaitingMail,
+)
 
 
 class JournalReader(msgspec.Struct, frozen=True):
@@ -102,13 +111,17 @@ class SpoolError(Exception):
     """A shard cannot be opened: its text says which file, why, and what to do. Raised at start only."""
 
 
-class IncomingContent(Protocol):
-    """Large content on its way into its file; see `store.content.Incoming`."""
+class ContentSink(Protocol):
+    """Content on its way into a file of the spool (`store.content.Incoming`)."""
 
     resumed: Callable[[], None] | None
 
-    def write(self, octets: bytes) -> bool: ...
-    def finish(self, done: Callable[[ContentFile | Failure], None]) -> None: ...
+    def write(self, octets: bytes) -> bool:
+        """Take octets. False: enough for now, `resumed` will be called."""
+
+    def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
+        """Sync the file, with `new` in the place of what was written. After a Failure nothing is left of it."""
+
     def abort(self) -> None: ...
 
 
@@ -179,7 +192,7 @@ class Spool(Questions, JournalMarks, Protocol):
     ) -> None: ...
     def settle(self, settlement: Settlement, done: Callable[[Failure | None], None]) -> None: ...
     def record(self, events: tuple[Event, ...]) -> None: ...
-    def incoming(self, id: int, resumed: Callable[[], None] | None = None) -> IncomingContent: ...
+    def incoming(self, id: int, resumed: Callable[[], None] | None = None) -> ContentSink: ...
 
     @property
     def unsure(self) -> bool:

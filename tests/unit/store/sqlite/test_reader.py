@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from postroad.mail.address import Address
+from postroad.store import selection
 from postroad.store.sqlite import schema, selecting
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Backlog, Selection, WaitingMail
@@ -201,7 +202,7 @@ async def test_selection_by_id_and_message_id(tmp_path: Path) -> None:
     ],
 )
 def test_names(wanted: str, address: Address | None, expected: bool) -> None:
-    assert selecting.names(wanted, address) is expected
+    assert selection.names(wanted, address) is expected
 
 
 async def test_a_journal_that_is_not_moved_is_told_of(tmp_path: Path) -> None:
