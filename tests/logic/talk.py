@@ -70,8 +70,8 @@ class Talk:
 
     def __init__(self, place: House) -> None:
         self.house = place
-        self.lmtp = place.listener.setting.lmtp
-        self.hello = HELLOS[place.listener.setting.listener.protocol]
+        self.lmtp = place.listener.setup.lmtp
+        self.hello = HELLOS[place.listener.setup.listener.protocol]
         self.client = Client(place, ("192.0.2.1", 50_000))
         self.client.heard()
         assert self.ask(f"{self.hello} client.test") == [250]

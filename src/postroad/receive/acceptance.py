@@ -41,33 +41,33 @@ _REASON_MAX: Final = 300  # of what failed, its end: the rest stands in the log
 OnReply = Callable[[Reply], None]
 
 
-def accept(setting: ListenerSetup, transaction: Draft, octets: bytes | None, on_reply: OnReply) -> None:
+def accept(setup: ListenerSetup, transaction: Draft, octets: bytes | None, on_reply: OnReply) -> None:
     """Accept the message: the verdict is there. `octets`: its content, as `drafts.finished` made it, None if it
     has gone to a file. The fields that we add are made now: they go in front of `octets`, or into the envelope."""
-    prefix = drafts.on_top(transaction, setting.options.hostname, setting.doors.now_us())
+    prefix = drafts.on_top(transaction, setup.options.hostname, setup.doors.now_us())
     if octets is not None:
-        _store(setting, transaction, on_reply, prefix + octets)
+        _store(setup, transaction, on_reply, prefix + octets)
     else:
         assert transaction.incoming is not None
         transaction.prefix = prefix
         new = None if transaction.changes is None else transaction.changes.new_content
-        transaction.incoming.finish(partial(_filed, setting, transaction, on_reply), new)
+        transaction.incoming.finish(partial(_filed, setup, transaction, on_reply), new)
 
 
-def _filed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
+def _filed(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
     """Large content is on stable storage, or is not."""
     if isinstance(answer, Failure):
-        _failed(setting, transaction, on_reply, answer)
+        _failed(setup, transaction, on_reply, answer)
         return
     try:
-        _store(setting, transaction, on_reply, answer)
+        _store(setup, transaction, on_reply, answer)
     except Exception:  # a bug; nobody above us could tell the client, who would wait for ever
-        _failed(setting, transaction, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
+        _failed(setup, transaction, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
 
 
-def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, content: Content) -> None:
+def _store(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, content: Content) -> None:
     """Hand the message to the spool, with all that goes into the same commit."""
-    doors = setting.doors
+    doors = setup.doors
     now_us = doors.now_us()
     given = () if transaction.dropped else transaction.given
     expansion = transaction.expansion if given else None
@@ -105,7 +105,7 @@ def _store(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, conten
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
-    done = partial(_committed, setting, transaction, on_reply, stored, waiting, reports)
+    done = partial(_committed, setup, transaction, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
@@ -126,7 +126,7 @@ def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
 
 
 def _committed(
-    setting: ListenerSetup,
+    setup: ListenerSetup,
     transaction: Draft,
     on_reply: OnReply,
     stored: Stored,
@@ -137,24 +137,24 @@ def _committed(
     """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
     session."""
     if failure is not None:
-        _failed(setting, transaction, on_reply, failure)
+        _failed(setup, transaction, on_reply, failure)
         return
     try:
         # The message and its reports are the queue's from here on.
         if waiting:
-            setting.doors.waiting(stored.envelope.id, waiting)
+            setup.doors.waiting(stored.envelope.id, waiting)
         else:
-            setting.doors.queued(stored)
+            setup.doors.queued(stored)
         for report in reports:
-            setting.doors.queued(report)
+            setup.doors.queued(report)
     finally:  # it is committed, whatever breaks behind it
         on_reply(_queued(transaction.id))
 
 
-def _failed(setting: ListenerSetup, transaction: Draft, on_reply: OnReply, failure: Failure) -> None:
+def _failed(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, failure: Failure) -> None:
     """Nothing of the message is stored: the client shall come back with it."""
     transaction.abort()
-    doors = setting.doors
+    doors = setup.doors
     text = f"could not be stored: {failure.text}"
     doors.log((Noted(doors.now_us(), transaction.id, "error", text),))
     answer, peer = _FAILURES[failure.kind], transaction.peer

@@ -66,26 +66,26 @@ class Client:
 
     # ---- What is told of it
 
-    def who(self, setting: ListenerSetup) -> Peer:
+    def who(self, setup: ListenerSetup) -> Peer:
         """The client, as the facts are now."""
         peer = self.peer
         if peer is None:
-            peer = self.peer = self.describe(setting, smtputf8=False)
+            peer = self.peer = self.describe(setup, smtputf8=False)
         return peer
 
     def changed(self) -> None:
         """A fact that `who` tells is another."""
         self.peer = None
 
-    def describe(self, setting: ListenerSetup, *, smtputf8: bool) -> Peer:
+    def describe(self, setup: ListenerSetup, *, smtputf8: bool) -> Peer:
         hello, esmtp, name, told = self.hello, self.esmtp, "", self.claims
         if told is not None:
             hello, esmtp, name = told.hello or hello, esmtp and told.protocol != "SMTP", told.name
         tls = self.tls
-        protocol = with_type(setting.lmtp, esmtp, tls is not None, bool(self.identity), smtputf8)
+        protocol = with_type(setup.lmtp, esmtp, tls is not None, bool(self.identity), smtputf8)
         return Peer(
             self.address, self.port, hello, protocol, "" if tls is None else tls.text, self.identity,
-            setting.listener.name, self.via, name, self.forwarded, self.tls_details, self.trusted,
+            setup.listener.name, self.via, name, self.forwarded, self.tls_details, self.trusted,
         )  # fmt: skip
 
     @property
@@ -137,46 +137,46 @@ class Client:
 
     # ---- Its rights
 
-    def look(self, setting: ListenerSetup) -> None:
+    def look(self, setup: ListenerSetup) -> None:
         """Its trust, as these settings give it."""
-        self.trusted = self.is_trusted(setting)
-        if not self._certificate_counts(setting):
+        self.trusted = self.is_trusted(setup)
+        if not self._certificate_counts(setup):
             self.certificate = ()
 
-    def is_trusted(self, setting: ListenerSetup) -> bool:
-        if setting.trusts(self.address):
+    def is_trusted(self, setup: ListenerSetup) -> bool:
+        if setup.trusts(self.address):
             return True
-        return self.tls is not None and self._certificate_counts(setting) and setting.trusts_certificate(self.tls)
+        return self.tls is not None and self._certificate_counts(setup) and setup.trusts_certificate(self.tls)
 
-    def _certificate_counts(self, setting: ListenerSetup) -> bool:
+    def _certificate_counts(self, setup: ListenerSetup) -> bool:
         """A certificate proves what was looked at when it was shown, and nothing where others are asked for now."""
-        return self.asking == setting.listener.asking
+        return self.asking == setup.listener.asking
 
-    def is_logged_in(self, setting: ListenerSetup) -> bool:
+    def is_logged_in(self, setup: ListenerSetup) -> bool:
         """Whether its account still counts: who found it so is still asked, and the account is still there."""
         if not self.source:  # XCLIENT named it: it counts as long as that does
             return True
-        authenticator = setting.doors.authenticator
-        if authenticator is None or not setting.listener.auth:
+        authenticator = setup.doors.authenticator
+        if authenticator is None or not setup.listener.auth:
             return False
-        if self.mechanism == _EXTERNAL and not self._certificate_counts(setting):
+        if self.mechanism == _EXTERNAL and not self._certificate_counts(setup):
             return False
         return authenticator.holds(self.identity, self.source)
 
-    def has_lost_a_right(self, setting: ListenerSetup) -> bool:
+    def has_lost_a_right(self, setup: ListenerSetup) -> bool:
         """Whether it had a right that these settings do not give."""
-        if self.trusted and not self.is_trusted(setting):
+        if self.trusted and not self.is_trusted(setup):
             return True
-        return bool(self.identity) and not self.is_logged_in(setting)
+        return bool(self.identity) and not self.is_logged_in(setup)
 
 
-def obstacle(client: Client, setting: ListenerSetup, before: ListenerSetup, *, proxy: Via | None, xclient: bool) -> str:
+def obstacle(client: Client, setup: ListenerSetup, before: ListenerSetup, *, proxy: Via | None, xclient: bool) -> str:
     """Why a session cannot go on under new settings; "" where it can. `proxy`: of whom a PROXY header came; `xclient`:
     whether the other end of the connection may still speak for others."""
-    listener, tls = setting.listener, client.tls
+    listener, tls = setup.listener, client.tls
     if listener.protocol is not before.listener.protocol:
         return "another protocol is spoken here now"
-    if proxy is not None and (listener.proxy is Proxy.NONE or not setting.is_proxy(proxy.address)):
+    if proxy is not None and (listener.proxy is Proxy.NONE or not setup.is_proxy(proxy.address)):
         return "the proxy is not trusted any more"
     if client.claims is not None and not xclient:
         return "XCLIENT is not allowed any more"

@@ -104,17 +104,17 @@ class Dialog:
         "intake",
         "machine",
         "outdated",
-        "setting",
+        "setup",
     )
 
-    def __init__(self, session: Connection, setting: ListenerSetup, client: Client) -> None:
-        self.setting = setting
+    def __init__(self, session: Connection, setup: ListenerSetup, client: Client) -> None:
+        self.setup = setup
         self.outdated = False  # others are in force, and a transaction that is under way ends under these
         self.client = client
         self._speaker, self._via_proxy = client.address, client.via  # the other end of the connection, whoever it names
-        self._may_speak_for = setting.may_speak_for_others(client.address)
-        self.machine = ServerMachine(setting.listener.protocol, self._offer(), setting.options.limits)
-        self.intake = Intake(setting, client, session, self._on_refusal)
+        self._may_speak_for = setup.may_speak_for_others(client.address)
+        self.machine = ServerMachine(setup.listener.protocol, self._offer(), setup.options.limits)
+        self.intake = Intake(setup, client, session, self._on_refusal)
         self._session = session
         self._exchange: Exchange | None = None  # an AUTH under way
 
@@ -122,13 +122,13 @@ class Dialog:
 
     def who(self) -> Peer:
         """The client, as the facts are now."""
-        return self.client.who(self.setting)
+        return self.client.who(self.setup)
 
     def _offer(self) -> Offer:
         """What the session is offered as it is now."""
         client = self.client
         xclient, xforward = self._may_speak_for
-        return self.setting.offer(
+        return self.setup.offer(
             tls=client.tls is not None, bindable=client.bindable, certificate=bool(client.certificate),
             xclient=xclient, xforward=xforward, trusted=client.trusted, known=client.is_known,
         )
@@ -142,14 +142,14 @@ class Dialog:
         new session begins (RFC 3207 §4.2)."""
         self.drop()
         self.end_auth()
-        setting, client = self.setting, self.client
+        setup, client = self.setup, self.client
         transport = self._session.transport
         client.secured(tls, asking, bindable=transport.get_extra_info("ssl_object") is not None)
-        client.certificate = setting.certificate_names(transport)
-        client.look(setting)
+        client.certificate = setup.certificate_names(transport)
+        client.look(setup)
         offer = self._offer()
         if from_the_start:
-            self.machine = ServerMachine(setting.listener.protocol, offer, setting.options.limits)
+            self.machine = ServerMachine(setup.listener.protocol, offer, setup.options.limits)
         else:
             self.machine.tls_started(offer)
 
@@ -164,30 +164,30 @@ class Dialog:
 
     def _take_settings(self) -> bool:
         """Whether the session goes on."""
-        before, setting = self.setting, self._session.current
+        before, setup = self.setup, self._session.current
         client = self.client
-        self.setting = self.intake.setup = setting
+        self.setup = self.intake.setup = setup
         self.outdated = False
-        self._may_speak_for = setting.may_speak_for_others(self._speaker)
+        self._may_speak_for = setup.may_speak_for_others(self._speaker)
         xclient, xforward = self._may_speak_for
-        why = obstacle(client, setting, before, proxy=self._via_proxy, xclient=xclient)
+        why = obstacle(client, setup, before, proxy=self._via_proxy, xclient=xclient)
         if why:
             self.machine.refuse(replies.CHANGED)
             self._session.end(why)
             return False
-        client.look(setting)
+        client.look(setup)
         client.changed()
         if not xforward:
             client.forwards(None)
-        if client.identity and not client.is_logged_in(setting):
+        if client.identity and not client.is_logged_in(setup):
             client.forget_login()
-        self.machine.renew(self._offer(), setting.options.limits, client.identity)
+        self.machine.renew(self._offer(), setup.options.limits, client.identity)
         return True
 
     def _has_lost_a_right(self, current: ListenerSetup) -> bool:
         xclient, _ = current.may_speak_for_others(self._speaker)
         return self.client.has_lost_a_right(current) or bool(
-            obstacle(self.client, current, self.setting, proxy=self._via_proxy, xclient=xclient)
+            obstacle(self.client, current, self.setup, proxy=self._via_proxy, xclient=xclient)
         )
 
     # ---- Verdicts
@@ -211,7 +211,7 @@ class Dialog:
     def _last_refusal(self, answer: Reply) -> Reply | None:
         """What to say instead to a stranger who has been refused too often: who tries names until one is there
         (directory harvest), or does not give up."""
-        options, client = self.setting.options, self.client
+        options, client = self.setup.options, self.client
         client.refusals += 1
         client.unknown += answer.status == UNKNOWN
         if options.unknown_recipients_max and client.unknown > options.unknown_recipients_max:
@@ -221,14 +221,14 @@ class Dialog:
     def _offended(self) -> None:
         """The session ends for what the client did: it counts towards a ban."""
         if not self.client.is_known:
-            self.setting.doors.offended(self.client.address)
+            self.setup.doors.offended(self.client.address)
 
     def spoke_early(self, said: bytes) -> bool:
         """The client spoke before the greeting. Whether it may go on; where not, that is the caller's to say."""
-        if self.setting.listener.early_talker is EarlyTalker.REFUSE:
+        if self.setup.listener.early_talker is EarlyTalker.REFUSE:
             self._offended()
             return False
-        doors = self.setting.doors
+        doors = self.setup.doors
         text = f"[{self.client.address}] spoke before the greeting: {said!r}"
         doors.record((Noted(doors.now_us(), 0, "warning", text),))
         return True
@@ -246,7 +246,7 @@ class Dialog:
     ) -> None:
         """The event of a refusal of which a client can bring about any number."""
         if refusals.tell(
-            self.setting.doors, self.who(), answer, reason, phase, known=self.client.is_known, sender=sender,
+            self.setup.doors, self.who(), answer, reason, phase, known=self.client.is_known, sender=sender,
             recipients=recipients, why=why,
         ):
             self.machine.spend(REFUSAL)
@@ -273,12 +273,12 @@ class Dialog:
 
     def connected(self, command: commands.Connected) -> None:
         self.intake.visit()
-        self.intake.ask(self.setting.rules.connect, Phase.CONNECT, self._connect_judged)
+        self.intake.ask(self.setup.rules.connect, Phase.CONNECT, self._connect_judged)
 
     def _connect_judged(self, verdict: Verdict) -> None:
         if passes(verdict):
             self.intake.join()
-            self.machine.reply(self.setting.greeting)
+            self.machine.reply(self.setup.greeting)
         else:  # after 554 the machine serves QUIT (RFC 5321 §3.1)
             self._refuse(verdict, "CONNECT", self.machine.reply)
 
@@ -292,8 +292,8 @@ class Dialog:
     def _hello_judged(self, command: commands.Hello, before: tuple[str, bool], verdict: Verdict) -> None:
         if passes(verdict):
             self.drop()  # RFC 5321 §4.1.4: as RSET
-            if self.setting is self._session.current or self._take_settings():
-                self.machine.reply(self.setting.hello)
+            if self.setup is self._session.current or self._take_settings():
+                self.machine.reply(self.setup.hello)
         else:
             self._refuse(verdict, command.verb, self.machine.reply)
             self.client.greeted(before[0], esmtp=before[1])
@@ -311,9 +311,9 @@ class Dialog:
             self.machine.reply(replies.LEAVING)
             session.end(session.leaving_for)
             return
-        if client.identity and not client.is_logged_in(self.setting):  # the account is gone since
+        if client.identity and not client.is_logged_in(self.setup):  # the account is gone since
             client.forget_login()
-            self.machine.renew(self._offer(), self.setting.options.limits, "")
+            self.machine.renew(self._offer(), self.setup.options.limits, "")
         self.intake.mail(command, self.machine.reply)
 
     def rcpt(self, command: commands.Rcpt) -> None:
@@ -336,7 +336,7 @@ class Dialog:
             draft = intake.draft
             if draft is None:  # it was ended for want of memory
                 return
-            answered = partial(self._content_answered, len(draft.recipients) if self.setting.lmtp else 1)
+            answered = partial(self._content_answered, len(draft.recipients) if self.setup.lmtp else 1)
             if self.outdated and self._has_lost_a_right(self._session.current):
                 intake.refuse_content(_RIGHT_GONE, answered)
             else:
@@ -395,7 +395,7 @@ class Dialog:
     # ---- AUTH (RFC 4954)
 
     def auth(self, command: commands.Auth) -> None:
-        authenticator = self.setting.doors.authenticator
+        authenticator = self.setup.doors.authenticator
         exchange: Exchange | None = None
         if authenticator is not None:
             failed = partial(self._auth_failed, self.client)
@@ -428,7 +428,7 @@ class Dialog:
         local_address, local_port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
         client = self.client
         return SessionFacts(
-            client.address, client.port, local_address, local_port, client.hello, self.setting.listener.name,
+            client.address, client.port, local_address, local_port, client.hello, self.setup.listener.name,
             "" if client.tls is None else client.tls.text,
             client.certificate, partial(channel_binding, transport, server_side=True), self.machine.offer.auth,
         )  # fmt: skip
@@ -466,7 +466,7 @@ class Dialog:
     def _authenticated(self, identity: str, source: str) -> None:
         self.client.authenticated(identity, source)
         self.machine.authenticated(identity, replies.AUTHENTICATED, self._offer())
-        doors = self.setting.doors
+        doors = self.setup.doors
         doors.record((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
 
     def _auth_failed(self, client: Client, name: str) -> None:
@@ -475,7 +475,7 @@ class Dialog:
         self.note_refusal(self._failure() if self._exchange is not None else None, name, "AUTH")
 
     def _failure(self) -> Reply:
-        last = self.client.auth_failures >= self.setting.options.auth_failures_max
+        last = self.client.auth_failures >= self.setup.options.auth_failures_max
         return replies.TOO_MANY_FAILURES if last else replies.WRONG_CREDENTIALS
 
     def _not_authenticated(self) -> None:
@@ -489,13 +489,13 @@ class Dialog:
     def xclient(self, command: commands.Xclient) -> None:
         """Another client is here, with nothing of what was known and counted of the one before."""
         self.drop()
-        setting, before = self.setting, self.client
-        doors = setting.doors
+        setup, before = self.setup, self.client
+        doors = setup.doors
         client = before.named(command, self.who(), since=doors.loop.time(), since_us=doors.now_us())
         another = command.address is not None
         verdict = ACCEPT
         if another:
-            client.trusted = setting.trusts(client.address)
+            client.trusted = setup.trusts(client.address)
             verdict = self._session.move(before, client)
         if another:
             self.intake.ended()
@@ -505,11 +505,11 @@ class Dialog:
         if verdict is not ACCEPT:
             self._xclient_judged(another, verdict)
         else:
-            self.intake.ask(setting.rules.connect, Phase.CONNECT, partial(self._xclient_judged, another))
+            self.intake.ask(setup.rules.connect, Phase.CONNECT, partial(self._xclient_judged, another))
 
     def _xclient_judged(self, another: bool, verdict: Verdict) -> None:
         passed = passes(verdict)
-        answer = self.setting.greeting if passed else verdict.reply or replies.UNSURE
+        answer = self.setup.greeting if passed else verdict.reply or replies.UNSURE
         told = self.machine.begin_anew(self.client.identity, answer, self._offer(), another=another)
         if told and not passed:
             self.note_refusal(answer, verdict.reason, "CONNECT")
@@ -524,7 +524,7 @@ class Dialog:
 
     def vrfy(self, command: commands.Vrfy) -> None:
         answer = verifying.answer(
-            self.setting, command, trusted=self.client.trusted, identity=self.client.identity
+            self.setup, command, trusted=self.client.trusted, identity=self.client.identity
         )
         if isinstance(answer, Reply):
             self.machine.reply(answer)
@@ -535,10 +535,10 @@ class Dialog:
         self.machine.reply(verdict.reply or replies.UNSURE)
 
     def help(self, command: commands.Help) -> None:
-        self.machine.reply(reply(214, "2.0.0", self.setting.options.help))
+        self.machine.reply(reply(214, "2.0.0", self.setup.options.help))
 
     def etrn(self, command: commands.Etrn) -> None:
-        start, wish = self.setting.doors.etrn, etrn.parse(command.argument)
+        start, wish = self.setup.doors.etrn, etrn.parse(command.argument)
         if start is None or isinstance(wish, Reply):
             self.machine.reply(wish if isinstance(wish, Reply) else replies.NOT_OFFERED)
             return

@@ -26,8 +26,8 @@ from postroad.world.network import Server
 class Listener:
     """Serves one socket. All methods are called on the event loop."""
 
-    def __init__(self, setting: ListenerSetup) -> None:
-        self.setting = setting
+    def __init__(self, setup: ListenerSetup) -> None:
+        self.setup = setup
         self._server: Server | None = None
         self._socket: socket.socket | None = None  # a descriptor of our own, to listen on it once more
         self._sessions: set[ClientConnection] = set()
@@ -43,18 +43,18 @@ class Listener:
 
     async def serve(self, sock: socket.socket, backlog: int = 512) -> None:
         """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate."""
-        setting = self.setting
-        listener = setting.listener
-        if listener.tls is ListenerTls.IMPLICIT and setting.doors.tls_context(listener.asking) is None:
+        setup = self.setup
+        listener = setup.listener
+        if listener.tls is ListenerTls.IMPLICIT and setup.doors.tls_context(listener.asking) is None:
             raise ValueError(f"listener {listener.name}: implicit TLS without a certificate")
         again = sock.dup()
         again.setblocking(False)
-        network = setting.doors.network
+        network = setup.doors.network
         if listener.proxy is Proxy.NONE:
             self._server = await network.serve(self.connect, sock, backlog=backlog)
         else:
             self._server = network.serve_prefaced(
-                self._welcome, sock, backlog=backlog, preface_s=setting.options.proxy_s
+                self._welcome, sock, backlog=backlog, preface_s=setup.options.proxy_s
             )
         if self._socket is not None:
             self._socket.close()
@@ -68,15 +68,15 @@ class Listener:
         """A connection that begins with a PROXY header; None where we are stopping."""
         if self._stopping:
             return None
-        return PrefacedConnection(self.setting, *peer_name(name), partial(ClientConnection, self), self.turned)
+        return PrefacedConnection(self.setup, *peer_name(name), partial(ClientConnection, self), self.turned)
 
-    def renew(self, setting: ListenerSetup) -> bool:
+    def renew(self, setup: ListenerSetup) -> bool:
         """New settings: new sessions begin with them, others take them with their next command that is not of a
         transaction. True where `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
         and no client may be heard where its header should stand.
         """
-        before, self.setting = self.setting, setting
-        if self._server is None or before.listener.proxy is setting.listener.proxy:
+        before, self.setup = self.setup, setup
+        if self._server is None or before.listener.proxy is setup.listener.proxy:
             return False
         self._server.close()  # clients that come wait in the socket
         self._server = None
@@ -105,7 +105,7 @@ class Listener:
         for session in tuple(self._sessions):
             session.leave()
         if self._sessions:
-            loop = self.setting.doors.loop
+            loop = self.setup.doors.loop
             if self._empty is None:
                 self._empty = loop.create_future()
             timer = loop.call_later(limit_s, self._break_off)
@@ -115,7 +115,7 @@ class Listener:
     def turn_out(self, is_banned: Callable[[str, bool], bool]) -> None:
         """Clients of these addresses are banned: their sessions end, at once or with what is under way."""
         for session in tuple(self._sessions):
-            if is_banned(session.address, self.setting.listener.auth):
+            if is_banned(session.address, self.setup.listener.auth):
                 session.turn_out()
 
     def _break_off(self) -> None:
@@ -127,7 +127,7 @@ class Listener:
     def joined(self, session: ClientConnection) -> None:
         self._sessions.add(session)
         if self._stopping:  # its PROXY header or handshake was on its way
-            self.setting.doors.loop.call_soon(session.leave)
+            self.setup.doors.loop.call_soon(session.leave)
 
     def gone(self, session: ClientConnection) -> None:
         self._sessions.discard(session)

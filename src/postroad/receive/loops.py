@@ -28,10 +28,10 @@ _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> None:
+def lead(setup: ListenerSetup, now_us: int, transaction: Draft) -> None:
     """Lead the message through the aliases of its recipients. Call it once, at the end of data. A field that bears the
     marks of these aliases is added on top."""
-    doors, marks = setting.doors, setting.doors.marks
+    doors, marks = setup.doors, setup.doors.marks
     given = transaction.given = drafts.wanted(transaction)
     seen = loop.found(transaction.head) if marks is not None else frozenset()
     if not given:
@@ -41,7 +41,7 @@ def lead(setting: ListenerSetup, now_us: int, transaction: Draft) -> None:
         expansion = doors.expand(
             transaction.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
         )
-        if not setting.lmtp:
+        if not setup.lmtp:
             expansion = _without_those_who_have_it(expansion, marks, seen, message_id)
         transaction.expansion = expansion
     else:

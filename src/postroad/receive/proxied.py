@@ -44,32 +44,32 @@ class PrefacedConnection:
     """The header of one connection (`world.preface.Visitor`). `begin` makes the session of its client; `turned`: what
     is told of those who find no room."""
 
-    __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setting", "_silent", "_trusted")
+    __slots__ = ("_address", "_begin", "_counted", "_port", "_reader", "_setup", "_silent", "_trusted")
 
     def __init__(
         self,
-        setting: ListenerSetup,
+        setup: ListenerSetup,
         address: str,
         port: int,
         begin: Callable[[Named], asyncio.Protocol],
         turned: RefusalNotes,
     ) -> None:
-        self._setting = setting
+        self._setup = setup
         self._address, self._port = address, port
         self._begin = begin
-        self._trusted = setting.is_proxy(address)
+        self._trusted = setup.is_proxy(address)
         self._silent = True
         self._reader = HeaderReader(
-            _VERSIONS.get(setting.listener.proxy, _BOTH), setting.options.proxy_header_max
+            _VERSIONS.get(setup.listener.proxy, _BOTH), setup.options.proxy_header_max
         )
         self._counted = False
         if not self._trusted:
             self._tell("not a trusted proxy")
             return
         # As a session over a Unix socket: whose it is we do not know yet, and the proxy's own address says nothing.
-        verdict = setting.doors.admit("", True, False)
+        verdict = setup.doors.admit("", True, False)
         self._counted = verdict is ACCEPT
-        if not self._counted and turned.tell(address, verdict.reason, setting.doors.loop.time()) is not None:
+        if not self._counted and turned.tell(address, verdict.reason, setup.doors.loop.time()) is not None:
             self._tell(f"{verdict.reason}, no PROXY header is waited for")
 
     @property
@@ -93,7 +93,7 @@ class PrefacedConnection:
         header = self._reader.result
         assert isinstance(header, Header)
         self._leave()  # the session counts for itself
-        return self._begin(client(header, self._address, self._port, tls_counts=self._setting.listener.proxy_tls))
+        return self._begin(client(header, self._address, self._port, tls_counts=self._setup.listener.proxy_tls))
 
     def gone(self, text: str) -> None:
         self._leave()
@@ -103,12 +103,12 @@ class PrefacedConnection:
     def _leave(self) -> None:
         if self._counted:
             self._counted = False
-            self._setting.doors.left("")
+            self._setup.doors.left("")
 
     def _tell(self, text: str) -> None:
-        setting = self._setting
-        doors = setting.doors
-        peer = Peer(self._address, self._port, protocol="PROXY", listener=setting.listener.name)
+        setup = self._setup
+        doors = setup.doors
+        peer = Peer(self._address, self._port, protocol="PROXY", listener=setup.listener.name)
         doors.record((SessionEnded(doors.now_us(), 0, peer, text, 0, 1),))
 
 

@@ -54,7 +54,7 @@ _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors le
 class Door(Protocol):
     """The listener by which the client has come, as the session sees it. `receive.listener` has it."""
 
-    setting: ListenerSetup
+    setup: ListenerSetup
     turned: RefusalNotes
     leaving_for: str
 
@@ -123,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def current(self) -> ListenerSetup:
         """The settings as they stand now; those of a transaction are its dialog's."""
-        return self._listener.setting
+        return self._listener.setup
 
     @property
     def address(self) -> str:
@@ -150,31 +150,31 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, given: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, given)  # uvloop's transports are of no class of asyncio
-        setting = self._listener.setting
-        doors = setting.doors
+        setup = self._listener.setup
+        doors = setup.doors
         self._transport = transport
         named = self._named
         address, port = peer_name(transport.get_extra_info("peername")) if named is None else named.end
-        trusted = setting.trusts(address)
+        trusted = setup.trusts(address)
         client = Client(
             address, port, None if named is None else named.via, trusted=trusted, since=doors.loop.time(),
             since_us=doors.now_us(),
         )  # fmt: skip
         self._listener.joined(self)
-        verdict = doors.admit(address, trusted, setting.listener.auth) if doors.has_room(transport) else _NO_ROOM
+        verdict = doors.admit(address, trusted, setup.listener.auth) if doors.has_room(transport) else _NO_ROOM
         client.admitted = verdict is ACCEPT
-        self._dialog = Dialog(self, setting, client)
+        self._dialog = Dialog(self, setup, client)
         if verdict is not ACCEPT:
             self._turn_away(verdict)
         else:
-            if setting.listener.tls is ListenerTls.IMPLICIT:  # RFC 8314 §3.3
+            if setup.listener.tls is ListenerTls.IMPLICIT:  # RFC 8314 §3.3
                 self._begin_tls()
                 return
             if named is not None and named.tls is not None:  # the handshake was the proxy's
                 self._dialog.secured(named.tls, from_the_start=True)
-            if setting.listener.greet_delay_s and address and not trusted and not self._secure:
+            if setup.listener.greet_delay_s and address and not trusted and not self._secure:
                 self._busy = True
-                doors.loop.call_later(setting.listener.greet_delay_s, self._greet)
+                doors.loop.call_later(setup.listener.greet_delay_s, self._greet)
             else:
                 self._run()
 
@@ -204,7 +204,7 @@ class ClientConnection(asyncio.Protocol):
         machine.feed(data)
         if not (self._busy or self._queued):
             self._run()
-        elif machine.buffered > dialog.setting.options.input_max:
+        elif machine.buffered > dialog.setup.options.input_max:
             self._regulate()
         if len(data) >= MUCH and not (self._busy or self._queued or self._ending):
             self._wait_for_turn(dialog)
@@ -240,7 +240,7 @@ class ClientConnection(asyncio.Protocol):
     def _wait_for_turn(self, dialog: Dialog) -> None:
         """The client has had what is due to it: the others first."""
         self._queued = True
-        dialog.setting.doors.turns.wait(dialog.setting.doors.loop, self._turn)
+        dialog.setup.doors.turns.wait(dialog.setup.doors.loop, self._turn)
         self._regulate()
 
     def _turn(self) -> None:
@@ -263,7 +263,7 @@ class ClientConnection(asyncio.Protocol):
             machine = dialog.machine
             machine.turn = most
             while not (self._busy or self._blocked or self._ending):
-                if dialog.setting is not listener.setting:
+                if dialog.setup is not listener.setup:
                     dialog.take_settings()
                     if self._ending:
                         break
@@ -290,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
         buffered = machine.buffered
         if buffered and machine.interrupted and not (self._busy or self._blocked or self._queued):
             self._wait_for_turn(dialog)
-        if self._paused or buffered > dialog.setting.options.input_max:
+        if self._paused or buffered > dialog.setup.options.input_max:
             self._regulate()
         if not (self._busy or self._blocked):
             if self._eof and not self._queued:
@@ -307,7 +307,7 @@ class ClientConnection(asyncio.Protocol):
         self.end("internal error")
 
     def _log_error(self, text: str) -> None:
-        doors = self._listener.setting.doors
+        doors = self._listener.setup.doors
         doors.log((Noted(doors.now_us(), 0, "error", text),))
 
     # ---- Time (RFC 5321 §4.5.3.2.7)
@@ -320,13 +320,13 @@ class ClientConnection(asyncio.Protocol):
         """The client has got a step further: the deadline of the next one counts from now."""
         dialog = self._dialog
         assert dialog is not None
-        setting, transaction = dialog.setting, dialog.intake.draft
-        options = setting.options
+        setup, transaction = dialog.setup, dialog.intake.draft
+        options = setup.options
         machine = dialog.machine
         if self._refused_until or machine.refusing:
             self._bound_refused(machine.swallowed, options.refused_content_s)
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
-        self._wait_until = setting.doors.loop.time() + limit_s
+        self._wait_until = setup.doors.loop.time() + limit_s
         # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is
         # armed for the shortest limit there is, so that no later step wants it earlier.
         if self._timer is None:
@@ -342,7 +342,7 @@ class ClientConnection(asyncio.Protocol):
         if not swallowed:
             self._refused_until = 0.0
         elif not self._refused_until:
-            self._refused_until = self._listener.setting.doors.loop.time() + limit_s
+            self._refused_until = self._listener.setup.doors.loop.time() + limit_s
 
     def _deadline(self) -> float:
         """Loop time at which we have waited long enough."""
@@ -354,25 +354,25 @@ class ClientConnection(asyncio.Protocol):
         draft = dialog.intake.draft
         if draft is not None:
             return min(self._wait_until, draft.deadline)
-        return min(self._wait_until, dialog.client.since + dialog.setting.options.session_s)
+        return min(self._wait_until, dialog.client.since + dialog.setup.options.session_s)
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = when
-        self._timer = self._listener.setting.doors.loop.call_at(when, self._due)
+        self._timer = self._listener.setup.doors.loop.call_at(when, self._due)
 
     def _due(self) -> None:
         """The timer: put off without a word where the deadline has moved meanwhile, or we are what is waited for."""
         self._timer = None
-        setting = self._listener.setting
-        now = setting.doors.loop.time()
+        setup = self._listener.setup
+        now = setup.doors.loop.time()
         if self._ending:
             self._abort()
         elif self._client_hello is not None:
             self.end(f"{_NO_TLS}: timed out")
         elif self._busy or self._behind or self._queued:
-            self._arm(now + setting.options.command_s)
+            self._arm(now + setup.options.command_s)
         elif (deadline := self._deadline()) > now:
             self._arm(deadline)
         else:
@@ -386,7 +386,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or dialog is None or transport.is_closing():
             return
         stopped = self._busy or self._blocked
-        pause = self._behind or self._queued or (stopped and dialog.machine.buffered > dialog.setting.options.input_max)
+        pause = self._behind or self._queued or (stopped and dialog.machine.buffered > dialog.setup.options.input_max)
         if pause and not self._paused:
             transport.pause_reading()
         elif self._paused and not pause:
@@ -422,7 +422,7 @@ class ClientConnection(asyncio.Protocol):
     def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
         """Go on with `judged` when a rule has come to its verdict; never, where the client is gone by then."""
         self._busy = True
-        self._task = self._listener.setting.doors.loop.create_task(self._waited(pending, judged))
+        self._task = self._listener.setup.doors.loop.create_task(self._waited(pending, judged))
 
     async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
         try:
@@ -438,14 +438,14 @@ class ClientConnection(asyncio.Protocol):
 
     def move(self, before: Client, client: Client) -> Verdict:
         """The client is another from here on (XCLIENT): it counts where it belongs. Not where that is refused."""
-        doors = self._listener.setting.doors
+        doors = self._listener.setup.doors
         dialog = self._dialog
         assert dialog is not None
         if before.messages or dialog.machine.errors:
             self._tell_end(dialog, "another client by XCLIENT")
         if before.admitted:
             doors.left(before.address)
-        verdict = doors.admit(client.address, client.trusted, dialog.setting.listener.auth)
+        verdict = doors.admit(client.address, client.trusted, dialog.setup.listener.auth)
         client.admitted = verdict is ACCEPT
         return verdict
 
@@ -464,10 +464,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin_tls(self) -> None:
         """Wait for the ClientHello: until it is there, a client costs no more than one that is silent."""
-        setting = self._listener.setting
+        setup = self._listener.setup
         self._busy = True
         self._client_hello = bytearray()
-        self._arm(setting.doors.loop.time() + setting.options.handshake_s)
+        self._arm(setup.doors.loop.time() + setup.options.handshake_s)
 
     def _gather(self, gathered: bytearray, octets: bytes) -> None:
         gathered += octets
@@ -475,21 +475,21 @@ class ClientConnection(asyncio.Protocol):
         if not is_whole(gathered) or transport is None or dialog is None or self._ending:
             return
         self._client_hello = None
-        setting = self._listener.setting  # as clients are asked now: a reload may have come since EHLO
-        self._asking = setting.listener.asking
-        context = setting.doors.tls_context(self._asking)
+        setup = self._listener.setup  # as clients are asked now: a reload may have come since EHLO
+        self._asking = setup.listener.asking
+        context = setup.doors.tls_context(self._asking)
         if context is None:  # the certificate went away since EHLO
             self.end("no TLS certificate")
             return
         transport.pause_reading()
         # The transport tells TLS from now on: what it gives us before we run again came encrypted, and is kept.
         self._early = []
-        self._task = setting.doors.loop.create_task(self._handshake(dialog, transport, context, bytes(gathered)))
+        self._task = setup.doors.loop.create_task(self._handshake(dialog, transport, context, bytes(gathered)))
 
     async def _handshake(
         self, dialog: Dialog, transport: asyncio.Transport, context: ssl.SSLContext, octets: bytes
     ) -> None:
-        network, limit_s = dialog.setting.doors.network, dialog.setting.options.handshake_s
+        network, limit_s = dialog.setup.doors.network, dialog.setup.options.handshake_s
         try:
             started = await network.start_tls(
                 transport, self, context, server_side=True, octets=octets, timeout_s=limit_s
@@ -513,7 +513,7 @@ class ClientConnection(asyncio.Protocol):
         assert dialog is not None and transport is not None
         self._secure, self._paused = True, False
         early, self._early = self._early or [], None
-        implicit = dialog.setting.listener.tls is ListenerTls.IMPLICIT
+        implicit = dialog.setup.listener.tls is ListenerTls.IMPLICIT
         dialog.secured(facts(transport) or TlsFacts(), self._asking, from_the_start=implicit)
         for octets in early:
             dialog.machine.feed(octets)
@@ -525,7 +525,7 @@ class ClientConnection(asyncio.Protocol):
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
         answer: Reply | None = verdict.reply or replies.LEAVING
-        if dialog.setting.listener.tls is ListenerTls.IMPLICIT:  # nothing can be said before the handshake
+        if dialog.setup.listener.tls is ListenerTls.IMPLICIT:  # nothing can be said before the handshake
             answer = None
         left_out = self._listener.turned.tell(dialog.client.address, verdict.reason[:40], dialog.client.since)
         if left_out is not None:
@@ -571,8 +571,8 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None:  # a transport may tell of its end at once
             return
         if self._secure or transport.get_write_buffer_size():  # else the system has all of it, and there is no wait
-            setting = self._listener.setting
-            self._arm(setting.doors.loop.time() + setting.options.close_s)
+            setup = self._listener.setup
+            self._arm(setup.doors.loop.time() + setup.options.close_s)
 
     def _abort(self) -> None:
         if self._transport is not None:
@@ -596,7 +596,7 @@ class ClientConnection(asyncio.Protocol):
         dialog.end_auth()
         client = dialog.client
         if client.admitted:  # of the others their refusal says it all
-            self._listener.setting.doors.left(client.address)
+            self._listener.setup.doors.left(client.address)
             reason = self._reason or "closed by the client"
             if _HANDSHAKE in reason:
                 self._tell_handshake(dialog, reason)
@@ -607,13 +607,13 @@ class ClientConnection(asyncio.Protocol):
     def _tell_handshake(self, dialog: Dialog, reason: str) -> None:
         """A handshake has failed. Who fails again and again does not fill the log."""
         listener, address = self._listener, dialog.client.address
-        left_out = listener.turned.tell(address, reason[:80], listener.setting.doors.loop.time())
+        left_out = listener.turned.tell(address, reason[:80], listener.setup.doors.loop.time())
         if left_out is not None:
             self._tell_end(dialog, f"{reason} ({left_out} more since the last one logged)" if left_out else reason)
 
     def _tell_end(self, dialog: Dialog, reason: str) -> None:
         """The event of the end of a client's session; it is kept if no mail tells of it, or something went wrong."""
-        doors, client, machine = self._listener.setting.doors, dialog.client, dialog.machine
+        doors, client, machine = self._listener.setup.doors, dialog.client, dialog.machine
         now_us = doors.now_us()
         refusal = str(machine.last_error) if machine.last_error is not None else ""
         took_us = now_us - client.since_us
@@ -651,7 +651,7 @@ class ClientConnection(asyncio.Protocol):
             self._abort()
             return
         self._say_last(replies.LEAVING, self._reason)
-        self._listener.setting.doors.loop.call_later(LAST_WORDS_S, self._abort)
+        self._listener.setup.doors.loop.call_later(LAST_WORDS_S, self._abort)
 
     @property
     def _in_transaction(self) -> bool:

@@ -26,9 +26,9 @@ _NO_LIST: Final = reply(550, "5.1.1", "No such list here")
 _TOO_MANY: Final = reply(252, "2.5.2", "Cannot expand, there are too many; will take mail for the list")
 
 
-def answer(setting: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str) -> Reply | Awaitable[Verdict]:
+def answer(setup: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str) -> Reply | Awaitable[Verdict]:
     """The answer to VRFY or EXPN; an awaitable of its Verdict where somebody outside must be asked."""
-    listener = setting.listener
+    listener = setup.listener
     expands = command.verb == "EXPN"
     telling = listener.expn if expands else listener.vrfy
     friend = trusted or identity != ""
@@ -36,12 +36,12 @@ def answer(setting: ListenerSetup, command: Vrfy, *, trusted: bool, identity: st
         return CANNOT_VERIFY
     if not friend and (telling is Telling.TRUSTED or listener.role is Role.SUBMISSION):
         return _NO_ACCESS if expands else CANNOT_VERIFY
-    mailbox = _mailbox(command.argument, setting.options.default_domain)
+    mailbox = _mailbox(command.argument, setup.options.default_domain)
     if expands:
-        return _expanded(None if mailbox is None else setting.doors.members(mailbox), utf8=command.smtputf8)
+        return _expanded(None if mailbox is None else setup.doors.members(mailbox), utf8=command.smtputf8)
     if mailbox is None:
         return CANNOT_VERIFY
-    known = setting.doors.known(mailbox)
+    known = setup.doors.known(mailbox)
     if known is None or isinstance(known, bool):
         return _verified(mailbox, known, utf8=command.smtputf8)
     return _awaited(mailbox, known, utf8=command.smtputf8)

@@ -114,7 +114,7 @@ def test_a_stranger_loses_nothing_in_the_midst_of_its_message() -> None:
 def test_a_certificate_proves_nothing_where_others_are_asked_for() -> None:
     asking = ClientCertificatePolicy(ClientCertificates.ASKED, "/a")
     house = House(listener=relay(asking=asking, trusted_certificates=("ab",)))
-    made = house.listener.setting
+    made = house.listener.setup
     client = Known("198.51.100.1", 1, None, trusted=False, since=0.0, since_us=0)
     client.secured(TlsFacts("TLSv1.3", certificate=Certificate(sha256="ab"), verified=True), asking, bindable=True)
     client.look(made)
@@ -285,7 +285,7 @@ def test_what_stands_in_the_way_of_a_session() -> None:
         ClientCertificatePolicy(ClientCertificates.ASKED, "/a"),
         ClientCertificatePolicy(ClientCertificates.DEMANDED, "/a"),
     )
-    made = House(listener=relay()).listener.setting
+    made = House(listener=relay()).listener.setup
 
     def why(listener: ListenerOptions, client: Known, proxy: Any = None) -> str:
         changed = listener_setup(listener, OPTIONS, made.rules, made.doors)

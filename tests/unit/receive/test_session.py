@@ -33,7 +33,7 @@ def content(house: House, place: int = -1) -> bytes:
 
 def begun(house: House, mail: str = "", rcpt: str = "") -> Client:
     """A client that may send the content."""
-    client = opened(house, "LHLO client.test" if house.listener.setting.lmtp else "EHLO client.test")
+    client = opened(house, "LHLO client.test" if house.listener.setup.lmtp else "EHLO client.test")
     assert client.codes(f"MAIL FROM:<eve@elsewhere.test>{mail}", f"RCPT TO:<ann@local.test>{rcpt}", "DATA") == [
         "250 2.1.0", "250 2.1.5", "354 Send",
     ]  # fmt: skip

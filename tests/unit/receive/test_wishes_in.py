@@ -35,7 +35,7 @@ def house(
 
 def submission(**extensions: Any) -> House:
     made = house(Role.SUBMISSION, ("192.0.2.0/24",), **extensions)
-    made.listener.setting = listener_setup(
+    made.listener.setup = listener_setup(
         made.listener_options, made.options,
         rules(Role.SUBMISSION, _TRUST_NETWORK, KNOWN, lmtp=False), made.doors,
     )
@@ -192,7 +192,7 @@ def test_tls_required_no(head: bytes, mail: str, kept: dict[str, str]) -> None:
 
 def test_header_fields_are_not_read_where_that_is_off() -> None:
     made = house(requiretls=False, rrvs=False)
-    assert not made.listener.setting.reads_header
+    assert not made.listener.setup.reads_header
     send(opened(made), octets=b"TLS-Required: No\r\n" + MESSAGE)
     assert parameters(made) == {}
 
@@ -236,7 +236,7 @@ def test_the_header_section_of_large_content_is_read_as_well() -> None:
     """It goes to a file as it arrives; what must not go on is gone before that."""
     made = house(mt_priority_tunnel=True, bounds=ProtocolLimits(piece_size=4096))
     made.options = msgspec.structs.replace(made.options, memory_content_max=1_000)
-    made.listener.setting = listener_setup(made.listener_options, made.options, made.rules, made.doors)
+    made.listener.setup = listener_setup(made.listener_options, made.options, made.rules, made.doors)
     head = b"TLS-Required: No\r\nMT-Priority: 7\r\nmt-priority \t: 8\r\n 9\r\n"
     send(opened(made), octets=head + MESSAGE + (b"y" * 70 + b"\r\n") * 2_000)
     assert parameters(made) == {"TLS-REQUIRED": "NO"}
@@ -281,7 +281,7 @@ def test_a_mailbox_that_has_another_owner_now(asked: str, answer: str) -> None:
     owned = Owned(1_388_534_400_000_000, 1_262_304_000_000_000)
     known = Directory(KNOWN.is_local, KNOWN.is_relay, KNOWN.recipient, KNOWN.owns, lambda address: owned)
     made = house()
-    made.listener.setting = listener_setup(
+    made.listener.setup = listener_setup(
         made.listener_options, made.options, rules(Role.MX, _TRUST_NETWORK, known, lmtp=False), made.doors
     )
     client = opened(made)
