@@ -21,6 +21,7 @@ Not here: what is answered (`receive.dialog`), syntax and sequence (`protocol.se
 from __future__ import annotations
 
 import asyncio
+import enum
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable
@@ -51,6 +52,37 @@ _NO_TLS: Final = f"{_HANDSHAKE} failed"
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
 
+class Phase(enum.Enum):
+    """What a connection is at. One of these at a time."""
+
+    PREFACE = "preface"  # nothing was said yet: the greeting is kept back
+    HANDSHAKE = "handshake"  # of TLS: what comes is its, or is kept
+    OPEN = "open"  # commands are handled
+    WAITING = "waiting"  # for an answer of ours: no command is handled
+    QUEUED = "queued"  # until the others have been heard: no command is handled
+    CLOSING = "closing"  # when the output is flushed: nothing more is heard
+    GONE = "gone"
+
+
+# Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
+_OPEN: Final = Phase.OPEN
+_WAITING: Final = Phase.WAITING
+_QUEUED: Final = Phase.QUEUED
+_HANDSHAKING: Final = Phase.HANDSHAKE
+_CLOSING: Final = Phase.CLOSING
+_GONE: Final = Phase.GONE
+
+
+class Flow:
+    """What keeps octets from flowing. `behind`: the disk has too much to write; `blocked`: the client does not take
+    what we say; `paused`: the client is not read from."""
+
+    __slots__ = ("behind", "blocked", "paused")
+
+    def __init__(self) -> None:
+        self.behind = self.blocked = self.paused = False
+
+
 class Door(Protocol):
     """The listener by which the client has come, as the session sees it. `receive.listener` has it."""
 
@@ -71,24 +103,21 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_armed",
         "_asking",
-        "_behind",
-        "_blocked",
-        "_busy",
         "_client_hello",
         "_dialog",
         "_early",
-        "_ending",
         "_eof",
+        "_flow",
         "_listener",
         "_named",
-        "_paused",
-        "_queued",
+        "_phase",
         "_reason",
         "_refused_at",
         "_refused_until",
         "_running",
         "_secure",
         "_task",
+        "_time",
         "_timer",
         "_transport",
         "_wait_until",
@@ -102,15 +131,12 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._secure = False  # under TLS
         self._asking = NOBODY  # how the client is asked for a certificate in its handshake
-        self._busy = False  # something is waited for: no command is handled
+        self._phase = Phase.PREFACE
+        self._flow = Flow()
+        self._time = listener.setup.doors.loop.time
         self._running = False  # the loop over commands is at work
-        self._queued = False  # it waits for its turn to handle more commands
-        self._behind = False  # the disk has too much to write
-        self._blocked = False  # the client does not take what we say
-        self._paused = False  # the client is not read from
         self._client_hello: bytearray | None = None  # what came of it, while it is waited for
         self._early: list[bytes] | None = None  # what came under TLS before the handshake was told done
-        self._ending = False  # closing, when the output is flushed
         self._eof = False  # the client has closed its side
         self.leaving = False  # to be closed when idle
         self._reason = ""
@@ -144,7 +170,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def ended(self) -> bool:
         """Whether the client hears nothing more."""
-        return self._ending
+        return self._phase is _CLOSING or self._phase is _GONE
 
     # ---- What the transport tells
 
@@ -173,16 +199,16 @@ class ClientConnection(asyncio.Protocol):
             if named is not None and named.tls is not None:  # the handshake was the proxy's
                 self._dialog.secured(named.tls, from_the_start=True)
             if setup.listener.greet_delay_s and address and not trusted and not self._secure:
-                self._busy = True
                 doors.loop.call_later(setup.listener.greet_delay_s, self._greet)
             else:
+                self._phase = _OPEN
                 self._run()
 
     def _greet(self) -> None:
         """The pause before the greeting is over: a client that has not waited for it is no mail server (RFC 5321 §3.1,
         §4.3.1)."""
         dialog = self._dialog
-        if dialog is None or self._ending:
+        if dialog is None or self._phase is _CLOSING:
             return
         said = dialog.machine.peek(EARLY_MAX)
         if said and not dialog.spoke_early(said):
@@ -191,23 +217,27 @@ class ClientConnection(asyncio.Protocol):
             self.resume(_nothing)
 
     def data_received(self, data: bytes) -> None:
-        if self._early is not None:
-            self._early.append(data)
-            return
-        if self._client_hello is not None:
-            self._gather(self._client_hello, data)
+        phase = self._phase
+        if phase is _HANDSHAKING:
+            self._take_handshake(data)
             return
         dialog = self._dialog
-        if dialog is None or self._ending:
+        if dialog is None or phase is _CLOSING:
             return
         machine = dialog.machine
         machine.feed(data)
-        if not (self._busy or self._queued):
+        if phase is _OPEN:
             self._run()
         elif machine.buffered > dialog.setup.options.input_max:
             self._regulate()
-        if len(data) >= MUCH and not (self._busy or self._queued or self._ending):
+        if len(data) >= MUCH and self._phase is _OPEN:
             self._wait_for_turn(dialog)
+
+    def _take_handshake(self, data: bytes) -> None:
+        if self._early is not None:
+            self._early.append(data)
+        elif self._client_hello is not None:
+            self._gather(self._client_hello, data)
 
     def eof_received(self) -> bool:
         """A client that has said all may still wait for our answers: the way back stays open while we are at work."""
@@ -216,7 +246,7 @@ class ClientConnection(asyncio.Protocol):
             self._reason = "closed by the client in place of a TLS handshake"
             return False
         under_tls = self._secure or self._early is not None  # it has no way back that stays open
-        return (self._busy or self._queued) and not self._ending and not under_tls
+        return self._phase not in (_OPEN, _CLOSING, _GONE) and not under_tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._reason:
@@ -228,33 +258,35 @@ class ClientConnection(asyncio.Protocol):
         self._lost()
 
     def pause_writing(self) -> None:
-        self._blocked = True
+        self._flow.blocked = True
 
     def resume_writing(self) -> None:
-        self._blocked = False
-        if not (self._running or self._queued):
+        self._flow.blocked = False
+        if not (self._running or self._phase is _QUEUED):
             self._run()
 
     # ---- The loop over commands
 
     def _wait_for_turn(self, dialog: Dialog) -> None:
         """The client has had what is due to it: the others first."""
-        self._queued = True
+        self._phase = _QUEUED
         dialog.setup.doors.turns.wait(dialog.setup.doors.loop, self._turn)
         self._regulate()
 
     def _turn(self) -> None:
         """Others have been heard meanwhile: go on."""
-        self._queued = False
+        if self._phase is _QUEUED:
+            self._phase = _OPEN
         self._run(most=PER_TURN)
 
     def _run(self, first: Callable[[], None] | None = None, most: int = AT_ONCE) -> None:
         """Handle what there is, `most` commands of it, and write what came of it. `first` is done before, under the
         same care."""
         dialog, transport = self._dialog, self._transport
-        if dialog is None or transport is None or self._ending:
+        phase = self._phase
+        if dialog is None or transport is None or phase is _CLOSING:
             return
-        listener = self._listener
+        listener, flow = self._listener, self._flow
         self._running = True
         handled = first is not None
         try:
@@ -262,10 +294,10 @@ class ClientConnection(asyncio.Protocol):
                 first()
             machine = dialog.machine
             machine.turn = most
-            while not (self._busy or self._blocked or self._ending):
+            while self._phase is _OPEN and not flow.blocked:
                 if dialog.setup is not listener.setup:
                     dialog.take_settings()
-                    if self._ending:
+                    if self._phase is not _OPEN:
                         break
                 command = machine.next_command()
                 if command is None:
@@ -282,21 +314,27 @@ class ClientConnection(asyncio.Protocol):
             self._broken(dialog, transport)
         finally:
             self._running = False
-        if self._ending:
+        if self._phase is _CLOSING:
             self._close()
             return
-        if handled or (machine.in_content and not self._blocked and self._comes_on(machine.swallowed)):
-            self._put_off()
+        if handled or (machine.in_content and not flow.blocked and self._comes_on(machine.swallowed)):
+            self._put_off(dialog)
         buffered = machine.buffered
-        if buffered and machine.interrupted and not (self._busy or self._blocked or self._queued):
+        if buffered and machine.interrupted and self._phase is _OPEN and not flow.blocked:
             self._wait_for_turn(dialog)
-        if self._paused or buffered > dialog.setup.options.input_max:
+        if flow.paused or (buffered and buffered > dialog.setup.options.input_max):
             self._regulate()
-        if not (self._busy or self._blocked):
-            if self._eof and not self._queued:
-                self.end("closed by the client")
-            elif self.leaving and dialog.intake.draft is None:
-                self._say_last(replies.LEAVING, self.leaving_for)
+        if self._eof or self.leaving:
+            self._end_if_idle(dialog)
+
+    def _end_if_idle(self, dialog: Dialog) -> None:
+        """The client has said all, or is to leave: the end, unless something is under way."""
+        if self._flow.blocked or self._phase not in (_OPEN, _QUEUED):
+            return
+        if self._eof and self._phase is _OPEN:
+            self.end("closed by the client")
+        elif self.leaving and dialog.intake.draft is None:
+            self._say_last(replies.LEAVING, self.leaving_for)
 
     def _broken(self, dialog: Dialog, transport: asyncio.Transport) -> None:
         """A bug: tell the log all, the client nothing, and end this session."""
@@ -316,17 +354,15 @@ class ClientConnection(asyncio.Protocol):
         """Whether octets of content that made no step of the dialog are a step all the same."""
         return not swallowed or swallowed - self._refused_at >= REFUSED_STEP or not self._refused_until
 
-    def _put_off(self) -> None:
+    def _put_off(self, dialog: Dialog) -> None:
         """The client has got a step further: the deadline of the next one counts from now."""
-        dialog = self._dialog
-        assert dialog is not None
         setup, transaction = dialog.setup, dialog.intake.draft
         options = setup.options
         machine = dialog.machine
         if self._refused_until or machine.refusing:
             self._bound_refused(machine.swallowed, options.refused_content_s)
         limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
-        self._wait_until = setup.doors.loop.time() + limit_s
+        self._wait_until = self._time() + limit_s
         # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is
         # armed for the shortest limit there is, so that no later step wants it earlier.
         if self._timer is None:
@@ -367,11 +403,11 @@ class ClientConnection(asyncio.Protocol):
         self._timer = None
         setup = self._listener.setup
         now = setup.doors.loop.time()
-        if self._ending:
+        if self._phase is _CLOSING:
             self._abort()
         elif self._client_hello is not None:
             self.end(f"{_NO_TLS}: timed out")
-        elif self._busy or self._behind or self._queued:
+        elif self._phase is not _OPEN or self._flow.behind:
             self._arm(now + setup.options.command_s)
         elif (deadline := self._deadline()) > now:
             self._arm(deadline)
@@ -385,35 +421,41 @@ class ClientConnection(asyncio.Protocol):
         transport, dialog = self._transport, self._dialog
         if transport is None or dialog is None or transport.is_closing():
             return
-        stopped = self._busy or self._blocked
-        pause = self._behind or self._queued or (stopped and dialog.machine.buffered > dialog.setup.options.input_max)
-        if pause and not self._paused:
+        flow, phase = self._flow, self._phase
+        stopped = phase is not _OPEN or flow.blocked
+        much = dialog.machine.buffered > dialog.setup.options.input_max
+        pause = flow.behind or phase is _QUEUED or (stopped and much)
+        if pause and not flow.paused:
             transport.pause_reading()
-        elif self._paused and not pause:
+        elif flow.paused and not pause:
             transport.resume_reading()
-        self._paused = pause
+        flow.paused = pause
 
     def fall_behind(self) -> None:
         """The disk has enough to write: read no more for now."""
-        self._behind = True
+        self._flow.behind = True
         self._regulate()
 
     def catch_up(self) -> None:
         """The disk has caught up."""
-        self._behind = False
-        if not self._ending:
-            self._put_off()
+        self._flow.behind = False
+        dialog = self._dialog
+        if dialog is not None and self._phase is not _CLOSING:
+            self._put_off(dialog)
             self._regulate()
 
     # ---- Waiting
 
     def hold(self) -> None:
         """Handle no command until `resume`."""
-        self._busy = True
+        if self._phase is _OPEN:
+            self._phase = _WAITING
 
     def resume(self, first: Callable[[], None]) -> None:
         """What was waited for has come: do `first` and go on. Not after the end (`ended`)."""
-        self._busy = False
+        phase = self._phase
+        if phase is not _CLOSING and phase is not _GONE:
+            self._phase = _OPEN
         if self._running:  # it came at once
             first()
         else:
@@ -421,7 +463,7 @@ class ClientConnection(asyncio.Protocol):
 
     def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
         """Go on with `judged` when a rule has come to its verdict; never, where the client is gone by then."""
-        self._busy = True
+        self.hold()
         self._task = self._listener.setup.doors.loop.create_task(self._waited(pending, judged))
 
     async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
@@ -431,7 +473,7 @@ class ClientConnection(asyncio.Protocol):
             self._log_error(f"a rule broke: {traceback.format_exc()}")
             verdict = Verdict(Action.DEFER, replies.UNSURE, "a rule broke")
         self._task = None
-        if not self._ending:
+        if not self.ended:
             self.resume(partial(judged, verdict))
 
     # ---- TLS
@@ -457,22 +499,22 @@ class ClientConnection(asyncio.Protocol):
         output = dialog.machine.take_output() if self._running else b""
         if output:
             transport.write(output)
-        if self._paused:
+        if self._flow.paused:
             transport.resume_reading()
-            self._paused = False
+            self._flow.paused = False
         self._begin_tls()
 
     def _begin_tls(self) -> None:
         """Wait for the ClientHello: until it is there, a client costs no more than one that is silent."""
         setup = self._listener.setup
-        self._busy = True
+        self._phase = _HANDSHAKING
         self._client_hello = bytearray()
         self._arm(setup.doors.loop.time() + setup.options.handshake_s)
 
     def _gather(self, gathered: bytearray, octets: bytes) -> None:
         gathered += octets
         transport, dialog = self._transport, self._dialog
-        if not is_whole(gathered) or transport is None or dialog is None or self._ending:
+        if not is_whole(gathered) or transport is None or dialog is None or self.ended:
             return
         self._client_hello = None
         setup = self._listener.setup  # as clients are asked now: a reload may have come since EHLO
@@ -501,7 +543,7 @@ class ClientConnection(asyncio.Protocol):
             self._lost()  # the transport may have forgotten us by now
             return
         self._task = None
-        if self._transport is None or self._ending:
+        if self._transport is None or self.ended:
             started.abort()
             self._lost()
             return
@@ -511,7 +553,7 @@ class ClientConnection(asyncio.Protocol):
     def _secured(self) -> None:
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
-        self._secure, self._paused = True, False
+        self._secure, self._flow.paused = True, False
         early, self._early = self._early or [], None
         implicit = dialog.setup.listener.tls is ListenerTls.IMPLICIT
         dialog.secured(facts(transport) or TlsFacts(), self._asking, from_the_start=implicit)
@@ -538,7 +580,8 @@ class ClientConnection(asyncio.Protocol):
     def end(self, reason: str) -> None:
         """Close when the output is flushed; `_run` does the rest where it is at work."""
         self._reason = self._reason or reason
-        self._ending = True
+        if self._phase is not _GONE:
+            self._phase = _CLOSING
         if not self._running:
             self._close()
 
@@ -553,7 +596,7 @@ class ClientConnection(asyncio.Protocol):
     def _say_last(self, answer: Reply, reason: str) -> None:
         """An unasked 421 and the end."""
         dialog, transport = self._dialog, self._transport
-        if dialog is None or transport is None or self._ending:
+        if dialog is None or transport is None or self._phase is _CLOSING:
             return
         if self._early is None and self._client_hello is None:  # in a handshake nothing can be said
             dialog.cut_off(answer, reason)
@@ -583,7 +626,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
-        self._ending = True
+        self._phase = _GONE
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -630,14 +673,14 @@ class ClientConnection(asyncio.Protocol):
             self.end(self.leaving_for)
             return
         dialog = self._dialog
-        if not self._busy and dialog is not None and dialog.intake.draft is None:
+        if self._phase in (_OPEN, _QUEUED) and dialog is not None and dialog.intake.draft is None:
             self._say_last(replies.LEAVING, self.leaving_for)
 
     def turn_out(self) -> None:
         """The client has been banned. A message that is on its way to the disk has its answer first."""
         if self.current.trusts(self.address):
             return
-        if self._busy or self._dialog is None:
+        if self._phase not in (_OPEN, _QUEUED):
             self.leaving = True
         else:
             self._say_last(replies.BANNED, "banned")
@@ -646,8 +689,9 @@ class ClientConnection(asyncio.Protocol):
         """The node stops, and has waited long enough. A client in the midst of content hears 421 (RFC 5321 §3.8); one
         whose message is on its way to the disk does not, because it may have been accepted."""
         self._reason = self._reason or (BROKEN_OFF if self._in_transaction else self.leaving_for)
-        if self._busy or self._ending or self._transport is None:
-            self._ending = True
+        if self._phase not in (_OPEN, _QUEUED) or self._transport is None:
+            if self._phase is not _GONE:
+                self._phase = _CLOSING
             self._abort()
             return
         self._say_last(replies.LEAVING, self._reason)

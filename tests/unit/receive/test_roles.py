@@ -244,7 +244,7 @@ async def test_a_client_that_goes_away_while_a_rule_waits_leaves_nothing(phase: 
     for octets in (b"MAIL FROM:<>\r\n", b"RCPT TO:<ann@local.test>\r\n", b"DATA\r\n", MESSAGE + b".\r\n"):
         client.say(octets)
         await settle()
-        if client.session._busy:
+        if client.session._phase.value == "waiting":
             break
     client.hang_up()
     await settle()
