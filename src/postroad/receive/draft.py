@@ -78,6 +78,8 @@ class Draft:
         "started_us",
     )
 
+    file_head: bytes  # the header section of content in a file, as it stands there; only of such content
+
     def __init__(self, mail: Mail, peer: Peer, started_us: int, deadline: float) -> None:
         self.mail = mail
         self.peer = peer
@@ -86,7 +88,6 @@ class Draft:
         self.recipients: list[Recipient] = []  # all that had their 250, in order
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
         self.added = b""  # fields that we add, but for Received
-        self.file_head = b""  # the header section of content in a file, as it stands there
         self.changes: Changes | None = None  # what rules want changed; None: nothing
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go

@@ -292,9 +292,10 @@ class ClientConnection(asyncio.Protocol):
         try:
             if first is not None:
                 first()
-            machine = dialog.machine
+            machine, blocked = dialog.machine, flow.blocked
             machine.turn = most
-            while self._phase is _OPEN and not flow.blocked:
+            # What is written leaves below, so a client that does not take it is found out between two runs only.
+            while self._phase is _OPEN and not blocked:
                 if dialog.setup is not listener.setup:
                     dialog.take_settings()
                     if self._phase is not _OPEN:
