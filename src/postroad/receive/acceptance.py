@@ -41,71 +41,71 @@ _REASON_MAX: Final = 300  # of what failed, its end: the rest stands in the log
 OnReply = Callable[[Reply], None]
 
 
-def accept(setup: ListenerSetup, transaction: Draft, octets: bytes | None, on_reply: OnReply) -> None:
+def accept(setup: ListenerSetup, draft: Draft, octets: bytes | None, on_reply: OnReply) -> None:
     """Accept the message: the verdict is there. `octets`: its content, as `drafts.finished` made it, None if it
     has gone to a file. The fields that we add are made now: they go in front of `octets`, or into the envelope."""
-    prefix = drafts.on_top(transaction, setup.options.hostname, setup.doors.now_us())
+    prefix = drafts.on_top(draft, setup.options.hostname, setup.doors.now_us())
     if octets is not None:
-        _store(setup, transaction, on_reply, prefix + octets)
+        _store(setup, draft, on_reply, prefix + octets)
     else:
-        assert transaction.incoming is not None
-        transaction.prefix = prefix
-        new = None if transaction.changes is None else transaction.changes.new_content
-        transaction.incoming.finish(partial(_filed, setup, transaction, on_reply), new)
+        assert draft.incoming is not None
+        draft.prefix = prefix
+        new = None if draft.changes is None else draft.changes.new_content
+        draft.incoming.finish(partial(_filed, setup, draft, on_reply), new)
 
 
-def _filed(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
+def _filed(setup: ListenerSetup, draft: Draft, on_reply: OnReply, answer: ContentFile | Failure) -> None:
     """Large content is on stable storage, or is not."""
     if isinstance(answer, Failure):
-        _failed(setup, transaction, on_reply, answer)
+        _failed(setup, draft, on_reply, answer)
         return
     try:
-        _store(setup, transaction, on_reply, answer)
+        _store(setup, draft, on_reply, answer)
     except Exception:  # a bug; nobody above us could tell the client, who would wait for ever
-        _failed(setup, transaction, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
+        _failed(setup, draft, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
 
 
-def _store(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, content: Content) -> None:
+def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Content) -> None:
     """Hand the message to the spool, with all that goes into the same commit."""
     doors = setup.doors
     now_us = doors.now_us()
-    given = () if transaction.dropped else transaction.given
-    expansion = transaction.expansion if given else None
+    given = () if draft.dropped else draft.given
+    expansion = draft.expansion if given else None
     recipients = expansion.recipients if expansion is not None else ()
     expanded: tuple[Event, ...] = ()
     if expansion is not None and expansion.events:
         expanded = _stamped(expansion.events, now_us)
-    named = recipients or tuple(transaction.recipients)
+    named = recipients or tuple(draft.recipients)
     envelope = drafts.envelope(
-        transaction, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.owns
+        draft, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.owns
     )
-    events: tuple[Event, ...] = (drafts.accepted(envelope, transaction.started_us), *expanded)
-    if transaction.changes is not None and transaction.changes.events:
-        events += _stamped(transaction.changes.events, now_us)
-    if transaction.discarded or transaction.dropped:
-        events += drafts.removed(transaction, now_us)
+    events: tuple[Event, ...] = (drafts.accepted(envelope, draft.started_us), *expanded)
+    if draft.changes is not None and draft.changes.events:
+        events += _stamped(draft.changes.events, now_us)
+    if draft.discarded or draft.dropped:
+        events += drafts.removed(draft, now_us)
     if expansion is not None and expansion.stopped:
-        events += loops.stopped(transaction, expansion, now_us)
+        events += loops.stopped(draft, expansion, now_us)
     if not recipients:
         # Nobody is left to deliver to: rules or aliases let the message go, and its events say so.
-        transaction.abort()
+        draft.abort()
         doors.record(events)
-        on_reply(_queued(transaction.id))
+        on_reply(_queued(draft.id))
         return
     stored = Stored(envelope, content)
     waiting: tuple[Waiting, ...] = ()
     reports: tuple[Stored, ...] = ()
-    if transaction.held:
-        waiting = doors.held(envelope, transaction.held)
+    if draft.held:
+        waiting = doors.held(envelope, draft.held)
         names = tuple(str(recipient.address) for recipient in recipients)
-        events += (Held(now_us, transaction.id, names, "", transaction.held),)
+        events += (Held(now_us, draft.id, names, "", draft.held),)
     elif envelope.parameters and (release_us := wishes.release_us(envelope)) > now_us:
         waiting = _until(release_us, doors.held(envelope, ""))
-        events += (Noted(now_us, transaction.id, "info", waiting[0].text),)
+        events += (Noted(now_us, draft.id, "info", waiting[0].text),)
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
-    done = partial(_committed, setup, transaction, on_reply, stored, waiting, reports)
+    done = partial(_committed, setup, draft, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)
     else:
@@ -127,7 +127,7 @@ def _until(release_us: int, rows: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
 
 def _committed(
     setup: ListenerSetup,
-    transaction: Draft,
+    draft: Draft,
     on_reply: OnReply,
     stored: Stored,
     waiting: tuple[Waiting, ...],
@@ -137,7 +137,7 @@ def _committed(
     """The commit has come, or failed. The queue hears of it first: this message is ours, whatever becomes of the
     session."""
     if failure is not None:
-        _failed(setup, transaction, on_reply, failure)
+        _failed(setup, draft, on_reply, failure)
         return
     try:
         # The message and its reports are the queue's from here on.
@@ -148,19 +148,19 @@ def _committed(
         for report in reports:
             setup.doors.queued(report)
     finally:  # it is committed, whatever breaks behind it
-        on_reply(_queued(transaction.id))
+        on_reply(_queued(draft.id))
 
 
-def _failed(setup: ListenerSetup, transaction: Draft, on_reply: OnReply, failure: Failure) -> None:
+def _failed(setup: ListenerSetup, draft: Draft, on_reply: OnReply, failure: Failure) -> None:
     """Nothing of the message is stored: the client shall come back with it."""
-    transaction.abort()
+    draft.abort()
     doors = setup.doors
     text = f"could not be stored: {failure.text}"
-    doors.log((Noted(doors.now_us(), transaction.id, "error", text),))
-    answer, peer = _FAILURES[failure.kind], transaction.peer
+    doors.log((Noted(doors.now_us(), draft.id, "error", text),))
+    answer, peer = _FAILURES[failure.kind], draft.peer
     refusals.tell(
         doors, peer, answer, f"could not be stored: {failure.text[-_REASON_MAX:]}", "DATA", known=peer.is_known,
-        sender=str(transaction.mail.reverse_path), recipients=transaction.names,
+        sender=str(draft.mail.reverse_path), recipients=draft.names,
     )
     on_reply(answer)
 

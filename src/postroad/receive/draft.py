@@ -134,113 +134,113 @@ Read = Callable[["Draft", bytes], bytes]
 """Reads what the header section asks for (`receive.wishes_in`); gives the content, without what must not go on."""
 
 
-def finished(transaction: Draft, mend: Mend | None, read: Read | None = None) -> bytes:
+def finished(draft: Draft, mend: Mend | None, read: Read | None = None) -> bytes:
     """The content in memory, as it may stand under the fields that we add: mended if that is wanted. The whole header
     section is in it. Call it once, before the rules for messages are asked."""
-    pieces = transaction.pieces
+    pieces = draft.pieces
     octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     end = message.header_end(octets)
     if not end:  # else a field stands on top, and ours can stand above it
         octets = message.joining(octets)
         end = message.header_end(octets)
-    transaction.head = transaction.sent_head = head = octets[:end]
+    draft.head = draft.sent_head = head = octets[:end]
     if mend is not None:
-        transaction.added, mended = mend(octets)
-        if transaction.added or mended is not octets:
+        draft.added, mended = mend(octets)
+        if draft.added or mended is not octets:
             octets = mended
-            transaction.head = head = transaction.added + octets[: message.header_end(octets)]
+            draft.head = head = draft.added + octets[: message.header_end(octets)]
     if read is not None:
-        octets = read(transaction, octets)
-    transaction.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
-    transaction.ascii_only = octets.isascii() and transaction.added.isascii()
-    transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
+        octets = read(draft, octets)
+    draft.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
+    draft.ascii_only = octets.isascii() and draft.added.isascii()
+    draft.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
     return octets
 
 
-def spill(transaction: Draft, incoming: ContentSink, mend: Mend | None, read: Read | None = None) -> bool:
+def spill(draft: Draft, incoming: ContentSink, mend: Mend | None, read: Read | None = None) -> bool:
     """Move what is in memory, the whole header section among it, to a file; what follows goes there, too.
 
     False, here and of `stream`: enough for now, as `ContentSink.write` says.
     """
-    octets = finished(transaction, mend, read)
-    transaction.file_head = octets[: message.header_end(octets)]
-    transaction.pieces.clear()
-    transaction.incoming = incoming
-    transaction.line = len(octets) - octets.rfind(b"\n") - 1
+    octets = finished(draft, mend, read)
+    draft.file_head = octets[: message.header_end(octets)]
+    draft.pieces.clear()
+    draft.incoming = incoming
+    draft.line = len(octets) - octets.rfind(b"\n") - 1
     return incoming.write(octets)
 
 
-def stream(transaction: Draft, octets: bytes) -> bool:
+def stream(draft: Draft, octets: bytes) -> bool:
     """Further content of a message that has gone to a file."""
-    assert transaction.incoming is not None
-    transaction.size += len(octets)
-    if transaction.ascii_only:
-        transaction.ascii_only = octets.isascii()
-    _measure(transaction, octets)
-    return transaction.incoming.write(octets)
+    assert draft.incoming is not None
+    draft.size += len(octets)
+    if draft.ascii_only:
+        draft.ascii_only = octets.isascii()
+    _measure(draft, octets)
+    return draft.incoming.write(octets)
 
 
-def _measure(transaction: Draft, octets: bytes) -> None:
+def _measure(draft: Draft, octets: bytes) -> None:
     """Whether lines are long. Looks at two places for each thousand octets."""
-    if not transaction.long_lines:
-        transaction.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2, transaction.line)
+    if not draft.long_lines:
+        draft.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2, draft.line)
         if octets.endswith(b"\n"):
-            transaction.line = 0
+            draft.line = 0
         else:
             last = octets.rfind(b"\n") + 1
-            transaction.line = len(octets) - last + (0 if last else transaction.line)
+            draft.line = len(octets) - last + (0 if last else draft.line)
 
 
-def on_top(transaction: Draft, hostname: str, now_us: int) -> bytes:
+def on_top(draft: Draft, hostname: str, now_us: int) -> bytes:
     """All fields that we add: those of rules, Received, then the others. Call it once, after the verdict. FOR names the
     recipient only if there is a single one: others are nobody's business (RFC 5321 §7.6)."""
-    recipients = transaction.recipients
+    recipients = draft.recipients
     single = recipients[0].address if len(recipients) == 1 else None
-    asked = transaction.mail.parameters
+    asked = draft.mail.parameters
     received = trace.received(
-        transaction.peer, by=hostname, queue_id=transaction.id, recipient=single, accepted_us=now_us,
+        draft.peer, by=hostname, queue_id=draft.id, recipient=single, accepted_us=now_us,
         priority=wishes.priority(asked) if asked else 0,
     )
-    changes = transaction.changes
-    return received + transaction.added if changes is None else changes.top + received + transaction.added
+    changes = draft.changes
+    return received + draft.added if changes is None else changes.top + received + draft.added
 
 
-def wanted(transaction: Draft) -> tuple[Recipient, ...]:
+def wanted(draft: Draft) -> tuple[Recipient, ...]:
     """The recipients to be delivered to: each mailbox once, as it was first named, without the discarded."""
-    recipients = transaction.recipients
-    if transaction.dropped:
+    recipients = draft.recipients
+    if draft.dropped:
         return ()
-    if len(recipients) == 1 and not transaction.discarded:
+    if len(recipients) == 1 and not draft.discarded:
         return (recipients[0],)
     first: dict[Address, Recipient] = {}
     for place, recipient in enumerate(recipients):
-        if place not in transaction.discarded:
+        if place not in draft.discarded:
             first.setdefault(recipient.address, recipient)
     return tuple(first.values())
 
 
 def envelope(
-    transaction: Draft, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
+    draft: Draft, recipients: tuple[Recipient, ...], size: int, now_us: int, owns: Owns
 ) -> Envelope:
     """The envelope of the message as it is stored. `size`: octets of the content as stored. `owns`: whether an account
     may call itself so."""
-    mail = transaction.mail
+    mail = draft.mail
     return Envelope(
-        transaction.id,
+        draft.id,
         mail.reverse_path,
         recipients,
-        size + len(transaction.prefix),
+        size + len(draft.prefix),
         now_us,
-        transaction.peer,
-        transaction.body(),
+        draft.peer,
+        draft.body(),
         mail.smtputf8,
         mail.ret,
         mail.envid,
-        transaction.message_id,
-        parameters(mail, transaction.peer, owns, (now_us - transaction.started_us) // 1_000_000),
+        draft.message_id,
+        parameters(mail, draft.peer, owns, (now_us - draft.started_us) // 1_000_000),
         0,
-        transaction.long_lines,
-        transaction.prefix,
+        draft.long_lines,
+        draft.prefix,
     )
 
 
@@ -275,15 +275,15 @@ def accepted(envelope: Envelope, started_us: int) -> Accepted:
     )
 
 
-def removed(transaction: Draft, now_us: int) -> tuple[Removed, ...]:
+def removed(draft: Draft, now_us: int) -> tuple[Removed, ...]:
     """The events of recipients that rules let go."""
-    recipients = transaction.recipients
-    if transaction.dropped:
+    recipients = draft.recipients
+    if draft.dropped:
         names = tuple(str(recipient.address) for recipient in recipients)
-        return (Removed(now_us, transaction.id, names, "", transaction.dropped),)
+        return (Removed(now_us, draft.id, names, "", draft.dropped),)
     return tuple(
-        Removed(now_us, transaction.id, (str(recipients[place].address),), "", why)
-        for place, why in transaction.discarded.items()
+        Removed(now_us, draft.id, (str(recipients[place].address),), "", why)
+        for place, why in draft.discarded.items()
     )
 
 

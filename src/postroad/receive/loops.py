@@ -28,28 +28,28 @@ _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setup: ListenerSetup, now_us: int, transaction: Draft) -> None:
+def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> None:
     """Lead the message through the aliases of its recipients. Call it once, at the end of data. A field that bears the
     marks of these aliases is added on top."""
     doors, marks = setup.doors, setup.doors.marks
-    given = transaction.given = drafts.wanted(transaction)
-    seen = loop.found(transaction.head) if marks is not None else frozenset()
+    given = draft.given = drafts.wanted(draft)
+    seen = loop.found(draft.head) if marks is not None else frozenset()
     if not given:
-        transaction.expansion = _NOBODY
+        draft.expansion = _NOBODY
     elif marks is not None and seen:
-        message_id = transaction.message_id
+        message_id = draft.message_id
         expansion = doors.expand(
-            transaction.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
+            draft.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
         )
         if not setup.lmtp:
             expansion = _without_those_who_have_it(expansion, marks, seen, message_id)
-        transaction.expansion = expansion
+        draft.expansion = expansion
     else:
-        transaction.expansion = doors.expand(transaction.id, now_us, given)
-    through = transaction.expansion.through
+        draft.expansion = doors.expand(draft.id, now_us, given)
+    through = draft.expansion.through
     if marks is not None and through:
-        marked = loop.field(marks.expanded(alias, transaction.message_id) for alias in through)
-        transaction.added = marked + transaction.added
+        marked = loop.field(marks.expanded(alias, draft.message_id) for alias in through)
+        draft.added = marked + draft.added
 
 
 def _without_those_who_have_it(
@@ -75,10 +75,10 @@ def refusal(expansion: Expansion) -> Verdict | None:
     return None
 
 
-def stopped(transaction: Draft, expansion: Expansion, now_us: int) -> tuple[Removed, ...]:
+def stopped(draft: Draft, expansion: Expansion, now_us: int) -> tuple[Removed, ...]:
     """The event of those who are left out because they have had the message."""
     names = tuple(map(str, expansion.stopped))
-    return (Removed(now_us, transaction.id, names, "", "a mail loop: they had this message before"),)
+    return (Removed(now_us, draft.id, names, "", "a mail loop: they had this message before"),)
 
 
 def _names(expansion: Expansion) -> str:

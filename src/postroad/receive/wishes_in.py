@@ -95,57 +95,57 @@ def reads_header(options: ExtensionOptions) -> bool:
     return options.requiretls or options.rrvs or (options.mt_priority and options.mt_priority_tunnel)
 
 
-def read_header(transaction: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
+def read_header(draft: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
     """What the header section asks for goes into the transaction. The content, without what must not go on."""
-    head = transaction.head.lower()
+    head = draft.head.lower()
     if options.requiretls and _TLS_REQUIRED in head:
-        _read_tls_required(transaction)
+        _read_tls_required(draft)
     if options.rrvs and _VALID_SINCE in head:
-        _read_valid_since(transaction)
+        _read_valid_since(draft)
     if options.mt_priority_tunnel and options.mt_priority and _MT_PRIORITY in head:
-        return _read_priority(transaction, octets, options, known=known)
+        return _read_priority(draft, octets, options, known=known)
     return octets
 
 
-def _read_tls_required(transaction: Draft) -> None:
+def _read_tls_required(draft: Draft) -> None:
     """RFC 8689 §4.1: the field counts where REQUIRETLS was not asked; §3: there is one, and all it says is No."""
-    mail, head = transaction.mail, transaction.head
+    mail, head = draft.mail, draft.head
     if wishes.parameter(mail.parameters, wishes.REQUIRE_TLS) is not None or message.count(head, _TLS_REQUIRED) != 1:
         return
     if (message.first(head, _TLS_REQUIRED) or "").lower() == "no":
-        transaction.mail = msgspec.structs.replace(mail, parameters=(*mail.parameters, (wishes.TLS_OPTIONAL, "NO")))
+        draft.mail = msgspec.structs.replace(mail, parameters=(*mail.parameters, (wishes.TLS_OPTIONAL, "NO")))
 
 
-def _read_valid_since(transaction: Draft) -> None:
+def _read_valid_since(draft: Draft) -> None:
     """RFC 7293 §3.2: ``Require-Recipient-Valid-Since: addr-spec ; date-time``, for a recipient of whom RCPT said
     nothing."""
     since: dict[str, str] = {}
-    named = (field for field in message.fields(transaction.head) if field.name.lower().encode() == _VALID_SINCE)
+    named = (field for field in message.fields(draft.head) if field.name.lower().encode() == _VALID_SINCE)
     for field, _ in zip(named, range(_FIELDS_MAX), strict=False):
         written, _, moment = field.text.rpartition(";")
         address, at_us = parse_mailbox(written.strip()), mail_date_us(moment.strip())
         if address is not None and at_us is not None:
             since.setdefault(str(address).lower(), wishes.date_time(at_us))
-    for place, recipient in enumerate(transaction.recipients):
+    for place, recipient in enumerate(draft.recipients):
         value = since.get(str(recipient.address).lower())
         if value is not None and wishes.parameter(recipient.parameters, wishes.RRVS) is None:
-            transaction.recipients[place] = _asked_of(recipient, value)
+            draft.recipients[place] = _asked_of(recipient, value)
 
 
 def _asked_of(recipient: Recipient, since: str) -> Recipient:
     return msgspec.structs.replace(recipient, parameters=(*recipient.parameters, (wishes.RRVS, f"{since};H")))
 
 
-def _read_priority(transaction: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
+def _read_priority(draft: Draft, octets: bytes, options: ExtensionOptions, *, known: bool) -> bytes:
     """RFC 6758: of who is trusted the field stands for the parameter; it never goes on as it came, lest the next host
     believes a stranger because it believes us."""
-    head = transaction.head
-    if known and wishes.parameter(transaction.mail.parameters, wishes.PRIORITY) is None:
+    head = draft.head
+    if known and wishes.parameter(draft.mail.parameters, wishes.PRIORITY) is None:
         asked = wishes.parse_priority(message.first(head, _MT_PRIORITY) or "")
         if asked is not None:
-            transaction.mail = _with_priority(transaction.mail, _granted(asked, options, known=True))
+            draft.mail = _with_priority(draft.mail, _granted(asked, options, known=True))
     kept = message.without(octets, _MT_PRIORITY)
-    transaction.head = kept[: message.header_end(kept)]
+    draft.head = kept[: message.header_end(kept)]
     return kept
 
 
