@@ -36,10 +36,10 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
 from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
-from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks
-from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.mail.route import Destination, Hop, HostProof, Route, TlsDemand, Transport
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
 from postroad.protocol.client import NO_MAIL
@@ -54,6 +54,7 @@ from postroad.world.tls_facts import TlsFacts
 _LOG: Final = logging.getLogger(__name__)
 _BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
+_TRY_TEXT_MAX: Final = 500  # characters of the text of one of them
 
 
 Hops = Callable[[Destination], Awaitable[Route | Attempt]]
@@ -161,22 +162,27 @@ class Opener:
                 return self._attempt(destination, None, deferred("4.3.5", text))
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
+        tries: list[Try] = []
         ordered = self._memory.ordered(found.hops, self._loop.time(), hops_max)
         for tried, hop in enumerate(ordered, 1):
             trying.goes_to(hop, self._loop.time())
+            started_us = self._shared.clock.now_us()
             result = await self._try_safely(destination, hop, credentials, lost, trying)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(
-                    elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop)
+                    elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop),
+                    tries=tuple(tries),
                 )
                 return result
             attempts.append(self._attempt(destination, hop, _softened(result.result), result.tls, result.auth))
+            proof = HopTrial(destination, hop, credentials, plain=False).proof
+            tries.append(_tried(attempts[-1], proof, started_us))
             if result.result.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
                 break
             self._memory.failed(hop, self._loop.time())
-        return _verdict(attempts)
+        return _verdict(attempts, tuple(tries))
 
     def _failed(self, hop: Hop, courier: SmtpCourier) -> None:
         now = self._loop.time()
@@ -201,13 +207,12 @@ class Opener:
     ) -> SmtpCourier | NoCourier:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
-        plain = destination.tls is TlsDemand.NEVER or (
-            destination.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)
-        )
         ignored = frozenset(destination.ignored_extensions)
         if self._memory.lacks_bdat(hop, now):
             ignored |= _BY_BDAT
-        where = HopTrial(destination, hop, credentials, plain, ignored, trying)
+        where = HopTrial(destination, hop, credentials, plain=False, ignored=ignored, trying=trying)
+        if where.tls is TlsDemand.NEVER or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
+            where = msgspec.structs.replace(where, plain=True)
         result = await visit(self._ways, where, lost)
         if not isinstance(result, NoCourier) or not result.plain_next:
             return result
@@ -247,14 +252,24 @@ def _softened(result: Result) -> Result:
     return Result(Outcome.DEFERRED, result.reach, with_class(result.status, "4"), result.text, result.reply)
 
 
-def _verdict(attempts: Sequence[Attempt]) -> Attempt:
+def _tried(attempt: Attempt, proof: HostProof, started_us: int) -> Try:
+    """What is kept of one host that did not take the connection."""
+    return Try(
+        attempt.remote_name, attempt.remote_address, attempt.remote_port, attempt.outcome, attempt.status,
+        attempt.text[:_TRY_TEXT_MAX], attempt.reply, attempt.tls, proof if attempt.tls else HostProof.NOTHING,
+        started_us, max(0, attempt.started_us - started_us),
+    )
+
+
+def _verdict(attempts: Sequence[Attempt], tries: tuple[Try, ...]) -> Attempt:
     """One outcome for all hops: the first deferral, else the first failure; its text tells of them all."""
     chosen = next((attempt for attempt in attempts if attempt.outcome is Outcome.DEFERRED), attempts[0])
     if len(attempts) == 1:
         return chosen
     hosts = len({attempt.remote_name for attempt in attempts})
     tried = f"{hosts} hosts tried" if hosts > 1 else f"{len(attempts)} addresses of {attempts[0].remote_name} tried"
-    return msgspec.structs.replace(chosen, text=f"{tried}: {'; '.join(_told(attempts))}"[:_TEXT_MAX])
+    text = f"{tried}: {'; '.join(_told(attempts))}"[:_TEXT_MAX]
+    return msgspec.structs.replace(chosen, text=text, tries=tries)
 
 
 def _told(attempts: Sequence[Attempt]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -21,7 +21,7 @@ from postroad.deliver.doing import Trying, place
 from postroad.deliver.smtp import CourierContext, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination, Hop, TlsDemand, Transport
+from postroad.mail.route import Destination, Hop, HostProof, TlsDemand, Transport, proof_of
 from postroad.mail.status import with_class
 from postroad.protocol.client import (
     AuthChallenged,
@@ -39,8 +39,6 @@ from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls, Proof
 from postroad.world.tls_facts import TlsFacts, facts
 from postroad.world.tls_session import best_binding
-
-_PROVED = (TlsDemand.VERIFY, TlsDemand.IMPLICIT)
 
 
 class HopTools(msgspec.Struct, frozen=True):
@@ -75,17 +73,27 @@ class HopTrial(msgspec.Struct, frozen=True):
     trying: Trying | None = None
 
     @property
+    def tls(self) -> TlsDemand:
+        """How much TLS this host is asked for."""
+        return self.destination.tls if self.hop.tls is None else self.hop.tls
+
+    @property
+    def proof(self) -> HostProof:
+        """What the certificate of this host must show."""
+        return proof_of(self.tls) if self.hop.proof is None else self.hop.proof
+
+    @property
     def may_be_plain(self) -> bool:
         """Whether the mail may go without TLS."""
         without_tls = self.credentials is None or self.credentials.without_tls
-        return self.destination.tls is TlsDemand.MAY and without_tls
+        return self.tls is TlsDemand.MAY and without_tls
 
 
 async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | NoCourier:
     """The courier, or why there is none (see the module)."""
     clock = ways.shared.clock
     started_us = clock.now_us()
-    context = None if where.plain else _context(ways.tls, where.destination.tls)
+    context = None if where.plain else _context(ways.tls, where.tls, where.proof)
     if isinstance(context, Problem):
         return NoCourier(deferred("4.3.5", f"TLS cannot be set up: {context}"))
     courier = await _connected(ways, where, context)
@@ -121,7 +129,7 @@ def _ended(where: HopTrial, courier: SmtpCourier, event: ConnectionEnded) -> NoC
 
 async def _connected(ways: HopTools, where: HopTrial, context: ssl.SSLContext | None) -> SmtpCourier | Result:
     hop, options = where.hop, ways.shared.options
-    implicit = where.destination.tls is TlsDemand.IMPLICIT
+    implicit = where.tls is TlsDemand.IMPLICIT
     path = hop.address if hop.address.startswith("/") else ""
     source = "" if path else (options.source_ipv6 if ":" in hop.address else options.source_ipv4)
     try:
@@ -143,7 +151,7 @@ async def _set_up(
     ways: HopTools, where: HopTrial, courier: SmtpCourier, context: ssl.SSLContext | None
 ) -> Security | NoCourier:
     event: ClientEvent | NoCourier = await courier.event()
-    demand = where.destination.tls
+    demand = where.tls
     secure = demand is TlsDemand.IMPLICIT
     if context is not None and not secure and not isinstance(event, ConnectionEnded):
         if courier.machine.capabilities.starttls:
@@ -158,7 +166,7 @@ async def _set_up(
             return event
         case _:
             final = where.destination.transport is Transport.LMTP
-            security = Security(tls=secure, verified=secure and demand in _PROVED, final=final)
+            security = Security(tls=secure, verified=secure and where.proof is not HostProof.NOTHING, final=final)
             return await _identified(ways, where, courier, security)
 
 
@@ -249,16 +257,16 @@ def _no_tls(where: HopTrial, event: ClientEvent | NoCourier) -> Result:
     return deferred("4.7.4", f"{place(hop)} does not offer STARTTLS, which is demanded")
 
 
-def _context(tls: ClientTls, demand: TlsDemand) -> ssl.SSLContext | Problem | None:
-    match demand:
-        case TlsDemand.NEVER:
-            return None
-        case TlsDemand.MAY:
-            return tls.context(Proof.NOTHING)
-        case TlsDemand.ENCRYPT:
-            return tls.context(Proof.NOTHING, broad=False)
-        case TlsDemand.VERIFY | TlsDemand.IMPLICIT:
+def _context(tls: ClientTls, demand: TlsDemand, proof: HostProof) -> ssl.SSLContext | Problem | None:
+    if demand is TlsDemand.NEVER:
+        return None
+    match proof:
+        case HostProof.NAME:
             return tls.context(Proof.NAME)
+        case HostProof.NOTHING:
+            return tls.context(Proof.NOTHING, broad=demand is TlsDemand.MAY)
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def deferred(status: str, text: str, reply: Reply | None = None) -> Result:

@@ -31,7 +31,7 @@ import msgspec
 from postroad.deliver.doing import carrying
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
-from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Body
 from postroad.mail.job import Job
 from postroad.mail.message import size
@@ -120,6 +120,7 @@ class SmtpCourier(asyncio.Protocol):
         self._tls = ""
         self._tls_details: TlsDetails | None = None
         self._connect_us = 0
+        self._tries: tuple[Try, ...] = ()
         self._lost: Callable[[SmtpCourier], None] | None = None
         self._waiter: asyncio.Future[ClientEvent] | None = None
         self._opening: deque[ClientEvent] = deque()  # events of the set-up that nobody has waited for yet
@@ -218,11 +219,14 @@ class SmtpCourier(asyncio.Protocol):
         self._wait()
 
     def set_out(
-        self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None
+        self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None,
+        tries: tuple[Try, ...] = (),
     ) -> None:
         """`elsewhere`: the destination has other hosts that did not fail lately. `failed` is told when the session ends
         over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1). `no_bdat` is told when
-        the remote refuses BDAT as a command."""
+        the remote refuses BDAT as a command. `tries`: the hosts that were tried before; the attempts of the first job
+        tell of them."""
+        self._tries = tries
         self._elsewhere, self._failed, self._no_bdat = elsewhere, failed, no_bdat
 
     # -- the face towards the queue ----------------------------------------------------------------------------------
@@ -495,6 +499,9 @@ class SmtpCourier(asyncio.Protocol):
                     took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
                 )
             made.append(attempt)
+        if self._tries:
+            tries, self._tries = self._tries, ()
+            return tuple([msgspec.structs.replace(each, tries=tries) for each in made])
         return tuple(made)
 
     # -- content -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from postroad.mail.reply import Reply
+from postroad.mail.route import HostProof
 from postroad.mail.tls_details import TlsDetails
 
 
@@ -36,6 +37,24 @@ class Reach(enum.Enum):
     __hash__ = object.__hash__
 
 
+class Try(msgspec.Struct, frozen=True, array_like=True):
+    """One host for which a connection could not be made ready. `tls` and `proof`: what there was of TLS by then, and
+    what the certificate had shown; `reply`: what the host said, or None. `took_us`: from the first packet to the end.
+    """
+
+    name: str
+    address: str
+    port: int
+    outcome: Outcome
+    status: str
+    text: str = ""
+    reply: Reply | None = None
+    tls: str = ""
+    proof: HostProof = HostProof.NOTHING
+    started_us: int = 0
+    took_us: int = 0
+
+
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
     """The outcome for one recipient. `status`: enhanced code, always set. `text`: what we say of it, for people.
 
@@ -45,7 +64,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     §5.2). `by_passed`: the same of DELIVERBY and the time within which the message is wanted (RFC 2852).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
     `transport`: of the destination; "operator" where an operator has ended it. `auth`: the mechanism and the account
-    by which we authenticated or tried to (``PLAIN as ada``), "" without AUTH.
+    by which we authenticated or tried to (``PLAIN as ada``), "" without AUTH. `tries`: the hosts that did not take the
+    connection before this outcome, in order; none if there was only the remote that is named here.
     """
 
     outcome: Outcome
@@ -65,6 +85,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     by_passed: bool = False
     tls_details: TlsDetails | None = None
     auth: str = ""
+    tries: tuple[Try, ...] = ()
 
     @property
     def reason(self) -> str:

@@ -29,6 +29,18 @@ class TlsDemand(enum.Enum):
     IMPLICIT = "implicit"  # TLS from the first octet (RFC 8314 §3.3), verified as VERIFY
 
 
+class HostProof(enum.Enum):
+    """What the certificate of a host must show."""
+
+    NOTHING = "nothing"  # any certificate will do
+    NAME = "name"  # a chain to a trusted root and the host's name (RFC 6125)
+
+
+def proof_of(demand: TlsDemand) -> HostProof:
+    """What a demand asks of the host's certificate, if nothing more is known of the host."""
+    return HostProof.NAME if demand in (TlsDemand.VERIFY, TlsDemand.IMPLICIT) else HostProof.NOTHING
+
+
 # What the demands of a message add to a key, so that it shares no connection with other mail.
 REQUIRE_TLS: Final = "/requiretls"
 TLS_OPTIONAL: Final = "/tls-optional"
@@ -82,12 +94,18 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):
-    """One server to try: its name (as MX or configuration said, for TLS and reports) and one address of it."""
+    """One server to try: its name (as MX or configuration said, for TLS and reports) and one address of it.
+
+    `tls`: how much TLS this host is asked for, None: as its destination demands. `proof`: what its certificate must
+    show, None: what that demand asks for.
+    """
 
     name: str
     address: str  # IP address, or the path of a Unix socket
     port: int = 25
     preference: int = 0
+    tls: TlsDemand | None = None
+    proof: HostProof | None = None
 
 
 class Route(msgspec.Struct, frozen=True):

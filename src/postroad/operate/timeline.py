@@ -16,7 +16,7 @@ from typing import assert_never
 import msgspec
 
 from postroad.mail import identifier
-from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
@@ -388,15 +388,27 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     if attempt.auth:
         told.append(f"authenticated by {clean(attempt.auth)}" if attempt.reach is not Reach.DESTINATION
                     else f"tried to authenticate by {clean(attempt.auth)}")  # fmt: skip
-    if attempt.reply is not None:
-        told.append(f"said: {clean(str(attempt.reply))}")
-    if attempt.text or attempt.reply is None:
-        told.append(f"{attempt.status} {clean(attempt.text)}".rstrip())
+    if attempt.tries and attempt.reach is Reach.DESTINATION:  # a line for each host says it all
+        told.append(f"{attempt.status} {clean(attempt.text.partition(': ')[0])}")
+    else:
+        if attempt.reply is not None:
+            told.append(f"said: {clean(str(attempt.reply))}")
+        if attempt.text or attempt.reply is None:
+            told.append(f"{attempt.status} {clean(attempt.text)}".rstrip())
+    told += map(_try, attempt.tries)
     times = [f"took {span(attempt.took_us)}"] if attempt.took_us else []
     times += [f"connecting {span(attempt.connect_us)}"] if attempt.connect_us else []
     if times:
         told.append(", ".join(times))
     return told
+
+
+def _try(tried: Try) -> str:
+    """A host that did not take the connection, on one line."""
+    where = clean(f"{tried.name} [{tried.address}]:{tried.port}" if tried.port else tried.name)
+    said = f"said: {clean(str(tried.reply))}" if tried.reply is not None else clean(tried.text)
+    tls = f", {clean(tried.tls)}" if tried.tls else ""
+    return f"tried {where}{tls}: {tried.status} {said}, {span(tried.took_us)}"
 
 
 def _tls(tls: str, details: TlsDetails | None) -> str:

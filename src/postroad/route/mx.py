@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.route import Destination, Hop, Route, Transport
+from postroad.mail.route import Destination, Hop, Route, Transport, proof_of
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
@@ -49,7 +49,8 @@ async def hops(
     if destination.transport in (Transport.MAILDIR, Transport.PROGRAM):
         return Route(destination, ())
     if destination.path:
-        return Route(destination, (Hop(destination.path, destination.path, 0),))
+        hop = Hop(destination.path, destination.path, 0, 0, destination.tls, proof_of(destination.tls))
+        return Route(destination, (hop,))
     search = _Search(destination, resolver, random, options, ourselves)
     return await (search.by_mx() if destination.domain else search.by_host())
 
@@ -188,7 +189,8 @@ class _Search(msgspec.Struct, frozen=True):
     def _hops(self, name: str, addresses: Sequence[str], preference: int) -> tuple[Hop, ...]:
         port = self.destination.port
         kept = self._in_turns(addresses)[: max(2, self.options.addresses_max)]
-        return tuple(Hop(name, address, port, preference) for address in kept)
+        tls = self.destination.tls
+        return tuple(Hop(name, address, port, preference, tls, proof_of(tls)) for address in kept)
 
     def _in_turns(self, addresses: Sequence[str]) -> list[str]:
         """The families by turns, the preferred one first; within a family in random order."""

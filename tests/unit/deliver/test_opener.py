@@ -159,8 +159,15 @@ async def test_the_next_hop_where_one_is_dead(remotes: Any, pool: ThreadPoolExec
     sender = Sender(pool)
     route = (Hop("dead", "127.0.0.1", dead_port()), *map(hop, (busy, closed, refuses, blocked, good)))
     courier = await sender.open(*route[:1], *route[-2:])
-    assert isinstance(await carry(courier, job()), tuple)
-    assert (await sender.open(*route[:2])).text.startswith("2 hosts tried: ")
+    (attempt,) = await carry(courier, job())
+    assert attempt.outcome is Outcome.RELAYED
+    assert [(tried.name, tried.status) for tried in attempt.tries] == [("dead", "4.4.1"), ("localhost", "4.7.1")]
+    (attempt,) = await carry(courier, job())
+    assert attempt.tries == (), "they belong to the attempt for which the connection was opened"
+    failed = await sender.open(*route[:2])
+    assert failed.text.startswith("2 hosts tried: ")
+    said = [(tried.port, tried.outcome, tried.reply and tried.reply.code) for tried in failed.tries]
+    assert said == [(busy.port, Outcome.DEFERRED, 421), (route[0].port, Outcome.DEFERRED, None)]
     found = await sender.open(*route)  # five hops at most, and those that failed are behind the others
     assert not isinstance(found, Attempt)
     assert busy.connections == 1 and blocked.connections == 1

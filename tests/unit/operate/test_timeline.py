@@ -11,7 +11,7 @@ import pytest
 
 from postroad.cli.trace import _when_us, find, held_up, rerouted
 from postroad.mail import identifier
-from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Peer
 from postroad.mail.event import (
     Accepted,
@@ -30,6 +30,8 @@ from postroad.mail.event import (
     Rewritten,
     SessionEnded,
 )
+from postroad.mail.reply import Reply
+from postroad.mail.route import HostProof
 from postroad.operate.timeline import Fate, RecipientStatus, Trail, json_of, lines, reports_of, trail
 from postroad.report.line import iso
 from postroad.store.values import Loaded
@@ -166,6 +168,25 @@ def test_every_recipient_has_one_line_at_the_end() -> None:
     shown = told(events, loaded)
     assert sum("and 7 more" in line for line in shown) == 2  # accepted, deferred
     assert any("and 5 more" in line for line in shown)
+
+
+def test_each_host_that_was_tried_has_a_line() -> None:
+    refused = Reply(421, "4.3.2", ("busy",))
+    tries = (
+        Try("mx1", "192.0.2.1", 25, Outcome.DEFERRED, "4.4.1", "no connection", took_us=30 * S),
+        Try("mx2", "192.0.2.2", 25, Outcome.DEFERRED, "4.3.2", "busy", refused, "TLSv1.3 X", HostProof.NAME, 0, S),
+    )
+    failed = Attempt(
+        Outcome.DEFERRED, Reach.DESTINATION, "4.4.1", "2 hosts tried: mx1: no connection; mx2: busy", tries=tries
+    )
+    shown = told([accepted(), Attempted(NOW_US, ID, BOB, "x", failed)])
+    assert any(line.endswith("4.4.1 2 hosts tried") for line in shown)
+    assert any(line.endswith("tried mx1 [192.0.2.1]:25: 4.4.1 no connection, 30 s") for line in shown), shown
+    said = "tried mx2 [192.0.2.2]:25, TLSv1.3 X: 4.3.2 said: 421 4.3.2 busy, 1.0 s"
+    assert any(line.endswith(said) for line in shown)
+    relayed = msgspec.structs.replace(RELAYED, tries=tries[:1])  # and what came of it stands as ever
+    shown = told([accepted(), Attempted(NOW_US, ID, BOB, "x", relayed)])
+    assert any("tried mx1 [192.0.2.1]:25" in line for line in shown) and any("said: 250" in line for line in shown)
 
 
 def test_only_what_concerns_one_recipient() -> None:

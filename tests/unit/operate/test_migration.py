@@ -1,0 +1,96 @@
+"""A spool of the layout before `Envelope.prefix` and `Attempt.tries`: read, checked, exported and imported, and back.
+
+In that layout the Received field of large content stands in the file; now it stands in the envelope.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from postroad.mail.attempt import Attempt, Outcome, Reach, Try
+from postroad.mail.envelope import Envelope
+from postroad.mail.event import Attempted, Event
+from postroad.mail.message import ContentFile
+from postroad.operate import mailfiles
+from postroad.store import content as contents
+from postroad.store.sqlite import checking, codec
+from postroad.store.sqlite.reader import SpoolReader
+from tests.unit.store.sqlite.material import START_US, Desk, message, open_spool
+
+TRACE = b"Received: from a\r\n\tby b; Mon, 23 Nov 2026 12:00:00 +0000\r\n"
+SENT = b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n"
+
+
+def _before(struct: type[msgspec.Struct], *appended: str) -> Any:
+    """The struct as it was without the fields that were appended."""
+    fields = [each for each in msgspec.structs.fields(struct) if each.name not in appended]
+    return msgspec.defstruct(
+        f"Old{struct.__name__}",
+        [(each.name, Any) if each.required else (each.name, Any, each.default) for each in fields],
+        array_like=True,
+    )
+
+
+OLD_ENVELOPE = _before(Envelope, "prefix")
+OLD_ATTEMPT = _before(Attempt, "tries")
+
+
+def _old(envelope: Envelope) -> Any:
+    values = msgspec.structs.asdict(envelope)
+    del values["prefix"]
+    return OLD_ENVELOPE(**values)
+
+
+async def _filed(desk: Desk, octets: bytes, prefix: bytes = b"") -> int:
+    incoming = desk.spool.incoming(id := desk.new_id())
+    incoming.write(octets)
+    file: ContentFile = await desk.ask(incoming.finish)
+    stored = message(id, content=file, prefix=prefix, size=len(prefix) + file.size)
+    assert await desk.try_accept(stored) is None
+    return id
+
+
+@pytest.mark.parametrize("old", [True, False])
+async def test_large_mail_of_both_layouts_is_read_checked_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    spool, folder = tmp_path / "spool", tmp_path / "mail"
+    folder.mkdir()
+    if old:
+        encode = msgspec.msgpack.Encoder().encode
+        monkeypatch.setattr(codec, "encode_envelope", lambda envelope: encode(_old(envelope)))
+    with open_spool(spool) as desk:
+        id = await (_filed(desk, TRACE + SENT) if old else _filed(desk, SENT, TRACE))
+    monkeypatch.undo()
+    assert [each.findings for each in checking.check(spool, running=False)] == [()]
+    reader = SpoolReader(spool)
+    loaded, content = reader.load(id), reader.content(id)
+    assert loaded is not None and isinstance(content, ContentFile)
+    assert (loaded.envelope.prefix == b"") is old
+    assert contents.read(loaded.envelope, content) == TRACE + SENT
+    assert reader.head(loaded.envelope, len(TRACE)) == TRACE
+    # An export is the same whichever layout it came from, so each version imports what the other exported.
+    path = mailfiles.write(folder, loaded.envelope, loaded.waiting, content)
+    assert path.with_suffix(".eml").read_bytes() == TRACE + SENT
+    back = mailfiles.read(path)
+    assert back.envelope.prefix == b"" and contents.read(back.envelope, back.content) == TRACE + SENT
+    assert back.envelope.size == len(TRACE + SENT)
+
+
+def test_the_versions_read_the_formats_of_each_other() -> None:
+    encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+    envelope = message(7, prefix=TRACE).envelope
+    assert codec.decode_envelope(encode(_old(envelope))) == msgspec.structs.replace(envelope, prefix=b"")
+    assert decode(encode(envelope), type=OLD_ENVELOPE).id == 7  # fields that it does not know are passed over
+    tried = Try("mx1", "192.0.2.1", 25, Outcome.DEFERRED, "4.4.1", "no connection")
+    attempt = Attempt(Outcome.DEFERRED, Reach.DESTINATION, "4.4.1", "2 hosts tried: …", tries=(tried, tried))
+    values = msgspec.structs.asdict(attempt)
+    del values["tries"]
+    assert decode(encode(OLD_ATTEMPT(**values)), type=Attempt) == msgspec.structs.replace(attempt, tries=())
+    assert decode(encode(attempt), type=OLD_ATTEMPT).status == "4.4.1"
+    event: Event = Attempted(START_US, 7, ("a@b.example",), "b.example", attempt)
+    assert codec.decode_journal(codec.join_events((codec.encode_events((event,)),))) == [event]
