@@ -42,8 +42,13 @@ class Stream:
         self.tell(events)
 
     def published(self, shard: int, events: tuple[Event, ...]) -> None:
-        """The spool has committed these events of a shard."""
-        self.tell(events)
+        """The spool has committed these events of a shard. As `tell`, without a further call: it is on every message's
+        way."""
+        for reader in self._readers:
+            try:
+                reader(events)
+            except Exception as error:
+                self._on_fault(error)
 
     def tell(self, events: tuple[Event, ...]) -> None:
         """See `store.face.Events`."""
