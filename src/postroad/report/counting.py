@@ -26,7 +26,7 @@ from postroad.mail.event import Accepted, Attempted, Authenticated, Event, Faile
 from postroad.store.face import COUNTS, Committed, Journal
 from postroad.world.clock import Clock
 
-ROWS: Final = 500  # commits in one step
+ROWS: Final = 4_000  # commits in one step
 
 
 class EventCounts(msgspec.Struct, frozen=True):

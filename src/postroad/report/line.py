@@ -219,9 +219,10 @@ class RewrittenLine(_Line):
     changes_count: int
 
 
-def json_line(event: Event) -> bytes:
+def json_line(event: Event, rank: int | None = None) -> bytes:
     """One JSON object, without a line end."""
-    record = _RECORDS[type(event)](event, iso(event.at_us), LEVELS[rank_of(event)], _ID(event.id) if event.id else "")
+    level = LEVELS[rank_of(event) if rank is None else rank]
+    record = _RECORDS[type(event)](event, iso(event.at_us), level, _ID(event.id) if event.id else "")
     try:
         line = _ENCODER.encode(record)
     except UnicodeEncodeError:  # a lone surrogate, which only a bug of ours can have made
@@ -334,10 +335,11 @@ def escaped_json(text: str) -> str:
 # For people
 
 
-def human_line(event: Event) -> bytes:
-    """Time, level, queue id, then what happened in words; without a line end."""
+def human_line(event: Event, rank: int | None = None) -> bytes:
+    """Time, level, queue id, then what happened in words; without a line end. `rank`: of `rank_of`, if it is known."""
+    level = LEVELS[rank_of(event) if rank is None else rank]
     id_text = _ID(event.id) if event.id else "-"
-    line = f"{iso(event.at_us)} {LEVELS[rank_of(event)]} {id_text} {_SAID[type(event)](event)}"
+    line = f"{iso(event.at_us)} {level} {id_text} {_SAID[type(event)](event)}"
     if not line.isprintable():
         line = escaped(line)
     return line.encode("utf-8", "backslashreplace")

@@ -125,11 +125,12 @@ class Log:
         line_max, batch_max, buffer_max = self._options.line_max, self._options.batch_max, self._options.buffer_max
         waiting, line_of, rank = self._waiting, self._line, self._rank
         for event in merged(pending):
-            if rank and rank_of(event) < rank:
+            matters = rank_of(event)
+            if matters < rank:
                 continue
             if len(waiting) >= batch_max:
                 self._drain()
-            line = line_of(event)
+            line = line_of(event, matters)
             if len(line) > line_max:
                 line = self._cut(event, line)
             if len(waiting) + len(line) >= buffer_max:
