@@ -29,7 +29,8 @@ class Marking:
 
     def visit(self, peer: Peer) -> Marks | None:
         self.open += 1
-        return Marks(self)
+        # `crowd` counts refused log-ins by the log: one for want of EHLO, which we had refused, would be among them.
+        return Marks(self, raises=peer.listener != "accounts")
 
 
 class Marks:
@@ -37,7 +38,8 @@ class Marks:
 
     reads_content = True
 
-    def __init__(self, inspector: Marking) -> None:
+    def __init__(self, inspector: Marking, *, raises: bool) -> None:
+        self._raises = raises
         self._inspector = inspector
         self._is_over = False
         self._in_transaction = False
@@ -51,7 +53,7 @@ class Marks:
             if self._in_transaction:
                 raise AssertionError("a transaction begins within another")
             self._in_transaction, self._octets = True, 0
-        if inspector.questions % 211 == 0:
+        if self._raises and inspector.questions % 211 == 0:
             raise ZeroDivisionError(ON_PURPOSE)
         verdict = self._marked(question) if question.phase is Phase.MESSAGE else ACCEPT
         return _Later(verdict) if inspector.questions % 7 == 0 else verdict
