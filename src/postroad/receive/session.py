@@ -52,7 +52,7 @@ _NO_TLS: Final = f"{_HANDSHAKE} failed"
 _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors left", disconnect=True)
 
 
-class Phase(enum.Enum):
+class ConnectionPhase(enum.Enum):
     """What a connection is at. One of these at a time."""
 
     PREFACE = "preface"  # nothing was said yet: the greeting is kept back
@@ -65,12 +65,12 @@ class Phase(enum.Enum):
 
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
-_OPEN: Final = Phase.OPEN
-_WAITING: Final = Phase.WAITING
-_QUEUED: Final = Phase.QUEUED
-_HANDSHAKING: Final = Phase.HANDSHAKE
-_CLOSING: Final = Phase.CLOSING
-_GONE: Final = Phase.GONE
+_OPEN: Final = ConnectionPhase.OPEN
+_WAITING: Final = ConnectionPhase.WAITING
+_QUEUED: Final = ConnectionPhase.QUEUED
+_HANDSHAKING: Final = ConnectionPhase.HANDSHAKE
+_CLOSING: Final = ConnectionPhase.CLOSING
+_GONE: Final = ConnectionPhase.GONE
 
 
 class Flow:
@@ -131,7 +131,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._secure = False  # under TLS
         self._asking = NOBODY  # how the client is asked for a certificate in its handshake
-        self._phase = Phase.PREFACE
+        self._phase = ConnectionPhase.PREFACE
         self._flow = Flow()
         self._time = listener.setup.doors.loop.time
         self._running = False  # the loop over commands is at work
