@@ -149,7 +149,8 @@ def _counted(parts: list[EventCounts], now_us: int) -> list[str]:
     of = total(parts)
     return [
         f"since {when(of.since_us, now_us)}: {of.messages} messages for {of.recipients} recipients accepted,"
-        f" {of.refused} commands refused, {of.sessions} sessions, {of.logins} log-ins",
+        f" {of.refused} commands refused, {of.sessions} sessions without mail or with errors,"
+        f" {of.logins} log-ins",
         f"  recipients: {of.relayed} relayed, {of.delivered} delivered, {of.failed} failed, {of.removed} removed;"
         f" {of.deferred} attempts deferred",
     ]

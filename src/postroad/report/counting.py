@@ -31,8 +31,8 @@ ROWS: Final = 4_000  # commits in one step
 
 class EventCounts(msgspec.Struct, frozen=True):
     """`messages`: accepted, with our own reports. `delivered`, `relayed`, `failed`, `removed`: recipients that came to
-    this end. `deferred`: attempts that will be made again. `refused`: commands of clients. `logins`: those that
-    succeeded."""
+    this end. `deferred`: attempts that will be made again. `refused`: commands of clients. `sessions`: those that
+    ended without mail or with an error; the end of any other is only in the log. `logins`: those that succeeded."""
 
     since_us: int = 0
     messages: int = 0
