@@ -471,6 +471,15 @@ def the_history_says_relayed_of_what_failed(patch: Patch) -> None:
     _settling(patch, lambda settlement: replace(settlement, events=tuple(map(told, settlement.events))))
 
 
+def hosts_that_were_tried_are_forgotten(patch: Patch) -> None:
+    def told(event: Any) -> Any:
+        if isinstance(event, Attempted):
+            return replace(event, attempt=replace(event.attempt, tries=event.attempt.tries[:1]))
+        return event
+
+    _settling(patch, lambda settlement: replace(settlement, events=tuple(map(told, settlement.events))))
+
+
 # -- the stream and the journal's readers -----------------------------------------------------------------------
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-(First|Second)): .*\n([ \t].*\n)*)+")
 _ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id ([^\s;]+)", re.MULTILINE)
+_SEVERAL = re.compile(r"\d+ (hosts|addresses of \S+) tried: ")
 _NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
@@ -126,6 +127,7 @@ def _lives(house: House) -> dict[int, Life]:
         life = lives.get(event.id)
         if isinstance(event, Attempted) and life is not None:
             _own_words(house, life, event)
+            _each_host(house, event)
         if life is None:
             if isinstance(event, Attempted | Failed | Removed):
                 house.ledger.fault(f"the history has an end of a message it never accepted: {event}"[:300])
@@ -164,6 +166,17 @@ def _own_words(house: House, life: Life, event: Attempted) -> None:
     if not known and event.attempt.outcome is Outcome.FAILED:
         told = f"{event.attempt.reply} was said of {sender} to {recipient or 'all'}"
         house.ledger.fault(f"{told}, not of {life.accepted.reverse_path} to {event.recipients}"[:300])
+
+
+def _each_host(house: House, event: Attempted) -> None:
+    """An attempt for which several hosts were tried keeps each of them, with what it said."""
+    attempt = event.attempt
+    if not _SEVERAL.match(attempt.text):
+        return
+    tries = attempt.tries
+    known = {(each.address, each.status) for each in tries}
+    if len(tries) < 2 or (attempt.remote_address, attempt.status) not in known:
+        house.ledger.fault(f"not all hosts of the attempt {attempt.text!r} are kept: {tries}"[:300])
 
 
 def _holds(house: House, events: list[Event]) -> None:
