@@ -15,6 +15,7 @@ import msgspec
 
 from postroad.cli.command import end, print_json, time_us
 from postroad.cli.options import EX_CONFIG, config_option, config_path, json_option, state_dir_of
+from postroad.mail.numbers import counted
 
 if TYPE_CHECKING:
     from postroad.operate.requests import Configuration, NodeStatus
@@ -72,8 +73,9 @@ def status(config: Path | None, as_json: bool) -> None:
         for line in [NOT_RUNNING] if found is None else _lines(found, config):
             click.echo(line)
         if waits is not None:
-            click.echo(f"queue: {waits['recipients']} waiting recipients, {waits['held']} held, for "
-                       f"{waits['destinations']} destinations; {waits['fresh']} messages not tried yet")  # fmt: skip
+            click.echo(f"queue: {counted(waits['recipients'], 'recipient')} waiting, {waits['held']} held, for "
+                       f"{counted(waits['destinations'], 'destination')}; "
+                       f"{counted(waits['fresh'], 'message not tried yet')}")  # fmt: skip
     sys.exit(1 if found is None else 0)
 
 
@@ -125,21 +127,23 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
     sessions = {each.number: each for each in found.activity}
     for worker in found.workers:
         of = sessions.get(worker.number)
-        more = f", {of.sessions} sessions, {of.in_memory} messages in memory" if of is not None else ""
+        more = ""
+        if of is not None:
+            more = f", {counted(of.sessions, 'session')}, {counted(of.in_memory, 'message in memory')}"
         ready = "ready" if worker.ready else "not ready"
         lines.append(f"worker {worker.number}: {ready}, process {worker.pid}, up {span(int(worker.up_s * 1e6))}{more}")
     lines += [f"listener {each.name}: {each.address}, {each.role}" for each in found.listeners]
-    lines += _counted([each.counts for each in found.activity if each.counts.since_us], now_us)
+    lines += _totals([each.counts for each in found.activity if each.counts.since_us], now_us)
     for each in found.activity:
         lines += [
             f"shard {one.shard:02}: the reader {one.reader} of the journal was too far behind, and misses"
-            f" {one.commits} commits"
+            f" {counted(one.commits, 'commit')}"
             for one in each.readers_missed
         ]
     return lines + _configuration(found.configuration, config, now_us)
 
 
-def _counted(parts: list[EventCounts], now_us: int) -> list[str]:
+def _totals(parts: list[EventCounts], now_us: int) -> list[str]:
     """What was counted, in two lines."""
     from postroad.operate.present import when
     from postroad.report.counting import total
@@ -148,11 +152,11 @@ def _counted(parts: list[EventCounts], now_us: int) -> list[str]:
         return []
     of = total(parts)
     return [
-        f"since {when(of.since_us, now_us)}: {of.messages} messages for {of.recipients} recipients accepted,"
-        f" {of.refused} commands refused, {of.sessions} sessions without mail or with errors,"
-        f" {of.logins} log-ins",
+        f"since {when(of.since_us, now_us)}: {counted(of.messages, 'message')} for"
+        f" {counted(of.recipients, 'recipient')} accepted, {counted(of.refused, 'command')} refused,"
+        f" {counted(of.sessions, 'session without mail or with errors')}, {counted(of.logins, 'log-in')}",
         f"  recipients: {of.relayed} relayed, {of.delivered} delivered, {of.failed} failed, {of.removed} removed;"
-        f" {of.deferred} attempts deferred",
+        f" {counted(of.deferred, 'attempt')} deferred",
     ]
 
 

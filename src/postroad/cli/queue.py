@@ -18,6 +18,7 @@ import click
 
 from postroad.cli.command import end, print_json, time_us, who
 from postroad.cli.options import config_option, filter_options, json_option, settings_of, state_dir_of
+from postroad.mail.numbers import counted
 
 if TYPE_CHECKING:
     from postroad.operate.operator import OperatorRequest, OperatorResult
@@ -112,9 +113,9 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
     print_table(listing.DESTINATION_HEADINGS, rows, listing.DESTINATION_RIGHT)
     count = waits.recipients + sum(each.count for each in fresh)
     destinations = waits.destinations + len({each.name for each in fresh if each.paced} - set(names))
-    totals = f"{_counted(count, 'recipient')}, {waits.held} held, {_counted(destinations, 'destination')}"
+    totals = f"{counted(count, 'recipient')}, {waits.held} held, {counted(destinations, 'destination')}"
     left = waits.destinations - len(waits.shown)
-    more = f"; {_counted(left, 'destination')} more, see --limit" if left else ""
+    more = f"; {counted(left, 'destination')} more, see --limit" if left else ""
     click.echo(f"{totals}{more}", err=True)
 
 
@@ -126,10 +127,6 @@ def _paces(config: Path | None, destinations: list[str]) -> dict[str, Paced]:
         return control.pace(state_dir_of(config), destinations)
     except (control.NotRunning, control.NodeRefused):
         return {}
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _tell_nothing(spool: SpoolView, *, narrowed: bool) -> None:
@@ -157,7 +154,7 @@ def _list_messages(
         return
     print_table(listing.MESSAGE_HEADINGS, listing.message_rows(found, now_us, paces, ways), listing.MESSAGE_RIGHT)
     if len(found) == limit:
-        click.echo(f"only the oldest {_counted(limit, 'message')}; there may be more, see --limit", err=True)
+        click.echo(f"only the oldest {counted(limit, 'message')}; there may be more, see --limit", err=True)
 
 
 def _destinations(found: Iterable[Loaded]) -> list[str]:
@@ -328,7 +325,7 @@ def _act(
             sys.exit(1)
         said = _filters_said(sender=sender, recipient=recipient, destination=destination, held=held)
         what = f"what matches {said}" if said else "everything in the queue"
-        click.confirm(f"Really {name} {what}: {_counted(count, 'recipient')}?", abort=True, err=True)
+        click.confirm(f"Really {name} {what}: {counted(count, 'recipient')}?", abort=True, err=True)
     idle = _without_effect(checked, selectors, config or outer) if len(selectors) > 1 else []
     results = _operate(checked, config or outer)
     _print_results(results, request, selections, selectors, as_json)

@@ -19,6 +19,7 @@ import click
 
 from postroad.cli.command import end, print_json, time_us
 from postroad.cli.options import config_option, filter_options, json_option, settings_of, state_dir_of
+from postroad.mail.numbers import counted
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
@@ -58,8 +59,8 @@ def check(outer: Path | None, as_json: bool, config: Path | None) -> None:
         print_json({"shards": checked, "set_aside": aside})
     else:
         for each in checked:
-            state = "sound" if not each.findings else f"{len(each.findings)} findings"
-            click.echo(f"{each.path}: {each.messages} messages, {state}")
+            state = "sound" if not each.findings else counted(len(each.findings), "finding")
+            click.echo(f"{each.path}: {counted(each.messages, 'message')}, {state}")
             _print_findings(each)
         for name in aside:
             click.echo(f"{directory / name}: set aside as damaged. All that could be saved is in the spool; move it "
@@ -173,7 +174,8 @@ def export(
     else:
         for line in lines:
             click.echo(f"{line['id']}: {line['text']}")
-        click.echo(f"exported {sum(line['done'] for line in lines)} of {len(lines)} messages to {folder}", err=True)
+        done = sum(line["done"] for line in lines)
+        click.echo(f"exported {done} of {counted(len(lines), 'message')} to {folder}", err=True)
     sys.exit(1 if failed or not lines else 0)
 
 
@@ -268,7 +270,7 @@ def import_(
         for each in lines:
             click.echo(f"{each.path}: {each.text}" + (f" as {each.id}" if each.done and each.id else ""))
         count = sum(each.done for each in lines)
-        click.echo(f"{'would import' if dry_run else 'imported'} {count} of {len(lines)} messages", err=True)
+        click.echo(f"{'would import' if dry_run else 'imported'} {count} of {counted(len(lines), 'message')}", err=True)
     sys.exit(0 if all(each.done for each in done) and lines else 1)
 
 

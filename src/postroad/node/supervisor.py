@@ -37,6 +37,7 @@ from postroad.config import options
 from postroad.config.carried import to_plain
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
+from postroad.mail.numbers import counted
 from postroad.node.control import Control
 from postroad.node.frames import (
     Abandon,
@@ -299,11 +300,12 @@ class Supervisor:
             await self._shut_down()
             return 1
         self._served = True
-        self._manager.ready(f"{len(self._workers)} workers")
+        self._manager.ready(counted(len(self._workers), "worker"))
         watchdog = asyncio.ensure_future(self._watch()) if self._manager.watchdog_s else None
         reminder = asyncio.ensure_future(self._remind())
         beats = asyncio.ensure_future(self._listen_for_beats())
-        self._say("info", f"ready: {len(self._workers)} workers, {self._shards} shards, pid {os.getpid()}")
+        parts = f"{counted(len(self._workers), 'worker')}, {counted(self._shards, 'shard')}"
+        self._say("info", f"ready: {parts}, pid {os.getpid()}")
         for endpoint in self._sockets:
             self._say("info", f"listening on {endpoint}")
         await self._stop.wait()

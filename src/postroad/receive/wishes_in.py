@@ -18,6 +18,7 @@ import msgspec
 
 from postroad.mail import message, wishes
 from postroad.mail.envelope import Recipient
+from postroad.mail.numbers import counted
 from postroad.mail.reply import Reply, reply
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
@@ -65,13 +66,13 @@ def _time_refused(mail: Mail, options: ExtensionOptions, now_us: int) -> Reply |
     value = wishes.parameter(mail.parameters, wishes.BY)
     by = None if value is None else wishes.parse_by(value)
     if by is not None and by.mode is wishes.ByMode.RETURN and by.seconds < options.deliver_by_min_s:
-        return reply(555, "5.5.4", f"BY: the least time is {int(options.deliver_by_min_s)} seconds")
+        return reply(555, "5.5.4", f"BY: the least time is {counted(int(options.deliver_by_min_s), 'second')}")
     release_us = wishes.release_of(mail.parameters, now_us)
     if not release_us:
         return None
     if release_us > now_us + int(options.future_release_max_s * _US):
         most_s = int(options.future_release_max_s)
-        return reply(501, "5.5.4", f"Released too far in the future: the most is {most_s} seconds from now")
+        return reply(501, "5.5.4", f"Released too far in the future: the most is {counted(most_s, 'second')} from now")
     # RFC 4865: a message cannot be wanted there before it is released
     if by is not None and release_us >= now_us + by.seconds * _US:
         return _OVER_BEFORE_RELEASE

@@ -14,6 +14,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope
 from postroad.mail.message import first
+from postroad.mail.numbers import counted
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.report.encoded_word import decode
 from postroad.report.options import ReportOptions
@@ -100,7 +101,8 @@ def _paragraph(report: RecipientReport, facts: ReportFacts) -> list[str]:
             return _answer(attempt)
         case DsnAction.EXPANDED:
             number = report.into_count
-            return wrapped(f"It was passed on to {number} recipients." if number else "It was passed on.", "    ")
+            whom = f" to {counted(number, 'recipient')}" if number else ""
+            return wrapped(f"It was passed on{whom}.", "    ")
 
 
 def _over_time(report: RecipientReport, facts: ReportFacts) -> str:

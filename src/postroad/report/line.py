@@ -40,6 +40,7 @@ from postroad.mail.event import (
     Rewritten,
     SessionEnded,
 )
+from postroad.mail.numbers import counted
 from postroad.mail.reply import Reply
 from postroad.mail.tls_details import TlsDetails
 from postroad.report.client import ClientLine, TlsLine, behind, client_line, quoted, tls_line, whereabouts
@@ -378,7 +379,7 @@ def _attempted(event: Attempted) -> str:
 
 
 def _accepted(event: Accepted) -> str:
-    parts = [f"accepted from <{event.reverse_path}> for {_names(event.recipients)}, {event.size} octets"]
+    parts = [f"accepted from <{event.reverse_path}> for {_names(event.recipients)}, {counted(event.size, 'octet')}"]
     if event.peer.address:
         parts.append(f" by {_peer(event.peer)}")
     if event.parent:
@@ -425,8 +426,8 @@ _SAID: Final[dict[type[Event], Callable[[Any], str]]] = {
     Refused: _refused,
     Reported: _reported,
     SessionEnded: lambda event: (
-        f"session of {_peer(event.peer)} ended: {event.reason}; {_counted(event.messages, 'message')}, "
-        f"{_counted(event.errors, 'error')}, {_duration(event.took_us)}{_last(event.refusal)}"
+        f"session of {_peer(event.peer)} ended: {event.reason}; {counted(event.messages, 'message')}, "
+        f"{counted(event.errors, 'error')}, {_duration(event.took_us)}{_last(event.refusal)}"
     ),
     Authenticated: lambda event: f"authenticated {_peer(event.peer)} by {event.mechanism}",
     Expanded: lambda event: f"expanded <{event.recipient}> into {_names(event.into)}",
@@ -470,10 +471,6 @@ def _tls(tls: str, details: TlsDetails | None) -> str:
 
 def _by(by: str) -> str:
     return f", by {by}" if by else ""
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _last(refusal: str) -> str:

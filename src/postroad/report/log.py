@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from postroad.mail.event import Event, Noted
+from postroad.mail.numbers import counted
 from postroad.report.line import LEVELS, human_line, json_line, rank_of
 from postroad.report.merging import merged
 from postroad.report.options import LogFormat, LogOptions
@@ -119,7 +120,7 @@ class Log:
     def _format(self) -> None:
         pending, self._pending = self._pending, []
         if self._dropped_untold and len(self._waiting) < self._options.buffer_max // 2:
-            text = f"{self._dropped_untold} lines of the log were dropped: it could not be written"
+            text = f"{counted(self._dropped_untold, 'line of the log')} could not be written: dropped"
             self._dropped_untold = 0
             pending.insert(0, Noted(self._now_us(), 0, "warning", text))
         line_max, batch_max, buffer_max = self._options.line_max, self._options.batch_max, self._options.buffer_max

@@ -27,6 +27,7 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
+from postroad.mail.numbers import counted
 from postroad.store import content
 from postroad.store.sqlite import codec, opening, schema
 from postroad.store.values import Waiting
@@ -45,7 +46,7 @@ class Saved(msgspec.Struct, frozen=True):
     aside: str
 
     def __str__(self) -> str:
-        text = f"set aside as {self.aside}; {self.messages} messages saved"
+        text = f"set aside as {self.aside}; {counted(self.messages, 'message')} saved"
         if self.held:
             text += f", {self.held} of them held (`postroad queue --held` tells why)"
         if self.lost:
