@@ -370,7 +370,7 @@ class _Watched:
 
     def _work(self, step: Callable[[OnOutcome], None], on_outcome: OnOutcome) -> None:
         authenticator = self._authenticator
-        place = authenticator.places.take(self._address)
+        place = authenticator.places.admit(self._address)
         if place is not None:
             self._place = place
             step(partial(self._heard, on_outcome))

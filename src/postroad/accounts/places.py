@@ -47,7 +47,7 @@ def _nobody(address: str) -> bool:
 
 
 class Places:
-    """The places of a worker. `limits` is replaced at reload. `names_of(address)`: by what names a client and its
+    """The places of a worker. `names_of(address)`: by what names a client and its
     network are counted, "" for no limit of it. `is_known(address)`: whether it has logged in lately."""
 
     def __init__(
@@ -64,11 +64,15 @@ class Places:
         self._waiting: dict[WaitingLogin, None] = {}  # in the order of coming
         self._waits: dict[str, int] = {}
 
+    def take(self, limits: PlaceLimits) -> None:
+        """Settings; places that are taken stay so."""
+        self.limits = limits
+
     @property
     def taken(self) -> int:
         return self._all
 
-    def take(self, address: str) -> Place | None:
+    def admit(self, address: str) -> Place | None:
         """A place for a client of this address, "" for one of a Unix socket; None where it can have none now."""
         client, network = self._names_of(address) if address else ("", "")
         return self._take(address, client, network)

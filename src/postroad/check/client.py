@@ -108,12 +108,16 @@ class Clients:
         bans: Bans | None = None,
         now_us: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.options = options  # replaced as a whole at reload, but for the prefixes: sessions are counted by them
+        self.options = options
         self._prefix_ipv4, self._prefix_ipv6 = options.network_prefix_ipv4, options.network_prefix_ipv6
         self.bans = bans if bans is not None else Bans()  # in force, as the supervisor says
         self.tally = tally or Tally((options.rate_s, 1.0, 1.0, KNOWN_S), lambda told: None, lambda seconds, call: None)
         self._now_us = now_us
         self._all = 0
+
+    def take(self, options: ClientOptions) -> None:
+        """Settings; all but the prefixes of networks, by which the sessions that are there have been counted."""
+        self.options = options
 
     @property
     def sessions(self) -> int:

@@ -32,11 +32,15 @@ class ReportLimits(msgspec.Struct, frozen=True):
 
 
 class ReportRates:
-    """Counts the reports of one worker. `limits` is replaced at reload."""
+    """Counts the reports of one worker."""
 
     def __init__(self, limits: ReportLimits, tally: Tally) -> None:
         self.limits = limits
         self._tally = tally
+
+    def take(self, limits: ReportLimits) -> None:
+        """Settings."""
+        self.limits = limits
 
     def refusal(self, to: Address, now_us: int) -> str:
         """Count one more report to a stranger; why it is one too many, "" where it is not."""

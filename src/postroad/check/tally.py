@@ -156,8 +156,8 @@ class Tally:
         for window in self.windows:
             window.forget(keys)
 
-    def resize(self, window_lengths_s: tuple[float, ...]) -> None:
-        """New lengths; a window of another length begins anew."""
+    def take(self, window_lengths_s: tuple[float, ...]) -> None:
+        """Settings; a window of another length begins anew."""
         self.windows = tuple(
             window if window.length_us == Window(length_s).length_us else Window(length_s)
             for window, length_s in zip(self.windows, window_lengths_s, strict=True)

@@ -66,8 +66,8 @@ class Opener:
     """Call it: `opener(destination, opened, lost)`. See the module.
 
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
-    for files, which all couriers share. `busy`: couriers whose programs run, where a later Opener is to know them, too.
-    `marks`: those by which the node knows what it has delivered; None: none are made.
+    for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
+    made.
     """
 
     def __init__(
@@ -85,21 +85,32 @@ class Opener:
         pool: Executor,
         posix: Posix | None = None,
         entropy: random.Random | None = None,
-        busy: set[ProgramCourier] | None = None,
         marks: Marks | None = None,
     ) -> None:
+        self._clock, self._pool, self._network = clock, pool, network
+        self._entropy = entropy or random.SystemRandom()
         self._hops = hops
         self._credentials = credentials
         self._programs = programs
         self._loop = loop
         self._posix = posix or Posix()
         self._marks = marks
-        self._busy: set[ProgramCourier] = busy if busy is not None else set()
+        self._busy: set[ProgramCourier] = set()  # couriers whose programs run
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = settings(name, options, clock, loop, pool)
-        self._ways = HopTools(self._shared, network, tls, programs, entropy or random.SystemRandom())
+        self._ways = HopTools(self._shared, network, tls, programs, self._entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._openings: set[Trying] = set()  # under way
+
+    def take(self, name: str, options: DeliverOptions, tls: ClientTls) -> None:
+        """Settings: couriers from here on go by them. What is being opened now may be of both, and couriers that are
+        there keep the old ones: the queue lets go of both (`queue.queue.Queue.take`). What was learned of hosts is kept
+        if the settings are the same."""
+        before = self._shared.options, self._ways.tls.options
+        self._shared = settings(name, options, self._clock, self._loop, self._pool)
+        self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
+        if before != (options, tls.options):
+            self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
 
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
         match destination.transport:

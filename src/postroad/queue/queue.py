@@ -496,11 +496,11 @@ class Queue:
 
     # -- pace ------------------------------------------------------------------------------------------------------
 
-    def renew(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
-        """After a reload: everything that comes from now on goes by these. A connection may have been opened with other
+    def take(self, options: QueueOptions, destination_of: DestinationOf, refine: Refine, pace: PaceTable) -> None:
+        """Settings: everything that comes from now on goes by these. A connection may have been opened with other
         credentials, or with less TLS than is demanded now: those at rest are closed, those that are still being opened
         then, the others after their job."""
-        self.options, self.destination_of = options, destination_of
+        self.options, self.destination_of, self.refine = options, destination_of, refine
         self._edition += 1
         for lane in list(self._lanes.values()):
             self._renew_destination(lane)

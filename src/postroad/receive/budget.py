@@ -21,8 +21,12 @@ class Budget:
     __slots__ = ("held", "most")
 
     def __init__(self, most: int = DEFAULT_MAX) -> None:
-        self.most = most  # replaced at reload
+        self.most = most
         self.held = 0
+
+    def take(self, most: int) -> None:
+        """Settings; what is held stays counted."""
+        self.most = most
 
     @property
     def spent(self) -> bool:

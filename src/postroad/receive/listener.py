@@ -70,8 +70,8 @@ class Listener:
             return None
         return PrefacedConnection(self.setup, *peer_name(name), partial(ClientConnection, self), self.turned)
 
-    def renew(self, setup: ListenerSetup) -> bool:
-        """New settings: new sessions begin with them, others take them with their next command that is not of a
+    def take(self, setup: ListenerSetup) -> bool:
+        """Settings: new sessions begin with them, others take them with their next command that is not of a
         transaction. True where `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
         and no client may be heard where its header should stand.
         """

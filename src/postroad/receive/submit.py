@@ -69,12 +69,16 @@ class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Submissions:
-    """Those of a worker. `setup` is replaced at reload."""
+    """Those of a worker."""
 
     def __init__(self, setup: ListenerSetup) -> None:
         self.setup = setup
         self._open: set[Submission] = set()
         self.stopping = False
+
+    def take(self, setup: ListenerSetup) -> None:
+        """Settings: submissions from here on go by them."""
+        self.setup = setup
 
     def connect(self) -> Submission:
         """The protocol of a new connection."""

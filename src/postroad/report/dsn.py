@@ -172,6 +172,10 @@ class Reporter:
         self._read = read
         self._refusal = refusal
 
+    def take(self, options: ReportOptions) -> None:
+        """Settings."""
+        self._options = options
+
     def __call__(
         self,
         envelope: Envelope,

@@ -95,8 +95,8 @@ class Log:
             self._sink.close()
         self._sink = sink
 
-    def renew(self, options: LogOptions) -> None:
-        """Goes on with other options, and in the file of that name as it is now (SIGHUP)."""
+    def take(self, options: LogOptions) -> None:
+        """Settings: goes on with them, and in the file of that name as it is now (SIGHUP)."""
         self.flush()
         self._options = options
         self._line = json_line if options.format is LogFormat.JSON else human_line

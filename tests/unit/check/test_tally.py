@@ -203,7 +203,7 @@ def test_nothing_is_left_of_clients_that_are_gone() -> None:
 def test_a_window_of_another_length_begins_anew() -> None:
     node = Node()
     node.count(0, 3)
-    node.workers[0].resize((10.0,))
+    node.workers[0].take((10.0,))
     assert node.total(0) == 3
-    node.workers[0].resize((20.0,))
+    node.workers[0].take((20.0,))
     assert node.total(0) == 0

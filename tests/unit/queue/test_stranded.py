@@ -58,7 +58,7 @@ def test_a_reload_while_hosts_are_looked_up_strands_nobody(late: bool) -> None:
     world.run(1)
     assert len(answers) == 1 and not world.jobs
     world.rules = ()
-    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
     if late:
         answers[0](("mx.example",))
     world.run(5)
@@ -73,7 +73,7 @@ def test_a_reload_that_lifts_a_rate_sends_what_waited_for_it() -> None:
     world.run(1)
     assert len(asked) == 1 and not world.jobs
     world.rules = ()
-    world.queue.renew(world.options, world.destination_of, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
     world.run(5)
     assert not world.spool.messages
     asked[0](1)  # what was asked for is answered all the same

@@ -189,7 +189,7 @@ def test_past_the_budget_content_goes_to_files_and_new_mail_is_told_to_come_back
     assert not house.spool.incomings
     second.say(HEAD + LINE * 300)  # together they are past it: this one goes to a file
     assert len(house.spool.incomings) == 1 and UNCOUNTED < budget.held <= len(HEAD + LINE * 300)
-    budget.most = 10_000
+    budget.take(10_000)
     third = opened(house)
     assert third.codes("MAIL FROM:<>") == ["452 4.3.1"]
     first.say(LINE * 100)

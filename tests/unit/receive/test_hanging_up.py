@@ -176,46 +176,46 @@ def names_of(address: str) -> tuple[str, str]:
 
 def test_places_are_limited_by_client_network_and_in_all() -> None:
     places = Places(AuthOptions(queue_max=16, client_max=2, network_max=3), names_of)
-    of_one = [places.take("192.0.2.1") for _ in range(3)]
+    of_one = [places.admit("192.0.2.1") for _ in range(3)]
     assert [place is not None for place in of_one] == [True, True, False]
-    assert places.take("192.0.2.2") is not None and places.take("192.0.2.3") is None, "the network is full"
-    others = [places.take(f"198.51.{number}.1") for number in range(12)]
+    assert places.admit("192.0.2.2") is not None and places.admit("192.0.2.3") is None, "the network is full"
+    others = [places.admit(f"198.51.{number}.1") for number in range(12)]
     assert sum(place is not None for place in others) == 9, "16 less a quarter, and three are taken"
     assert of_one[0] is not None
     of_one[0].leave()
     of_one[0].leave()
-    assert places.take("192.0.2.3") is not None, "the place is free, once"
-    assert places.take("192.0.2.3") is None
-    assert places.take("") is not None, "a Unix socket is no stranger"
+    assert places.admit("192.0.2.3") is not None, "the place is free, once"
+    assert places.admit("192.0.2.3") is None
+    assert places.admit("") is not None, "a Unix socket is no stranger"
 
 
 def test_there_is_room_for_clients_that_have_logged_in() -> None:
     places = Places(AuthOptions(queue_max=16, client_max=2, network_max=3), names_of, "192.0.2.9".__eq__)
     for number in range(3):
-        assert places.take(f"192.0.2.{number}") is not None
-    while places.take(f"203.0.{places.taken}.1") is not None:
+        assert places.admit(f"192.0.2.{number}") is not None
+    while places.admit(f"203.0.{places.taken}.1") is not None:
         pass
     assert places.taken == 12
-    taken = [places.take("192.0.2.9") for _ in range(5)]
+    taken = [places.admit("192.0.2.9") for _ in range(5)]
     assert [place is not None for place in taken] == [True] * 4 + [False], "all that there is"
     one = Places(AuthOptions(queue_max=16, client_max=2), names_of, lambda address: True)
-    assert [one.take("192.0.2.9") is not None for _ in range(9)] == [True] * 8 + [False], "half of them for one client"
+    assert [one.admit("192.0.2.9") is not None for _ in range(9)] == [True] * 8 + [False], "half of them for one client"
 
 
 def test_a_place_whose_work_is_over_counts_for_its_client_only() -> None:
     places = Places(AuthOptions(queue_max=4, client_max=1), names_of)
-    first = places.take("192.0.2.1")
+    first = places.admit("192.0.2.1")
     assert first is not None and places.taken == 1
     first.found()
-    assert places.taken == 0 and places.take("192.0.2.1") is None
+    assert places.taken == 0 and places.admit("192.0.2.1") is None
     first.leave()
-    assert places.taken == 0 and places.take("192.0.2.1") is not None
+    assert places.taken == 0 and places.admit("192.0.2.1") is not None
 
 
 def test_nothing_is_kept_for_clients_that_are_gone() -> None:
     places = Places(AuthOptions(queue_max=4), names_of)
     for number in range(100):
-        place = places.take(f"192.0.2.{number}")
+        place = places.admit(f"192.0.2.{number}")
         assert place is not None
         place.leave()
     assert places.taken == 0 and not places._counts
@@ -285,7 +285,7 @@ def test_one_that_goes_when_its_place_has_just_come_leaves_it(tmp_path: Path, mo
 
 def test_a_place_goes_to_the_client_that_has_fewest_then_to_the_first() -> None:
     places = Places(AuthOptions(queue_max=4, client_max=3, network_max=4), names_of)
-    held = [places.take("192.0.2.1"), places.take("192.0.2.1"), places.take("198.51.100.1")]
+    held = [places.admit("192.0.2.1"), places.admit("192.0.2.1"), places.admit("198.51.100.1")]
     got: list[str] = []
     for address in ("192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.2"):
         assert places.wait(address, lambda place, address=address: got.append(address)) is not None

@@ -46,7 +46,7 @@ def reload(
         doors = type(doors)(**{**{each: getattr(doors, each) for each in doors.__dataclass_fields__}, name: value})
     lmtp = listener.protocol is Dialect.LMTP
     rules = policy.rules(listener.role, PolicyOptions(), KNOWN, lmtp=lmtp)
-    house.listener.renew(listener_setup(listener, options, rules, doors))
+    house.listener.take(listener_setup(listener, options, rules, doors))
 
 
 def trusted(**more: Any) -> tuple[House, Client]:

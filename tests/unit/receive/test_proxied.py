@@ -343,7 +343,7 @@ def test_a_reload_that_brings_the_header_takes_a_new_server(run: Run) -> None:
         plain = ListenerOptions("front")
         async with serving(plain) as (house, address):
             changed = listener_setup(BEHIND, house.options, house.rules, house.doors)
-            assert house.listener.renew(changed)
+            assert house.listener.take(changed)
             await house.listener.serve_again()
 
             def client(header: bytes) -> bytes:
@@ -353,7 +353,7 @@ def test_a_reload_that_brings_the_header_takes_a_new_server(run: Run) -> None:
 
             assert (await asyncio.to_thread(client, v1())).startswith(b"220")
             assert (await asyncio.to_thread(client, b"EHLO x\r\n")) == b""
-            assert not house.listener.renew(changed)
+            assert not house.listener.take(changed)
 
     run(main)
 

@@ -319,7 +319,7 @@ def test_a_transaction_ends_under_the_rules_under_which_it_began() -> None:
     client = opened(house)
     client.say("MAIL FROM:<>\r\n")
     strict = Rules(rcpt=lambda context: reject(550, "5.7.1", "New rules"))
-    house.listener.renew(listener_setup(house.listener_options, house.options, strict, house.doors))
+    house.listener.take(listener_setup(house.listener_options, house.options, strict, house.doors))
     assert client.codes("RCPT TO:<ann@local.test>", "RSET", "MAIL FROM:<>", "RCPT TO:<ann@local.test>") == [
         "250 2.1.5", "250 2.0.0", "250 2.1.0", "550 5.7.1",
     ]  # fmt: skip

@@ -329,7 +329,7 @@ def test_a_reload_that_changes_how_clients_are_asked_comes_between_ehlo_and_star
                 asked[0] = ClientCertificatePolicy(ClientCertificates.ASKED)
                 before = house.listener.setup
                 changed = msgspec.structs.replace(before.listener, asking=asked[0])
-                house.listener.renew(dataclasses.replace(before, listener=changed, offers={}))
+                house.listener.take(dataclasses.replace(before, listener=changed, offers={}))
 
             loop = asyncio.get_running_loop()
 

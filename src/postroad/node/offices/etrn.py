@@ -49,7 +49,7 @@ class SelectingSpool(Protocol):
 
 
 class QueueStarter:
-    """`options` and `routing` are replaced at reload."""
+    """A worker's side and a session's side of ETRN, see the module."""
 
     def __init__(
         self,
@@ -73,6 +73,10 @@ class QueueStarter:
         self._clients: dict[str, tuple[float, int]] = {}  # until when what a client has started counts, and how much
         self._waiting: dict[Wish, tuple[str, list[Callable[[int | None], None]]]] = {}
         self._busy = False
+
+    def take(self, options: EtrnOptions, routing: Routing) -> None:
+        """Settings."""
+        self.options, self.routing = options, routing
 
     # -- for sessions
 

@@ -1,8 +1,9 @@
 """The wiring of one worker: every room's doors are made here, and only here.
 
 `Assembly` is a whole node's way of a message without the process around it, so that a simulation can build one with a
-`World` of its own. What always holds: settings that can be reloaded are in `Tables` and in the listeners' settings,
-both replaced as a whole; a reload is prepared first, which may fail, then committed, which cannot.
+`World` of its own. What always holds: the settings come as an `Edition`, at the start and at each reload; each room
+takes its part of it by its `take`, and in no other way; a reload is prepared first, which may fail, then committed,
+which cannot.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from postroad.accounts.accounts import Accounts, UsersFileFault
+from postroad.accounts.accounts import UsersFileFault
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.places import Places
 from postroad.check.bans import Bans
@@ -27,23 +26,21 @@ from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, TallyFrame
 from postroad.config import options
 from postroad.deliver.opener import Opener
-from postroad.deliver.program import ProgramCourier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
 from postroad.mail.loop import Marks
-from postroad.mail.message import Content
-from postroad.mail.policy import Inspector, Role
+from postroad.mail.policy import Role
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
-from postroad.node.sockets import BACKLOG, Endpoint, endpoints
-from postroad.node.wiring.authentication import authenticator, placed, read_accounts
-from postroad.node.wiring.inspectors import inspectors
+from postroad.node.sockets import BACKLOG, Endpoint
+from postroad.node.wiring.authentication import placed
+from postroad.node.wiring.edition import Edition, make
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
-from postroad.node.wiring.tables import Tables, build
+from postroad.node.wiring.tables import Tables
 from postroad.node.wiring.world import World
 from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
@@ -69,7 +66,7 @@ from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
 from postroad.world.network import Server
 from postroad.world.system import file_limit
-from postroad.world.tls import ClientCertificatePolicy, ClientTls, ServerTls, server_tls
+from postroad.world.tls import ClientCertificatePolicy
 
 if TYPE_CHECKING:
     import socket
@@ -80,17 +77,6 @@ FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
 COUNT_S: Final = 5.0  # between looks for what is to be counted
 OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
-
-
-class PreparedReload(msgspec.Struct, frozen=True):
-    """A reload that is ready to be committed."""
-
-    settings: Any
-    tables: Tables
-    server_tls: ServerTls | None
-    accounts: Accounts | None
-    authenticator: Authenticator | None
-    inspectors: dict[str, Inspector]
 
 
 class Assembly:
@@ -129,24 +115,16 @@ class Assembly:
         self._counts: asyncio.Task[None] | None = None
         self._count_step: asyncio.Future[bool] | None = None
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
-        self._prepared: PreparedReload | None = None
-        self._server_tls: ServerTls | None = None
-        self._accounts: Accounts | None = None
+        self._edition: Edition  # in force
+        self._prepared: Edition | None = None
+        self._bans = bans
+        self._tell_counts = tell
+        self._turns = Turns()
+        self._turned = RefusalNotes(SEVERAL)
         self._authenticator: Authenticator | None = None
         self._submissions: Submissions | None = None
         self._submit_server: Server | None = None
-        self._inspectors: dict[str, Inspector] = {}
-        self._has_room = DescriptorRoom(file_limit(), lambda: self._settings.limits.files_reserved)
-        self._tally = Tally(options.window_lengths_s(settings), tell, loop.call_later)
-        self._turns = Turns()
-        self._turned = RefusalNotes(SEVERAL)
-        self._rates = ReportRates(options.report_limits(settings), self._tally)
-        self._budget = Budget(settings.limits.content_memory_max)
-        self._clients = Clients(options.client_options(settings), self._tally, bans, world.clock.now_us)
-        self._places = Places(options.auth_options(settings), self._clients.names_of, self._clients.is_known)
-        self._programs_busy: set[ProgramCourier] = set()
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
-        self.tables: Tables
         self.spool: SqliteSpool
         self.queue: Queue
         self.historian: Historian
@@ -156,16 +134,22 @@ class Assembly:
 
     async def start(self, sockets: dict[Endpoint, socket.socket]) -> str:
         """Open everything and begin to serve. "" or what is wrong."""
-        settings, world = self._settings, self._world
-        prepared = self._make(settings)
-        if isinstance(prepared, str):
+        edition = self._make(self._settings)
+        if isinstance(edition, str):
             self.misconfigured = True
-            return prepared
-        self.tables = prepared.tables
-        self._server_tls, self._accounts = prepared.server_tls, prepared.accounts
-        self._inspectors = prepared.inspectors
-        self._take_authenticator(prepared.authenticator)
-        state_dir = Path(settings.state_dir)
+            return edition
+        self._edition = edition
+        try:
+            self._open_spool(self._settings)
+        except SpoolError as error:
+            return str(error)
+        self._make_rooms(edition)
+        await self.take(edition, sockets, begin=self._begin)
+        return ""
+
+    def _open_spool(self, settings: Settings) -> None:
+        """What is taken at the start only. Raises SpoolError."""
+        world, state_dir = self._world, Path(settings.state_dir)
         self._marks = Marks(node_secret(state_dir, world.entropy))
         self.spool = SqliteSpool(
             state_dir / "spool",
@@ -183,10 +167,7 @@ class Assembly:
             commit_s=world.disk.commit_s,
         )
         self.stream.keep = self.spool.record
-        try:
-            self.spool.start()
-        except SpoolError as error:
-            return str(error)
+        self.spool.start()
         self.historian = Historian(
             state_dir / "spool",
             state_dir / "history",
@@ -197,30 +178,52 @@ class Assembly:
         )
         self._journal = SqliteJournal(state_dir / "spool", self.spool)
         self.counting = Counting(state_dir / "counts", self._journal, world.clock)
-        self._resolver = world.resolver(options.dns_options(settings))
-        self._client_tls = ClientTls(options.client_tls_options(settings))
-        self._opener = self._make_opener()
-        self._reporter = self._make_reporter()
+
+    def _make_rooms(self, edition: Edition) -> None:
+        """All rooms, each once; what they do by the settings they learn by `take`."""
+        world, loop = self._world, self._loop
+        self._has_room = DescriptorRoom(file_limit(), edition.files_reserved)
+        self._tally = Tally(edition.windows_s, self._tell_counts, loop.call_later)
+        self._rates = ReportRates(edition.report_limits, self._tally)
+        self._budget = Budget(edition.content_memory_max)
+        self._clients = Clients(edition.clients, self._tally, self._bans, world.clock.now_us)
+        self._places = Places(edition.auth, self._clients.names_of, self._clients.is_known)
+        self._reporter = Reporter(edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal)
+        self._opener = Opener(
+            name=edition.hostname,
+            options=edition.deliver,
+            network=world.network,
+            tls=edition.client_tls,
+            hops=self._hops,
+            credentials=self._credentials,
+            programs=world.programs,
+            clock=world.clock,
+            loop=loop,
+            pool=self._pool,
+            entropy=world.entropy,
+            posix=world.disk.posix,
+            marks=self._marks,
+        )
         self.queue = Queue(
             spool=self.spool,
-            options=options.queue_options(settings),
+            options=edition.queue,
             clock=world.clock,
             chance=world.chance,
-            destination_of=self.tables.destination,
-            opener=lambda destination, opened, lost: self._opener(destination, opened, lost),
+            destination_of=edition.tables.destination,
+            opener=self._opener,
             permits=self._permits,
-            report=self._report,
+            report=self._reporter,
             stream=self.stream,
-            loop=self._loop,
-            refine=self.tables.refined,
-            pace=options.pace_table(settings),
+            loop=loop,
+            refine=edition.tables.refined,
+            pace=edition.pace,
             hosts_of=self._hosts_of,
-            openings=lambda key: self._opener.doing(key),
+            openings=self._opener.doing,
         )
         self._operator = Operator(
             spool=self.spool,
             shards=self._shards,
-            report=self._report,
+            report=self._reporter,
             destination_of=lambda address: self.tables.destination(address),
             clock=world.clock,
             withdraw=self.queue.withdraw,
@@ -229,20 +232,134 @@ class Assembly:
             tell=self.stream.tell,
         )
         self._starter = QueueStarter(
-            options=options.etrn_options(settings),
-            routing=self.tables.routing,
+            options=edition.etrn,
+            routing=edition.tables.routing,
             spool=self.spool,
             operator=self._operator,
             ask=self._ask_all or self._ask_itself,
-            now=self._loop.time,
-            later=self._loop.call_later,
+            now=loop.time,
+            later=loop.call_later,
         )
+
+    def _begin(self) -> None:
+        """Before anybody is let in."""
         self.queue.start(self._shards)
-        if world.disk.threads:
+        if self._world.disk.threads:
             self.historian.start()
             self._counts = self._loop.create_task(self._count())
-        await self._listen(settings, sockets)
+
+    # -- the settings, at the start and at each reload -----------------------------------------------------------------
+
+    async def take(
+        self, edition: Edition, sockets: dict[Endpoint, socket.socket], begin: Callable[[], None] = lambda: None
+    ) -> None:
+        """Every room takes its part of the edition; sessions, connections and counts go on. `sockets`: those of
+        endpoints that are new with it; `begin` is called before the listeners take theirs."""
+        self._edition = edition
+        self._log.take(edition.log)
+        self._has_room.take(edition.files_reserved)
+        self._tally.take(edition.windows_s)
+        self._rates.take(edition.report_limits)
+        self._budget.take(edition.content_memory_max)
+        self._clients.take(edition.clients)
+        self._places.take(edition.auth)
+        self._take_authenticator(edition.authenticator)
+        self._reporter.take(edition.report)
+        self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
+        self.queue.take(edition.queue, edition.tables.destination, edition.tables.refined, edition.pace)
+        self._starter.take(edition.etrn, edition.tables.routing)
+        begin()
+        await self._take_listeners(edition, sockets)
+
+    async def _take_listeners(self, edition: Edition, sockets: dict[Endpoint, socket.socket]) -> None:
+        setups = self._setups(edition)
+        if self._submissions is not None:
+            self._submissions.take(self._submit_setup(edition))
+        for endpoint in [endpoint for endpoint in self._listeners if endpoint not in setups]:
+            self._close_listener(self._listeners.pop(endpoint), edition.shutdown_s)
+        for endpoint, listener in self._listeners.items():
+            if listener.take(setups[endpoint]):
+                await listener.serve_again(BACKLOG)
+        for endpoint, sock in sockets.items():
+            listener = self._listeners[endpoint] = Listener(setups[endpoint])
+            await listener.serve(sock, BACKLOG)
+
+    def _close_listener(self, listener: Listener, limit_s: float) -> None:
+        task = self._closing[listener] = self._loop.create_task(listener.stop(limit_s, "the listener was removed"))
+        task.add_done_callback(lambda _: self._closing.pop(listener, None))
+
+    def _take_authenticator(self, authenticator: Authenticator | None) -> None:
+        """From here on it is this one that listeners ask; what the one before it knows goes on."""
+        before, self._authenticator = self._authenticator, authenticator
+        if authenticator is not None:
+            authenticator.delay_s = lambda tried: self._clients.failed(tried.address, tried.name)
+            authenticator.barred = self._clients.is_barred
+            authenticator.succeeded = self._clients.succeeded
+            authenticator.places = self._places
+            if before is not None:
+                authenticator.follow(before)
+        if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454
+            before.close()
+
+    def _setups(self, edition: Edition) -> dict[Endpoint, ListenerSetup]:
+        """What each listener goes by. The doors are made for it, so that all of it is of one edition."""
+        doors = self._doors()
+        return {
+            part.endpoint: listener_setup(
+                part.listener,
+                edition.receive,
+                self._clients.limited(edition.tables.rules(part.policy, part.listener, self._owns)),
+                doors,
+                tuple(edition.inspectors[name] for name in part.inspectors),
+            )
+            for part in edition.listeners
+        }
+
+    async def take_submissions(self, sock: socket.socket) -> None:
+        """Take mail over this Unix socket, too (`postroad submit`)."""
+        self._submissions = Submissions(self._submit_setup(self._edition))
+        self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
+
+    def _submit_setup(self, edition: Edition) -> ListenerSetup:
+        listener = ListenerOptions(submit.LISTENER, role=Role.SUBMISSION, trusted_networks=("unix",))
+        rules = edition.tables.rules(edition.submit, listener, self._owns)
+        return listener_setup(listener, edition.receive, rules, self._doors())
+
+    def prepare(self, settings: Settings) -> str:
+        """Make the next edition. "" or why it cannot be taken."""
+        self.abandon()
+        edition = self._make(settings)
+        if isinstance(edition, str):
+            return edition
+        self._prepared = edition
         return ""
+
+    def abandon(self) -> None:
+        """What was prepared is not taken."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.close()
+
+    async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
+        """Take what was prepared. `sockets`: those of new endpoints."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            await self.take(prepared, sockets)
+
+    def _make(self, settings: Settings) -> Edition | str:
+        return make(
+            settings,
+            world=self._world,
+            loop=self._loop,
+            ticket_secret=self._ticket_secret(),
+            faulty=self._accounts_faulty,
+            warn=self._warn,
+        )
+
+    @property
+    def tables(self) -> Tables:
+        """Those in force."""
+        return self._edition.tables
 
     async def stop(self, limit_s: float) -> None:
         """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
@@ -270,57 +387,6 @@ class Assembly:
         self.spool.close()
         self._log.flush()
 
-    async def take_submissions(self, sock: socket.socket) -> None:
-        """Take mail over this Unix socket, too (`postroad submit`)."""
-        self._submissions = Submissions(self._submit_setup())
-        self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
-
-    def _submit_setup(self) -> ListenerSetup:
-        listener = ListenerOptions(submit.LISTENER, role=Role.SUBMISSION, trusted_networks=("unix",))
-        rules = self.tables.rules(options.submit_policy(self._settings), listener, self._owns)
-        return listener_setup(listener, options.receive_options(self._settings), rules, self._doors())
-
-    async def _listen(self, settings: Settings, sockets: dict[Endpoint, socket.socket]) -> None:
-        made = self._listener_settings(settings)
-        for endpoint, sock in sockets.items():
-            listener = Listener(made[endpoint])
-            self._listeners[endpoint] = listener
-            await listener.serve(sock, BACKLOG)
-
-    # -- what is made of the settings -----------------------------------------------------------------------------
-
-    def _make(self, settings: Settings) -> PreparedReload | str:
-        """All that can be made without touching what runs. A text says what is wrong."""
-        tables = build(settings)
-        if isinstance(tables, str):
-            return tables
-        tls: ServerTls | None = None
-        wanted = options.server_tls_options(settings)
-        if wanted is not None:
-            made = server_tls(wanted, self._ticket_secret())
-            if isinstance(made, tuple):
-                return "; ".join(map(str, made))
-            tls = made
-        outward = ClientTls(options.client_tls_options(settings)).problems()
-        if outward:
-            return "; ".join(map(str, outward))
-        accounts = read_accounts(settings, self._accounts_faulty)
-        if isinstance(accounts, str):
-            return accounts
-        world = self._world
-        made_auth = authenticator(
-            settings, accounts, loop=self._loop, clock=world.clock, entropy=world.entropy, network=world.network,
-            fetcher=world.fetcher, log=self._warn,
-        )
-        if isinstance(made_auth, str):
-            return made_auth
-        made_inspectors = inspectors(name for listener in settings.listener for name in listener.inspectors)
-        if isinstance(made_inspectors, str):
-            if made_auth is not None:
-                made_auth.close()
-            return made_inspectors
-        return PreparedReload(settings, tables, tls, accounts, made_auth, made_inspectors)
-
     def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:
         for fault in faults:
             text = f"the old accounts stay: {placed(path, fault)}"
@@ -329,45 +395,8 @@ class Assembly:
     def _warn(self, text: str) -> None:
         self._note(Noted(self._world.clock.now_us(), 0, "error", text))
 
-    def _make_opener(self) -> Opener:
-        settings = self._settings
-        return Opener(
-            name=settings.hostname,
-            options=options.deliver_options(settings),
-            network=self._world.network,
-            tls=self._client_tls,
-            hops=self._hops,
-            credentials=self._credentials,
-            programs=self._world.programs,
-            clock=self._world.clock,
-            loop=self._loop,
-            pool=self._pool,
-            busy=self._programs_busy,
-            entropy=self._world.entropy,
-            posix=self._world.disk.posix,
-            marks=self._marks,
-        )
-
-    def _make_reporter(self) -> Reporter:
-        self._rates.limits = options.report_limits(self._settings)
-        return Reporter(
-            options.report_options(self._settings), self._world.clock.now_us, self.spool.new_id,
-            refusal=self._rates.refusal,
-        )
-
-    def _report(
-        self,
-        envelope: Envelope,
-        outcomes: Sequence[tuple[int, Attempt]],
-        *,
-        delayed: bool,
-        content: Content | None,
-        until_us: int,
-    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
-        return self._reporter(envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
-
     async def _hops(self, destination: Destination) -> Route | Attempt:
-        return await self.tables.hops(destination, self._resolver, self._world.chance)
+        return await self.tables.hops(destination, self._edition.resolver, self._world.chance)
 
     def _hosts_of(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
         """The names of the hosts that serve a destination; none where they cannot be found now."""
@@ -387,22 +416,6 @@ class Assembly:
 
     def _credentials(self, name: str) -> Any:
         return self.tables.credentials.get(name)
-
-    def _listener_settings(self, settings: Settings) -> dict[Endpoint, ListenerSetup]:
-        """The setting of each listener. The doors are made for it, so that all of it is of one configuration."""
-        made = {}
-        receive = options.receive_options(settings)
-        doors = self._doors()
-        sections = [listener for listener in settings.listener for _ in listener.address]
-        for endpoint, section, listener in zip(
-            endpoints(settings), sections, options.listener_options(settings), strict=True
-        ):
-            rules = self.tables.rules(options.policy_options(settings, section), listener, self._owns)
-            made[endpoint] = listener_setup(
-                listener, receive, self._clients.limited(rules), doors,
-                tuple(self._inspectors[name] for name in listener.inspectors),
-            )  # fmt: skip
-        return made
 
     def _doors(self) -> Doors:
         tables, spool = self.tables, self.spool
@@ -456,17 +469,8 @@ class Assembly:
     # -- doors ------------------------------------------------------------------------------------------------------
 
     def _tls_context(self, asking: ClientCertificatePolicy) -> ssl.SSLContext | None:
-        return self._server_tls.find(asking) if self._server_tls is not None else None
-
-    def _take_authenticator(self, authenticator: Authenticator | None) -> None:
-        """From here on it is this one that listeners ask."""
-        self._authenticator = authenticator
-        if authenticator is not None:
-            authenticator.delay_s = lambda tried: self._clients.failed(tried.address, tried.name)
-            authenticator.barred = self._clients.is_barred
-            authenticator.succeeded = self._clients.succeeded
-            self._places.limits = authenticator.options
-            authenticator.places = self._places
+        tls = self._edition.server_tls
+        return tls.find(asking) if tls is not None else None
 
     def _owns(self, account: str, address: Address) -> bool:
         return self._authenticator is not None and self._authenticator.owns(account, address)
@@ -502,81 +506,20 @@ class Assembly:
         ]
         return self._reporter.make(reports, stored.envelope, stored.content)
 
-    # -- reload -----------------------------------------------------------------------------------------------------
-
-    def prepare(self, settings: Settings) -> str:
-        """Make ready for new settings. "" or why they cannot be taken."""
-        prepared = self._make(settings)
-        if isinstance(prepared, str):
-            self._drop_prepared()
-            return prepared
-        self._prepared = prepared
-        return ""
-
-    def abandon(self) -> None:
-        self._drop_prepared()
-
-    def _drop_prepared(self) -> None:
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared.authenticator is not None:
-            prepared.authenticator.close()
-
-    async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
-        """Take what was prepared; sessions and connections go on. `sockets`: those of new endpoints."""
-        prepared, self._prepared = self._prepared, None
-        if prepared is None:
-            return
-        settings = self._settings = prepared.settings
-        self.tables = prepared.tables
-        self._server_tls = prepared.server_tls
-        self._accounts = prepared.accounts
-        self._inspectors = prepared.inspectors
-        self._clients.options = options.client_options(settings)
-        self._budget.most = settings.limits.content_memory_max
-        self._tally.resize(options.window_lengths_s(settings))
-        self._client_tls = ClientTls(options.client_tls_options(settings))
-        self._resolver = self._world.resolver(options.dns_options(settings))
-        self._opener = self._make_opener()
-        self._reporter = self._make_reporter()
-        self.queue.renew(options.queue_options(settings), self.tables.destination, options.pace_table(settings))
-        self._starter.options, self._starter.routing = options.etrn_options(settings), self.tables.routing
-        self.queue.refine = self.tables.refined
-        before = self._authenticator
-        if before is not None and prepared.authenticator is not None:
-            prepared.authenticator.follow(before)
-        self._take_authenticator(prepared.authenticator)
-        if before is not None:  # exchanges under way with it end by themselves, those with Dovecot in a 454
-            before.close()
-        self._log.renew(options.log_options(settings))
-        wanted = self._listener_settings(settings)
-        if self._submissions is not None:
-            self._submissions.setup = self._submit_setup()
-        for endpoint in [endpoint for endpoint in self._listeners if endpoint not in wanted]:
-            listener = self._listeners.pop(endpoint)
-            self._close_listener(listener, settings.shutdown_s)
-        for endpoint, listener in self._listeners.items():
-            if listener.renew(wanted[endpoint]):
-                await listener.serve_again(BACKLOG)
-        for endpoint, sock in sockets.items():
-            listener = Listener(wanted[endpoint])
-            self._listeners[endpoint] = listener
-            await listener.serve(sock, BACKLOG)
-
-    def _close_listener(self, listener: Listener, limit_s: float) -> None:
-        task = self._closing[listener] = self._loop.create_task(listener.stop(limit_s, "the listener was removed"))
-        task.add_done_callback(lambda _: self._closing.pop(listener, None))
+    # -- now and then ------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Files that change by themselves: certificates, accounts, aliases, recipients; keys that grow old."""
-        if self._server_tls is not None:
-            self._server_tls.rotate(self._loop.time(), self._ticket_secret())
-            reloaded = self._server_tls.reload()
+        tls, accounts = self._edition.server_tls, self._edition.accounts
+        if tls is not None:
+            tls.rotate(self._loop.time(), self._ticket_secret())
+            reloaded = tls.reload()
             for problem in reloaded.problems:
                 self._note(Noted(self._world.clock.now_us(), 0, "error", f"the old certificates stay: {problem}"))
             if reloaded.taken:
                 self._note(Noted(self._world.clock.now_us(), 0, "info", "new certificates are in force"))
-        if self._accounts is not None:
-            self._accounts.refresh()
+        if accounts is not None:
+            accounts.refresh()
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:

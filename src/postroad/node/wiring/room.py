@@ -8,7 +8,6 @@ connection must ask, so far from the limit it is asked now and then only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 LOOKS_APART_MAX: Final = 64  # sessions let in between two looks
@@ -16,12 +15,17 @@ _PART: Final = 8  # of what is left, the part that may be used up between two lo
 
 
 class DescriptorRoom:
-    """`files`: descriptors that the process may have. `reserved`: how many of them sessions leave, half at most."""
+    """`files`: descriptors that the process may have. `reserved`: how many of them sessions leave, half at
+    most."""
 
-    def __init__(self, files: int, reserved: Callable[[], int]) -> None:
+    def __init__(self, files: int, reserved: int) -> None:
         self._files = files
         self._reserved = reserved
         self._unlooked = 0  # sessions that are let in before the next look
+
+    def take(self, reserved: int) -> None:
+        """Settings."""
+        self._reserved = reserved
 
     def __call__(self, transport: asyncio.BaseTransport) -> bool:
         """The system gives the lowest descriptor that is free, so the number of one tells how many are in use."""
@@ -31,6 +35,6 @@ class DescriptorRoom:
         sock = transport.get_extra_info("socket")
         if sock is None:
             return True
-        left = self._files - min(self._reserved(), self._files // 2) - int(sock.fileno())
+        left = self._files - min(self._reserved, self._files // 2) - int(sock.fileno())
         self._unlooked = min(max(0, left // _PART), LOOKS_APART_MAX)
         return left > 0
