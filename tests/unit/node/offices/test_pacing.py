@@ -19,7 +19,7 @@ _LIMITS = {
 
 
 def _told(waits: str, scopes: tuple[str, ...] = ("own",), rated: tuple[str, ...] = (), **more: Any) -> LanePace:
-    return LanePace(**{"scopes": scopes, "rated": rated, "ready": 2, "waits": waits, "domains": ("example.org",), **more})
+    return LanePace(scopes, rated, **{"ready": 2, "waits": waits, "domains": ("example.org",), **more})
 
 
 class _Node:

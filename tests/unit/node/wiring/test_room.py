@@ -39,14 +39,14 @@ def admitted(room: DescriptorRoom, first: int) -> tuple[int, int]:
 @pytest.mark.parametrize("files", [100, 1_000, 1_037, 65_536])
 @pytest.mark.parametrize("reserved", [10, 512])
 def test_the_limit_holds_to_the_session(files: int, reserved: int) -> None:
-    last, looks = admitted(DescriptorRoom(files, lambda: reserved), 20)
+    last, looks = admitted(DescriptorRoom(files, reserved), 20)
     assert last == files - min(reserved, files // 2) - 20
     assert looks < last // LOOKS_APART_MAX + 150
 
 
 def test_what_else_takes_descriptors_meanwhile_is_seen_in_time() -> None:
     """Between two looks an eighth of what is left may go: seven eighths are for others."""
-    room = DescriptorRoom(1_000, lambda: 100)
+    room = DescriptorRoom(1_000, 100)
     seen: Any = Transport(500)
     assert room(seen)
     unlooked = 0
@@ -63,14 +63,13 @@ def test_what_else_takes_descriptors_meanwhile_is_seen_in_time() -> None:
 
 def test_a_connection_without_a_descriptor_is_let_in() -> None:
     unknown: Any = Transport(None)
-    room = DescriptorRoom(100, lambda: 10)
+    room = DescriptorRoom(100, 10)
     assert room(unknown) and room(unknown) and unknown.asked == 2
 
 
 def test_a_reload_changes_what_is_reserved() -> None:
-    reserved = [10]
-    room = DescriptorRoom(100, lambda: reserved[0])
+    room = DescriptorRoom(100, 10)
     transport: Any = Transport(85)
     assert room(transport)
-    reserved[0] = 30
+    room.take(30)
     assert not room(transport)
