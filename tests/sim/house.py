@@ -387,7 +387,7 @@ class House:
                 fault(f"worker {worker.number}: tasks at the end: {list(process.tasks)}")
             if any(end.process is process for end in self.wires.ends):
                 fault(f"worker {worker.number}: connections are open at the end")
-            open_inspections = sum(each.open for each in assembly._inspectors.values())  # type: ignore[attr-defined]
+            open_inspections = sum(each.open for each in assembly._edition.inspectors.values())  # type: ignore[attr-defined]
             if open_inspections:
                 fault(f"worker {worker.number}: {open_inspections} inspections have not ended")
             queue = assembly.queue

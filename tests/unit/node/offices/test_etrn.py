@@ -16,7 +16,7 @@ from postroad.mail.route import Destination, Transport
 from postroad.node.offices.etrn import COUNT_MAX, Counted, QueueStarter
 from postroad.operate.operator import OperatorAction, OperatorRequest
 from postroad.protocol.etrn import EtrnKind, Wish, parse
-from postroad.store.sqlite.selecting import names
+from postroad.store.selection import names
 from postroad.store.values import Selection
 
 ROWS = (
