@@ -461,7 +461,7 @@ def test_settings_are_swapped_under_a_session(run: Run) -> None:
             def new() -> None:
                 rules = Rules(mail=lambda context: reject(550, "5.7.1", "closed"))
                 renewed = listener_setup(house.listener_options, house.options, rules, house.doors)
-                house.loop.call_soon_threadsafe(house.listener.renew, renewed)
+                house.loop.call_soon_threadsafe(house.listener.take, renewed)
 
             assert await asyncio.to_thread(client, new) == [250, 250, 250, 550]
 
