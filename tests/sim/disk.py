@@ -24,7 +24,8 @@ from tests.sim.ledger import Delivery, Ledger, message_id_of
 
 class SimDisk:
     """`trouble`: "" | "budget" (less space free than is to be kept) | "full" (now and then a little is free) | "packed"
-    (nothing is free but what a shard gives up of its reserve) | "io"."""
+    (nothing is free but what a shard gives up of its reserve) | "io" | "written" (commits fail and are on the
+    disk)."""
 
     def __init__(self, chance: random.Random, ledger: Ledger, owner: str, now: Callable[[], float]) -> None:
         self.trouble = ""
@@ -67,6 +68,8 @@ class SimDisk:
         if self.trouble == "full":
             writes = sql.startswith("INSERT") or sql == "COMMIT"
             return sqlite3.SQLITE_FULL if writes and self._chance.random() < 0.5 else 0
+        if self.trouble == "written":
+            return 0
         return sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" and self._chance.random() < 0.4 else 0
 
     def _is_whole(self, connection: sqlite3.Connection) -> bool:
@@ -76,7 +79,8 @@ class SimDisk:
 
     def fault_after(self, sql: str) -> int:
         """The statement is carried out, and then fails."""
-        fails = self.trouble == "io" and sql == "COMMIT" and self._chance.random() < 0.3
+        share = {"io": 0.3, "written": 0.7}.get(self.trouble, 0.0) if sql == "COMMIT" else 0.0
+        fails = share > 0 and self._chance.random() < share
         return sqlite3.SQLITE_IOERR_FSYNC if fails else 0
 
     # -- Maildirs and content files ------------------------------------------------------------------------------

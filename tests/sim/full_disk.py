@@ -1,9 +1,11 @@
-"""A disk that is full to the last octet while mail waits: only what a shard has in reserve is there.
+"""A disk that is full to the last octet while mail waits: only what a shard has in reserve is there. And one that
+refuses commits and has written them all the same, while an operator gives up mail.
 
 It comes when everything is healed and the queue is empty, so that nothing excuses the node. The promises:
 1. what is in the queue goes out, and what became of it is written down, with the space of the reserve;
 2. new mail is refused for now, and is not there afterwards;
-3. with space again the reserve is made again, and new mail is taken.
+3. with space again the reserve is made again, and new mail is taken;
+4. what the operator has given up has an end in the history, whatever the commits after it take back (`promises`).
 """
 
 from __future__ import annotations
@@ -48,6 +50,18 @@ async def come(house: House) -> None:
     await asyncio.sleep(120.0)
     after = await _send(house, 4200)
     _judge(house, (*before, *after), refused)
+    await _given_up(house, places)
+
+
+async def _given_up(house: House, places: list[str]) -> None:
+    house.wires.gates.update(dict.fromkeys(places, _GATE))
+    await _send(house, 4300)
+    house.node.set_disk("written")
+    house.node.operate({"action": "fail", "selections": [{}], "by": "op", "text": "given up"})
+    await asyncio.sleep(10.0)
+    house.node.set_disk("")
+    for place in places:
+        house.wires.gates.pop(place, None)
 
 
 def _elsewhere(house: House) -> list[tuple[int, str, str]]:
