@@ -58,10 +58,6 @@ class Engine:
     def _published(self, shard: int, events: tuple[Event, ...]) -> None:
         self.heard.extend(events)
 
-    @property
-    def durable(self) -> bool:
-        return self.name != "memory"
-
     def fail(self, *, failing: bool) -> None:
         """From now on commits are refused, or not any more."""
         if isinstance(self.spool, MemorySpool):
@@ -106,7 +102,10 @@ class Engine:
             reader.close()
 
 
-@pytest.fixture(params=["sqlite", "sqlite without threads", "memory"])
+DURABLE = ["sqlite", "sqlite without threads"]  # the engine in memory promises nothing over a restart
+
+
+@pytest.fixture(params=[*DURABLE, "memory"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path / "spool", request.param)
     yield engine
@@ -303,10 +302,9 @@ async def test_a_spool_that_is_closed_answers_and_takes_nothing(made: Engine) ->
     assert await engine.ask(engine.spool.fresh, 0, 0, 10) == []
 
 
+@pytest.mark.parametrize("made", DURABLE, indirect=True)
 async def test_a_durable_engine_has_all_of_it_after_a_restart(made: Engine) -> None:
     engine = made.open()
-    if not engine.durable:
-        pytest.skip("the engine in memory promises nothing over a restart")
     fresh = await engine.accept("ann@a.example")
     waits = await engine.accept("bob@b.example")
     assert await engine.settle(waits.envelope.id, waiting=(waiting(0),)) is None
