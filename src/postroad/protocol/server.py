@@ -932,7 +932,8 @@ class ServerMachine:
     def _content_answered(self, pending: Command, answer: Reply) -> None:
         if 200 <= answer.code < 300:
             self._faults = self._idle = self._discarded = self._others = 0
-            self._barren = self._taken + self._limits.commands_max + self._limits.recipients_max
+            limits = self._limits
+            self._barren = self._taken + limits.commands_max + limits.recipients_max
         transaction = self._transaction
         if self.dialect is _LMTP and transaction is not None:  # RFC 2033 §4.2
             transaction.accepted -= 1

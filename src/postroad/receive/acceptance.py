@@ -44,9 +44,10 @@ OnReply = Callable[[Reply], None]
 def accept(setup: ListenerSetup, draft: Draft, octets: bytes | None, on_reply: OnReply) -> None:
     """Accept the message: the verdict is there. `octets`: its content, as `drafts.finished` made it, None if it
     has gone to a file. The fields that we add are made now: they go in front of `octets`, or into the envelope."""
-    prefix = drafts.on_top(draft, setup.options.hostname, setup.doors.now_us())
+    now_us = setup.doors.now_us()
+    prefix = drafts.on_top(draft, setup.options.hostname, now_us)
     if octets is not None:
-        _store(setup, draft, on_reply, prefix + octets)
+        _store(setup, draft, on_reply, prefix + octets, now_us)
     else:
         assert draft.incoming is not None
         draft.prefix = prefix
@@ -60,15 +61,14 @@ def _filed(setup: ListenerSetup, draft: Draft, on_reply: OnReply, answer: Conten
         _failed(setup, draft, on_reply, answer)
         return
     try:
-        _store(setup, draft, on_reply, answer)
+        _store(setup, draft, on_reply, answer, setup.doors.now_us())
     except Exception:  # a bug; nobody above us could tell the client, who would wait for ever
         _failed(setup, draft, on_reply, Failure(FailureKind.IO, traceback.format_exc()))
 
 
-def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Content) -> None:
+def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Content, now_us: int) -> None:
     """Hand the message to the spool, with all that goes into the same commit."""
     doors = setup.doors
-    now_us = doors.now_us()
     given = () if draft.dropped else draft.given
     expansion = draft.expansion if given else None
     recipients = expansion.recipients if expansion is not None else ()

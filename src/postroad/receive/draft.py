@@ -87,7 +87,6 @@ class Draft:
         self.deadline = deadline  # loop time until which the end of data must have come
         self.recipients: list[Recipient] = []  # all that had their 250, in order
         self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
-        self.added = b""  # fields that we add, but for Received
         self.changes: Changes | None = None  # what rules want changed; None: nothing
         self.held = ""  # why a rule holds the message, "" where none does
         self.dropped = ""  # why a rule lets the whole message go
@@ -201,8 +200,9 @@ def on_top(draft: Draft, hostname: str, now_us: int) -> bytes:
         draft.peer, by=hostname, queue_id=draft.id, recipient=single, accepted_us=now_us,
         priority=wishes.priority(asked) if asked else 0,
     )
-    changes = draft.changes
-    return received + draft.added if changes is None else changes.top + received + draft.added
+    if draft.added:
+        received += draft.added
+    return received if draft.changes is None else draft.changes.top + received
 
 
 def wanted(draft: Draft) -> tuple[Recipient, ...]:

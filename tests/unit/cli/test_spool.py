@@ -43,7 +43,7 @@ def test_a_sound_spool(site: Site) -> None:
     ids = site.fill()
     assert len(ids) >= 4
     text = site.text("spool", "check")
-    assert text.count("messages, sound") == 2
+    assert text.count(", sound") == 2
     assert site.json("spool", "check")["set_aside"] == []
     assert "nothing to repair" in site.text("spool", "repair")
 
