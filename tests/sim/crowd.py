@@ -68,8 +68,7 @@ class Crowd:
 
 async def come(house: House) -> None:
     """All of them at once, until the honest are done and the others have had enough."""
-    while not all(worker.up for worker in house.node.workers):
-        await asyncio.sleep(1.0)
+    await house.calm()
     crowd = house.crowd
     crowd.there = True
     chance = random.Random(f"crowd {house.plan.seed}")

@@ -30,8 +30,7 @@ _MAIL = 4
 async def come(house: House) -> None:
     """Mail gathers while no host answers; the disk becomes full; the hosts are there again; the disk has space."""
     node = house.node
-    while not all(worker.up for worker in node.workers):
-        await asyncio.sleep(1.0)
+    await house.calm()
     places = [f"{host.address}:25" for host in house.hosts if not host.lmtp]
     house.wires.gates.update(dict.fromkeys(places, _GATE))
     before = await _send(house, 4000)
@@ -39,6 +38,7 @@ async def come(house: House) -> None:
     node.set_disk("packed")
     for place in places:
         house.wires.gates.pop(place, None)
+    node.operate({"action": "release", "selections": [{"held": True}], "by": "op", "text": ""})
     node.operate({"action": "retry", "selections": [{}], "by": "op", "text": ""})
     begun = house.base.now
     while _elsewhere(house) and house.base.now < begun + _DRAINS_S:

@@ -341,6 +341,15 @@ class House:
                 worker.process.spare()
                 worker.disk.quota_share = 0.0
 
+    async def calm(self) -> None:
+        """From here on nothing excuses the node: all workers are up, and no inspection raises on purpose."""
+        while not all(worker.up for worker in self.node.workers):
+            await asyncio.sleep(1.0)
+        for worker in self.node.workers:
+            assert worker.assembly is not None
+            for each in worker.assembly._edition.inspectors.values():
+                each.calm = True  # type: ignore[attr-defined]
+
     async def _drained(self) -> None:
         """Wait until the queue is empty; it must be when all lifetimes are over, and no connection is stalled."""
         node = self.node

@@ -21,9 +21,10 @@ _MARK = re.compile(rf"^{SECOND}: (\S+)\n{FIRST}: (\S+)\nReceived: ", re.MULTILIN
 
 
 class Marking:
-    """The inspector. `open`: inspections that have not ended."""
+    """The inspector. `open`: inspections that have not ended. `calm`: none raises."""
 
     def __init__(self) -> None:
+        self.calm = False
         self.open = 0
         self.questions = 0
 
@@ -53,7 +54,7 @@ class Marks:
             if self._in_transaction:
                 raise AssertionError("a transaction begins within another")
             self._in_transaction, self._octets = True, 0
-        if self._raises and inspector.questions % 211 == 0:
+        if self._raises and not inspector.calm and inspector.questions % 211 == 0:
             raise ZeroDivisionError(ON_PURPOSE)
         verdict = self._marked(question) if question.phase is Phase.MESSAGE else ACCEPT
         return _Later(verdict) if inspector.questions % 7 == 0 else verdict
