@@ -71,7 +71,10 @@ def bans(context: click.Context, as_json: bool, config: Path | None) -> None:
 @config_option
 @click.pass_obj
 def lift(outer: Path | None, subjects: tuple[str, ...], as_json: bool, config: Path | None) -> None:
-    """Lift bans. The node also forgets the failures that led to them."""
+    """Lift bans. The node also forgets the failures that led to them.
+
+    Ends with 1 if nothing was lifted, because nobody of these is banned.
+    """
     from postroad.check.banning import BanRequest
 
     _act(config or outer, BanRequest("lift", subjects, by=who()), as_json)

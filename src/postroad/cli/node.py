@@ -134,6 +134,8 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
         lines.append(f"worker {worker.number}: {ready}, process {worker.pid}, up {span(int(worker.up_s * 1e6))}{more}")
     lines += [f"listener {each.name}: {each.address}, {each.role}" for each in found.listeners]
     lines += _totals([each.counts for each in found.activity if each.counts.since_us], now_us)
+    refusals = dict.fromkeys(each.refuses for each in found.activity if each.refuses)
+    lines += [f"new mail is refused (452): {why}" for why in refusals]
     for each in found.activity:
         lines += [
             f"shard {one.shard:02}: the reader {one.reader} of the journal was too far behind, and misses"

@@ -51,7 +51,12 @@ def queue(
     as_json: bool,
     config: Path | None,
 ) -> None:
-    """List the mail that waits, by destination or by message. The commands below change it."""
+    """List the mail that waits, by destination or by message. The commands below change it.
+
+    A destination is a domain (by its MX), [HOST]:PORT or mx:HOST:PORT (a next hop), lmtp:…, maildir:DOMAIN or
+    program:DOMAIN. A name behind it after "/" says with whose account: [smtp.example.net]:587/* is the next hop for
+    "*", with its username.
+    """
     context.obj = config
     narrowed = bool(sender or recipient or destination or held is not None)
     if context.invoked_subcommand is not None:

@@ -115,12 +115,21 @@ def domain_pattern(written: Any) -> str:
     return domain(written)
 
 
+# [host], [host]:port and host:port, as Postfix writes a relayhost
+_HOST_AND_PORT: Final = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s]+)(?=:))(?::([0-9]{1,5}))?")
+
+
 def host(written: Any) -> str:
     """The name or the IP address of a host."""
     try:
         return ip_address(written)
     except PydanticCustomError:
         pass
+    found = _HOST_AND_PORT.fullmatch(written) if isinstance(written, str) else None
+    if found is not None:
+        name, port = found[1] or found[2], found[3]
+        set_port = f" and port = {port}" if port else ""
+        raise wrong(f"{written!r} is not a host alone", f'Write host = "{name}"{set_port}')
     try:
         return domain(written)
     except PydanticCustomError:

@@ -247,7 +247,8 @@ class Operated(Frame, frozen=True):
 
 class LanePace(msgspec.Struct, frozen=True):
     """Of one destination in one worker: its scopes, those of them with a rate, recipients that are ready, what they
-    wait for ("permit", "rate", else in words; "" for nothing) and because of what, and what is under way."""
+    wait for ("permit", "rate", else in words; "" for nothing) and because of what, and what is under way.
+    `left_alone_s`: how long the destination is left alone yet, if that is what they wait for."""
 
     scopes: Scopes
     rated: Scopes = ()
@@ -256,6 +257,7 @@ class LanePace(msgspec.Struct, frozen=True):
     because: str = ""
     domains: tuple[str, ...] = ()
     doing: tuple[Doing, ...] = ()
+    left_alone_s: float = 0.0
 
 
 class Paces(Frame, frozen=True):

@@ -160,7 +160,7 @@ class HistoryBehind(msgspec.Struct, frozen=True):
 class Activity(msgspec.Struct, frozen=True):
     """One worker as it sees itself: sessions, messages in memory, jobs under way, and what it has trouble with.
     `counts`: what the journals of its shards tell, since they were first counted. `readers_missed`: readers of these
-    journals that were too far behind (docs/reliability.md)."""
+    journals that were too far behind (docs/reliability.md). `refuses`: why new mail is refused now, "" if it is not."""
 
     number: int
     sessions: int = 0
@@ -170,6 +170,7 @@ class Activity(msgspec.Struct, frozen=True):
     history_behind: tuple[HistoryBehind, ...] = ()
     counts: EventCounts = EventCounts()
     readers_missed: tuple[Missed, ...] = ()
+    refuses: str = ""
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

@@ -391,10 +391,12 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
     if attempt.tries and attempt.reach is Reach.DESTINATION:  # a line for each host says it all
         told.append(f"{attempt.status} {clean(attempt.text.partition(': ')[0])}")
     else:
-        if attempt.reply is not None:
-            told.append(f"said: {clean(str(attempt.reply))}")
-        if attempt.text or attempt.reply is None:
+        if attempt.reply is None:
             told.append(f"{attempt.status} {clean(attempt.text)}".rstrip())
+        else:
+            told.append(f"said: {clean(str(attempt.reply))}")
+            if attempt.text:  # ours, without a status, which would make it the remote's
+                told.append(clean(attempt.text))
     told += map(_try, attempt.tries)
     times = [f"took {span(attempt.took_us)}"] if attempt.took_us else []
     times += [f"connecting {span(attempt.connect_us)}"] if attempt.connect_us else []

@@ -43,6 +43,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Attempted, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
+from postroad.mail.numbers import counted
 from postroad.mail.route import Destination
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
@@ -1052,6 +1053,7 @@ class Queue:
                 "rated": pace.rated if pace is not None else (),
                 "ready": len(lane.ready) if lane is not None else 0,
                 "waits": waits,
+                "left_alone_s": self._left_alone_s(trouble) if waits.startswith(_BACK_OFF) else 0.0,
                 "because": trouble.attempt.text if trouble is not None and waits.startswith(_BACK_OFF) else "",
                 "domains": _domains(lane) if lane is not None and (waits or lane.busy or lane.opening) else [],
                 "doing": self._doing(lane) if lane is not None else [],
@@ -1078,10 +1080,12 @@ class Queue:
             if lane.asked:
                 return "permit"
         if trouble is not None and self._troubles.is_left_alone(trouble) and not (lane is not None and lane.slots):
-            left_s = (trouble.until_us - self._clock.now_us()) / 1_000_000
-            failures = "1 failure" if trouble.failures == 1 else f"{trouble.failures} failures"
-            return f"{_BACK_OFF} {failures} in a row, {left_s:.0f} s more"
+            failures = counted(trouble.failures, "failure")
+            return f"{_BACK_OFF} {failures} in a row, {self._left_alone_s(trouble):.0f} s more"
         return ""
+
+    def _left_alone_s(self, trouble: Trouble | None) -> float:
+        return 0.0 if trouble is None else (trouble.until_us - self._clock.now_us()) / 1_000_000
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
         """Destinations left alone for now: failures in a row, until when, and why."""

@@ -13,6 +13,7 @@ from typing import Final
 
 UNCOUNTED: Final = 16_384
 DEFAULT_MAX: Final = 268_435_456
+NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
 
 
 class Budget:

@@ -37,16 +37,15 @@ from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Mail, Rcpt
 from postroad.receive import acceptance, changing, inspecting, loops, repair, replies, wishes_in
 from postroad.receive import draft as drafts
-from postroad.receive.budget import UNCOUNTED
+from postroad.receive.budget import NO_MEMORY, UNCOUNTED
 from postroad.receive.client import Client
 from postroad.receive.doors import ArrivingClient
 from postroad.receive.draft import Changes, Draft
 from postroad.receive.inspecting import Inspections
 from postroad.receive.setup import ListenerSetup, Mending
 
-_NO_MEMORY: Final = "no memory left for content (limits.content_memory_max)"
 _FAULTY: Final = Verdict(Action.DEFER, replies.UNSURE, "a rule wants what cannot be done")
-_MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, _NO_MEMORY)
+_MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, NO_MEMORY)
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _NOTHING: Final = Mending.NOTHING
 _HOLD: Final = Action.HOLD
@@ -349,7 +348,7 @@ class Intake:
         elif budget.spent and not last:
             if _has_header(draft):
                 return self._spill(draft)
-            self._waits.refuse(replies.NO_MEMORY_LAST, _NO_MEMORY)
+            self._waits.refuse(replies.NO_MEMORY_LAST, NO_MEMORY)
             self.reset()
         return True
 

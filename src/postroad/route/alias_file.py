@@ -109,8 +109,8 @@ def parse(
         problems.append(Problem(f"{path}:{lines[name]}", fault, remedy))
     if homes is not None and not problems:
         for name, target in missing(found, homes):
-            remedy = "Write a mailbox that exists, add this mailbox to the domain's recipients, or make it an alias."
-            text = f"{name!r} leads to {target}, which is neither an alias nor a mailbox that can get mail"
+            text = f"{name!r} leads to {target}: there is no such alias, and no such mailbox that can get mail"
+            remedy = "Correct the name, or add the mailbox to `recipients` of its domain."
             problems.append(Problem(f"{path}:{lines[name]}", text, remedy))
     return tuple(problems) if problems else found
 

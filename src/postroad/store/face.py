@@ -198,6 +198,9 @@ class Spool(Questions, JournalMarks, Protocol):
     def unsure(self) -> bool:
         """Whether settlements wait for a disk that fails."""
 
+    def refuses(self) -> str:
+        """Why new mail is refused now for want of space, "" if it is not."""
+
     def missed(self) -> list[Missed]:
         """What readers of the journal have missed since the start."""
 

@@ -342,6 +342,9 @@ class MemorySpool:
         place = bisect_right(journal, after, key=lambda row: row.seq)
         return journal[place : place + limit]
 
+    def refuses(self) -> str:
+        return ""
+
     def missed(self) -> list[Missed]:
         return [
             Missed(name, number, count) for number, part in self._shards.items() for name, count in part.missed.items()

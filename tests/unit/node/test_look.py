@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,9 +25,9 @@ def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
     tables = build(settings)
     assert isinstance(tables, Tables)
     noted: list[Noted] = []
-    node = SimpleNamespace(
-        tables=tables, _note=noted.append, _world=SimpleNamespace(clock=SimpleNamespace(now_us=lambda: 1))
-    )
+    clock = SimpleNamespace(now_us=lambda: 1)
+    node = SimpleNamespace(tables=tables, number=0, _note=noted.append, _world=SimpleNamespace(clock=clock))
+    node._note_once = partial(Assembly._note_once, cast(Any, node))
 
     def look() -> list[tuple[str, str]]:
         noted.clear()
@@ -41,3 +42,6 @@ def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
     assert look() == []
     (tmp_path / "aliases").write_text("info: ada, ada\n")
     assert look() == [("info", "the changed aliases are in force")]
+    node.number = 1
+    (tmp_path / "aliases").write_text("info ada and more\n")
+    assert look() == [], "the first worker tells it, once for all"

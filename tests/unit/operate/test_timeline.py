@@ -493,3 +493,10 @@ def test_a_reason_that_names_the_remote_does_not_have_it_twice() -> None:
     row = waiting(text="2 addresses of mx.example.net tried: no connection", remote="mx.example.net")
     shown = told([accepted()], Loaded(envelope(), (row,)))
     assert any(", because: 2 addresses of mx.example.net tried: no connection" in line for line in shown)
+
+
+def test_what_we_have_done_to_a_message_is_not_told_as_the_remotes_words() -> None:
+    converted = msgspec.structs.replace(RELAYED, text="converted to 7 bit")
+    shown = [line.strip() for line in told([accepted(), Attempted(NOW_US - HOUR, ID, BOB, "example.net", converted)])]
+    assert "converted to 7 bit" in shown, shown
+    assert any(line.startswith("said: 250") for line in shown)

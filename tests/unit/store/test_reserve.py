@@ -112,11 +112,13 @@ async def test_a_full_disk_takes_what_is_in_the_queue_and_no_new_mail(tmp_path: 
         await desk.settle(stored.envelope.id, 0)
         assert await desk.load(stored.envelope.id) is None, "its end was written with the space of the reserve"
         assert not _Full.reserve.stat().st_size
+        assert desk.spool.refuses() == f"no space for the reserve {_Full.reserve}"
         assert sum("given up" in getattr(event, "text", "") for event in desk.noted) == 1
         _Full.on = False
         desk.clock.time_us += 1_000_000  # it looks at the free space again
         await desk.accept()
         assert _allocated(_Full.reserve) >= _SIZE, "new mail is taken when the reserve is whole again"
+        assert desk.spool.refuses() == ""
 
 
 async def test_without_space_for_the_reserve_new_mail_is_refused(

@@ -47,7 +47,9 @@ class PaceReport:
 
     def _row(self, key: str, paces: list[LanePace]) -> Paced:
         held, window, most = self._office.usage(key)
-        waits = [text for each in paces for text in self._waits(each)]
+        # Each worker has found out by itself that the destination cannot be reached: one of them speaks for all.
+        longest = max(paces, key=lambda each: each.left_alone_s)
+        waits = [text for each in paces if not each.left_alone_s or each is longest for text in self._waits(each)]
         return Paced(
             destination=key,
             connections=held,
@@ -55,7 +57,7 @@ class PaceReport:
             connections_max=most,
             in_memory=sum(each.ready for each in paces),
             waits_for="; ".join(dict.fromkeys(waits)),
-            because=next((each.because for each in paces if each.because), ""),
+            because=longest.because or next((each.because for each in paces if each.because), ""),
             doing=tuple(doing for each in paces for doing in each.doing),
             domains=tuple(sorted({domain for each in paces for domain in each.domains})),
         )

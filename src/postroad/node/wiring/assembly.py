@@ -47,7 +47,7 @@ from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
 from postroad.receive import submit
-from postroad.receive.budget import Budget
+from postroad.receive.budget import NO_MEMORY, Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions
@@ -389,8 +389,7 @@ class Assembly:
 
     def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:
         for fault in faults:
-            text = f"the old accounts stay: {placed(path, fault)}"
-            self._note(Noted(self._world.clock.now_us(), 0, "error", text))
+            self._note_once("error", f"the old accounts stay: {placed(path, fault)}")
 
     def _warn(self, text: str) -> None:
         self._note(Noted(self._world.clock.now_us(), 0, "error", text))
@@ -481,6 +480,11 @@ class Assembly:
     def _reader_broke(self, error: Exception) -> None:
         self._loop.call_exception_handler({"message": "a reader of the stream of events", "exception": error})
 
+    def _note_once(self, level: str, text: str) -> None:
+        """What all workers find out by themselves, as they read the same files: the first one tells it."""
+        if self.number == 0:
+            self._note(Noted(self._world.clock.now_us(), 0, level, text))
+
     def _note_from_thread(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._note, event)
 
@@ -515,22 +519,22 @@ class Assembly:
             tls.rotate(self._loop.time(), self._ticket_secret())
             reloaded = tls.reload()
             for problem in reloaded.problems:
-                self._note(Noted(self._world.clock.now_us(), 0, "error", f"the old certificates stay: {problem}"))
+                self._note_once("error", f"the old certificates stay: {problem}")
             if reloaded.taken:
-                self._note(Noted(self._world.clock.now_us(), 0, "info", "new certificates are in force"))
+                self._note_once("info", "new certificates are in force")
         if accounts is not None:
             accounts.refresh()
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:
-        now_us, refused = self._world.clock.now_us(), self.tables.aliases_refused
+        refused = self.tables.aliases_refused
         problems = self.tables.look()
         for problem in problems:
-            self._note(Noted(now_us, 0, "error", str(problem)))
+            self._note_once("error", str(problem))
         if problems and self.tables.aliases_refused:
-            self._note(Noted(now_us, 0, "error", "the old aliases stay in force until the alias file is correct"))
+            self._note_once("error", "the old aliases stay in force until the alias file is correct")
         elif refused and not self.tables.aliases_refused:
-            self._note(Noted(now_us, 0, "info", "the changed aliases are in force"))
+            self._note_once("info", "the changed aliases are in force")
 
     # -- what holds for the whole node ------------------------------------------------------------------------------
 
@@ -569,6 +573,7 @@ class Assembly:
             left_alone=tuple(LeftAlone(key, *trouble) for key, trouble in self.queue.troubles().items()),
             counts=self.counting.counts(),
             readers_missed=tuple(self.spool.missed()),
+            refuses=self.spool.refuses() or (NO_MEMORY if self._budget.spent else ""),
             history_behind=tuple(
                 HistoryBehind(each.shard, each.since_us, each.why) for each in self.historian.backlog()
             ),

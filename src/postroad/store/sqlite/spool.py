@@ -314,6 +314,14 @@ class SqliteSpool:
         """See `store.face.JournalMarks`."""
         return self._shards[shard].marks[reader]
 
+    def refuses(self) -> str:
+        """See `store.face.Spool`. What is free within the files may still take a few small messages."""
+        failure = self._room_on_disk()
+        if failure is not None:
+            return failure.text
+        lacking = [str(shard.reserve.path) for shard in self._shards.values() if not shard.reserve.whole]
+        return f"no space for the reserve {lacking[0]}" if lacking else ""
+
     def missed(self) -> list[Missed]:
         """What readers of the journal have missed since the start."""
         return [

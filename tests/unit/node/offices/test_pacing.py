@@ -58,6 +58,14 @@ async def test_workers_are_added_up_and_reasons_stand_once() -> None:
     assert row.domains == ("b.example", "example.org")
 
 
+async def test_a_back_off_is_told_once_however_many_workers_have_it() -> None:
+    """Each has found out by itself, a moment earlier or later: the one that waits the longest."""
+    waits = {50.2: "back-off after 1 failure in a row", 80.0: "back-off after 2 failures in a row, 80 s more"}
+    told = [{"own": _told(text, left_alone_s=left_s, because=text[:20])} for left_s, text in waits.items()]
+    row = await _Node(*told, {"own": _told("limit of this worker")}).row()
+    assert row.waits_for == "back-off after 2 failures in a row, 80 s more; limit of this worker"
+
+
 async def test_a_permit_names_the_first_scope_that_is_full() -> None:
     node = _Node({"own": _told("permit", ("own", "provider", "any"))})
     assert (await node.row()).waits_for == "", "nothing is full: the answer is on its way"

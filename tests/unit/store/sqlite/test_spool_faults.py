@@ -323,7 +323,7 @@ async def test_below_the_free_space_that_is_set_new_mail_is_refused(tmp_path: Pa
         failure = await desk.try_accept(message(desk.new_id()))
         assert failure is not None
         assert failure.kind is FailureKind.FULL
-        assert "free_min" in failure.text
+        assert "free_min" in failure.text and desk.spool.refuses() == failure.text
         await desk.settle(id, 0)
         incoming = desk.spool.incoming(desk.new_id())
         incoming.write(b"x" * 10)
