@@ -22,7 +22,7 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Expansion
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.store import content
-from postroad.store.sqlite import schema
+from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.world.files import Posix
 from tests.fuzz import framing
@@ -153,15 +153,17 @@ def stored(directory: Path) -> list[bytes]:
     """What the disk has, without our own field; and no file is left of anything else."""
     connection = schema.connect_reader(schema.database(directory, 0))
     try:
-        ids = [int(row[0]) for row in connection.execute("SELECT id FROM fresh ORDER BY id")]
+        rows = connection.execute("SELECT id, envelope FROM fresh ORDER BY id").fetchall()
+        prefixes = {int(id): codec.decode_envelope(bytes(envelope)).prefix for id, envelope in rows}
         inline = [bytes(row[0]) for row in connection.execute("SELECT octets FROM content ORDER BY id")]
     finally:
         connection.close()
-    files = [path for id in ids if (path := content.file_path(directory, id)).exists()]
-    assert len(inline) + len(files) == len(ids)
+    paths = {id: content.file_path(directory, id) for id in prefixes}
+    files = [path for path in paths.values() if path.exists()]
+    assert len(inline) + len(files) == len(prefixes)
     all_files = {path for path in directory.rglob("*") if path.is_file() and path.parent.parent.parent == directory}
     assert all_files == set(files), "a file of a message that was refused"
-    found = inline + [path.read_bytes() for path in files]
+    found = inline + [prefixes[id] + path.read_bytes() for id, path in paths.items() if path.exists()]
     assert all(each.startswith(b"Received: ") for each in found)
     return [each[each.index(b"\r\nGood: ") + 2 :] for each in found]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,11 +18,13 @@ printable = texts.filter(lambda text: text.isprintable() and text == text.strip(
 classes = st.sampled_from("245")
 details = st.integers(0, 999)
 # RFC 2034 §4: the class of the enhanced code is that of the reply code
+# Text that begins as an enhanced code does is read as one.
+lines_said = printable.filter(lambda text: re.match(r"[245]\.\d", text) is None)
 replies = st.builds(
     lambda first, rest, subject, detail, status, lines: Reply(
         int(first) * 100 + rest, f"{first}.{subject}.{detail}" if status else "", tuple(lines)
     ),
-    classes, st.integers(0, 99), details, details, st.booleans(), st.lists(printable, min_size=1, max_size=5),
+    classes, st.integers(0, 99), details, details, st.booleans(), st.lists(lines_said, min_size=1, max_size=5),
 )  # fmt: skip
 
 

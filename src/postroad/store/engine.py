@@ -3,16 +3,18 @@ operator's commands). A worker is given its engine by `node/wiring`."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from postroad.store.face import READERS, HistoryView, Spool, SpoolView
 from postroad.store.options import SpoolOptions
 from postroad.store.sqlite.reader import SpoolReader, shard_files
 from postroad.store.sqlite.searching import HistoryReader
-from postroad.store.sqlite.spool import SqliteSpool
 from postroad.world.clock import Clock
+
+if TYPE_CHECKING:  # who only looks does not wait for it to be imported
+    import asyncio
 
 
 def spool(
@@ -25,6 +27,8 @@ def spool(
     threads: bool = True,
 ) -> Spool:
     """A spool that is not started yet."""
+    from postroad.store.sqlite.spool import SqliteSpool  # it imports asyncio: see above
+
     return SqliteSpool(directory, shards, options, clock, loop, readers=READERS, threads=threads)
 
 

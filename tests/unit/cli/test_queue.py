@@ -457,7 +457,7 @@ def test_a_damaged_shard_is_said(site: Site) -> None:
 def test_a_disk_that_keeps_failing_is_said_and_ends_the_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fill()
     faults = Faults()
-    monkeypatch.setattr(offline, "Spool", partial(SqliteSpool, connect=faults.connect))
+    monkeypatch.setattr("postroad.store.sqlite.spool.SqliteSpool", partial(SqliteSpool, connect=faults.connect))
     monkeypatch.setattr(offline, "DISK_FAILS_S", 0.5)
     before = _states(site)
     faults.at = lambda sql: sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else None
