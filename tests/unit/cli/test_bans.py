@@ -91,11 +91,13 @@ def test_a_folder_that_may_not_be_written_to() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         place = Place(Path(folder))
         Path(folder).chmod(0o555)
+        place.state.chmod(0o555)
         try:
             with as_ordinary_user():
                 assert "ermission" in place.call("add", "192.0.2.1", code=1).output
         finally:
             Path(folder).chmod(0o755)
+            place.state.chmod(0o755)
 
 
 def test_times_in_json_are_iso_8601(place: Place) -> None:
