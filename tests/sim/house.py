@@ -155,6 +155,7 @@ class House:
             await self._drained()
         await asyncio.sleep(2 * 3600.0)  # clients and idle connections end
         self._let_go()
+        promises.check_counts(self)
         self.closing = True
         for worker in self.node.workers:
             self.node.restart(worker)

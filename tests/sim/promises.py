@@ -507,6 +507,10 @@ def _stream(house: House, lives: dict[int, Life]) -> None:
     for id, was_accepted in house.ledger.heard.items():
         if was_accepted and id not in lives:
             house.ledger.fault(f"{identifier.text(id)} was accepted, says the stream; the history does not know it")
+
+
+def check_counts(house: House) -> None:
+    """The second reader of the journal has counted each event once. Its workers must be up."""
     parts = []
     for worker in house.node.workers:
         if worker.assembly is None:
