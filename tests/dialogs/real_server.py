@@ -63,6 +63,7 @@ from postroad.world.network import SystemNetwork
 from tests.dialogs.playing import Player, Transcript
 from tests.unit.accounts.test_accounts import HASHER
 from tests.unit.receive.fakes import held
+from tests.unit.receive.ruled import with_rules
 
 HERE = "127.0.0.0/8"
 # 2007-05-01T00:00:00Z, the day of RFC 4865's example
@@ -209,13 +210,9 @@ class RealServer:
             dsn_for_strangers=True,
         )
         known = Directory(lambda domain: True, lambda domain: False, lambda address: True, lambda name, address: True)
-        rules = policy.rules(
-            role,
-            PolicyOptions(trust_network=trusted),
-            known,
-            lmtp=transcript.dialect is Dialect.LMTP,
-            extra=_refusals(asked),
-        )
+        lmtp = transcript.dialect is Dialect.LMTP
+        own = policy.rules(role, PolicyOptions(trust_network=trusted), known, lmtp=lmtp)
+        rules = with_rules(own, _refusals(asked))
         return Listener(listener_setup(options, _receive(transcript), rules, self._doors(transcript, asked)))
 
     def _doors(self, transcript: Transcript, asked: Asked) -> Doors:

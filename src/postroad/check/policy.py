@@ -9,7 +9,6 @@
 
 If the listener's `header_from` says so, author_owned stands in the message phase, too.
 With relay_control and local_only goes the question for the owner of the mailbox (`owner`, RFC 7293).
-Rules of the operator (`extra`) are asked after these, in each phase.
 """
 
 from __future__ import annotations
@@ -71,20 +70,14 @@ class Directory(msgspec.Struct, frozen=True):
     is_own: Callable[[Address], bool] = lambda address: False
 
 
-def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool, extra: Rules | None = None) -> Rules:
+def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
     """The composed rules of a listener."""
-    extra = extra or Rules()
     return Rules(
-        connect=_phase(extra.connect),
-        hello=_phase(extra.hello, *_hello(role, options)),
-        mail=_phase(extra.mail, *_mail(role, options, known, lmtp)),
-        rcpt=_phase(extra.rcpt, *_rcpt(role, options, known, lmtp)),
-        message=_phase(extra.message, *_message(role, options, known, lmtp)),
+        hello=compose(_hello(role, options)),
+        mail=compose(_mail(role, options, known, lmtp)),
+        rcpt=compose(_rcpt(role, options, known, lmtp)),
+        message=compose(_message(role, options, known, lmtp)),
     )
-
-
-def _phase(extra: Rule | None, *own: Rule) -> Rule | None:
-    return compose((*own, extra) if extra is not None else own)
 
 
 def _hello(role: Role, options: PolicyOptions) -> tuple[Rule, ...]:

@@ -25,6 +25,7 @@ from postroad.receive.session import ClientConnection
 from postroad.receive.setup import listener_setup
 from postroad.store.arrivals import Arrivals
 from postroad.store.values import Failure, FailureKind, NewContent, Stored, Waiting
+from tests.unit.receive.ruled import with_rules
 
 NOW_US = 1_795_000_000_000_000  # in November 2026
 
@@ -307,9 +308,8 @@ class House:
         self.options = options or ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
         self.listener_options = listener or ListenerOptions("front", role, dialect, dsn_for_strangers=True)
         lmtp = self.listener_options.protocol is Dialect.LMTP
-        composed = policy.rules(
-            self.listener_options.role, policy_options or PolicyOptions(), KNOWN, lmtp=lmtp, extra=rules
-        )
+        own = policy.rules(self.listener_options.role, policy_options or PolicyOptions(), KNOWN, lmtp=lmtp)
+        composed = with_rules(own, rules)
         self.doors = Doors(
             **{
                 "loop": self.loop,
