@@ -99,7 +99,7 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if not any(asking.ca_file for asking in asked) or any(asking != NOBODY and not asking.ca_file for asking in asked):
         yield Finding(
             (("auth", "certificate_name"), ("tls", "client_certificates"), ("tls", "client_ca_file")),
-            "Certificates shall authenticate clients, but a listener asks for none, or accepts those of any public CA",
+            "Accounts go by client certificates, but a listener asks for none, or accepts those of any public CA",
             'Write client_certificates = "asked" and client_ca_file under [tls]',
         )
 
@@ -625,6 +625,7 @@ def _group(settings: Settings) -> Iterator[Finding]:
 
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _auth,
+    _inspectors,
     _accounts,
     _certificate,
     _client_certificates,

@@ -32,11 +32,6 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Whether it can be sent without SMTPUTF8 (the domain always can)."""
         return self.local_part.isascii()
 
-    @property
-    def is_literal(self) -> bool:
-        """Whether the domain is an address literal (RFC 5321 §4.1.3)."""
-        return self.domain.startswith("[")
-
     def __str__(self) -> str:
         """The wire form, the local-part quoted where it must be: ``"a b"@example.org``."""
         return _written(self.local_part, self.domain)

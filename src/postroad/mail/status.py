@@ -106,11 +106,6 @@ def meaning(status: str) -> str:
     return MEANINGS.get(status[2:], MEANINGS["0.0"])
 
 
-def is_permanent(status: str) -> bool:
-    """Whether the class is 5: a permanent failure (RFC 3463 §3.1)."""
-    return status.startswith("5")
-
-
 def with_class(status: str, digit: str) -> str:
     """The same subject and detail in another class, as ``with_class("5.4.1", "4")`` → ``"4.4.1"``."""
     return digit + status[1:]

@@ -33,6 +33,13 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "an inspector without a module",
+        listener('role = "mx"', 'inspectors = ["package.inspect:Checking", "Checking"]') + DOMAIN,
+        "listener[1].inspectors",
+        "'Checking' is not the name of an inspector",
+        "module:name",
+    ),
+    (
         "everybody is trusted",
         listener('role = "relay"', 'trusted_networks = ["192.0.2.0/24", "0.0.0.0/0"]') + DOMAIN,
         "listener[1].trusted_networks[2]",
