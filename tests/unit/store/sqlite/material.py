@@ -101,7 +101,11 @@ class Desk:
         assert await self.try_settle(id, *ended, **fields) is None
 
     async def fresh_ids(self, shard: int = 0) -> list[int]:
-        return [each.id for each in await self.ask(self.spool.fresh, shard, 0, 1000)]
+        """All of them, however many there are: the spool is asked page by page."""
+        ids: list[int] = []
+        while page := await self.ask(self.spool.fresh, shard, ids[-1] if ids else 0, 1000):
+            ids += [each.id for each in page]
+        return ids
 
     async def load(self, id: int) -> Any:
         return await self.ask(self.spool.load, id)

@@ -686,10 +686,9 @@ async def test_closing_from_another_thread_answers_all_that_was_asked(tmp_path: 
                     one()
                 await asyncio.sleep(0 if busy else 0.001)
             await closing
-            for _ in range(1000):  # each answer comes in a turn of its own
-                if len(answered) >= len(asked):
-                    break
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(60):
+                while len(answered) < len(asked):  # each answer comes in a turn of its own
+                    await asyncio.sleep(0.001)
             assert sorted(answered) == asked
         with open_spool(directory) as desk:
             assert await desk.fresh_ids() == sorted(kept)
