@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import contradictions, doubts, exposure, files, former_names, locate, postfix_names, schema, trial
+from postroad.config import doubts, exposure, files, former_names, locate, postfix_names, schema, trial
+from postroad.config.contradictions import checks, listeners
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
 from postroad.config.problem import ConfigProblem
@@ -104,7 +105,7 @@ def at_listener(path: Path, settings: Settings, place: str, problem: world.Probl
     """The same for a place to listen on that cannot be had: ``127.0.0.1:25``, ``[::1]:25`` or ``unix:/path``."""
     text = f"{place} {problem.text}"
     for index, listener in enumerate(settings.listener):
-        if place in (contradictions.shown(each) for each in contradictions.places(listener)):
+        if place in (listeners.shown(each) for each in listeners.places(listener)):
             key = "address" if place.startswith(UNIX) or system.blames_address(problem) else "port"
             return at(path, ("listener", index, key), text, problem.remedy)
     return at(path, ("listener",), text, problem.remedy)
@@ -352,7 +353,7 @@ def _called(value: Any) -> str:
 
 def _further(settings: Settings, document: _Pruned, before: list[Finding], *, check_files: bool) -> list[Finding]:
     """Contradictions and unreadable files, but none that follow from what was found before."""
-    found = [*contradictions.find(settings), *(files.find(settings) if check_files else ())]
+    found = [*checks.find(settings), *(files.find(settings) if check_files else ())]
     placed = [replace(each, about=tuple(map(document.original, each.about))) for each in found]
     faulty = [path for finding in before for path in finding.about]
     return [each for each in placed if not any(touches(path, other) for path in each.about for other in faulty)]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from postroad.config import contradictions
+from postroad.config.contradictions import listeners
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX
 from postroad.config.settings import Settings
@@ -31,12 +31,12 @@ def places(settings: Settings, *, running: bool) -> Iterator[tuple[str, Problem]
     """Places that cannot be listened on. `running`: a node runs, so that a port in use may well be its own. Whether the
     port is one for root only is not looked at: who checks need not be who starts."""
     for listener in settings.listener:
-        for place in contradictions.places(listener):
+        for place in listeners.places(listener):
             if place[0].startswith(UNIX):
                 continue
             problem = system.bindable(*place)
             if problem is not None and (system.blames_address(problem) or not running):
-                yield contradictions.shown(place), problem
+                yield listeners.shown(place), problem
 
 
 def program(settings: Settings) -> Iterator[Finding]:

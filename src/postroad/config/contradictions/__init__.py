@@ -1,0 +1,1 @@
+"""What the settings say against each other: each key is right by itself, together they cannot work."""

@@ -1,0 +1,147 @@
+"""What the settings of our own domains say against each other: names, delivery, recipients."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from postroad.config.finding import Finding
+from postroad.config.locate import Path
+from postroad.config.routing import LocalDomainSection, RelayDomainSection
+from postroad.config.settings import Settings
+from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
+from postroad.protocol.grammar import parse_mailbox
+
+
+def names(settings: Settings) -> Iterator[Finding]:
+    """A name that is used twice, and a domain that is local and relayed."""
+    yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listener))
+    yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domain))
+    yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hop))
+    relayed: list[tuple[Path, str]] = [
+        *((("relay", "domains", index), name) for index, name in enumerate(settings.relay.domains)),
+        *((("relay", "domain", index, "name"), each.name) for index, each in enumerate(settings.relay.domain)),
+    ]
+    yield from _twice(relayed)
+    local = {domain.name for domain in settings.domain}
+    for path, domain in relayed:
+        if domain in local:
+            yield Finding(
+                (path, ("domain",)),
+                f"{domain!r} is also a local domain",
+                "A domain is either local or relayed: remove it from one of the two places",
+            )
+
+
+def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
+    first: dict[str, Path] = {}
+    for path, name in named:
+        if name in first:
+            yield Finding(
+                (path, first[name]), f"{name!r} is used twice", "Remove one of the two, or give it another name"
+            )
+        first.setdefault(name, path)
+
+
+_KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "maildir": ("path",),
+    "lmtp": ("socket", "host", "port", "xforward"),
+    "program": ("command",),
+}
+
+
+def delivery(settings: Settings) -> Iterator[Finding]:
+    """A domain whose mail has no way, or more than one, or no recipients."""
+    for index, domain in enumerate(settings.domain):
+        here = ("domain", index)
+        if missing := _missing(domain):
+            keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver])
+            yield Finding(
+                (*keys, (*here, "deliver")), f"{domain.name!r} does not say where its mail is delivered", missing
+            )
+        if domain.deliver == "lmtp" and domain.socket and domain.host:
+            yield Finding(
+                ((*here, "host"), (*here, "socket"), (*here, "deliver")),
+                "There is a host and also a socket",
+                "Only one of them can lead to the LMTP server: remove the other",
+            )
+        for other, keys_of in _KEYS_OF.items():
+            for key in keys_of:
+                if other != domain.deliver and key in domain.model_fields_set:
+                    yield Finding(
+                        ((*here, key), (*here, "deliver")),
+                        f'This has no effect with deliver = "{domain.deliver}"',
+                        f'Remove it, or write deliver = "{other}"',
+                    )
+        if not domain.recipients and domain.recipients_file is None:
+            yield Finding(
+                ((*here, "recipients"), (*here, "recipients_file")),
+                f"{domain.name!r} has no recipients",
+                'Name them in recipients or recipients_file, or write recipients = "any"',
+            )
+
+
+def _missing(domain: LocalDomainSection) -> str:
+    match domain.deliver:
+        case "maildir":
+            return "" if domain.path else 'Add path = "/var/mail/{domain}/{local_part}"'
+        case "lmtp":
+            return "" if domain.socket or domain.host else "Add socket, or host and port, of the LMTP server"
+        case "program":
+            return "" if domain.command else 'Add command = ["/path/of/the/program", "argument"]'
+
+
+# What looks like a placeholder. Within a command not `${HOME}` and `{}`, which other programs know.
+_IN_PATH: Final = re.compile(r"\{([^{}/]*)\}")
+
+_IN_COMMAND: Final = re.compile(r"(?<!\$)\{([\w.-]+)\}")
+
+
+def placeholders(settings: Settings) -> Iterator[Finding]:
+    """Unknown placeholders in the path of a Maildir or in a command."""
+    for index, domain in enumerate(settings.domain):
+        here = ("domain", index)
+        if domain.deliver == "maildir" and domain.path is not None:
+            yield from _unknown((*here, "path"), _IN_PATH.findall(str(domain.path)), PATH_PLACEHOLDERS)
+        if domain.deliver != "program":
+            continue
+        for place, word in enumerate(domain.command):
+            names = _IN_COMMAND.findall(word)
+            if not any(char.isspace() for char in word):  # else a script, in which braces have a meaning of their own
+                yield from _unknown((*here, "command", place), names, COMMAND_PLACEHOLDERS)
+            if any(name in COMMAND_PLACEHOLDERS and word != f"{{{name}}}" for name in names):
+                yield Finding(
+                    ((*here, "command", place),),
+                    f"A placeholder must be a whole argument, but {word!r} holds more",
+                    "Write the placeholder as a separate argument",
+                )
+
+
+def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Finding]:
+    for name in dict.fromkeys(found):
+        if name not in known:
+            names = ", ".join(f"{{{each}}}" for each in known)
+            yield Finding(
+                (key,), f"{{{name}}} is not a known placeholder. The known ones are {names}", "Write one of these"
+            )
+
+
+def recipients(settings: Settings) -> Iterator[Finding]:
+    """Names of recipients that cannot be local-parts."""
+    domains: list[tuple[Path, LocalDomainSection | RelayDomainSection]] = [
+        *((("domain", index), each) for index, each in enumerate(settings.domain)),
+        *((("relay", "domain", index), each) for index, each in enumerate(settings.relay.domain)),
+    ]
+    for here, domain in domains:
+        for place, name in enumerate(domain.recipients):
+            local_part = name.removesuffix(f"@{domain.name}")
+            if parse_mailbox(f"{local_part}@{_ANY_DOMAIN}") is None:
+                yield Finding(
+                    ((*here, "recipients", place), (*here, "recipients"), (*here, "name")),
+                    f"{name!r} is not the local-part of a mailbox in {domain.name!r}",
+                    f'Write only the part before the "@", such as "ada" for ada@{domain.name.removeprefix(".")}',
+                )
+
+
+_ANY_DOMAIN: Final = "example.org"  # the domain of a recipient may be a pattern, which no mailbox has
