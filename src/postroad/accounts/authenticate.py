@@ -21,9 +21,10 @@ import enum
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
@@ -56,30 +57,109 @@ class CertificateName(enum.Enum):
 
 
 class AuthOptions(msgspec.Struct, frozen=True):
-    """`mechanisms`: those to offer, () for all that can be had. `account_domain`: the domain of accounts whose name has
-    none, for the address that they may send from; "": none. `detail_delimiter`: what begins an address extension, ""
-    for nothing: the owner of a mailbox owns its extensions.
+    """How log-ins are checked. `detail_delimiter`: the characters that begin an address extension, "" for none. The
+    owner of a mailbox owns its extensions."""
 
-    `threads`: hashes computed, and plain functions run, at a time; `queue_max`: authentications that are looked into,
-    or wait for a thread, at most; `client_max`, `network_max`: of these, for a client and for a network; `waiting_max`:
-    those that wait until they may be among these. `cache_s`, `cache_max`: how long and how many right passwords and
-    tokens are remembered (0 s: never). `failure_delay_s`: from the finding that a password is wrong to the answer.
-    `timeout_s`: how long Dovecot, a function or the introspection of a token may take, and how long one may wait for
-    it; then it is 454."""
-
-    mechanisms: tuple[str, ...] = ()
-    certificate_name: CertificateName = CertificateName.NONE
-    account_domain: str = ""
+    mechanisms: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The SASL mechanisms to offer. Empty: all that are possible. SCRAM is possible if every "
+            "account of the users file has keys for it. EXTERNAL is possible with `certificate_name`. "
+            "CRAM-MD5 and DIGEST-MD5 are offered only if this setting names them.",
+        ),
+    ] = ()
+    certificate_name: Annotated[
+        CertificateName,
+        Meta(
+            description="Which name in a client's certificate is the client's account (EXTERNAL): `none`, a "
+            "`mailbox` in it, or its `common-name`. `[tls]` must then ask for certificates and name the "
+            "root certificates that issue them.",
+        ),
+    ] = CertificateName.NONE
+    account_domain: Annotated[
+        str,
+        Meta(
+            description="The domain for accounts whose name has none: account NAME may send from NAME at this "
+            "domain, unless other addresses are set for it.",
+        ),
+    ] = ""
     detail_delimiter: str = accounts.DELIMITER
-    threads: int = 2
-    queue_max: int = 64
-    client_max: int = 8
-    network_max: int = 24
-    waiting_max: int = 256
-    cache_s: float = 60.0
-    cache_max: int = 4096
-    failure_delay_s: float = 1.0
-    timeout_s: float = 30.0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="How many passwords one worker verifies, or how many functions it runs, at a time.",
+        ),
+    ] = 2
+    queue_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most authentications that one worker handles at a time. One more waits (`waiting_max`). "
+            "A quarter of the places is kept for clients that have logged in within the last week.",
+        ),
+    ] = 64
+    client_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most authentications that one client (an IPv4 address or an IPv6 /64) may have among "
+            "these. If the client has not logged in within the last week, a failed authentication counts "
+            "until its answer is due. If it has, it may use half of `queue_max`.",
+        ),
+    ] = 8
+    network_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most authentications that one network may have among these. Clients that have logged in "
+            "within the last week do not count.",
+        ),
+    ] = 24
+    waiting_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most authentications that wait in one worker until `queue_max`, `client_max` and "
+            "`network_max` leave room for them. One more, and one that has waited for `timeout_s`, is "
+            "answered 454, so that the client tries again later. A client that has not logged in within "
+            "the last week may have a quarter of these, its network half, and all such clients together "
+            "three quarters. 0: none waits.",
+        ),
+    ] = 256
+    cache_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long the node remembers a correct password or token. 0: not at all.",
+        ),
+    ] = 60.0
+    cache_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most correct passwords and tokens that the node remembers.",
+        ),
+    ] = 4096
+    failure_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="How long the node delays the answer to the first wrong password.",
+        ),
+    ] = 1.0
+    timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=300,
+            description="How long Dovecot, the function or the introspection of a token may take, and how long an "
+            "authentication may wait for its turn. After that the client is answered 454 and can try "
+            "again later.",
+        ),
+    ] = 30.0
 
 
 class SessionFacts(msgspec.Struct, frozen=True):

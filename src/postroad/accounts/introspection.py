@@ -18,10 +18,11 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
+from msgspec import Meta
 
 from postroad.accounts import accounts
 from postroad.accounts.accounts import Account
@@ -37,17 +38,40 @@ _TOKEN_MAX: Final = 16_384
 
 
 class IntrospectionOptions(msgspec.Struct, frozen=True):
-    """`url`: the introspection endpoint. `client_id`, `client_secret`: how we authenticate there (RFC 6749 §2.3.1), ""
-    for not at all. `account_claim`: the member of the answer that names the account. `scope`, `audience`: what a token
-    must be for, "" for anything. `ca_file`: the roots for the endpoint's certificate, "" for the system's."""
+    """How tokens are introspected. `client_secret`: that of `client_id` (RFC 6749 §2.3.1)."""
 
-    url: str
-    client_id: str = ""
+    url: Annotated[str, Meta(description="The introspection endpoint. Unset: no tokens are checked in this way.")]
+    client_id: Annotated[
+        str,
+        Meta(
+            description='The name by which the node authenticates at the endpoint. "": it does not authenticate.',
+        ),
+    ] = ""
     client_secret: str = ""
-    account_claim: str = "username"
-    scope: str = ""
-    audience: str = ""
-    ca_file: str = ""
+    account_claim: Annotated[
+        str,
+        Meta(
+            description="The member of the endpoint's answer that names the account.",
+        ),
+    ] = "username"
+    scope: Annotated[
+        str,
+        Meta(
+            description='The scopes that a token must have, separated by spaces. "": any.',
+        ),
+    ] = ""
+    audience: Annotated[
+        str,
+        Meta(
+            description='The audience that a token must be meant for. "": any.',
+        ),
+    ] = ""
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="The root certificates for the endpoint's certificate, PEM. Unset: the system's.",
+        ),
+    ] = ""
 
     def __repr__(self) -> str:
         return f"IntrospectionOptions(url={self.url!r})"

@@ -14,9 +14,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from postroad.check.bans import Bans, account_of, network_of
 from postroad.check.tally import (
@@ -41,47 +42,149 @@ KNOWN_S: Final = 604_800.0  # its length: for so long, and at most twice as long
 
 
 class ClientOptions(msgspec.Struct, frozen=True):
-    """`sessions_max`: sessions at a time in the whole node; `sessions_per_client_max`, `sessions_per_network_max`: of
-    these, for one client or network. `rate_s`: the time within which a client may come `connection_rate_max` times and
-    send `message_rate_max` messages to `recipient_rate_max` recipients; `…_network_max`: the same for a network.
-    `network_prefix_ipv4`, `network_prefix_ipv6`: how long the prefix of a network is.
+    """How many sessions and commands clients may have at a time and within a time."""
 
-    `failure_delay_s`, `failure_delay_max_s`: how long the answer to a wrong password is kept back at first, and at
-    most: it doubles with each failure of the client or of the account."""
-
-    sessions_max: int = 20_000
-    sessions_per_client_max: int = 100
-    sessions_per_network_max: int = 500
-    rate_s: float = 60.0
-    connection_rate_max: int = 0
-    connection_rate_network_max: int = 0
-    message_rate_max: int = 0
-    message_rate_network_max: int = 0
-    recipient_rate_max: int = 0
-    recipient_rate_network_max: int = 0
-    network_prefix_ipv4: int = 24
-    network_prefix_ipv6: int = 48
+    sessions_max: Annotated[int, Meta(ge=1, description="The most sessions at a time in the whole node.")] = 20_000
+    sessions_per_client_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most sessions at a time of one client (an IPv4 address or an IPv6 /64).",
+        ),
+    ] = 100
+    sessions_per_network_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most sessions at a time of one network. 0: no limit.",
+        ),
+    ] = 500
+    rate_s: Annotated[float, Meta(ge=1, description="The time span for which the six rate limits below count.")] = 60.0
+    connection_rate_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most connections of one client within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    connection_rate_network_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most connections of one network within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    message_rate_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most MAIL commands of one client within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    message_rate_network_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most MAIL commands of one network within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    recipient_rate_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most RCPT commands of one client within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    recipient_rate_network_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most RCPT commands of one network within `rate_s`. 0: no limit.",
+        ),
+    ] = 0
+    network_prefix_ipv4: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=32,
+            description="The prefix length of an IPv4 network: addresses with the same prefix count as one network. "
+            "A change needs a restart.",
+        ),
+    ] = 24
+    network_prefix_ipv6: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=64,
+            description="The prefix length of an IPv6 network. A change needs a restart.",
+        ),
+    ] = 48
     failure_delay_s: float = 1.0
-    failure_delay_max_s: float = 30.0
+    failure_delay_max_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=240,
+            description="The longest such delay. The delay doubles with each failure of the client or of the account "
+            "within `bans.window_s`.",
+        ),
+    ] = 30.0
 
 
 class BanOptions(msgspec.Struct, frozen=True):
-    """When the node bans by itself, and for how long.
+    """When the node bans by itself, and for how long."""
 
-    `failures_max`: failed AUTH of a client within `window_s`; `network_failures_max`: of a network, which is then
-    banned where there is AUTH, but for its clients that have logged in lately; `account_failures_max`: of an account;
-    `offences_max`: sessions of a client that were ended for errors, refusals, unknown recipients or talking early.
-    0: no ban for it.
-    `time_s`: how long such a ban lasts. `exempt`: networks that the node never bans by itself.
-    """
-
-    time_s: float = 3600.0
-    window_s: float = 600.0
-    failures_max: int = 20
-    network_failures_max: int = 100
-    account_failures_max: int = 0
-    offences_max: int = 10
-    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    time_s: Annotated[float, Meta(ge=1, description="How long such a ban lasts.")] = 3600.0
+    window_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            description="The time span for which failures and ended sessions count.",
+        ),
+    ] = 600.0
+    failures_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The number of failed AUTH attempts of a client within `window_s` after which the node bans "
+            "the client. 0: no ban.",
+        ),
+    ] = 20
+    network_failures_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The number of failed AUTH attempts of a network (`limits.network_prefix_ipv4`, "
+            "`limits.network_prefix_ipv6`) within `window_s` after which the node bans the network. "
+            "Clients of this network that have logged in within the last week are not banned with it, "
+            "and the ban does not hold on listeners without AUTH: mail from servers of this network is "
+            "accepted there as before. 0: no ban.",
+        ),
+    ] = 100
+    account_failures_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The number of failed AUTH attempts at an account within `window_s` after which the node "
+            "bans the account. Nobody can then authenticate as this account for `time_s`, not even its "
+            "owner. 0: no ban.",
+        ),
+    ] = 0
+    offences_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The number of sessions of a client within `window_s` that ended because of errors, refused "
+            "commands, unknown recipients or speaking before the greeting, after which the node bans the "
+            "client. 0: no ban.",
+        ),
+    ] = 10
+    exempt: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks that the node never bans by itself. Networks that a listener trusts are exempt, too.",
+        ),
+    ] = ("127.0.0.0/8", "::1/128")
 
 
 # RFC 5321 §3.8, §4.3.2: 421 in place of the greeting

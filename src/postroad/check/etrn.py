@@ -7,28 +7,46 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.envelope import Peer
 
 
 class EtrnRow(msgspec.Struct, frozen=True):
-    """`domains`: ``example.org``, ``.example.org`` for all below it, ``*``. `networks`: as addresses or networks, or
-    "unix"; `accounts`: names of accounts."""
+    """Who may start the queues of some domains. A domain may be a pattern: ``example.org``, ``.example.org`` for all
+    below it, ``*``."""
 
-    domains: tuple[str, ...]
-    networks: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
+    domains: Annotated[tuple[str, ...], Meta(min_length=1, description="The domains whose queue may be started.")]
+    networks: Annotated[tuple[str, ...], Meta(description="Networks whose clients may use ETRN.")] = ()
+    accounts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Accounts that may use ETRN after they have authenticated.",
+        ),
+    ] = ()
 
 
 class EtrnOptions(msgspec.Struct, frozen=True):
-    """`rows`: who may start what; without any ETRN is not offered. `interval_s`: how long a queue that was started is
-    not started again. `names_max`: how many queues one client may have started within it."""
+    """`rows`: who may start what. Without any, ETRN is not offered."""
 
     rows: tuple[EtrnRow, ...] = ()
-    interval_s: float = 60.0
-    names_max: int = 20
+    interval_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="After ETRN has started a queue, how long it takes until ETRN can start this queue again.",
+        ),
+    ] = 60.0
+    names_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most queues that one client may start within that time. One more ETRN is answered 458.",
+        ),
+    ] = 20
 
 
 def is_allowed(rows: Sequence[EtrnRow], peer: Peer, domain: str) -> bool:

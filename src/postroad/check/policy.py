@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import msgspec
+from msgspec import Meta
 
 from postroad.check import message, owner, relay, sender
 from postroad.mail.address import Address
@@ -34,26 +35,72 @@ class HeaderFrom(enum.Enum):
 
 
 class PolicyOptions(msgspec.Struct, frozen=True):
-    """Settings of the rules of one listener.
+    """Settings of the rules of one listener."""
 
-    `hops_max`: Received fields of a message (RFC 5321 §6.3: at least 100). `hello_syntax`: whether EHLO with what is
-    no domain and no address literal is refused. `null_sender_recipients_max`: recipients of a message with the null
-    reverse-path, 0 for no limit. `auth_relays`: on mx and relay listeners, whether authenticated accounts may relay.
-    `trust_network`: on a submission listener, whether trusted networks need no authentication. `strangers`: on a relay
-    listener, whether clients of other networks may send to our own domains, as on an mx listener. `untrusted_routing`:
-    whether strangers may name a way beyond a relay domain (``user%other@relay``). `single_fields`: on a submission
-    listener, whether more fields of a kind than RFC 5322 §3.6 allows are refused. `header_from`: whom From may name.
-    """
-
-    hops_max: int = 100
-    hello_syntax: bool = False
-    null_sender_recipients_max: int = 0
-    auth_relays: bool = True
-    trust_network: bool = False
-    strangers: bool = True
-    untrusted_routing: bool = False
-    single_fields: bool = True
-    header_from: HeaderFrom = HeaderFrom.ANY
+    hops_max: Annotated[
+        int,
+        Meta(
+            ge=100,
+            description="The most Received fields of a message. A message with more is in a mail loop and is refused.",
+        ),
+    ] = 100
+    hello_syntax: Annotated[
+        bool,
+        Meta(
+            description="Whether EHLO is refused if its argument is neither a domain nor an address literal.",
+        ),
+    ] = False
+    null_sender_recipients_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most recipients of a message with the null reverse-path. 0: no limit.",
+        ),
+    ] = 0
+    auth_relays: Annotated[
+        bool,
+        Meta(
+            description="Whether authenticated accounts may relay on a listener that is not for submission.",
+        ),
+    ] = True
+    trust_network: Annotated[
+        bool,
+        Meta(
+            description="On a submission listener: whether clients of trusted networks may send without "
+            "authentication.",
+        ),
+    ] = False
+    strangers: Annotated[
+        bool,
+        Meta(
+            description="On a relay listener: whether clients of other networks may send to our own domains.",
+        ),
+    ] = True
+    untrusted_routing: Annotated[
+        bool,
+        Meta(
+            description="Whether strangers may name a further route beyond a relay domain: "
+            "`user%other@relay.example`, `other!user@relay.example`. If the host of the relay domain "
+            "follows such a route, strangers can relay through it to anywhere.",
+        ),
+    ] = False
+    single_fields: Annotated[
+        bool,
+        Meta(
+            description="Whether submission listeners refuse (550 5.6.0) a message that has more than one Date, "
+            "From, Sender, Reply-To, To, Cc, Bcc, Message-ID, In-Reply-To, References or Subject field. "
+            "Different programs read such a message in different ways.",
+        ),
+    ] = True
+    header_from: Annotated[
+        HeaderFrom,
+        Meta(
+            description="Which addresses an authenticated client may put in the header field From. `any`: any "
+            "address; a submission listener then adds Sender with the account's address "
+            "(`receive.repair`). `owned`: each mailbox in From must belong to the account, otherwise the "
+            "message is refused (550 5.7.1). The reverse-path must belong to the account in any case.",
+        ),
+    ] = HeaderFrom.ANY
 
 
 class Directory(msgspec.Struct, frozen=True):

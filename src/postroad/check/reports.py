@@ -10,9 +10,10 @@ What always holds: a limit of 0 is none. Not here: making reports (`report.dsn`)
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from postroad.check.tally import REPORTS, Tally
 from postroad.mail.address import Address
@@ -23,12 +24,31 @@ _ADDRESS_MAX: Final = 320  # characters of an address that a key holds
 
 
 class ReportLimits(msgspec.Struct, frozen=True):
-    """Within `strangers_rate_s` a report goes to an address `strangers_address_max` times, and to all together
-    `strangers_max` times; 0: no limit."""
+    """How many reports on mail of strangers are made."""
 
-    strangers_rate_s: float = 3600.0
-    strangers_address_max: int = 20
-    strangers_max: int = 1000
+    strangers_rate_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            description="The time span for which the two limits below count reports on mail of strangers. Strangers "
+            "are clients that are neither trusted nor authenticated; their sender address may be forged. "
+            "When a limit is reached, no report is made; the log and `postroad trace` say so.",
+        ),
+    ] = 3600.0
+    strangers_address_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most such reports to one address within `strangers_rate_s`. 0: no limit.",
+        ),
+    ] = 20
+    strangers_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most such reports of the whole node within `strangers_rate_s`. 0: no limit.",
+        ),
+    ] = 1000
 
 
 class ReportRates:

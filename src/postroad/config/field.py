@@ -1,18 +1,23 @@
-"""How a setting is declared: a default, a description, a unit, the least value and where the RFC says so.
+"""How a setting is declared: a default, a description, a unit, bounds, and the RFC that they come from.
 
-The declaration is the only place where a setting is written down: validation, the reference and the example are all
-made from it. Every section is frozen, refuses keys that it does not know, and takes no value of the wrong type for a
-right one ("25" is no port).
+Most settings belong to a room: its Struct has the default, the bounds and the words, and the key of the file names the
+field (`of`). A setting of the configuration itself, such as the path of a file of users, says all this here (`setting`,
+`several`). Validation, the reference and the example are all made from the declaration. Every section is frozen,
+refuses keys that it does not know, and takes no value of the wrong type for a right one ("25" is no port).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 UNSET: Final[Any] = ...
+_THE_ROOMS: Final[Any] = object()  # the default of the field
+
+_T = TypeVar("_T")
 
 
 class Section(BaseModel):
@@ -47,23 +52,73 @@ def setting(
     )
 
 
+@overload
 def of(
-    struct: type[msgspec.Struct],
-    name: str,
-    description: str = "",
-    *,
-    unit: str = "",
-    source: str = "",
-    word: bool = False,
-) -> Any:
-    """A setting that a room declares as a field of its Struct: the default, the bounds and, unless one is given here,
-    the description are taken from there (`msgspec.Meta`)."""
+    field: _T, *, unit: str = "", source: str = "", example: str = "", word: bool = False, secret: bool = False
+) -> _T: ...
+
+
+@overload
+def of(
+    field: Any, *, default: Any, unit: str = "", source: str = "", example: str = "", word: bool = False,
+    secret: bool = False,
+) -> Any: ...  # fmt: skip
+
+
+def of(field: Any, *, default: Any = _THE_ROOMS, example: str = "", **more: Any) -> Any:
+    """A setting that is a field of a room's Struct, such as ``of(ReceiveOptions.command_s)``: default, bounds and
+    description are those of the Struct (`msgspec.Meta`), and `config.options` gives the value to this field. So the
+    name of the field leads from the file to the room.
+
+    `default`: the key's own, if it is not the room's: UNSET, or None if the room works out what that means. The other
+    parameters are those of `setting`.
+    """
+    struct, name = _place(field)
+    fallback = _default(struct, name) if default is _THE_ROOMS else default
+    meta = _meta(struct, name)
+    description = meta.description or ""
+    made = (
+        several(fallback, description, least=meta.min_length, source=more.get("source", ""), example=example)
+        if get_origin(_plain(_hints(struct)[name])) is tuple
+        else setting(fallback, description, least=meta.ge, most=meta.le, example=example, **more)
+    )
+    made.json_schema_extra["field"] = field
+    return made
+
+
+def _place(field: Any) -> tuple[type[msgspec.Struct], str]:
+    """The Struct and the name of one of its fields, which a class shows as a descriptor."""
+    return field.__objclass__, field.__name__
+
+
+@cache
+def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(struct, include_extras=True)
+
+
+def _plain(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _meta(struct: type[msgspec.Struct], name: str) -> msgspec.Meta:
+    found = getattr(_hints(struct)[name], "__metadata__", ())
+    return next((each for each in found if isinstance(each, msgspec.Meta)), msgspec.Meta())
+
+
+def _default(struct: type[msgspec.Struct], name: str) -> Any:
     default = next(field.default for field in msgspec.structs.fields(struct) if field.name == name)
-    annotation = get_type_hints(struct, include_extras=True)[name]
-    meta = next((each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, msgspec.Meta)), None)
-    least, most = (meta.ge, meta.le) if meta else (None, None)
-    told = description or (meta.description if meta else "") or ""
-    return setting(default, told, unit=unit, least=least, most=most, source=source, word=word)
+    return UNSET if default is msgspec.NODEFAULT else default
+
+
+@cache
+def keys_of(section: type[Section], struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Which key of a section is which field of a room's Struct: the name of the key by the name of the field."""
+    found = {}
+    for key, info in section.model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and "field" in extra and _place(extra["field"])[0] is struct:
+            found[_place(extra["field"])[1]] = key
+    return found
 
 
 def table(model: type[Section]) -> Any:

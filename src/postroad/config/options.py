@@ -1,12 +1,13 @@
 """What each room takes of the settings: its own Struct of options.
 
-A section's keys are named as the fields of the room's Struct are, so `_into` only has to carry them over; what is named
-differently, or comes from several sections, is said here. A field that no section has is an error at once, so that no
-option of a room is forgotten when it is added.
+Each key of a section is declared as a field of a room's Struct (`config.field.of`), and `_into` gives its value to this
+field. What a room must know beyond that (a field of two rooms, a value that follows from several keys) is said here. A
+field that nobody gives is an error at once, so that no option of a room is forgotten when it is added.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,8 +19,9 @@ from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
-from postroad.config.field import Section
-from postroad.config.listening import UNIX, FurtherCertificateSection, ListenerSection, TlsSection
+from postroad.config.certificates import FurtherCertificateSection, TlsSection
+from postroad.config.field import Section, keys_of
+from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
@@ -51,14 +53,17 @@ _Options = TypeVar("_Options", bound=msgspec.Struct)
 
 
 def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
-    """The Struct with each field from `given`, or else from the first section that has a key of its name."""
+    """The Struct with the keys that these sections declare as its fields (`config.field.of`), and with `given`."""
     values = dict(given)
-    for field in msgspec.structs.fields(struct):
-        if field.name not in values:
-            section = next((each for each in sections if field.name in type(each).model_fields), None)
-            if section is None:
-                raise LookupError(f"no section has the setting {struct.__name__}.{field.name}")
-            values[field.name] = _plain(getattr(section, field.name))
+    for section in sections:
+        for field, key in keys_of(type(section), struct).items():
+            values.setdefault(field, _plain(getattr(section, key)))
+    for section, field in product(sections, struct.__struct_fields__):
+        if field in type(section).model_fields:  # declared by `setting`, under the name of the field
+            values.setdefault(field, _plain(getattr(section, field)))
+    missing = [field for field in struct.__struct_fields__ if field not in values]
+    if missing:
+        raise LookupError("no section has " + ", ".join(f"{struct.__name__}.{field}" for field in missing))
     return struct(**values)
 
 
@@ -113,7 +118,7 @@ def receive_options(settings: Settings) -> ReceiveOptions:
 
 
 def client_options(settings: Settings) -> ClientOptions:
-    return _into(ClientOptions, settings.limits, settings.auth)
+    return _into(ClientOptions, settings.limits, settings.auth, failure_delay_s=settings.auth.failure_delay_s)
 
 
 def ban_options(settings: Settings) -> BanOptions:
@@ -206,8 +211,8 @@ def deliver_options(settings: Settings) -> DeliverOptions:
     return _into(
         DeliverOptions,
         settings.outbound,
-        settings.extensions,
-        maildir=_into(MaildirOptions, settings.maildir, settings.routing),
+        mt_priority_tunnel=settings.extensions.mt_priority_tunnel,
+        maildir=_into(MaildirOptions, settings.maildir, detail_delimiter=settings.routing.detail_delimiter),
         program=_into(ProgramOptions, settings.program),
     )
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from postroad.config.field import Section, setting, several
+from postroad.config.field import Section, of
 from postroad.config.values import DomainPattern, ValueKind, domain_pattern, ip_address, one_or_more, wrong
-from postroad.queue.pace import AUTOMATIC, parse_rate
+from postroad.queue.pace import PaceRule, parse_rate
 
 _RATE: Final = ValueKind("rate", '`"100/1m"`, `"5/1s"`, `"2000/1h"`')
 
@@ -42,35 +42,13 @@ class PaceSection(Section):
     table `[[pace]]` for each. If several tables match a destination, the one with the most exact `domain` applies to
     it, and the tables that match its MX hosts and providers apply, too."""
 
-    domain: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
-        (), "Recipients' domains. Each one gets these limits for itself.", example='["example.com"]'
+    domain: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = of(
+        PaceRule.domain, example='["example.com"]'
     )
-    mx: Annotated[tuple[HostPattern, ...], BeforeValidator(one_or_more)] = several(
-        (), "MX hosts and next hops. Each one gets these limits for itself.", example='["*.google.com"]'
-    )
-    provider: str = setting(
-        "",
-        "A name: all domains and hosts of this table share the limits. "
-        f'"{AUTOMATIC}": domains with the same MX hosts share them.',
-        example='"google"',
-    )
-    connections_max: int = setting(
-        0, "The most connections at a time. 0: as without this table.", unit="connections", least=0, most=100_000
-    )
-    connections_start: int = setting(
-        0,
-        "The most connections at first. Success raises this number; failure lowers it. 0: as without this table.",
-        unit="connections",
-        least=0,
-        most=100_000,
-    )
-    messages_per_connection_max: int = setting(
-        0,
-        "The most messages over one connection. 0: as many as `outbound.messages_max` allows.",
-        unit="messages",
-        least=0,
-    )
-    recipients_max: int = setting(
-        0, "The most recipients of a message in one transaction. 0: as without this table.", unit="recipients", least=0
-    )
-    rate: Rate = setting("", 'The most messages within a time span. "": no limit.', example='"100/1m"')
+    mx: Annotated[tuple[HostPattern, ...], BeforeValidator(one_or_more)] = of(PaceRule.mx, example='["*.google.com"]')
+    provider: str = of(PaceRule.provider, example='"google"')
+    connections_max: int = of(PaceRule.connections_max, unit="connections")
+    connections_start: int = of(PaceRule.connections_start, unit="connections")
+    messages_per_connection_max: int = of(PaceRule.messages_per_connection_max, unit="messages")
+    recipients_max: int = of(PaceRule.recipients_max, unit="recipients")
+    rate: Rate = of(PaceRule.rate, default="", example='"100/1m"')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from postroad.check.etrn import EtrnOptions
-from postroad.config.field import UNSET, Section, setting, several, tables
+from postroad.check.etrn import EtrnOptions, EtrnRow
+from postroad.config.field import UNSET, Section, of, setting, several, tables
 from postroad.config.values import (
     Domain,
     DomainPattern,
@@ -20,11 +20,11 @@ from postroad.config.values import (
     one_or_more,
 )
 from postroad.mail.route import TlsDemand
-from postroad.route.mx import MxOptions
+from postroad.route import options as route
+from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import RoutingOptions
 
 Deliver = Literal["maildir", "lmtp", "program"]
-Prefer = Literal["", "ipv6", "ipv4"]
 ClientMechanism = Literal[
     "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
     "XOAUTH2", "EXTERNAL", "CRAM-MD5",
@@ -36,26 +36,15 @@ Extension = Literal[
 ]  # fmt: skip
 IgnoredExtensions = Annotated[tuple[Extension, ...], BeforeValidator(one_or_more)]
 
-_ROUTING: Final = RoutingOptions()
-_MX: Final = MxOptions()
-
 
 class LocalDomainSection(Section):
     """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each."""
 
-    name: Domain = setting(UNSET, "The domain.", example='"example.org"')
-    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (),
-        'The local-parts that exist, or `"any"` for all. Others are refused at RCPT (550 5.1.1). The local-part '
-        "postmaster always exists.",
-        source="RFC 5321 §4.5.1",
-        example='["alice", "bob"]',
+    name: Domain = of(route.LocalDomain.name, example='"example.org"')
+    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
+        route.LocalDomain.recipients, source="RFC 5321 §4.5.1", example='["alice", "bob"]'
     )
-    recipients_file: File | None = setting(
-        None,
-        "A file with one local-part in each line, in addition to `recipients`. `#` begins a comment.",
-        example='"recipients"',
-    )
+    recipients_file: File | None = of(route.LocalDomain.recipients_file, default=None, example='"recipients"')
     deliver: Deliver = setting(
         "maildir",
         "`maildir`: into the folder `path`. `lmtp`: to the LMTP server at `socket`, or at `host` and `port`. "
@@ -63,50 +52,25 @@ class LocalDomainSection(Section):
         source="RFC 2033",
         example='"maildir"',
     )
-    path: File | None = setting(
-        None,
-        "Maildir: the folder. `{domain}` and `{local_part}` stand for those of the recipient.",
-        example='"/var/mail/{domain}/{local_part}"',
-    )
-    socket: File | None = setting(None, "LMTP: the path of the server's Unix socket.", example='"/run/dovecot/lmtp"')
-    host: Host | None = setting(None, "LMTP: the server's name or address.", example='"imap.example.org"')
-    port: Port = setting(24, "LMTP: the server's port.", least=1, most=65535)
-    command: tuple[str, ...] = several(
-        (),
-        "Program: the command and its arguments, run without a shell. `{sender}`, `{recipient}`, `{local_part}` and "
-        "`{domain}` stand for those of the envelope.",
-    )
-    xforward: bool = setting(
-        False,
-        "LMTP: whether the node tells the server which client the message came from, if the server offers XFORWARD.",
-        source="Postfix, XFORWARD_README",
-    )
-    ignored_extensions: IgnoredExtensions = several(
-        (),
-        "LMTP: extensions that the server offers but that the node does not use with it, as for `[[next_hop]]`.",
-        example='["CHUNKING"]',
-    )
-    since: Moment = setting(
-        "",
-        "The date from which the domain is ours. Mail that is meant for an earlier owner is refused (550 5.7.18). "
-        "For a single mailbox, write for example `since=2014-04-03` after its name in `recipients_file`; mail for an"
-        ' earlier owner is then refused with 550 5.7.17. "": unknown.',
-        source="RFC 7293",
-        example='"2014-04-03"',
-    )
+    path: File | None = of(route.LocalDomain.path, default=None, example='"/var/mail/{domain}/{local_part}"')
+    socket: File | None = of(route.LocalDomain.socket, default=None, example='"/run/dovecot/lmtp"')
+    host: Host | None = of(route.LocalDomain.host, default=None, example='"imap.example.org"')
+    port: Port = of(route.LocalDomain.port)
+    command: tuple[str, ...] = of(route.LocalDomain.command)
+    xforward: bool = of(route.LocalDomain.xforward, source="Postfix, XFORWARD_README")
+    ignored_extensions: IgnoredExtensions = of(route.LocalDomain.ignored_extensions, default=(), example='["CHUNKING"]')
+    since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
 
 
 class RelayDomainSection(Section):
     """A relay domain whose recipients we know, so that others are refused at RCPT. Give one table `[[relay.domain]]`
     for each."""
 
-    name: DomainPattern = setting(UNSET, "The domain, or a pattern of domains.", example='"example.net"')
-    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (), "The local-parts that exist.", example='["alice", "bob"]'
+    name: DomainPattern = of(route.RelayDomain.name, example='"example.net"')
+    recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
+        route.RelayDomain.recipients, default=(), example='["alice", "bob"]'
     )
-    recipients_file: File | None = setting(
-        None, "A file with one local-part in each line, in addition to `recipients`.", example='"recipients"'
-    )
+    recipients_file: File | None = of(route.RelayDomain.recipients_file, default=None, example='"recipients"')
 
 
 class RelayEtrnSection(Section):
@@ -114,33 +78,21 @@ class RelayEtrnSection(Section):
     `[[relay.etrn]]` for each. The domain must be a relay domain, and the client must be in one of the networks or
     log in as one of the accounts."""
 
-    domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = several(
-        UNSET, "The domains whose queue may be started.", least=1, source="RFC 1985", example='["example.net"]'
+    domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(one_or_more)] = of(
+        EtrnRow.domains, source="RFC 1985", example='["example.net"]'
     )
-    networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = several(
-        (), "Networks whose clients may use ETRN.", example='["192.0.2.0/24"]'
+    networks: Annotated[tuple[TrustedNetwork, ...], BeforeValidator(one_or_more)] = of(
+        EtrnRow.networks, example='["192.0.2.0/24"]'
     )
-    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (), "Accounts that may use ETRN after they have authenticated.", example='["example.net"]'
-    )
+    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(EtrnRow.accounts, example='["example.net"]')
 
 
 class RelaySection(Section):
     """Domains that are not ours. The node accepts their mail from anywhere and passes it on."""
 
-    etrn_interval_s: Seconds = setting(
-        EtrnOptions().interval_s,
-        "After ETRN has started a queue, how long it takes until ETRN can start this queue again.",
-        least=0,
-        source="RFC 1985",
-    )
+    etrn_interval_s: Seconds = of(EtrnOptions.interval_s, source="RFC 1985")
 
-    etrn_names_max: int = setting(
-        EtrnOptions().names_max,
-        "The most queues that one client may start within that time. One more ETRN is answered 458.",
-        unit="queues",
-        least=1,
-    )
+    etrn_names_max: int = of(EtrnOptions.names_max, unit="queues")
 
     domains: tuple[DomainPattern, ...] = several(
         (), "Domains for which mail is accepted for any recipient.", example='["example.net"]'
@@ -152,52 +104,19 @@ class RelaySection(Section):
 class RoutingSection(Section):
     """How the node finds the destination of a recipient."""
 
-    tls: TlsDemand = setting(
-        _ROUTING.tls,
-        "How much TLS the node demands of servers found by MX. The values mean the same as for `[[next_hop]]`.",
-        source="RFC 7435",
-        word=True,
-    )
-    mx_port: Port = setting(_ROUTING.mx_port, "The port of servers found by MX.", least=1, most=65535)
-    literals: bool = setting(
-        _ROUTING.literals,
-        "Whether mail to address literals of other hosts is sent to these hosts.",
-        source="RFC 5321 §4.1.3",
-    )
-    detail_delimiter: str = setting(
-        _ROUTING.detail_delimiter,
-        'The characters that begin an address extension in a local-part: `ada+lists` then means `ada`. "": no '
-        "extensions.",
-    )
+    tls: TlsDemand = of(RoutingOptions.tls, source="RFC 7435", word=True)
+    mx_port: Port = of(RoutingOptions.mx_port)
+    literals: bool = of(RoutingOptions.literals, source="RFC 5321 §4.1.3")
+    detail_delimiter: str = of(RoutingOptions.detail_delimiter)
 
 
 class MxSection(Section):
     """How the node chooses the servers of a domain by its MX records (RFC 5321 §5.1)."""
 
-    mx_max: int = setting(
-        _MX.mx_max,
-        "The most mail exchangers of a domain that the node tries, and that it looks up at a time. Those without an "
-        "address do not count. At most 100 of a domain are looked up.",
-        unit="servers",
-        least=1,
-    )
-    addresses_max: int = setting(
-        _MX.addresses_max,
-        "The most addresses of one mail exchanger that the node tries.",
-        unit="addresses",
-        least=2,
-        source="RFC 5321 §5.1",
-    )
-    prefer: Prefer = setting(
-        _MX.prefer,
-        'Whether IPv6 or IPv4 addresses of a server are tried first. "": the family of the first address that the '
-        "resolver gives.",
-    )
-    loopback: bool = setting(
-        _MX.loopback,
-        "Whether the MX of a domain may have a loopback address. By default such an address is left out: the "
-        "domain's owner means another machine, not this one.",
-    )
+    mx_max: int = of(MxOptions.mx_max, unit="servers")
+    addresses_max: int = of(MxOptions.addresses_max, unit="addresses", source="RFC 5321 §5.1")
+    prefer: Prefer = of(MxOptions.prefer)
+    loopback: bool = of(MxOptions.loopback)
 
 
 class NextHopSection(Section):

@@ -1,23 +1,20 @@
 """The whole configuration as one frozen value.
 
-A section is a module's worth of keys: `listening` (how mail comes in), `routing` (where it goes), `running` (how the
-node works). What each room takes of it is put together in `options`.
+Its tables are declared in `listening`, `limits`, `receiving`, `certificates` and `accounts` (how mail comes in), in
+`routing`, `outbound` and `pace` (where it goes), and in `running` (how the node works). What each room takes of it is
+put together in `options`.
 """
 
 from __future__ import annotations
 
+from postroad.config.accounts import AuthSection, BansSection
+from postroad.config.certificates import TlsSection
 from postroad.config.field import UNSET, Section, setting, table, tables
-from postroad.config.listening import (
-    AuthSection,
-    BansSection,
-    ExtensionsSection,
-    LimitsSection,
-    ListenerSection,
-    ReceiveSection,
-    TlsSection,
-)
+from postroad.config.limits import LimitsSection
+from postroad.config.listening import ListenerSection
 from postroad.config.outbound import MaildirSection, OutboundSection, ProgramSection
 from postroad.config.pace import PaceSection
+from postroad.config.receiving import ExtensionsSection, ReceiveSection
 from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
 from postroad.config.running import (
     DnsSection,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.message import LINE_MAX
 from postroad.protocol.seven_bit import EightBit
@@ -15,71 +16,154 @@ COMMAND_PLACEHOLDERS: Final = ("recipient", "local_part", "domain", "sender")
 
 
 class MaildirOptions(msgspec.Struct, frozen=True):
-    """`fold_case`: the local-part names its folder in lower case. `detail_delimiter`: what stands behind the first of
-    these in a local-part is an address extension and not part of the folder's name (``ada+lists``); "" for none.
-    `make_folders`: folders that are missing are made; else the mail waits for them (a file system not mounted)."""
+    """`detail_delimiter`: the first of these characters in a local-part begins an address extension (``ada+lists``),
+    which is not part of the folder's name; "" for none. If folders are not made, mail waits until they are there (a
+    file system that is not mounted)."""
 
-    fold_case: bool = True
+    fold_case: Annotated[
+        bool,
+        Meta(
+            description="Whether the local-part is put in lower case to name its folder.",
+        ),
+    ] = True
     detail_delimiter: str = "+"
-    make_folders: bool = True
+    make_folders: Annotated[bool, Meta(description="Whether missing folders are created.")] = True
 
 
 class ProgramOptions(msgspec.Struct, frozen=True):
-    """`time_s`: how long a program may take. `output_max`: octets of its output that are kept for the diagnostic.
-    `path`: PATH of its environment. `return_path`: put Return-Path on top (RFC 5321 §4.4: final delivery)."""
+    """How programs are run."""
 
-    time_s: float = 1000.0
-    output_max: int = 2048
-    directory: str = "/"
-    path: str = "/usr/local/bin:/usr/bin:/bin"
-    return_path: bool = True
+    time_s: Annotated[float, Meta(ge=1, description="How long a program may run.")] = 1000.0
+    output_max: Annotated[int, Meta(ge=0, description="How much of the program's output is kept for reports.")] = 2048
+    directory: Annotated[str, Meta(description="The working directory of the program.")] = "/"
+    path: Annotated[str, Meta(description="The PATH of the program.")] = "/usr/local/bin:/usr/bin:/bin"
+    return_path: Annotated[
+        bool,
+        Meta(
+            description="Whether the program gets a Return-Path field at the top of the message.",
+        ),
+    ] = True
 
 
 class DeliverOptions(msgspec.Struct, frozen=True):
-    """Times in seconds, sizes in octets.
+    """How remotes are talked to.
 
     The time limits from `greeting_s` to `data_termination_s` are those of RFC 5321 §4.5.3.2, whose values are minima.
-    `transaction_s` bounds one transaction as a whole, for remotes that answer each command just in time. `idle_s`,
-    `age_s`, `messages_max`: how long a connection is kept without work, in all, and for how many transactions.
-    `hops_max`: hosts and addresses tried to open one connection (RFC 5321 §5.1: at least two). `hop_memory_s`: how long
-    a hop that could not be reached is tried after all others. `tls_memory_s`: how long a hop whose TLS failed is spoken
-    to in plaintext at once, where the demand allows that. `eight_bit`: what becomes of 8-bit mail where the server does
-    not offer 8BITMIME, and of binary mail without BINARYMIME. `line_max`: octets of a line, without its CRLF, that is
-    sent by SMTP; longer ones are broken, 0 for never. `bdat_memory_s`: how long
-    one that refused BDAT gets DATA.
+    `transaction_s` is for remotes that answer each command just in time. `mt_priority_tunnel`: MT-PRIORITY becomes a
+    header field if the remote lacks the extension (RFC 6758).
     """
 
-    connect_s: float = 30.0
-    handshake_s: float = 60.0
-    greeting_s: float = 300.0
-    hello_s: float = 300.0
-    starttls_s: float = 300.0
-    auth_s: float = 300.0
-    reset_s: float = 300.0
-    mail_s: float = 300.0
-    rcpt_s: float = 300.0
-    data_initiation_s: float = 120.0
-    data_block_s: float = 180.0
-    data_termination_s: float = 600.0
-    transaction_s: float = 7200.0
-    quit_s: float = 5.0
-    idle_s: float = 30.0
-    age_s: float = 600.0
-    messages_max: int = 1000
-    hops_max: int = 5
-    hop_memory_s: float = 60.0
-    tls_memory_s: float = 3600.0
-    bdat_memory_s: float = 86_400.0
-    source_ipv4: str = ""
-    source_ipv6: str = ""
-    reply_line_max: int = 4096
-    reply_lines_max: int = 128
-    reply_size_max: int = 65_536
-    whole_max: int = 1_048_576  # content up to this size is written in one go, larger content in pieces
-    piece_size: int = 262_144
-    bdat_size_min: int = 1_048_576  # content from this size on goes by BDAT where the remote offers CHUNKING
-    eight_bit: EightBit = EightBit.CONVERT
-    line_max: int = LINE_MAX
+    connect_s: Annotated[float, Meta(ge=1, description="How long a connection attempt may take.")] = 30.0
+    handshake_s: Annotated[float, Meta(ge=1, description="How long a TLS handshake may take.")] = 60.0
+    greeting_s: Annotated[float, Meta(ge=300, description="How long the greeting may take.")] = 300.0
+    hello_s: Annotated[float, Meta(ge=1, description="How long the answer to EHLO may take.")] = 300.0
+    starttls_s: Annotated[float, Meta(ge=1, description="How long the answer to STARTTLS may take.")] = 300.0
+    auth_s: Annotated[float, Meta(ge=1, description="How long each answer to AUTH may take.")] = 300.0
+    reset_s: Annotated[float, Meta(ge=1, description="How long the answer to RSET may take.")] = 300.0
+    mail_s: Annotated[float, Meta(ge=300, description="How long the answer to MAIL may take.")] = 300.0
+    rcpt_s: Annotated[float, Meta(ge=300, description="How long the answer to RCPT may take.")] = 300.0
+    data_initiation_s: Annotated[float, Meta(ge=120, description="How long the answer to DATA may take.")] = 120.0
+    data_block_s: Annotated[
+        float,
+        Meta(
+            ge=180,
+            description="How long the server may take to read more of the content.",
+        ),
+    ] = 180.0
+    data_termination_s: Annotated[
+        float,
+        Meta(
+            ge=600,
+            description="How long the answer to the end of the content may take.",
+        ),
+    ] = 600.0
+    transaction_s: Annotated[float, Meta(ge=600, description="How long a transaction may take as a whole.")] = 7200.0
+    quit_s: Annotated[float, Meta(ge=0, description="How long the node waits for the answer to QUIT.")] = 5.0
+    idle_s: Annotated[float, Meta(ge=0, description="How long a connection without work is kept open.")] = 30.0
+    age_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            description="How long after its start a connection may get a new message.",
+        ),
+    ] = 600.0
+    messages_max: Annotated[int, Meta(ge=1, description="The most messages sent over one connection.")] = 1000
+    hops_max: Annotated[
+        int,
+        Meta(
+            ge=2,
+            description="The most hosts and addresses that the node tries to open one connection.",
+        ),
+    ] = 5
+    hop_memory_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long a host that could not be reached is tried only after all others.",
+        ),
+    ] = 60.0
+    tls_memory_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="After TLS with a host has failed, how long the node sends to this host without trying TLS, "
+            "if mail may be sent without TLS (`may`).",
+        ),
+    ] = 3600.0
+    bdat_memory_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            description="After a host has offered CHUNKING but refused the command BDAT, how long the node sends all "
+            "mail to this host with DATA.",
+        ),
+    ] = 86_400.0
+    source_ipv4: Annotated[
+        str,
+        Meta(
+            description='The IPv4 address that the node connects from. "": any.',
+        ),
+    ] = ""
+    source_ipv6: Annotated[
+        str,
+        Meta(
+            description='The IPv6 address that the node connects from. "": any.',
+        ),
+    ] = ""
+    reply_line_max: Annotated[int, Meta(ge=512, description="The longest line of a reply.")] = 4096
+    reply_lines_max: Annotated[int, Meta(ge=16, description="The most lines of a reply.")] = 128
+    reply_size_max: Annotated[int, Meta(ge=8192, description="The largest reply with all its lines.")] = 65_536
+    whole_max: Annotated[int, Meta(ge=0, description="Content up to this size is written in one go.")] = 1_048_576
+    piece_size: Annotated[int, Meta(ge=4096, description="Larger content is written in pieces of this size.")] = 262_144
+    bdat_size_min: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Content of at least this size is sent with BDAT if the server offers it. On a connection "
+            "that has carried a message before, the node says EHLO again first: the answer shows that "
+            "replies and commands still match.",
+        ),
+    ] = 1_048_576
+    eight_bit: Annotated[
+        EightBit,
+        Meta(
+            description="What happens to 8-bit mail if the server does not offer 8BITMIME. `convert`: the node "
+            "encodes its parts in quoted-printable or base64; this breaks a DKIM signature of the body. "
+            "`return`: the message is returned (5.6.3). `send`: the message is sent as it is, against "
+            "the RFC. Binary mail for a server without BINARYMIME is converted with `convert`, otherwise "
+            "returned (5.6.1).",
+        ),
+    ] = EightBit.CONVERT
+    line_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The longest line, without its CRLF, that the node sends by SMTP. A longer line is broken "
+            "before a space or tab; if there is none, CRLF and a space are inserted, as Postfix does. "
+            "This breaks a DKIM signature of the body. 0: lines are sent as they are. Mail by LMTP, into "
+            "Maildirs and to programs, and binary mail, always keeps its lines.",
+        ),
+    ] = LINE_MAX
     mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     program: ProgramOptions = ProgramOptions()

@@ -34,8 +34,8 @@ class ProtocolLimits(msgspec.Struct, frozen=True):
         int,
         Meta(
             ge=1536,
-            description="The longest command line with its CRLF. RFC 5321 §4.5.3.1.4 demands 512, and extensions"
-            " add to this; for all that Postroad knows, the sum is below 1,536.",
+            description="The longest command line with its CRLF. RFC 5321 §4.5.3.1.4 demands 512, and extensions add "
+            "to this; for all that Postroad knows, the sum is below 1,536.",
         ),
     ] = 2_048
     auth_line_max: Annotated[
@@ -46,9 +46,9 @@ class ProtocolLimits(msgspec.Struct, frozen=True):
         int,
         Meta(
             ge=1_000,
-            description="The longest line of content with its CRLF. RFC 5321 §4.5.3.1.6 demands 1,000. Much "
-            "software sends longer lines, and no buffer of Postroad depends on this limit. "
-            "`outbound.line_max` says how long lines are sent on.",
+            description="The longest line of content with its CRLF. RFC 5321 §4.5.3.1.6 demands 1,000. Much software "
+            "sends longer lines, and no buffer of Postroad depends on this limit. `outbound.line_max` "
+            "says how long lines are sent on.",
         ),
     ] = 1_048_576
     size_max: Annotated[
@@ -105,8 +105,8 @@ class ProtocolLimits(msgspec.Struct, frozen=True):
         int,
         Meta(
             ge=10,
-            description="Commands that carry no mail (NOOP, RSET, VRFY, EHLO, …) allowed since the last accepted"
-            " message. The next one ends the session.",
+            description="Commands that carry no mail (NOOP, RSET, VRFY, EHLO, …) allowed since the last accepted "
+            "message. The next one ends the session.",
         ),
     ] = 100
     commands_max: Annotated[
@@ -114,35 +114,33 @@ class ProtocolLimits(msgspec.Struct, frozen=True):
         Meta(
             ge=1_000,
             description="Commands of any kind allowed since the last accepted message, in addition to "
-            "recipients_max. The next one ends the session. A BDAT of 64 octets or more does not "
-            "count.",
+            "recipients_max. The next one ends the session. A BDAT of 64 octets or more does not count.",
         ),
     ] = 10_000
     swallow_max: Annotated[
         int,
         Meta(
             ge=1_048_576,
-            description="The most octets that the node reads and throws away since the last accepted message, "
-            "while it waits for the end of refused content or of an endless line. One more octet "
-            "ends the session.",
+            description="The most octets that the node reads and throws away since the last accepted message, while "
+            "it waits for the end of refused content or of an endless line. One more octet ends the "
+            "session.",
         ),
     ] = 1_073_741_824
     piece_size: Annotated[
         int,
         Meta(
             ge=4_096,
-            description="Content is passed on in pieces of at least this size; a smaller message is passed on as"
-            " one piece.",
+            description="Content is passed on in pieces of at least this size; a smaller message is passed on as one "
+            "piece.",
         ),
     ] = 65_536
     stray_line_ends: Annotated[
         StrayLineEnds,
         Meta(
-            description="What happens to a bare CR or LF in content. `refuse`: the message is refused (550 "
-            "5.5.2). `repair`: an LF, together with all CRs before it, becomes CRLF; a CR alone "
-            "becomes a space. `known`: content from accounts and trusted networks is repaired, "
-            "content from strangers is refused. With every value, content ends at CRLF . CRLF and "
-            "nowhere else."
+            description="What happens to a bare CR or LF in content. `refuse`: the message is refused (550 5.5.2). "
+            "`repair`: an LF, together with all CRs before it, becomes CRLF; a CR alone becomes a space. "
+            "`known`: content from accounts and trusted networks is repaired, content from strangers is "
+            "refused. With every value, content ends at CRLF . CRLF and nowhere else."
         ),
     ] = StrayLineEnds.KNOWN
     nul_refused: Annotated[
@@ -154,8 +152,8 @@ class ProtocolLimits(msgspec.Struct, frozen=True):
     pipelining_strict: Annotated[
         bool,
         Meta(
-            description="Whether the session ends (554 5.5.0) if a client sends on without waiting when RFC 2920"
-            " §3.1 demands that it waits: after EHLO, HELO, LHLO, AUTH and DATA, and in a session "
-            "that began with HELO."
+            description="Whether the session ends (554 5.5.0) if a client sends on without waiting when RFC 2920 "
+            "§3.1 demands that it waits: after EHLO, HELO, LHLO, AUTH and DATA, and in a session that "
+            "began with HELO."
         ),
     ] = True

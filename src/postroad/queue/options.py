@@ -2,42 +2,178 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 
 class QueueOptions(msgspec.Struct, frozen=True):
-    """Times in seconds, sizes in octets.
+    """When mail is tried again, and how much is under way at a time."""
 
-    `retry_*`: the pause after the first attempt, and by how much each is longer than the one before, at most
-    `retry_max_s`, then spread by plus or minus `retry_jitter` of itself. It follows from the age of the message: an
-    attempt out of turn does not lengthen it. `lifetime_s`: a recipient not delivered after this fails (RFC 5321
-    §4.5.4.1 asks for 4 to 5 days); `lifetime_dsn_s` for messages with the null reverse-path. `delay_notice_s`: when
-    the sender is told of a delay (0: never). `backoff_*`: how long a destination none of whose hosts can be used is
-    left alone as a whole, doubling from first to max.
-    """
-
-    concurrency: int = 20  # connections to one destination, for the whole node
-    concurrency_start: int = 5  # of these at first; more with success (`node.offices.permits`)
-    connections_max: int = 400  # outward connections of one worker, over all destinations
-    connections_slow_max: int = 400  # further ones, in place of those that have not moved for `slow_s`
-    slow_s: float = 2.0
-    probes_max: int = 100  # of the connections, those being opened to destinations that failed before
-    probes_per_s: float = 100.0  # destinations whose retries are taken up in a second, by one worker
-    gather_s: float = 10.0  # how long the failures of a message wait for others, to be told in one report
-    recipients_per_job_max: int = 100  # RCPT commands in one transaction (RFC 5321 §4.5.3.1.8: at least 100)
-    retry_first_s: float = 300.0
-    retry_factor: float = 1.7
-    retry_max_s: float = 14_400.0
-    retry_jitter: float = 0.15
-    lifetime_s: float = 432_000.0
-    lifetime_dsn_s: float = 432_000.0
-    delay_notice_s: float = 14_400.0
-    backoff_first_s: float = 60.0
-    backoff_max_s: float = 3_600.0
-    ready_max: int = 2_000  # messages of one destination in memory; more wait in the spool
-    load_max: int = 200  # recipients taken from the spool for one destination at a time
-    lanes_max: int = 2_000  # destinations worked on at a time; mail for more waits in the spool
-    messages_max: int = 50_000  # messages of one worker in memory; more wait in the spool
-    memory_max: int = 67_108_864  # octets of content kept in memory for delivery by one worker
-    settle_retry_s: float = 1.0  # after a commit that failed (disk full), the outcome is committed again
-    unsettled_max: int = 500  # outcomes of one worker that wait for their commit; with more nothing more is carried
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most connections of the whole node to one destination.",
+        ),
+    ] = 20
+    concurrency_start: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most connections to a remote destination at first. Success raises this number, up to "
+            "`concurrency`; failure lowers it.",
+        ),
+    ] = 5
+    connections_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most connections of one worker to all destinations together.",
+        ),
+    ] = 400
+    connections_slow_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most further connections of one worker. Each connection that has made no progress for "
+            "`slow_s` allows one more, so that slow hosts do not hold up others.",
+        ),
+    ] = 400
+    slow_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            description="How long a connection must make no progress until it counts as slow.",
+        ),
+    ] = 2.0
+    probes_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most connections of one worker that are opening at a time to destinations that failed "
+            "before.",
+        ),
+    ] = 100
+    probes_per_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            description="The most destinations whose retries one worker begins in a second. After an outage or a "
+            "restart, overdue retries are spread over time in this way.",
+        ),
+    ] = 100.0
+    gather_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long failed recipients of a message wait for the outcome of its other recipients, so "
+            "that one report covers all.",
+        ),
+    ] = 10.0
+    recipients_per_job_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most recipients of a message in one transaction.",
+        ),
+    ] = 100
+    retry_first_s: Annotated[float, Meta(ge=1, description="The pause after the first attempt.")] = 300.0
+    retry_factor: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=10,
+            description="How many times longer each pause is than the pause before. The pause depends on the age of "
+            "the message, not on the number of attempts: `queue retry` and ETRN do not lengthen it.",
+        ),
+    ] = 1.7
+    retry_max_s: Annotated[float, Meta(ge=1, description="The longest pause between two attempts.")] = 14_400.0
+    retry_jitter: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.9,
+            description="How far a pause may be longer or shorter at random, as a fraction of the pause.",
+        ),
+    ] = 0.15
+    lifetime_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long the node tries to reach a recipient. After that the recipient fails, and the node "
+            "reports this to the sender.",
+        ),
+    ] = 432_000.0
+    lifetime_dsn_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="The same for messages without a return address, such as reports.",
+        ),
+    ] = 432_000.0
+    delay_notice_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long a message must be delayed until the node reports the delay to the sender. 0: it is "
+            "not reported.",
+        ),
+    ] = 14_400.0
+    backoff_first_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long the node leaves a destination alone if none of its hosts can be used. The pause "
+            "doubles each time.",
+        ),
+    ] = 60.0
+    backoff_max_s: Annotated[float, Meta(ge=0, description="The longest of these pauses.")] = 3_600.0
+    ready_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most messages of one destination in memory. More wait on the disk.",
+        ),
+    ] = 2_000
+    load_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most recipients that are read from the disk at a time for one destination.",
+        ),
+    ] = 200
+    lanes_max: Annotated[int, Meta(ge=1, description="The most destinations that one worker serves at a time.")] = 2_000
+    messages_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most messages that one worker has in memory. More wait on the disk.",
+        ),
+    ] = 50_000
+    memory_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most content that one worker keeps in memory for delivery. Other content is read from "
+            "the disk again.",
+        ),
+    ] = 67_108_864
+    settle_retry_s: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            description="How long the node waits before it tries again to write an outcome that could not be written "
+            "(the disk is full).",
+        ),
+    ] = 1.0
+    unsettled_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most outcomes of one worker that may wait to be written. At this limit the worker "
+            "delivers nothing more. So a crash leads to no more duplicates than these outcomes and the "
+            "deliveries under way.",
+        ),
+    ] = 500

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.route import Destination, Transport, domain_of
 
@@ -58,21 +59,65 @@ def parse_rate(written: str) -> Rate | None:
 
 
 class PaceRule(msgspec.Struct, frozen=True):
-    """Limits for some domains or hosts. 0 and None: as without this rule.
+    """Limits for some domains or hosts. A domain may be a pattern: ``example.com``, ``.example.com`` for all below it,
+    ``*``; so may a host."""
 
-    `domain`: patterns of recipients' domains (``example.com``, ``.example.com`` for all below it, ``*``). `mx`: the
-    same of MX host names. `provider`: what is matched shares one count of this name; `AUTOMATIC`: domains with the same
-    MX hosts do. Without it each domain, and each host, has its own.
-    """
-
-    domain: tuple[str, ...] = ()
-    mx: tuple[str, ...] = ()
-    provider: str = ""
-    connections_max: int = 0
-    connections_start: int = 0
-    messages_per_connection_max: int = 0
-    recipients_max: int = 0
-    rate: Rate | None = None
+    domain: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Recipients' domains. Each one gets these limits for itself.",
+        ),
+    ] = ()
+    mx: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="MX hosts and next hops. Each one gets these limits for itself.",
+        ),
+    ] = ()
+    provider: Annotated[
+        str,
+        Meta(
+            description='A name: all domains and hosts of this table share the limits. "*": domains with the same MX '
+            "hosts share them.",
+        ),
+    ] = ""
+    connections_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="The most connections at a time. 0: as without this table.",
+        ),
+    ] = 0
+    connections_start: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="The most connections at first. Success raises this number; failure lowers it. 0: as without "
+            "this table.",
+        ),
+    ] = 0
+    messages_per_connection_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most messages over one connection. 0: as many as `outbound.messages_max` allows.",
+        ),
+    ] = 0
+    recipients_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most recipients of a message in one transaction. 0: as without this table.",
+        ),
+    ] = 0
+    rate: Annotated[
+        Rate | None,
+        Meta(
+            description='The most messages within a time span. "": no limit.',
+        ),
+    ] = None
 
 
 class ScopeLimits(msgspec.Struct, frozen=True):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.policy import Role
 from postroad.protocol.limits import ProtocolLimits
@@ -47,126 +49,396 @@ class Telling(enum.Enum):
     ON = "on"
 
 
+PriorityProfile = Literal["", "MIXER", "STANAG4406", "NSEP"]  # RFC 6710
+
+
 class ListenerOptions(msgspec.Struct, frozen=True):
-    """One listener. `name` stands in log, history and `Peer.listener`. It listens at `address` and `port`, or at the
-    Unix socket `path`.
+    """One listener, at `address` and `port`, or at the Unix socket `path`. `asking`: how a client is asked for a
+    certificate under TLS."""
 
-    `trusted_networks`: addresses or networks ("192.0.2.0/24") whose clients count as trusted; a Unix socket's client
-    does where "unix" is among them. `asking`: whether a client is asked for a certificate under TLS;
-    `trusted_certificates`: SHA-256 fingerprints (lower-case hexadecimal) of those whose clients count as trusted, too.
-    `auth`: AUTH is offered, under TLS only unless `auth_without_tls`.
-
-    `proxy`: each connection begins with a PROXY header, and comes from one of `proxy_networks` (as `trusted_networks`);
-    all others are closed. `proxy_tls`: TLS between client and proxy counts as TLS of the session.
-    `xclient_networks`, `xforward_networks`: whose clients may speak for others by XCLIENT and XFORWARD.
-    `loose_paths`: local-parts that are no Dot-string, such as ``a..b``, are taken. `add_missing`: of trusted networks
-    and accounts, Date and Message-ID are added to messages that have none.
-    `withheld_extensions`: keywords that are not offered here though they could be, and whose parameters and commands
-    are refused (`protocol.offer.WITHHELD`).
-    `vrfy`: which mailboxes of local domains exist. `expn`: whom an alias leads to.
-    `dsn_for_strangers`: on an mx listener DSN (RFC 3461) is offered to those, too, who are neither trusted nor
-    authenticated.
-
-    `inspectors`: names of the inspectors that see its sessions (`mail.policy.Inspector`).
-
-    `greet_delay_s`: how long strangers wait for the greeting, so that `early_talker` finds some (not under TLS from the
-    first octet, where a client has to speak first).
-    """
-
-    name: str
-    role: Role = Role.MX
-    protocol: Dialect = Dialect.SMTP
+    name: Annotated[str, Meta(description="The listener's name in the log, in the history and in `trace`.")]
+    role: Annotated[
+        Role,
+        Meta(
+            description="What the listener is for. `mx`: mail from anywhere for our own domains. `submission`: mail "
+            "from users, who must authenticate. `relay`: mail from trusted networks to anywhere.",
+        ),
+    ] = Role.MX
+    protocol: Annotated[
+        Dialect,
+        Meta(
+            description="The protocol to speak: SMTP, or LMTP, which sends one reply for each recipient.",
+        ),
+    ] = Dialect.SMTP
     address: str = ""
-    port: int = 25
+    port: Annotated[int, Meta(ge=1, le=65535, description="The port to listen on. A Unix socket does not use it.")] = 25
     path: str = ""
-    tls: ListenerTls = ListenerTls.NONE
-    trusted_networks: tuple[str, ...] = ()
-    greet_delay_s: float = 0.0
-    early_talker: EarlyTalker = EarlyTalker.NOTE
+    tls: Annotated[
+        ListenerTls,
+        Meta(
+            description="`none`: no TLS. `starttls`: STARTTLS is offered. `required`: no mail is accepted before "
+            "STARTTLS. `implicit`: TLS from the first octet, on a port of its own. Unset: `starttls` if "
+            "`[tls]` names a certificate, otherwise `none`.",
+        ),
+    ] = ListenerTls.NONE
+    trusted_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks whose clients may relay to anywhere without an account. They are meant for the "
+            "role `relay`.",
+        ),
+    ] = ()
+    greet_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="How long an untrusted client waits for the greeting. A client that speaks before the "
+            "greeting is caught (`early_talker`). 0: no delay.",
+        ),
+    ] = 0.0
+    early_talker: Annotated[
+        EarlyTalker,
+        Meta(
+            description="What happens to a client that speaks before the greeting. `note`: a line in the log. "
+            "`refuse`: it is answered 554 5.5.1, and this counts towards a ban.",
+        ),
+    ] = EarlyTalker.NOTE
     asking: ClientCertificatePolicy = NOBODY
-    trusted_certificates: tuple[str, ...] = ()
-    auth: bool = False
-    auth_without_tls: bool = False
-    proxy: Proxy = Proxy.NONE
-    proxy_networks: tuple[str, ...] = ()
-    proxy_tls: bool = True
-    xclient_networks: tuple[str, ...] = ()
-    xforward_networks: tuple[str, ...] = ()
-    withheld_extensions: tuple[str, ...] = ()
-    vrfy: Telling = Telling.AMBIGUOUS
-    expn: Telling = Telling.OFF
-    loose_paths: bool = False
-    add_missing: bool = False
-    dsn_for_strangers: bool = False
-    inspectors: tuple[str, ...] = ()
+    trusted_certificates: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="SHA-256 fingerprints of client certificates. A client that shows such a certificate counts "
+            "as a client of a trusted network. Write them as `openssl x509 -fingerprint -sha256` does, "
+            "or without colons.",
+        ),
+    ] = ()
+    auth: Annotated[
+        bool,
+        Meta(
+            description="Whether AUTH is offered. It is offered only under TLS. Unset: only submission listeners "
+            "offer it.",
+        ),
+    ] = False
+    auth_without_tls: Annotated[
+        bool,
+        Meta(
+            description="Whether AUTH is also offered without TLS. Anybody on the network path can then read the "
+            "passwords.",
+        ),
+    ] = False
+    proxy: Annotated[
+        Proxy,
+        Meta(
+            description="Whether each connection begins with a PROXY header, and of which version. HAProxy and other "
+            "proxies send this header with the client's address. With `any`, either version is accepted, "
+            "but the header must be there.",
+        ),
+    ] = Proxy.NONE
+    proxy_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The proxies whose PROXY header is accepted. Connections from other addresses are closed.",
+        ),
+    ] = ()
+    proxy_tls: Annotated[
+        bool,
+        Meta(
+            description="Whether a session counts as protected by TLS if the PROXY header says that the proxy ended "
+            "TLS with the client. This decides on AUTH, on `required` and on the trace fields.",
+        ),
+    ] = True
+    xclient_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks whose clients may use XCLIENT to say who their own client is. They are meant for "
+            "mail proxies. Such a client may name any address and any account.",
+        ),
+    ] = ()
+    xforward_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks whose clients may use XFORWARD to say where a message came from. They are meant "
+            "for content filters that hand the mail back. The node logs these facts and passes them on; "
+            "they do not change who may relay.",
+        ),
+    ] = ()
+    withheld_extensions: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Extensions that this listener does not offer: EHLO does not name them, and their parameters "
+            "and commands are refused. An example is `SMTPUTF8`, if the final recipients cannot receive "
+            "such mail. TLS, AUTH, VRFY and EXPN have settings of their own. Replies keep their enhanced "
+            "status codes in any case.",
+        ),
+    ] = ()
+    vrfy: Annotated[
+        Telling,
+        Meta(
+            description="Whether VRFY reveals which mailboxes of our domains exist. `off`: the command does not "
+            "exist. `ambiguous`: every VRFY is answered 252. `trusted`: the node gives the true answer "
+            "to trusted networks and accounts, and answers 252 to others. `on`: the node gives the true "
+            "answer to everyone.",
+        ),
+    ] = Telling.AMBIGUOUS
+    expn: Annotated[
+        Telling,
+        Meta(
+            description="Whether EXPN reveals the mailboxes that an alias leads to. The values mean the same as for "
+            "`vrfy`, but with `trusted` EXPN is refused to others.",
+        ),
+    ] = Telling.OFF
+    loose_paths: Annotated[
+        bool,
+        Meta(
+            description="Whether the node accepts addresses whose local-part has periods where RFC 5321 forbids "
+            "them: `a..b@`, `a.@`, `.a@`. Such mailboxes exist. The node sends them on in quotes, which "
+            "means the same. It removes a period after the domain, which DNS writes: `a@example.org.`. "
+            "Unset: yes, except for the role `mx`.",
+        ),
+    ] = False
+    add_missing: Annotated[
+        bool,
+        Meta(
+            description="On an mx or relay listener: whether the node adds Date and Message-ID to a message that "
+            "lacks them, if the message comes from a trusted network or an account. Submission listeners "
+            "add more (`receive.repair`).",
+        ),
+    ] = False
+    dsn_for_strangers: Annotated[
+        bool,
+        Meta(
+            description="Whether an mx listener offers DSN to clients that are neither trusted nor authenticated. "
+            "With DSN, anybody can make this node report success, or return whole messages, to a forged "
+            "sender. Large providers rarely offer it to strangers. Without it, the server that sends to "
+            "this node reports success to its sender, as far as it knows.",
+        ),
+    ] = False
+    inspectors: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Python classes or functions that inspect sessions and may change messages, `module:name` or "
+            "`/path/file.py:name`. Each is called without arguments and makes an inspector "
+            "(docs/inspectors.md). Inspectors are asked in this order, after the rules of the listener.",
+        ),
+    ] = ()
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True):
-    """Which of the further extensions listeners offer, and within what bounds. Times in seconds.
+    """Which of the further extensions listeners offer, and their limits."""
 
-    `binarymime` (RFC 3030), `limits` (RFC 9422), `requiretls` (RFC 8689: under TLS only; with it the header field
-    TLS-Required counts), `rrvs` (RFC 7293). `deliver_by` (RFC 2852), `deliver_by_min_s`: the least time that a message
-    to be returned may be given. `future_release_max_s` (RFC 4865): how long a message may be held, on submission
-    listeners; 0: not offered. `mt_priority` (RFC 6710), with the name of a profile or ""; `mt_priority_max` for
-    accounts and trusted networks, `mt_priority_strangers_max` for others: a higher priority is lowered to it.
-    `mt_priority_tunnel`: the header field MT-Priority takes the place of the parameter where a host lacks it (RFC
-    6758): it is believed of the former, taken away from the latter, and put before what goes to such a host.
-    """
-
-    binarymime: bool = False
-    limits: bool = True
-    requiretls: bool = True
-    deliver_by: bool = True
-    deliver_by_min_s: float = 0.0
-    future_release_max_s: float = 604_800.0
-    mt_priority: bool = True
-    mt_priority_profile: str = ""
-    mt_priority_max: int = 9
-    mt_priority_strangers_max: int = 0
-    mt_priority_tunnel: bool = False
-    rrvs: bool = True
+    binarymime: Annotated[
+        bool,
+        Meta(
+            description="Whether BINARYMIME is offered. Binary mail is kept as it is. If the next host does not "
+            "accept it, the node converts it (`outbound.eight_bit`). So offer it only if your own mail "
+            "servers accept it.",
+        ),
+    ] = False
+    limits: Annotated[
+        bool,
+        Meta(
+            description="Whether EHLO announces the limits of a session: transactions, recipients, domains of "
+            "recipients.",
+        ),
+    ] = True
+    requiretls: Annotated[
+        bool,
+        Meta(
+            description="Whether REQUIRETLS is offered under TLS, and whether the node obeys the header field "
+            "`TLS-Required: No`.",
+        ),
+    ] = True
+    deliver_by: Annotated[bool, Meta(description="Whether DELIVERBY is offered.")] = True
+    deliver_by_min_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="The shortest time limit that a client may set for delivery if the message is to be returned "
+            "when the limit is missed. 0: any time.",
+        ),
+    ] = 0.0
+    future_release_max_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=999_999_999,
+            description="How long a client of a submission listener may ask to hold a message (FUTURERELEASE). 0: "
+            "not offered.",
+        ),
+    ] = 604_800.0
+    mt_priority: Annotated[bool, Meta(description="Whether MT-PRIORITY is offered.")] = True
+    mt_priority_profile: Annotated[
+        PriorityProfile,
+        Meta(
+            description='The priority profile that EHLO announces. "": none.',
+        ),
+    ] = ""
+    mt_priority_max: Annotated[
+        int,
+        Meta(
+            ge=-9,
+            le=9,
+            description="The highest priority that accounts and trusted networks may ask for. A higher one is "
+            "lowered to it.",
+        ),
+    ] = 9
+    mt_priority_strangers_max: Annotated[
+        int,
+        Meta(
+            ge=-9,
+            le=9,
+            description="The highest priority that all other clients may ask for. A higher one is lowered to it.",
+        ),
+    ] = 0
+    mt_priority_tunnel: Annotated[
+        bool,
+        Meta(
+            description="Whether the header field `MT-Priority` carries the priority past hosts that do not offer "
+            "MT-PRIORITY. The node believes this field if it comes from accounts and trusted networks, "
+            "and removes it from the mail of others.",
+        ),
+    ] = False
+    rrvs: Annotated[
+        bool,
+        Meta(
+            description="Whether RRVS is offered, and whether the node obeys the header field "
+            "`Require-Recipient-Valid-Since`. A sender uses them for mail that is only for the owner "
+            "that a mailbox had at a certain time. The node knows of changes of owner only from "
+            "`recipients_file` and `since` of a `[[domain]]`.",
+        ),
+    ] = True
 
 
 class ReceiveOptions(msgspec.Struct, frozen=True):
-    """All listeners.
+    """What holds for all listeners. `hostname`: our name in greeting and trace fields.
 
-    `hostname`: our name in greeting and trace fields. `default_domain`: of the bare ``<Postmaster>`` (RFC 5321
-    §4.1.1.3). `limits`: of the protocol machine.
-
-    Time limits, each answered with 421 4.4.2: `command_s` for the next command (RFC 5321 §4.5.3.2.7: at least 300),
-    `data_block_s` for the next octets of content, `message_s` from MAIL to the end of data, `refused_content_s` for the
-    rest of content from its refusal on (in place of `message_s`), `session_s` for a session (counted when no
-    transaction is open), `handshake_s` for a TLS handshake, `close_s` for a client to take our last words;
-    `proxy_s` for a PROXY header, whose octets are at most `proxy_header_max`, and without an answer.
-
-    `memory_content_max`: octets of content kept in memory; more goes to a file as it arrives. `content_memory_max`: the
-    same for all sessions of a worker together. `files_reserved`: file descriptors that sessions leave to the rest.
-    `input_max`: octets held unread while the session waits for something; then the client is not read from.
-    `auth_failures_max`: wrong passwords until 421. `refusals_max`: commands of a client, neither trusted nor
-    authenticated, that rules refused since its last accepted message, until 421; `unknown_recipients_max`: recipients
-    of a session that do not exist, 0 for no limit. `repair`: submission listeners add Date, Message-ID, From and Sender
-    (RFC 6409 §8). `help`: what HELP says.
+    When a time is over, the client is answered 421 4.4.2; a PROXY header has no answer. `session_s` counts while no
+    transaction is open. From its refusal on, `refused_content_s` takes the place of `message_s`.
     """
 
     hostname: str = "localhost"
-    default_domain: str = ""
+    default_domain: Annotated[
+        str,
+        Meta(
+            description="The domain of the bare `<Postmaster>`. Unset: the first `[[domain]]`.",
+        ),
+    ] = ""
     limits: ProtocolLimits = ProtocolLimits()
-    command_s: float = 300.0
-    data_block_s: float = 180.0
-    message_s: float = 7_200.0
-    refused_content_s: float = 7_200.0
-    session_s: float = 43_200.0
-    handshake_s: float = 30.0
-    close_s: float = 10.0
-    proxy_s: float = 5.0
-    proxy_header_max: int = 4096
-    memory_content_max: int = 1_048_576
-    content_memory_max: int = budget.DEFAULT_MAX
-    files_reserved: int = 512
-    input_max: int = 65_536
-    auth_failures_max: int = 3
-    refusals_max: int = 100
-    unknown_recipients_max: int = 50
-    repair: bool = True
-    help: str = "See RFC 5321; write to postmaster about this server"
+    command_s: Annotated[
+        float,
+        Meta(
+            ge=300,
+            description="How long a client may be silent between two commands.",
+        ),
+    ] = 300.0
+    data_block_s: Annotated[
+        float,
+        Meta(
+            ge=180,
+            description="How long a client may be silent in the middle of the content.",
+        ),
+    ] = 180.0
+    message_s: Annotated[
+        float,
+        Meta(
+            ge=600,
+            description="How long a message may take, from MAIL to the end of its content.",
+        ),
+    ] = 7_200.0
+    refused_content_s: Annotated[
+        float,
+        Meta(
+            ge=600,
+            description="How long the client may take to send the rest of a message after the node has found a "
+            "reason to refuse it. The client gets this reason only at the end of its content. "
+            "`swallow_max` limits the same in octets.",
+        ),
+    ] = 7_200.0
+    session_s: Annotated[float, Meta(ge=600, description="How long a session may last.")] = 43_200.0
+    handshake_s: Annotated[float, Meta(ge=1, description="How long a TLS handshake may take.")] = 30.0
+    close_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            description="How long a client may take to read the last reply of a session.",
+        ),
+    ] = 10.0
+    proxy_s: Annotated[float, Meta(ge=0.1, description="How long a PROXY header may take to arrive.")] = 5.0
+    proxy_header_max: Annotated[
+        int,
+        Meta(
+            ge=536,
+            le=65551,
+            description="The largest PROXY header of version 2, with all its parts.",
+        ),
+    ] = 4096
+    memory_content_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Content up to this size stays in memory while it arrives. Larger content is written to a "
+            "file.",
+        ),
+    ] = 1_048_576
+    content_memory_max: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            description="Memory that one worker may use for content that is arriving. Above this limit, content is "
+            "written to files, and new mail is answered 452, so that the client tries again later.",
+        ),
+    ] = budget.DEFAULT_MAX
+    files_reserved: Annotated[
+        int,
+        Meta(
+            ge=32,
+            description="File descriptors of a worker that are kept free of sessions, for the spool and for "
+            "deliveries; at most half of all descriptors. If sessions have used up the others, new "
+            "clients are answered 421 4.3.2 and can come back later.",
+        ),
+    ] = 512
+    input_max: Annotated[
+        int,
+        Meta(
+            ge=4096,
+            description="The most unread octets of a session. At this limit, the node reads no more from the client "
+            "until it has handled some of them.",
+        ),
+    ] = 65_536
+    auth_failures_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The number of wrong passwords after which the node ends the session.",
+        ),
+    ] = 3
+    refusals_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Commands of a stranger that our rules may refuse since its last accepted message. The next "
+            "refusal ends the session.",
+        ),
+    ] = 100
+    unknown_recipients_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Recipients that do not exist (5.1.1) which a stranger may name in one session. The next one "
+            "ends the session and counts towards a ban. 0: no limit.",
+        ),
+    ] = 50
+    repair: Annotated[
+        bool,
+        Meta(
+            description="Whether submission listeners add Date, Message-ID, From or Sender if one is missing.",
+        ),
+    ] = True
+    help: Annotated[
+        str,
+        Meta(
+            description="The reply to HELP: one line.",
+        ),
+    ] = "See RFC 5321; write to postmaster about this server"
     extensions: ExtensionOptions = ExtensionOptions()

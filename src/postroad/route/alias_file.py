@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.address import Address, canonical_domain
 from postroad.protocol.grammar import parse_mailbox
@@ -49,13 +50,35 @@ Map = Mapping[str, tuple[AliasTarget, ...]]
 
 
 class AliasLimits(msgspec.Struct, frozen=True):
-    """How much aliases may lead to. `alias_depth_max`: aliases behind each other. `alias_recipients_max`: mailboxes, or
-    further aliases, behind one alias; `message_recipients_max`: mailboxes behind all recipients of a message, each
-    counted as often as one of them leads to it."""
+    """How much aliases may lead to."""
 
-    alias_depth_max: int = 50
-    alias_recipients_max: int = 50_000
-    message_recipients_max: int = 100_000
+    alias_depth_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="How many aliases may follow one another, each leading to the next.",
+        ),
+    ] = 50
+    alias_recipients_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="The most mailboxes that one alias may lead to. An alias file in which an alias leads to "
+            "more is not loaded.",
+        ),
+    ] = 50_000
+    message_recipients_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="The most mailboxes that all recipients of a message may lead to together, once their "
+            "aliases are expanded. A mailbox counts once for each recipient that leads to it. A message "
+            "with more is refused (554 5.2.4).",
+        ),
+    ] = 100_000
 
     def fault(self, depth: int, width: int, name: str) -> str:
         """What an alias that is so deep and so wide has too much of; "" for nothing."""
@@ -83,9 +106,7 @@ _NAME: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^":])*):(.*)')
 _WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
-def parse(
-    text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS
-) -> Map | tuple[Problem, ...]:
+def parse(text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS) -> Map | tuple[Problem, ...]:
     """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
     found: dict[str, tuple[AliasTarget, ...]] = {}

@@ -18,28 +18,51 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import Destination, Hop, Route, Transport, proof_of
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
+Prefer = Literal["", "ipv6", "ipv4"]
+
 
 class MxOptions(msgspec.Struct, frozen=True):
-    """`mx_max`: mail exchangers of a domain that are tried, and looked up at a time. `addresses_max`: addresses of one
-    of them that are tried (RFC 5321 §5.1: at least two). `prefer`: "ipv6" or "ipv4", "" for the family of the first
-    address that the resolver gives; both families take turns from there, so that one that is broken costs one try.
-    `loopback`: whether a mail exchanger may have a loopback address; if not, such an address is left out, because on
-    this machine it means not the one that the domain's owner has in mind.
-    """
+    """How hops are chosen. Both families of addresses take turns, so that one that is broken costs one try."""
 
-    mx_max: int = 10
-    addresses_max: int = 4
-    prefer: str = ""
-    loopback: bool = False
+    mx_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most mail exchangers of a domain that the node tries, and that it looks up at a time. "
+            "Those without an address do not count. At most 100 of a domain are looked up.",
+        ),
+    ] = 10
+    addresses_max: Annotated[
+        int,
+        Meta(
+            ge=2,
+            description="The most addresses of one mail exchanger that the node tries.",
+        ),
+    ] = 4
+    prefer: Annotated[
+        Prefer,
+        Meta(
+            description='Whether IPv6 or IPv4 addresses of a server are tried first. "": the family of the first '
+            "address that the resolver gives.",
+        ),
+    ] = ""
+    loopback: Annotated[
+        bool,
+        Meta(
+            description="Whether the MX of a domain may have a loopback address. By default such an address is left "
+            "out: the domain's owner means another machine, not this one.",
+        ),
+    ] = False
 
 
 async def hops(

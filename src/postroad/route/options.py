@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from postroad.mail.route import TlsDemand, Transport
 
@@ -12,36 +13,74 @@ ANY: Final = "any"  # in `recipients`: every local-part
 
 
 class LocalDomain(msgspec.Struct, frozen=True):
-    """A domain whose mail is delivered here.
+    """A domain whose mail is delivered here. `name`: canonical. `recipients`: ("any",) for all."""
 
-    `name`: canonical. `recipients`: the local-parts there are, or ("any",) for all; `recipients_file` names a file of
-    more of them. `deliver`: MAILDIR with `path` (a template), LMTP with `socket` or `host` and `port`, PROGRAM with
-    `command`. `xforward`: the LMTP server is told of our client, where it takes XFORWARD. `since`: since when the
-    domain is ours, a date or a date-time of RFC 3339, "" where that is not said. `ignored_extensions`: as of a NextHop,
-    for LMTP.
-    """
-
-    name: str
-    recipients: tuple[str, ...] = ()
-    recipients_file: str = ""
+    name: Annotated[str, Meta(description="The domain.")]
+    recipients: Annotated[
+        tuple[str, ...],
+        Meta(
+            description='The local-parts that exist, or `"any"` for all. Others are refused at RCPT (550 5.1.1). The '
+            "local-part postmaster always exists.",
+        ),
+    ] = ()
+    recipients_file: Annotated[
+        str,
+        Meta(
+            description="A file with one local-part in each line, in addition to `recipients`. `#` begins a comment.",
+        ),
+    ] = ""
     deliver: Transport = Transport.MAILDIR
-    path: str = ""
-    socket: str = ""
-    host: str = ""
-    port: int = 24
-    command: tuple[str, ...] = ()
-    xforward: bool = False
-    since: str = ""
-    ignored_extensions: tuple[str, ...] = ()
+    path: Annotated[
+        str,
+        Meta(
+            description="Maildir: the folder. `{domain}` and `{local_part}` stand for those of the recipient.",
+        ),
+    ] = ""
+    socket: Annotated[str, Meta(description="LMTP: the path of the server's Unix socket.")] = ""
+    host: Annotated[str, Meta(description="LMTP: the server's name or address.")] = ""
+    port: Annotated[int, Meta(ge=1, le=65535, description="LMTP: the server's port.")] = 24
+    command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Program: the command and its arguments, run without a shell. `{sender}`, `{recipient}`, "
+            "`{local_part}` and `{domain}` stand for those of the envelope.",
+        ),
+    ] = ()
+    xforward: Annotated[
+        bool,
+        Meta(
+            description="LMTP: whether the node tells the server which client the message came from, if the server "
+            "offers XFORWARD.",
+        ),
+    ] = False
+    since: Annotated[
+        str,
+        Meta(
+            description="The date from which the domain is ours. Mail that is meant for an earlier owner is refused "
+            "(550 5.7.18). For a single mailbox, write for example `since=2014-04-03` after its name in "
+            '`recipients_file`; mail for an earlier owner is then refused with 550 5.7.17. "": unknown.',
+        ),
+    ] = ""
+    ignored_extensions: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="LMTP: extensions that the server offers but that the node does not use with it, as for "
+            "`[[next_hop]]`.",
+        ),
+    ] = ()
 
 
 class RelayDomain(msgspec.Struct, frozen=True):
-    """A domain whose mail is taken from anywhere and passed on. `name`: as in `NextHop.domain`. `recipients`: as of a
-    LocalDomain; any, unless told."""
+    """A domain whose mail is accepted from anywhere and passed on. `name`: a pattern, as in `NextHop.domain`."""
 
-    name: str
-    recipients: tuple[str, ...] = (ANY,)
-    recipients_file: str = ""
+    name: Annotated[str, Meta(description="The domain, or a pattern of domains.")]
+    recipients: Annotated[tuple[str, ...], Meta(description="The local-parts that exist.")] = (ANY,)
+    recipients_file: Annotated[
+        str,
+        Meta(
+            description="A file with one local-part in each line, in addition to `recipients`.",
+        ),
+    ] = ""
 
 
 class NextHop(msgspec.Struct, frozen=True):
@@ -67,19 +106,34 @@ class NextHop(msgspec.Struct, frozen=True):
 class RoutingOptions(msgspec.Struct, frozen=True):
     """The tables. The first local domain is that of ``<Postmaster>`` and of mailboxes at our own address literals.
 
-    `tls`: the demand on hosts found by MX. `mx_port`: their port, 25 in the Internet. `literals`: whether mail to
-    address literals of other hosts is sent there. `detail_delimiter`: what begins an address extension in a local-part
-    (RFC 5233 calls it detail), "" for none. `postmaster`: who gets the mail to the postmaster of a local domain that
-    has no such mailbox and no such alias; "": its delivery does. `apart`: patterns of domains that are destinations of
-    their own also behind a next hop that others share, since they have limits of their own (`queue.pace`).
+    `postmaster`: who gets the mail to the postmaster of a local domain that has no such mailbox and no such alias; "":
+    its delivery does. `apart`: patterns of domains that are destinations of their own even behind a next hop that
+    others share, because they have limits of their own (`queue.pace`).
     """
 
     local: tuple[LocalDomain, ...] = ()
     relay: tuple[RelayDomain, ...] = ()
     next_hops: tuple[NextHop, ...] = ()
-    tls: TlsDemand = TlsDemand.MAY
-    mx_port: int = 25
-    literals: bool = False
-    detail_delimiter: str = "+"
+    tls: Annotated[
+        TlsDemand,
+        Meta(
+            description="How much TLS the node demands of servers found by MX. The values mean the same as for "
+            "`[[next_hop]]`.",
+        ),
+    ] = TlsDemand.MAY
+    mx_port: Annotated[int, Meta(ge=1, le=65535, description="The port of servers found by MX.")] = 25
+    literals: Annotated[
+        bool,
+        Meta(
+            description="Whether mail to address literals of other hosts is sent to these hosts.",
+        ),
+    ] = False
+    detail_delimiter: Annotated[
+        str,
+        Meta(
+            description="The characters that begin an address extension in a local-part: `ada+lists` then means "
+            '`ada`. "": no extensions.',
+        ),
+    ] = "+"
     postmaster: str = ""
     apart: tuple[str, ...] = ()

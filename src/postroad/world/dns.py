@@ -24,9 +24,10 @@ import ipaddress
 import socket
 from collections import OrderedDict, deque
 from random import Random
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from postroad.world import wire
 from postroad.world.clock import Clock
@@ -81,34 +82,66 @@ class Resolver(Protocol):
 
 
 class DnsOptions(msgspec.Struct, frozen=True):
-    """How to ask.
+    """How to ask. `payload`: 1232 octets fit in any path."""
 
-    `servers`: ``"192.0.2.53"``, ``"192.0.2.53:5353"``, ``"[2001:db8::53]:5353"``; none: those of `resolv_conf`, which
-    is read again when it changes. `timeout_s`: for one try; `attempts`: rounds through the servers; `total_s`: for all
-    of it. A server that did not answer is asked last for `server_pause_s`. `payload`: octets we take over UDP (RFC
-    6891; 1232 fits in any path). `trust_ad`: trust the AD bit of servers that are not on this machine, too.
-    `queries_max` at once, as many sockets; `waiting_max` further ones wait.
-    """
-
-    servers: tuple[str, ...] = ()
-    resolv_conf: str = "/etc/resolv.conf"
-    ipv4: bool = True
-    ipv6: bool = True
-    timeout_s: float = 3.0
-    attempts: int = 3
-    total_s: float = 15.0
-    server_pause_s: float = 10.0
-    payload: int = 1232
-    trust_ad: bool = False
-    ttl_min_s: int = 5
-    ttl_max_s: int = 86_400
-    negative_ttl_max_s: int = 3_600
-    error_ttl_s: int = 5
-    cache_max: int = 50_000
-    queries_max: int = 500
-    waiting_max: int = 10_000
-    records_max: int = 100
-    cnames_max: int = 8
+    servers: Annotated[tuple[str, ...], Meta(description="The resolvers to ask. Empty: those of `resolv_conf`.")] = ()
+    resolv_conf: Annotated[
+        str, Meta(description="The file that names the system's resolvers. It is used if `servers` is empty.")
+    ] = "/etc/resolv.conf"
+    ipv4: Annotated[bool, Meta(description="Whether the node connects to hosts by IPv4.")] = True
+    ipv6: Annotated[bool, Meta(description="Whether the node connects to hosts by IPv6.")] = True
+    timeout_s: Annotated[float, Meta(ge=0.1, description="How long one try of a look-up may take.")] = 3.0
+    attempts: Annotated[int, Meta(ge=1, le=10, description="How often a look-up tries all resolvers.")] = 3
+    total_s: Annotated[float, Meta(ge=0.1, description="How long a look-up may take with all its tries.")] = 15.0
+    server_pause_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long a resolver that did not answer is asked only after the others.",
+        ),
+    ] = 10.0
+    payload: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="The largest answer accepted over UDP. 0: no EDNS.",
+        ),
+    ] = 1232
+    trust_ad: Annotated[
+        bool,
+        Meta(
+            description="Whether the node believes the AD bit (validated by DNSSEC) of resolvers that are not on "
+            "this machine.",
+        ),
+    ] = False
+    ttl_min_s: Annotated[int, Meta(ge=0, description="The shortest time that an answer is remembered.")] = 5
+    ttl_max_s: Annotated[int, Meta(ge=0, description="The longest time that an answer is remembered.")] = 86_400
+    negative_ttl_max_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The longest time that the node remembers that a name does not exist.",
+        ),
+    ] = 3_600
+    error_ttl_s: Annotated[int, Meta(ge=0, description="How long a failed look-up is remembered.")] = 5
+    cache_max: Annotated[int, Meta(ge=0, description="The most answers that one worker remembers.")] = 50_000
+    queries_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most look-ups of one worker that are under way at a time.",
+        ),
+    ] = 500
+    waiting_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most look-ups of one worker that may wait until they can start.",
+        ),
+    ] = 10_000
+    records_max: Annotated[int, Meta(ge=1, description="The most records that the node uses from one answer.")] = 100
+    cnames_max: Annotated[int, Meta(ge=0, description="The most aliases (CNAME) that one look-up follows.")] = 8
 
 
 def problems(options: DnsOptions) -> tuple[Problem, ...]:

@@ -11,9 +11,10 @@ macOS). Nothing here ever fails.
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 # malloc.h
 _M_TRIM_THRESHOLD: Final = -1
@@ -22,10 +23,23 @@ MMAP_THRESHOLD_MAX: Final = 32 * 1024 * 1024  # HEAP_MAX / 2 on 64 bits; glibc r
 
 
 class MemoryOptions(msgspec.Struct, frozen=True):
-    """Sizes in octets; 0 leaves the C library's own. What is freed above `trim_threshold` goes back to the system."""
+    """What is freed above `trim_threshold` goes back to the system."""
 
-    mmap_threshold: int = 4 * 1024 * 1024
-    trim_threshold: int = 32 * 1024 * 1024
+    mmap_threshold: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MMAP_THRESHOLD_MAX,
+            description="M_MMAP_THRESHOLD of mallopt(3). 0: glibc's default.",
+        ),
+    ] = 4 * 1024 * 1024
+    trim_threshold: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="M_TRIM_THRESHOLD of mallopt(3). 0: glibc's default.",
+        ),
+    ] = 32 * 1024 * 1024
 
 
 def tune_malloc(options: MemoryOptions) -> bool:

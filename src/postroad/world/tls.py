@@ -28,11 +28,12 @@ import hashlib
 import ssl
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from msgspec import Meta
 
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
@@ -118,39 +119,113 @@ class ClientCertificatePolicy(msgspec.Struct, frozen=True):
     """How the clients of a listener are asked for a certificate. `ca_file`: the roots that it must lead to, "" for the
     system's; a client's own certificate may stand among them. `purpose`: what it must have been made for."""
 
-    client_certificates: ClientCertificates = ClientCertificates.NEVER
+    client_certificates: Annotated[
+        ClientCertificates,
+        Meta(
+            description="`never`: clients are not asked for a certificate. `asked`: clients are asked; an invalid "
+            "certificate counts as none. `demanded`: without a valid certificate the TLS handshake "
+            "fails.",
+        ),
+    ] = ClientCertificates.NEVER
     ca_file: str = ""
-    purpose: Purpose = Purpose.CLIENT
+    purpose: Annotated[
+        Purpose,
+        Meta(
+            description="The purpose that client certificates must have been issued for. `client`: for clients "
+            "(clientAuth, or no extended key usage). `any`: also for servers only; public certificate "
+            "authorities issue nothing else now.",
+        ),
+    ] = Purpose.CLIENT
 
 
 NOBODY: Final = ClientCertificatePolicy()
 
 
 class ServerTlsOptions(msgspec.Struct, frozen=True):
-    """`certificates`: the first is for clients that send no name, or one that fits none. `minimum`, `ciphers`: in place
-    of those of the profile; `ciphers` in OpenSSL's words, for TLS 1.2 and below. `groups`: for the agreement of keys,
-    () for OpenSSL's own choice. `tickets`: session tickets that a client gets, 0 for none; `ticket_s`: how long
-    their keys live. `askings`: all ways in which listeners ask for client certificates."""
+    """`certificates`: the first is for clients that send no name, or one that no certificate holds. `askings`: all ways
+    in which listeners ask for client certificates."""
 
     certificates: tuple[CertificateFiles, ...] = ()
-    profile: Profile = Profile.INTERMEDIATE
-    minimum: Version | None = None
-    ciphers: str = ""
-    groups: tuple[str, ...] = ()
-    tickets: int = 2
-    ticket_s: float = 43_200.0
+    profile: Annotated[
+        Profile,
+        Meta(
+            description="Which TLS versions and ciphers are allowed, after Mozilla's guideline 5.7. `modern`: TLS "
+            "1.3. `intermediate`: TLS 1.3, and TLS 1.2 with forward secrecy. `old`: also TLS 1.0 and its "
+            "ciphers, for clients that have nothing better.",
+        ),
+    ] = Profile.INTERMEDIATE
+    minimum: Annotated[
+        Version | None,
+        Meta(
+            description="The oldest TLS version allowed. Unset: that of the profile.",
+        ),
+    ] = None
+    ciphers: Annotated[
+        str,
+        Meta(
+            description='OpenSSL\'s cipher list for TLS 1.2 and below. "": that of the profile.',
+        ),
+    ] = ""
+    groups: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The groups for the key exchange, the preferred one first. Empty: OpenSSL's choice (X25519, "
+            "P-256 and more). More than one can be set with Python 3.15 or newer.",
+        ),
+    ] = ()
+    tickets: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=8,
+            description="How many session tickets a client gets. With a ticket, its next connection costs less. 0: "
+            "none.",
+        ),
+    ] = 2
+    ticket_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            description="How long the keys of session tickets are used before new keys are made.",
+        ),
+    ] = 43_200.0
     askings: tuple[ClientCertificatePolicy, ...] = (NOBODY,)
 
 
 class ClientTlsOptions(msgspec.Struct, frozen=True):
-    """`ca_file`: the roots to trust, "" for the system's. `minimum`, `ciphers`: where proof is demanded; the others
-    are for opportunistic TLS, where the alternative is no TLS at all. `certificate`: our own, where a remote asks."""
+    """Opportunistic TLS has limits of its own, because its alternative is no TLS at all. `certificate`: our own, if a
+    remote asks for one."""
 
-    ca_file: str = ""
-    minimum: Version = Version.TLS_1_2
-    ciphers: str = INTERMEDIATE
-    opportunistic_minimum: Version = Version.TLS_1_0
-    opportunistic_ciphers: str = "ALL:!aNULL:!eNULL:!EXP:!RC4:!3DES:@SECLEVEL=0"
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="The root certificates that the node trusts, PEM. Unset: the system's.",
+        ),
+    ] = ""
+    minimum: Annotated[
+        Version,
+        Meta(
+            description="The oldest TLS version allowed if TLS is demanded (`encrypt`, `verify`, `implicit`).",
+        ),
+    ] = Version.TLS_1_2
+    ciphers: Annotated[
+        str,
+        Meta(
+            description="OpenSSL's cipher list for TLS 1.2 and below if TLS is demanded.",
+        ),
+    ] = INTERMEDIATE
+    opportunistic_minimum: Annotated[
+        Version,
+        Meta(
+            description="The oldest TLS version allowed if mail may also be sent without TLS (`may`).",
+        ),
+    ] = Version.TLS_1_0
+    opportunistic_ciphers: Annotated[
+        str,
+        Meta(
+            description="OpenSSL's cipher list for TLS 1.2 and below if mail may also be sent without TLS (`may`).",
+        ),
+    ] = "ALL:!aNULL:!eNULL:!EXP:!RC4:!3DES:@SECLEVEL=0"
     certificate: CertificateFiles | None = None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
 
 from postroad.config import options
+from postroad.config.field import Section
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
@@ -150,6 +151,31 @@ def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
         if _value(value) and (section, name) not in reached
     ]
     assert left == ["limits.header_size_max"]
+
+
+# Keys that are no field of a room: `config` or `node` works out what follows from them.
+OWN = """
+hostname state_dir user group workers shutdown_s worker_hang_s postmaster aliases
+listener.address listener.client_certificates listener.client_ca_file listener.client_certificate_purpose
+tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key
+outbound.tls.certificate outbound.tls.key
+auth.users auth.dovecot auth.function auth.introspection.client_secret_file
+domain.deliver relay.domains
+"""
+
+
+def _undeclared(section: type[Section], path: str = "") -> Iterator[str]:
+    for key, info in section.model_fields.items():
+        inner = get_args(info.annotation)[0] if get_origin(info.annotation) is tuple else info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from _undeclared(inner, f"{path}{key}.")
+        elif "field" not in info.json_schema_extra:
+            yield path + key
+
+
+def test_a_key_names_the_field_of_the_room_that_obeys_it() -> None:
+    found = {key for key in _undeclared(Settings) if not key.startswith("next_hop.")}
+    assert found == set(OWN.split())
 
 
 def test_a_listener_is_one_for_each_address() -> None:
