@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dns.exception
@@ -18,7 +21,7 @@ from postroad.mail.route import Destination, Route, Transport
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
 from postroad.world.clock import SystemClock
-from postroad.world.dns import DnsOptions, DnsResolver, DnsStatus, MxRecord
+from postroad.world.dns import DnsOptions, DnsResolver, DnsStatus, MxRecord, TlsaRecord
 from tests.peers.harness import need, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.process import Program
@@ -52,6 +55,17 @@ ZONES = {
     "implicit.example": "@ IN A 192.0.2.4",
     "many.example": "\n".join(f"@ IN MX {200 - number} mx{number}" for number in range(120)),
     "big.example": "\n".join(f'@ IN TXT "{number:03}{"x" * 240}"' for number in range(40)),
+    "signed.example": f"""
+        @ IN MX 10 mx
+        @ IN MX 20 alias
+        @ IN MX 30 dangling
+        mx IN A 192.0.2.6
+        alias IN CNAME mx
+        dangling IN CNAME gone
+        _25._tcp.mx IN TLSA 3 1 1 {"ab" * 32}
+        _25._tcp.mx IN TLSA 2 1 2 {"cd" * 64}
+        _25._tcp.none IN TXT "no TLSA"
+        """,
     "xn--bcher-kva.example": "@ IN MX 1 mx\nmx IN A 192.0.2.5",
 }
 
@@ -66,8 +80,8 @@ server:
     pidfile: ""
     use-syslog: no
     do-not-query-localhost: no
-    module-config: "iterator"
-    access-control: 127.0.0.0/8 allow
+    module-config: "validator iterator"
+{anchors}    access-control: 127.0.0.0/8 allow
     prefetch: no
     local-zone: "example." nodefault
     local-zone: "test." nodefault
@@ -77,9 +91,10 @@ remote-control:
 
 
 class Unbound:
-    """A recursive server that asks Knot for the zones of the test; for the zone broken.example nobody answers."""
+    """A recursive server that asks Knot for the zones of the test; for the zone broken.example nobody answers.
+    `anchors`: DNSKEY records to trust."""
 
-    def __init__(self, directory: Path, knot_port: int) -> None:
+    def __init__(self, directory: Path, knot_port: int, anchors: Iterable[str] = ()) -> None:
         self.port = ports.port()
         directory.mkdir()
         zones = "".join(
@@ -87,7 +102,8 @@ class Unbound:
             for zone, port in [*((zone, knot_port) for zone in ZONES), ("lame.example", knot_port)]
         )
         config = directory / "unbound.conf"
-        config.write_text(_UNBOUND.format(port=self.port, directory=directory, zones=zones))
+        trusted = "".join(f'    trust-anchor: "{anchor}"\n' for anchor in anchors)
+        config.write_text(_UNBOUND.format(port=self.port, directory=directory, zones=zones, anchors=trusted))
         self._program = Program([need.program("unbound"), "-d", "-c", str(config)], directory / "unbound.log")
 
     def __enter__(self) -> Unbound:
@@ -108,13 +124,15 @@ class Unbound:
 
 @pytest.fixture(scope="module")
 def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
-    with Knot(tmp_path_factory.mktemp("dns") / "knot", ZONES) as server:
+    with Knot(tmp_path_factory.mktemp("dns") / "knot", ZONES, signed=("signed.example",)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def unbound(knot: Knot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unbound]:
-    with Unbound(tmp_path_factory.mktemp("dns") / "unbound", knot.port) as server:
+    keys = dns.query.udp(dns.message.make_query("signed.example", "DNSKEY"), "127.0.0.1", 3, knot.port)
+    anchors = [f"{rrset.name} {rrset.ttl} IN DNSKEY {key}" for rrset in keys.answer for key in rrset]
+    with Unbound(tmp_path_factory.mktemp("dns") / "unbound", knot.port, anchors) as server:
         yield server
 
 
@@ -168,6 +186,82 @@ async def test_mx(resolver: DnsResolver, domain: str, status: DnsStatus, records
 async def test_addresses(resolver: DnsResolver, host: str, status: DnsStatus, records: set[str]) -> None:
     answer = await resolver.addresses(host)
     assert (answer.status, set(answer.records)) == (status, records)
+
+
+_TLSA = {TlsaRecord(3, 1, 1, b"\xab" * 32), TlsaRecord(2, 1, 2, b"\xcd" * 64)}
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "records"),
+    [
+        ("mx.signed.example", DnsStatus.FOUND, _TLSA),
+        ("none.signed.example", DnsStatus.NODATA, set()),
+        ("gone.signed.example", DnsStatus.NXDOMAIN, set()),
+        ("mx.lame.example", DnsStatus.ERROR, set()),
+    ],
+)
+async def test_tlsa(resolver: DnsResolver, host: str, status: DnsStatus, records: set[TlsaRecord]) -> None:
+    found = await resolver.tlsa(host, 25)
+    assert (found.status, set(found.records)) == (status, records), found
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "records"),
+    [
+        ("chain1.several.example", DnsStatus.FOUND, ("chain2.several.example",)),
+        ("ring1.several.example", DnsStatus.FOUND, ("ring2.several.example",)),
+        ("lost.several.example", DnsStatus.FOUND, ("missing.other.example",)),
+        ("a.several.example", DnsStatus.NODATA, ()),
+        ("nothing.several.example", DnsStatus.NXDOMAIN, ()),
+    ],
+)
+async def test_cname(resolver: DnsResolver, name: str, status: DnsStatus, records: tuple[str, ...]) -> None:
+    found = await resolver.cname(name)
+    assert (found.status, found.records) == (status, records), found
+
+
+async def test_the_chain_of_aliases_is_told(resolver: DnsResolver) -> None:
+    found = await resolver.addresses("chain1.several.example")
+    assert found.chain == " → ".join(f"{name}.several.example" for name in ("chain1", "chain2", "chain3", "b"))
+
+
+async def test_dnssec_is_told_of_what_is_there_and_of_what_is_not(unbound: Unbound) -> None:
+    resolver = made(f"127.0.0.1:{unbound.port}")
+    for host in ("mx", "none", "gone"):
+        assert (await resolver.tlsa(f"{host}.signed.example", 25)).secure, host
+    led = await resolver.addresses("alias.signed.example")
+    assert led.secure and led.followed == ("alias.signed.example",)
+    assert not (await resolver.tlsa("a.several.example", 25)).secure
+    assert not (await resolver.addresses("www.several.example")).secure
+
+
+def test_the_command_shows_the_way_and_what_is_wrong_with_it(unbound: Unbound, tmp_path: Path) -> None:
+    config = tmp_path / "postroad.toml"
+    config.write_text(
+        f'''hostname = "here.example"\nstate_dir = "{tmp_path}"\n[dns]\nservers = ["127.0.0.1:{unbound.port}"]\n'''
+        '''[[listener]]\nname = "mx"\naddress = ["127.0.0.1"]\nport = 2525\n'''
+        '''role = "relay"\ntrusted_networks = ["127.0.0.0/8"]\n'''
+    )
+    command = [sys.executable, "-m", "postroad", "route", "-c", str(config)]
+    names = ["ada@signed.example", "several.example", "null.example", "nobody@nothing.several.example"]
+    done = subprocess.run([*command, "--json", *names], capture_output=True, text=True, timeout=60, check=False)
+    signed, several, null, missing = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert (signed["destination"], signed["domain"], signed["secure"]) == ("signed.example", "signed.example", True)
+    mx, alias, dangling = signed["servers"]
+    assert (mx["addresses"], mx["secure"], mx["aliases"]) == (["192.0.2.6"], True, [])
+    assert set(mx["tlsa"]) == {f"3 1 1 {'ab' * 32}", f"2 1 2 {'cd' * 64}"} and mx["tlsa_secure"]
+    # RFC 7672 §2.2.2: those of the name at the end of the aliases
+    assert alias["aliases"] == ["alias.signed.example", "mx.signed.example"] and set(alias["tlsa"]) == set(mx["tlsa"])
+    assert dangling["addresses"] == []
+    told = "\n".join(signed["warnings"])
+    assert "alias.signed.example → mx.signed.example" in told and "gone.signed.example does not exist" in told
+    assert signed["tries"] == ["mx.signed.example [192.0.2.6]:25", "alias.signed.example [192.0.2.6]:25"]
+    assert not several["secure"] and several["servers"][0]["tlsa_status"] == "nxdomain"
+    assert "no mail (null MX)" in null["problem"] and "does not exist" in missing["problem"]
+    text = subprocess.run([*command, "signed.example"], capture_output=True, text=True, timeout=60, check=False)
+    assert text.returncode == 0 and "DNSSEC: yes" in text.stdout and f"3 1 1 {'ab' * 32}" in text.stdout
+    assert "warning: an MX record names alias.signed.example" in text.stderr
 
 
 async def test_what_is_too_big_for_udp(resolver: DnsResolver) -> None:

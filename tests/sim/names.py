@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord
+from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, TlsaRecord
 
 
 @dataclass
@@ -65,6 +65,12 @@ class SimResolver:
 
     async def text(self, name: str) -> DnsAnswer[str]:
         return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
+
+    async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
+        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"_{port}._tcp.{host} does not exist")
+
+    async def cname(self, name: str) -> DnsAnswer[str]:
+        return DnsAnswer(DnsStatus.NODATA, (), f"{name} has no CNAME records")
 
     async def _state(self, name: str, state: str) -> DnsAnswer[Any] | None:
         names = self._names

@@ -184,7 +184,7 @@ class _Search(msgspec.Struct, frozen=True):
                 faults.append(f"{name} has {self._fault(answer.records[0])} ({answer.records[0]})")
             elif not answer.records:
                 unsure = unsure or answer.status is DnsStatus.ERROR
-                faults.append(answer.text)
+                faults.append(_without_address(answer))
         if found:
             return Route(self.destination, tuple(found))
         domain, told = self.destination.domain, "; ".join(faults)[:_TOLD_MAX]
@@ -257,6 +257,16 @@ _TOLD_MAX: Final = 500  # characters of what several hosts lack
 
 # RFC 5321 §4.1.2, underscores tolerated as in `mail.address`.
 _HOST_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+
+
+ALIAS_RULE: Final = "it must name the host itself (RFC 2181 §10.3, RFC 5321 §5.1)"
+
+
+def _without_address(answer: DnsAnswer[str]) -> str:
+    """Why a mail exchanger has no address. If its name is an alias, that is what its owner has to mend."""
+    if not answer.followed:
+        return answer.text
+    return f"{answer.text}; the MX record names an alias (CNAME: {answer.chain}), but {ALIAS_RULE}"
 
 
 def _better_than(ordered: Sequence[MxRecord], ours: Iterable[MxRecord]) -> Sequence[MxRecord]:

@@ -1,7 +1,7 @@
 """Look-ups in the DNS, and the values they answer with. Whatever happens, a look-up ends with a DnsAnswer.
 
-RFC 1034/1035, RFC 2308 (negative answers), RFC 6891 (EDNS0), RFC 7766 (TCP), RFC 5452 (forged answers), RFC 9520
-(failures), RFC 6840 §5.7 (AD). The server asked is a recursive one, best on this machine.
+RFC 1034/1035, RFC 2308 (negative answers), RFC 6698 (TLSA), RFC 6891 (EDNS0), RFC 7766 (TCP), RFC 5452 (forged
+answers), RFC 9520 (failures), RFC 6840 §5.7 (AD). The server asked is a recursive one, best on this machine.
 
 What always holds:
 - A look-up ends within `total_s`. Equal questions in flight are one. An answer counts for its TTL, within set bounds.
@@ -35,6 +35,7 @@ from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
 from postroad.world.wire import MxRecord as MxRecord
 from postroad.world.wire import ResourceRecord, Value
+from postroad.world.wire import TlsaRecord as TlsaRecord
 
 T = TypeVar("T")
 
@@ -49,8 +50,9 @@ class DnsStatus(enum.Enum):
 class DnsAnswer(msgspec.Struct, Generic[T], frozen=True):
     """What a look-up found. `records` is empty unless FOUND. `text`: for people, why there are none.
 
-    `secure`: a server that we trust has validated it by DNSSEC (AD bit). `expires_us`: until when it counts.
-    `name`: the name at the end of the CNAME records, the one asked where there were none.
+    `secure`: a server that we trust has validated it by DNSSEC (AD bit), also that there is no such record or name.
+    `expires_us`: until when it counts. `name`: the name at the end of the CNAME records, the one asked where there were
+    none. `followed`: the names that have these CNAME records, from the one asked on; empty where there were none.
     """
 
     status: DnsStatus
@@ -59,6 +61,12 @@ class DnsAnswer(msgspec.Struct, Generic[T], frozen=True):
     secure: bool = False
     expires_us: int = 0
     name: str = ""
+    followed: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> str:
+        """The names from the one asked to `name`, for people."""
+        return " → ".join((*self.followed, self.name))
 
 
 class Resolver(Protocol):
@@ -78,6 +86,15 @@ class Resolver(Protocol):
 
     async def text(self, name: str) -> DnsAnswer[str]:
         """TXT records, the strings of each put together."""
+        ...
+
+    async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
+        """The TLSA records of the server on this TCP port (RFC 6698 §3). NXDOMAIN and NODATA say that there are none;
+        ERROR says that nobody knows. Only an answer that is `secure` means something to DANE."""
+        ...
+
+    async def cname(self, name: str) -> DnsAnswer[str]:
+        """Of which name this one is an alias: its own CNAME record, not followed any further."""
         ...
 
 
@@ -240,6 +257,12 @@ class DnsResolver:
     async def text(self, name: str) -> DnsAnswer[str]:
         return await self._look_up(name, wire.TXT)  # type: ignore[return-value]  # TXT records hold texts
 
+    async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
+        return await self._look_up(f"_{port}._tcp.{host}", wire.TLSA)  # type: ignore[return-value]  # as above
+
+    async def cname(self, name: str) -> DnsAnswer[str]:
+        return await self._look_up(name, wire.CNAME)  # type: ignore[return-value]  # CNAME records hold names
+
     async def reverse(self, address: str) -> DnsAnswer[str]:
         try:
             name = ipaddress.ip_address(address).reverse_pointer
@@ -380,7 +403,7 @@ class _Inquiry:
         self._name = name
         self._type = type
         self._asked = name  # the name asked for now: the end of the CNAME records so far
-        self._aliases = {name}
+        self._aliases = {name: None}  # the names so far, in order
         self._secure = True
         self._ttl_s = resolver.options.ttl_max_s  # the least of all records on the way
         self._loop = asyncio.get_running_loop()
@@ -562,7 +585,7 @@ class _Inquiry:
             if name in self._aliases or len(self._aliases) > self._resolver.options.cnames_max:
                 self._end(self._error(f"too many aliases (CNAME), or a ring of them, at {name}"))
                 return
-            self._aliases.add(name)
+            self._aliases[name] = None
         self._nothing(name, message)
 
     def _nothing(self, name: str, message: wire.Message) -> None:
@@ -588,7 +611,7 @@ class _Inquiry:
         ttl_s = min(self._ttl_s, *(wire.bounded_ttl_s(record.ttl_s) for record in found))
         unique = tuple(dict.fromkeys(values))[: options.records_max]
         expires_us = self._resolver.clock.now_us() + max(options.ttl_min_s, ttl_s) * 1_000_000
-        return DnsAnswer(DnsStatus.FOUND, unique, "", self._secure, expires_us, name)
+        return DnsAnswer(DnsStatus.FOUND, unique, "", self._secure, expires_us, name, self._followed())
 
     def _negative(self, status: DnsStatus, name: str, text: str, message: wire.Message) -> DnsAnswer[Value]:
         """RFC 2308 §5: kept for the SOA's time; without one not at all."""
@@ -597,11 +620,16 @@ class _Inquiry:
         if message.negative_ttl_s is not None:
             ttl_s = max(options.ttl_min_s, min(self._ttl_s, message.negative_ttl_s, options.negative_ttl_max_s))
             expires_us = self._resolver.clock.now_us() + ttl_s * 1_000_000
-        return DnsAnswer(status, (), text, self._secure, expires_us, name)
+        return DnsAnswer(status, (), text, self._secure, expires_us, name, self._followed())
+
+    def _followed(self) -> tuple[str, ...]:
+        """The names whose CNAME records were followed."""
+        return tuple(self._aliases)[:-1] if len(self._aliases) > 1 else ()
 
     def _error(self, text: str) -> DnsAnswer[Value]:
         expires_us = self._resolver.clock.now_us() + self._resolver.options.error_ttl_s * 1_000_000
-        return DnsAnswer(DnsStatus.ERROR, (), f"DNS look-up of {self._asked}: {text}", False, expires_us, self._asked)
+        text = f"DNS look-up of {self._asked}: {text}"
+        return DnsAnswer(DnsStatus.ERROR, (), text, False, expires_us, self._asked, self._followed())
 
     def _use_tcp(self) -> None:
         """RFC 7766 §5: what does not fit into a datagram is asked for again over TCP, at the same server."""
@@ -691,8 +719,9 @@ def _both(answers: list[DnsAnswer[str]]) -> DnsAnswer[str]:
         records = tuple(record for answer in found for record in answer.records)
         secure = all(answer.secure for answer in found)
         return DnsAnswer(
-            DnsStatus.FOUND, records, "", secure, min(answer.expires_us for answer in found), found[0].name
-        )
+            DnsStatus.FOUND, records, "", secure, min(answer.expires_us for answer in found), found[0].name,
+            found[0].followed,
+        )  # fmt: skip
     for status in (DnsStatus.ERROR, DnsStatus.NODATA):
         for answer in answers:
             if answer.status is status:
@@ -703,7 +732,10 @@ def _both(answers: list[DnsAnswer[str]]) -> DnsAnswer[str]:
     return answers[0]
 
 
-_TYPE_NAMES: Final = {wire.A: "A", wire.AAAA: "AAAA", wire.MX: "MX", wire.PTR: "PTR", wire.TXT: "TXT"}
+_TYPE_NAMES: Final = {
+    wire.A: "A", wire.AAAA: "AAAA", wire.CNAME: "CNAME", wire.MX: "MX", wire.PTR: "PTR", wire.TLSA: "TLSA",
+    wire.TXT: "TXT",
+}  # fmt: skip
 
 
 def _read(path: str) -> str:

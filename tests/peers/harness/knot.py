@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import dns.exception
@@ -40,9 +40,10 @@ ns IN A 127.0.0.1
 
 
 class Knot:
-    """One instance on 127.0.0.1:`port`. `zones`: name → lines of the zone file behind SOA and NS."""
+    """One instance on 127.0.0.1:`port`. `zones`: name → lines of the zone file behind SOA and NS. `signed`: those of
+    them that Knot signs (DNSSEC)."""
 
-    def __init__(self, directory: Path, zones: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, zones: Mapping[str, str], signed: Collection[str] = ()) -> None:
         self.port = ports.port()
         for name in ("run", "db", "zones"):
             (directory / name).mkdir(parents=True)
@@ -50,7 +51,8 @@ class Knot:
             text = _HEAD.format(zone=zone) + "\n".join(line.strip() for line in lines.splitlines()) + "\n"
             (directory / "zones" / f"{zone}.zone").write_text(text)
         config = directory / "knot.conf"
-        entries = "".join(f"  - domain: {zone}\n" for zone in zones)
+        signing = "    dnssec-signing: on\n"
+        entries = "".join(f"  - domain: {zone}\n" + signing * (zone in signed) for zone in zones)
         config.write_text(_CONFIG.format(port=self.port, directory=directory, zones=entries))
         self._zones = list(zones)
         self._log = directory / "knot.log"

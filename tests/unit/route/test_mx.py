@@ -12,7 +12,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import Destination, Hop, Route, Transport, proof_of
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
-from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord
+from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, TlsaRecord
 
 
 class TableResolver:
@@ -46,6 +46,12 @@ class TableResolver:
         raise AssertionError("not wanted here")
 
     async def text(self, name: str) -> DnsAnswer[str]:
+        raise AssertionError("not wanted here")
+
+    async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
+        raise AssertionError("not wanted here")
+
+    async def cname(self, name: str) -> DnsAnswer[str]:
         raise AssertionError("not wanted here")
 
 
@@ -310,3 +316,16 @@ async def test_mail_that_requires_tls_needs_mx_proved_by_dnssec(
         assert isinstance(found, Attempt) and (found.outcome, found.status) == (Outcome.FAILED, status)
     else:
         assert isinstance(found, Route) and found.hops
+
+
+async def test_an_mx_that_names_an_alias_without_an_address_is_told_so() -> None:
+    class AliasResolver(TableResolver):
+        async def addresses(self, host: str) -> DnsAnswer[str]:
+            found = await super().addresses(host)
+            return msgspec.structs.replace(found, name="gone.example", followed=(host, "b.example"))
+
+    destination = Destination("hollow.example", Transport.SMTP, "hollow.example")
+    resolver = AliasResolver(MX, ADDRESSES)
+    found = await hops(destination, resolver, random.Random(1), MxOptions(), OwnNames())
+    assert isinstance(found, Attempt) and found.status == "5.4.4"
+    assert "alias (CNAME: no1.example → b.example → gone.example)" in found.text and "RFC 5321 §5.1" in found.text

@@ -20,6 +20,7 @@ from postroad.world.dns import (
     DnsStatus,
     MxRecord,
     ServerAddress,
+    TlsaRecord,
     parse_server,
     problems,
     read_resolv_conf,
@@ -189,6 +190,70 @@ async def test_text_and_reverse() -> None:
         assert (await asking.reverse("example.org")).status is DnsStatus.NXDOMAIN
         await asking.reverse("2001:db8::1")
     assert server.queries[-1][0] == "1." + "0." * 23 + "8.b.d.0.1.0.0.2.ip6.arpa"
+
+
+async def test_tlsa_keeps_the_ad_bit_and_tells_no_from_not_known() -> None:
+    async with FakeServer(Zone(TLSA_ZONE, dns.flags.AD)) as server:
+        asking = resolver(server.address)
+        found = await asking.tlsa("mx.example", 25)
+        assert set(found.records) == {TlsaRecord(3, 1, 1, b"\xab" * 32), TlsaRecord(2, 0, 1, b"\xcd" * 32)}
+        assert found.secure and (found.status, found.followed) == (DnsStatus.FOUND, ())
+        led = await asking.tlsa("led.example", 25)
+        assert set(led.records) == set(found.records)
+        assert led.chain == "_25._tcp.led.example → _25._tcp.mx.example"
+        for host, port, status in (
+            ("mx.example", 465, DnsStatus.NXDOMAIN), ("bare.example", 25, DnsStatus.NODATA)
+        ):  # fmt: skip
+            none = await asking.tlsa(host, port)
+            assert (none.status, none.records, none.secure) == (status, (), True) and none.text
+        assert asking.hits == 0 and (await asking.tlsa("mx.example", 25)) == found and asking.hits == 1
+    async with FakeServer(lambda query, tcp: answer(query, rcode=2, flags=dns.flags.AD).to_wire()) as server:
+        failed = await resolver(server.address, attempts=1).tlsa("mx.example", 25)
+    assert failed.status is DnsStatus.ERROR and not failed.secure
+
+
+TLSA_ZONE = {
+    ("_25._tcp.mx.example", "TLSA"): [
+        f"_25._tcp.mx.example. 300 IN TLSA 3 1 1 {'ab' * 32}",
+        f"_25._tcp.mx.example. 300 IN TLSA 2 0 1 {'cd' * 32}",
+    ],
+    ("_25._tcp.led.example", "CNAME"): ["_25._tcp.led.example. 300 IN CNAME _25._tcp.mx.example."],
+    ("_25._tcp.bare.example", "TXT"): ['_25._tcp.bare.example. 300 IN TXT "no TLSA"'],
+}
+
+
+async def test_the_alias_itself_is_asked_for_and_not_followed() -> None:
+    async with FakeServer(ZONE) as server:
+        asking = resolver(server.address)
+        found = await asking.cname("ring1.example")
+        assert (found.status, found.records, found.name) == (DnsStatus.FOUND, ("ring2.example",), "ring1.example")
+        none = await asking.cname("example.org")
+        assert (none.status, none.text) == (DnsStatus.NODATA, "example.org has no CNAME records")
+        assert (await asking.cname("nowhere.example")).status is DnsStatus.NXDOMAIN
+    assert [kind for _, kind, _ in server.queries] == ["CNAME"] * 3
+
+
+async def test_the_names_on_the_way_stand_in_every_kind_of_answer() -> None:
+    table = {
+        ("mx.example", "CNAME"): ["mx.example. 100 IN CNAME b.example."],
+        ("b.example", "CNAME"): ["b.example. 100 IN CNAME c.example."],
+        ("c.example", "A"): ["c.example. 300 IN A 192.0.2.1"],
+        ("d.example", "CNAME"): ["d.example. 100 IN CNAME e.example."],
+        ("e.example", "TXT"): ['e.example. 300 IN TXT "no address"'],
+        ("r.example", "CNAME"): ["r.example. 100 IN CNAME s.example."],
+        ("s.example", "CNAME"): ["s.example. 100 IN CNAME r.example."],
+    }
+    async with FakeServer(Zone(table)) as server:
+        asking = resolver(server.address)
+        found = await asking.addresses("mx.example")
+        assert (found.records, found.followed, found.name) == (
+            ("192.0.2.1",), ("mx.example", "b.example"), "c.example"
+        )  # fmt: skip
+        assert (await asking.addresses("c.example")).followed == ()
+        none = await asking.addresses("d.example")
+        assert (none.status, none.followed) == (DnsStatus.NODATA, ("d.example",))
+        ring = await asking.mx("r.example")
+        assert (ring.status, ring.followed[0]) == (DnsStatus.ERROR, "r.example")
 
 
 async def test_what_does_not_fit_is_asked_over_tcp() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroad.world import wire
-from postroad.world.wire import MxRecord
+from postroad.world.wire import MxRecord, TlsaRecord
 from tests.unit.world.fake_dns import answer, records
 
 SOA = "example.org. 600 IN SOA ns.example.org. root.example.org. 1 2 3 4 60"
@@ -60,6 +61,9 @@ ANSWERS = [
     (['example.org. 300 IN TXT "v=spf1 " "-all"'], "TXT", ["v=spf1 -all"]),
     (['example.org. 300 IN TXT "gr\\195\\188n" "\\255"'], "TXT", ["grün\\xff"]),
     (["example.org. 300 IN PTR a\\.b\\000c.example."], "PTR", ["a\\.b\\000c.example"]),
+    (["example.org. 300 IN CNAME www.example.net."], "CNAME", ["www.example.net"]),
+    (["example.org. 300 IN TLSA 3 1 1 " + "ab" * 32, "example.org. 300 IN TLSA 2 0 0 cdef"], "TLSA",
+     [TlsaRecord(3, 1, 1, b"\xab" * 32), TlsaRecord(2, 0, 0, b"\xcd\xef")]),
     (["example.org. 300 IN SRV 1 2 3 host.example.", "example.org. 300 IN A 192.0.2.1"], "A", ["192.0.2.1"]),
 ]  # fmt: skip
 
@@ -71,7 +75,10 @@ def test_answers(lines: list[str], kind: str, values: list[wire.Value]) -> None:
     assert sorted(map(str, (record.value for record in read.answers))) == sorted(map(str, values))
     assert {record.owner for record in read.answers} == {"example.org"}
     assert {record.ttl_s for record in read.answers} == {300}
-    assert read.question == ("example.org", {"MX": 15, "A": 1, "AAAA": 28, "TXT": 16, "PTR": 12}[kind])
+    assert read.question == ("example.org", _TYPES[kind])
+
+
+_TYPES = {"MX": 15, "A": 1, "AAAA": 28, "TXT": 16, "PTR": 12, "CNAME": 5, "TLSA": 52}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +166,22 @@ def test_any_octets(octets: bytes) -> None:
     wire.decode(octets)
 
 
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.binary(max_size=80), st.binary(max_size=20))
+def test_any_tlsa_record_is_read_as_dnspython_reads_it(numbers: tuple[int, ...], data: bytes, behind: bytes) -> None:
+    octets = _one_record(wire.TLSA, bytes(numbers) + data, behind)
+    read = wire.decode(octets)
+    assert read is not None
+    found = [record.value for record in read.answers]
+    assert found == [TlsaRecord(*numbers, data)]
+    assert str(found[0]) == " ".join((*map(str, numbers), data.hex()))
+    try:
+        (rrset,) = dns.message.from_wire(octets, ignore_trailing=True).answer
+    except dns.exception.FormError:  # dnspython refuses digests of a wrong length; here that is DANE's to judge
+        assert not data or len(data) != {1: 32, 2: 64}[numbers[2]]
+        return
+    assert [(each.usage, each.selector, each.mtype, each.cert) for each in rrset] == [(*numbers, data)]
+
+
 @given(st.data())
 def test_a_changed_octet_never_raises_and_reads_as_dnspython_does(data: st.DataObject) -> None:
     lines = ("example.org. 300 IN MX 1 a.example.org.", "example.org. 300 IN MX 2 b.org.")
@@ -199,6 +222,7 @@ RDATA = {
     wire.CNAME: (b"\x02mx\0", "mx"),
     wire.PTR: (b"\x02mx\0", "mx"),
     wire.TXT: (b"\x01a\x01b", "ab"),
+    wire.TLSA: (bytes((3, 1, 1)) + b"\xab" * 4, TlsaRecord(3, 1, 1, b"\xab" * 4)),
 }
 
 
@@ -220,6 +244,8 @@ def test_rdata_that_is_empty_too_short_or_too_long(type: int, behind: bytes) -> 
         read = wire.decode(_one_record(type, wrong, behind))
         if type == wire.TXT:  # strings may follow one another, or be none
             assert read is None or all(str(record.value) in ("", "a", "ab") for record in read.answers), wrong
+        elif type == wire.TLSA and len(wrong) >= 3:  # its data may have any length
+            assert read is not None and [each.value for each in read.answers] == [TlsaRecord(3, 1, 1, wrong[3:])]
         else:
             assert read is None, wrong
 

@@ -1,0 +1,73 @@
+"""`postroad route`: where mail for an address would go now, and what the DNS says of its mail servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from postroad.cli.options import config_option, json_option, settings_of
+
+if TYPE_CHECKING:
+    from postroad.operate.hosts import ServerFacts, WayFacts
+
+
+@click.command()
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS…")
+@config_option
+@json_option
+def route(addresses: tuple[str, ...], config: Path | None, as_json: bool) -> None:
+    """Show where mail for these addresses or domains would go now.
+
+    For each one: the destination, its mail servers with their addresses, CNAME records and TLSA records, whether DNSSEC
+    protects them, the order of tries, and warnings about mistakes in the DNS. The command looks names up by itself,
+    with the settings of [dns]; no node needs to run. It does not follow aliases of our own domains. Ends with 1 if
+    there is no way for an address.
+    """
+    from postroad.cli.command import print_json
+    from postroad.operate.hosts import ways
+
+    found = ways(settings_of(config), addresses)
+    if as_json:
+        print_json(found)
+    else:
+        for number, each in enumerate(found):
+            if number:
+                click.echo()
+            _print(each)
+    if any(each.problem for each in found):
+        raise SystemExit(1)
+
+
+def _print(way: WayFacts) -> None:
+    from postroad.cli.table import print_table
+    from postroad.report.text import clean
+
+    if way.destination:
+        by_mx = way.domain and way.servers
+        how = f", by the MX records of {way.domain} (DNSSEC: {_yes(way.secure)})" if by_mx else ""
+        click.echo(clean(f"{way.address} goes to {way.destination} ({way.transport}){how}"))
+    else:
+        click.echo(clean(way.address))
+    if way.servers:
+        click.echo()
+        print_table(("MX", "SERVER", "ADDRESSES", "DNSSEC", "TLSA"), [_row(server) for server in way.servers])
+    if len(way.tries) > 1:
+        click.echo()
+        click.echo(clean("Tried in this order: " + ", ".join(way.tries)))
+    if way.problem:
+        click.echo(clean(f"There is no way: {way.problem}"))
+    for warning in way.warnings:
+        click.echo(clean(f"warning: {warning}"), err=True)
+
+
+def _row(server: ServerFacts) -> tuple[str, ...]:
+    name = " → ".join(server.aliases) or server.name
+    preference = "" if server.preference is None else str(server.preference)
+    tlsa = ", ".join(server.tlsa) or ("not known" if server.tlsa_status == "error" else "none")
+    return preference, name, ", ".join(server.addresses) or "none", _yes(server.secure), tlsa
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

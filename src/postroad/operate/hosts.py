@@ -1,0 +1,193 @@
+"""Where mail for an address goes, with all that the DNS says of it: mail servers, addresses, aliases, TLSA records.
+
+For people who ask why mail does not get through, or what a change in the DNS has done. It asks with the settings of
+`[dns]`, as a worker would, but from this process, so that it works without a node. How it fails: what cannot be found
+out stands in the answer, in `problem` and in `warnings`; it never raises.
+
+Not here: aliases and recipients of our own domains; connecting; DANE (nothing is proved by the TLSA records shown).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from postroad.mail.attempt import Attempt
+from postroad.mail.route import Destination, Transport
+from postroad.protocol.grammar import parse_mailbox
+from postroad.route import mx
+from postroad.route.table import RoutingTable
+from postroad.world.clock import SystemClock
+from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+
+SERVERS_MAX: Final = 20  # mail servers of a domain that are shown
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """A mail server. `preference`: None if no MX record names it. `aliases`: the chain of CNAME records from its name
+    to where the addresses are. `tlsa`: its records as in a master file; `tlsa_status`: ``found``, ``nodata``,
+    ``nxdomain`` or ``error``. `secure`: the addresses, `tlsa_secure`: the TLSA answer was validated by DNSSEC."""
+
+    name: str
+    preference: int | None
+    addresses: tuple[str, ...] = ()
+    secure: bool = False
+    aliases: tuple[str, ...] = ()
+    tlsa: tuple[str, ...] = ()
+    tlsa_status: str = ""
+    tlsa_secure: bool = False
+
+
+class WayFacts(msgspec.Struct, frozen=True):
+    """Where mail for `address` goes. `destination`: its key, `transport`: how, "" if there is no way. `domain`: the
+    owner of the MX records; `secure`: they were validated by DNSSEC. `tries`: the hosts in the order in which a worker
+    would try them now. `problem`: why there is no way."""
+
+    address: str
+    destination: str = ""
+    transport: str = ""
+    domain: str = ""
+    secure: bool = False
+    servers: tuple[ServerFacts, ...] = ()
+    tries: tuple[str, ...] = ()
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def ways(settings: Settings, written: Sequence[str]) -> list[WayFacts]:
+    """For these addresses or domains, asked now."""
+    from postroad.config import options
+
+    async def ask() -> list[WayFacts]:
+        resolver = DnsResolver(options.dns_options(settings), SystemClock(), random.SystemRandom())
+        try:
+            return [await way(settings, each, resolver) for each in written]
+        finally:
+            resolver.close()
+
+    return asyncio.run(ask())
+
+
+async def way(settings: Settings, written: str, resolver: Resolver) -> WayFacts:
+    """For one address, or one domain."""
+    from postroad.config import options
+
+    address = parse_mailbox(written if "@" in written else f"postmaster@{written}")
+    if address is None:
+        return WayFacts(written, problem="this is neither a mail address nor a domain")
+    ourselves = options.own_names(settings)
+    destination = RoutingTable(options.routing_options(settings), ourselves).destination(address)
+    if isinstance(destination, Attempt):
+        return WayFacts(written, problem=destination.text)
+    facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
+    if destination.path or destination.transport in (Transport.MAILDIR, Transport.PROGRAM):
+        return facts
+    route = await mx.hops(destination, resolver, random.Random(), options.mx_options(settings), ourselves)
+    changes = await _by_mx(destination, resolver) if destination.domain else await _by_host(destination, resolver)
+    facts = msgspec.structs.replace(facts, **changes)
+    if isinstance(route, Attempt):
+        return msgspec.structs.replace(facts, problem=route.text)
+    tries = tuple(f"{hop.name} [{hop.address}]:{hop.port}" for hop in route.hops)
+    return msgspec.structs.replace(facts, tries=tries)
+
+
+async def _by_host(destination: Destination, resolver: Resolver) -> dict[str, object]:
+    server, warnings = await _server(destination.host, None, destination.port, resolver)
+    return {"servers": (server,), "warnings": warnings}
+
+
+async def _by_mx(destination: Destination, resolver: Resolver) -> dict[str, object]:
+    answer = await resolver.mx(destination.domain)
+    named: Sequence[MxRecord | None] = answer.records
+    if answer.status is DnsStatus.NODATA:
+        named = (None,)  # RFC 5321 §5.1: the domain is its own mail server
+    found = await asyncio.gather(
+        *(
+            _server(each.exchange, each.preference, destination.port, resolver)
+            if each is not None
+            else _server(destination.domain, None, destination.port, resolver)
+            for each in named[:SERVERS_MAX]
+            if each is None or each.exchange
+        )
+    )
+    warnings = [warning for _, told in found for warning in told]
+    if len(answer.records) > 1 and any(not each.exchange for each in answer.records):
+        warnings.append("there is a null MX beside other MX records, where it means nothing (RFC 7505 §3)")
+    if len(answer.records) > SERVERS_MAX:
+        warnings.append(f"there are {len(answer.records)} MX records, of which the first {SERVERS_MAX} are shown")
+    return {
+        "domain": answer.name or destination.domain,
+        "secure": answer.secure,
+        "servers": tuple(server for server, _ in found),
+        "warnings": tuple(warnings),
+    }
+
+
+async def _server(
+    name: str, preference: int | None, port: int, resolver: Resolver
+) -> tuple[ServerFacts, tuple[str, ...]]:
+    """One mail server, and what is doubtful about it."""
+    if _is_address(name):
+        by_mx = (f"an MX record names the address {name}; it must name a host (RFC 5321 §5.1)",)
+        return ServerFacts(name, preference, (name,)), () if preference is None else by_mx
+    addresses = await resolver.addresses(name)
+    if addresses.status is DnsStatus.ERROR and not addresses.followed:
+        addresses = await _with_alias(name, addresses, resolver)
+    tlsa = await _tlsa(name, addresses, port, resolver)
+    facts = ServerFacts(
+        name, preference, addresses.records, addresses.secure, _chain(addresses), tuple(map(str, tlsa.records)),
+        tlsa.status.value, tlsa.secure,
+    )  # fmt: skip
+    return facts, tuple(_doubts(facts, addresses, tlsa))
+
+
+async def _tlsa(name: str, addresses: DnsAnswer[str], port: int, resolver: Resolver) -> DnsAnswer[TlsaRecord]:
+    """RFC 7672 §2.2.2: the records of the name where a validated chain of aliases ends count first, then those of the
+    name itself."""
+    if addresses.followed and addresses.secure:
+        found = await resolver.tlsa(addresses.name, port)
+        if found.status in (DnsStatus.FOUND, DnsStatus.ERROR):
+            return found
+    return await resolver.tlsa(name, port)
+
+
+async def _with_alias(name: str, failed: DnsAnswer[str], resolver: Resolver) -> DnsAnswer[str]:
+    """A failed look-up, with the alias that may have led to what failed: the server kept that to itself."""
+    alias = await resolver.cname(name)
+    if not alias.records:
+        return failed
+    return msgspec.structs.replace(failed, name=alias.records[0], followed=(name,))
+
+
+def _doubts(facts: ServerFacts, addresses: DnsAnswer[str], tlsa: DnsAnswer[TlsaRecord]) -> list[str]:
+    name = facts.name
+    found = []
+    if addresses.followed and facts.preference is not None:
+        found.append(f"an MX record names {name}, which is an alias (CNAME: {addresses.chain}); {mx.ALIAS_RULE}")
+    if addresses.status is not DnsStatus.FOUND:
+        found.append(f"{name} has no address: {addresses.text}")
+    if tlsa.status is DnsStatus.ERROR:
+        found.append(f"whether {name} has TLSA records is not known; servers with DANE would wait: {tlsa.text}")
+    if tlsa.records and not tlsa.secure:
+        found.append(f"{name} has TLSA records, but no DNSSEC protects them, or the DNS server asked checks none")
+    return found
+
+
+def _chain(answer: DnsAnswer[str]) -> tuple[str, ...]:
+    return (*answer.followed, answer.name) if answer.followed else ()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
