@@ -160,13 +160,15 @@ def export(
     are delivered twice. Each file holds the message with all of its waiting recipients. SELECTOR is the same as for
     `postroad queue`.
     """
-    from postroad.cli.queue import selections_of
     from postroad.operate import selector
 
     narrowed = any((recipient, sender, destination)) or held is not None
+    chosen = selector.selections(selectors, everything=everything, filtered=narrowed)
+    if isinstance(chosen, str):
+        raise click.UsageError(chosen)
     selections = [
         selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
-        for each in selections_of(selectors, everything=everything, filtered=narrowed)
+        for each in chosen
     ]
     lines, failed = _exported(_existing_spool(config or outer), folder, selections)
     if as_json:

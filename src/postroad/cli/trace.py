@@ -40,7 +40,7 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     The newest message comes last. ADDRESS is that of a sender or of a recipient. CLIENT is an IP address. ACCOUNT is a
     name that logs in. Refused mail and refused log-ins are shown, too.
     """
-    from postroad.cli.queue import STOPPED
+    from postroad.cli.opened import STOPPED
     from postroad.cli.routes import routes_of
     from postroad.operate import control
     from postroad.operate.timeline import Fate, json_of, lines

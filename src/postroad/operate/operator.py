@@ -17,7 +17,7 @@ How it fails: a commit that fails gives rows that say so; what was committed bef
 on the disk all the same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it
 is logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of
 the request and the requests behind it are done. Not here: who may ask (`node.control`), how a request is written by
-hand and shown (`cli.queue`).
+hand and shown (`cli.actions`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,16 @@ class OperatorAction(enum.Enum):
     RELEASE = "release"  # try now what was held
     REMOVE = "remove"  # discard, nobody is told
     FAIL = "fail"  # give up, the sender is told
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the mail is out of the queue afterwards."""
+        return self in (OperatorAction.REMOVE, OperatorAction.FAIL)
+
+    @property
+    def tries_now(self) -> bool:
+        """Whether a running node tries the mail at once."""
+        return self in (OperatorAction.RETRY, OperatorAction.RELEASE)
 
 
 class OperatorRequest(msgspec.Struct, frozen=True):
@@ -106,6 +116,11 @@ def read_request(value: Any) -> OperatorRequest | str:
     except msgspec.ValidationError as error:
         return f"not a request: {error}"
     return fault_of(request) or request
+
+
+def checked(request: OperatorRequest) -> OperatorRequest | str:
+    """The request as a node reads it, or what is wrong with it."""
+    return read_request(msgspec.to_builtins(request))
 
 
 def fault_of(request: OperatorRequest) -> str:

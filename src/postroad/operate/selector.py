@@ -6,6 +6,8 @@ destination as `postroad queue` lists it. A prefix says it outright: ``id:``, ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from postroad.mail import identifier
@@ -14,6 +16,23 @@ from postroad.protocol.grammar import parse_mailbox
 from postroad.store.values import Selection
 
 MESSAGES_MAX = 1_000_000  # messages that one request can mean
+
+
+def selections(written: Sequence[str], *, everything: bool, filtered: bool) -> tuple[Selection, ...] | str:
+    """A Selection for each text, or what is wrong with them. `everything`: the whole queue was asked for; with a filter
+    alone (`filtered`), the whole queue is what the filter narrows."""
+    if everything and written:
+        return "Give selectors or --all, not both."
+    if everything or (filtered and not written):
+        return (Selection(limit=MESSAGES_MAX),)
+    if not written:
+        return "Write a queue id, an address, a destination, or --all."
+    found = []
+    for each in map(selection, written):
+        if isinstance(each, str):
+            return each
+        found.append(each)
+    return tuple(found)
 
 
 def selection(written: str) -> Selection | str:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from postroad.cli.cli import group
-from postroad.cli.queue import STOPPED
+from postroad.cli.opened import STOPPED
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
