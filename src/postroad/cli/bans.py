@@ -217,7 +217,7 @@ def _print_table(found: list[Ban]) -> None:
 
 def _shown(ban: Ban) -> dict[str, Any]:
     """A ban in JSON, with times as the other commands have them; `until` null: for ever."""
-    from postroad.report.line import iso
+    from postroad.report.notation import iso
 
     return {
         "subject": ban.subject,

@@ -20,7 +20,7 @@ from postroad.operate.requests import Doing, Paced
 from postroad.operate.routes import NO_ROUTES, Routes, changed
 from postroad.report.client import behind, client_line, quoted, whereabouts
 from postroad.report.encoded_word import decode
-from postroad.report.line import iso
+from postroad.report.notation import iso
 from postroad.report.text import clean, shorten, shorten_reason
 from postroad.store.values import Backlog, Loaded, Waiting
 

@@ -39,8 +39,10 @@ from postroad.mail.tls_details import TlsDetails
 from postroad.operate.listing import said_by
 from postroad.operate.present import clock_time, moment, octets, span, when
 from postroad.report.client import behind, quoted, whereabouts
-from postroad.report.line import UNSAID, escaped_json, iso, json_line
+from postroad.report.line import escaped_json, json_line
+from postroad.report.notation import iso
 from postroad.report.text import clean
+from postroad.report.words import UNSAID
 from postroad.store.values import Loaded, Waiting
 
 _NAMES_MAX = 3  # recipients that a line of the timeline names
@@ -213,7 +215,7 @@ def _after(event: Event) -> Iterator[RecipientStatus]:
                 yield _attempted(name, event, event.attempt)
         case Failed():
             for name in event.recipients:
-                text = f"has failed at {moment(event.at_us)}{_by(event.by)}: {event.status} {clean(event.text)}"
+                text = f"has failed at {moment(event.at_us)}{_by(event.by)}: {clean(event.status)} {clean(event.text)}"
                 yield RecipientStatus(name, Fate.FAILED, text, status=event.status, reason=clean(event.text))
         case Removed():
             for name in event.recipients:
@@ -256,7 +258,7 @@ def _attempted(name: str, event: Attempted, attempt: Attempt) -> RecipientStatus
 def _reason(attempt: Attempt) -> str:
     said = clean(str(attempt.reply)) if attempt.reply is not None else ""
     own = clean(attempt.text)
-    return f"{said} ({own})" if said and own else said or own or attempt.status
+    return f"{said} ({own})" if said and own else said or own or clean(attempt.status)
 
 
 # For people
@@ -304,7 +306,7 @@ def _told(event: Event) -> list[str]:
         case Failed():
             return [
                 f"failed     {_names(event.recipients)}{_by(event.by)}",
-                f"{event.status} {clean(event.text)}",
+                clean(f"{event.status} {event.text}"),
             ]
         case Reported():
             if event.report:
@@ -389,10 +391,10 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
         told.append(f"authenticated by {clean(attempt.auth)}" if attempt.reach is not Reach.DESTINATION
                     else f"tried to authenticate by {clean(attempt.auth)}")  # fmt: skip
     if attempt.tries and attempt.reach is Reach.DESTINATION:  # a line for each host says it all
-        told.append(f"{attempt.status} {clean(attempt.text.partition(': ')[0])}")
+        told.append(clean(f"{attempt.status} {attempt.text.partition(': ')[0]}"))
     else:
         if attempt.reply is None:
-            told.append(f"{attempt.status} {clean(attempt.text)}".rstrip())
+            told.append(clean(f"{attempt.status} {attempt.text}").rstrip())
         else:
             told.append(f"said: {clean(str(attempt.reply))}")
             if attempt.text:  # ours, without a status, which would make it the remote's
@@ -410,7 +412,7 @@ def _try(tried: Try) -> str:
     where = clean(f"{tried.name} [{tried.address}]:{tried.port}" if tried.port else tried.name)
     said = f"said: {clean(str(tried.reply))}" if tried.reply is not None else clean(tried.text)
     tls = f", {clean(tried.tls)}" if tried.tls else ""
-    return f"tried {where}{tls}: {tried.status} {said}, {span(tried.took_us)}"
+    return f"tried {where}{tls}: {clean(tried.status)} {said}, {span(tried.took_us)}"
 
 
 def _tls(tls: str, details: TlsDetails | None) -> str:

@@ -33,8 +33,9 @@ from postroad.mail.event import (
 from postroad.mail.reply import Reply
 from postroad.mail.route import HostProof
 from postroad.operate.timeline import Fate, RecipientStatus, Trail, json_of, lines, reports_of, trail
-from postroad.report.line import iso
+from postroad.report.notation import iso
 from postroad.store.values import Loaded
+from tests.unit.events import with_text
 from tests.unit.operate.material import (
     ACCEPTED_US,
     DEFERRED,
@@ -255,25 +256,8 @@ def test_every_kind_of_event_is_told() -> None:
 
 @pytest.mark.parametrize("text", ["a\r\nb", "\x1b[31m", "\u202e", "\x9b"])
 def test_nothing_unprintable_is_shown(text: str) -> None:
-    peer = Peer(text, 1, text, text, text, text, text)
-    names = (text,)
     of = msgspec.structs.replace(FAILED, text=text, remote_name=text, remote_address=text, tls=text)
-    events: list[Event] = [
-        Accepted(ACCEPTED_US, ID, text, names, 1, text, peer, text),
-        Expanded(ACCEPTED_US, ID, text, names),
-        Attempted(ACCEPTED_US, ID, names, text, of),
-        Failed(ACCEPTED_US, ID, names, "5.0.0", text, text),
-        Reported(ACCEPTED_US, ID, names, text, 0, text),
-        Held(ACCEPTED_US, ID, names, text, text),
-        Released(ACCEPTED_US, ID, names, text),
-        Removed(ACCEPTED_US, ID, names, text, text),
-        Refused(ACCEPTED_US, ID, peer, text, text),
-        SessionEnded(ACCEPTED_US, ID, peer, text),
-        Authenticated(ACCEPTED_US, ID, peer, text),
-        Noted(ACCEPTED_US, ID, "info", text),
-        Inspected(ACCEPTED_US, ID, text, text, text),
-        Rewritten(ACCEPTED_US, ID, (text,)),
-    ]
+    events = with_text(text, ACCEPTED_US, ID, of)
     loaded = Loaded(envelope(), (waiting(text=text, remote=text, destination=text),))
     for event in events:
         assert all(line.isprintable() for line in told([event], loaded))

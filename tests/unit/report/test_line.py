@@ -31,6 +31,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.reply import Reply
 from postroad.report.line import DEBUG, ERROR, INFO, WARNING, human_line, json_line, rank_of
+from tests.unit.events import with_text
 
 AT_US = 1_790_000_000_123_456
 ID = identifier.make(AT_US, 3, 0)
@@ -193,23 +194,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
-    peer = Peer(text, 1, text, text, text, text, text)
     of = Attempt(Outcome.FAILED, Reach.HOP, text, text, Reply(550, text, (text,)), text, text, 25, text)
-    events: list[Event] = [
-        Accepted(AT_US, ID, text, (text,), 1, text, peer, text),
-        Expanded(AT_US, ID, text, (text,)),
-        Attempted(AT_US, ID, (text,), text, of),
-        Failed(AT_US, ID, (text,), text, text, text),
-        Reported(AT_US, ID, (text,), text, 0, text),
-        Held(AT_US, ID, (text,), text, text),
-        Released(AT_US, ID, (text,), text),
-        Removed(AT_US, ID, (text,), text, text),
-        Refused(AT_US, 0, peer, text, text, text, text),
-        SessionEnded(AT_US, 0, peer, text, errors=1, refusal=text),
-        Refused(AT_US, 0, peer, "AUTH", text, reason=text),
-        Authenticated(AT_US, 0, peer, text),
-        Noted(AT_US, 0, "info", text),
-    ]
+    events = with_text(text, AT_US, ID, of)
+    assert {type(event) for event in events} == set(typing.get_args(Event))
     for event in events:
         assert human_line(event).decode().isprintable()
         line = json_line(event).decode()
@@ -217,6 +204,25 @@ def test_nothing_unprintable_gets_into_a_line(text: str) -> None:
         found = json.dumps(json.loads(line), ensure_ascii=False)
         if text != "\ud800":
             assert json.dumps(text, ensure_ascii=False)[1:-1] in found
+
+
+def test_each_value_of_an_attempt_stands_under_its_name() -> None:
+    of = Attempt(
+        Outcome.RELAYED, Reach.RECIPIENT, "status", "text", Reply(250, "2.0.0", ("reply",)), "remote_name",
+        "remote_address", 25, "tls", took_us=1, connect_us=2, transport="transport", auth="auth",
+    )  # fmt: skip
+    found = json.loads(json_line(Attempted(AT_US, ID, ("recipients",), "destination", of, 3, AT_US)))
+    texts = ("status", "text", "remote_name", "remote_address", "tls", "transport", "auth", "destination")
+    assert [found[name] for name in texts] == list(texts)
+    assert (found["recipients"], found["reply"]) == (["recipients"], "250 2.0.0 reply")
+    assert [found[name] for name in ("took_us", "connect_us", "attempts", "remote_port")] == [1, 2, 3, 25]
+
+
+def test_each_value_of_an_accepted_message_stands_under_its_name() -> None:
+    accepted = Accepted(AT_US, ID, "reverse_path", ("recipients",), 1, "message_id", PEER, "envid", 0, 2)
+    found = json.loads(json_line(accepted))
+    assert [found[name] for name in ("reverse_path", "message_id", "envid")] == ["reverse_path", "message_id", "envid"]
+    assert (found["recipients"], found["size"], found["took_us"]) == (["recipients"], 1, 2)
 
 
 def test_a_mailing_names_its_first_recipients() -> None:
