@@ -23,7 +23,7 @@ import binascii
 import re
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from postroad.mail.envelope import Body
 from postroad.mail.reply import Reply, encode, reply
@@ -49,6 +49,7 @@ from postroad.protocol.command import (
     TooManyErrors,
     Vrfy,
     Xclient,
+    Xforward,
 )
 from postroad.protocol.data import ChunkReader, DataReader, RefusedChunk, Scrutiny
 from postroad.protocol.extension import NO_TERMS, terms
@@ -150,9 +151,9 @@ class ServerMachine:
 
     __slots__ = (
         "_at", "_awaited", "_barren", "_content", "_demand", "_discarded", "_domains", "_excused", "_faults", "_idle",
-        "_input", "_limits", "_listening", "_loose", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
+        "_limits", "_line_usual", "_listening", "_mails", "_name", "_others", "_output", "_pending", "_pipelining",
         "_refused", "_refused_for", "_session", "_skip", "_state", "_swallowed", "_taken", "_transaction", "declined",
-        "dialect", "early_talker", "errors", "last_error", "refusing", "turn",
+        "dialect", "early_talker", "errors", "last_error", "loose", "refusing", "turn", "unread",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, offer: Offer, limits: ProtocolLimits) -> None:
@@ -168,15 +169,16 @@ class ServerMachine:
         self._demand: tuple[frozenset[Verb], Reply] | None = None
         self._pipelining = False
         self._name = ""  # our own, as the greeting said it
-        self._input = b""
-        self._at = 0  # how much of the input was taken
+        self.unread = b""  # octets that were fed, as long as some of them are not taken, else b""
+        self._at = 0  # how many of these were taken
         self._output: list[bytes] = []
         self._pending: Command | None = None  # asked of the host and not answered
         self._awaited = 0  # replies that the pending content still needs (LMTP)
         self._content: DataReader | ChunkReader | RefusedChunk | None = None  # reads the octets, while it is set
-        self._listening = False  # lines or content are read; else only `_loose` is to be had
-        self._loose: Command | None = Connected()
+        self._listening = False  # lines or content are read; else only `loose` is to be had
+        self.loose: Command | None = Connected()  # the next command, beside the stream
         self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
+        self._line_usual = limits.command_line_max - 2  # a line of more octets is looked at closely; see `_look_closely`
         self._taken = 0  # lines read in the whole session
         self.turn = _NEVER  # how many more may be read in the host's turn; the host sets it at the beginning of each
         # Since the last accepted message: errors, idle commands, octets thrown away; and how many lines there may be
@@ -219,7 +221,7 @@ class ServerMachine:
     @property
     def buffered(self) -> int:
         """Octets that were fed and not yet read. The host pauses reading above a limit of its own."""
-        return len(self._input) - self._at
+        return len(self.unread) - self._at
 
     @property
     def in_content(self) -> bool:
@@ -236,7 +238,7 @@ class ServerMachine:
     @property
     def interrupted(self) -> bool:
         """Whether the turn is over and octets are left: `next_command` gives None until the next turn begins."""
-        return self.turn <= 0 and self._at < len(self._input)
+        return self.turn <= 0 and self.unread != b""
 
     def spend(self, commands: int) -> None:
         """The last command has cost the host as much as so many more: its turn is the shorter for it."""
@@ -244,16 +246,14 @@ class ServerMachine:
 
     def peek(self, most: int) -> bytes:
         """The first of these octets, for the log."""
-        return bytes(self._input[self._at : self._at + most])
+        return bytes(self.unread[self._at : self._at + most])
 
     # ---- octets
 
     def feed(self, octets: bytes) -> None:
         """Octets from the client. Before TLS has started, and after the end, they are thrown away."""
-        if self._at < len(self._input):
-            self._input = self._input[self._at :] + octets
-        else:
-            self._input = octets
+        unread = self.unread
+        self.unread = unread[self._at :] + octets if unread else octets
         self._at = 0
         if not self._listening:
             self._feed_unheard()
@@ -262,14 +262,14 @@ class ServerMachine:
         if self._state is _CONNECTED:
             self.early_talker = True
         elif self._state is State.TLS or self._state is _CLOSED:
-            self._input = b""  # RFC 3207 §4.2, CVE-2011-0411
+            self.unread = b""  # RFC 3207 §4.2, CVE-2011-0411
 
     def take_output(self) -> bytes:
         """What to write now, b"" for nothing."""
         output = self._output
         if not output:
             return b""
-        octets = output[0] if len(output) == 1 else b"".join(output)
+        octets = b"".join(output)
         output.clear()
         return octets
 
@@ -284,19 +284,25 @@ class ServerMachine:
         while True:
             content = self._content
             if content is None:
-                octets, at = self._input, self._at
-                if at == len(octets):  # most often, as a client waits for each answer
-                    self._input, self._at = b"", 0
+                octets = self.unread
+                if not octets or self.turn <= 0:
                     return None
-                if self.turn <= 0:
-                    return None
+                at = self._at
                 end = octets.find(b"\r\n", at)
                 if end < 0:
                     return self._unfinished()
-                self._at = end + 2
+                if end + 2 == len(octets):  # most often, as a client waits for each answer
+                    self.unread, self._at = b"", 0
+                else:  # only a client that does not wait can use up its turn
+                    self._at = end + 2
+                    self.turn -= 1
                 self._taken += 1
-                self.turn -= 1
-                command = self._line(octets[at:end])
+                line = octets[at:end]
+                if end - at > self._line_usual or self._taken > self._barren:
+                    command = self._unusual(line)
+                else:
+                    handler = _HANDLERS.get(line[:5].upper())
+                    command = handler(self, line) if handler is not None else self._other(line)
                 if command is not None:
                     return command
             else:
@@ -306,7 +312,7 @@ class ServerMachine:
 
     def _take_loose(self) -> Command | None:
         """What is to be said beside the stream: the first command, the end of a chunk, or the last word."""
-        command, self._loose = self._loose, None
+        command, self.loose = self.loose, None
         if isinstance(command, Connected):
             self._pending = command
         elif isinstance(command, Chunk):
@@ -316,10 +322,8 @@ class ServerMachine:
 
     def _unfinished(self) -> Command | None:
         """There is no whole line (RFC 5321 §2.3.8: CRLF and nothing else ends one)."""
-        rest = self._input = self._input[self._at :]
+        rest = self.unread = self.unread[self._at :]
         self._at = 0
-        if not rest:
-            return None
         if self._skip is None:
             if self._speaks_tls(rest):
                 return self._tls_unexpected()
@@ -329,9 +333,10 @@ class ServerMachine:
             if self._is_bdat(rest):
                 return self._endless_bdat()
             self._skip = AUTH_TOO_LONG if is_auth else LINE_TOO_LONG
+            self._look_closely()
         # A long line is swallowed to its end, so that its tail is not taken for a command.
         self._discarded += len(rest)
-        self._input = b"\r" if rest.endswith(b"\r") else b""
+        self.unread = b"\r" if rest.endswith(b"\r") else b""
         if self._discarded > self._limits.swallow_max:
             return self._end(421, "4.7.0", "Line without an end")
         return None
@@ -352,7 +357,14 @@ class ServerMachine:
         """Where the chunk ends is unknown: what follows could be content, and must not be taken for commands."""
         return self._end(421, "4.5.4", "BDAT without a size")
 
-    def _line(self, line: bytes) -> Command | None:
+    def _look_closely(self) -> None:
+        """Set from how many octets on a line is an unusual one: all are, if the next line ends one that was too long,
+        or answers a challenge."""
+        unusual = self._skip is not None or self._state is _AUTH
+        self._line_usual = -1 if unusual else self._limits.command_line_max - 2
+
+    def _unusual(self, line: bytes) -> Command | None:
+        """A line that is long, of an AUTH exchange, or beyond what a session may say without mail."""
         if self._taken > self._barren:
             return self._end(421, "4.7.0", "Too many commands without mail")
         if self._skip is not None or len(line) > self._limits.command_line_max - 2:
@@ -370,6 +382,7 @@ class ServerMachine:
     def _too_long(self, line: bytes) -> Reply | None:
         if self._skip is not None:
             answer, self._skip = self._skip, None
+            self._look_closely()
             return answer
         if not self._is_auth(line):
             return LINE_TOO_LONG
@@ -397,18 +410,18 @@ class ServerMachine:
 
     def _ran_ahead(self) -> bool:
         """Whether octets have come behind a command that must be the last of a group (RFC 2920 §3.1)."""
-        return self._at < len(self._input) and self._limits.pipelining_strict
+        return self.unread != b"" and self._limits.pipelining_strict
 
     # ---- the way of a message
 
     def _mail(self, line: bytes) -> Command | None:
         if self._excused or self._refused is not None:
             self._forget_refusal()
-        if not self._may(_VERB_MAIL):
+        if (self._state is not _READY or self._demand is not None) and not self._may(_VERB_MAIL):
             if self._transaction is None:
                 self._excuse(self._limits.recipients_max + 1)
             return self._decline("MAIL", line, self._not_now(_VERB_MAIL))
-        if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
+        if not self._pipelining and self.unread and self._ran_ahead():
             return self._improper("MAIL", line)
         if self._limits.transactions_max and self._mails >= self._limits.transactions_max:  # RFC 9422: MAILMAX
             return self._end(421, "4.7.0", "Too many transactions in one session", offence=False)
@@ -437,7 +450,7 @@ class ServerMachine:
             return self._out_of_order(_VERB_RCPT, line)
         if self._refused is not None:  # what the next chunk is refused with may be another thing now
             self._forget_refusal()
-        if not self._pipelining and self._at < len(self._input) and self._ran_ahead():
+        if not self._pipelining and self.unread and self._ran_ahead():
             return self._improper("RCPT", line)
         rcpt = plain_rcpt(line)
         if rcpt is None:
@@ -499,7 +512,7 @@ class ServerMachine:
             return self._decline("DATA", line, NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
             return self._decline("DATA", line, NOT_BINARY)
-        if self._at < len(self._input) and self._ran_ahead():
+        if self.unread and self._ran_ahead():
             return self._improper("DATA", line)
         self._pending = _DATA
         return _DATA
@@ -577,6 +590,8 @@ class ServerMachine:
             self._swallowed += max(swallowed, CHUNK_LEAST)
 
     def _forget_refusal(self) -> None:
+        if not self.refusing and not self._excused and self._refused is None:
+            return  # most often
         self._refused = None
         self.refusing = False
         self._discarded += self._swallowed
@@ -597,9 +612,9 @@ class ServerMachine:
         return self._not_now(Verb.BDAT) if not self._may(Verb.BDAT) else NEEDS_EHLO
 
     def _read_content(self, content: DataReader | ChunkReader | RefusedChunk) -> Command | None:
-        self._at, piece, ended = content.read(self._input, self._at)
-        if self._at == len(self._input):
-            self._input, self._at = b"", 0
+        self._at, piece, ended = content.read(self.unread, self._at)
+        if self._at == len(self.unread):
+            self.unread, self._at = b"", 0
         if not ended:
             if content.swallowed:
                 self.refusing = True
@@ -618,7 +633,7 @@ class ServerMachine:
             return command
         chunk = Chunk(content.size) if isinstance(content, ChunkReader) else None
         if piece:
-            self._listening, self._loose = False, chunk
+            self._listening, self.loose = False, chunk
             return Content(piece, False)
         self._pending = chunk
         return chunk
@@ -686,7 +701,7 @@ class ServerMachine:
         name = parse_hello(argument)
         if name is None:
             return self._decline(verb.name, argument, BAD_HELLO)
-        if self._at < len(self._input) and self._ran_ahead():
+        if self.unread and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
             return command
@@ -808,7 +823,7 @@ class ServerMachine:
         if isinstance(parsed, Reply):
             return self._error(parsed)
         # What follows XCLIENT would be of another session.
-        if verb is Verb.XCLIENT and self._at < len(self._input) and self._ran_ahead():
+        if verb is Verb.XCLIENT and self.unread and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
             return command
@@ -821,7 +836,7 @@ class ServerMachine:
         refusal = self._auth_refusal(argument)
         if refusal is not None:
             return self._decline("AUTH", b"", refusal)
-        if self._at < len(self._input) and self._ran_ahead():
+        if self.unread and self._ran_ahead():
             return self._improper("AUTH", b"")
         word, _, initial = argument.partition(b" ")
         octets: bytes | None = None
@@ -862,6 +877,7 @@ class ServerMachine:
 
     def _auth_broken(self, answer: Reply) -> Command:
         self._state = _READY
+        self._look_closely()
         refused = self._error(answer) if answer is CANCELLED else self._decline("AUTH", b"", answer)
         return refused or AuthCancelled()
 
@@ -874,62 +890,44 @@ class ServerMachine:
         if pending is None:
             raise RuntimeError("no command waits for an answer")
         self._pending = None
-        kind = pending.__class__
-        if kind is Rcpt:
-            self._output.append(encode(answer))
-            self._rcpt_answered(pending, answer)
-        elif isinstance(pending, Mail):
-            self._output.append(encode(answer))
-            if 200 <= answer.code < 300:
-                self._mails += 1
-                self._transaction = Transaction(pending)
-                self._state = NEXT[self._state, _VERB_MAIL]
-            else:
-                self._excuse(self._limits.recipients_max + 1)
-        elif kind is Data:
-            self._data_answered(answer)
-        elif kind is Content:
-            self._output.append(encode(answer))
-            self._content_answered(pending, answer)
-        elif isinstance(pending, Hello):
-            self._hello_answered(pending, answer)
-        elif kind is Connected:
-            self._greet(answer)
-        else:
-            self._output.append(encode(answer))
-            if kind is Chunk:
-                if not answer.ok:  # RFC 3030 §2: what follows is refused until a new transaction
-                    self._refused_for = 0 if self._transaction is None else self._transaction.accepted
-                    self._drop_transaction()
-                    self._remember_refusal(answer, 0, last=False)
-            elif kind is Auth or kind is AuthResponse:
-                self._auth_answered(answer)
+        _ANSWERED[pending.__class__](self, pending, answer)
 
-    def _rcpt_answered(self, pending: Command, answer: Reply) -> None:
+    def _mail_answered(self, pending: Mail, answer: Reply) -> None:
+        self._output.append(encode(answer))
+        if 200 <= answer.code < 300:
+            self._mails += 1
+            self._transaction = Transaction(pending)
+            self._state = NEXT[self._state, _VERB_MAIL]
+        else:
+            self._excuse(self._limits.recipients_max + 1)
+
+    def _rcpt_answered(self, pending: Rcpt, answer: Reply) -> None:
+        self._output.append(encode(answer))
         transaction = self._transaction
         if transaction is None:
             return
         if 200 <= answer.code < 300:
             transaction.accepted += 1
             self._state = _RCPT
-            if self._limits.recipient_domains_max and isinstance(pending, Rcpt):
+            if self._limits.recipient_domains_max:
                 self._domains |= {pending.forward_path.domain}
         else:
             transaction.refused += 1
             self._excuse(1)
 
-    def _data_answered(self, answer: Reply) -> None:
+    def _data_answered(self, pending: Data, answer: Reply) -> None:
         transaction = self._transaction
         if answer.code == 354 and transaction is not None:
-            if self._at < len(self._input) and self._ran_ahead():  # octets came while the host thought
-                self._loose = self._improper()
+            if self.unread and self._ran_ahead():  # octets came while the host thought
+                self.loose = self._improper()
                 return
             transaction.scrutiny = Scrutiny(self._limits, binary=False, repairs=self._repairs())
             self._content = DataReader(transaction.scrutiny, self._limits.piece_size)
             self._state = _CONTENT
         self._output.append(encode(answer))
 
-    def _content_answered(self, pending: Command, answer: Reply) -> None:
+    def _content_answered(self, pending: Content, answer: Reply) -> None:
+        self._output.append(encode(answer))
         if 200 <= answer.code < 300:
             self._faults = self._idle = self._discarded = self._others = 0
             limits = self._limits
@@ -942,12 +940,19 @@ class ServerMachine:
                 return
         self._drop_transaction()
 
+    def _chunk_answered(self, pending: Chunk, answer: Reply) -> None:
+        self._output.append(encode(answer))
+        if not answer.ok:  # RFC 3030 §2: what follows is refused until a new transaction
+            self._refused_for = 0 if self._transaction is None else self._transaction.accepted
+            self._drop_transaction()
+            self._remember_refusal(answer, 0, last=False)
+
     def _hello_answered(self, pending: Hello, answer: Reply) -> None:
         if not answer.ok:  # RFC 5321 §4.1.4: the state stays
             self._output.append(encode(answer))
             return
-        if self._at < len(self._input) and self._ran_ahead():
-            self._loose = self._improper()
+        if self.unread and self._ran_ahead():
+            self.loose = self._improper()
             return
         session = self._session
         if pending.verb == "HELO":
@@ -960,6 +965,12 @@ class ServerMachine:
         self._drop_transaction()
         self._forget_refusal()
         self._settle()
+
+    def _connection_answered(self, pending: Connected, answer: Reply) -> None:
+        self._greet(answer)
+
+    def _other_answered(self, pending: Command, answer: Reply) -> None:
+        self._output.append(encode(answer))
 
     def _greet(self, answer: Reply) -> None:
         self._output.append(encode(answer))
@@ -985,14 +996,16 @@ class ServerMachine:
         else:
             self._demand = None
 
-    def _auth_answered(self, answer: Reply) -> None:
+    def _auth_answered(self, pending: Auth | AuthResponse, answer: Reply) -> None:
         """The exchange ended without success."""
+        self._output.append(encode(answer))
         self._state = _READY
+        self._look_closely()
         self.errors += 1
         self.last_error = answer
         self._faults += 1
         if self._faults > self._limits.errors_max:
-            self._loose = self._end(421, "4.7.0", "Too many errors")
+            self.loose = self._end(421, "4.7.0", "Too many errors")
 
     def challenge(self, octets: bytes) -> None:
         """Answer AUTH with 334 and go on with the exchange (RFC 4954 §4)."""
@@ -1000,6 +1013,7 @@ class ServerMachine:
             raise RuntimeError("no AUTH exchange waits for a challenge")
         self._pending = None
         self._state = _AUTH
+        self._look_closely()
         self._output.append(b"334 " + binascii.b2a_base64(octets, newline=False) + b"\r\n")
 
     def authenticated(self, identity: str, answer: Reply, offer: Offer) -> None:
@@ -1012,6 +1026,7 @@ class ServerMachine:
         agreed = terms(offer, self._limits, self.dialect)
         self._session = Session(offer, agreed, session.hello, session.esmtp, identity)
         self._state = _READY
+        self._look_closely()
         self._settle()
         self._output.append(encode(answer))
 
@@ -1021,6 +1036,7 @@ class ServerMachine:
         the client is none any more."""
         session = self._session
         before, self._limits = self._limits, limits
+        self._look_closely()
         self._barren += limits.commands_max + limits.recipients_max - before.commands_max - before.recipients_max
         agreed, gone = session.terms, session.gone
         if agreed is not NO_TERMS:
@@ -1036,8 +1052,8 @@ class ServerMachine:
         if not isinstance(self._pending, Xclient):
             raise RuntimeError("no XCLIENT waits for an answer")
         self._pending = None
-        if self._at < len(self._input) and self._ran_ahead():  # octets came while the host thought
-            self._loose = self._improper()
+        if self.unread and self._ran_ahead():  # octets came while the host thought
+            self.loose = self._improper()
             return False
         self._session = Session(offer, identity=identity)
         self._transaction = None
@@ -1054,7 +1070,7 @@ class ServerMachine:
 
     def tls_started(self, offer: Offer) -> None:
         """The handshake is done: a new session (RFC 3207 §4.2). Nothing from before it is known any more."""
-        self._input, self._at = b"", 0
+        self.unread, self._at = b"", 0
         self._session = Session(offer)
         self._transaction = None
         self._forget_refusal()
@@ -1066,7 +1082,7 @@ class ServerMachine:
         """Say this unasked, such as 421 at a time limit, and hear no more; the host closes."""
         self._output.append(encode(answer))
         self._close()
-        self._loose = None
+        self.loose = None
 
     # ---- errors
 
@@ -1103,12 +1119,13 @@ class ServerMachine:
     def _close(self) -> None:
         self._state = _CLOSED
         self._listening = False
-        self._input, self._at = b"", 0
+        self.unread, self._at = b"", 0
         self._content = None
         self._transaction = None
         self._forget_refusal()
         self._pending = None
         self._skip = None
+        self._look_closely()
 
 
 def _extended(answer: Reply, lines: tuple[str, ...], block: bytes) -> bytes:
@@ -1151,4 +1168,22 @@ _HANDLERS: Final[dict[bytes, _Handler]] = {
     b"BDAT": ServerMachine._bdat,
     b"EHLO ": ServerMachine._plain_ehlo,
     b"QUIT": ServerMachine._plain_quit,
+}
+
+# What an answer means for the session, by the command that it answers.
+_ANSWERED: Final[dict[type, Callable[[ServerMachine, Any, Reply], None]]] = {
+    Mail: ServerMachine._mail_answered,
+    Rcpt: ServerMachine._rcpt_answered,
+    Data: ServerMachine._data_answered,
+    Content: ServerMachine._content_answered,
+    Hello: ServerMachine._hello_answered,
+    Connected: ServerMachine._connection_answered,
+    Chunk: ServerMachine._chunk_answered,
+    Auth: ServerMachine._auth_answered,
+    AuthResponse: ServerMachine._auth_answered,
+    Vrfy: ServerMachine._other_answered,
+    Help: ServerMachine._other_answered,
+    Etrn: ServerMachine._other_answered,
+    Xclient: ServerMachine._other_answered,
+    Xforward: ServerMachine._other_answered,
 }

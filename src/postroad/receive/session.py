@@ -31,10 +31,11 @@ from typing import Final, Protocol, cast
 from postroad.mail.event import BROKEN_OFF, Noted, SessionEnded
 from postroad.mail.policy import ACCEPT, Action, Verdict
 from postroad.mail.reply import Reply, encode
+from postroad.protocol.server import ServerMachine
 from postroad.receive import replies
 from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog
-from postroad.receive.options import ListenerTls
+from postroad.receive.options import ListenerTls, ReceiveOptions
 from postroad.receive.proxied import Named
 from postroad.receive.refusal_notes import RefusalNotes
 from postroad.receive.setup import ListenerSetup
@@ -101,7 +102,6 @@ class ClientConnection(asyncio.Protocol):
     """One connection. Its listener makes it and hears of its end."""
 
     __slots__ = (
-        "_armed",
         "_asking",
         "_client_hello",
         "_dialog",
@@ -116,11 +116,11 @@ class ClientConnection(asyncio.Protocol):
         "_refused_until",
         "_running",
         "_secure",
+        "_stepped_at",
         "_task",
         "_time",
         "_timer",
         "_transport",
-        "_wait_until",
         "leaving",
     )
 
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         self._reason = ""
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = self._wait_until = 0.0
+        self._stepped_at = 0.0  # when the client last got a step further
         self._refused_until = 0.0  # until when refused content must have ended; 0.0: there is none
         self._refused_at = 0  # octets of it that had come when the deadline was last put off
 
@@ -217,21 +217,24 @@ class ClientConnection(asyncio.Protocol):
             self.resume(_nothing)
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
-        if phase is _HANDSHAKING:
-            self._take_handshake(data)
-            return
         dialog = self._dialog
-        if dialog is None or phase is _CLOSING:
+        if self._phase is not _OPEN or dialog is None:
+            self._keep(data)
             return
-        machine = dialog.machine
-        machine.feed(data)
-        if phase is _OPEN:
-            self._run()
-        elif machine.buffered > dialog.setup.options.input_max:
-            self._regulate()
+        dialog.machine.feed(data)
+        self._run()
         if len(data) >= MUCH and self._phase is _OPEN:
             self._wait_for_turn(dialog)
+
+    def _keep(self, data: bytes) -> None:
+        """Octets that come while no command is handled."""
+        dialog = self._dialog
+        if self._phase is _HANDSHAKING:
+            self._take_handshake(data)
+        elif dialog is not None and self._phase is not _CLOSING:
+            dialog.machine.feed(data)
+            if dialog.machine.buffered > dialog.setup.options.input_max:
+                self._regulate()
 
     def _take_handshake(self, data: bytes) -> None:
         if self._early is not None:
@@ -282,29 +285,29 @@ class ClientConnection(asyncio.Protocol):
     def _run(self, first: Callable[[], None] | None = None, most: int = AT_ONCE) -> None:
         """Handle what there is, `most` commands of it, and write what came of it. `first` is done before, under the
         same care."""
-        dialog, transport = self._dialog, self._transport
-        phase = self._phase
+        dialog, transport, phase = self._dialog, self._transport, self._phase
         if dialog is None or transport is None or phase is _CLOSING:
             return
-        listener, flow = self._listener, self._flow
+        flow = self._flow
         self._running = True
-        handled = first is not None
+        handled = False
         try:
             if first is not None:
+                handled = True
                 first()
-            machine, blocked = dialog.machine, flow.blocked
+            machine = dialog.machine
             machine.turn = most
             # What is written leaves below, so a client that does not take it is found out between two runs only.
-            while self._phase is _OPEN and not blocked:
-                if dialog.setup is not listener.setup:
-                    dialog.take_settings()
-                    if self._phase is not _OPEN:
+            if not flow.blocked and self._phase is _OPEN:
+                listener = self._listener
+                while dialog.setup is listener.setup or self._takes_settings(dialog):
+                    command = machine.next_command()
+                    if command is None:
                         break
-                command = machine.next_command()
-                if command is None:
-                    break
-                HANDLERS[command.__class__](dialog, command)
-                handled = True
+                    handled = True
+                    HANDLERS[command.__class__](dialog, command)
+                    if self._phase is not _OPEN or not (machine.unread or machine.loose):
+                        break
             if machine.declined:
                 dialog.tell_declined()
             output = machine.take_output()
@@ -319,14 +322,21 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         if handled or (machine.in_content and not flow.blocked and self._comes_on(machine.swallowed)):
-            self._put_off(dialog)
-        buffered = machine.buffered
-        if buffered and machine.interrupted and self._phase is _OPEN and not flow.blocked:
+            self._put_off(dialog, machine)
+        if machine.unread and self._phase is _OPEN and machine.interrupted and not flow.blocked:
             self._wait_for_turn(dialog)
-        if flow.paused or (buffered and buffered > dialog.setup.options.input_max):
+        if flow.paused or (machine.unread and machine.buffered > dialog.setup.options.input_max):
             self._regulate()
         if self._eof or self.leaving:
             self._end_if_idle(dialog)
+
+    def _takes_settings(self, dialog: Dialog) -> bool:
+        """New settings are in force. Whether commands are handled on."""
+        dialog.take_settings()
+        if self._phase is not _OPEN:
+            return False
+        self._look_again(dialog, self._time())  # the limits may be shorter now
+        return True
 
     def _end_if_idle(self, dialog: Dialog) -> None:
         """The client has said all, or is to leave: the end, unless something is under way."""
@@ -355,23 +365,14 @@ class ClientConnection(asyncio.Protocol):
         """Whether octets of content that made no step of the dialog are a step all the same."""
         return not swallowed or swallowed - self._refused_at >= REFUSED_STEP or not self._refused_until
 
-    def _put_off(self, dialog: Dialog) -> None:
-        """The client has got a step further: the deadline of the next one counts from now."""
-        setup, transaction = dialog.setup, dialog.intake.draft
-        options = setup.options
-        machine = dialog.machine
+    def _put_off(self, dialog: Dialog, machine: ServerMachine) -> None:
+        """The client has got a step further: the deadline of the next one counts from now. The timer finds out about
+        it when it goes off."""
         if self._refused_until or machine.refusing:
-            self._bound_refused(machine.swallowed, options.refused_content_s)
-        limit_s = options.command_s if transaction is None or not transaction.id else options.data_block_s
-        self._wait_until = self._time() + limit_s
-        # Most often the timer is armed already, for a moment before the new deadline: it then puts itself off. It is
-        # armed for the shortest limit there is, so that no later step wants it earlier.
+            self._bound_refused(machine.swallowed, dialog.setup.options.refused_content_s)
+        self._stepped_at = self._time()
         if self._timer is None:
-            self._arm(min(self._deadline(), self._wait_until - limit_s + min(options.command_s, options.data_block_s)))
-        elif self._wait_until < self._armed:
-            self._arm(self._deadline())
-        elif transaction is not None and not self._refused_until and transaction.deadline < self._armed:
-            self._arm(transaction.deadline)
+            self._look_again(dialog, self._stepped_at)
 
     def _bound_refused(self, swallowed: int, limit_s: float) -> None:
         """Refused content has begun, gone on or ended."""
@@ -379,39 +380,50 @@ class ClientConnection(asyncio.Protocol):
         if not swallowed:
             self._refused_until = 0.0
         elif not self._refused_until:
-            self._refused_until = self._listener.setup.doors.loop.time() + limit_s
+            self._refused_until = self._time() + limit_s
 
     def _deadline(self) -> float:
         """Loop time at which we have waited long enough."""
         dialog = self._dialog
         if dialog is None:
-            return self._wait_until
+            return self._stepped_at
+        draft, options = dialog.intake.draft, dialog.setup.options
+        limit_s = options.command_s if draft is None or not draft.id else options.data_block_s
         if self._refused_until:
-            return min(self._wait_until, self._refused_until)
-        draft = dialog.intake.draft
-        if draft is not None:
-            return min(self._wait_until, draft.deadline)
-        return min(self._wait_until, dialog.client.since + dialog.setup.options.session_s)
+            until = self._refused_until
+        elif draft is not None:
+            until = draft.deadline
+        else:
+            until = dialog.client.since + options.session_s
+        return min(self._stepped_at + limit_s, until)
+
+    def _look_again(self, dialog: Dialog, now: float) -> None:
+        """Have the timer go off at the deadline, but no later than the shortest limit from now: so no step that is
+        still to come wants it earlier, and none has to move it."""
+        self._arm(min(self._deadline(), now + _shortest_s(dialog.setup.options)))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._armed = when
         self._timer = self._listener.setup.doors.loop.call_at(when, self._due)
 
     def _due(self) -> None:
         """The timer: put off without a word where the deadline has moved meanwhile, or we are what is waited for."""
         self._timer = None
-        setup = self._listener.setup
-        now = setup.doors.loop.time()
-        if self._phase is _CLOSING:
+        dialog, now = self._dialog, self._time()
+        if self._phase is _CLOSING or dialog is None:
             self._abort()
         elif self._client_hello is not None:
             self.end(f"{_NO_TLS}: timed out")
         elif self._phase is not _OPEN or self._flow.behind:
-            self._arm(now + setup.options.command_s)
-        elif (deadline := self._deadline()) > now:
-            self._arm(deadline)
+            self._arm(now + _shortest_s(dialog.setup.options))
+        elif self._deadline() > now:
+            self._look_again(dialog, now)
         else:
             self._say_last(replies.TIMEOUT, "timeout")
 
@@ -442,7 +454,7 @@ class ClientConnection(asyncio.Protocol):
         self._flow.behind = False
         dialog = self._dialog
         if dialog is not None and self._phase is not _CLOSING:
-            self._put_off(dialog)
+            self._put_off(dialog, dialog.machine)
             self._regulate()
 
     # ---- Waiting
@@ -628,9 +640,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._transport = None
         self._phase = _GONE
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -701,6 +711,11 @@ class ClientConnection(asyncio.Protocol):
     @property
     def _in_transaction(self) -> bool:
         return self._dialog is not None and self._dialog.intake.draft is not None
+
+
+def _shortest_s(options: ReceiveOptions) -> float:
+    """The shortest of the limits that a step of the client may bring about."""
+    return min(options.command_s, options.data_block_s, options.message_s, options.refused_content_s)
 
 
 def _nothing() -> None:
