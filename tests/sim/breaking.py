@@ -293,9 +293,10 @@ def a_transaction_that_went_well_is_repeated(patch: Patch) -> None:
 
     def finished(self: SmtpCourier, event: Any) -> None:
         well = any(each.outcome is Outcome.RELAYED for each in event.results)
-        if well and self._alive and not self._rest and next(count) % 4 == 3:
-            self._rest = self._round
-            self._begin()
+        work = self._work
+        if work is not None and well and self._alive and not work.rest and next(count) % 4 == 3:
+            work.rest = work.round
+            self._begin(work)
         else:
             real(self, event)
 
@@ -784,9 +785,9 @@ def a_break_takes_the_white_space_away(patch: Patch) -> None:
 def lines_for_mailboxes_are_broken(patch: Patch) -> None:
     real = SmtpCourier._begin
 
-    def begin(self: SmtpCourier) -> None:
+    def begin(self: SmtpCourier, work: Any) -> None:
         self._security = replace(self._security, final=False)
-        real(self)
+        real(self, work)
 
     patch(SmtpCourier, "_begin", begin)
 

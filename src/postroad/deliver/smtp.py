@@ -5,9 +5,9 @@ the envelope in one, content with its end in one up to `whole_max`, larger conte
 
 What always holds:
 - `done` of a job is called exactly once, never from within `carry`, whatever happens to the connection.
-- Each wait has a limit of its own (RFC 5321 §4.5.3.2), set when a command goes out and anew with each whole reply, not
-  with an octet of one: one deadline and one timer per connection; the timer is armed anew only when it fires, so that a
-  command costs no timer. `idle_s` counts only while the queue has a connection and no work for it.
+- Each wait has a limit of its own (RFC 5321 §4.5.3.2), from when a command goes out, and anew with each whole reply,
+  not with an octet of one. There is one timer per connection; it is armed anew only when it fires, so that a command
+  costs no timer. `idle_s` counts only while the queue has a connection and no work for it.
 - A connection that ended without a word on what was being carried gives attempts of the reach SESSION, unless the end
   of data had been sent (`protocol.client`); the queue may then try at once on another connection.
 - A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one; one
@@ -41,7 +41,7 @@ from postroad.protocol import sending, stuffing, tunnel
 from postroad.protocol.client import ClientEvent, ClientMachine, ConnectionEnded, Finished, SendContent, Step
 from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
-from postroad.protocol.sending import ContentFacts, Result, Security
+from postroad.protocol.sending import ContentFacts, MailCommand, Result, Security
 from postroad.protocol.seven_bit import ConversionTarget, EightBit, Plan
 from postroad.protocol.xclient import xforward
 from postroad.world.clock import Clock
@@ -51,15 +51,18 @@ from postroad.world.tls_facts import TlsFacts, facts
 Done = Callable[[Job, tuple[Attempt, ...]], None]
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
-_IDLE: Final = Step.IDLE
 _CLOSED: Final = Step.CLOSED
 _BINARY_MIME: Final = Body.BINARY_MIME
-_LOOK_S: Final = 1.0  # between two looks at the deadline, at least
+_NOT_TRIED: Final = Result(
+    Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
+)
+_LAST: Final = (Step.QUIT, Step.CLOSED)
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
 
 
 class CourierContext(msgspec.Struct, frozen=True):
-    """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take."""
+    """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take; `look_s`:
+    the shortest of them but for the end, between two looks at the deadline."""
 
     name: str
     options: DeliverOptions
@@ -67,6 +70,7 @@ class CourierContext(msgspec.Struct, frozen=True):
     loop: asyncio.AbstractEventLoop
     pool: Executor
     limits_s: dict[Step, float]
+    look_s: float
     reply_limits: ReplyLimits
 
 
@@ -95,7 +99,30 @@ def settings(
         Step.CLOSED: options.quit_s,
     }
     replies = ReplyLimits(options.reply_line_max, options.reply_lines_max, options.reply_size_max)
-    return CourierContext(name, options, clock, loop, pool, limits_s, replies)
+    look_s = min(options.transaction_s, *(limit_s for step, limit_s in limits_s.items() if step not in _LAST))
+    return CourierContext(name, options, clock, loop, pool, limits_s, look_s, replies)
+
+
+class _Work(msgspec.Struct, eq=False):
+    """A job that is carried. `started_us`: wall time; `ends`: loop time by which the transactions must be over.
+    `results`: one for each of its recipients, None as long as there is none. `rest`: recipients, by position in the
+    job, whose RCPT is still to be said; `round`: those of the transaction under way. `facts`: XFORWARD, said before
+    each transaction. `ready`: content and its end, if they are sent in one go. `plan`: how the content is converted;
+    `line_max`: where its lines are broken, 0 if they are not."""
+
+    job: Job
+    done: Done
+    started_us: int
+    ends: float
+    results: list[Result | None]
+    rest: list[tuple[int, bytes]] = []
+    round: list[tuple[int, bytes]] = []
+    opening: MailCommand = MailCommand(b"", False, False)
+    facts: list[bytes] = []
+    ready: tuple[bytes, ...] | None = None
+    stream: ContentStream | None = None
+    plan: Plan | None = None
+    line_max: int = 0
 
 
 class SmtpCourier(asyncio.Protocol):
@@ -127,8 +154,7 @@ class SmtpCourier(asyncio.Protocol):
         self._alive = False
         self._closing = False
         self._paused = False
-        self._deadline = 0.0
-        self._armed = 0.0
+        self._since = 0.0  # when the wait for what comes next has begun
         self._timer: asyncio.TimerHandle | None = None
         self._transactions = 0
         self._transactions_max = shared.options.messages_max
@@ -138,20 +164,7 @@ class SmtpCourier(asyncio.Protocol):
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
         self._no_bdat: Callable[[], None] | None = None
-        # of the job
-        self._job: Job | None = None
-        self._done: Done | None = None
-        self._started_us = 0
-        self._transaction_end = 0.0
-        self._results: list[Result | None] = []
-        self._rest: list[tuple[int, bytes]] = []  # recipients, by position in the job, whose RCPT is still to be said
-        self._round: list[tuple[int, bytes]] = []  # those of the transaction under way
-        self._open = sending.MailCommand(b"", False, False)
-        self._facts: list[bytes] = []  # XFORWARD, said before each transaction
-        self._ready: tuple[bytes, ...] | None = None  # content and its end, as they are sent in one go
-        self._stream: ContentStream | None = None
-        self._plan: Plan | None = None  # how the content is converted
-        self._line_max = 0  # where its lines are broken; 0: they are not
+        self._work: _Work | None = None
         self._fetching = False
 
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
@@ -236,7 +249,7 @@ class SmtpCourier(asyncio.Protocol):
         """Whether it may carry another job now."""
         return (
             self._alive
-            and self._job is None
+            and self._work is None
             and not self._closing
             and self._transactions < self._transactions_max
             and not self._full
@@ -252,28 +265,27 @@ class SmtpCourier(asyncio.Protocol):
     @property
     def doing(self) -> str:
         """What a job that is carried is at, for operators."""
-        return carrying(self.hop, self.machine.step, (self._clock.now_us() - self._started_us) / 1_000_000)
+        started_us = self._work.started_us if self._work is not None else self._clock.now_us()
+        return carrying(self.hop, self.machine.step, (self._clock.now_us() - started_us) / 1_000_000)
 
     def carry(self, job: Job, done: Done) -> None:
         """Carry a job. One at a time."""
-        assert self._job is None, "one job at a time"
-        self._job, self._done = job, done
-        self._started_us = self._clock.now_us()
-        self._results = [None] * len(job.recipients)
-        self._transaction_end = self._loop.time() + self._shared.options.transaction_s
+        assert self._work is None, "one job at a time"
+        ends = self._loop.time() + self._shared.options.transaction_s
+        work = self._work = _Work(job, done, self._clock.now_us(), ends, [None] * len(job.recipients))
         if not self._alive or self._closing:
             self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
         elif sending.must_inspect(job.envelope, self.machine.capabilities):
-            self._look(job)
+            self._look(work)
         else:
-            self._announce(job, None)
+            self._announce(work, None)
 
     def close(self) -> None:
         """QUIT, at leisure; a job under way is ended first."""
         if self._closing:
             return
         self._closing = True
-        if self._job is None:
+        if self._work is None:
             self._leave()
 
     def abort(self) -> None:
@@ -286,18 +298,20 @@ class SmtpCourier(asyncio.Protocol):
         if self._alive and self.machine.step is Step.IDLE:
             self.machine.quit()
             self._ask()
+            self._arm(self._since)  # the last word has a shorter limit than all else
         else:
             self.abort()
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
 
-    def _look(self, job: Job) -> None:
+    def _look(self, work: _Work) -> None:
         """The remote lacks something: what the content holds decides."""
-        content, options = job.content, self._shared.options
+        job, options = work.job, self._shared.options
+        content = job.content
         target = sending.target(job.envelope, self.machine.capabilities)
-        binary = job.envelope.body is Body.BINARY_MIME
+        binary = job.envelope.body is _BINARY_MIME
         if isinstance(content, bytes) and not binary and content.isascii():
-            self._announce(job, Looked(ContentFacts(ascii=True, utf8_header=False), len(content)))
+            self._announce(work, Looked(ContentFacts(ascii=True, utf8_header=False), len(content)))
             return
         if options.eight_bit is not EightBit.CONVERT:
             target = None
@@ -306,113 +320,101 @@ class SmtpCourier(asyncio.Protocol):
         self._wait()
 
     def _looked_through(self, found: Looked | str) -> None:
-        job = self._job
-        if job is None:
+        work = self._work
+        if work is None:
             return  # the connection has gone meanwhile
         if isinstance(found, str):
             self._conclude_soon(_unreadable(found))
         elif not self._alive:
             self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was closed"))
         else:
-            self._announce(job, found)
+            self._announce(work, found)
 
-    def _announce(self, job: Job, looked: Looked | None) -> None:
-        """Make the commands of the job, for those of its recipients who have no result yet, and say the first of
-        them."""
-        envelope, content, options = job.envelope, job.content, self._shared.options
+    def _announce(self, work: _Work, looked: Looked | None) -> None:
+        """Make the commands of the job, and say the first of them."""
+        job, options, security = work.job, self._shared.options, self._security
+        envelope, content = job.envelope, job.content
         content_size, inspection = size(envelope, content), None
         if looked is not None:
-            self._plan, content_size, inspection = looked.plan, looked.size, looked.inspection
+            work.plan, content_size, inspection = looked.plan, looked.size, looked.inspection
             content = content if looked.octets is None else looked.octets
-        line_max = options.line_max if envelope.long_lines and not self._security.final else 0
-        if envelope.body is _BINARY_MIME:
-            line_max = 0  # its lines are none
-        elif line_max and isinstance(content, bytes) and (self._plan is None or content is not job.content):
-            # Else it is still to be converted, and broken then, piece by piece.
-            content = broken(content, line_max)
-            content_size, line_max = len(content), 0
+        line_max = 0
+        if envelope.long_lines and not security.final and envelope.body is not _BINARY_MIME:  # that has no lines
+            line_max = options.line_max
+            if line_max and isinstance(content, bytes) and (work.plan is None or content is not job.content):
+                # Else it is still to be converted, and broken then, piece by piece.
+                content = broken(content, line_max)
+                content_size, line_max = len(content), 0
         offered = self.machine.capabilities
-        recipients = envelope.recipients
-        utf8_wanted, asking = False, bool(envelope.parameters)
-        for index in job.recipients:
-            recipient = recipients[index]
-            utf8_wanted = utf8_wanted or not recipient.address.is_ascii
-            asking = asking or bool(recipient.parameters)
-        prefix = b""
+        recipients = [envelope.recipients[index] for index in job.recipients]
+        asking = envelope.parameters != ()
+        utf8_wanted = False
+        for recipient in recipients:
+            if not recipient.address.is_ascii:
+                utf8_wanted = True
+            if recipient.parameters:
+                asking = True
+        prefix, waited_s = b"", 0
         if asking:
-            those = [recipients[index] for index in job.recipients]
-            prefix = tunnel.fields(envelope, those, offered, priority=options.mt_priority_tunnel)
+            prefix = tunnel.fields(envelope, recipients, offered, priority=options.mt_priority_tunnel)
+            waited_s = max(0, work.started_us - envelope.accepted_us) // 1_000_000
         opening = sending.opening(
-            envelope, content_size + len(prefix), offered, self._security, utf8_wanted=utf8_wanted,
+            envelope, content_size + len(prefix), offered, security, utf8_wanted=utf8_wanted,
             inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0,
-            waited_s=max(0, self._started_us - envelope.accepted_us) // 1_000_000, prefix=prefix,
-            eight_bit=options.eight_bit,
+            waited_s=waited_s, prefix=prefix, eight_bit=options.eight_bit,
         )
         if isinstance(opening, Result):
             self._conclude_soon(opening)
             return
-        self._open = opening
-        self._facts = []
+        work.opening = opening
         if job.destination.xforward and "XFORWARD" in offered.keywords:
-            self._facts = xforward(envelope, offered.keywords["XFORWARD"])
-        self._ready = None
-        self._line_max = line_max
-        small = len(content) <= options.whole_max if isinstance(content, bytes) else False
-        if isinstance(content, bytes) and (small or content is not job.content):
+            work.facts = xforward(envelope, offered.keywords["XFORWARD"])
+        work.line_max = line_max
+        if isinstance(content, bytes) and (len(content) <= options.whole_max or content is not job.content):
             if opening.bdat:
-                self._ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
+                work.ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
             else:
-                self._ready = stuffing.stuffed(prefix + content if prefix else content)
-                if self._ready is None:
+                work.ready = stuffing.stuffed(prefix + content if prefix else content)
+                if work.ready is None:
                     self._conclude_soon(_STRAY_LINE_END)
                     return
-        rest, results = self._rest, self._results
-        rest.clear()
-        for position, index in enumerate(job.recipients):
-            if results[position] is not None:
-                continue
-            command = sending.rcpt(
-                recipients[index], offered, smtputf8=opening.smtputf8, final=self._security.final
-            )
+        for position, recipient in enumerate(recipients):
+            command = sending.rcpt(recipient, offered, smtputf8=opening.smtputf8, final=security.final)
             if isinstance(command, Result):
-                results[position] = command
+                work.results[position] = command
             else:
-                rest.append((position, command))
-        if rest:
-            self._begin()
+                work.rest.append((position, command))
+        if work.rest:
+            self._begin(work)
         else:
             self._loop.call_soon(self._conclude)
 
-    def _begin(self) -> None:
+    def _begin(self, work: _Work) -> None:
         """One transaction with as many of the rest as it may have."""
-        rest, offered = self._rest, self.machine.capabilities
+        offered = self.machine.capabilities
         if offered.rcpt_max or offered.rcpt_domain_max:
-            job = self._job
-            assert job is not None
-            self._round, self._rest = self._fitting(rest, job)
-            if not self._round:
+            self._choose(work)
+            if not work.round:
                 self._loop.call_soon(self._conclude)
                 return
         else:
-            self._round, self._rest = rest, []
+            work.round, work.rest = work.rest, []
         self._transactions += 1
-        commands = [command for _, command in self._round]
-        self.machine.begin(self._open.mail, commands, bdat=self._open.bdat, before=self._facts)
+        commands = [command for _, command in work.round]
+        self.machine.begin(work.opening.mail, commands, bdat=work.opening.bdat, before=work.facts)
         self._flush()
         self._wait()
         if self.machine.step is _CLOSED:  # octets had come that nobody asked for
             self._loop.call_soon(self._process)
 
-    def _fitting(
-        self, rest: list[tuple[int, bytes]], job: Job
-    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+    def _choose(self, work: _Work) -> None:
         """As many as the remote's LIMITS allow: in one transaction (RFC 9422 §4.2), and of no more domains than in one
-        session (§4.3). And the others."""
-        offered, domains = self.machine.capabilities, self._domains
+        session (§4.3). The others stay."""
+        offered, domains, job = self.machine.capabilities, self._domains, work.job
         rcpt_max, domain_max = offered.rcpt_max, offered.rcpt_domain_max
         chosen: list[tuple[int, bytes]] = []
         left: list[tuple[int, bytes]] = []
-        for entry in rest:
+        for entry in work.rest:
             domain = job.envelope.recipients[job.recipients[entry[0]]].address.domain
             no_room = domain_max and domain not in domains and len(domains) >= domain_max
             if no_room or (rcpt_max and len(chosen) >= rcpt_max):
@@ -423,16 +425,18 @@ class SmtpCourier(asyncio.Protocol):
         # Mail to a destination by MX is of one domain; to another hop the next may be of any.
         alone = domain_of(job.destination.key) in domains
         self._full = bool(domain_max) and len(domains) >= domain_max and not alone
-        return chosen, left
+        work.round, work.rest = chosen, left
 
     def _finished(self, event: Finished) -> None:
         """A transaction is over."""
-        for (position, _), result in zip(self._round, event.results, strict=True):
-            self._results[position] = result
+        work = self._work
+        assert work is not None
+        for (position, _), result in zip(work.round, event.results, strict=True):
+            work.results[position] = result
         if event.excess:
-            self._rest = [self._round[at] for at in sorted(event.excess)] + self._rest
-        if self._rest and self._alive and self._transactions < self._transactions_max:
-            self._begin()
+            work.rest = [work.round[at] for at in sorted(event.excess)] + work.rest
+        if work.rest and self._alive and self._transactions < self._transactions_max:
+            self._begin(work)
         else:
             self._conclude()
 
@@ -442,7 +446,7 @@ class SmtpCourier(asyncio.Protocol):
         if self._no_bdat is not None:
             self._no_bdat()
 
-    def _session_ended(self, event: ConnectionEnded) -> None:
+    def _session_ended(self, work: _Work, event: ConnectionEnded) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
         if event.bdat_refused:
             self._tell_no_bdat()
@@ -450,42 +454,37 @@ class SmtpCourier(asyncio.Protocol):
             self._elsewhere = True
         if self._failed is not None and event.result.reach is not Reach.MESSAGE and not event.bdat_refused:
             self._failed()
-        for (position, _), result in zip(self._round, event.results, strict=False):
-            self._results[position] = result
+        for (position, _), result in zip(work.round, event.results, strict=False):
+            work.results[position] = result
         self._conclude(event.result)
 
     def _conclude_soon(self, result: Result) -> None:
         """For all recipients, but not from within `carry`."""
         self._loop.call_soon(self._conclude, result)
 
-    def _conclude(self, rest: Result | None = None) -> None:
+    def _conclude(self, rest: Result = _NOT_TRIED) -> None:
         """The job is over; `rest` is for recipients without a result of their own."""
-        job, done = self._job, self._done
-        if job is None or done is None:
+        work = self._work
+        if work is None:
             return
-        attempts = self._attempts(rest or _NOT_TRIED)
-        self._job = self._done = self._stream = self._ready = self._failed = self._plan = None
-        self._results = []
-        self._rest = []
-        self._round = []
-        done(job, attempts)
-        if self._job is None and self._alive:
+        attempts = self._attempts(work, rest)
+        self._work = self._failed = None
+        work.done(work.job, attempts)
+        if self._work is None and self._alive:
             if self._closing:
                 self._leave()
             else:
                 self._wait()
 
-    def _attempts(self, rest: Result) -> tuple[Attempt, ...]:
-        took_us = max(0, self._clock.now_us() - self._started_us)
+    def _attempts(self, work: _Work, rest: Result) -> tuple[Attempt, ...]:
+        took_us = max(0, self._clock.now_us() - work.started_us)
         connect_us, self._connect_us = self._connect_us, 0
-        job = self._job
-        by_passed = (
-            job is not None and bool(job.envelope.parameters) and "DELIVERBY" in self.machine.capabilities.keywords
-        )
-        converted = "" if self._plan is None else _told(self._plan)
+        capabilities, hop = self.machine.capabilities, self.hop
+        by_passed = work.job.envelope.parameters != () and "DELIVERBY" in capabilities.keywords
+        converted = "" if work.plan is None else _told(work.plan)
         made: list[Attempt] = []
         last: Result | None = None
-        for result in self._results:
+        for result in work.results:
             if result is None:
                 result = rest
             if result is not last:
@@ -494,8 +493,8 @@ class SmtpCourier(asyncio.Protocol):
                 if converted:
                     text = f"{text}; {converted}" if text else converted
                 attempt = Attempt(
-                    result.outcome, result.reach, result.status, text, result.reply, self.hop.name,
-                    self.hop.address, self.hop.port, self._tls, self.machine.capabilities.dsn, self._started_us,
+                    result.outcome, result.reach, result.status, text, result.reply, hop.name,
+                    hop.address, hop.port, self._tls, capabilities.dsn, work.started_us,
                     took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
                 )
             made.append(attempt)
@@ -507,33 +506,35 @@ class SmtpCourier(asyncio.Protocol):
     # -- content -------------------------------------------------------------------------------------------------------
 
     def _send_content(self, bdat: bool) -> None:
-        job, transport = self._job, self._transport
-        assert job is not None and transport is not None
-        if self._ready is not None:
-            transport.writelines(self._ready)
+        work, transport = self._work, self._transport
+        assert work is not None and transport is not None
+        if work.ready is not None:
+            transport.writelines(work.ready)
             self.machine.content_sent()
             return
-        prefix = self._open.prefix
+        job, prefix = work.job, work.opening.prefix
         if bdat:
             # RFC 3030 §2: one chunk of the whole size; its octets may follow in any pieces
             transport.write(b"BDAT %d LAST\r\n%b" % (len(prefix) + size(job.envelope, job.content), prefix))
         elif prefix:
             transport.write(prefix)  # whole lines, none of which begins with a dot
-        self._stream = ContentStream(
+        work.stream = ContentStream(
             job.envelope, job.content, stuffed=not bdat, piece_size=self._shared.options.piece_size,
-            pool=self._shared.pool, loop=self._loop, plan=self._plan, line_max=self._line_max,
+            pool=self._shared.pool, loop=self._loop, plan=work.plan, line_max=work.line_max,
         )
         self._fetch()
 
     def _fetch(self) -> None:
-        stream = self._stream
+        work = self._work
+        stream = work.stream if work is not None else None
         if stream is not None and not self._fetching and not self._paused:
             self._fetching = True
             stream.fetch(lambda piece: self._fetched(stream, piece))
 
     def _fetched(self, stream: ContentStream, piece: Piece) -> None:
         self._fetching = False
-        if stream is not self._stream or not self._alive or self.machine.step is not Step.CONTENT:
+        work = self._work
+        if work is None or stream is not work.stream or not self._alive or self.machine.step is not Step.CONTENT:
             self._fetch()  # the piece is of a job that is over
             return
         if piece.error or piece.broken:
@@ -543,7 +544,7 @@ class SmtpCourier(asyncio.Protocol):
         if piece.octets:
             self.transport.write(piece.octets)
         if piece.last:
-            self._stream = None
+            work.stream = None
             self.machine.content_sent()
         self._wait()
         self._fetch()
@@ -583,17 +584,19 @@ class SmtpCourier(asyncio.Protocol):
                 ended = event
             else:
                 self._tell(event)
-        self._flush()
-        if machine.answers != answers and ended is None and finished is None:
-            self._wait()
+        output = machine.take_output()
+        if output:
+            self.transport.write(output)
         if ended is not None:
             self._shut()
         if finished is not None:
             self._finished(finished)
         elif ended is not None:
             self._session_over(ended)
-        elif machine.step is _CLOSED and self._alive:  # QUIT was answered
-            self.transport.close()
+        elif machine.answers != answers:
+            self._wait()
+            if machine.step is _CLOSED and self._alive:  # QUIT was answered
+                self.transport.close()
 
     def _ask(self) -> None:
         """Write what is to be said, and wait for its answer."""
@@ -622,8 +625,8 @@ class SmtpCourier(asyncio.Protocol):
 
     def _session_over(self, ended: ConnectionEnded) -> None:
         self.ended = ended
-        if self._job is not None:
-            self._session_ended(ended)
+        if self._work is not None:
+            self._session_ended(self._work, ended)
         elif self._lost is None:
             self._tell(ended)
         elif not self._closing:
@@ -661,17 +664,17 @@ class SmtpCourier(asyncio.Protocol):
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        """Set the deadline for what is being waited for now."""
-        if not self._alive:
-            return
-        now, step = self._loop.time(), self.machine.step
-        usual = not self._paused and (step is not _IDLE or (self._job is None and self._lost is not None))
-        deadline = now + (self._shared.limits_s[step] if usual else self._limit_s)
-        if self._job is not None and deadline > self._transaction_end:
-            deadline = self._transaction_end
-        self._deadline = deadline
-        if self._timer is None or deadline < self._armed:
-            self._arm(now)
+        """What is being waited for now is waited for from now on. The timer finds out about it when it goes off."""
+        if self._alive:
+            self._since = self._loop.time()
+            if self._timer is None:
+                self._arm(self._since)
+
+    @property
+    def _deadline(self) -> float:
+        """Loop time at which we have waited long enough."""
+        deadline = self._since + self._limit_s
+        return deadline if self._work is None else min(deadline, self._work.ends)
 
     @property
     def _limit_s(self) -> float:
@@ -680,18 +683,18 @@ class SmtpCourier(asyncio.Protocol):
         if self._paused:
             return limits_s[Step.CONTENT]
         if step is Step.IDLE:
-            if self._job is not None:  # we look through the content
+            if self._work is not None:  # we look through the content
                 return self._shared.options.transaction_s
             if self._lost is None:  # we prepare what is said next: a token, a password's hash
                 return limits_s[Step.RESPONSE]
         return limits_s[step]
 
     def _arm(self, now: float) -> None:
-        """The timer looks at the deadline about every `idle_s`, so that a shorter limit seldom moves it."""
+        """Have the timer go off at the deadline, but no later than the shortest limit from now: so no wait that is
+        still to come wants it earlier, and none has to move it."""
         if self._timer is not None:
             self._timer.cancel()
-        self._armed = min(self._deadline, now + max(self._shared.options.idle_s, _LOOK_S))
-        self._timer = self._loop.call_at(self._armed, self._ticked)
+        self._timer = self._loop.call_at(min(self._deadline, now + self._shared.look_s), self._ticked)
 
     def _ticked(self) -> None:
         self._timer = None
@@ -700,11 +703,11 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(now)
             return
         step = self.machine.step
-        if step is Step.IDLE and self._job is None and self._lost is not None:
+        if step is Step.IDLE and self._work is None and self._lost is not None:
             self._idle_ended()
         elif step in (Step.QUIT, Step.CLOSED):
             self.abort()
-        elif self._job is not None and now + _TIMER_SLACK_S >= self._transaction_end:
+        elif self._work is not None and now + _TIMER_SLACK_S >= self._work.ends:
             limit_s = self._shared.options.transaction_s
             found = _silent(Step.CONTENT if self._paused else step, limit_s)
             text = f"the transaction took longer than {limit_s:g} s: {found.text}"
@@ -720,9 +723,6 @@ class SmtpCourier(asyncio.Protocol):
         self.close()
 
 
-_NOT_TRIED: Final = Result(
-    Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
-)
 _STRAY_LINE_END: Final = Result(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
     "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",

@@ -225,7 +225,7 @@ class ClientMachine:
         output = self._output
         if not output:
             return b""
-        octets = output[0] if len(output) == 1 else b"".join(output)
+        octets = b"".join(output)
         output.clear()
         return octets
 
@@ -238,17 +238,18 @@ class ClientMachine:
         """The next thing that the host must know, None where more octets are needed."""
         if self._events:
             return self._events.popleft()
-        while self._state is not _CLOSED:
+        reader = self._reader
+        while reader.unread and self._state is not _CLOSED:
             if self._state is _HANDSHAKE:
-                return self._injected() if self._reader.pending else None
-            answer = self._reader.next()
+                return self._injected()
+            answer = reader.next()
             if answer is None:
-                if (self._output or (not self._expected and self._state is _IDLE)) and self._reader.pending:
-                    return self._surplus("octets that nothing was asked for")  # the next command is not on its way yet
-                return None
+                break
             event = self._broken(answer.text) if isinstance(answer, BadReply) else self._answered(answer)
             if event is not None:
                 return event
+        if (self._output or (not self._expected and self._state is _IDLE)) and reader.pending:
+            return self._surplus("octets that nothing was asked for")  # the next command is not on its way yet
         return None
 
     # -- what the host may ask for while idle ----------------------------------------------------------------------

@@ -51,12 +51,12 @@ class BadReply(msgspec.Struct, frozen=True):
 class ReplyReader:
     """Octets in by `feed`, replies out by `next` until it gives None."""
 
-    __slots__ = ("_at", "_broken", "_buffer", "_code", "_decisive", "_held", "_limits", "_lines")
+    __slots__ = ("_at", "_broken", "_code", "_decisive", "_held", "_limits", "_lines", "unread")
 
     def __init__(self, limits: ReplyLimits | None = None) -> None:
         self._limits = limits or ReplyLimits()
-        self._buffer = b""
-        self._at = 0  # octets of the buffer that are done with
+        self.unread = b""  # octets that were fed, as long as some of them have not come out, else b""
+        self._at = 0  # how many of these have
         self._lines: list[str] = []  # of a reply that is not complete
         self._code = 0  # of the last of them
         self._decisive = 0  # the first of them that has this code
@@ -65,60 +65,62 @@ class ReplyReader:
 
     def feed(self, octets: bytes) -> None:
         """More octets from the remote."""
-        left = self._buffer[self._at :]
-        self._buffer = left + octets if left else octets
-        self._at = 0
+        if self._broken is None:
+            buffer = self.unread
+            self.unread = buffer[self._at :] + octets if buffer else octets
+            self._at = 0
 
     @property
     def pending(self) -> bool:
         """Whether octets are held that have not come out as a reply."""
-        return self._at < len(self._buffer) or bool(self._lines)
+        return self.unread != b"" or bool(self._lines)
 
     @property
     def held(self) -> str:
         """The beginning of what is held, as text that may be quoted."""
         lines = [f"{self._code}-{line}" for line in self._lines]
-        rest = self._buffer[self._at : self._at + _QUOTED_MAX].replace(b"\r\n", b" ")
+        rest = self.unread[self._at : self._at + _QUOTED_MAX].replace(b"\r\n", b" ")
         return " ".join([*lines, *([_text(rest).rstrip()] if rest else [])])[:_QUOTED_MAX]
 
     def forget(self) -> None:
         """Drop all that is held: the octets belong to a session that is over (RFC 3207 §4.2)."""
-        self._buffer, self._at, self._held = b"", 0, 0
+        self.unread, self._at, self._held = b"", 0, 0
         self._lines = []
 
     def next(self) -> Reply | BadReply | None:
         """The next reply; None where more octets are needed."""
-        if self._broken is not None:
-            return self._broken
-        buffer, limits = self._buffer, self._limits
         while True:
+            buffer = self.unread
+            if not buffer:
+                return self._broken
             start = self._at
-            if start == len(buffer):
-                return None
-            end = buffer.find(b"\n", start, start + limits.line_max) + 1
+            end = buffer.find(b"\n", start, start + self._limits.line_max) + 1
             if end == 0:
                 return self._unfinished(start)
             line = buffer[start:end]
             if not self._lines:
                 answer = _single(line) if end - start <= _CACHED_MAX else _parse_single(line)
                 if answer is not None:
-                    self._at = end
+                    if end == len(buffer):
+                        self.unread, self._at = b"", 0
+                    else:
+                        self._at = end
                     return answer
             if not line.endswith(b"\r\n"):
                 return self._break(f"a line of the reply does not end with CRLF: {self.held}")
-            self._at = end
-            line = line[:-2]
-            if self._add(line, end - start):
+            if end == len(buffer):
+                self.unread, self._at = b"", 0
+            else:
+                self._at = end
+            if self._add(line[:-2], end - start):
                 return self._complete()
-            if self._broken is not None:
-                return self._broken
 
     def _unfinished(self, start: int) -> BadReply | None:
-        held = len(self._buffer) - start
+        held = len(self.unread) - start
         if held >= self._limits.line_max:
             return self._break(f"a line of the reply is longer than {self._limits.line_max} octets: {self.held}")
-        if self._buffer[start] not in b"2345":
-            return self._break(f"not an SMTP reply: {_text(self._buffer[start : start + 80])}")
+        if self.unread[start] not in b"2345":
+            return self._break(f"not an SMTP reply: {_text(self.unread[start : start + 80])}")
         return None
 
     def _add(self, line: bytes, octets: int) -> bool:

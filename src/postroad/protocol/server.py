@@ -178,7 +178,7 @@ class ServerMachine:
         self._listening = False  # lines or content are read; else only `loose` is to be had
         self.loose: Command | None = Connected()  # the next command, beside the stream
         self._skip: Reply | None = None  # an endless line is being swallowed, and this will answer it
-        self._line_usual = limits.command_line_max - 2  # a line of more octets is looked at closely; see `_look_closely`
+        self._line_usual = limits.command_line_max - 2  # a longer line is looked at closely
         self._taken = 0  # lines read in the whole session
         self.turn = _NEVER  # how many more may be read in the host's turn; the host sets it at the beginning of each
         # Since the last accepted message: errors, idle commands, octets thrown away; and how many lines there may be

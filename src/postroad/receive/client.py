@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _EXTERNAL: Final = "EXTERNAL"
 
 
-class Client:
+class Client(msgspec.Struct, eq=False):
     """One client. One writer: the dialog of its session.
 
     `address`, `port`, `via`: where it is, and through whom it came. `trusted`: by its address or certificate.
@@ -40,29 +40,30 @@ class Client:
     be an account's. `auth_failures`, `refusals`, `unknown`: counts towards limits. `messages`: accepted so far.
     """
 
-    __slots__ = (
-        "address", "admitted", "asking", "auth_failures", "bindable", "certificate", "claims", "esmtp",
-        "forwarded", "hello", "identity", "mechanism", "messages", "peer", "port", "refusals", "since", "since_us",
-        "source", "tls", "tls_details", "trusted", "unknown", "via",
-    )  # fmt: skip
-
-    def __init__(
-        self, address: str, port: int, via: Via | None, *, trusted: bool, since: float, since_us: int
-    ) -> None:
-        self.address, self.port, self.via, self.trusted = address, port, via, trusted
-        self.since, self.since_us = since, since_us
-        self.admitted = False
-        self.hello, self.esmtp = "", False
-        self.identity = self.source = self.mechanism = ""
-        self.claims: XclientFacts | None = None
-        self.forwarded: Forwarded | None = None
-        self.tls: TlsFacts | None = None
-        self.tls_details: TlsDetails | None = None
-        self.asking = NOBODY
-        self.bindable = False
-        self.certificate: tuple[str, ...] = ()
-        self.auth_failures = self.refusals = self.unknown = self.messages = 0
-        self.peer: Peer | None = None  # of these facts, made by `who` when wanted
+    address: str
+    port: int
+    via: Via | None
+    trusted: bool
+    since: float
+    since_us: int
+    admitted: bool = False
+    hello: str = ""
+    esmtp: bool = False
+    identity: str = ""
+    source: str = ""
+    mechanism: str = ""
+    claims: XclientFacts | None = None
+    forwarded: Forwarded | None = None
+    tls: TlsFacts | None = None
+    tls_details: TlsDetails | None = None
+    asking: ClientCertificatePolicy = NOBODY
+    bindable: bool = False
+    certificate: tuple[str, ...] = ()
+    auth_failures: int = 0
+    refusals: int = 0
+    unknown: int = 0
+    messages: int = 0
+    peer: Peer | None = None  # of these facts, made by `who` when wanted
 
     # ---- What is told of it
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
@@ -47,64 +49,34 @@ class Changes:
         self.events: tuple[Event, ...] = ()
 
 
-class Draft:
+class Draft(msgspec.Struct, eq=False):
     """What a session knows of its open transaction. One writer: the session."""
 
-    __slots__ = (
-        "added",
-        "ascii_only",
-        "changes",
-        "counted",
-        "deadline",
-        "discarded",
-        "dropped",
-        "expansion",
-        "file_head",
-        "given",
-        "head",
-        "held",
-        "id",
-        "incoming",
-        "line",
-        "long_lines",
-        "mail",
-        "message_id",
-        "peer",
-        "pieces",
-        "prefix",
-        "recipients",
-        "sent_head",
-        "size",
-        "started_us",
-    )
-
-    file_head: bytes  # the header section of content in a file, as it stands there; only of such content
-
-    def __init__(self, mail: Mail, peer: Peer, started_us: int, deadline: float) -> None:
-        self.mail = mail
-        self.peer = peer
-        self.started_us = started_us
-        self.deadline = deadline  # loop time until which the end of data must have come
-        self.recipients: list[Recipient] = []  # all that had their 250, in order
-        self.discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
-        self.changes: Changes | None = None  # what rules want changed; None: nothing
-        self.held = ""  # why a rule holds the message, "" where none does
-        self.dropped = ""  # why a rule lets the whole message go
-        self.given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases
-        self.expansion: Expansion | None = None  # what aliases made of the recipients, once the header section is there
-        self.id = 0  # the queue id, from the first octet of content on
-        self.pieces: list[bytes] = []
-        self.size = 0  # octets as the client sent them
-        self.counted = 0  # of these, octets that the budget of memory counts (`receive.budget`)
-        self.head = b""  # the header section, once the content is finished or has gone to a file
-        self.sent_head = b""  # the same before it was mended
-        self.added = b""  # fields that we add, but for Received: those of aliases, and those that were missing
-        self.prefix = b""  # all fields that we add on top of content in a file, once the verdict is there
-        self.message_id = ""
-        self.ascii_only = True
-        self.long_lines = False  # there is a line longer than `LINE_MAX`
-        self.line = 0  # octets of the line that content in a file has left unfinished so far
-        self.incoming: ContentSink | None = None
+    mail: Mail
+    peer: Peer
+    started_us: int
+    deadline: float  # loop time until which the end of data must have come
+    recipients: list[Recipient] = []  # all that had their 250, in order
+    discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
+    changes: Changes | None = None  # what rules want changed; None: nothing
+    held: str = ""  # why a rule holds the message, "" where none does
+    dropped: str = ""  # why a rule lets the whole message go
+    given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases
+    expansion: Expansion | None = None  # what aliases made of the recipients, once the header section is there
+    id: int = 0  # the queue id, from the first octet of content on
+    pieces: list[bytes] = []
+    size: int = 0  # octets as the client sent them
+    counted: int = 0  # of these, octets that the budget of memory counts (`receive.budget`)
+    head: bytes = b""  # the header section, once the content is finished or has gone to a file
+    sent_head: bytes = b""  # the same before it was mended
+    file_head: bytes = b""  # the header section of content in a file, as it stands there; only of such content
+    added: bytes = b""  # fields that we add, but for Received: those of aliases, and those that were missing
+    prefix: bytes = b""  # all fields that we add on top of content in a file, once the verdict is there
+    message_id: str = ""
+    ascii_only: bool = True
+    long_lines: bool = False  # there is a line longer than `LINE_MAX`
+    line: int = 0  # octets of the line that content in a file has left unfinished so far
+    incoming: ContentSink | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
