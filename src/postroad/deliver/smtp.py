@@ -56,13 +56,14 @@ _BINARY_MIME: Final = Body.BINARY_MIME
 _NOT_TRIED: Final = Result(
     Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
 )
-_LAST: Final = (Step.QUIT, Step.CLOSED)
+_LOOK_S: Final = 1.0  # a connection that is kept without work for a shorter time has its timer moved
+_LOOK_LEAST_S: Final = 0.01
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
 
 
 class CourierContext(msgspec.Struct, frozen=True):
     """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take; `look_s`:
-    the shortest of them but for the end, between two looks at the deadline."""
+    between two looks at the deadline. None of them is shorter, but for the end and perhaps the wait for work."""
 
     name: str
     options: DeliverOptions
@@ -99,7 +100,9 @@ def settings(
         Step.CLOSED: options.quit_s,
     }
     replies = ReplyLimits(options.reply_line_max, options.reply_lines_max, options.reply_size_max)
-    look_s = min(options.transaction_s, *(limit_s for step, limit_s in limits_s.items() if step not in _LAST))
+    own = (Step.IDLE, Step.QUIT, Step.CLOSED)
+    others = min(options.transaction_s, *(limit_s for step, limit_s in limits_s.items() if step not in own))
+    look_s = max(min(others, options.idle_s) if options.idle_s >= _LOOK_S else others, _LOOK_LEAST_S)
     return CourierContext(name, options, clock, loop, pool, limits_s, look_s, replies)
 
 
@@ -219,6 +222,11 @@ class SmtpCourier(asyncio.Protocol):
     def alive(self) -> bool:
         return self._alive
 
+    def _wait_for_work(self) -> None:
+        self._wait()
+        if self._shared.options.idle_s < self._shared.look_s:
+            self._arm(self._since)
+
     def release(self, security: Security, connect_us: int, lost: Callable[[SmtpCourier], None]) -> None:
         """The session is set up: from here on the courier belongs to the queue."""
         self._security = security
@@ -229,7 +237,7 @@ class SmtpCourier(asyncio.Protocol):
         self._expires = self._loop.time() + self._shared.options.age_s
         if self.machine.capabilities.mail_max:  # RFC 9422 §4.1: MAILMAX
             self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
-        self._wait()
+        self._wait_for_work()
 
     def set_out(
         self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None,
@@ -474,7 +482,7 @@ class SmtpCourier(asyncio.Protocol):
             if self._closing:
                 self._leave()
             else:
-                self._wait()
+                self._wait_for_work()
 
     def _attempts(self, work: _Work, rest: Result) -> tuple[Attempt, ...]:
         took_us = max(0, self._clock.now_us() - work.started_us)

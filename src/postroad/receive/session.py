@@ -45,6 +45,7 @@ from postroad.world.network import why
 from postroad.world.tls import NOBODY
 from postroad.world.tls_facts import TlsFacts, facts
 
+LOOK_LEAST_S: Final = 0.01  # between two looks at the deadline, however short the limits are
 LAST_WORDS_S: Final = 1.0  # how long a client that is broken off may take to hear it
 REFUSED_STEP: Final = 4_096  # octets of refused content that are a step: within `data_block_s` as many must come
 EARLY_MAX: Final = 64  # octets of what an early talker said that are told
@@ -715,7 +716,8 @@ class ClientConnection(asyncio.Protocol):
 
 def _shortest_s(options: ReceiveOptions) -> float:
     """The shortest of the limits that a step of the client may bring about."""
-    return min(options.command_s, options.data_block_s, options.message_s, options.refused_content_s)
+    shortest_s = min(options.command_s, options.data_block_s, options.message_s, options.refused_content_s)
+    return max(shortest_s, LOOK_LEAST_S)
 
 
 def _nothing() -> None:

@@ -628,6 +628,21 @@ def test_an_idle_courier_says_quit_and_is_lost() -> None:
     assert not [handle for _, _, handle in stage.loop.timers if not handle.cancelled]
 
 
+def test_a_connection_that_is_kept_for_no_time_ends_with_its_job_and_sets_few_timers() -> None:
+    stage = Stage(options=DeliverOptions(idle_s=0))
+    stage.carry(job())
+    stage.loop.advance(200)
+    armed = stage.loop.armed
+    assert armed < 10
+    stage.server(*WORDS)
+    stage.server("250 ok")
+    assert len(stage.done) == 1
+    stage.wire.taken()
+    stage.loop.advance(0)
+    assert stage.lost == [stage.courier] and stage.wire.taken() == b"QUIT\r\n"
+    assert stage.loop.armed < armed + 10
+
+
 def test_a_quit_that_is_not_answered() -> None:
     stage = Stage()
     stage.courier.close()
