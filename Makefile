@@ -1,5 +1,5 @@
-# Nothing is installed outside this checkout, except by `make peers`: .venv holds the tools and libraries, var/ the state
-# of `make run`.
+# Nothing is installed outside this checkout, except by `make peers` and `make install-sendmail`: .venv holds the tools
+# and libraries, var/ the state of `make run`.
 # `make run` needs Python 3.11 or newer, git and make; uv is used where it is there, venv and pip otherwise.
 
 # The system's own Python where it is new enough and can make environments: distributions build theirs with all
@@ -19,7 +19,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check coverage house soak bench fuzz docs peers clean
+.PHONY: help run test check coverage house soak bench fuzz docs peers install-sendmail clean
 
 help:
 	@echo 'make run    start a node in the foreground: SMTP on 127.0.0.1:2525, submission on 127.0.0.1:2587'
@@ -32,6 +32,7 @@ help:
 	@echo 'make bench  compare with Postfix, side by side'
 	@echo 'make fuzz   look for what breaks a parser: TARGET=server|client|grammar|bdat, SECONDS=600'
 	@echo 'make docs   write docs/configuration.md and examples/postroad.toml from the settings'
+	@echo 'make install-sendmail  install sendmail, mailq and newaliases: PREFIX=/usr FOLDER=/var/spool/postroad REPLACE=yes'
 	@echo 'make clean  remove what the above have made, var/ and .venv included'
 
 run: $(VENV)/.installed
@@ -77,6 +78,14 @@ fuzz: $(VENV)/.installed-fuzz
 docs: $(VENV)/.installed
 	$(BIN)/postroad config reference > docs/configuration.md
 	$(BIN)/postroad config example > examples/postroad.toml
+
+PREFIX ?= /usr/local
+FOLDER ?= /var/spool/postroad
+
+# DESTDIR: where a package is built. PYTHON runs the program; it is none of .venv, which users may not be able to enter.
+install-sendmail:
+	PYTHONPATH=src $(PYTHON) -m postroad.sendmail.install --prefix $(PREFIX) --folder $(FOLDER) \
+	  $(if $(DESTDIR),--root $(DESTDIR)) $(if $(filter yes,$(REPLACE)),--replace)
 
 clean:
 	rm -rf $(VENV) var dist build bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 # A reload that changes one of these is refused as a whole.
 FIXED: Final = (
-    "state_dir", "user", "group", "workers", "limits.network_prefix_ipv4", "limits.network_prefix_ipv6",
+    "state_dir", "user", "group", "workers", "sendmail.folder", "limits.network_prefix_ipv4",
+    "limits.network_prefix_ipv6",
 )  # fmt: skip
 
 # These sections a reload takes, but they have their effect from the next start on: the spool, its history and the

@@ -32,7 +32,7 @@ from postroad.mail.route import Transport
 from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
-from postroad.receive.options import ExtensionOptions, ListenerOptions, ReceiveOptions
+from postroad.receive.options import ExtensionOptions, ListenerOptions, LocalOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
@@ -101,6 +101,11 @@ def policy_options(settings: Settings, listener: ListenerSection) -> PolicyOptio
 def submit_policy(settings: Settings) -> PolicyOptions:
     """The rules for `postroad submit`: those of a submission listener, for a client of a trusted network."""
     return PolicyOptions(hops_max=settings.limits.hops_max, trust_network=True)
+
+
+def local_options(settings: Settings) -> LocalOptions:
+    """Users of this machine who call `sendmail`."""
+    return _into(LocalOptions, settings.sendmail, domain=settings.sendmail.domain or settings.hostname)
 
 
 def receive_options(settings: Settings) -> ReceiveOptions:

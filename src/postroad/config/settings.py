@@ -25,6 +25,7 @@ from postroad.config.running import (
     QueueSection,
     StoreSection,
 )
+from postroad.config.sendmail import SendmailSection
 from postroad.config.values import Domain, File, Mailbox, Seconds
 from postroad.receive.options import ListenerTls
 from postroad.world.tls import NOBODY, ClientCertificatePolicy, ClientCertificates
@@ -74,6 +75,7 @@ class Settings(Section):
     tls: TlsSection = table(TlsSection)
     limits: LimitsSection = table(LimitsSection)
     receive: ReceiveSection = table(ReceiveSection)
+    sendmail: SendmailSection = table(SendmailSection)
     extensions: ExtensionsSection = table(ExtensionsSection)
     auth: AuthSection = table(AuthSection)
     bans: BansSection = table(BansSection)

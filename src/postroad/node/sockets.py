@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from postroad.sendmail import places
 from postroad.world import system
 from postroad.world.problem import Problem
 
@@ -32,6 +33,9 @@ class Endpoint(msgspec.Struct, frozen=True):
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+LOCAL: Final = Endpoint(path=places.SOCKET)  # of the users of this machine, in the folder that they share with the node
 
 
 def endpoints(settings: Settings) -> list[Endpoint]:

@@ -38,6 +38,7 @@ from postroad.config.carried import to_plain
 from postroad.config.changes import AT_START, FIXED
 from postroad.config.document import in_force
 from postroad.mail.numbers import counted
+from postroad.node import local_folder
 from postroad.node.control import Control
 from postroad.node.frames import (
     Abandon,
@@ -77,7 +78,7 @@ from postroad.node.offices.pacing import PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
 from postroad.node.offices.tickets import TicketSecret
-from postroad.node.sockets import Endpoint, bind, close_all, endpoints
+from postroad.node.sockets import LOCAL, Endpoint, bind, close_all, endpoints
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.operate import routes
 from postroad.operate.requests import Listening, NodeStatus, Paced, WorkerStatus
@@ -160,6 +161,7 @@ class Supervisor:
         self._stopping = False
         self._stop = asyncio.Event()
         self._lock = -1
+        self._local: socket.socket | None = None  # for the users of this machine
         self._starting: set[asyncio.Task[None]] = set()  # queues that clients want started
         self._answers: dict[int, _Question] = {}
         self._question = 0
@@ -193,6 +195,11 @@ class Supervisor:
         problem = self._take_lock(state_dir / "run" / "node.lock", owner)
         if problem:
             return problem
+        shared = settings.sendmail.folder
+        if shared is not None:
+            unmade = local_folder.prepare(shared, owner)
+            if unmade is not None:
+                self._say("error", f"mail of users is not kept while the node does not take it: {unmade}")
         problem = self._guard.load()
         if problem:
             return problem
@@ -206,11 +213,26 @@ class Supervisor:
                 return str(refused)
         elif as_root:
             self._say("warning", "running as root: set `user`, so that the node drops its privileges")
+        if shared is not None:
+            bound = local_folder.serve(shared)
+            if isinstance(bound, Problem):
+                return str(bound)
+            self._local = bound
+            self._tell_users()
         restricted = system.restrict()
         if restricted is not None:
             self._say("warning", str(restricted))
         self._shards = max(self._worker_count(), _shards_on_disk(state_dir / "spool"))
         return ""
+
+    def _tell_users(self) -> None:
+        """What the program `sendmail` has to know; without it, it goes by defaults."""
+        folder = self.settings.sendmail.folder
+        if folder is not None:
+            try:
+                local_folder.tell(folder, self.settings.limits.size_max)
+            except OSError as error:
+                self._say("error", f"{folder}: cannot be written: {error.strerror}")
 
     def _worker_count(self) -> int:
         return self.settings.workers or len(os.sched_getaffinity(0))
@@ -398,9 +420,12 @@ class Supervisor:
         self._guard.worker_starts(worker.number)
         shards = tuple(shard for shard in range(self._shards) if shard % len(self._workers) == worker.number)
         worker.link.send(TicketSecretTold(self._tickets.octets))
+        served = {endpoint: sockets[worker.number] for endpoint, sockets in self._sockets.items()}
+        if worker.number == 0 and self._local is not None:
+            served[LOCAL] = self._local
         worker.link.send(
-            Start(worker.number, shards, to_plain(self.settings), tuple(self._sockets)),
-            [sockets[worker.number].fileno() for sockets in self._sockets.values()],
+            Start(worker.number, shards, to_plain(self.settings), tuple(served)),
+            [sock.fileno() for sock in served.values()],
         )
 
     def _send(self, number: int, frame: ToWorker) -> None:
@@ -699,6 +724,7 @@ class Supervisor:
         later = [name for name in AT_START if getattr(found, name) != getattr(self.settings, name)]
         self.settings = found
         self._renew_log(found)
+        self._tell_users()
         for name in later:
             self._say("warning", f"`[{name}]` has changed: the change takes effect when the node starts again")
         self._pace = options.pace_table(found)

@@ -65,7 +65,7 @@ from postroad.node.frames import (
 from postroad.node.link import Link
 from postroad.node.offices.etrn import Counted
 from postroad.node.offices.permits import WorkerPermits
-from postroad.node.sockets import Endpoint
+from postroad.node.sockets import LOCAL, Endpoint
 from postroad.node.watchdog import BEAT_S
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import World, system_world
@@ -193,6 +193,7 @@ class WorkerProcess:
             self._misconfigured(settings)
             return
         self._shutdown_s = settings.shutdown_s
+        local = sockets.pop(LOCAL, None)
         tune_malloc(options.memory_options(settings))
         world = system_world(random.Random(os.urandom(16)))
         try:
@@ -225,6 +226,8 @@ class WorkerProcess:
             self._end(1)
             return
         self._assembly = assembly
+        if local is not None:
+            await assembly.serve_users(local)
         await self._take_submissions(assembly, Path(settings.state_dir), start.number)
         self._look(world)
         # What lives from here on lives long: it need not be looked through for garbage again and again.

@@ -8,6 +8,7 @@ here: the syntax of a mailbox (`grammar`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, cast
 
@@ -15,6 +16,8 @@ from postroad.mail.address import Address
 from postroad.protocol.grammar import parse_mailbox
 
 VALUE_MAX: Final = 16_384  # characters of an address field that are looked at
+HEADER_VALUE_MAX: Final = 262_144  # the same if recipients are taken from the field, or written into it
+_ANY_DOMAIN: Final = "example"
 
 # One token. What is not closed goes to the end of the value.
 #   quoted-string    comment's end or beginning    angle-addr    "," ";" ":"    a word, such as an addr-spec
@@ -29,16 +32,62 @@ _NONSENSE: Final = ">"  # in place of an angle-addr: nobody's
 _ROUTE: Final = re.compile(r"@[^:\"]*:")
 
 
-def mailboxes(value: str) -> list[Address | None]:
+class _Element:
+    """What is read of one element of the list. `end`: where an address stands that has no domain, behind its last
+    character."""
+
+    __slots__ = ("angle", "end", "words")
+
+    def __init__(self) -> None:
+        self.angle: str | None = None
+        self.words: list[str] = []
+        self.end = 0
+
+
+def mailboxes(value: str, *, domain: str = "", value_max: int = VALUE_MAX) -> list[Address | None]:
     """The mailboxes in the order in which they are written. Display names, comments and group names are passed over.
+    `domain`: of those that are written without one; "": they are none.
 
     [None] for a value that is too long to be looked at.
     """
-    if len(value) > VALUE_MAX:
+    if len(value) > value_max:
         return [None]
     found: list[Address | None] = []
-    angle: str | None = None  # of the element that is being read
-    words: list[str] = []
+    for element in _elements(value):
+        found += _mailbox(element, domain)
+    return found
+
+
+def qualified(value: str, domain: str, *, value_max: int = HEADER_VALUE_MAX) -> str:
+    """`value` with `@domain` behind each mailbox that is written without a domain; the same object if there is none.
+    All else stays, character for character. A value that is too long is left."""
+    if len(value) > value_max:
+        return value
+    ends = [element.end for element in _elements(value) if _lacks_domain(element)]
+    if not ends:
+        return value
+    pieces, start = [], 0
+    for end in ends:
+        pieces.append(value[start:end])
+        start = end
+    return f"@{domain}".join([*pieces, value[start:]])
+
+
+def _lacks_domain(element: _Element) -> bool:
+    """Whether the element is a local-part and nothing more. Several words are no mailbox."""
+    if element.angle is not None:
+        return _is_local_part(element.angle.strip())
+    return len(element.words) == 1 and _is_local_part(element.words[0])
+
+
+def _is_local_part(text: str) -> bool:
+    return bool(text) and text != _NONSENSE and (text.startswith('"') or "@" not in text) and \
+        parse_mailbox(f"{text}@{_ANY_DOMAIN}") is not None
+
+
+def _elements(value: str) -> Iterator[_Element]:
+    """The elements of the list, the empty ones among them."""
+    element = _Element()
     at, depth, length = 0, 0, len(value)
     while at < length:
         if depth:
@@ -55,22 +104,28 @@ def mailboxes(value: str) -> list[Address | None]:
             case "paren":
                 depth = int(token["paren"] == "(")
             case "angle":
-                angle = token["angle"] if angle is None else _NONSENSE
+                element.end = token.start("angle") + len(token["angle"].rstrip())
+                element.angle = token["angle"] if element.angle is None else _NONSENSE
             case "quoted" | "word" | "odd":
-                if angle is None:
-                    words.append(token[0])
+                if element.angle is None:
+                    element.words.append(token[0])
+                    element.end = at
                 else:  # RFC 5322 §3.4: nothing stands behind an angle-addr in its element
-                    angle = _NONSENSE
+                    element.angle = _NONSENSE
             case "mark":
                 if token["mark"] != ":":  # behind ":" the name of a group is over
-                    found += _element(angle, words)
-                angle, words = None, []
-    return found + _element(angle, words)
+                    yield element
+                element = _Element()
+    yield element
 
 
-def _element(angle: str | None, words: list[str]) -> list[Address | None]:
-    if angle is not None:
-        return [parse_mailbox(_ROUTE.sub("", angle.strip(), count=1))]
+def _mailbox(element: _Element, domain: str) -> list[Address | None]:
+    if domain and _lacks_domain(element):
+        text = element.words[0] if element.angle is None else element.angle.strip()
+        return [parse_mailbox(f"{text}@{domain}")]
+    if element.angle is not None:
+        return [parse_mailbox(_ROUTE.sub("", element.angle.strip(), count=1))]
+    words = element.words
     if not words:
         return []
     apart = any(not (one.endswith((".", "@")) or other.startswith((".", "@"))) for one, other in pairwise(words))

@@ -442,3 +442,37 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
         ),
     ] = "See RFC 5321; write to postmaster about this server"
     extensions: ExtensionOptions = ExtensionOptions()
+
+
+class LocalSender(enum.Enum):
+    """Which envelope sender a user of this machine may name."""
+
+    ANY = "any"
+    OWN = "own"  # the user's own mailbox, what its account owns, and none
+    FORCED = "forced"  # whatever the user names, the sender is the user's own mailbox
+
+
+class LocalListing(enum.Enum):
+    """Whose mail a user of this machine is shown by mailq."""
+
+    OWN = "own"
+    ALL = "all"
+    NONE = "none"
+
+
+class LocalOptions(msgspec.Struct, frozen=True):
+    """Users of this machine, who call `sendmail`. `folder`: shared with them, "" if there is none. `domain`: of
+    addresses that are written without one. `users`: names of those who may send; () is everybody. `sender`: which
+    sender they may name. `mailq`: whose mail they are shown. `flush`: they may have the queue tried. Of each user the
+    node takes `messages_max` messages in `window_s` and `at_once_max` at a time; root and the node's own user have no
+    limits and may name any sender."""
+
+    folder: str = ""
+    domain: str = "localhost"
+    users: tuple[str, ...] = ()
+    sender: LocalSender = LocalSender.ANY
+    mailq: LocalListing = LocalListing.OWN
+    flush: bool = True
+    messages_max: int = 600
+    window_s: float = 60.0
+    at_once_max: int = 10

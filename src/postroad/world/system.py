@@ -20,6 +20,7 @@ import pwd
 import resource
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -124,6 +125,24 @@ def bind_unix(path: str, *, mode: int = 0o600, backlog: int = 512) -> socket.soc
     finally:
         os.umask(before)
     return sock
+
+
+def peer_uid(sock: int) -> int:
+    """The user id of who has connected to a Unix socket, by its descriptor (SO_PEERCRED: as of the connect)."""
+    with socket.socket(fileno=os.dup(sock)) as ours:
+        found = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", found)[1])
+
+
+def user_names(uid: int) -> tuple[str, str]:
+    """Login name and full name of a user, from the system's user database, which may take its time; the number and ""
+    for one that it does not know."""
+    try:
+        found = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        return str(uid), ""
+    # The full name is what stands before the first comma; "&" is the login name.
+    return found.pw_name, found.pw_gecos.partition(",")[0].replace("&", found.pw_name.capitalize())
 
 
 def _occupied(path: str) -> Problem | None:

@@ -38,6 +38,7 @@ from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
+from postroad.node.wiring.local import LocalHelp, UserNames
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
 from postroad.node.wiring.tables import Tables
@@ -46,10 +47,11 @@ from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
-from postroad.receive import submit
+from postroad.receive import local_socket, submit
 from postroad.receive.budget import NO_MEMORY, Budget
 from postroad.receive.doors import Doors
 from postroad.receive.listener import Listener
+from postroad.receive.local_socket import LocalConnections
 from postroad.receive.options import ListenerOptions
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.setup import ListenerSetup, listener_setup
@@ -124,6 +126,8 @@ class Assembly:
         self._authenticator: Authenticator | None = None
         self._submissions: Submissions | None = None
         self._submit_server: Server | None = None
+        self._local: LocalConnections | None = None
+        self._local_server: Server | None = None
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.spool: SqliteSpool
         self.queue: Queue
@@ -275,6 +279,8 @@ class Assembly:
         setups = self._setups(edition)
         if self._submissions is not None:
             self._submissions.take(self._submit_setup(edition))
+        if self._local is not None:
+            self._local.take(self._submit_setup(edition, local_socket.LISTENER), edition.local)
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in setups]:
             self._close_listener(self._listeners.pop(endpoint), edition.shutdown_s)
         for endpoint, listener in self._listeners.items():
@@ -320,8 +326,16 @@ class Assembly:
         self._submissions = Submissions(self._submit_setup(self._edition))
         self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
 
-    def _submit_setup(self, edition: Edition) -> ListenerSetup:
-        listener = ListenerOptions(submit.LISTENER, role=Role.SUBMISSION, trusted_networks=("unix",))
+    async def serve_users(self, sock: socket.socket) -> None:
+        """Take mail of the users of this machine over this Unix socket."""
+        edition = self._edition
+        setup = self._submit_setup(edition, local_socket.LISTENER)
+        help = LocalHelp(UserNames(self._loop, self._pool))
+        self._local = LocalConnections(setup, edition.local, help)
+        self._local_server = await self._world.network.serve(self._local.connect, sock)
+
+    def _submit_setup(self, edition: Edition, name: str = submit.LISTENER) -> ListenerSetup:
+        listener = ListenerOptions(name, role=Role.SUBMISSION, trusted_networks=("unix",))
         rules = edition.tables.rules(edition.submit, listener, self._owns)
         return listener_setup(listener, edition.receive, rules, self._doors())
 
@@ -366,9 +380,13 @@ class Assembly:
         if self._submissions is not None and self._submit_server is not None:
             self._submit_server.close()
             self._submissions.stop()
+        if self._local_server is not None:
+            self._local_server.close()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
+        if self._local is not None:
+            sessions.append(self._local.stop(limit_s))
         quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))

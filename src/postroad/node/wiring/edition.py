@@ -33,7 +33,7 @@ from postroad.node.wiring.tables import Tables, build
 from postroad.node.wiring.world import World
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceTable
-from postroad.receive.options import ListenerOptions, ReceiveOptions
+from postroad.receive.options import ListenerOptions, LocalOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.world.tls import ClientTls, ServerTls, server_tls
 
@@ -77,6 +77,7 @@ class Edition(msgspec.Struct, frozen=True):
     listeners: tuple[ListenerPart, ...]
     inspectors: dict[str, Inspector]
     submit: PolicyOptions
+    local: LocalOptions
     shutdown_s: float
 
     def close(self) -> None:
@@ -149,6 +150,7 @@ def make(
         listeners=_listeners(settings),
         inspectors=made_inspectors,
         submit=options.submit_policy(settings),
+        local=options.local_options(settings),
         shutdown_s=settings.shutdown_s,
     )
 

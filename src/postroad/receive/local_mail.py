@@ -1,0 +1,262 @@
+"""One message of a user of this machine, on its way through an intake: from a socket or from the drop folder.
+
+Who calls what: `content` for each piece, the last one with `last`; `on_end` is called once, with the reply that stands
+for the message as a whole and the recipient that it concerns ("" for all); `gone` at any time if nobody waits any more.
+`content` gives False if enough has come for now; `on_more` is called when it may go on.
+
+What always holds: the message is taken for all its recipients or for none; after `on_end` nothing of it is left here.
+The header section is looked at before anything is asked, so nothing is asked before it has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from postroad.mail.address import Address
+from postroad.mail.message import HEADER_MAX, header_is_whole, only_crlf
+from postroad.mail.policy import Action, Phase, Verdict
+from postroad.mail.reply import Reply, reply
+from postroad.protocol.command import Mail, Rcpt
+from postroad.protocol.grammar import parse_mailbox
+from postroad.receive import local_head, local_users, replies
+from postroad.receive.client import Client
+from postroad.receive.intake import Intake, OnReply, Refusal, passes
+from postroad.receive.local_request import LocalRequest
+from postroad.receive.local_users import LocalUser
+from postroad.receive.options import LocalOptions, LocalSender
+from postroad.receive.setup import ListenerSetup
+
+if TYPE_CHECKING:
+    import asyncio
+
+OnEnd = Callable[[Reply, str], None]
+
+_BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is no line end")
+_NOBODY: Final = reply(450, "4.6.0", "No recipient addresses found in message header")
+_NO_SENDER: Final = reply(553, "5.1.7", "The sender is no mail address")
+_NO_ADDRESS: Final = reply(501, "5.1.3", "A recipient is no mail address")
+
+
+class LocalMail:
+    """See the module."""
+
+    def __init__(
+        self, setup: ListenerSetup, options: LocalOptions, user: LocalUser, request: LocalRequest, on_end: OnEnd,
+        on_more: Callable[[], None],
+    ) -> None:
+        self._setup = setup
+        self._options = options
+        self._user = user
+        self._request = request
+        self._on_end: OnEnd | None = on_end
+        self._on_more = on_more
+        doors = setup.doors
+        client = Client("", 0, None, trusted=True, since=doors.loop.time(), since_us=doors.now_us())
+        client.greeted(user.label, esmtp=False)
+        self._intake = Intake(setup, client, self, self._on_refusal)
+        self._head = bytearray()  # what has come before the transaction takes content
+        self._is_complete = False  # the last piece has come
+        self._has_begun = self._is_open = False  # the header section was read; the transaction takes content
+        self._ends_cr = self._hears_more = False
+        self._recipients: list[Address] = []
+        self._asking = self._at_once = False
+        self._task: asyncio.Task[None] | None = None
+
+    # ---- Who brings it
+
+    def content(self, octets: bytes, *, last: bool) -> bool:
+        if self._on_end is None:
+            return True
+        self._is_complete = last
+        if self._is_open:
+            return self._take(octets)
+        self._head += octets
+        if self._has_begun:
+            self._hears_more = True
+            return False
+        if last or len(self._head) > HEADER_MAX or header_is_whole(bytes(self._head)):
+            self._begin()
+        if self._on_end is None or not self._has_begun:
+            return True
+        if not self._is_open:
+            self._hears_more = True
+        return not self._hears_more
+
+    def gone(self) -> None:
+        """Nobody waits for the end any more. What was handed to the spool goes on."""
+        self._on_end = None
+        self._close()
+
+    def leave(self) -> None:
+        """The node stops: what is not complete has to come again."""
+        if not self._is_complete:
+            self._end(replies.LEAVING)
+
+    def _close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._intake.ended()
+
+    def _end(self, answer: Reply, recipient: str = "") -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            self._close()
+            on_end(answer, recipient)
+
+    # ---- The header section and the envelope
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        options, request, user = self._options, self._request, self._user
+        own = local_users.own_mailbox(user, options)
+        sender = self._sender(own)
+        if isinstance(sender, Reply):
+            self._end(sender)
+            return
+        refused = local_users.refusal(user, sender, options, self._setup.doors.owns)
+        if refused is not None:
+            self._refuse(refused, sender)
+            return
+        head = local_head.prepared(
+            bytes(self._head),
+            extract=request.extract,
+            domain=options.domain,
+            author=str(sender or own),
+            name=request.name or user.full_name,
+        )
+        self._head = bytearray(head.octets)
+        named = [_mailbox(each, options.domain) for each in request.recipients]
+        recipients = list(dict.fromkeys((*named, *head.recipients)))
+        limit = self._setup.options.limits.recipients_max
+        if not recipients:
+            self._end(_NOBODY)
+        elif None in recipients:
+            self._refuse(_NO_ADDRESS, sender)
+        elif len(recipients) > limit:
+            self._refuse(reply(552, "5.5.3", f"More than {limit} recipients"), sender)
+        else:
+            self._recipients = [each for each in recipients if each is not None]
+            self._intake.visit()
+            self._intake.ask(self._setup.rules.connect, Phase.CONNECT, partial(self._admitted, sender))
+
+    def _sender(self, own: Address) -> Address | Reply | None:
+        written = self._request.sender
+        if written is None or (self._options.sender is LocalSender.FORCED and not self._user.unlimited):
+            return own
+        if not written:
+            return None
+        return _mailbox(written, self._options.domain) or _NO_SENDER
+
+    def _refuse(self, answer: Reply, sender: Address | None) -> None:
+        """A refusal that no rule has made."""
+        self._intake.note_refusal(answer, answer.text, "MAIL", sender)
+        self._end(answer)
+
+    def _admitted(self, sender: Address | None, verdict: Verdict) -> None:
+        if not passes(verdict):
+            self._end(verdict.reply or replies.UNSURE)
+            return
+        request = self._request
+        utf8 = not all(str(each).isascii() for each in (sender or "", *self._recipients))
+        mail = Mail(sender, request.size, request.body, utf8, request.ret, request.envid)
+        self._intake.mail(mail, self._on_mail)
+
+    def _on_mail(self, answer: Reply) -> None:
+        if answer.ok:
+            self._ask_recipients()
+        else:
+            self._end(answer)
+
+    def _ask_recipients(self) -> None:
+        """Go on with those who are still to be asked about. A loop, because answers most often come at once."""
+        while self._recipients:
+            self._asking, self._at_once = True, False
+            rcpt = Rcpt(self._recipients.pop(0), self._request.notify)
+            self._intake.rcpt(rcpt, self._on_rcpt)
+            self._asking = False
+            if not self._at_once:
+                return
+        self._intake.data(self._on_data)
+
+    def _on_rcpt(self, answer: Reply) -> None:
+        if self._asking:
+            self._at_once = True
+        else:
+            self._ask_recipients()
+
+    def _on_data(self, answer: Reply) -> None:
+        if answer.code != 354:
+            self._end(answer)
+            return
+        self._is_open = True
+        octets, self._head = bytes(self._head), bytearray()
+        if self._take(octets):
+            self._go_on()
+
+    # ---- Content
+
+    def _take(self, octets: bytes) -> bool:
+        last = self._is_complete
+        if self._ends_cr:
+            octets = b"\r" + octets
+        self._ends_cr = not last and octets.endswith(b"\r")
+        if self._ends_cr:
+            octets = octets[:-1]
+        if not only_crlf(octets):
+            self._end(_BARE)
+            return True
+        more = self._intake.content(octets, last=last)
+        if last and self._intake.draft is not None:
+            self._intake.end(self._end)
+        elif not more:
+            self._hears_more = True
+        return more
+
+    def _go_on(self) -> None:
+        if self._hears_more and self._on_end is not None:
+            self._hears_more = False
+            self._on_more()
+
+    # ---- What the intake tells
+
+    def _on_refusal(self, refusal: Refusal, answered: OnReply) -> None:
+        answer = refusal.answer
+        self._intake.note_refusal(
+            answer, refusal.verdict.reason, refusal.phase, refusal.sender, refusal.recipient, refusal.recipients
+        )
+        if refusal.recipient is not None:
+            self._end(answer, str(refusal.recipient))
+        else:
+            answered(answer)
+
+    def hold(self) -> None:
+        """There is nothing more to bring."""
+
+    def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
+        self._task = self._setup.doors.loop.create_task(self._waited(pending, judged))
+
+    async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
+        try:
+            verdict = await pending
+        except Exception as error:
+            verdict = Verdict(Action.DEFER, replies.UNSURE, f"a rule broke: {error!r}")
+        self._task = None
+        if self._on_end is not None:
+            judged(verdict)
+
+    def catch_up(self) -> None:
+        self._go_on()
+
+    def refuse(self, answer: Reply, reason: str) -> None:
+        self._end(answer)
+
+
+def _mailbox(written: str, domain: str) -> Address | None:
+    """A mailbox as a user writes it: without a domain it is of this node."""
+    text = written.strip()
+    if text.startswith("<") and text.endswith(">"):
+        text = text[1:-1]
+    return parse_mailbox(text) or (parse_mailbox(f"{text}@{domain}") if "@" not in text or text[0] == '"' else None)

@@ -1,0 +1,101 @@
+"""The users of this machine who hand over mail: who they are, what they may, and how much.
+
+Who calls is known from the kernel: of a connection by its credentials, of a file by its owner. Nothing that a user says
+of itself counts. Counts are kept for each user id; a worker that starts anew begins with none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from postroad.mail.address import Address
+from postroad.mail.reply import Reply, reply
+from postroad.receive.options import LocalOptions, LocalSender
+
+USERS_MAX: Final = 4096  # users whose counts are kept at a time; those who did nothing lately go first
+_NOT_ALLOWED: Final = reply(550, "5.7.1", "You may not send mail")
+_NOT_YOURS: Final = reply(553, "5.7.1", "This sender is not yours")
+
+
+class LocalUser(msgspec.Struct, frozen=True):
+    """`full_name`: as the system's user database has it, "" if it has none. `unlimited`: root or the node's user."""
+
+    uid: int
+    name: str
+    full_name: str = ""
+    unlimited: bool = False
+
+    @property
+    def label(self) -> str:
+        """For trace fields, log and history."""
+        return f"{self.name}/uid={self.uid}"
+
+
+def own_mailbox(user: LocalUser, options: LocalOptions) -> Address:
+    """The mailbox that a user has if it names none."""
+    return Address(user.name, options.domain)
+
+
+def refusal(
+    user: LocalUser, sender: Address | None, options: LocalOptions, owns: Callable[[str, Address], bool]
+) -> Reply | None:
+    """Why a user may not send with this envelope sender; None if it may. `owns`: whether the account of a name may call
+    itself so."""
+    if user.unlimited:
+        return None
+    if options.users and user.name not in options.users:
+        return _NOT_ALLOWED
+    if options.sender is LocalSender.OWN and sender is not None:
+        own = own_mailbox(user, options)
+        if sender.domain != own.domain or sender.local_part.lower() != own.local_part.lower():
+            return None if owns(user.name, sender) else _NOT_YOURS
+    return None
+
+
+class LocalCounts:
+    """How much each user does. Called on the loop only. `now`: loop time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._at_once: dict[int, int] = {}
+        self._taken: dict[int, deque[float]] = {}
+
+    def enter(self, user: LocalUser, options: LocalOptions) -> Reply | None:
+        """One more message of a user is under way; why not, else None. Each that was not refused is followed by
+        `leave`."""
+        at_once = self._at_once.get(user.uid, 0)
+        if not user.unlimited:
+            if at_once >= options.at_once_max:
+                return reply(451, "4.7.0", f"{at_once} messages of {user.name} are under way")
+            if self._is_over_rate(user, options):
+                text = f"{user.name} has sent {options.messages_max} messages in {options.window_s:g} s"
+                return reply(451, "4.7.0", text)
+        self._at_once[user.uid] = at_once + 1
+        return None
+
+    def leave(self, user: LocalUser, options: LocalOptions, *, taken: bool) -> None:
+        """A message of the user is not under way any more; `taken`: the node has it."""
+        at_once = self._at_once.pop(user.uid) - 1
+        if at_once:
+            self._at_once[user.uid] = at_once
+        if taken and not user.unlimited and options.messages_max:
+            times = self._taken.pop(user.uid, None)  # the user stands last now
+            if times is None:
+                times = deque()
+            self._taken[user.uid] = times
+            times.append(self._now())
+            if len(self._taken) > USERS_MAX:
+                del self._taken[next(iter(self._taken))]
+
+    def _is_over_rate(self, user: LocalUser, options: LocalOptions) -> bool:
+        times = self._taken.get(user.uid)
+        if times is None or not options.messages_max:
+            return False
+        since = self._now() - options.window_s
+        while times and times[0] <= since:
+            times.popleft()
+        return len(times) >= options.messages_max

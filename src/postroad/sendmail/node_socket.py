@@ -1,0 +1,104 @@
+"""The talk with the node over its Unix socket.
+
+How it fails: `NotNow` if nobody listens, if the node ends the connection without an answer, or if it answers that it
+takes nothing now.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import posix
+import select
+
+from postroad.sendmail import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+PIECE: Final = 65_536
+CONNECT_S: Final = 10.0
+ANSWER_S: Final = 600.0  # how long an answer may take: the node commits, and asks maps before that
+REPLY_MAX: Final = 1_048_576
+
+
+class NotNow(Exception):
+    """The node cannot be reached, or takes nothing now. The text says why."""
+
+
+class Forbidden(Exception):
+    """The folder of the node cannot be used by this user."""
+
+
+class NodeConnection:
+    """A connection to the node. Raises NotNow, and Forbidden if this user may not connect."""
+
+    def __init__(self, folder: str) -> None:
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket.settimeout(CONNECT_S)
+        self._rest = b""
+        try:
+            self._socket.connect(f"{folder}/{places.SOCKET}")
+        except OSError as error:
+            self._socket.close()
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise Forbidden(f"{folder}: {error.strerror}") from None
+            raise NotNow("the node is not running") from None
+        self._socket.settimeout(ANSWER_S)
+
+    def send(self, octets: bytes) -> None:
+        """Send all of it. If the node has answered and gone, its answer can be read all the same."""
+        try:
+            self._socket.sendall(octets)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                raise NotNow(f"the node does not read: {error}") from None
+
+    def reply(self) -> tuple[int, list[str]]:
+        """The next reply: its code, and the text of its lines."""
+        lines: list[str] = []
+        while True:
+            line = self._line()
+            lines.append(line[4:])
+            if line[3:4] != "-":
+                return (int(line[:3]) if line[:3].isdigit() else 451), lines
+
+    def _line(self) -> str:
+        while b"\n" not in self._rest:
+            if len(self._rest) > REPLY_MAX:
+                raise NotNow("the node's answer is too long")
+            try:
+                piece = self._socket.recv(PIECE)
+            except OSError as error:
+                raise NotNow(f"the node did not answer: {error}") from None
+            if not piece:
+                raise NotNow("the node ended the connection without an answer")
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.rstrip(b"\r").decode("utf-8", "replace")
+
+    def relay(self) -> None:
+        """A session on standard input and output, until the node ends it."""
+        ours, theirs = 0, self._socket.fileno()
+        self._socket.settimeout(None)
+        wanted = [ours, theirs]
+        while True:
+            ready, _, _ = select.select(wanted, [], [])
+            if theirs in ready:
+                octets = self._socket.recv(PIECE)
+                if not octets:
+                    return
+                _write_all(1, octets)
+            if ours in ready:
+                octets = posix.read(ours, PIECE)
+                if octets:
+                    self._socket.sendall(octets)
+                else:
+                    wanted = [theirs]
+                    self._socket.shutdown(_socket.SHUT_WR)
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    while octets:
+        octets = octets[posix.write(descriptor, octets) :]
