@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from postroad.mail.address import Address
+from postroad.mail.route import Destination
 from postroad.mail.tls_details import TlsDetails
 
 
@@ -46,6 +47,8 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     `orcpt`: the ORCPT parameter decoded, ``"rfc822;a@example.org"`` (RFC 3461 §4.2), "" where none was given.
     `given`: the mailbox as the client named it where an alias or rewriting changed it, else None.
     `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
+    `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time the
+    queue takes it up (`mail.routing`).
     """
 
     address: Address
@@ -53,6 +56,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     orcpt: str = ""
     given: Address | None = None
     parameters: tuple[tuple[str, str], ...] = ()
+    destination: Destination | None = None
 
 
 class Via(msgspec.Struct, frozen=True, array_like=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -43,6 +43,22 @@ class DomainTable(Generic[T]):
             if found is not None:
                 return found
         return self._fallback
+
+    def matches(self, domain: str) -> Iterator[T]:
+        """All values for a canonical domain, the most exact first."""
+        found = self._exact.get(domain)
+        if found is not None:
+            yield found
+        if domain.startswith("["):
+            return
+        rest = domain
+        while self._suffixes and rest:
+            rest = rest.partition(".")[2]
+            found = self._suffixes.get(rest)
+            if found is not None:
+                yield found
+        if self._fallback is not None:
+            yield self._fallback
 
 
 class OwnNames(msgspec.Struct, frozen=True):

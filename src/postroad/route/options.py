@@ -84,10 +84,12 @@ class RelayDomain(msgspec.Struct, frozen=True):
 
 
 class NextHop(msgspec.Struct, frozen=True):
-    """Where mail goes instead of to the MX of its domain.
+    """Where mail goes instead of to the MX of its domain (`route.choosing` says which one counts).
 
-    `domain`: ``example.org``, ``.example.org`` for all below it, ``*`` for all; the most exact counts. `host`: a name
-    or an IP address (in brackets or not), "" for the MX of the domain itself, so that only `tls` is set. `mx`: whether
+    `domain`: of the recipients: ``example.org``, ``.example.org`` for all below it, ``*`` for all; "" if `recipients`
+    names them. `recipients`: mailboxes. `senders`: only mail of these reverse-paths: mailboxes, domain patterns, ``<>``.
+    `accounts`: only mail of clients that have authenticated so. `host`: a name or an IP address (in brackets or not),
+    "" for the MX of the domain itself. `mx`: whether
     the MX of `host` are looked up. `credentials`: name of the account to AUTH with. `xforward`: the server is
     told of our client, where it takes XFORWARD: a content filter that hands the mail back. `ignored_extensions`: what
     the servers offer at EHLO and is not used with them, by keyword in capitals.
@@ -101,6 +103,14 @@ class NextHop(msgspec.Struct, frozen=True):
     credentials: str = ""
     xforward: bool = False
     ignored_extensions: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it takes the mail of every sender."""
+        return not self.senders and not self.accounts
 
 
 class RoutingOptions(msgspec.Struct, frozen=True):
