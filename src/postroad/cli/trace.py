@@ -20,6 +20,7 @@ from postroad.cli.options import config_option, json_option, state_dir_of
 
 if TYPE_CHECKING:
     from postroad.mail.event import Authenticated, Refused
+    from postroad.operate.requests import RouteQuestion
     from postroad.operate.timeline import RecipientStatus, Trail
     from postroad.store.face import HistoryView, SpoolView
 
@@ -150,28 +151,44 @@ def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, s
     return [msgspec.structs.replace(trail, outlooks=tuple(map(told, trail.outlooks))) for trail in trails]
 
 
-def rerouted(trails: Sequence[Trail], routes: Callable[[list[str]], Mapping[str, str]]) -> list[Trail]:
-    """The trails with the route as it is now, for mail that was tried by another one. `routes(addresses)`: the keys of
-    their destinations."""
+def rerouted(trails: Sequence[Trail], routes: Callable[[list[RouteQuestion]], Mapping[str, str]]) -> list[Trail]:
+    """The trails with the route as it is now, for mail that was tried by another one. `routes(questions)`: the keys of
+    the destinations, by the keys of the questions."""
     import msgspec
 
     from postroad.operate.routes import changed
     from postroad.operate.timeline import Fate
 
     waits = (Fate.WAITING, Fate.NOW, Fate.HELD)
-    going = [each for trail in trails for each in trail.outlooks if each.fate in waits and each.destination]
+    going = [
+        (trail, each) for trail in trails for each in trail.outlooks if each.fate in waits and each.destination
+    ]
     if not going:
         return list(trails)
-    found = routes([each.recipient for each in going])
+    found = routes([_question(*each) for each in going])
 
-    def told(outlook: RecipientStatus) -> RecipientStatus:
-        now = changed(outlook.destination, found.get(outlook.recipient, "")) if outlook.fate in waits else ""
+    def told(trail: Trail, outlook: RecipientStatus) -> RecipientStatus:
+        way = found.get(_question(trail, outlook).key, "")
+        now = changed(outlook.destination, way) if outlook.fate in waits else ""
         if not now:
             return outlook
         text = f"{outlook.text}. It was tried at {outlook.destination}; the settings now send it to {now}"
         return msgspec.structs.replace(outlook, text=text, route=now)
 
-    return [msgspec.structs.replace(trail, outlooks=tuple(map(told, trail.outlooks))) for trail in trails]
+    return [
+        msgspec.structs.replace(trail, outlooks=tuple(told(trail, each) for each in trail.outlooks)) for trail in trails
+    ]
+
+
+def _question(trail: Trail, outlook: RecipientStatus) -> RouteQuestion:
+    """Where would the mail for this recipient go?"""
+    from postroad.mail.event import Accepted
+    from postroad.operate.requests import RouteQuestion
+
+    accepted = next((each for each in trail.events if isinstance(each, Accepted)), None)
+    if accepted is None:
+        return RouteQuestion(outlook.recipient)
+    return RouteQuestion(outlook.recipient, accepted.reverse_path, accepted.peer.identity)
 
 
 def _domain(recipient: str) -> str:

@@ -142,6 +142,21 @@ def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
             )
 
 
+def _unused_next_hops(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Tables that no mail can match."""
+    local = {domain.name for domain in settings.domain}
+    logs_in = any(map(_has_accounts, settings.listener))
+    for index, hop in enumerate(settings.next_hop):
+        here = ("next_hop", index)
+        if hop.domain in local:
+            text = f"The domain {hop.domain} is local: its mail is delivered here, so this table is never used"
+            remedy = "Remove the table, or name single mailboxes of the domain in recipients"
+            yield Finding(((*here, "domain"), here), text, remedy)
+        if hop.accounts and not logs_in:
+            text = "No listener lets clients log in, so no mail has an account, and this table is never used"
+            yield Finding(((*here, "accounts"), here), text, "Name senders instead, or let clients log in")
+
+
 def _listens(settings: Settings, listener: ListenerSection, host: str, port: int) -> bool:
     """Whether a host, by its address or a name that is plainly ours, is a place of this listener."""
     if listener.port != port:
@@ -394,6 +409,6 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _circles, _recipients, _maildirs, _space, _listeners, _trust,
-    _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
+    _hostname, _certificates, _introspection, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs, _space,
+    _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
 )  # fmt: skip

@@ -169,7 +169,7 @@ def routing_options(settings: Settings) -> RoutingOptions:
         local=tuple(_into(route.LocalDomain, each, deliver=Transport(each.deliver)) for each in settings.domain)
         or _own_box(settings),
         relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
-        next_hops=tuple(_into(route.NextHop, each, credentials=credentials_name(each)) for each in settings.next_hop),
+        next_hops=tuple(map(next_hop, settings.next_hop)),
         postmaster=settings.postmaster,
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
@@ -180,7 +180,8 @@ def own_box(settings: Settings) -> str:
     """The Maildir of the node itself, for mail to postmaster at `hostname`, which must be taken (RFC 5321 §4.5.1). "":
     there is none, as that mail has another way: a local domain, `postmaster`, a next hop or a relay domain."""
     relayed = (*settings.relay.domains, *(each.name for each in settings.relay.domain))
-    elsewhere = (*relayed, *(hop.domain for hop in settings.next_hop if hop.host))
+    hops = map(next_hop, settings.next_hop)
+    elsewhere = (*relayed, *(hop.domain for hop in hops if hop.host and hop.domain and hop.is_for_all))
     found = DomainTable((name, name) for name in elsewhere)
     if settings.domain or settings.postmaster or found.find(canonical_domain(settings.hostname)) or OWN in elsewhere:
         return ""
@@ -203,9 +204,18 @@ def etrn_options(settings: Settings) -> EtrnOptions:
     return EtrnOptions(rows, settings.relay.etrn_interval_s, settings.relay.etrn_names_max)
 
 
+def next_hop(hop: NextHopSection) -> route.NextHop:
+    domain = hop.domain or ("" if hop.recipients else "*")
+    return _into(route.NextHop, hop, domain=domain, credentials=credentials_name(hop))
+
+
 def credentials_name(hop: NextHopSection) -> str:
-    """By which name a destination asks for the credentials of this next hop; "" where it has none."""
-    return hop.domain if hop.username else ""
+    """By which name a destination asks for the credentials of this next hop; "" if it has none. The name stands in the
+    destination's key: it says for whom the table is, and no two tables have the same."""
+    if not hop.username:
+        return ""
+    whose = hop.senders[:1] or tuple(f"account:{name}" for name in hop.accounts[:1])
+    return ">".join((*whose, *((hop.domain,) if hop.domain else hop.recipients[:1])))
 
 
 def mx_options(settings: Settings) -> MxOptions:

@@ -13,9 +13,11 @@ from postroad.config.values import (
     DomainPattern,
     File,
     Host,
+    MailboxPattern,
     Moment,
     Port,
     Seconds,
+    SenderPattern,
     TrustedNetwork,
     one_or_more,
 )
@@ -120,13 +122,37 @@ class MxSection(Section):
 
 
 class NextHopSection(Section):
-    """Where the mail for some domains goes instead of to their MX. If several tables match, the most exact pattern
-    wins."""
+    """Where some mail goes instead of to the MX of its recipients' domains. If several tables match, the most exact
+    pattern of recipients wins; among tables for the same recipients, the one that names the account or the sender.
+    docs/routing.md has the whole order."""
 
-    domain: DomainPattern = setting(UNSET, "The recipients' domains.", example='"*"')
+    domain: DomainPattern | None = setting(
+        None,
+        "The recipients' domains. Unset: the mailboxes in `recipients`, or all domains if the table has `senders` or "
+        "`accounts`.",
+        example='"*"',
+    )
+    recipients: Annotated[tuple[MailboxPattern, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "Recipients whose mail goes this way, instead of a domain. A mailbox also stands for its address extensions "
+        "(`ada+lists` for `ada`), unless a table names them.",
+        example='["helpdesk@example.org"]',
+    )
+    senders: Annotated[tuple[SenderPattern, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "The table is only for mail of these senders (reverse-paths): mailboxes, domains, or `<>` for reports. "
+        "Strangers can forge a sender. Unset: any sender.",
+        example='["example.org"]',
+    )
+    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
+        (),
+        "The table is only for mail of clients that have authenticated with one of these accounts. Unset: any client.",
+        example='["ada@example.org"]',
+    )
     host: Host | None = setting(
         None,
-        "The server that gets the mail. Unset: the servers of the recipient's MX, so that the table only sets `tls`.",
+        "The server that gets the mail. Unset: the servers of the recipient's MX, so that the table only sets `tls`, "
+        "or exempts some senders or recipients from a table with a host.",
         example='"smtp.example.net"',
     )
     port: Port = setting(25, "The port of `host`.", least=1, most=65535, example="587")

@@ -11,6 +11,7 @@ import enum
 import ipaddress
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -113,6 +114,25 @@ def domain_pattern(written: Any) -> str:
         except ValueError:
             pass
     return domain(written)
+
+
+def mailbox_pattern(written: Any) -> str:
+    """A mailbox as routing compares it: its local-part in lower case and without quotes."""
+    parsed = parse_mailbox(written) if isinstance(written, str) else None
+    if parsed is None or not parsed.domain:
+        raise wrong(f"{written!r} is not a mailbox", 'Write a mailbox such as "ada@example.org"')
+    return f"{unicodedata.normalize('NFC', parsed.local_part).lower()}@{parsed.domain}"
+
+
+def sender_pattern(written: Any) -> str:
+    """A mailbox, a domain, ``.example.org`` for all domains below it, or ``<>`` for the null reverse-path."""
+    if written == "<>":
+        return "<>"
+    if written == "*":
+        raise wrong("'*' is no pattern of senders", "Leave it out: a table without senders is for all senders")
+    if isinstance(written, str) and written.startswith("@"):
+        raise wrong(f"{written!r} is not a sender", f'For all senders of the domain write "{written[1:]}"')
+    return mailbox_pattern(written) if isinstance(written, str) and "@" in written else domain_pattern(written)
 
 
 # [host], [host]:port and host:port, as Postfix writes a relayhost
@@ -255,6 +275,14 @@ DomainPattern = Annotated[
     str,
     BeforeValidator(domain_pattern),
     ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
+]
+MailboxPattern = Annotated[
+    str, BeforeValidator(mailbox_pattern), ValueKind("mailbox", '`"ada@example.org"`; capitals do not matter')
+]
+SenderPattern = Annotated[
+    str,
+    BeforeValidator(sender_pattern),
+    ValueKind("sender", '`"ada@example.org"`, `"example.org"`, `".example.org"`, or `"<>"` for reports'),
 ]
 IpAddress = Annotated[
     str,

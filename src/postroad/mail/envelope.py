@@ -47,8 +47,8 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     `orcpt`: the ORCPT parameter decoded, ``"rfc822;a@example.org"`` (RFC 3461 §4.2), "" where none was given.
     `given`: the mailbox as the client named it where an alias or rewriting changed it, else None.
     `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
-    `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time the
-    queue takes it up (`mail.routing`).
+    `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time
+    the queue takes it up (`mail.routing`).
     """
 
     address: Address

@@ -35,6 +35,7 @@ from postroad.operate.requests import (
     Reloaded,
     ReloadRequest,
     Request,
+    RouteQuestion,
     RoutesRequest,
     StatusRequest,
     answer,
@@ -57,7 +58,7 @@ class Node(Protocol):
     def ask(self) -> Ask: ...
     def status(self) -> NodeStatus: ...
     def configuration(self) -> dict[str, Any]: ...
-    def routes(self, addresses: tuple[str, ...]) -> dict[str, str]: ...
+    def routes(self, addresses: tuple[str, ...], asked: tuple[RouteQuestion, ...]) -> dict[str, str]: ...
     def bans(self, asked: BanRequest) -> Awaitable[list[Ban] | list[BanResult] | str]: ...
     def paces(self, destination_keys: tuple[str, ...]) -> Awaitable[list[Paced] | str]: ...
 
@@ -119,8 +120,8 @@ class Control:
                 return await self._status()
             case ConfigurationRequest():
                 return node.configuration()
-            case RoutesRequest(addresses):
-                return node.routes(addresses)
+            case RoutesRequest(addresses, asked):
+                return node.routes(addresses, asked)
             case OperateRequest(wanted):
                 return fault_of(wanted) or await node.all_ready(READY_S) or await self._operate(wanted)
             case ReloadRequest():

@@ -81,7 +81,7 @@ from postroad.node.offices.tickets import TicketSecret
 from postroad.node.sockets import LOCAL, Endpoint, bind, close_all, endpoints
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.operate import routes
-from postroad.operate.requests import Listening, NodeStatus, Paced, WorkerStatus
+from postroad.operate.requests import Listening, NodeStatus, Paced, RouteQuestion, WorkerStatus
 from postroad.queue.pace import ScopeLimits
 from postroad.world import system
 from postroad.world.problem import Problem
@@ -625,9 +625,9 @@ class Supervisor:
         """All values in force, passwords hidden."""
         return in_force(self.settings)
 
-    def routes(self, addresses: tuple[str, ...]) -> dict[str, str]:
-        """Where the mail for these addresses would go."""
-        return routes.answer(self.settings, addresses)
+    def routes(self, addresses: tuple[str, ...], asked: tuple[RouteQuestion, ...]) -> dict[str, str]:
+        """Where mail for these addresses, and the mail that is asked about, would go."""
+        return routes.answer(self.settings, asked, addresses)
 
     async def bans(self, asked: BanRequest) -> list[Ban] | list[BanResult] | str:
         """What an operator wants of the bans."""

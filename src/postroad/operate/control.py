@@ -28,6 +28,7 @@ from postroad.operate.requests import (
     Paced,
     PaceRequest,
     Request,
+    RouteQuestion,
     RoutesRequest,
     encode,
 )
@@ -63,9 +64,10 @@ def pace(state_dir: Path, destinations: Sequence[str], timeout_s: float = 5.0) -
     return {each.destination: each for each in found}
 
 
-def routes(state_dir: Path, addresses: Sequence[str], timeout_s: float = 5.0) -> dict[str, str]:
-    """Where the mail for these addresses would go by the settings that the node has. Raises NotRunning, NodeRefused."""
-    return ask(state_dir, RoutesRequest(tuple(addresses)), dict[str, str], timeout_s)
+def routes(state_dir: Path, questions: Sequence[RouteQuestion], timeout_s: float = 5.0) -> dict[str, str]:
+    """Where this mail would go by the settings that the node has, by the keys of the questions. Raises NotRunning,
+    NodeRefused."""
+    return ask(state_dir, RoutesRequest(asked=tuple(questions)), dict[str, str], timeout_s)
 
 
 def is_running(state_dir: Path) -> bool:

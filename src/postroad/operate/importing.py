@@ -23,9 +23,10 @@ import msgspec
 
 from postroad.config import options
 from postroad.mail import identifier, wishes
+from postroad.mail.envelope import Recipient
 from postroad.mail.event import Accepted, Event, Noted
 from postroad.mail.message import Content, size
-from postroad.mail.route import Destination
+from postroad.mail.routing import key_of
 from postroad.operate import mailfiles
 from postroad.operate.offline import CannotOpen
 from postroad.operate.rights import Rights
@@ -90,7 +91,9 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.ExportedMail, 
         return Imported(str(mail.path), old, "", count, False, f"its content cannot be read: {_why(error, mail)}")
     if isinstance(content, Failure):
         return Imported(str(mail.path), old, "", count, False, f"not stored: {content.text}")
-    envelope = msgspec.structs.replace(mail.envelope, id=id, size=size(mail.envelope, content))
+    envelope = msgspec.structs.replace(
+        mail.envelope, id=id, size=size(mail.envelope, content), recipients=_unrouted(mail.envelope.recipients)
+    )
     rows = _rows(table, mail, SystemClock().now_us())
     failure = await _asked(spool.accept, Stored(envelope, content), _events(envelope, old), rows=rows)
     if failure is not None:
@@ -115,15 +118,19 @@ def _marked(path: Path, new: str) -> str:
     return "imported"
 
 
+def _unrouted(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+    """The recipients without the destinations that another node may have stored: they go by the routes of this one."""
+    return tuple(msgspec.structs.replace(each, destination=None) for each in recipients)
+
+
 def _rows(table: RoutingTable, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
     """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
     least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
     if not any(each.held or max(each.due_us, least_us) > now_us for each in mail.waiting):
         return ()
     rows = []
-    for each, recipient in zip(mail.waiting, mail.envelope.recipients, strict=True):
-        destination = table.destination(recipient.address)
-        key = destination.key if isinstance(destination, Destination) else ""
+    for each, recipient in zip(mail.waiting, _unrouted(mail.envelope.recipients), strict=True):
+        key = key_of(table.route(mail.envelope, recipient))
         rows.append(msgspec.structs.replace(each, destination=key, due_us=max(each.due_us, least_us), last_us=0))
     return tuple(rows)
 

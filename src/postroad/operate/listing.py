@@ -17,7 +17,7 @@ from postroad.mail.message import fields
 from postroad.operate.operator import OperatorResult
 from postroad.operate.present import octets, span, when
 from postroad.operate.requests import Doing, Paced
-from postroad.operate.routes import NO_ROUTES, Routes, changed
+from postroad.operate.routes import NO_ROUTES, Routes, changed, question
 from postroad.report.client import behind, client_line, quoted, whereabouts
 from postroad.report.encoded_word import decode
 from postroad.report.notation import iso
@@ -205,7 +205,7 @@ def _recipient_line(
         row.text,
         row.remote,
         _held_up(envelope, row, now_us, paces),
-        routes.get(name, ""),
+        routes.get(question(envelope, row.index).key, ""),
     )
 
 
@@ -260,7 +260,7 @@ def route_of_oldest(backlog: Backlog, oldest: Loaded | None, routes: Routes) -> 
         return ""
     for row in oldest.waiting:
         if row.destination == backlog.destination:
-            return changed(row.destination, routes.get(str(oldest.envelope.recipients[row.index].address), ""))
+            return changed(row.destination, routes.get(question(oldest.envelope, row.index).key, ""))
     return ""
 
 
@@ -316,7 +316,7 @@ def _grouped(
         doing = _doing(_at_it(loaded.envelope, row, now_us, paces), loaded)
         name = str(recipients[row.index].address)
         reason = f"waits for: {waits_for}" if waits_for else doing[0] if doing else row.text
-        now = "" if doing else changed(row.destination, routes.get(name, ""))
+        now = "" if doing else changed(row.destination, routes.get(question(loaded.envelope, row.index).key, ""))
         reason += f"; goes to {now} now, not to {row.destination}" if now else ""
         groups.setdefault((str(row.attempts), "" if waits_for else due, reason), []).append(name)
     return [(_some(names), *facts) for facts, names in groups.items()]
@@ -408,7 +408,7 @@ def _recipient_lines(
     lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
-    if now := changed(row.destination, routes.get(str(recipient.address), "")):
+    if now := changed(row.destination, routes.get(question(loaded.envelope, index).key, "")):
         lines.append(f"      with the settings as they are now, the next attempt goes to {clean(now)}")
     paced = _at_it(loaded.envelope, row, now_us, paces)
     if waits_for := _held_up(loaded.envelope, row, now_us, paces):

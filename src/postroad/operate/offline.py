@@ -60,7 +60,7 @@ async def _operate(
             spool=spool,
             shards=shards,
             report=Reporter(options.report_options(settings), clock.now_us, spool.new_id),
-            destination_of=RoutingTable(options.routing_options(settings)).destination,
+            destination_of=RoutingTable(options.routing_options(settings)).route,
             clock=clock,
         )
         answer: asyncio.Future[list[OperatorResult]] = loop.create_future()

@@ -33,12 +33,11 @@ import msgspec
 
 from postroad.mail import identifier, wishes
 from postroad.mail import status as codes
-from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Envelope
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Failed, Held, Noted, Released, Removed
 from postroad.mail.message import Content
-from postroad.mail.route import Destination
+from postroad.mail.routing import DestinationOf, key_of
 from postroad.store.face import Spool
 from postroad.store.reports import MakeReports
 from postroad.store.selection import names
@@ -146,7 +145,7 @@ class Operator:
         spool: Spool,
         shards: Sequence[int],
         report: MakeReports,
-        destination_of: Callable[[Address], Destination | Attempt],
+        destination_of: DestinationOf,
         clock: Clock,
         withdraw: Callable[[int], Sequence[int]] = lambda id: (),
         changed: Callable[[int, Sequence[str]], None] = lambda id, keys: None,
@@ -182,10 +181,9 @@ class Operator:
         self._asked.append((request, tell))
         self._next()
 
-    def key_of(self, address: Address) -> str:
-        """The destination's key; "" where there is none, which the queue then finds out."""
-        destination = self.destination_of(address)
-        return destination.key if isinstance(destination, Destination) else ""
+    def key_of(self, envelope: Envelope, recipient: Recipient) -> str:
+        """The destination's key; "" if there is none, or it is not known at once: the queue finds it then."""
+        return key_of(self.destination_of(envelope, recipient))
 
     def broke(self, id: int) -> None:
         """In an exception's handler: a bug came up with this message (0: while messages were looked for)."""
@@ -272,7 +270,7 @@ class _Search:
         self._closed()
 
     def _look(self, selections: list[Selection], envelope: Envelope) -> None:
-        keys = {self._operator.key_of(recipient.address) for recipient in envelope.recipients}
+        keys = {self._operator.key_of(envelope, recipient) for recipient in envelope.recipients}
         for selection in selections:
             if selection.destination in keys and _is_meant(selection, envelope):
                 self._found.setdefault(envelope.id, []).append(selection)
@@ -367,7 +365,7 @@ class _Work:
         states = loaded.waiting
         if fresh:
             states = tuple(
-                Waiting(index, now_us, self._operator.key_of(recipient.address))
+                Waiting(index, now_us, self._operator.key_of(envelope, recipient))
                 for index, recipient in enumerate(envelope.recipients)
             )
         meant = [row for row in states if self._means(id, envelope, row)]

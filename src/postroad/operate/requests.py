@@ -50,10 +50,27 @@ class ReloadRequest(_Command, frozen=True, tag="reload"):
     """Take the configuration as its file has it now. Answered by `Reloaded`."""
 
 
-class RoutesRequest(_Command, frozen=True, tag="routes"):
-    """Where would mail for these addresses go? Answered by a destination key for each, or why there is none."""
+class RouteQuestion(msgspec.Struct, frozen=True):
+    """A recipient, and the reverse-path and the account of its message, because its way may depend on them. `sender`
+    "" is the null reverse-path, `account` "" is none."""
 
-    request: tuple[str, ...]
+    recipient: str
+    sender: str = ""
+    account: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in the answer."""
+        return "\n".join((self.recipient, self.sender, self.account))
+
+
+class RoutesRequest(_Command, frozen=True, tag="routes"):
+    """Where would mail go? Answered by a destination key for each question, or why there is none, in parentheses.
+    `request`: recipients whatever their message is, by which they are named in the answer; `asked`: with their
+    messages."""
+
+    request: tuple[str, ...] = ()
+    asked: tuple[RouteQuestion, ...] = ()
 
 
 class PaceRequest(_Command, frozen=True, tag="pace"):

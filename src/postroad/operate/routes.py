@@ -12,27 +12,38 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+    from postroad.mail.address import Address
+    from postroad.mail.envelope import Envelope
+    from postroad.operate.requests import RouteQuestion
     from postroad.store.values import Loaded
 
-ADDRESSES_MAX: Final = 10_000  # distinct addresses that are looked up for one list
+QUESTIONS_MAX: Final = 5_000  # distinct ones that are asked for one list
 
 Routes = Mapping[str, str]
-"""By address: the destination's key, or in parentheses why there is none."""
+"""By the key of the question: the destination's key, or in parentheses why there is none."""
 
 
 NO_ROUTES: Final[Routes] = {}
 
 
-def addresses_of(found: Iterable[Loaded]) -> Iterator[str]:
-    """The recipients of these messages that wait."""
-    return (str(each.envelope.recipients[row.index].address) for each in found for row in each.waiting)
+def question(envelope: Envelope, index: int) -> RouteQuestion:
+    """Where would mail for this recipient go?"""
+    from postroad.operate.requests import RouteQuestion
+
+    sender = str(envelope.reverse_path or "")
+    return RouteQuestion(str(envelope.recipients[index].address), sender, envelope.peer.identity)
 
 
-def routes(state_dir: Path, settings: Callable[[], Settings | None], addresses: Iterable[str]) -> Routes:
-    """For these addresses: by the node of `state_dir` if one runs, else by `settings()`, None if they are wrong."""
+def questions(found: Iterable[Loaded]) -> Iterator[RouteQuestion]:
+    """About the recipients of these messages that wait."""
+    return (question(each.envelope, row.index) for each in found for row in each.waiting)
+
+
+def routes(state_dir: Path, settings: Callable[[], Settings | None], asked: Iterable[RouteQuestion]) -> Routes:
+    """By the node of `state_dir` if one runs, else by `settings()`, None if they are wrong."""
     from postroad.operate import control
 
-    wanted = list(dict.fromkeys(addresses))[:ADDRESSES_MAX]
+    wanted = list(dict.fromkeys(asked))[:QUESTIONS_MAX]
     if not wanted:
         return {}
     try:
@@ -44,27 +55,33 @@ def routes(state_dir: Path, settings: Callable[[], Settings | None], addresses: 
         return {} if of_file is None else answer(of_file, wanted)
 
 
-def answer(settings: Settings, addresses: Sequence[str]) -> dict[str, str]:
-    """The routes by these settings; none for what is no address."""
+def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequence[str] = ()) -> dict[str, str]:
+    """The routes by these settings, by the key of the question or by the address; none for what is no address."""
     from postroad.config import options
-    from postroad.mail.address import Address
+    from postroad.mail.envelope import Envelope, Peer, Recipient
     from postroad.mail.route import Destination
-    from postroad.protocol.grammar import parse_mailbox
     from postroad.route.table import RoutingTable
 
     table = RoutingTable(options.routing_options(settings), options.own_names(settings))
     found: dict[str, str] = {}
+    for each in asked:
+        sender = _address(each.sender) if each.sender else None
+        envelope = Envelope(0, sender, (), 0, 0, Peer(identity=each.account))
+        way = table.route(envelope, Recipient(_address(each.recipient)))
+        found[each.key] = way.key if isinstance(way, Destination) else f"({way.text})"
     for written in addresses:
-        address = parse_mailbox(written) or Address(*_halves(written))
-        way = table.destination(address)
+        way = table.destination(_address(written))
         found[written] = way.key if isinstance(way, Destination) else f"({way.text})"
     return found
 
 
-def _halves(written: str) -> tuple[str, str]:
-    """Local-part and domain of an address that the grammar does not know, such as ``a..b@example.org``."""
+def _address(written: str) -> Address:
+    """Also one that the grammar does not know, such as ``a..b@example.org``."""
+    from postroad.mail.address import Address
+    from postroad.protocol.grammar import parse_mailbox
+
     local_part, _, domain = written.rpartition("@")
-    return local_part, domain.lower()
+    return parse_mailbox(written) or Address(local_part, domain.lower())
 
 
 def changed(tried: str, now: str) -> str:

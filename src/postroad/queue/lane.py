@@ -26,11 +26,12 @@ class QueuedMessage:
     `states`: what the spool holds of its recipients, by index; None while the message is fresh, when the spool holds no
     recipient rows and the first settlement has to name all. `active`: indexes of those that are in memory: in a lane,
     being carried, or being settled. An index in `active` is never taken from the spool again. `failing`: those that
-    have failed, with their attempts and destinations, and wait for others so that one report tells of all.
+    have failed, with their attempts and destinations, and wait for others so that one report tells of all. `known`:
+    destinations that had to be waited for, by index; None if there are none.
     """
 
     __slots__ = (
-        "active", "content", "envelope", "failing", "leaving", "octets", "priority", "source", "states",
+        "active", "content", "envelope", "failing", "known", "leaving", "octets", "priority", "source", "states",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, content: Content | None, states: dict[int, Waiting] | None) -> None:
@@ -43,6 +44,7 @@ class QueuedMessage:
         self.priority = wishes.priority(envelope.parameters) if envelope.parameters else 0
         self.source = source_of(envelope)
         self.failing: list[tuple[int, Attempt, str]] = []
+        self.known: dict[int, Destination] | None = None
 
 
 class Item:

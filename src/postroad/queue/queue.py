@@ -5,9 +5,10 @@ than the time at which the first row of its destination is due, and that only wh
 event loop; nothing here blocks, and there is no task per message.
 
 What always holds:
-- A recipient in memory is in exactly one place: an item of a lane, a job of a courier, or a settlement under way
-  (`QueuedMessage.active`); one in the spool with a due time is known to the agenda when that comes, through its
-  destination (`queue.lookahead`).
+- A recipient in memory is in exactly one place: an item of a lane, a job of a courier, a settlement under way, or its
+  destination is being waited for (`QueuedMessage.active`, `queue.awaiting`). One in the spool with a due time is known
+  to the agenda when that comes, through its destination (`queue.lookahead`); if its destination is not known, through
+  the key `NOT_KNOWN`.
 - A job's outcome becomes one settlement (`queue.settling`); the recipient is not attempted until it is committed
   (promise 4), and with `unsettled_max` of them couriers stand still: no more than that, and what is being carried,
   comes twice at most.
@@ -28,7 +29,7 @@ import heapq
 import random
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, Protocol
@@ -36,17 +37,18 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from postroad.mail import identifier
-from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.courier import Courier
-from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.envelope import Envelope
 from postroad.mail.event import Attempted, Held, Noted
 from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.numbers import counted
 from postroad.mail.route import Destination
+from postroad.mail.routing import NOT_KNOWN, Answer, DestinationOf, Found, key_of, let_go
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
+from postroad.queue.awaiting import WAITING_MAX, Awaiting
 from postroad.queue.connections import Connections
 from postroad.queue.lane import Item, Lane, Opener, PendingConnection, QueuedMessage, Slot
 from postroad.queue.lookahead import Lookahead
@@ -87,14 +89,12 @@ class Permits(Protocol):
         """Ask for up to `count` messages of the rates of these scopes; as `acquire`. They are used at once or lost."""
 
 
-DestinationOf = Callable[[Address], Destination | Attempt]
-Refine = Callable[[Envelope, Recipient, Destination], Destination | Attempt]
-
 _LOOK_AGAIN_US: Final = 200_000  # until a destination is looked at again whose recipients have no room in memory now
 _EVER_US: Final = 1 << 62
 _CLOCK_SLACK_US: Final = 60_000_000  # a clock that is kept right moves back by less
 _JOBS_BEFORE_GIVING_UP: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 ALL_THAT_WAIT: Final = "*"
+LOOKED_UP: Final = "(destination not known yet)"  # as a destination, of recipients whose own is being looked up
 _DOING_MAX: Final = 20  # transactions, and openings, of a destination that are told of
 _TOLD_MAX: Final = 100  # destinations that are told of unasked
 _FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
@@ -110,9 +110,8 @@ _REPLAYS_MAX = 5  # hosts tried one after the other for one message, whose sessi
 
 
 class Queue:
-    """See the module. `stream` takes the events that belong to no commit. `refine` is asked where parameters of
-    the envelope or of a recipient may change the destination, or forbid it. `openings`: what those for a destination
-    are at, in words."""
+    """See the module. `stream` takes the events that belong to no commit. `destination_of`: `mail.routing` has its
+    contract. `openings`: what those for a destination are at, in words."""
 
     def __init__(
         self,
@@ -127,7 +126,6 @@ class Queue:
         report: MakeReports,
         stream: Events,
         loop: asyncio.AbstractEventLoop,
-        refine: Refine = lambda envelope, recipient, destination: destination,
         pace: PaceTable | None = None,
         hosts_of: HostsOf | None = None,
         openings: Callable[[str], Sequence[str]] = lambda destination_key: (),
@@ -143,7 +141,6 @@ class Queue:
         )  # fmt: skip
         self.destination_of = destination_of
         self._edition = 0  # of the settings: how often they were renewed
-        self.refine = refine
         self._spool = spool
         self._clock = clock
         self._chance = chance
@@ -175,6 +172,7 @@ class Queue:
             loop, lambda: self.options, on_slot_free=self._on_slot_free, drop=self._drop,
             slots=lambda: [slot for lane in self._lanes.values() for slot in lane.slots.values()],
         )  # fmt: skip
+        self._awaiting = Awaiting(loop, on_found=self._on_found, on_bug=self._say_bug)
         self._parked: deque[Slot] = deque()  # couriers that wait for outcomes to be committed
         self._octets = 0
         self._stopping = False
@@ -211,6 +209,7 @@ class Queue:
         self._stopping = True
         self._agenda.stop()
         self._outlook.stop()
+        self._awaiting.stop()
         self._settling.stop(list(self._mails.values()))
         for lane in list(self._lanes.values()):
             for slot in list(lane.idle):
@@ -243,12 +242,6 @@ class Queue:
                 if not row.held:
                     self._agenda.schedule(shard, row.destination, row.due_us)
 
-    def _destination(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
-        found = self.destination_of(recipient.address)
-        if (envelope.parameters or recipient.parameters) and type(found) is Destination:
-            return self.refine(envelope, recipient, found)
-        return found
-
     def _take_up(self, mail: QueuedMessage) -> None:
         envelope = mail.envelope
         if self._stopping:
@@ -265,18 +258,17 @@ class Queue:
         recipients = envelope.recipients
         if len(recipients) == 1:
             mail.active.add(0)
-            destination = self.destination_of(recipients[0].address)
-            if envelope.parameters or recipients[0].parameters:
-                destination = self._destination(envelope, recipients[0])
+            destination = self.destination_of(envelope, recipients[0])
             if type(destination) is Destination:
                 lane, item = self._lane(destination, mail), Item(mail, (0,))
                 if not self._hand_straight(lane, item):
                     self._enqueue(lane, item)
                     self._pump(lane)
-                return
+            else:
+                self._send_out(mail, ((0, destination),))
         else:
             mail.active.update(range(len(recipients)))
-        self._dispatch(mail, range(len(recipients)))
+            self._dispatch(mail, range(len(recipients)))
 
     def _hand_straight(self, lane: Lane, item: Item) -> bool:
         """Where nobody waits and a courier has nothing to do, a message need not stand in line first."""
@@ -292,22 +284,50 @@ class Queue:
 
     def _dispatch(self, mail: QueuedMessage, indexes: Sequence[int]) -> None:
         """Send recipients of one message to the lanes of their destinations; all are in `mail.active` already."""
+        envelope = mail.envelope
+        self._send_out(
+            mail, [(index, self.destination_of(envelope, envelope.recipients[index])) for index in indexes]
+        )
+
+    def _send_out(self, mail: QueuedMessage, answers: Iterable[tuple[int, Answer]]) -> None:
+        """Each recipient goes to the lane of its destination, or waits until that is known."""
         groups: dict[str, list[int]] = {}
         destinations: dict[str, Destination] = {}
         failures: list[tuple[int, Attempt]] = []
-        for index in indexes:
-            destination = self._destination(mail.envelope, mail.envelope.recipients[index])
-            if isinstance(destination, Attempt):
-                failures.append((index, destination))
+        pending: list[tuple[int, Awaitable[Found]]] = []
+        for index, answer in answers:
+            if isinstance(answer, Destination):
+                destinations[answer.key] = answer
+                groups.setdefault(answer.key, []).append(index)
+            elif isinstance(answer, Attempt):
+                failures.append((index, answer))
             else:
-                destinations[destination.key] = destination
-                groups.setdefault(destination.key, []).append(index)
+                pending.append((index, answer))
         for destination_key, group in groups.items():
             lane = self._lane(destinations[destination_key], mail)
             self._enqueue(lane, Item(mail, tuple(group)))
             self._pump(lane)
         if failures:
-            self._settling.finish(mail, failures, "")
+            self._settling.finish(mail, failures, NOT_KNOWN)
+        if pending:
+            self._await(mail, pending)
+
+    def _await(self, mail: QueuedMessage, pending: Sequence[tuple[int, Awaitable[Found]]]) -> None:
+        """Destinations that have to be waited for. If too many are, the spool keeps the recipients in the meantime."""
+        room = self._awaiting.room
+        if room:
+            self._awaiting.ask(mail, pending[:room])
+        if len(pending) > room:
+            for _, answer in pending[room:]:
+                let_go(answer)
+            self._spill(mail, tuple(index for index, _ in pending[room:]))
+
+    def _on_found(self, mail: QueuedMessage, answers: list[tuple[int, Found]]) -> None:
+        """Destinations are known, or why they are not."""
+        for index, found in answers:
+            if isinstance(found, Destination):
+                mail.known = {**(mail.known or {}), index: found}
+        self._send_out(mail, answers)
 
     def _lane(self, destination: Destination, mail: QueuedMessage) -> Lane:
         lane = self._lanes.get(destination.key)
@@ -324,7 +344,7 @@ class Queue:
         if self._may_wait_here(lane, item):
             lane.put(item)
         else:
-            self._spill(lane, item)
+            self._spill(item.mail, item.indexes)
             self._close_if_unused(lane)
 
     def _may_wait_here(self, lane: Lane, item: Item) -> bool:
@@ -353,17 +373,17 @@ class Queue:
         """A limit as it holds for a message: the last fifth is for what waited; fresh mail never shuts it out."""
         return most if mail.states is None else most + most // 4
 
-    def _spill(self, lane: Lane, item: Item) -> None:
-        """Too many messages of one destination are in memory: this one waits in the spool."""
-        mail, now_us = item.mail, self._clock.now_us()
+    def _spill(self, mail: QueuedMessage, indexes: tuple[int, ...]) -> None:
+        """There is no room for these recipients in memory: they wait in the spool."""
+        now_us = self._clock.now_us()
         if mail.states is None:
-            rows = self._rows(mail, item.indexes, now_us)
-            self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), item.indexes)
+            rows = self._rows(mail, indexes, now_us)
+            self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), indexes)
         else:
             shard = identifier.shard_of(mail.envelope.id)
             # As the spool has it: a reload may have given the recipient another destination since.
-            destination_keys = {mail.states[index].destination for index in item.indexes if index in mail.states}
-            self._forget(mail, item.indexes)
+            destination_keys = {mail.states[index].destination for index in indexes if index in mail.states}
+            self._forget(mail, indexes)
             for destination_key in destination_keys:
                 self._agenda.schedule(shard, destination_key, now_us + _LOOK_AGAIN_US)
 
@@ -497,11 +517,11 @@ class Queue:
 
     # -- pace ------------------------------------------------------------------------------------------------------
 
-    def take(self, options: QueueOptions, destination_of: DestinationOf, refine: Refine, pace: PaceTable) -> None:
+    def take(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
         """Settings: everything that comes from now on goes by these. A connection may have been opened with other
         credentials, or with less TLS than is demanded now: those at rest are closed, those that are still being opened
         then, the others after their job."""
-        self.options, self.destination_of, self.refine = options, destination_of, refine
+        self.options, self.destination_of = options, destination_of
         self._edition += 1
         for lane in list(self._lanes.values()):
             self._renew_destination(lane)
@@ -517,9 +537,12 @@ class Queue:
         if not len(lane.ready):
             return
         item = lane.ready.first()
-        found = self.destination_of(item.mail.envelope.recipients[item.indexes[0]].address)
+        envelope = item.mail.envelope
+        found = self.destination_of(envelope, envelope.recipients[item.indexes[0]])
         if isinstance(found, Destination) and found.key == lane.destination.key:
             lane.destination = found
+        elif not isinstance(found, Destination | Attempt):
+            let_go(found)  # it was looked up a moment ago
 
     def _may_send(self, lane: Lane) -> bool:
         """Whether the rates of its destination allow a message now. If not, they are asked for one."""
@@ -846,11 +869,11 @@ class Queue:
 
     def _rows(self, mail: QueuedMessage, indexes: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
         """Rows for recipients of a message that has none in the spool yet."""
+        envelope, known = mail.envelope, mail.known or {}
         rows = []
         for index in indexes:
-            destination = self._destination(mail.envelope, mail.envelope.recipients[index])
-            destination_key = destination.key if isinstance(destination, Destination) else ""
-            rows.append(Waiting(index, due_us, destination_key))
+            found = known.get(index) or self.destination_of(envelope, envelope.recipients[index])
+            rows.append(Waiting(index, due_us, key_of(found)))
         return tuple(rows)
 
     def _forget(self, mail: QueuedMessage, indexes: Sequence[int] | set[int]) -> None:
@@ -883,6 +906,7 @@ class Queue:
             (shard, destination_key) in self._loading
             or (lane is not None and len(lane.ready) > self.options.ready_max // 2)
             or len(self._mails) > self.options.messages_max + self.options.messages_max // 8
+            or (destination_key == NOT_KNOWN and self._awaiting.room < WAITING_MAX // 2)
         ):
             self._agenda.schedule(shard, destination_key, now_us + _LOOK_AGAIN_US)
             return False
@@ -1003,9 +1027,10 @@ class Queue:
             everyone = tuple(range(len(mail.envelope.recipients)))
             rows = self._rows(mail, everyone, self._clock.now_us())
             self._settling.settle(mail, Settlement(number, waiting=rows), ())
-        withdrawn: set[int] = set()
         states = mail.states
         assert states is not None  # the settlement above has seen to it
+        withdrawn = set(self._awaiting.withdraw(number))
+        destination_keys.update(states[index].destination for index in withdrawn if index in states)
         for lane in list(self._lanes.values()):
             kept: FairQueue[Item] = FairQueue()
             for item in lane.ready:
@@ -1057,6 +1082,13 @@ class Queue:
                 "because": trouble.attempt.text if trouble is not None and waits.startswith(_BACK_OFF) else "",
                 "domains": _domains(lane) if lane is not None and (waits or lane.busy or lane.opening) else [],
                 "doing": self._doing(lane) if lane is not None else [],
+            }
+        if ALL_THAT_WAIT in destination_keys and len(self._awaiting):
+            told[LOOKED_UP] = {
+                "scopes": (),
+                "ready": len(self._awaiting),
+                "waits": self._awaiting.summary(),
+                "domains": self._awaiting.domains(_DOMAINS_MAX),
             }
         return told
 

@@ -87,12 +87,12 @@ class NextHop(msgspec.Struct, frozen=True):
     """Where mail goes instead of to the MX of its domain (`route.choosing` says which one counts).
 
     `domain`: of the recipients: ``example.org``, ``.example.org`` for all below it, ``*`` for all; "" if `recipients`
-    names them. `recipients`: mailboxes. `senders`: only mail of these reverse-paths: mailboxes, domain patterns, ``<>``.
-    `accounts`: only mail of clients that have authenticated so. `host`: a name or an IP address (in brackets or not),
-    "" for the MX of the domain itself. `mx`: whether
-    the MX of `host` are looked up. `credentials`: name of the account to AUTH with. `xforward`: the server is
-    told of our client, where it takes XFORWARD: a content filter that hands the mail back. `ignored_extensions`: what
-    the servers offer at EHLO and is not used with them, by keyword in capitals.
+    names them. `recipients`: mailboxes. `senders`: only mail of these reverse-paths: mailboxes, domain patterns or
+    ``<>``. `accounts`: only mail of clients that have authenticated so. `host`: a name or an IP address (in brackets
+    or not), "" for the MX of the domain itself. `mx`: whether the MX of `host` are looked up. `credentials`: name of
+    the account to AUTH with. `xforward`: the server is told of our client, where it takes XFORWARD: a content filter
+    that hands the mail back. `ignored_extensions`: what the servers offer at EHLO and is not used with them, by keyword
+    in capitals.
     """
 
     domain: str

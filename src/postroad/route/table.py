@@ -1,8 +1,9 @@
-"""The routing table: recipient → destination, at once and without the DNS.
+"""The routing table: message and recipient → destination, at once and without the DNS (`mail.routing`).
 
-A domain is local (delivered here), has a next hop that the operator set, or goes by its MX. What always holds: the
-answer depends on the recipient's domain alone, so that it is kept per domain and costs one look into a dictionary;
-equal keys mean equal destinations. How it fails: with an Attempt that has failed, for what can never be routed.
+A mailbox may have a next hop of its own; else its domain is local (delivered here), has a next hop that the operator
+set, perhaps for some senders only (`route.choosing`), or goes by its MX. What always holds: if the answer depends on
+the recipient's domain alone, as it mostly does, it is kept per domain and costs one look into a dictionary; equal keys
+mean equal destinations. How it fails: with an Attempt that has failed, for what can never be routed.
 
 RFC 5321 §2.3.5, §3.6, §4.1.3 (address literals), §4.5.1 (Postmaster). Not here: finding the hosts (`route.mx`), whether
 a mailbox exists (`route.recipients`), who may relay (`check`).
@@ -10,23 +11,24 @@ a mailbox exists (`route.recipients`), who may relay (`check`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import combinations
 from typing import Final
 
 import msgspec
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Recipient
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import APART, Destination, Transport
+from postroad.route.choosing import NextHops
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
-from postroad.world.problem import Problem
 
 _CACHE_MAX: Final = 100_000  # domains; then begun anew
+_APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
 
 _NOBODY: Final = OwnNames()
+_NO_EXTENSIONS: Final[tuple[str, ...]] = ()
+_NO_SENDER: Final = Address("", "")  # no table names it
 OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
 
 
@@ -38,19 +40,56 @@ class RoutingTable:
         self._ourselves = ourselves
         self._local = DomainTable((domain.name, domain) for domain in options.local)
         self._relay = DomainTable((domain.name, domain) for domain in options.relay)
-        self._next_hops = DomainTable((hop.domain, hop) for hop in options.next_hops)
+        self._next_hops = NextHops(options.next_hops, options.detail_delimiter)
         self._apart = DomainTable((name, True) for name in options.apart)
-        self._kept: dict[str, Destination | Attempt] = {}
+        self._kept: dict[str, Destination | Attempt] = {}  # by domain, if nothing else counts
+        self._kept_apart: dict[tuple[Address, Address | None, str], Destination | Attempt] = {}
         self._postmaster = _postmaster(options)
 
+    def route(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
+        """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
+        if recipient.destination is not None:
+            return recipient.destination
+        found = self._kept.get(recipient.address.domain)
+        return self._of(recipient.address, envelope.reverse_path, envelope.peer.identity) if found is None else found
+
     def destination(self, address: Address) -> Destination | Attempt:
-        """Where the recipient's mail goes next."""
+        """Where mail for the mailbox goes next, if no table names its sender or account."""
         found = self._kept.get(address.domain)
-        if found is None:
+        return self._of(address, _NO_SENDER, "") if found is None else found
+
+    def keys(self, domain: str) -> tuple[str, ...]:
+        """The keys of all destinations to which mail for a domain may go, of whatever sender and mailbox."""
+        hops = () if self.is_local(domain) else tuple(self._next_hops.any_for(domain))
+        ways = [self._by_hop(hop, domain) for hop in hops]
+        ways.append(self.destination(Address("postmaster", domain)))
+        return tuple(dict.fromkeys(way.key for way in ways if isinstance(way, Destination)))
+
+    def _of(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
+        domain = address.domain
+        if self._depends_on_domain_alone(domain):
             if len(self._kept) >= _CACHE_MAX:
                 self._kept.clear()
-            found = self._kept[address.domain] = self._decide(address.domain)
-        return found
+            found = self._kept[domain] = self._decide(domain, self._next_hops.for_all(domain))
+            return found
+        key = (address, sender, account)
+        kept = self._kept_apart.get(key)
+        if kept is None:
+            if len(self._kept_apart) >= _APART_MAX:
+                self._kept_apart.clear()
+            kept = self._kept_apart[key] = self._choose(address, sender, account)
+        return kept
+
+    def _depends_on_domain_alone(self, domain: str) -> bool:
+        if self._next_hops.has_mailboxes(domain):
+            return False
+        return self.is_local(domain) or not self._next_hops.depends_on_sender(domain)
+
+    def _choose(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
+        hop = self._next_hops.for_mailbox(address, sender, account)
+        if hop is not None:
+            return self._by_hop(hop, address.domain)
+        return self._decide(address.domain, self._next_hops.for_domain(address.domain, sender, account))
 
     def local(self, domain: str) -> LocalDomain | None:
         """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
@@ -75,7 +114,7 @@ class RoutingTable:
             return False
         if self.is_local(address.domain):
             return False
-        hop = self._next_hops.find(address.domain)
+        hop = self._next_hops.for_all(address.domain)
         goes_on = (hop is not None and hop.host != "") or self._relay.find(address.domain) is not None
         return self._postmaster is not None or goes_on
 
@@ -111,18 +150,26 @@ class RoutingTable:
         address = literal_address(domain)
         return address is not None and address in self._ourselves.addresses
 
-    def _decide(self, domain: str) -> Destination | Attempt:
+    def _decide(self, domain: str, hop: NextHop | None) -> Destination | Attempt:
         local = self.local(domain)
         if local is not None:
             return _delivery(local)
         if not domain:
             return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
-        hop = self._next_hops.find(domain)
+        return self._by_hop(hop, domain)
+
+    def _by_hop(self, hop: NextHop | None, domain: str) -> Destination | Attempt:
+        """To a next hop, or by the MX of the domain."""
         if hop is not None and hop.host:
-            return _next_hop(hop, domain if self._apart.find(domain) else "")
+            return destination_of_hop(hop, domain if self._apart.find(domain) else "")
         if domain.startswith("["):
             return self._literal(domain)
-        tls, ignored = (self.options.tls, ()) if hop is None else (hop.tls, hop.ignored_extensions)
+        # Equal keys mean equal destinations: how the MX are reached never depends on sender or mailbox.
+        plain = self._next_hops.for_all(domain)
+        if plain is None or plain.host:
+            tls, ignored = self.options.tls, _NO_EXTENSIONS
+        else:
+            tls, ignored = plain.tls, plain.ignored_extensions
         return Destination(
             domain, Transport.SMTP, domain=domain, port=self.options.mx_port, tls=tls, ignored_extensions=ignored
         )
@@ -171,7 +218,7 @@ def _delivery(local: LocalDomain) -> Destination:
             )
 
 
-def _next_hop(hop: NextHop, apart: str = "") -> Destination:
+def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
     host = hop.host.strip("[]")
     key = f"mx:{host}:{hop.port}" if hop.mx else f"[{host}]:{hop.port}"
     if hop.credentials:
@@ -190,57 +237,3 @@ def _next_hop(hop: NextHop, apart: str = "") -> Destination:
         apart=apart,
         ignored_extensions=hop.ignored_extensions,
     )
-
-
-def problems(options: RoutingOptions) -> tuple[Problem, ...]:
-    """What is wrong with the tables."""
-    return tuple(problem for check in _CHECKS for problem in check(options))
-
-
-def _incomplete(options: RoutingOptions) -> Iterator[Problem]:
-    for local in options.local:
-        where = f"domain {local.name}"
-        match local.deliver:
-            case Transport.MAILDIR if not local.path:
-                yield Problem(where, "has no path for its Maildirs", 'Set a path: "/var/mail/{domain}/{local_part}".')
-            case Transport.PROGRAM if not local.command:
-                yield Problem(where, "has no command", "Set the program and its arguments.")
-            case Transport.LMTP if not local.socket and not local.host:
-                yield Problem(where, "has neither socket nor host of its LMTP server", "Set one of them.")
-            case Transport.LMTP if local.socket and local.host:
-                yield Problem(where, "has both socket and host of an LMTP server", "Set one of them.")
-            case Transport.SMTP:
-                yield Problem(where, "cannot use SMTP", "Make it a relay domain with a next hop.")
-            case _:
-                pass
-
-
-def _repeated(options: RoutingOptions) -> Iterator[Problem]:
-    groups = (
-        ("domain", [domain.name for domain in options.local]),
-        ("relay domain", [domain.name for domain in options.relay]),
-        ("next hop for", [hop.domain for hop in options.next_hops]),
-    )
-    for kind, names in groups:
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            yield Problem(f"{kind} {name}", "appears twice", "Remove one of the two.")
-
-
-def _contradicting(options: RoutingOptions) -> Iterator[Problem]:
-    """Equal keys must mean equal destinations."""
-    hops = [_next_hop(hop) for hop in options.next_hops if hop.host]
-    for one, other in combinations(hops, 2):
-        if one.key == other.key and one.tls is not other.tls:
-            remedy = "Give both next hops the same TLS demand, or different ports."
-            yield Problem(f"next hop {one.key}", f"demands TLS in two ways: {one.tls.value}, {other.tls.value}", remedy)
-    lmtp = [_delivery(local) for local in options.local if local.deliver is Transport.LMTP]
-    for one, other in (*combinations(hops, 2), *combinations(lmtp, 2)):
-        if one.key == other.key and one.xforward is not other.xforward:
-            remedy = "Write xforward = true for both, or for neither."
-            yield Problem(f"the server {one.key}", "has two different values of xforward", remedy)
-        if one.key == other.key and set(one.ignored_extensions) != set(other.ignored_extensions):
-            remedy = "Write the same ignored_extensions for both."
-            yield Problem(f"the server {one.key}", "has two different values of ignored_extensions", remedy)
-
-
-_CHECKS: Final[tuple[Callable[[RoutingOptions], Iterator[Problem]], ...]] = (_incomplete, _repeated, _contradicting)

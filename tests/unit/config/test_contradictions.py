@@ -215,6 +215,74 @@ WRONG: list[tuple[str, str, str, str, str]] = [
     ("a domain twice", DOMAIN + DOMAIN.replace("example.org", "EXAMPLE.org"), "domain[2].name", "twice", "Remove"),
     ("one pattern for two next hops", hop() + hop(), "next_hop[2].domain", "'*' is used twice", "Remove"),
     (
+        "one sender for two next hops",
+        hop('senders = ["a.example", "B@b.example"]') + hop('senders = "b@B.example"'),
+        "next_hop[2].senders[1]",
+        "'*' is used twice with 'b@b.example'",
+        "Remove",
+    ),
+    (
+        "one account for two next hops",
+        hop('accounts = "Ada@a.example"') + hop('accounts = "ada@a.example"'),
+        "next_hop[2].accounts[1]",
+        "'*' is used twice with 'account ada@a.example'",
+        "Remove",
+    ),
+    (
+        "one mailbox for two next hops",
+        '[[next_hop]]\nrecipients = "a@b.example"\nhost = "x"\n' * 2,
+        "next_hop[2].recipients[1]",
+        "'a@b.example' is used twice",
+        "Remove",
+    ),
+    ("a next hop for nobody", '[[next_hop]]\nhost = "x"', "next_hop[1].domain", "whose mail it takes", "Add domain"),
+    ("recipients and a domain", hop('recipients = "a@b.example"'), "next_hop[1].recipients", "a domain", "two tables"),
+    (
+        "senders and accounts",
+        hop('senders = "a.example"', 'accounts = "ada"'),
+        "next_hop[1].accounts",
+        "senders and also accounts",
+        "two tables",
+    ),
+    (
+        "TLS for some senders of a domain that goes by MX",
+        '[[next_hop]]\nsenders = "a.example"\ntls = "verify"',
+        "next_hop[1].tls",
+        "Without a host",
+        "Add host",
+    ),
+    (
+        "a mailbox of a local domain that goes by MX",
+        DOMAIN + '[[next_hop]]\nrecipients = "a@example.org"',
+        "next_hop[1].recipients[1]",
+        "its MX is this node",
+        "Add host",
+    ),
+    (
+        "two demands of TLS on one server",
+        hop() + '[[next_hop]]\ndomain = "b.example"\nhost = "smtp.example.net"\ntls = "verify"',
+        "next_hop[2].tls",
+        "the same server [smtp.example.net]:25 have two different values of tls",
+        "the same tls in both",
+    ),
+    (
+        "a server that is told of the client for one domain only",
+        hop() + '[[next_hop]]\ndomain = "b.example"\nhost = "smtp.example.net"\nxforward = true',
+        "next_hop[2].xforward",
+        "two different values of xforward",
+        "in both",
+    ),
+    (
+        "two domains with one LMTP server, which may use CHUNKING for one of them",
+        domain('recipients = "any"', 'deliver = "lmtp"', 'host = "h"')
+        + domain('recipients = "any"', 'deliver = "lmtp"', 'host = "h"', 'ignored_extensions = "CHUNKING"').replace(
+            "example.org", "example.net"
+        ),
+        "domain[2].ignored_extensions",
+        "the same LMTP server",
+        "in both",
+    ),
+    (
         "a local domain to be passed on",
         DOMAIN + '[relay]\ndomains = ["a.example", "example.org"]',
         "relay.domains[2]",
@@ -462,6 +530,19 @@ RIGHT: list[tuple[str, str]] = [
             'deliver = "program"', 'recipients = "any"',
             'command = ["/bin/sh", "-c", "f() { cat >${HOME}/{x}; }; f", "${HOME}", "{}", "--", "{sender}"]',
         ),
+    ),
+    (
+        "one server for several senders, and a mailbox with its extension",
+        '[[next_hop]]\nsenders = ["a.example", ".a.example", "<>"]\nhost = "x.example"\n'
+        '[[next_hop]]\nsenders = "b.example"\nhost = "x.example"\n'
+        '[[next_hop]]\nrecipients = ["a@c.example", "a+b@c.example"]\nhost = "x.example"\n'
+        '[[next_hop]]\ndomain = "c.example"\nsenders = "b.example"\n',
+    ),
+    (
+        "two demands of TLS on one server, which has its own connections for the slow domain",
+        '[[pace]]\ndomain = "slow.example"\nconnections_max = 1\n'
+        '[[next_hop]]\ndomain = "slow.example"\nhost = "x.example"\ntls = "verify"\n'
+        '[[next_hop]]\ndomain = "*"\nhost = "x.example"\n',
     ),
     ("only TLS set for a domain", '[[next_hop]]\ndomain = "example.net"\ntls = "verify"'),
     ("mail for known recipients", listener() + '[[relay.domain]]\nname = "example.net"\nrecipients = ["x"]'),

@@ -169,6 +169,20 @@ def test_a_node_without_a_listener_accepts_no_mail(tmp_path: Path) -> None:
     assert line.startswith("listener: There is no listener: the node delivers the mail in its queue")
 
 
+@pytest.mark.parametrize(
+    ("hop", "key", "said"),
+    [
+        ('domain = "example.org"', "next_hop[1].domain", "The domain example.org is local"),
+        ('accounts = "ada"', "next_hop[1].accounts", "No listener lets clients log in"),
+        ('senders = "example.org"', "", ""),
+        ('recipients = "ada@example.org"', "", ""),
+    ],
+)
+def test_a_next_hop_that_no_mail_can_match(tmp_path: Path, hop: str, key: str, said: str) -> None:
+    found = told(tmp_path, RIGHT + f'[[next_hop]]\n{hop}\nhost = "smart.example.net"\ntls = "verify"\n')
+    assert [line.startswith(f"{key}: {said}") for line in found] == ([True] if said else []), found
+
+
 def test_a_report_that_nobody_would_get(tmp_path: Path) -> None:
     (line,) = told(tmp_path, RIGHT.replace('postmaster = "ada@example.org"\n', ""))
     assert line.startswith("postmaster: If a report to a sender cannot be delivered, nobody gets it")

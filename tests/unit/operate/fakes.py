@@ -146,10 +146,11 @@ class World:
             tell=self.logged.extend,
         )
 
-    def destination_of(self, address: Address) -> Destination | Attempt:
-        if address.domain == "nowhere.example":
+    def destination_of(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
+        domain = recipient.address.domain
+        if domain == "nowhere.example":
             return Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.2", "no such domain")
-        return Destination(address.domain, Transport.SMTP, address.domain)
+        return Destination(domain, Transport.SMTP, domain)
 
     def _withdraw(self, id: int) -> Sequence[int]:
         self.withdrawn.append(id)

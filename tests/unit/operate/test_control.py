@@ -32,6 +32,7 @@ from postroad.operate.requests import (
     Paced,
     Reloaded,
     ReloadRequest,
+    RouteQuestion,
     RoutesRequest,
     StatusRequest,
     answer,
@@ -190,8 +191,8 @@ class Node:
     def configuration(self) -> dict[str, Any]:
         return {"hostname": "a"}
 
-    def routes(self, addresses: tuple[str, ...]) -> dict[str, str]:
-        return dict.fromkeys(addresses, "example.net")
+    def routes(self, addresses: tuple[str, ...], asked: tuple[RouteQuestion, ...]) -> dict[str, str]:
+        return dict.fromkeys((*addresses, *(each.key for each in asked)), "example.net")
 
     async def bans(self, asked: BanRequest) -> list[Ban] | list[BanResult] | str:
         return [BAN] if asked.action == "list" else "no"
@@ -233,7 +234,8 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
         with pytest.raises(control.NodeRefused, match="no"):
             await ask(BansRequest(BanRequest("lift", ("192.0.2.1",))), list[BanResult])
         assert await asyncio.to_thread(control.pace, tmp_path, ["x"]) == {"x": Paced("x", 1, 2, 3, 4, "rate")}
-        assert await asyncio.to_thread(control.routes, tmp_path, ["a@x"]) == {"a@x": "example.net"}
+        question = RouteQuestion("a@x", "b@y", "ada")
+        assert await asyncio.to_thread(control.routes, tmp_path, [question]) == {question.key: "example.net"}
         status = await ask(StatusRequest(), NodeStatus)
         assert status.state == "ready" and status.activity == (Activity(0, 7), Activity(1))
         node.why_not = ""

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Attempted, Event
 from postroad.mail.message import ContentFile
+from postroad.mail.route import Destination, Transport
 from postroad.operate import mailfiles
 from postroad.store import content as contents
 from postroad.store.sqlite import checking, codec
@@ -79,6 +81,24 @@ async def test_large_mail_of_both_layouts_is_read_checked_and_exported(
     back = mailfiles.read(path)
     assert back.envelope.prefix == b"" and contents.read(back.envelope, back.content) == TRACE + SENT
     assert back.envelope.size == len(TRACE + SENT)
+
+
+_BEFORE_DESTINATION = (  # as it was written by the version before `Recipient.destination`
+    b"\x9f\x07\x92\xa1s\xaesender.example\x92\x95\x92\xa1a\xa9x.example\x00\xa0\xc0\x90\x95\x92\xa1b\xa9x.example\x02"
+    b"\xb2rfc822;b@x.example\x92\xa1c\xa9y.example\x91\x92\xa4RRVS\xb42014-04-03T23:01:00Z\n\x05\x9c\xa9192.0.2.1\x05\xa1h"
+    b"\xa5ESMTP\xa0\xa0\xa0\xc0\xa0\xc0\xc0\xc2\xa47BIT\xc2\xa0\xa0\xa0\x90\x00\xc2\xc4\rReceived: x\r\n"
+)
+
+
+def test_recipients_without_a_destination_are_read_and_routed_as_ever() -> None:
+    found = codec.decode_envelope(_BEFORE_DESTINATION)
+    assert [str(each.address) for each in found.recipients] == ["a@x.example", "b@x.example"]
+    assert found.recipients[1].given == Address("c", "y.example") and found.prefix == b"Received: x\r\n"
+    assert [each.destination for each in found.recipients] == [None, None]
+    stored = Destination("[a]:25", Transport.SMTP, host="a")
+    changed = msgspec.structs.replace(found.recipients[0], destination=stored)
+    again = msgspec.structs.replace(found, recipients=(changed,))
+    assert codec.decode_envelope(codec.encode_envelope(again)) == again
 
 
 def test_the_versions_read_the_formats_of_each_other() -> None:

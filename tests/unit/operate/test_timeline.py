@@ -32,6 +32,7 @@ from postroad.mail.event import (
 )
 from postroad.mail.reply import Reply
 from postroad.mail.route import HostProof
+from postroad.operate.requests import RouteQuestion
 from postroad.operate.timeline import Fate, RecipientStatus, Trail, json_of, lines, reports_of, trail
 from postroad.report.notation import iso
 from postroad.store.values import Loaded
@@ -435,21 +436,22 @@ def test_mail_that_was_not_tried_yet_tells_what_it_waits_for(key: str) -> None:
 
 
 def test_mail_whose_route_has_changed_says_where_it_goes_now() -> None:
-    trail_ = Trail(ID, (), (
+    trail_ = Trail(ID, (accepted(),), (
         RecipientStatus("a@x.example", Fate.WAITING, "will be tried", "[old]:25"),
         RecipientStatus("b@x.example", Fate.WAITING, "will be tried", "[new]:25/requiretls"),
         RecipientStatus("c@x.example", Fate.RELAYED, "was taken", "[old]:25"),
         RecipientStatus("d@x.example", Fate.HELD, "is held", "[old]:25"),
         RecipientStatus("e@x.example", Fate.NOW, "is being delivered", ""),
     ))  # fmt: skip
-    asked: list[list[str]] = []
+    asked: list[list[RouteQuestion]] = []
 
-    def routes(addresses: list[str]) -> dict[str, str]:
-        asked.append(addresses)
-        return dict.fromkeys(addresses, "[new]:25") | {"d@x.example": "(no such domain)"}
+    def routes(questions: list[RouteQuestion]) -> dict[str, str]:
+        asked.append(questions)
+        return {each.key: "[new]:25" for each in questions[:-1]} | {questions[-1].key: "(no such domain)"}
 
     (made,) = rerouted([trail_], routes)
-    assert asked == [["a@x.example", "b@x.example", "d@x.example"]]
+    names = ("a@x.example", "b@x.example", "d@x.example")
+    assert asked == [[RouteQuestion(name, "alice@example.org", "alice") for name in names]]
     assert [each.route for each in made.outlooks] == ["[new]:25", "", "", "(no such domain)", ""]
     assert made.outlooks[0].text == "will be tried. It was tried at [old]:25; the settings now send it to [new]:25"
 

@@ -16,6 +16,7 @@ from postroad.mail.job import Job
 from postroad.mail.message import Content
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Transport
+from postroad.mail.routing import Answer
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable
 from postroad.queue.queue import Queue
@@ -258,10 +259,11 @@ class World:
     def find_hosts(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
         self.loop.call_later(0.001, found, self.hosts_of.get(destination.domain, ()))
 
-    def destination_of(self, address: Address) -> Destination | Attempt:
-        if address.domain == "nowhere.example":
+    def destination_of(self, envelope: Envelope, recipient: Recipient) -> Answer:
+        domain = recipient.address.domain
+        if domain == "nowhere.example":
             return NOWHERE
-        return Destination(address.domain, Transport.SMTP, domain=address.domain)
+        return Destination(domain, Transport.SMTP, domain=domain)
 
     def acquire(self, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
         key = scopes[0]

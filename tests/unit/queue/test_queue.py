@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Attempted
 from postroad.mail.job import Job
 from postroad.mail.route import Destination, TlsDemand, Transport
@@ -628,7 +628,7 @@ def test_a_reload_brings_new_limits_to_what_is_at_work() -> None:
         world.accept(f"a{n}@x.example")
     world.run(0.5)
     world.rules = (PaceRule(domain=("x.example",), recipients_max=1, connections_max=1),)
-    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.pace_table())
     world.accept("b@x.example", "c@x.example", "d@x.example")
     world.run(20)
     assert [len(job.recipients) for job in world.jobs[-3:]] == [1, 1, 1] and len(world.arrived) == 7
@@ -643,7 +643,7 @@ def test_after_a_reload_no_mail_goes_over_a_connection_of_before() -> None:
     world.run(0.5)
     idle, busy = world.couriers
     assert (idle.closed, busy.closed) == (False, False)
-    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.pace_table())
     assert (idle.closed, busy.closed) == (True, False)  # after its job
     world.accept("b@idle.example", "b@busy.example")
     world.run(3)
@@ -670,10 +670,11 @@ def test_what_is_being_opened_at_a_reload_carries_nothing_and_tells_nothing(fail
     number = world.accept("a@x.example")
     world.run(1)
 
-    def demanding(address: Address) -> Destination:
-        return Destination(address.domain, Transport.SMTP, domain=address.domain, tls=TlsDemand.VERIFY)
+    def demanding(envelope: Envelope, recipient: Recipient) -> Destination:
+        domain = recipient.address.domain
+        return Destination(domain, Transport.SMTP, domain=domain, tls=TlsDemand.VERIFY)
 
-    world.queue.take(world.options, demanding, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, demanding, world.pace_table())
     opening[0]()
     world.run(1)
     assert not world.jobs and len(opening) == 2 and world.couriers[0].closed is not fails
@@ -689,10 +690,11 @@ def test_what_waits_at_a_reload_goes_in_the_way_that_is_wanted_now() -> None:
     world.accept("a@x.example")
     world.run(0.5)
 
-    def demanding(address: Address) -> Destination:
-        return Destination(address.domain, Transport.SMTP, domain=address.domain, tls=TlsDemand.VERIFY)
+    def demanding(envelope: Envelope, recipient: Recipient) -> Destination:
+        domain = recipient.address.domain
+        return Destination(domain, Transport.SMTP, domain=domain, tls=TlsDemand.VERIFY)
 
-    world.queue.take(world.options, demanding, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, demanding, world.pace_table())
     world.permits_max = 10
     for scopes, granted in world.asking.values():
         world.acquire(scopes, 1, granted)

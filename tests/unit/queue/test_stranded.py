@@ -58,7 +58,7 @@ def test_a_reload_while_hosts_are_looked_up_strands_nobody(late: bool) -> None:
     world.run(1)
     assert len(answers) == 1 and not world.jobs
     world.rules = ()
-    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.pace_table())
     if late:
         answers[0](("mx.example",))
     world.run(5)
@@ -73,7 +73,7 @@ def test_a_reload_that_lifts_a_rate_sends_what_waited_for_it() -> None:
     world.run(1)
     assert len(asked) == 1 and not world.jobs
     world.rules = ()
-    world.queue.take(world.options, world.destination_of, world.queue.refine, world.pace_table())
+    world.queue.take(world.options, world.destination_of, world.pace_table())
     world.run(5)
     assert not world.spool.messages
     asked[0](1)  # what was asked for is answered all the same
@@ -180,8 +180,8 @@ def test_messages_in_memory_are_bounded_over_all_destinations() -> None:
     assert most[0] <= 26 and most[1] <= 22, most
 
 
-def _other_way(address: Address) -> Destination | Attempt:
-    return Destination("hub", Transport.SMTP, domain=address.domain)
+def _other_way(envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
+    return Destination("hub", Transport.SMTP, domain=recipient.address.domain)
 
 
 def test_a_recipient_whose_destination_a_reload_changed_is_not_forgotten_when_there_is_no_room() -> None:

@@ -160,12 +160,15 @@ def test_parameters_refine_the_destination_and_may_forbid_it() -> None:
     world = Reports()
     gone = Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.7.17", "another owner")
 
-    def refine(envelope: Envelope, recipient: Recipient, destination: Destination) -> Destination | Attempt:
+    def refined(envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
+        found = world.destination_of(envelope, recipient)
         if recipient.parameters:
             return gone
-        return msgspec.structs.replace(destination, key=f"{destination.key}/requiretls")
+        if envelope.parameters and isinstance(found, Destination):
+            return msgspec.structs.replace(found, key=f"{found.key}/requiretls")
+        return found
 
-    world.queue.refine = refine
+    world.queue.destination_of = refined
     world.accept("a@x.example")
     accept(world, ("REQUIRETLS", ""))
     accept(world, rcpt=(("RRVS", "2014-01-01T00:00:00Z"),))

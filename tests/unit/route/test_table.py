@@ -10,7 +10,7 @@ from postroad.mail.envelope import Recipient
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.route.domains import OwnNames
 from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
-from postroad.route.table import RoutingTable, problems
+from postroad.route.table import RoutingTable
 
 SMTP = Transport.SMTP
 LOCAL = (
@@ -150,41 +150,6 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(25):
         assert isinstance(table.destination(Address("a", f"d{number}.example")), Destination)
     assert len(table._kept) <= 10
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (OPTIONS, []),
-        (RoutingOptions((LocalDomain("a.example"),)), ["a.example", "path"]),
-        (RoutingOptions((LocalDomain("a.example", deliver=Transport.LMTP),)), ["a.example", "socket"]),
-        (RoutingOptions((LocalDomain("a.example", deliver=Transport.LMTP, socket="/x", host="y"),)), ["both"]),
-        (RoutingOptions((LocalDomain("a.example", deliver=Transport.PROGRAM),)), ["command"]),
-        (RoutingOptions((LocalDomain("a.example", deliver=SMTP),)), ["SMTP"]),
-        (RoutingOptions((LOCAL[0], LOCAL[0])), ["example.org", "twice"]),
-        (RoutingOptions(relay=(RelayDomain("a"), RelayDomain("a"))), ["relay domain a", "twice"]),
-        (RoutingOptions(next_hops=(NextHop("*", "a"), NextHop("*", "b"))), ["next hop for *", "twice"]),
-        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", tls=TlsDemand.VERIFY))), ["[h]:25", "two"]),
-        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h"))), []),
-        (RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", xforward=True))), ["[h]:25", "xforward"]),
-        (
-            RoutingOptions((
-                LocalDomain("a", deliver=Transport.LMTP, host="h"),
-                LocalDomain("b", deliver=Transport.LMTP, host="h", xforward=True),
-            )),
-            ["lmtp:[h]:24", "xforward"],
-        ),
-        (
-            RoutingOptions(next_hops=(NextHop("a", "h"), NextHop("b", "h", ignored_extensions=("DSN",)))),
-            ["[h]:25", "ignored_extensions"],
-        ),
-    ],
-)
-def test_problems(options: RoutingOptions, words: list[str]) -> None:
-    found = problems(options)
-    assert len(found) == (1 if words else 0)
-    for word in words:
-        assert word in str(found[0])
 
 
 def test_ignored_extensions_go_with_the_destination() -> None:

@@ -42,6 +42,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     domains.delivery,
     domains.placeholders,
     domains.recipients,
+    domains.same_server,
     relaying.recipients,
     next_hops.find,
     numbers.ordered,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import Final
 
+from postroad.config.field import Section
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
@@ -18,7 +20,6 @@ def names(settings: Settings) -> Iterator[Finding]:
     """A name that is used twice, and a domain that is local and relayed."""
     yield from _twice((("listener", index, "name"), each.name) for index, each in enumerate(settings.listener))
     yield from _twice((("domain", index, "name"), each.name) for index, each in enumerate(settings.domain))
-    yield from _twice((("next_hop", index, "domain"), each.domain) for index, each in enumerate(settings.next_hop))
     relayed: list[tuple[Path, str]] = [
         *((("relay", "domains", index), name) for index, name in enumerate(settings.relay.domains)),
         *((("relay", "domain", index, "name"), each.name) for index, each in enumerate(settings.relay.domain)),
@@ -42,6 +43,32 @@ def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
                 (path, first[name]), f"{name!r} is used twice", "Remove one of the two, or give it another name"
             )
         first.setdefault(name, path)
+
+
+def same_server(settings: Settings) -> Iterator[Finding]:
+    """Domains with one LMTP server share its connections, so they must want the same of them."""
+    known = [
+        (("domain", index), each)
+        for index, each in enumerate(settings.domain)
+        if each.deliver == "lmtp" and (each.socket or each.host)
+    ]
+    for (here, domain), (other_here, other) in combinations(known, 2):
+        one, two = ((each.socket, each.host, None if each.socket else each.port) for each in (domain, other))
+        if one != two:
+            continue
+        for name in ("xforward", "ignored_extensions"):
+            if set_of(domain, name) != set_of(other, name):
+                yield Finding(
+                    ((*other_here, name), (*here, name), other_here),
+                    f"{domain.name} and {other.name} have the same LMTP server, but two different values of {name}",
+                    f"Write the same {name} in both",
+                )
+
+
+def set_of(section: Section, name: str) -> frozenset[object]:
+    """The values of a setting, whatever their order."""
+    value = getattr(section, name)
+    return frozenset(value) if isinstance(value, tuple) else frozenset((value,))
 
 
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {

@@ -1,20 +1,29 @@
-"""What the tables [[next_hop]] say against each other: hosts, passwords, tokens."""
+"""What the tables [[next_hop]] say against each other: whose mail they take, hosts, passwords, tokens."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import combinations
 
+from postroad.config import options
+from postroad.config.contradictions.domains import set_of
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
+from postroad.mail.account import canonical_account
 from postroad.mail.route import TlsDemand
+from postroad.route.domains import DomainTable
+from postroad.route.table import destination_of_hop
 
 
 def find(settings: Settings) -> Iterator[Finding]:
-    """All that is wrong with one table."""
+    """All that is wrong with one table, or with two of them."""
+    yield from _whose_mail(settings)
+    yield from _twice(settings)
+    yield from _same_server(settings)
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
@@ -42,6 +51,86 @@ def find(settings: Settings) -> Iterator[Finding]:
                 "mx = true needs a domain as host, to look up its MX records",
                 "Write a domain as host, or write mx = false",
             )
+
+
+def _whose_mail(settings: Settings) -> Iterator[Finding]:
+    """Recipients, senders and accounts that do not fit together."""
+    local = {domain.name for domain in settings.domain}
+    for index, hop in enumerate(settings.next_hop):
+        here = ("next_hop", index)
+        if hop.domain is None and not (hop.recipients or hop.senders or hop.accounts):
+            yield Finding(((*here, "domain"), here), "The table does not say whose mail it takes", "Add domain")
+        if hop.domain is not None and hop.recipients:
+            yield Finding(
+                ((*here, "recipients"), (*here, "domain")),
+                "The table has a domain and also recipients",
+                "Remove domain, or write two tables",
+            )
+        if hop.senders and hop.accounts:
+            yield Finding(
+                ((*here, "accounts"), (*here, "senders")),
+                "The table has senders and also accounts",
+                "Write two tables: one for the accounts, one for the senders",
+            )
+        if hop.host is None and (hop.recipients or hop.senders or hop.accounts):
+            yield from _by_mx(here, hop, local)
+
+
+def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[Finding]:
+    """A table that exempts some mail from other tables."""
+    for key in ("tls", "ignored_extensions"):
+        if key in hop.model_fields_set:
+            yield Finding(
+                ((*here, key), (*here, "host")),
+                "Without a host this can be set for a whole domain and all senders only",
+                "Add host, or set this in a table that has only a domain",
+            )
+    for place, name in enumerate(hop.recipients):
+        if name.rpartition("@")[2] in local:
+            yield Finding(
+                ((*here, "recipients", place), (*here, "host")),
+                f"The domain of {name!r} is a local domain, so its MX is this node",
+                "Add host",
+            )
+
+
+def _twice(settings: Settings) -> Iterator[Finding]:
+    """The second of two tables for the same mail would never be used."""
+    first: dict[tuple[str, str], Path] = {}
+    for index, hop in enumerate(settings.next_hop):
+        of = options.next_hop(hop)
+        here = ("next_hop", index)
+        takes: list[tuple[Path, str]] = [((*here, "domain"), of.domain)] if of.domain else []
+        takes += [((*here, "recipients", place), name) for place, name in enumerate(of.recipients)]
+        whose: list[tuple[Path, str]] = [((*here, "senders", place), name) for place, name in enumerate(of.senders)]
+        names = (f"account {canonical_account(name)}" for name in of.accounts)
+        whose += [((*here, "accounts", place), name) for place, name in enumerate(names)]
+        for taken_at, name in takes:
+            for path, sender in whose or [(taken_at, "")]:
+                known = first.setdefault((name, sender), path)
+                if known is not path:
+                    text = f"{name!r} is used twice" + (f" with {sender!r}" if sender else "")
+                    yield Finding((path, known), text, "Remove one of the two")
+
+
+def _same_server(settings: Settings) -> Iterator[Finding]:
+    """What shares its connections must want the same of them."""
+    apart = DomainTable((name, True) for name in options.routing_options(settings).apart)
+    known = []
+    for index, each in enumerate(settings.next_hop):
+        if each.host is not None:
+            own = each.domain if each.domain and apart.find(each.domain) else ""
+            known.append((("next_hop", index), each, destination_of_hop(options.next_hop(each), own).key))
+    for (here, hop, key), (other_here, other, other_key) in combinations(known, 2):
+        if key != other_key:
+            continue
+        for name in ("tls", "xforward", "ignored_extensions"):
+            if set_of(hop, name) != set_of(other, name):
+                yield Finding(
+                    ((*other_here, name), (*here, name), other_here),
+                    f"Two tables for the same server {key} have two different values of {name}",
+                    f"Write the same {name} in both, or use another port or name of the server",
+                )
 
 
 def _next_hop_token(here: Path, hop: NextHopSection) -> Iterator[Finding]:

@@ -17,11 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from postroad.check.etrn import EtrnOptions, is_allowed
-from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination, keys_of
+from postroad.mail.route import keys_of
 from postroad.operate.operator import Operator, OperatorAction, OperatorRequest
 from postroad.protocol import etrn
 from postroad.protocol.etrn import EtrnKind, Wish
@@ -41,7 +39,7 @@ Ask = Callable[[Wish, str, Counted], None]
 
 class Routing(Protocol):
     def is_relay(self, domain: str) -> bool: ...
-    def destination(self, address: Address) -> Destination | Attempt: ...
+    def keys(self, domain: str) -> tuple[str, ...]: ...
 
 
 class SelectingSpool(Protocol):
@@ -138,11 +136,10 @@ class QueueStarter:
 
     def _selections(self, wish: Wish) -> tuple[Selection, ...]:
         """What is meant. By destination where there is one, which is an index; () where nothing can be routed."""
-        destination = self.routing.destination(Address("postmaster", wish.name))
-        if not isinstance(destination, Destination):
-            return ()
         # Mail that demands more or less of the way waits under keys of its own.
-        keys = keys_of(destination.key)
+        keys = tuple(key for plain in self.routing.keys(wish.name) for key in keys_of(plain))
+        if not keys:
+            return ()
         match wish.kind:
             case EtrnKind.QUEUE:
                 return tuple(Selection(destination=key, limit=COUNT_MAX) for key in keys)

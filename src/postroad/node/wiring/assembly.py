@@ -34,6 +34,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.policy import Role
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
+from postroad.mail.routing import key_of
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring.authentication import placed
@@ -219,7 +220,6 @@ class Assembly:
             report=self._reporter,
             stream=self.stream,
             loop=loop,
-            refine=edition.tables.refined,
             pace=edition.pace,
             hosts_of=self._hosts_of,
             openings=self._opener.doing,
@@ -228,7 +228,7 @@ class Assembly:
             spool=self.spool,
             shards=self._shards,
             report=self._reporter,
-            destination_of=lambda address: self.tables.destination(address),
+            destination_of=lambda envelope, recipient: self.tables.destination(envelope, recipient),
             clock=world.clock,
             withdraw=self.queue.withdraw,
             changed=self.queue.changed,
@@ -270,7 +270,7 @@ class Assembly:
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
-        self.queue.take(edition.queue, edition.tables.destination, edition.tables.refined, edition.pace)
+        self.queue.take(edition.queue, edition.tables.destination, edition.pace)
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
         await self._take_listeners(edition, sockets)
@@ -510,8 +510,7 @@ class Assembly:
         """All recipients of a message that a rule holds."""
         rows = []
         for place, recipient in enumerate(envelope.recipients):
-            destination = self.tables.destination(recipient.address)
-            key = destination.key if isinstance(destination, Destination) else ""
+            key = key_of(self.tables.destination(envelope, recipient))
             rows.append(Waiting(place, envelope.accepted_us, key, held=True, text=text))
         return tuple(rows)
 

@@ -22,6 +22,7 @@ from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
 from postroad.mail.route import Destination, Route
+from postroad.mail.routing import Answer
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
@@ -63,7 +64,7 @@ class Tables:
     ) -> None:
         self.routing = routing
         self.credentials = credentials
-        self.destination: Callable[[Address], Destination | Attempt] = routing.destination
+        self._route = routing.route
         self._recipients = recipients
         self._aliases = aliases
         self._mx_options = mx_options
@@ -89,11 +90,13 @@ class Tables:
         """Since when a mailbox of ours has its owner; None where the domain is not ours."""
         return self._recipients.owned(self.routing.home(address)) if self.routing.is_local(address.domain) else None
 
-    def refined(
-        self, envelope: Envelope, recipient: Recipient, destination: Destination
-    ) -> Destination | Attempt:
-        """The destination as the parameters of envelope and recipient demand it, or why it must not go there."""
-        return demand.refined(envelope, recipient, destination, self.owned(recipient.address))
+    def destination(self, envelope: Envelope, recipient: Recipient) -> Answer:
+        """Where the mail for a recipient goes next (`mail.routing.DestinationOf`), as the parameters of envelope and
+        recipient demand it."""
+        found = self._route(envelope, recipient)
+        if (envelope.parameters or recipient.parameters) and type(found) is Destination:
+            return demand.refined(envelope, recipient, found, self.owned(recipient.address))
+        return found
 
     def members(self, address: Address) -> list[Address] | None:
         """The mailboxes that an alias of ours leads to; None where there is none."""

@@ -9,10 +9,8 @@ import pytest
 
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination, Transport
 from postroad.node.offices.etrn import COUNT_MAX, Counted, QueueStarter
 from postroad.operate.operator import OperatorAction, OperatorRequest
 from postroad.protocol.etrn import EtrnKind, Wish, parse
@@ -52,11 +50,10 @@ class World:
     def is_relay(self, domain: str) -> bool:
         return domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
 
-    def destination(self, address: Address) -> Destination | Attempt:
-        if address.domain == "gone.test":
-            return Attempt(Outcome.FAILED, Reach.DESTINATION, "5.1.2")
-        key = "[192.0.2.9]:25" if address.domain == "relay.test" else address.domain
-        return Destination(key, Transport.SMTP, domain=address.domain)
+    def keys(self, domain: str) -> tuple[str, ...]:
+        if domain == "gone.test":
+            return ()
+        return ("[192.0.2.9]:25",) if domain == "relay.test" else (domain,)
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
         self.selected.append(selection)

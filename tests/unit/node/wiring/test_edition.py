@@ -14,6 +14,7 @@ from postroad.config import options
 from postroad.config.load import load
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
+from postroad.mail.envelope import Envelope, Recipient
 from postroad.node.sockets import Endpoint, endpoints
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import system_world
@@ -156,7 +157,7 @@ def _held(assembly: Assembly) -> dict[str, Any]:
         "resolver": assembly._edition.resolver._options if hasattr(assembly._edition.resolver, "_options") else None,
         "queue": queue.options,
         "pace": [queue._pacing._table.limits(scope) for scope in ("far.test", "other.test")],
-        "routes": [queue.destination_of(address) for address in ADDRESSES],
+        "routes": [queue.destination_of(Envelope(0, None, (), 0, 0), Recipient(each)) for each in ADDRESSES],
         "etrn": (assembly._starter.options, [assembly._starter.routing.is_relay(name) for name in ("etrn.test", "x")]),
         "domains": [tables.known(address) for address in ADDRESSES],
         "listeners": {

@@ -10,7 +10,7 @@ from postroad.config import options
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 from postroad.mail.address import Address
-from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.policy import Question, Verdict
 from postroad.mail.route import Destination, Transport
 from postroad.node.wiring.tables import Tables, build
@@ -190,7 +190,7 @@ def test_without_a_local_domain_the_node_has_a_mailbox_of_its_own(tmp_path: Path
     known = tables(made)
     (recipient,) = known.expand(1, 1, (Recipient(Address(name, domain)),)).recipients
     assert str(recipient.address).lower() == "postmaster@localhost" and recipient.given == Address(name, domain)
-    destination = known.destination(recipient.address)
+    destination = known.destination(Envelope(0, None, (recipient,), 0, 0), recipient)
     assert isinstance(destination, Destination)
     assert (destination.transport, destination.path) == (Transport.MAILDIR, str(tmp_path / "state" / "postmaster"))
     assert rcpt(made, "ada", "mx.home.test").startswith("550 5.7.1")
