@@ -19,7 +19,7 @@ from postroad.check.client import Clients
 from postroad.deliver import maildir, stream
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
-from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
 from postroad.node.offices.permits import PermitOffice
@@ -33,6 +33,7 @@ from postroad.protocol.server import ServerMachine
 from postroad.protocol.stuffing import Stuffer
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
+from postroad.queue.awaiting import Awaiting
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
 from postroad.receive import changing
@@ -178,6 +179,36 @@ def what_waits_is_looked_at_only_when_it_starts(patch: Patch) -> None:
             real(self, reading, now_us)
 
     patch(Lookahead, "_read", read)
+
+
+def a_destination_that_came_late_is_forgotten(patch: Patch) -> None:
+    patch(Awaiting, "_hand_on", lambda self, asked: None)
+
+
+def a_shutdown_forgets_who_waits_for_a_destination(patch: Patch) -> None:
+    """They are settled as if they had ended."""
+
+    def stop(self: Awaiting) -> None:
+        for asked in self._asked.values():
+            ended = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0")
+            self._on_found(asked.mail, [(index, ended) for index in asked.open])
+        real(self)
+
+    real = Awaiting.stop
+    patch(Awaiting, "stop", stop)
+
+
+def not_now_is_taken_for_never(patch: Patch) -> None:
+    real = Queue._send_out
+
+    def send_out(self: Queue, mail: Any, answers: Any) -> None:
+        def never(answer: Any) -> Any:
+            deferred = isinstance(answer, Attempt) and answer.outcome is Outcome.DEFERRED
+            return replace(answer, outcome=Outcome.FAILED, status="5.1.2") if deferred else answer
+
+        real(self, mail, [(index, never(answer)) for index, answer in answers])
+
+    patch(Queue, "_send_out", send_out)
 
 
 def a_report_is_stored_and_never_sent(patch: Patch) -> None:

@@ -54,6 +54,7 @@ from tests.sim.ledger import Delivery, message_id_of
 from tests.sim.names import SimResolver
 from tests.sim.plan import toml
 from tests.sim.process import Process
+from tests.sim.routing import slowed
 from tests.sim.virtual import VirtualClock
 from tests.sim.wire import SimNetwork, Socket
 
@@ -300,6 +301,11 @@ class Node:
             self.settings, number=worker.number, shards=self.shards_of(worker), world=world, permits=worker.permits,
             log=log, loop=process, tell=lambda what: (told(what), None)[1], bans=worker.bans,
         )
+        if house.plan.looked_up:
+            lookups, make = random.Random(f"map {house.plan.seed} {name}"), assembly._make
+            assembly._make = (  # type: ignore[method-assign]
+                lambda settings: slowed(make(settings), lookups, lambda: house.healed)
+            )
         self.guard.worker_starts(worker.number)
         process.run(lambda: process.create_task(self._start(worker, process, assembly)))
 

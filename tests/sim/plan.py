@@ -74,6 +74,7 @@ class Plan:
     odd: int = 0  # messages with stray line ends and long lines
     packed: bool = False  # at the end the disk becomes full to the last octet while mail waits
     crowd: bool = False  # at the end comes who guesses passwords, and who sends commands without end
+    looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
 def plan(seed: int, days: float | None = None) -> Plan:
@@ -109,6 +110,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         odd=random.Random(f"odd {seed}").choice((0, 2, 4, 8)),
         packed=random.Random(f"packed {seed}").random() < 0.2,
         crowd=random.Random(f"crowd {seed}").random() < 0.2,
+        looked_up=random.Random(f"looked up {seed}").random() < 0.25,
     )
 
 

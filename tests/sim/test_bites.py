@@ -52,7 +52,7 @@ def seeds_with_much(seeds: range) -> Iterator[plans.Plan]:
             made, workers=1 + seed % 3, messages=24, trouble=0.3, dns=seed % 2 == 0, crashes=6, power_cuts=0,
             disk=2 if seed % 3 == 0 else 0, reloads=6 if seed % 4 == 0 else 0, operators=20, jumps=0,
             lifetime_days=0.2, tls=False, loops=3, odd=8, burst=seed % 2 == 1, crowd=seed % 2 == 0,
-            packed=seed % 2 == 0,
+            packed=seed % 2 == 0, looked_up=seed % 3 == 1,
             settings=tuple(map(_tight, made.settings)),
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from postroad.check.etrn import EtrnOptions, EtrnRow
-from postroad.config.field import UNSET, Section, of, setting, several, tables
+from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
     Domain,
     DomainPattern,

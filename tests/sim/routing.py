@@ -1,0 +1,44 @@
+"""Destinations that have to be waited for: a map that is slow, does not answer, or says "not now".
+
+It stands in front of the real tables of a worker. Some domains are looked up in it, the others are known at once.
+Until everything is healed it fails now and then; after that it answers within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.routing import Answer, DestinationOf, Found, not_now
+
+NOT_NOW = "the map does not answer"
+
+
+class SlowRoutes:
+    """`real`: the tables. `healed()`: whether nothing fails any more."""
+
+    def __init__(self, real: DestinationOf, chance: random.Random, healed: Callable[[], bool]) -> None:
+        self._real = real
+        self._chance = chance
+        self._healed = healed
+
+    def __call__(self, envelope: Envelope, recipient: Recipient) -> Answer:
+        return self._real(envelope, recipient) if len(recipient.address.domain) % 2 else self._look(envelope, recipient)
+
+    async def _look(self, envelope: Envelope, recipient: Recipient) -> Found:
+        chance, healed = self._chance, self._healed()
+        await asyncio.sleep(chance.random() if healed else chance.choice((0.0, 0.01, 0.5, 5.0, 5.0, 30.0, 300.0)))
+        if not healed and chance.random() < 0.3:
+            return not_now(NOT_NOW)
+        found = self._real(envelope, recipient)
+        return found if not hasattr(found, "__await__") else not_now(NOT_NOW)
+
+
+def slowed(edition: Any, chance: random.Random, healed: Callable[[], bool]) -> Any:
+    """The edition of a worker, whose tables are behind the map; a text that says what is wrong stays as it is."""
+    if not isinstance(edition, str):
+        edition.tables.destination = SlowRoutes(edition.tables.destination, chance, healed)
+    return edition
