@@ -25,6 +25,7 @@ from postroad.store.sqlite.history import Historian, HistoryOptions
 from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
+from tests.unit.store.sqlite.material import Chosen
 
 WIDTH = 24
 
@@ -108,7 +109,7 @@ async def main(directory: Path, size_limit: int) -> None:
     loop = asyncio.get_running_loop()
     clock = SystemClock()
     options = SpoolOptions(free_min=0, inline_max=4000, wal_max=2_000_000)
-    spool = SqliteSpool(directory / "spool", (0,), options, clock, loop)
+    spool = SqliteSpool(directory / "spool", (0,), options, clock, loop, quickness=Chosen(on_loop=None))
     spool.start()
     historian = Historian(directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock)
     historian.start()

@@ -37,7 +37,7 @@ from postroad.store.values import Settlement, Stored, Waiting
 from postroad.world.files import Posix
 from tests.crash.disk import Disk, Loss, Platter, Recorder, lay_out
 from tests.crash.vfs import connector
-from tests.unit.store.sqlite.material import START_US, Clock, message, relayed, waiting
+from tests.unit.store.sqlite.material import START_US, Chosen, Clock, message, relayed, waiting
 
 
 @pytest.fixture
@@ -153,7 +153,9 @@ async def record(base: Path, seed: int, steps: int, *, synchronous: str = "FULL"
         return connection
 
     loop = asyncio.get_running_loop()
-    spool = SqliteSpool(base, (0,), OPTIONS, Clock(), loop, connect=connect, threads=False, posix=calls)
+    spool = SqliteSpool(
+        base, (0,), OPTIONS, Clock(), loop, connect=connect, threads=False, posix=calls, quickness=Chosen(on_loop=None)
+    )
     spool.start()
     workload = Workload(spool, disk, random.Random(seed))
     await workload.run(steps)

@@ -21,7 +21,17 @@ from postroad.store.memory import MemorySpool
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Failure, FailureKind, Selection, Settlement, Stored
-from tests.unit.store.sqlite.material import OPTIONS, START_US, Clock, Faults, accepted, message, relayed, waiting
+from tests.unit.store.sqlite.material import (
+    OPTIONS,
+    START_US,
+    Chosen,
+    Clock,
+    Faults,
+    accepted,
+    message,
+    relayed,
+    waiting,
+)
 
 OTHER = JournalReader("other")
 SLOW = JournalReader("slow", behind_max=3)
@@ -47,9 +57,9 @@ class Engine:
         if self.name == "memory":
             self.spool = MemorySpool(self.directory, self.shards, OPTIONS, self.clock, loop, **given)
         else:
-            threads = self.name == "sqlite"
             self.spool = SqliteSpool(
-                self.directory, self.shards, OPTIONS, self.clock, loop, connect=self.faults.connect, threads=threads,
+                self.directory, self.shards, OPTIONS, self.clock, loop, connect=self.faults.connect,
+                threads=self.name != "sqlite without threads", quickness=Chosen(on_loop="on the loop" in self.name),
                 **given,
             )  # fmt: skip
         self.spool.start()
@@ -102,7 +112,8 @@ class Engine:
             reader.close()
 
 
-DURABLE = ["sqlite", "sqlite without threads"]  # the engine in memory promises nothing over a restart
+# The engine in memory promises nothing over a restart.
+DURABLE = ["sqlite", "sqlite with commits on the loop", "sqlite without threads"]
 
 
 @pytest.fixture(params=[*DURABLE, "memory"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,19 @@ def outcomes_and_reports_count_before_their_commit(patch: Patch) -> None:
         self._loop.call_later(2.0, real, self, settlement, lambda failure: None)
 
     patch(SqliteSpool, "settle", settle)
+
+
+def a_commit_on_the_loop_counts_though_it_failed(patch: Patch) -> None:
+    real = Shard.finish
+
+    def finish(self: Shard, staged: Any) -> Any:
+        try:
+            return real(self, staged)
+        except sqlite3.Error:
+            self._disconnect()
+            return staged
+
+    patch(Shard, "finish", finish)
 
 
 def what_a_failed_commit_has_ended_is_not_written_again(patch: Patch) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.quickness import Quickness
 from postroad.world.files import Posix
 from tests.sim.ledger import Delivery, Ledger, message_id_of
 
@@ -126,6 +127,20 @@ class SimDisk:
         delivery = self._in_new.pop(str(name), None)
         if delivery is not None:
             self._ledger.deliveries.remove(delivery)
+
+
+class SimQuickness(Quickness):
+    """The disk is quick for some commits, and then slow for some."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(lambda: 0.0)
+        self._chance = chance
+        self._quick = False
+
+    def may_be_on_loop(self) -> bool:
+        if self._chance.random() < 0.1:
+            self._quick = not self._quick
+        return self._quick
 
 
 def _connection_class(disk: SimDisk) -> type[sqlite3.Connection]:

@@ -48,7 +48,7 @@ from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorR
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import ProgramResult
-from tests.sim.disk import SimDisk, crash_image, rows
+from tests.sim.disk import SimDisk, SimQuickness, crash_image, rows
 from tests.sim.inspecting import ON_PURPOSE
 from tests.sim.ledger import Delivery, message_id_of
 from tests.sim.names import SimResolver
@@ -288,6 +288,7 @@ class Node:
             disk=Disk(
                 connect=disk.connect, posix=disk.posix(), free=disk.free, threads=False,
                 commit_s=lambda: 0.0005 + 0.02 * chance.random() ** 3,
+                quickness=SimQuickness(random.Random(f"quickness {house.plan.seed} {name}")),
             ),
         )
         link = partial(self._frame, worker, self._heard_by_office, self.office, worker.number)

@@ -170,6 +170,7 @@ class Assembly:
             free=world.disk.free,
             posix=world.disk.posix,
             commit_s=world.disk.commit_s,
+            quickness=world.disk.quickness,
         )
         self.stream.keep = self.spool.record
         self.spool.start()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from postroad.store.sqlite.quickness import Quickness
 from postroad.store.sqlite.schema import Connect, connect
 from postroad.store.sqlite.spool import free_octets
 from postroad.world.clock import Clock, SystemClock
@@ -25,13 +26,15 @@ from postroad.world.programs import Programs, SystemPrograms
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """How files are written. `threads`: on threads of their own; else all of it happens on the loop, `commit_s` says
-    how long a commit takes, and who made the Assembly has to call `historian.step` now and then (a simulation)."""
+    how long a commit takes, and who made the Assembly has to call `historian.step` now and then (a simulation).
+    `quickness`: which commits are made at once on the loop all the same; None: as the disk's own quickness says."""
 
     connect: Connect = connect
     posix: Posix = field(default_factory=Posix)
     free: Callable[[Path], int] = free_octets
     threads: bool = True
     commit_s: Callable[[], float] | None = None
+    quickness: Quickness | None = None
 
 
 _SYSTEM_DISK: Final = Disk()

@@ -46,6 +46,8 @@ CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked a
 _SELECT_STEPS: Final = 4  # steps of a selection between two commits
 _ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
 _UNDO_MAX: Final = 100_000
+_PAGES: Final = 6  # that a commit writes besides what it gathers, about
+_SMALL_MAX: Final = 262_144  # octets of a commit that the loop may make itself
 _CACHED_FROM: Final = 20  # recipients from which an envelope is worth keeping
 
 
@@ -305,20 +307,32 @@ class Shard:
                 self._disconnect()
             return None
 
+    def is_small(self) -> bool:
+        """Whether the second half writes little, and nothing but what is in memory has to follow it."""
+        written = self._batch.written
+        return written <= _SMALL_MAX and self.written + written + _PAGES * schema.PAGE_SIZE <= self._cover_at
+
+    def finish(self, staged: list[Any]) -> list[Any]:
+        """The second half: the commit and its sync. `staged`: what `stage` gave. Raises what went wrong; the answers
+        are then those of `after_error`, and nothing else may be asked before."""
+        return self._finish(self._use(), staged)
+
     def complete(self, operations: Sequence[Operation], staged: list[Any]) -> list[Any]:
-        """The second half: the commit and its sync. `staged`: what `stage` gave. Answers as those of `commit`."""
+        """`finish`, and `after_error` if that is needed. Answers as those of `commit`."""
         try:
-            return self._finish(self._use(), staged)
+            return self.finish(staged)
         except Exception as error:
-            return self._after_error(error, operations)
+            return self.after_error(operations, error)
 
     def _attempt(self, operations: Sequence[Operation]) -> list[Any]:
         try:
             return self._transact(operations)
         except Exception as error:
-            return self._after_error(error, operations)
+            return self.after_error(operations, error)
 
-    def _after_error(self, error: Exception, operations: Sequence[Operation]) -> list[Any]:
+    def after_error(self, operations: Sequence[Operation], error: Exception) -> list[Any]:
+        """What becomes of the operations of a commit that failed: tried again, or refused. Answers as those of
+        `commit`. May take long."""
         failure = self._fail(error, operations)
         if failure.kind is FailureKind.INVALID and len(operations) > 1:
             kept = set(self._redo)
@@ -397,7 +411,7 @@ class Shard:
 
     def _after(self, batch: _Batch) -> None:
         """The commit is durable: what is known in memory follows."""
-        self.written += batch.written + 6 * schema.PAGE_SIZE
+        self.written += batch.written + _PAGES * schema.PAGE_SIZE
         if self.written > self._cover_at:
             self._cover_index()
         if batch.marks:

@@ -51,10 +51,12 @@ from postroad.store.face import HISTORY, JournalReader, Missed, SpoolError
 from postroad.store.options import SpoolOptions
 from postroad.store.sqlite import codec, opening, schema
 from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
+from postroad.store.sqlite.quickness import Quickness
 from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Failure, FailureKind, Loaded, Selection, Settlement, Stored, Waiting
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
+from postroad.world.wait_clock import WaitClock
 
 __all__ = ["SpoolError", "SpoolOptions", "SqliteSpool"]
 
@@ -97,6 +99,7 @@ class SqliteSpool:
         posix: Posix | None = None,
         free: Callable[[Path], int] = free_octets,
         commit_s: Callable[[], float] | None = None,
+        quickness: Quickness | None = None,
     ) -> None:
         """`published(shard, events)`: these events were committed; see the module. `readers`: of the journal. `free`:
         octets of free space on the disk of a folder; OSError if it cannot be told."""
@@ -113,6 +116,8 @@ class SqliteSpool:
         self._posix = posix or Posix()
         self._free_octets = free
         self._commit_s = commit_s
+        self._quickness = quickness if quickness is not None else Quickness(loop.time)
+        self._wait_clock: WaitClock | None = None  # the loop's own; none without threads
         self._under_way: _Batch | None = None  # without threads: the commit that takes its time
         self._main = self.shards[0]
         self._shards = {
@@ -170,6 +175,7 @@ class SqliteSpool:
         self._running = True
         self._loop_thread = threading.get_ident()
         if self._threads:
+            self._wait_clock = WaitClock()
             self._files = [_FileThread(f"files-{number}") for number in range(max(1, self.options.file_threads))]
             self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
             self._writer.start()
@@ -205,6 +211,8 @@ class SqliteSpool:
             self._loop.call_soon_threadsafe(self._answer)
         for each in self._files:
             each.close()
+        if self._wait_clock is not None:
+            self._wait_clock.close()
         for shard in self._shards.values():
             shard.close()
 
@@ -477,6 +485,13 @@ class SqliteSpool:
             self._timer = None
         self._begun = self._loop.time()
         batch = self._next_batch()
+        if self._is_for_the_loop(batch):
+            self._commit_here(batch)
+        else:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: _Batch) -> None:
+        """To the writer; without a writer, its work is done now, or in a while."""
         if self._writer is not None:
             self._batches.put(batch)
         elif self._commit_s is not None:
@@ -484,8 +499,35 @@ class SqliteSpool:
             self._loop.call_later(self._commit_s(), self._commit_now, self._commit_s())
         else:
             self._work(batch)
+            self._done()
+
+    def _is_for_the_loop(self, batch: _Batch) -> bool:
+        """Whether the loop makes this commit itself: a small one that is staged, while the disk is quick. All else is
+        the writer's: what reads, what writes much, what follows a failure."""
+        if batch.shard is None or batch.staged is None or not batch.shard.is_small():
+            return False
+        return self._quickness.may_be_on_loop()
+
+    def _commit_here(self, batch: _Batch) -> None:
+        """On the loop. After an error the writer goes on with the batch: that may take long."""
+        shard, staged, clock = batch.shard, batch.staged, self._wait_clock
+        assert shard is not None and staged is not None
+        before_s = clock.waited_s() if clock is not None else 0.0
+        try:
+            answers = shard.finish(staged)
+        except Exception as error:
+            batch.error = error
+        if clock is not None:
+            self._quickness.took(clock.waited_s() - before_s, on_loop=True)
+        if batch.error is not None:
+            self._hand_over(batch)
+            return
+        self._answers.extend(self._sort(batch.asked, answers))
+        if shard.written > self.options.wal_max:
             self._answer()
-            self._idle()
+            self._hand_over(_Batch([]))  # for the checkpoint
+        else:
+            self._done()
 
     def _commit_now(self, answer_s: float) -> None:
         """Without threads: the commit that was begun is done; its answers come a little later."""
@@ -590,8 +632,18 @@ class SqliteSpool:
 
     def _write(self) -> None:
         """The writer thread."""
+        clock = WaitClock()
+        try:
+            self._write_until_the_end(clock)
+        finally:
+            clock.close()
+
+    def _write_until_the_end(self, clock: WaitClock) -> None:
         while (batch := self._batches.get()) is not None:
+            before_s = clock.waited_s()
             self._work(batch)
+            if batch.staged is not None and batch.error is None:
+                self._quickness.took(clock.waited_s() - before_s, on_loop=False)
             try:
                 if self._checkpoint_due(batch):
                     self._loop.call_soon_threadsafe(self._answer)  # nobody needs to wait for what follows
@@ -607,6 +659,8 @@ class SqliteSpool:
         if batch.staged is not None:
             assert batch.shard is not None
             complete = partial(batch.shard.complete, staged=batch.staged)
+            if batch.error is not None:
+                complete = partial(batch.shard.after_error, error=batch.error)
             self._answers.extend(self._answers_of(batch.shard, complete, batch.asked))
         elif batch.asked:
             self._answers.extend(self._commit(batch.asked))
@@ -732,12 +786,14 @@ class SqliteSpool:
 
 
 class _Batch:
-    """What the writer does in one go. `staged`: the answers where the loop has done the first half in `shard`."""
+    """What the writer does in one go. `staged`: the answers where the loop has done the first half in `shard`;
+    `error`: the loop has tried the second half too, and this is what came of it."""
 
-    __slots__ = ("asked", "shard", "staged")
+    __slots__ = ("asked", "error", "shard", "staged")
 
     def __init__(self, asked: list[_Asked]) -> None:
         self.asked = asked
+        self.error: Exception | None = None
         self.shard: Shard | None = None
         self.staged: list[Any] | None = None
 

@@ -18,6 +18,7 @@ from postroad.mail.event import Accepted, Attempted, Event
 from postroad.mail.message import Content
 from postroad.store.face import HISTORY, JournalReader
 from postroad.store.sqlite import schema
+from postroad.store.sqlite.quickness import Quickness
 from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 
@@ -68,6 +69,19 @@ def accepted(stored: Stored, at_us: int = START_US) -> Accepted:
 def relayed(id: int, *recipients: str, at_us: int = START_US) -> Attempted:
     attempt = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0")
     return Attempted(at_us, id, recipients or ("ann@example.com",), "example.com", attempt)
+
+
+class Chosen(Quickness):
+    """Commits are made on the loop, or on the thread, as the test says; `None`: by turns."""
+
+    def __init__(self, *, on_loop: bool | None) -> None:
+        super().__init__(lambda: 0.0)
+        self._on_loop = on_loop
+        self._count = 0
+
+    def may_be_on_loop(self) -> bool:
+        self._count += 1
+        return self._count % 2 == 0 if self._on_loop is None else self._on_loop
 
 
 class Desk:
@@ -122,13 +136,14 @@ def open_spool(
     threads: bool = True,
     readers: tuple[JournalReader, ...] = (HISTORY,),
     published: Callable[[int, tuple[Event, ...]], None] = lambda shard, events: None,
+    quickness: Quickness | None = None,
 ) -> Iterator[Desk]:
     """Within a running loop; closed at the end."""
     clock = clock or Clock()
     noted: list[Event] = []
     spool = SqliteSpool(
         directory, shards, options, clock, asyncio.get_running_loop(), log=noted.append, connect=connect,
-        threads=threads, published=published, readers=readers,
+        threads=threads, published=published, readers=readers, quickness=quickness,
     )  # fmt: skip
     spool.start()
     try:

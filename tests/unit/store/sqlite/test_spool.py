@@ -32,6 +32,7 @@ from tests.unit.store.sqlite.material import (
     waiting,
 )
 
+pytestmark = pytest.mark.usefixtures("commits_on")
 THREADS = pytest.mark.parametrize("threads", [True, False])
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from postroad.store.sqlite.spool import SpoolOptions
 from postroad.store.values import Failure, FailureKind, Settlement
 from tests.unit.store.sqlite.material import (
     START_US,
+    Chosen,
     Desk,
     Faults,
     accepted,
@@ -35,7 +37,7 @@ from tests.unit.store.sqlite.material import (
     waiting,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("commits_on")]
 
 WRITES = ["BEGIN", "INSERT OR REPLACE INTO fresh", "INSERT OR REPLACE INTO content", "INSERT INTO journal", "COMMIT"]
 KINDS = {
@@ -187,7 +189,7 @@ async def test_what_the_last_commit_of_all_has_left_is_not_there_at_the_next_sta
     """It failed, and yet was written, while the spool was being closed: nothing came behind it that took it back."""
     faults = Faults()
     failures: list[Failure | None] = []
-    with open_spool(tmp_path, connect=faults.connect, threads=threads) as desk:
+    with open_spool(tmp_path, connect=faults.connect, threads=threads, quickness=Chosen(on_loop=False)) as desk:
 
         def fails_once(sql: str) -> int | None:
             if sql != "COMMIT":
@@ -586,6 +588,50 @@ async def test_accepted_is_kept_through_many_failures(tmp_path: Path) -> None:
         extra = await desk.accept()
         assert len(kept) == 20
         assert await desk.fresh_ids() == [*kept, extra.envelope.id]
+
+
+async def test_what_follows_a_failed_commit_on_the_loop_is_done_on_the_thread(tmp_path: Path) -> None:
+    """Rolling back, opening anew, trying again: any of it may take long. The answers keep their order."""
+    faults = Faults()
+    threads: list[tuple[str, str]] = []
+    answers: list[tuple[int, bool]] = []
+
+    def at(sql: str) -> int | None:
+        threads.append((sql.split()[0], threading.current_thread().name))
+        return sqlite3.SQLITE_FULL if sql == "COMMIT" and failing else None
+
+    with open_spool(tmp_path, connect=faults.connect, quickness=Chosen(on_loop=True)) as desk:
+        failing = False
+        faults.at = at
+        await desk.accept()
+        here = threading.current_thread().name
+        assert {name for _, name in threads} == {here}, "while it is well"
+        threads.clear()
+        failing = True
+        for number in range(4):
+            desk.spool.accept(
+                message(desk.new_id()), (), lambda failure, number=number: answers.append((number, failure is None))
+            )
+        async with asyncio.timeout(20):
+            while len(answers) < 4:
+                await asyncio.sleep(0.001)
+        assert [number for number, _ in answers] == [0, 1, 2, 3] and not any(kept for _, kept in answers)
+        assert ("COMMIT", here) in threads and ("ROLLBACK", "spool") in threads and ("ROLLBACK", here) not in threads
+        failing = False
+        await desk.accept()
+
+
+async def test_large_commits_and_questions_are_the_threads(tmp_path: Path) -> None:
+    faults = Faults()
+    threads: set[str] = set()
+    faults.at = lambda sql: threads.add(threading.current_thread().name)
+    with open_spool(tmp_path, connect=faults.connect, quickness=Chosen(on_loop=True)) as desk:
+        threads.clear()
+        stored = await desk.accept(content=b"x" * 300_000)
+        assert "spool" in threads, "COMMIT"
+        threads.clear()
+        await desk.load(stored.envelope.id)
+        assert threads == {"spool"}
 
 
 async def test_another_writer_is_waited_for_without_stopping_the_loop(tmp_path: Path) -> None:
