@@ -692,8 +692,8 @@ def dots_are_not_stuffed(patch: Patch) -> None:
 def the_end_of_data_is_said_before_the_content(patch: Patch) -> None:
     real = stuffing.stuffed
 
-    def stuffed(content: bytes) -> Any:
-        made = real(content)
+    def stuffed(content: bytes, *, seen: bool = False) -> Any:
+        made = real(content, seen=seen)
         return None if made is None else (made[0][: made[0].find(b"\r\n\r\n") + 4], made[1])
 
     patch(stuffing, "stuffed", stuffed)

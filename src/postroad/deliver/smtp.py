@@ -382,7 +382,8 @@ class SmtpCourier(asyncio.Protocol):
             if opening.bdat:
                 work.ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
             else:
-                work.ready = stuffing.stuffed(prefix + content if prefix else content)
+                seen = job.only_crlf and content is job.content
+                work.ready = stuffing.stuffed(prefix + content if prefix else content, seen=seen)
                 if work.ready is None:
                     self._conclude_soon(_STRAY_LINE_END)
                     return

@@ -14,9 +14,10 @@ from postroad.mail.message import only_crlf
 END = b".\r\n"
 
 
-def stuffed(content: bytes) -> tuple[bytes, bytes] | None:
-    """The whole content ready to send, and its end; None where it holds a bare CR or LF."""
-    if not only_crlf(content):
+def stuffed(content: bytes, *, seen: bool = False) -> tuple[bytes, bytes] | None:
+    """The whole content ready to send, and its end; None if it holds a bare CR or LF. `seen`: it is known to hold
+    none."""
+    if not seen and not only_crlf(content):
         return None
     return _dots(content, at_line_start=True), _end(content)
 

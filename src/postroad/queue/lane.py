@@ -31,12 +31,16 @@ class QueuedMessage:
     """
 
     __slots__ = (
-        "active", "content", "envelope", "failing", "known", "leaving", "octets", "priority", "source", "states",
+        "active", "content", "envelope", "failing", "known", "leaving", "octets", "only_crlf", "priority", "source",
+        "states",
     )  # fmt: skip
 
-    def __init__(self, envelope: Envelope, content: Content | None, states: dict[int, Waiting] | None) -> None:
+    def __init__(
+        self, envelope: Envelope, content: Content | None, states: dict[int, Waiting] | None, only_crlf: bool = False
+    ) -> None:
         self.envelope = envelope
         self.content = content
+        self.only_crlf = only_crlf  # of this `content`; not of what is read from the spool instead
         self.states = states
         self.active: set[int] = set()
         self.leaving: list[Sequence[int]] = []  # indexes of settlements that wait for the one under way

@@ -232,7 +232,7 @@ class Queue:
 
     def add(self, stored: Stored) -> None:
         """A message whose acceptance is durable, with no recipient settled yet."""
-        self._take_up(QueuedMessage(stored.envelope, stored.content, None))
+        self._take_up(QueuedMessage(stored.envelope, stored.content, None, stored.only_crlf))
 
     def wait(self, number: int, rows: Sequence[Waiting]) -> None:
         """A message whose acceptance is durable, and whose recipients wait for a time of their own (RFC 4865)."""
@@ -647,8 +647,10 @@ class Queue:
         self._settling.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.indexes)
 
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
-        envelope = item.mail.envelope
-        slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination)
+        mail = item.mail
+        envelope = mail.envelope
+        seen = mail.only_crlf and content is mail.content
+        slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination, seen)
         if envelope.parameters and schedule.is_overdue(envelope, self._clock.now_us()):
             late = _overdue(slot.lane.destination)
             self._loop.call_soon(self._carried, slot, job, (late,) * len(item.indexes))

@@ -92,7 +92,7 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         doors.record(events)
         on_reply(_queued(draft.id))
         return
-    stored = Stored(envelope, content)
+    stored = Stored(envelope, content, draft.only_crlf and draft.changes is None)
     waiting: tuple[Waiting, ...] = ()
     reports: tuple[Stored, ...] = ()
     if draft.held:

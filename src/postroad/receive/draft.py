@@ -74,6 +74,7 @@ class Draft(msgspec.Struct, eq=False):
     prefix: bytes = b""  # all fields that we add on top of content in a file, once the verdict is there
     message_id: str = ""
     ascii_only: bool = True
+    only_crlf: bool = False  # the content is as it came, and who brought it has seen that its lines end with CRLF
     long_lines: bool = False  # there is a line longer than `LINE_MAX`
     line: int = 0  # octets of the line that content in a file has left unfinished so far
     incoming: ContentSink | None = None
@@ -115,6 +116,7 @@ def finished(draft: Draft, mend: Mend | None, read: Read | None = None) -> bytes
         octets = message.joining(octets)
         end = message.header_end(octets)
     draft.head = draft.sent_head = head = octets[:end]
+    came = octets
     if mend is not None:
         draft.added, mended = mend(octets)
         if draft.added or mended is not octets:
@@ -124,6 +126,7 @@ def finished(draft: Draft, mend: Mend | None, read: Read | None = None) -> bytes
         octets = read(draft, octets)
     draft.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     draft.ascii_only = octets.isascii() and draft.added.isascii()
+    draft.only_crlf = octets is came and not draft.added and draft.mail.body is not _BINARY_MIME
     draft.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
     return octets
 

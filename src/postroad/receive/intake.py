@@ -323,8 +323,9 @@ class Intake:
     # ---- Content
 
     def content(self, octets: bytes, *, last: bool) -> bool:
-        """One piece. False: the disk is behind; bring nothing more until `Waits.catch_up`. There is no transaction any
-        more if `Waits.refuse` was called."""
+        """One piece. It holds no CR and no LF outside a CRLF, unless MAIL said BINARYMIME: who brings it has looked,
+        and delivery does not look again. False: the disk is behind; bring nothing more until `Waits.catch_up`. There
+        is no transaction any more if `Waits.refuse` was called."""
         draft = self.draft
         assert draft is not None
         if not draft.id:  # BDAT

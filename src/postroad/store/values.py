@@ -12,10 +12,12 @@ from postroad.mail.message import Content
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A message to be accepted, or as it stands in the spool."""
+    """A message to be accepted, or as it stands in the spool. `only_crlf`: this process has seen that there is no CR
+    and no LF outside a CRLF in the octets of `content`; never so of what was read from the disk."""
 
     envelope: Envelope
     content: Content
+    only_crlf: bool = False
 
 
 class NewContent(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import base64
 import email
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from postroad.deliver.options import DeliverOptions
@@ -599,6 +600,17 @@ def test_a_transaction_is_bounded_as_a_whole() -> None:
             stage.server("250 ok")
     assert len(stage.done) == 1
     assert stage.loop.now < 1000 + 1000 + 101
+
+
+def test_content_is_looked_through_for_stray_line_ends_unless_that_was_seen() -> None:
+    for seen, codes in ((False, ["5.6.1"]), (True, ["2.0.0"])):
+        stage = Stage()
+        stage.carry(msgspec.structs.replace(job(b"Subject: x\r\n\r\na\nb\r\n"), only_crlf=seen))
+        if seen:
+            stage.server(*WORDS)
+            stage.server("250 ok")
+        stage.loop.run()
+        assert [status for _, _, status in stage.outcomes()] == codes
 
 
 def test_a_block_that_is_not_taken() -> None:

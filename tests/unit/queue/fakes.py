@@ -322,14 +322,17 @@ class World:
         dsn = Envelope(number, None, (Recipient(envelope.reverse_path),), 10, self.clock.now_us(), parent=envelope.id)
         return (Stored(dsn, b"the report"),), (Reported(self.clock.now_us(), envelope.id, (), "failed", number),)
 
-    def accept(self, *recipients: str, sender: str | None = "s@sender.example", content: bytes = b"content") -> int:
+    def accept(
+        self, *recipients: str, sender: str | None = "s@sender.example", content: bytes = b"content",
+        only_crlf: bool = False,
+    ) -> int:
         number = self.spool.new_id()
         reverse_path = Address(*sender.split("@")) if sender else None
         envelope = Envelope(
             number, reverse_path, tuple(Recipient(Address(*name.split("@"))) for name in recipients),
             len(content), self.clock.now_us(),
         )
-        stored = Stored(envelope, content)
+        stored = Stored(envelope, content, only_crlf)
         self.spool.store(stored)
         self.loop.call_soon(self.queue.add, stored)
         return number

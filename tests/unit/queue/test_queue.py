@@ -308,9 +308,11 @@ def test_what_is_too_much_for_memory_waits_in_the_spool_and_arrives() -> None:
 
 def test_content_beyond_the_memory_budget_is_read_again() -> None:
     world = World(memory_max=1000, concurrency=1)
-    numbers = [world.accept(f"r{n}@x.example", content=b"x" * 400) for n in range(10)]
+    numbers = [world.accept(f"r{n}@x.example", content=b"x" * 400, only_crlf=True) for n in range(10)]
     world.run(5)
     assert [len(job.content) for job in world.jobs] == [400] * 10  # type: ignore[arg-type]
+    # What was read from the disk has not been looked through by this process.
+    assert [job.only_crlf for job in sorted(world.jobs, key=lambda job: job.envelope.id)] == [True] * 2 + [False] * 8
     assert len(world.arrived) == len(numbers)
 
 
