@@ -8,6 +8,7 @@ one for all workers.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 BACKLOG: Final = 4096
+
+Locate = Callable[["Settings", "Endpoint", Problem], str]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -67,6 +70,56 @@ def bind(endpoint: Endpoint, count: int) -> list[socket.socket] | Problem:
             return bound
         sockets.append(bound)
     return sockets
+
+
+class ListeningSockets:
+    """The sockets of endpoints: one of each for every worker. `locate`: a place that cannot be listened on, said with
+    its line of the file."""
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self._bound: dict[Endpoint, list[socket.socket]] = {}
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """In the order in which they were bound."""
+        return tuple(self._bound)
+
+    def descriptors(self, worker: int) -> list[int]:
+        """The sockets of this worker, in the order of `endpoints`."""
+        return [sockets[worker].fileno() for sockets in self._bound.values()]
+
+    def bind_missing(self, settings: Settings, count: int) -> tuple[ListeningSockets, list[str]]:
+        """Sockets of the endpoints that these settings have and we have not, for this number of workers; and what is
+        wrong with the others."""
+        added, problems = ListeningSockets(self._locate), []
+        for endpoint in endpoints(settings):
+            if endpoint in self._bound or endpoint in added._bound:
+                continue
+            bound = bind(endpoint, count)
+            if isinstance(bound, Problem):
+                problems.append(self._locate(settings, endpoint, bound))
+            else:
+                added._bound[endpoint] = bound
+        return added, problems
+
+    def add(self, added: ListeningSockets) -> None:
+        """They are ours from now on."""
+        self._bound.update(added._bound)
+
+    def not_in(self, settings: Settings) -> list[Endpoint]:
+        """Our endpoints that these settings do not have."""
+        wanted = set(endpoints(settings))
+        return [endpoint for endpoint in self._bound if endpoint not in wanted]
+
+    def close_some(self, which: list[Endpoint]) -> None:
+        for endpoint in which:
+            close_all(self._bound.pop(endpoint))
+
+    def close(self) -> None:
+        """Closes all; the endpoints are still known."""
+        for sockets in self._bound.values():
+            close_all(sockets)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -5,20 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from postroad.node.supervisor import HOLDER_SIZE, Supervisor
+from postroad.node.state_dir import HOLDER_SIZE, NodeLock
 
 
-def _supervisor() -> Any:
-    class Stripped(Supervisor):
-        def __init__(self) -> None:  # the lock needs nothing else of it
-            self._say = lambda level, text: None
-            self._lock = -1
-
-    return Stripped()
+def lock(run: Path) -> NodeLock:
+    return NodeLock(run / "node.lock", lambda level, text: None)
 
 
 @pytest.fixture
@@ -29,27 +23,27 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_second_node_is_told_which_process_has_it(run: Path) -> None:
-    first, second = _supervisor(), _supervisor()
-    assert first._take_lock(run / "node.lock", None) == ""
-    assert f"another node (process {os.getpid()})" in second._take_lock(run / "node.lock", None)
-    os.close(first._lock)
-    os.close(second._lock)
+    first, second = lock(run), lock(run)
+    assert first.take(None) == ""
+    assert f"another node (process {os.getpid()})" in second.take(None)
+    os.close(first.descriptor)
+    os.close(second.descriptor)
 
 
 def test_a_link_is_not_followed(run: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (run / "node.lock").symlink_to(victim)
-    assert "cannot lock" in _supervisor()._take_lock(run / "node.lock", None)
+    assert "cannot lock" in lock(run).take(None)
     (run / "node.lock").unlink()
     os.link(victim, run / "node.lock")
-    assert "is no lock file" in _supervisor()._take_lock(run / "node.lock", None)
+    assert "is no lock file" in lock(run).take(None)
     assert victim.read_text() == "precious"
 
 
 def test_a_folder_that_is_a_link_is_not_followed(run: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").symlink_to(run)
-    assert "cannot lock" in _supervisor()._take_lock(tmp_path / "elsewhere" / "node.lock", None)
+    assert "cannot lock" in lock(tmp_path / "elsewhere").take(None)
 
 
 def test_a_full_disk_does_not_keep_the_lock_away(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +53,10 @@ def test_a_full_disk_does_not_keep_the_lock_away(run: Path, monkeypatch: pytest.
     (run / "node.lock").write_bytes(b"4000000\n")
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        first = _supervisor()
-        assert first._take_lock(run / "node.lock", None) == ""
-        os.close(first._lock)
-    second = _supervisor()
-    assert second._take_lock(run / "node.lock", None) == ""
-    os.close(second._lock)
+        first = lock(run)
+        assert first.take(None) == ""
+        os.close(first.descriptor)
+    second = lock(run)
+    assert second.take(None) == ""
+    os.close(second.descriptor)
     assert (run / "node.lock").read_bytes() == f"{os.getpid():<{HOLDER_SIZE - 1}}\n".encode(), "one size, in place"

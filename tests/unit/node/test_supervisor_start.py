@@ -37,7 +37,7 @@ def started(settings: Settings) -> tuple[int, list[str]]:
     )
     assert supervisor.prepare() == ""
     code = asyncio.run(asyncio.wait_for(supervisor.run(), 30))
-    os.close(supervisor._lock)
+    os.close(supervisor._lock.descriptor)
     return code, [text for level, text in said if level == "error" and not text.startswith("worker ")]
 
 

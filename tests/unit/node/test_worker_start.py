@@ -33,7 +33,7 @@ from postroad.node.frames import (
 )
 from postroad.node.link import Link
 from postroad.node.sockets import endpoints
-from postroad.node.supervisor import Supervisor, Worker
+from postroad.node.supervisor import Supervisor
 from tests.peers.harness import ports
 
 BANNED = Ban("127.0.0.1", 1, 0, "spam", "root")
@@ -81,9 +81,8 @@ async def test_a_worker_hears_who_is_banned_ahead_of_its_start_and_while_it_star
         settings, lambda: settings, lambda level, text: None, lambda *problem: "", lambda settings: None
     )
     assert supervisor.prepare() == ""
-    worker = Worker(0)
-    supervisor._workers = [worker]
-    supervisor._spawn(worker)
+    supervisor._workers.start_all(1)
+    worker = supervisor._workers[0]
     await supervisor.bans(BanRequest("add", ("192.0.2.1",)))
     assert not worker.ready
     first, secret, start, second = _frames(ends[0])
@@ -94,7 +93,7 @@ async def test_a_worker_hears_who_is_banned_ahead_of_its_start_and_while_it_star
     assert worker.link is not None
     worker.link.close()
     ends[0].close()
-    os.close(supervisor._lock)
+    os.close(supervisor._lock.descriptor)
 
 
 async def test_a_worker_lets_nobody_in_who_was_banned_before_it_was_started(tmp_path: Path) -> None:
