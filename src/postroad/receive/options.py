@@ -461,18 +461,65 @@ class LocalListing(enum.Enum):
 
 
 class LocalOptions(msgspec.Struct, frozen=True):
-    """Users of this machine, who call `sendmail`. `folder`: shared with them, "" if there is none. `domain`: of
-    addresses that are written without one. `users`: names of those who may send; () is everybody. `sender`: which
-    sender they may name. `mailq`: whose mail they are shown. `flush`: they may have the queue tried. Of each user the
-    node takes `messages_max` messages in `window_s` and `at_once_max` at a time; root and the node's own user have no
-    limits and may name any sender."""
+    """Users of this machine who call `sendmail`. Root and the node's own user have no limits and may name any
+    sender."""
 
-    folder: str = ""
-    domain: str = "localhost"
-    users: tuple[str, ...] = ()
-    sender: LocalSender = LocalSender.ANY
-    mailq: LocalListing = LocalListing.OWN
-    flush: bool = True
-    messages_max: int = 600
-    window_s: float = 60.0
-    at_once_max: int = 10
+    folder: Annotated[
+        str,
+        Meta(
+            description="The folder that the node shares with all users: its socket for them, and the drop folder, "
+            "which keeps mail while the node does not take it. Unset: users cannot call `sendmail`. "
+            "Every user must be able to enter the folders above it, so it is not in `state_dir`.",
+        ),
+    ] = ""
+    domain: Annotated[
+        str,
+        Meta(
+            description="The domain of addresses that are written without one, such as `root`, in the envelope and "
+            "in the header section. Unset: `hostname`.",
+        ),
+    ] = "localhost"
+    users: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The login names of the users who may send mail. Empty: everybody may.",
+        ),
+    ] = ()
+    sender: Annotated[
+        LocalSender,
+        Meta(
+            description="Which sender of the envelope a user may name with -f. `any`: each. `own`: the user's login "
+            "name at `domain`, what the account of this name may use (docs/authentication.md), and the "
+            "null sender. `forced`: the sender is always the login name at `domain`.",
+        ),
+    ] = LocalSender.ANY
+    mailq: Annotated[
+        LocalListing,
+        Meta(
+            description="Whose mail `mailq` shows to a user. `own`: the mail that the user has handed over. `all`: "
+            "all mail. `none`: no mail.",
+        ),
+    ] = LocalListing.OWN
+    flush: Annotated[
+        bool,
+        Meta(
+            description="Whether a user may have all waiting mail tried with `sendmail -q`.",
+        ),
+    ] = True
+    messages_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The most messages that the node takes of one user within `window_s`. Mail beyond it waits "
+            "in the drop folder. 0: no limit.",
+        ),
+    ] = 600
+    window_s: Annotated[float, Meta(ge=1, description="Within what time `messages_max` counts.")] = 60.0
+    at_once_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=20,
+            description="The most messages that the node takes of one user at the same time.",
+        ),
+    ] = 10
