@@ -13,14 +13,16 @@ from collections.abc import Awaitable, Callable
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
-from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict, reject
+from postroad.mail.reply import reply
+from postroad.maps.face import NotNow
 
 Nowhere = Callable[[Address], Attempt | None]
 """Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None where it can."""
 
-Exists = Callable[[Address], bool | Awaitable[bool]]
+Exists = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
-An awaitable where it must be looked up outside."""
+An awaitable where it must be looked up outside; NotNow if nobody can tell now."""
 
 
 def relay_control(
@@ -102,14 +104,21 @@ def _existing(recipient: Address, known: Exists, nowhere: Nowhere) -> Verdict | 
     answer = known(recipient)
     if answer is True:
         return _reachable(recipient, nowhere)
-    if answer is False:
-        return _unknown(recipient)
+    if answer is False or isinstance(answer, NotNow):
+        return _found(recipient, answer, nowhere)
     assert not isinstance(answer, bool)
     return _awaited(recipient, answer, nowhere)
 
 
-async def _awaited(recipient: Address, answer: Awaitable[bool], nowhere: Nowhere) -> Verdict:
-    return _reachable(recipient, nowhere) if await answer else _unknown(recipient)
+async def _awaited(recipient: Address, answer: Awaitable[bool | NotNow], nowhere: Nowhere) -> Verdict:
+    return _found(recipient, await answer, nowhere)
+
+
+def _found(recipient: Address, answer: bool | NotNow, nowhere: Nowhere) -> Verdict:
+    if isinstance(answer, NotNow):
+        said = reply(451, "4.3.0", f"<{recipient}>: cannot be looked up now, try again later")
+        return Verdict(Action.DEFER, said, answer.text)
+    return _reachable(recipient, nowhere) if answer else _unknown(recipient)
 
 
 def _reachable(recipient: Address, nowhere: Nowhere) -> Verdict:

@@ -13,6 +13,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,13 +24,16 @@ from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, own_box, server_tls_options
+from postroad.config.options import client_tls_options, map_options, own_box, server_tls_options
 from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
 from postroad.mail.policy import Role
 from postroad.mail.route import TlsDemand
+from postroad.maps.maps import Maps
+from postroad.maps.maps import make as make_maps
 from postroad.protocol.offer import Dialect
 from postroad.world import tls
+from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
 from postroad.world.system import own_addresses
 
@@ -183,6 +187,23 @@ def _recipients(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 _EVERYBODY: Final = frozenset(("all", "*", "every", "everyone", "everybody"))
+
+
+def _keep(told: list[str], level: str, text: str) -> None:
+    told.append(text)
+
+
+def _maps(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Lines in the files of maps that count for nothing."""
+    for index, each in enumerate(map_options(settings)):
+        if each.maps:
+            continue
+        told: list[str] = []
+        made = make_maps([each], SystemClock(), partial(_keep, told))
+        if isinstance(made, Maps):
+            made.close()
+            for text in told:
+                yield Finding((("map", index),), text, "Correct the file")
 
 
 def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -409,6 +430,7 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs, _space,
-    _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts, _lost_reports,
+    _hostname, _certificates, _introspection, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs, _maps,
+    _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
+    _lost_reports,
 )  # fmt: skip

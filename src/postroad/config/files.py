@@ -21,19 +21,24 @@ from postroad.accounts import accounts
 from postroad.config import mailboxes
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
+from postroad.config.maps import MapSection
 from postroad.config.options import (
     alias_limits,
     client_tls_options,
     deliver_options,
+    map_options,
     routing_options,
     server_tls_options,
 )
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
+from postroad.maps.maps import Maps
+from postroad.maps.maps import make as make_maps
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
 from postroad.world import tls
+from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem, unreadable
 
 
@@ -229,6 +234,30 @@ def _homes(settings: Settings) -> alias_file.Homes | None:
     return mailboxes.homes(RoutingTable(routing), recipients, deliver_options(settings).maildir)
 
 
+def _maps(settings: Settings) -> Iterator[Finding]:
+    """Maps that cannot be made, or whose files cannot be read."""
+    made = make_maps(map_options(settings), SystemClock(), lambda level, text: None)
+    if isinstance(made, Maps):
+        made.close()
+        return
+    for problem in made:
+        index, section = _map_of(settings, problem)
+        if section.file is not None and problem.where.startswith(str(section.file)):
+            yield _within(("map", index, "file"), section.file, problem)
+        else:
+            yield Finding((("map", index),), problem.text, problem.remedy)
+
+
+def _map_of(settings: Settings, problem: Problem) -> tuple[int, MapSection]:
+    """The map that a problem is about, which names it or its file."""
+    found = enumerate(settings.map)
+    return next(
+        (index, each)
+        for index, each in found
+        if problem.where == f"map {each.name}" or (each.file is not None and problem.where.startswith(str(each.file)))
+    )
+
+
 def _passwords(settings: Settings) -> Iterator[Finding]:
     for index, hop in enumerate(settings.next_hop):
         if hop.token_file is not None and isinstance(found := read_text(hop.token_file), Problem):
@@ -330,6 +359,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _introspection,
     _recipients,
     _aliases,
+    _maps,
     _passwords,
     _folders,
     _log,

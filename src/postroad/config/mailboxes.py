@@ -6,6 +6,7 @@ from postroad.deliver.fitness import unfit
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
+from postroad.maps.asked import AT_ONCE, Asked
 from postroad.route.alias_file import Homes
 from postroad.route.recipients import Recipients
 from postroad.route.table import RoutingTable
@@ -14,10 +15,10 @@ from postroad.route.table import RoutingTable
 def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions) -> Homes:
     """A mailbox to which mail can never come is not there, wherever it is."""
 
-    def known(address: Address) -> bool | None:
+    def known(address: Address, asked: Asked = AT_ONCE) -> bool | None:
         if unreachable(routing, maildir, address) is not None:
             return False
-        return recipients.known(address) if routing.is_local(address.domain) else None
+        return recipients.known(address, asked) if routing.is_local(address.domain) else None
 
     names = tuple(local.name for local in routing.options.local)
     return Homes(names, known, routing.options.detail_delimiter)

@@ -29,6 +29,7 @@ from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOpti
 from postroad.mail.account import canonical_account
 from postroad.mail.address import canonical_domain
 from postroad.mail.route import Transport
+from postroad.maps.options import MapOptions
 from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
@@ -191,6 +192,11 @@ def own_box(settings: Settings) -> str:
 def _own_box(settings: Settings) -> tuple[route.LocalDomain, ...]:
     path = own_box(settings)
     return (route.LocalDomain(OWN, (POSTMASTER,), path=path),) if path else ()
+
+
+def map_options(settings: Settings) -> tuple[MapOptions, ...]:
+    """In the order of the file: a map of several maps stands behind these."""
+    return tuple(_into(MapOptions, each) for each in settings.map)
 
 
 def alias_limits(settings: Settings) -> AliasLimits:

@@ -14,6 +14,7 @@ from postroad.config.values import (
     File,
     Host,
     MailboxPattern,
+    MapNames,
     Moment,
     Port,
     Seconds,
@@ -47,6 +48,7 @@ class LocalDomainSection(Section):
         route.LocalDomain.recipients, source="RFC 5321 §4.5.1", example='["alice", "bob"]'
     )
     recipients_file: File | None = of(route.LocalDomain.recipients_file, default=None, example='"recipients"')
+    recipient_maps: MapNames = of(route.LocalDomain.recipient_maps, example='["mailboxes"]')
     deliver: Deliver = setting(
         "maildir",
         "`maildir`: into the folder `path`. `lmtp`: to the LMTP server at `socket`, or at `host` and `port`. "
@@ -73,6 +75,7 @@ class RelayDomainSection(Section):
         route.RelayDomain.recipients, default=(), example='["alice", "bob"]'
     )
     recipients_file: File | None = of(route.RelayDomain.recipients_file, default=None, example='"recipients"')
+    recipient_maps: MapNames = of(route.RelayDomain.recipient_maps, example='["mailboxes"]')
 
 
 class RelayEtrnSection(Section):

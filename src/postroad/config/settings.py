@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from postroad.config.accounts import AuthSection, BansSection
 from postroad.config.certificates import TlsSection
-from postroad.config.field import UNSET, Section, setting, table, tables
+from postroad.config.field import UNSET, Section, setting, several, table, tables
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
+from postroad.config.maps import MapSection
 from postroad.config.outbound import MaildirSection, OutboundSection, ProgramSection
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
@@ -26,7 +27,7 @@ from postroad.config.running import (
     StoreSection,
 )
 from postroad.config.sendmail import SendmailSection
-from postroad.config.values import Domain, File, Mailbox, Seconds
+from postroad.config.values import Domain, File, Mailbox, MapNames, Seconds
 from postroad.receive.options import ListenerTls
 from postroad.world.tls import NOBODY, ClientCertificatePolicy, ClientCertificates
 
@@ -71,6 +72,12 @@ class Settings(Section):
     aliases: File | None = setting(
         None, "The alias file, with `name: mailbox, mailbox …` in each line (docs/aliases.md).", example='"aliases"'
     )
+    alias_maps: MapNames = several(
+        (),
+        "Maps in which aliases are looked up that the alias file does not name. A value is a list of targets, as in "
+        "the alias file.",
+        example='["virtual"]',
+    )
     listener: tuple[ListenerSection, ...] = tables()
     tls: TlsSection = table(TlsSection)
     limits: LimitsSection = table(LimitsSection)
@@ -82,6 +89,7 @@ class Settings(Section):
     domain: tuple[LocalDomainSection, ...] = tables()
     relay: RelaySection = table(RelaySection)
     next_hop: tuple[NextHopSection, ...] = tables()
+    map: tuple[MapSection, ...] = tables()
     routing: RoutingSection = table(RoutingSection)
     mx: MxSection = table(MxSection)
     outbound: OutboundSection = table(OutboundSection)

@@ -318,3 +318,4 @@ Moment = Annotated[
     ValueKind("date", '`"2014-04-03"` (its beginning in UTC) or `"2014-04-03T12:00:00Z"`'),
 ]
 Port = Annotated[int, ValueKind("port", "1 to 65535")]
+MapNames = Annotated[tuple[str, ...], BeforeValidator(one_or_more)]

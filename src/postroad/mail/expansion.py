@@ -21,7 +21,7 @@ class Expansion(msgspec.Struct, frozen=True):
     No recipients left means that all went into nothing, as the aliases say, or are in `stopped`. `through`: the aliases
     that the message is led through. `stopped`: aliases that it has been led through before (a loop), or mailboxes that
     have it already. `excess`: why the aliases lead to more than they may, "" where they do not; nothing is expanded
-    then.
+    then. `not_now`: why aliases cannot be looked up at the moment, "" if they were.
     """
 
     recipients: tuple[Recipient, ...]
@@ -29,3 +29,4 @@ class Expansion(msgspec.Struct, frozen=True):
     through: tuple[Address, ...] = ()
     stopped: tuple[Address, ...] = ()
     excess: str = ""
+    not_now: str = ""

@@ -36,8 +36,9 @@ __all__ = ["AcceptMessage", "ArrivingClient", "ContentSink", "Doors", "Expand", 
 class Expand(Protocol):
     def __call__(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
-    ) -> Expansion:
-        """What aliases make of the recipients of message `id`. `passed`: the aliases that it came through before."""
+    ) -> Expansion | Awaitable[Expansion]:
+        """What aliases make of the recipients of message `id`; an awaitable if a map must be waited for. `passed`: the
+        aliases that it came through before."""
 
 
 class ArrivingClient(Protocol):

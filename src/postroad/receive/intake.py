@@ -445,9 +445,16 @@ class Intake:
                 self.refuse_content(_FAULTY, answered)
                 return
             octets = changing.change(draft, octets, now_us)
-        loops.lead(setup, now_us, draft)
+        pending = loops.lead(setup, now_us, draft)
+        if pending is None:
+            self._led(draft, octets, answered)
+        else:
+            self._waits.wait_for(_when(pending), lambda verdict: self._led(draft, octets, answered))
+
+    def _led(self, draft: Draft, octets: bytes | None, answered: OnReply) -> None:
+        """The message was led through the aliases of its recipients."""
         expansion = draft.expansion
-        if expansion is not None and (expansion.excess or expansion.stopped):
+        if expansion is not None and (expansion.excess or expansion.stopped or expansion.not_now):
             refused = loops.refusal(expansion)
             if refused is not None:
                 self.refuse_content(refused, answered)
@@ -473,6 +480,11 @@ class Intake:
         refusal = Refusal(verdict, "DATA", draft.mail.reverse_path, recipients=draft.names)
         self.reset()
         self._refused(refusal, answered)
+
+
+async def _when(pending: Awaitable[None]) -> Verdict:
+    await pending
+    return ACCEPT
 
 
 def _has_header(draft: Draft) -> bool:

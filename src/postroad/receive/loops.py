@@ -5,12 +5,14 @@ comes back with our mark; only if all its recipients have had it is it refused (
 who have are left out, and the history says why. Over LMTP no mailbox counts as one that has had it: the client there is
 an MTA of our own, which delivers what it holds; an alias leads outside, and its circle is stopped there, too.
 
-How it fails: aliases that lead to more than they may are 554 5.2.4. Not here: the marks of mailboxes, which delivery
+How it fails: aliases that lead to more than they may are 554 5.2.4; 451 4.3.0 if aliases cannot be looked up now. Not
+here: the marks of mailboxes, which delivery
 writes (`deliver.maildir`, `deliver.program`); what no mark shows is `check.message`'s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
@@ -19,8 +21,9 @@ from postroad.mail import loop
 from postroad.mail.event import Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.loop import Marks
-from postroad.mail.policy import Verdict, reject
+from postroad.mail.policy import Action, Verdict, reject
 from postroad.receive import draft as drafts
+from postroad.receive import replies
 from postroad.receive.draft import Draft
 from postroad.receive.setup import ListenerSetup
 
@@ -28,25 +31,40 @@ _NAMES_MAX: Final = 3  # addresses that the reply names
 _NOBODY: Final = Expansion(())
 
 
-def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> None:
+def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> Awaitable[None] | None:
     """Lead the message through the aliases of its recipients. Call it once, at the end of data. A field that bears the
-    marks of these aliases is added on top."""
+    marks of these aliases is added on top. An awaitable if a map must be waited for: it is led when this has ended."""
     doors, marks = setup.doors, setup.doors.marks
     given = draft.given = drafts.wanted(draft)
     seen = loop.found(draft.head) if marks is not None else frozenset()
     if not given:
         draft.expansion = _NOBODY
-    elif marks is not None and seen:
+        return None
+    if marks is not None and seen:
         message_id = draft.message_id
         expansion = doors.expand(
             draft.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
         )
-        if not setup.lmtp:
-            expansion = _without_those_who_have_it(expansion, marks, seen, message_id)
-        draft.expansion = expansion
     else:
-        draft.expansion = doors.expand(draft.id, now_us, given)
-    through = draft.expansion.through
+        expansion = doors.expand(draft.id, now_us, given)
+    if isinstance(expansion, Expansion):
+        _led(setup, draft, seen, expansion)
+        return None
+    return _awaited(setup, draft, seen, expansion)
+
+
+async def _awaited(
+    setup: ListenerSetup, draft: Draft, seen: frozenset[str], pending: Awaitable[Expansion]
+) -> None:
+    _led(setup, draft, seen, await pending)
+
+
+def _led(setup: ListenerSetup, draft: Draft, seen: frozenset[str], expansion: Expansion) -> None:
+    marks = setup.doors.marks
+    if marks is not None and seen and not setup.lmtp:
+        expansion = _without_those_who_have_it(expansion, marks, seen, draft.message_id)
+    draft.expansion = expansion
+    through = expansion.through
     if marks is not None and through:
         marked = loop.field(marks.expanded(alias, draft.message_id) for alias in through)
         draft.added = marked + draft.added
@@ -68,6 +86,8 @@ def _without_those_who_have_it(
 
 def refusal(expansion: Expansion) -> Verdict | None:
     """Why a message that was led so cannot be taken; None where it can."""
+    if expansion.not_now:
+        return Verdict(Action.DEFER, replies.UNSURE, expansion.not_now)
     if expansion.excess:
         return reject(554, "5.2.4", expansion.excess, "an alias leads to too many recipients")
     if expansion.stopped and not expansion.recipients:

@@ -45,7 +45,7 @@ class AliasTarget(msgspec.Struct, frozen=True):
         return Address(self.local_part or address.local_part, self.domain or address.domain)
 
 
-Map = Mapping[str, tuple[AliasTarget, ...]]
+AliasTable = Mapping[str, tuple[AliasTarget, ...]]
 """Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
 
 
@@ -90,11 +90,11 @@ class AliasLimits(msgspec.Struct, frozen=True):
 
 
 class Homes(msgspec.Struct, frozen=True):
-    """Our own domains. `known`: whether a mailbox is there; None where it is not ours or any is. `delimiter`: begins an
-    address extension."""
+    """Our own domains. `known`: whether a mailbox is there; None where it is not ours or any is. It may also be called
+    with an `Asked`, by which it then looks up. `delimiter`: begins an address extension."""
 
     domains: tuple[str, ...]
-    known: Callable[[Address], bool | None]
+    known: Callable[..., bool | None]
     delimiter: str = "+"
 
 
@@ -103,10 +103,13 @@ _STEPS_MAX: Final = 2_000_000  # names that are followed while a file is judged;
 
 # Up to a colon or a comma that stands outside of a quoted string (RFC 5321 §4.1.2).
 _NAME: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^":])*):(.*)')
+_SPACED: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"\s])+')
 _WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
-def parse(text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS) -> Map | tuple[Problem, ...]:
+def parse(
+    text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS
+) -> AliasTable | tuple[Problem, ...]:
     """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
     found: dict[str, tuple[AliasTarget, ...]] = {}
@@ -170,6 +173,18 @@ def _alias(line: str) -> tuple[str, tuple[AliasTarget, ...]] | str:
     return name, tuple(targets)
 
 
+def targets_of(value: str) -> tuple[AliasTarget, ...] | str:
+    """The targets in a value of a map, or what is wrong with it. White space divides them, too, as in virtual(5)."""
+    targets: dict[AliasTarget, None] = {}
+    for part in _words(value):
+        for word in _SPACED.findall(part) or ("",):
+            target = _target(word)
+            if isinstance(target, str):
+                return target
+            targets[target] = None
+    return tuple(targets)
+
+
 def _words(text: str) -> Iterator[str]:
     """The words between commas; a comma at the very end is forgiven."""
     at = 0
@@ -229,7 +244,7 @@ def _domain(text: str) -> str | None:
         return None
 
 
-def circles(aliases: Map) -> Iterator[str]:
+def circles(aliases: AliasTable) -> Iterator[str]:
     """The names that lead to no mailbox at all, only around among themselves.
 
     Names are followed as they are written: local-parts among local-parts, mailboxes among mailboxes. What only shows at
@@ -252,7 +267,7 @@ def circles(aliases: Map) -> Iterator[str]:
             yield name
 
 
-def excessive(aliases: Map, limits: AliasLimits) -> Iterator[tuple[str, str]]:
+def excessive(aliases: AliasTable, limits: AliasLimits) -> Iterator[tuple[str, str]]:
     """The names that lead to more than they may, each with what is too much. They are followed as in `circles`."""
     left = _STEPS_MAX
     for name in aliases:
@@ -277,7 +292,7 @@ def _followed(target: AliasTarget) -> str:
     return f"{local_part}@{target.domain}" if target.domain else local_part
 
 
-def missing(aliases: Map, homes: Homes) -> Iterator[tuple[str, str]]:
+def missing(aliases: AliasTable, homes: Homes) -> Iterator[tuple[str, str]]:
     """Each name with each target of it that is at home with us, and is neither a box nor another alias there."""
     for name, targets in aliases.items():
         local_part, _, domain = name.rpartition("@") if "@" in name else (name, "", "")
@@ -290,7 +305,7 @@ def missing(aliases: Map, homes: Homes) -> Iterator[tuple[str, str]]:
                 yield name, str(reached[0]) if target.domain or domain else f"{target.local_part!r} of no local domain"
 
 
-def _is_there(aliases: Map, homes: Homes, name: str, target: AliasTarget, reached: Address) -> bool:
+def _is_there(aliases: AliasTable, homes: Homes, name: str, target: AliasTarget, reached: Address) -> bool:
     if homes.known(reached) is not False:
         return True
     return not target.final and any(key in aliases and key != name for key in keys(reached, homes.delimiter))

@@ -7,13 +7,20 @@ domain leads only in a circle is the mailbox of its own name, so that no recipie
 mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without
 regard to case; ``name+x`` is looked up as such, then as ``name``.
 
+Behind the file of aliases stand maps (`maps.face`): what the file does not name is looked up in them, in the order of
+`maps.steps`. A value is a list of targets, as in the file. A method that looks up takes an `Asked`; if this says
+afterwards that it stopped, an answer of a map is missing and the result means nothing.
+
 How it fails: if aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
-is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force.
+is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force; a value of a map that is no
+list of targets is NotNow: mail waits until it is mended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -23,7 +30,10 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
-from postroad.route.alias_file import AliasLimits, AliasTarget, Homes, Map, parse
+from postroad.maps.asked import AT_ONCE, Asked, NoAnswer
+from postroad.maps.face import Map
+from postroad.maps.steps import KeyStep, address_steps, whole_domain_step
+from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, parse, targets_of
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
@@ -36,16 +46,18 @@ __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 _LIMITS: Final = AliasLimits()
 MAILER_DAEMON: Final = "mailer-daemon"
 _TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
+_PARSED_MAX: Final = 10_000  # values of maps whose targets are remembered
 
 
 class _Walk:
     """The way through aliases for one message: those that it is led through, and those where it stops, because it has
     been there before. `steps`: those of the recipient who is being expanded."""
 
-    __slots__ = ("_passed", "excess", "steps", "stopped", "through")
+    __slots__ = ("_passed", "asked", "excess", "steps", "stopped", "through")
 
-    def __init__(self, passed: Passed | None = None) -> None:
+    def __init__(self, passed: Passed | None = None, asked: Asked = AT_ONCE) -> None:
         self._passed = passed
+        self.asked = asked
         self.steps: dict[Address, None] = {}
         self.through: dict[Address, None] = {}
         self.stopped: dict[Address, None] = {}
@@ -72,6 +84,7 @@ class Aliases:
     `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
     `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there. `limits`: how
     much aliases may lead to. `hostname`: ours, in canonical form: mail to MAILER-DAEMON there is the postmaster's.
+    `maps`: where aliases are looked up that the file does not name.
     """
 
     def __init__(
@@ -83,12 +96,15 @@ class Aliases:
         homes: Homes | None = None,
         limits: AliasLimits = _LIMITS,
         hostname: str = "",
+        maps: tuple[Map, ...] = (),
     ) -> None:
         self._path = path
         self._is_local = is_local
         self._delimiter = delimiter
         self._postmaster = () if postmaster is None else (AliasTarget(postmaster.local_part, postmaster.domain),)
-        self._map: Map = {}
+        self._map: AliasTable = {}
+        self._maps = maps
+        self._parsed: OrderedDict[str, tuple[AliasTarget, ...] | str] = OrderedDict()
         self._homes = homes
         self._limits = limits
         self._hostname = hostname
@@ -114,17 +130,24 @@ class Aliases:
         self.edition += 1
         return ()
 
-    def _read(self) -> Map | tuple[Problem, ...]:
+    def _read(self) -> AliasTable | tuple[Problem, ...]:
         text = read_text(self._path, FILE_MAX)
         if isinstance(text, Problem):
             return (text,)
         return parse(text, self._path, self._homes, self._limits)
 
-    def names(self, address: Address) -> bool:
+    @property
+    def has_maps(self) -> bool:
+        return bool(self._maps)
+
+    def names(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
-        if (self._named(address) or self._whole(address)) is None and not self._is_daemon(address):
+        if (self._named(address, asked) or self._whole(address, asked)) is None and not self._is_daemon(address):
             return False
-        return self._homes is None or bool(self._ends(address, self._is_box, _Walk(), one=True))
+        if self._homes is None:
+            return True
+        is_box = self._is_box if asked is AT_ONCE else partial(self._is_box, asked=asked)
+        return bool(self._ends(address, is_box, _Walk(None, asked), one=True))
 
     def standing(self, address: Address) -> Address:
         """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
@@ -145,22 +168,24 @@ class Aliases:
         return walk.excess
 
     def expand(
-        self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists, passed: Passed | None = None
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists, passed: Passed | None = None,
+        asked: Asked = AT_ONCE,
     ) -> Expansion:
         """What becomes of the recipients of message `id`, each mailbox once, with an event for each that was expanded.
 
         Equal mailboxes that the client gave itself are made one, too. `passed`: whether the message has been led
         through an alias before.
         """
-        if not (self._map or self._has_own) and (len(recipients) == 1 or _are_different(recipients)):
+        if not (self._map or self._has_own or self._maps) and (len(recipients) == 1 or _are_different(recipients)):
             return Expansion(recipients)
         result: dict[Address, Recipient] = {}
         events: list[Expanded] = []
-        walk = _Walk(passed)
-        twins: dict[tuple[int, str], tuple[Recipient, Expanded]] = {}
+        walk = _Walk(passed, asked)
+        twins: dict[tuple[int, str], tuple[Recipient, Expanded, object]] = {}
         count = 0
         for recipient in recipients:
-            key = self._likeness(recipient.address, exists) if len(recipients) > 1 else None
+            likeness = self._likeness(recipient.address, exists, asked) if len(recipients) > 1 else None
+            key = None if likeness is None else (_identity(likeness), recipient.address.domain)
             twin = twins.get(key) if key is not None else None
             if twin is not None and _is_twin(recipient, twin[0], result):
                 ends: Sequence[Address] = ()
@@ -175,7 +200,7 @@ class Aliases:
             if into:
                 events.append(Expanded(now_us, id, str(recipient.given or recipient.address), into))
                 if key is not None:
-                    twins.setdefault(key, (recipient, events[-1]))
+                    twins.setdefault(key, (recipient, events[-1], likeness))
             for end in ends:
                 _add(result, _became(recipient, end, len(ends)))
             count += len(into)
@@ -185,14 +210,12 @@ class Aliases:
                 return Expansion((), excess=walk.excess)
         return Expansion(tuple(result.values()), tuple(events), tuple(walk.through), tuple(walk.stopped))
 
-    def _likeness(self, address: Address, exists: Exists) -> tuple[int, str] | None:
-        """What two mailboxes share that lead to the same ones, such as `list+1` and `list+2`. A client may name a
-        thousand of them in one message; the way behind them is gone once. None: it leads nowhere, or elsewhere for
-        each."""
-        targets = self._targets(address, exists)
-        if targets is None or not all(target.local_part for target in targets):
-            return None
-        return id(targets), address.domain
+    def _likeness(self, address: Address, exists: Exists, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """What two mailboxes of a domain share that lead to the same ones, such as `list+1` and `list+2`. A client may
+        name a thousand of them in one message; the way behind them is gone once. None: it leads nowhere, or elsewhere
+        for each."""
+        targets = self._targets(address, exists, asked)
+        return targets if targets is not None and all(target.local_part for target in targets) else None
 
     def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
@@ -209,7 +232,7 @@ class Aliases:
     ) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none.
         `one`: the first that is found is enough."""
-        targets = self._targets(address, exists)
+        targets = self._targets(address, exists, walk.asked)
         if targets is None:
             return None
         if walk.has_passed(address):
@@ -222,9 +245,11 @@ class Aliases:
             for target in targets:
                 reached = target.of(current)
                 # Its own name among its targets is the mailbox itself, as \name is.
-                following = None if target.final or reached == current else self._targets(reached, exists)
+                following = (
+                    None if target.final or reached == current else self._targets(reached, exists, walk.asked)
+                )
                 if following is None:
-                    if self._homes is None or self._homes.known(reached) is not False:
+                    if self._homes is None or self._is_there(reached, walk.asked):
                         ends.setdefault(reached)
                         if one:
                             return list(ends)
@@ -237,11 +262,19 @@ class Aliases:
                 return []
         return list(ends)
 
-    def _is_box(self, address: Address) -> bool:
-        return self._homes is not None and self._homes.known(address) is True
+    def _is_there(self, address: Address, asked: Asked) -> bool:
+        return self._known(address, asked) is not False
 
-    def _targets(self, address: Address, exists: Exists) -> tuple[AliasTarget, ...] | None:
-        found = self._named(address)
+    def _is_box(self, address: Address, asked: Asked = AT_ONCE) -> bool:
+        return self._known(address, asked) is True
+
+    def _known(self, address: Address, asked: Asked) -> bool | None:
+        if self._homes is None:
+            return None
+        return self._homes.known(address) if asked is AT_ONCE else self._homes.known(address, asked)
+
+    def _targets(self, address: Address, exists: Exists, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        found = self._named(address, asked)
         if found is not None or exists(address):
             return found
         if not self._is_local(address.domain):
@@ -250,7 +283,7 @@ class Aliases:
             return self._postmaster
         if self._is_daemon(address):
             return _TO_POSTMASTER
-        return self._whole(address)
+        return self._whole(address, asked)
 
     def _is_daemon(self, address: Address) -> bool:
         """Whether answers to our reports go there, whose name is a local domain."""
@@ -258,23 +291,57 @@ class Aliases:
             return False
         return self._is_local(address.domain)
 
-    def _named(self, address: Address) -> tuple[AliasTarget, ...] | None:
+    def _named(self, address: Address, asked: Asked = AT_ONCE) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for this very mailbox."""
         aliases = self._map
-        if not aliases or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
+        if not (aliases or self._maps) or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
             return None
         name = fold(address.local_part, "")
         found = aliases.get(f"{name}@{address.domain}") or aliases.get(name)
         if found is None and self._delimiter:
             base = fold(name, self._delimiter)
             if base != name:
-                return aliases.get(f"{base}@{address.domain}") or aliases.get(base)
+                found = aliases.get(f"{base}@{address.domain}") or aliases.get(base)
+        if found is None and self._maps:
+            return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked)
         return found
 
-    def _whole(self, address: Address) -> tuple[AliasTarget, ...] | None:
+    def _whole(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for its whole domain."""
+        if not self._is_local(address.domain):
+            return None
         found = self._map.get(f"@{address.domain}")
-        return found if found is not None and self._is_local(address.domain) else None
+        if found is None and self._maps:
+            return self._looked_up((whole_domain_step(address.domain),), asked)
+        return found
+
+    def _looked_up(self, steps: Iterable[KeyStep], asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """The targets that a map has under the first of these keys."""
+        for step in steps:
+            for map in self._maps:
+                value = asked.look_up(map, step.key, step.part)
+                if isinstance(value, NoAnswer):
+                    return None
+                if value is not None:
+                    return self._parse(value, step.key, map.name, asked)
+        return None
+
+    def _parse(self, value: str, key: str, name: str, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """The targets in a value; equal values give the same tuple (`_likeness`)."""
+        found = self._parsed.get(value)
+        if found is None:
+            found = self._parsed[value] = targets_of(value)
+            if len(self._parsed) > _PARSED_MAX:
+                self._parsed.popitem(last=False)
+        if isinstance(found, str):
+            asked.refuse(f"map {name}: the value of {key!r} cannot be used as an alias: {found}")
+            return None
+        return found
+
+
+def _identity(value: object) -> int:
+    """Its own as long as the value is kept."""
+    return id(value)
 
 
 def _is_twin(recipient: Recipient, other: Recipient, result: dict[Address, Recipient]) -> bool:

@@ -29,6 +29,14 @@ class LocalDomain(msgspec.Struct, frozen=True):
             description="A file with one local-part in each line, in addition to `recipients`. `#` begins a comment.",
         ),
     ] = ""
+    recipient_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps of further recipients: a recipient exists if one of these maps has its address, its "
+            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the client is told "
+            "to try again later (451 4.3.0).",
+        ),
+    ] = ()
     deliver: Transport = Transport.MAILDIR
     path: Annotated[
         str,
@@ -81,6 +89,14 @@ class RelayDomain(msgspec.Struct, frozen=True):
             description="A file with one local-part in each line, in addition to `recipients`.",
         ),
     ] = ""
+    recipient_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps of further recipients: a recipient exists if one of these maps has its address, its "
+            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the client is told "
+            "to try again later (451 4.3.0).",
+        ),
+    ] = ()
 
 
 class NextHop(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ mailbox, gives a Problem that names file and line, and what was known before sta
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,9 @@ import msgspec
 from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.owned import Owned
+from postroad.maps.asked import AT_ONCE, Asked, NoAnswer
+from postroad.maps.face import Map
+from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
 from postroad.world.files import Stamp, stamp
@@ -29,7 +32,7 @@ NAME_MAX: Final = 512  # characters of a local-part that is looked up: no comman
 
 
 class Mailboxes(msgspec.Struct, frozen=True):
-    """The mailboxes of one domain: those of `names` and of the file at `path`, or all where `every` is set.
+    """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all where `every` is set.
     `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said."""
 
     names: tuple[str, ...] = ()
@@ -37,15 +40,19 @@ class Mailboxes(msgspec.Struct, frozen=True):
     every: bool = False
     delimiter: str = "+"
     since_us: int = 0
+    maps: tuple[Map, ...] = ()
 
 
-def mailboxes_of(options: RoutingOptions) -> dict[str, Mailboxes]:
-    """What the settings tell of local domains and of relay domains, by pattern."""
+def mailboxes_of(
+    options: RoutingOptions, named: Callable[[tuple[str, ...]], tuple[Map, ...]] = lambda names: ()
+) -> dict[str, Mailboxes]:
+    """What the settings tell of local domains and of relay domains, by pattern. `named`: the maps of these names."""
     domains: list[LocalDomain | RelayDomain] = [*options.local, *options.relay]
     return {
         domain.name: Mailboxes(
             domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
             wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
+            named(domain.recipient_maps),
         )
         for domain in domains
     }
@@ -67,22 +74,27 @@ class Recipients:
         """Read files that have changed since. What is wrong with them; each state of a file is complained of once."""
         return tuple(problem for boxes in self._boxes.values() if (problem := boxes.load()) is not None)
 
-    def known(self, address: Address) -> bool | None:
-        """Whether mail for the mailbox is taken; None where nothing is said of its domain."""
+    @property
+    def has_maps(self) -> bool:
+        return any(boxes.has_maps for boxes in self._boxes.values())
+
+    def known(self, address: Address, asked: Asked = AT_ONCE) -> bool | None:
+        """Whether mail for the mailbox is taken; None where nothing is said of its domain. What would have to be waited
+        for is taken to be there; `asked` tells of it."""
         boxes = self._table.find(address.domain)
         if boxes is None:
             return None
-        return boxes.holds(address.local_part) or fold(address.local_part, "") == POSTMASTER
+        return boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER
 
     def owned(self, address: Address) -> Owned | None:
         """Since when the mailbox has its owner; None where nothing is said of its domain."""
         boxes = self._table.find(address.domain)
         return None if boxes is None else boxes.owned(address.local_part)
 
-    def has_box(self, address: Address) -> bool:
+    def has_box(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
         boxes = self._table.find(address.domain)
-        return boxes is not None and boxes.holds(address.local_part)
+        return boxes is not None and boxes.holds(address, asked)
 
 
 class _Boxes:
@@ -98,10 +110,27 @@ class _Boxes:
         self._stamp: Stamp | None = None
         self.taken = 0  # how often the file was
 
-    def holds(self, local_part: str) -> bool:
+    @property
+    def has_maps(self) -> bool:
+        return bool(self._mailboxes.maps)
+
+    def holds(self, address: Address, asked: Asked) -> bool:
+        local_part, mailboxes = address.local_part, self._mailboxes
         if len(local_part) > NAME_MAX:
             return False
-        return self._mailboxes.every or fold(local_part, self._mailboxes.delimiter) in self._names
+        if mailboxes.every or fold(local_part, mailboxes.delimiter) in self._names:
+            return True
+        return bool(mailboxes.maps) and self._in_maps(address, asked)
+
+    def _in_maps(self, address: Address, asked: Asked) -> bool:
+        """Any value says that the mailbox is there. True also if an answer is missing (`Asked.stopped`)."""
+        steps = address_steps(address.local_part, address.domain, self._mailboxes.delimiter)
+        for step in (*steps, whole_domain_step(address.domain)):
+            for map in self._mailboxes.maps:
+                value = asked.look_up(map, step.key, step.part)
+                if isinstance(value, NoAnswer) or value is not None:
+                    return True
+        return False
 
     def owned(self, local_part: str) -> Owned:
         since_us = self._names.get(fold(local_part, self._mailboxes.delimiter), 0)

@@ -101,11 +101,11 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                         f'This has no effect with deliver = "{domain.deliver}"',
                         f'Remove it, or write deliver = "{other}"',
                     )
-        if not domain.recipients and domain.recipients_file is None:
+        if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
             yield Finding(
-                ((*here, "recipients"), (*here, "recipients_file")),
+                ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
                 f"{domain.name!r} has no recipients",
-                'Name them in recipients or recipients_file, or write recipients = "any"',
+                'Name them in recipients, recipients_file or recipient_maps, or write recipients = "any"',
             )
 
 

@@ -91,9 +91,9 @@ def recipients(settings: Settings) -> Iterator[Finding]:
     """A relay domain with known recipients, but without any."""
     for index, domain in enumerate(settings.relay.domain):
         here = ("relay", "domain", index)
-        if not domain.recipients and domain.recipients_file is None:
+        if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
             yield Finding(
-                ((*here, "recipients"), (*here, "recipients_file")),
+                ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
                 f"{domain.name!r} has no recipients",
                 "Name them, or move the domain to domains under [relay], which accepts mail for any recipient",
             )

@@ -35,6 +35,7 @@ from postroad.mail.policy import Role
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
+from postroad.maps.files import FileEntries
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring.authentication import placed
@@ -68,6 +69,7 @@ from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
 from postroad.world.network import Server
+from postroad.world.problem import Problem
 from postroad.world.system import file_limit
 from postroad.world.tls import ClientCertificatePolicy
 
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
+CLOSE_MAPS_S: Final = 900.0  # after a reload, until maps that it removed are closed
 COUNT_S: Final = 5.0  # between looks for what is to be counted
 OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
@@ -120,6 +123,7 @@ class Assembly:
         self._lookups: set[asyncio.Task[Route | Attempt]] = set()
         self._edition: Edition  # in force
         self._prepared: Edition | None = None
+        self._tables: Tables | None = None  # those in force, once there are any
         self._bans = bans
         self._tell_counts = tell
         self._turns = Turns()
@@ -261,6 +265,7 @@ class Assembly:
         """Every room takes its part of the edition; sessions, connections and counts go on. `sockets`: those of
         endpoints that are new with it; `begin` is called before the listeners take theirs."""
         self._edition = edition
+        self._take_tables(edition.tables)
         self._log.take(edition.log)
         self._has_room.take(edition.files_reserved)
         self._tally.take(edition.windows_s)
@@ -275,6 +280,11 @@ class Assembly:
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
         await self._take_listeners(edition, sockets)
+
+    def _take_tables(self, tables: Tables) -> None:
+        before, self._tables = self._tables, tables
+        if before is not None:  # transactions under way go on with them
+            self._loop.call_later(CLOSE_MAPS_S, before.maps.close, tables.maps)
 
     async def _take_listeners(self, edition: Edition, sockets: dict[Endpoint, socket.socket]) -> None:
         setups = self._setups(edition)
@@ -354,6 +364,7 @@ class Assembly:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.close()
+            prepared.tables.maps.close(self.tables.maps)
 
     async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
         """Take what was prepared. `sockets`: those of new endpoints."""
@@ -369,6 +380,8 @@ class Assembly:
             ticket_secret=self._ticket_secret(),
             faulty=self._accounts_faulty,
             warn=self._warn,
+            tell=self._note_once,
+            before=self._tables,
         )
 
     @property
@@ -458,7 +471,7 @@ class Assembly:
             budget=self._budget,
             turns=self._turns,
             turned=self._turned,
-            known=tables.known,
+            known=tables.verified,
             members=tables.members,
             owns=self._owns,
             network=self._world.network,
@@ -545,6 +558,7 @@ class Assembly:
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:
+        self.tables.maps.look(self._in_background)
         refused = self.tables.aliases_refused
         problems = self.tables.look()
         for problem in problems:
@@ -553,6 +567,16 @@ class Assembly:
             self._note_once("error", "the old aliases stay in force until the alias file is correct")
         elif refused and not self.tables.aliases_refused:
             self._note_once("info", "the changed aliases are in force")
+
+    def _in_background(
+        self, work: Callable[[], FileEntries | Problem], done: Callable[[FileEntries | Problem], None]
+    ) -> None:
+        """Read a file on a thread, and tell the loop."""
+        if not self._world.disk.threads:
+            done(work())
+            return
+        future = self._loop.run_in_executor(self._pool, work)
+        future.add_done_callback(lambda read: done(read.result()) if not read.cancelled() else None)
 
     # -- what holds for the whole node ------------------------------------------------------------------------------
 

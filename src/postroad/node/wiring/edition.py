@@ -81,7 +81,7 @@ class Edition(msgspec.Struct, frozen=True):
     shutdown_s: float
 
     def close(self) -> None:
-        """It is not taken after all."""
+        """It is not taken after all, or is in force no more."""
         if self.authenticator is not None:
             self.authenticator.close()
 
@@ -94,10 +94,12 @@ def make(
     ticket_secret: bytes,
     faulty: Callable[[Path, tuple[UsersFileFault, ...]], None],
     warn: Callable[[str], None],
+    tell: Callable[[str, str], None],
+    before: Tables | None = None,
 ) -> Edition | str:
     """The edition of these settings, or what is wrong with them or their files. `faulty`: hears of accounts that become
-    wrong later; `warn`: of trouble with log-ins."""
-    tables = build(settings)
+    wrong later; `warn`: of trouble with log-ins; `tell`: of the files of maps. `before`: the tables in force."""
+    tables = build(settings, world.clock, tell, before)
     if isinstance(tables, str):
         return tables
     tls: ServerTls | None = None

@@ -6,7 +6,8 @@ Replaced as a whole at reload. Files that change by themselves (aliases, recipie
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer
+from postroad.maps.asked import Asked, answered
+from postroad.maps.face import NotNow
+from postroad.maps.maps import Maps, make
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
@@ -31,6 +35,7 @@ from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.table import RoutingTable
+from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
 
@@ -61,8 +66,11 @@ class Tables:
         mx_options: mx.MxOptions,
         ourselves: OwnNames,
         maildir: MaildirOptions,
+        maps: Maps,
     ) -> None:
         self.routing = routing
+        self.maps = maps
+        self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
         self.credentials = credentials
         self._route = routing.route
         self._recipients = recipients
@@ -78,13 +86,33 @@ class Tables:
     async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
         return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
 
-    def known(self, address: Address) -> bool | None:
-        """Whether a mailbox of ours exists, as a box or as an alias; None where the domain is not ours."""
+    def known(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow | None] | None:
+        """Whether a mailbox of ours exists, as a box or as an alias; None where the domain is not ours. An awaitable if
+        a map must be waited for."""
         mailbox = self.routing.home(address)
+        if self._has_maps:
+            return answered(partial(self._known, mailbox))
         box = self._recipients.known(mailbox)
         if box is None or box:
             return box
         return self._aliases.names(mailbox)
+
+    def _known(self, mailbox: Address, asked: Asked) -> bool | None:
+        box = self._recipients.known(mailbox, asked)
+        return box if box is None or box or asked.stopped else self._aliases.names(mailbox, asked)
+
+    def _exists(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow]:
+        found = self.known(address)
+        if found is None or isinstance(found, bool):
+            return bool(found)
+        return found if isinstance(found, NotNow) else _existing(found)
+
+    def verified(self, address: Address) -> bool | Awaitable[bool | None] | None:
+        """The same for VRFY: None also if nobody can tell now."""
+        found = self.known(address)
+        if found is None or isinstance(found, bool):
+            return found
+        return None if isinstance(found, NotNow) else _verified(found)
 
     def owned(self, address: Address) -> Owned | None:
         """Since when a mailbox of ours has its owner; None where the domain is not ours."""
@@ -104,9 +132,20 @@ class Tables:
 
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
-    ) -> Expansion:
+    ) -> Expansion | Awaitable[Expansion]:
         at_home = self.routing.at_home(recipients)
-        return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
+        if not self._has_maps:
+            return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
+        found = answered(partial(self._expand, id, now_us, at_home, passed))
+        if isinstance(found, Expansion):
+            return found
+        return Expansion((), not_now=found.text) if isinstance(found, NotNow) else _expanded(found)
+
+    def _expand(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
+    ) -> Expansion:
+        exists = partial(self._recipients.has_box, asked=asked)
+        return self._aliases.expand(id, now_us, recipients, exists, passed, asked)
 
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
@@ -114,7 +153,7 @@ class Tables:
         known = Directory(
             is_local=self.routing.is_local,
             is_relay=self.routing.is_relay,
-            recipient=lambda address: bool(self.known(address)),
+            recipient=self._exists,
             owns=owns,
             owned=self.owned,
             nowhere=self._nowhere,
@@ -123,7 +162,10 @@ class Tables:
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
 
     def _nowhere(self, address: Address) -> Attempt | None:
-        """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can."""
+        """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can, or
+        where a map would have to be asked: its entries change at any time."""
+        if self._has_maps and self.routing.is_local(address.domain):
+            return None
         found = self._named.get(address, _UNKNOWN)
         if isinstance(found, _Unknown):
             if len(self._named) >= _STOPPED_MAX:
@@ -167,15 +209,43 @@ class Tables:
         return found
 
 
-def build(settings: Settings) -> Tables | str:
-    """The tables, or what is wrong with a file that they need."""
+async def _existing(found: Awaitable[bool | NotNow | None]) -> bool | NotNow:
+    answer = await found
+    return answer if isinstance(answer, NotNow) else bool(answer)
+
+
+async def _verified(found: Awaitable[bool | NotNow | None]) -> bool | None:
+    answer = await found
+    return None if isinstance(answer, NotNow) else answer
+
+
+async def _expanded(found: Awaitable[Expansion | NotNow]) -> Expansion:
+    answer = await found
+    return Expansion((), not_now=answer.text) if isinstance(answer, NotNow) else answer
+
+
+def _nobody(level: str, text: str) -> None:
+    """For who does not want to hear of doubts."""
+
+
+def build(
+    settings: Settings,
+    clock: Clock = SystemClock(),  # noqa: B008  # has no state
+    tell: Callable[[str, str], None] = _nobody,
+    before: Tables | None = None,
+) -> Tables | str:
+    """The tables, or what is wrong with a file that they need. `before`: those in force, whose maps go on as far as
+    their options are the same. `tell`: hears what changes in the files of maps, and what is doubtful there."""
+    maps = make(options.map_options(settings), clock, tell, None if before is None else before.maps)
+    if isinstance(maps, tuple):
+        return "; ".join(map(str, maps))
     credentials = _credentials(settings)
     if isinstance(credentials, Problem):
         return str(credentials)
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
     routing = RoutingTable(routed, ourselves)
-    recipients = Recipients(mailboxes_of(routed))
+    recipients = Recipients(mailboxes_of(routed, maps.named))
     maildir = options.deliver_options(settings).maildir
     homes = mailboxes.homes(routing, recipients, maildir)
     aliases = Aliases(
@@ -186,6 +256,7 @@ def build(settings: Settings) -> Tables | str:
         homes,
         options.alias_limits(settings),
         canonical_domain(settings.hostname),
+        maps.named(settings.alias_maps),
     )
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
@@ -199,6 +270,7 @@ def build(settings: Settings) -> Tables | str:
         mx_options=options.mx_options(settings),
         ourselves=ourselves,
         maildir=maildir,
+        maps=maps,
     )
 
 

@@ -1,0 +1,64 @@
+"""`postroad map`: what maps answer, and how much they are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from postroad.cli.options import config_option, json_option, settings_of
+
+if TYPE_CHECKING:
+    from postroad.operate.maps import StepAnswer
+
+
+@click.group("map")
+def maps() -> None:
+    """Ask a map, or list all maps (docs/maps.md)."""
+
+
+@maps.command()
+@click.argument("name")
+@click.argument("key")
+@config_option
+@json_option
+def test(name: str, key: str, config: Path | None, as_json: bool) -> None:
+    """Show what the map NAME answers to KEY, step by step.
+
+    For an address: the whole address, the address without its extension, the local-part, the whole domain, the domain,
+    its parents. For a domain: the domain, its parents. A setting that uses the map takes the first answer of the steps
+    that it looks up (docs/maps.md). The command reads the configuration file; no node needs to run. Ends with 1 if no
+    step has an answer, with 75 if the map cannot answer now.
+    """
+    from postroad.cli.command import end, print_json
+    from postroad.operate.maps import test as ask
+
+    settings = settings_of(config)
+    known = [each.name for each in settings.map]
+    if name not in known:
+        end(f"There is no map {name!r}; the maps are: {', '.join(known) or 'none'}")
+    found = ask(settings, name, key)
+    if isinstance(found, tuple):
+        end("\n".join(map(str, found)))
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    if any(each.not_now for each in found):
+        raise SystemExit(75)
+    if all(each.value is None for each in found):
+        raise SystemExit(1)
+
+
+def _print(found: list[StepAnswer]) -> None:
+    from postroad.cli.table import print_table
+
+    rows = [(each.step, each.key, _answer(each)) for each in found]
+    print_table(("STEP", "KEY", "ANSWER"), rows)
+
+
+def _answer(step: StepAnswer) -> str:
+    if step.not_now:
+        return f"cannot answer now: {step.not_now}"
+    return "-" if step.value is None else step.value

@@ -1,0 +1,123 @@
+"""Questions that need many look-ups, written as plain code although maps may make them wait.
+
+The question is a function of an `Asked`, by which it looks up. If an answer is not there yet, `look_up` gives
+NO_ANSWER: the function leaves that branch, goes on with the others, and its result is thrown away. When all that it
+wanted has come it is called again, and finds these answers. So look-ups that do not need each other wait together, and
+a question whose answers are all at hand costs nothing more and makes no task.
+
+What always holds: a key is looked up once for each question; a question ends, with its result or with NotNow. A
+question must be a function of what it looks up: it may not leave anything behind when its result is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from postroad.maps.face import Answer, Map, NotNow
+
+T = TypeVar("T")
+
+ROUNDS_MAX: Final = 1_000  # look-ups one after another for one question
+_TOO_MANY: Final = NotNow(f"more than {ROUNDS_MAX} look-ups one after another")
+
+
+class NoAnswer(enum.Enum):
+    """There is no answer yet, or not now."""
+
+    NO_ANSWER = "no answer"
+
+
+NO_ANSWER: Final = NoAnswer.NO_ANSWER
+
+
+class Asked:
+    """What one question has learned, and what it waits for."""
+
+    __slots__ = ("_answers", "_waiting", "not_now", "stopped")
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, str, bool], Answer] = {}
+        self._waiting: dict[tuple[str, str, bool], Awaitable[Answer]] = {}
+        self.stopped = False  # whether the result means nothing
+        self.not_now: NotNow | None = None
+
+    def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
+        """The value, None, or NO_ANSWER, after which the caller goes no further on this branch."""
+        place = (map.name, key, part)
+        if place in self._answers:
+            answer = self._answers[place]
+        elif place in self._waiting:
+            return NO_ANSWER
+        else:
+            found = map.look_up(key, part)
+            if found is not None and not isinstance(found, str | NotNow):
+                self._waiting[place] = found
+                self.stopped = True
+                return NO_ANSWER
+            answer = self._answers[place] = found
+        if isinstance(answer, NotNow):
+            self.not_now = answer
+            self.stopped = True
+            return NO_ANSWER
+        return answer
+
+    def refuse(self, text: str) -> None:
+        """A value cannot be used: as if the map could not answer now."""
+        self.not_now = NotNow(text)
+        self.stopped = True
+
+    async def gather(self) -> None:
+        """Wait for all that is missing; the next round may begin."""
+        waiting, self._waiting = self._waiting, {}
+        answers = await asyncio.gather(*waiting.values())
+        self._answers.update(zip(waiting, answers, strict=True))
+        self.stopped = False
+        self.not_now = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+
+class AtOnce(Asked):
+    """For a question that cannot wait: what is not known at once is NO_ANSWER, and stays so."""
+
+    def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
+        if map.waits:
+            return NO_ANSWER
+        found = map.look_up(key, part)
+        return found if found is None or isinstance(found, str) else NO_ANSWER
+
+
+    def refuse(self, text: str) -> None:
+        """Nobody hears of it here."""
+
+
+AT_ONCE: Final = AtOnce()
+
+
+def answered(question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
+    """The result of a question, at once if no map makes it wait. NotNow if a map that it needed could not answer."""
+    asked = Asked()
+    result = question(asked)
+    if not asked.stopped:
+        return result
+    if not asked.is_waiting:
+        assert asked.not_now is not None
+        return asked.not_now
+    return _rounds(question, asked)
+
+
+async def _rounds(question: Callable[[Asked], T], asked: Asked) -> T | NotNow:
+    for _ in range(ROUNDS_MAX):
+        await asked.gather()
+        result = question(asked)
+        if not asked.stopped:
+            return result
+        if not asked.is_waiting:
+            assert asked.not_now is not None
+            return asked.not_now
+    return _TOO_MANY

@@ -1,0 +1,106 @@
+"""Maps: one notion for every look-up, key → value. The stages see a `Map`; a kind of map (`MapSource`) is what answers.
+
+The contract of `look_up(key, part)`, of a Map and of a MapSource:
+
+1. It is called on the event loop, with any text, as often as somebody wants to know, also for a key that is being
+   looked up at this moment.
+2. It answers at once: with the value, with None (the map has no such key), or with `NotNow` (nobody can tell now). Or
+   it returns an awaitable of one of these, which is awaited once or not at all, and which ends within a time limit of
+   its own. A source that never returns an awaitable says so by `waits`.
+3. NotNow means that mail waits (4.3.0). It is never taken for None: mail is not refused and not lost because a server
+   is away.
+4. It never raises. Keys are compared without regard to case, unless the kind says otherwise (patterns).
+5. `part`: the key is only a part of what is meant, such as the domain of an address. Kinds whose entries are patterns
+   match whole keys only, and have no answer for a part (as in Postfix).
+6. `close()` is called once, when the map is needed no more; nothing is looked up after it.
+
+A value is text as it stands in the source; what it means is for who looks up: the targets of an alias, or only that
+the key is there. Which keys are looked up for an address, and in which order, is in `maps.steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+
+class NotNow(msgspec.Struct, frozen=True):
+    """There is no answer at the moment. `text`: why, for the log and for operators, not for clients."""
+
+    text: str
+
+
+Answer = str | None | NotNow
+
+
+class MapSource(Protocol):
+    """What a kind of map must do. See the module."""
+
+    waits: bool  # whether it may return an awaitable
+
+    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]: ...
+
+    def close(self) -> None: ...
+
+
+class MapCounts(msgspec.Struct, frozen=True):
+    """What a map has been asked since it is there. `entries`: how many it has, -1 if it does not know."""
+
+    name: str
+    kind: str
+    asked: int = 0
+    found: int = 0
+    not_now: int = 0
+    entries: int = -1
+
+
+class Map:
+    """A source with its name, its counters, and its contract kept whatever the source does."""
+
+    __slots__ = ("_broke", "asked", "found", "kind", "name", "not_now", "source", "waits")
+
+    def __init__(self, name: str, kind: str, source: MapSource, broke: Callable[[str], None]) -> None:
+        """`broke`: hears of a source that raised, which is a bug."""
+        self.name = name
+        self.kind = kind
+        self.source = source
+        self.waits = source.waits
+        self.asked = 0
+        self.found = 0
+        self.not_now = 0
+        self._broke = broke
+
+    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
+        self.asked += 1
+        try:
+            answer = self.source.look_up(key, part)
+        except Exception as error:
+            return self._not_now(error)
+        if answer is None:
+            return None
+        if isinstance(answer, str):
+            self.found += 1
+            return answer
+        if isinstance(answer, NotNow):
+            self.not_now += 1
+            return answer
+        return self._awaited(answer)
+
+    async def _awaited(self, pending: Awaitable[Answer]) -> Answer:
+        try:
+            answer = await pending
+        except Exception as error:
+            return self._not_now(error)
+        if isinstance(answer, str):
+            self.found += 1
+        elif answer is not None:
+            self.not_now += 1
+        return answer
+
+    def _not_now(self, error: Exception) -> NotNow:
+        self.not_now += 1
+        text = f"the map {self.name} broke: {type(error).__name__}: {error}"
+        self._broke(text)
+        return NotNow(text)

@@ -1,0 +1,115 @@
+"""Maps whose entries stand in a file that is read as a whole, and again when it has changed.
+
+What always holds: look-ups go on with the entries from before until the new ones are complete; reading happens off the
+loop (but at start, reload and in commands); one reading at a time. How it fails: a file that cannot be taken keeps the
+old entries in force, and is told once for each of its states; lines that count for nothing are told, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from postroad.maps.face import Answer, MapSource
+from postroad.maps.text import FILE_MAX
+from postroad.world.files import Stamp, stamp
+from postroad.world.problem import Problem, unreadable
+
+
+class FileEntries(msgspec.Struct, frozen=True):
+    """A file as it was read. `doubts`: lines that do not count."""
+
+    source: MapSource
+    count: int
+    doubts: tuple[Problem, ...] = ()
+
+
+Read = Callable[[Iterable[bytes], str], FileEntries | Problem]
+"""From the lines of a file to its entries; `where` names it."""
+
+
+class InBackground(Protocol):
+    """Runs `work` off the loop, then `done` on it, with what work returned."""
+
+    def __call__(
+        self, work: Callable[[], FileEntries | Problem], done: Callable[[FileEntries | Problem], None]
+    ) -> None: ...
+
+
+class FileSource:
+    """The entries of a file. `load` before use."""
+
+    waits = False
+
+    def __init__(self, path: str, read: Read) -> None:
+        self.path = path
+        self._read = read
+        self._stamp: Stamp | None = None
+        self._reading = False
+        self._entries: FileEntries | None = None
+        self.refused = False  # whether the file as it stands was not taken
+
+    def look_up(self, key: str, part: bool = False) -> Answer:
+        assert self._entries is not None
+        answer = self._entries.source.look_up(key, part)
+        assert answer is None or isinstance(answer, str)
+        return answer
+
+    def load(self) -> tuple[Problem, ...]:
+        """Read the file now, if it has changed since."""
+        if not self._has_changed():
+            return ()
+        return self._take(self.read())
+
+    def look(self, in_background: InBackground, told: Callable[[FileSource, tuple[Problem, ...]], None]) -> None:
+        """Begin to read the file if it has changed. `told` is called when it is in force, or why it is not."""
+        if self._reading or not self._has_changed():
+            return
+        self._reading = True
+
+        def done(found: FileEntries | Problem) -> None:
+            self._reading = False
+            told(self, self._take(found))
+
+        in_background(self.read, done)
+
+    def read(self) -> FileEntries | Problem:
+        """The file as it is now."""
+        try:
+            with open(self.path, "rb") as file:
+                if os.fstat(file.fileno()).st_size > FILE_MAX:
+                    return Problem(self.path, f"has more than {FILE_MAX} octets", "Use a map of kind lmdb or cdb.")
+                return self._read(file, self.path)
+        except OSError as error:
+            return unreadable(self.path, error)
+
+    def _has_changed(self) -> bool:
+        now = stamp(self.path)
+        if now == self._stamp:
+            return False
+        self._stamp = now
+        return True
+
+    def _take(self, found: FileEntries | Problem) -> tuple[Problem, ...]:
+        self.refused = isinstance(found, Problem)
+        if isinstance(found, Problem):
+            return (found,)
+        before, self._entries = self._entries, found
+        if before is not None:
+            before.source.close()
+        return found.doubts
+
+    @property
+    def current(self) -> MapSource | None:
+        """The source of the entries in force."""
+        return None if self._entries is None else self._entries.source
+
+    def __len__(self) -> int:
+        return 0 if self._entries is None else self._entries.count
+
+    def close(self) -> None:
+        if self._entries is not None:
+            self._entries.source.close()

@@ -1,0 +1,177 @@
+"""All maps of a configuration: made from their options, found by name, kept up to date.
+
+What always holds: a map is made once and has one name; maps of which another is made come before it; if two
+configurations have a map of equal options, it is the same one, with its caches, connections and counters. How it fails:
+what cannot be made or read is a Problem that names the map; no map is put into force then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from postroad.maps.face import Map, MapCounts, MapSource
+from postroad.maps.files import FileEntries, FileSource, InBackground
+from postroad.maps.options import MapKind, MapOptions
+from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
+from postroad.maps.text import Parsed, TextSource, parse, parse_aliases
+from postroad.world.clock import Clock
+from postroad.world.problem import Problem
+
+Tell = Callable[[str, str], None]
+"""Says something to the operator: a level of the log, and the text."""
+
+
+class Maps:
+    """The maps by name. Make them with `make`."""
+
+    def __init__(self, options: tuple[MapOptions, ...], by_name: Mapping[str, Map], tell: Tell) -> None:
+        self.options = options
+        self._by_name = by_name
+        self._tell = tell
+
+    def __getitem__(self, name: str) -> Map:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Map]:
+        return iter(self._by_name.values())
+
+    def named(self, names: Iterable[str]) -> tuple[Map, ...]:
+        return tuple(self._by_name[name] for name in names)
+
+    def look(self, in_background: InBackground) -> None:
+        """Read files that have changed."""
+        for map in self:
+            if isinstance(map.source, FileSource):
+                map.source.look(in_background, partial(self._looked, map.name))
+
+    def _looked(self, name: str, source: FileSource, problems: tuple[Problem, ...]) -> None:
+        for problem in problems:
+            self._tell("error" if source.refused else "warning", f"map {name}: {problem}")
+        if source.refused:
+            self._tell("error", f"the old entries of map {name} stay in force until its file is correct")
+        else:
+            self._tell("info", f"the changed file of map {name} is in force, with {len(source)} entries")
+
+    def counts(self) -> tuple[MapCounts, ...]:
+        return tuple(
+            MapCounts(map.name, map.kind, map.asked, map.found, map.not_now, _size(map.source)) for map in self
+        )
+
+    def close(self, but: Maps | None = None) -> None:
+        """Let go of the maps, but for those that another configuration goes on with."""
+        kept = set() if but is None else {id(map) for map in but}
+        for map in self:
+            if id(map) not in kept:
+                map.source.close()
+
+
+def _size(source: MapSource) -> int:
+    return len(source) if isinstance(source, FileSource | TextSource) else -1
+
+
+def make(
+    options: Sequence[MapOptions], clock: Clock, tell: Tell, before: Maps | None = None
+) -> Maps | tuple[Problem, ...]:
+    """The maps, or what is wrong with them. What is doubtful in their files is told. `before`: those in force."""
+    kept = {} if before is None else dict(zip(before.options, before, strict=True))
+    made: dict[str, Map] = {}
+    problems: list[Problem] = []
+    for each in options:
+        old = kept.get(each)
+        source = _old_source(old, each, made, kept) or _SOURCES[each.kind](each, clock, made)
+        if isinstance(source, Problem):
+            problems.append(source)
+            continue
+        map = made[each.name] = old if old is not None and old.source is source else _map(each, source, tell)
+        if isinstance(source, FileSource):
+            found = source.load()
+            if source.refused:
+                problems += found
+            else:
+                for doubt in found:
+                    tell("warning", f"map {map.name}: {doubt}")
+    return tuple(problems) if problems else Maps(tuple(options), made, tell)
+
+
+def _map(options: MapOptions, source: MapSource, tell: Tell) -> Map:
+    return Map(options.name, options.kind.value, source, partial(tell, "error"))
+
+
+def _old_source(
+    old: Map | None, options: MapOptions, made: Mapping[str, Map], kept: Mapping[MapOptions, Map]
+) -> MapSource | None:
+    """The source in force, if it can stay: equal options, and all maps of which it is made stay, too."""
+    if old is None:
+        return None
+    before = {map.name: map for map in kept.values()}
+    return old.source if all(made.get(name) is before.get(name) for name in options.maps) else None
+
+
+# ---- kinds ----------------------------------------------------------------------------------------------------------
+
+
+def _inline(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+    parsed = parse([entry.encode() for entry in options.entries], f"map {options.name}")
+    if parsed.problem is not None or parsed.doubts:
+        return parsed.problem or parsed.doubts[0]
+    return TextSource(parsed.table, clock.now_us)
+
+
+def _text(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+    return FileSource(options.file, partial(_entries, parse, clock))
+
+
+def _aliases(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+    return FileSource(options.file, partial(_entries, parse_aliases, clock))
+
+
+def _entries(
+    parse: Callable[[Iterable[bytes], str], Parsed], clock: Clock, lines: Iterable[bytes], where: str
+) -> FileEntries | Problem:
+    parsed = parse(lines, where)
+    if parsed.problem is not None:
+        return parsed.problem
+    return FileEntries(TextSource(parsed.table, clock.now_us), len(parsed.table), tuple(parsed.doubts))
+
+
+def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+    return FileSource(options.file, _cidr_entries)
+
+
+def _cidr_entries(lines: Iterable[bytes], where: str) -> FileEntries | Problem:
+    parsed = parse_cidr(lines, where)
+    return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], len(parsed[0]), tuple(parsed[1]))
+
+
+def _static(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+    return StaticSource(options.value)
+
+
+def _first(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+    return _of(FirstSource, options, made)
+
+
+def _union(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+    return _of(UnionSource, options, made)
+
+
+def _of(
+    kind: Callable[[Sequence[Map]], MapSource], options: MapOptions, made: Mapping[str, Map]
+) -> MapSource | Problem:
+    missing = [name for name in options.maps if name not in made]
+    if missing:
+        text = f"there is no map {missing[0]!r} before it"
+        return Problem(f"map {options.name}", text, "Write a map of several maps behind these maps.")
+    return kind([made[name] for name in options.maps])
+
+
+_SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map]], MapSource | Problem]] = {
+    MapKind.INLINE: _inline,
+    MapKind.TEXT: _text,
+    MapKind.ALIASES: _aliases,
+    MapKind.CIDR: _cidr,
+    MapKind.STATIC: _static,
+    MapKind.FIRST: _first,
+    MapKind.UNION: _union,
+}

@@ -1,0 +1,192 @@
+"""Kinds without a store of their own: static, cidr, and several maps as one (first, union)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.text import logical_lines
+from postroad.world.problem import Problem
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_RULE: Final = re.compile(r"(!?)\s*(\S+)\s*(.*)", re.DOTALL)
+_REMEDY: Final = 'Write "192.0.2.0/24 value".'
+_DEPTH_MAX: Final = 100  # if within if
+
+
+class StaticSource:
+    """One value for every key."""
+
+    waits = False
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def look_up(self, key: str, part: bool = False) -> str:
+        return self._value
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FirstSource:
+    """Several maps in a row: the first that has the key answers. One that cannot answer now ends it: what the later
+    ones say might be wrong."""
+
+    def __init__(self, maps: Sequence[Map]) -> None:
+        self._maps = maps
+        self.waits = any(map.waits for map in maps)
+
+    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
+        for index, map in enumerate(self._maps):
+            answer = map.look_up(key, part)
+            if answer is None:
+                continue
+            if isinstance(answer, str | NotNow):
+                return answer
+            return self._go_on(index, answer, key, part)
+        return None
+
+    async def _go_on(self, index: int, pending: Awaitable[Answer], key: str, part: bool) -> Answer:
+        answer = await pending
+        for map in self._maps[index + 1 :]:
+            if answer is not None:
+                return answer
+            found = map.look_up(key, part)
+            answer = found if found is None or isinstance(found, str | NotNow) else await found
+        return answer
+
+    def close(self) -> None:
+        """The maps are closed by who made them."""
+
+
+class UnionSource:
+    """Several maps at once: all their values, with a comma between them (as unionmap of Postfix)."""
+
+    def __init__(self, maps: Sequence[Map]) -> None:
+        self._maps = maps
+        self.waits = any(map.waits for map in maps)
+
+    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
+        found = [map.look_up(key, part) for map in self._maps]
+        answers = [each for each in found if each is None or isinstance(each, str | NotNow)]
+        return _joined(answers) if len(answers) == len(found) else self._awaited(found)
+
+    async def _awaited(self, found: Sequence[Answer | Awaitable[Answer]]) -> Answer:
+        return _joined(
+            [each if each is None or isinstance(each, str | NotNow) else await each for each in found]
+        )
+
+    def close(self) -> None:
+        """The maps are closed by who made them."""
+
+
+def _joined(answers: Sequence[Answer]) -> Answer:
+    for answer in answers:
+        if isinstance(answer, NotNow):
+            return answer
+    values = [answer for answer in answers if isinstance(answer, str)]
+    return ",".join(values) if values else None
+
+
+# ---- cidr -----------------------------------------------------------------------------------------------------------
+
+
+class CidrRule(msgspec.Struct, frozen=True):
+    """One line: a network and its value, or a condition with the rules to its endif."""
+
+    network: IpNetwork
+    negated: bool
+    value: str
+    inner: tuple[CidrRule, ...] | None = None
+
+
+class CidrSource:
+    """Networks, in the order of the file (cidr_table(5) of Postfix): the first that holds the address answers."""
+
+    waits = False
+
+    def __init__(self, rules: tuple[CidrRule, ...]) -> None:
+        self._rules = rules
+
+    def look_up(self, key: str, part: bool = False) -> str | None:
+        try:
+            address = ipaddress.ip_address(key)
+        except ValueError:
+            return None
+        return _matched(self._rules, address)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _matched(rules: tuple[CidrRule, ...], address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
+    for rule in rules:
+        # A rule of the other family never matches, negated or not, as in Postfix.
+        if address.version != rule.network.version or (address in rule.network) is rule.negated:
+            continue
+        if rule.inner is None:
+            return rule.value
+        found = _matched(rule.inner, address)
+        if found is not None:
+            return found
+    return None
+
+
+def parse_cidr(lines: Iterable[bytes], where: str) -> tuple[CidrSource, list[Problem]] | Problem:
+    """The rules of a text; lines that are none are told and left out, as in Postfix."""
+    doubts: list[Problem] = []
+    stack: list[tuple[CidrRule | None, list[CidrRule]]] = [(None, [])]
+    for number, octets in logical_lines(lines):
+        try:
+            line = octets.decode().strip()
+        except UnicodeDecodeError:
+            return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+        word = line.split(None, 1)[0].lower()
+        if word == "endif":
+            if len(stack) == 1:
+                doubts.append(Problem(f"{where}:{number}", "endif without if", "Remove the line."))
+            else:
+                _close(stack)
+            continue
+        rule = _cidr_rule(line[2:].strip() if word == "if" else line, condition=word == "if")
+        if isinstance(rule, str):
+            doubts.append(Problem(f"{where}:{number}", rule, _REMEDY))
+        elif rule.inner is not None and len(stack) <= _DEPTH_MAX:
+            stack.append((rule, []))
+        else:
+            stack[-1][1].append(rule)
+    if len(stack) > 1:
+        doubts.append(Problem(where, "an if has no endif", "Write endif after its last rule."))
+    while len(stack) > 1:
+        _close(stack)
+    return CidrSource(tuple(stack[0][1])), doubts
+
+
+def _close(stack: list[tuple[CidrRule | None, list[CidrRule]]]) -> None:
+    condition, rules = stack.pop()
+    assert condition is not None
+    stack[-1][1].append(msgspec.structs.replace(condition, inner=tuple(rules)))
+
+
+def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
+    found = _RULE.fullmatch(text)
+    if found is None:
+        return f"{text[:60]!r} is no rule"
+    negated, written, value = found[1] == "!", found[2], found[3].strip()
+    try:
+        network = ipaddress.ip_network(written.removeprefix("[").replace("]", "", 1))
+    except ValueError as error:
+        return f"{written[:60]!r} is no network ({error})"
+    if not value and not condition:
+        return f"{written[:60]!r} has no value"
+    return CidrRule(network, negated, value, () if condition else None)

@@ -1,0 +1,71 @@
+"""The keys under which something may stand in a map, the most exact first. Pure.
+
+The order is Postfix's (virtual(5), access(5)): for an address the whole of it, then without its extension, then the
+local-part alone with and without its extension, then the domain.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class KeyStep(NamedTuple):
+    """One key. `part`: it is a part only, which patterns are not matched with (`maps.face`)."""
+
+    what: str
+    key: str
+    part: bool = False
+
+
+def address_steps(local_part: str, domain: str, delimiter: str) -> Iterator[KeyStep]:
+    """For a mailbox of ours: as an alias, or as a recipient."""
+    base = without_extension(local_part, delimiter)
+    yield KeyStep("whole address", f"{local_part}@{domain}")
+    if base != local_part:
+        yield KeyStep("without extension", f"{base}@{domain}", True)
+    yield KeyStep("local-part", local_part, True)
+    if base != local_part:
+        yield KeyStep("local-part without extension", base, True)
+
+
+def whole_domain_step(domain: str) -> KeyStep:
+    """For all mailboxes of a domain."""
+    return KeyStep("whole domain", f"@{domain}", True)
+
+
+def domain_steps(domain: str, *, part: bool = True) -> Iterator[KeyStep]:
+    """For a domain and those above it, which stand with a dot in front: ``.example.org`` means all below it."""
+    yield KeyStep("domain", domain, part)
+    rest = domain
+    while "." in rest:
+        rest = rest.partition(".")[2]
+        yield KeyStep("parent domain", f".{rest}", True)
+
+
+def without_extension(local_part: str, delimiter: str) -> str:
+    """A delimiter at the beginning begins no extension: "+lists" is a mailbox of that name."""
+    at = local_part.find(delimiter, 1) if delimiter else -1
+    return local_part[:at] if at > 0 else local_part
+
+
+def steps_of(key: str, delimiter: str) -> Iterator[KeyStep]:
+    """For a key as an operator writes it: an address, an IP address or a domain."""
+    local_part, at, domain = key.rpartition("@")
+    if at and local_part and domain:
+        yield from address_steps(local_part, domain, delimiter)
+        yield whole_domain_step(domain)
+        yield from domain_steps(domain)
+    elif _is_address(key) or "." not in key or key.startswith((".", "@")):
+        yield KeyStep("key", key)
+    else:
+        yield from domain_steps(key, part=False)
+
+
+def _is_address(key: str) -> bool:
+    try:
+        ipaddress.ip_address(key)
+    except ValueError:
+        return False
+    return True

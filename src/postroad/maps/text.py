@@ -1,0 +1,159 @@
+"""Sources that stand in text: ``key value`` lines as postmap(1) reads them, and aliases(5) as postalias(1) reads them.
+
+    # a comment
+    sales@example.org   ada, "bob b"@example.net,
+        carol           a line that begins with white space goes on with the one before
+    "quoted key"@example.org  a value
+
+What always holds: the first of several equal keys counts, as with Postfix's hash; an entry costs its text and little
+more (octets, not texts: a table of a million entries is common). How it fails: a file that is no text in UTF-8, or is
+too large, gives a Problem and is not taken; a line that is no entry, and a repeated key, give one each, and the other
+entries count, as in Postfix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from postroad.maps.folding import fold, fold_octets
+from postroad.world.problem import Problem
+
+FILE_MAX: Final = 1_073_741_824  # octets of a file
+FAULTS_MAX: Final = 100  # lines of a file that are complained of
+
+_KEY: Final = re.compile(rb'((?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*"?)+)\s+(.*)', re.DOTALL)
+_NAME: Final = re.compile(rb'((?:[^":\\]|\\.|"(?:[^"\\]|\\.)*")+):\s*(.*)', re.DOTALL)
+_REMEDY: Final = 'Write "key value" into each line.'
+_ALIAS_REMEDY: Final = 'Write "name: target, target".'
+
+Table = dict[bytes, bytes]
+
+
+class Parsed(msgspec.Struct):
+    """The entries of a text, by folded key, and what is wrong with single lines. `problem`: why it is no such text."""
+
+    table: Table
+    doubts: list[Problem]
+    problem: Problem | None = None
+
+
+class TextSource:
+    """The entries of a text. `used`: when each was last the answer; those that never were are not in it."""
+
+    __slots__ = ("_now_us", "_table", "used", "waits")
+
+    def __init__(self, table: Table, now_us: Callable[[], int]) -> None:
+        self.waits = False
+        self._table = table
+        self._now_us = now_us
+        self.used: dict[bytes, int] = {}
+
+    def look_up(self, key: str, part: bool = False) -> str | None:
+        try:
+            folded = fold(key).encode()
+        except UnicodeEncodeError:  # a lone surrogate: no text has it
+            return None
+        found = self._table.get(folded)
+        if found is None:
+            return None
+        self.used[folded] = self._now_us()
+        return found.decode()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def entries(self) -> Iterator[tuple[str, str, int]]:
+        """Each key, its value, and when it was last the answer (0: never)."""
+        for key, value in self._table.items():
+            yield key.decode(), value.decode(), self.used.get(key, 0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def parse(lines: Iterable[bytes], where: str) -> Parsed:
+    """``key value`` lines."""
+    found = Parsed({}, [])
+    table = found.table
+    for number, line in logical_lines(lines):
+        words = line.split(None, 1)
+        if b'"' in words[0] or b"\\" in words[0]:
+            match = _KEY.match(line)
+            words = [match[1], match[2]] if match is not None and match[2] else words[:1]
+        if len(words) < 2:
+            _doubt(found, where, number, f"{_shown(line)} has no value", _REMEDY)
+            continue
+        try:
+            key = fold_octets(words[0])
+            if not words[1].isascii():
+                words[1].decode()
+        except UnicodeDecodeError:
+            found.problem = Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+            return found
+        if key in table:
+            text = f"{_shown(words[0])} is given twice; the first one counts"
+            _doubt(found, where, number, text, "Remove one of the two lines.")
+        else:
+            table[key] = words[1].rstrip()
+    return found
+
+
+def parse_aliases(lines: Iterable[bytes], where: str) -> Parsed:
+    """``name: target, target`` entries. A name is kept without the quotes around it, a value as it stands."""
+    found = Parsed({}, [])
+    for number, line in logical_lines(lines):
+        match = _NAME.match(line)
+        name = b"" if match is None else match[1].strip().removeprefix(b"\\")
+        value = b"" if match is None else match[2].strip()
+        if not name or not value:
+            _doubt(found, where, number, f"{_shown(line)} is no entry", _ALIAS_REMEDY)
+            continue
+        if len(name) > 1 and name.startswith(b'"') and name.endswith(b'"'):
+            name = re.sub(rb"\\(.)", rb"\1", name[1:-1])
+        try:
+            key = fold_octets(name)
+            value.decode()
+        except UnicodeDecodeError:
+            found.problem = Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+            return found
+        if key in found.table:
+            text = f"{_shown(name)} is given twice; the first one counts"
+            _doubt(found, where, number, text, "Remove one of the two entries.")
+        else:
+            found.table[key] = value
+    return found
+
+
+def logical_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines with those that continue them, each with the number of its first one; comments and empty lines are left
+    out, in the middle of an entry, too (readlline(3) of Postfix)."""
+    first, held = 0, b""
+    for number, raw in enumerate(lines, 1):
+        line = raw.rstrip(b"\r\n")
+        start = line[:1]
+        if start == b" " or start == b"\t":
+            stripped = line.lstrip()
+            if stripped and not stripped.startswith(b"#"):
+                held = held + line if held else stripped
+                first = first or number
+            continue
+        if not line or start == b"#" or line.isspace():
+            continue
+        if held:
+            yield first, held
+        first, held = number, line
+    if held:
+        yield first, held
+
+
+def _doubt(found: Parsed, where: str, number: int, text: str, remedy: str) -> None:
+    if len(found.doubts) < FAULTS_MAX:
+        found.doubts.append(Problem(f"{where}:{number}", text, remedy))
+
+
+def _shown(octets: bytes) -> str:
+    return repr(octets[:60].decode("utf-8", "backslashreplace"))

@@ -1,0 +1,69 @@
+"""What maps answer, for an operator who asks: each step of a look-up, with the settings of the file.
+
+The maps are made anew in this process, so that a change shows before the node takes it. How it fails: with Problems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from postroad.maps.face import NotNow
+from postroad.maps.maps import Maps, make
+from postroad.maps.steps import steps_of
+from postroad.world.clock import SystemClock
+from postroad.world.problem import Problem
+
+if TYPE_CHECKING:
+    from postroad.config.settings import Settings
+    from postroad.maps.face import Answer, Map
+    from postroad.maps.options import MapOptions
+
+
+class StepAnswer(msgspec.Struct, frozen=True):
+    """One step. `value`: None if the map has no such key; `not_now`: why there is no answer."""
+
+    step: str
+    key: str
+    value: str | None
+    not_now: str = ""
+
+
+def test(settings: Settings, name: str, key: str) -> list[StepAnswer] | tuple[Problem, ...]:
+    """What the map of this name answers to a key, and to the keys that are looked up after it."""
+    from postroad.config import options
+
+    wanted = options.map_options(settings)
+
+    async def ask() -> list[StepAnswer] | tuple[Problem, ...]:
+        maps = make(_needed(wanted, name), SystemClock(), lambda level, text: None)
+        if not isinstance(maps, Maps):
+            return maps
+        try:
+            return await _answers(maps[name], key, settings.routing.detail_delimiter)
+        finally:
+            maps.close()
+
+    return asyncio.run(ask())
+
+
+def _needed(wanted: Sequence[MapOptions], name: str) -> list[MapOptions]:
+    """The options of a map, behind those of the maps of which it is made."""
+    by_name = {each.name: each for each in wanted}
+    found = [name]
+    for each in found:
+        found += [inner for inner in by_name[each].maps if inner not in found]
+    return [each for each in wanted if each.name in found]
+
+
+async def _answers(map: Map, key: str, delimiter: str) -> list[StepAnswer]:
+    found = []
+    for step in steps_of(key, delimiter):
+        pending = map.look_up(step.key, step.part)
+        answer: Answer = pending if pending is None or isinstance(pending, str | NotNow) else await pending
+        value = None if isinstance(answer, NotNow) else answer
+        found.append(StepAnswer(step.what, step.key, value, answer.text if isinstance(answer, NotNow) else ""))
+    return found

@@ -1,0 +1,132 @@
+"""Texts as postmap and postalias read them (tests/peers/test_maps.py asks these programs)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroad.maps.simple import CidrSource, parse_cidr
+from postroad.maps.text import TextSource, parse, parse_aliases
+from postroad.world.problem import Problem
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        (b"", {}),
+        (b"a b\n", {b"a": b"b"}),
+        (b"a b", {b"a": b"b"}),
+        (b"a \t b  c \n", {b"a": b"b  c"}),
+        (b"A@Example.ORG  Bob@X\r\n", {b"a@example.org": b"Bob@X"}),
+        (b"# x\n\n  # y\na b\n", {b"a": b"b"}),
+        (b"a b\n c\n\td\ne f\n", {b"a": b"b c\td", b"e": b"f"}),
+        (b"a b\n# in the middle\n\n c\n", {b"a": b"b c"}),
+        (b"a b # no comment\n", {b"a": b"b # no comment"}),
+        (b"a b\\\nc d\n", {b"a": b"b\\", b"c": b"d"}),
+        (b'"quo ted"@x  y\n', {b'"quo ted"@x': b"y"}),
+        (b" begins with space\n", {b"begins": b"with space"}),
+        ("Ä@x ö\n".encode(), {"ä@x".encode(): "ö".encode()}),
+        ("A\u0308@x y\n".encode(), {"ä@x".encode(): b"y"}),
+    ],
+)
+def test_lines(text: bytes, entries: dict[bytes, bytes]) -> None:
+    found = parse(text.splitlines(keepends=True), "file")
+    assert (found.table, found.doubts, found.problem) == (entries, [], None)
+
+
+def test_lines_that_do_not_count_are_told_and_the_others_stay() -> None:
+    found = parse([b"a 1\n", b"novalue\n", b"A 2\n", b"b 3\n"], "file")
+    assert found.table == {b"a": b"1", b"b": b"3"} and found.problem is None
+    assert [(each.where, each.text) for each in found.doubts] == [
+        ("file:2", "'novalue' has no value"), ("file:3", "'A' is given twice; the first one counts"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [b"a \xff\n", b"\xff b\n"])
+def test_what_is_not_utf_8_is_no_text(line: bytes) -> None:
+    found = parse([b"x y\n", line], "file")
+    assert found.problem is not None and found.problem.where == "file:2"
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        (b"a: b, c\n", {b"a": b"b, c"}),
+        (b"A:b\n", {b"a": b"b"}),
+        (b'"quo ted": x\n', {b"quo ted": b"x"}),
+        (b"a: b,\n# comment\n  c\n", {b"a": b"b,  c"}),
+        (b"\\name: x\n", {b"name": b"x"}),
+        (b"a: b,\n", {b"a": b"b,"}),
+        (b'p: "|/bin/x a"\n', {b"p": b'"|/bin/x a"'}),
+    ],
+)
+def test_aliases(text: bytes, entries: dict[bytes, bytes]) -> None:
+    found = parse_aliases(text.splitlines(keepends=True), "file")
+    assert (found.table, found.doubts, found.problem) == (entries, [], None)
+
+
+def test_aliases_without_colon_or_value_are_told() -> None:
+    found = parse_aliases([b"a b\n", b"empty:\n", b"c: d\n"], "file")
+    assert found.table == {b"c": b"d"} and len(found.doubts) == 2
+
+
+def test_when_an_entry_was_last_the_answer_is_kept() -> None:
+    source = TextSource({b"a": b"1", b"b": b"2"}, iter(range(100, 200)).__next__)
+    assert source.look_up("A") == "1" and source.look_up("nobody") is None and source.look_up("a") == "1"
+    assert list(source.entries()) == [("a", "1", 101), ("b", "2", 0)]
+    assert source.look_up("\ud800") is None
+
+
+@given(st.binary(max_size=300))
+def test_any_octets(octets: bytes) -> None:
+    lines = octets.splitlines(keepends=True)
+    for found in (parse(lines, "file"), parse_aliases(lines, "file")):
+        source = TextSource(found.table, lambda: 1)
+        for key, value, _ in source.entries() if found.problem is None else ():
+            assert source.look_up(key) == value
+    made = parse_cidr(lines, "file")
+    assert isinstance(made, Problem) or made[0].look_up("192.0.2.1") is None or b"/" in octets or b"." in octets
+
+
+# ---- cidr
+
+
+CIDR = b"""
+192.0.2.128/25   upper
+192.0.2.1        one
+[2001:db8::1]    six
+2001:db8::/32    all
+10.1.2.3/8       wrong
+!198.51.100.0/24 REJECT elsewhere
+if 198.51.100.0/24
+198.51.100.7     seven
+if !198.51.100.0/28
+0.0.0.0/0        large
+endif
+endif
+198.51.100.0/24
+198.51.100.0/24  last
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "value"),
+    [
+        ("192.0.2.200", "upper"), ("192.0.2.1", "one"), ("2001:db8::1", "six"), ("2001:DB8:0::2", "all"),
+        ("203.0.113.9", "REJECT elsewhere"), ("198.51.100.7", "seven"), ("198.51.100.200", "large"),
+        ("198.51.100.3", "last"), ("example.org", None), ("", None),
+    ],
+)  # fmt: skip
+def test_networks(address: str, value: str | None) -> None:
+    made = parse_cidr(CIDR.splitlines(), "file")
+    assert isinstance(made, tuple)
+    assert made[0].look_up(address) == value
+    assert len(made[1]) == 2 and "host bits" in made[1][0].text and made[1][1].text == "'198.51.100.0/24' has no value"
+
+
+@pytest.mark.parametrize(("text", "word"), [(b"if 0.0.0.0/0\n0.0.0.0/0 x", "endif"), (b"endif\n0.0.0.0/0 x", "endif")])
+def test_conditions_that_do_not_end_are_told_and_the_rules_count(text: bytes, word: str) -> None:
+    made = parse_cidr(text.splitlines(), "file")
+    assert isinstance(made, tuple) and isinstance(made[0], CidrSource)
+    assert made[0].look_up("192.0.2.1") == "x" and word in made[1][0].text
