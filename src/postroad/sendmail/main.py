@@ -64,7 +64,7 @@ def _submit(folder: str, found: Arguments) -> None:
 
 def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> str | None:
     """None if the node has the message, else why it does not take it now. Raises End if the node refuses it."""
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NotNow
+    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
 
     try:
         connection = NodeConnection(folder)
@@ -73,7 +73,7 @@ def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> s
         if code == 354:
             connection.send(content)
             code, texts = connection.reply()
-    except NotNow as error:
+    except NodeAway as error:
         return str(error)
     except Forbidden as error:
         raise End(exits.NOPERM, str(error)) from None
@@ -88,26 +88,26 @@ def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> s
 
 
 def _session(folder: str) -> None:
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NotNow
+    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
 
     try:
         connection = NodeConnection(folder)
         connection.send(request.plain(places.SMTP))
         connection.relay()
-    except (NotNow, OSError) as error:
+    except (NodeAway, OSError) as error:
         raise End(exits.TEMPFAIL, str(error)) from None
     except Forbidden as error:
         raise End(exits.NOPERM, str(error)) from None
 
 
 def _ask(folder: str, lines: bytes) -> None:
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NotNow
+    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
 
     try:
         connection = NodeConnection(folder)
         connection.send(lines)
         code, texts = connection.reply()
-    except NotNow as error:
+    except NodeAway as error:
         raise End(exits.TEMPFAIL, str(error)) from None
     except Forbidden as error:
         raise End(exits.NOPERM, str(error)) from None

@@ -1,6 +1,6 @@
 """The talk with the node over its Unix socket.
 
-How it fails: `NotNow` if nobody listens, if the node ends the connection without an answer, or if it answers that it
+How it fails: `NodeAway` if nobody listens, if the node ends the connection without an answer, or if it answers that it
 takes nothing now.
 """
 
@@ -23,7 +23,7 @@ ANSWER_S: Final = 600.0  # how long an answer may take: the node commits, and as
 REPLY_MAX: Final = 1_048_576
 
 
-class NotNow(Exception):
+class NodeAway(Exception):
     """The node cannot be reached, or takes nothing now. The text says why."""
 
 
@@ -32,7 +32,7 @@ class Forbidden(Exception):
 
 
 class NodeConnection:
-    """A connection to the node. Raises NotNow, and Forbidden if this user may not connect."""
+    """A connection to the node. Raises NodeAway, and Forbidden if this user may not connect."""
 
     def __init__(self, folder: str) -> None:
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -44,7 +44,7 @@ class NodeConnection:
             self._socket.close()
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise Forbidden(f"{folder}: {error.strerror}") from None
-            raise NotNow("the node is not running") from None
+            raise NodeAway("the node is not running") from None
         self._socket.settimeout(ANSWER_S)
 
     def send(self, octets: bytes) -> None:
@@ -53,7 +53,7 @@ class NodeConnection:
             self._socket.sendall(octets)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                raise NotNow(f"the node does not read: {error}") from None
+                raise NodeAway(f"the node does not read: {error}") from None
 
     def reply(self) -> tuple[int, list[str]]:
         """The next reply: its code, and the text of its lines."""
@@ -67,13 +67,13 @@ class NodeConnection:
     def _line(self) -> str:
         while b"\n" not in self._rest:
             if len(self._rest) > REPLY_MAX:
-                raise NotNow("the node's answer is too long")
+                raise NodeAway("the node's answer is too long")
             try:
                 piece = self._socket.recv(PIECE)
             except OSError as error:
-                raise NotNow(f"the node did not answer: {error}") from None
+                raise NodeAway(f"the node did not answer: {error}") from None
             if not piece:
-                raise NotNow("the node ended the connection without an answer")
+                raise NodeAway("the node ended the connection without an answer")
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
         return line.rstrip(b"\r").decode("utf-8", "replace")

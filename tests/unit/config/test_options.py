@@ -155,7 +155,7 @@ def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
 
 # Keys that are no field of a room: `config` or `node` works out what follows from them.
 OWN = """
-hostname state_dir user group workers shutdown_s worker_hang_s postmaster aliases
+hostname state_dir user group workers shutdown_s worker_hang_s postmaster aliases alias_maps
 listener.address listener.client_certificates listener.client_ca_file listener.client_certificate_purpose
 tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key
 outbound.tls.certificate outbound.tls.key
