@@ -64,7 +64,7 @@ def _submit(folder: str, found: Arguments) -> None:
 
 def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> str | None:
     """None if the node has the message, else why it does not take it now. Raises End if the node refuses it."""
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
+    from postroad.sendmail.node_socket import Forbidden, NodeAway, NodeConnection
 
     try:
         connection = NodeConnection(folder)
@@ -88,7 +88,7 @@ def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> s
 
 
 def _session(folder: str) -> None:
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
+    from postroad.sendmail.node_socket import Forbidden, NodeAway, NodeConnection
 
     try:
         connection = NodeConnection(folder)
@@ -101,7 +101,7 @@ def _session(folder: str) -> None:
 
 
 def _ask(folder: str, lines: bytes) -> None:
-    from postroad.sendmail.node_socket import Forbidden, NodeConnection, NodeAway
+    from postroad.sendmail.node_socket import Forbidden, NodeAway, NodeConnection
 
     try:
         connection = NodeConnection(folder)
