@@ -132,6 +132,12 @@ def test_status_tells_of_a_node_and_that_there_is_none(home: Path) -> None:
         assert told["running"] and told["state"] == "ready" and all(worker["ready"] for worker in told["workers"])
         assert told["version"] == __version__
         assert [each["address"] for each in told["listeners"]] == [f"127.0.0.1:{node.port}"]
+        admitted = sum(each["sessions_admitted"] for each in told["activity"])
+        with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+            client.sendmail("ada@a.test", "ada@example.test", "Subject: counted\r\n\r\n")  # in the log alone
+        told = node.json("status")
+        assert sum(each["sessions_admitted"] for each in told["activity"]) == admitted + 1
+        assert "since its start" in node.command("status")
         assert told["configuration"]["file"] == str(node.config_path) and not told["configuration"]["changed"]
         assert told["queue"] == {"recipients": 0, "held": 0, "destinations": 0, "fresh": 0}
         said = node.command("status")

@@ -217,6 +217,7 @@ class Clients:
         self.tally = tally or Tally((options.rate_s, 1.0, 1.0, KNOWN_S), lambda told: None, lambda seconds, call: None)
         self._now_us = now_us
         self._all = 0
+        self.admitted = 0  # sessions since this worker started
 
     def take(self, options: ClientOptions) -> None:
         """Settings; all but the prefixes of networks, by which the sessions that are there have been counted."""
@@ -224,7 +225,7 @@ class Clients:
 
     @property
     def sessions(self) -> int:
-        """Those of this worker."""
+        """Those that this worker has now."""
         return self._all
 
     def admit(self, address: str, trusted: bool, auth: bool = True) -> Verdict:
@@ -240,6 +241,7 @@ class Clients:
                 return refused
         tally.came(keys)
         self._all += 1
+        self.admitted += 1
         return ACCEPT
 
     def _refused(self, address: str, keys: tuple[str, ...], auth: bool) -> Verdict | None:

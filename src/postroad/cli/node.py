@@ -129,7 +129,10 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
         of = sessions.get(worker.number)
         more = ""
         if of is not None:
-            more = f", {counted(of.sessions, 'session')}, {counted(of.in_memory, 'message in memory')}"
+            more = (
+                f", {counted(of.sessions, 'session')} ({of.sessions_admitted} since its start)"
+                f", {counted(of.in_memory, 'message in memory')}"
+            )
         ready = "ready" if worker.ready else "not ready"
         lines.append(f"worker {worker.number}: {ready}, process {worker.pid}, up {span(int(worker.up_s * 1e6))}{more}")
     lines += [f"listener {each.name}: {each.address}, {each.role}" for each in found.listeners]

@@ -175,9 +175,11 @@ class HistoryBehind(msgspec.Struct, frozen=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """One worker as it sees itself: sessions, messages in memory, jobs under way, and what it has trouble with.
-    `counts`: what the journals of its shards tell, since they were first counted. `readers_missed`: readers of these
-    journals that were too far behind (docs/reliability.md). `refuses`: why new mail is refused now, "" if it is not."""
+    """One worker as it sees itself: messages in memory, jobs under way, and what it has trouble with.
+
+    `sessions`: those that it has now; `sessions_admitted`: all since the worker started. `counts`: what the journals of
+    its shards hold, since they were first counted. `readers_missed`: readers of these journals that were too far behind
+    (docs/reliability.md). `refuses`: why new mail is refused now, "" if it is not."""
 
     number: int
     sessions: int = 0
@@ -188,6 +190,7 @@ class Activity(msgspec.Struct, frozen=True):
     counts: EventCounts = EventCounts()
     readers_missed: tuple[Missed, ...] = ()
     refuses: str = ""
+    sessions_admitted: int = 0
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

@@ -610,6 +610,7 @@ class Assembly:
         return Activity(
             number=self.number,
             sessions=self._clients.sessions,
+            sessions_admitted=self._clients.admitted,
             in_memory=self.queue.in_memory,
             carrying=self.queue.carrying,
             left_alone=tuple(LeftAlone(key, *trouble) for key, trouble in self.queue.troubles().items()),
