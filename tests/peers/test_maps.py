@@ -134,6 +134,64 @@ def test_networks_are_matched_as_postmap_matches_them(postfix: Path, tmp_path: P
     assert {key: ours.look_up(key) for key in keys} == theirs
 
 
+REGEXP = r"""
+# a comment
+/^(.*)@old\.example$/   $1@example.org
+/^([^+@]*)\+([^@]*)@ext\.example$/ ${1}=$(2)@x $$
+/Case/i                 exact case
+/any case/              any
+/back\/slash/           slash
+|other|                 other delimiter
+/(a)\1/                 twice
+/^nothing$/
+/^one(two/              broken
+/^(one)$/               $2
+/^text$/                $1text
+!/[.@]/                 no dot
+if /@cond\./
+/^in/                   inner
+if !/x@/
+/^(deep)/               $1er
+endif
+endif
+if /@never/
+/^in/                   wrong
+endif
+/^[[:digit:]]+\.[[:digit:]]+$/  number
+/^list-(.*)-request@/   two
+/end/   inner   spaces
+"""
+REGEXP_ONLY = r"""
+/\(basic\)\{2\}/x       $1
+/a\+b*/x                plus
+/^(x|xy)(yz|z)?@/       longest
+/\bword\b/              word
+"""
+PCRE_ONLY = r"""
+/(?<=look)behind/       behind
+/a b # comment/x        extended
+/^(u+)(u*)@/U           $1
+/anchored/A             anchored
+/\d{3}-\d{3}/           digits
+/(?i)mixed(?-i)X/       mixed
+"""
+KEYS = (
+    "Ada@OLD.example", "ada+lists@ext.example", "Case@x.", "case@x.", "ANY CASE.", "back/slash.", "other.", "aa.",
+    "one.", "nothing", "one", "text", "plain", "in@cond.x", "deep@cond.x", "deepx@cond.x", "in@never.x", "12.5",
+    "list-a-request@x.", "the end.", "basicbasic.", "a+b.", "ab.", "xyz@x.", "a word.", "sword.", "lookbehind.",
+    "behind.", "uuu@x.", "anchored.", "x anchored.", "123-456.", "MIXEDX.", "mixedx.", "", ".",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [MapKind.REGEXP, MapKind.PCRE])
+def test_patterns_match_as_postmap_matches_them(postfix: Path, tmp_path: Path, kind: MapKind) -> None:
+    path = tmp_path / "patterns"
+    path.write_text((REGEXP_ONLY if kind is MapKind.REGEXP else PCRE_ONLY) + REGEXP)
+    ours = map_of(kind, path)["it"]
+    theirs = {key: asked(postfix, "postmap", f"{kind.value}:{path}", key) for key in KEYS if key}
+    assert {key: ours.look_up(key) for key in theirs} == theirs
+
+
 # ---- a node ----------------------------------------------------------------------------------------------------------
 
 

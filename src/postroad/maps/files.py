@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from postroad.maps.face import Answer, MapSource
+from postroad.maps.face import Answer, MapSource, NotNow
 from postroad.maps.text import FILE_MAX
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem, unreadable
@@ -55,7 +55,7 @@ class FileSource:
     def look_up(self, key: str, part: bool = False) -> Answer:
         assert self._entries is not None
         answer = self._entries.source.look_up(key, part)
-        assert answer is None or isinstance(answer, str)
+        assert answer is None or isinstance(answer, str | NotNow)
         return answer
 
     def load(self) -> tuple[Problem, ...]:

@@ -13,6 +13,7 @@ from functools import partial
 from postroad.maps.face import Map, MapCounts, MapSource
 from postroad.maps.files import FileEntries, FileSource, InBackground
 from postroad.maps.options import MapKind, MapOptions
+from postroad.maps.patterns import PatternDialect, parse_patterns
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.text import Parsed, TextSource, parse, parse_aliases
 from postroad.world.clock import Clock
@@ -144,6 +145,15 @@ def _cidr_entries(lines: Iterable[bytes], where: str) -> FileEntries | Problem:
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], len(parsed[0]), tuple(parsed[1]))
 
 
+def _patterns(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+    return FileSource(options.file, partial(_pattern_entries, PatternDialect(options.kind.value)))
+
+
+def _pattern_entries(dialect: PatternDialect, lines: Iterable[bytes], where: str) -> FileEntries | Problem:
+    parsed = parse_patterns(lines, where, dialect)
+    return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], parsed[1], tuple(parsed[2]))
+
+
 def _static(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
     return StaticSource(options.value)
 
@@ -170,6 +180,8 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map]], MapSour
     MapKind.INLINE: _inline,
     MapKind.TEXT: _text,
     MapKind.ALIASES: _aliases,
+    MapKind.REGEXP: _patterns,
+    MapKind.PCRE: _patterns,
     MapKind.CIDR: _cidr,
     MapKind.STATIC: _static,
     MapKind.FIRST: _first,

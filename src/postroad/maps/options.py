@@ -15,6 +15,8 @@ class MapKind(enum.Enum):
     INLINE = "inline"
     TEXT = "text"
     ALIASES = "aliases"
+    REGEXP = "regexp"
+    PCRE = "pcre"
     CIDR = "cidr"
     STATIC = "static"
     FIRST = "first"
@@ -29,16 +31,17 @@ class MapOptions(msgspec.Struct, frozen=True):
         MapKind,
         Meta(
             description="What the map is. `inline`: `entries`. `text`: a file of lines `key value`, as postmap reads "
-            "them. `aliases`: a file in the format of aliases(5). `cidr`: a file of networks with values. `static`: "
-            "`value` for every key. `first`: the first of `maps` that has the key. `union`: the values of all `maps`, "
-            "with commas between them. docs/maps.md describes each.",
+            "them. `aliases`: a file in the format of aliases(5). `regexp`, `pcre`: a file of patterns with values. "
+            "`cidr`: a file of networks with values. `static`: `value` for every key. `first`: the first of `maps` "
+            "that has the key. `union`: the values of all `maps`, with commas between them. docs/maps.md describes "
+            "each.",
         ),
     ]
     file: Annotated[
         str,
         Meta(
-            description="text, aliases, cidr: the file. The node reads it again when it changes. If it cannot be read, "
-            "the old entries stay in force, and the log says so.",
+            description="text, aliases, regexp, pcre, cidr: the file. The node reads it again when it changes. If it "
+            "cannot be read, the old entries stay in force, and the log says so.",
         ),
     ] = ""
     entries: Annotated[
@@ -53,6 +56,8 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.INLINE: ("entries",),
     MapKind.TEXT: ("file",),
     MapKind.ALIASES: ("file",),
+    MapKind.REGEXP: ("file",),
+    MapKind.PCRE: ("file",),
     MapKind.CIDR: ("file",),
     MapKind.STATIC: ("value",),
     MapKind.FIRST: ("maps",),
