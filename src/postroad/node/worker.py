@@ -1,8 +1,9 @@
 """A worker process: one event loop, its shards of the spool, its listening sockets; it carries mail the whole way.
 
-Started by the supervisor with the number of a socket as its only argument (`node.link`), over which it gets its
-settings. What always holds: a worker whose supervisor is gone ends; SIGTERM ends it as the supervisor's word does;
-an exception that reaches the loop is logged with its traceback and ends one session or one job, never the worker.
+The supervisor starts it with the number of a socket as its only argument (`node.link`), and sends its settings over
+this socket. What always holds: a worker whose supervisor is gone ends; SIGTERM ends it in the same way as `Stop` of the
+supervisor; an exception that reaches the loop is logged with its traceback and ends one session or one job, never the
+worker.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class WorkerProcess:
                 assert_never(frame)
 
     def _serve(self, assembly: Assembly, frame: ToReadyWorker, descriptors: list[int]) -> None:
-        """What only a worker that is ready hears."""
+        """Handles the frames that only a worker that is ready gets."""
         send = self._link.send
         match frame:
             case PermitWanted(scope):
@@ -164,7 +165,7 @@ class WorkerProcess:
                 assert_never(frame)
 
     def _ask_all(self, wish: Wish, by: str, done: Counted) -> None:
-        """ETRN: have all workers start a queue; `done` gets their counts."""
+        """ETRN: has all workers start a queue; `done` gets their counts."""
         self._question += 1
         self._questions[self._question] = done
         self._link.send(StartQueue(self._question, wish, by))
@@ -175,7 +176,7 @@ class WorkerProcess:
         return task
 
     async def _synced(self, question: int) -> None:
-        """What was asked before is done: answer."""
+        """Answers that everything asked before is done."""
         if self._committing is not None:
             await asyncio.wait({self._committing})
             self._committing = None
@@ -238,12 +239,13 @@ class WorkerProcess:
         self._beat()
 
     def _misconfigured(self, text: str) -> None:
-        """Another start brings nothing before something is mended."""
+        """Tells the supervisor that another start fails, too, until the settings or their files are corrected."""
         self._link.send(Misconfigured(text))
         self._end(EX_CONFIG)
 
     async def _take_submissions(self, assembly: Assembly, state_dir: Path, number: int) -> None:
-        """Mail goes by the listeners though this cannot be had: a line in the log, no more."""
+        """Opens the socket of `postroad submit`. If this fails, a line in the log says so, and mail still comes in
+        by the listeners."""
         path = socket_path(state_dir, number)
         path.unlink(missing_ok=True)  # the node's lock is ours: what stands here is left over
         bound = bind_unix(str(path))
@@ -253,7 +255,7 @@ class WorkerProcess:
             await assembly.take_submissions(bound)
 
     def _beat(self) -> None:
-        """Tell the supervisor's watchdog that the loop goes round; a worker that stops has a limit of its own."""
+        """Tells the supervisor's watchdog that the loop runs. While a worker stops, another limit counts."""
         if not self._stopping:
             self._link.send(Alive())
             self._loop.call_later(BEAT_S, self._beat)
@@ -264,7 +266,7 @@ class WorkerProcess:
             self._loop.call_later(LOOK_S, self._look, world)
 
     async def stop(self, limit_s: float | None = None) -> None:
-        """`limit_s`: None for what the settings say."""
+        """Stops the worker. `limit_s`: None for `shutdown_s` of the settings."""
         if self._stopping:
             return
         self._stopping = True

@@ -1,9 +1,9 @@
 """What a session says to each command: commands in, replies out.
 
-What always holds: each command that the machine hands over is answered once, now or when what it waits for has come;
-the transaction and the rules about it are the `intake`'s. New settings hold from the next command on that is not of a
-transaction: one that is under way ends under the rules under which it began, but never by a right that its client has
-lost meanwhile (451 then, and the client comes again).
+What always holds: each command that the machine hands over is answered once, at once or after a wait. The `intake`
+owns the transaction and asks the rules about it. New settings hold from the next command that does not belong to a
+transaction. A transaction ends under the rules under which it began, but it cannot use a right that its client has lost
+since then: it is answered 451, and the client comes again.
 
 Not here: octets, time, the connection (`receive.session`); transactions and rules (`receive.intake`).
 RFC 5321 §4.1, RFC 2033 §4.2, RFC 3207, RFC 4954, RFC 6409.
@@ -44,7 +44,7 @@ _BETWEEN: Final = (State.GREETED, State.READY)  # no transaction is under way, a
 
 
 class Connection(Protocol):
-    """The connection of a dialog, as the dialog sees it. `receive.session` has it; its docstrings say more."""
+    """The connection of a dialog, as the dialog sees it. `receive.session` implements it; its docstrings say more."""
 
     @property
     def current(self) -> ListenerSetup:
@@ -59,33 +59,33 @@ class Connection(Protocol):
 
     @property
     def leaving(self) -> bool:
-        """Whether the session ends with the next command that begins something."""
+        """Whether the session ends before the next command that would begin something."""
 
     @property
     def leaving_for(self) -> str:
         """Why sessions end, while they do."""
 
     def hold(self) -> None:
-        """The answer to the last command comes later: no further command is read."""
+        """Reads no further command until `resume`: the answer to the last one comes later."""
 
     def resume(self, first: Callable[[], None]) -> None:
-        """After `hold`: calls `first`, which answers, then reads on."""
+        """Ends `hold`: calls `first`, which answers, then reads on."""
 
     def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
         """Calls `judged` once with the verdict; commands wait until then."""
 
     def fall_behind(self) -> None:
-        """The disk is behind: nothing is read from the client until `catch_up`."""
+        """Stops reading from the client until `catch_up`: the disk is too slow for it."""
 
     def catch_up(self) -> None: ...
 
     def start_tls(self) -> None: ...
 
     def move(self, before: Client, client: Client) -> Verdict:
-        """XCLIENT: the session is another client's now; whether that one may come in."""
+        """XCLIENT: makes the session another client's. Returns whether this client may come in."""
 
     def refuse(self, answer: Reply, reason: str) -> None:
-        """Says this unasked, and ends the session."""
+        """Says this without being asked, and ends the session."""
 
     def end(self, reason: str) -> None:
         """Ends the session as soon as its client has all replies."""
@@ -125,7 +125,7 @@ class Dialog:
         return self.client.who(self.setup)
 
     def _offer(self) -> Offer:
-        """What the session is offered as it is now."""
+        """The extensions that the session is offered now."""
         client = self.client
         xclient, xforward = self._may_speak_for
         return self.setup.offer(
@@ -134,12 +134,12 @@ class Dialog:
         )
 
     def drop(self) -> None:
-        """Let go of the transaction, with what it has in the spool."""
+        """Lets go of the transaction, with what it has in the spool."""
         self.intake.reset()
 
     def secured(self, tls: TlsFacts, asking: ClientCertificatePolicy = NOBODY, *, from_the_start: bool) -> None:
-        """TLS is on, and clients were asked so for a certificate. `from_the_start`: nothing was said before it; else a
-        new session begins (RFC 3207 §4.2)."""
+        """TLS is on, and this is how clients were asked for a certificate. `from_the_start`: nothing was said before
+        TLS; otherwise a new session begins (RFC 3207 §4.2)."""
         self.drop()
         self.end_auth()
         setup, client = self.setup, self.client
@@ -156,14 +156,14 @@ class Dialog:
     # ---- New settings
 
     def take_settings(self) -> None:
-        """New settings are in force: they hold from here on, where no transaction is under way. A client that cannot
-        go on under them is told to come again."""
+        """Takes new settings, if no transaction is under way. A client that cannot go on under them is answered 421
+        and comes again."""
         self.outdated = True
         if self.intake.draft is None and self.machine.state in _BETWEEN:
             self._take_settings()
 
     def _take_settings(self) -> bool:
-        """Whether the session goes on."""
+        """Returns whether the session goes on."""
         before, setup = self.setup, self._session.current
         client = self.client
         self.setup = self.intake.setup = setup
@@ -196,7 +196,7 @@ class Dialog:
         self, verdict: Verdict, phase: str, answered: OnReply, sender: Address | None = None,
         recipient: Address | None = None,
     ) -> None:
-        """The reply of a verdict that says no, and its event; the refusal that is one too many ends the session."""
+        """The reply of a verdict that refuses, and its event. One refusal too many ends the session."""
         answer = verdict.reply or replies.UNSURE
         last = None if self.client.is_known else self._last_refusal(answer)
         self.note_refusal(last or answer, verdict.reason, phase, sender, recipient)
@@ -209,8 +209,8 @@ class Dialog:
             self._session.end(verdict.reason)
 
     def _last_refusal(self, answer: Reply) -> Reply | None:
-        """What to say instead to a stranger who has been refused too often: who tries names until one is there
-        (directory harvest), or does not give up."""
+        """The last reply to a stranger who was refused too often: one that tries names until it finds a mailbox
+        (directory harvest), or one that does not give up."""
         options, client = self.setup.options, self.client
         client.refusals += 1
         client.unknown += answer.status == UNKNOWN
@@ -219,12 +219,12 @@ class Dialog:
         return replies.TOO_MANY_REFUSALS if client.refusals > options.refusals_max else None
 
     def _offended(self) -> None:
-        """The session ends for what the client did: it counts towards a ban."""
+        """Ends the session because of what the client did: this counts towards a ban."""
         if not self.client.is_known:
             self.setup.doors.offended(self.client.address)
 
     def spoke_early(self, said: bytes) -> bool:
-        """The client spoke before the greeting. Whether it may go on; where not, that is the caller's to say."""
+        """The client spoke before the greeting. Returns whether it may go on; if not, the caller answers."""
         if self.setup.listener.early_talker is EarlyTalker.REFUSE:
             self._offended()
             return False
@@ -237,14 +237,14 @@ class Dialog:
         self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
         recipient: Address | None = None, recipients: tuple[str, ...] = (), why: str = "",
     ) -> None:
-        """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
+        """Records the event of a refusal. `answer`: the client's reply, None if it gets none."""
         self.machine.spend(REFUSAL)
         self.intake.note_refusal(answer, reason, phase, sender, recipient, recipients, why)
 
     def _tell(
         self, answer: Reply, reason: str, phase: str, sender: str = "", recipients: tuple[str, ...] = (), why: str = ""
     ) -> None:
-        """The event of a refusal of which a client can bring about any number."""
+        """Logs a refusal that a client can cause any number of times."""
         if refusals.tell(
             self.setup.doors, self.who(), answer, reason, phase, known=self.client.is_known, sender=sender,
             recipients=recipients, why=why,
@@ -252,7 +252,7 @@ class Dialog:
             self.machine.spend(REFUSAL)
 
     def tell_declined(self) -> None:
-        """What the machine has refused by itself."""
+        """Records what the machine has refused by itself."""
         declined = self.machine.declined
         for each in declined:
             path = str(each.reverse_path) if each.reverse_path is not None else ""
@@ -263,7 +263,7 @@ class Dialog:
         declined.clear()
 
     def cut_off(self, answer: Reply, reason: str) -> None:
-        """The session is ended with this answer; if that is in the midst of a message, its refusal is told."""
+        """The session ends with this answer. In the middle of a message, the refusal of the message is recorded."""
         draft = self.intake.draft
         if draft is not None:
             phase = "DATA" if draft.id else "MAIL"
@@ -346,7 +346,7 @@ class Dialog:
         self.machine.reply(replies.CHUNK_OK)
 
     def overflow(self, command: commands.Overflow) -> None:
-        """The machine has refused the content on its way, and answered."""
+        """The machine has refused content that was still arriving, and has answered."""
         draft = self.intake.draft
         if draft is not None:
             answer = command.answer
@@ -357,7 +357,7 @@ class Dialog:
         self.drop()
 
     def _on_refusal(self, refusal: Refusal, answered: OnReply) -> None:
-        """The intake says no: the event, the reply, and the end of a session that was refused too often."""
+        """The intake refuses: the event, the reply, and the end of a session that was refused too often."""
         answer, verdict = refusal.answer, refusal.verdict
         if refusal.often:
             self._tell(answer, verdict.reason, refusal.phase, str(refusal.sender))
@@ -375,7 +375,7 @@ class Dialog:
             self._refuse(verdict, refusal.phase, answered, refusal.sender, refusal.recipient)
 
     def _content_answered(self, count: int, answer: Reply) -> None:
-        """What became of the message. The client may be gone."""
+        """The outcome of the message. The client may be gone."""
         if answer.ok:
             self.client.messages += 1
             self.client.refusals = 0
@@ -417,7 +417,7 @@ class Dialog:
         self.end_auth()
 
     def end_auth(self) -> None:
-        """Whoever looks into an exchange need not go on."""
+        """Stops the exchange: nobody waits for its outcome any more."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
@@ -434,7 +434,7 @@ class Dialog:
         )  # fmt: skip
 
     def _auth_told(self, exchange: Exchange, outcome: authenticate.Outcome) -> bool:
-        """False: the client hears nothing any more."""
+        """Returns False if the client hears nothing any more."""
         if exchange is not self._exchange or self._session.ended:
             return False
         self._session.resume(partial(self._auth_answer, outcome))
@@ -459,7 +459,7 @@ class Dialog:
                 assert_never(outcome)
 
     def _not_now(self, why: str, account: str = "") -> None:
-        """Who the client is cannot be found out now, or must not be told."""
+        """Answers that the account cannot be checked now, or that the result must not be shown."""
         self._tell(replies.AUTH_BUSY, account, "AUTH", why=why)
         self.machine.reply(replies.AUTH_BUSY)
 
@@ -470,7 +470,7 @@ class Dialog:
         doors.record((Authenticated(doors.now_us(), 0, self.who(), self.client.mechanism),))
 
     def _auth_failed(self, client: Client, name: str) -> None:
-        """A failure was found; it is told later, where the client is still there."""
+        """A log-in has failed. The client hears it later, if it is still there."""
         client.auth_failures += 1
         self.note_refusal(self._failure() if self._exchange is not None else None, name, "AUTH")
 
@@ -487,7 +487,7 @@ class Dialog:
     # ---- Clients that speak for others (XCLIENT, XFORWARD)
 
     def xclient(self, command: commands.Xclient) -> None:
-        """Another client is here, with nothing of what was known and counted of the one before."""
+        """Another client is here: everything that was known and counted of the one before is forgotten."""
         self.drop()
         setup, before = self.setup, self.client
         doors = setup.doors
@@ -546,7 +546,7 @@ class Dialog:
         start(self.who(), wish, self._etrn_told)
 
     def _etrn_told(self, answer: Reply) -> None:
-        """The queue is being started, or is not. The client may be gone."""
+        """Answers whether the queue is being started. The client may be gone."""
         if not self._session.ended:
             self._session.resume(partial(self._etrn_answer, answer))
 

@@ -1,21 +1,23 @@
 """One client's session: an asyncio protocol around a server machine and the dialog with its client.
 
-The octets go into the machine, its commands are handled, and all its output of one turn leaves in one write. Where
-nothing must be waited for, nothing is: no task, no future. What must be waited for (a commit, a rule that asks outside,
-a password, a handshake) makes the session *busy*; the machine then holds what comes, up to a limit, beyond which the
-client is not read from. A client that sends more than is handled at once waits for its turn (`receive.turns`), and is
-not read from until then.
+Octets go into the machine, its commands are handled, and all output of one turn leaves in one write. If nothing must be
+waited for, there is no task and no future. A wait (for a commit, for a rule that asks outside, for a password, for a
+handshake) makes the session *busy*: the machine then holds what arrives, up to a limit; beyond it the session reads no
+more from the client. A client that sends more than is handled at once waits for its turn (`receive.turns`), and the
+session does not read from it until then.
 
 What always holds:
-- No client keeps the loop to itself: so many commands and octets are handled at once, the rest when its turn comes.
-- A client that is gone before the end of data leaves nothing behind; one that is gone later has its message accepted.
-- Every session has a deadline at all times. A client puts it off by a whole command, or by octets of content up to the
-  deadline of the whole message; nothing else does but our own work. Refused content, which is read to its end before
-  the client hears of it, has a deadline of its own, and only `REFUSED_STEP` octets of it put the next one off: a steady
-  client reaches its end, one that drips does not.
-- An exception in here is a bug: it is logged, answered 421 4.3.0 and ends this session, no other.
+- No client keeps the loop to itself: a session handles a limited number of commands and octets at once, and the rest
+  when its turn comes.
+- A client that is lost before the end of data leaves nothing in the spool. If it is lost later, its message is
+  accepted.
+- Every session has a deadline at all times. A client moves it by a whole command, or by octets of content up to the
+  deadline of the whole message; apart from this only our own work moves it. Refused content, which is read to its end
+  before the client hears of it, has a deadline of its own: the next deadline moves only by `REFUSED_STEP` octets of it,
+  so a steady client reaches the end, and one that drips does not.
+- An exception here is a bug: it is logged, answered 421 4.3.0, and ends this session only.
 
-Not here: what is answered (`receive.dialog`), syntax and sequence (`protocol.server`).
+Not here: the answers (`receive.dialog`), syntax and sequence (`protocol.server`).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ _NO_ROOM: Final = Verdict(Action.DEFER, replies.NO_ROOM, "no file descriptors le
 
 
 class ConnectionPhase(enum.Enum):
-    """What a connection is at. One of these at a time."""
+    """The state of a connection. It is in one of these at a time."""
 
     PREFACE = "preface"  # nothing was said yet: the greeting is kept back
     HANDSHAKE = "handshake"  # of TLS: what comes is its, or is kept
@@ -76,8 +78,8 @@ _GONE: Final = ConnectionPhase.GONE
 
 
 class Flow:
-    """What keeps octets from flowing. `behind`: the disk has too much to write; `blocked`: the client does not take
-    what we say; `paused`: the client is not read from."""
+    """Why octets do not flow. `behind`: the disk has too much to write; `blocked`: the client does not read our
+    replies; `paused`: the session does not read from the client."""
 
     __slots__ = ("behind", "blocked", "paused")
 
@@ -86,21 +88,21 @@ class Flow:
 
 
 class Door(Protocol):
-    """The listener by which the client has come, as the session sees it. `receive.listener` has it."""
+    """The listener by which the client has come, as the session sees it. `receive.listener` implements it."""
 
     setup: ListenerSetup
     turned: RefusalNotes
     leaving_for: str
 
     def joined(self, session: ClientConnection) -> None:
-        """A session has begun: once for each."""
+        """A session has begun. Called once for each."""
 
     def gone(self, session: ClientConnection) -> None:
-        """It has ended: once for each that has joined."""
+        """A session has ended. Called once for each that has joined."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection. Its listener makes it and hears of its end."""
+    """One connection. Its listener makes it, and is told when it ends."""
 
     __slots__ = (
         "_asking",
@@ -149,7 +151,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def current(self) -> ListenerSetup:
-        """The settings as they stand now; those of a transaction are its dialog's."""
+        """The settings in force. A transaction keeps those of its dialog."""
         return self._listener.setup
 
     @property
@@ -159,12 +161,12 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def leaving_for(self) -> str:
-        """Why it is `leaving`."""
+        """Why the session is `leaving`."""
         return self._listener.leaving_for or "shutdown"
 
     @property
     def transport(self) -> asyncio.Transport:
-        """The connection; only while it is there."""
+        """The connection. Only while it exists."""
         assert self._transport is not None
         return self._transport
 
@@ -206,8 +208,8 @@ class ClientConnection(asyncio.Protocol):
                 self._run()
 
     def _greet(self) -> None:
-        """The pause before the greeting is over: a client that has not waited for it is no mail server (RFC 5321 §3.1,
-        §4.3.1)."""
+        """The pause before the greeting is over. A client that has not waited for it is no mail server (RFC 5321
+        §3.1, §4.3.1)."""
         dialog = self._dialog
         if dialog is None or self._phase is _CLOSING:
             return
@@ -228,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for_turn(dialog)
 
     def _keep(self, data: bytes) -> None:
-        """Octets that come while no command is handled."""
+        """Keeps octets that arrive while no command is handled."""
         dialog = self._dialog
         if self._phase is _HANDSHAKING:
             self._take_handshake(data)
@@ -244,7 +246,8 @@ class ClientConnection(asyncio.Protocol):
             self._gather(self._client_hello, data)
 
     def eof_received(self) -> bool:
-        """A client that has said all may still wait for our answers: the way back stays open while we are at work."""
+        """A client that has sent everything may still wait for answers: the connection stays open for them while we
+        work."""
         self._eof = True
         if self._client_hello is not None:
             self._reason = "closed by the client in place of a TLS handshake"
@@ -272,20 +275,20 @@ class ClientConnection(asyncio.Protocol):
     # ---- The loop over commands
 
     def _wait_for_turn(self, dialog: Dialog) -> None:
-        """The client has had what is due to it: the others first."""
+        """The client has had its share: the others come first."""
         self._phase = _QUEUED
         dialog.setup.doors.turns.wait(dialog.setup.doors.loop, self._turn)
         self._regulate()
 
     def _turn(self) -> None:
-        """Others have been heard meanwhile: go on."""
+        """The others have had their turn: goes on."""
         if self._phase is _QUEUED:
             self._phase = _OPEN
         self._run(most=PER_TURN)
 
     def _run(self, first: Callable[[], None] | None = None, most: int = AT_ONCE) -> None:
-        """Handle what there is, `most` commands of it, and write what came of it. `first` is done before, under the
-        same care."""
+        """Handles what has arrived, at most `most` commands of it, and writes the output. `first` is called before
+        that; an exception in it is caught in the same way."""
         dialog, transport, phase = self._dialog, self._transport, self._phase
         if dialog is None or transport is None or phase is _CLOSING:
             return
@@ -332,7 +335,7 @@ class ClientConnection(asyncio.Protocol):
             self._end_if_idle(dialog)
 
     def _takes_settings(self, dialog: Dialog) -> bool:
-        """New settings are in force. Whether commands are handled on."""
+        """Takes new settings if they are in force. Returns whether to handle further commands."""
         dialog.take_settings()
         if self._phase is not _OPEN:
             return False
@@ -340,7 +343,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def _end_if_idle(self, dialog: Dialog) -> None:
-        """The client has said all, or is to leave: the end, unless something is under way."""
+        """Ends the session if the client has sent everything, or must leave, and nothing is under way."""
         if self._flow.blocked or self._phase not in (_OPEN, _QUEUED):
             return
         if self._eof and self._phase is _OPEN:
@@ -349,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
             self._say_last(replies.LEAVING, self.leaving_for)
 
     def _broken(self, dialog: Dialog, transport: asyncio.Transport) -> None:
-        """A bug: tell the log all, the client nothing, and end this session."""
+        """A bug: logs all of it, tells the client nothing of it, and ends this session."""
         self._log_error(f"the session of {self.address or 'a Unix socket'} broke: {traceback.format_exc()}")
         dialog.cut_off(replies.BROKEN, "internal error")
         dialog.machine.refuse(replies.BROKEN)
@@ -363,12 +366,12 @@ class ClientConnection(asyncio.Protocol):
     # ---- Time (RFC 5321 §4.5.3.2.7)
 
     def _comes_on(self, swallowed: int) -> bool:
-        """Whether octets of content that made no step of the dialog are a step all the same."""
+        """Whether octets of content count as a step although the dialog made none."""
         return not swallowed or swallowed - self._refused_at >= REFUSED_STEP or not self._refused_until
 
     def _put_off(self, dialog: Dialog, machine: ServerMachine) -> None:
-        """The client has got a step further: the deadline of the next one counts from now. The timer finds out about
-        it when it goes off."""
+        """The client has made a step: the deadline of the next one counts from now. The timer notices this when it
+        goes off."""
         if self._refused_until or machine.refusing:
             self._bound_refused(machine.swallowed, dialog.setup.options.refused_content_s)
         self._stepped_at = self._time()
@@ -384,7 +387,7 @@ class ClientConnection(asyncio.Protocol):
             self._refused_until = self._time() + limit_s
 
     def _deadline(self) -> float:
-        """Loop time at which we have waited long enough."""
+        """The loop time at which the session has waited long enough."""
         dialog = self._dialog
         if dialog is None:
             return self._stepped_at
@@ -399,8 +402,8 @@ class ClientConnection(asyncio.Protocol):
         return min(self._stepped_at + limit_s, until)
 
     def _look_again(self, dialog: Dialog, now: float) -> None:
-        """Have the timer go off at the deadline, but no later than the shortest limit from now: so no step that is
-        still to come wants it earlier, and none has to move it."""
+        """Sets the timer to the deadline, but no later than the shortest limit from now: then no later step needs an
+        earlier timer, and none has to move it."""
         self._arm(min(self._deadline(), now + _shortest_s(dialog.setup.options)))
 
     def _disarm(self) -> None:
@@ -414,7 +417,8 @@ class ClientConnection(asyncio.Protocol):
         self._timer = self._listener.setup.doors.loop.call_at(when, self._due)
 
     def _due(self) -> None:
-        """The timer: put off without a word where the deadline has moved meanwhile, or we are what is waited for."""
+        """The timer went off. If the deadline has moved since then, or if the client waits for us, it is only set
+        again."""
         self._timer = None
         dialog, now = self._dialog, self._time()
         if self._phase is _CLOSING or dialog is None:
@@ -431,7 +435,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- Flow
 
     def _regulate(self) -> None:
-        """Read from the client, or do not, by what is held already."""
+        """Reads from the client, or stops reading, by how much is held already."""
         transport, dialog = self._transport, self._dialog
         if transport is None or dialog is None or transport.is_closing():
             return
@@ -446,7 +450,7 @@ class ClientConnection(asyncio.Protocol):
         flow.paused = pause
 
     def fall_behind(self) -> None:
-        """The disk has enough to write: read no more for now."""
+        """Reads no more for now: the disk has enough to write."""
         self._flow.behind = True
         self._regulate()
 
@@ -461,12 +465,12 @@ class ClientConnection(asyncio.Protocol):
     # ---- Waiting
 
     def hold(self) -> None:
-        """Handle no command until `resume`."""
+        """Handles no command until `resume`."""
         if self._phase is _OPEN:
             self._phase = _WAITING
 
     def resume(self, first: Callable[[], None]) -> None:
-        """What was waited for has come: do `first` and go on. Not after the end (`ended`)."""
+        """The wait is over: calls `first` and goes on. Does nothing after the end (`ended`)."""
         phase = self._phase
         if phase is not _CLOSING and phase is not _GONE:
             self._phase = _OPEN
@@ -476,7 +480,7 @@ class ClientConnection(asyncio.Protocol):
             self._run(first)
 
     def wait_for(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
-        """Go on with `judged` when a rule has come to its verdict; never, where the client is gone by then."""
+        """Calls `judged` with the verdict of a rule when it is there; never, if the client is gone by then."""
         self.hold()
         self._task = self._listener.setup.doors.loop.create_task(self._waited(pending, judged))
 
@@ -493,7 +497,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- TLS
 
     def move(self, before: Client, client: Client) -> Verdict:
-        """The client is another from here on (XCLIENT): it counts where it belongs. Not where that is refused."""
+        """XCLIENT: the client is another from here on, and is counted as that one. Not if the other one is refused."""
         doors = self._listener.setup.doors
         dialog = self._dialog
         assert dialog is not None
@@ -506,8 +510,8 @@ class ClientConnection(asyncio.Protocol):
         return verdict
 
     def start_tls(self) -> None:
-        """The handshake. What came before it is thrown away by the machine, and what comes from here on is the
-        handshake's and no command (RFC 3207 §4.2, CVE-2011-0411)."""
+        """Begins the handshake. The machine throws away what arrived before it; what arrives from here on belongs to
+        the handshake and is no command (RFC 3207 §4.2, CVE-2011-0411)."""
         transport, dialog = self._transport, self._dialog
         assert transport is not None and dialog is not None
         output = dialog.machine.take_output() if self._running else b""
@@ -519,7 +523,7 @@ class ClientConnection(asyncio.Protocol):
         self._begin_tls()
 
     def _begin_tls(self) -> None:
-        """Wait for the ClientHello: until it is there, a client costs no more than one that is silent."""
+        """Waits for the ClientHello: until it arrives, a client costs no more than a silent one."""
         setup = self._listener.setup
         self._phase = _HANDSHAKING
         self._client_hello = bytearray()
@@ -577,7 +581,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- The end
 
     def _turn_away(self, verdict: Verdict) -> None:
-        """No session for this client: our words in place of a greeting (RFC 5321 §3.1, §3.8)."""
+        """Refuses this client: a reply in place of the greeting (RFC 5321 §3.1, §3.8)."""
         dialog, transport = self._dialog, self._transport
         assert dialog is not None and transport is not None
         answer: Reply | None = verdict.reply or replies.LEAVING
@@ -592,7 +596,7 @@ class ClientConnection(asyncio.Protocol):
         self.end(verdict.reason)
 
     def end(self, reason: str) -> None:
-        """Close when the output is flushed; `_run` does the rest where it is at work."""
+        """Closes when the output is flushed. If `_run` is at work, it does this."""
         self._reason = self._reason or reason
         if self._phase is not _GONE:
             self._phase = _CLOSING
@@ -600,7 +604,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def refuse(self, answer: Reply, reason: str) -> None:
-        """In the midst of content: an unasked 421 and the end."""
+        """Says 421 in the middle of content, without being asked, and ends the session."""
         dialog = self._dialog
         assert dialog is not None
         dialog.cut_off(answer, reason)
@@ -608,7 +612,7 @@ class ClientConnection(asyncio.Protocol):
         self.end(reason)
 
     def _say_last(self, answer: Reply, reason: str) -> None:
-        """An unasked 421 and the end."""
+        """Says 421 without being asked, and ends the session."""
         dialog, transport = self._dialog, self._transport
         if dialog is None or transport is None or self._phase is _CLOSING:
             return
@@ -619,7 +623,7 @@ class ClientConnection(asyncio.Protocol):
         self.end(reason)
 
     def _close(self) -> None:
-        """The output is with the transport: close it, and break it off where the client does not take it in time."""
+        """Closes the transport, which has all output. Breaks it off if the client does not read it in time."""
         transport = self._transport
         if transport is None:
             return
@@ -636,7 +640,8 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _lost(self) -> None:
-        """The connection is gone. What was not handed to the spool is dropped; what was is ours. Only once."""
+        """The connection is gone. What was not handed to the spool is dropped; what was handed over is ours. Runs
+        once."""
         if self._transport is None:
             return
         self._transport = None
@@ -660,14 +665,15 @@ class ClientConnection(asyncio.Protocol):
         self._listener.gone(self)
 
     def _tell_handshake(self, dialog: Dialog, reason: str) -> None:
-        """A handshake has failed. Who fails again and again does not fill the log."""
+        """Logs a handshake that has failed. A client that fails again and again does not fill the log."""
         listener, address = self._listener, dialog.client.address
         left_out = listener.turned.tell(address, reason[:80], listener.setup.doors.loop.time())
         if left_out is not None:
             self._tell_end(dialog, f"{reason} ({left_out} more since the last one logged)" if left_out else reason)
 
     def _tell_end(self, dialog: Dialog, reason: str) -> None:
-        """The event of the end of a client's session; it is kept if no mail tells of it, or something went wrong."""
+        """Records the end of a client's session. If its mail was logged and nothing went wrong, the event is only
+        logged."""
         doors, client, machine = self._listener.setup.doors, dialog.client, dialog.machine
         now_us = doors.now_us()
         refusal = str(machine.last_error) if machine.last_error is not None else ""
@@ -679,7 +685,7 @@ class ClientConnection(asyncio.Protocol):
             doors.record((ended,))
 
     def leave(self) -> None:
-        """The node stops: say 421 now where nothing is under way, else when it has come to its end."""
+        """The node stops: says 421 now if nothing is under way, otherwise when that has ended."""
         self.leaving = True
         if self._client_hello is not None:
             self.end(self.leaving_for)
@@ -689,7 +695,7 @@ class ClientConnection(asyncio.Protocol):
             self._say_last(replies.LEAVING, self.leaving_for)
 
     def turn_out(self) -> None:
-        """The client has been banned. A message that is on its way to the disk has its answer first."""
+        """The client has been banned. If its message is on the way to the disk, this is answered first."""
         if self.current.trusts(self.address):
             return
         if self._phase not in (_OPEN, _QUEUED):
@@ -698,8 +704,8 @@ class ClientConnection(asyncio.Protocol):
             self._say_last(replies.BANNED, "banned")
 
     def break_off(self) -> None:
-        """The node stops, and has waited long enough. A client in the midst of content hears 421 (RFC 5321 §3.8); one
-        whose message is on its way to the disk does not, because it may have been accepted."""
+        """The node stops, and has waited long enough. A client in the middle of content hears 421 (RFC 5321 §3.8). A
+        client whose message is on its way to the disk does not, because the message may have been accepted."""
         self._reason = self._reason or (BROKEN_OFF if self._in_transaction else self.leaving_for)
         if self._phase not in (_OPEN, _QUEUED) or self._transport is None:
             if self._phase is not _GONE:
@@ -721,11 +727,11 @@ def _shortest_s(options: ReceiveOptions) -> float:
 
 
 def _nothing() -> None:
-    """Go on."""
+    """Does nothing; the session goes on."""
 
 
 def peer_name(name: object) -> tuple[str, int]:
-    """IP address as text and port of the client, by the name of its end; ("", 0) for a Unix socket."""
+    """The IP address and port of the client, from the name of its end of the connection; ("", 0) for a Unix socket."""
     if not isinstance(name, tuple):
         return "", 0
     address = str(name[0]).partition("%")[0]  # the zone of a link-local address is ours, not the client's

@@ -1,9 +1,8 @@
 """The wiring of one worker: every room's doors are made here, and only here.
 
-`Assembly` is a whole node's way of a message without the process around it, so that a simulation can build one with a
-`World` of its own. What always holds: the settings come as an `Edition`, at the start and at each reload; each room
-takes its part of it by its `take`, and in no other way; a reload is prepared first, which may fail, then committed,
-which cannot.
+`Assembly` is all that a worker does, without the process around it, so a simulation can build one with a `World` of its
+own. What always holds: the settings come as an `Edition`, at the start and at each reload; each room takes its part of
+it by its `take`, and in no other way. A reload is first prepared, which may fail, and then committed, which cannot.
 """
 
 from __future__ import annotations
@@ -157,7 +156,7 @@ class Assembly:
         return ""
 
     def _open_spool(self, settings: Settings) -> None:
-        """What is taken at the start only. Raises SpoolError."""
+        """Opens what is taken at the start only. Raises SpoolError."""
         world, state_dir = self._world, Path(settings.state_dir)
         self._marks = Marks(node_secret(state_dir, world.entropy))
         self.spool = SqliteSpool(
@@ -190,7 +189,7 @@ class Assembly:
         self.counting = Counting(state_dir / "counts", self._journal, world.clock)
 
     def _make_rooms(self, edition: Edition) -> None:
-        """All rooms, each once; what they do by the settings they learn by `take`."""
+        """Makes all rooms, each once. `take` gives them their settings."""
         world, loop = self._world, self._loop
         self._has_room = DescriptorRoom(file_limit(), edition.files_reserved)
         self._tally = Tally(edition.windows_s, self._tell_counts, loop.call_later)
@@ -251,7 +250,7 @@ class Assembly:
         )
 
     def _begin(self) -> None:
-        """Before anybody is let in."""
+        """Begins everything that must run before a client is let in."""
         self.queue.start(self._shards)
         if self._world.disk.threads:
             self.historian.start()
@@ -262,8 +261,8 @@ class Assembly:
     async def take(
         self, edition: Edition, sockets: dict[Endpoint, socket.socket], begin: Callable[[], None] = lambda: None
     ) -> None:
-        """Every room takes its part of the edition; sessions, connections and counts go on. `sockets`: those of
-        endpoints that are new with it; `begin` is called before the listeners take theirs."""
+        """Has every room take its part of the edition; sessions, connections and counts go on. `sockets`: those of
+        new endpoints; `begin` is called before the listeners take theirs."""
         self._edition = edition
         self._take_tables(edition.tables)
         self._log.take(edition.log)
@@ -306,7 +305,7 @@ class Assembly:
         task.add_done_callback(lambda _: self._closing.pop(listener, None))
 
     def _take_authenticator(self, authenticator: Authenticator | None) -> None:
-        """From here on it is this one that listeners ask; what the one before it knows goes on."""
+        """Replaces the authenticator that listeners ask. What the old one has remembered goes on."""
         before, self._authenticator = self._authenticator, authenticator
         if authenticator is not None:
             authenticator.delay_s = lambda tried: self._clients.failed(tried.address, tried.name)
@@ -319,7 +318,7 @@ class Assembly:
             before.close()
 
     def _setups(self, edition: Edition) -> dict[Endpoint, ListenerSetup]:
-        """What each listener goes by. The doors are made for it, so that all of it is of one edition."""
+        """The setup of each listener. The doors are made for it, so that all of it is of one edition."""
         doors = self._doors()
         return {
             part.endpoint: listener_setup(
@@ -333,7 +332,7 @@ class Assembly:
         }
 
     async def take_submissions(self, sock: socket.socket) -> None:
-        """Take mail over this Unix socket, too (`postroad submit`)."""
+        """Takes mail over this Unix socket, too (`postroad submit`)."""
         self._submissions = Submissions(self._submit_setup(self._edition))
         self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
 
@@ -351,7 +350,7 @@ class Assembly:
         return listener_setup(listener, edition.receive, rules, self._doors())
 
     def prepare(self, settings: Settings) -> str:
-        """Make the next edition. "" or why it cannot be taken."""
+        """Makes the next edition. "" or why it cannot be taken."""
         self.abandon()
         edition = self._make(settings)
         if isinstance(edition, str):
@@ -360,14 +359,14 @@ class Assembly:
         return ""
 
     def abandon(self) -> None:
-        """What was prepared is not taken."""
+        """Drops what was prepared."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.close()
             prepared.tables.maps.close(self.tables.maps)
 
     async def commit(self, sockets: dict[Endpoint, socket.socket]) -> None:
-        """Take what was prepared. `sockets`: those of new endpoints."""
+        """Takes what was prepared. `sockets`: those of new endpoints."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             await self.take(prepared, sockets)
@@ -390,7 +389,7 @@ class Assembly:
         return self._edition.tables
 
     async def stop(self, limit_s: float) -> None:
-        """No new sessions; what is in flight ends within the limit; what is not done stays in the spool."""
+        """Lets no new session in. What is under way ends within the limit; the rest stays in the spool."""
         if self._submissions is not None and self._submit_server is not None:
             self._submit_server.close()
             self._submissions.stop()
@@ -430,7 +429,7 @@ class Assembly:
         return await self.tables.hops(destination, self._edition.resolver, self._world.chance)
 
     def _hosts_of(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
-        """The names of the hosts that serve a destination; none where they cannot be found now."""
+        """The names of the hosts that serve a destination; none if they cannot be found now."""
         task = self._loop.create_task(self._hops(destination))
         self._lookups.add(task)  # the loop alone would not keep it
         task.add_done_callback(partial(self._hosts_found, found))
@@ -513,7 +512,7 @@ class Assembly:
         self._loop.call_exception_handler({"message": "a reader of the stream of events", "exception": error})
 
     def _note_once(self, level: str, text: str) -> None:
-        """What all workers find out by themselves, as they read the same files: the first one tells it."""
+        """Logs what all workers find by themselves, because they read the same files: only the first worker logs it."""
         if self.number == 0:
             self._note(Noted(self._world.clock.now_us(), 0, level, text))
 
@@ -544,7 +543,8 @@ class Assembly:
     # -- now and then ------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Files that change by themselves: certificates, accounts, aliases, recipients; keys that grow old."""
+        """Looks at files that change by themselves (certificates, accounts, aliases, recipients), and at keys that
+        grow old."""
         tls, accounts = self._edition.server_tls, self._edition.accounts
         if tls is not None:
             tls.rotate(self._loop.time(), self._ticket_secret())
@@ -571,7 +571,7 @@ class Assembly:
     def _in_background(
         self, work: Callable[[], FileEntries | Problem], done: Callable[[FileEntries | Problem], None]
     ) -> None:
-        """Read a file on a thread, and tell the loop."""
+        """Reads a file on a thread, and hands it to the loop."""
         if not self._world.disk.threads:
             done(work())
             return
@@ -581,11 +581,11 @@ class Assembly:
     # -- what holds for the whole node ------------------------------------------------------------------------------
 
     def hear(self, told: TallyFrame) -> None:
-        """What the other workers have counted."""
+        """Takes the counts of the other workers."""
         self._tally.hear(told, self._world.clock.now_us())
 
     def banned(self) -> None:
-        """Clients are banned that were not (`bans`): their sessions end."""
+        """Ends the sessions of clients that have just been banned (`bans`)."""
         for listener in (*self._listeners.values(), *self._closing):
             listener.turn_out(self._clients.is_banned)
 
@@ -595,12 +595,12 @@ class Assembly:
     # -- operators --------------------------------------------------------------------------------------------------
 
     def operate(self, request: OperatorRequest, done: Callable[[list[OperatorResult]], None]) -> None:
-        """What an operator wants done to the queue; `done` gets rows."""
+        """Does what an operator wants done to the queue; `done` gets the results."""
         self._operator.operate(request, done)
 
     def start_queue(self, wish: Wish, by: str, done: Callable[[int | None], None]) -> None:
-        """A client of one of the workers wants a queue started (ETRN); `done` gets the count of its messages here, or
-        None."""
+        """Starts a queue because a client of one of the workers wants it (ETRN). `done` gets the count of its
+        messages in this worker, or None."""
         self._starter.start(wish, by, done)
 
     def _ask_itself(self, wish: Wish, by: str, done: Counted) -> None:

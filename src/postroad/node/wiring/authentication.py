@@ -1,7 +1,7 @@
 """Authentication put together for one worker from the settings: sources, backends, the authenticator.
 
-Made at start and anew at each reload that succeeds; what is wrong is found while the reload is prepared. Dovecot has
-whole exchanges to itself, all else goes through our own mechanisms.
+It is made at the start, and again at each reload that succeeds; problems are found while the reload is prepared.
+Dovecot answers whole exchanges; everything else goes through our own mechanisms.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FETCH_THREADS: Final = 8  # tokens introspected at a time; each waits for the au
 def read_accounts(
     settings: Settings, faulty: Callable[[Path, tuple[UsersFileFault, ...]], None]
 ) -> Accounts | str | None:
-    """The accounts of the users file; None where none is set, a text where it cannot be used."""
+    """The accounts of the users file; None if no file is set, a text if it cannot be used."""
     path = settings.auth.users
     if path is None:
         return None
@@ -68,8 +68,8 @@ def authenticator(
     fetcher: Callable[[Executor, str], Fetch],
     log: Callable[[str], None],
 ) -> Authenticator | str | None:
-    """None where nobody can authenticate, a text where something is wrong. `fetcher`: HTTP on these threads
-    with these roots."""
+    """The authenticator; None if nobody can authenticate, a text if something is wrong. `fetcher`: HTTP on these
+    threads with these roots."""
     auth = options.auth_options(settings)
     try:
         secret = node_secret(Path(settings.state_dir), entropy)

@@ -1,11 +1,11 @@
 """An edition: all that the rooms of a worker take of one configuration, made or refused as a whole.
 
-`make` reads what the settings name (certificates, accounts, aliases, tables) and touches nothing that runs; so a reload
-makes an edition first, which may fail, and then every room takes its part of it, which cannot. The first edition is
-taken at the start, in the same way (`node.wiring.assembly.Assembly.take`).
+`make` reads the files that the settings name (certificates, accounts, aliases, tables) and touches nothing that runs.
+So a reload first makes an edition, which may fail; then every room takes its part of it, which cannot. The first
+edition is taken at the start, in the same way (`node.wiring.assembly.Assembly.take`).
 
 What always holds: a room gets its options from an edition and from nowhere else; two editions of equal settings and
-files give every room equal options. Not here: what is taken at the start only, the spool and the history.
+files give every room equal options. Not here: the settings that are taken only at the start, of spool and history.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Edition(msgspec.Struct, frozen=True):
     shutdown_s: float
 
     def close(self) -> None:
-        """It is not taken after all, or is in force no more."""
+        """Closes an edition that is not taken, or not in force any more."""
         if self.authenticator is not None:
             self.authenticator.close()
 

@@ -1,8 +1,8 @@
 """Room for sessions: whether a new one leaves enough file descriptors for the rest of the worker (disk, next hops).
 
-What always holds: a session is let in only where more than `reserved` descriptors are free, or where the last look
-found so many that those let in since cannot have used them up. Asking a transport for its number is dear for what each
-connection must ask, so far from the limit it is asked now and then only.
+What always holds: a session is let in only if more than `reserved` descriptors are free, or if the last look found so
+many that the sessions since then cannot have used them up. To ask a transport for its number costs too much for every
+connection; far from the limit this is done only now and then.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _PART: Final = 8  # of what is left, the part that may be used up between two lo
 
 
 class DescriptorRoom:
-    """`files`: descriptors that the process may have. `reserved`: how many of them sessions leave, half at
-    most."""
+    """`files`: descriptors that the process may have. `reserved`: how many of them sessions leave free, at most
+    half."""
 
     def __init__(self, files: int, reserved: int) -> None:
         self._files = files
@@ -24,11 +24,12 @@ class DescriptorRoom:
         self._unlooked = 0  # sessions that are let in before the next look
 
     def take(self, reserved: int) -> None:
-        """Settings."""
+        """Takes new settings."""
         self._reserved = reserved
 
     def __call__(self, transport: asyncio.BaseTransport) -> bool:
-        """The system gives the lowest descriptor that is free, so the number of one tells how many are in use."""
+        """Whether there is room. The system gives the lowest free descriptor, so its number tells how many are in
+        use."""
         if self._unlooked:
             self._unlooked -= 1
             return True

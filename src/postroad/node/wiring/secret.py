@@ -1,10 +1,9 @@
 """The node's own secret: octets that stay the same over restarts and for all workers, made at the first start.
 
-What is made up for accounts that do not exist (`protocol.sasl.scram_keys.decoy`) comes from it. What always holds: the
-file has mode 0600 and its whole content from the first moment; of several workers that make it at once all get the
-same.
+The keys of accounts that do not exist are made from it (`protocol.sasl.scram_keys.decoy`). What always holds: the file
+has mode 0600 and its whole content from the first moment; if several workers make it at once, all get the same.
 
-How it fails: with OSError where the state folder cannot be written or read.
+How it fails: with OSError if the state folder cannot be written or read.
 """
 
 from __future__ import annotations

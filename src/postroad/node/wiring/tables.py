@@ -1,6 +1,6 @@
 """Tables: what the settings say of routing, recipients, aliases and rules, put together for one worker.
 
-Replaced as a whole at reload. Files that change by themselves (aliases, recipients) are looked at now and then.
+A reload replaces them as a whole. Files that change by themselves (aliases, recipients) are looked at now and then.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Tables:
         return None if isinstance(found, NotNow) else _verified(found)
 
     def owned(self, address: Address) -> Owned | None:
-        """Since when a mailbox of ours has its owner; None where the domain is not ours."""
+        """Since when a mailbox of ours has its owner; None if the domain is not ours."""
         return self._recipients.owned(self.routing.home(address)) if self.routing.is_local(address.domain) else None
 
     def destination(self, envelope: Envelope, recipient: Recipient) -> Answer:
@@ -127,7 +127,7 @@ class Tables:
         return found
 
     def members(self, address: Address) -> list[Address] | None:
-        """The mailboxes that an alias of ours leads to; None where there is none."""
+        """The mailboxes that an alias of ours leads to; None if there is none."""
         return self._aliases.members(self.routing.home(address), self._recipients.has_box)
 
     def expand(
@@ -199,7 +199,7 @@ class Tables:
         return self._aliases.refused
 
     def look(self) -> tuple[Problem, ...]:
-        """Take files that have changed; what is wrong with them is told once, and what was known before stays."""
+        """Takes files that have changed. What is wrong with them is logged once, and the old content stays in force."""
         found = (*self._recipients.load(), *self._aliases.load(self._recipients.edition))
         edition = self._recipients.edition, self._aliases.edition
         if edition != self._edition:
@@ -225,7 +225,7 @@ async def _expanded(found: Awaitable[Expansion | NotNow]) -> Expansion:
 
 
 def _nobody(level: str, text: str) -> None:
-    """For who does not want to hear of doubts."""
+    """Takes doubts that nobody wants to hear."""
 
 
 def build(
@@ -275,7 +275,7 @@ def build(
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
-    """By the name that a destination gives: the account and its server."""
+    """Account and server by the name that a destination gives."""
     found: dict[str, Credentials] = {}
     for hop in settings.next_hop:
         if not hop.username:
