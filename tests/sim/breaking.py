@@ -17,7 +17,7 @@ from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
 from postroad.check.client import Clients
-from postroad.deliver import maildir, stream
+from postroad.deliver import folders, stream
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -605,7 +605,7 @@ def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
 
 
 def a_full_maildir_counts_as_delivered(patch: Patch) -> None:
-    patch(maildir, "_failed", lambda error, box: Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
+    patch(folders, "failed", lambda error, box: Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
 
 
 def an_octet_of_the_content_is_changed(patch: Patch) -> None:

@@ -212,7 +212,8 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
             continue
         closed = _closed(FilePath(str(domain.path).replace("{domain}", domain.name)))
         if closed is not None:
-            text = f"The user {settings.user!r} cannot create Maildirs in {closed}"
+            kind = "mbox files" if domain.deliver == "mbox" else "Maildirs"
+            text = f"The user {settings.user!r} cannot create {kind} in {closed}"
             remedy = f"{_way_in(settings, domain, closed)}. Until then the domain's mail waits"
             yield Finding((("domain", index, "path"),), text, remedy)
 

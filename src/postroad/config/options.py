@@ -25,7 +25,7 @@ from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
-from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
+from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, ProgramOptions
 from postroad.mail.account import canonical_account
 from postroad.mail.address import canonical_domain
 from postroad.mail.route import Transport
@@ -234,6 +234,7 @@ def deliver_options(settings: Settings) -> DeliverOptions:
         settings.outbound,
         mt_priority_tunnel=settings.extensions.mt_priority_tunnel,
         maildir=_into(MaildirOptions, settings.maildir, detail_delimiter=settings.routing.detail_delimiter),
+        mbox=_into(MboxOptions, settings.mbox),
         program=_into(ProgramOptions, settings.program),
     )
 

@@ -1,10 +1,10 @@
-"""How mail goes out: the SMTP and LMTP client, its TLS, Maildirs, programs."""
+"""How mail goes out: the SMTP and LMTP client, its TLS, Maildirs, mbox files, programs."""
 
 from __future__ import annotations
 
 from postroad.config.field import Section, of, setting, table
 from postroad.config.values import File, IpAddress, Octets, Seconds
-from postroad.deliver.options import DeliverOptions, MaildirOptions, ProgramOptions
+from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, MboxQuoting, ProgramOptions
 from postroad.protocol.seven_bit import EightBit
 from postroad.world.tls import ClientTlsOptions, Version
 
@@ -69,6 +69,16 @@ class MaildirSection(Section):
 
     fold_case: bool = of(MaildirOptions.fold_case)
     make_folders: bool = of(MaildirOptions.make_folders)
+
+
+class MboxSection(Section):
+    """Delivery into mbox files. Each `[[domain]]` names its file. `fold_case` and `make_folders` of `[maildir]` hold
+    for them, too."""
+
+    dotlock: bool = of(MboxOptions.dotlock, source="Debian policy §11.6")
+    lock_s: Seconds = of(MboxOptions.lock_s)
+    stale_lock_s: Seconds = of(MboxOptions.stale_lock_s)
+    quoting: MboxQuoting = of(MboxOptions.quoting, source="RFC 4155", word=True)
 
 
 class ProgramSection(Section):

@@ -27,7 +27,7 @@ from postroad.route import options as route
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import RoutingOptions
 
-Deliver = Literal["maildir", "lmtp", "program"]
+Deliver = Literal["maildir", "mbox", "lmtp", "program"]
 ClientMechanism = Literal[
     "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
     "XOAUTH2", "EXTERNAL", "CRAM-MD5",
@@ -51,7 +51,8 @@ class LocalDomainSection(Section):
     recipient_maps: MapNames = of(route.LocalDomain.recipient_maps, example='["mailboxes"]')
     deliver: Deliver = setting(
         "maildir",
-        "`maildir`: into the folder `path`. `lmtp`: to the LMTP server at `socket`, or at `host` and `port`. "
+        "`maildir`: into the folder `path`. `mbox`: to the end of the file `path`. `lmtp`: to the LMTP server at "
+        "`socket`, or at `host` and `port`. "
         "`program`: to the standard input of `command`.",
         source="RFC 2033",
         example='"maildir"',

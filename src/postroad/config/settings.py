@@ -13,7 +13,7 @@ from postroad.config.field import UNSET, Section, setting, several, table, table
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
 from postroad.config.maps import MapSection
-from postroad.config.outbound import MaildirSection, OutboundSection, ProgramSection
+from postroad.config.outbound import MaildirSection, MboxSection, OutboundSection, ProgramSection
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
 from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
@@ -94,6 +94,7 @@ class Settings(Section):
     mx: MxSection = table(MxSection)
     outbound: OutboundSection = table(OutboundSection)
     maildir: MaildirSection = table(MaildirSection)
+    mbox: MboxSection = table(MboxSection)
     program: ProgramSection = table(ProgramSection)
     dns: DnsSection = table(DnsSection)
     queue: QueueSection = table(QueueSection)

@@ -6,9 +6,8 @@ on a thread. Fails with OSError.
 
 from __future__ import annotations
 
-from postroad.mail.envelope import Envelope
-from postroad.mail.message import Content
-from postroad.store.content import pieces
+from collections.abc import Iterable
+
 from postroad.world.files import Posix
 
 
@@ -32,20 +31,18 @@ class LineEnds:
         return held
 
 
-def write_message(
-    posix: Posix, handle: int, prefix: bytes, envelope: Envelope, content: Content, *, binary: bool
-) -> int:
-    """`prefix` (header fields of this delivery, CRLF) and the message; how many octets were written."""
+def write_message(posix: Posix, handle: int, octets: Iterable[bytes], *, binary: bool) -> int:
+    """The message, in pieces; how many octets were written. `binary`: as it is."""
     if binary:
-        return _write(posix, handle, prefix) + sum(_write(posix, handle, piece) for piece in pieces(envelope, content))
+        return sum(write(posix, handle, piece) for piece in octets)
     ends = LineEnds()
-    written = _write(posix, handle, ends.piece(prefix))
-    for piece in pieces(envelope, content):
-        written += _write(posix, handle, ends.piece(piece))
-    return written + _write(posix, handle, ends.end())
+    written = 0
+    for piece in octets:
+        written += write(posix, handle, ends.piece(piece))
+    return written + write(posix, handle, ends.end())
 
 
-def _write(posix: Posix, handle: int, octets: bytes) -> int:
+def write(posix: Posix, handle: int, octets: bytes) -> int:
     view = memoryview(octets)
     while view:
         view = view[posix.write(handle, view) :]

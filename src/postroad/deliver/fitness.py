@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from postroad.deliver import program
-from postroad.deliver.mailbox import folder
+from postroad.deliver.mailbox import folder, mbox_file
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -25,6 +25,9 @@ def unfit(destination: Destination, address: Address, options: MaildirOptions) -
         case Transport.MAILDIR:
             box = folder(destination.path, address, destination.domain, options)
             return _never(f"there can be no such mailbox: its {box}") if isinstance(box, str) else None
+        case Transport.MBOX:
+            file = mbox_file(destination.path, address, destination.domain, options)
+            return _never(f"there can be no such mailbox: its {file}") if isinstance(file, str) else None
         case Transport.PROGRAM:
             found = program.never(destination.command, address, destination.domain)
             return _never(found.text) if found is not None else None

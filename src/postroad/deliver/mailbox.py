@@ -52,6 +52,17 @@ def folder(template: str, address: Address, domain: str, options: MaildirOptions
     return Folder("/".join(components[:first]) or ("/" if template.startswith("/") else "."), names)
 
 
+def mbox_file(template: str, address: Address, domain: str, options: MaildirOptions) -> Folder | str:
+    """The mbox file of a recipient: the last of the names. No file may have the name of another one's lock."""
+    found = folder(template, address, domain, options)
+    if isinstance(found, Folder) and _LOCK.search(found.names[-1]):
+        return "name would be that of a lock file"
+    return found
+
+
+_LOCK: Final = re.compile(r"\.lock(?:\.|\Z)")
+
+
 def mailbox_name(local_part: str, options: MaildirOptions) -> str:
     """The local-part without its address extension (RFC 5233 calls it detail), folded."""
     name = local_part

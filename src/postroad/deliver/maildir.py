@@ -8,8 +8,7 @@ What a crash left in ``tmp`` is removed when it is older than 36 hours, as the s
 our names, when mail comes for that mailbox, and at most once in `_SWEEP_US` for each mailbox.
 
 What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
-``new``; folders below the operator's part of the path are opened one after the other without following symbolic
-links, must be our own and not writable for everybody, and are made with mode 0700.
+``new``; folders below the operator's part of the path are safe (`deliver.folders`).
 
 How it fails: a full disk defers (4.3.1), a full quota (4.2.2), a folder that is not as it should be (4.3.5), anything
 else the system says (4.3.0), each with the reason; what was in ``tmp`` is removed. A mailbox name that makes no path
@@ -20,41 +19,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import itertools
-import logging
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from postroad.deliver.files import write_message
+from postroad.deliver.folders import FolderOpener, guarded
+from postroad.deliver.letter import Letter, letter
 from postroad.deliver.mailbox import Folder, folder
 from postroad.deliver.options import MaildirOptions
 from postroad.deliver.smtp import CourierContext
-from postroad.mail import identifier, loop
+from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Body
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
-from postroad.mail.message import size
 from postroad.mail.route import Transport
-from postroad.mail.trace import return_path
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 
-_LOG: Final = logging.getLogger(__name__)
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LEFT_US: Final = 36 * 3_600_000_000  # https://cr.yp.to/proto/maildir.html: "safely deletes" 36 hours old files
 _SWEEP_US: Final = 6 * 3_600_000_000  # between two looks for leftovers in a mailbox
 _SWEEP_MAX: Final = 10_000  # files that one look looks at
 _SWEPT_MAX: Final = 100_000  # mailboxes of which the last look is remembered
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class UntrustedFolder(OSError):
-    """A folder that we do not trust."""
 
 
 class MaildirCourier:
@@ -110,6 +99,7 @@ class Writer:
         self._host = host.replace("/", "\\057").replace(":", "\\072")  # as the specification has it
         self._options = options
         self._posix = posix
+        self._folders = FolderOpener(posix, make=options.make_folders)
         self._marks = marks
         self._own = re.compile(rf"(\d{{1,12}})\.M\d{{6}}P\d+Q\d+_[0-9a-z]{{12}}\.{re.escape(self._host)}")
         self._swept: dict[Folder, int] = {}  # when the leftovers of a mailbox were looked for
@@ -124,34 +114,28 @@ class Writer:
         box = folder(job.destination.path, address, job.destination.domain, self._options)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
-        try:
-            prefix = return_path(job.envelope.reverse_path) + f"Delivered-To: {address}\r\n".encode()
-            if self._marks is not None:
-                prefix += loop.field((self._marks.delivered(address, job.envelope.message_id),))
-            name = self._write(box, prefix, job, now_us)
-        except OSError as error:
-            return _failed(error, box)
-        except Exception as error:  # a bug; caught here so that the other recipients keep what they have
-            _LOG.exception("delivery to %s", box)
-            return _deferred("4.3.0", f"internal error: {type(error).__name__}")
+        return guarded(box, lambda: self.put(box, letter(job, index, self._marks), now_us))
+
+    def put(self, box: Folder, letter: Letter, now_us: int) -> Result:
+        """Deliver into one Maildir. Raises OSError."""
+        name = self._write(box, letter, now_us)
         return Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}/new/{name}")
 
-    def _write(self, box: Folder, prefix: bytes, job: Job, now_us: int) -> str:
+    def _write(self, box: Folder, letter: Letter, now_us: int) -> str:
         posix = self._posix
-        temporary = self._name(job.envelope.id, now_us)
+        temporary = self._name(letter.id, now_us)
         with self._opened(box) as (tmp, new):
             if now_us - self._swept.get(box, -_SWEEP_US) >= _SWEEP_US:
                 self._sweep(box, tmp, now_us)
             try:
                 handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
                 try:
-                    binary = job.envelope.body is Body.BINARY_MIME
-                    written = write_message(posix, handle, prefix, job.envelope, job.content, binary=binary)
+                    written = write_message(posix, handle, letter.octets(), binary=letter.binary)
                     posix.fsync(handle)
                 finally:
                     posix.close(handle)
                 # S: octets of the file, W: octets with CRLF line ends; mail readers take both from the name
-                name = f"{temporary},S={written},W={len(prefix) + size(job.envelope, job.content)}"
+                name = f"{temporary},S={written},W={letter.size}"
                 posix.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=new)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -189,61 +173,6 @@ class Writer:
     def _opened(self, box: Folder) -> Iterator[tuple[int, int]]:
         """Descriptors of ``tmp`` and ``new``."""
         with contextlib.ExitStack() as stack:
-            at = self._open_base(box.base)
-            stack.callback(self._posix.close, at)
-            for name in box.names:
-                at = self._open_folder(name, at)
-                stack.callback(self._posix.close, at)
-            opened = {}
-            for name in ("cur", "tmp", "new"):
-                opened[name] = self._open_folder(name, at)
-                stack.callback(self._posix.close, opened[name])
+            at = self._folders.open(box.base, box.names, stack)
+            opened = {name: self._folders.open_below(name, at, stack) for name in ("cur", "tmp", "new")}
             yield opened["tmp"], opened["new"]
-
-    def _open_base(self, base: str) -> int:
-        """The operator's part: it may be a symbolic link, and is made where its own parent is there."""
-        try:
-            return self._posix.open(base, _DIRECTORY)
-        except FileNotFoundError:
-            if not self._options.make_folders:
-                raise
-        self._posix.mkdir(base, 0o700)
-        return self._posix.open(base, _DIRECTORY)
-
-    def _open_folder(self, name: str, parent: int) -> int:
-        posix = self._posix
-        try:
-            handle = posix.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        except FileNotFoundError:
-            if not self._options.make_folders:
-                raise
-            with contextlib.suppress(FileExistsError):  # another delivery was faster
-                posix.mkdir(name, 0o700, dir_fd=parent)
-            posix.fsync(parent)
-            handle = posix.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise UntrustedFolder(error.errno, f"{name!r} is a symbolic link or no folder") from error
-            raise
-        found = posix.fstat(handle)
-        if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
-            posix.close(handle)
-            raise UntrustedFolder(errno.EPERM, f"{name!r} is not our own, or everybody may write to it")
-        return handle
-
-
-def _failed(error: OSError, box: Folder) -> Result:
-    reason = error.strerror or str(error)
-    if isinstance(error, UntrustedFolder):
-        return _deferred("4.3.5", f"{box}: {reason}")
-    match error.errno:
-        case errno.ENOSPC:
-            return _deferred("4.3.1", f"{box}: the disk is full")
-        case errno.EDQUOT:
-            return _deferred("4.2.2", f"{box}: the quota is used up")
-        case _:
-            return _deferred("4.3.0", f"{box}: {reason}")
-
-
-def _deferred(status: str, text: str) -> Result:
-    return Result(Outcome.DEFERRED, Reach.RECIPIENT, status, text)

@@ -31,6 +31,8 @@ import msgspec
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.doing import Trying, place
 from postroad.deliver.maildir import MaildirCourier
+from postroad.deliver.mbox import MboxGate
+from postroad.deliver.mbox_courier import MboxCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
@@ -95,6 +97,7 @@ class Opener:
         self._loop = loop
         self._posix = posix or Posix()
         self._marks = marks
+        self._gate = MboxGate()
         self._busy: set[ProgramCourier] = set()  # couriers whose programs run
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = settings(name, options, clock, loop, pool)
@@ -116,9 +119,12 @@ class Opener:
         match destination.transport:
             case Transport.MAILDIR:
                 self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix, self._marks))
+            case Transport.MBOX:
+                writer = MboxCourier(self._shared, self._posix, self._gate, self._entropy, self._marks)
+                self._loop.call_soon(opened, writer)
             case Transport.PROGRAM:
-                courier = ProgramCourier(self._shared, self._programs, self._busy, self._marks)
-                self._loop.call_soon(opened, courier)
+                runner = ProgramCourier(self._shared, self._programs, self._busy, self._marks)
+                self._loop.call_soon(opened, runner)
             case Transport.SMTP | Transport.LMTP:
                 self._start(self._open(destination, opened, lost))
             case _ as unknown:

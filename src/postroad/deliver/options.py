@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Final
 
 import msgspec
@@ -28,6 +29,39 @@ class MaildirOptions(msgspec.Struct, frozen=True):
     ] = True
     detail_delimiter: str = "+"
     make_folders: Annotated[bool, Meta(description="Whether missing folders are created.")] = True
+
+
+class MboxQuoting(enum.Enum):
+    """What becomes of lines that begin with ``From ``."""
+
+    MBOXO = "mboxo"
+    MBOXRD = "mboxrd"
+
+
+class MboxOptions(msgspec.Struct, frozen=True):
+    """How mbox files are written."""
+
+    dotlock: Annotated[
+        bool,
+        Meta(
+            description="Whether the node also locks a mailbox by the file NAME.lock beside it, as Debian's programs "
+            "do. The node then needs the right to create files in the folder of the mailbox.",
+        ),
+    ] = True
+    lock_s: Annotated[
+        float, Meta(ge=1, description="How long a delivery waits for a mailbox that another program has locked.")
+    ] = 60.0
+    stale_lock_s: Annotated[
+        float, Meta(ge=60, description="How old the file NAME.lock must be for the node to remove it.")
+    ] = 300.0
+    quoting: Annotated[
+        MboxQuoting,
+        Meta(
+            description='What becomes of a line that begins with "From ", which would begin a new message. `mboxo`: '
+            'it gets a ">" in front, as Debian\'s programs write it. `mboxrd`: lines that begin with ">From " or '
+            '">>From " get one, too, so that a reader can take it away again.',
+        ),
+    ] = MboxQuoting.MBOXO
 
 
 class ProgramOptions(msgspec.Struct, frozen=True):
@@ -166,4 +200,5 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     ] = LINE_MAX
     mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
+    mbox: MboxOptions = MboxOptions()
     program: ProgramOptions = ProgramOptions()

@@ -23,6 +23,7 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.sending import Result
+from postroad.store.content import pieces
 from postroad.world.files import Posix
 from postroad.world.programs import ProgramResult, Programs
 
@@ -195,7 +197,7 @@ def _copy(prefix: bytes, envelope: Envelope, content: ContentFile, *, binary: bo
     """Large content as the program is to read it, in a file of our own; on a thread."""
     handle, name = tempfile.mkstemp(prefix="postroad-")
     try:
-        write_message(Posix(), handle, prefix, envelope, content, binary=binary)
+        write_message(Posix(), handle, chain((prefix,), pieces(envelope, content)), binary=binary)
     except BaseException:
         os.unlink(name)
         raise

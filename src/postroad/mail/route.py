@@ -16,7 +16,12 @@ class Transport(enum.Enum):
     SMTP = "smtp"
     LMTP = "lmtp"
     MAILDIR = "maildir"
+    MBOX = "mbox"
     PROGRAM = "program"
+
+
+# Those that end on this machine and open no connection.
+HERE: Final = frozenset({Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM})
 
 
 class TlsDemand(enum.Enum):
@@ -69,9 +74,11 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
 
     Keys: the recipient's domain for MX routing (``example.com``), ``[host]:port`` for a set next hop (with
     ``/@example.com`` behind it for a domain that is to go `apart` from what else goes there),
-    ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME`` and ``program:NAME`` for local delivery (NAME = domain).
+    ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME``, ``mbox:NAME`` and ``program:NAME`` for local
+    delivery (NAME = domain).
     SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
-    socket, or `host` and `port`. MAILDIR: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM: `command`.
+    socket, or `host` and `port`. MAILDIR, MBOX: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM:
+    `command`.
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
     we have the message, where it takes XFORWARD. `require_tls`: the hosts must offer
     REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords

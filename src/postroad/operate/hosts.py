@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from postroad.mail.attempt import Attempt
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import HERE, Destination
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
 from postroad.route.table import RoutingTable
@@ -88,7 +88,7 @@ async def way(settings: Settings, written: str, resolver: Resolver) -> WayFacts:
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
-    if destination.path or destination.transport in (Transport.MAILDIR, Transport.PROGRAM):
+    if destination.path or destination.transport in HERE:
         return facts
     route = await mx.hops(destination, resolver, random.Random(), options.mx_options(settings), ourselves)
     changes = await _by_mx(destination, resolver) if destination.domain else await _by_host(destination, resolver)

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.route import Destination, Hop, Route, Transport, proof_of
+from postroad.mail.route import HERE, Destination, Hop, Route, proof_of
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
@@ -69,7 +69,7 @@ async def hops(
     destination: Destination, resolver: Resolver, random: Random, options: MxOptions, ourselves: OwnNames
 ) -> Route | Attempt:
     """The route of a destination. One for local delivery without a network has no hops."""
-    if destination.transport in (Transport.MAILDIR, Transport.PROGRAM):
+    if destination.transport in HERE:
         return Route(destination, ())
     if destination.path:
         hop = Hop(destination.path, destination.path, 0, 0, destination.tls, proof_of(destination.tls))

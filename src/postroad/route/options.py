@@ -41,7 +41,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
     path: Annotated[
         str,
         Meta(
-            description="Maildir: the folder. `{domain}` and `{local_part}` stand for those of the recipient.",
+            description="Maildir: the folder. mbox: the file. `{domain}` and `{local_part}` stand for those of the "
+            "recipient.",
         ),
     ] = ""
     socket: Annotated[str, Meta(description="LMTP: the path of the server's Unix socket.")] = ""

@@ -202,8 +202,8 @@ def _nowhere(status: str, text: str) -> Attempt:
 def _delivery(local: LocalDomain) -> Destination:
     name = local.name
     match local.deliver:
-        case Transport.MAILDIR:
-            return Destination(f"maildir:{name}", Transport.MAILDIR, domain=name, path=local.path)
+        case Transport.MAILDIR | Transport.MBOX as kind:
+            return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path)
         case Transport.PROGRAM:
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
         case Transport.LMTP | Transport.SMTP:

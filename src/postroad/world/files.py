@@ -23,6 +23,7 @@ class Posix(msgspec.Struct, frozen=True):
     fsync: Callable[[int], None] = os.fsync
     fdatasync: Callable[[int], None] = os.fdatasync
     fstat: Callable[[int], os.stat_result] = os.fstat
+    ftruncate: Callable[[int, int], None] = os.ftruncate
     mkdir: Callable[..., None] = os.mkdir
     rename: Callable[..., None] = os.rename
     unlink: Callable[..., None] = os.unlink

@@ -18,6 +18,7 @@ LOCAL = (
     LocalDomain("lmtp.example", deliver=Transport.LMTP, socket="/run/lmtp"),
     LocalDomain("imap.example", deliver=Transport.LMTP, host="imap.lan", port=24),
     LocalDomain("six.example", deliver=Transport.LMTP, host="[2001:db8::1]", port=2424),
+    LocalDomain("files.example", deliver=Transport.MBOX, path="/var/mail/{local_part}"),
     LocalDomain("tickets.example", deliver=Transport.PROGRAM, command=("/bin/tickets", "{recipient}")),
 )
 HOPS = (
@@ -44,6 +45,8 @@ LITERAL = RoutingTable(RoutingOptions(LOCAL, literals=True, tls=TlsDemand.NEVER,
         ("lmtp.example", Destination("lmtp:/run/lmtp", Transport.LMTP, path="/run/lmtp")),
         ("imap.example", Destination("lmtp:[imap.lan]:24", Transport.LMTP, host="imap.lan", port=24)),
         ("six.example", Destination("lmtp:[2001:db8::1]:2424", Transport.LMTP, host="2001:db8::1", port=2424)),
+        ("files.example", Destination("mbox:files.example", Transport.MBOX, "files.example",
+                                      path="/var/mail/{local_part}")),
         ("tickets.example", Destination("program:tickets.example", Transport.PROGRAM, "tickets.example",
                                         command=("/bin/tickets", "{recipient}"))),
         ("partner.example", Destination("[mx.partner.example]:2525", SMTP, host="mx.partner.example", port=2525,

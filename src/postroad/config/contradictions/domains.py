@@ -73,8 +73,15 @@ def set_of(section: Section, name: str) -> frozenset[object]:
 
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "maildir": ("path",),
+    "mbox": ("path",),
     "lmtp": ("socket", "host", "port", "xforward"),
     "program": ("command",),
+}
+
+
+# The ways of delivery for which a key is.
+_WAYS_OF: Final = {
+    key: tuple(way for way, keys in _KEYS_OF.items() if key in keys) for keys in _KEYS_OF.values() for key in keys
 }
 
 
@@ -93,14 +100,14 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                 "There is a host and also a socket",
                 "Only one of them can lead to the LMTP server: remove the other",
             )
-        for other, keys_of in _KEYS_OF.items():
-            for key in keys_of:
-                if other != domain.deliver and key in domain.model_fields_set:
-                    yield Finding(
-                        ((*here, key), (*here, "deliver")),
-                        f'This has no effect with deliver = "{domain.deliver}"',
-                        f'Remove it, or write deliver = "{other}"',
-                    )
+        for key, ways in _WAYS_OF.items():
+            if domain.deliver not in ways and key in domain.model_fields_set:
+                other = " or ".join(f'"{way}"' for way in ways)
+                yield Finding(
+                    ((*here, key), (*here, "deliver")),
+                    f'This has no effect with deliver = "{domain.deliver}"',
+                    f"Remove it, or write deliver = {other}",
+                )
         if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
@@ -113,6 +120,8 @@ def _missing(domain: LocalDomainSection) -> str:
     match domain.deliver:
         case "maildir":
             return "" if domain.path else 'Add path = "/var/mail/{domain}/{local_part}"'
+        case "mbox":
+            return "" if domain.path else 'Add path = "/var/mail/{local_part}"'
         case "lmtp":
             return "" if domain.socket or domain.host else "Add socket, or host and port, of the LMTP server"
         case "program":
@@ -126,10 +135,10 @@ _IN_COMMAND: Final = re.compile(r"(?<!\$)\{([\w.-]+)\}")
 
 
 def placeholders(settings: Settings) -> Iterator[Finding]:
-    """Unknown placeholders in the path of a Maildir or in a command."""
+    """Unknown placeholders in the path of mailboxes or in a command."""
     for index, domain in enumerate(settings.domain):
         here = ("domain", index)
-        if domain.deliver == "maildir" and domain.path is not None:
+        if domain.deliver in ("maildir", "mbox") and domain.path is not None:
             yield from _unknown((*here, "path"), _IN_PATH.findall(str(domain.path)), PATH_PLACEHOLDERS)
         if domain.deliver != "program":
             continue

@@ -1,0 +1,52 @@
+"""One message for one mailbox of this machine, ready to be written: the fields of this delivery and the content.
+
+On top stand Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node knows the message when it comes
+back (`mail.loop`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+
+import msgspec
+
+from postroad.mail import loop
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body
+from postroad.mail.job import Job
+from postroad.mail.loop import Marks
+from postroad.mail.message import size
+from postroad.mail.trace import return_path
+from postroad.store.content import pieces
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """`id`: of the message. `top`: the fields of this delivery, with CRLF. `read`: begins to read the message; `size`:
+    all octets, with CRLF. `binary`: BINARYMIME, whose line ends are not ours to change (RFC 3030 §3). `sender`: the
+    reverse-path, None for the null one."""
+
+    id: int
+    top: bytes
+    read: Callable[[], Iterator[bytes]]
+    size: int
+    binary: bool
+    sender: Address | None
+
+    def octets(self) -> Iterator[bytes]:
+        """All of it, in pieces."""
+        return chain((self.top,), self.read())
+
+
+def letter(job: Job, index: int, marks: Marks | None) -> Letter:
+    """What a recipient of a job gets. `marks`: None if none are made."""
+    envelope = job.envelope
+    address = envelope.recipients[index].address
+    top = return_path(envelope.reverse_path) + f"Delivered-To: {address}\r\n".encode()
+    if marks is not None:
+        top += loop.field((marks.delivered(address, envelope.message_id),))
+    return Letter(
+        envelope.id, top, partial(pieces, envelope, job.content), len(top) + size(envelope, job.content),
+        envelope.body is Body.BINARY_MIME, envelope.reverse_path,
+    )
