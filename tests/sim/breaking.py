@@ -199,19 +199,6 @@ def a_destination_that_came_late_is_forgotten(patch: Patch) -> None:
     patch(Awaiting, "_hand_on", lambda self, asked: None)
 
 
-def a_shutdown_forgets_who_waits_for_a_destination(patch: Patch) -> None:
-    """They are settled as if they had ended."""
-
-    def stop(self: Awaiting) -> None:
-        for asked in self._asked.values():
-            ended = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.0.0")
-            self._on_found(asked.mail, [(index, ended) for index in asked.open])
-        real(self)
-
-    real = Awaiting.stop
-    patch(Awaiting, "stop", stop)
-
-
 def not_now_is_taken_for_never(patch: Patch) -> None:
     real = Queue._send_out
 

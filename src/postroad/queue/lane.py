@@ -31,8 +31,8 @@ class QueuedMessage:
     """
 
     __slots__ = (
-        "active", "content", "envelope", "failing", "known", "leaving", "octets", "only_crlf", "priority", "source",
-        "states",
+        "active", "content", "envelope", "failing", "known", "octets", "only_crlf", "priority", "removed_next",
+        "source", "states",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +43,7 @@ class QueuedMessage:
         self.only_crlf = only_crlf  # of this `content`; not of what is read from the spool instead
         self.states = states
         self.active: set[int] = set()
-        self.leaving: list[Sequence[int]] = []  # indexes of settlements that wait for the one under way
+        self.removed_next: list[Sequence[int]] = []  # indexes of settlements that wait for the one under way
         self.octets = 0  # counted against the memory budget
         self.priority = wishes.priority(envelope.parameters) if envelope.parameters else 0
         self.source = source_of(envelope)

@@ -119,7 +119,7 @@ class Queue:
         spool: Spool,
         options: QueueOptions,
         clock: Clock,
-        chance: random.Random,
+        random: random.Random,
         destination_of: DestinationOf,
         opener: Opener,
         permits: Permits,
@@ -143,14 +143,14 @@ class Queue:
         self._edition = 0  # of the settings: how often they were renewed
         self._spool = spool
         self._clock = clock
-        self._chance = chance
+        self._random = random
         self._open = opener
         self._permits = permits
         self._stream = stream
         self._loop = loop
         self._mails: dict[int, QueuedMessage] = {}
         self._lanes: dict[str, Lane] = {}
-        self._troubles = Troubles(clock, chance, lambda: self.options)
+        self._troubles = Troubles(clock, random, lambda: self.options)
         self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
         self._idling: set[Lane] = set()  # lanes that only waited when it was last looked
         self._look_aside_at = 0.0
@@ -165,8 +165,8 @@ class Queue:
         self._fruitless: dict[tuple[int, str], int] = {}  # looks at a destination that found what is in memory only
         self._ahead_us = clock.now_us() - int(loop.time() * 1_000_000)  # the wall clock before the loop's
         self._settling = Settling(
-            spool=spool, options=lambda: self.options, clock=clock, chance=chance, loop=loop, report=report,
-            tell=stream.tell, rows_of=self._rows, committed=self._committed,
+            spool=spool, options=lambda: self.options, clock=clock, random=random, loop=loop, report=report,
+            tell=stream.tell, rows_of=self._rows, on_committed=self._on_committed,
         )  # fmt: skip
         self._connections = Connections(
             loop, lambda: self.options, on_slot_free=self._on_slot_free, drop=self._drop,
@@ -845,15 +845,17 @@ class Queue:
 
     # -- outcomes: settlements -------------------------------------------------------------------------------------
 
-    def _committed(self, mail: QueuedMessage, settlement: Settlement, leaving: set[int], later: set[int]) -> None:
+    def _on_committed(
+        self, mail: QueuedMessage, settlement: Settlement, removed_from_memory: set[int], settling_next: set[int]
+    ) -> None:
         """A settlement is durable. What has rows in the spool now, and is in memory no more, is the agenda's."""
         if settlement.waiting:
             shard = identifier.shard_of(settlement.id)
-            staying, now_us = mail.active.difference(leaving), self._clock.now_us()
+            staying, now_us = mail.active.difference(removed_from_memory), self._clock.now_us()
             for row in settlement.waiting:
                 if row.held:
                     continue
-                if row.index in staying or row.index in later:
+                if row.index in staying or row.index in settling_next:
                     if self._outlook.forgets:  # this row may hide one of its destination that is due later
                         self._agenda.schedule(shard, row.destination, now_us + _LOOK_AGAIN_US)
                     continue
@@ -861,7 +863,7 @@ class Queue:
                     self._agenda.add_overflow(shard, row.destination)
                 else:
                     self._agenda.schedule(shard, row.destination, row.due_us)
-        self._forget(mail, leaving)
+        self._forget(mail, removed_from_memory)
         for stored in settlement.accepted:
             self.add(stored)
         if self._parked:

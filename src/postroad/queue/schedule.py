@@ -18,17 +18,17 @@ from postroad.queue.options import QueueOptions
 _US = 1_000_000
 
 
-def interval_s(options: QueueOptions, age_s: float, chance: random.Random) -> float:
+def interval_s(options: QueueOptions, age_s: float, random: random.Random) -> float:
     """Seconds to wait after a failure of a message of this age. Where there were no attempts out of turn, each pause is
     `retry_factor` times the one before: the pauses before add up to the age, (pause - first) / (factor - 1)."""
     grown = options.retry_first_s + (options.retry_factor - 1.0) * max(0.0, age_s)
-    return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * chance.random() - 1.0))
+    return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * random.random() - 1.0))
 
 
-def backoff_s(options: QueueOptions, failures: int, chance: random.Random) -> float:
+def backoff_s(options: QueueOptions, failures: int, random: random.Random) -> float:
     """Seconds for which a destination is left alone after `failures` openings failed in a row (1 = the first)."""
     grown = options.backoff_first_s * 2.0 ** min(failures - 1, 32)
-    return min(grown, options.backoff_max_s) * (1.0 + options.retry_jitter * (2.0 * chance.random() - 1.0))
+    return min(grown, options.backoff_max_s) * (1.0 + options.retry_jitter * (2.0 * random.random() - 1.0))
 
 
 def expires_us(options: QueueOptions, envelope: Envelope) -> int:
@@ -65,14 +65,14 @@ def wants_delay(recipient: Recipient) -> bool:
 
 
 def next_due_us(
-    options: QueueOptions, envelope: Envelope, delay_reported: bool, now_us: int, chance: random.Random
+    options: QueueOptions, envelope: Envelope, delay_reported: bool, now_us: int, random: random.Random
 ) -> int:
     """When to try again after a failure at `now_us`."""
     age_s = (now_us - wishes.begin_us(envelope)) / _US
-    due_us = now_us + int(interval_s(options, age_s, chance) * _US)
+    due_us = now_us + int(interval_s(options, age_s, random) * _US)
     notice_us = delay_due_us(options, envelope)
     if not delay_reported and now_us < notice_us < due_us:
         # The next attempt is at the hour at which the sender must be told: one attempt more, and the news is fresh.
-        due_us = notice_us + (0 if wishes.deliver_by(envelope) is not None else int(chance.random() * 60 * _US))
+        due_us = notice_us + (0 if wishes.deliver_by(envelope) is not None else int(random.random() * 60 * _US))
     end_us = expires_us(options, envelope)
     return max(now_us + _US, min(due_us, end_us))

@@ -40,14 +40,15 @@ from postroad.world.clock import Clock
 
 ENDS: Final = (Outcome.DELIVERED, Outcome.RELAYED)
 
-Outcomes = Sequence[tuple[int, Attempt]]
-Keys = str | dict[int, str]  # the destination of all, or that of each recipient by its index
+Outcomes = Sequence[tuple[int, Attempt]]  # by the recipient's index
+Keys = dict[int, str]  # the key of each recipient's destination, by its index
 
 
 class Settling:
     """See the module. `options()`: as they are now. `rows_of(mail, indexes, due_us)`: rows for recipients that have
-    none in the spool yet. `committed(mail, settlement, leaving, later)`: it is durable; `leaving` are the recipients
-    that left memory with it, `later` those that the next settlement, under way by now, is about."""
+    none in the spool yet. `on_committed(mail, settlement, removed_from_memory, settling_next)`: the settlement is
+    durable. Some recipients left memory with it; the next settlement of the message is under way by now and is about
+    others."""
 
     def __init__(
         self,
@@ -55,22 +56,22 @@ class Settling:
         spool: Spool,
         options: Callable[[], QueueOptions],
         clock: Clock,
-        chance: random.Random,
+        random: random.Random,
         loop: asyncio.AbstractEventLoop,
         report: MakeReports,
         tell: Callable[[tuple[Event, ...]], None],
         rows_of: Callable[[QueuedMessage, Sequence[int], int], tuple[Waiting, ...]],
-        committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],
+        on_committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],
     ) -> None:
         self._spool = spool
         self._options = options
         self._clock = clock
-        self._chance = chance
+        self._random = random
         self._loop = loop
         self._report = report
         self._tell = tell
         self._rows_of = rows_of
-        self._committed = committed
+        self._on_committed = on_committed
         self._seldom = Seldom(clock.now_us)
         self._under_way: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
         self._stopping = False
@@ -91,11 +92,23 @@ class Settling:
     def finish(
         self, mail: QueuedMessage, results: Outcomes, destination_key: str, not_before_us: int = 0
     ) -> None:
-        """Turn outcomes into one settlement; failures may wait for others of their message."""
+        """Turn outcomes of one destination into one settlement; failures may wait for others of their message."""
+        if len(results) == 1 and results[0][1].outcome in ENDS:
+            index, attempt = results[0]
+            if not _is_wanted(mail.envelope, index, attempt):  # so end nearly all recipients: nobody is to be told
+                self._settle_end(mail, index, attempt, destination_key)
+                return
         if len(mail.active) > len(results) and not self._stopping and self._options().gather_s > 0:
             results = self._gather(mail, results, destination_key)
         if results:
-            self._finish_now(mail, results, destination_key, not_before_us)
+            destination_keys = dict.fromkeys((index for index, _ in results), destination_key)
+            self._finish_now(mail, results, destination_keys, not_before_us)
+
+    def _settle_end(self, mail: QueuedMessage, index: int, attempt: Attempt, destination_key: str) -> None:
+        envelope, now_us = mail.envelope, self._clock.now_us()
+        names = (str(envelope.recipients[index].address),)
+        attempted = Attempted(now_us, envelope.id, names, destination_key, attempt, _attempts(mail, index), 0)
+        self.settle(mail, Settlement(envelope.id, (index,), (), (), (attempted,)), (index,))
 
     def _gather(self, mail: QueuedMessage, results: Outcomes, destination_key: str) -> Outcomes:
         """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
@@ -125,28 +138,27 @@ class Settling:
             self._finish_now(mail, results, {index: destination_key for index, _, destination_key in failing}, 0)
 
     def _finish_now(
-        self, mail: QueuedMessage, results: Outcomes, destination_key: Keys, not_before_us: int
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int
     ) -> None:
-        """`destination_key`: their destination, or that of each. Where a DSN needs the content and it is not in memory,
-        it is read first."""
+        """If a DSN needs the content and it is not in memory, it is read first."""
         if mail.content is None and self._needs_content(mail, results):
             self.unsettled += 1
             self._spool.content(
-                mail.envelope.id, partial(self._finish_with, mail, results, destination_key, not_before_us)
+                mail.envelope.id, partial(self._finish_with, mail, results, destination_keys, not_before_us)
             )
         else:
-            self._settle_results(mail, results, destination_key, not_before_us, mail.content or b"")
+            self._settle_results(mail, results, destination_keys, not_before_us, mail.content or b"")
 
     def _finish_with(
         self,
         mail: QueuedMessage,
         results: Outcomes,
-        destination_key: Keys,
+        destination_keys: Keys,
         not_before_us: int,
         content: Content | None,
     ) -> None:
         self.unsettled -= 1
-        self._settle_results(mail, results, destination_key, not_before_us, content if content is not None else b"")
+        self._settle_results(mail, results, destination_keys, not_before_us, content if content is not None else b"")
 
     def _needs_content(self, mail: QueuedMessage, results: Outcomes) -> bool:
         envelope, now_us = mail.envelope, self._clock.now_us()
@@ -167,13 +179,6 @@ class Settling:
         self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, content: Content
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
-        if len(results) == 1 and isinstance(destination_keys, str) and results[0][1].outcome in ENDS:
-            index, attempt = results[0]
-            if not _is_wanted(envelope, index, attempt):  # the end of nearly all recipients: nobody is to be told
-                names = (str(envelope.recipients[index].address),)
-                attempted = Attempted(now_us, envelope.id, names, destination_keys, attempt, _attempts(mail, index), 0)
-                self.settle(mail, Settlement(envelope.id, (index,), (), (), (attempted,)), (index,))
-                return
         found = self._judge(mail, results, destination_keys, not_before_us, now_us)
         events: list[Event] = [
             Attempted(now_us, envelope.id, tuple(names), destination_key, attempt, attempts, due_us)
@@ -210,7 +215,7 @@ class Settling:
         expires_us = schedule.expires_us(options, envelope)
         notice_us = schedule.delay_due_us(options, envelope)
         for index, attempt in results:
-            destination_key = destination_keys if isinstance(destination_keys, str) else destination_keys[index]
+            destination_key = destination_keys[index]
             state = mail.states.get(index) if mail.states else None
             attempts = _attempts(mail, index)
             recipient = envelope.recipients[index]
@@ -229,10 +234,10 @@ class Settling:
                 tell = not was_reported and 0 < notice_us <= now_us and schedule.wants_delay(recipient)
                 if tell:
                     found.delayed.append((index, _late(attempt, envelope)))
-                due_us = schedule.next_due_us(options, envelope, was_reported or tell, now_us, self._chance)
+                due_us = schedule.next_due_us(options, envelope, was_reported or tell, now_us, self._random)
                 if due_us < not_before_us:
                     # Its destination is left alone for now; come a little after that, not all at one moment.
-                    spread_us = int(self._chance.random() * options.backoff_first_s * 1_000_000)
+                    spread_us = int(self._random.random() * options.backoff_first_s * 1_000_000)
                     due_us = min(not_before_us + spread_us, max(expires_us, now_us + 1_000_000))
                 found.waiting.append(
                     Waiting(
@@ -270,12 +275,11 @@ class Settling:
         for index, attempt in unsaid.items():
             attempts = _attempts(mail, index)
             text = f"failed, but the report of it could not be made: {attempt.text}"
-            destination_key = destination_keys if isinstance(destination_keys, str) else destination_keys[index]
             rows.append(
                 Waiting(
                     index,
                     due_us,
-                    destination_key,
+                    destination_keys[index],
                     attempts,
                     delay_reported=True,
                     status=attempt.status,
@@ -308,7 +312,7 @@ class Settling:
         behind = self._under_way.get(settlement.id)
         if behind is not None:
             behind.append(settlement)
-            mail.leaving.append(indexes)
+            mail.removed_next.append(indexes)
             return
         self._under_way[settlement.id] = []
         self._spool.settle(settlement, partial(self._settled, mail, settlement, [indexes]))
@@ -327,17 +331,17 @@ class Settling:
             )
             return
         self.unsettled -= len(indexes)
-        leaving = {index for group in indexes for index in group}
+        removed_from_memory = {index for group in indexes for index in group}
         behind = self._under_way.pop(settlement.id)
         if behind:
             self._under_way[settlement.id] = []
             merged = _merge(behind)
-            groups, mail.leaving = mail.leaving, []
+            groups, mail.removed_next = mail.removed_next, []
             self._spool.settle(merged, partial(self._settled, mail, merged, groups))
-            later = {row.index for row in merged.waiting} | set(merged.ended)
+            settling_next = {row.index for row in merged.waiting} | set(merged.ended)
         else:
-            later = set()
-        self._committed(mail, settlement, leaving, later)
+            settling_next = set()
+        self._on_committed(mail, settlement, removed_from_memory, settling_next)
 
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.

@@ -32,9 +32,9 @@ class Trouble:
 class Troubles:
     """Those of one worker, by the keys of destinations. `options()`: as they are now."""
 
-    def __init__(self, clock: Clock, chance: random.Random, options: Callable[[], QueueOptions]) -> None:
+    def __init__(self, clock: Clock, random: random.Random, options: Callable[[], QueueOptions]) -> None:
         self._clock = clock
-        self._chance = chance
+        self._random = random
         self._options = options
         self._known: dict[str, Trouble] = {}
 
@@ -54,7 +54,7 @@ class Troubles:
         if trouble is None or not self.is_left_alone(trouble):
             now_us = self._clock.now_us()
             failures = trouble.failures + 1 if trouble is not None else 1
-            until_us = now_us + int(schedule.backoff_s(self._options(), failures, self._chance) * 1_000_000)
+            until_us = now_us + int(schedule.backoff_s(self._options(), failures, self._random) * 1_000_000)
             trouble = Trouble(failures, until_us, attempt)
             self._remember(destination_key, trouble, now_us)
         return trouble

@@ -244,7 +244,7 @@ class World:
     def new_queue(self) -> Queue:
         return Queue(
             spool=self.spool,  # type: ignore[arg-type]
-            options=self.options, clock=self.clock, chance=self.chance, destination_of=self.destination_of,
+            options=self.options, clock=self.clock, random=self.chance, destination_of=self.destination_of,
             opener=self.open, permits=self, report=self.report, loop=self.loop,
             stream=FakeStream(self.spool, self.logged), pace=self.pace_table(), hosts_of=self.find_hosts,
         )

@@ -217,7 +217,7 @@ class Assembly:
             spool=self.spool,
             options=edition.queue,
             clock=world.clock,
-            chance=world.chance,
+            random=world.chance,
             destination_of=edition.tables.destination,
             opener=self._opener,
             permits=self._permits,
