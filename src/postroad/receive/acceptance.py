@@ -105,6 +105,10 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
+    if draft.refused:
+        refused, reported = doors.report(draft.refused, stored)
+        reports += refused
+        events += reported
     done = partial(_committed, setup, draft, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)

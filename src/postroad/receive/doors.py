@@ -21,6 +21,7 @@ from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
+from postroad.mail.report import RecipientReport
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
@@ -51,6 +52,20 @@ def _uncounted(address: str) -> None:
     """For who does not count offences."""
 
 
+class MakeReport(Protocol):
+    def __call__(
+        self, reports: Sequence[RecipientReport], stored: Stored, new_id: Callable[[int], int] | None = None
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        """The DSNs of these recipients of a message, and their events. `new_id`: gives their ids, by the shard."""
+
+
+def _no_report(
+    reports: Sequence[RecipientReport], stored: Stored, new_id: Callable[[int], int] | None = None
+) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+    """For who makes none."""
+    return (), ()
+
+
 def _always(transport: asyncio.BaseTransport) -> bool:
     """For who has no limit of file descriptors."""
     return True
@@ -77,6 +92,7 @@ class Doors:
     queue takes it over. `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none
     are made or looked for. `reports(stored, given, events)`: the "expanded" DSNs, and their events, that an expansion
     of the recipients `given` brings (RFC 3461 §5.2.7.3).
+    `report(reports, stored)`: the DSNs of recipients who were refused when the message was taken.
     `held(envelope, text)`: how the recipients wait where a rule holds the message. `waiting(id, rows)`: a message is
     committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
     `record`: events for the journal and the log: refusals, log-ins, ends of sessions; `log`: events for the log only:
@@ -125,3 +141,4 @@ class Doors:
     turns: Turns = field(default_factory=Turns)
     turned: RefusalNotes = field(default_factory=partial(RefusalNotes, SEVERAL))
     marks: Marks | None = None
+    report: MakeReport = _no_report

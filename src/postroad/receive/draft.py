@@ -24,6 +24,7 @@ from postroad.mail.envelope import Body, Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Event, Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Effect
+from postroad.mail.report import RecipientReport
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import ContentSink
@@ -57,6 +58,7 @@ class Draft(msgspec.Struct, eq=False):
     started_us: int
     deadline: float  # loop time until which the end of data must have come
     recipients: list[Recipient] = []  # all that had their 250, in order
+    refused: tuple[RecipientReport, ...] = ()  # recipients of whom the sender gets a report
     discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
     changes: Changes | None = None  # what rules want changed; None: nothing
     held: str = ""  # why a rule holds the message, "" where none does

@@ -4,8 +4,11 @@ Who calls what: `content` for each piece, the last one with `last`; `on_end` is 
 for the message as a whole and the recipient that it concerns ("" for all); `gone` at any time if nobody waits any more.
 `content` gives False if enough has come for now; `on_more` is called when it may go on.
 
-What always holds: the message is taken for all its recipients or for none; after `on_end` nothing of it is left here.
-The header section is looked at before anything is asked, so nothing is asked before it has come.
+What always holds: after `on_end` nothing of the message is left here. The header section is looked at before anything
+is asked, so nothing is asked before it has come. If a recipient is refused for now, the message is taken for nobody,
+and comes again. Recipients who are refused for good get nothing, and the sender a report, in the commit that accepts
+the message for the others. If all are refused, or the message as a whole, the answer is the refusal, unless `reports`
+is wanted: then the sender gets a report, too, and the answer is 250.
 """
 
 from __future__ import annotations
@@ -15,26 +18,34 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from postroad.mail.address import Address
-from postroad.mail.message import HEADER_MAX, header_is_whole, only_crlf
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.message import HEADER_MAX, header_end, header_is_whole, only_crlf
 from postroad.mail.policy import Action, Phase, Verdict
-from postroad.mail.reply import Reply, reply
+from postroad.mail.reply import Reply, reply, said
+from postroad.mail.report import DsnAction, RecipientReport
 from postroad.protocol.command import Mail, Rcpt
 from postroad.protocol.grammar import parse_mailbox
+from postroad.receive import draft as drafts
 from postroad.receive import local_head, local_users, replies
 from postroad.receive.client import Client
+from postroad.receive.doors import Doors
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
 from postroad.receive.local_request import LocalRequest
 from postroad.receive.local_users import LocalUser
 from postroad.receive.options import LocalOptions, LocalSender
 from postroad.receive.setup import ListenerSetup
+from postroad.store.values import Failure, Stored
 
 if TYPE_CHECKING:
     import asyncio
 
 OnEnd = Callable[[Reply, str], None]
 
+SAMPLE_MAX: Final = 1_048_576  # octets of a message that are kept for a report
+
 _BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is no line end")
-_NOBODY: Final = reply(450, "4.6.0", "No recipient addresses found in message header")
+_NOBODY: Final = reply(554, "5.1.3", "No recipient addresses found in message header")
 _NO_SENDER: Final = reply(553, "5.1.7", "The sender is no mail address")
 _NO_ADDRESS: Final = reply(501, "5.1.3", "A recipient is no mail address")
 
@@ -44,8 +55,12 @@ class LocalMail:
 
     def __init__(
         self, setup: ListenerSetup, options: LocalOptions, user: LocalUser, request: LocalRequest, on_end: OnEnd,
-        on_more: Callable[[], None],
+        on_more: Callable[[], None], *, reports: bool = False, expired: bool = False,
+        spare_id: Callable[[], int] | None = None,
     ) -> None:
+        """`reports`: what is refused is told by mail. `expired`: what is refused for now is refused for good.
+        `spare_id`: gives the id of a message that is not kept, if only its report is."""
+        self._spare_id = spare_id or setup.doors.new_id
         self._setup = setup
         self._options = options
         self._user = user
@@ -60,7 +75,13 @@ class LocalMail:
         self._is_complete = False  # the last piece has come
         self._has_begun = self._is_open = False  # the header section was read; the transaction takes content
         self._ends_cr = self._hears_more = False
-        self._recipients: list[Address] = []
+        self._named: tuple[Address, ...] = ()  # all recipients, once they are known
+        self._recipients: list[Address] = []  # who are still to be asked about
+        self._refused: list[tuple[Address, Reply]] = []
+        self._reverse_path: Address | None = None
+        self._reports, self._expired = reports, expired
+        self._sample = bytearray()  # the first octets, for a report
+        self._fate: Reply | None = None  # the message is refused; its end is awaited, for the report
         self._asking = self._at_once = False
         self._task: asyncio.Task[None] | None = None
 
@@ -70,6 +91,11 @@ class LocalMail:
         if self._on_end is None:
             return True
         self._is_complete = last
+        if self._reports and len(self._sample) < SAMPLE_MAX:
+            self._sample += octets[: SAMPLE_MAX - len(self._sample)]
+        if self._fate is not None:
+            self._refuse_all(self._fate)
+            return True
         if self._is_open:
             return self._take(octets)
         self._head += octets
@@ -100,6 +126,25 @@ class LocalMail:
             self._task = None
         self._intake.ended()
 
+    def _answered(self, answer: Reply) -> None:
+        """The answer to a command, or to the end of the content."""
+        if answer.ok or (answer.transient and not self._expired):
+            self._end(answer)
+        else:
+            self._refuse_all(answer)
+
+    def _refuse_all(self, answer: Reply, recipient: str = "") -> None:
+        """Nothing of the message is taken."""
+        if not (self._reports and self._named):
+            self._end(answer, recipient)
+        elif self._is_complete:
+            self._tell_sender(answer)
+        else:
+            self._fate = answer
+            if self._intake.draft is not None:
+                self._intake.reset()
+            self._go_on()
+
     def _end(self, answer: Reply, recipient: str = "") -> None:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
@@ -114,12 +159,10 @@ class LocalMail:
         own = local_users.own_mailbox(user, options)
         sender = self._sender(own)
         if isinstance(sender, Reply):
-            self._end(sender)
+            self._refuse(sender, None)
             return
         refused = local_users.refusal(user, sender, options, self._setup.doors.owns)
-        if refused is not None:
-            self._refuse(refused, sender)
-            return
+        self._reverse_path = sender if refused is None else own
         head = local_head.prepared(
             bytes(self._head),
             extract=request.extract,
@@ -138,7 +181,11 @@ class LocalMail:
         elif len(recipients) > limit:
             self._refuse(reply(552, "5.5.3", f"More than {limit} recipients"), sender)
         else:
-            self._recipients = [each for each in recipients if each is not None]
+            self._named = tuple([each for each in recipients if each is not None])
+            if refused is not None:
+                self._refuse(refused, sender)
+                return
+            self._recipients = list(self._named)
             self._intake.visit()
             self._intake.ask(self._setup.rules.connect, Phase.CONNECT, partial(self._admitted, sender))
 
@@ -153,11 +200,11 @@ class LocalMail:
     def _refuse(self, answer: Reply, sender: Address | None) -> None:
         """A refusal that no rule has made."""
         self._intake.note_refusal(answer, answer.text, "MAIL", sender)
-        self._end(answer)
+        self._refuse_all(answer)
 
     def _admitted(self, sender: Address | None, verdict: Verdict) -> None:
         if not passes(verdict):
-            self._end(verdict.reply or replies.UNSURE)
+            self._answered(verdict.reply or replies.UNSURE)
             return
         request = self._request
         utf8 = not all(str(each).isascii() for each in (sender or "", *self._recipients))
@@ -168,7 +215,7 @@ class LocalMail:
         if answer.ok:
             self._ask_recipients()
         else:
-            self._end(answer)
+            self._answered(answer)
 
     def _ask_recipients(self) -> None:
         """Go on with those who are still to be asked about. A loop, because answers most often come at once."""
@@ -179,9 +226,18 @@ class LocalMail:
             self._asking = False
             if not self._at_once:
                 return
-        self._intake.data(self._on_data)
+        draft = self._intake.draft
+        assert draft is not None
+        if draft.recipients:
+            draft.refused = tuple(_report(address, answer) for address, answer in self._refused)
+            self._intake.data(self._on_data)
+        else:
+            address, answer = self._refused[0]
+            self._refuse_all(answer, str(address))
 
     def _on_rcpt(self, answer: Reply) -> None:
+        if self._on_end is None:
+            return
         if self._asking:
             self._at_once = True
         else:
@@ -189,7 +245,7 @@ class LocalMail:
 
     def _on_data(self, answer: Reply) -> None:
         if answer.code != 354:
-            self._end(answer)
+            self._answered(answer)
             return
         self._is_open = True
         octets, self._head = bytes(self._head), bytearray()
@@ -206,11 +262,11 @@ class LocalMail:
         if self._ends_cr:
             octets = octets[:-1]
         if not only_crlf(octets):
-            self._end(_BARE)
+            self._refuse_all(_BARE)
             return True
         more = self._intake.content(octets, last=last)
         if last and self._intake.draft is not None:
-            self._intake.end(self._end)
+            self._intake.end(self._answered)
         elif not more:
             self._hears_more = True
         return more
@@ -227,10 +283,12 @@ class LocalMail:
         self._intake.note_refusal(
             answer, refusal.verdict.reason, refusal.phase, refusal.sender, refusal.recipient, refusal.recipients
         )
-        if refusal.recipient is not None:
+        if refusal.recipient is not None and (answer.permanent or self._expired):
+            self._refused.append((refusal.recipient, answer))
+        elif refusal.recipient is not None:
             self._end(answer, str(refusal.recipient))
-        else:
-            answered(answer)
+            return
+        answered(answer)
 
     def hold(self) -> None:
         """There is nothing more to bring."""
@@ -251,7 +309,57 @@ class LocalMail:
         self._go_on()
 
     def refuse(self, answer: Reply, reason: str) -> None:
-        self._end(answer)
+        self._answered(answer)
+
+    # ---- The report
+
+    def _tell_sender(self, answer: Reply) -> None:
+        """All recipients failed: the sender gets a report, in place of the message in the spool."""
+        setup = self._setup
+        doors = setup.doors
+        now_us, peer = doors.now_us(), self._intake.client.who(setup)
+        refused = dict(self._refused)
+        recipients = tuple(Recipient(each, self._request.notify) for each in self._named)
+        content = self._returned()
+        envelope = Envelope(
+            self._spare_id(), self._reverse_path, recipients, len(content), now_us, peer, self._request.body,
+            ret=self._request.ret, envid=self._request.envid,
+        )
+        reports = [_report(each, refused.get(each, answer)) for each in self._named]
+        made, events = doors.report(reports, Stored(envelope, content), lambda shard: doors.new_id())
+        events = (drafts.accepted(envelope, now_us), *events)
+        self._intake.ended()
+        told = reply(250, "2.0.0", "The message was refused; its sender gets a report")
+        if not made:
+            doors.record(events)
+            self._end(told)
+            return
+        on_end, self._on_end = self._on_end, None
+        doors.accept(made[0], events, partial(self._told, doors, made[0], told, on_end))
+
+    def _told(
+        self, doors: Doors, report: Stored, told: Reply, on_end: OnEnd | None, failure: Failure | None
+    ) -> None:
+        if failure is None:
+            doors.queued(report)
+        if on_end is not None:
+            on_end(told if failure is None else replies.UNSURE, "")
+
+    def _returned(self) -> bytes:
+        """What the report returns of the message: all of it, or the header section if it is large."""
+        octets = bytes(self._sample)
+        if not only_crlf(octets):
+            octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")
+        if self._request.size > SAMPLE_MAX:
+            octets = octets[: header_end(octets)] + b"\r\n"
+        return octets
+
+
+def _report(address: Address, answer: Reply) -> RecipientReport:
+    attempt = Attempt(
+        Outcome.FAILED, Reach.RECIPIENT, answer.status or "5.0.0", f"refused: {said(answer)}", transport="sendmail"
+    )
+    return RecipientReport(Recipient(address), DsnAction.FAILED, attempt)
 
 
 def _mailbox(written: str, domain: str) -> Address | None:

@@ -229,7 +229,9 @@ class LocalConnection(asyncio.Protocol):
             self._timer.cancel()
         self._timer = loop.call_later(self._setup.options.message_s, self._say_last, _TOO_SLOW)
         self._missing = request.size
-        self._mail = LocalMail(self._setup, self._options, user, request, self._answered, self._resume)
+        self._mail = LocalMail(
+            self._setup, self._options, user, request, self._answered, self._resume, reports=request.mail_errors
+        )
         self._write(b"354 send\r\n")
         if rest or not self._missing:
             self._content(rest)

@@ -205,11 +205,13 @@ class Reporter:
         return self.make(reports, envelope, content)
 
     def make(
-        self, reports: Iterable[RecipientReport], envelope: Envelope, content: Content | None
+        self, reports: Iterable[RecipientReport], envelope: Envelope, content: Content | None,
+        new_id: Callable[[int], int] | None = None,
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
         """DSNs and events for reports that are made already, such as those of an alias's expansion."""
         made = make(
-            reports, envelope, content, self._options, now_us=self._now_us(), new_id=self._new_id, read=self._read,
+            reports, envelope, content, self._options, now_us=self._now_us(), new_id=new_id or self._new_id,
+            read=self._read,
             refusal=self._refusal,
         )
         return made.accepted, made.events

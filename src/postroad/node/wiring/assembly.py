@@ -25,6 +25,7 @@ from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, TallyFrame
 from postroad.config import options
 from postroad.deliver.opener import Opener
+from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -48,9 +49,10 @@ from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
-from postroad.receive import local_socket, submit
+from postroad.receive import drop, local_socket, submit
 from postroad.receive.budget import NO_MEMORY, Budget
 from postroad.receive.doors import Doors
+from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.listener import Listener
 from postroad.receive.local_socket import LocalConnections
 from postroad.receive.options import ListenerOptions
@@ -62,6 +64,7 @@ from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
+from postroad.sendmail import places
 from postroad.store.face import READERS, SpoolError
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
@@ -131,6 +134,7 @@ class Assembly:
         self._submissions: Submissions | None = None
         self._submit_server: Server | None = None
         self._local: LocalConnections | None = None
+        self._drop: Drop | None = None
         self._local_server: Server | None = None
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.spool: SqliteSpool
@@ -152,6 +156,7 @@ class Assembly:
         except SpoolError as error:
             return str(error)
         self._make_rooms(edition)
+        await self._recover_drop()
         await self.take(edition, sockets, begin=self._begin)
         return ""
 
@@ -291,6 +296,9 @@ class Assembly:
             self._submissions.take(self._submit_setup(edition))
         if self._local is not None:
             self._local.take(self._submit_setup(edition, local_socket.LISTENER), edition.local)
+        if self._drop is not None:
+            setup = self._submit_setup(edition, local_socket.LISTENER)
+            self._drop.take(setup, edition.local, edition.queue.lifetime_s)
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in setups]:
             self._close_listener(self._listeners.pop(endpoint), edition.shutdown_s)
         for endpoint, listener in self._listeners.items():
@@ -342,7 +350,34 @@ class Assembly:
         setup = self._submit_setup(edition, local_socket.LISTENER)
         help = LocalHelp(UserNames(self._loop, self._pool))
         self._local = LocalConnections(setup, edition.local, help)
+        files = self._drop_files()
+        if files is not None:
+            self._drop = Drop(
+                files, setup, edition.local, self._local.counts, who=help.who, pool=self._pool,
+                clock=self._world.clock, lifetime_s=edition.queue.lifetime_s,
+            )
+            self._drop.look()
         self._local_server = await self._world.network.serve(self._local.connect, sock)
+
+    async def _recover_drop(self) -> None:
+        """Files of the drop folder whose messages a worker before us may have accepted, before the queue starts."""
+        files = self._drop_files()
+        if files is None:
+            return
+
+        async def known(id: int) -> bool:
+            found: asyncio.Future[bool] = self._loop.create_future()
+            self.spool.load(id, lambda loaded: found.set_result(loaded is not None))
+            return await found
+
+        try:
+            await drop.recover(files, lambda id: identifier.shard_of(id) in self._shards, known)
+        except OSError as error:
+            self._note_once("error", f"mail in the drop folder is not taken: {error}")
+
+    def _drop_files(self) -> DropFiles | None:
+        folder = self._edition.local.folder
+        return DropFiles(Path(folder) / places.DROP, self._world.disk.posix) if folder else None
 
     def _submit_setup(self, edition: Edition, name: str = submit.LISTENER) -> ListenerSetup:
         listener = ListenerOptions(name, role=Role.SUBMISSION, trusted_networks=("unix",))
@@ -400,6 +435,8 @@ class Assembly:
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
         if self._local is not None:
             sessions.append(self._local.stop(limit_s))
+        if self._drop is not None:
+            sessions.append(self._drop.stop())
         quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
@@ -478,6 +515,7 @@ class Assembly:
             authenticator=self._authenticator,
             etrn=self._starter if self._starter.options.rows else None,
             marks=self._marks,
+            report=self._refused_reports,
         )
 
     async def _count(self) -> None:
@@ -540,6 +578,11 @@ class Assembly:
         ]
         return self._reporter.make(reports, stored.envelope, stored.content)
 
+    def _refused_reports(
+        self, reports: Sequence[RecipientReport], stored: Stored, new_id: Callable[[int], int] | None = None
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        return self._reporter.make(reports, stored.envelope, stored.content, new_id)
+
     # -- now and then ------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -555,6 +598,8 @@ class Assembly:
                 self._note_once("info", "new certificates are in force")
         if accounts is not None:
             accounts.refresh()
+        if self._drop is not None:
+            self._drop.look()
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:

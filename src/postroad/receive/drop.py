@@ -1,0 +1,380 @@
+"""The drop folder: mail that users of this machine left while the node did not take it (`sendmail.drop_folder`).
+
+One worker takes the files, one after the other, and each file exactly once, over every crash:
+
+1. `m-NAME` becomes `x-ID-NAME`, with the queue id that the message will have; the folder is synced.
+2. The message is accepted under this id: the commit.
+3. The file goes, and the folder is synced. Only then does the queue hear of the message.
+
+So while the file is there, nothing has become of the message but its acceptance. After a crash `recover` asks the spool
+for the id, before the queue starts: if the spool has the message, the file goes; else it becomes `m-NAME` again.
+
+A file is its owner's: who sent it is known from the file system, and what stands in it is believed as little as what
+comes over the socket. Only regular files with one name are read, through the folder and without following links. What
+is no message of `sendmail` is set aside as `b-NAME`, with a line in the log. Refusals go to the sender as a report.
+
+How it fails: what cannot be taken now stays, and is tried again after `RETRY_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from postroad.mail import identifier
+from postroad.mail.event import Noted
+from postroad.mail.reply import Reply, said
+from postroad.receive import local_request
+from postroad.receive.local_mail import LocalMail
+from postroad.receive.local_request import LocalRequest
+from postroad.receive.local_users import LocalCounts, LocalUser
+from postroad.receive.options import LocalOptions
+from postroad.receive.setup import ListenerSetup
+from postroad.sendmail import places
+from postroad.store.values import Stored, Waiting
+from postroad.world.clock import Clock
+from postroad.world.files import Posix
+
+AT_ONCE: Final = 500  # names of one look
+TAKEN_MAX: Final = 100_000  # files that were taken by a worker that is gone; there is one, or a few
+PIECE: Final = 262_144
+RETRY_S: Final = 10.0
+PART_S: Final = 86_400.0  # a file that is not whole after this time has lost its writer
+TAKEN: Final = "x-"
+BAD: Final = "b-"
+
+Who = Callable[[int, Callable[[LocalUser], None]], None]
+
+
+class DropFile(msgspec.Struct, frozen=True):
+    """One file that was opened: its message begins at `start`."""
+
+    descriptor: int
+    uid: int
+    request: LocalRequest
+    start: int
+    written_s: float
+
+
+class BadFile(msgspec.Struct, frozen=True):
+    """One that is no message; `why`."""
+
+    why: str
+
+
+class DropFiles:
+    """The files of one drop folder. Each method blocks for the disk, so it is called off the loop. Raises OSError."""
+
+    def __init__(self, folder: Path, posix: Posix) -> None:
+        self._path = folder
+        self._posix = posix
+
+    def names(self, prefixes: tuple[str, ...], limit: int) -> list[str]:
+        """Names of files that begin with one of these, at most `limit` of them."""
+        found: list[str] = []
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.name.startswith(prefixes):
+                    found.append(entry.name)
+                    if len(found) == limit:
+                        break
+        return found
+
+    def remove_parts(self, names: Iterable[str], before_s: float) -> None:
+        """Files whose writer is gone: last written before this time."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                if os.lstat(self._path / name).st_mtime < before_s:
+                    self._posix.unlink(str(self._path / name))
+
+    def open(self, name: str, size_max: int) -> DropFile | BadFile | None:
+        """None: it is gone."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = self._posix.open(str(self._path / name), flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return BadFile(f"cannot be opened: {error.strerror}")
+        try:
+            found = self._read(descriptor, size_max)
+        except BaseException:
+            self._posix.close(descriptor)
+            raise
+        if isinstance(found, BadFile):
+            self._posix.close(descriptor)
+        return found
+
+    def _read(self, descriptor: int, size_max: int) -> DropFile | BadFile:
+        state = self._posix.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            return BadFile("is no file")
+        if state.st_nlink != 1:
+            return BadFile("has several names")
+        octets = os.pread(descriptor, min(state.st_size, places.REQUEST_MAX), 0)
+        end = local_request.end(octets)
+        request = local_request.read(octets[:end]) if end > 0 else "has no request"
+        if isinstance(request, str):
+            return BadFile(request)
+        if request.verb != places.SUBMIT:
+            return BadFile("is no message")
+        if request.size > size_max:
+            return BadFile(f"has more than {size_max} octets")
+        if end + request.size != state.st_size:
+            return BadFile("is not whole")
+        return DropFile(descriptor, state.st_uid, request, end, state.st_mtime)
+
+    def rename(self, name: str, new: str) -> None:
+        """Durably."""
+        self._posix.rename(str(self._path / name), str(self._path / new))
+        self.sync()
+
+    def remove(self, name: str) -> None:
+        """Durably; it may be gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            self._posix.unlink(str(self._path / name))
+        self.sync()
+
+    def piece(self, file: DropFile, at: int) -> bytes:
+        """Content from `at` on; b"" at its end, and if its owner has cut it off."""
+        return os.pread(file.descriptor, min(PIECE, file.request.size - at), file.start + at)
+
+    def close(self, file: DropFile) -> None:
+        self._posix.close(file.descriptor)
+
+    def sync(self) -> None:
+        descriptor = self._posix.open(str(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._posix.fsync(descriptor)
+        finally:
+            self._posix.close(descriptor)
+
+
+class Drop:
+    """Takes the files of a drop folder. All methods are called on the loop. `who`: the user of an id. `lifetime_s`: a
+    message that cannot be taken for so long fails."""
+
+    def __init__(
+        self, files: DropFiles, setup: ListenerSetup, options: LocalOptions, counts: LocalCounts, *, who: Who,
+        pool: Executor | None, clock: Clock, lifetime_s: float,
+    ) -> None:
+        self._files = files
+        self._setup, self._options = setup, options
+        self._counts = counts
+        self._who = who
+        self._pool = pool
+        self._clock = clock
+        self._lifetime_s = lifetime_s
+        self._ids: dict[str, int] = {}  # of files that were taken and have to come again, by their name
+        self._again_at: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._mail: LocalMail | None = None
+        self._stopping = False
+        self._fault = ""
+
+    def take(self, setup: ListenerSetup, options: LocalOptions, lifetime_s: float) -> None:
+        """Settings: files from here on go by them."""
+        self._setup, self._options, self._lifetime_s = setup, options, lifetime_s
+
+    def look(self) -> None:
+        """Look for files, unless that is under way."""
+        if self._task is None and not self._stopping:
+            self._task = self._setup.doors.loop.create_task(self._look())
+            self._task.add_done_callback(self._looked)
+
+    async def stop(self) -> None:
+        """A message that is on its way to the disk comes to its end; others stay where they are."""
+        self._stopping = True
+        if self._mail is not None:
+            self._mail.leave()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        error = None if task.cancelled() else task.exception()
+        text = f"the drop folder cannot be read: {error!r}" if error is not None else ""
+        if text and text != self._fault:
+            self._note("error", text)
+        self._fault = text
+
+    def _note(self, level: str, text: str, id: int = 0) -> None:
+        doors = self._setup.doors
+        doors.log((Noted(doors.now_us(), id, level, text),))
+
+    async def _off(self, work: Callable[..., object], *arguments: object) -> object:
+        return await self._setup.doors.loop.run_in_executor(self._pool, work, *arguments)
+
+    # ---- One look
+
+    async def _look(self) -> None:
+        files = self._files
+        parts = await self._off(files.names, (places.PART,), AT_ONCE)
+        assert isinstance(parts, list)
+        if parts:
+            await self._off(files.remove_parts, parts, self._clock.now_us() / 1e6 - PART_S)
+        while not self._stopping:
+            names = await self._off(files.names, (places.WHOLE,), AT_ONCE)
+            assert isinstance(names, list)
+            now = self._setup.doors.loop.time()
+            ready = [name for name in (*self._ids, *names) if self._again_at.get(name, 0.0) <= now]
+            if not ready:
+                return
+            for name in ready:
+                if self._stopping:
+                    return
+                await self._one(name)
+
+    async def _one(self, name: str) -> None:
+        """Take one file, if it can be taken now."""
+        opened = await self._off(self._files.open, name, self._setup.options.limits.size_max)
+        if opened is None:
+            self._forget(name)
+            return
+        if isinstance(opened, BadFile):
+            await self._set_aside(name, opened.why)
+            return
+        assert isinstance(opened, DropFile)
+        try:
+            user = await self._user(opened.uid)
+            refused = self._counts.enter(user, self._options)
+            if refused is not None:
+                self._later(name)
+                return
+            taken = False
+            try:
+                taken = await self._carry(name, opened, user)
+            finally:
+                self._counts.leave(user, self._options, taken=taken)
+        finally:
+            await self._off(self._files.close, opened)
+
+    async def _carry(self, name: str, file: DropFile, user: LocalUser) -> bool:
+        """Steps 1 to 3. True: the message is in the spool, or its sender is told."""
+        doors = self._setup.doors
+        id = self._ids.get(name, 0)
+        if not id:
+            id = doors.new_id()
+            taken = f"{TAKEN}{identifier.text(id)}-{name.removeprefix(places.WHOLE)}"
+            await self._off(self._files.rename, name, taken)
+            self._forget(name)
+            name = taken
+            self._ids[name] = id
+        later: list[Callable[[], None]] = []
+        answer = await self._accept(file, user, id, later)
+        if answer.transient:
+            self._later(name)
+            return False
+        if answer.permanent:
+            await self._set_aside(name, f"refused: {said(answer)}", id)
+            return False
+        await self._gone(name)
+        for each in later:
+            each()
+        return True
+
+    async def _gone(self, name: str) -> None:
+        """Step 3. The message waits until the file is gone."""
+        while True:
+            try:
+                await self._off(self._files.remove, name)
+            except OSError as error:
+                self._note("error", f"the drop folder: {name} cannot be removed: {error.strerror}")
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._forget(name)
+                return
+
+    async def _accept(
+        self, file: DropFile, user: LocalUser, id: int, later: list[Callable[[], None]]
+    ) -> Reply:
+        """Step 2. `later` gets what the queue is to hear."""
+        setup, loop = self._setup, self._setup.doors.loop
+        queued, waiting = setup.doors.queued, setup.doors.waiting
+
+        def queue(stored: Stored) -> None:
+            later.append(lambda: queued(stored))
+
+        def wait(message: int, rows: tuple[Waiting, ...]) -> None:
+            later.append(lambda: waiting(message, rows))
+
+        doors = dataclasses.replace(setup.doors, new_id=lambda: id, queued=queue, waiting=wait)
+        ended: asyncio.Future[Reply] = loop.create_future()
+        more = asyncio.Event()
+
+        def on_end(answer: Reply, recipient: str) -> None:
+            if not ended.done():
+                ended.set_result(answer)
+            more.set()
+
+        age_s = self._clock.now_us() / 1e6 - file.written_s
+        mail = self._mail = LocalMail(
+            dataclasses.replace(setup, doors=doors), self._options, user, file.request, on_end, more.set,
+            reports=True, expired=age_s > self._lifetime_s, spare_id=setup.doors.new_id,
+        )
+        try:
+            at = 0
+            while not ended.done():
+                piece = await self._off(self._files.piece, file, at)
+                assert isinstance(piece, bytes)
+                at += len(piece)
+                more.clear()
+                last = at == file.request.size
+                if not piece and not last:
+                    mail.gone()
+                    return _CUT_OFF
+                if not mail.content(piece, last=last) and not last:
+                    await more.wait()
+                if last:
+                    break
+            return await ended
+        finally:
+            self._mail = None
+
+    async def _user(self, uid: int) -> LocalUser:
+        found: asyncio.Future[LocalUser] = self._setup.doors.loop.create_future()
+        self._who(uid, found.set_result)
+        return await found
+
+    def _later(self, name: str) -> None:
+        self._again_at[name] = self._setup.doors.loop.time() + RETRY_S
+
+    def _forget(self, name: str) -> None:
+        self._ids.pop(name, None)
+        self._again_at.pop(name, None)
+
+    async def _set_aside(self, name: str, why: str, id: int = 0) -> None:
+        bad = BAD + name.rpartition("-")[2]
+        await self._off(self._files.rename, name, bad)
+        self._forget(name)
+        self._note("error", f"the drop folder: {name} is set aside as {bad}: {why}", id)
+
+
+_CUT_OFF: Final = Reply(554, "5.6.0", ("the file was cut off while it was read",))
+
+
+async def recover(files: DropFiles, is_mine: Callable[[int], bool], known: Callable[[int], Awaitable[bool]]) -> None:
+    """Before the queue starts: put in order what a worker has taken that is gone. `is_mine`: whether the shard of an id
+    is ours. `known`: whether the spool has a message. Raises OSError."""
+    for name in files.names((TAKEN,), TAKEN_MAX):
+        id = _id_of(name)
+        if not (id and is_mine(id)):
+            continue
+        if await known(id):
+            files.remove(name)
+        else:
+            files.rename(name, places.WHOLE + name.rpartition("-")[2])
+
+
+def _id_of(name: str) -> int:
+    """The queue id in the name of a file that was taken; 0 if there is none."""
+    return identifier.parse(name.removeprefix(TAKEN).partition("-")[0]) or 0
