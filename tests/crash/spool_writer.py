@@ -14,6 +14,8 @@ import os
 import random
 import resource
 import sys
+import threading
+import time
 from pathlib import Path
 
 from postroad.mail.address import Address
@@ -21,7 +23,10 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Attempted
 from postroad.mail.message import Content, ContentFile
+from postroad.report.counting import Counting
+from postroad.store.face import HISTORY, READERS
 from postroad.store.sqlite.history import Historian, HistoryOptions
+from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Failure, Settlement, Stored, Waiting
 from postroad.world.clock import SystemClock
@@ -105,14 +110,29 @@ class Writer:
         asyncio.get_running_loop().call_soon(self.one)
 
 
+def count(counting: Counting) -> None:
+    """Keeps the counts every few milliseconds, each time after another pause."""
+    chance = random.Random(os.getpid())
+    while True:
+        counting.step()
+        time.sleep(0.05 * chance.random() ** 2)
+
+
 async def main(directory: Path, size_limit: int) -> None:
     loop = asyncio.get_running_loop()
     clock = SystemClock()
     options = SpoolOptions(free_min=0, inline_max=4000, wal_max=2_000_000)
-    spool = SqliteSpool(directory / "spool", (0,), options, clock, loop, quickness=Chosen(on_loop=None))
+    spool = SqliteSpool(
+        directory / "spool", (0,), options, clock, loop, readers=READERS, quickness=Chosen(on_loop=None)
+    )
     spool.start()
-    historian = Historian(directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock)
+    journal = SqliteJournal(directory / "spool", spool)
+    counting = Counting(directory / "counts", journal, clock, time.monotonic, leader=HISTORY.name)
+    historian = Historian(
+        directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock, on_moved=counting.take
+    )
     historian.start()
+    threading.Thread(target=count, args=(counting,), daemon=True).start()
     say("started")
     if size_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size_limit, resource.RLIM_INFINITY))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +16,21 @@ from pathlib import Path
 import pytest
 
 from postroad.mail import identifier
-from postroad.mail.event import Accepted, Attempted
+from postroad.mail.event import Accepted, Attempted, Event
 from postroad.mail.message import size
+from postroad.report.counting import Counting, EventCounts, counted
 from postroad.store import content
+from postroad.store.face import HISTORY, READERS
+from postroad.store.options import SpoolOptions
 from postroad.store.sqlite import schema
+from postroad.store.sqlite.dayfile import DayReader, path_of
+from postroad.store.sqlite.history import day_files
+from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.sqlite.searching import HistoryReader
+from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Selection
+from postroad.world.clock import SystemClock
 from tests.peers.harness import need
 
 pytestmark = pytest.mark.slow
@@ -132,6 +142,48 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     files = {identifier.parse(path.name) for path in (tmp_path / "spool" / "00").glob("*/*")}
     stray = files - there
     assert len(stray) <= 100, "only those of the last moments may be there"
+
+
+async def test_each_event_is_counted_once_though_it_is_killed_while_it_counts(tmp_path: Path) -> None:
+    """The history hands the events over to the counts; either may be ahead of the other in its files."""
+    for number in range(ROUNDS):
+        with writer(tmp_path) as run:
+            run.listen(150 + 83 * number)
+            run.kill()
+        shutil.copytree(tmp_path, copy := tmp_path.with_name("copy"))
+        await check_counts(copy)
+        shutil.rmtree(copy)
+
+
+async def check_counts(directory: Path) -> None:
+    """After a restart the counts are those of all events of day files and journal."""
+    clock = SystemClock()
+    spool = SqliteSpool(
+        directory / "spool", (0,), SpoolOptions(free_min=0), clock, asyncio.get_running_loop(), readers=READERS
+    )
+    spool.start()
+    journal = SqliteJournal(directory / "spool", spool)
+    counting = Counting(directory / "counts", journal, clock, time.monotonic, leader=HISTORY.name)
+    while counting.catch_up():
+        pass
+    counts = counting.counts()
+    events: list[Event] = []
+    marks: dict[Path, int] = {}
+    for _, path in day_files(directory / "history"):
+        reader = DayReader(schema.connect_reader(path))
+        marks[path] = reader.mark
+        events += reader.all()
+        reader.close()
+    after = 0
+    while rows := journal.read(0, after, 1000):
+        after = rows[-1].seq
+        for row in rows:
+            if row.seq > marks.get(path_of(directory / "history", row.at_us, 0), 0):
+                events += row.events
+    journal.close()
+    spool.close()
+    assert counts.messages > 0 and not counting.failure
+    assert counts == counted(EventCounts(counts.since_us), events)
 
 
 def test_a_full_disk_refuses_and_then_goes_on(tmp_path: Path) -> None:

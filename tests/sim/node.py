@@ -330,7 +330,8 @@ class Node:
     def _step_history(self, process: Process, assembly: Assembly) -> None:
         try:
             assembly.historian.step()
-            assembly.counting.step()
+            if self.house.chance.random() < 0.5:  # else a crash may come first: the counts are behind the history
+                assembly.counting.step()
         except (sqlite3.Error, OSError) as error:
             self.house.ledger.fault(f"history: {error!r}")
         process.call_later(20.0 + 5000.0 * self.house.chance.random() ** 2, self._step_history, process, assembly)

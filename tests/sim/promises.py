@@ -515,7 +515,7 @@ def check_counts(house: House) -> None:
     for worker in house.node.workers:
         if worker.assembly is None:
             return
-        while worker.assembly.counting.step():
+        while worker.assembly.counting.catch_up():
             pass
         parts.append(worker.assembly.counting.counts())
     found = total(parts)

@@ -1,10 +1,12 @@
 """Counts of what happened since the node was set up: mail in and out, refusals, sessions.
 
-This is a durable reader of the journal (`store.face.Journal`).
+This is a durable reader of the journal (`store.face.Journal`). It reads little of it: another reader, the leader, hands
+over the events that it has decoded (`store.face.OnMoved`). It reads only what the leader had before it, as after a
+crash, and what the leader does not read for `LATE_S`. So the counts are as far behind as the leader, or so long.
 
 What always holds: each committed event is counted once, whoever crashed and when. The counts of a shard stand in one
 small file with the seq up to which they reach; the file is replaced as a whole, synced, and the mark in the journal
-follows after that.
+follows after that. Counts in memory that are not yet in the file are counted again from the journal after a crash.
 
 How it fails: an error of the disk leaves file and mark as they are, `failure` says it, and the next step tries again. A
 file that cannot be read is begun anew from the mark of the journal: the counts then begin at that moment (`since_us`).
@@ -14,7 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -26,7 +29,8 @@ from postroad.mail.event import Accepted, Attempted, Authenticated, Event, Faile
 from postroad.store.face import COUNTS, Committed, Journal
 from postroad.world.clock import Clock
 
-ROWS: Final = 4_000  # commits in one step
+ROWS: Final = 4_000  # commits that are read in one step
+LATE_S: Final = 60.0  # without anything of the leader's; then the counts read the journal themselves
 
 
 class EventCounts(msgspec.Struct, frozen=True):
@@ -96,37 +100,84 @@ def total(parts: Iterable[EventCounts]) -> EventCounts:
 
 
 class Counting:
-    """The reader. `step` is called off the loop, by one thread at a time; `counts` from anywhere."""
+    """The reader. `step` is called off the loop, by one thread at a time; `take` by another one, `counts` by any."""
 
-    def __init__(self, directory: Path, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, journal: Journal, clock: Clock, time: Callable[[], float], leader: str = ""
+    ) -> None:
+        """`time`: monotonic seconds. `leader`: the reader that calls `take`; "" for none."""
         self.failure = ""  # why the last step did not end, "" if it did
         self._directory = directory
         self._journal = journal
+        self._time = time
+        self._leader = leader
         self._files = {shard: self._load(shard, clock.now_us()) for shard in journal.shards}
+        self._kept = {shard: file.seq for shard, file in self._files.items()}  # the seq in the file on the disk
+        self._followed = dict.fromkeys(journal.shards, time())  # when the counts were last where the leader is
+        self._lock = threading.Lock()  # around a look at `_files` and its change
 
     def counts(self) -> EventCounts:
         return total(file.counts for file in self._files.values())
 
+    def take(self, shard: int, after: int, rows: Sequence[Committed]) -> None:
+        """See `store.face.OnMoved`."""
+        if self._add(shard, after, rows):
+            self._followed[shard] = self._time()
+
     def step(self) -> bool:
-        """Counts a bounded part of what is new; whether there may be more."""
+        """Keeps the counts, and counts a bounded part of what nobody hands over; whether there may be more of it."""
+        return self._step([shard for shard in self._journal.shards if self._must_read(shard)])
+
+    def catch_up(self) -> bool:
+        """As `step`, and also what the leader would hand over later."""
+        return self._step(self._journal.shards)
+
+    def _step(self, shards: Sequence[int]) -> bool:
         try:
-            more = [self._step(shard) for shard in self._journal.shards]
+            more = [self._read(shard) for shard in shards]
+            for shard in self._journal.shards:
+                self._keep_new(shard)
         except OSError as error:
             self.failure = f"the counts cannot be kept: {error}"
             return False
         self.failure = ""
         return any(more)
 
-    def _step(self, shard: int) -> bool:
-        file = self._files[shard]
-        rows: list[Committed] = self._journal.read(shard, file.seq, ROWS)
-        if not rows:
+    def _must_read(self, shard: int) -> bool:
+        seq = self._files[shard].seq
+        if seq >= self._journal.committed(shard):
+            self._followed[shard] = self._time()
             return False
-        file = _File(rows[-1].seq, counted(file.counts, chain.from_iterable([row.events for row in rows])))
-        self._keep(shard, file)
-        self._files[shard] = file
-        self._journal.mark(COUNTS.name, shard, file.seq)
+        if not self._leader or self._journal.mark_of(self._leader, shard) > seq:
+            return True
+        return self._time() - self._followed[shard] > LATE_S
+
+    def _read(self, shard: int) -> bool:
+        after = self._files[shard].seq
+        rows = self._journal.read(shard, after, ROWS)
+        if len(rows) < ROWS:
+            self._followed[shard] = self._time()
+        if rows:
+            self._add(shard, after, rows)
+        return bool(rows)
+
+    def _add(self, shard: int, after: int, rows: Sequence[Committed]) -> bool:
+        """Counts the rows that are new. False: there is a gap before them, which must be read first."""
+        with self._lock:
+            file = self._files[shard]
+            if after > file.seq:
+                return False
+            new = [row.events for row in rows if row.seq > file.seq]
+            if new:
+                self._files[shard] = _File(rows[-1].seq, counted(file.counts, chain.from_iterable(new)))
         return True
+
+    def _keep_new(self, shard: int) -> None:
+        file = self._files[shard]
+        if file.seq > self._kept[shard]:
+            self._keep(shard, file)
+            self._kept[shard] = file.seq
+            self._journal.mark(COUNTS.name, shard, file.seq)
 
     def _load(self, shard: int, now_us: int) -> _File:
         try:

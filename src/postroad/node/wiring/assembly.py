@@ -65,7 +65,7 @@ from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
 from postroad.sendmail import places
-from postroad.store.face import READERS, SpoolError
+from postroad.store.face import HISTORY, READERS, SpoolError
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
 CLOSE_MAPS_S: Final = 900.0  # after a reload, until maps that it removed are closed
-COUNT_S: Final = 5.0  # between looks for what is to be counted
+COUNT_S: Final = 5.0  # between two times at which the counts are kept
 OUTCOMES_S: Final = 1.0  # for the outcomes of programs that were ended at shutdown to be committed
 _LOG: Final = logging.getLogger("postroad")
 
@@ -182,6 +182,10 @@ class Assembly:
         )
         self.stream.keep = self.spool.record
         self.spool.start()
+        self._journal = SqliteJournal(state_dir / "spool", self.spool)
+        self.counting = Counting(
+            state_dir / "counts", self._journal, world.clock, self._loop.time, leader=HISTORY.name
+        )
         self.historian = Historian(
             state_dir / "spool",
             state_dir / "history",
@@ -189,9 +193,8 @@ class Assembly:
             options.history_options(settings),
             world.clock,
             log=self._note_from_thread,
+            on_moved=self.counting.take,
         )
-        self._journal = SqliteJournal(state_dir / "spool", self.spool)
-        self.counting = Counting(state_dir / "counts", self._journal, world.clock)
 
     def _make_rooms(self, edition: Edition) -> None:
         """Makes all rooms, each once. `take` gives them their settings."""
@@ -448,8 +451,9 @@ class Assembly:
             await asyncio.wait([self._counts])
         if self._count_step is not None:
             await asyncio.wait([self._count_step])
-        self._journal.close()
         await self._loop.run_in_executor(None, self.historian.close)
+        await self._loop.run_in_executor(None, self.counting.step)
+        self._journal.close()
         if self._authenticator is not None:
             self._authenticator.close()
         self.spool.close()

@@ -29,6 +29,7 @@ from typing import Final
 
 from postroad.mail.account import canonical_account
 from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, SessionEnded
+from postroad.store.face import Committed
 from postroad.store.sqlite import codec, schema, wal_index
 from postroad.store.sqlite.journal import JournalRow
 
@@ -139,16 +140,17 @@ class DayFile:
     def close(self) -> None:
         self._connection.close()
 
-    def append(self, rows: Iterable[JournalRow]) -> None:
-        """Adds the rows above the mark, in the order of seq, all or none. Raises sqlite3.Error."""
+    def append(self, rows: Iterable[JournalRow]) -> list[Committed]:
+        """Adds the rows above the mark, in the order of seq, all or none. The rows that it has added, decoded. Raises
+        sqlite3.Error."""
         rows = [row for row in rows if row[0] > self.mark]
         if not rows:
-            return
+            return []
         batch, run = self._batch, self._run
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._add(rows)
+            added = self._add(rows)
             connection.execute("UPDATE mark SET seq = ?", (rows[-1][0],))
             self._merge()
             connection.execute("COMMIT")
@@ -158,15 +160,17 @@ class DayFile:
                 connection.execute("ROLLBACK")
             raise
         self.mark = rows[-1][0]
+        return added
 
-    def _add(self, rows: list[JournalRow]) -> None:
-        """Batches and one run of keys."""
+    def _add(self, rows: list[JournalRow]) -> list[Committed]:
+        """Batches and one run of keys. A row that cannot be decoded has no events."""
+        added: list[Committed] = []
         entries: list[int] = []
         batches = []
         part: list[bytes] = []
         count, first_us = 0, 0
         names: set[int] = set()
-        for position, (_, at_us, events) in enumerate(rows):
+        for position, (seq, at_us, events) in enumerate(rows):
             first_us = first_us or at_us
             try:
                 decoded = codec.decode_journal(events)
@@ -174,6 +178,7 @@ class DayFile:
                 decoded = []
             if decoded or codec.is_readable(events):  # events of a newer version are kept, what is no msgpack is not
                 part.append(events)
+            added.append(Committed(seq, at_us, tuple(decoded)))
             for event in decoded:
                 add_keys(event, names)
             count += len(decoded)
@@ -185,6 +190,7 @@ class DayFile:
                 names = set()
         self._connection.executemany("INSERT INTO batch VALUES (?,?,?,?)", batches)
         self._write_run(0, sorted(entries))
+        return added
 
     def _write_run(self, level: int, entries: list[int]) -> None:
         self._run += 1

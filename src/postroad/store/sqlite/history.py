@@ -6,9 +6,10 @@ by `lag_s`, so that a peak of load passes first and batches are full; the journa
 meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
-journal only after the day file has it, and a day file knows up to which row it has its day's. What a failed commit has
-left in the journal is not moved: it was answered with a failure, and the next commit takes it out. Day files older than
-`keep_days` are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
+journal only after the day file has it, and a day file knows up to which row it has its day's. Other readers need not
+read what it has read: it hands them the decoded events (`store.face.OnMoved`). What a failed commit has left in the
+journal is not moved: it was answered with a failure, and the next commit takes it out. Day files older than `keep_days`
+are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
 
 How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
 on, and it never concerns mail. A journal that cannot be moved grows: the log says so when it begins, from time to time
@@ -25,18 +26,18 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from postroad.mail.event import Event, Noted
-from postroad.store.face import HISTORY, JournalMarks
+from postroad.store.face import HISTORY, Committed, JournalMarks, OnMoved
 from postroad.store.options import HistoryOptions
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
-from postroad.store.sqlite.journal import ShardJournal
+from postroad.store.sqlite.journal import JournalRow, ShardJournal
 from postroad.world.clock import Clock
 
 _STEP_ROWS: Final = 512  # journal rows in one step
@@ -70,14 +71,16 @@ class Historian:
         clock: Clock,
         *,
         log: Callable[[Event], None] | None = None,
+        on_moved: OnMoved = lambda shard, after, rows: None,
     ) -> None:
-        """`log` is called on the Historian's thread."""
+        """`log` and `on_moved` are called on the Historian's thread."""
         self._directory = history_directory
         self._spool_directory = spool_directory
         self._spool = spool
         self._options = options
         self._clock = clock
         self._log = log if log is not None else _log
+        self._on_moved = on_moved
         self._journals = {
             shard: ShardJournal(spool_directory, shard, spool.mark_of(HISTORY.name, shard)) for shard in spool.shards
         }
@@ -230,18 +233,23 @@ class Historian:
         day = rows[0][1] // DAY_US
         # A row of another day ends the step, also where the clock was set back: seq must not pass what is not moved.
         rows = [*itertools.takewhile(lambda row: row[1] // DAY_US == day, rows)]
-        path = path_of(self._directory, rows[0][1], shard)
+        added = self._append(shard, path_of(self._directory, rows[0][1], shard), rows)
+        if added:
+            known = len(rows) - len(added)  # rows that the day file had already
+            self._on_moved(shard, rows[known - 1][0] if known else journal.after, added)
+        journal.moved(rows[-1][0])
+        self._spool.mark(HISTORY.name, shard, rows[-1][0])
+        return True
+
+    def _append(self, shard: int, path: Path, rows: Sequence[JournalRow]) -> list[Committed]:
         try:
-            self._file(shard, path).append(rows)
+            return self._file(shard, path).append(rows)
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
             self._files.pop(shard).close()
             self._set_aside(path, error)
-            self._file(shard, path).append(rows)
-        journal.moved(rows[-1][0])
-        self._spool.mark(HISTORY.name, shard, rows[-1][0])
-        return True
+            return self._file(shard, path).append(rows)
 
     def _file(self, shard: int, path: Path) -> DayFile:
         file = self._files.get(shard)

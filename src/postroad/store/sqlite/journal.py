@@ -75,6 +75,11 @@ class ShardJournal:
         self._connection: sqlite3.Connection | None = None
         self._after = after
 
+    @property
+    def after(self) -> int:
+        """The seq up to which its reader has it."""
+        return self._after
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

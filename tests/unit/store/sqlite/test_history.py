@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from postroad.mail.envelope import Peer
 from postroad.mail.event import Authenticated, Event, Expanded, Noted, Refused
+from postroad.store.face import Committed
 from postroad.store.sqlite import dayfile, history, schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, DayReader, key, path_of
 from postroad.store.sqlite.history import Historian, HistoryOptions, day_files
@@ -190,6 +191,34 @@ async def test_a_crash_between_the_two_commits_repeats_nothing(tmp_path: Path) -
         assert rows(there.spool_directory, "journal") == 1
         for id in ids:
             assert _kinds(again.reader.events(id)) == BOTH
+        again.historian.close()
+
+
+async def test_what_is_moved_is_handed_over_decoded_and_before_the_mark(tmp_path: Path) -> None:
+    """What the day file had already is not: whoever did not get it sees a gap."""
+    with place(tmp_path) as there:
+        handed: list[tuple[int, int, tuple[Committed, ...]]] = []
+        marked: list[int] = []
+
+        def on_moved(shard: int, after: int, found: Sequence[Committed]) -> None:
+            handed.append((len(marked), after, tuple(found)))
+
+        there.historian._spool = _NoTrim(there.desk.spool, marked)
+        there.historian._on_moved = on_moved
+        id = await _one(there.desk)
+        while there.historian.step():
+            pass
+        ((marks, after, found),) = handed
+        assert marks == 0 and after < found[0].seq and marked == [found[-1].seq]
+        assert _kinds([event for row in found for event in row.events if event.id == id]) == BOTH
+        there.historian.close()
+        handed.clear()
+        again = Place(tmp_path, there.desk, HistoryOptions())
+        again.historian._on_moved = on_moved
+        await _one(there.desk)
+        await again.move_all()
+        ((_, after, more),) = handed
+        assert after == found[-1].seq and len(more) == 2
         again.historian.close()
 
 
