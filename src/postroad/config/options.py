@@ -7,7 +7,6 @@ field that nobody gives is an error at once, so that no option of a room is forg
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -59,9 +58,6 @@ def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
     for section in sections:
         for field, key in keys_of(type(section), struct).items():
             values.setdefault(field, _plain(getattr(section, key)))
-    for section, field in product(sections, struct.__struct_fields__):
-        if field in type(section).model_fields:  # declared by `setting`, under the name of the field
-            values.setdefault(field, _plain(getattr(section, field)))
     missing = [field for field in struct.__struct_fields__ if field not in values]
     if missing:
         raise LookupError("no section has " + ", ".join(f"{struct.__name__}.{field}" for field in missing))

@@ -130,46 +130,20 @@ class NextHopSection(Section):
     pattern of recipients wins; among tables for the same recipients, the one that names the account or the sender.
     docs/routing.md has the whole order."""
 
-    domain: DomainPattern | None = setting(
-        None,
-        "The recipients' domains. Unset: the mailboxes in `recipients`, or all domains if the table has `senders` or "
-        "`accounts`.",
-        example='"*"',
+    domain: DomainPattern | None = of(route.NextHop.domain, default=None, example='"*"')
+    recipients: Annotated[tuple[MailboxPattern, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.recipients, example='["helpdesk@example.org"]'
     )
-    recipients: Annotated[tuple[MailboxPattern, ...], BeforeValidator(one_or_more)] = several(
-        (),
-        "Recipients whose mail goes this way, instead of a domain. A mailbox also stands for its address extensions "
-        "(`ada+lists` for `ada`), unless a table names them.",
-        example='["helpdesk@example.org"]',
+    senders: Annotated[tuple[SenderPattern, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.senders, example='["example.org"]'
     )
-    senders: Annotated[tuple[SenderPattern, ...], BeforeValidator(one_or_more)] = several(
-        (),
-        "The table is only for mail of these senders (reverse-paths): mailboxes, domains, or `<>` for reports. "
-        "Strangers can forge a sender. Unset: any sender.",
-        example='["example.org"]',
+    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.accounts, example='["ada@example.org"]'
     )
-    accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = several(
-        (),
-        "The table is only for mail of clients that have authenticated with one of these accounts. Unset: any client.",
-        example='["ada@example.org"]',
-    )
-    host: Host | None = setting(
-        None,
-        "The server that gets the mail. Unset: the servers of the recipient's MX, so that the table only sets `tls`, "
-        "or exempts some senders or recipients from a table with a host.",
-        example='"smtp.example.net"',
-    )
-    port: Port = setting(25, "The port of `host`.", least=1, most=65535, example="587")
-    mx: bool = setting(False, "Whether `host` is a domain whose MX records the node looks up.")
-    tls: TlsDemand = setting(
-        TlsDemand.MAY,
-        "How much TLS the node demands. `never`: TLS is not used. `may`: TLS is used if the server offers it. "
-        "`encrypt`: without TLS there is no delivery. `verify`: in addition, a certificate must prove the host's "
-        "name. `implicit`: as `verify`, with TLS from the first octet.",
-        source="RFC 3207, RFC 7435, RFC 8314 §3.3",
-        word=True,
-        example='"verify"',
-    )
+    host: Host | None = of(route.NextHop.host, default=None, example='"smtp.example.net"')
+    port: Port = of(route.NextHop.port, example="587")
+    mx: bool = of(route.NextHop.mx)
+    tls: TlsDemand = of(route.NextHop.tls, source="RFC 3207, RFC 7435, RFC 8314 §3.3", example='"verify"', word=True)
     username: str = setting("", "The account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"example"')
     password: str = setting("", "The password of the account. `password_file` is the better place for it.", secret=True)
     password_file: File | None = setting(
@@ -178,12 +152,7 @@ class NextHopSection(Section):
         "reload.",
         example='"smtp.example.net.password"',
     )
-    xforward: bool = setting(
-        False,
-        "Whether the node tells the server which client the message came from, if the server offers XFORWARD. This "
-        "is meant for a content filter that hands the mail back.",
-        source="Postfix, XFORWARD_README",
-    )
+    xforward: bool = of(route.NextHop.xforward, source="Postfix, XFORWARD_README")
     token_file: File | None = setting(
         None,
         "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), used instead of a password. It is read "
@@ -206,13 +175,8 @@ class NextHopSection(Section):
         "preferred to `PLAIN` and `LOGIN`, which reveal the password.",
         source="RFC 2195",
     )
-    ignored_extensions: IgnoredExtensions = several(
-        (),
-        "Extensions that the server offers but that the node does not use with it, because they do not work there. "
-        "If a message needs an ignored extension, its delivery fails, as if the server did not offer the extension. "
-        "TLS and AUTH have settings of their own: `tls`, `username`.",
-        source="RFC 5321 §4.1.1.1",
-        example='["CHUNKING"]',
+    ignored_extensions: IgnoredExtensions = of(
+        route.NextHop.ignored_extensions, default=(), source="RFC 5321 §4.1.1.1", example='["CHUNKING"]'
     )
     auth_without_tls: bool = setting(
         False,

@@ -33,8 +33,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             description="Maps of further recipients: a recipient exists if one of these maps has its address, its "
-            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the client is told "
-            "to try again later (451 4.3.0).",
+            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the "
+            "client is told to try again later (451 4.3.0).",
         ),
     ] = ()
     deliver: Transport = Transport.MAILDIR
@@ -94,8 +94,8 @@ class RelayDomain(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             description="Maps of further recipients: a recipient exists if one of these maps has its address, its "
-            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the client is told "
-            "to try again later (451 4.3.0).",
+            "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the "
+            "client is told to try again later (451 4.3.0).",
         ),
     ] = ()
 
@@ -103,26 +103,74 @@ class RelayDomain(msgspec.Struct, frozen=True):
 class NextHop(msgspec.Struct, frozen=True):
     """Where mail goes instead of to the MX of its domain (`route.choosing` says which one counts).
 
-    `domain`: of the recipients: ``example.org``, ``.example.org`` for all below it, ``*`` for all; "" if `recipients`
-    names them. `recipients`: mailboxes. `senders`: only mail of these reverse-paths: mailboxes, domain patterns or
-    ``<>``. `accounts`: only mail of clients that have authenticated so. `host`: a name or an IP address (in brackets
-    or not), "" for the MX of the domain itself. `mx`: whether the MX of `host` are looked up. `credentials`: name of
-    the account to AUTH with. `xforward`: the server is told of our client, where it takes XFORWARD: a content filter
-    that hands the mail back. `ignored_extensions`: what the servers offer at EHLO and is not used with them, by keyword
-    in capitals.
+    `domain`: ``example.org``, ``.example.org`` for all below it, ``*`` for all; "" if `recipients` names mailboxes.
+    `senders`: mailboxes, domain patterns or ``<>``. `host`: a name or an IP address (in brackets or not), "" for the MX
+    of the domain itself. `credentials`: name of the account to AUTH with. `ignored_extensions`: keywords in capitals.
     """
 
-    domain: str
-    host: str = ""
-    port: int = 25
-    mx: bool = False
-    tls: TlsDemand = TlsDemand.MAY
+    domain: Annotated[
+        str,
+        Meta(
+            description="The recipients' domains. Unset: the mailboxes in `recipients`, or all domains if the table "
+            "has `senders` or `accounts`.",
+        ),
+    ]
+    host: Annotated[
+        str,
+        Meta(
+            description="The server that gets the mail. Unset: the servers of the recipient's MX, so that the table "
+            "only sets `tls`, or exempts some senders or recipients from a table with a host.",
+        ),
+    ] = ""
+    port: Annotated[int, Meta(ge=1, le=65535, description="The port of `host`.")] = 25
+    mx: Annotated[bool, Meta(description="Whether `host` is a domain whose MX records the node looks up.")] = False
+    tls: Annotated[
+        TlsDemand,
+        Meta(
+            description="How much TLS the node demands. `never`: TLS is not used. `may`: TLS is used if the server "
+            "offers it. `encrypt`: without TLS there is no delivery. `verify`: in addition, a "
+            "certificate must prove the host's name. `implicit`: as `verify`, with TLS from the first "
+            "octet.",
+        ),
+    ] = TlsDemand.MAY
     credentials: str = ""
-    xforward: bool = False
-    ignored_extensions: tuple[str, ...] = ()
-    recipients: tuple[str, ...] = ()
-    senders: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
+    xforward: Annotated[
+        bool,
+        Meta(
+            description="Whether the node tells the server which client the message came from, if the server offers "
+            "XFORWARD. This is meant for a content filter that hands the mail back.",
+        ),
+    ] = False
+    ignored_extensions: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Extensions that the server offers but that the node does not use with it, because they do "
+            "not work there. If a message needs an ignored extension, its delivery fails, as if the "
+            "server did not offer the extension. TLS and AUTH have settings of their own: `tls`, "
+            "`username`.",
+        ),
+    ] = ()
+    recipients: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Recipients whose mail goes this way, instead of a domain. A mailbox also stands for its "
+            "address extensions (`ada+lists` for `ada`), unless a table names them.",
+        ),
+    ] = ()
+    senders: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The table is only for mail of these senders (reverse-paths): mailboxes, domains, or `<>` "
+            "for reports. Strangers can forge a sender. Unset: any sender.",
+        ),
+    ] = ()
+    accounts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The table is only for mail of clients that have authenticated with one of these accounts. "
+            "Unset: any client.",
+        ),
+    ] = ()
 
     @property
     def is_for_all(self) -> bool:
