@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from postroad.config.settings import Settings
 from tests.house import source
 
 # Names on the package index that differ from the name that is imported.
-_IMPORTED_AS = {"argon2-cffi": "argon2"}
+_IMPORTED_AS = {"google-re2": "re2", "argon2-cffi": "argon2"}
 # Libraries that come with one of the requirements and are imported by their own name.
 _COMES_WITH = {"annotated_types": "pydantic", "pydantic_core": "pydantic"}
 
@@ -28,9 +29,15 @@ def test_each_public_class_name_stands_once() -> None:
     assert twice == {}
 
 
+def _required(project: dict[str, Any]) -> list[str]:
+    """What the package needs, and what single kinds of maps need, which are extras."""
+    extras = project["optional-dependencies"].values()
+    return [*project["dependencies"], *(each for extra in extras for each in extra)]
+
+
 def test_each_requirement_is_used_and_each_import_is_required() -> None:
     project = tomllib.loads((source.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    names = {re.split(r"[<>=~!\[; ]", each)[0] for each in project["dependencies"]}
+    names = {re.split(r"[<>=~!\[; ]", each)[0] for each in _required(project)}
     required = {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
     imported = {_COMES_WITH.get(name, name) for name in source.requirements()}
     assert required == imported
