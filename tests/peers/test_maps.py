@@ -124,6 +124,23 @@ def test_a_source_gives_what_the_compiled_table_gives(
     assert sum(value is not None for value in theirs.values()) > 15
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [(MapKind.CDB, "cdb"), (MapKind.LMDB, "lmdb")])
+def test_a_table_that_postmap_has_made_is_read(postfix: Path, tmp_path: Path, kind: MapKind, suffix: str) -> None:
+    path = tmp_path / "table"
+    lines = "".join(f"user{number}@example.org  box{number}\n" for number in range(3000))
+    path.write_text(TEXT + lines)
+    made = [need.program("postmap"), "-c", str(postfix), f"{suffix}:{path}"]
+    subprocess.run(made, check=True, timeout=30, capture_output=True)
+    ours = map_of(kind, path.with_suffix(f".{suffix}"))["it"]
+    keys = sorted(keys_of(TEXT) | {'"quo ted"@example.org'})
+    assert {key: ours.look_up(key) for key in keys} == {
+        key: asked(postfix, "postmap", f"{suffix}:{path}", key) for key in keys
+    }
+    for number in range(0, 3000, 7):
+        assert ours.look_up(f"User{number}@example.org") == f"box{number}"
+        assert ours.look_up(f"user{number}@example.com") is None
+
+
 def test_networks_are_matched_as_postmap_matches_them(postfix: Path, tmp_path: Path) -> None:
     path = tmp_path / "networks"
     path.write_text(CIDR)

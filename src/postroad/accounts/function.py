@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import importlib
-import importlib.util
 import inspect
 import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -37,6 +34,7 @@ from postroad.mail.account import canonical_account
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS
 from postroad.protocol.sasl.step import Hash
+from postroad.world.functions import load
 
 __all__ = ["Account", "FunctionSource", "LoginQuestion", "load"]
 
@@ -61,24 +59,6 @@ class LoginQuestion(msgspec.Struct, frozen=True):
 
 
 Function = Callable[[LoginQuestion], Any]
-
-
-def load(named: str) -> Function | str:
-    """The function, or what is wrong with its name, its module or itself. What the module does on import, it does."""
-    place, _, name = named.rpartition(":")
-    try:
-        if place.endswith(".py"):
-            specification = importlib.util.spec_from_file_location(f"postroad_{Path(place).stem}", place)
-            if specification is None or specification.loader is None:
-                return f"{place} cannot be loaded"
-            module = importlib.util.module_from_spec(specification)
-            specification.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-    except Exception as error:
-        return f"{named}: {type(error).__name__}: {error}"
-    function = getattr(module, name, None)
-    return function if callable(function) else f"{named}: there is no such function"
 
 
 class FunctionSource:

@@ -196,7 +196,7 @@ def _keep(told: list[str], level: str, text: str) -> None:
 def _maps(settings: Settings, now_s: float) -> Iterator[Finding]:
     """Lines in the files of maps that count for nothing."""
     for index, each in enumerate(map_options(settings)):
-        if each.maps:
+        if not each.file:
             continue
         told: list[str] = []
         made = make_maps([each], SystemClock(), partial(_keep, told))

@@ -34,6 +34,7 @@ from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
+from postroad.maps.options import MapKind
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
@@ -235,8 +236,15 @@ def _homes(settings: Settings) -> alias_file.Homes | None:
 
 
 def _maps(settings: Settings) -> Iterator[Finding]:
-    """Maps that cannot be made, or whose files cannot be read."""
-    made = make_maps(map_options(settings), SystemClock(), lambda level, text: None)
+    """Maps that cannot be made, or whose files cannot be read. `trial` loads functions as the node would."""
+    functions = {each.name for each in settings.map if each.kind is MapKind.PYTHON}
+    wanted = []
+    for each in map_options(settings):
+        if functions.isdisjoint((each.name, *each.maps)):
+            wanted.append(each)
+        else:
+            functions.add(each.name)
+    made = make_maps(wanted, SystemClock(), lambda level, text: None)
     if isinstance(made, Maps):
         made.close()
         return

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from postroad.config.field import Section, of
-from postroad.config.values import File, MapNames, one_or_more
+from postroad.config.values import File, MapNames, Seconds, one_or_more
 from postroad.maps.options import MapKind, MapOptions
+from postroad.maps.waiting import WaitingOptions
 
 
 class MapSection(Section):
@@ -23,3 +24,13 @@ class MapSection(Section):
     )
     value: str = of(MapOptions.value)
     maps: MapNames = of(MapOptions.maps, example='["virtual", "people"]')
+    query: str = of(MapOptions.query, example="\"SELECT goto FROM alias WHERE address = '%s'\"")
+    function: str = of(MapOptions.function, example='"/etc/postroad/maps.py:look_up"')
+    timeout_s: Seconds = of(WaitingOptions.timeout_s)
+    at_once_max: int = of(WaitingOptions.at_once_max, unit="look-ups")
+    cache_s: Seconds = of(WaitingOptions.cache_s)
+    cache_missing_s: Seconds = of(WaitingOptions.cache_missing_s)
+    cache_max: int = of(WaitingOptions.cache_max, unit="answers")
+    last_good_s: Seconds = of(WaitingOptions.last_good_s)
+    failures_max: int = of(WaitingOptions.failures_max, unit="failures")
+    pause_s: Seconds = of(WaitingOptions.pause_s)

@@ -29,6 +29,7 @@ from postroad.mail.account import canonical_account
 from postroad.mail.address import canonical_domain
 from postroad.mail.route import Transport
 from postroad.maps.options import MapOptions
+from postroad.maps.waiting import WaitingOptions
 from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
@@ -192,7 +193,7 @@ def _own_box(settings: Settings) -> tuple[route.LocalDomain, ...]:
 
 def map_options(settings: Settings) -> tuple[MapOptions, ...]:
     """In the order of the file: a map of several maps stands behind these."""
-    return tuple(_into(MapOptions, each) for each in settings.map)
+    return tuple(_into(MapOptions, each, waiting=_into(WaitingOptions, each)) for each in settings.map)
 
 
 def alias_limits(settings: Settings) -> AliasLimits:

@@ -14,6 +14,7 @@ from typing import Final
 from postroad.config.contradictions import listeners
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX
+from postroad.config.locate import Path
 from postroad.config.settings import Settings
 from postroad.world import system
 from postroad.world.problem import Problem
@@ -22,7 +23,7 @@ LOAD_S: Final = 20.0  # how long the module of a function may take to be loaded
 
 # Run by the interpreter that runs the node's workers, too. What is wrong goes to stderr: a text to exit with does.
 _LOAD: Final = (
-    "import sys; from postroad.accounts.function import load; found = load(sys.argv[1]); "
+    "import sys; from postroad.world.functions import load; found = load(sys.argv[1]); "
     "sys.exit(found if isinstance(found, str) else 0)"
 )
 
@@ -54,13 +55,13 @@ _INSTALL: Final = (
 )
 
 
-def function(settings: Settings) -> Iterator[Finding]:
-    """Why the function of `[auth]` cannot be loaded."""
-    named = settings.auth.function
-    if not named:
-        return
-    said = system.tried_as(settings.user, settings.group, [sys.executable, "-c", _LOAD, named], LOAD_S)
-    if said:
-        yield Finding(
-            (("auth", "function"),), f"The function cannot be loaded: {said}", "Correct the module, or the name"
-        )
+def functions(settings: Settings) -> Iterator[Finding]:
+    """Why the function of `[auth]`, or that of a map, cannot be loaded."""
+    named: list[tuple[Path, str]] = [(("auth", "function"), settings.auth.function)]
+    named += [(("map", index, "function"), each.function) for index, each in enumerate(settings.map)]
+    for path, function in named:
+        if not function:
+            continue
+        said = system.tried_as(settings.user, settings.group, [sys.executable, "-c", _LOAD, function], LOAD_S)
+        if said:
+            yield Finding((path,), f"The function cannot be loaded: {said}", "Correct the module, or the name")

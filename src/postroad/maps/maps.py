@@ -12,10 +12,14 @@ from functools import partial
 
 from postroad.maps.face import Map, MapCounts, MapSource
 from postroad.maps.files import FileEntries, FileSource, InBackground
+from postroad.maps.function import function_driver
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
+from postroad.maps.sql import statement
+from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
 from postroad.maps.text import Parsed, TextSource, parse, parse_aliases
+from postroad.maps.waiting import Driver, WaitingSource
 from postroad.world.clock import Clock
 from postroad.world.problem import Problem
 
@@ -80,7 +84,7 @@ def make(
     problems: list[Problem] = []
     for each in options:
         old = kept.get(each)
-        source = _old_source(old, each, made, kept) or _SOURCES[each.kind](each, clock, made)
+        source = _old_source(old, each, made, kept) or _SOURCES[each.kind](each, clock, made, tell)
         if isinstance(source, Problem):
             problems.append(source)
             continue
@@ -103,7 +107,7 @@ def _old_source(
     old: Map | None, options: MapOptions, made: Mapping[str, Map], kept: Mapping[MapOptions, Map]
 ) -> MapSource | None:
     """The source in force, if it can stay: equal options, and all maps of which it is made stay, too."""
-    if old is None:
+    if old is None or options.kind is MapKind.PYTHON:  # the module may have changed
         return None
     before = {map.name: map for map in kept.values()}
     return old.source if all(made.get(name) is before.get(name) for name in options.maps) else None
@@ -112,18 +116,18 @@ def _old_source(
 # ---- kinds ----------------------------------------------------------------------------------------------------------
 
 
-def _inline(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+def _inline(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     parsed = parse([entry.encode() for entry in options.entries], f"map {options.name}")
     if parsed.problem is not None or parsed.doubts:
         return parsed.problem or parsed.doubts[0]
     return TextSource(parsed.table, clock.now_us)
 
 
-def _text(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+def _text(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
     return FileSource(options.file, partial(_entries, parse, clock))
 
 
-def _aliases(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+def _aliases(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
     return FileSource(options.file, partial(_entries, parse_aliases, clock))
 
 
@@ -136,7 +140,7 @@ def _entries(
     return FileEntries(TextSource(parsed.table, clock.now_us), len(parsed.table), tuple(parsed.doubts))
 
 
-def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
     return FileSource(options.file, _cidr_entries)
 
 
@@ -145,7 +149,7 @@ def _cidr_entries(lines: Iterable[bytes], where: str) -> FileEntries | Problem:
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], len(parsed[0]), tuple(parsed[1]))
 
 
-def _patterns(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+def _patterns(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
     return FileSource(options.file, partial(_pattern_entries, PatternDialect(options.kind.value)))
 
 
@@ -154,16 +158,47 @@ def _pattern_entries(dialect: PatternDialect, lines: Iterable[bytes], where: str
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], parsed[1], tuple(parsed[2]))
 
 
-def _static(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource:
+def _static(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
     return StaticSource(options.value)
 
 
-def _first(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+def _first(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     return _of(FirstSource, options, made)
 
 
-def _union(options: MapOptions, clock: Clock, made: Mapping[str, Map]) -> MapSource | Problem:
+def _union(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     return _of(UnionSource, options, made)
+
+
+def _cdb(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _opened(options, CdbTable, clock)
+
+
+def _lmdb(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    opener = lmdb_opener(f"map {options.name}")
+    return opener if isinstance(opener, Problem) else _opened(options, opener, clock)
+
+
+def _sqlite(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    query = statement(options.query, SQLITE)
+    if isinstance(query, str):
+        return Problem(f"map {options.name}", query, "Correct the query.")
+    return _opened(options, lambda path: SqliteTable(path, query), clock)
+
+
+def _opened(options: MapOptions, opened: Callable[[str], OpenTable], clock: Clock) -> MapSource | Problem:
+    source = TableSource(options.file, opened, clock)
+    return source.open() or source
+
+
+def _python(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _waiting(function_driver(options.function, options.waiting.at_once_max), options, tell)
+
+
+def _waiting(driver: Driver | Problem, options: MapOptions, tell: Tell) -> MapSource | Problem:
+    if isinstance(driver, Problem):
+        return Problem(f"map {options.name}", f"{driver.where}: {driver.text}", driver.remedy)
+    return WaitingSource(driver, options.waiting, options.name, tell)
 
 
 def _of(
@@ -176,7 +211,7 @@ def _of(
     return kind([made[name] for name in options.maps])
 
 
-_SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map]], MapSource | Problem]] = {
+_SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], MapSource | Problem]] = {
     MapKind.INLINE: _inline,
     MapKind.TEXT: _text,
     MapKind.ALIASES: _aliases,
@@ -186,4 +221,8 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map]], MapSour
     MapKind.STATIC: _static,
     MapKind.FIRST: _first,
     MapKind.UNION: _union,
+    MapKind.CDB: _cdb,
+    MapKind.LMDB: _lmdb,
+    MapKind.SQLITE: _sqlite,
+    MapKind.PYTHON: _python,
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
+
+from postroad.maps.waiting import WaitingOptions
 
 
 class MapKind(enum.Enum):
@@ -21,6 +23,10 @@ class MapKind(enum.Enum):
     STATIC = "static"
     FIRST = "first"
     UNION = "union"
+    CDB = "cdb"
+    LMDB = "lmdb"
+    SQLITE = "sqlite"
+    PYTHON = "python"
 
 
 class MapOptions(msgspec.Struct, frozen=True):
@@ -33,15 +39,16 @@ class MapOptions(msgspec.Struct, frozen=True):
             description="What the map is. `inline`: `entries`. `text`: a file of lines `key value`, as postmap reads "
             "them. `aliases`: a file in the format of aliases(5). `regexp`, `pcre`: a file of patterns with values. "
             "`cidr`: a file of networks with values. `static`: `value` for every key. `first`: the first of `maps` "
-            "that has the key. `union`: the values of all `maps`, with commas between them. docs/maps.md describes "
-            "each.",
+            "that has the key. `union`: the values of all `maps`, with commas between them. `cdb`, `lmdb`: a file "
+            "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `python`: a `function` of "
+            "yours. docs/maps.md describes each.",
         ),
     ]
     file: Annotated[
         str,
         Meta(
-            description="text, aliases, regexp, pcre, cidr: the file. The node reads it again when it changes. If it "
-            "cannot be read, the old entries stay in force, and the log says so.",
+            description="text, aliases, regexp, pcre, cidr, cdb, lmdb, sqlite: the file. The node "
+            "reads it again when it changes. If it cannot be read, the old entries stay in force.",
         ),
     ] = ""
     entries: Annotated[
@@ -49,9 +56,28 @@ class MapOptions(msgspec.Struct, frozen=True):
     ] = ()
     value: Annotated[str, Meta(description="static: the value.")] = ""
     maps: Annotated[tuple[str, ...], Meta(description="first, union: the names of the maps.")] = ()
+    query: Annotated[
+        str,
+        Meta(
+            description="sqlite: the query. `%s` stands for the key, `%u` for its local-part, `%d` for its domain, "
+            "`%1` to `%9` for the labels of its domain from the right. Several rows or columns are one value, with commas "
+            "between them. A key cannot change the query, whatever is in it.",
+        ),
+    ] = ""
+    function: Annotated[
+        str,
+        Meta(
+            description="python: a function `look_up(key)`, plain or async, which returns a text or None, written "
+            "`module:function` or `/path/file.py:function`. It is loaded anew at each reload.",
+        ),
+    ] = ""
+    waiting: WaitingOptions = WaitingOptions()
 
 
-# By kind: the fields that must be given; all others but `name` and `kind` must not be.
+_WAITING: Final = WaitingOptions.__struct_fields__
+
+# By kind: the fields that must be given, and those that may be; others but `name` and `kind` must not be.
+OPTIONAL: dict[MapKind, tuple[str, ...]] = {MapKind.PYTHON: _WAITING}
 NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.INLINE: ("entries",),
     MapKind.TEXT: ("file",),
@@ -62,4 +88,8 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.STATIC: ("value",),
     MapKind.FIRST: ("maps",),
     MapKind.UNION: ("maps",),
+    MapKind.CDB: ("file",),
+    MapKind.LMDB: ("file",),
+    MapKind.SQLITE: ("file", "query"),
+    MapKind.PYTHON: ("function",),
 }

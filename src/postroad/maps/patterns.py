@@ -184,7 +184,7 @@ def parse_patterns(
             line = octets.decode().strip()
         except UnicodeDecodeError:
             return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
-        word = line.split(None, 1)[0].lower()
+        word = line.partition(" ")[0].partition("\t")[0].lower()
         if word == "endif":
             if len(stack) == 1:
                 doubts.append(Problem(f"{where}:{number}", "endif without if", "Remove the line."))

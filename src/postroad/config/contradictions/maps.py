@@ -8,7 +8,7 @@ from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.maps import MapSection
 from postroad.config.settings import Settings
-from postroad.maps.options import NEEDED
+from postroad.maps.options import NEEDED, OPTIONAL
 
 
 def find(settings: Settings) -> Iterator[Finding]:
@@ -43,8 +43,9 @@ def _keys(here: Path, section: MapSection) -> Iterator[Finding]:
     for key in needed:
         if key not in given:
             yield Finding(((*here, key), here), f"A map of kind {section.kind.value!r} needs {key}", f"Add {key}")
-    for key in sorted(given.difference(needed)):
-        used = " and ".join(needed)
+    allowed = (*needed, *OPTIONAL.get(section.kind, ()))
+    for key in sorted(given.difference(allowed)):
+        used = ", ".join(allowed)
         yield Finding(
             ((*here, key),), f"A map of kind {section.kind.value!r} does not use {key}", f"Remove it; it uses {used}"
         )

@@ -457,6 +457,7 @@ class Assembly:
         if self._authenticator is not None:
             self._authenticator.close()
         self.spool.close()
+        self.tables.maps.close()
         self._log.flush()
 
     def _accounts_faulty(self, path: Path, faults: tuple[UsersFileFault, ...]) -> None:

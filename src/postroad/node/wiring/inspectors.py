@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from postroad.accounts.function import load
 from postroad.mail.policy import Inspector
+from postroad.world.functions import load
 
 
 def inspectors(named: Iterable[str]) -> dict[str, Inspector] | str:
@@ -23,7 +23,7 @@ def inspectors(named: Iterable[str]) -> dict[str, Inspector] | str:
         if isinstance(make, str):
             return make
         try:
-            inspector = make()  # type: ignore[call-arg]
+            inspector = make()
         except Exception as error:
             return f"{name}: {type(error).__name__}: {error}"
         if not callable(getattr(inspector, "visit", None)):

@@ -1,0 +1,179 @@
+"""Maps whose answers come from elsewhere and take time: kept for a while, limited, and given up on when they are away.
+
+What a kind must do is a `Driver`: fetch one value. All else is here, once for all kinds. What always holds:
+
+- A look-up ends within `timeout_s`, also if it waits for a free place. Equal look-ups under way are one.
+- No more than `at_once_max` fetches are under way; no more than `waiting_max` look-ups wait.
+- Answers are kept: values for `cache_s`, "no such key" for `cache_missing_s`. At most `cache_max` of them.
+- After `failures_max` failures in a row the driver is left alone for `pause_s`; then one look-up tries it again. So a
+  server that is away costs nobody the time limit over and over.
+- While the driver fails, a value or a "no such key" that was the answer within the last `last_good_s` goes on to be.
+
+How it fails: NotNow, with what the driver said. A fetch that fails because of its key alone (`Driver.fetch` raises
+anything but `Away` or an OSError) does not count as a failure of the driver, so that nobody outside can turn a map off
+by asking for odd keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from postroad.maps.face import Answer, NotNow
+from postroad.maps.folding import fold
+
+KEY_MAX: Final = 1_024  # characters of a key that is asked for
+WAITING_MAX: Final = 10_000  # look-ups of one map that may be under way
+
+
+class Away(Exception):
+    """The driver cannot answer at all now: no connection, a refusal to log in, a server that is starting."""
+
+
+class Driver(Protocol):
+    """What a kind does. It may be called as often at once as `at_once_max` says."""
+
+    folds: bool  # whether keys are looked up in lower case
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        """The value, or None. Raises Away or OSError if nothing can be asked now, any other exception if this key
+        cannot. It may be cancelled at any time."""
+
+    def close(self) -> None: ...
+
+
+class WaitingOptions(msgspec.Struct, frozen=True):
+    """Limits of one map."""
+
+    timeout_s: Annotated[
+        float, Meta(ge=0.001, description="How long a look-up may take. After that the map cannot answer (451 4.3.0).")
+    ] = 5.0
+    at_once_max: Annotated[
+        int, Meta(ge=1, le=1000, description="Look-ups, and connections, of each worker at a time. Others wait.")
+    ] = 4
+    cache_s: Annotated[float, Meta(ge=0, description="How long a value is kept. 0: not at all.")] = 30.0
+    cache_missing_s: Annotated[
+        float, Meta(ge=0, description="How long the node remembers that a key does not exist. 0: not at all.")
+    ] = 10.0
+    cache_max: Annotated[int, Meta(ge=0, description="Answers that each worker keeps.")] = 10_000
+    last_good_s: Annotated[
+        float,
+        Meta(ge=0, description="While the map cannot answer: for how long its last answer to a key is used again."),
+    ] = 3_600.0
+    failures_max: Annotated[
+        int, Meta(ge=1, description="After so many failures in a row, the map is not asked for the time `pause_s`.")
+    ] = 3
+    pause_s: Annotated[float, Meta(ge=0, description="How long a map that fails is not asked.")] = 10.0
+
+
+class _Kept(msgspec.Struct):
+    value: str | None
+    fresh_until: float
+    good_until: float
+
+
+class WaitingSource:
+    """A driver under these limits. `tell`: hears when the map goes away, and when it is back."""
+
+    waits = True
+
+    def __init__(self, driver: Driver, options: WaitingOptions, name: str, tell: Callable[[str, str], None]) -> None:
+        self._driver = driver
+        self._options = options
+        self._name = name
+        self._tell = tell
+        self._kept: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
+        self._under_way: dict[tuple[str, bool], asyncio.Task[Answer]] = {}
+        self._places: asyncio.Semaphore | None = None
+        self._failures = 0  # in a row
+        self._paused_until = 0.0
+        self._why = ""
+        self._closed = False
+
+    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
+        if len(key) > KEY_MAX:
+            return None
+        place = (fold(key) if self._driver.folds else key, part)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        kept = self._kept.get(place)
+        if kept is not None and now < kept.fresh_until:
+            self._kept.move_to_end(place)
+            return kept.value
+        task = self._under_way.get(place)
+        if task is None:
+            refused = self._refused(now)
+            if refused is not None:
+                return self._last_good(place, now, refused)
+            task = self._under_way[place] = loop.create_task(self._fetch(place))
+        return asyncio.shield(task)
+
+    def _refused(self, now: float) -> str | None:
+        """Why the driver is not asked."""
+        if self._closed:
+            return "it is closed"
+        if len(self._under_way) >= WAITING_MAX:
+            return f"{WAITING_MAX} look-ups are waiting"
+        if self._failures >= self._options.failures_max:
+            if now < self._paused_until:
+                return self._why
+            self._paused_until = now + self._options.pause_s  # this look-up tries it for all
+        return None
+
+    def _last_good(self, place: tuple[str, bool], now: float, why: str) -> Answer:
+        kept = self._kept.get(place)
+        if kept is not None and now < kept.good_until:
+            return kept.value
+        return NotNow(f"map {self._name}: {why}")
+
+    async def _fetch(self, place: tuple[str, bool]) -> Answer:
+        loop, options = asyncio.get_running_loop(), self._options
+        try:
+            async with asyncio.timeout(options.timeout_s):
+                if self._places is None:
+                    self._places = asyncio.Semaphore(options.at_once_max)
+                async with self._places:
+                    value = await self._driver.fetch(*place)
+        except TimeoutError as error:
+            text = str(error) or f"no answer in {options.timeout_s:g} s"
+            return self._failed(place, text)
+        except (Away, OSError) as error:
+            return self._failed(place, str(error) or type(error).__name__)
+        except Exception as error:  # of this key alone
+            return self._last_good(place, loop.time(), f"{type(error).__name__}: {error}")
+        finally:
+            self._under_way.pop(place, None)
+        self._answered(place, value, loop.time())
+        return value
+
+    def _answered(self, place: tuple[str, bool], value: str | None, now: float) -> None:
+        if self._failures >= self._options.failures_max:
+            self._tell("info", f"map {self._name} answers again")
+        self._failures = 0
+        fresh_s = self._options.cache_s if value is not None else self._options.cache_missing_s
+        if self._options.cache_max and (fresh_s or self._options.last_good_s):
+            self._kept[place] = _Kept(value, now + fresh_s, now + max(fresh_s, self._options.last_good_s))
+            self._kept.move_to_end(place)
+            if len(self._kept) > self._options.cache_max:
+                self._kept.popitem(last=False)
+
+    def _failed(self, place: tuple[str, bool], why: str) -> Answer:
+        now = asyncio.get_running_loop().time()
+        self._failures += 1
+        self._why = why
+        if self._failures == self._options.failures_max:
+            self._tell("error", f"map {self._name} cannot answer: {why}. Mail that needs it waits")
+        if self._failures >= self._options.failures_max:
+            self._paused_until = now + self._options.pause_s
+        return self._last_good(place, now, why)
+
+    def close(self) -> None:
+        self._closed = True
+        for task in self._under_way.values():
+            task.cancel()
+        self._driver.close()
