@@ -60,8 +60,8 @@ class MapOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="sqlite: the query. `%s` stands for the key, `%u` for its local-part, `%d` for its domain, "
-            "`%1` to `%9` for the labels of its domain from the right. Several rows or columns are one value, with commas "
-            "between them. A key cannot change the query, whatever is in it.",
+            "`%1` to `%9` for the labels of its domain from the right. Several rows or columns are one value, with "
+            "commas between them. A key cannot change the query, whatever is in it.",
         ),
     ] = ""
     function: Annotated[
