@@ -32,6 +32,7 @@ from postroad.config.options import (
 )
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
+from postroad.deliver.quota import read_quotas
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
 from postroad.maps.options import MapKind
@@ -214,6 +215,14 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
                 yield _within((*here, "recipients_file"), domain.recipients_file, read)
 
 
+def _quotas(settings: Settings) -> Iterator[Finding]:
+    for index, domain in enumerate(settings.domain):
+        if domain.quota_file is not None:
+            read = read_quotas(str(domain.quota_file))
+            if isinstance(read, Problem):
+                yield _within(("domain", index, "quota_file"), domain.quota_file, read)
+
+
 def _aliases(settings: Settings) -> Iterator[Finding]:
     if (path := settings.aliases) is None:
         return
@@ -366,6 +375,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _function,
     _introspection,
     _recipients,
+    _quotas,
     _aliases,
     _maps,
     _passwords,

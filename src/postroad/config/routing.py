@@ -16,6 +16,7 @@ from postroad.config.values import (
     MailboxPattern,
     MapNames,
     Moment,
+    Octets,
     Port,
     Seconds,
     SenderPattern,
@@ -25,7 +26,7 @@ from postroad.config.values import (
 from postroad.mail.route import TlsDemand
 from postroad.route import options as route
 from postroad.route.mx import MxOptions, Prefer
-from postroad.route.options import RoutingOptions
+from postroad.route.options import OverQuota, RoutingOptions
 
 Deliver = Literal["maildir", "mbox", "lmtp", "program"]
 ClientMechanism = Literal[
@@ -63,6 +64,12 @@ class LocalDomainSection(Section):
     port: Port = of(route.LocalDomain.port)
     command: tuple[str, ...] = of(route.LocalDomain.command)
     xforward: bool = of(route.LocalDomain.xforward, source="Postfix, XFORWARD_README")
+    quota_size: Octets = of(route.LocalDomain.quota_size, example='"2G"')
+    quota_messages: int = of(route.LocalDomain.quota_messages, unit="messages")
+    quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')
+    over_quota: OverQuota = of(route.LocalDomain.over_quota, source="RFC 3463 §3.3", word=True)
+    quota_warning: int = of(route.LocalDomain.quota_warning, unit="percent")
+    detail_folders: bool = of(route.LocalDomain.detail_folders, source="RFC 5233")
     ignored_extensions: IgnoredExtensions = of(route.LocalDomain.ignored_extensions, default=(), example='["CHUNKING"]')
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from base64 import b64encode
 from functools import lru_cache
 from typing import Final
 
@@ -61,6 +62,26 @@ def mbox_file(template: str, address: Address, domain: str, options: MaildirOpti
 
 
 _LOCK: Final = re.compile(r"\.lock(?:\.|\Z)")
+
+
+def detail_folder(local_part: str, options: MaildirOptions) -> str:
+    """The subfolder of a Maildir++ that an address extension names, such as ``.lists`` for ``ada+lists``; "" for none.
+    The name on the disk is that of the IMAP folder in modified UTF-7 (RFC 3501 §5.1.3)."""
+    at = local_part.find(options.detail_delimiter, 1) if options.detail_delimiter else -1
+    detail = local_part[at + len(options.detail_delimiter) :] if at > 0 else ""
+    if not detail or fault_of(detail) or detail.endswith(".") or ".." in detail:
+        return ""
+    name = "." + _NOT_PLAIN.sub(lambda found: _shifted(found[0]), detail)
+    return name if len(name) <= _NAME_MAX else ""
+
+
+_NOT_PLAIN: Final = re.compile(r"&|[^\x20-\x7e]+")
+
+
+def _shifted(text: str) -> str:
+    if text == "&":
+        return "&-"
+    return "&" + b64encode(text.encode("utf-16-be"), b"+,").decode().rstrip("=") + "-"
 
 
 def mailbox_name(local_part: str, options: MaildirOptions) -> str:

@@ -10,9 +10,12 @@ our names, when mail comes for that mailbox, and at most once in `_SWEEP_US` for
 What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
 ``new``; folders below the operator's part of the path are safe (`deliver.folders`).
 
-How it fails: a full disk defers (4.3.1), a full quota (4.2.2), a folder that is not as it should be (4.3.5), anything
-else the system says (4.3.0), each with the reason; what was in ``tmp`` is removed. A mailbox name that makes no path
-fails (5.1.3). Not here: who exists (`route`, `check`).
+Quota (`deliver.quota`) and subfolders for address extensions: if the domain's rules say so.
+
+How it fails: a full mailbox defers (4.2.2) or fails (5.2.2) as the rules say, and a message that is larger than the
+whole mailbox may be fails (5.2.3); a full disk defers (4.3.1), a full quota of the system (4.2.2), a folder that is not
+as it should be (4.3.5), anything else the system says (4.3.0), each with the reason; what was in ``tmp`` is removed. A
+mailbox name that makes no path fails (5.1.3). Not here: who exists (`route`, `check`).
 """
 
 from __future__ import annotations
@@ -20,25 +23,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from postroad.deliver.files import write_message
 from postroad.deliver.folders import FolderOpener, guarded
 from postroad.deliver.letter import Letter, letter
-from postroad.deliver.mailbox import Folder, folder
+from postroad.deliver.mailbox import Folder, detail_folder, folder, mailbox_name
 from postroad.deliver.options import MaildirOptions
+from postroad.deliver.quota import QuotaTable, Usage, add, exceeds, share, usage_with
 from postroad.deliver.smtp import CourierContext
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
-from postroad.mail.route import Transport
+from postroad.mail.route import MailboxRules, Quota, Transport
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 
+_LOG: Final = logging.getLogger(__name__)
+_NO_RULES: Final = MailboxRules()
+_NO_QUOTA: Final = Quota()
 _LEFT_US: Final = 36 * 3_600_000_000  # https://cr.yp.to/proto/maildir.html: "safely deletes" 36 hours old files
 _SWEEP_US: Final = 6 * 3_600_000_000  # between two looks for leftovers in a mailbox
 _SWEEP_MAX: Final = 10_000  # files that one look looks at
@@ -49,9 +57,11 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 class MaildirCourier:
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
-    def __init__(self, shared: CourierContext, posix: Posix, marks: Marks | None = None) -> None:
+    def __init__(
+        self, shared: CourierContext, posix: Posix, marks: Marks | None = None, quotas: QuotaTable | None = None
+    ) -> None:
         self._shared = shared
-        self._writer = Writer(shared.name, shared.options.maildir, posix, marks)
+        self._writer = Writer(shared.name, shared.options.maildir, posix, marks, quotas)
         self._busy = False
         self._closed = False
 
@@ -95,11 +105,16 @@ def _attempt(result: Result, started_us: int, took_us: int) -> Attempt:
 class Writer:
     """The work itself; blocks. `host`: ours, for file names. `marks`: None where none are made."""
 
-    def __init__(self, host: str, options: MaildirOptions, posix: Posix, marks: Marks | None = None) -> None:
+    def __init__(
+        self, host: str, options: MaildirOptions, posix: Posix, marks: Marks | None = None,
+        quotas: QuotaTable | None = None,
+    ) -> None:
         self._host = host.replace("/", "\\057").replace(":", "\\072")  # as the specification has it
         self._options = options
         self._posix = posix
         self._folders = FolderOpener(posix, make=options.make_folders)
+        self._present = FolderOpener(posix, make=False)
+        self._quotas = quotas or QuotaTable()
         self._marks = marks
         self._own = re.compile(rf"(\d{{1,12}})\.M\d{{6}}P\d+Q\d+_[0-9a-z]{{12}}\.{re.escape(self._host)}")
         self._swept: dict[Folder, int] = {}  # when the leftovers of a mailbox were looked for
@@ -114,39 +129,65 @@ class Writer:
         box = folder(job.destination.path, address, job.destination.domain, self._options)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
-        return guarded(box, lambda: self.put(box, letter(job, index, self._marks), now_us))
+        rules = job.destination.rules
+        name = mailbox_name(address.local_part, self._options)
+        quota = self._quotas.of(rules.quota_file, name, rules.quota)
+        below = detail_folder(address.local_part, self._options) if rules.detail_folders else ""
+        return guarded(box, lambda: self.put(box, below, letter(job, index, self._marks), now_us, rules, quota))
 
-    def put(self, box: Folder, letter: Letter, now_us: int) -> Result:
-        """Deliver into one Maildir. Raises OSError."""
-        name = self._write(box, letter, now_us)
-        return Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}/new/{name}")
+    def put(
+        self, box: Folder, below: str, letter: Letter, now_us: int, rules: MailboxRules = _NO_RULES,
+        quota: Quota = _NO_QUOTA,
+    ) -> Result:
+        """Deliver into one Maildir, or into its subfolder `below` if that is there. Raises OSError."""
+        with contextlib.ExitStack() as stack:
+            root = self._folders.open(box.base, box.names, stack)
+            at, place = root, str(box)
+            if below:
+                with contextlib.suppress(FileNotFoundError):
+                    at, place = self._present.open_below(below, root, stack), f"{box}/{below}"
+            meter = _Meter(self._posix, root, str(box), rules, quota) if quota != _NO_QUOTA else None
+            name = self._write(box, at, letter, now_us, stack, meter)
+        if isinstance(name, Result):
+            return name
+        return Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {place}/new/{name}")
 
-    def _write(self, box: Folder, letter: Letter, now_us: int) -> str:
+    def _write(
+        self, box: Folder, at: int, letter: Letter, now_us: int, stack: contextlib.ExitStack, meter: _Meter | None
+    ) -> str | Result:
         posix = self._posix
         temporary = self._name(letter.id, now_us)
-        with self._opened(box) as (tmp, new):
-            if now_us - self._swept.get(box, -_SWEEP_US) >= _SWEEP_US:
-                self._sweep(box, tmp, now_us)
+        opened = {name: self._folders.open_below(name, at, stack) for name in ("cur", "tmp", "new")}
+        tmp, new = opened["tmp"], opened["new"]
+        if now_us - self._swept.get(box, -_SWEEP_US) >= _SWEEP_US:
+            self._sweep(box, tmp, now_us)
+        try:
+            handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
             try:
-                handle = posix.open(temporary, _CREATE, 0o600, dir_fd=tmp)
-                try:
-                    written = write_message(posix, handle, letter.octets(), binary=letter.binary)
+                written = write_message(posix, handle, letter.octets(), binary=letter.binary)
+                full = meter.full(written, now_us) if meter is not None else None
+                if full is None:
                     posix.fsync(handle)
-                finally:
-                    posix.close(handle)
-                # S: octets of the file, W: octets with CRLF line ends; mail readers take both from the name
-                name = f"{temporary},S={written},W={letter.size}"
-                posix.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=new)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    posix.unlink(temporary, dir_fd=tmp)
-                raise
-            try:
-                posix.fsync(new)
-            except OSError:
-                with contextlib.suppress(OSError):  # it will be delivered again
-                    posix.unlink(name, dir_fd=new)
-                raise
+            finally:
+                posix.close(handle)
+            if full is not None:
+                posix.unlink(temporary, dir_fd=tmp)
+                return full
+            # S: octets of the file, W: octets with CRLF line ends; mail readers take both from the name
+            name = f"{temporary},S={written},W={letter.size}"
+            posix.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=new)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                posix.unlink(temporary, dir_fd=tmp)
+            raise
+        try:
+            posix.fsync(new)
+        except OSError:
+            with contextlib.suppress(OSError):  # it will be delivered again
+                posix.unlink(name, dir_fd=new)
+            raise
+        if meter is not None:
+            meter.take(written)
         return name
 
     def _sweep(self, box: Folder, tmp: int, now_us: int) -> None:
@@ -169,10 +210,40 @@ class Writer:
             f"{seconds}.M{microseconds:06}P{os.getpid()}Q{next(self._count)}_{identifier.text(id)}.{self._host}"
         )
 
-    @contextlib.contextmanager
-    def _opened(self, box: Folder) -> Iterator[tuple[int, int]]:
-        """Descriptors of ``tmp`` and ``new``."""
-        with contextlib.ExitStack() as stack:
-            at = self._folders.open(box.base, box.names, stack)
-            opened = {name: self._folders.open_below(name, at, stack) for name in ("cur", "tmp", "new")}
-            yield opened["tmp"], opened["new"]
+
+class _Meter:
+    """The quota of one mailbox, while one message comes into it. `box`: its descriptor."""
+
+    def __init__(self, posix: Posix, box: int, place: str, rules: MailboxRules, quota: Quota) -> None:
+        self._posix = posix
+        self._box = box
+        self._place = place
+        self._rules = rules
+        self._quota = quota
+        self._usage = Usage(0, 0)
+
+    def full(self, size: int, now_us: int) -> Result | None:
+        """Why there is no room for the message; None if there is."""
+        quota = self._quota
+        if quota.size and size > quota.size:
+            text = f"{self._place}: the message has {size} octets, and the mailbox may hold {quota.size}"
+            return Result(Outcome.FAILED, Reach.RECIPIENT, "5.2.3", text)
+        self._usage = usage_with(self._posix, self._box, quota, size, now_us)
+        if not exceeds(self._usage, quota):
+            return None
+        return over_quota(self._place, self._rules)
+
+    def take(self, size: int) -> None:
+        """The message is there."""
+        add(self._posix, self._box, size)
+        usage, warning = self._usage, self._rules.quota_warning / 100
+        before = Usage(usage.size - size, usage.messages - 1)
+        if warning and share(before, self._quota) < warning <= share(usage, self._quota):
+            _LOG.warning("%s uses %d %% of its quota", self._place, share(usage, self._quota) * 100)
+
+
+def over_quota(place: str, rules: MailboxRules) -> Result:
+    """What becomes of a message for a mailbox that is full."""
+    if rules.over_quota_fails:
+        return Result(Outcome.FAILED, Reach.RECIPIENT, "5.2.2", f"{place}: the mailbox is full")
+    return Result(Outcome.DEFERRED, Reach.RECIPIENT, "4.2.2", f"{place}: the mailbox is full")

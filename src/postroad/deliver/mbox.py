@@ -39,10 +39,12 @@ from postroad.deliver.files import LineEnds, write
 from postroad.deliver.folders import FolderOpener, UntrustedFolder
 from postroad.deliver.letter import Letter
 from postroad.deliver.mailbox import Folder
+from postroad.deliver.maildir import over_quota
 from postroad.deliver.options import MboxOptions, MboxQuoting
 from postroad.mail.address import Address
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.message import HEADER_MAX, header_end, header_is_whole, without
+from postroad.mail.route import MailboxRules
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 
@@ -51,6 +53,7 @@ STATES: Final = (
     b"status", b"x-status", b"x-keywords", b"x-uid", b"x-imap", b"x-imapbase", b"content-length",
 )  # fmt: skip
 LOCK: Final = ".lock"
+_NO_RULES: Final = MailboxRules()
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -118,8 +121,10 @@ class MboxWriter:
         self._mode = 0o660 if group_may_read else 0o600
         self._boot = _boot()
 
-    def put(self, box: Folder, letter: Letter, now_us: int) -> Result | Locked:
-        """Deliver to the end of one file. Raises OSError."""
+    def put(
+        self, box: Folder, letter: Letter, now_us: int, rules: MailboxRules = _NO_RULES, size_max: int = 0
+    ) -> Result | Locked:
+        """Deliver to the end of one file, which may have up to `size_max` octets; 0: no limit. Raises OSError."""
         if letter.binary:
             return Result(
                 Outcome.FAILED, Reach.RECIPIENT, "5.6.1", "the message is BINARYMIME, which no mbox file can hold"
@@ -128,11 +133,13 @@ class MboxWriter:
             if not free:
                 return Locked("another delivery of ours")
             folder = self._folders.open(box.base, box.names[:-1], stack)
-            return self._put(box, folder, letter, now_us, stack)
+            found = self._put(box, folder, letter, now_us, stack, size_max)
+        return over_quota(str(box), rules) if found is None else found
 
     def _put(
-        self, box: Folder, folder: int, letter: Letter, now_us: int, stack: contextlib.ExitStack
-    ) -> Result | Locked:
+        self, box: Folder, folder: int, letter: Letter, now_us: int, stack: contextlib.ExitStack, size_max: int
+    ) -> Result | Locked | None:
+        """None: there is no room."""
         posix, name = self._posix, box.names[-1]
         handle, made = self._open(folder, name)
         stack.callback(posix.close, handle)
@@ -147,6 +154,11 @@ class MboxWriter:
             return lock
         if not self._is_still(folder, name, handle):
             return Locked("the file was replaced")
+        if size_max and letter.size > size_max:
+            text = f"{box}: the message has {letter.size} octets, and the mailbox may have {size_max}"
+            return Result(Outcome.FAILED, Reach.RECIPIENT, "5.2.3", text)
+        if size_max and posix.fstat(handle).st_size + letter.size > size_max:
+            return None
         self._append(handle, lock, letter, now_us, folder if made else -1)
         return Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", f"delivered to {box}")
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from postroad.deliver.folders import deferred, guarded
 from postroad.deliver.letter import letter
-from postroad.deliver.mailbox import mbox_file
+from postroad.deliver.mailbox import mailbox_name, mbox_file
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
+from postroad.deliver.quota import QuotaTable
 from postroad.deliver.smtp import CourierContext
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
@@ -33,11 +34,13 @@ class MboxCourier:
     one lock do not come at the same time."""
 
     def __init__(
-        self, shared: CourierContext, posix: Posix, gate: MboxGate, chance: random.Random, marks: Marks | None = None
+        self, shared: CourierContext, posix: Posix, gate: MboxGate, chance: random.Random, marks: Marks | None = None,
+        quotas: QuotaTable | None = None,
     ) -> None:
         self._shared = shared
         self._writer = MboxWriter(shared.options.mbox, posix, gate, make_folders=shared.options.maildir.make_folders)
         self._chance = chance
+        self._quotas = quotas or QuotaTable()
         self._marks = marks
         self._carrying: _Carrying | None = None
         self._closed = False
@@ -97,10 +100,13 @@ class MboxCourier:
 
     def _put(self, job: Job, index: int, now_us: int) -> Result | Locked:
         address = job.envelope.recipients[index].address
-        box = mbox_file(job.destination.path, address, job.destination.domain, self._shared.options.maildir)
+        maildir = self._shared.options.maildir
+        box = mbox_file(job.destination.path, address, job.destination.domain, maildir)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
-        return guarded(box, lambda: self._writer.put(box, letter(job, index, self._marks), now_us))
+        rules = job.destination.rules
+        quota = self._quotas.of(rules.quota_file, mailbox_name(address.local_part, maildir), rules.quota)
+        return guarded(box, lambda: self._writer.put(box, letter(job, index, self._marks), now_us, rules, quota.size))
 
 
 class _Carrying:

@@ -36,6 +36,7 @@ from postroad.deliver.mbox_courier import MboxCourier
 from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
+from postroad.deliver.quota import QuotaTable
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
 from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
@@ -98,6 +99,7 @@ class Opener:
         self._posix = posix or Posix()
         self._marks = marks
         self._gate = MboxGate()
+        self._quotas = QuotaTable()
         self._busy: set[ProgramCourier] = set()  # couriers whose programs run
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = settings(name, options, clock, loop, pool)
@@ -118,9 +120,11 @@ class Opener:
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
         match destination.transport:
             case Transport.MAILDIR:
-                self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix, self._marks))
+                self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix, self._marks, self._quotas))
             case Transport.MBOX:
-                writer = MboxCourier(self._shared, self._posix, self._gate, self._entropy, self._marks)
+                writer = MboxCourier(
+                    self._shared, self._posix, self._gate, self._entropy, self._marks, self._quotas
+                )
                 self._loop.call_soon(opened, writer)
             case Transport.PROGRAM:
                 runner = ProgramCourier(self._shared, self._programs, self._busy, self._marks)

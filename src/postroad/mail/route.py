@@ -69,6 +69,26 @@ def keys_of(plain: str) -> tuple[str, ...]:
     return (plain, plain + REQUIRE_TLS, plain + TLS_OPTIONAL)
 
 
+class Quota(msgspec.Struct, frozen=True, array_like=True):
+    """What a mailbox may hold: octets and messages; 0: no limit."""
+
+    size: int = 0
+    messages: int = 0
+
+
+class MailboxRules(msgspec.Struct, frozen=True, array_like=True):
+    """What holds for the mailboxes of a domain on this machine. `quota`: of each; `quota_file`: names mailboxes with
+    another one. `quota_warning`: the share of it in percent at which the log says so, 0 for never. `over_quota_fails`:
+    what finds no room fails, else it waits. `detail_folders`: mail with an address extension goes into the subfolder of
+    this name, if it is there."""
+
+    quota: Quota = Quota()
+    quota_file: str = ""
+    over_quota_fails: bool = False
+    quota_warning: int = 0
+    detail_folders: bool = False
+
+
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 
@@ -82,7 +102,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
     we have the message, where it takes XFORWARD. `require_tls`: the hosts must offer
     REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords
-    that the hosts offer and that are not used with them.
+    that the hosts offer and that are not used with them. `rules`: for mailboxes of MAILDIR and MBOX.
     """
 
     key: str
@@ -98,6 +118,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     require_tls: bool = False
     apart: str = ""
     ignored_extensions: tuple[str, ...] = ()
+    rules: MailboxRules = MailboxRules()
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Final
 
 import msgspec
@@ -10,6 +11,13 @@ from msgspec import Meta
 from postroad.mail.route import TlsDemand, Transport
 
 ANY: Final = "any"  # in `recipients`: every local-part
+
+
+class OverQuota(enum.Enum):
+    """What becomes of a message for a mailbox that is full."""
+
+    DEFER = "defer"
+    FAIL = "fail"
 
 
 class LocalDomain(msgspec.Struct, frozen=True):
@@ -77,6 +85,41 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "`[[next_hop]]`.",
         ),
     ] = ()
+    quota_size: Annotated[
+        int, Meta(ge=0, description="Maildir, mbox: how much each mailbox may hold. 0: no limit.")
+    ] = 0
+    quota_messages: Annotated[
+        int, Meta(ge=0, description="Maildir: how many messages each mailbox may hold. 0: no limit.")
+    ] = 0
+    quota_file: Annotated[
+        str,
+        Meta(
+            description="Maildir, mbox: a file that names mailboxes with a quota of their own, one in each line, such "
+            "as `ada size=2G messages=10000`. 0: no limit. It is read again when it changes.",
+        ),
+    ] = ""
+    over_quota: Annotated[
+        OverQuota,
+        Meta(
+            description="Maildir, mbox: what becomes of a message for a mailbox that is full. `defer`: it waits and is "
+            "tried again (4.2.2). `fail`: the sender gets it back (5.2.2).",
+        ),
+    ] = OverQuota.DEFER
+    quota_warning: Annotated[
+        int,
+        Meta(
+            ge=0, le=100,
+            description="Maildir: the log has a line when a message brings a mailbox to so much of its quota. 0: no "
+            "line.",
+        ),
+    ] = 90
+    detail_folders: Annotated[
+        bool,
+        Meta(
+            description="Maildir: whether mail to `ada+lists` goes into the folder `lists` of `ada`, if there is such "
+            "a folder. Otherwise all mail goes into the inbox.",
+        ),
+    ] = False
 
 
 class RelayDomain(msgspec.Struct, frozen=True):

@@ -18,10 +18,10 @@ import msgspec
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.route import APART, Destination, Transport
+from postroad.mail.route import APART, Destination, MailboxRules, Quota, Transport
 from postroad.route.choosing import NextHops
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
-from postroad.route.options import LocalDomain, NextHop, RelayDomain, RoutingOptions
+from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions
 
 _CACHE_MAX: Final = 100_000  # domains; then begun anew
 _APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
@@ -203,7 +203,7 @@ def _delivery(local: LocalDomain) -> Destination:
     name = local.name
     match local.deliver:
         case Transport.MAILDIR | Transport.MBOX as kind:
-            return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path)
+            return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path, rules=_rules(local))
         case Transport.PROGRAM:
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
         case Transport.LMTP | Transport.SMTP:
@@ -216,6 +216,13 @@ def _delivery(local: LocalDomain) -> Destination:
             return Destination(
                 f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told, ignored_extensions=ignored
             )
+
+
+def _rules(local: LocalDomain) -> MailboxRules:
+    return MailboxRules(
+        Quota(local.quota_size, local.quota_messages), local.quota_file, local.over_quota is OverQuota.FAIL,
+        local.quota_warning, local.detail_folders,
+    )
 
 
 def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:

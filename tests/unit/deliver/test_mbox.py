@@ -37,7 +37,7 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import Destination, MailboxRules, Transport
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 from tests.unit.deliver import world
@@ -54,11 +54,14 @@ def given(root: Path, content: Any = CONTENT, to: tuple[str, ...] = ("ada",), **
     return msgspec.structs.replace(made, destination=Destination("mbox:example.org", Transport.MBOX, path=path))
 
 
-def put(job: Job, *, posix: Posix | None = None, gate: MboxGate | None = None, **options: Any) -> Result | Locked:
+def put(
+    job: Job, *, posix: Posix | None = None, gate: MboxGate | None = None, rules: MailboxRules | None = None,
+    size_max: int = 0, **options: Any,
+) -> Result | Locked:
     writer = MboxWriter(MboxOptions(**options), posix or Posix(), gate or MboxGate(), make_folders=True)
     box = mbox_file(job.destination.path, job.envelope.recipients[0].address, "example.org", MaildirOptions())
     assert not isinstance(box, str)
-    return writer.put(box, letter(job, 0, None), NOW_US)
+    return writer.put(box, letter(job, 0, None), NOW_US, rules or MailboxRules(), size_max)
 
 
 def delivered(result: Result | Locked) -> bool:

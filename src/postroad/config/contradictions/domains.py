@@ -72,11 +72,16 @@ def set_of(section: Section, name: str) -> frozenset[object]:
 
 
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
-    "maildir": ("path",),
-    "mbox": ("path",),
+    "maildir": (
+        "path", "quota_size", "quota_messages", "quota_file", "over_quota", "quota_warning", "detail_folders",
+    ),
+    "mbox": ("path", "quota_size", "quota_file", "over_quota"),
     "lmtp": ("socket", "host", "port", "xforward"),
     "program": ("command",),
 }
+
+
+_PLACE_KEYS: Final = ("path", "socket", "host", "port", "command")  # those that say where the mail goes
 
 
 # The ways of delivery for which a key is.
@@ -90,7 +95,7 @@ def delivery(settings: Settings) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         here = ("domain", index)
         if missing := _missing(domain):
-            keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver])
+            keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver] if key in _PLACE_KEYS)
             yield Finding(
                 (*keys, (*here, "deliver")), f"{domain.name!r} does not say where its mail is delivered", missing
             )
