@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from postroad.mail import identifier, wishes
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
 from postroad.store.sqlite import schema
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Selection, Waiting
@@ -132,6 +136,83 @@ def test_out_and_in_again(site: Site, tmp_path: Path) -> None:
     assert len(_spool(other).select(Selection())) == 2 * len(was)
     # And what is there already is not written over.
     assert site.call("spool", "export", str(folder), "--all").exit_code == 1
+
+
+TRACE = (
+    b"Received: from client.example ([192.0.2.7])\r\n"
+    b"\tby mx.example.org with ESMTPS id 1; Fri, 27 Nov 2026 10:50:00 +0000\r\n"
+)
+OLD_US = 1_795_774_200_000_000
+ANN = Address("ann", "example.org")
+OLD_PEER = Peer("192.0.2.7", 40123, "client.example", "ESMTPS", identity="ann@example.org")
+
+
+def _old(reverse_path: Address | None, *recipients: Recipient, **fields: Any) -> Envelope:
+    return Envelope(0, reverse_path, recipients, 0, OLD_US, **fields)
+
+
+def _to(address: str, **fields: Any) -> Recipient:
+    return Recipient(Address(*address.split("@")), **fields)
+
+
+EXPORTED_IN_NOVEMBER: dict[str, tuple[Envelope, bytes, tuple[Waiting, ...]]] = {
+    "fresh": (
+        _old(
+            ANN, _to("bob@one.example", notify=Notify.FAILURE | Notify.DELAY, orcpt="rfc822;bobby@one.example"),
+            _to("carol@two.example"), peer=OLD_PEER, ret=Ret.HDRS, envid="QQ314159", body=Body.EIGHT_BIT_MIME,
+        ),
+        TRACE + b"Message-ID: <fresh@example.org>\r\n\r\nfresh\r\n",
+        (),
+    ),
+    "deferred": (
+        _old(
+            ANN, _to("b@two.example"), _to("c@three.example", given=Address("team", "local.example")),
+            peer=OLD_PEER, parameters=(("MT-PRIORITY", "3"),),
+        ),
+        TRACE + b"Message-ID: <deferred@example.org>\r\n\r\nlater\r\n",
+        (
+            Waiting(0, OLD_US + 3_600_000_000, "two.example", 2, delay_reported=True, status="4.4.1", text="no answer"),
+            Waiting(1, OLD_US, "three.example", held=True, text="by us"),
+        ),
+    ),
+    "report": (_old(None, _to("ann@example.org")), b"Subject: failed\r\nMessage-ID: <report@example.org>\r\n\r\n"
+               b"it failed\r\n", ()),
+    "large": (
+        _old(ANN, _to("d@four.example"), peer=OLD_PEER),
+        TRACE + b"Message-ID: <large@example.org>\r\n\r\n" + b"0123456789\r\n" * 60,
+        (),
+    ),
+    "utf8": (
+        _old(Address("ö", "example.org"), _to("é@xn--fu-xka.example"), smtputf8=True, body=Body.EIGHT_BIT_MIME),
+        "Subject: grüße\r\nMessage-ID: <utf8@example.org>\r\n\r\nö\r\n".encode(),
+        (),
+    ),
+}  # fmt: skip
+
+
+def test_an_export_of_the_build_of_november_is_imported_whole(site: Site, tmp_path: Path) -> None:
+    """The files were written by `postroad spool export` of the build of 2026-11-27, from a spool of its own."""
+    folder = tmp_path / "mail"
+    shutil.copytree(Path(__file__).with_name("exported_2026_11_27"), folder)
+    imported = site.json("spool", "import", str(folder))
+    assert len(imported) == len(EXPORTED_IN_NOVEMBER) and all(each["done"] for each in imported)
+    left = dict(EXPORTED_IN_NOVEMBER)
+    for each in imported:
+        id = identifier.parse(each["id"])
+        assert id is not None
+        loaded = _spool(site).load(id)
+        assert loaded is not None
+        name = loaded.envelope.message_id.partition("@")[0].strip("<")
+        envelope, octets, waiting = left.pop(name)
+        envelope = replace(envelope, id=id, size=len(octets), message_id=f"<{name}@example.org>")
+        assert replace(loaded.envelope, long_lines=False) == envelope, name
+        assert not loaded.envelope.parent, "the message that it reports on is not in this spool"
+        assert _spool(site).content(id) == octets, name
+        assert all(row.held or row.due_us <= SystemClock().now_us() for row in loaded.waiting), "its time has passed"
+        known = tuple(replace(row, due_us=0, last_us=0, remote="") for row in loaded.waiting)
+        assert known == tuple(replace(row, due_us=0) for row in waiting), name
+    assert not left
+    assert site.text("spool", "check").count("messages, sound") == 1
 
 
 @pytest.mark.parametrize(("wish", "said"), [("HOLDFOR", "99999"), ("HOLDUNTIL", "2099-01-01T00:00:00Z")])
