@@ -254,6 +254,16 @@ def test_a_changed_file_comes_into_force_and_a_broken_one_does_not(node: Node) -
     assert "map people" in node.log(1000)
 
 
+def test_the_counts_of_maps_are_listed(node: Node) -> None:
+    _send(node, "sales@example.org")
+    found = {each["name"]: each for each in node.json("map", "list")}
+    virtual = found["virtual"]
+    assert (virtual["kind"], virtual["entries"], virtual["away"]) == ("text", 2, "")
+    assert 1 <= virtual["used"] <= 2  # earlier tests have used the other one
+    assert virtual["asked"] >= virtual["found"] >= 1 and found["people"]["not_now"] == 0
+    assert "virtual" in node.command("map", "list")
+
+
 def test_an_operator_asks_a_map_and_is_told_what_is_wrong(node: Node) -> None:
     found = node.json("map", "test", "virtual", "sales+x@example.org")
     assert [(each["step"], each["value"]) for each in found][:2] == [

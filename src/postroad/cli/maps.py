@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postroad.cli.options import config_option, json_option, settings_of
+from postroad.cli.options import config_option, json_option, settings_of, state_dir_of
 
 if TYPE_CHECKING:
+    from postroad.maps.face import MapCounts
     from postroad.operate.maps import StepAnswer
 
 
@@ -49,6 +50,41 @@ def test(name: str, key: str, config: Path | None, as_json: bool) -> None:
         raise SystemExit(75)
     if all(each.value is None for each in found):
         raise SystemExit(1)
+
+
+@maps.command("list")
+@config_option
+@json_option
+def listed(config: Path | None, as_json: bool) -> None:
+    """List the maps of the running node, with what they were asked since each worker started.
+
+    ASKED: look-ups, steps counted one by one. FOUND: those with a value. NOT NOW: those that the map could not answer.
+    ENTRIES: what its file holds. USED: how many entries were an answer, in the worker where this was most.
+    """
+    from postroad.cli.command import end, print_json
+    from postroad.cli.table import print_table
+    from postroad.operate.control import NodeRefused, NotRunning
+    from postroad.operate.maps import counts
+
+    try:
+        found = counts(state_dir_of(config))
+    except NotRunning:
+        end("The node is not running.")
+    except NodeRefused as error:
+        end(str(error))
+    if as_json:
+        print_json(found)
+    elif not found:
+        click.echo("There are no maps.")
+    else:
+        headings = ("MAP", "KIND", "ASKED", "FOUND", "NOT NOW", "ENTRIES", "USED", "STATE")
+        print_table(headings, [_line(each) for each in found], frozenset(range(2, 7)))
+
+
+def _line(map: MapCounts) -> tuple[str, ...]:
+    numbers = (map.asked, map.found, map.not_now, map.entries, map.used)
+    state = f"cannot answer now: {map.away}" if map.away else "answers"
+    return map.name, map.kind, *("" if number < 0 else str(number) for number in numbers), state
 
 
 def _print(found: list[StepAnswer]) -> None:

@@ -46,7 +46,8 @@ class MapSource(Protocol):
 
 
 class MapCounts(msgspec.Struct, frozen=True):
-    """What a map has been asked since it is there. `entries`: how many it has, -1 if it does not know."""
+    """What a map has been asked since it was made. `entries`: how many it has, -1 if it does not know. `used`: how many
+    of them were an answer, -1 if it does not know. `away`: why it cannot answer now, "" if it can."""
 
     name: str
     kind: str
@@ -54,6 +55,8 @@ class MapCounts(msgspec.Struct, frozen=True):
     found: int = 0
     not_now: int = 0
     entries: int = -1
+    used: int = -1
+    away: str = ""
 
 
 class Map:

@@ -59,9 +59,7 @@ class Maps:
             self._tell("info", f"the changed file of map {name} is in force, with {len(source)} entries")
 
     def counts(self) -> tuple[MapCounts, ...]:
-        return tuple(
-            MapCounts(map.name, map.kind, map.asked, map.found, map.not_now, _size(map.source)) for map in self
-        )
+        return tuple(map(_counts, self))
 
     def close(self, but: Maps | None = None) -> None:
         """Let go of the maps, but for those that another configuration goes on with."""
@@ -71,8 +69,15 @@ class Maps:
                 map.source.close()
 
 
-def _size(source: MapSource) -> int:
-    return len(source) if isinstance(source, FileSource | TextSource) else -1
+def _counts(map: Map) -> MapCounts:
+    source = map.source
+    entries = source.current if isinstance(source, FileSource) else source
+    return MapCounts(
+        map.name, map.kind, map.asked, map.found, map.not_now,
+        len(source) if isinstance(source, FileSource | TextSource) else -1,
+        len(entries.used) if isinstance(entries, TextSource) else -1,
+        source.away if isinstance(source, WaitingSource | TableSource) else "",
+    )  # fmt: skip
 
 
 def make(

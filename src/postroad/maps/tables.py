@@ -59,6 +59,11 @@ class TableSource:
             return None
         return Problem(self._path, self._why, "Make the file, or correct the path.")
 
+    @property
+    def away(self) -> str:
+        """Why no file is open; "" if one is."""
+        return "" if self._table is not None else self._why
+
     def look_up(self, key: str, part: bool = False) -> Answer:
         now_us = self._clock.now_us()
         if not 0 <= now_us - self._looked_us < CHECK_US:

@@ -95,6 +95,11 @@ class WaitingSource:
         self._why = ""
         self._closed = False
 
+    @property
+    def away(self) -> str:
+        """Why the driver is left alone now; "" if it is not."""
+        return self._why if self._failures >= self._options.failures_max else ""
+
     def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
         if len(key) > KEY_MAX:
             return None

@@ -1,4 +1,4 @@
-"""What maps answer, for an operator who asks: each step of a look-up, with the settings of the file.
+"""What maps answer, for an operator who asks: each step of a look-up, with the settings of the file; and their counts.
 
 The maps are made anew in this process, so that a change shows before the node takes it. How it fails: with Problems.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from postroad.maps.face import NotNow
+from postroad.maps.face import MapCounts, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.maps.steps import steps_of
 from postroad.world.clock import SystemClock
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from postroad.maps.options import MapOptions
 
 
+STATUS_S: Final = 10.0  # within which a node answers
+
+
 class StepAnswer(msgspec.Struct, frozen=True):
     """One step. `value`: None if the map has no such key; `not_now`: why there is no answer."""
 
@@ -30,6 +34,27 @@ class StepAnswer(msgspec.Struct, frozen=True):
     key: str
     value: str | None
     not_now: str = ""
+
+
+def counts(state_dir: Path) -> list[MapCounts]:
+    """What the maps of the running node have been asked, of all workers together. Raises as `control.ask` does."""
+    from postroad.operate import control
+    from postroad.operate.requests import NodeStatus, StatusRequest
+
+    status = control.ask(state_dir, StatusRequest(), NodeStatus, STATUS_S)
+    found: dict[str, MapCounts] = {}
+    for worker in status.activity:
+        for each in worker.maps:
+            found[each.name] = _sum(found[each.name], each) if each.name in found else each
+    return list(found.values())
+
+
+def _sum(one: MapCounts, other: MapCounts) -> MapCounts:
+    """Entries are the same in all workers; which of them were used is not."""
+    return MapCounts(
+        one.name, one.kind, one.asked + other.asked, one.found + other.found, one.not_now + other.not_now,
+        max(one.entries, other.entries), max(one.used, other.used), one.away or other.away,
+    )  # fmt: skip
 
 
 def test(settings: Settings, name: str, key: str) -> list[StepAnswer] | tuple[Problem, ...]:

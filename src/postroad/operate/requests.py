@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from postroad.check.banning import BanRequest
+from postroad.maps.face import MapCounts
 from postroad.operate.operator import OperatorRequest
 from postroad.report.counting import EventCounts
 from postroad.store.face import Missed
@@ -179,7 +180,7 @@ class Activity(msgspec.Struct, frozen=True):
 
     `sessions`: those that it has now; `sessions_admitted`: all since the worker started. `counts`: what the journals of
     its shards hold, since they were first counted. `readers_missed`: readers of these journals that were too far behind
-    (docs/reliability.md). `refuses`: why new mail is refused now, "" if it is not."""
+    (docs/reliability.md). `refuses`: why new mail is refused now, "" if it is not. `maps`: what each was asked."""
 
     number: int
     sessions: int = 0
@@ -191,6 +192,7 @@ class Activity(msgspec.Struct, frozen=True):
     readers_missed: tuple[Missed, ...] = ()
     refuses: str = ""
     sessions_admitted: int = 0
+    maps: tuple[MapCounts, ...] = ()
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

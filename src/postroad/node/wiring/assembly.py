@@ -667,6 +667,7 @@ class Assembly:
             counts=self.counting.counts(),
             readers_missed=tuple(self.spool.missed()),
             refuses=self.spool.refuses() or (NO_MEMORY if self._budget.spent else ""),
+            maps=self.tables.maps.counts(),
             history_behind=tuple(
                 HistoryBehind(each.shard, each.since_us, each.why) for each in self.historian.backlog()
             ),
