@@ -185,7 +185,7 @@ def _changed_in_file(state_dir: Path, asked: BanRequest) -> list[BanResult]:
 
 @contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
-    """The node's lock, where a node has been here before; BlockingIOError while one has it."""
+    """The node's lock, if a node has been here before; BlockingIOError while a node holds it."""
     try:
         lock = os.open(state_dir / "run" / "node.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

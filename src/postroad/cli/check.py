@@ -63,7 +63,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
 
 def _compared(found: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values of a running node and those of the file; the same where none runs."""
+    """The values of a running node and those of the file; the same values twice if no node runs."""
     from postroad.cli.node import in_force
     from postroad.config import document
 

@@ -75,7 +75,7 @@ def prepare(folder: Path, now: datetime.datetime) -> Path | Problem:
 
 
 def _account(folder: Path) -> None:
-    """The demo account with its password in a file of its owner's; a new password where one of the two is missing."""
+    """The demo account with its password in a file of its owner's; a new password if one of the two is missing."""
     from postroad.cli.users import add_account
 
     note, users = folder / "demo-account", folder / "users"

@@ -80,7 +80,7 @@ def status(config: Path | None, as_json: bool) -> None:
 
 
 def asked(state_dir: Path) -> NodeStatus | None:
-    """None where no node runs. A node that does not answer, or that we may not ask, ends the command."""
+    """None if no node runs. A node that does not answer, or that we may not ask, ends the command."""
     from postroad.operate import control
     from postroad.operate.requests import NodeStatus, StatusRequest
 
@@ -93,7 +93,7 @@ def asked(state_dir: Path) -> NodeStatus | None:
 
 
 def in_force(state_dir: Path) -> dict[str, Any] | None:
-    """The values that the running node goes by; None where none runs, or it does not tell."""
+    """The values that the running node goes by; None if none runs, or it does not tell."""
     from postroad.operate import control
     from postroad.operate.requests import ConfigurationRequest
 
@@ -104,7 +104,7 @@ def in_force(state_dir: Path) -> dict[str, Any] | None:
 
 
 def _queue(state_dir: Path) -> dict[str, int] | None:
-    """What waits, as the spool's files say; None where there is none, or it cannot be read."""
+    """What waits, as the spool's files say; None if there is none, or it cannot be read."""
     from postroad.cli.queue import FRESH_MAX
     from postroad.operate.view import CannotRead, open_spool
 

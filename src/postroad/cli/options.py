@@ -53,7 +53,7 @@ def _no_empty(context: click.Context, option: click.Parameter, value: str | None
 
 
 def filter_options(command: _Command) -> _Command:
-    """What narrows a choice of messages: `destination`, `sender`, `recipient` ("" where not given), and `held`."""
+    """Options that narrow a choice of messages: `destination`, `sender`, `recipient` ("" if not given), and `held`."""
     for option in (
         click.option("--held/--not-held", default=None, help="Only held mail, or only mail that is not held."),
         click.option(
@@ -121,7 +121,7 @@ def settings_of(given: Path | None, *, files: bool = False) -> Settings:
 
 
 def with_both_places(given: Path | None, problems: list[ConfigProblem]) -> list[ConfigProblem]:
-    """The problems; where no file was named and there is none, both places where it was looked for."""
+    """The problems. If no file was named and there is none, both places where it was looked for."""
     from msgspec.structs import replace
 
     if given is not None or _is_there(_HERE) or _is_there(_SYSTEM):
@@ -137,8 +137,8 @@ def state_dir_of(given: Path | None) -> Path:
     """`state_dir` and nothing else of the file: what else it holds, and whether that is right, is not looked at.
 
     For commands that must work beside a node that runs on with the configuration it has, while the file is wrong; they
-    do not wait for the reading of all settings either. Where the file is no TOML, a line before its first table is
-    enough, and a warning goes to stderr. Where there is none, the command ends with 78 and all problems on stderr.
+    do not wait for the reading of all settings either. If the file is no TOML, a line before its first table is
+    enough, and a warning goes to stderr. If there is none, the command ends with 78 and all problems on stderr.
     """
     import tomllib
 

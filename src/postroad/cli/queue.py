@@ -113,7 +113,7 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
 
 
 def _paces(config: Path | None, destinations: list[str]) -> dict[str, Paced]:
-    """What the running node says of these destinations; nothing where none runs, or we may not ask."""
+    """What the running node says of these destinations; nothing if none runs, or we may not ask."""
     from postroad.operate import control
 
     try:

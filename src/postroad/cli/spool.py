@@ -364,7 +364,7 @@ def _make_spool(settings: Settings) -> None:
 
 
 def _owner(settings: Settings) -> tuple[int, int]:
-    """User and group id; KeyError where there is no such user or group."""
+    """User and group id; KeyError if there is no such user or group."""
     account = pwd.getpwnam(settings.user)
     return account.pw_uid, grp.getgrnam(settings.group).gr_gid if settings.group else account.pw_gid
 

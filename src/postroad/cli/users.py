@@ -271,7 +271,7 @@ def _file(config: Path | None, given: Path | None) -> Path:
 
 
 def _group_of_node(config: Path | None, given: Path | None) -> int | None:
-    """The group that the node runs as, where it drops the rights of root; None where it does not, or is not known."""
+    """The group that the node runs as, if it drops the rights of root; None if it does not, or is not known."""
     import grp
     import pwd
 

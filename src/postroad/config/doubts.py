@@ -79,7 +79,7 @@ def _certificates(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 def _validity(path: str, now_s: float) -> str:
-    """What there is to say of the time of a certificate; one that cannot be read is a problem, not a doubt."""
+    """Doubts about the dates of a certificate. A certificate that cannot be read is a problem, not a doubt."""
     times = tls.validity_s(path)
     if isinstance(times, Problem):
         return ""
@@ -116,7 +116,7 @@ def _dovecot(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 def _is_socket(path: FilePath) -> bool:
-    """Whether it is one; True also where we may not look."""
+    """Whether it is one; True also if we may not look."""
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
     except PermissionError:
@@ -278,7 +278,7 @@ def _trust(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 def _without_effect(settings: Settings, now_s: float) -> Iterator[Finding]:
-    """Settings of a listener that change nothing where they stand."""
+    """Settings of a listener that have no effect there."""
     for index, listener in enumerate(settings.listener):
         for key, wanted, why in (
             ("add_missing", listener.add_missing, _why_not_add(settings, listener)),

@@ -39,7 +39,7 @@ def setting(
     word: bool = False,
 ) -> Any:
     """A pydantic Field. `default` UNSET: the key must be given. `source`: the RFC section that the value obeys or the
-    least value comes from. `example`: what an example says, as TOML; needed where there is no default.
+    least value comes from. `example`: what an example says, as TOML; needed if there is no default.
     `word`: the type is an Enum and one of its values stands in the file. `secret`: never printed."""
     return Field(
         default=default,

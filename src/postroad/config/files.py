@@ -53,7 +53,7 @@ def find(settings: Settings) -> list[Finding]:
 
 @contextlib.contextmanager
 def rights(settings: Settings) -> Iterator[bool]:
-    """The rights that the node will have, for a while. False where they are those that we have, or are not known."""
+    """The rights that the node will have, for a while. False if they are those that we have, or are not known."""
     try:
         account = pwd.getpwnam(settings.user)
         group = grp.getgrnam(settings.group).gr_gid if settings.group else account.pw_gid
@@ -85,7 +85,7 @@ def read_text(path: FilePath) -> str | Problem:
 
 
 def _within(key: Path, file: FilePath, problem: Problem) -> Finding:
-    """A problem with a line of the file, where the room that reads it names one (``FILE:LINE``), or with all of it."""
+    """A problem with a line of the file, if the room that reads it names the line (``FILE:LINE``), else with the file."""
     name, _, line = problem.where.rpartition(":")
     if name == str(file) and line.isdigit():
         return Finding((key,), problem.text, problem.remedy, file, int(line))
@@ -112,7 +112,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
                 yield _tls_finding(settings, key, files, options, problem)
             seen.add(problem)
         if files.key and isinstance(made, tuple) and (closed := tls.readable(files.key)) and closed not in seen:
-            seen.add(closed)  # OpenSSL looks at the key only where the certificate is right
+            seen.add(closed)  # OpenSSL looks at the key only if the certificate is right
             yield _found((*key, "key"), closed)
 
 
@@ -236,7 +236,7 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
 
 
 def _homes(settings: Settings) -> alias_file.Homes | None:
-    """Our own mailboxes; None where their files cannot be read, which is a finding of its own."""
+    """Our own mailboxes; None if their files cannot be read, which is a finding of its own."""
     routing = routing_options(settings)
     recipients = Recipients(mailboxes_of(routing))
     if recipients.load():
@@ -309,7 +309,7 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _log(settings: Settings) -> Iterator[Finding]:
-    """The log, which each worker opens for itself, and makes where it is not there."""
+    """The log, which each worker opens for itself, and makes if it is missing."""
     if (path := settings.log.path) is None:
         return
     key: Path = ("log", "path")

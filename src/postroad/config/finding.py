@@ -10,9 +10,9 @@ from postroad.config.locate import Path
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """`about`: the keys that took part; the first is the one to blame. A finding falls away where one of them is
+    """`about`: the keys that took part; the first is the one to blame. A finding falls away if one of them is
     itself wrong or unknown, because it may then be nothing but a consequence. `file` and `line`: the place within a
-    file that the configuration names, where that is to blame; else None."""
+    file that the configuration names, if this file is to blame; else None."""
 
     about: tuple[Path, ...]
     text: str
@@ -28,7 +28,7 @@ def touches(one: Path, other: Path) -> bool:
 
 
 def written(path: Path) -> str:
-    """The path as people read it: ``listener[2].port``, where the second listener is meant."""
+    """The path as people read it: ``listener[2].port`` is that of the second listener."""
     text = ""
     for part in path:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""Settings that had another name once, for whoever has the old one in the configuration."""
+"""Settings that had another name once: advice for configurations with the old name."""
 
 from __future__ import annotations
 

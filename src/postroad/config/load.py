@@ -6,7 +6,7 @@ left out and the rest is looked at again, as if the wrong keys were not there.
 
 A text that is no TOML has one problem only, since nothing after it can be understood. `load` reads files and touches
 nothing else: whether a port is free shows when the node binds it (`at_listener` then gives the place to blame), or
-where it is tried for an operator (`tried`).
+if it is tried for an operator (`tried`).
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _problem(path: Path, lines: dict[locate.Path, int], finding: Finding) -> Con
 
 
 def _settle(document: _Pruned, folder: Path) -> tuple[Settings | None, list[Finding]]:
-    """The settings with all that is wrong left out of the document, and what that is. None where nothing is left that
+    """The settings with all that is wrong left out of the document, and what that is. None if nothing is left that
     could be settings."""
     findings: list[Finding] = []
     faulty: list[locate.Path] = []
@@ -232,7 +232,7 @@ class _Pruned:
         self._given: dict[str, str] = {}
 
     def leave_out(self, path: locate.Path) -> None:
-        """Leaves out the key at `path`; where it is not there (a missing one), the table that misses it."""
+        """Leaves out the key at `path`; if the key is missing, the table that misses it."""
         if len(path) == 1 and path[0] in _STAND_INS:
             self._given[str(path[0])] = _STAND_INS[str(path[0])]
             return
@@ -248,7 +248,7 @@ class _Pruned:
         return value | self._given
 
     def get(self, path: locate.Path) -> Any:
-        """The value at a path in the whole document, None where there is none."""
+        """The value at a path in the whole document, None if there is none."""
         return _get(self._raw, path)
 
     def original(self, location: tuple[str | int, ...]) -> locate.Path:

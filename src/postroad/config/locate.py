@@ -39,7 +39,7 @@ def locate(text: str) -> dict[Path, int]:
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int:
-    """The line of `path`, or of the innermost thing around it that stands in the text; 0 where there is none."""
+    """The line of `path`, or of the innermost thing around it that stands in the text; 0 if there is none."""
     return next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), 0)
 
 

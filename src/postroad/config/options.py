@@ -47,7 +47,7 @@ from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses
 from postroad.world.tls import NOBODY, CertificateFiles, ClientTlsOptions, ServerTlsOptions
 
-OWN: Final = "localhost"  # the domain of the node's own mailbox, where there is one
+OWN: Final = "localhost"  # the domain of the node's own mailbox, if there is one
 OWN_BOX: Final = "postmaster"  # its Maildir, below state_dir
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
@@ -66,7 +66,7 @@ def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
 
 
 def _plain(value: Any) -> Any:
-    """Rooms write paths as text, and "" where there is none."""
+    """Rooms write paths as text, and "" if there is none."""
     return "" if value is None else str(value) if isinstance(value, Path) else value
 
 
@@ -139,7 +139,7 @@ def auth_options(settings: Settings) -> AuthOptions:
 
 
 def introspection_options(settings: Settings) -> IntrospectionOptions | None:
-    """None where no endpoint is set. The secret of its file is for `node` to read."""
+    """None if no endpoint is set. The secret of its file is for `node` to read."""
     section = settings.auth.introspection
     if section.url is None:
         return None
@@ -147,7 +147,7 @@ def introspection_options(settings: Settings) -> IntrospectionOptions | None:
 
 
 def server_tls_options(settings: Settings) -> ServerTlsOptions | None:
-    """None where there is no certificate."""
+    """None if there is no certificate."""
     tls = settings.tls
     if tls.certificate is None:
         return None

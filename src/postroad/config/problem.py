@@ -8,7 +8,7 @@ import msgspec
 
 
 class ConfigProblem(msgspec.Struct, frozen=True):
-    """`line` counts from 1, 0 where no line is to blame (the file itself). `key` is written as in the file's tables,
+    """`line` counts from 1, 0 if no line is to blame (the file itself). `key` is written as in the file's tables,
     such as ``limits.command_s`` or ``listener[2].port``, "" for the file as a whole. `text` says what is wrong,
     `remedy` what to do."""
 

@@ -21,7 +21,7 @@ _BASIC: Final = {str: "text", int: "number", float: "number", bool: "true or fal
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One key. `default` as TOML, "" where it must be given. `choices`: the words that it may be, where only such."""
+    """One key. `default` as TOML, "" if it must be given. `choices`: the words that it may be, if only such may."""
 
     name: str
     kind: str
@@ -80,7 +80,7 @@ def is_many(section: type[Section], path: tuple[str | int, ...]) -> bool:
 
 
 def header(section: type[Section], path: tuple[str | int, ...]) -> str:
-    """How the table of this name is begun: ``[limits]``, ``[[listener]]``; "" where there is none."""
+    """The header of the table of this name: ``[limits]``, ``[[listener]]``; "" if there is none."""
     return next((table.header for table in tables(section) if table.path == path), "")
 
 
@@ -114,7 +114,7 @@ def meant(section: type[Section], path: tuple[str | int, ...]) -> tuple[str | in
 
 
 def bounds(section: type[Section], path: tuple[str | int, ...]) -> str:
-    """What a value at `path` may be, where it is out of bounds."""
+    """The bounds of the value at `path`, for a value that exceeds them."""
     names = tuple(part for part in path if isinstance(part, str))
     found = next(table for table in tables(section) if table.path == names[:-1])
     key = next(key for key in found.keys if key.name == names[-1])

@@ -106,13 +106,13 @@ class Settings(Section):
     memory: MemorySection = table(MemorySection)
 
     def tls_of(self, listener: ListenerSection) -> ListenerTls:
-        """How much TLS a listener has, where its own `tls` is unset, too."""
+        """How much TLS a listener has, also if its own `tls` is unset."""
         if listener.tls is not None:
             return listener.tls
         return ListenerTls.NONE if self.tls.certificate is None else ListenerTls.STARTTLS
 
     def asking_of(self, listener: ListenerSection) -> ClientCertificatePolicy:
-        """How a listener's clients are asked for a certificate, where it says nothing itself, too."""
+        """How a listener's clients are asked for a certificate, also if the listener itself says nothing of it."""
         wanted = listener.client_certificates or self.tls.client_certificates
         if wanted is ClientCertificates.NEVER or self.tls_of(listener) is ListenerTls.NONE:
             return NOBODY

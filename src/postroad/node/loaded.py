@@ -10,7 +10,7 @@ from postroad.operate.requests import Configuration
 
 
 class LoadedConfiguration:
-    """`path`: None where no file is known (tests). `now_us`: wall time."""
+    """`path`: None if no file is known (tests). `now_us`: wall time."""
 
     def __init__(self, path: Path | None, now_us: Callable[[], int]) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class LoadedConfiguration:
         )
 
     def _digest_now(self) -> str:
-        """Of the file; "" where it cannot be read."""
+        """Of the file; "" if it cannot be read."""
         try:
             return "" if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
         except OSError:

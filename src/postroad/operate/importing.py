@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What became of one message. `id`: its new queue id, "" where it was not taken."""
+    """What became of one message. `id`: its new queue id, "" if it was not taken."""
 
     path: str
     was: str

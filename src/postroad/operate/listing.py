@@ -34,7 +34,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
     """What waits for one destination. `oldest` and `next` as ISO 8601; `reason` is that of its oldest message.
 
     The connections, what it waits for (a limit, a rate, the end of a back-off) and what is being done are those of a
-    running node; None where none runs or the destination is not at work."""
+    running node; None if none runs or the destination is not at work."""
 
     destination: str
     count: int
@@ -52,7 +52,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
 
 class RecipientLine(msgspec.Struct, frozen=True):
     """One recipient that waits. `state`: fresh, waiting, due or held. `waits_for`: what keeps a running node from
-    trying it now: a limit, a rate, the end of a back-off; "" where nothing does, or it is not known. `route`: where the
+    trying it now: a limit, a rate, the end of a back-off; "" if nothing does, or it is not known. `route`: where the
     mail would go by the settings as they are now, "" if that is not known."""
 
     recipient: str
@@ -86,7 +86,7 @@ class MessageLine(msgspec.Struct, frozen=True):
 def destination_line(
     backlog: Backlog, oldest: Loaded | None, paced: Paced | None = None, accepted_us: int = 0, route: str = ""
 ) -> DestinationLine:
-    """`oldest`: the oldest message of the destination, None where that was not looked up; `accepted_us`: of what has
+    """`oldest`: the oldest message of the destination, None if that was not looked up; `accepted_us`: of what has
     none on the disk."""
     reason = ""
     if oldest is not None:
@@ -429,7 +429,7 @@ def said_by(remote: str, text: str) -> str:
 
 
 def _notifies(notify: Notify) -> list[str]:
-    """The keywords of NOTIFY=; none where it was absent."""
+    """The keywords of NOTIFY=; none if it was absent."""
     return [flag.name or "" for flag in (Notify.NEVER, Notify.SUCCESS, Notify.FAILURE, Notify.DELAY) if flag & notify]
 
 

@@ -75,7 +75,7 @@ class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The .json. `reverse_path`: an address, or "" for the null reverse-path. `sha256`: of the .eml; "" with a `size`
-    of -1 where the content could not be read, and there is no .eml."""
+    of -1 if the content could not be read, and there is no .eml."""
 
     format: str
     id: str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
 
-DISK_FAILS_S: Final = 10.0  # so long it is waited for a disk that fails
+DISK_FAILS_S: Final = 10.0  # how long a disk that fails is waited for
 _LOOK_S: Final = 0.5
 
 

@@ -93,7 +93,7 @@ class OperatorRequest(msgspec.Struct, frozen=True):
 class OperatorResult(msgspec.Struct, frozen=True):
     """What was done (or with `dry_run` would be) to one recipient, or why not.
 
-    `id`: the queue id as text. `count`: recipients that the row stands for; `id` and `recipient` are "" where it is
+    `id`: the queue id as text. `count`: recipients that the row stands for; `id` and `recipient` are "" if it is
     more than one.
     """
 

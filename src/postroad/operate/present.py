@@ -60,7 +60,7 @@ def octets(size: int) -> str:
 
 
 def duration(text: str) -> int | None:
-    """Microseconds in ``90s``, ``30m``, ``12h``, ``7d``, ``2w``; None where it is no length of time."""
+    """Microseconds in ``90s``, ``30m``, ``12h``, ``7d``, ``2w``; None if it is no length of time."""
     number, unit = text[:-1], text[-1:]
     factor = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}.get(unit)
     if factor is None or not number.isdecimal() or len(number) > 9:

@@ -98,7 +98,7 @@ def trail(
     recipient: str = "",
     reports: Iterable[Trail] = (),
 ) -> Trail:
-    """`loaded`: what the spool holds of the message, None where nothing. `recipient`: only what concerns this one,
+    """`loaded`: what the spool holds of the message, None if nothing. `recipient`: only what concerns this one,
     and those whom it was expanded into."""
     known = list(events)
     outlooks = _outlooks(known, loaded, running, now_us)

@@ -60,7 +60,7 @@ Read = Callable[[Envelope, ContentFile, int], bytes]
 """The first octets of a content file, at most so many."""
 
 Refusal = Callable[[Address, int], str]
-"""Why no more reports go to this address of a stranger now, "" where they do."""
+"""Why no more reports go to this address of a stranger now, "" if they do."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -500,7 +500,7 @@ def _returned(
 
 
 def _octets(envelope: Envelope, content: Content | None, whole: bool, read: Read) -> bytes | None:
-    """What is needed of the content, None where it cannot be had: the report then goes without it."""
+    """What is needed of the content, None if it cannot be had: the report then goes without it."""
     if content is None or isinstance(content, bytes):
         return content
     try:
@@ -521,7 +521,7 @@ def _is_whole(action: DsnAction, envelope: Envelope, content: Content, options: 
 def _whole_form(
     octets: bytes, section: bytes, envelope: Envelope, utf8: bool
 ) -> tuple[tuple[bytes, ...], bool] | None:
-    """The part that returns the whole message and whether it is 8-bit; None where none can hold it."""
+    """The part that returns the whole message and whether it is 8-bit; None if none can hold it."""
     if octets.isascii() and not _is_binary(octets, envelope):
         return (b"Content-Type: message/rfc822\r\n\r\n", octets), False
     if utf8 and not _is_binary(octets, envelope):
@@ -544,7 +544,7 @@ def _is_binary(octets: bytes, envelope: Envelope) -> bool:
 
 
 def _seven_bit(octets: bytes) -> bytes | None:
-    """The message with 7-bit parts; None where there is no way to that, or its result would not do either."""
+    """The message with 7-bit parts; None if there is no way to that, or its result would not do either."""
     pieces = (octets,)
     how = seven_bit.plan(seven_bit.survey(pieces), seven_bit.ConversionTarget.SEVEN_BIT)
     if isinstance(how, str):

@@ -181,7 +181,7 @@ class _Sink:
             self._socket = socket.socket(fileno=self._handle)
 
     def write(self, octets: bytearray) -> int:
-        """Writes what can be written now; 0 where nothing can. Raises OSError.
+        """Writes what can be written now; 0 if nothing can. Raises OSError.
 
         A file takes all at once. Everything else gets no more than a pipe takes whole, cut behind a line where there
         is one: the lines of several processes then do not mix unless they are longer than that.

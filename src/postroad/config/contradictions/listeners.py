@@ -116,7 +116,7 @@ def early_talkers(settings: Settings) -> Iterator[Finding]:
 
 
 def lmtp(settings: Settings) -> Iterator[Finding]:
-    """LMTP where no RFC allows it."""
+    """LMTP on a port or for a role for which no RFC allows it."""
     for index, listener in enumerate(settings.listener):
         here = ("listener", index)
         if listener.protocol is not Dialect.LMTP:

@@ -151,7 +151,7 @@ class QueueStarter:
                 return (*own, Selection(recipient=f"@.{wish.name}", held=False, limit=COUNT_MAX))
 
     def start(self, wish: Wish, by: str, done: Callable[[int | None], None]) -> None:
-        """Count what this worker has for it and try that; `done` gets the count, None where too many wait."""
+        """Count what this worker has for it and try that; `done` gets the count, None if too many wait."""
         waiting = self._waiting.get(wish)
         if waiting is not None:
             waiting[1].append(done)

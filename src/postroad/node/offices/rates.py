@@ -135,7 +135,7 @@ class RateOffice:
         return bucket.wait_s if bucket is not None else 0.0
 
     def _bucket(self, scope: str, now: float) -> _Bucket | None:
-        """None where there is no rate (any more: a reload)."""
+        """None if there is no rate (any more: a reload)."""
         rate = self._limits(scope).rate
         bucket = self._buckets.get(scope)
         if rate is None:

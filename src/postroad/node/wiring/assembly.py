@@ -117,7 +117,7 @@ class Assembly:
         self.stream.subscribe(log.write_all)
         self._loop = loop
         self._ask_all = ask_all  # the workers, this one among them; None: there is no other
-        self._ticket_secret = ticket_secret  # the node's, as it is now; b"" where there is none
+        self._ticket_secret = ticket_secret  # the node's, as it is now; b"" if there is none
         self._listeners: dict[Endpoint, Listener] = {}
         self._closing: dict[Listener, asyncio.Task[None]] = {}  # removed: their sessions come to an end
         self._counts: asyncio.Task[None] | None = None

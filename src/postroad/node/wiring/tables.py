@@ -87,7 +87,7 @@ class Tables:
         return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
 
     def known(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow | None] | None:
-        """Whether a mailbox of ours exists, as a box or as an alias; None where the domain is not ours. An awaitable if
+        """Whether a mailbox of ours exists, as a box or as an alias; None if the domain is not ours. An awaitable if
         a map must be waited for."""
         mailbox = self.routing.home(address)
         if self._has_maps:
@@ -162,7 +162,7 @@ class Tables:
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
 
     def _nowhere(self, address: Address) -> Attempt | None:
-        """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None where it can, or
+        """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None if it can, or
         where a map would have to be asked: its entries change at any time."""
         if self._has_maps and self.routing.is_local(address.domain):
             return None
