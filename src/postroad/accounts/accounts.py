@@ -65,7 +65,7 @@ _MEMORY_MAX_KIB: Final = 1_048_576  # what a hash of the file may ask for: 1 GiB
 
 class Account(msgspec.Struct, frozen=True):
     """One account. `addresses` as in the file, in canonical form: ``a@example.org``, ``*@example.org`` or ``*``.
-    `hash`: "" where it has no password here. `keys`: of SCRAM, one for a hash function at most."""
+    `hash`: "" if it has no password here. `keys`: of SCRAM, one for a hash function at most."""
 
     name: str
     hash: str = ""
@@ -216,7 +216,7 @@ def scram_keys_of(password: str, hashes: Iterable[Hash]) -> tuple[ScramKeys, ...
 
 
 def prepare(text: str) -> str | None:
-    """A name or password in the form in which it is compared (RFC 8265 §4.2.2), or None where that allows it not."""
+    """A name or password in the form in which it is compared (RFC 8265 §4.2.2), or None if that allows it not."""
     if text.isascii():
         return text if text.isprintable() else None
     mapped = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)

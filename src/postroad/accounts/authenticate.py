@@ -209,7 +209,7 @@ class Right(msgspec.Struct, frozen=True):
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """It is not who it says it is (535). `name`: who that is, "" where it has not said."""
+    """It is not who it says it is (535). `name`: who that is, "" if it has not said."""
 
     name: str = ""
     reason: str = ""
@@ -234,7 +234,7 @@ OnOutcome = Callable[[Outcome], bool | None]
 """False: nobody hears it any more."""
 
 Failed = Callable[[str], None]
-"""Hears of each failure when it is found, with the name of the account, "" where the client has not said."""
+"""Hears of each failure when it is found, with the name of the account, "" if the client has not said."""
 
 
 class Exchange(Protocol):
@@ -261,7 +261,7 @@ class Backend(Protocol):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """One authentication that came to its end: by which client address, for which account ("" where the client has not
+    """One authentication that came to its end: by which client address, for which account ("" if the client has not
     said), by which mechanism, and whether it was right."""
 
     address: str
@@ -312,7 +312,7 @@ class Authenticator:
         return (*known, *sorted(there.difference(known)))
 
     def exchange(self, mechanism: str, facts: SessionFacts, failed: Failed | None = None) -> Exchange | None:
-        """An exchange of one of `mechanisms`; None where it has gone since it was offered. `failed` hears of a failure
+        """An exchange of one of `mechanisms`; None if it has gone since it was offered. `failed` hears of a failure
         when it is found, the client when its time has come."""
         for source, backend in self._backends.items():
             if mechanism in backend.mechanisms():
@@ -365,7 +365,7 @@ class Authenticator:
     def fails(
         self, tried: Tried, outcome: Wrong | Busy, on_outcome: OnOutcome | None, failed: Failed | None, place: Place
     ) -> None:
-        """It has come to a bad end, or to one that is to look like it. `on_outcome`: None where the client has gone;
+        """It has come to a bad end, or to one that is to look like it. `on_outcome`: None if the client has gone;
         what it would have waited for, its place waits for all the same."""
         self.noted(tried)
         if failed is not None and isinstance(outcome, Wrong):

@@ -41,7 +41,7 @@ __all__ = ["Account", "FunctionSource", "LoginQuestion", "load"]
 
 
 class LoginQuestion(msgspec.Struct, frozen=True):
-    """Who is this? `name`: who the client says it is ("" where a token or certificate says it). One of `password`,
+    """Who is this? `name`: who the client says it is ("" if a token or certificate says it). One of `password`,
     `token` and `certificate` (the names in it) is there; none for SCRAM, whose keys are wanted. `address`: the
     client's. `tls`: version and cipher, "" without."""
 

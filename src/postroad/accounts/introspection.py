@@ -187,7 +187,7 @@ def _claims(body: bytes) -> dict[str, Any] | None:
 
 
 def owner(claims: dict[str, Any], options: IntrospectionOptions, now_s: float) -> Account | None:
-    """The account that a token's claims name; None where it does not count."""
+    """The account that a token's claims name; None if it does not count."""
     if claims["active"] is not True:
         return None
     expires = claims.get("exp")

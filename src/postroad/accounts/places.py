@@ -73,7 +73,7 @@ class Places:
         return self._all
 
     def admit(self, address: str) -> Place | None:
-        """A place for a client of this address, "" for one of a Unix socket; None where it can have none now."""
+        """A place for a client of this address, "" for one of a Unix socket; None if it can have none now."""
         client, network = self._names_of(address) if address else ("", "")
         return self._take(address, client, network)
 

@@ -44,7 +44,7 @@ class _Remembered(msgspec.Struct, frozen=True):
 
 
 class Users:
-    """The source. `secret`: of the node, so that decoys stay the same; `passwords`: False where passwords are verified
+    """The source. `secret`: of the node, so that decoys stay the same; `passwords`: False if passwords are verified
     by somebody else, and the file only says what accounts may send from."""
 
     def __init__(

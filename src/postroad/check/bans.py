@@ -107,7 +107,7 @@ class Bans:
         return ban if ban is not None and ban.holds(now_us) else None
 
     def lift(self, subject: str) -> Ban | None:
-        """Take the ban of a network or an account away; None where there is none."""
+        """Take the ban of a network or an account away; None if there is none."""
         ban = self._networks.get(subject) or self._accounts.get(account_of(subject))
         if ban is not None:
             self._remove(ban)
@@ -124,7 +124,7 @@ class Bans:
             del self._prefixes[place]
 
     def _first_to_end(self) -> Ban | None:
-        """None where none ends."""
+        """None if none ends."""
         ends = self._ends
         while ends:
             until_us, is_account, subject = ends[0]
@@ -187,7 +187,7 @@ def _place(subject: str) -> tuple[tuple[int, int], int]:
 
 
 def read(state_dir: Path) -> Bans | Problem:
-    """The bans of the file; none where there is no file."""
+    """The bans of the file; none if there is no file."""
     path = state_dir / FILE
     try:
         return Bans(msgspec.json.decode(path.read_bytes(), type=list[Ban]))

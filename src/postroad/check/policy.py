@@ -105,7 +105,7 @@ class PolicyOptions(msgspec.Struct, frozen=True):
 
 class Directory(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
-    ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None where it can. `is_own`:
+    ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go."""
 
     is_local: Callable[[str], bool]

@@ -18,7 +18,7 @@ from postroad.mail.reply import reply
 from postroad.maps.face import NotNow
 
 Nowhere = Callable[[Address], Attempt | None]
-"""Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None where it can."""
+"""Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None if it can."""
 
 Exists = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.

@@ -63,7 +63,7 @@ class ReportRates:
         self.limits = limits
 
     def refusal(self, to: Address, now_us: int) -> str:
-        """Count one more report to a stranger; why it is one too many, "" where it is not."""
+        """Count one more report to a stranger; why it is one too many, "" if it is not."""
         limits = self.limits
         key = REPORTS + _owner(to)[:_ADDRESS_MAX]
         if limits.strangers_address_max and self._tally.count(WINDOW, key, now_us) > limits.strangers_address_max:

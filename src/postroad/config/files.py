@@ -85,7 +85,7 @@ def read_text(path: FilePath) -> str | Problem:
 
 
 def _within(key: Path, file: FilePath, problem: Problem) -> Finding:
-    """A problem with a line of the file, if the room that reads it names the line (``FILE:LINE``), else with the file."""
+    """A problem with the line of the file that its reader names (``FILE:LINE``), or with all of it."""
     name, _, line = problem.where.rpartition(":")
     if name == str(file) and line.isdigit():
         return Finding((key,), problem.text, problem.remedy, file, int(line))

@@ -58,11 +58,11 @@ class Try(msgspec.Struct, frozen=True, array_like=True):
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
     """The outcome for one recipient. `status`: enhanced code, always set. `text`: what we say of it, for people.
 
-    `reply`: what the remote said (its Diagnostic-Code, type smtp), None where it said nothing and the finding is ours.
+    `reply`: what the remote said (its Diagnostic-Code, type smtp), None if it said nothing and the finding is ours.
     `remote_name`, `remote_address`, `remote_port`: the remote MTA or "" for local work. `tls`: as in Peer, "" without,
     and so `tls_details`. `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461
     §5.2). `by_passed`: the same of DELIVERBY and the time within which the message is wanted (RFC 2852).
-    `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 where kept).
+    `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 if kept).
     `transport`: of the destination; "operator" where an operator has ended it. `auth`: the mechanism and the account
     by which we authenticated or tried to (``PLAIN as ada``), "" without AUTH. `tries`: the hosts that did not take the
     connection before this outcome, in order; none if there was only the remote that is named here.

@@ -40,7 +40,7 @@ class Expanded(_Event, frozen=True, array_like=True, tag="expanded"):
 
 
 class Attempted(_Event, frozen=True, array_like=True, tag="attempted"):
-    """One attempt with one outcome for these recipients. `next_us`: when the next follows, 0 where none does.
+    """One attempt with one outcome for these recipients. `next_us`: when the next follows, 0 if none does.
 
     `attempts`: how many there have been, this one included.
     """
@@ -94,7 +94,7 @@ class Removed(_Event, frozen=True, array_like=True, tag="removed"):
 
 
 class Refused(_Event, frozen=True, array_like=True, tag="refused"):
-    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said, "" where we could say
+    """A command of a client was refused (`id` 0): `phase` is the verb, `reply` what we said, "" if we could say
     nothing (before a TLS handshake).
 
     `reason`: what the rule said of it, shorter than the reply; the account name that was tried, if AUTH failed.

@@ -20,7 +20,7 @@ class Expansion(msgspec.Struct, frozen=True):
 
     No recipients left means that all went into nothing, as the aliases say, or are in `stopped`. `through`: the aliases
     that the message is led through. `stopped`: aliases that it has been led through before (a loop), or mailboxes that
-    have it already. `excess`: why the aliases lead to more than they may, "" where they do not; nothing is expanded
+    have it already. `excess`: why the aliases lead to more than they may, "" if they do not; nothing is expanded
     then. `not_now`: why aliases cannot be looked up at the moment, "" if they were.
     """
 

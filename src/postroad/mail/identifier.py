@@ -44,7 +44,7 @@ def text(number: int) -> str:
 
 
 def parse(written: str) -> int | None:
-    """The id that `written` names, or None where it is no queue id."""
+    """The id that `written` names, or None if it is no queue id."""
     if len(written) != 12:
         return None
     number = 0

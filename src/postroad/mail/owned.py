@@ -6,14 +6,14 @@ import msgspec
 
 
 class Owned(msgspec.Struct, frozen=True):
-    """Microseconds since 1970, 0 where nobody has said it. `mailbox_us`: since when the mailbox has its owner,
+    """Microseconds since 1970, 0 if nobody has said it. `mailbox_us`: since when the mailbox has its owner,
     `domain_us`: since when the domain has."""
 
     mailbox_us: int = 0
     domain_us: int = 0
 
     def refusal(self, asked_us: int) -> str:
-        """The status for mail to who must have been the owner at that time; "" where nothing speaks against it.
+        """The status for mail to who must have been the owner at that time; "" if nothing speaks against it.
 
         What nobody has said speaks against nothing: RFC 7293 leaves that to the receiver.
         """

@@ -71,7 +71,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     """The facts at one moment of a session.
 
     `peer.identity` is the authenticated account; `trusted`: the client's address is in a trusted network of its
-    listener. From MAIL on: `reverse_path` (None is the null reverse-path) and `size` (SIZE=, 0 where absent; in the
+    listener. From MAIL on: `reverse_path` (None is the null reverse-path) and `size` (SIZE=, 0 if absent; in the
     message phase the octets of the content). At RCPT: `recipient`, and `recipients`, how many were accepted before it.
     `parameters`: of RCPT, beyond those of DSN, such as ("RRVS", "...").
     Message phase: `head`, the header section as the client sent it (`mail.message`), before anything was mended, with
@@ -211,7 +211,7 @@ Rule = Callable[[Question], Answer]
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The rules of one listener, one composed rule per phase; None where the phase has none."""
+    """The rules of one listener, one composed rule per phase; None if the phase has none."""
 
     connect: Rule | None = None
     hello: Rule | None = None

@@ -13,7 +13,7 @@ import msgspec
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A reply. `status` is the enhanced status code or "" where there is none (greeting, EHLO, 3xx; RFC 2034 §4)."""
+    """A reply. `status` is the enhanced status code or "" if there is none (greeting, EHLO, 3xx; RFC 2034 §4)."""
 
     code: int
     status: str = ""

@@ -97,7 +97,7 @@ MEANINGS: Final[dict[str, str]] = {
 
 
 def parse(text: str) -> str | None:
-    """The status in `text`, or None where it is not one (RFC 3463 §2). The whole of `text` must match."""
+    """The status in `text`, or None if it is not one (RFC 3463 §2). The whole of `text` must match."""
     return text if _STATUS.fullmatch(text) else None
 
 

@@ -8,9 +8,9 @@ import msgspec
 
 
 class TlsDetails(msgspec.Struct, frozen=True, array_like=True):
-    """`bits` of the cipher's key, 0 where a proxy told us of TLS. `server_name`: what the connecting side asked for
+    """`bits` of the cipher's key, 0 if a proxy told us of TLS. `server_name`: what the connecting side asked for
     (SNI), "" for none. `subject`, `issuer` (RFC 4514) and `sha256` (of the DER octets, hexadecimal): the certificate of
-    the other side, "" where it showed none. `verified`: it led to a trusted root and, where we connected, held the name
+    the other side, "" if it showed none. `verified`: it led to a trusted root and, where we connected, held the name
     that we wanted."""
 
     bits: int = 0

@@ -57,7 +57,7 @@ class DeliverBy(msgspec.Struct, frozen=True):
 
 
 def parameter(parameters: tuple[tuple[str, str], ...], keyword: str) -> str | None:
-    """The value of a parameter, "" where it has none, None where it is absent."""
+    """The value of a parameter, "" if it has none, None if it is absent."""
     for name, value in parameters:
         if name == keyword:
             return value
@@ -85,7 +85,7 @@ def by_left(value: str, waited_s: int) -> str:
 
 @lru_cache(maxsize=256)
 def parse_by(value: str) -> DeliverBy | None:
-    """BY='s value; None where it is none. A time of zero or less means nothing with R (RFC 2852 §4)."""
+    """BY='s value; None if it is none. A time of zero or less means nothing with R (RFC 2852 §4)."""
     found = _BY.fullmatch(value)
     if found is None:
         return None
@@ -150,7 +150,7 @@ def begin_us(envelope: Envelope) -> int:
 
 
 def priority(parameters: tuple[tuple[str, str], ...]) -> int:
-    """-9 to 9, 0 where nothing was asked (RFC 6710 §3)."""
+    """-9 to 9, 0 if nothing was asked (RFC 6710 §3)."""
     value = parameter(parameters, PRIORITY) if parameters else None
     return 0 if value is None else parse_priority(value) or 0
 
@@ -195,7 +195,7 @@ class ValidSince(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1024)
 def parse_valid_since(value: str) -> ValidSince | None:
-    """RRVS='s value; None where it is none. Without an action it is R (RFC 7293 §3.1)."""
+    """RRVS='s value; None if it is none. Without an action it is R (RFC 7293 §3.1)."""
     written, _, action = value.partition(";")
     since_us = date_time_us(written)
     in_header = action == "H"
@@ -213,7 +213,7 @@ def valid_since(recipient: Recipient) -> ValidSince | None:
 
 @lru_cache(maxsize=1024)
 def date_time_us(text: str) -> int | None:
-    """A date-time of RFC 3339 §5.6; None where it is none. A leap second counts as the second before it."""
+    """A date-time of RFC 3339 §5.6; None if it is none. A leap second counts as the second before it."""
     written = text.upper().replace(":60", ":59", 1) if text[16:19] == ":60" else text.upper()
     try:
         moment = datetime.datetime.fromisoformat(written)
@@ -231,7 +231,7 @@ def can_be_written(at_us: int) -> bool:
 
 
 def date_or_time_us(text: str) -> int | None:
-    """A date-time, or a date alone, which means its beginning in UTC; None where it is neither."""
+    """A date-time, or a date alone, which means its beginning in UTC; None if it is neither."""
     return date_time_us(f"{text}T00:00:00Z" if len(text) == 10 else text)
 
 

@@ -42,7 +42,7 @@ def unreadable(path: str, error: OSError) -> Problem:
 
 
 def closed_folder(path: str) -> str:
-    """The first folder on the way to `path` that we may not enter; "" where all are open."""
+    """The first folder on the way to `path` that we may not enter; "" if all are open."""
     way = os.path.dirname(os.path.abspath(path))
     folders = [way]
     while (above := os.path.dirname(folders[-1])) != folders[-1]:

@@ -31,7 +31,7 @@ _GRACE_S: Final = 2.0
 
 
 class ProgramResult(msgspec.Struct, frozen=True):
-    """How a program ended. `exit_code` is -1 where it did not exit by itself: killed by `signal_number`, or never
+    """How a program ended. `exit_code` is -1 if it did not exit by itself: killed by `signal_number`, or never
     started (`error` says why). `output`: its standard output and error as they came. `broken_off`: its caller was
     cancelled, so it was asked to end; its exit code says whether it was done before."""
 

@@ -51,7 +51,7 @@ def make_self_signed(
 
 
 def _key(path: str) -> ec.EllipticCurvePrivateKey | Problem:
-    """The key in the file, made where there is none."""
+    """The key in the file, made if there is none."""
     if not os.path.exists(path):
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(

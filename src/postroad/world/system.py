@@ -63,7 +63,7 @@ def bind(address: str, port: int, *, reuse_port: bool = False, backlog: int = 51
 
 
 def bindable(address: str, port: int) -> Problem | None:
-    """Why an IP address and port cannot be bound; None where they can, or where only the right is missing, which
+    """Why an IP address and port cannot be bound; None if they can, or if only the right is missing, which
     another user may have. Nothing listens meanwhile."""
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -169,7 +169,7 @@ def _occupied(path: str) -> Problem | None:
 
 def tried_as(user: str, group: str, command: Sequence[str], limit_s: float) -> str:
     """Runs a command with the rights of a user and group, where we are root and there is such a user; else with our
-    own. "" where it ends well, else the last lines that it has said on stderr, or how it ended."""
+    own. "" if it ends well, else the last lines that it has said on stderr, or how it ended."""
     given: dict[str, object] = {}
     if os.geteuid() == 0 and user:
         try:

@@ -94,7 +94,7 @@ _PROFILES: Final = {
 
 
 class CertificateFiles(msgspec.Struct, frozen=True):
-    """PEM files: `certificate` with its chain, leaf first; `key`, "" where it is in the same file."""
+    """PEM files: `certificate` with its chain, leaf first; `key`, "" if it is in the same file."""
 
     certificate: str
     key: str = ""
@@ -258,7 +258,7 @@ class ServerTls:
         return self._fronts[asking]
 
     def find(self, asking: ClientCertificatePolicy) -> ssl.SSLContext | None:
-        """The same, for a session that may have begun before a reload; None where nobody is asked like that now."""
+        """The same, for a session that may have begun before a reload; None if nobody is asked like that now."""
         return self._fronts.get(asking)
 
     def reload(self) -> Reload:
@@ -588,7 +588,7 @@ def _load_roots(
 
 
 def readable(path: str) -> Problem | None:
-    """Why a file cannot be read; None where it can."""
+    """Why a file cannot be read; None if it can."""
     try:
         with open(path, "rb") as file:
             file.read(1)

@@ -47,7 +47,7 @@ class Certificate(msgspec.Struct, frozen=True):
 class TlsFacts(msgspec.Struct, frozen=True):
     """One connection's TLS.
 
-    `server_name`: what the client asked for (SNI), "" for none. `certificate`: of the other side, None where it showed
+    `server_name`: what the client asked for (SNI), "" for none. `certificate`: of the other side, None if it showed
     none. `resumed`: a session was taken up again, so the certificate is that of the first handshake.
     """
 
@@ -106,7 +106,7 @@ def _sent(name: str | None) -> str:
 
 
 def _shown(ssl_object: Any) -> bytes | None:
-    """The other side's certificate, DER; None where there is none, or the session has ended."""
+    """The other side's certificate, DER; None if there is none, or the session has ended."""
     try:
         der: bytes | None = ssl_object.getpeercert(True)
     except ValueError:  # "handshake not done yet": so says a session that the other side has refused behind it

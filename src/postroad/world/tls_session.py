@@ -53,7 +53,7 @@ class CertificateNames(msgspec.Struct, frozen=True):
 
 
 def channel_binding(transport: Any, kind: str, *, server_side: bool) -> bytes | None:
-    """The octets of a channel binding of this transport's TLS; None where that type is not to be had."""
+    """The octets of a channel binding of this transport's TLS; None if that type is not to be had."""
     ssl_object = transport.get_extra_info("ssl_object")
     if ssl_object is None:
         return None
@@ -175,7 +175,7 @@ def certificate_names(certificate: bytes) -> CertificateNames | None:
 
 @lru_cache(maxsize=1)
 def _openssl() -> Any:
-    """The library that `ssl` runs on; None where it cannot be called."""
+    """The library that `ssl` runs on; None if it cannot be called."""
     import _ssl
 
     if object.__basicsize__ != 2 * ctypes.sizeof(ctypes.c_void_p):  # another object header, so another layout
@@ -218,7 +218,7 @@ def _pointer(ssl_object: Any) -> int | None:
 
 
 def _context(context: ssl.SSLContext) -> int | None:
-    """OpenSSL's SSL_CTX of a server's context; None where it cannot be had."""
+    """OpenSSL's SSL_CTX of a server's context; None if it cannot be had."""
     library = _openssl()
     if library is None:
         return None
