@@ -3,7 +3,8 @@
 Recipients are taken from it if that is wanted (To, Cc and Bcc; of a message that is sent again only Resent-To,
 Resent-Cc and Resent-Bcc, RFC 5322 §3.6.6). Bcc and Resent-Bcc go in any case, and so do Content-Length and Return-Path,
 which are not the user's to say. Addresses without a domain get the node's. A missing From is added, with the user's
-full name. All else stays as it was, in its order. Pure.
+full name; to a message that is sent again, Resent-From, Resent-Date and Resent-Message-ID. All else stays as it was, in
+its order. Pure.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class LocalHead(msgspec.Struct, frozen=True):
     resent: bool = False
 
 
-def prepared(octets: bytes, *, extract: bool, domain: str, author: str, name: str) -> LocalHead:
+def prepared(
+    octets: bytes, *, extract: bool, domain: str, author: str, name: str, date: str, message_id: str
+) -> LocalHead:
     """`octets`: content, at least its whole header section. `domain`: for addresses without one. `author`, `name`:
-    mailbox and full name for a missing From."""
+    mailbox and full name for a missing From. `date`, `message_id`: of sending again."""
     octets = message.joining(octets)
     end = message.header_end(octets)
     fields = _fields(octets[:end])
@@ -58,7 +61,14 @@ def prepared(octets: bytes, *, extract: bool, domain: str, author: str, name: st
         if field not in _DROPPED:
             kept.append(raw)
     if b"from" not in names and author:
-        kept.append(_from(author, name))
+        kept.append(_from(b"From", author, name))
+    if resent:  # RFC 5322 §3.6.6: Resent-Date and Resent-From MUST be there
+        if b"resent-from" not in names and author:
+            kept.append(_from(b"Resent-From", author, name))
+        if b"resent-date" not in names:
+            kept.append(b"Resent-Date: %s\r\n" % date.encode())
+        if b"resent-message-id" not in names:
+            kept.append(b"Resent-Message-ID: %s\r\n" % message_id.encode())
     body = octets[end:]
     if kept and body and not body.startswith(b"\r\n"):
         body = b"\r\n" + body
@@ -95,10 +105,10 @@ def _qualified(raw: bytes, domain: str) -> bytes:
     return raw if changed is text else name + b":" + changed.encode("utf-8", "surrogateescape")
 
 
-def _from(author: str, name: str) -> bytes:
+def _from(field: bytes, author: str, name: str) -> bytes:
     name = " ".join(name.split())
     shown = f"{_phrase(name)} <{author}>" if name else author
-    return f"From: {shown}\r\n".encode()
+    return b"%s: %s\r\n" % (field, shown.encode())
 
 
 def _phrase(name: str) -> str:

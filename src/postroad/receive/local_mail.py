@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from postroad.mail import identifier, trace
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -25,7 +26,6 @@ from postroad.mail.policy import Action, Phase, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.protocol.command import Mail, Rcpt
-from postroad.protocol.grammar import parse_mailbox
 from postroad.receive import draft as drafts
 from postroad.receive import local_head, local_users, replies
 from postroad.receive.client import Client
@@ -169,9 +169,11 @@ class LocalMail:
             domain=options.domain,
             author=str(sender or own),
             name=request.name or user.full_name,
+            date=trace.date(self._setup.doors.now_us() // 1_000_000),
+            message_id=f"<{identifier.text(self._spare_id())}.resent@{self._setup.options.hostname}>",
         )
         self._head = bytearray(head.octets)
-        named = [_mailbox(each, options.domain) for each in request.recipients]
+        named = [local_users.mailbox(each, options.domain) for each in request.recipients]
         recipients = list(dict.fromkeys((*named, *head.recipients)))
         limit = self._setup.options.limits.recipients_max
         if not recipients:
@@ -195,7 +197,7 @@ class LocalMail:
             return own
         if not written:
             return None
-        return _mailbox(written, self._options.domain) or _NO_SENDER
+        return local_users.mailbox(written, self._options.domain) or _NO_SENDER
 
     def _refuse(self, answer: Reply, sender: Address | None) -> None:
         """A refusal that no rule has made."""
@@ -360,11 +362,3 @@ def _report(address: Address, answer: Reply) -> RecipientReport:
         Outcome.FAILED, Reach.RECIPIENT, answer.status or "5.0.0", f"refused: {said(answer)}", transport="sendmail"
     )
     return RecipientReport(Recipient(address), DsnAction.FAILED, attempt)
-
-
-def _mailbox(written: str, domain: str) -> Address | None:
-    """A mailbox as a user writes it: without a domain it is of this node."""
-    text = written.strip()
-    if text.startswith("<") and text.endswith(">"):
-        text = text[1:-1]
-    return parse_mailbox(text) or (parse_mailbox(f"{text}@{domain}") if "@" not in text or text[0] == '"' else None)

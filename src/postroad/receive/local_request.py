@@ -24,7 +24,7 @@ _RETS: Final = {"FULL": Ret.FULL, "HDRS": Ret.HDRS}
 class LocalRequest(msgspec.Struct, frozen=True):
     """`sender`: None if the user named none, "" for the null reverse-path. `recipients`: as written, perhaps without a
     domain. `extract`: the header section names (further) recipients. `mail_errors`: the user wants refusals as mail.
-    `verp`: the two characters of VERP, "" without. `size`: octets of content that follow."""
+    `size`: octets of content that follow."""
 
     verb: str
     sender: str | None = None
@@ -36,7 +36,6 @@ class LocalRequest(msgspec.Struct, frozen=True):
     ret: Ret = Ret.UNSET
     envid: str = ""
     body: Body = Body.SEVEN_BIT
-    verp: str = ""
     size: int = 0
 
 
@@ -76,15 +75,13 @@ def _request(verb: str, recipients: tuple[str, ...], values: dict[str, str]) -> 
     """Words that are not known are passed over: a newer program may say more."""
     notify = parse_notify(values["notify"]) if "notify" in values else Notify.UNSET
     size = values.get("size", "0")
-    verp, envid = values.get("verp", ""), values.get("envid", "")
+    envid = values.get("envid", "")
     if notify is None:
         return "notify is not as in RFC 3461"
     if not (size.isascii() and size.isdigit() and len(size) < 19):
         return "size is no number"
     if len(envid) > ENVID_MAX or not envid.isascii():
         return f"envid has more than {ENVID_MAX} characters, or others than ASCII"
-    if verp and (len(verp) != 2 or not verp.isascii() or verp.isalnum()):
-        return "verp is not two characters"
     return LocalRequest(
         verb,
         values.get("from"),
@@ -96,6 +93,5 @@ def _request(verb: str, recipients: tuple[str, ...], values: dict[str, str]) -> 
         _RETS.get(values.get("ret", ""), Ret.UNSET),
         envid,
         _BODIES.get(values.get("body", ""), Body.SEVEN_BIT),
-        verp,
         int(size),
     )

@@ -14,6 +14,7 @@ import msgspec
 
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply, reply
+from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import LocalOptions, LocalSender
 
 USERS_MAX: Final = 4096  # users whose counts are kept at a time; those who did nothing lately go first
@@ -38,6 +39,14 @@ class LocalUser(msgspec.Struct, frozen=True):
 def own_mailbox(user: LocalUser, options: LocalOptions) -> Address:
     """The mailbox that a user has if it names none."""
     return Address(user.name, options.domain)
+
+
+def mailbox(written: str, domain: str) -> Address | None:
+    """A mailbox as a user writes it: one without a domain is of `domain`. None: it is none."""
+    text = written.strip()
+    if text.startswith("<") and text.endswith(">"):
+        text = text[1:-1]
+    return parse_mailbox(text) or (parse_mailbox(f"{text}@{domain}") if "@" not in text or text[0] == '"' else None)
 
 
 def refusal(

@@ -6,7 +6,7 @@ here. What changes what becomes of the mail is either done or refused, never pas
 
 from __future__ import annotations
 
-from postroad.sendmail.exits import USAGE, End
+from postroad.sendmail.exits import UNAVAILABLE, USAGE, End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ class Arguments:
 
     __slots__ = (
         "body", "dots", "envid", "extract", "mail_errors", "mode", "name", "notify", "recipients", "ret", "sender",
-        "verbose", "verp",
+        "verbose",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.mode = SUBMIT
         self.sender: str | None = None
-        self.name = self.notify = self.ret = self.envid = self.body = self.verp = ""
+        self.name = self.notify = self.ret = self.envid = self.body = ""
         self.extract = self.dots = self.mail_errors = self.verbose = False
         self.recipients: list[str] = []
 
@@ -56,9 +56,9 @@ def read(program: str, words: Sequence[str]) -> Arguments:
         if word == "--":
             found.recipients += words[at:]
             break
-        if len(word) < 2 or word[0] != "-":
-            found.recipients.append(word)
-            continue
+        if len(word) < 2 or word[0] != "-":  # as with Postfix: no options behind the first recipient
+            found.recipients += words[at - 1 :]
+            break
         letters = word[1:]
         while letters:
             letter, letters = letters[0], letters[1:]
@@ -142,7 +142,7 @@ def _queue(found: Arguments, value: str) -> None:
 
 
 def _dsn(found: Arguments, letter: str, value: str) -> None:
-    """Options of RFC 3461 and RFC 6152, and VERP."""
+    """Options of RFC 3461 and RFC 6152."""
     upper = value.upper()
     if letter == "B":
         if upper not in _BODIES:
@@ -159,10 +159,8 @@ def _dsn(found: Arguments, letter: str, value: str) -> None:
         found.ret = upper
     elif letter == "V":
         found.envid = value
-    elif value[:1] == "V":  # -XV; other values of -X name a log file, which is not written
-        found.verp = value[1:] or "+="
-        if len(found.verp) != 2:
-            raise End(USAGE, f"-X{value}: write -XV, or -XV and two characters")
+    elif value[:1] == "V":  # other values of -X name a log file, which is not written
+        raise End(UNAVAILABLE, "-XV: the node does not send with a sender of its own for each recipient (VERP)")
 
 
 def _path(value: str) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import posix
-import select
 
 from postroad.sendmail import places
 
@@ -78,27 +76,10 @@ class NodeConnection:
         line, _, self._rest = self._rest.partition(b"\n")
         return line.rstrip(b"\r").decode("utf-8", "replace")
 
-    def relay(self) -> None:
-        """A session on standard input and output, until the node ends it."""
-        ours, theirs = 0, self._socket.fileno()
-        self._socket.settimeout(None)
-        wanted = [ours, theirs]
-        while True:
-            ready, _, _ = select.select(wanted, [], [])
-            if theirs in ready:
-                octets = self._socket.recv(PIECE)
-                if not octets:
-                    return
-                _write_all(1, octets)
-            if ours in ready:
-                octets = posix.read(ours, PIECE)
-                if octets:
-                    self._socket.sendall(octets)
-                else:
-                    wanted = [theirs]
-                    self._socket.shutdown(_socket.SHUT_WR)
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
 
-
-def _write_all(descriptor: int, octets: bytes) -> None:
-    while octets:
-        octets = octets[posix.write(descriptor, octets) :]
+    def end(self) -> None:
+        """Nothing more is sent."""
+        self._socket.shutdown(_socket.SHUT_WR)

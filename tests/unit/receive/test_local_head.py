@@ -16,7 +16,8 @@ from tests.unit.linear import assert_linear
 
 def _prepared(octets: str, *, name: str = "") -> LocalHead:
     return prepared(
-        octets.replace("\n", "\r\n").encode(), extract=True, domain="h.test", author="me@h.test", name=name
+        octets.replace("\n", "\r\n").encode(), extract=True, domain="h.test", author="me@h.test", name=name,
+        date="today", message_id="<m@h.test>",
     )
 
 
@@ -26,7 +27,7 @@ def _prepared(octets: str, *, name: str = "") -> LocalHead:
         ("From: a\n\nx\n", "From: a@h.test\n\nx\n"),
         ("From: root (Cron Daemon)\nTo: root\n\n", "From: root@h.test (Cron Daemon)\nTo: root@h.test\n\n"),
         ("From: Ann <ann>\nTo: b@c.test,\n d\n\n", "From: Ann <ann@h.test>\nTo: b@c.test,\n d@h.test\n\n"),
-        ("From: a@b.test\nBcc: x\nResent-Bcc: y,\n z\nReturn-Path: <q>\nContent-Length: 7\nX: b\n\n",
+        ("From: a@b.test\nBcc: y,\n z\nReturn-Path: <q>\nContent-Length: 7\nX: b\n\n",
          "From: a@b.test\nX: b\n\n"),
         ("From: a@b.test\nSubject: root\nX-To: root\n\n", "From: a@b.test\nSubject: root\nX-To: root\n\n"),
         ("Subject: x\n\nFrom: y\n", "Subject: x\nFrom: me@h.test\n\nFrom: y\n"),
@@ -34,6 +35,10 @@ def _prepared(octets: str, *, name: str = "") -> LocalHead:
         ("From: a@b.test\nno field\n", "From: a@b.test\n\nno field\n"),
         ("", "From: me@h.test\n\n"),
         ("From: a@b.test\nTo: undisclosed-recipients:;\n\n", "From: a@b.test\nTo: undisclosed-recipients:;\n\n"),
+        ("From: a@b.test\nResent-Bcc: c\nResent-To: c\n\n", "From: a@b.test\nResent-To: c@h.test\nResent-From: me@h.test\n"
+         "Resent-Date: today\nResent-Message-ID: <m@h.test>\n\n"),
+        ("From: a@b.test\nResent-From: c@d.test\nResent-Date: x\nResent-Message-ID: <y@z>\n\n",
+         "From: a@b.test\nResent-From: c@d.test\nResent-Date: x\nResent-Message-ID: <y@z>\n\n"),
         ("From: =?utf-8?q?J=C3=BCrgen?= <j>\n\n", "From: =?utf-8?q?J=C3=BCrgen?= <j@h.test>\n\n"),
     ],
 )  # fmt: skip
@@ -42,7 +47,8 @@ def test_what_is_changed(octets: str, expected: str) -> None:
 
 
 def test_octets_that_are_no_text_stay() -> None:
-    found = prepared(b"From: \xff <a>\r\n\r\n", extract=False, domain="h.test", author="", name="")
+    octets = b"From: \xff <a>\r\n\r\n"
+    found = prepared(octets, extract=False, domain="h.test", author="", name="", date="", message_id="")
     assert found.octets == b"From: \xff <a@h.test>\r\n\r\n"
 
 
@@ -92,6 +98,6 @@ def test_more_recipients_than_a_common_address_field_has() -> None:
 def test_its_work_is_linear_in_the_length(unit: str) -> None:
     def call(length: int) -> Callable[[], LocalHead]:
         octets = b"To: " + unit.encode() * (length // len(unit))
-        return lambda: prepared(octets, extract=True, domain="h.test", author="a@b", name="")
+        return lambda: prepared(octets, extract=True, domain="h.test", author="a@b", name="", date="", message_id="")
 
     assert_linear([local_head, mailboxes, message, grammar], call, 1_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.sendmail import arguments
-from postroad.sendmail.exits import USAGE, End
+from postroad.sendmail.exits import UNAVAILABLE, USAGE, End
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,11 @@ from postroad.sendmail.exits import USAGE, End
         ("-ti", {"dots": True, "extract": True}),
         ("-t -i -fweb@x.test", {"sender": "web@x.test"}),
         ("-FCronDaemon -i -B8BITMIME -oem root", {"name": "CronDaemon", "body": "8BITMIME", "recipients": ["root"]}),
-        ("ann -f e bob", {"sender": "e", "recipients": ["ann", "bob"]}),
+        ("ann -f e bob", {"sender": None, "recipients": ["ann", "-f", "e", "bob"]}),
         ("-r e ann", {"sender": "e"}),
         ("-N success,delay -R hdrs -V id ann", {"notify": "SUCCESS,DELAY", "ret": "HDRS", "envid": "id"}),
         ("-N never ann", {"notify": "NEVER"}),
-        ("-XV ann", {"verp": "+="}),
-        ("-XV-= ann", {"verp": "-="}),
-        ("-X /tmp/log ann", {"verp": "", "recipients": ["ann"]}),
+        ("-X /tmp/log ann", {"recipients": ["ann"]}),
         ("-O IgnoreDots=True -O ErrorMode=m ann", {"dots": True, "mail_errors": True, "recipients": ["ann"]}),
         ("-oee ann", {"mail_errors": True}),
         ("-oeq ann", {"mail_errors": False}),
@@ -49,11 +47,18 @@ def test_what_programs_write(line: str, expected: dict[str, object]) -> None:
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("line", ["-f", "-bd", "-bx", "-B9BIT", "-N sometimes", "-R some", "-XVx", "-qRexample.test"])
+@pytest.mark.parametrize("line", ["-f", "-bd", "-bx", "-B9BIT", "-N sometimes", "-R some", "-qRexample.test"])
 def test_what_cannot_be_done_is_refused(line: str) -> None:
     with pytest.raises(End) as caught:
         arguments.read("sendmail", line.split())
     assert caught.value.code == USAGE and caught.value.text
+
+
+@pytest.mark.parametrize("line", ["-XV ann", "-XV-= ann"])
+def test_what_the_node_cannot_do_is_not_passed_over(line: str) -> None:
+    with pytest.raises(End) as caught:
+        arguments.read("sendmail", line.split())
+    assert caught.value.code == UNAVAILABLE
 
 
 @pytest.mark.parametrize(

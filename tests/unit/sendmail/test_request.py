@@ -19,9 +19,9 @@ from postroad.sendmail.exits import End
         ("-f me@x.test -F Jürgen -t -oem", LocalRequest(
             "submit", "me@x.test", (), "Jürgen", extract=True, mail_errors=True, size=7,
         )),
-        ("-N delay,failure -R full -V e -B8bitmime -XV a", LocalRequest(
+        ("-N delay,failure -R full -V e -B8bitmime a", LocalRequest(
             "submit", None, ("a",), notify=Notify.DELAY | Notify.FAILURE, ret=Ret.FULL, envid="e",
-            body=Body.EIGHT_BIT_MIME, verp="+=", size=7,
+            body=Body.EIGHT_BIT_MIME, size=7,
         )),
     ],
 )  # fmt: skip
@@ -51,7 +51,6 @@ def test_a_value_that_is_no_line_is_refused() -> None:
         (b"submit 1\nsize " + b"9" * 30 + b"\n\n", "size"),
         ("submit 1\nsize ٣\n\n".encode(), "size"),
         (b"submit 1\nnotify X\n\n", "notify"),
-        (b"submit 1\nverp ab\n\n", "verp"),
         (b"submit 1\nenvid " + b"e" * 101 + b"\n\n", "envid"),
         (b"submit 1\nto \xff\n\n", "UTF-8"),
     ],

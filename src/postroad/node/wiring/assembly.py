@@ -351,7 +351,10 @@ class Assembly:
         """Take mail of the users of this machine over this Unix socket."""
         edition = self._edition
         setup = self._submit_setup(edition, local_socket.LISTENER)
-        help = LocalHelp(UserNames(self._loop, self._pool))
+        help = LocalHelp(
+            UserNames(self._loop, self._pool), Path(self._settings.state_dir), self._loop,
+            lambda: self._submit_setup(self._edition, local_socket.LISTENER), lambda: self._edition.local,
+        )
         self._local = LocalConnections(setup, edition.local, help)
         files = self._drop_files()
         if files is not None:
