@@ -35,8 +35,9 @@ def _prepared(octets: str, *, name: str = "") -> LocalHead:
         ("From: a@b.test\nno field\n", "From: a@b.test\n\nno field\n"),
         ("", "From: me@h.test\n\n"),
         ("From: a@b.test\nTo: undisclosed-recipients:;\n\n", "From: a@b.test\nTo: undisclosed-recipients:;\n\n"),
-        ("From: a@b.test\nResent-Bcc: c\nResent-To: c\n\n", "From: a@b.test\nResent-To: c@h.test\nResent-From: me@h.test\n"
-         "Resent-Date: today\nResent-Message-ID: <m@h.test>\n\n"),
+        ("From: a@b.test\nResent-Bcc: c\nResent-To: c\n\n",
+         "From: a@b.test\nResent-To: c@h.test\nResent-From: me@h.test\nResent-Date: today\n"
+         "Resent-Message-ID: <m@h.test>\n\n"),
         ("From: a@b.test\nResent-From: c@d.test\nResent-Date: x\nResent-Message-ID: <y@z>\n\n",
          "From: a@b.test\nResent-From: c@d.test\nResent-Date: x\nResent-Message-ID: <y@z>\n\n"),
         ("From: =?utf-8?q?J=C3=BCrgen?= <j>\n\n", "From: =?utf-8?q?J=C3=BCrgen?= <j@h.test>\n\n"),
