@@ -173,6 +173,10 @@ class LocalConnection(asyncio.Protocol):
             self._lines += data
             self._read_request()
 
+    def eof_received(self) -> bool:
+        """A client that has said all may still wait for the answer."""
+        return self._lines is None and (self._mail is None or self._is_whole)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._timer is not None:

@@ -89,12 +89,12 @@ def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> s
 
 def _session(folder: str) -> None:
     from postroad.sendmail.node_socket import Forbidden, NodeAway, NodeConnection
-    from postroad.sendmail.session import Session
+    from postroad.sendmail.session import StandardSession
 
     try:
         connection = NodeConnection(folder)
         connection.send(request.plain(places.SMTP))
-        Session(connection).run()
+        StandardSession(connection).run()
     except (NodeAway, OSError) as error:
         raise End(exits.TEMPFAIL, str(error)) from None
     except Forbidden as error:

@@ -20,7 +20,7 @@ PIECE: Final = 65_536
 LINE_MAX: Final = 1_048_576  # octets of a command; the node says what it thinks of much shorter ones
 
 
-class Session:
+class StandardSession:
     """`source`, `sink`: descriptors of the caller."""
 
     def __init__(self, connection: NodeConnection, source: int = 0, sink: int = 1) -> None:
