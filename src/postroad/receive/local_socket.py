@@ -175,7 +175,9 @@ class LocalConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that has said all may still wait for the answer."""
-        return self._lines is None and (self._mail is None or self._is_whole)
+        if self._lines is not None:  # who it is, is still to be found out
+            return local_request.end(self._lines) >= 0
+        return self._mail is None or self._is_whole
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
