@@ -35,6 +35,9 @@ from postroad.protocol.stuffing import Stuffer
 from postroad.queue import schedule
 from postroad.queue.agenda import Agenda
 from postroad.queue.awaiting import Awaiting
+from postroad.queue.capacity import Capacity
+from postroad.queue.carrying import Carrying
+from postroad.queue.loading import Loading
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
 from postroad.receive import changing
@@ -67,8 +70,8 @@ def _settling(patch: Patch, change: Callable[[Any], Any]) -> None:
 
 
 def _carried(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
-    real = Queue._carried
-    patch(Queue, "_carried", lambda self, slot, job, attempts: real(self, slot, job, change(attempts)))
+    real = Carrying._carried
+    patch(Carrying, "_carried", lambda self, slot, job, attempts: real(self, slot, job, change(attempts)))
 
 
 # -- 1. no 250 before all is on stable storage ----------------------------------------------------------------
@@ -166,19 +169,19 @@ def a_settlement_is_lost(patch: Patch) -> None:
 
 
 def what_was_released_is_not_looked_at(patch: Patch) -> None:
-    patch(Queue, "changed", lambda self, number, keys: self._withdrawn.pop(number, None))
+    patch(Queue, "changed", lambda self, number, keys: self._loading.withdrawn.pop(number, None))
 
 
 def what_was_held_is_delivered_all_the_same(patch: Patch) -> None:
     def withdraw(self: Queue, number: int) -> tuple[int, ...]:
-        self._withdrawn.setdefault(number, set())
+        self._loading.withdrawn.setdefault(number, set())
         return ()
 
     patch(Queue, "withdraw", withdraw)
 
 
 def a_restart_forgets_fresh_mail(patch: Patch) -> None:
-    patch(Queue, "_resume_fresh", lambda self, shard, boundary, envelopes: None)
+    patch(Loading, "_resume_fresh", lambda self, shard, boundary, envelopes: None)
 
 
 def a_restart_forgets_what_waits(patch: Patch) -> None:
@@ -347,12 +350,12 @@ def more_is_carried_while_outcomes_wait_for_their_commit(patch: Patch) -> None:
     """Not with the limit on them: the disk is slow, and a crash takes them all."""
     real = SqliteSpool.settle
 
-    def carry(self: Queue, slot: Any, _real: Any = Queue._carry) -> None:
+    def carry(self: Carrying, slot: Any, _real: Any = Carrying._carry) -> None:
         options, self.options = self.options, replace(self.options, unsettled_max=1 << 30)
         _real(self, slot)
         self.options = options
 
-    patch(Queue, "_carry", carry)
+    patch(Carrying, "_carry", carry)
     patch(
         SqliteSpool, "settle",
         lambda self, settlement, done: self._loop.call_later(30.0, real, self, settlement, done) and None,
@@ -394,14 +397,14 @@ def there_is_no_limit_on_memory(patch: Patch) -> None:
     def take_up(self: Queue, mail: Any) -> None:
         content = mail.content
         real(self, mail)
-        if mail.envelope.id in self._mails:
+        if mail.envelope.id in self._capacity.mails:
             mail.content = content
 
     patch(Queue, "_take_up", take_up)
 
 
 def there_is_no_limit_on_what_is_ready(patch: Patch) -> None:
-    patch(Queue, "_may_wait_here", lambda self, lane, item: True)
+    patch(Capacity, "may_wait", lambda self, lane, item: True)
 
 
 def sessions_are_not_counted_out(patch: Patch) -> None:

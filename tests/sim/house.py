@@ -401,13 +401,17 @@ class House:
             if open_inspections:
                 fault(f"worker {worker.number}: {open_inspections} inspections have not ended")
             queue = assembly.queue
-            if any(not _is_local(key) for key in queue._lanes):
-                fault(f"worker {worker.number}: lanes at the end: {list(queue._lanes)}")
+            if any(not _is_local(key) for key in queue._capacity.lanes):
+                fault(f"worker {worker.number}: lanes at the end: {list(queue._capacity.lanes)}")
             if assembly._budget.held:
                 fault(f"worker {worker.number}: {assembly._budget.held} octets of content are counted at the end")
-            for name in ("_octets", "_withdrawn", "_loading"):
-                if getattr(queue, name):
-                    fault(f"worker {worker.number}: the queue's {name} at the end: {getattr(queue, name)!r}"[:300])
+            left_over = {
+                "octets": queue._capacity.octets, "withdrawn": queue._loading.withdrawn,
+                "loading": queue._loading._loading, "awaiting": len(queue._awaiting),
+            }  # fmt: skip
+            for name, value in left_over.items():
+                if value:
+                    fault(f"worker {worker.number}: the queue's {name} at the end: {value!r}"[:300])
             settling = queue._settling
             if settling.unsettled or settling._under_way:
                 fault(f"worker {worker.number}: outcomes not committed at the end: {settling._under_way!r}"[:300])

@@ -56,15 +56,16 @@ class Measure:
             if not worker.up or worker.assembly is None:
                 continue
             held = worker.assembly.queue
-            content = sum(len(mail.content) for mail in held._mails.values() if isinstance(mail.content, bytes))
+            mails = held._capacity.mails.values()
+            content = sum(len(mail.content) for mail in mails if isinstance(mail.content, bytes))
             for what, count, most in (
                 ("octets of content", content, queue.memory_max),
-                ("outcomes not committed", held._settling.unsettled, queue.unsettled_max + held.carrying + 30),
-                ("messages", held.in_memory, 2 * queue.messages_max + queue.load_max + 30),
+                ("outcomes not committed", held._settling.unsettled, queue.unsettled_max + held.status.carrying + 30),
+                ("messages", held.status.in_memory, 2 * queue.messages_max + queue.load_max + 30),
             ):
                 if count > most:
                     house.ledger.fault(f"worker {worker.number} holds {count} {what}, at most {most} are allowed")
-            for key, lane in held._lanes.items():
+            for key, lane in held._capacity.lanes.items():
                 most = 2 * queue.ready_max + lane.couriers + 2
                 if len(lane.ready) > most:
                     house.ledger.fault(f"{len(lane.ready)} messages to {key} are in memory, at most {most} may be")

@@ -156,7 +156,7 @@ class WorkerProcess:
             case Operate(question, request):
                 assembly.operate(request, lambda rows: send(Operated(question, tuple(rows))))
             case AskPaces(question, keys):
-                send(Paces(question, convert(assembly.queue.paces(keys), dict[str, LanePace])))
+                send(Paces(question, convert(assembly.queue.status.paces(keys), dict[str, LanePace])))
             case AskActivity(question):
                 send(ActivityTold(question, assembly.activity()))
             case StartQueue(question, wish, by):

@@ -33,7 +33,7 @@ Key = tuple[int, str]  # shard, destination
 class Agenda:
     """`load(shard, destination_key)`: begin to load what is due; False where that must wait (it is scheduled again
     then). `room()`: whether there is room for more work. `rate()`: destinations in a second. `on_nothing_due()`:
-    nothing more is due now. `begin_anew()`: destinations were let go of that have something due."""
+    nothing more is due now. `on_let_go()`: destinations were let go of that have something due."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Agenda:
         room: Callable[[], bool],
         rate: Callable[[], float],
         on_nothing_due: Callable[[], None] = lambda: None,
-        begin_anew: Callable[[], None] = lambda: None,
+        on_let_go: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._loop = loop
@@ -52,7 +52,7 @@ class Agenda:
         self._room = room
         self._rate = rate
         self._on_nothing_due = on_nothing_due
-        self._begin_anew = begin_anew
+        self._on_let_go = on_let_go
         self._let_go = False
         self._due: dict[Key, int] = {}
         self._heap: list[tuple[int, int, str]] = []
@@ -153,7 +153,7 @@ class Agenda:
             self._load(*first)
         if self._let_go and not self._overflow:
             self._let_go = False
-            self._begin_anew()
+            self._on_let_go()
         return True
 
     def _take_due(self) -> bool:

@@ -22,8 +22,8 @@ from postroad.queue.order import FairQueue
 
 
 class Connections:
-    """`on_slot_free(lane)`: the lane that waited may have one now. `drop(slot)` closes an idle one. `slots()`: all
-    there are."""
+    """`on_slot_free(lane)`: the lane that waited may have one now. `on_unwanted(slot)`: an idle one is to be closed.
+    `slots()`: all there are."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class Connections:
         options: Callable[[], QueueOptions],
         *,
         on_slot_free: Callable[[Lane], None],
-        drop: Callable[[Slot], None],
+        on_unwanted: Callable[[Slot], None],
         slots: Callable[[], Iterable[Slot]],
     ) -> None:
         self._loop = loop
         self._options = options
         self._on_slot_free = on_slot_free
-        self._drop = drop
+        self._on_unwanted = on_unwanted
         self._slots = slots
         self._held = 0
         self._slow = 0
@@ -109,7 +109,7 @@ class Connections:
     def free_one(self) -> None:
         """The one that has been idle for longest goes."""
         if self._idle:
-            self._drop(next(iter(self._idle)))
+            self._on_unwanted(next(iter(self._idle)))
 
     # -- who waits -------------------------------------------------------------------------------------------------
 

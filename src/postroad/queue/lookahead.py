@@ -53,7 +53,7 @@ class _Reading:
 
 
 class Lookahead:
-    """`far_us()`: times that are further ahead than this are looked into. `watch` is told the time at each look."""
+    """`far_us()`: times that are further ahead than this are looked into. `on_look(now_us)`: it is looked now."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Lookahead:
         loop: asyncio.AbstractEventLoop,
         *,
         far_us: Callable[[], int],
-        watch: Callable[[int], None],
+        on_look: Callable[[int], None],
     ) -> None:
         self._spool = spool
         self._agenda = agenda
         self._clock = clock
         self._loop = loop
         self._far_us = far_us
-        self._watch = watch
+        self._on_look = on_look
         self._readings: list[_Reading] = []
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -110,7 +110,7 @@ class Lookahead:
     def _look(self) -> None:
         if self._stopped:
             return
-        self._watch(self._clock.now_us())
+        self._on_look(self._clock.now_us())
         self.go_on()
         self._timer = self._loop.call_later(_LOOK_S, self._look)
 
@@ -142,7 +142,7 @@ class Lookahead:
         reading.asked = False
         if self._stopped or reading not in self._readings:
             return
-        # Of what is far ahead it is looked into why (`Queue`).
+        # Of what is far ahead it is looked into why (`queue.loading`).
         for due_us, destination_key in page:
             self._agenda.schedule(reading.shard, destination_key, self._clock.now_us() if reading.far else due_us)
         if len(page) >= _PAGE:

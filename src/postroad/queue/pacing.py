@@ -24,7 +24,7 @@ _KEPT_S: Final = 300.0  # for how long
 
 
 class Pacing:
-    """The paces of a worker's lanes. `is_open(lane)`: somebody still waits for it. `found(lane)`: it has its pace,
+    """The paces of a worker's lanes. `is_open(lane)`: somebody still waits for it. `on_found(lane)`: it has its pace,
     after its hosts had to be looked up, or after a reload."""
 
     def __init__(
@@ -34,13 +34,13 @@ class Pacing:
         loop: asyncio.AbstractEventLoop,
         *,
         is_open: Callable[[Lane], bool],
-        found: Callable[[Lane], None],
+        on_found: Callable[[Lane], None],
     ) -> None:
         self._table = table
         self._hosts_of = hosts_of
         self._loop = loop
         self._is_open = is_open
-        self._found = found
+        self._on_found = on_found
         self._kept: dict[str, tuple[float, Pace]] = {}  # of destinations whose hosts had to be found; until when
         self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
 
@@ -69,7 +69,7 @@ class Pacing:
                     del self._kept[key]
             self._kept[lane.destination.key] = (self._loop.time() + _KEPT_S, pace)
         self._set(lane, pace)
-        self._found(lane)
+        self._on_found(lane)
 
     def _set(self, lane: Lane, pace: Pace) -> None:
         self.leave(lane)
@@ -107,4 +107,4 @@ class Pacing:
         """What waits in it may have waited for the hosts, or for a rate, of which nobody may tell any more."""
         self.find(lane)
         if lane.pace is not None:
-            self._found(lane)
+            self._on_found(lane)

@@ -9,7 +9,7 @@ What always holds:
 - Failures of one message that come within `gather_s` are told of in one report. Until then they are, to the spool,
   recipients that were not tried yet.
 
-Not here: when and where a recipient is tried (`queue.queue`), what a DSN says (`report`), the intervals
+Not here: when and where a recipient is tried (`queue.carrying`), what a DSN says (`report`), the intervals
 (`queue.schedule`).
 """
 
@@ -45,7 +45,7 @@ Keys = dict[int, str]  # the key of each recipient's destination, by its index
 
 
 class Settling:
-    """See the module. `options()`: as they are now. `rows_of(mail, indexes, due_us)`: rows for recipients that have
+    """See the module. `rows_of(mail, indexes, due_us)`: rows for recipients that have
     none in the spool yet. `on_committed(mail, settlement, removed_from_memory, settling_next)`: the settlement is
     durable. Some recipients left memory with it; the next settlement of the message is under way by now and is about
     others."""
@@ -54,7 +54,7 @@ class Settling:
         self,
         *,
         spool: Spool,
-        options: Callable[[], QueueOptions],
+        options: QueueOptions,
         clock: Clock,
         random: random.Random,
         loop: asyncio.AbstractEventLoop,
@@ -64,7 +64,7 @@ class Settling:
         on_committed: Callable[[QueuedMessage, Settlement, set[int], set[int]], None],
     ) -> None:
         self._spool = spool
-        self._options = options
+        self.options = options
         self._clock = clock
         self._random = random
         self._loop = loop
@@ -76,6 +76,10 @@ class Settling:
         self._under_way: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
         self._stopping = False
         self.unsettled = 0  # outcomes whose commit has not come
+
+    def take(self, options: QueueOptions) -> None:
+        """Settings."""
+        self.options = options
 
     def is_under_way(self, number: int) -> bool:
         """Whether a settlement of the message waits for its commit."""
@@ -98,7 +102,7 @@ class Settling:
             if not _is_wanted(mail.envelope, index, attempt):  # so end nearly all recipients: nobody is to be told
                 self._settle_end(mail, index, attempt, destination_key)
                 return
-        if len(mail.active) > len(results) and not self._stopping and self._options().gather_s > 0:
+        if len(mail.active) > len(results) and not self._stopping and self.options.gather_s > 0:
             results = self._gather(mail, results, destination_key)
         if results:
             destination_keys = dict.fromkeys((index for index, _ in results), destination_key)
@@ -114,7 +118,7 @@ class Settling:
         """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
         to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
         tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
-        late = self._clock.now_us() >= schedule.expires_us(self._options(), mail.envelope)
+        late = self._clock.now_us() >= schedule.expires_us(self.options, mail.envelope)
         failed = [
             (index, attempt)
             for index, attempt in results
@@ -123,7 +127,7 @@ class Settling:
         if not failed:
             return results
         if not mail.failing:
-            self._loop.call_later(self._options().gather_s, self.tell_failures, mail)
+            self._loop.call_later(self.options.gather_s, self.tell_failures, mail)
         mail.failing += [(index, attempt, destination_key) for index, attempt in failed]
         if len(mail.failing) == len(mail.active):
             self.tell_failures(mail)
@@ -172,8 +176,8 @@ class Settling:
 
     def _late(self, envelope: Envelope, now_us: int) -> bool:
         """Whether a deferral now may bring a DSN."""
-        notice_us = schedule.delay_due_us(self._options(), envelope)
-        return now_us >= schedule.expires_us(self._options(), envelope) or (0 < notice_us <= now_us)
+        notice_us = schedule.delay_due_us(self.options, envelope)
+        return now_us >= schedule.expires_us(self.options, envelope) or (0 < notice_us <= now_us)
 
     def _settle_results(
         self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, content: Content
@@ -196,7 +200,7 @@ class Settling:
                 accepted, reported = made
                 events.extend(reported)
         if found.delayed:
-            until_us = schedule.expires_us(self._options(), envelope)
+            until_us = schedule.expires_us(self.options, envelope)
             made = self._reported(mail, found.delayed, delayed=True, content=content, until_us=until_us)
             if made is not None:
                 accepted += made[0]
@@ -210,7 +214,7 @@ class Settling:
         self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, now_us: int
     ) -> _Judged:
         """Which recipients have ended, when the others are due, who is to be told."""
-        envelope, options = mail.envelope, self._options()
+        envelope, options = mail.envelope, self.options
         found = _Judged()
         expires_us = schedule.expires_us(options, envelope)
         notice_us = schedule.delay_due_us(options, envelope)
@@ -270,7 +274,7 @@ class Settling:
         self, mail: QueuedMessage, unsaid: dict[int, Attempt], destination_keys: Keys, now_us: int
     ) -> list[Waiting]:
         """Rows for recipients that have failed, but whose DSN could not be made."""
-        due_us = now_us + int(self._options().retry_max_s * 1_000_000)
+        due_us = now_us + int(self.options.retry_max_s * 1_000_000)
         rows = []
         for index, attempt in unsaid.items():
             attempts = _attempts(mail, index)
@@ -326,7 +330,7 @@ class Settling:
             if text:
                 self._tell((Noted(self._clock.now_us(), settlement.id, "error", text),))
             self._loop.call_later(
-                self._options().settle_retry_s,
+                self.options.settle_retry_s,
                 partial(self._spool.settle, settlement, partial(self._settled, mail, settlement, indexes)),
             )
             return

@@ -15,7 +15,7 @@ from postroad.mail.event import Noted
 from postroad.mail.route import Destination
 from postroad.mail.routing import Answer, Found, not_now
 from postroad.queue import awaiting
-from postroad.queue.queue import LOOKED_UP
+from postroad.queue.status import LOOKED_UP
 from tests.unit.queue.fakes import DEFERRED, RELAYED, World
 
 HOUR = 3600.0
@@ -145,7 +145,7 @@ def test_a_failure_that_was_waited_for_is_told_to_the_sender() -> None:
 def test_the_number_under_way_is_bounded_and_the_spool_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(awaiting, "UNDER_WAY_MAX", 5)
     monkeypatch.setattr(awaiting, "WAITING_MAX", 10)
-    monkeypatch.setattr("postroad.queue.queue.WAITING_MAX", 10)
+    monkeypatch.setattr("postroad.queue.loading.WAITING_MAX", 10)
     world = Looked()
     numbers = [world.accept(f"a@slow{each}.example") for each in range(60)]
     numbers.append(world.accept(*(f"r{each}@slow.example" for each in range(40))))
@@ -191,11 +191,11 @@ def test_what_waits_for_its_destination_is_shown() -> None:
     world = Looked()
     world.accept("a@slow.example")
     world.run(0.5)
-    told = world.queue.paces(["*"])[LOOKED_UP]
+    told = world.queue.status.paces(["*"])[LOOKED_UP]
     assert told["waits"] == "its destination is being looked up (1 look-up under way)"
     assert told["domains"] == ["slow.example"]
     world.run(1)
-    assert LOOKED_UP not in world.queue.paces(["*"])
+    assert LOOKED_UP not in world.queue.status.paces(["*"])
 
 
 def test_a_reload_asks_anew_for_what_waits_in_a_lane_and_lets_the_answer_go() -> None:

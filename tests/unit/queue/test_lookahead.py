@@ -39,7 +39,7 @@ def _restart(world: World) -> None:
 
 
 def _known(world: World) -> Agenda:
-    return world.queue._agenda
+    return world.queue._loading._agenda
 
 
 def test_of_many_that_wait_only_those_due_soon_are_in_memory_and_all_are_tried_in_time() -> None:
@@ -85,7 +85,7 @@ def test_what_was_deferred_is_forgotten_when_it_is_much_and_tried_all_the_same(
 ) -> None:
     monkeypatch.setattr(lookahead, "_KNOWN_MAX", 20)
     world = World(probes_per_s=1e6, retry_first_s=3600.0, backoff_first_s=0.1, retry_jitter=0.1)
-    world.queue._outlook._known_max = 20
+    world.queue._loading._lookahead._known_max = 20
     world.answer = lambda job, index: DEFERRED
     for index in range(300):
         world.accept(f"a@d{index}.example")
@@ -100,12 +100,12 @@ def test_a_row_behind_one_that_is_in_memory_for_long_is_not_forgotten(monkeypatc
     """The first row of its destination is being carried all the time: to the disk it is due, and hides the second."""
     monkeypatch.setattr(lookahead, "_KNOWN_MAX", 0)
     world = World(concurrency=2, concurrency_start=2)
-    world.queue._outlook._known_max = 0
+    world.queue._loading._lookahead._known_max = 0
     begin_us = world.clock.now_us()
     first = _wait(world, "d.example", begin_us)
     second = _wait(world, "d.example", begin_us + HOUR_US)
     _restart(world)
-    world.queue._outlook._known_max = 0
+    world.queue._loading._lookahead._known_max = 0
     world.took_s = 7200.0
     world.run(60)
     assert [job.envelope.id for job in world.jobs] == [first]
@@ -154,7 +154,7 @@ def test_nothing_is_late_whatever_comes_between(monkeypatch: pytest.MonkeyPatch,
         seed, probes_per_s=1e6, retry_first_s=60.0, retry_factor=3.0, retry_max_s=4000.0, backoff_first_s=1.0,
         backoff_max_s=2.0, lifetime_s=1e9, delay_notice_s=0.0,
     )  # fmt: skip
-    world.queue._outlook._known_max = 1
+    world.queue._loading._lookahead._known_max = 1
     restarted_us = 0
 
     def restart() -> None:
@@ -174,11 +174,12 @@ def test_nothing_is_late_whatever_comes_between(monkeypatch: pytest.MonkeyPatch,
         chance.choice(moves)()
         world.took_s = chance.choice((0.01, 0.01, 300.0))
         world.run(chance.choice((0.0, 1.0, 30.0, 700.0)))
-        world.queue._outlook._known_max = 1
+        world.queue._loading._lookahead._known_max = 1
         now_us = world.clock.now_us()
         for number, rows in world.spool.rows.items():
             for row in (rows or {}).values():
-                in_memory = number in world.queue._mails and row.index in world.queue._mails[number].active
+                mails = world.queue._capacity.mails
+                in_memory = number in mails and row.index in mails[number].active
                 assert in_memory or max(row.due_us, restarted_us) > now_us - 5_000_000, (number, row)
 
 

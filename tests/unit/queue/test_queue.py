@@ -29,7 +29,7 @@ def test_a_fresh_message_goes_straight_to_a_courier_and_leaves_nothing() -> None
     assert world.arrivals(number) == [0]
     assert not world.spool.messages
     assert world.spool.takes == 0
-    assert world.queue.in_memory == 0
+    assert world.queue.status.in_memory == 0
     [event] = [event for event in world.spool.events if isinstance(event, Attempted)]
     assert event.recipients == ("a@x.example",) and event.next_us == 0
 
@@ -88,7 +88,7 @@ def test_it_arrives_when_the_remote_changes_its_mind() -> None:
     number = world.accept("a@x.example")
     world.run(DAY)
     assert world.arrivals(number) == [0]
-    assert not world.spool.messages and world.queue.in_memory == 0
+    assert not world.spool.messages and world.queue.status.in_memory == 0
 
 
 def test_a_failure_and_its_dsn_are_one_commit_and_the_dsn_is_sent() -> None:
@@ -163,7 +163,7 @@ def test_backoff_grows_while_a_destination_stays_dead() -> None:
     times = [at for at, _ in world.openings]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] >= 60 and gaps[-1] >= 3600 and len(gaps) < 16
-    assert world.queue.troubles()["x.example"][0] == len(times)
+    assert world.queue.status.troubles()["x.example"][0] == len(times)
 
 
 def test_a_permanent_failure_of_the_destination_ends_all_its_recipients() -> None:
@@ -300,7 +300,7 @@ def test_what_is_too_much_for_memory_waits_in_the_spool_and_arrives() -> None:
     world = World(ready_max=10, load_max=4, concurrency=2)
     numbers = [world.accept(f"r{n}@x.example") for n in range(200)]
     world.run(0.05)
-    assert world.queue.in_memory < 200
+    assert world.queue.status.in_memory < 200
     world.run(120)
     assert sorted(number for number, _ in world.arrived) == sorted(numbers)
     assert not world.spool.messages
@@ -354,7 +354,7 @@ def test_an_opening_that_ends_while_the_node_stops_is_no_attempt(cause: Attempt)
     world.run(1)
     rows = world.spool.rows[waited]
     assert rows is not None
-    before_row, failures = rows[0], world.queue.troubles()["x.example"][0]
+    before_row, failures = rows[0], world.queue.status.troubles()["x.example"][0]
     world.run((before_row.due_us - world.clock.now_us()) / 1e6 - 0.005)
     world.dead = {"x.example": cause, "y.example": cause}
     fresh = world.accept("b@y.example", "c@y.example")
@@ -365,7 +365,7 @@ def test_an_opening_that_ends_while_the_node_stops_is_no_attempt(cause: Attempt)
     world.run(1)
     assert (world.spool.commits, world.spool.events) == before
     assert world.spool.rows[fresh] is None and world.spool.rows[waited] == {0: before_row}
-    assert [entry[0] for entry in world.queue.troubles().values()] == [failures] and not world.reports
+    assert [entry[0] for entry in world.queue.status.troubles().values()] == [failures] and not world.reports
     assert sum(world.held_permits.values()) == 0
     world.dead.clear()
     world.queue = world.new_queue()
@@ -507,7 +507,7 @@ def test_whatever_remotes_do_every_recipient_comes_to_one_end(seed: int) -> None
             ended[commit.id, index] = ended.get((commit.id, index), 0) + 1
     for number, size in sizes.items():
         assert [ended.get((number, index)) for index in range(size)] == [1] * size
-    assert world.queue.in_memory == 0 and world.queue.carrying == 0
+    assert world.queue.status.in_memory == 0 and world.queue.status.carrying == 0
     assert len(world.arrived) == len(set(world.arrived))
 
 
@@ -541,7 +541,7 @@ def test_failures_wait_for_slow_recipients_but_not_for_long_and_others_are_not_h
     def open_slowly(destination: Destination, opened: Any, lost: Any) -> None:
         world.loop.call_later(25.0 if destination.key == slow else 0.0, opening, destination, opened, lost)
 
-    world.queue._open = open_slowly
+    world.queue._carrying._open = open_slowly
     world.run(5)
     assert not world.reports and world.arrivals(number) == [1]
     rows = world.spool.rows[number]
@@ -563,7 +563,7 @@ def test_a_single_recipient_waits_for_nobody_and_a_stop_waits_for_no_report() ->
     world.accept("b@y.example", "c@z.example")
     world.answer = lambda job, index: FAILED if job.destination.key == "y.example" else RELAYED
     opening = world.open
-    world.queue._open = lambda destination, opened, lost: world.loop.call_later(
+    world.queue._carrying._open = lambda destination, opened, lost: world.loop.call_later(
         50.0 if destination.key == "z.example" else 0.0, opening, destination, opened, lost
     )
     world.run(5)
@@ -591,11 +591,11 @@ def test_a_rate_is_kept_and_told() -> None:
     world.accept("a@y.example")
     world.run(0.5)
     assert sorted(job.destination.key for job in world.jobs) == ["x.example", "y.example"], "a token each second"
-    told = world.queue.paces(["x.example", "y.example", "z.example"])
+    told = world.queue.status.paces(["x.example", "y.example", "z.example"])
     assert told["x.example"]["waits"] == "rate" and told["x.example"]["ready"] == 4
     assert told["x.example"]["domains"] == ["x.example"] and told["y.example"]["domains"] == []
     assert told["y.example"]["waits"] == "" and "z.example" not in told
-    assert list(world.queue.paces(["*"])) == ["x.example"]
+    assert list(world.queue.status.paces(["*"])) == ["x.example"]
     world.run(10)
     assert len(world.arrived) == 6
 
@@ -736,14 +736,14 @@ def test_connections_that_do_not_move_take_none_from_others() -> None:
         wait_s = 300.0 if destination.key.startswith("slow") else 0.0
         world.loop.call_later(wait_s, opening, destination, opened, lost)
 
-    world.queue._open = open_slowly
+    world.queue._carrying._open = open_slowly
     for n in range(5):
         world.accept(f"a@slow{n}.example")
     world.run(1)
     numbers = [world.accept(f"a@fast{n}.example", sender=f"x@s{n}.example") for n in range(20)]
     world.run(10)
     assert [world.arrivals(number) for number in numbers] == [[0]] * 20
-    assert world.queue._connections.held <= 10
+    assert world.queue._carrying._connections.held <= 10
 
 
 def test_what_is_overdue_after_a_restart_is_taken_up_spread_and_new_mail_goes_at_once() -> None:
@@ -778,14 +778,14 @@ def test_probes_leave_new_mail_its_connections() -> None:
         wait_s = 100.0 if slow and destination.key.startswith("d") else 0.0
         world.loop.call_later(wait_s, opening, destination, opened, lost)
 
-    world.queue._open = open_slowly
+    world.queue._carrying._open = open_slowly
     world.dead = {f"d{n}.example": DEAD for n in range(50)}
     for domain in world.dead:
         world.accept(f"a@{domain}")
     world.run(299)
     slow.append(True)
     world.run(10)
-    assert world.queue._connections._probes == 3
+    assert world.queue._carrying._connections._probes == 3
     number = world.accept("b@new.example")
     world.run(0.5)
     assert world.arrivals(number) == [0]

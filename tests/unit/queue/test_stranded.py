@@ -21,9 +21,9 @@ HOUR = 3600.0
 
 def _restart(world: World) -> None:
     """While nothing is being carried."""
-    assert not world.queue.carrying
-    world.queue._stopping = True
-    world.queue._agenda.stop()
+    assert not world.queue.status.carrying
+    world.queue._stopping = world.queue._carrying._stopping = True
+    world.queue._loading.stop()
     world.queue = world.new_queue()
     world.queue.start((0,))
 
@@ -40,7 +40,7 @@ def test_dead_destinations_leave_no_lanes_behind_that_keep_others_from_being_tri
         for domain in domains:
             world.accept(f"a@{domain}")
         world.run(20)
-    assert not world.queue._lanes
+    assert not world.queue._capacity.lanes
     world.dead.clear()
     world.run(24 * HOUR)
     assert not world.spool.messages
@@ -100,7 +100,7 @@ def test_a_bug_in_the_report_strands_nobody(outcome: Attempt) -> None:
         world.queue._settling._report = good
         world.run(5 * HOUR)
         assert [names for about, names, _ in world.reports if about == number] == [("a@x.example", "b@x.example")]
-    assert not world.queue._mails and world.queue._settling.unsettled == 0
+    assert not world.queue._capacity.mails and world.queue._settling.unsettled == 0
     assert number not in world.spool.messages
 
 
@@ -124,7 +124,7 @@ def test_a_bug_in_a_courier_defers_and_gives_its_place_back() -> None:
         assert world.arrivals(second) == [0] and _bugs(world)
         world.run(HOUR)
         assert world.arrivals(first) == [0] and not world.spool.messages
-        assert world.queue.carrying == 0
+        assert world.queue.status.carrying == 0
     finally:
         FakeCourier.carry = carry  # type: ignore[method-assign]
 
@@ -145,7 +145,7 @@ def test_a_courier_that_tells_twice_is_believed_once() -> None:
         world.accept("a@x.example")
         world.accept("b@x.example")
         world.run(2)
-        assert not world.spool.messages and world.queue.carrying == 0 and len(world.spool.commits) == 2
+        assert not world.spool.messages and world.queue.status.carrying == 0 and len(world.spool.commits) == 2
     finally:
         FakeCourier.carry = carry  # type: ignore[method-assign]
 
@@ -159,8 +159,8 @@ def test_a_connection_that_a_waiting_destination_no_longer_needs_goes_to_the_nex
         world.accept(f"a{n}@x{n}.example")
     world.run(30)
     assert sorted(world.spool.rows[number] is None for number in world.spool.rows) == [False] * 6
-    assert len(world.arrived) == 6 and world.queue._connections.held <= 2
-    assert all(not lane.starved for lane in world.queue._lanes.values())
+    assert len(world.arrived) == 6 and world.queue._carrying._connections.held <= 2
+    assert all(not lane.starved for lane in world.queue._capacity.lanes.values())
 
 
 def test_messages_in_memory_are_bounded_over_all_destinations() -> None:
@@ -171,7 +171,7 @@ def test_messages_in_memory_are_bounded_over_all_destinations() -> None:
         world.accept(f"a@x{n}.example")
 
     def look() -> None:
-        most[:] = max(most[0], world.queue.in_memory), max(most[1], len(world.queue._lanes))
+        most[:] = max(most[0], world.queue.status.in_memory), max(most[1], len(world.queue._capacity.lanes))
         world.loop.call_later(0.05, look)
 
     world.loop.call_later(0.1, look)
@@ -224,7 +224,7 @@ def test_withdrawn_mail_whose_settlement_waits_for_the_disk_comes_back() -> None
     world.spool.broken = False
     world.run(60)
     assert world.arrivals(number) == [0] and not world.spool.messages
-    assert world.queue._settling.unsettled == 0 and not world.queue._mails
+    assert world.queue._settling.unsettled == 0 and not world.queue._capacity.mails
 
 
 def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_destinations_in_trouble_take_bounded_memory(monkeypatch: pytest.MonkeyP
         world.dead[f"d{n}.example"] = DEAD
         world.accept(f"a@d{n}.example")
     world.run(10)
-    assert len(world.queue.troubles()) <= 10
+    assert len(world.queue.status.troubles()) <= 10
 
 
 def test_a_connection_asked_for_by_another_worker_while_it_is_being_opened_is_given_up_after_its_work() -> None:
@@ -263,7 +263,7 @@ def test_a_message_whose_content_cannot_be_read_is_held_with_the_reason_and_harm
     assert all(row.held and "content cannot be read" in row.text and row.attempts == 1 for row in rows.values())
     held = [event for event in world.spool.events if isinstance(event, Held)]
     assert sorted(event.recipients for event in held) == [("a@x.example",), ("b@y.example",)], "told once for each"
-    assert not world.queue._mails and not world.queue._settling.unsettled and not world.queue.carrying
+    assert not world.queue._capacity.mails and not world.queue._settling.unsettled and not world.queue.status.carrying
 
 
 @pytest.mark.parametrize("jump_h", [-72, -5, -1, 1, 5, 72])
@@ -290,7 +290,7 @@ def test_a_clock_that_jumps_neither_strands_nor_repeats(jump_h: int, restarted: 
     assert not world.spool.messages
     for number in numbers:
         assert len(world.arrivals(number)) == len(set(world.arrivals(number))) > 0
-    assert not world.queue._mails and not world.queue.carrying
+    assert not world.queue._capacity.mails and not world.queue.status.carrying
 
 
 def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
@@ -343,7 +343,7 @@ def test_while_outcomes_cannot_be_committed_no_more_is_carried_than_a_limit() ->
     world.run(30)
     assert not world.spool.messages
     assert sorted(number for number, _ in world.arrived) == numbers, "each once"
-    assert not world.queue._parked and not world.queue.carrying and not world.queue._settling.unsettled
+    assert not world.queue._carrying._parked and not world.queue.status.carrying and not world.queue._settling.unsettled
 
 
 def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:
@@ -352,12 +352,12 @@ def test_a_courier_that_is_lost_while_it_stands_still_is_not_used() -> None:
     world.spool.broken = True
     world.run(5)
     [courier] = world.couriers
-    [lane] = world.queue._lanes.values()
-    world.queue._on_idle_closed(lane, courier)
+    [lane] = world.queue._capacity.lanes.values()
+    world.queue._carrying._on_idle_closed(lane, courier)
     world.spool.broken = False
     world.run(5)
     assert sorted(number for number, _ in world.arrived) == numbers
-    assert all(count == 0 for count in world.held_permits.values()) or not courier.closed or world.queue._lanes
+    assert all(count == 0 for count in world.held_permits.values()) or not courier.closed or world.queue._capacity.lanes
 
 
 def test_a_restart_with_a_thousand_messages_half_done() -> None:
@@ -436,5 +436,5 @@ def test_destinations_that_only_wait_do_not_keep_the_lanes_from_others(
         if waits_for == "permit":
             world.release((name,))
     world.run(100 * HOUR)
-    assert not world.spool.messages and not world.queue._mails
-    assert "\0aside" not in world.queue._lanes_of
+    assert not world.spool.messages and not world.queue._capacity.mails
+    assert "\0aside" not in world.queue._capacity._lanes_of

@@ -156,7 +156,7 @@ def _held(assembly: Assembly) -> dict[str, Any]:
         "client tls": opener._ways.tls.options,
         "resolver": assembly._edition.resolver._options if hasattr(assembly._edition.resolver, "_options") else None,
         "queue": queue.options,
-        "pace": [queue._pacing._table.limits(scope) for scope in ("far.test", "other.test")],
+        "pace": [queue._carrying._pacing._table.limits(scope) for scope in ("far.test", "other.test")],
         "routes": [queue.destination_of(Envelope(0, None, (), 0, 0), Recipient(each)) for each in ADDRESSES],
         "etrn": (assembly._starter.options, [assembly._starter.routing.is_relay(name) for name in ("etrn.test", "x")]),
         "domains": [tables.known(address) for address in ADDRESSES],

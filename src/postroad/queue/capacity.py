@@ -1,0 +1,150 @@
+"""What one worker has in memory, and how much may be there: messages, their content, lanes.
+
+What always holds:
+- `lanes` and `mails` are all there are, by destination key and by queue id; they are changed here only.
+- Content in memory never exceeds `memory_max`; what does not fit is read from the spool when it is carried.
+- What one sender brings never takes all the room of the others: neither of the lanes nor within one lane.
+- Fresh mail and mail from the disk do not shut each other out.
+
+How it fails: it does not. What has no room waits in the spool (`queue.queue`). Not here: connections
+(`queue.connections`), what is taken from the spool when (`queue.loading`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from postroad.mail.message import ContentFile
+from postroad.mail.route import Destination
+from postroad.queue.lane import Item, Lane, QueuedMessage
+from postroad.queue.options import QueueOptions
+
+_FROM_DISK: Final = "\0disk"  # as the source of lanes that were opened by mail from there
+_ASIDE: Final = "\0aside"  # as the source of lanes that do not count, because all they do is wait
+_ASIDE_S: Final = 5.0  # between looks for such lanes
+_SHARE: Final = 16  # part of a lane that a source has even if others have filled it
+
+
+class Capacity:
+    """See the module."""
+
+    def __init__(self, options: QueueOptions, loop: asyncio.AbstractEventLoop) -> None:
+        self.options = options
+        self.lanes: dict[str, Lane] = {}
+        self.mails: dict[int, QueuedMessage] = {}
+        self.octets = 0  # of content
+        self._loop = loop
+        self._lanes_of: dict[str, int] = {}  # how many lanes the mail of a source has opened
+        self._idling: set[Lane] = set()  # lanes that only waited when it was last looked
+        self._look_aside_at = 0.0
+
+    def take(self, options: QueueOptions) -> None:
+        """Settings."""
+        self.options = options
+
+    # -- messages
+
+    def add(self, mail: QueuedMessage) -> None:
+        """A message comes into memory; its content stays there if there is room."""
+        self.mails[mail.envelope.id] = mail
+        content = mail.content
+        if isinstance(content, bytes):
+            octets = len(content)
+            if self.octets + octets > self.options.memory_max:
+                mail.content = None
+            else:
+                self.octets += octets
+                mail.octets = octets
+
+    def remove(self, mail: QueuedMessage) -> None:
+        """A message leaves memory."""
+        self.mails.pop(mail.envelope.id, None)
+        self.octets -= mail.octets
+        mail.octets = 0
+        mail.content = None if not isinstance(mail.content, ContentFile) else mail.content
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many messages that none is taken from the disk."""
+        return len(self.mails) > self.options.messages_max + self.options.messages_max // 8
+
+    # -- lanes
+
+    def open(self, destination: Destination, mail: QueuedMessage) -> Lane:
+        """A new lane for this mail."""
+        source = mail.source if mail.states is None else _FROM_DISK
+        lane = self.lanes[destination.key] = Lane(destination, source)
+        self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
+        return lane
+
+    def close(self, lane: Lane) -> None:
+        del self.lanes[lane.destination.key]
+        self._uncount(lane)
+
+    def is_open(self, lane: Lane) -> bool:
+        return self.lanes.get(lane.destination.key) is lane
+
+    @property
+    def disk_lanes(self) -> int:
+        """Lanes that were opened by mail from the disk."""
+        return self._lanes_of.get(_FROM_DISK, 0)
+
+    def may_wait(self, lane: Lane, item: Item) -> bool:
+        """Whether there is room in memory for it. What one source brings never takes all the room of another: of the
+        lanes it may open as many as it leaves, and of a full lane each source has a share beyond."""
+        options, mail = self.options, item.mail
+        if lane.unused:
+            most = self._room(options.lanes_max, mail)
+            left = most - len(self.lanes) + self._lanes_of.get(_ASIDE, 0)
+            if left < 0:
+                self.set_aside()
+            if left < 0 or (mail.states is None and self._lanes_of.get(mail.source, 0) > left + 1):
+                return False
+        ready_max = options.ready_max if mail.priority <= 0 else 2 * options.ready_max
+        if len(lane.ready) < ready_max and len(self.mails) <= self._room(options.messages_max, mail):
+            return True
+        return (
+            mail.states is None
+            and lane.ready.count(mail.source) < options.ready_max // _SHARE
+            and len(lane.ready) < 2 * options.ready_max
+            and len(self.mails) <= 2 * options.messages_max
+        )
+
+    @staticmethod
+    def _room(most: int, mail: QueuedMessage) -> int:
+        """A limit as it holds for a message: the last fifth is for what waited; fresh mail never shuts it out."""
+        return most if mail.states is None else most + most // 4
+
+    def set_aside(self) -> None:
+        """There is no room for another lane: those that have only waited since the last look, for a permit or a rate,
+        do not count until they get it. Else a few of them would keep out what could go elsewhere; what they hold in
+        memory is bounded all the same (`messages_max`)."""
+        if self._loop.time() < self._look_aside_at:
+            return
+        self._look_aside_at = self._loop.time() + _ASIDE_S
+        idling = {
+            lane
+            for lane in self.lanes.values()
+            if (lane.asked or lane.paying) and not lane.busy and not lane.opening and lane.source != _ASIDE
+        }
+        for lane in idling & self._idling:
+            self._count_as(lane, _ASIDE)
+        self._idling = idling
+
+    def counts_again(self, lane: Lane) -> None:
+        """The lane got what it waited for."""
+        if lane.source == _ASIDE:
+            self._count_as(lane, _FROM_DISK)
+
+    def _count_as(self, lane: Lane, source: str) -> None:
+        if self.is_open(lane):
+            self._uncount(lane)
+            lane.source = source
+            self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
+
+    def _uncount(self, lane: Lane) -> None:
+        if self._lanes_of[lane.source] > 1:
+            self._lanes_of[lane.source] -= 1
+        else:
+            del self._lanes_of[lane.source]
