@@ -157,41 +157,73 @@ def _destinations(found: Iterable[Loaded]) -> list[str]:
 
 
 @queue.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most messages to print.")
+@filter_options
 @json_option
 @config_option
 @click.pass_obj
-def show(outer: Path | None, ids: tuple[str, ...], as_json: bool, config: Path | None) -> None:
-    """Show messages in full: envelope, waiting recipients with the reasons, header fields."""
-    from postroad.cli.routes import routes
-    from postroad.mail import identifier
-    from postroad.operate import listing
+def show(
+    outer: Path | None,
+    selectors: tuple[str, ...],
+    limit: int,
+    destination: str,
+    sender: str,
+    recipient: str,
+    held: bool | None,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Show messages in full: envelope, waiting recipients with the reasons, header fields.
 
+    SELECTOR is a queue id, an address, @domain, or a destination as `postroad queue` lists it. A message that was not
+    tried yet has no destination.
+    """
+    from postroad.cli.routes import routes
+    from postroad.operate import listing, selector
+
+    narrowed = bool(sender or recipient or destination or held is not None)
+    chosen = selector.selections(selectors, everything=False, filtered=narrowed)
+    if isinstance(chosen, str):
+        raise click.UsageError(chosen)
     spool = spool_of(config or outer)
+    wanted = [
+        selector.narrowed(each, sender=sender, recipient=recipient, destination=destination, held=held)
+        for each in chosen
+    ]
+    found_by = [spool.select(each) for each in wanted]
+    ids = sorted({id for each in found_by for id in each})
     now_us = time_us()
-    found: list[tuple[Loaded, bytes]] = []
-    missing: list[str] = []
-    for written in ids:
-        number = identifier.parse(written)
-        loaded = spool.load(number) if number is not None else None
-        if loaded is None or number is None:
-            missing.append(written)
-        else:
-            found.append((loaded, spool.head(loaded.envelope, HEAD_MAX)))
-    paces = _paces(config or outer, _destinations(loaded for loaded, _ in found))
-    ways = routes(config or outer, [loaded for loaded, _ in found])
+    loaded = [each for id in ids[:limit] if (each := spool.load(id)) is not None]
+    paces = _paces(config or outer, _destinations(loaded))
+    ways = routes(config or outer, loaded)
+    heads = [spool.head(each.envelope, HEAD_MAX) for each in loaded]
     if as_json:
-        print_json([listing.shown_line(loaded, head, now_us, paces, ways) for loaded, head in found])
+        print_json(
+            [listing.shown_line(each, head, now_us, paces, ways) for each, head in zip(loaded, heads, strict=True)]
+        )
     else:
-        for place, (loaded, head) in enumerate(found):
-            click.echo("\n".join(([""] if place else []) + listing.shown(loaded, head, now_us, paces, ways)))
-    if found:
+        for place, (each, head) in enumerate(zip(loaded, heads, strict=True)):
+            click.echo("\n".join(([""] if place else []) + listing.shown(each, head, now_us, paces, ways)))
+    if loaded:
         warn_if_stopped(config or outer, spool)
+    if len(ids) > limit:
+        click.echo(f"only the oldest {counted(limit, 'message')} of {len(ids)}, see --limit", err=True)
     name_faults(spool)
-    for written in missing:
-        click.echo(f"{written}: not in the queue; `postroad trace {written}` tells what happened to it", err=True)
-    if missing:
+    missing = [
+        _nothing_found(written, each) for written, each, found in zip(selectors, wanted, found_by, strict=False)
+        if not found
+    ]  # fmt: skip
+    for line in missing or ([] if loaded else ["No such mail waits."]):
+        click.echo(line, err=True)
+    if missing or not loaded:
         sys.exit(1)
+
+
+def _nothing_found(written: str, selection: Selection) -> str:
+    if selection.ids:
+        return f"{written}: not in the queue; `postroad trace {written}` tells what happened to it"
+    return f"{written}: matches nothing in the queue"
 
 
 for _each in COMMANDS:

@@ -247,6 +247,26 @@ def test_show(site: Site) -> None:
     assert result.exit_code == 1 and "not in the queue" in result.output and "erin" in result.output
 
 
+def test_show_takes_the_selectors_of_the_other_commands(site: Site) -> None:
+    ids = site.fill()
+    deferred = identifier.text(ids["deferred"])
+
+    def shown(*arguments: str) -> list[str]:
+        return [each["message"]["id"] for each in site.json("queue", "show", *arguments)]
+
+    for arguments in (
+        ("carol@two.example",), ("to:carol@two.example",), ("@two.example",), ("id:" + deferred,),
+        ("--to", "@two.example"), (deferred, "--to", "carol@two.example"),
+    ):  # fmt: skip
+        assert deferred in shown(*arguments), arguments
+    assert identifier.text(ids["fresh"]) not in shown("@two.example")
+    result = site.call("queue", "show", "@two.example", "nobody@two.example", "--limit", "1")
+    assert result.exit_code == 1 and "nobody@two.example: matches nothing in the queue" in result.output
+    assert result.output.count("Message ") == 1
+    assert site.call("queue", "show").exit_code == 2
+    assert "No such mail waits" in site.call("queue", "show", "--from", "x@nowhere.example").output
+
+
 def _states(site: Site) -> dict[str, str]:
     return {
         row["recipient"]: row["state"]
