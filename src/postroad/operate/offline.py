@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from postroad.config import options
 from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
-from postroad.operate.view import become_owner, cannot_read, spool_directory
+from postroad.operate.view import cannot_read, existing_spool
 from postroad.report.dsn import Reporter
 from postroad.route.table import RoutingTable
 from postroad.store import engine
@@ -36,8 +36,7 @@ class CannotOpen(Exception):
 
 def operate(settings: Settings, request: OperatorRequest) -> list[OperatorResult]:
     """Does it, on all shards. Raises CannotRead, CannotOpen."""
-    directory = spool_directory(Path(settings.state_dir))
-    become_owner(directory)
+    directory = existing_spool(Path(settings.state_dir))
     try:
         shards = engine.shards_of(directory)
     except OSError as error:

@@ -53,6 +53,12 @@ def spool_directory(state_dir: Path) -> Path:
 
 def open_spool(state_dir: Path) -> SpoolView:
     """Raises CannotRead."""
+    return engine.spool_view(existing_spool(state_dir))
+
+
+def existing_spool(state_dir: Path) -> Path:
+    """Where the spool of a node is. From here on root works as the owner of the spool. Raises CannotRead if there is no
+    spool, or if it cannot be read."""
     directory = spool_directory(state_dir)
     become_owner(directory)
     try:
@@ -61,11 +67,11 @@ def open_spool(state_dir: Path) -> SpoolView:
         raise CannotRead(f"{directory}: there is no spool. Check whether a node has run with this state_dir") from None
     except OSError as error:
         raise CannotRead(cannot_read(directory, error)) from error
-    return engine.spool_view(directory)
+    return directory
 
 
 def open_history(state_dir: Path) -> HistoryView:
-    """Raises CannotRead. Where there is none, the journals of the spool are all that is found."""
+    """Raises CannotRead. If there is no history, only the journals of the spool are read."""
     directory = state_dir / "history"
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise CannotRead(f"{directory}: cannot be read: Permission denied. {who_may(directory)}")

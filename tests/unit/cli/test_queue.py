@@ -141,7 +141,9 @@ def test_an_empty_queue(site: Site) -> None:
 
 def test_no_spool(site: Site) -> None:
     (site.state / "spool").rmdir()
-    for arguments in (("queue",), ("queue", "show", "60yrc2q80001"), ("trace", "a@x")):
+    for arguments in (
+        ("queue",), ("queue", "show", "60yrc2q80001"), ("queue", "remove", "--all", "--yes"), ("trace", "a@x"),
+    ):  # fmt: skip
         result = site.call(*arguments)
         assert result.exit_code == 1 and "there is no spool" in result.output
 
