@@ -277,7 +277,8 @@ async def test_a_spool_that_does_not_sync_is_found_out(place: Path, broken: dict
 def _job(base: Path, number: int, octets: bytes) -> Job:
     envelope = Envelope(number, None, (Recipient(Address("ann", "x.example")),), len(octets), START_US)
     path = f"{base}/{{local_part}}"
-    return Job(envelope, (0,), octets, Destination("maildir:x", Transport.MAILDIR, domain="x.example", path=path))
+    destination = Destination("maildir:x", Transport.MAILDIR, domain="x.example", path=path)
+    return Job(envelope, (0,), octets, destination, envelope.reverse_path)
 
 
 def _deliver(base: Path, disk: Disk, posix: Posix, count: int) -> None:

@@ -449,7 +449,7 @@ def _job(transcript: Transcript, told: Told, place: int) -> Job:
     )
     destination = refined(envelope, told.recipients[0], _destination(setting), None)
     assert isinstance(destination, Destination)
-    return Job(envelope, tuple(range(len(told.recipients))), content, destination)
+    return Job(envelope, tuple(range(len(told.recipients))), content, destination, envelope.reverse_path)
 
 
 def _destination(setting: Setting) -> Destination:

@@ -239,7 +239,8 @@ class World:
 def job(name: str, count: int) -> Job:
     recipients = tuple(Recipient(Address(f"r{number}", "example.net")) for number in range(count))
     envelope = Envelope(int(name[1:]), Address(name, "example.org"), recipients, len(CONTENT), 1_700_000_000_000_000)
-    return Job(envelope, tuple(range(count)), CONTENT, Destination("example.net", Transport.SMTP))
+    destination = Destination("example.net", Transport.SMTP)
+    return Job(envelope, tuple(range(count)), CONTENT, destination, envelope.reverse_path)
 
 
 def faults(seed: int, chunking: bool) -> list[str]:

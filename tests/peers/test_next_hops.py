@@ -55,7 +55,8 @@ def road(place: Path, authority: Authority) -> Iterator[Road]:
             "tls": {"certificate": str(chain), "key": str(key)},
             "auth": {"users": "users"},
             "next_hop": [
-                {**smart(alpha, "us@alpha.test"), "senders": ["alpha.test"]},
+                {**smart(alpha, "us@alpha.test"), "senders": ["alpha.test"],
+                 "generic": ["cron@alpha.test robot@example.com", "old@far.test new@far.test"]},
                 {**smart(beta, "us@beta.test"), "senders": ["beta.test", "boss@gamma.test"]},
                 {**smart(beta, "us@beta.test"), "accounts": ["carol"]},
                 {**smart(alpha, "us@alpha.test"), "recipients": ["desk@far.test"]},
@@ -105,6 +106,19 @@ def test_the_account_counts_before_the_sender(road: Road) -> None:
     assert ran.code == 0, ran.transcript
     until(lambda: "to=<four@far.test>" in road.beta.log_path.read_text(), "four at beta")
     assert "to=<four@far.test>" not in road.alpha.log_path.read_text()
+
+
+def test_the_provider_hears_other_names_and_the_history_says_so(road: Road) -> None:
+    _send(road, "cron+daily@alpha.test", "five@far.test")
+    _send(road, "ada@alpha.test", "old@far.test")
+    road.node.wait_log("relayed for <five@far.test>")
+    road.node.wait_log("relayed for <old@far.test>")
+    until(lambda: "from=<robot@example.com>" in road.alpha.log_path.read_text(), "the new sender at alpha")
+    until(lambda: "to=<new@far.test>" in road.alpha.log_path.read_text(), "the new recipient at alpha")
+    log = road.alpha.log_path.read_text()
+    assert "from=<cron" not in log and "to=<old@far.test>" not in log
+    assert "sent from <robot@example.com>" in road.node.command("trace", "five@far.test")
+    assert "sent to <new@far.test>" in road.node.command("trace", "old@far.test")
 
 
 def test_what_waits_says_where_it_would_go_by_its_own_sender(road: Road) -> None:

@@ -24,12 +24,14 @@ from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
+from postroad.config.values import generic_name, mailbox_pattern
 from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, ProgramOptions
 from postroad.mail.account import canonical_account
-from postroad.mail.address import canonical_domain
+from postroad.mail.address import Address, canonical_domain
 from postroad.mail.route import Transport
 from postroad.maps.options import MapOptions
 from postroad.maps.waiting import WaitingOptions
+from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
@@ -209,7 +211,17 @@ def etrn_options(settings: Settings) -> EtrnOptions:
 
 def next_hop(hop: NextHopSection) -> route.NextHop:
     domain = hop.domain or ("" if hop.recipients else "*")
-    return _into(route.NextHop, hop, domain=domain, credentials=credentials_name(hop))
+    generic = tuple(map(_generic, hop.generic))
+    return _into(route.NextHop, hop, domain=domain, credentials=credentials_name(hop), generic=generic)
+
+
+def _generic(written: str) -> route.Generic:
+    pattern, result = written.split()
+    if not pattern.startswith("@"):
+        pattern = mailbox_pattern(pattern)
+    local_part, _, domain = generic_name(result).rpartition("@")
+    whole = parse_mailbox(result) if local_part else None
+    return route.Generic(generic_name(pattern) if pattern.startswith("@") else pattern, whole or Address("", domain))
 
 
 def credentials_name(hop: NextHopSection) -> str:

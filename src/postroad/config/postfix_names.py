@@ -31,6 +31,7 @@ _OURS: Final[dict[str, str]] = {
     "mail_spool_directory": "path of a [[domain]]",
     "mailbox_command": 'deliver = "program" and command of a [[domain]]',
     "relayhost": 'a [[next_hop]] with domain = "*" and host',
+    "smtp_generic_maps": "generic of a [[next_hop]]",
     "transport_maps": "a [[next_hop]] for each domain, or with recipients",
     "sender_dependent_relayhost_maps": "a [[next_hop]] with senders",
     "smtp_sender_dependent_authentication": "username and password_file of a [[next_hop]] with senders",

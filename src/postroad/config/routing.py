@@ -12,6 +12,7 @@ from postroad.config.values import (
     Domain,
     DomainPattern,
     File,
+    GenericEntry,
     Host,
     MailboxPattern,
     MapNames,
@@ -160,6 +161,12 @@ class NextHopSection(Section):
         example='"smtp.example.net.password"',
     )
     xforward: bool = of(route.NextHop.xforward, source="Postfix, XFORWARD_README")
+    generic: Annotated[tuple[GenericEntry, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.generic,
+        default=(),
+        source="Postfix, generic(5)",
+        example='["ada@host.local ada@example.org", "@host.local @example.org"]',
+    )
     token_file: File | None = setting(
         None,
         "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), used instead of a password. It is read "

@@ -135,6 +135,26 @@ def sender_pattern(written: Any) -> str:
     return mailbox_pattern(written) if isinstance(written, str) and "@" in written else domain_pattern(written)
 
 
+def generic_entry(written: Any) -> str:
+    """An entry of a table of names: a mailbox or ``@example.org``, and the name that it gets instead."""
+    words = written.split() if isinstance(written, str) else []
+    if len(words) != 2 or "" in map(generic_name, words):
+        remedy = 'Write two names, such as "ada@host.local ada@example.org" or "@host.local @example.org"'
+        raise wrong(f"{written!r} does not say which name becomes which", remedy)
+    return " ".join(words)
+
+
+def generic_name(word: str) -> str:
+    """A mailbox, or ``@example.org`` for all of a domain, in its canonical form; "" if it is neither."""
+    if not word.startswith("@"):
+        parsed = parse_mailbox(word)
+        return str(parsed) if parsed is not None and parsed.domain else ""
+    try:
+        return f"@{canonical_domain(word[1:])}"
+    except ValueError:
+        return ""
+
+
 # [host], [host]:port and host:port, as Postfix writes a relayhost
 _HOST_AND_PORT: Final = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s]+)(?=:))(?::([0-9]{1,5}))?")
 
@@ -283,6 +303,11 @@ SenderPattern = Annotated[
     str,
     BeforeValidator(sender_pattern),
     ValueKind("sender", '`"ada@example.org"`, `"example.org"`, `".example.org"`, or `"<>"` for reports'),
+]
+GenericEntry = Annotated[
+    str,
+    BeforeValidator(generic_entry),
+    ValueKind("pair of names", '`"ada@host.local ada@example.org"`, `"@host.local @example.org"`'),
 ]
 IpAddress = Annotated[
     str,

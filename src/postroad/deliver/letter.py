@@ -39,14 +39,13 @@ class Letter(msgspec.Struct, frozen=True):
         return chain((self.top,), self.read())
 
 
-def letter(job: Job, index: int, marks: Marks | None) -> Letter:
-    """What a recipient of a job gets. `marks`: None if none are made."""
+def letter(job: Job, address: Address, marks: Marks | None) -> Letter:
+    """What a recipient of a job gets. `address`: as the job names it. `marks`: None if none are made."""
     envelope = job.envelope
-    address = envelope.recipients[index].address
-    top = return_path(envelope.reverse_path) + f"Delivered-To: {address}\r\n".encode()
+    top = return_path(job.reverse_path) + f"Delivered-To: {address}\r\n".encode()
     if marks is not None:
         top += loop.field((marks.delivered(address, envelope.message_id),))
     return Letter(
         envelope.id, top, partial(pieces, envelope, job.content), len(top) + size(envelope, job.content),
-        envelope.body is Body.BINARY_MIME, envelope.reverse_path,
+        envelope.body is Body.BINARY_MIME, job.reverse_path,
     )

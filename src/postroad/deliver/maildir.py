@@ -37,6 +37,7 @@ from postroad.deliver.options import MaildirOptions
 from postroad.deliver.quota import QuotaTable, Usage, add, exceeds, share, usage_with
 from postroad.deliver.smtp import CourierContext
 from postroad.mail import identifier
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
@@ -122,10 +123,9 @@ class Writer:
 
     def deliver(self, job: Job, now_us: int) -> tuple[Result, ...]:
         """One result for each recipient of the job, in order."""
-        return tuple(self._deliver(job, index, now_us) for index in job.recipients)
+        return tuple(self._deliver(job, recipient.address, now_us) for recipient in job.named())
 
-    def _deliver(self, job: Job, index: int, now_us: int) -> Result:
-        address = job.envelope.recipients[index].address
+    def _deliver(self, job: Job, address: Address, now_us: int) -> Result:
         box = folder(job.destination.path, address, job.destination.domain, self._options)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
@@ -133,7 +133,7 @@ class Writer:
         name = mailbox_name(address.local_part, self._options)
         quota = self._quotas.of(rules.quota_file, name, rules.quota)
         below = detail_folder(address.local_part, self._options) if rules.detail_folders else ""
-        return guarded(box, lambda: self.put(box, below, letter(job, index, self._marks), now_us, rules, quota))
+        return guarded(box, lambda: self.put(box, below, letter(job, address, self._marks), now_us, rules, quota))
 
     def put(
         self, box: Folder, below: str, letter: Letter, now_us: int, rules: MailboxRules = _NO_RULES,

@@ -17,6 +17,7 @@ from postroad.deliver.mailbox import mailbox_name, mbox_file
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.smtp import CourierContext
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
@@ -94,19 +95,19 @@ class MboxCourier:
 
     def _put_all(self, carrying: _Carrying) -> None:
         """On a thread: all that have no result yet."""
-        for index in carrying.job.recipients:
+        job = carrying.job
+        for index, recipient in zip(job.recipients, job.named(), strict=True):
             if not isinstance(carrying.results.get(index), Result):
-                carrying.results[index] = self._put(carrying.job, index, carrying.started_us)
+                carrying.results[index] = self._put(job, recipient.address, carrying.started_us)
 
-    def _put(self, job: Job, index: int, now_us: int) -> Result | Locked:
-        address = job.envelope.recipients[index].address
+    def _put(self, job: Job, address: Address, now_us: int) -> Result | Locked:
         maildir = self._shared.options.maildir
         box = mbox_file(job.destination.path, address, job.destination.domain, maildir)
         if isinstance(box, str):
             return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {box}")
         rules = job.destination.rules
         quota = self._quotas.of(rules.quota_file, mailbox_name(address.local_part, maildir), rules.quota)
-        return guarded(box, lambda: self._writer.put(box, letter(job, index, self._marks), now_us, rules, quota.size))
+        return guarded(box, lambda: self._writer.put(box, letter(job, address, self._marks), now_us, rules, quota.size))
 
 
 class _Carrying:

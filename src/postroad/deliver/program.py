@@ -125,12 +125,12 @@ class ProgramCourier:
         attempts: list[Attempt] = []
         try:
             content = _as_it_is_read(job)
-            for index in job.recipients:
+            for recipient in job.named():
                 if self._ending:
                     raise asyncio.CancelledError
                 async with contextlib.AsyncExitStack() as stack:
-                    stdin = await self._stdin(job, index, content, stack)
-                    attempts += [await self._deliver(job, index, stdin)]
+                    stdin = await self._stdin(job, recipient.address, content, stack)
+                    attempts += [await self._deliver(job, recipient.address, stdin)]
         except asyncio.CancelledError:
             attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
         except OSError as error:
@@ -145,10 +145,10 @@ class ProgramCourier:
         done(job, tuple(attempts))
 
     async def _stdin(
-        self, job: Job, index: int, content: Content, stack: contextlib.AsyncExitStack
+        self, job: Job, address: Address, content: Content, stack: contextlib.AsyncExitStack
     ) -> bytes | Path:
         """What stands on top differs from recipient to recipient."""
-        prefix = self._prefix(job.envelope, job.envelope.recipients[index].address)
+        prefix = self._prefix(job, address)
         binary = job.envelope.body is Body.BINARY_MIME
         if isinstance(content, bytes):
             return (prefix if binary else prefix.replace(b"\r\n", b"\n")) + content
@@ -157,16 +157,16 @@ class ProgramCourier:
         stack.callback(path.unlink, missing_ok=True)
         return path
 
-    def _prefix(self, envelope: Envelope, address: Address) -> bytes:
-        prefix = return_path(envelope.reverse_path) if self._shared.options.program.return_path else b""
+    def _prefix(self, job: Job, address: Address) -> bytes:
+        prefix = return_path(job.reverse_path) if self._shared.options.program.return_path else b""
         if self._marks is None:
             return prefix
-        return prefix + loop.field((self._marks.delivered(address, envelope.message_id),))
+        return prefix + loop.field((self._marks.delivered(address, job.envelope.message_id),))
 
-    async def _deliver(self, job: Job, index: int, stdin: bytes | Path) -> Attempt:
+    async def _deliver(self, job: Job, address: Address, stdin: bytes | Path) -> Attempt:
         shared, options = self._shared, self._shared.options.program
         started_us = shared.clock.now_us()
-        values = _values(job.envelope, job.envelope.recipients[index].address, job.destination.domain)
+        values = _values(job.reverse_path, address, job.destination.domain)
         command = arguments(job.destination.command, values)
         if isinstance(command, Result):
             return _attempt(command, started_us, 0)
@@ -206,9 +206,8 @@ def _copy(prefix: bytes, envelope: Envelope, content: ContentFile, *, binary: bo
     return Path(name)
 
 
-def _values(envelope: Envelope, address: Address, domain: str) -> dict[str, str]:
-    sender = str(envelope.reverse_path) if envelope.reverse_path is not None else ""
-    return _address_values(address, domain) | {"sender": sender}
+def _values(reverse_path: Address | None, address: Address, domain: str) -> dict[str, str]:
+    return _address_values(address, domain) | {"sender": str(reverse_path) if reverse_path is not None else ""}
 
 
 def _address_values(address: Address, domain: str) -> dict[str, str]:

@@ -31,8 +31,9 @@ import msgspec
 from postroad.deliver.doing import carrying
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
+from postroad.mail.address import path
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
-from postroad.mail.envelope import Body
+from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
 from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport, domain_of
@@ -108,7 +109,8 @@ def settings(
 
 class _Work(msgspec.Struct, eq=False):
     """A job that is carried. `started_us`: wall time; `ends`: loop time by which the transactions must be over.
-    `results`: one for each of its recipients, None as long as there is none. `rest`: recipients, by position in the
+    `results`: one for each of its recipients, None as long as there is none. `recipients`: as they are named to the
+    remote. `rest`: recipients, by position in the
     job, whose RCPT is still to be said; `round`: those of the transaction under way. `facts`: XFORWARD, said before
     each transaction. `ready`: content and its end, if they are sent in one go. `plan`: how the content is converted;
     `line_max`: where its lines are broken, 0 if they are not."""
@@ -118,6 +120,7 @@ class _Work(msgspec.Struct, eq=False):
     started_us: int
     ends: float
     results: list[Result | None]
+    recipients: list[Recipient] = []
     rest: list[tuple[int, bytes]] = []
     round: list[tuple[int, bytes]] = []
     opening: MailCommand = MailCommand(b"", False, False)
@@ -342,6 +345,8 @@ class SmtpCourier(asyncio.Protocol):
         """Make the commands of the job, and say the first of them."""
         job, options, security = work.job, self._shared.options, self._security
         envelope, content = job.envelope, job.content
+        if job.is_renamed:
+            envelope = msgspec.structs.replace(envelope, reverse_path=job.reverse_path)
         content_size, inspection = size(envelope, content), None
         if looked is not None:
             work.plan, content_size, inspection = looked.plan, looked.size, looked.inspection
@@ -354,7 +359,7 @@ class SmtpCourier(asyncio.Protocol):
                 content = broken(content, line_max)
                 content_size, line_max = len(content), 0
         offered = self.machine.capabilities
-        recipients = [envelope.recipients[index] for index in job.recipients]
+        recipients = work.recipients = job.named()
         asking = envelope.parameters != ()
         utf8_wanted = False
         for recipient in recipients:
@@ -424,7 +429,7 @@ class SmtpCourier(asyncio.Protocol):
         chosen: list[tuple[int, bytes]] = []
         left: list[tuple[int, bytes]] = []
         for entry in work.rest:
-            domain = job.envelope.recipients[job.recipients[entry[0]]].address.domain
+            domain = work.recipients[entry[0]].address.domain
             no_room = domain_max and domain not in domains and len(domains) >= domain_max
             if no_room or (rcpt_max and len(chosen) >= rcpt_max):
                 left.append(entry)
@@ -491,16 +496,20 @@ class SmtpCourier(asyncio.Protocol):
         capabilities, hop = self.machine.capabilities, self.hop
         by_passed = work.job.envelope.parameters != () and "DELIVERBY" in capabilities.keywords
         converted = "" if work.plan is None else _told(work.plan)
+        renamed = work.job.is_renamed
         made: list[Attempt] = []
         last: Result | None = None
-        for result in work.results:
+        for position, result in enumerate(work.results):
             if result is None:
                 result = rest
-            if result is not last:
+            if result is not last or renamed:
                 last = result
                 text = result.text
                 if converted:
                     text = f"{text}; {converted}" if text else converted
+                if renamed:
+                    names = _names(work.job, position)
+                    text = f"{text}; {names}" if text else names
                 attempt = Attempt(
                     result.outcome, result.reach, result.status, text, result.reply, hop.name,
                     hop.address, hop.port, self._tls, capabilities.dsn, work.started_us,
@@ -744,6 +753,14 @@ def _told(plan: Plan) -> str:
         return ""
     text = f"converted to {_BITS[plan.target]}"
     return f"{text}, also under multipart/signed, so that the signature may not hold" if plan.signed else text
+
+
+def _names(job: Job, position: int) -> str:
+    """By which names the message was sent, as far as they are not those of the envelope."""
+    names = [f"from {path(job.reverse_path)}"] if job.reverse_path != job.envelope.reverse_path else []
+    if job.forward_paths:
+        names.append(f"to {path(job.forward_paths[position])}")
+    return f"sent {' '.join(names)}"
 
 
 _BITS: Final = {ConversionTarget.SEVEN_BIT: "7 bit", ConversionTarget.EIGHT_BIT: "8 bit"}

@@ -27,10 +27,11 @@ from typing import Final, Protocol
 
 import msgspec
 
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.courier import Courier
 from postroad.mail.event import Attempted, Held, Noted
-from postroad.mail.job import Job
+from postroad.mail.job import Job, Outbound
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
 from postroad.queue import schedule
@@ -55,6 +56,7 @@ _RECIPIENT: Final = Reach.RECIPIENT
 _JOBS_BEFORE_GIVING_UP: Final = 10  # a connection carries so many, or all there are, before another worker gets it
 _FEED_ON_S: Final = 0.01  # until the next lane is fed if one that was has not used its connection
 _TELL_S: Final = 0.05  # between two words to the supervisor on how a destination fares: each costs it a turn
+_AS_IN_ENVELOPE: Final[tuple[Address, ...]] = ()
 _REPLAYS_MAX: Final = 5  # hosts tried one after the other for one message, whose sessions fail
 
 
@@ -95,8 +97,10 @@ class Carrying:
         loop: asyncio.AbstractEventLoop,
         pace: PaceTable,
         hosts_of: HostsOf | None,
+        outbound: Outbound | None = None,
     ) -> None:
         self.options = options
+        self.outbound = outbound  # `mail.job`
         self.quiet = asyncio.Event()
         self.troubles = Troubles(clock, random, self._options)
         self._capacity = capacity
@@ -137,10 +141,10 @@ class Carrying:
         if self._stopping and not self._settling.unsettled and not any(lane.busy for lane in lanes):
             self.quiet.set()
 
-    def take(self, options: QueueOptions, pace: PaceTable) -> None:
+    def take(self, options: QueueOptions, pace: PaceTable, outbound: Outbound | None = None) -> None:
         """Settings. A connection may have been opened with other credentials, or with less TLS than is demanded now:
         those at rest are closed, those that are still being opened then, the others after their job."""
-        self.options = options
+        self.options, self.outbound = options, outbound
         self._edition += 1
         for lane in list(self._capacity.lanes.values()):
             for slot in list(lane.idle):
@@ -404,6 +408,8 @@ class Carrying:
         self._carry_item(slot, item)
 
     def _carry_item(self, slot: Slot, item: Item) -> None:
+        if self.outbound is not None:
+            item = self._of_one_sender(self.outbound, slot.lane, item)
         slot.item = item
         slot.lane.busy += 1
         mail = item.mail
@@ -413,6 +419,22 @@ class Carrying:
             self._spool.content(mail.envelope.id, partial(self._content_loaded, slot, item))
         else:
             self._hand_over(slot, item, content)
+
+    def _of_one_sender(self, outbound: Outbound, lane: Lane, item: Item) -> Item:
+        """The recipients of an item that share a transaction, because they have one reverse-path, with their names at
+        the destination. The others stand in line again."""
+        envelope = item.mail.envelope
+        sent = tuple([outbound(envelope, envelope.recipients[index], lane.destination) for index in item.indexes])
+        path = sent[0].reverse_path
+        if any(each.reverse_path != path for each in sent):
+            named = list(zip(item.indexes, sent, strict=True))
+            others = tuple(index for index, each in named if each.reverse_path != path)
+            lane.put(Item(item.mail, others, item.replays))
+            these = Item(item.mail, tuple(index for index, each in named if each.reverse_path == path), item.replays)
+            these.content = item.content
+            item, sent = these, tuple(each for each in sent if each.reverse_path == path)
+        item.sent = sent
+        return item
 
     def _content_loaded(self, slot: Slot, item: Item, content: Content | None) -> None:
         if content is not None:
@@ -454,7 +476,16 @@ class Carrying:
         mail = item.mail
         envelope = mail.envelope
         seen = mail.only_crlf and content is mail.content
-        slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination, seen)
+        reverse_path, forward_paths = envelope.reverse_path, _AS_IN_ENVELOPE
+        if item.sent:
+            reverse_path = item.sent[0].reverse_path
+            forward_paths = tuple([each.forward_path for each in item.sent])
+            if all(
+                path == envelope.recipients[index].address
+                for index, path in zip(item.indexes, forward_paths, strict=True)
+            ):
+                forward_paths = _AS_IN_ENVELOPE
+        slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination, reverse_path, forward_paths, seen)
         if envelope.parameters and schedule.is_overdue(envelope, self._clock.now_us()):
             late = _overdue(slot.lane.destination)
             self._loop.call_soon(self._carried, slot, job, (late,) * len(item.indexes))

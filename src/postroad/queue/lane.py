@@ -8,7 +8,7 @@ from postroad.mail import wishes
 from postroad.mail.attempt import Attempt
 from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope
-from postroad.mail.job import Job
+from postroad.mail.job import Job, Sent
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
 from postroad.queue.order import FairQueue, source_of
@@ -53,15 +53,17 @@ class QueuedMessage:
 
 class Item:
     """Some recipients of one message, ready for one destination. `replays`: times it was put back at once. `content`:
-    what was read for a connection that went meanwhile, for the next one."""
+    what was read for a connection that went meanwhile, for the next one. `sent`: how sender and recipients are named
+    to the destination, for each index; () if as in the envelope."""
 
-    __slots__ = ("content", "indexes", "mail", "replays")
+    __slots__ = ("content", "indexes", "mail", "replays", "sent")
 
     def __init__(self, mail: QueuedMessage, indexes: tuple[int, ...], replays: int = 0) -> None:
         self.mail = mail
         self.indexes = indexes
         self.replays = replays
         self.content: Content | None = None
+        self.sent: tuple[Sent, ...] = ()
 
 
 class Slot:

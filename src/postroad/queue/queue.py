@@ -34,6 +34,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt
+from postroad.mail.job import Outbound
 from postroad.mail.route import Destination
 from postroad.mail.routing import NOT_KNOWN, Answer, DestinationOf, Found, key_of, let_go
 from postroad.queue.awaiting import Awaiting
@@ -61,7 +62,8 @@ def _no_openings(destination_key: str) -> Sequence[str]:
 
 class Queue:
     """See the module. `stream` takes the events that belong to no commit. `destination_of`: `mail.routing` has its
-    contract. `openings`: what those for a destination are at, in words."""
+    contract; `outbound`: `mail.job` has its contract; None: all mail goes by the names of its envelope. `openings`:
+    what those for a destination are at, in words."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Queue:
         clock: Clock,
         random: random.Random,
         destination_of: DestinationOf,
+        outbound: Outbound | None = None,
         opener: Opener,
         permits: Permits,
         report: MakeReports,
@@ -94,7 +97,7 @@ class Queue:
         )
         self._carrying = Carrying(
             capacity=capacity, settling=self._settling, spool=spool, options=options, clock=clock, random=random,
-            opener=opener, permits=permits, stream=stream, loop=loop, pace=table, hosts_of=hosts_of,
+            opener=opener, permits=permits, stream=stream, loop=loop, pace=table, hosts_of=hosts_of, outbound=outbound,
         )  # fmt: skip
         self._awaiting = Awaiting(loop, on_found=self._on_found, on_bug=self._carrying.say_bug)
         self._loading = Loading(
@@ -127,7 +130,9 @@ class Queue:
             return False
         return True
 
-    def take(self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable) -> None:
+    def take(
+        self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable, outbound: Outbound | None = None
+    ) -> None:
         """Settings: everything that comes from now on goes by these."""
         self.options, self.destination_of = options, destination_of
         self._capacity.take(options)
@@ -135,7 +140,7 @@ class Queue:
         self._loading.take(options)
         for lane in self._capacity.lanes.values():
             self._renew_destination(lane)
-        self._carrying.take(options, pace)
+        self._carrying.take(options, pace, outbound)
 
     def _renew_destination(self, lane: Lane) -> None:
         """What waits goes to where it was to go, in the way that is wanted now."""

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from postroad.mail.address import Address
 from postroad.mail.route import TlsDemand, Transport
 
 ANY: Final = "any"  # in `recipients`: every local-part
@@ -143,6 +144,14 @@ class RelayDomain(msgspec.Struct, frozen=True):
     ] = ()
 
 
+class Generic(msgspec.Struct, frozen=True):
+    """An entry of a table of names (`route.outbound`). `pattern`: a mailbox, its local-part in lower case, or
+    ``@example.org``. `result`: the name at the next hop; without a local-part it keeps that of the mailbox."""
+
+    pattern: str
+    result: Address
+
+
 class NextHop(msgspec.Struct, frozen=True):
     """Where mail goes instead of to the MX of its domain (`route.choosing` says which one counts).
 
@@ -212,6 +221,16 @@ class NextHop(msgspec.Struct, frozen=True):
         Meta(
             description="The table is only for mail of clients that have authenticated with one of these accounts. "
             "Unset: any client.",
+        ),
+    ] = ()
+    generic: Annotated[
+        tuple[Generic, ...],
+        Meta(
+            description="Other names for senders and recipients of mail that goes this way, in MAIL and RCPT: the old "
+            "name, a space, the new name. A mailbox also stands for its address extensions. `@host.local` "
+            "stands for all other mailboxes of that domain. With a new name such as `@example.org` a "
+            "mailbox keeps its local-part. Header fields, the null sender and mail for local domains stay "
+            "as they are. docs/routing.md says more.",
         ),
     ] = ()
 

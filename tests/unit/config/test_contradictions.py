@@ -266,6 +266,20 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "the same tls in both",
     ),
     (
+        "other names for the mail of one domain only",
+        hop() + '[[next_hop]]\ndomain = "b.example"\nhost = "smtp.example.net"\ngeneric = "a@h.local a@b.example"',
+        "next_hop[2].generic",
+        "two different values of generic",
+        "in both",
+    ),
+    (
+        "two new names for one mailbox",
+        '[[next_hop]]\ndomain = "a.example"\ngeneric = ["Ada@h.local a@b.example", "ada@h.local b@b.example"]',
+        "next_hop[1].generic[2]",
+        "'ada@h.local' gets two new names",
+        "Remove one",
+    ),
+    (
         "a server that is told of the client for one domain only",
         hop() + '[[next_hop]]\ndomain = "b.example"\nhost = "smtp.example.net"\nxforward = true',
         "next_hop[2].xforward",

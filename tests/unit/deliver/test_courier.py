@@ -613,6 +613,23 @@ def test_content_is_looked_through_for_stray_line_ends_unless_that_was_seen() ->
         assert [status for _, _, status in stage.outcomes()] == codes
 
 
+def test_sender_and_recipients_are_said_as_the_job_names_them() -> None:
+    stage = Stage("PIPELINING DSN")
+    to = (Recipient(Address("r0", "example.net")), Recipient(Address("r1", "example.net"), orcpt="rfc822;first@a.test"))
+    names = (Address("x0", "other.example"), Address("r1", "example.net"))
+    given = msgspec.structs.replace(job(to=to), reverse_path=Address("robot", "example.com"), forward_paths=names)
+    said = stage.carry(given).decode().split("\r\n")
+    assert said[0].startswith("MAIL FROM:<robot@example.com>")
+    # RFC 3461 §5.2.1 (d): an ORCPT of ours names the recipient as it came to us.
+    assert said[1] == "RCPT TO:<x0@other.example> ORCPT=rfc822;r0@example.net"
+    assert said[2] == "RCPT TO:<r1@example.net> ORCPT=rfc822;first@a.test"
+    stage.server("250 ok", "250 ok", "550 5.1.1 no", "354 go")
+    stage.server("250 ok")
+    [attempts] = stage.done
+    assert attempts[0].text == "sent from <robot@example.com> to <x0@other.example>"
+    assert attempts[1].text.endswith("; sent from <robot@example.com> to <r1@example.net>")
+
+
 def test_a_block_that_is_not_taken() -> None:
     stage = Stage(pause_above=10)
     stage.carry(job())

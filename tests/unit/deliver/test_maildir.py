@@ -71,8 +71,7 @@ def test_a_message_as_it_stands_there(tmp_path: Path) -> None:
 
 def test_the_null_reverse_path(tmp_path: Path) -> None:
     made = given(tmp_path)
-    envelope = msgspec.structs.replace(made.envelope, reverse_path=None)
-    deliver(msgspec.structs.replace(made, envelope=envelope))
+    deliver(msgspec.structs.replace(made, reverse_path=None))
     assert mails(tmp_path)[0].read_bytes().startswith(b"Return-Path: <>\n")
 
 

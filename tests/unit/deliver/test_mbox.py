@@ -61,7 +61,7 @@ def put(
     writer = MboxWriter(MboxOptions(**options), posix or Posix(), gate or MboxGate(), make_folders=True)
     box = mbox_file(job.destination.path, job.envelope.recipients[0].address, "example.org", MaildirOptions())
     assert not isinstance(box, str)
-    return writer.put(box, letter(job, 0, None), NOW_US, rules or MailboxRules(), size_max)
+    return writer.put(box, letter(job, job.named()[0].address, None), NOW_US, rules or MailboxRules(), size_max)
 
 
 def delivered(result: Result | Locked) -> bool:
@@ -428,5 +428,6 @@ async def test_the_courier_gives_up_at_last(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_message_without_a_header_section(tmp_path: Path) -> None:
-    made = letter(given(tmp_path, b"\r\nbody"), 0, None)
+    sent = given(tmp_path, b"\r\nbody")
+    made = letter(sent, sent.named()[0].address, None)
     assert b"".join(lines(made, MboxQuoting.MBOXO)).endswith(b"example.org\n\nbody\n\n")

@@ -132,7 +132,7 @@ def test_requiretls_is_said_under_tls_only() -> None:
         given = job(CONTENT, parameters=(("REQUIRETLS", ""),))
         report = given.__class__(
             given.envelope.__class__(7, None, given.envelope.recipients, 10, 0, parameters=(("REQUIRETLS", ""),)),
-            given.recipients, given.content, given.destination,
+            given.recipients, given.content, given.destination, None,
         )
         assert stage.carry(report).startswith(b"MAIL FROM:<> REQUIRETLS\r\n" if tls else b"MAIL FROM:<>\r\n")
 

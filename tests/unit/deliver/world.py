@@ -191,4 +191,5 @@ def job(content: Content = b"Subject: x\r\n\r\nhello\r\n", to: int | tuple[Recip
     )
     envelope = Envelope(7, Address("ada", "example.org"), recipients, 0, 1_700_000_000_000_000, **fields)
     envelope = msgspec.structs.replace(envelope, size=size(envelope, content))
-    return Job(envelope, tuple(range(len(recipients))), content, Destination("example.net", Transport.SMTP))
+    destination = Destination("example.net", Transport.SMTP)
+    return Job(envelope, tuple(range(len(recipients))), content, destination, envelope.reverse_path)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Attempted
-from postroad.mail.job import Job
+from postroad.mail.job import Job, Sent
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.queue import schedule
 from postroad.queue.pace import PaceRule, Rate
@@ -314,6 +315,34 @@ def test_content_beyond_the_memory_budget_is_read_again() -> None:
     # What was read from the disk has not been looked through by this process.
     assert [job.only_crlf for job in sorted(world.jobs, key=lambda job: job.envelope.id)] == [True] * 2 + [False] * 8
     assert len(world.arrived) == len(numbers)
+
+
+def test_recipients_whose_senders_are_named_differently_go_in_transactions_of_their_own() -> None:
+    """As with VERP: each subscriber gets a reverse-path that names it."""
+
+    def outbound(envelope: Envelope, recipient: Recipient, destination: Destination) -> Sent:
+        name = recipient.address.local_part
+        sender = Address("list", "sender.example") if name == "same" else Address(f"list+{name[0]}", "sender.example")
+        return Sent(sender, Address(name, "there.example") if name == "b2" else recipient.address)
+
+    world = World()
+    world.queue.take(world.options, world.destination_of, world.pace_table(), outbound)
+    number = world.accept("a1@x.example", "b1@x.example", "a2@x.example", "b2@x.example", "same@x.example")
+    world.run(5)
+    assert world.arrivals(number) == [0, 1, 2, 3, 4]
+    went = {(str(job.reverse_path), tuple(str(each.address) for each in job.named())) for job in world.jobs}
+    assert went == {
+        ("list+a@sender.example", ("a1@x.example", "a2@x.example")),
+        ("list+b@sender.example", ("b1@x.example", "b2@there.example")),
+        ("list@sender.example", ("same@x.example",)),
+    }
+    assert not world.spool.messages
+    # A settings file without such names: all go together again, under the names of the envelope.
+    world.jobs.clear()
+    world.queue.take(world.options, world.destination_of, world.pace_table())
+    world.accept("a1@x.example", "b1@x.example")
+    world.run(5)
+    assert [(job.recipients, job.forward_paths, job.is_renamed) for job in world.jobs] == [((0, 1), (), False)]
 
 
 def test_a_restart_takes_up_what_was_fresh_and_what_waited() -> None:

@@ -16,6 +16,7 @@ from postroad.deliver.credentials import TOKENS
 from postroad.mail.account import canonical_account
 from postroad.mail.route import TlsDemand
 from postroad.route.domains import DomainTable
+from postroad.route.options import NextHop
 from postroad.route.table import destination_of_hop
 
 
@@ -74,11 +75,24 @@ def _whose_mail(settings: Settings) -> Iterator[Finding]:
             )
         if hop.host is None and (hop.recipients or hop.senders or hop.accounts):
             yield from _by_mx(here, hop, local)
+        yield from _renamed_twice(here, options.next_hop(hop))
+
+
+def _renamed_twice(here: Path, hop: NextHop) -> Iterator[Finding]:
+    """The second of two new names for one would never be used."""
+    first: dict[str, int] = {}
+    for place, entry in enumerate(hop.generic):
+        known = first.setdefault(entry.pattern, place)
+        if known != place:
+            at = (*here, "generic")
+            yield Finding(
+                ((*at, place), (*at, known), at), f"{entry.pattern!r} gets two new names", "Remove one of the two"
+            )
 
 
 def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[Finding]:
     """A table that exempts some mail from other tables."""
-    for key in ("tls", "ignored_extensions"):
+    for key in ("tls", "ignored_extensions", "generic"):
         if key in hop.model_fields_set:
             yield Finding(
                 ((*here, key), (*here, "host")),
@@ -124,7 +138,7 @@ def _same_server(settings: Settings) -> Iterator[Finding]:
     for (here, hop, key), (other_here, other, other_key) in combinations(known, 2):
         if key != other_key:
             continue
-        for name in ("tls", "xforward", "ignored_extensions"):
+        for name in ("tls", "xforward", "ignored_extensions", "generic"):
             if set_of(hop, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),

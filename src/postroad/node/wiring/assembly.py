@@ -227,6 +227,7 @@ class Assembly:
             clock=world.clock,
             random=world.chance,
             destination_of=edition.tables.destination,
+            outbound=edition.tables.outbound,
             opener=self._opener,
             permits=self._permits,
             report=self._reporter,
@@ -283,7 +284,7 @@ class Assembly:
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
-        self.queue.take(edition.queue, edition.tables.destination, edition.pace)
+        self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
         await self._take_listeners(edition, sockets)

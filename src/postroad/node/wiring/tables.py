@@ -33,6 +33,7 @@ from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
+from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.table import RoutingTable
 from postroad.world.clock import Clock, SystemClock
@@ -73,6 +74,7 @@ class Tables:
         self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
         self.credentials = credentials
         self._route = routing.route
+        self.outbound = outbound(routing.options)
         self._recipients = recipients
         self._aliases = aliases
         self._mx_options = mx_options
