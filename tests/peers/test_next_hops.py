@@ -129,17 +129,12 @@ def test_what_waits_says_where_it_would_go_by_its_own_sender(road: Road) -> None
         until(lambda: "later@far.test" in road.node.command("queue", "--messages"), "the queue")
 
         def tried() -> bool:
-            return "attempts 1" in road.node.command("queue", "show", _id(road, "later@far.test"))
+            return "attempts 1" in road.node.command("queue", "show", "later@far.test")
 
         until(tried, "the first attempt")
-        shown = road.node.command("queue", "show", _id(road, "later@far.test"))
+        shown = road.node.command("queue", "show", "later@far.test")
         assert "with the settings as they are now" not in shown, shown
     finally:
         road.alpha.start()
     road.node.command("queue", "retry", "later@far.test")
     road.node.wait_log("relayed for <later@far.test>")
-
-
-def _id(road: Road, recipient: str) -> str:
-    found: list[dict[str, str]] = road.node.json("queue", "--to", recipient)
-    return found[0]["id"]

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS…")
+@click.option("--from", "sender", default=None, metavar="ADDRESS", help="Mail of this sender, or <> for reports.")
+@click.option("--account", default="", metavar="NAME", help="Mail of a client that has logged in as this account.")
 @config_option
 @json_option
-def route(addresses: tuple[str, ...], config: Path | None, as_json: bool) -> None:
+def route(addresses: tuple[str, ...], sender: str | None, account: str, config: Path | None, as_json: bool) -> None:
     """Show where mail for these addresses or domains would go now.
 
     For each one: the destination, its mail servers with their addresses, CNAME records and TLSA records, whether DNSSEC
@@ -28,7 +30,7 @@ def route(addresses: tuple[str, ...], config: Path | None, as_json: bool) -> Non
     from postroad.cli.command import print_json
     from postroad.operate.hosts import ways
 
-    found = ways(settings_of(config), addresses)
+    found = ways(settings_of(config), addresses, None if sender is None else sender.strip("<>"), account)
     if as_json:
         print_json(found)
     else:

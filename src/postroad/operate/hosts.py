@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from postroad.mail.account import canonical_account
 from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
-from postroad.route.table import RoutingTable
+from postroad.route.table import NO_SENDER, RoutingTable
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
 
@@ -62,21 +64,24 @@ class WayFacts(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-def ways(settings: Settings, written: Sequence[str]) -> list[WayFacts]:
-    """For these addresses or domains, asked now."""
+def ways(settings: Settings, written: Sequence[str], sender: str | None = None, account: str = "") -> list[WayFacts]:
+    """For these addresses or domains, asked now. `sender`: of the mail, "" for the null reverse-path, None for one that
+    no next hop names; `account`: as which its client has authenticated."""
     from postroad.config import options
 
     async def ask() -> list[WayFacts]:
         resolver = DnsResolver(options.dns_options(settings), SystemClock(), random.SystemRandom())
         try:
-            return [await way(settings, each, resolver) for each in written]
+            return [await way(settings, each, resolver, sender, account) for each in written]
         finally:
             resolver.close()
 
     return asyncio.run(ask())
 
 
-async def way(settings: Settings, written: str, resolver: Resolver) -> WayFacts:
+async def way(
+    settings: Settings, written: str, resolver: Resolver, sender: str | None = None, account: str = ""
+) -> WayFacts:
     """For one address, or one domain."""
     from postroad.config import options
 
@@ -84,7 +89,11 @@ async def way(settings: Settings, written: str, resolver: Resolver) -> WayFacts:
     if address is None:
         return WayFacts(written, problem="this is neither a mail address nor a domain")
     ourselves = options.own_names(settings)
-    destination = RoutingTable(options.routing_options(settings), ourselves).destination(address)
+    reverse_path = NO_SENDER if sender is None else parse_mailbox(sender) if sender else None
+    if sender and reverse_path is None:
+        return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
+    envelope = Envelope(0, reverse_path, (), 0, 0, Peer(identity=canonical_account(account)))
+    destination = RoutingTable(options.routing_options(settings), ourselves).route(envelope, Recipient(address))
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)

@@ -28,7 +28,7 @@ _APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
 
 _NOBODY: Final = OwnNames()
 _NO_EXTENSIONS: Final[tuple[str, ...]] = ()
-_NO_SENDER: Final = Address("", "")  # no table names it
+NO_SENDER: Final = Address("", "")  # no table names it
 OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
 
 
@@ -56,7 +56,7 @@ class RoutingTable:
     def destination(self, address: Address) -> Destination | Attempt:
         """Where mail for the mailbox goes next, if no table names its sender or account."""
         found = self._kept.get(address.domain)
-        return self._of(address, _NO_SENDER, "") if found is None else found
+        return self._of(address, NO_SENDER, "") if found is None else found
 
     def keys(self, domain: str) -> tuple[str, ...]:
         """The keys of all destinations to which mail for a domain may go, of whatever sender and mailbox."""
