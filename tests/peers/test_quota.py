@@ -16,7 +16,7 @@ from tests.peers.harness.postroad import Node, local_domain
 from tests.peers.harness.process import own_to, until
 
 MESSAGE = b"Subject: x\r\n\r\n" + b"1234567\r\n" * 100
-FULL = 75  # EX_TEMPFAIL
+FULL = (75, 77)  # of Courier, of maildrop
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,7 @@ def node(place: Path) -> Iterator[Node]:
     with Node(place / "node", {"domain": [
         local_domain("wait.example", quota_size=5000, quota_messages=100),
         local_domain("fail.example", quota_size=5000, over_quota="fail", detail_folders=True),
+        local_domain("sender.example"),
     ]}) as made:
         yield made
 
@@ -31,7 +32,7 @@ def node(place: Path) -> Iterator[Node]:
 def send(node: Node, *to: str, body: bytes = MESSAGE) -> None:
     with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
         for each in to:
-            client.sendmail("sender@wait.example", [each], body)
+            client.sendmail("sender@sender.example", [each], body)
 
 
 def used(box: Path) -> tuple[str, int, int]:
@@ -58,14 +59,15 @@ def test_deliverquota_and_we_write_the_same_file(node: Node) -> None:
     assert len(lines) == 5, "nobody has counted anew"
     send(node, *["both@wait.example"] * 3)
     node.wait_log("the mailbox is full")
-    assert [deliverquota(box, "5000S,100C") for _ in range(2)] == [0, FULL]  # 812 octets have room once
+    assert deliverquota(box, "5000S,100C") == 0  # 812 octets have room once
+    assert deliverquota(box, "5000S,100C") in FULL
     size, messages = used(box)[1:]
     assert messages == len(maildir.raw(box)) and size <= 5000
 
 
 def test_a_full_mailbox_is_told_to_the_sender(node: Node) -> None:
     send(node, *["ada@fail.example"] * 6)
-    (report,) = dsn.wait(node.maildir("sender@wait.example"), "ada@fail.example")
+    (report,) = dsn.wait(node.maildir("sender@sender.example"), "ada@fail.example")
     assert report.recipients[0]["Status"] == "5.2.2"
 
 

@@ -106,6 +106,20 @@ def _introspection(settings: Settings, now_s: float) -> Iterator[Finding]:
         yield Finding((("auth", "introspection", "url"),), text, "Write https://, or use a server on this machine")
 
 
+def _http(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Mail that anybody on the network path could read or forge."""
+    for index, domain in enumerate(settings.domain):
+        if domain.url is None:
+            continue
+        parts = urlsplit(str(domain.url))
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            text = f"Mail for {domain.name} is sent to {parts.hostname} without TLS: everybody on the way can read it"
+            yield Finding((("domain", index, "url"),), text, "Write https://, or use a server on this machine")
+        if domain.secret_file is None and domain.authorization_file is None:
+            text = f"{parts.hostname} cannot tell the node's requests from those of others"
+            yield Finding((("domain", index, "url"),), text, "Add secret_file, and have the server check the signature")
+
+
 def _dovecot(settings: Settings, now_s: float) -> Iterator[Finding]:
     """Dovecot may be started later; until then nobody can authenticate."""
     path = settings.auth.dovecot
@@ -431,7 +445,7 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
-    _hostname, _certificates, _introspection, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs, _maps,
-    _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
+    _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
+    _maps, _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
     _lost_reports,
 )  # fmt: skip

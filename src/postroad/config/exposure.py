@@ -69,6 +69,11 @@ def _secrets(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
     introspection = settings.auth.introspection
     if introspection.client_secret_file is not None:
         yield ("auth", "introspection", "client_secret_file"), introspection.client_secret_file, "a secret"
+    for index, domain in enumerate(settings.domain):
+        if domain.secret_file is not None:
+            yield ("domain", index, "secret_file"), domain.secret_file, "a secret"
+        if domain.authorization_file is not None:
+            yield ("domain", index, "authorization_file"), domain.authorization_file, "a secret"
     for index, hop in enumerate(settings.next_hop):
         if hop.password_file is not None:
             yield ("next_hop", index, "password_file"), hop.password_file, "a password"
@@ -92,6 +97,8 @@ def _trusted(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
             yield (*here, "command"), FilePath(domain.command[0]), "the node runs"
         if domain.recipients_file is not None:
             yield (*here, "recipients_file"), domain.recipients_file, "decides which mailboxes exist"
+        if domain.quota_file is not None:
+            yield (*here, "quota_file"), domain.quota_file, "decides how much mailboxes hold"
     for index, relayed in enumerate(settings.relay.domain):
         if relayed.recipients_file is not None:
             key: Path = ("relay", "domain", index, "recipients_file")

@@ -33,6 +33,7 @@ from postroad.config.options import (
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.deliver.quota import read_quotas
+from postroad.deliver.webhook import SECRET_MIN, secret_of
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
 from postroad.maps.options import MapKind
@@ -215,6 +216,22 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
                 yield _within((*here, "recipients_file"), domain.recipients_file, read)
 
 
+def _http(settings: Settings) -> Iterator[Finding]:
+    named: list[tuple[Path, FilePath | None]] = [(("http", "ca_file"), settings.http.ca_file)]
+    for index, domain in enumerate(settings.domain):
+        named += [(("domain", index, key), getattr(domain, key)) for key in ("secret_file", "authorization_file")]
+        text = read_text(domain.secret_file) if domain.secret_file is not None else ""
+        if isinstance(text, str) and text and secret_of(text.partition("\n")[0]) is None:
+            yield Finding(
+                (("domain", index, "secret_file"),),
+                f"The first line of {domain.secret_file} is no secret of at least {SECRET_MIN} octets in Base64",
+                "Make one: openssl rand -base64 32",
+            )
+    for key, path in named:
+        if path is not None and isinstance(problem := read_text(path), Problem):
+            yield _found(key, problem)
+
+
 def _quotas(settings: Settings) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.quota_file is not None:
@@ -376,6 +393,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _introspection,
     _recipients,
     _quotas,
+    _http,
     _aliases,
     _maps,
     _passwords,

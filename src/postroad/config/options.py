@@ -25,7 +25,7 @@ from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
 from postroad.config.values import generic_name, mailbox_pattern
-from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, ProgramOptions
+from postroad.deliver.options import DeliverOptions, HttpOptions, MaildirOptions, MboxOptions, ProgramOptions
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.route import Transport
@@ -244,6 +244,7 @@ def deliver_options(settings: Settings) -> DeliverOptions:
         mt_priority_tunnel=settings.extensions.mt_priority_tunnel,
         maildir=_into(MaildirOptions, settings.maildir, detail_delimiter=settings.routing.detail_delimiter),
         mbox=_into(MboxOptions, settings.mbox),
+        http=_into(HttpOptions, settings.http),
         program=_into(ProgramOptions, settings.program),
     )
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from postroad.config.field import Section, of, setting, table
 from postroad.config.values import File, IpAddress, Octets, Seconds
-from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, MboxQuoting, ProgramOptions
+from postroad.deliver.options import (
+    DeliverOptions,
+    HttpOptions,
+    MaildirOptions,
+    MboxOptions,
+    MboxQuoting,
+    ProgramOptions,
+)
 from postroad.protocol.seven_bit import EightBit
 from postroad.world.tls import ClientTlsOptions, Version
 
@@ -79,6 +86,15 @@ class MboxSection(Section):
     lock_s: Seconds = of(MboxOptions.lock_s)
     stale_lock_s: Seconds = of(MboxOptions.stale_lock_s)
     quoting: MboxQuoting = of(MboxOptions.quoting, source="RFC 4155", word=True)
+
+
+class HttpSection(Section):
+    """Delivery by HTTP POST. Each `[[domain]]` names its URL."""
+
+    time_s: Seconds = of(HttpOptions.time_s)
+    answer_max: Octets = of(HttpOptions.answer_max)
+    retry_after_max_s: Seconds = of(HttpOptions.retry_after_max_s, source="RFC 9110 §10.2.3")
+    ca_file: File | None = of(HttpOptions.ca_file, default=None, example='"authorities.pem"')
 
 
 class ProgramSection(Section):

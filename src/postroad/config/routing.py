@@ -22,14 +22,15 @@ from postroad.config.values import (
     Seconds,
     SenderPattern,
     TrustedNetwork,
+    Url,
     one_or_more,
 )
-from postroad.mail.route import TlsDemand
+from postroad.mail.route import HttpFormat, TlsDemand
 from postroad.route import options as route
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import OverQuota, RoutingOptions
 
-Deliver = Literal["maildir", "mbox", "lmtp", "program"]
+Deliver = Literal["maildir", "mbox", "lmtp", "program", "http"]
 ClientMechanism = Literal[
     "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
     "XOAUTH2", "EXTERNAL", "CRAM-MD5",
@@ -55,7 +56,7 @@ class LocalDomainSection(Section):
         "maildir",
         "`maildir`: into the folder `path`. `mbox`: to the end of the file `path`. `lmtp`: to the LMTP server at "
         "`socket`, or at `host` and `port`. "
-        "`program`: to the standard input of `command`.",
+        "`program`: to the standard input of `command`. `http`: by POST to `url`.",
         source="RFC 2033",
         example='"maildir"',
     )
@@ -65,6 +66,15 @@ class LocalDomainSection(Section):
     port: Port = of(route.LocalDomain.port)
     command: tuple[str, ...] = of(route.LocalDomain.command)
     xforward: bool = of(route.LocalDomain.xforward, source="Postfix, XFORWARD_README")
+    url: Url | None = of(route.LocalDomain.url, default=None, example='"https://app.example.org/mail"')
+    format: HttpFormat = of(route.LocalDomain.format, word=True)
+    secret_file: File | None = of(
+        route.LocalDomain.secret_file, default=None, source="Standard Webhooks", example='"webhook.secret"'
+    )
+    authorization_file: File | None = of(
+        route.LocalDomain.authorization_file, default=None, source="RFC 9110 §11.6.2", example='"app.authorization"'
+    )
+    together: bool = of(route.LocalDomain.together)
     quota_size: Octets = of(route.LocalDomain.quota_size, example='"2G"')
     quota_messages: int = of(route.LocalDomain.quota_messages, unit="messages")
     quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')

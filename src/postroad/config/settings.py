@@ -13,7 +13,7 @@ from postroad.config.field import UNSET, Section, setting, several, table, table
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
 from postroad.config.maps import MapSection
-from postroad.config.outbound import MaildirSection, MboxSection, OutboundSection, ProgramSection
+from postroad.config.outbound import HttpSection, MaildirSection, MboxSection, OutboundSection, ProgramSection
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
 from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
@@ -95,6 +95,7 @@ class Settings(Section):
     outbound: OutboundSection = table(OutboundSection)
     maildir: MaildirSection = table(MaildirSection)
     mbox: MboxSection = table(MboxSection)
+    http: HttpSection = table(HttpSection)
     program: ProgramSection = table(ProgramSection)
     dns: DnsSection = table(DnsSection)
     queue: QueueSection = table(QueueSection)

@@ -35,7 +35,7 @@ def unfit(destination: Destination, address: Address, options: MaildirOptions) -
             if address.local_part and address.local_part.isprintable():
                 return None
             return _never("there can be no such mailbox: its local-part is empty, or holds what cannot be printed")
-        case Transport.SMTP:
+        case Transport.SMTP | Transport.HTTP:
             return None
         case _ as unknown:
             assert_never(unknown)

@@ -6,7 +6,7 @@ back (`mail.loop`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
@@ -42,10 +42,17 @@ class Letter(msgspec.Struct, frozen=True):
 def letter(job: Job, address: Address, marks: Marks | None) -> Letter:
     """What a recipient of a job gets. `address`: as the job names it. `marks`: None if none are made."""
     envelope = job.envelope
-    top = return_path(job.reverse_path) + f"Delivered-To: {address}\r\n".encode()
-    if marks is not None:
-        top += loop.field((marks.delivered(address, envelope.message_id),))
+    fields = top(job, (address,), marks)
     return Letter(
-        envelope.id, top, partial(pieces, envelope, job.content), len(top) + size(envelope, job.content),
+        envelope.id, fields, partial(pieces, envelope, job.content), len(fields) + size(envelope, job.content),
         envelope.body is Body.BINARY_MIME, job.reverse_path,
     )
+
+
+def top(job: Job, addresses: Sequence[Address], marks: Marks | None) -> bytes:
+    """The fields of a delivery to these recipients."""
+    fields = return_path(job.reverse_path)
+    fields += "".join(f"Delivered-To: {address}\r\n" for address in addresses).encode()
+    if marks is None:
+        return fields
+    return fields + loop.field(marks.delivered(address, job.envelope.message_id) for address in addresses)

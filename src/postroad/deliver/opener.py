@@ -22,7 +22,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, assert_never
 
@@ -30,6 +30,7 @@ import msgspec
 
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.doing import Trying, place
+from postroad.deliver.http import HttpCourier, HttpTools
 from postroad.deliver.maildir import MaildirCourier
 from postroad.deliver.mbox import MboxGate
 from postroad.deliver.mbox_courier import MboxCourier
@@ -55,6 +56,7 @@ from postroad.world.tls import ClientTls
 from postroad.world.tls_facts import TlsFacts
 
 _LOG: Final = logging.getLogger(__name__)
+HTTP_THREADS: Final = 32  # requests by HTTP of a worker at a time
 _BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
 _TRY_TEXT_MAX: Final = 500  # characters of the text of one of them
@@ -103,6 +105,8 @@ class Opener:
         self._busy: set[ProgramCourier] = set()  # couriers whose programs run
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = settings(name, options, clock, loop, pool)
+        self._http_pool = ThreadPoolExecutor(HTTP_THREADS, "http")  # starts threads when there is work
+        self._http = HttpTools(self._http_pool, options.http.ca_file)
         self._ways = HopTools(self._shared, network, tls, programs, self._entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._openings: set[Trying] = set()  # under way
@@ -113,6 +117,7 @@ class Opener:
         if the settings are the same."""
         before = self._shared.options, self._ways.tls.options
         self._shared = settings(name, options, self._clock, self._loop, self._pool)
+        self._http = HttpTools(self._http_pool, options.http.ca_file)
         self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
         if before != (options, tls.options):
             self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
@@ -126,6 +131,8 @@ class Opener:
                     self._shared, self._posix, self._gate, self._entropy, self._marks, self._quotas
                 )
                 self._loop.call_soon(opened, writer)
+            case Transport.HTTP:
+                self._loop.call_soon(opened, HttpCourier(self._shared, self._http, self._marks))
             case Transport.PROGRAM:
                 runner = ProgramCourier(self._shared, self._programs, self._busy, self._marks)
                 self._loop.call_soon(opened, runner)

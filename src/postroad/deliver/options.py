@@ -64,6 +64,26 @@ class MboxOptions(msgspec.Struct, frozen=True):
     ] = MboxQuoting.MBOXO
 
 
+class HttpOptions(msgspec.Struct, frozen=True):
+    """How mail is delivered by HTTP."""
+
+    time_s: Annotated[
+        float, Meta(ge=1, description="How long a request may take, from connecting to the end of the answer.")
+    ] = 60.0
+    answer_max: Annotated[int, Meta(ge=0, le=1_048_576, description="How much of an answer is read.")] = 2048
+    retry_after_max_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="If the server asks with Retry-After for a later attempt: how long the node waits at most.",
+        ),
+    ] = 14_400.0
+    ca_file: Annotated[
+        str,
+        Meta(description='Certificates of the authorities that the node trusts, in PEM. "": those of the system.'),
+    ] = ""
+
+
 class ProgramOptions(msgspec.Struct, frozen=True):
     """How programs are run."""
 
@@ -201,4 +221,5 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     mbox: MboxOptions = MboxOptions()
+    http: HttpOptions = HttpOptions()
     program: ProgramOptions = ProgramOptions()

@@ -66,6 +66,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     `transport`: of the destination; "operator" where an operator has ended it. `auth`: the mechanism and the account
     by which we authenticated or tried to (``PLAIN as ada``), "" without AUTH. `tries`: the hosts that did not take the
     connection before this outcome, in order; none if there was only the remote that is named here.
+    `not_before_us`: the remote wants no other attempt before this time, 0 if it has said nothing.
     """
 
     outcome: Outcome
@@ -86,6 +87,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     tls_details: TlsDetails | None = None
     auth: str = ""
     tries: tuple[Try, ...] = ()
+    not_before_us: int = 0
 
     @property
     def reason(self) -> str:

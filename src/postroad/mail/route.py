@@ -18,10 +18,11 @@ class Transport(enum.Enum):
     MAILDIR = "maildir"
     MBOX = "mbox"
     PROGRAM = "program"
+    HTTP = "http"
 
 
-# Those that end on this machine and open no connection.
-HERE: Final = frozenset({Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM})
+# Those for which no hosts are looked up.
+HERE: Final = frozenset({Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM, Transport.HTTP})
 
 
 class TlsDemand(enum.Enum):
@@ -69,6 +70,24 @@ def keys_of(plain: str) -> tuple[str, ...]:
     return (plain, plain + REQUIRE_TLS, plain + TLS_OPTIONAL)
 
 
+class HttpFormat(enum.Enum):
+    """How a message is sent by HTTP."""
+
+    RAW = "raw"
+    JSON = "json"
+
+
+class HttpTarget(msgspec.Struct, frozen=True, array_like=True):
+    """Where mail goes by HTTP POST. `secret_file`: its first line signs the requests; `authorization_file`: its first
+    line is the field Authorization; "" for none. `together`: one request for all recipients of a job."""
+
+    url: str = ""
+    format: HttpFormat = HttpFormat.RAW
+    secret_file: str = ""
+    authorization_file: str = ""
+    together: bool = False
+
+
 class Quota(msgspec.Struct, frozen=True, array_like=True):
     """What a mailbox may hold: octets and messages; 0: no limit."""
 
@@ -95,7 +114,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     Keys: the recipient's domain for MX routing (``example.com``), ``[host]:port`` for a set next hop (with
     ``/@example.com`` behind it for a domain that is to go `apart` from what else goes there),
     ``lmtp:[host]:port`` or ``lmtp:/path``, ``maildir:NAME``, ``mbox:NAME`` and ``program:NAME`` for local
-    delivery (NAME = domain).
+    delivery (NAME = domain), and so is ``http:NAME``.
     SMTP: `domain` set = by MX; else `host` (name or IP address) and `port`, no MX look-up. LMTP: `path` of the Unix
     socket, or `host` and `port`. MAILDIR, MBOX: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM:
     `command`.
@@ -119,6 +138,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     apart: str = ""
     ignored_extensions: tuple[str, ...] = ()
     rules: MailboxRules = MailboxRules()
+    http: HttpTarget | None = None
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

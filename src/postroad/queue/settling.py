@@ -239,6 +239,8 @@ class Settling:
                 if tell:
                     found.delayed.append((index, _late(attempt, envelope)))
                 due_us = schedule.next_due_us(options, envelope, was_reported or tell, now_us, self._random)
+                if due_us < attempt.not_before_us:
+                    due_us = min(attempt.not_before_us, max(expires_us, now_us + 1_000_000))
                 if due_us < not_before_us:
                     # Its destination is left alone for now; come a little after that, not all at one moment.
                     spread_us = int(self._random.random() * options.backoff_first_s * 1_000_000)

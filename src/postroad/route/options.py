@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address
-from postroad.mail.route import TlsDemand, Transport
+from postroad.mail.route import HttpFormat, TlsDemand, Transport
 
 ANY: Final = "any"  # in `recipients`: every local-part
 
@@ -86,6 +86,35 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "`[[next_hop]]`.",
         ),
     ] = ()
+    url: Annotated[str, Meta(description="HTTP: where the requests go.")] = ""
+    format: Annotated[
+        HttpFormat,
+        Meta(
+            description="HTTP: what a request holds. `raw`: the message itself. `json`: an object with the envelope "
+            "and the message in Base64.",
+        ),
+    ] = HttpFormat.RAW
+    secret_file: Annotated[
+        str,
+        Meta(
+            description="HTTP: a file whose first line is the secret that signs the requests, in Base64, with or "
+            "without `whsec_` in front. It is read for each request. Unset: requests are not signed.",
+        ),
+    ] = ""
+    authorization_file: Annotated[
+        str,
+        Meta(
+            description="HTTP: a file whose first line is sent as the field Authorization, such as `Bearer abc`. It is "
+            "read for each request.",
+        ),
+    ] = ""
+    together: Annotated[
+        bool,
+        Meta(
+            description="HTTP: whether one request is sent for all recipients of a message, as far as they are tried "
+            "at the same time. Otherwise each recipient has a request.",
+        ),
+    ] = False
     quota_size: Annotated[
         int, Meta(ge=0, description="Maildir, mbox: how much each mailbox may hold. 0: no limit.")
     ] = 0

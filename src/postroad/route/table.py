@@ -18,7 +18,7 @@ import msgspec
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.route import APART, Destination, MailboxRules, Quota, Transport
+from postroad.mail.route import APART, Destination, HttpTarget, MailboxRules, Quota, Transport
 from postroad.route.choosing import NextHops
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions
@@ -206,6 +206,9 @@ def _delivery(local: LocalDomain) -> Destination:
             return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path, rules=_rules(local))
         case Transport.PROGRAM:
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
+        case Transport.HTTP:
+            target = HttpTarget(local.url, local.format, local.secret_file, local.authorization_file, local.together)
+            return Destination(f"http:{name}", Transport.HTTP, domain=name, http=target)
         case Transport.LMTP | Transport.SMTP:
             told, ignored = local.xforward, local.ignored_extensions
             if local.socket:

@@ -256,7 +256,8 @@ def test_a_stale_lock_file_is_removed(tmp_path: Path) -> None:
 
 
 def test_two_threads_never_write_at_once(tmp_path: Path) -> None:
-    gate, counts = MboxGate(), []
+    gate = MboxGate()
+    counts: list[int] = []
 
     def work() -> None:
         count = 0
@@ -277,7 +278,7 @@ def test_two_threads_never_write_at_once(tmp_path: Path) -> None:
 
 def test_a_file_that_was_replaced_meanwhile(tmp_path: Path) -> None:
     put(given(tmp_path))
-    calls = []
+    calls: list[Any] = []
 
     def open_(path: Any, flags: int, *more: Any, **keywords: Any) -> int:
         handle = os.open(path, flags, *more, **keywords)

@@ -78,10 +78,11 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "mbox": ("path", "quota_size", "quota_file", "over_quota"),
     "lmtp": ("socket", "host", "port", "xforward"),
     "program": ("command",),
+    "http": ("url", "format", "secret_file", "authorization_file", "together"),
 }
 
 
-_PLACE_KEYS: Final = ("path", "socket", "host", "port", "command")  # those that say where the mail goes
+_PLACE_KEYS: Final = ("path", "socket", "host", "port", "command", "url")  # those that say where the mail goes
 
 
 # The ways of delivery for which a key is.
@@ -129,6 +130,8 @@ def _missing(domain: LocalDomainSection) -> str:
             return "" if domain.path else 'Add path = "/var/mail/{local_part}"'
         case "lmtp":
             return "" if domain.socket or domain.host else "Add socket, or host and port, of the LMTP server"
+        case "http":
+            return "" if domain.url else 'Add url = "https://app.example.org/mail"'
         case "program":
             return "" if domain.command else 'Add command = ["/path/of/the/program", "argument"]'
 
