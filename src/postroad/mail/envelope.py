@@ -45,7 +45,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     """One forward-path with its parameters.
 
     `orcpt`: the ORCPT parameter decoded, ``"rfc822;a@example.org"`` (RFC 3461 §4.2), "" if none was given.
-    `given`: the mailbox as the client named it where an alias or rewriting changed it, else None.
+    `given`: the mailbox as the client named it if an alias or rewriting changed it, else None.
     `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
     `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time
     the queue takes it up (`mail.routing`).
@@ -60,7 +60,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Via(msgspec.Struct, frozen=True, array_like=True):
-    """By whom we know the client, where the connection is another's: a proxy, or a client that spoke for it.
+    """By whom we know the client, if the connection is another's: a proxy, or a client that spoke for it.
 
     `protocol`: ``PROXY v1``, ``PROXY v2`` or ``XCLIENT``; `address` and `port`: of the connection itself.
     `destination`, `destination_port`: whom the client had called. The rest is what a PROXY header may tell: the name

@@ -26,7 +26,7 @@ HERE: Final = frozenset({Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM, T
 
 
 class TlsDemand(enum.Enum):
-    """How much TLS a destination demands. MAY is opportunistic (RFC 7435): encrypt where offered, prove nothing."""
+    """How much TLS a destination demands. MAY is opportunistic (RFC 7435): encrypt if offered, prove nothing."""
 
     NEVER = "never"
     MAY = "may"
@@ -51,7 +51,7 @@ def proof_of(demand: TlsDemand) -> HostProof:
 REQUIRE_TLS: Final = "/requiretls"
 TLS_OPTIONAL: Final = "/tls-optional"
 
-# What stands before the recipients' domain at the end of the key of a set next hop, where that domain has its own pace.
+# What stands before the recipients' domain at the end of the key of a set next hop, if that domain has its own pace.
 APART: Final = "/@"
 
 
@@ -61,7 +61,7 @@ def plain_key(key: str) -> str:
 
 
 def domain_of(key: str) -> str:
-    """The domain that a destination's key names, where it is one's alone; else a text that is no domain."""
+    """The domain that a destination's key names, if it is one's alone; else a text that is no domain."""
     return plain_key(key).rpartition(APART)[2]
 
 
@@ -119,7 +119,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     socket, or `host` and `port`. MAILDIR, MBOX: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM:
     `command`.
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
-    we have the message, where it takes XFORWARD. `require_tls`: the hosts must offer
+    we have the message, if it takes XFORWARD. `require_tls`: the hosts must offer
     REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords
     that the hosts offer and that are not used with them. `rules`: for mailboxes of MAILDIR and MBOX.
     """

@@ -1,14 +1,16 @@
-"""The agenda: which destinations have rows in the spool that are due soon, and when each is looked at.
+"""The agenda: which destinations have rows in the spool that are due soon, and when each one is loaded.
 
-In memory is one time for each of them and shard, that of its first row. What always holds:
-- A destination that was noted is loaded once its time has come, or noted again.
-- Retries are taken up spread over time: at most `rate` destinations in a second, however many are overdue after a
-  restart or an outage, the longest overdue first; new mail that waits in the spool only because memory was full
-  (`add_overflow`) goes before them and is not held back by that.
+It keeps one time for each destination and shard: the due time of the first row.
+
+What always holds:
+- A destination on the agenda is loaded when its time has come, or it is put on the agenda again.
+- Retries are spread over time: at most `rate` destinations in a second are loaded, the longest overdue first, however
+  many are overdue after a restart or an outage.
+- New mail that waits in the spool only because memory was full (`add_overflow`) goes before retries, at any rate.
 - If there is no room for more work, nothing is loaded until there is.
 
-A wall clock may jump: it is looked at every `_LOOK_S` at least. Not here: how what the shards have comes in here
-(`queue.lookahead`), what is loaded and what becomes of it.
+How it fails: if the wall clock jumps, it is late by at most `_LOOK_S`. Not here: how destinations get on the agenda
+(`queue.lookahead`, `queue.loading`), what is loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ Key = tuple[int, str]  # shard, destination
 
 
 class Agenda:
-    """`load(shard, destination_key)`: begin to load what is due; False where that must wait (it is scheduled again
+    """`load(shard, destination_key)`: begin to load what is due; False if that must wait (it is scheduled again
     then). `room()`: whether there is room for more work. `rate()`: destinations in a second. `on_nothing_due()`:
     nothing more is due now. `on_let_go()`: destinations were let go of that have something due."""
 
@@ -144,7 +146,7 @@ class Agenda:
             self._on_nothing_due()
 
     def _take_spilled(self) -> bool:
-        """False where there is no room; it is looked again soon then."""
+        """False if there is no room; it is looked again soon then."""
         for _ in range(len(self._overflow)):
             if not self._room():
                 self._arm_in(_NO_ROOM_S)
@@ -157,7 +159,7 @@ class Agenda:
         return True
 
     def _take_due(self) -> bool:
-        """False where more is due than may be taken up now."""
+        """False if more is due than may be taken up now."""
         now_us = self._clock.now_us()
         self._fill()
         heap, due = self._heap, self._due

@@ -172,7 +172,7 @@ class Carrying:
             self._pacing.leave(lane)
 
     def hand_straight(self, lane: Lane, item: Item) -> bool:
-        """Where nobody waits and a courier has nothing to do, a message need not stand in line first."""
+        """If nobody waits and a courier has nothing to do, a message need not stand in line first."""
         if not lane.idle or len(lane.ready) or lane.tokens is not None:
             return False
         slot = lane.idle[-1]
@@ -184,7 +184,7 @@ class Carrying:
         return True
 
     def pump(self, lane: Lane) -> None:
-        """Give what is ready to idle couriers, and ask for more couriers where that helps and is allowed."""
+        """Give what is ready to idle couriers, and ask for more couriers if that helps and is allowed."""
         while lane.idle and len(lane.ready) and not self._stopping:
             slot = lane.idle[-1]
             if not slot.courier.usable:
@@ -262,7 +262,7 @@ class Carrying:
         self.close_if_unused(lane)
 
     def _on_slot_free(self, lane: Lane) -> None:
-        """A connection of the worker is free for this lane; where it needs none any more, the next one gets it."""
+        """A connection of the worker is free for this lane; if it needs none any more, the next one gets it."""
         if len(lane.ready) and not lane.asked and not self._stopping and not lane.idle:
             self._reach_out(lane, first=True)
         if lane.asked:
@@ -580,7 +580,7 @@ class Carrying:
     def _without_replayed(
         self, slot: Slot, item: Item, results: list[tuple[int, Attempt]], *, first: bool
     ) -> list[tuple[int, Attempt]]:
-        """Recipients of whom nothing was said because the session failed are tried again at once, where that may help;
+        """Recipients of whom nothing was said because the session failed are tried again at once, if that may help;
         the outcomes of the others stand.
 
         A kept connection that ends as we use it says nothing of the message: once more, on another one. A host that

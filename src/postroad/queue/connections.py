@@ -1,14 +1,15 @@
 """The worker's connections: how many there are, and which lane gets the next one.
 
 What always holds:
-- No more than `connections_max` are open or being opened, but for as many, up to `connections_slow_max`, as have not
-  moved for `slow_s`: remotes that are slow or dead take no connection away from those that are not.
-- Of them at most `probes_max` are being opened to destinations that failed before, so that retries, however many are
-  due, leave new mail its room; while any wait, some of these are theirs.
-- Lanes that wait take turns by the source of their mail; one that waits is fed once, when there is room.
-- If all are taken, one that is idle makes room.
+- At most `connections_max` are open or being opened. Each one that has not moved for `slow_s` allows one more, up to
+  `connections_slow_max`: slow or dead remotes take no connection away from the others.
+- At most `probes_max` of them are being opened to destinations that failed before. So new mail has room, however many
+  retries are due. If retries wait, some connections are kept for them.
+- Lanes that wait take turns, by the source of their mail. Each lane that waits gets one connection at a time.
+- If all connections are taken, an idle one is closed for a lane that waits.
 
-Whether any is slow is looked at only while a lane waits, so it costs a busy node nothing.
+How it fails: it does not; it counts. Connections are looked at for being slow only while a lane waits. Not here: how a
+connection is opened (`queue.carrying`), the limits of the node (`node.offices.permits`).
 """
 
 from __future__ import annotations

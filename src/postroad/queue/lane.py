@@ -1,4 +1,8 @@
-"""A lane: all that one destination has in memory. Values and small moves only; `queue.Queue` is the one that acts."""
+"""A lane: all that one destination has in memory, and the values that are in it.
+
+What always holds: these are values with small moves; nothing here calls another part of the queue. Not here: what is
+done with them (`queue.carrying`), how many there may be (`queue.capacity`).
+"""
 
 from __future__ import annotations
 
@@ -97,7 +101,7 @@ class PendingConnection:
 
 class Lane:
     """One destination at work. `pace`: None until it is known which hosts serve it. `tokens`: messages that its rate
-    allows now, None where it has none.
+    allows now, None if it has none.
 
     `asked`: a question for permits is open. `opening`: connections being opened. `successes`: while it asked."""
 

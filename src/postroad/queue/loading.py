@@ -103,7 +103,7 @@ class Loading:
     def _resume_fresh(self, shard: int, boundary: int, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
             if envelope.id in self.withdrawn:
-                # An operator has it in hand; where he leaves it fresh, it is taken up then.
+                # An operator has it in hand; if he leaves it fresh, it is taken up then.
                 again = partial(self._resume_fresh, shard, envelope.id + 1)
                 self._loop.call_later(0.2, self._spool.fresh, shard, envelope.id - 1, 1, again)
             elif envelope.id < boundary and envelope.id not in self._capacity.mails:

@@ -1,16 +1,18 @@
-"""The outlook: what comes due soon is brought from the shards into the agenda; all else stays on the disk.
+"""The lookahead: brings what is due soon from the shards onto the agenda. All else stays on the disk.
 
-A shard tells which destinations have something due, in the order of time (`Spool.ahead`). It is read up to a few
-minutes ahead and some destinations at a time, the next ones when the agenda has nothing more that is due. So neither
-start nor memory grows with the queue. What always holds, for each shard and its `reached` time and name:
-- A destination whose first row is due before that is in the agenda, or is being loaded.
-- What the agenda knows besides (what was deferred a moment ago, or waits behind rows that are in memory) is forgotten
-  if the shard says that the destination has nothing due before `reached`: it is read when its time comes.
-- After a start, and when the clock was set back, what is due further ahead than any interval of ours is looked at, too
-  (`far`), and `reached` begins anew.
+A shard tells which destinations have something due, in the order of time (`Spool.ahead`). It is read a few minutes
+ahead, some destinations at a time, and the next ones when nothing more on the agenda is due. So neither the start nor
+memory grows with the queue.
 
-It rests on the spool's order: who is told of a commit is told before the answer to what was asked after it. Not here:
-when what is in the agenda is loaded (`queue.agenda`).
+What always holds, for each shard and the time and name up to which it was read (`reached`):
+- A destination whose first row is due before `reached` is on the agenda, or is being loaded.
+- What else is on the agenda (deferred a moment ago, or behind rows that are in memory) is forgotten if the shard says
+  that the destination has nothing due before `reached`. It is read again when its time comes.
+- After a start, and when the clock was set back, rows that are due further ahead than any interval of ours are looked
+  at, too (`far`), and reading begins anew.
+
+This rests on the spool's order: a commit is reported before the answers to questions that were asked after it. Not
+here: when a destination on the agenda is loaded (`queue.agenda`).
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Lookahead:
             self._timer.cancel()
 
     def begin_anew(self) -> None:
-        """At start, and where what was far ahead may be otherwise now: all is read that is due soon, or strangely
+        """At the start, and if what was far ahead may have changed: all is read that is due soon, or strangely
         late."""
         shards = [reading.shard for reading in self._readings if not reading.far]
         after = (self._clock.now_us() + self._far_us(), "")
@@ -100,7 +102,7 @@ class Lookahead:
         self.go_on()
 
     def go_on(self) -> None:
-        """The agenda has nothing more that is due: read on, where that is near."""
+        """The agenda has nothing more that is due: read on, if more is due soon."""
         now_us = self._clock.now_us()
         for reading in self._readings:
             self._read(reading, now_us)

@@ -1,12 +1,11 @@
-"""Turns: what waits, by rank and by source: the most urgent first, and of one rank one of each source after another, so
-that a mailing holds nobody up.
+"""The order of what waits: the most urgent rank first; within one rank the sources take turns.
 
-A source is who sends (`source_of`): what one sender has brought goes in its order, and the senders take turns. What
-has many recipients is a source of its own, so that a sender's single messages do not wait for its own mailings.
-With one source and one rank it is a plain queue.
+A source is a sender (`source_of`). Messages of one sender keep their order; different senders take turns, so that a
+mailing holds nobody up. A message with many recipients is a source of its own, so that a sender's single messages do
+not wait for the sender's own mailing. With one source and one rank this is a plain queue.
 
-What always holds: each value is taken once; of one source and rank in the order in which they came, but for those put
-first; nothing before what has a higher rank (RFC 6710 §5).
+What always holds: each value is taken once; nothing is taken before a value of a higher rank (RFC 6710 §5); values of
+one source and rank keep their order, except those that were put first.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class FairQueue(Generic[_T]):
         return found
 
     def take(self) -> _T:
-        """The next one. ValueError where nothing waits."""
+        """The next one. ValueError if nothing waits."""
         rank = max(self._rounds)
         found = self._rounds[rank]
         value = found.take()

@@ -50,7 +50,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def parse_rate(written: str) -> Rate | None:
-    """``100/1m``, ``5/s``, ``2000/1h``; None where it is no rate."""
+    """``100/1m``, ``5/s``, ``2000/1h``; None if it is no rate."""
     found = _RATE.fullmatch(written)
     if found is None:
         return None
@@ -161,7 +161,7 @@ class Patterns(Generic[_T]):
 
 
 class PaceTable:
-    """The rules of one configuration. `most`, `start`, `recipients_max`: where no rule says otherwise."""
+    """The rules of one configuration. `most`, `start`, `recipients_max`: if no rule says otherwise."""
 
     def __init__(self, rules: Sequence[PaceRule], *, most: int, start: int, recipients_max: int) -> None:
         self._most, self._start, self._recipients_max = most, start, recipients_max
@@ -185,7 +185,7 @@ class PaceTable:
         return self._by_host and destination.transport is _SMTP and bool(destination.domain)
 
     def of(self, destination: Destination, hosts: Sequence[str] = ()) -> Pace:
-        """`hosts`: the names of those that it may go to, where that `needs_hosts`."""
+        """`hosts`: the names of those that it may go to, if it `needs_hosts`."""
         if self._plain:
             limits = self._own_limits(None, remote=destination.transport is _SMTP)
             return Pace((destination.key,), (), limits.most, 0, self._recipients_max)
@@ -217,7 +217,7 @@ class PaceTable:
         return self._own_limits(self._own_rule(scope), remote=not scope.startswith(_LOCAL))
 
     def _own_rule(self, key: str) -> PaceRule | None:
-        """By the destination's key, which is the recipients' domain where mail goes by MX, and ends with it behind a
+        """By the destination's key, which is the recipients' domain if mail goes by MX, and ends with it behind a
         next hop (`Destination.apart`). Rules are for remotes. Mail that demands more of the way than other mail counts
         by itself, within the same limits."""
         return None if key.startswith(_LOCAL) else self._domains.find(domain_of(key))

@@ -1,9 +1,13 @@
-"""Which pace a lane goes by: found when the lane is opened and after each reload, by the hosts that serve its
-destination if rules name such (`queue.pace`).
+"""Which pace a lane has: found when the lane is opened and after each reload. If rules name hosts, it depends on the
+hosts that serve the destination (`queue.pace`).
 
-What always holds: a lane without a pace has asked for its hosts, and hears of them once; who stands in a scope that is
-not its own alone is known by it, so that one of them can give a connection up for another. What was found of hosts is
-kept for a while, and bounded.
+What always holds:
+- A lane without a pace has asked for its hosts, and hears of them once.
+- The lanes of a shared scope are known, so that one of them can give up a connection for another.
+- What was found of hosts is kept for a while, and bounded.
+
+How it fails: a destination without known hosts has the pace of its own rules. Not here: the limits themselves
+(`queue.pace`), the counting (`node.offices.permits`).
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ class Pacing:
         self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
 
     def find(self, lane: Lane) -> None:
-        """What limits the destination; where rules name hosts, these are looked up first."""
+        """What limits the destination; if rules name hosts, these are looked up first."""
         destination = lane.destination
         if self._hosts_of is None or not self._table.needs_hosts(destination):
             self._set(lane, self._table.of(destination))

@@ -143,7 +143,7 @@ class Queue:
         self._carrying.take(options, pace, outbound)
 
     def _renew_destination(self, lane: Lane) -> None:
-        """What waits goes to where it was to go, in the way that is wanted now."""
+        """What waits keeps its destination, which is now reached as the new settings say."""
         if not len(lane.ready):
             return
         item = lane.ready.first()

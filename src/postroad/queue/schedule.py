@@ -19,7 +19,7 @@ _US = 1_000_000
 
 
 def interval_s(options: QueueOptions, age_s: float, random: random.Random) -> float:
-    """Seconds to wait after a failure of a message of this age. Where there were no attempts out of turn, each pause is
+    """Seconds to wait after a failure of a message of this age. If there were no attempts out of turn, each pause is
     `retry_factor` times the one before: the pauses before add up to the age, (pause - first) / (factor - 1)."""
     grown = options.retry_first_s + (options.retry_factor - 1.0) * max(0.0, age_s)
     return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * random.random() - 1.0))

@@ -264,7 +264,7 @@ class Settling:
     def _reported(
         self, mail: QueuedMessage, outcomes: Outcomes, *, delayed: bool, content: Content, until_us: int
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
-        """The DSNs. None where making them broke: a bug, which is logged and must not strand the recipients."""
+        """The DSNs. None if making them broke: a bug, which is logged and must not strand the recipients."""
         try:
             return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
         except Exception:

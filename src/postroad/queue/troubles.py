@@ -1,7 +1,7 @@
-"""Destinations in trouble: those that could not be reached, how often in a row, and until when they are left alone.
+"""Destinations in trouble: which could not be reached, how often in a row, and until when they are left alone.
 
-What always holds: what is remembered is bounded (`TROUBLES_MAX`); a time further ahead than a back-off can be is of a
-clock that was set back, and holds nobody. Not here: what becomes of the mail meanwhile (`queue.queue`).
+What always holds: at most `TROUBLES_MAX` are remembered. A time further ahead than any back-off comes from a clock that
+was set back, and holds nobody up. Not here: what happens to the mail meanwhile (`queue.carrying`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Troubles:
         }
 
     def _remember(self, destination_key: str, trouble: Trouble, now_us: int) -> None:
-        """What is over long ago goes, and where that is not enough, those that were remembered first."""
+        """What is over long ago goes, and if that is not enough, those that were remembered first."""
         known = self._known
         if len(known) >= TROUBLES_MAX and destination_key not in known:
             over_us = now_us - int(self._options().backoff_max_s * 1_000_000)

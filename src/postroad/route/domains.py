@@ -80,7 +80,7 @@ class OwnNames(msgspec.Struct, frozen=True):
 
 
 def literal_address(domain: str) -> str | None:
-    """The IP address of an address literal, ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 §4.1.3); None where it
+    """The IP address of an address literal, ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 §4.1.3); None if it
     is none, or of another kind."""
     if not (domain.startswith("[") and domain.endswith("]")):
         return None

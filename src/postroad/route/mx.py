@@ -166,7 +166,7 @@ class _Search(msgspec.Struct, frozen=True):
         return await self.resolver.addresses(host)
 
     def _judge(self, findings: Sequence[_Finding], unknown: int, *, implicit: bool) -> Route | Attempt:
-        """The route, where any exchanger better than ourselves has a usable address; else why not. `unknown`: how many
+        """The route, if any exchanger better than ourselves has a usable address; else why not. `unknown`: how many
         were not looked at."""
         found: list[Hop] = []
         hosts = 0
@@ -204,7 +204,7 @@ class _Search(msgspec.Struct, frozen=True):
         return any(self.ourselves.is_address(address, self.destination.port) for address in addresses)
 
     def _fault(self, address: str) -> str:
-        """Why nothing is sent to an address of somebody else's domain; "" where it is usable."""
+        """Why nothing is sent to an address of somebody else's domain; "" if it is usable."""
         if is_loopback(address) and not self.options.loopback:
             return "a loopback address"
         return "an address that no host can have" if is_unusable(address) else ""

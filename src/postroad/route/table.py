@@ -101,7 +101,7 @@ class RoutingTable:
     def home(self, address: Address) -> Address:
         """The mailbox as its local domain names it: a bare ``<Postmaster>`` (RFC 5321 §4.1.1.3) and mailboxes at our
         own address literals (§4.1.3) belong to the first local domain, and so do ``postmaster`` and ``MAILER-DAEMON``
-        of the node (§4.5.1), where its name is no local domain; all others are as they are."""
+        of the node (§4.5.1), if its name is no local domain; all others are as they are."""
         if address.domain and not address.domain.startswith("["):
             return self._postmaster if self.is_own(address) and self._postmaster is not None else address
         local = self.local(address.domain)
