@@ -31,6 +31,7 @@ from postroad.receive import local_head, local_users, replies
 from postroad.receive.client import Client
 from postroad.receive.doors import Doors
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
+from postroad.receive.letting_go import let_go
 from postroad.receive.local_request import LocalRequest
 from postroad.receive.local_users import LocalUser
 from postroad.receive.options import LocalOptions, LocalSender
@@ -122,7 +123,7 @@ class LocalMail:
 
     def _close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            let_go(self._task)
             self._task = None
         self._intake.ended()
 
@@ -303,8 +304,8 @@ class LocalMail:
             verdict = await pending
         except Exception as error:
             verdict = Verdict(Action.DEFER, replies.UNSURE, f"a rule broke: {error!r}")
-        self._task = None
-        if self._on_end is not None:
+        if self._task is not None and self._on_end is not None:
+            self._task = None
             judged(verdict)
 
     def catch_up(self) -> None:

@@ -69,7 +69,7 @@ class PrefacedConnection:
         # As a session over a Unix socket: whose it is we do not know yet, and the proxy's own address says nothing.
         verdict = setup.doors.admit("", True, False)
         self._counted = verdict is ACCEPT
-        if not self._counted and turned.tell(address, verdict.reason, setup.doors.loop.time()) is not None:
+        if not self._counted and turned.left_out(address, verdict.reason, setup.doors.loop.time()) is not None:
             self._tell(f"{verdict.reason}, no PROXY header is waited for")
 
     @property

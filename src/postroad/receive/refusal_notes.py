@@ -28,8 +28,9 @@ class RefusalNotes:
         self._since = -PAUSE_S  # of all
         self._all = 0
 
-    def tell(self, address: str, reason: str, now: float, *, names: int = 1, stranger: bool = True) -> int | None:
-        """How many were not told since the last one; None: neither is this one. `names`: of recipients in it."""
+    def left_out(self, address: str, reason: str, now: float, *, names: int = 1, stranger: bool = True) -> int | None:
+        """Count a refusal. How many were left out since the last one that was told; None: this one is left out, too.
+        `names`: of recipients in it."""
         key = address, reason
         since, told, left_out = self._told.get(key, (now, 0, 0))
         if now - since >= PAUSE_S:

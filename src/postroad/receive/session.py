@@ -37,6 +37,7 @@ from postroad.protocol.server import ServerMachine
 from postroad.receive import replies
 from postroad.receive.client import Client
 from postroad.receive.dialog import HANDLERS, Dialog
+from postroad.receive.letting_go import let_go
 from postroad.receive.options import ListenerTls, ReceiveOptions
 from postroad.receive.proxied import Named
 from postroad.receive.refusal_notes import RefusalNotes
@@ -587,7 +588,7 @@ class ClientConnection(asyncio.Protocol):
         answer: Reply | None = verdict.reply or replies.LEAVING
         if dialog.setup.listener.tls is ListenerTls.IMPLICIT:  # nothing can be said before the handshake
             answer = None
-        left_out = self._listener.turned.tell(dialog.client.address, verdict.reason[:40], dialog.client.since)
+        left_out = self._listener.turned.left_out(dialog.client.address, verdict.reason[:40], dialog.client.since)
         if left_out is not None:
             more = f" ({left_out} more since the last one logged)" if left_out else ""
             dialog.note_refusal(answer, verdict.reason + more, "CONNECT")
@@ -648,7 +649,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = _GONE
         self._disarm()
         if self._task is not None:
-            self._task.cancel()
+            let_go(self._task)
             self._task = None
         dialog, self._dialog = self._dialog, None
         assert dialog is not None
@@ -667,7 +668,7 @@ class ClientConnection(asyncio.Protocol):
     def _tell_handshake(self, dialog: Dialog, reason: str) -> None:
         """Logs a handshake that has failed. A client that fails again and again does not fill the log."""
         listener, address = self._listener, dialog.client.address
-        left_out = listener.turned.tell(address, reason[:80], listener.setup.doors.loop.time())
+        left_out = listener.turned.left_out(address, reason[:80], listener.setup.doors.loop.time())
         if left_out is not None:
             self._tell_end(dialog, f"{reason} ({left_out} more since the last one logged)" if left_out else reason)
 

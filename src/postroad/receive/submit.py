@@ -33,6 +33,7 @@ from postroad.protocol.grammar import parse_mailbox
 from postroad.receive import replies
 from postroad.receive.client import Client
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
+from postroad.receive.letting_go import let_go
 from postroad.receive.setup import ListenerSetup
 
 AT_ONCE_MAX: Final = 20  # submissions of one worker at a time
@@ -147,7 +148,7 @@ class Submission(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
-            self._task.cancel()
+            let_go(self._task)
         if self._intake is not None:
             self._intake.ended()
         self._submissions.gone(self)

@@ -106,7 +106,7 @@ def test_a_flood_of_refused_clients_does_not_fill_the_log() -> None:
 def test_who_was_turned_away_is_forgotten() -> None:
     turned = RefusalNotes()
     for number in range(CLIENTS_MAX + 10):
-        assert turned.tell(str(number), "why", 1000.0, stranger=False) == 0
+        assert turned.left_out(str(number), "why", 1000.0, stranger=False) == 0
     assert len(turned._told) == CLIENTS_MAX
 
 

@@ -4,6 +4,7 @@ how much of it one client, one network and all may have under way."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from postroad.accounts.introspection import Introspection, IntrospectionOptions
 from postroad.accounts.places import Places
 from postroad.check.client import ClientOptions, Clients
 from postroad.mail.event import Authenticated, Refused
+from postroad.mail.judging import compose
+from postroad.mail.policy import ACCEPT, Rules, Verdict
 from postroad.protocol.sasl import clients as sasl
 from postroad.world.clock import SystemClock
 from postroad.world.http import HttpResponse
@@ -30,6 +33,36 @@ from tests.unit.receive.fakes import Client, House, opened
 from tests.unit.receive.test_auth import PASSWORD, PLAIN, base, house_of, wait
 
 WRONG = "AUTH PLAIN " + base("", "ann", "wrong")
+
+
+def test_a_client_that_goes_before_a_rule_is_waited_for_leaves_nothing_half_made(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """The task was cancelled before it had begun, and the coroutines of the rules below it were never awaited."""
+    asked: list[str] = []
+
+    async def slowly(name: str) -> Verdict:
+        asked.append(name)
+        await asyncio.sleep(60)
+        return ACCEPT
+
+    first = compose((lambda question: slowly("first"), lambda question: ACCEPT))
+    assert first is not None
+    rules = compose((first, lambda question: slowly("second")))
+
+    async def play() -> None:
+        house = House(loop=asyncio.get_running_loop(), rules=Rules(mail=rules))
+        client = opened(house)
+        client.say("MAIL FROM:<a@b.example>\r\n")
+        client.hang_up()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(play())
+    gc.collect()
+    assert asked == ["first"]
+    assert not [str(each.message) for each in recwarn if "never awaited" in str(each.message)]
 
 
 class Watched:

@@ -148,10 +148,10 @@ def test_a_full_disk_does_not_fill_the_disk_with_its_refusals() -> None:
 
 def test_all_strangers_together_are_bounded_and_known_clients_are_not_left_out_for_them() -> None:
     turned = RefusalNotes(SEVERAL)
-    found = [turned.tell(str(number), "no space", 1000.0, names=10) for number in range(ALL_MAX)]
+    found = [turned.left_out(str(number), "no space", 1000.0, names=10) for number in range(ALL_MAX)]
     assert sum(each is not None for each in found) == ALL_MAX // 10 + 1
-    assert turned.tell("own", "no space", 1000.0, stranger=False) == 0
-    assert turned.tell("9", "other", 1000.0 + PAUSE_S) == 0, "a minute later"
+    assert turned.left_out("own", "no space", 1000.0, stranger=False) == 0
+    assert turned.left_out("9", "other", 1000.0 + PAUSE_S) == 0, "a minute later"
 
 
 @pytest.mark.parametrize("ending", ["timeout", "shutdown", "bug"])
