@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from postroad.maps.databases import mysql_driver, postgres_driver
 from postroad.maps.face import Map, MapCounts, MapSource
 from postroad.maps.files import FileEntries, FileSource, InBackground
 from postroad.maps.function import function_driver
@@ -196,13 +197,25 @@ def _opened(options: MapOptions, opened: Callable[[str], OpenTable], clock: Cloc
     return source.open() or source
 
 
+def _postgresql(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    where = f"map {options.name}"
+    return _waiting(postgres_driver(where, options.url, options.password_file, options.query), options, tell)
+
+
+def _mysql(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    where = f"map {options.name}"
+    return _waiting(mysql_driver(where, options.url, options.password_file, options.query), options, tell)
+
+
 def _python(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     return _waiting(function_driver(options.function, options.waiting.at_once_max), options, tell)
 
 
 def _waiting(driver: Driver | Problem, options: MapOptions, tell: Tell) -> MapSource | Problem:
     if isinstance(driver, Problem):
-        return Problem(f"map {options.name}", f"{driver.where}: {driver.text}", driver.remedy)
+        where = f"map {options.name}"
+        text = driver.text if driver.where == where else f"{driver.where}: {driver.text}"
+        return Problem(where, text, driver.remedy)
     return WaitingSource(driver, options.waiting, options.name, tell)
 
 
@@ -229,5 +242,7 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], M
     MapKind.CDB: _cdb,
     MapKind.LMDB: _lmdb,
     MapKind.SQLITE: _sqlite,
+    MapKind.POSTGRESQL: _postgresql,
+    MapKind.MYSQL: _mysql,
     MapKind.PYTHON: _python,
 }

@@ -26,6 +26,8 @@ class MapKind(enum.Enum):
     CDB = "cdb"
     LMDB = "lmdb"
     SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+    MYSQL = "mysql"
     PYTHON = "python"
 
 
@@ -40,7 +42,8 @@ class MapOptions(msgspec.Struct, frozen=True):
             "them. `aliases`: a file in the format of aliases(5). `regexp`, `pcre`: a file of patterns with values. "
             "`cidr`: a file of networks with values. `static`: `value` for every key. `first`: the first of `maps` "
             "that has the key. `union`: the values of all `maps`, with commas between them. `cdb`, `lmdb`: a file "
-            "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `python`: a `function` of "
+            "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `postgresql`, "
+            "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `python`: a `function` of "
             "yours. docs/maps.md describes each.",
         ),
     ]
@@ -59,10 +62,20 @@ class MapOptions(msgspec.Struct, frozen=True):
     query: Annotated[
         str,
         Meta(
-            description="sqlite: the query. `%s` stands for the key, `%u` for its local-part, `%d` for its domain, "
-            "`%1` to `%9` for the labels of its domain from the right. Several rows or columns are one value, with "
-            "commas between them. A key cannot change the query, whatever is in it.",
+            description="sqlite, postgresql, mysql: the query. `%s` stands for the key, `%u` for its local-part, `%d` "
+            "for its domain, `%1` to `%9` for the labels of its domain from the right. Several rows or columns are one "
+            "value, with commas between them. A key cannot change the query, whatever is in it.",
         ),
+    ] = ""
+    url: Annotated[
+        str,
+        Meta(
+            description="postgresql, mysql: the database, written `postgresql://user@host/database` or "
+            "`mysql://user@host/database`.",
+        ),
+    ] = ""
+    password_file: Annotated[
+        str, Meta(description="postgresql, mysql: a file whose first line is the password, read at start and reload.")
     ] = ""
     function: Annotated[
         str,
@@ -77,7 +90,11 @@ class MapOptions(msgspec.Struct, frozen=True):
 _WAITING: Final = WaitingOptions.__struct_fields__
 
 # By kind: the fields that must be given, and those that may be; others but `name` and `kind` must not be.
-OPTIONAL: dict[MapKind, tuple[str, ...]] = {MapKind.PYTHON: _WAITING}
+OPTIONAL: dict[MapKind, tuple[str, ...]] = {
+    MapKind.POSTGRESQL: ("password_file", *_WAITING),
+    MapKind.MYSQL: ("password_file", *_WAITING),
+    MapKind.PYTHON: _WAITING,
+}
 NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.INLINE: ("entries",),
     MapKind.TEXT: ("file",),
@@ -91,5 +108,7 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.CDB: ("file",),
     MapKind.LMDB: ("file",),
     MapKind.SQLITE: ("file", "query"),
+    MapKind.POSTGRESQL: ("url", "query"),
+    MapKind.MYSQL: ("url", "query"),
     MapKind.PYTHON: ("function",),
 }

@@ -1,0 +1,231 @@
+"""SQL databases as maps: PostgreSQL (asyncpg), MySQL and MariaDB (asyncmy).
+
+What always holds: a connection is used by one look-up at a time and kept for the next one; one that broke while it was
+kept is replaced, and the look-up goes on; a connection whose query was given up is closed. Keys never become a part of
+a statement: PostgreSQL gets them as parameters, MySQL as hexadecimal literals, which mean the same in every `sql_mode`.
+
+How it fails: `maps.waiting`. No connection, no right to log in and too many connections are Away; an error of a query
+is one of its key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from postroad.maps.sql import ROWS_MAX, SqlForm, SqlStatement, joined, statement
+from postroad.maps.waiting import Away
+from postroad.world.problem import Problem, unreadable
+
+POSTGRESQL: Final = SqlForm(
+    lambda number: f"${number}", lambda number: f"${number}::text", lambda parts: f"concat({', '.join(parts)})"
+)
+MYSQL: Final = SqlForm(
+    lambda number: f"\0{number}\0", lambda number: f"\0{number}\0", lambda parts: f"concat({', '.join(parts)})"
+)
+_MARK: Final = re.compile("\0([0-9]+)\0")
+# Of MySQL and MariaDB: too many connections, no such user or database, shutdown and the like; those of the client.
+_AWAY: Final = frozenset((1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1129, 1130, 1135, 1203, 1226, 1927, 3159))
+_CLIENT_ERRORS: Final = 2000
+
+
+Rows = Sequence[Sequence[Any]]
+
+
+class SqlBackend(Protocol):
+    """One database server."""
+
+    async def connect(self) -> Any: ...
+
+    async def query(self, connection: Any, query: SqlStatement, arguments: tuple[str, ...]) -> Rows: ...
+
+    def abort(self, connection: Any) -> None:
+        """Close a connection at once. Never raises."""
+
+    def is_away(self, error: Exception) -> bool:
+        """Whether an error says that nothing can be asked now."""
+
+
+class SqlDriver:
+    """A query to a database. See the module."""
+
+    folds = True
+
+    def __init__(self, backend: SqlBackend, query: SqlStatement) -> None:
+        self._backend = backend
+        self._query = query
+        self._free: list[Any] = []
+        self._closed = False
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        arguments = self._query.arguments(key)
+        if arguments is None or "\0" in key:  # which no text of a database holds
+            return None
+        if self._free:
+            try:
+                return await self._run(self._free.pop(), arguments)
+            except Away:  # it may have broken while it was kept
+                while self._free:
+                    self._backend.abort(self._free.pop())
+        try:
+            connection = await self._backend.connect()
+        except Exception as error:
+            raise Away(f"{type(error).__name__}: {error}") from error
+        return await self._run(connection, arguments)
+
+    async def _run(self, connection: Any, arguments: tuple[str, ...]) -> str | None:
+        try:
+            rows = await self._backend.query(connection, self._query, arguments)
+        except Exception as error:
+            self._backend.abort(connection)
+            if isinstance(error, OSError) or self._backend.is_away(error):
+                raise Away(f"{type(error).__name__}: {error}") from error
+            raise
+        except BaseException:  # given up
+            self._backend.abort(connection)
+            raise
+        if self._closed:
+            self._backend.abort(connection)
+        else:
+            self._free.append(connection)
+        return joined(rows[:ROWS_MAX])
+
+    def close(self) -> None:
+        self._closed = True
+        while self._free:
+            self._backend.abort(self._free.pop())
+
+
+class PostgresBackend:
+    """PostgreSQL. No statement is kept prepared, so that a pool such as PgBouncer may stand between."""
+
+    def __init__(self, asyncpg: Any, url: str, password: str) -> None:
+        self._asyncpg = asyncpg
+        self._url = url
+        self._password = password
+
+    async def connect(self) -> Any:
+        more = {"password": self._password} if self._password else {}
+        return await self._asyncpg.connect(
+            self._url, statement_cache_size=0, server_settings={"application_name": "postroad"}, **more
+        )
+
+    async def query(self, connection: Any, query: SqlStatement, arguments: tuple[str, ...]) -> Rows:
+        rows = await connection.fetch(query.text, *arguments)
+        return [tuple(row) for row in rows]
+
+    def abort(self, connection: Any) -> None:
+        with contextlib.suppress(Exception):
+            connection.terminate()
+
+    def is_away(self, error: Exception) -> bool:
+        # Classes 08 (connection), 53 (resources), 57 (operator intervention), 28 (log-in), 3D (no such database), 25.
+        code = str(getattr(error, "sqlstate", "") or "")
+        return isinstance(error, self._asyncpg.InterfaceError) or code[:2] in ("08", "53", "57", "28", "3D", "25")
+
+
+class MysqlBackend:
+    """MySQL and MariaDB."""
+
+    def __init__(self, asyncmy: Any, url: str, password: str, tls: ssl.SSLContext | None) -> None:
+        self._asyncmy = asyncmy
+        parts = urlsplit(url)
+        more = parse_qs(parts.query)
+        self._given: dict[str, Any] = {
+            "host": parts.hostname or "localhost", "port": parts.port or 3306, "user": unquote(parts.username or ""),
+            "password": password or unquote(parts.password or ""), "database": unquote(parts.path.lstrip("/")),
+            "charset": "utf8mb4", "autocommit": True, "ssl": tls,
+        }  # fmt: skip
+        if "unix_socket" in more:
+            self._given["unix_socket"] = more["unix_socket"][0]
+
+    async def connect(self) -> Any:
+        return await self._asyncmy.connect(**self._given)
+
+    async def query(self, connection: Any, query: SqlStatement, arguments: tuple[str, ...]) -> Rows:
+        text = _MARK.sub(lambda found: _literal(arguments[int(found[1]) - 1]), query.text)
+        async with connection.cursor() as cursor:
+            await cursor.execute(text)
+            rows: Rows = await cursor.fetchmany(ROWS_MAX)
+        return rows
+
+    def abort(self, connection: Any) -> None:
+        with contextlib.suppress(Exception):
+            connection.close()
+
+    def is_away(self, error: Exception) -> bool:
+        errors = self._asyncmy.errors
+        if isinstance(error, errors.InterfaceError):
+            return True
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        return isinstance(error, errors.OperationalError) and (code in _AWAY or code >= _CLIENT_ERRORS or code == 0)
+
+
+def _literal(value: str) -> str:
+    return f"_utf8mb4 X'{value.encode().hex()}'"
+
+
+# ---- making ---------------------------------------------------------------------------------------------------------
+
+
+def postgres_driver(where: str, url: str, password_file: str, query: str) -> SqlDriver | Problem:
+    try:
+        import asyncpg
+    except ImportError:
+        return _missing(where, "postgresql", "asyncpg")
+    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+        return Problem(where, "url must begin with postgresql://", "Write postgresql://user@host/database.")
+    password = read_password(password_file)
+    made = statement(query, POSTGRESQL)
+    if isinstance(password, Problem):
+        return password
+    if isinstance(made, str):
+        return Problem(where, made, "Correct the query.")
+    return SqlDriver(PostgresBackend(asyncpg, url, password), made)
+
+
+def mysql_driver(where: str, url: str, password_file: str, query: str) -> SqlDriver | Problem:
+    try:
+        import asyncmy
+        import asyncmy.errors
+    except ImportError:
+        return _missing(where, "mysql", "asyncmy")
+    parts = urlsplit(url)
+    if parts.scheme not in ("mysql", "mariadb"):
+        return Problem(where, "url must begin with mysql://", "Write mysql://user@host/database.")
+    password = read_password(password_file)
+    made = statement(query, MYSQL)
+    if isinstance(password, Problem):
+        return password
+    if isinstance(made, str):
+        return Problem(where, made, "Correct the query.")
+    tls: ssl.SSLContext | None = None
+    roots = parse_qs(parts.query).get("ssl_ca")
+    if roots is not None:
+        try:
+            tls = ssl.create_default_context(cafile=roots[0])
+        except OSError as error:
+            return unreadable(roots[0], error)
+    return SqlDriver(MysqlBackend(asyncmy, url, password, tls), made)
+
+
+def read_password(path: str) -> str | Problem:
+    """The first line of a file; "" if there is no file."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text("utf-8").partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        return unreadable(path, error)
+    except UnicodeDecodeError:
+        return Problem(path, "is not in UTF-8", "Save it in UTF-8.")
+
+
+def _missing(where: str, extra: str, package: str) -> Problem:
+    text = f"a map of kind {extra} needs the package {package}, which is not installed"
+    return Problem(where, text, f"Install it: pip install 'postroad[{extra}]'.")

@@ -1,0 +1,183 @@
+"""Maps in real PostgreSQL and MariaDB: queries, odd keys, servers that go and come back, and a node that uses one."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.maps import Maps, make
+from postroad.maps.options import MapKind, MapOptions
+from postroad.maps.waiting import WaitingOptions
+from postroad.world.clock import SystemClock
+from tests.peers.harness import maildir, ports
+from tests.peers.harness.databases import Mariadb, Postgres
+from tests.peers.harness.postroad import Node, local_domain, mx_listener
+from tests.peers.harness.process import until
+
+pytestmark = pytest.mark.peer
+
+TABLES = """
+CREATE TABLE alias (address varchar(200), goto varchar(200), active int);
+INSERT INTO alias VALUES ('sales@x.org', 'ada@x.org', 1), ('sales@x.org', 'bob@x.org', 1),
+    ('old@x.org', 'ada@x.org', 0), ('o''brien@x.org', 'quote', 1), ('100%@x.org', 'percent', 1),
+    ('back\\slash@x.org', 'back', 1),
+    ('ä@x.org', 'ö', 1);
+"""
+Server = Postgres | Mariadb
+
+
+@pytest.fixture(scope="module", params=[MapKind.POSTGRESQL, MapKind.MYSQL])
+def server(request: pytest.FixtureRequest, place: Path) -> Iterator[Server]:
+    kind: Any = Postgres if request.param is MapKind.POSTGRESQL else Mariadb
+    made: Server = kind(place / f"server-{request.param.value}")
+    with made:
+        if isinstance(made, Mariadb):
+            made.sql("USE mail;" + TABLES.replace("\\", "\\\\"))
+        else:
+            made.sql(TABLES)
+        yield made
+
+
+def options(server: Server, query: str, place: Path, **more: Any) -> MapOptions:
+    (place / "password").write_text("secret\n")
+    kind = MapKind.POSTGRESQL if isinstance(server, Postgres) else MapKind.MYSQL
+    waiting = WaitingOptions(**{"failures_max": 2, "pause_s": 0.1, "cache_s": 0, "cache_missing_s": 0, **more})
+    return MapOptions(
+        "it", kind, url=server.url, password_file=str(place / "password"), query=query, waiting=waiting
+    )
+
+
+def made(*wanted: MapOptions) -> Maps:
+    found = make(wanted, SystemClock(), lambda level, text: None)
+    assert isinstance(found, Maps), found
+    return found
+
+
+async def ask(map: Map, key: str) -> Answer:
+    found: Answer | Awaitable[Answer] = map.look_up(key)
+    return found if found is None or isinstance(found, str | NotNow) else await found
+
+
+QUERY = "SELECT goto FROM alias WHERE address = '%s' AND active = 1 ORDER BY goto"
+PARTS = "SELECT goto FROM alias WHERE address = '%u@%d' AND address LIKE '%%@%d' AND active = 1"
+
+
+async def test_queries(server: Server, tmp_path: Path) -> None:
+    keys = {
+        "Sales@X.org": "ada@x.org,bob@x.org", "old@x.org": None, "nobody@x.org": None, "o'brien@x.org": "quote",
+        "100%@x.org": "percent", "back\\slash@x.org": "back", "ä@x.org": "ö", "' OR '1'='1": None,
+        "x\\' OR 1=1 -- @x.org": None, "x'; DROP TABLE alias; --@x.org": None, "\0": None, "a" * 900 + "@x.org": None,
+    }  # fmt: skip
+    for query in (QUERY, PARTS):
+        maps = made(options(server, query, tmp_path))
+        for key, value in keys.items():
+            assert await ask(maps["it"], key) == value, (query, key)
+        maps.close()
+    if isinstance(server, Mariadb):  # where a backslash means nothing in a text
+        server.sql("SET GLOBAL sql_mode = 'NO_BACKSLASH_ESCAPES'")
+        maps = made(options(server, QUERY, tmp_path))
+        for key, value in keys.items():
+            assert await ask(maps["it"], key) == value, key
+        maps.close()
+        server.sql("SET GLOBAL sql_mode = ''")
+
+
+async def test_many_at_once_share_few_connections(server: Server, tmp_path: Path) -> None:
+    maps = made(options(server, QUERY, tmp_path, at_once_max=3, timeout_s=30))
+    keys = [*(f"{number}@x.org" for number in range(200)), "sales@x.org"]
+    found = await asyncio.gather(*(ask(maps["it"], key) for key in keys))
+    assert found == [None] * 200 + ["ada@x.org,bob@x.org"]
+    assert len(maps["it"].source._driver._free) == 3  # type: ignore[attr-defined]
+    maps.close()
+
+
+async def test_a_query_that_takes_too_long_is_given_up_and_the_next_one_answers(server: Server, tmp_path: Path) -> None:
+    sleep = "pg_sleep(30) IS NULL" if isinstance(server, Postgres) else "sleep(30) = 5"
+    query = f"SELECT goto FROM alias WHERE address = '%s' AND (active = 1 OR {sleep})"
+    maps = made(options(server, query, tmp_path, timeout_s=1.0, failures_max=9))
+    assert await ask(maps["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+    answer = await ask(maps["it"], "old@x.org")
+    assert isinstance(answer, NotNow) and "no answer in 1 s" in answer.text
+    assert await ask(maps["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+    maps.close()
+
+
+async def test_a_wrong_query_or_password_is_not_now(server: Server, tmp_path: Path) -> None:
+    maps = made(options(server, "SELECT goto FROM nowhere WHERE a = '%s'", tmp_path))
+    answer = await ask(maps["it"], "a")
+    assert isinstance(answer, NotNow) and "nowhere" in answer.text
+    wanted = options(server, QUERY, tmp_path)
+    (tmp_path / "password").write_text("wrong\n")
+    maps = made(wanted)
+    for _ in range(2):
+        answer = await ask(maps["it"], "sales@x.org")
+        assert isinstance(answer, NotNow) and "secret" not in answer.text
+    assert maps.counts()[0].away != ""
+
+
+async def test_a_server_that_goes_and_comes_back(server: Server, tmp_path: Path) -> None:
+    maps = made(options(server, QUERY, tmp_path, last_good_s=0.0), )
+    kept = made(options(server, QUERY, tmp_path))
+    for each in (maps, kept):
+        assert await ask(each["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+    server.stop()
+    assert isinstance(await ask(maps["it"], "sales@x.org"), NotNow)
+    assert await ask(kept["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+    assert isinstance(await ask(kept["it"], "new@x.org"), NotNow)
+    server.start()
+    await asyncio.sleep(0.2)
+    for each in (maps, kept):
+        assert await ask(each["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+        assert await ask(each["it"], "new@x.org") is None
+        each.close()
+
+
+async def test_kept_connections_that_broke_are_replaced(server: Server, tmp_path: Path) -> None:
+    maps = made(options(server, QUERY, tmp_path))
+    await asyncio.gather(*(ask(maps["it"], f"{number}@x.org") for number in range(4)))
+    server.stop()
+    server.start()
+    assert await ask(maps["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+    maps.close()
+
+
+def test_a_node_with_aliases_and_recipients_in_a_database(server: Server, place: Path) -> None:
+    folder = place / f"node-{type(server).__name__}"
+    folder.mkdir(parents=True)
+    (folder / "password").write_text("secret\n")
+    kind = "postgresql" if isinstance(server, Postgres) else "mysql"
+    common = {"kind": kind, "url": server.url, "password_file": "password", "pause_s": 0.2, "failures_max": 1}
+    node = Node(folder, {
+        "listener": [mx_listener(ports.port(), tls="none")], "alias_maps": ["aliases"],
+        "map": [{"name": "aliases", "query": QUERY, **common, "last_good_s": 0, "cache_s": 0},
+                {"name": "people", "query": "SELECT 1 FROM alias WHERE goto = '%s'", **common}],
+        "domain": [local_domain("x.org", ["eve"], recipient_maps=["people"])],
+    })  # fmt: skip
+    node.command("check")
+    with node:
+        assert _codes(node, "sales@x.org", "ada+x@x.org", "nobody@x.org") == {"nobody@x.org": 550}
+        maildir.wait(node.maildir("bob@x.org"))
+        maildir.wait(node.maildir("ada@x.org"))
+        server.stop()
+        assert _codes(node, "sales@x.org", "nobody2@x.org") == {"sales@x.org": 451, "nobody2@x.org": 451}
+        assert "cannot answer now" in node.command("map", "list")
+        server.start()
+        until(lambda: _codes(node, "sales@x.org") == {}, "the map answers again", within_s=30, pause_s=0.3)
+        maildir.wait(node.maildir("bob@x.org"), 2)
+
+
+def _codes(node: Node, *to: str) -> dict[str, int]:
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        try:
+            refused = client.sendmail("sender@remote.example", to, "Subject: hello\r\n\r\nhello\r\n")
+        except smtplib.SMTPRecipientsRefused as error:
+            refused = error.recipients
+        except smtplib.SMTPDataError as error:
+            return {"": error.smtp_code}
+    return {address: code for address, (code, _) in refused.items()}
