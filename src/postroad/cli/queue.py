@@ -83,7 +83,7 @@ def _list_destinations(spool: SpoolView, destination: str, limit: int, as_json: 
 
     waits = spool.backlog(limit, destination)
     names = [each.destination for each in waits.shown]
-    oldest = spool.oldest([name for name in names if name])
+    oldest = spool.oldest(names)
     paces = _paces(config, [*names, destination or "*"])
     fresh = listing.fresh_of(spool.fresh(FRESH_MAX), paces)
     if destination:

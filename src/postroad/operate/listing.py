@@ -27,7 +27,8 @@ from postroad.store.values import Backlog, Loaded, Waiting
 _REASON_MAX = 100  # characters of a reason in a table
 _FIELDS_MAX = 100  # header fields that are shown
 _VALUE_MAX = 500
-NOT_ROUTED = "(not tried yet)"
+NOT_TRIED = "(not tried yet)"
+NOT_ROUTED = "(destination not known yet)"  # of mail that waits until its destination can be found
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
@@ -120,7 +121,7 @@ class FreshBacklog(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return self.paced.destination if self.paced is not None else NOT_ROUTED
+        return self.paced.destination if self.paced is not None else NOT_TRIED
 
 
 def fresh_of(envelopes: Iterable[Envelope], paces: Mapping[str, Paced]) -> list[FreshBacklog]:

@@ -32,6 +32,17 @@ def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
     assert listing.route_of_oldest(backlog, loaded, {question(loaded.envelope, 0).key: "[old]:25"}) == ""
 
 
+def test_mail_whose_destination_is_not_known_says_why() -> None:
+    """A map did not answer: the recipient waits without a destination, and is asked about again."""
+    row = waiting(destination="", text="the map does not answer", status="4.3.0", due_us=DUE_US)
+    loaded = Loaded(envelope("a@x.example"), (row,))
+    (line,) = listing.destination_rows([(Backlog("", 1, 0, DUE_US), loaded)], [], NOW_US)
+    assert (line[0], line[-1]) == ("(destination not known yet)", "the map does not answer")
+    shown = listing.shown(loaded, b"", NOW_US)
+    assert any("to (destination not known yet), attempts" in each for each in shown)
+    assert "      because: the map does not answer" in shown
+
+
 def test_destinations() -> None:
     oldest = Loaded(
         envelope("a@example.net", "b@example.net", "c@other.example"),
@@ -46,7 +57,7 @@ def test_destinations() -> None:
     )  # fmt: skip
     assert rows == [
         ("example.net", "2", "1", "2 h", "in 12 min", "3/5", "rate of example.net (5/1m), next in 2.0 s", "newer"),
-        ("(not tried yet)", "1", "1", "", "held", "", "", ""),
+        ("(destination not known yet)", "1", "1", "", "held", "", "", ""),
         ("(not tried yet)", "2", "0", "2 h", "now", "", "", ""),
     ]
     line = listing.destination_line(Backlog("example.net", 2, 1, DUE_US), oldest)
