@@ -34,7 +34,7 @@ def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
 
 def test_mail_whose_destination_is_not_known_says_why() -> None:
     """A map did not answer: the recipient waits without a destination, and is asked about again."""
-    row = waiting(destination="", text="the map does not answer", status="4.3.0", due_us=DUE_US)
+    row = waiting(destination="", text="the map does not answer", status="4.3.0", remote="", due_us=DUE_US)
     loaded = Loaded(envelope("a@x.example"), (row,))
     (line,) = listing.destination_rows([(Backlog("", 1, 0, DUE_US), loaded)], [], NOW_US)
     assert (line[0], line[-1]) == ("(destination not known yet)", "the map does not answer")
