@@ -93,7 +93,7 @@ async def test_many_at_once_share_few_connections(server: Server, tmp_path: Path
     keys = [*(f"{number}@x.org" for number in range(200)), "sales@x.org"]
     found = await asyncio.gather(*(ask(maps["it"], key) for key in keys))
     assert found == [None] * 200 + ["ada@x.org,bob@x.org"]
-    assert len(maps["it"].source._driver._free) == 3  # type: ignore[attr-defined]
+    assert len(maps["it"].source._driver.connections) == 3  # type: ignore[attr-defined]
     maps.close()
 
 

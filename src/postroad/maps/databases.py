@@ -1,8 +1,7 @@
 """SQL databases as maps: PostgreSQL (asyncpg), MySQL and MariaDB (asyncmy).
 
-What always holds: a connection is used by one look-up at a time and kept for the next one; one that broke while it was
-kept is replaced, and the look-up goes on; a connection whose query was given up is closed. Keys never become a part of
-a statement: PostgreSQL gets them as parameters, MySQL as hexadecimal literals, which mean the same in every `sql_mode`.
+Connections are kept (`maps.kept`). What always holds: keys never become a part of a statement: PostgreSQL gets them as
+parameters, MySQL as hexadecimal literals, which mean the same in every `sql_mode`.
 
 How it fails: `maps.waiting`. No connection, no right to log in and too many connections are Away; an error of a query
 is one of its key.
@@ -10,7 +9,6 @@ is one of its key.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import ssl
 from collections.abc import Sequence
@@ -18,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from postroad.maps.kept import KeptConnections
 from postroad.maps.sql import ROWS_MAX, SqlForm, SqlStatement, joined, statement
-from postroad.maps.waiting import Away
 from postroad.world.problem import Problem, unreadable
 
 POSTGRESQL: Final = SqlForm(
@@ -45,7 +43,7 @@ class SqlBackend(Protocol):
     async def query(self, connection: Any, query: SqlStatement, arguments: tuple[str, ...]) -> Rows: ...
 
     def abort(self, connection: Any) -> None:
-        """Close a connection at once. Never raises."""
+        """Close a connection at once."""
 
     def is_away(self, error: Exception) -> bool:
         """Whether an error says that nothing can be asked now."""
@@ -59,46 +57,17 @@ class SqlDriver:
     def __init__(self, backend: SqlBackend, query: SqlStatement) -> None:
         self._backend = backend
         self._query = query
-        self._free: list[Any] = []
-        self._closed = False
+        self.connections: KeptConnections[Any] = KeptConnections(backend.connect, backend.abort, backend.is_away)
 
     async def fetch(self, key: str, part: bool) -> str | None:
         arguments = self._query.arguments(key)
         if arguments is None or "\0" in key:  # which no text of a database holds
             return None
-        if self._free:
-            try:
-                return await self._run(self._free.pop(), arguments)
-            except Away:  # it may have broken while it was kept
-                while self._free:
-                    self._backend.abort(self._free.pop())
-        try:
-            connection = await self._backend.connect()
-        except Exception as error:
-            raise Away(f"{type(error).__name__}: {error}") from error
-        return await self._run(connection, arguments)
-
-    async def _run(self, connection: Any, arguments: tuple[str, ...]) -> str | None:
-        try:
-            rows = await self._backend.query(connection, self._query, arguments)
-        except Exception as error:
-            self._backend.abort(connection)
-            if isinstance(error, OSError) or self._backend.is_away(error):
-                raise Away(f"{type(error).__name__}: {error}") from error
-            raise
-        except BaseException:  # given up
-            self._backend.abort(connection)
-            raise
-        if self._closed:
-            self._backend.abort(connection)
-        else:
-            self._free.append(connection)
+        rows = await self.connections.use(lambda connection: self._backend.query(connection, self._query, arguments))
         return joined(rows[:ROWS_MAX])
 
     def close(self) -> None:
-        self._closed = True
-        while self._free:
-            self._backend.abort(self._free.pop())
+        self.connections.close()
 
 
 class PostgresBackend:
@@ -120,8 +89,7 @@ class PostgresBackend:
         return [tuple(row) for row in rows]
 
     def abort(self, connection: Any) -> None:
-        with contextlib.suppress(Exception):
-            connection.terminate()
+        connection.terminate()
 
     def is_away(self, error: Exception) -> bool:
         # Classes 08 (connection), 53 (resources), 57 (operator intervention), 28 (log-in), 3D (no such database), 25.
@@ -155,8 +123,7 @@ class MysqlBackend:
         return rows
 
     def abort(self, connection: Any) -> None:
-        with contextlib.suppress(Exception):
-            connection.close()
+        connection.close()
 
     def is_away(self, error: Exception) -> bool:
         errors = self._asyncmy.errors

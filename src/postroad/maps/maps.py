@@ -16,6 +16,7 @@ from postroad.maps.files import FileEntries, FileSource, InBackground
 from postroad.maps.function import function_driver
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
+from postroad.maps.services import http_driver, socketmap_driver, tcp_driver
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
@@ -207,6 +208,22 @@ def _mysql(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tel
     return _waiting(mysql_driver(where, options.url, options.password_file, options.query), options, tell)
 
 
+def _http(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    driver = http_driver(
+        f"map {options.name}", options.url, options.password_file, options.ca_file, options.waiting.at_once_max,
+        options.waiting.timeout_s,
+    )  # fmt: skip
+    return _waiting(driver, options, tell)
+
+
+def _socketmap(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _waiting(socketmap_driver(f"map {options.name}", options.url, options.table), options, tell)
+
+
+def _tcp(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _waiting(tcp_driver(f"map {options.name}", options.url), options, tell)
+
+
 def _python(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     return _waiting(function_driver(options.function, options.waiting.at_once_max), options, tell)
 
@@ -244,5 +261,8 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], M
     MapKind.SQLITE: _sqlite,
     MapKind.POSTGRESQL: _postgresql,
     MapKind.MYSQL: _mysql,
+    MapKind.HTTP: _http,
+    MapKind.SOCKETMAP: _socketmap,
+    MapKind.TCP: _tcp,
     MapKind.PYTHON: _python,
 }

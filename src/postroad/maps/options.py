@@ -28,6 +28,9 @@ class MapKind(enum.Enum):
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
     MYSQL = "mysql"
+    HTTP = "http"
+    SOCKETMAP = "socketmap"
+    TCP = "tcp"
     PYTHON = "python"
 
 
@@ -43,8 +46,9 @@ class MapOptions(msgspec.Struct, frozen=True):
             "`cidr`: a file of networks with values. `static`: `value` for every key. `first`: the first of `maps` "
             "that has the key. `union`: the values of all `maps`, with commas between them. `cdb`, `lmdb`: a file "
             "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `postgresql`, "
-            "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `python`: a `function` of "
-            "yours. docs/maps.md describes each.",
+            "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `http`, "
+            "`socketmap`, `tcp`: a server at `url`, asked by HTTP or as Postfix asks its socketmap and tcp tables. "
+            "`python`: a `function` of yours. docs/maps.md describes each.",
         ),
     ]
     file: Annotated[
@@ -71,12 +75,21 @@ class MapOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="postgresql, mysql: the database, written `postgresql://user@host/database` or "
-            "`mysql://user@host/database`.",
+            "`mysql://user@host/database`. http: the URL to GET, with `{key}` where the key stands; the answer is 200 "
+            "with the value as text, or 404. socketmap, tcp: the server, written `127.0.0.1:10001` or `unix:/path`.",
         ),
     ] = ""
     password_file: Annotated[
-        str, Meta(description="postgresql, mysql: a file whose first line is the password, read at start and reload.")
+        str,
+        Meta(
+            description="postgresql, mysql: a file whose first line is the password. http: one whose first line is a "
+            "token, sent as `Authorization: Bearer`. It is read at start and reload.",
+        ),
     ] = ""
+    ca_file: Annotated[
+        str, Meta(description="http: the roots to which the certificate must lead. Unset: those of the system.")
+    ] = ""
+    table: Annotated[str, Meta(description="socketmap: the name of the map that the server is asked for.")] = ""
     function: Annotated[
         str,
         Meta(
@@ -93,6 +106,9 @@ _WAITING: Final = WaitingOptions.__struct_fields__
 OPTIONAL: dict[MapKind, tuple[str, ...]] = {
     MapKind.POSTGRESQL: ("password_file", *_WAITING),
     MapKind.MYSQL: ("password_file", *_WAITING),
+    MapKind.HTTP: ("password_file", "ca_file", *_WAITING),
+    MapKind.SOCKETMAP: _WAITING,
+    MapKind.TCP: _WAITING,
     MapKind.PYTHON: _WAITING,
 }
 NEEDED: dict[MapKind, tuple[str, ...]] = {
@@ -110,5 +126,8 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.SQLITE: ("file", "query"),
     MapKind.POSTGRESQL: ("url", "query"),
     MapKind.MYSQL: ("url", "query"),
+    MapKind.HTTP: ("url",),
+    MapKind.SOCKETMAP: ("url", "table"),
+    MapKind.TCP: ("url",),
     MapKind.PYTHON: ("function",),
 }

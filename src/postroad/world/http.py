@@ -28,13 +28,14 @@ ANSWER_MAX: Final = 65_536
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """POST of `body` to `url` (http or https)."""
+    """A request to `url` (http or https); `body` belongs to a POST."""
 
     url: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 10.0
     answer_max: int = ANSWER_MAX
+    method: str = "POST"
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -98,7 +99,7 @@ class _Exchange:
             self._sock = connection.sock
             if self._given_up:
                 return Problem(_place(request.url), "was not asked")
-            connection.request("POST", path, request.body, dict(request.headers))
+            connection.request(request.method, path, request.body or None, dict(request.headers))
             answer = connection.getresponse()
             body = answer.read(request.answer_max + 1)
         except (OSError, http.client.HTTPException, ValueError) as error:

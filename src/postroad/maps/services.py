@@ -1,0 +1,190 @@
+"""Services as maps: HTTP, and the two protocols that Postfix has for look-ups, socketmap and tcp.
+
+socketmap_table(5): ``12:name key,`` is answered ``OK value``, ``NOTFOUND``, or ``TEMP``, ``TIMEOUT``, ``PERM`` with a
+reason, all as netstrings. tcp_table(5): ``get key`` is answered ``200 value``, ``500`` (no such key) or ``400`` (not
+now), with octets that are no text written ``%XX``. HTTP: GET of a URL with the key in it; 200 with the value as text,
+404 if there is none.
+
+How it fails: `maps.waiting`. PERM, and HTTP statuses of 4xx but for 404, concern this key alone; all else is Away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from postroad.maps.databases import read_password
+from postroad.maps.kept import KeptConnections
+from postroad.maps.waiting import Away
+from postroad.world.http import Fetch, HttpRequest, fetcher
+from postroad.world.problem import Problem
+
+VALUE_MAX: Final = 65_536  # octets of an answer
+_LENGTH_MAX: Final = 6  # digits of the length of a netstring
+_PLACE: Final = re.compile(r"(?:unix:(/.+)|(?:inet:)?(\[[^\]]+\]|[^:\[\]]+):([0-9]{1,5}))")
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class LineService:
+    """A server on a TCP port or a Unix socket, with connections that are kept."""
+
+    def __init__(self, place: str) -> None:
+        """`place`: ``unix:/path``, ``host:port`` or ``inet:host:port``."""
+        found = _PLACE.fullmatch(place)
+        if found is None:
+            raise ValueError(f"{place!r} is neither unix:/path nor host:port")
+        self._path, self._host, self._port = found[1] or "", (found[2] or "").strip("[]"), int(found[3] or 0)
+        self.connections: KeptConnections[Streams] = KeptConnections(self._connect, lambda streams: streams[1].close())
+
+    async def _connect(self) -> Streams:
+        if self._path:
+            return await asyncio.open_unix_connection(self._path, limit=VALUE_MAX)
+        return await asyncio.open_connection(self._host, self._port, limit=VALUE_MAX)
+
+
+class SocketmapDriver:
+    """One map of a socketmap server."""
+
+    folds = False
+
+    def __init__(self, place: str, name: str) -> None:
+        self._service = LineService(place)
+        self._name = name
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        if part:  # Postfix does not look up parts in socketmaps either
+            return None
+        question = f"{self._name} {key}".encode()
+        answer = await self._service.connections.use(lambda streams: _netstring(streams, question))
+        status, _, rest = answer.partition(" ")
+        match status:
+            case "OK":
+                return rest
+            case "NOTFOUND":
+                return None
+            case "PERM":
+                raise ValueError(f"the server says PERM {rest}")
+            case _:
+                raise Away(f"the server says {answer[:200]}")
+
+    def close(self) -> None:
+        self._service.connections.close()
+
+
+async def _netstring(streams: Streams, question: bytes) -> str:
+    reader, writer = streams
+    writer.write(b"%d:%s," % (len(question), question))
+    digits = (await reader.readuntil(b":"))[:-1]
+    if not digits.isdigit() or len(digits) > _LENGTH_MAX or int(digits) > VALUE_MAX:
+        raise Away("the server's answer is no netstring")
+    octets = await reader.readexactly(int(digits) + 1)
+    if octets[-1:] != b",":
+        raise Away("the server's answer is no netstring")
+    return octets[:-1].decode("utf-8", "backslashreplace")
+
+
+class TcpDriver:
+    """A tcp_table server, such as postsrsd 1."""
+
+    folds = False
+
+    def __init__(self, place: str) -> None:
+        self._service = LineService(place)
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        if part:
+            return None
+        line = b"get %s\n" % quote(key, safe="!#$&'()*+,/:;=?@[]~{}|^`<>\"\\").encode()
+        answer = await self._service.connections.use(lambda streams: _line(streams, line))
+        code, _, rest = answer.partition(" ")
+        match code:
+            case "200":
+                return _unquoted(rest)
+            case "500":
+                return None
+            case _:
+                raise Away(f"the server says {answer[:200]}")
+
+    def close(self) -> None:
+        self._service.connections.close()
+
+
+async def _line(streams: Streams, question: bytes) -> str:
+    reader, writer = streams
+    writer.write(question)
+    try:
+        octets = await reader.readuntil(b"\n")
+    except asyncio.LimitOverrunError as error:
+        raise Away("the server's answer is too long") from error
+    return octets.decode("utf-8", "backslashreplace").rstrip("\r\n")
+
+
+def _unquoted(text: str) -> str:
+    octets = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
+    return octets.decode("utf-8", "backslashreplace")
+
+
+class HttpDriver:
+    """A URL with ``{key}``."""
+
+    folds = True
+
+    def __init__(self, url: str, token: str, ca_file: str, threads: int, timeout_s: float) -> None:
+        self._url = url
+        self._headers = (("Authorization", f"Bearer {token}"),) if token else ()
+        self._timeout_s = timeout_s
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="map")
+        self._fetch: Fetch = fetcher(self._pool, ca_file)
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        url = self._url.replace("{key}", quote(key, safe=""))
+        request = HttpRequest(url, b"", self._headers, self._timeout_s, VALUE_MAX, "GET")
+        answer = await self._fetch(request)
+        if isinstance(answer, Problem):
+            raise Away(str(answer))
+        if answer.status == 200:
+            return answer.body.decode().strip() or None
+        if answer.status == 404:
+            return None
+        text = f"{urlsplit(url).netloc} answers {answer.status}"
+        raise ValueError(text) if 400 <= answer.status < 500 and answer.status not in (408, 429) else Away(text)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+# ---- making ---------------------------------------------------------------------------------------------------------
+
+
+def socketmap_driver(where: str, url: str, table: str) -> SocketmapDriver | Problem:
+    try:
+        return SocketmapDriver(url, table)
+    except ValueError as error:
+        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:10001".')
+
+
+def tcp_driver(where: str, url: str) -> TcpDriver | Problem:
+    try:
+        return TcpDriver(url)
+    except ValueError as error:
+        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:10001".')
+
+
+def http_driver(
+    where: str, url: str, password_file: str, ca_file: str, threads: int, timeout_s: float
+) -> HttpDriver | Problem:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or "{key}" not in url.partition(parts.netloc)[2]:
+        remedy = "Write https://host/path/{key}."
+        return Problem(where, "url must begin with https:// or http:// and have {key} behind the host", remedy)
+    token = read_password(password_file)
+    if isinstance(token, Problem):
+        return token
+    try:
+        return HttpDriver(url, token, ca_file, threads, timeout_s)
+    except OSError as error:
+        return Problem(ca_file, f"holds no certificates ({error})", "Correct ca_file.")
