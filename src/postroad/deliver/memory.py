@@ -22,6 +22,7 @@ class HopMemory:
         self._failed: dict[tuple[str, int], float] = {}
         self._plain: dict[tuple[str, int], float] = {}
         self._no_bdat: dict[tuple[str, int], float] = {}
+        self._no_dsn: dict[tuple[str, int], float] = {}
 
     def failed(self, hop: Hop, now: float) -> None:
         """It could not be reached, or refused the session."""
@@ -48,6 +49,14 @@ class HopMemory:
     def lacks_bdat(self, hop: Hop, now: float) -> bool:
         """Whether it did so not long ago."""
         return self._no_bdat.get((hop.address, hop.port), 0.0) > now
+
+    def dsn_refused(self, hop: Hop, now: float) -> None:
+        """It offered DSN and refused its parameters."""
+        _note(self._no_dsn, hop, now + self._no_bdat_s, now)
+
+    def lacks_dsn(self, hop: Hop, now: float) -> bool:
+        """Whether it did so not long ago."""
+        return self._no_dsn.get((hop.address, hop.port), 0.0) > now
 
     def ordered(self, hops: Sequence[Hop], now: float, most: int) -> list[Hop]:
         """The first `most`, as they stand, those that failed not long ago behind the others. If all that would be tried

@@ -57,6 +57,7 @@ from postroad.world.tls_facts import TlsFacts
 
 _LOG: Final = logging.getLogger(__name__)
 HTTP_THREADS: Final = 32  # requests by HTTP of a worker at a time
+_DSN: Final = frozenset({"DSN"})
 _BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
 _TRY_TEXT_MAX: Final = 500  # characters of the text of one of them
@@ -201,7 +202,7 @@ class Opener:
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(
                     elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop),
-                    tries=tuple(tries),
+                    no_dsn=partial(self._no_dsn, hop), tries=tuple(tries),
                 )
                 return result
             attempts.append(self._attempt(destination, hop, _softened(result.result), result.tls, result.auth))
@@ -221,6 +222,9 @@ class Opener:
     def _no_bdat(self, hop: Hop) -> None:
         self._memory.bdat_refused(hop, self._loop.time())
 
+    def _no_dsn(self, hop: Hop) -> None:
+        self._memory.dsn_refused(hop, self._loop.time())
+
     async def _try_safely(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
     ) -> SmtpCourier | NoCourier:
@@ -238,6 +242,8 @@ class Opener:
         ignored = frozenset(destination.ignored_extensions)
         if self._memory.lacks_bdat(hop, now):
             ignored |= _BY_BDAT
+        if self._memory.lacks_dsn(hop, now):
+            ignored |= _DSN
         where = HopTrial(destination, hop, credentials, plain=False, ignored=ignored, trying=trying)
         if where.tls is TlsDemand.NEVER or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
             where = msgspec.structs.replace(where, plain=True)

@@ -169,7 +169,8 @@ class DeliverOptions(msgspec.Struct, frozen=True):
         Meta(
             ge=60,
             description="After a host has offered CHUNKING but refused the command BDAT, how long the node sends all "
-            "mail to this host with DATA.",
+            "mail to this host with DATA. Also, after a host has offered DSN but refused its parameters, how long the "
+            "node sends it none.",
         ),
     ] = 86_400.0
     source_ipv4: Annotated[

@@ -54,6 +54,7 @@ Done = Callable[[Job, tuple[Attempt, ...]], None]
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _CLOSED: Final = Step.CLOSED
 _BINARY_MIME: Final = Body.BINARY_MIME
+_FAILED: Final = Outcome.FAILED
 _NOT_TRIED: Final = Result(
     Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
 )
@@ -113,7 +114,8 @@ class _Work(msgspec.Struct, eq=False):
     remote. `rest`: recipients, by position in the
     job, whose RCPT is still to be said; `round`: those of the transaction under way. `facts`: XFORWARD, said before
     each transaction. `ready`: content and its end, if they are sent in one go. `plan`: how the content is converted;
-    `line_max`: where its lines are broken, 0 if they are not."""
+    `line_max`: where its lines are broken, 0 if they are not. `with_dsn`: recipients, by position, who were said with
+    parameters of DSN before the remote refused them of others."""
 
     job: Job
     done: Done
@@ -129,6 +131,7 @@ class _Work(msgspec.Struct, eq=False):
     stream: ContentStream | None = None
     plan: Plan | None = None
     line_max: int = 0
+    with_dsn: set[int] = set()
 
 
 class SmtpCourier(asyncio.Protocol):
@@ -170,6 +173,7 @@ class SmtpCourier(asyncio.Protocol):
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
         self._no_bdat: Callable[[], None] | None = None
+        self._no_dsn: Callable[[], None] | None = None
         self._work: _Work | None = None
         self._fetching = False
 
@@ -244,14 +248,14 @@ class SmtpCourier(asyncio.Protocol):
 
     def set_out(
         self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None,
-        tries: tuple[Try, ...] = (),
+        no_dsn: Callable[[], None] | None = None, tries: tuple[Try, ...] = (),
     ) -> None:
         """`elsewhere`: the destination has other hosts that did not fail lately. `failed` is told when the session ends
         over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1). `no_bdat` is told when
-        the remote refuses BDAT as a command. `tries`: the hosts that were tried before; the attempts of the first job
-        tell of them."""
+        the remote refuses BDAT as a command, `no_dsn` if it refuses the parameters of DSN. `tries`: the hosts that were
+        tried before; the attempts of the first job tell of them."""
         self._tries = tries
-        self._elsewhere, self._failed, self._no_bdat = elsewhere, failed, no_bdat
+        self._elsewhere, self._failed, self._no_bdat, self._no_dsn = elsewhere, failed, no_bdat, no_dsn
 
     # -- the face towards the queue ----------------------------------------------------------------------------------
 
@@ -445,14 +449,41 @@ class SmtpCourier(asyncio.Protocol):
         """A transaction is over."""
         work = self._work
         assert work is not None
+        failed = False
         for (position, _), result in zip(work.round, event.results, strict=True):
             work.results[position] = result
+            failed = failed or result.outcome is _FAILED
         if event.excess:
             work.rest = [work.round[at] for at in sorted(event.excess)] + work.rest
+        if failed and self.machine.capabilities.dsn:
+            self._go_without_dsn(work)
         if work.rest and self._alive and self._transactions < self._transactions_max:
             self._begin(work)
         else:
             self._conclude()
+
+    def _go_without_dsn(self, work: _Work) -> None:
+        """If the remote offers DSN and refuses its parameters (RFC 5321 §4.2.2: 555), it counts as a host without DSN:
+        the recipients concerned are said again without them (RFC 3461 §5.2.2), and reports are ours to make."""
+        by_mail = sending.asks_for_dsn(work.opening.mail)
+        refused = [
+            (position, command)
+            for position, command in work.round
+            if _refuses_parameters(work.results[position]) and (by_mail or sending.asks_for_dsn(command))
+        ]
+        if not refused:
+            return
+        capabilities = self.machine.capabilities
+        keywords = {keyword: value for keyword, value in capabilities.keywords.items() if keyword != "DSN"}
+        self.machine.capabilities = msgspec.structs.replace(capabilities, dsn=False, keywords=keywords)
+        if self._no_dsn is not None:
+            self._no_dsn()
+        work.with_dsn = {position for position, _ in work.round} - {position for position, _ in refused}
+        for position, _ in refused:
+            work.results[position] = None
+        work.rest = [(position, sending.without_dsn(command)) for position, command in (*refused, *work.rest)]
+        opening = work.opening
+        work.opening = msgspec.structs.replace(opening, mail=sending.without_dsn(opening.mail))
 
     def _tell_no_bdat(self) -> None:
         """The host is remembered; the way by DATA is left to try, on another connection."""
@@ -502,6 +533,7 @@ class SmtpCourier(asyncio.Protocol):
         for position, result in enumerate(work.results):
             if result is None:
                 result = rest
+            dsn = capabilities.dsn or position in work.with_dsn
             if result is not last or renamed:
                 last = result
                 text = result.text
@@ -512,7 +544,7 @@ class SmtpCourier(asyncio.Protocol):
                     text = f"{text}; {names}" if text else names
                 attempt = Attempt(
                     result.outcome, result.reach, result.status, text, result.reply, hop.name,
-                    hop.address, hop.port, self._tls, capabilities.dsn, work.started_us,
+                    hop.address, hop.port, self._tls, dsn, work.started_us,
                     took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
                 )
             made.append(attempt)
@@ -753,6 +785,10 @@ def _told(plan: Plan) -> str:
         return ""
     text = f"converted to {_BITS[plan.target]}"
     return f"{text}, also under multipart/signed, so that the signature may not hold" if plan.signed else text
+
+
+def _refuses_parameters(result: Result | None) -> bool:
+    return result is not None and result.reply is not None and result.reply.code == 555
 
 
 def _names(job: Job, position: int) -> str:

@@ -266,6 +266,23 @@ def _rcpt_parameters(recipient: Recipient, offered: Capabilities, smtputf8: bool
     return words
 
 
+def asks_for_dsn(command: bytes) -> bool:
+    """Whether a MAIL or RCPT of ours has parameters of RFC 3461."""
+    return without_dsn(command) != command
+
+
+def without_dsn(command: bytes) -> bytes:
+    """A MAIL or RCPT of ours without the parameters of RFC 3461."""
+    found = _PATH.match(command)
+    end = found.end() if found is not None else len(command)
+    kept = [word for word in command[end:].split() if word.partition(b"=")[0] not in _DSN_PARAMETERS]
+    return b" ".join([command[:end], *kept]).rstrip(b"\r\n") + b"\r\n"
+
+
+_PATH: Final = re.compile(rb'(?:MAIL FROM|RCPT TO):<(?:"(?:\\.|[^"\\])*"|[^">])*>')
+_DSN_PARAMETERS: Final = frozenset({b"RET", b"ENVID", b"NOTIFY", b"ORCPT"})
+
+
 def _original(given: Address) -> str:
     """RFC 3461 §5.2.1 (d): an ORCPT of our own names the address as we were given it."""
     return f"rfc822;{given}" if given.is_ascii else f"utf-8;{given}"

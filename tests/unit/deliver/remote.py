@@ -18,7 +18,8 @@ CLOSE = b"\0close"  # behind an answer: then close the connection
 
 
 class Remote:
-    """`answers`: verb → what to say instead of the usual; ``"END"`` for the end of data, ``"GREETING"`` for the first.
+    """`answers`: verb, or whole line → what to say instead of the usual; ``"END"`` for the end of data, ``"GREETING"``
+    for the first.
 
     `commands`: all that was said, over all connections; `mails`: contents received, dots unstuffed. `within`: answers
     under TLS that come before those of `answers`. `slow_s`: verb → how long its answer takes.
@@ -137,8 +138,9 @@ class _Session(asyncio.Protocol):
     def answer(self, verb: str, line: str) -> None:
         remote = self.remote
         answers = remote.answers | remote.within if self.secure else remote.answers
-        if verb in answers:
-            said = answers[verb]
+        key = line if line in answers else verb
+        if key in answers:
+            said = answers[key]
             self.say(said)
             self.in_data = verb == "DATA" and (said or b"").startswith(b"354")
             if said is not None and said.endswith(CLOSE):

@@ -12,7 +12,7 @@ import pytest
 from postroad.deliver.options import DeliverOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Body, Recipient
+from postroad.mail.envelope import Body, Notify, Recipient, Ret
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.reply import Reply
@@ -628,6 +628,47 @@ def test_sender_and_recipients_are_said_as_the_job_names_them() -> None:
     [attempts] = stage.done
     assert attempts[0].text == "sent from <robot@example.com> to <x0@other.example>"
     assert attempts[1].text.endswith("; sent from <robot@example.com> to <r1@example.net>")
+
+
+def test_a_remote_that_offers_dsn_and_refuses_its_parameters_hears_none() -> None:
+    """RFC 3461 §5.2.2: such a host is one without DSN, and the reports are ours to make."""
+    stage = Stage("PIPELINING DSN")
+    refusals: list[str] = []
+    stage.courier.set_out(elsewhere=False, failed=lambda: None, no_dsn=lambda: refusals.append("dsn"))
+    to = tuple(
+        Recipient(Address(local_part, "example.net"), notify, "rfc822;o@a.test" if notify else "")
+        for local_part, notify in (("r0", Notify.SUCCESS), ("a NOTIFY=x", Notify.FAILURE), ("r2", Notify.UNSET))
+    )
+    said = stage.carry(job(to=to, ret=Ret.FULL, envid="a>b"))
+    assert b" RET=FULL ENVID=a>b" in said and said.count(b" NOTIFY=") == 3
+    stage.server("250 ok", "250 ok", "555 5.5.4 unsupported", "550 5.1.1 no", "354 go")
+    stage.server("250 ok")
+    assert stage.wire.taken().endswith(
+        b'.\r\nMAIL FROM:<ada@example.org>\r\nRCPT TO:<"a NOTIFY=x"@example.net>\r\nDATA\r\n'
+    )
+    stage.server("250 ok", "250 ok", "354 go")
+    stage.server("250 ok")
+    assert stage.outcomes() == [
+        ("relayed", "recipient", "2.0.0"), ("relayed", "recipient", "2.0.0"), ("failed", "recipient", "5.1.1"),
+    ]
+    assert [attempt.dsn_passed for attempt in stage.done[0]] == [True, False, True]
+    assert refusals == ["dsn"]
+    # The session is one without DSN from here on, and a second refusal is final.
+    assert b"NOTIFY" not in stage.carry(job(to=to[:1], ret=Ret.FULL))
+    stage.server("250 ok", "555 5.5.4 unsupported", "503 no")
+    assert [attempt.status for attempt in stage.done[1]] == ["5.5.4"] and refusals == ["dsn"]
+
+
+def test_a_remote_that_refuses_mail_with_parameters_of_dsn_hears_none() -> None:
+    stage = Stage("DSN")
+    assert b" ENVID=x" in stage.carry(job(envid="x"))
+    stage.server("555 5.5.4 unsupported")
+    assert stage.wire.taken().endswith(b"MAIL FROM:<ada@example.org>\r\n")
+    stage.server("250 ok")
+    stage.server("250 ok")
+    stage.server("354 go")
+    stage.server("250 ok")
+    assert stage.outcomes() == [("relayed", "recipient", "2.0.0")]
 
 
 def test_a_block_that_is_not_taken() -> None:

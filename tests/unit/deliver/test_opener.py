@@ -20,6 +20,7 @@ from postroad.deliver.credentials import Credentials
 from postroad.deliver.opener import Opener
 from postroad.deliver.options import DeliverOptions
 from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Ret
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
 from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
@@ -590,6 +591,19 @@ async def test_a_host_that_refused_bdat_gets_data_and_is_remembered(
         assert attempt.outcome is Outcome.RELAYED
         courier.close()
     assert len(remote.mails) == 2 and sum(line.startswith("BDAT") for line in remote.commands) == 1
+
+
+async def test_a_host_that_refused_the_parameters_of_dsn_is_remembered(
+    remotes: Any, pool: ThreadPoolExecutor
+) -> None:
+    remote = await remotes("DSN", {"MAIL FROM:<ada@example.org> RET=FULL": b"555 5.5.4 no\r\n"})
+    sender = Sender(pool)
+    for _ in range(2):
+        courier = await sender.open(hop(remote))
+        (attempt,) = await carry(courier, job(ret=Ret.FULL))
+        assert attempt.outcome is Outcome.RELAYED and not attempt.dsn_passed
+        courier.close()
+    assert len(remote.mails) == 2 and sum("RET=FULL" in line for line in remote.commands) == 1
 
 
 async def test_a_host_that_refused_bdat_stays_the_first(remotes: Any, pool: ThreadPoolExecutor) -> None:
