@@ -40,12 +40,14 @@ from postroad.queue.carrying import Carrying
 from postroad.queue.loading import Loading
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
-from postroad.receive import changing
+from postroad.receive import changing, drop
 from postroad.receive.dialog import Dialog
+from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
+from postroad.sendmail import places
 from postroad.store import content as contents
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import shard, spool
@@ -839,3 +841,24 @@ def a_dot_at_the_edge_of_a_piece_is_not_stuffed(patch: Patch) -> None:
         return real(self, octets)
 
     patch(Stuffer, "piece", piece)
+
+
+# -- The drop folder
+
+
+def who_recovers_does_not_ask_the_spool(patch: Patch) -> None:
+    """A file that was taken by a worker that is gone is taken again, whatever became of its message."""
+
+    async def recover(files: DropFiles, is_mine: Any, known: Any) -> None:
+        for name in files.names((drop.TAKEN,), 1000):
+            files.rename(name, places.WHOLE + name.rpartition("-")[2])
+
+    patch(drop, "recover", recover)
+
+
+def the_queue_hears_of_left_mail_while_its_file_is_there(patch: Patch) -> None:
+    async def gone(self: Drop, name: str) -> None:
+        self._setup.doors.loop.call_later(30.0, self._files.remove, name)
+        self._forget(name)
+
+    patch(Drop, "_gone", gone)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sim import crowd, full_disk
+from tests.sim import crowd, dropping, full_disk
 from tests.sim import plan as plans
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.measure import Measure
@@ -61,6 +61,8 @@ class House:
         self._handed_back: Counter[str] = Counter()
         for domain, records in zones.items():
             self.names.zones[domain] = Zone(records)
+        if made.dropped:
+            dropping.make(folder)
         self.wires.stall_share = made.network
         self.wires.reset_share = made.network
         self.crowd = crowd.Crowd(self)
@@ -170,6 +172,10 @@ class House:
             base.call_later(at, self._send, order, tries)
         for at, order, tries in (*plans.looping(made), *plans.odd(made, domains)):
             base.call_later(at, self._send, order, tries)
+
+        later = random.Random(f"left {made.seed}")
+        for number in range(made.dropped):
+            base.call_later(span * later.random() ** 2, dropping.leave, self, number)
 
         def often(count: int, what: Callable[[], None]) -> None:
             for _ in range(count):

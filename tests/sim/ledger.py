@@ -53,6 +53,7 @@ class Submitted:
     told: list[str] = field(default_factory=list)
     queue_id: str = ""
     at: float = 0.0
+    is_left: bool = False  # in the drop folder: no queue id is told, and no inspector sees it
 
 
 class Ledger:

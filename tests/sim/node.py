@@ -319,6 +319,8 @@ class Node:
                 self.house.ledger.fault(f"worker {worker.number} cannot start: {problem}")
             self.house.base.call_soon(self.crash, worker, "the start failed")
             return
+        if worker.number == 0 and self.house.plan.dropped:
+            await assembly.serve_users(Socket("users"))  # type: ignore[arg-type]
         worker.up = True
         self.guard.worker_up(worker.number)
         self.well_since = self.house.base.now

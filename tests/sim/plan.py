@@ -15,6 +15,7 @@ import argon2
 
 from postroad.world.self_signed import make_self_signed
 from tests.sim import line_ends
+from tests.sim.dropping import shared_folder
 from tests.sim.remote import Host
 from tests.sim.sender import Order
 
@@ -74,6 +75,7 @@ class Plan:
     odd: int = 0  # messages with stray line ends and long lines
     packed: bool = False  # at the end the disk becomes full to the last octet while mail waits
     crowd: bool = False  # at the end comes who guesses passwords, and who sends commands without end
+    dropped: int = 0  # messages that users leave in the drop folder
     looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
@@ -110,6 +112,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         odd=random.Random(f"odd {seed}").choice((0, 2, 4, 8)),
         packed=random.Random(f"packed {seed}").random() < 0.2,
         crowd=random.Random(f"crowd {seed}").random() < 0.2,
+        dropped=random.Random(f"dropped {seed}").choice((0, 0, 0, 6)),
         looked_up=random.Random(f"looked up {seed}").random() < 0.25,
     )
 
@@ -178,6 +181,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
             strict=True,
         )
     )  # fmt: skip
+    users = f'[sendmail]\nfolder = "{shared_folder(folder)}"\ndomain = "home.test"' if made.dropped else ""
     return f"""
 hostname = "mx.home.test"
 state_dir = "{folder / 'state'}"
@@ -198,6 +202,7 @@ auth_without_tls = true
 users = "{folder / 'users'}"
 queue_max = 16
 network_max = 12
+{users}
 [[domain]]
 name = "home.test"
 recipients = ["ann", "bob", "cid", "dora", "postmaster"]

@@ -106,9 +106,9 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         reports, reported = doors.reports(stored, given, expanded)
         events += reported
     if draft.refused:
-        refused, reported = doors.report(draft.refused, stored)
-        reports += refused
-        events += reported
+        made, reported = doors.report(draft.refused, stored)
+        reports += made
+        events = (*drafts.refused(draft.refused, drafts.accepted(envelope, draft.started_us)), *events[1:], *reported)
     done = partial(_committed, setup, draft, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.accept(stored, events, done, waiting, reports)

@@ -12,7 +12,7 @@ converted or returned if that lacks the extension (RFC 6152 §3). BINARYMIME sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -21,7 +21,7 @@ import msgspec
 from postroad.mail import message, trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
-from postroad.mail.event import Accepted, Event, Removed
+from postroad.mail.event import Accepted, Event, Failed, Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Effect
 from postroad.mail.report import RecipientReport
@@ -250,6 +250,17 @@ def accepted(envelope: Envelope, started_us: int) -> Accepted:
         0,
         max(0, envelope.accepted_us - started_us),
     )
+
+
+def refused(reports: Sequence[RecipientReport], accepted: Accepted) -> tuple[Event, ...]:
+    """The events of acceptance of a message of which these recipients were refused: they have come to their end."""
+    names = tuple([str(each.recipient.address) for each in reports])
+    whole = msgspec.structs.replace(accepted, recipients=tuple(dict.fromkeys((*accepted.recipients, *names))))
+    ends = [
+        Failed(accepted.at_us, accepted.id, (name,), each.attempt.status, each.attempt.text)
+        for name, each in zip(names, reports, strict=True)
+    ]
+    return (whole, *ends)
 
 
 def removed(draft: Draft, now_us: int) -> tuple[Removed, ...]:

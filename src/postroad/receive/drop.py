@@ -188,7 +188,7 @@ class Drop:
     def look(self) -> None:
         """Look for files, unless that is under way."""
         if self._task is None and not self._stopping:
-            self._task = self._setup.doors.loop.create_task(self._look())
+            self._task = self._setup.doors.loop.create_task(self._watched())
             self._task.add_done_callback(self._looked)
 
     async def stop(self) -> None:
@@ -202,9 +202,18 @@ class Drop:
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._task = None
         error = None if task.cancelled() else task.exception()
-        text = f"the drop folder cannot be read: {error!r}" if error is not None else ""
-        if text and text != self._fault:
-            self._note("error", text)
+        if error is not None:  # a bug
+            self._setup.doors.loop.call_exception_handler({"message": "the drop folder", "exception": error})
+
+    async def _watched(self) -> None:
+        """One look; what the disk refuses is told once, and done again at the next look."""
+        text = ""
+        try:
+            await self._look()
+        except OSError as error:
+            text = f"mail in the drop folder is not taken: {error}"
+            if text != self._fault:
+                self._note("error", text)
         self._fault = text
 
     def _note(self, level: str, text: str, id: int = 0) -> None:
@@ -256,7 +265,7 @@ class Drop:
             finally:
                 self._counts.leave(user, self._options, taken=taken)
         finally:
-            await self._off(self._files.close, opened)
+            self._files.close(opened)
 
     async def _carry(self, name: str, file: DropFile, user: LocalUser) -> bool:
         """Steps 1 to 3. True: the message is in the spool, or its sender is told."""

@@ -21,7 +21,7 @@ from postroad.mail import identifier, trace
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.message import HEADER_MAX, header_end, header_is_whole, only_crlf
+from postroad.mail.message import HEADER_MAX, MESSAGE_ID_MAX, first, header_end, header_is_whole, only_crlf
 from postroad.mail.policy import Action, Phase, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.mail.report import DsnAction, RecipientReport
@@ -129,10 +129,14 @@ class LocalMail:
 
     def _answered(self, answer: Reply) -> None:
         """The answer to a command, or to the end of the content."""
-        if answer.ok or (answer.transient and not self._expired):
+        if answer.ok or (answer.transient and not self._is_final(answer)):
             self._end(answer)
         else:
             self._refuse_all(answer)
+
+    def _is_final(self, answer: Reply) -> bool:
+        """Whether a refusal for now counts for good. The node's own trouble (4.3) is not the message's fault."""
+        return self._expired and not answer.status.startswith("4.3.")
 
     def _refuse_all(self, answer: Reply, recipient: str = "") -> None:
         """Nothing of the message is taken."""
@@ -286,7 +290,7 @@ class LocalMail:
         self._intake.note_refusal(
             answer, refusal.verdict.reason, refusal.phase, refusal.sender, refusal.recipient, refusal.recipients
         )
-        if refusal.recipient is not None and (answer.permanent or self._expired):
+        if refusal.recipient is not None and (answer.permanent or self._is_final(answer)):
             self._refused.append((refusal.recipient, answer))
         elif refusal.recipient is not None:
             self._end(answer, str(refusal.recipient))
@@ -327,10 +331,11 @@ class LocalMail:
         envelope = Envelope(
             self._spare_id(), self._reverse_path, recipients, len(content), now_us, peer, self._request.body,
             ret=self._request.ret, envid=self._request.envid,
+            message_id=(first(content[: header_end(content)], b"message-id") or "")[:MESSAGE_ID_MAX],
         )
         reports = [_report(each, refused.get(each, answer)) for each in self._named]
         made, events = doors.report(reports, Stored(envelope, content), lambda shard: doors.new_id())
-        events = (drafts.accepted(envelope, now_us), *events)
+        events = (*drafts.refused(reports, drafts.accepted(envelope, now_us)), *events)
         self._intake.ended()
         told = reply(250, "2.0.0", "The message was refused; its sender gets a report")
         if not made:
