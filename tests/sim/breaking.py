@@ -54,6 +54,7 @@ from postroad.store.sqlite import shard, spool
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
+from postroad.store.sqlite.space import Space
 from postroad.store.sqlite.spool import SqliteSpool
 
 Patch = Callable[[Any, str, Any], None]
@@ -429,11 +430,11 @@ def the_reserve_holds_no_space(patch: Patch) -> None:
 
 
 def the_reserve_is_not_made_again(patch: Patch) -> None:
-    patch(SqliteSpool, "_fill_reserve", lambda self, shard: None)
+    patch(Space, "_fill_reserve", lambda self, shard: None)
 
 
 def new_mail_takes_the_space_of_the_reserve(patch: Patch) -> None:
-    patch(SqliteSpool, "_room", lambda self, shard: None)
+    patch(Space, "room", lambda self, shard: None)
 
 
 # -- a crowd --------------------------------------------------------------------------------------------------
@@ -525,7 +526,7 @@ def an_event_is_published_before_its_commit(patch: Patch) -> None:
     real = SqliteSpool.accept
 
     def accept(self: SqliteSpool, stored: Any, events: Any, *more: Any) -> None:
-        self._published(0, events)
+        self._writer._on_published(0, events)
         real(self, stored, events, *more)
 
     patch(SqliteSpool, "accept", accept)
@@ -538,7 +539,7 @@ def an_event_is_published_though_its_commit_failed(patch: Patch) -> None:
     def accept(self: SqliteSpool, stored: Any, events: Any, done: Any, *more: Any) -> None:
         def answered(failure: Any) -> None:
             if failure is not None:
-                self._published(0, events)
+                self._writer._on_published(0, events)
             done(failure)
 
         real(self, stored, events, answered, *more)

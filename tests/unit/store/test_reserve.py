@@ -13,7 +13,7 @@ import pytest
 
 from postroad.mail.seldom import EVERY_US, Seldom
 from postroad.store.reserve import Reserve
-from postroad.store.sqlite import schema, spool, wal_index
+from postroad.store.sqlite import schema, wal_index, writer
 from postroad.store.sqlite.spool import SpoolOptions
 from postroad.store.values import FailureKind
 from tests.unit.store.sqlite.material import message, open_spool
@@ -127,7 +127,7 @@ async def test_without_space_for_the_reserve_new_mail_is_refused(
     with open_spool(tmp_path, options=SpoolOptions(free_min=0, reserve=_SIZE)) as desk:
         stored = await desk.accept()
         assert desk.spool._shards[0].reserve.release()
-        monkeypatch.setattr(desk.spool, "_free_octets", lambda directory: 2 * _SIZE - 1)
+        monkeypatch.setattr(desk.spool._space, "_free_octets", lambda directory: 2 * _SIZE - 1)
         desk.clock.time_us += 1_000_000
         refused = await desk.try_accept(message(desk.new_id()))
         assert refused is not None and refused.kind is FailureKind.FULL and "00.reserve" in refused.text
@@ -138,10 +138,10 @@ async def test_the_reserve_is_made_again_though_no_new_mail_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker may take the new mail, and the disk may be full again before this one gets any."""
-    monkeypatch.setattr(spool, "_RESERVE_S", 0.05)
+    monkeypatch.setattr(writer, "_RESERVE_S", 0.05)
     free = [2 * _SIZE - 1]
     with open_spool(tmp_path, options=SpoolOptions(free_min=0, reserve=_SIZE)) as desk:
-        monkeypatch.setattr(desk.spool, "_free_octets", lambda directory: free[0])
+        monkeypatch.setattr(desk.spool._space, "_free_octets", lambda directory: free[0])
         stored = await desk.accept()
         [shard] = desk.spool._shards.values()
         assert shard.reserve.release()

@@ -14,7 +14,7 @@ from typing import Final
 
 from postroad.store.sqlite.quickness import Quickness
 from postroad.store.sqlite.schema import Connect, connect
-from postroad.store.sqlite.spool import free_octets
+from postroad.store.sqlite.space import free_octets
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.files import Posix

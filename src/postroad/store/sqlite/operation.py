@@ -132,3 +132,16 @@ class Kept:
 
 
 Operation = Accept | Settle | Read | Mark | RecordEvents
+
+
+class PendingOperation:
+    """An operation on its way through the writer. `tries`: how often a read has failed, `again`: when it is asked
+    next, time of the loop."""
+
+    __slots__ = ("again", "operation", "shard", "tries")
+
+    def __init__(self, shard: int, operation: Operation) -> None:
+        self.shard = shard
+        self.operation = operation
+        self.tries = 0
+        self.again = 0.0

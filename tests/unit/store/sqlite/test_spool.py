@@ -498,7 +498,7 @@ async def test_where_little_comes_a_quarter_of_the_wait_will_do(tmp_path: Path, 
         await desk.accept("a@a.example", "b@b.example")
         for _ in range(BUSY if many else 1):
             other = desk.spool.arrivals.join()
-        desk.spool._begun -= 2 * 3600.0  # since the last commit half of the time has gone by
+        desk.spool._batching._begun -= 2 * 3600.0  # since the last commit half of the time has gone by
         pending = asyncio.ensure_future(desk.accept("a@a.example", "c@b.example"))
         if many:
             await asyncio.sleep(0.05)
@@ -506,7 +506,7 @@ async def test_where_little_comes_a_quarter_of_the_wait_will_do(tmp_path: Path, 
         else:
             await asyncio.wait_for(asyncio.shield(pending), 30)
         other.leave()
-        desk.spool._begun -= 3 * 3600.0
+        desk.spool._batching._begun -= 3 * 3600.0
         await asyncio.wait_for(asyncio.gather(pending, desk.accept("a@a.example", "d@b.example")), 10)
 
 

@@ -16,7 +16,7 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Event, Noted
 from postroad.store import content
-from postroad.store.sqlite import schema, shard, spool
+from postroad.store.sqlite import schema, shard, writer
 from postroad.store.sqlite.history import Historian, HistoryOptions
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.sqlite.searching import HistoryReader
@@ -194,7 +194,7 @@ async def test_what_the_last_commit_of_all_has_left_is_not_there_at_the_next_sta
         def fails_once(sql: str) -> int | None:
             if sql != "COMMIT":
                 return None
-            while desk.spool._running:  # a commit that is under way when the spool is closed
+            while desk.spool._batching.is_open:  # a commit that is under way when the spool is closed
                 time.sleep(0.001)
             faults.after = lambda sql: None
             return sqlite3.SQLITE_IOERR_FSYNC
@@ -367,7 +367,7 @@ async def test_what_is_beyond_the_engine_is_refused_alone(tmp_path: Path) -> Non
 async def test_a_read_that_fails_is_asked_again_and_never_answered_wrongly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "_RETRY_S", 0.02)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.02)
     faults = Faults()
     with open_spool(tmp_path, connect=faults.connect) as desk:
         id = (await desk.accept("a@x.example")).envelope.id
@@ -669,7 +669,7 @@ async def test_content_that_stays_unreadable_is_given_up_and_the_operator_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked ever more seldom, not each second for ever; all other reads go on being asked."""
-    monkeypatch.setattr(spool, "_RETRY_S", 0.005)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.005)
     faults = Faults()
     asked = 0
 
@@ -686,7 +686,7 @@ async def test_content_that_stays_unreadable_is_given_up_and_the_operator_told(
         due = asyncio.get_running_loop().create_future()
         desk.spool.next_due(0, "x.example", due.set_result)
         assert await desk.ask(desk.spool.content, bad) is None
-        assert asked == spool._TRIES_MAX
+        assert asked == writer._TRIES_MAX
         await asyncio.sleep(0.05)
         said = [event.text for event in desk.noted if isinstance(event, Noted)]
         assert any("given up" in each and text(bad) in each and "spool check" in each for each in said)
@@ -705,14 +705,14 @@ async def test_closing_from_another_thread_answers_all_that_was_asked(tmp_path: 
         asked: list[int] = []
         with open_spool(directory) as desk:
             loop = asyncio.get_running_loop()
-            real = desk.spool._next_batch
+            real = desk.spool._batching._next_batch
 
             def slow(real: Any = real) -> Any:  # between the taking of a batch and its handing over
                 batch = real()
                 time.sleep(0.003)
                 return batch
 
-            desk.spool._next_batch = slow  # type: ignore[method-assign]
+            desk.spool._batching._next_batch = slow  # type: ignore[method-assign]
             closing = loop.run_in_executor(None, desk.spool.close)
 
             def one(desk: Desk = desk, asked: list[int] = asked, answered: list[int] = answered,
