@@ -8,8 +8,8 @@ old entries in force, and is told once for each of its states; lines that count 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
+from typing import BinaryIO, Protocol
 
 import msgspec
 
@@ -27,8 +27,8 @@ class FileEntries(msgspec.Struct, frozen=True):
     doubts: tuple[Problem, ...] = ()
 
 
-Read = Callable[[Iterable[bytes], str], FileEntries | Problem]
-"""From the lines of a file to its entries; `where` names it."""
+Read = Callable[[BinaryIO, str], FileEntries | Problem]
+"""From an open file to its entries; `where` names it."""
 
 
 class InBackground(Protocol):

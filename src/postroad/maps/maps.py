@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import BinaryIO
 
 from postroad.maps.databases import mysql_driver, postgres_driver
 from postroad.maps.face import Map, MapCounts, MapSource
@@ -20,7 +21,7 @@ from postroad.maps.services import http_driver, socketmap_driver, tcp_driver
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
-from postroad.maps.text import Parsed, TextSource, parse, parse_aliases
+from postroad.maps.text import Parsed, TextSource, parse, parse_aliases, read
 from postroad.maps.waiting import Driver, WaitingSource
 from postroad.world.clock import Clock
 from postroad.world.problem import Problem
@@ -131,7 +132,7 @@ def _inline(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Te
 
 
 def _text(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
-    return FileSource(options.file, partial(_entries, parse, clock))
+    return FileSource(options.file, partial(_entries, read, clock))
 
 
 def _aliases(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
@@ -139,9 +140,9 @@ def _aliases(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: T
 
 
 def _entries(
-    parse: Callable[[Iterable[bytes], str], Parsed], clock: Clock, lines: Iterable[bytes], where: str
+    read: Callable[[BinaryIO, str], Parsed], clock: Clock, file: BinaryIO, where: str
 ) -> FileEntries | Problem:
-    parsed = parse(lines, where)
+    parsed = read(file, where)
     if parsed.problem is not None:
         return parsed.problem
     return FileEntries(TextSource(parsed.table, clock.now_us), len(parsed.table), tuple(parsed.doubts))
@@ -151,8 +152,8 @@ def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell
     return FileSource(options.file, _cidr_entries)
 
 
-def _cidr_entries(lines: Iterable[bytes], where: str) -> FileEntries | Problem:
-    parsed = parse_cidr(lines, where)
+def _cidr_entries(file: BinaryIO, where: str) -> FileEntries | Problem:
+    parsed = parse_cidr(file, where)
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], len(parsed[0]), tuple(parsed[1]))
 
 
@@ -160,8 +161,8 @@ def _patterns(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: 
     return FileSource(options.file, partial(_pattern_entries, PatternDialect(options.kind.value)))
 
 
-def _pattern_entries(dialect: PatternDialect, lines: Iterable[bytes], where: str) -> FileEntries | Problem:
-    parsed = parse_patterns(lines, where, dialect)
+def _pattern_entries(dialect: PatternDialect, file: BinaryIO, where: str) -> FileEntries | Problem:
+    parsed = parse_patterns(file, where, dialect)
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], parsed[1], tuple(parsed[2]))
 
 

@@ -13,9 +13,10 @@ entries count, as in Postfix.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -23,10 +24,16 @@ from postroad.maps.folding import fold, fold_octets
 from postroad.world.problem import Problem
 
 FILE_MAX: Final = 1_073_741_824  # octets of a file
+ENTRY_MAX: Final = 16 * 1024 * 1024  # octets of one entry, with the lines that continue it
 FAULTS_MAX: Final = 100  # lines of a file that are complained of
 
 _KEY: Final = re.compile(rb'((?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*"?)+)\s+(.*)', re.DOTALL)
 _NAME: Final = re.compile(rb'((?:[^":\\]|\\.|"(?:[^"\\]|\\.)*")+):\s*(.*)', re.DOTALL)
+_BLOCK: Final = 1024 * 1024  # octets that are read at once
+# A line of an entry as nearly all are, and one without any.
+_PLAIN: Final = re.compile(rb'^([^\s#"\\][^\s"\\]*)[^\S\n]+(\S(?:[^\n]*\S)?)[^\S\n]*\n', re.MULTILINE)
+_COMMENT: Final = re.compile(rb"^[^\S\n]*(?:#[^\n]*)?\n", re.MULTILINE)
+_BEGINS_NONE: Final = (b"", b" ", b"\t", b"#", b"\n", b"\r")  # what no line begins with that begins an entry
 _REMEDY: Final = 'Write "key value" into each line.'
 _ALIAS_REMEDY: Final = 'Write "name: target, target".'
 
@@ -75,11 +82,57 @@ class TextSource:
         """Nothing is held."""
 
 
-def parse(lines: Iterable[bytes], where: str) -> Parsed:
-    """``key value`` lines."""
+def read(file: BinaryIO, where: str) -> Parsed:
+    """The ``key value`` lines of a file, a block at a time."""
     found = Parsed({}, [])
+    held, number = b"", 1
+    while True:
+        octets = file.read(_BLOCK)
+        held += octets
+        end = len(held) if not octets else _end_of_entries(held)
+        if not octets and held and not held.endswith(b"\n"):
+            held += b"\n"
+            end += 1
+        block, held = held[:end], held[end:]
+        if not _add_plain(found.table, block):
+            parse(io.BytesIO(block), where, found, number)
+        if not octets or found.problem is not None:
+            return found
+        if len(held) > ENTRY_MAX:
+            found.problem = Problem(f"{where}:{number}", f"an entry has more than {ENTRY_MAX} octets", _REMEDY)
+            return found
+        number += block.count(b"\n")
+
+
+def _end_of_entries(octets: bytes) -> int:
+    """Where the last line begins that surely begins an entry: what stands before it is whole."""
+    at = octets.rfind(b"\n")
+    while at >= 0 and octets[at + 1 : at + 2] in _BEGINS_NONE:
+        at = octets.rfind(b"\n", 0, at)
+    return at + 1
+
+
+def _add_plain(table: Table, block: bytes) -> bool:
+    """Add the entries of a block whose lines are all ``key value`` or comments, as nearly all lines are. False: they
+    are not, and nothing was added."""
+    if not block.isascii():
+        return False
+    entries = _PLAIN.findall(block)
+    others = block.count(b"\n") - len(entries)
+    if others and sum(1 for _ in _COMMENT.finditer(block)) != others:
+        return False
+    more = {key.lower(): value for key, value in entries}
+    if len(more) != len(entries) or not table.keys().isdisjoint(more):
+        return False
+    table.update(more)
+    return True
+
+
+def parse(lines: Iterable[bytes], where: str, found: Parsed | None = None, first: int = 1) -> Parsed:
+    """``key value`` lines. `found`: what they are added to; `first`: the number of the first line."""
+    found = Parsed({}, []) if found is None else found
     table = found.table
-    for number, line in logical_lines(lines):
+    for number, line in logical_lines(lines, first):
         words = line.split(None, 1)
         if b'"' in words[0] or b"\\" in words[0]:
             match = _KEY.match(line)
@@ -128,11 +181,11 @@ def parse_aliases(lines: Iterable[bytes], where: str) -> Parsed:
     return found
 
 
-def logical_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def logical_lines(lines: Iterable[bytes], number: int = 1) -> Iterator[tuple[int, bytes]]:
     """Lines with those that continue them, each with the number of its first one; comments and empty lines are left
     out, in the middle of an entry, too (readlline(3) of Postfix)."""
     first, held = 0, b""
-    for number, raw in enumerate(lines, 1):
+    for number, raw in enumerate(lines, number):  # noqa: B020
         line = raw.rstrip(b"\r\n")
         start = line[:1]
         if start == b" " or start == b"\t":

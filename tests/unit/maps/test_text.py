@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postroad.maps import text
 from postroad.maps.simple import CidrSource, parse_cidr
-from postroad.maps.text import TextSource, parse, parse_aliases
+from postroad.maps.text import TextSource, parse, parse_aliases, read
 from postroad.world.problem import Problem
 
 
@@ -76,6 +79,36 @@ def test_when_an_entry_was_last_the_answer_is_kept() -> None:
     assert source.look_up("A") == "1" and source.look_up("nobody") is None and source.look_up("a") == "1"
     assert list(source.entries()) == [("a", "1", 101), ("b", "2", 0)]
     assert source.look_up("\ud800") is None
+
+
+_LINES = st.lists(
+    st.sampled_from([b"a b", b"A c", b"# x", b"", b"  goes on", b"\tx", b"novalue", b'"q k" v', b"k  v w \r",
+                     b"\xc3\xa4 o", b"k\xff x", b" # c", b"\x0b", b"a\x0bb", b"b#c d # e", b"k\\ v", b"\r",
+                     b"new1 x", b"new2 y", b"new3 z"]),
+    max_size=20,
+)  # fmt: skip
+
+
+@given(_LINES, st.booleans(), st.integers(1, 40))
+def test_reading_by_blocks_gives_what_reading_by_lines_gives(lines: list[bytes], ends: bool, block: int) -> None:
+    octets = b"\n".join(lines) + b"\n" * ends
+    expected = parse(octets.split(b"\n"), "file")
+    before, text._BLOCK = text._BLOCK, block  # type: ignore[misc]
+    try:
+        found = read(io.BytesIO(octets), "file")
+    finally:
+        text._BLOCK = before  # type: ignore[misc]
+    if expected.problem is not None:
+        assert found.problem == expected.problem
+    else:
+        assert (found.table, found.doubts, found.problem) == (expected.table, expected.doubts, None)
+
+
+def test_an_entry_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_BLOCK", 10)
+    monkeypatch.setattr(text, "ENTRY_MAX", 50)
+    found = read(io.BytesIO(b"a b\n" + b" c\n" * 100), "file")
+    assert found.problem is not None and "more than 50 octets" in found.problem.text
 
 
 @given(st.binary(max_size=300))
