@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from postroad.mail.envelope import Body
 from postroad.mail.reply import Reply, encode, reply
+from postroad.protocol import answers
 from postroad.protocol.command import (
     Auth,
     AuthCancelled,
@@ -60,34 +61,6 @@ from postroad.protocol.state import BAD_ORDER, NEXT, Session, State, Transaction
 from postroad.protocol.xclient import parse_xclient, parse_xforward
 
 __all__ = ["Dialect", "Offer", "ProtocolLimits", "ServerMachine", "State", "StrayLineEnds"]
-
-OK: Final = reply(250, "2.0.0", "Ok")
-CANNOT_VRFY: Final = reply(252, "2.0.0", "Cannot VRFY user, but will accept message and attempt delivery")  # §3.5.3
-READY_FOR_TLS: Final = reply(220, "2.0.0", "Ready to start TLS")
-UNKNOWN: Final = reply(500, "5.5.2", "Command not recognized")
-OTHER_DIALECT: Final = reply(500, "5.5.1", "Not a command of this protocol")  # RFC 2033 §4.1
-LINE_TOO_LONG: Final = reply(500, "5.5.2", "Command line too long")  # RFC 5321 §4.5.3.1.9
-AUTH_TOO_LONG: Final = reply(500, "5.5.6", "Authentication exchange line is too long")  # RFC 4954 §6
-BAD_OCTETS: Final = reply(500, "5.5.2", "Control characters in a command line")
-NO_ARGUMENT: Final = reply(501, "5.5.4", "No arguments allowed")
-BAD_HELLO: Final = reply(501, "5.5.4", "Syntax: a domain or an address literal must follow")
-NOT_IMPLEMENTED: Final = reply(502, "5.5.1", "Command not implemented")
-NOT_BINARY: Final = reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")  # RFC 3030 §3
-TLS_ACTIVE: Final = reply(503, "5.5.1", "TLS is active already")
-AUTHENTICATED: Final = reply(503, "5.5.1", "Already authenticated")  # RFC 4954 §4
-NEEDS_EHLO: Final = reply(503, "5.5.1", "Bad sequence of commands, send EHLO first")
-NO_SERVICE: Final = reply(503, "5.5.1", "No service here")  # RFC 5321 §3.1
-BAD_MECHANISM: Final = reply(504, "5.5.4", "Mechanism not offered")  # RFC 4954 §4
-BAD_BASE64: Final = reply(501, "5.5.2", "Not base64")  # RFC 4954 §4
-CANCELLED: Final = reply(501, "5.7.0", "Authentication cancelled")
-NEEDS_TLS: Final = reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
-NEEDS_AUTH: Final = reply(530, "5.7.0", "Authentication required")  # RFC 4954 §6
-MECHANISM_NEEDS_TLS: Final = reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
-TOO_MANY_RECIPIENTS: Final = reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
-TOO_MANY_DOMAINS: Final = reply(452, "4.5.3", "Too many domains of recipients")  # RFC 9422: RCPTDOMAINMAX
-NOT_ANY_MORE: Final = reply(451, "4.3.2", "Our settings have changed and a parameter is not offered any more, say EHLO")
-NO_VALID_RECIPIENTS: Final = reply(554, "5.5.1", "No valid recipients")  # RFC 5321 §3.3
-IMPROPER_PIPELINING: Final = reply(554, "5.5.0", "Improper command pipelining")
 
 # RFC 3207 §4, RFC 4954 §6: what may be said before TLS, or before authentication, where that is demanded
 _BEFORE_TLS: Final = frozenset({Verb.NOOP, Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.QUIT})
@@ -332,7 +305,7 @@ class ServerMachine:
                 return None
             if self._is_bdat(rest):
                 return self._endless_bdat()
-            self._skip = AUTH_TOO_LONG if is_auth else LINE_TOO_LONG
+            self._skip = answers.AUTH_TOO_LONG if is_auth else answers.LINE_TOO_LONG
             self._look_closely()
         # A long line is swallowed to its end, so that its tail is not taken for a command.
         self._discarded += len(rest)
@@ -385,8 +358,8 @@ class ServerMachine:
             self._look_closely()
             return answer
         if not self._is_auth(line):
-            return LINE_TOO_LONG
-        return AUTH_TOO_LONG if len(line) > self._limits.auth_line_max - 2 else None
+            return answers.LINE_TOO_LONG
+        return answers.AUTH_TOO_LONG if len(line) > self._limits.auth_line_max - 2 else None
 
     # ---- order
 
@@ -405,7 +378,7 @@ class ServerMachine:
             and transaction.refused
             and self.dialect is Dialect.SMTP  # RFC 2033 §4.2 demands 503
         ):
-            return NO_VALID_RECIPIENTS
+            return answers.NO_VALID_RECIPIENTS
         return BAD_ORDER[self._state]
 
     def _ran_ahead(self) -> bool:
@@ -439,7 +412,7 @@ class ServerMachine:
                 before = parse_mail(line.rstrip(_BLANK), allowed, self._limits, loose=loose)
                 if isinstance(before, Reply):
                     return self._decline("MAIL", line, parsed)
-                return self._spare("MAIL", line, NOT_ANY_MORE)
+                return self._spare("MAIL", line, answers.NOT_ANY_MORE)
             mail = parsed
         self._pending = mail
         return mail
@@ -464,9 +437,10 @@ class ServerMachine:
                 return self._rcpt_error(parsed, line, smtputf8=smtputf8)
             rcpt = parsed
         if transaction.accepted >= self._limits.recipients_max:
-            return self._spare("RCPT", line, TOO_MANY_RECIPIENTS)  # no error of the client's: it goes on in a next one
+            # No error of the client's: it goes on in a next transaction.
+            return self._spare("RCPT", line, answers.TOO_MANY_RECIPIENTS)
         if self._limits.recipient_domains_max and not self._has_room_for(rcpt.forward_path.domain):
-            return self._spare("RCPT", line, TOO_MANY_DOMAINS)
+            return self._spare("RCPT", line, answers.TOO_MANY_DOMAINS)
         self._pending = rcpt
         return rcpt
 
@@ -479,7 +453,8 @@ class ServerMachine:
         before = parse_rcpt(line.rstrip(_BLANK), allowed, self._limits, smtputf8=smtputf8, loose=loose)
         if isinstance(before, Reply):
             return self._decline("RCPT", line, answer)
-        return self._spare("RCPT", line, NOT_ANY_MORE)  # it was announced: no error of the client's, who may come again
+        # It was announced: no error of the client's, who may come again.
+        return self._spare("RCPT", line, answers.NOT_ANY_MORE)
 
     def _spare(self, verb: str, line: bytes, answer: Reply) -> Command | None:
         """Refuse what is no error of the client's."""
@@ -509,9 +484,9 @@ class ServerMachine:
         if not self._may(_VERB_DATA) or transaction is None:
             return self._out_of_order(_VERB_DATA, line)
         if len(line) > 4 and line[4:].strip(_BLANK):
-            return self._decline("DATA", line, NO_ARGUMENT)
+            return self._decline("DATA", line, answers.NO_ARGUMENT)
         if transaction.mail.body is _BINARY_MIME:
-            return self._decline("DATA", line, NOT_BINARY)
+            return self._decline("DATA", line, answers.NOT_BINARY)
         if self.unread and self._ran_ahead():
             return self._improper("DATA", line)
         self._pending = _DATA
@@ -608,8 +583,8 @@ class ServerMachine:
         if self._may(Verb.BDAT) and "BDAT" in self._session.terms.verbs:
             return None
         if not self._session.offer.chunking:
-            return NOT_IMPLEMENTED
-        return self._not_now(Verb.BDAT) if not self._may(Verb.BDAT) else NEEDS_EHLO
+            return answers.NOT_IMPLEMENTED
+        return self._not_now(Verb.BDAT) if not self._may(Verb.BDAT) else answers.NEEDS_EHLO
 
     def _read_content(self, content: DataReader | ChunkReader | RefusedChunk) -> Command | None:
         self._at, piece, ended = content.read(self.unread, self._at)
@@ -659,14 +634,14 @@ class ServerMachine:
 
     def _other(self, line: bytes) -> Command | None:
         if _CONTROL.search(line):
-            return self._tls_unexpected() if self._speaks_tls(line) else self._error(BAD_OCTETS)
+            return self._tls_unexpected() if self._speaks_tls(line) else self._error(answers.BAD_OCTETS)
         word, _, argument = line.rstrip(b" \t").partition(b" ")
         word = word.upper()
         verb = _VERBS.get(word)
         if verb is None:
             if word in _HTTP:
                 return self._end(421, "4.7.0", "This is no HTTP server")
-            return self._error(NOT_IMPLEMENTED if word in _OBSOLETE else UNKNOWN)
+            return self._error(answers.NOT_IMPLEMENTED if word in _OBSOLETE else answers.UNKNOWN)
         argument = argument.lstrip(b" ")
         match verb:
             case Verb.EHLO | Verb.HELO | Verb.LHLO:
@@ -695,12 +670,12 @@ class ServerMachine:
 
     def _hello(self, verb: Verb, argument: bytes) -> Command | None:
         if verb not in (_LMTP_HELLOS if self.dialect is _LMTP else _SMTP_HELLOS):
-            return self._decline(verb.name, argument, OTHER_DIALECT)
+            return self._decline(verb.name, argument, answers.OTHER_DIALECT)
         if not self._may(verb):
             return self._error(self._not_now(verb))
         name = parse_hello(argument)
         if name is None:
-            return self._decline(verb.name, argument, BAD_HELLO)
+            return self._decline(verb.name, argument, answers.BAD_HELLO)
         if self.unread and self._ran_ahead():
             return self._improper()
         if (command := self._count_idle()) is not None:
@@ -722,25 +697,25 @@ class ServerMachine:
             return self._error(self._not_now(Verb.NOOP))
         if (command := self._count_idle()) is not None:
             return command
-        self._output.append(encode(OK))
+        self._output.append(encode(answers.OK))
         return None
 
     def _rset(self, argument: bytes) -> Command | None:
         if not self._may(Verb.RSET):
             return self._error(self._not_now(Verb.RSET))
         if argument:
-            return self._error(NO_ARGUMENT)
+            return self._error(answers.NO_ARGUMENT)
         if (command := self._count_idle()) is not None:
             return command
         self._state = NEXT[self._state, Verb.RSET]
         self._transaction = None
         self._forget_refusal()
-        self._output.append(encode(OK))
+        self._output.append(encode(answers.OK))
         return Reset()
 
     def _quit(self, argument: bytes) -> Command | None:
         if argument:
-            return self._error(NO_ARGUMENT)
+            return self._error(answers.NO_ARGUMENT)
         # RFC 5321 §4.2: the domain comes first in the text of 221 and 421
         self._output.append(encode(reply(221, "2.0.0", f"{self._name} Service closing transmission channel".lstrip())))
         self._close()
@@ -749,16 +724,16 @@ class ServerMachine:
     def _starttls(self, argument: bytes) -> Command | None:
         offer = self._session.offer
         if offer.tls:
-            return self._error(TLS_ACTIVE)
+            return self._error(answers.TLS_ACTIVE)
         if not offer.starttls:
-            return self._error(NOT_IMPLEMENTED)
+            return self._error(answers.NOT_IMPLEMENTED)
         if not self._may(Verb.STARTTLS):
             return self._error(self._not_now(Verb.STARTTLS))
         if not self._session.esmtp:
-            return self._error(NEEDS_EHLO)
+            return self._error(answers.NEEDS_EHLO)
         if argument:
-            return self._error(NO_ARGUMENT)
-        self._output.append(encode(READY_FOR_TLS))
+            return self._error(answers.NO_ARGUMENT)
+        self._output.append(encode(answers.READY_FOR_TLS))
         self._close()
         self._state = State.TLS
         return StartTls()
@@ -768,7 +743,7 @@ class ServerMachine:
             return self._error(self._not_now(verb))
         offer = self._session.offer
         if not offer.expn if verb is Verb.EXPN else offer.vrfy_off:
-            return self._error(NOT_IMPLEMENTED)
+            return self._error(answers.NOT_IMPLEMENTED)
         try:
             text = argument.decode("utf-8")
         except UnicodeDecodeError:
@@ -782,7 +757,7 @@ class ServerMachine:
         if (command := self._count_idle()) is not None:
             return command
         if verb is Verb.VRFY and not offer.vrfy:
-            self._output.append(encode(CANNOT_VRFY))
+            self._output.append(encode(answers.CANNOT_VRFY))
             return None
         self._pending = Vrfy(verb.name, text, smtputf8)
         return self._pending
@@ -791,7 +766,7 @@ class ServerMachine:
         if not self._may(Verb.HELP):
             return self._error(self._not_now(Verb.HELP))
         if not self._session.offer.help:
-            return self._error(NOT_IMPLEMENTED)
+            return self._error(answers.NOT_IMPLEMENTED)
         if (command := self._count_idle()) is not None:
             return command
         self._pending = Help(argument.decode("utf-8", "replace"))
@@ -799,11 +774,11 @@ class ServerMachine:
 
     def _etrn(self, argument: bytes) -> Command | None:
         if not self._session.offer.etrn or self.dialect is _LMTP:
-            return self._error(NOT_IMPLEMENTED)
+            return self._error(answers.NOT_IMPLEMENTED)
         if not self._may(Verb.ETRN):
             return self._error(self._not_now(Verb.ETRN))
         if not self._session.esmtp:
-            return self._error(NEEDS_EHLO)
+            return self._error(answers.NEEDS_EHLO)
         if not argument or b" " in argument or not argument.isascii():  # RFC 1985 §5.1
             return self._error(BAD_SYNTAX)
         if (command := self._count_idle()) is not None:
@@ -816,7 +791,7 @@ class ServerMachine:
         if verb.name not in self._session.terms.verbs:
             offer = self._session.offer
             offered = offer.xclient if verb is Verb.XCLIENT else offer.xforward
-            return self._error(NEEDS_EHLO if offered else UNKNOWN)
+            return self._error(answers.NEEDS_EHLO if offered else answers.UNKNOWN)
         if not self._may(verb):
             return self._error(self._not_now(verb))
         parsed = parse_xclient(argument) if verb is Verb.XCLIENT else parse_xforward(argument)
@@ -844,7 +819,7 @@ class ServerMachine:
             # RFC 4954 §4: "=" is an initial response of no octets
             octets = b"" if initial == b"=" else _from_base64(initial)
             if octets is None:
-                return self._decline("AUTH", b"", BAD_BASE64)
+                return self._decline("AUTH", b"", answers.BAD_BASE64)
         self._pending = Auth(word.decode("ascii").upper(), octets)
         return self._pending
 
@@ -854,31 +829,32 @@ class ServerMachine:
         if not self._may(Verb.AUTH):
             return self._not_now(Verb.AUTH)
         if not offer.auth and not offer.auth_after_tls:
-            return NOT_IMPLEMENTED
+            return answers.NOT_IMPLEMENTED
         if not session.esmtp:
-            return NEEDS_EHLO
+            return answers.NEEDS_EHLO
         if session.identity:
-            return AUTHENTICATED
+            return answers.AUTHENTICATED
         mechanism = argument.partition(b" ")[0].decode("ascii", "replace").upper()
         if not mechanism:
             return BAD_SYNTAX
         if mechanism in offer.auth:
             return None
-        return MECHANISM_NEEDS_TLS if mechanism in offer.auth_after_tls and not offer.tls else BAD_MECHANISM
+        after_tls = mechanism in offer.auth_after_tls and not offer.tls
+        return answers.MECHANISM_NEEDS_TLS if after_tls else answers.BAD_MECHANISM
 
     def _auth_response(self, line: bytes) -> Command | None:
         if line == b"*":  # RFC 4954 §4
-            return self._auth_broken(CANCELLED)
+            return self._auth_broken(answers.CANCELLED)
         octets = _from_base64(line)
         if octets is None:
-            return self._auth_broken(BAD_BASE64)
+            return self._auth_broken(answers.BAD_BASE64)
         self._pending = AuthResponse(octets)
         return self._pending
 
     def _auth_broken(self, answer: Reply) -> Command:
         self._state = _READY
         self._look_closely()
-        refused = self._error(answer) if answer is CANCELLED else self._decline("AUTH", b"", answer)
+        refused = self._error(answer) if answer is answers.CANCELLED else self._decline("AUTH", b"", answer)
         return refused or AuthCancelled()
 
     # ---- answers
@@ -980,7 +956,7 @@ class ServerMachine:
         if answer.code == 421:
             self._close()
         elif not answer.ok:  # RFC 5321 §3.1: after 554, QUIT alone is served
-            self._demand = frozenset({Verb.QUIT}), NO_SERVICE
+            self._demand = frozenset({Verb.QUIT}), answers.NO_SERVICE
         else:
             self._settle()
 
@@ -990,9 +966,9 @@ class ServerMachine:
         offer = session.offer
         self._pipelining = "PIPELINING" in session.terms.keywords
         if offer.tls_required and not offer.tls:
-            self._demand = _BEFORE_TLS, NEEDS_TLS
+            self._demand = _BEFORE_TLS, answers.NEEDS_TLS
         elif offer.auth_required and not session.identity:
-            self._demand = _BEFORE_AUTH, NEEDS_AUTH
+            self._demand = _BEFORE_AUTH, answers.NEEDS_AUTH
         else:
             self._demand = None
 
@@ -1042,7 +1018,7 @@ class ServerMachine:
         if agreed is not NO_TERMS:
             agreed, gone = agreed.still(terms(offer, limits, self.dialect)), gone or agreed
         self._session = Session(offer, agreed, session.hello, session.esmtp, identity, gone)
-        if self._demand is None or self._demand[1] is not NO_SERVICE:
+        if self._demand is None or self._demand[1] is not answers.NO_SERVICE:
             self._settle()
 
     def begin_anew(self, identity: str, answer: Reply, offer: Offer, *, another: bool = True) -> bool:
@@ -1104,12 +1080,12 @@ class ServerMachine:
 
     def _improper(self, verb: str = "", line: bytes = b"") -> Command:
         self.errors += 1
-        self.last_error = IMPROPER_PIPELINING
-        self._output.append(encode(IMPROPER_PIPELINING))
+        self.last_error = answers.IMPROPER_PIPELINING
+        self._output.append(encode(answers.IMPROPER_PIPELINING))
         if self._transaction is None:  # else the host knows what is cut off
-            self._note_declined(verb, line, IMPROPER_PIPELINING)
+            self._note_declined(verb, line, answers.IMPROPER_PIPELINING)
         self._close()
-        return TooManyErrors(IMPROPER_PIPELINING.text, answer=IMPROPER_PIPELINING)
+        return TooManyErrors(answers.IMPROPER_PIPELINING.text, answer=answers.IMPROPER_PIPELINING)
 
     def _end(self, code: int, status: str, text: str, *, offence: bool = True) -> Command:
         self._output.append(encode(reply(code, status, f"{self._name} {text}".lstrip())))

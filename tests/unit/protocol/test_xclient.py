@@ -11,10 +11,11 @@ from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Forwarded, Peer, Recipient
 from postroad.mail.reply import Reply
+from postroad.protocol.answers import IMPROPER_PIPELINING
 from postroad.protocol.command import Xclient, Xforward
 from postroad.protocol.extension import BY_KEYWORD
 from postroad.protocol.offer import Offer
-from postroad.protocol.server import IMPROPER_PIPELINING, ProtocolLimits
+from postroad.protocol.server import ProtocolLimits
 from postroad.protocol.xclient import XCLIENT_LINE, XFORWARD_LINE, parse_xclient, parse_xforward, xforward
 from tests.unit.protocol.host import ALL, Host
 
