@@ -7,6 +7,7 @@ What a kind must do is a `Driver`: fetch one value. All else is here, once for a
 - Answers are kept: values for `cache_s`, "no such key" for `cache_missing_s`. At most `cache_max` of them.
 - After `failures_max` failures in a row the driver is left alone for `pause_s`; then one look-up tries it again. So a
   server that is away costs nobody the time limit over and over.
+- A map that is closed, as by a reload, answers NotNow to whom it keeps waiting; it cancels nobody.
 - While the driver fails, a value or a "no such key" that was the answer within the last `last_good_s` goes on to be.
 
 How it fails: NotNow, with what the driver said. A fetch that fails because of its key alone (`Driver.fetch` raises
@@ -29,6 +30,7 @@ from postroad.maps.folding import fold
 
 KEY_MAX: Final = 1_024  # characters of a key that is asked for
 WAITING_MAX: Final = 10_000  # look-ups of one map that may be under way
+_CLOSED: Final = "it is closed"
 
 
 class Away(Exception):
@@ -121,7 +123,7 @@ class WaitingSource:
     def _refused(self, now: float) -> str | None:
         """Why the driver is not asked."""
         if self._closed:
-            return "it is closed"
+            return _CLOSED
         if len(self._under_way) >= WAITING_MAX:
             return f"{WAITING_MAX} look-ups are waiting"
         if self._failures >= self._options.failures_max:
@@ -147,6 +149,10 @@ class WaitingSource:
         except TimeoutError as error:
             text = str(error) or f"no answer in {options.timeout_s:g} s"
             return self._failed(place, text)
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            return self._last_good(place, loop.time(), _CLOSED)
         except (Away, OSError) as error:
             return self._failed(place, str(error) or type(error).__name__)
         except Exception as error:  # of this key alone
@@ -180,5 +186,5 @@ class WaitingSource:
     def close(self) -> None:
         self._closed = True
         for task in self._under_way.values():
-            task.cancel()
+            task.get_loop().call_soon(task.cancel)  # not before it has begun: only then it ends with an answer
         self._driver.close()

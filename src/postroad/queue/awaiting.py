@@ -9,7 +9,8 @@ What always holds:
 - Recipients of one message whose answers come within `GATHER_S` come back together, so that one transaction can carry
   them. No answer holds back those of other messages, nor for longer those of its own.
 
-How it fails: an answer that does not come within `LOOKUP_S`, or breaks (a bug, which `on_bug` hears of), is `not_now`.
+How it fails: an answer that does not come within `LOOKUP_S`, is cancelled by somebody else, or breaks (a bug, which
+`on_bug` hears of), is `not_now`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Awaiting:
             self._under_way += 1
             task = self._loop.create_task(self._wait(asked, index, answer))
             asked.tasks.add(task)
-            task.add_done_callback(partial(self._task_ended, asked, answer))
+            task.add_done_callback(partial(self._task_ended, asked, index, answer))
 
     async def _wait(self, asked: _Asked, index: int, answer: Awaitable[Found]) -> None:
         try:
@@ -103,11 +104,13 @@ class Awaiting:
             found = not_now("its destination is not known: finding it broke; the log says how")
         self._answered(asked, index, found)
 
-    def _task_ended(self, asked: _Asked, answer: Awaitable[Found], task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            let_go(answer)  # it may not even have begun
+    def _task_ended(self, asked: _Asked, index: int, answer: Awaitable[Found], task: asyncio.Task[None]) -> None:
         asked.tasks.discard(task)
         self._under_way -= 1
+        if task.cancelled():
+            let_go(answer)  # it may not even have begun
+            # Not by us: those that are not waited for any more are not open.
+            self._answered(asked, index, not_now("its destination is not known: finding it was broken off"))
         self._go_on()
 
     def _answered(self, asked: _Asked, index: int, found: Found) -> None:

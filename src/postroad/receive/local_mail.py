@@ -21,8 +21,9 @@ from postroad.mail import identifier, trace
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.event import Noted
 from postroad.mail.message import HEADER_MAX, MESSAGE_ID_MAX, first, header_end, header_is_whole, only_crlf
-from postroad.mail.policy import Action, Phase, Verdict
+from postroad.mail.policy import Phase, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.protocol.command import Mail, Rcpt
@@ -36,6 +37,7 @@ from postroad.receive.local_request import LocalRequest
 from postroad.receive.local_users import LocalUser
 from postroad.receive.options import LocalOptions, LocalSender
 from postroad.receive.setup import ListenerSetup
+from postroad.receive.verdicts import verdict_of
 from postroad.store.values import Failure, Stored
 
 if TYPE_CHECKING:
@@ -304,13 +306,14 @@ class LocalMail:
         self._task = self._setup.doors.loop.create_task(self._waited(pending, judged))
 
     async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
-        try:
-            verdict = await pending
-        except Exception as error:
-            verdict = Verdict(Action.DEFER, replies.UNSURE, f"a rule broke: {error!r}")
+        verdict = await verdict_of(pending, self._tell_broken)
         if self._task is not None and self._on_end is not None:
             self._task = None
             judged(verdict)
+
+    def _tell_broken(self, text: str) -> None:
+        doors = self._setup.doors
+        doors.log((Noted(doors.now_us(), 0, "error", text),))
 
     def catch_up(self) -> None:
         self._go_on()

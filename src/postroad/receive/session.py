@@ -43,6 +43,7 @@ from postroad.receive.proxied import Named
 from postroad.receive.refusal_notes import RefusalNotes
 from postroad.receive.setup import ListenerSetup
 from postroad.receive.turns import AT_ONCE, MUCH, PER_TURN
+from postroad.receive.verdicts import verdict_of
 from postroad.world.handshakes import is_whole
 from postroad.world.network import why
 from postroad.world.tls import NOBODY
@@ -486,11 +487,7 @@ class ClientConnection(asyncio.Protocol):
         self._task = self._listener.setup.doors.loop.create_task(self._waited(pending, judged))
 
     async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
-        try:
-            verdict = await pending
-        except Exception:
-            self._log_error(f"a rule broke: {traceback.format_exc()}")
-            verdict = Verdict(Action.DEFER, replies.UNSURE, "a rule broke")
+        verdict = await verdict_of(pending, self._log_error)
         self._task = None
         if not self.ended:
             self.resume(partial(judged, verdict))

@@ -25,8 +25,9 @@ from typing import Final, cast
 import msgspec
 
 from postroad.mail.address import Address
+from postroad.mail.event import Noted
 from postroad.mail.message import only_crlf
-from postroad.mail.policy import Action, Phase, Verdict
+from postroad.mail.policy import Phase, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.protocol.command import Mail, Rcpt
 from postroad.protocol.grammar import parse_mailbox
@@ -35,6 +36,7 @@ from postroad.receive.client import Client
 from postroad.receive.intake import Intake, OnReply, Refusal, passes
 from postroad.receive.letting_go import let_go
 from postroad.receive.setup import ListenerSetup
+from postroad.receive.verdicts import verdict_of
 
 AT_ONCE_MAX: Final = 20  # submissions of one worker at a time
 REQUEST_MAX: Final = 1_048_576  # octets of the first line
@@ -282,13 +284,14 @@ class Submission(asyncio.Protocol):
         self._task = self._setup.doors.loop.create_task(self._waited(pending, judged))
 
     async def _waited(self, pending: Awaitable[Verdict], judged: Callable[[Verdict], None]) -> None:
-        try:
-            verdict = await pending
-        except Exception as error:
-            verdict = Verdict(Action.DEFER, replies.UNSURE, f"a rule broke: {error!r}")
+        verdict = await verdict_of(pending, self._tell_broken)
         self._task = None
         if self._transport is not None:
             judged(verdict)
+
+    def _tell_broken(self, text: str) -> None:
+        doors = self._setup.doors
+        doors.log((Noted(doors.now_us(), 0, "error", text),))
 
     def catch_up(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -156,6 +156,20 @@ async def test_the_cache_is_bounded_and_drops_what_was_not_wanted_longest() -> N
     assert house.driver.asked == ["a", "a"]
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_who_waits_for_a_map_that_is_closed_is_told_and_not_cancelled(begun: bool) -> None:
+    house = House()
+    await house.ask("kept")
+    house.driver.gate = asyncio.Event()
+    asking = asyncio.create_task(house.ask("ada"))
+    for _ in range(5 if begun else 1):
+        await asyncio.sleep(0)
+    assert ("ada" in house.driver.asked) is begun
+    house.source.close()
+    assert await asking == NotNow("map people: it is closed")
+    assert await house.ask("kept") == "value of kept"
+
+
 async def test_functions() -> None:
     async def slow(key: str) -> str | None:
         await asyncio.sleep(0)

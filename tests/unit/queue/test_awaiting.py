@@ -134,6 +134,26 @@ def test_an_answer_that_never_comes_or_breaks_means_not_now(monkeypatch: pytest.
     assert world.arrivals(hanging) == world.arrivals(broken) == [0]
 
 
+def test_an_answer_that_somebody_else_cancels_means_not_now() -> None:
+    """As by a reload that closes the map which is asked. The recipient must not be left in memory."""
+    world = Looked(retry_jitter=0.0)
+    asked: list[asyncio.Future[Found]] = []
+
+    def ask(envelope: Envelope, recipient: Recipient) -> Answer:
+        asked.append(world.loop.create_future())
+        return asked[-1]
+
+    find, world.queue.destination_of = world.queue.destination_of, ask
+    number = world.accept("a@slow.example")
+    world.run(1)
+    asked[0].cancel()
+    world.queue.destination_of = find
+    world.run(1)
+    assert [status for _, status, _ in world.rows(number)] == ["4.3.0"]
+    world.run(HOUR)
+    assert world.arrivals(number) == [0] and not world.spool.messages
+
+
 def test_a_failure_that_was_waited_for_is_told_to_the_sender() -> None:
     world = Looked()
     world.find = lambda envelope, recipient: Attempt(RELAYED.outcome.FAILED, RELAYED.reach, "5.1.2", "no way")

@@ -227,6 +227,19 @@ async def test_a_rule_that_breaks_defers() -> None:
     assert any(isinstance(event, Noted) and "ZeroDivisionError" in event.text for event in house.logged)
 
 
+async def test_a_rule_whose_question_is_cancelled_by_others_defers() -> None:
+    """As by a reload that closes the map which the rule asks."""
+    asked: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    house = House(rules=Rules(rcpt=lambda context: asked))
+    client = opened(house)
+    client.say(b"MAIL FROM:<>\r\nRCPT TO:<ann@local.test>\r\n")
+    await settle()
+    asked.cancel()
+    await settle()
+    assert client.heard()[:9] == b"451 4.3.0"
+    assert any(isinstance(event, Noted) and "broken off" in event.text for event in house.logged)
+
+
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_client_that_goes_away_while_a_rule_waits_leaves_nothing(phase: str) -> None:
     cancelled = []
