@@ -66,7 +66,10 @@ def header_end(octets: bytes) -> int:
 
 def header_is_whole(octets: bytes) -> bool:
     """Whether `octets`, the first of some content as it came, hold all of its header section."""
-    lines = octets[mbox_end(octets) : octets.rfind(b"\r\n") + 2]
+    last = octets.rfind(b"\r\n")
+    if last < 0:  # the first line has not ended
+        return False
+    lines = octets[mbox_end(octets) : last + 2]
     return header_end(lines) < len(lines)
 
 

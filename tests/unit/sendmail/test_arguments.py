@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from postroad.sendmail import arguments
@@ -67,3 +69,11 @@ def test_what_the_node_cannot_do_is_not_passed_over(line: str) -> None:
 )
 def test_the_name_says_what_is_wanted(program: str, mode: str) -> None:
     assert arguments.read(program, []).mode == mode
+
+
+def test_options_that_name_files_touch_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that put what strangers write into options have had files written by -X and read by -C and -O."""
+    monkeypatch.chdir(tmp_path)
+    line = "-X log -C cf -O QueueDirectory=q -oQq -OLogFile=l -d0-99.9 -oAaliases -- ann"
+    assert arguments.read("sendmail", line.split()).recipients == ["ann"]
+    assert list(tmp_path.iterdir()) == []
