@@ -33,7 +33,7 @@ _BLOCK: Final = 1024 * 1024  # octets that are read at once
 # A line of an entry as nearly all are, and one without any.
 _PLAIN: Final = re.compile(rb'^([^\s#"\\][^\s"\\]*)[^\S\n]+(\S(?:[^\n]*\S)?)[^\S\n]*\n', re.MULTILINE)
 _COMMENT: Final = re.compile(rb"^[^\S\n]*(?:#[^\n]*)?\n", re.MULTILINE)
-_BEGINS_NONE: Final = (b"", b" ", b"\t", b"#", b"\n", b"\r", b"\v", b"\f")  # what no line begins with that begins an entry
+_BEGINS_NONE: Final = (b"", b" ", b"\t", b"#", b"\n", b"\r", b"\v", b"\f")  # no entry begins so
 _REMEDY: Final = 'Write "key value" into each line.'
 _ALIAS_REMEDY: Final = 'Write "name: target, target".'
 
