@@ -132,6 +132,7 @@ class RoutingSection(Section):
     mx_port: Port = of(RoutingOptions.mx_port)
     literals: bool = of(RoutingOptions.literals, source="RFC 5321 §4.1.3")
     detail_delimiter: str = of(RoutingOptions.detail_delimiter)
+    transport_maps: MapNames = of(RoutingOptions.transport_maps, example='["transport"]')
 
 
 class MxSection(Section):

@@ -21,9 +21,13 @@ from postroad.mail.account import canonical_account
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
+from postroad.mail.routing import not_now
+from postroad.maps.maps import Maps, make
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
+from postroad.route.domains import OwnNames
 from postroad.route.table import NO_SENDER, RoutingTable
+from postroad.route.transports import Transports
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
 
@@ -93,7 +97,7 @@ async def way(
     if sender and reverse_path is None:
         return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
     envelope = Envelope(0, reverse_path, (), 0, 0, Peer(identity=canonical_account(account)))
-    destination = RoutingTable(options.routing_options(settings), ourselves).route(envelope, Recipient(address))
+    destination = await _destination(settings, ourselves, envelope, Recipient(address))
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
@@ -106,6 +110,25 @@ async def way(
         return msgspec.structs.replace(facts, problem=route.text)
     tries = tuple(f"{hop.name} [{hop.address}]:{hop.port}" for hop in route.hops)
     return msgspec.structs.replace(facts, tries=tries)
+
+
+async def _destination(
+    settings: Settings, ourselves: OwnNames, envelope: Envelope, recipient: Recipient
+) -> Destination | Attempt:
+    """As a worker finds it, by transport maps, too."""
+    from postroad.config import options
+
+    table = RoutingTable(options.routing_options(settings), ourselves)
+    if not settings.routing.transport_maps:
+        return table.route(envelope, recipient)
+    maps = make(options.map_options(settings), SystemClock(), lambda level, text: None)
+    if not isinstance(maps, Maps):
+        return not_now("; ".join(map(str, maps)))
+    try:
+        found = Transports(table, maps.named(settings.routing.transport_maps)).route(envelope, recipient)
+        return found if isinstance(found, Destination | Attempt) else await found
+    finally:
+        maps.close()
 
 
 async def _by_host(destination: Destination, resolver: Resolver) -> dict[str, object]:

@@ -62,6 +62,8 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
     from postroad.mail.route import Destination
     from postroad.route.table import RoutingTable
 
+    if settings.routing.transport_maps:  # they may have to be waited for; `postroad route` asks them
+        return {}
     table = RoutingTable(options.routing_options(settings), options.own_names(settings))
     found: dict[str, str] = {}
     for each in asked:

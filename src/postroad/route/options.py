@@ -303,3 +303,10 @@ class RoutingOptions(msgspec.Struct, frozen=True):
     ] = "+"
     postmaster: str = ""
     apart: tuple[str, ...] = ()
+    transport_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps that say where mail for a recipient goes, with values as in transport(5) of Postfix, "
+            "such as `smtp:[hub.example.net]:25`. They come before `[[next_hop]]`. If a map cannot answer, mail waits.",
+        ),
+    ] = ()

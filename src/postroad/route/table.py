@@ -58,6 +58,10 @@ class RoutingTable:
         found = self._kept.get(address.domain)
         return self._of(address, NO_SENDER, "") if found is None else found
 
+    def by_hop(self, hop: NextHop, domain: str) -> Destination | Attempt:
+        """Where a domain's mail goes if a map has chosen this next hop: the MX of the domain if it has no host."""
+        return self._by_hop(hop, domain)
+
     def keys(self, domain: str) -> tuple[str, ...]:
         """The keys of all destinations to which mail for a domain may go, of whatever sender and mailbox."""
         hops = () if self.is_local(domain) else tuple(self._next_hops.any_for(domain))

@@ -23,7 +23,7 @@ from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
 from postroad.mail.route import Destination, Route
-from postroad.mail.routing import Answer
+from postroad.mail.routing import Answer, DestinationOf
 from postroad.maps.asked import Asked, answered
 from postroad.maps.face import NotNow
 from postroad.maps.maps import Maps, make
@@ -36,6 +36,7 @@ from postroad.route.domains import OwnNames
 from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.table import RoutingTable
+from postroad.route.transports import Transports
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -73,7 +74,8 @@ class Tables:
         self.maps = maps
         self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
         self.credentials = credentials
-        self._route = routing.route
+        transport_maps = maps.named(routing.options.transport_maps)
+        self._route: DestinationOf = Transports(routing, transport_maps).route if transport_maps else routing.route
         self.outbound = outbound(routing.options)
         self._recipients = recipients
         self._aliases = aliases
@@ -125,6 +127,16 @@ class Tables:
         recipient demand it."""
         found = self._route(envelope, recipient)
         if (envelope.parameters or recipient.parameters) and type(found) is Destination:
+            return demand.refined(envelope, recipient, found, self.owned(recipient.address))
+        if isinstance(found, Destination | Attempt):
+            return found
+        return self._later(envelope, recipient, found)
+
+    async def _later(
+        self, envelope: Envelope, recipient: Recipient, pending: Awaitable[Destination | Attempt]
+    ) -> Destination | Attempt:
+        found = await pending
+        if (envelope.parameters or recipient.parameters) and isinstance(found, Destination):
             return demand.refined(envelope, recipient, found, self.owned(recipient.address))
         return found
 
