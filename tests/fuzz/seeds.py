@@ -8,8 +8,15 @@ that a run begins where the last one did.
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 from pathlib import Path
 
+import msgspec
+from msgspec.structs import replace
+
+from postroad.deliver.porter import PorterAnswer, PorterRequest
+from postroad.mail.attempt import Outcome
+from postroad.mail.route import Quota
 from postroad.protocol.offer import Dialect
 from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
@@ -23,6 +30,7 @@ _LMTP, _BDAT, _STARTTLS, _AUTH = 1, 2, 4, 8
 def corpus() -> dict[str, dict[str, bytes]]:
     """Target → name → input."""
     made: dict[str, dict[str, bytes]] = {"server": {}, "client": _remotes(), "grammar": {}, "bdat": _chunks()}
+    made["porter"] = _requests()
     for place in sorted(_DIALOGS.glob("*.txt")):
         transcript = read(place)
         mode = _LMTP if transcript.dialect is Dialect.LMTP else 0
@@ -38,6 +46,25 @@ def corpus() -> dict[str, dict[str, bytes]]:
                 made["grammar"][name] = written(0, 9, 5, attributes)
     made["client"] |= {f"met_{place.stem}": _met(sending.read(place)) for place in sorted(_OUTWARD.glob("*.txt"))}
     return made
+
+
+def _requests() -> dict[str, bytes]:
+    """Requests to the process that delivers as other users, and answers of it."""
+    sender = ("bob", "example.net")
+    plain = PorterRequest("dir.example", "ada", "dir.example", sender, "A" * 16, 7, 1, False, b"Received: x\r\n", 9)
+    made: dict[str, PorterRequest | PorterAnswer] = {
+        "maildir": plain,
+        "null_sender": replace(plain, sender=None, mark="", binary=True),
+        "extension": replace(plain, domain="file.example", local_part="ada+lists", quota=Quota(9, 9)),
+        "program": replace(plain, domain="prog.example", local_part="-x"),
+        "not_ascii": replace(plain, local_part="jürgen", at="xn--bcher-kva.example"),
+        "delivered": PorterAnswer(Outcome.DELIVERED, "2.0.0", "delivered to /home/ada"),
+        "failed": PorterAnswer(Outcome.FAILED, "5.1.1", ""),
+    }
+    odd = ("", "..", "../x", "root", "a b", "Ada+x", "ada.lock", "a@b", "$x")
+    for number, (domain, name) in enumerate(product(("dir.example", "file.example", "prog.example"), odd)):
+        made[f"{domain}-{number}"] = replace(plain, domain=domain, local_part=name)
+    return {name: written(0, 9, 5, msgspec.msgpack.encode(each)) for name, each in made.items()}
 
 
 def _met(transcript: sending.Transcript) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, grammar, server
+from tests.fuzz import bdat, client, grammar, porter, server
 
 HERE = Path(__file__).parent
 
@@ -36,6 +36,12 @@ _WORDS = (
     b" HOLDFOR=9", b" HOLDUNTIL=2030-01-01T00:00:00Z", b" MT-PRIORITY=-3", b" RRVS=2014-04-03T23:01:00Z;C",
     b" REQUIRETLS", b"NAME=", b"ADDR=IPV6:", b"[UNAVAILABLE]", b"PROXY TCP4 ", b"PROXY TCP6 ", b"192.0.2.1 ", b"\r\n",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", b"\xe3\x80\x82", b"\xc2\xa0", b"\x85", b"\xe2\x80\xa8",
+)  # fmt: skip
+
+_FRAMES = (
+    b"\x9b", b"\x9a", b"\x92", b"\x93", b"\xc0", b"\xc2", b"\xc3", b"\xc4\x01x", b"\xcf" + b"\xff" * 8,
+    b"\xabdir.example", b"\xacfile.example", b"\xacprog.example", b"\xa3ada", b"\xa2..", b"\xa6../../", b"\xa2-x",
+    b"\xa4root", b"\xa1\n", b"\xa1\0", b"\xb0AAAAAAAAAAAAAAAA", b"\xa52.0.0", b"\xa9delivered", b"\xdb\xff\xff\xff\xff",
 )  # fmt: skip
 
 
@@ -76,5 +82,6 @@ TARGETS = {
         Target("client", client.check, _COMMON + _REPLIES),
         Target("grammar", grammar.check, _COMMON + _WORDS),
         Target("bdat", bdat.check, _COMMON),
+        Target("porter", porter.check, _COMMON + _FRAMES),
     )
 }

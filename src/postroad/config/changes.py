@@ -64,9 +64,12 @@ def _tables(values: dict[str, Any]) -> dict[str, str]:
 _TABLE: Final = re.compile(r"(.*?\[\d+\])\.")
 
 
+_OTHER_USERS: Final = re.compile(r"other_users\.|domain\[\d+\]\.user(_group)?\Z")
+
+
 def needs_restart(key: str) -> bool:
     """Whether a change of this key has its effect only when the node starts again."""
-    return key in FIXED or key.partition(".")[0] in AT_START
+    return key in FIXED or _OTHER_USERS.match(key) is not None or key.partition(".")[0] in AT_START
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

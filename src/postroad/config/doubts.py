@@ -222,7 +222,7 @@ def _maps(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
-        if domain.path is None:
+        if domain.path is None or domain.user:
             continue
         closed = _closed(FilePath(str(domain.path).replace("{domain}", domain.name)))
         if closed is not None:

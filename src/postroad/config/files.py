@@ -32,6 +32,7 @@ from postroad.config.options import (
 )
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
+from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.quota import read_quotas
 from postroad.deliver.webhook import SECRET_MIN, secret_of
 from postroad.maps.maps import Maps
@@ -42,6 +43,7 @@ from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.clock import SystemClock
+from postroad.world.identity import account, is_group
 from postroad.world.problem import Problem, unreadable
 
 
@@ -232,6 +234,25 @@ def _http(settings: Settings) -> Iterator[Finding]:
             yield _found(key, problem)
 
 
+def _other_users(settings: Settings) -> Iterator[Finding]:
+    """Users as whom mail is to be delivered: whether they exist."""
+    for index, domain in enumerate(settings.domain):
+        if not domain.user:
+            continue
+        here = ("domain", index)
+        if domain.user != LOCAL_PART:
+            found = account(domain.user, "", settings.other_users.uid_min)
+            if isinstance(found, Problem):
+                yield Finding(((*here, "user"),), f"The user {found.where!r}: {found.text}", _USER_REMEDY)
+        if domain.user_group and not is_group(domain.user_group):
+            yield Finding(
+                ((*here, "user_group"),), f"There is no group {domain.user_group!r}", "Name a group of this machine"
+            )
+
+
+_USER_REMEDY: Final = "Name another user, create it (`useradd`), or lower other_users.uid_min"
+
+
 def _quotas(settings: Settings) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.quota_file is not None:
@@ -393,6 +414,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _introspection,
     _recipients,
     _quotas,
+    _other_users,
     _http,
     _aliases,
     _maps,

@@ -25,7 +25,15 @@ from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
 from postroad.config.values import generic_name, mailbox_pattern
-from postroad.deliver.options import DeliverOptions, HttpOptions, MaildirOptions, MboxOptions, ProgramOptions
+from postroad.deliver.options import (
+    DeliverOptions,
+    HttpOptions,
+    MaildirOptions,
+    MboxOptions,
+    PorterOptions,
+    ProgramOptions,
+)
+from postroad.deliver.porter import PorterDomain, PorterTable
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.route import Transport
@@ -43,6 +51,7 @@ from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.recipients import POSTMASTER
+from postroad.route.table import rules_of
 from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -246,6 +255,24 @@ def deliver_options(settings: Settings) -> DeliverOptions:
         mbox=_into(MboxOptions, settings.mbox),
         http=_into(HttpOptions, settings.http),
         program=_into(ProgramOptions, settings.program),
+    )
+
+
+def porter_table(settings: Settings) -> PorterTable | None:
+    """What the process that delivers as other users knows; None if no domain has a user."""
+    domains = {
+        local.name: PorterDomain(
+            local.deliver, local.user, local.user_group, local.path, local.command, rules_of(local)
+        )
+        for local in routing_options(settings).local
+        if local.user
+    }
+    if not domains:
+        return None
+    deliver = deliver_options(settings)
+    return PorterTable(
+        settings.hostname, domains, _into(PorterOptions, settings.other_users), deliver.maildir, deliver.mbox,
+        deliver.program,
     )
 
 

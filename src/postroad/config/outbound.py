@@ -10,6 +10,7 @@ from postroad.deliver.options import (
     MaildirOptions,
     MboxOptions,
     MboxQuoting,
+    PorterOptions,
     ProgramOptions,
 )
 from postroad.protocol.seven_bit import EightBit
@@ -97,9 +98,18 @@ class HttpSection(Section):
     ca_file: File | None = of(HttpOptions.ca_file, default=None, example='"authorities.pem"')
 
 
+class OtherUsersSection(Section):
+    """Delivery as other users of this machine: for a `[[domain]]` with `user`."""
+
+    uid_min: int = of(PorterOptions.uid_min, unit="uid")
+    gain_rights: bool = of(PorterOptions.gain_rights)
+    processes_max: int = of(PorterOptions.processes_max, unit="processes")
+
+
 class ProgramSection(Section):
-    """Delivery to programs. Each `[[domain]]` names its command. All programs run as the user of the node and with its
-    rights to files, including the queue. So name only programs that you trust with all mail."""
+    """Delivery to programs. Each `[[domain]]` names its command. Without `user` in its `[[domain]]`, a program runs as
+    the user of the node and with its rights to files, including the queue. So name only programs that you trust with
+    all mail, or a user."""
 
     time_s: Seconds = of(ProgramOptions.time_s)
     output_max: Octets = of(ProgramOptions.output_max)

@@ -75,6 +75,8 @@ class LocalDomainSection(Section):
         route.LocalDomain.authorization_file, default=None, source="RFC 9110 §11.6.2", example='"app.authorization"'
     )
     together: bool = of(route.LocalDomain.together)
+    user: str = of(route.LocalDomain.user, example='"{local_part}"')
+    user_group: str = of(route.LocalDomain.user_group, example='"mail"')
     quota_size: Octets = of(route.LocalDomain.quota_size, example='"2G"')
     quota_messages: int = of(route.LocalDomain.quota_messages, unit="messages")
     quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')

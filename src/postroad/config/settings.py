@@ -13,7 +13,14 @@ from postroad.config.field import UNSET, Section, setting, several, table, table
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
 from postroad.config.maps import MapSection
-from postroad.config.outbound import HttpSection, MaildirSection, MboxSection, OutboundSection, ProgramSection
+from postroad.config.outbound import (
+    HttpSection,
+    MaildirSection,
+    MboxSection,
+    OtherUsersSection,
+    OutboundSection,
+    ProgramSection,
+)
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
 from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
@@ -96,6 +103,7 @@ class Settings(Section):
     maildir: MaildirSection = table(MaildirSection)
     mbox: MboxSection = table(MboxSection)
     http: HttpSection = table(HttpSection)
+    other_users: OtherUsersSection = table(OtherUsersSection)
     program: ProgramSection = table(ProgramSection)
     dns: DnsSection = table(DnsSection)
     queue: QueueSection = table(QueueSection)

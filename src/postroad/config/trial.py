@@ -7,6 +7,7 @@ its own that has no more rights than the node will have, and a limit of time.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -17,7 +18,7 @@ from postroad.config.listening import UNIX
 from postroad.config.locate import Path
 from postroad.config.settings import Settings
 from postroad.world import system
-from postroad.world.problem import Problem
+from postroad.world.problem import Problem, user_name
 
 LOAD_S: Final = 20.0  # how long the module of a function may take to be loaded
 
@@ -53,6 +54,19 @@ def program(settings: Settings) -> Iterator[Finding]:
 _INSTALL: Final = (
     "Install it with a Python that every user can read: begin with `/usr/bin/python3 -m venv /opt/postroad` (README.md)"
 )
+
+
+def other_users(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Domains whose mail is delivered as another user, if who checks is not root, as who starts must be."""
+    if os.getuid() == 0 or running:
+        return
+    for index, domain in enumerate(settings.domain):
+        if domain.user:
+            yield Finding(
+                (("domain", index, "user"),),
+                f"Only a node that is started as root can deliver as another user, and this is {user_name()!r}",
+                "Start and check the node as root, with `user` set at the top of the file, or remove this user",
+            )
 
 
 def functions(settings: Settings) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ import msgspec
 from postroad.deliver.options import PATH_PLACEHOLDERS, MaildirOptions
 from postroad.mail.address import Address
 
+LOCAL_PART: Final = "{local_part}"  # as the user of a domain: the recipient
 _PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(PATH_PLACEHOLDERS)})\}}")
 _NAME_MAX: Final = 255  # octets, NAME_MAX of the file systems in use
 

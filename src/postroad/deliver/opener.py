@@ -29,6 +29,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from postroad.deliver.credentials import Credentials
+from postroad.deliver.delegated import DelegatedCourier
 from postroad.deliver.doing import Trying, place
 from postroad.deliver.http import HttpCourier, HttpTools
 from postroad.deliver.maildir import MaildirCourier
@@ -51,6 +52,7 @@ from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 from postroad.world.network import Network
+from postroad.world.porter_link import Porter
 from postroad.world.programs import Programs
 from postroad.world.tls import ClientTls
 from postroad.world.tls_facts import TlsFacts
@@ -73,7 +75,7 @@ class Opener:
 
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
-    made.
+    made. `porter`: delivers as other users, None if nobody does.
     """
 
     def __init__(
@@ -92,7 +94,10 @@ class Opener:
         posix: Posix | None = None,
         entropy: random.Random | None = None,
         marks: Marks | None = None,
+        porter: Porter | None = None,
     ) -> None:
+        self._porter = porter
+        self._delegated: set[DelegatedCourier] = set()  # that carry a job
         self._clock, self._pool, self._network = clock, pool, network
         self._entropy = entropy or random.SystemRandom()
         self._hops = hops
@@ -124,6 +129,11 @@ class Opener:
             self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
 
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
+        if destination.rules.user:
+            self._loop.call_soon(
+                opened, DelegatedCourier(self._shared, self._porter, self._delegated, self._quotas, self._marks)
+            )
+            return
         match destination.transport:
             case Transport.MAILDIR:
                 self._loop.call_soon(opened, MaildirCourier(self._shared, self._posix, self._marks, self._quotas))
@@ -155,7 +165,8 @@ class Opener:
 
     async def end_programs(self) -> None:
         """End the programs that run, and their whole groups; the outcome of each has been told by then."""
-        await asyncio.gather(*(courier.end() for courier in list(self._busy)))
+        ends = [courier.end() for courier in self._busy] + [courier.end() for courier in self._delegated]
+        await asyncio.gather(*ends)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -64,6 +64,24 @@ class MboxOptions(msgspec.Struct, frozen=True):
     ] = MboxQuoting.MBOXO
 
 
+class PorterOptions(msgspec.Struct, frozen=True):
+    """How mail is delivered as other users."""
+
+    uid_min: Annotated[
+        int, Meta(ge=1, description="Nothing is delivered as a user with a smaller number (uid).")
+    ] = 1000
+    gain_rights: Annotated[
+        bool,
+        Meta(
+            description="Whether programs may gain the rights of their own file (set-user-ID, set-group-ID). procmail "
+            "needs it for locks in `/var/mail`, and so does every program that calls `sendmail` of Postfix.",
+        ),
+    ] = False
+    processes_max: Annotated[
+        int, Meta(ge=1, le=1000, description="How many deliveries are made as other users at a time.")
+    ] = 50
+
+
 class HttpOptions(msgspec.Struct, frozen=True):
     """How mail is delivered by HTTP."""
 

@@ -166,7 +166,7 @@ class ProgramCourier:
     async def _deliver(self, job: Job, address: Address, stdin: bytes | Path) -> Attempt:
         shared, options = self._shared, self._shared.options.program
         started_us = shared.clock.now_us()
-        values = _values(job.reverse_path, address, job.destination.domain)
+        values = values_of(job.reverse_path, address, job.destination.domain)
         command = arguments(job.destination.command, values)
         if isinstance(command, Result):
             return _attempt(command, started_us, 0)
@@ -178,7 +178,7 @@ class ProgramCourier:
             timeout_s=options.time_s,
             output_max=options.output_max,
         )
-        return _attempt(_finding(ended, options.time_s), started_us, max(0, shared.clock.now_us() - started_us))
+        return _attempt(finding(ended, options.time_s), started_us, max(0, shared.clock.now_us() - started_us))
 
 
 def _as_it_is_read(job: Job) -> Content:
@@ -206,7 +206,7 @@ def _copy(prefix: bytes, envelope: Envelope, content: ContentFile, *, binary: bo
     return Path(name)
 
 
-def _values(reverse_path: Address | None, address: Address, domain: str) -> dict[str, str]:
+def values_of(reverse_path: Address | None, address: Address, domain: str) -> dict[str, str]:
     return _address_values(address, domain) | {"sender": str(reverse_path) if reverse_path is not None else ""}
 
 
@@ -243,7 +243,8 @@ def never(command: Sequence[str], address: Address, domain: str) -> Result | Non
     return found if isinstance(found, Result) and found.outcome is Outcome.FAILED else None
 
 
-def _finding(ended: ProgramResult, time_s: float) -> Result:
+def finding(ended: ProgramResult, time_s: float) -> Result:
+    """What the end of a program means."""
     said = _clean(ended.output)
     if ended.error:
         return _deferred("4.3.0", f"the program could not be started: {ended.error}")

@@ -99,13 +99,14 @@ class MailboxRules(msgspec.Struct, frozen=True, array_like=True):
     """What holds for the mailboxes of a domain on this machine. `quota`: of each; `quota_file`: names mailboxes with
     another one. `quota_warning`: the share of it in percent at which the log says so, 0 for never. `over_quota_fails`:
     what finds no room fails, else it waits. `detail_folders`: mail with an address extension goes into the subfolder of
-    this name, if it is there."""
+    this name, if it is there. `user`: as whom it is delivered, "" for the node's own."""
 
     quota: Quota = Quota()
     quota_file: str = ""
     over_quota_fails: bool = False
-    quota_warning: int = 0
+    quota_warning: int = 90
     detail_folders: bool = False
+    user: str = ""
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True):
@@ -121,7 +122,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
     we have the message, if it takes XFORWARD. `require_tls`: the hosts must offer
     REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords
-    that the hosts offer and that are not used with them. `rules`: for mailboxes of MAILDIR and MBOX.
+    that the hosts offer and that are not used with them. `rules`: for mailboxes of MAILDIR and MBOX;
+    `user` for PROGRAM, too.
     """
 
     key: str

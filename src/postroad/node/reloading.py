@@ -15,6 +15,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from postroad.config import options
 from postroad.config.carried import to_plain
 from postroad.config.changes import AT_START, FIXED
 from postroad.node.frames import Abandon, Commit, Prepare, Prepared, Stop, Sync, Synced
@@ -126,6 +127,8 @@ class Reloading:
         fixed = [key for key in FIXED if attrgetter(key)(found) != attrgetter(key)(self.settings)]
         if fixed:
             return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
+        if options.porter_table(found) != options.porter_table(self.settings):
+            return ["how mail is delivered as other users is taken at start only: restart the node for it"]
         await self._wait_for_workers()
         added, problems = self._sockets.bind_missing(found, len(self._workers))
         prepared: set[int] = set()

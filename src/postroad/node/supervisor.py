@@ -31,7 +31,7 @@ from postroad.config import options
 from postroad.config.carried import to_plain
 from postroad.config.document import in_force
 from postroad.mail.numbers import counted
-from postroad.node import local_folder
+from postroad.node import local_folder, porter_process
 from postroad.node.control import Control
 from postroad.node.frames import (
     ActivityTold,
@@ -62,6 +62,7 @@ from postroad.node.offices.pacing import Ask, PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
 from postroad.node.offices.tickets import TicketSecret
+from postroad.node.porter_process import PorterProcess
 from postroad.node.questions import WorkerQuestions
 from postroad.node.reloading import Load, Reloading
 from postroad.node.sockets import LOCAL, ListeningSockets, Locate, endpoints
@@ -96,9 +97,11 @@ class Supervisor:
         self._renew_log = renew
         self._started_us = _now_us()
         self._pace = options.pace_table(settings)
+        self._porter: PorterProcess | None = None  # delivers as other users
         self._lock = NodeLock(Path(settings.state_dir) / "run" / "node.lock", say)
         self._workers = Workers(
             inherited=lambda: self._lock.descriptor,
+            porter=lambda: () if self._porter is None else (self._porter.descriptor,),
             on_started=self._on_started,
             on_frame=self._on_frame,
             on_link_ended=self._on_link_ended,
@@ -189,12 +192,28 @@ class Supervisor:
         self._sockets.add(bound)
         if problems:
             return "\n".join(problems)
-        problem = self._drop_privileges(as_root=as_root)
+        problem = self._start_porter() or self._drop_privileges(as_root=as_root)
         self._shards = max(self._worker_count(), shards_on_disk(state_dir / "spool"))
         return problem
 
     def _worker_count(self) -> int:
         return self.settings.workers or len(os.sched_getaffinity(0))
+
+    def _start_porter(self) -> str:
+        """While we are root still."""
+        table = options.porter_table(self.settings)
+        if table is None:
+            return ""
+        started = porter_process.start(table)
+        if isinstance(started, str):
+            return started
+        self._porter = started
+        return ""
+
+    def _child_ended(self) -> None:
+        self._workers.reap()
+        if self._porter is not None and self._porter.has_just_ended():
+            self._say("error", "the process that delivers as other users has ended: restart the node")
 
     def _drop_privileges(self, *, as_root: bool) -> str:
         if self.settings.user:
@@ -239,7 +258,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloading.begin)
-        loop.add_signal_handler(signal.SIGCHLD, self._workers.reap)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
         control = Control(Path(self.settings.state_dir) / "run" / "control", self)
         problem = await control.start()
         if problem:

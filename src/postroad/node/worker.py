@@ -74,6 +74,7 @@ from postroad.protocol.etrn import Wish
 from postroad.receive.submit import socket_path
 from postroad.report.log import Log, LogHandler
 from postroad.world.memory import tune_malloc
+from postroad.world.porter_link import SystemPorter
 from postroad.world.problem import Problem
 from postroad.world.system import bind_unix
 
@@ -196,7 +197,7 @@ class WorkerProcess:
         self._shutdown_s = settings.shutdown_s
         local = sockets.pop(LOCAL, None)
         tune_malloc(options.memory_options(settings))
-        world = system_world(random.Random(os.urandom(16)))
+        world = system_world(random.Random(os.urandom(16)), _porter())
         try:
             self._log = Log(options.log_options(settings), self._loop, world.clock.now_us)
         except OSError as error:  # it was looked at before: somebody was faster
@@ -295,6 +296,11 @@ def _sockets(keys: Sequence[Endpoint], descriptors: list[int]) -> dict[Endpoint,
     return {key: socket.socket(fileno=descriptor) for key, descriptor in zip(keys, descriptors, strict=True)}
 
 
+def _porter() -> SystemPorter | None:
+    """Who delivers as other users: the second argument of the process is the number of its socket."""
+    return SystemPorter(socket.socket(fileno=int(sys.argv[2]))) if len(sys.argv) > 2 else None
+
+
 def _prepared(assembly: Assembly, values: dict[str, Any]) -> str:
     settings = from_plain(values)
     return settings if isinstance(settings, str) else assembly.prepare(settings)
@@ -308,7 +314,7 @@ def _log_through(handler: logging.Handler) -> None:
 
 
 def main() -> int:
-    """The process. Its only argument is the number of the socket to the supervisor."""
+    """The process. Its argument is the number of the socket to the supervisor; a second one that to the porter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.enable()  # SIGABRT of the watchdog: where the threads stand

@@ -61,6 +61,7 @@ class Worker:
 class Workers:
     """All workers of a node, by number. Everything is called on the loop.
 
+    - `porter()`: the socket to the process that delivers as other users, () if there is none.
     - `on_started(worker)`: called once for each new process, when it has its link; what is sent now comes first.
     - `on_frame(worker, frame)`: called for each frame of a worker.
     - `on_link_ended(worker, why)`: called once for each link; `why`: "" if the worker closed it.
@@ -71,6 +72,7 @@ class Workers:
         self,
         *,
         inherited: Callable[[], int],
+        porter: Callable[[], tuple[int, ...]],
         on_started: Callable[[Worker], None],
         on_frame: Callable[[Worker, FromWorker], None],
         on_link_ended: Callable[[Worker, str], None],
@@ -78,6 +80,7 @@ class Workers:
         say: Say,
     ) -> None:
         self._inherited = inherited
+        self._porter = porter
         self._on_started = on_started
         self._on_frame = on_frame
         self._on_link_ended = on_link_ended
@@ -118,8 +121,8 @@ class Workers:
         worker.ended.clear()
         try:
             worker.process = subprocess.Popen(
-                [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), self._inherited()),
+                [sys.executable, "-m", "postroad.node.worker", str(theirs.fileno()), *map(str, self._porter())],
+                pass_fds=(theirs.fileno(), self._inherited(), *self._porter()),
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
             )

@@ -115,6 +115,19 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "at the same time. Otherwise each recipient has a request.",
         ),
     ] = False
+    user: Annotated[
+        str,
+        Meta(
+            description="Maildir, mbox, program: the user of this machine as whom the mail is delivered; "
+            "`{local_part}` for the recipient's own. The node must be started as root. Unset: the user of the node.",
+        ),
+    ] = ""
+    user_group: Annotated[
+        str,
+        Meta(
+            description="Maildir, mbox: a further group for these deliveries, such as `mail` for files in `/var/mail`.",
+        ),
+    ] = ""
     quota_size: Annotated[
         int, Meta(ge=0, description="Maildir, mbox: how much each mailbox may hold. 0: no limit.")
     ] = 0

@@ -207,9 +207,10 @@ def _delivery(local: LocalDomain) -> Destination:
     name = local.name
     match local.deliver:
         case Transport.MAILDIR | Transport.MBOX as kind:
-            return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path, rules=_rules(local))
+            return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path, rules=rules_of(local))
         case Transport.PROGRAM:
-            return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command)
+            rules = MailboxRules(user=local.user)
+            return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command, rules=rules)
         case Transport.HTTP:
             target = HttpTarget(local.url, local.format, local.secret_file, local.authorization_file, local.together)
             return Destination(f"http:{name}", Transport.HTTP, domain=name, http=target)
@@ -225,10 +226,11 @@ def _delivery(local: LocalDomain) -> Destination:
             )
 
 
-def _rules(local: LocalDomain) -> MailboxRules:
+def rules_of(local: LocalDomain) -> MailboxRules:
+    """What holds for the mailboxes of a domain."""
     return MailboxRules(
         Quota(local.quota_size, local.quota_messages), local.quota_file, local.over_quota is OverQuota.FAIL,
-        local.quota_warning, local.detail_folders,
+        local.quota_warning, local.detail_folders, local.user,
     )
 
 

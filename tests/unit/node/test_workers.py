@@ -58,6 +58,7 @@ class Site:
         monkeypatch.setattr(subprocess, "Popen", self._popen)
         monkeypatch.setattr(module, "Link", Link)
         self.workers = Workers(
+            porter=tuple,
             inherited=lambda: 7,
             on_started=lambda worker: self.heard.append(f"started {worker.number}"),
             on_frame=self._on_frame,

@@ -42,6 +42,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     listeners.lmtp,
     domains.delivery,
     domains.placeholders,
+    domains.users,
     domains.recipients,
     domains.same_server,
     relaying.recipients,

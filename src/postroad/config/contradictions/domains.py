@@ -12,6 +12,7 @@ from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
+from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 from postroad.protocol.grammar import parse_mailbox
 
@@ -73,11 +74,12 @@ def set_of(section: Section, name: str) -> frozenset[object]:
 
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "maildir": (
-        "path", "quota_size", "quota_messages", "quota_file", "over_quota", "quota_warning", "detail_folders",
+        "path", "quota_size", "quota_messages", "quota_file", "over_quota", "quota_warning", "detail_folders", "user",
+        "user_group",
     ),
-    "mbox": ("path", "quota_size", "quota_file", "over_quota"),
+    "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
     "lmtp": ("socket", "host", "port", "xforward"),
-    "program": ("command",),
+    "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
 }
 
@@ -120,6 +122,18 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                 f"{domain.name!r} has no recipients",
                 'Name them in recipients, recipients_file or recipient_maps, or write recipients = "any"',
             )
+
+
+def users(settings: Settings) -> Iterator[Finding]:
+    """As whom mail is delivered."""
+    for index, domain in enumerate(settings.domain):
+        here = ("domain", index)
+        if "{" in domain.user and domain.user != LOCAL_PART:
+            yield Finding(
+                ((*here, "user"),), f"{domain.user!r} is no user", f'Write the name of a user, or "{LOCAL_PART}"'
+            )
+        if domain.user_group and not domain.user:
+            yield Finding(((*here, "user_group"),), "This has no effect without user", "Add user, or remove it")
 
 
 def _missing(domain: LocalDomainSection) -> str:

@@ -220,6 +220,7 @@ class Assembly:
             entropy=world.entropy,
             posix=world.disk.posix,
             marks=self._marks,
+            porter=world.porter,
         )
         self.queue = Queue(
             spool=self.spool,

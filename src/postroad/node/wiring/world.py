@@ -20,6 +20,7 @@ from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.files import Posix
 from postroad.world.http import Fetch, fetcher
 from postroad.world.network import Network, SystemNetwork
+from postroad.world.porter_link import Porter
 from postroad.world.programs import Programs, SystemPrograms
 
 
@@ -52,9 +53,10 @@ class World:
     entropy: random.Random = field(default_factory=random.SystemRandom)  # for nonces and keys: not to be guessed
     fetcher: Callable[[Executor, str], Fetch] = fetcher
     disk: Disk = _SYSTEM_DISK
+    porter: Porter | None = None
 
 
-def system_world(chance: random.Random) -> World:
+def system_world(chance: random.Random, porter: Porter | None = None) -> World:
     """The real one."""
     clock = SystemClock()
     return World(
@@ -62,5 +64,6 @@ def system_world(chance: random.Random) -> World:
         chance=chance,
         network=SystemNetwork(),
         programs=SystemPrograms(),
+        porter=porter,
         resolver=lambda dns: DnsResolver(dns, clock, chance),
     )

@@ -1,0 +1,263 @@
+"""Delivery as another user: what a worker may ask of the porter, and the delivery itself.
+
+The porter (`node.porter`) is a small process that keeps the rights of root. A worker asks it with one frame for one
+recipient; it names a domain of the porter's own table and says nothing else of where the mail goes: user, path and
+command come from the table, which the porter got before the node gave up its rights. `read_request` judges a frame;
+`deliver` works in a child that has become the user by then.
+
+What always holds: a frame that is accepted names a domain of the table, and its texts are bounded and printable; the
+fields on top of the message are made here. How it fails: `read_request` with a text, `deliver` with a Result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from postroad.deliver import program
+from postroad.deliver.files import write_message
+from postroad.deliver.folders import deferred, guarded
+from postroad.deliver.letter import Letter
+from postroad.deliver.mailbox import LOCAL_PART, detail_folder, folder, mailbox_name, mbox_file
+from postroad.deliver.maildir import Writer
+from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
+from postroad.deliver.options import MaildirOptions, MboxOptions, PorterOptions, ProgramOptions
+from postroad.mail import loop
+from postroad.mail.address import Address
+from postroad.mail.attempt import Outcome, Reach
+from postroad.mail.route import MailboxRules, Quota, Transport
+from postroad.mail.trace import return_path
+from postroad.protocol.sending import Result
+from postroad.world.files import Posix
+from postroad.world.programs import Programs
+
+FRAME_MAX: Final = 65_536  # octets of a request or an answer
+PREFIX_MAX: Final = 32_768  # octets of fields of the envelope that a request carries
+_AGAIN_S: Final = 0.2  # between two tries of a locked mailbox
+_PIECE: Final = 262_144
+_MARK: Final = re.compile(r"[A-Za-z0-9_-]{16}")
+_USER: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+_KINDS: Final = (Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM)
+
+_Text = Annotated[str, Meta(max_length=1024)]
+
+
+class PorterDomain(msgspec.Struct, frozen=True):
+    """How the mail of a domain is delivered: as a domain of the settings says it."""
+
+    transport: Transport
+    user: str
+    group: str = ""
+    path: str = ""
+    command: tuple[str, ...] = ()
+    rules: MailboxRules = MailboxRules()
+
+
+class PorterTable(msgspec.Struct, frozen=True):
+    """All that the porter knows of the settings. `host`: for the names of files."""
+
+    host: str
+    domains: dict[str, PorterDomain]
+    options: PorterOptions
+    maildir: MaildirOptions
+    mbox: MboxOptions
+    program: ProgramOptions
+
+
+class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One message for one recipient. `domain`: of the table; `local_part` and `at`: the recipient; `sender`: the
+    reverse-path as local-part and domain, None for the null one. `mark`: against loops, or "". `prefix`: fields that
+    stand in front of the content, which has `size` octets. `quota`: of the mailbox."""
+
+    domain: Annotated[str, Meta(max_length=255)]
+    local_part: Annotated[str, Meta(max_length=512)]
+    at: Annotated[str, Meta(max_length=255)]
+    sender: tuple[_Text, _Text] | None
+    mark: Annotated[str, Meta(max_length=16)]
+    id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    now_us: Annotated[int, Meta(ge=0, le=1 << 62)]
+    binary: bool
+    prefix: Annotated[bytes, Meta(max_length=PREFIX_MAX)]
+    size: Annotated[int, Meta(ge=0, le=1 << 50)]
+    quota: Quota = Quota()
+
+    @property
+    def address(self) -> Address:
+        return Address(self.local_part, self.at)
+
+    @property
+    def reverse_path(self) -> Address | None:
+        return None if self.sender is None else Address(*self.sender)
+
+
+class PorterAnswer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What became of it."""
+
+    outcome: Outcome
+    status: Annotated[str, Meta(pattern=r"^[245]\.\d{1,3}\.\d{1,3}\Z")]
+    text: Annotated[str, Meta(max_length=2048)]
+
+    @property
+    def result(self) -> Result:
+        return Result(self.outcome, Reach.RECIPIENT, self.status, self.text)
+
+
+def answer_of(result: Result) -> bytes:
+    return msgspec.msgpack.encode(PorterAnswer(result.outcome, result.status, result.text[:2048]))
+
+
+def read_answer(octets: bytes) -> Result:
+    if not octets:
+        return deferred("4.3.0", "the process that delivers as another user ended without an answer")
+    try:
+        return msgspec.msgpack.decode(octets, type=PorterAnswer).result
+    except (msgspec.DecodeError, ValueError):
+        return deferred("4.3.0", "the process that delivers as another user gave no answer that can be read")
+
+
+def read_request(octets: bytes, table: PorterTable) -> tuple[PorterRequest, PorterDomain] | str:
+    """A request with its domain, or what is wrong with it."""
+    try:
+        request = msgspec.msgpack.decode(octets, type=PorterRequest)
+    except (msgspec.DecodeError, ValueError) as error:
+        return f"the request cannot be read: {error}"[:200]
+    domain = table.domains.get(request.domain)
+    if domain is None:
+        return "the domain is not one that is delivered as another user: restart the node if that has changed"
+    texts = (request.local_part, request.at, *(request.sender or ()))
+    if not all(map(_is_clean, texts)):
+        return "an address holds what cannot be printed"
+    if request.mark and not _MARK.fullmatch(request.mark):
+        return "the mark is none"
+    return request, domain
+
+
+def _is_clean(text: str) -> bool:
+    return text.isprintable() and "\ufffe" not in text
+
+
+def user_of(request: PorterRequest, domain: PorterDomain, table: PorterTable) -> str | None:
+    """The name of the user as whom the mail is delivered; None if the recipient cannot be one."""
+    if domain.user != LOCAL_PART:
+        return domain.user
+    name = mailbox_name(request.local_part, table.maildir)
+    return name if _USER.fullmatch(name) else None
+
+
+def deliver(
+    request: PorterRequest, domain: PorterDomain, table: PorterTable, content: int, home: str, programs: Programs,
+    posix: Posix,
+) -> Result:
+    """In a child that is the user. `content`: a descriptor of the content; `home`: of the user."""
+    letter = letter_of(request, content)
+    match domain.transport:
+        case Transport.MAILDIR:
+            return _into_maildir(request, domain, table, letter, posix)
+        case Transport.MBOX:
+            return _into_mbox(request, domain, table, letter, posix)
+        case Transport.PROGRAM:
+            return guarded(domain.command[:1], lambda: _to_program(request, domain, table, letter, home, programs))
+        case _:
+            return deferred("4.3.5", f"nothing is delivered as another user by {domain.transport.value}")
+
+
+def letter_of(request: PorterRequest, content: int) -> Letter:
+    """The message of a request; `content`: a descriptor."""
+    address = request.address
+    fields = return_path(request.reverse_path) + f"Delivered-To: {address}\r\n".encode("utf-8", "replace")
+    if request.mark:
+        fields += loop.field((request.mark,))
+    size = len(fields) + len(request.prefix) + request.size
+    return Letter(
+        request.id, fields, lambda: _read(request, content), size, request.binary, request.reverse_path
+    )
+
+
+def _read(request: PorterRequest, content: int) -> Iterator[bytes]:
+    if request.prefix:
+        yield request.prefix
+    at = 0
+    while at < request.size:
+        piece = os.pread(content, min(_PIECE, request.size - at), at)
+        if not piece:
+            raise OSError(errno.EIO, f"the content is shorter than its {request.size} octets")
+        at += len(piece)
+        yield piece
+
+
+def _no_mailbox(why: str) -> Result:
+    return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.3", f"there can be no such mailbox: its {why}")
+
+
+def _into_maildir(
+    request: PorterRequest, domain: PorterDomain, table: PorterTable, letter: Letter, posix: Posix
+) -> Result:
+    box = folder(domain.path, request.address, request.domain, table.maildir)
+    if isinstance(box, str):
+        return _no_mailbox(box)
+    writer = Writer(table.host, table.maildir, posix)
+    below = detail_folder(request.local_part, table.maildir) if domain.rules.detail_folders else ""
+    return guarded(box, lambda: writer.put(box, below, letter, request.now_us, domain.rules, request.quota))
+
+
+def _into_mbox(
+    request: PorterRequest, domain: PorterDomain, table: PorterTable, letter: Letter, posix: Posix
+) -> Result:
+    box = mbox_file(domain.path, request.address, request.domain, table.maildir)
+    if isinstance(box, str):
+        return _no_mailbox(box)
+    if domain.group:
+        os.umask(0o007)
+    writer = MboxWriter(
+        table.mbox, posix, MboxGate(), make_folders=table.maildir.make_folders, group_may_read=bool(domain.group)
+    )
+
+    def put() -> Result | Locked:
+        return writer.put(box, letter, request.now_us, domain.rules, request.quota.size)
+
+    found = guarded(box, put)
+    for _ in range(int(table.mbox.lock_s / _AGAIN_S)):
+        if not isinstance(found, Locked):
+            break
+        time.sleep(_AGAIN_S)
+        found = guarded(box, put)
+    return deferred("4.2.0", f"the mailbox is locked: {found.by}") if isinstance(found, Locked) else found
+
+
+def _to_program(
+    request: PorterRequest, domain: PorterDomain, table: PorterTable, letter: Letter, home: str, programs: Programs
+) -> Result:
+    options = table.program
+    values = program.values_of(request.reverse_path, request.address, request.domain)
+    command = program.arguments(domain.command, values)
+    if isinstance(command, Result):
+        return command
+    with tempfile.TemporaryFile() as file:
+        if not options.return_path:
+            mark = loop.field((request.mark,)) if request.mark else b""
+            letter = msgspec.structs.replace(letter, top=mark)
+        write_message(Posix(), file.fileno(), letter.octets(), binary=letter.binary)
+        ended = asyncio.run(programs.run(
+            command,
+            stdin=Path(f"/proc/self/fd/{file.fileno()}"),
+            environment={
+                "PATH": options.path, "LANG": "C.UTF-8", "HOME": home, "USER": user_of(request, domain, table) or "",
+                "LOGNAME": user_of(request, domain, table) or "", "SHELL": "/bin/sh",
+                **{key.upper(): values[key] for key in values},
+            },
+            directory=options.directory,
+            timeout_s=options.time_s,
+            output_max=options.output_max,
+        ))
+    return program.finding(ended, options.time_s)
+

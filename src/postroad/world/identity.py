@@ -1,0 +1,78 @@
+"""Becoming another user for good, in a child that does one thing and ends.
+
+What always holds: a process that has become a user has that user's ids in all three places, its groups and no others,
+and cannot go back; it never becomes root. How it fails: `account` with a Problem, `become` with OSError, after which
+the process must end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import resource
+from typing import Final
+
+import msgspec
+
+from postroad.world.problem import Problem
+
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_UMASK: Final = 0o077
+
+
+class UserAccount(msgspec.Struct, frozen=True):
+    """`groups`: all of them, the main one first."""
+
+    name: str
+    uid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def account(name: str, group: str, uid_min: int) -> UserAccount | Problem:
+    """The user of this name. `group`: one more group, or "". `uid_min`: the smallest number that is allowed."""
+    try:
+        found = pwd.getpwnam(name)
+        extra = (grp.getgrnam(group).gr_gid,) if group else ()
+    except (KeyError, ValueError):
+        return Problem(name, f"there is no such user{' or no group ' + group if group else ''}", "Create it.")
+    if found.pw_uid < max(1, uid_min):
+        return Problem(name, f"has the number {found.pw_uid}, which is below {uid_min}", "Use another user.")
+    groups = (found.pw_gid, *(each for each in os.getgrouplist(name, found.pw_gid) if each != found.pw_gid))
+    return UserAccount(name, found.pw_uid, tuple(dict.fromkeys((*groups, *extra))), found.pw_dir or "/")
+
+
+def is_group(name: str) -> bool:
+    """Whether this machine has a group of this name."""
+    try:
+        grp.getgrnam(name)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+def become(user: UserAccount, *, gain_rights: bool) -> None:
+    """Be this user from here on. `gain_rights`: programs may gain rights by bits of their files."""
+    if user.uid == 0:
+        raise PermissionError(1, "nothing is delivered as root")
+    os.setgroups(user.groups)
+    os.setresgid(user.groups[0], user.groups[0], user.groups[0])
+    os.setresuid(user.uid, user.uid, user.uid)
+    if os.getresuid() != (user.uid,) * 3 or os.getresgid() != (user.groups[0],) * 3 or _can_go_back():
+        raise PermissionError(1, f"cannot become {user.name}")
+    if not gain_rights and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl: new privileges cannot be forbidden")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(_UMASK)
+    os.environ.clear()
+    os.environ.update({"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": user.home})
+
+
+def _can_go_back() -> bool:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return False
+    return True
