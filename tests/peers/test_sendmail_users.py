@@ -77,6 +77,27 @@ def test_mail_waits_while_the_node_is_down_and_is_taken_at_its_start(stopped: Si
     until(lambda: not stopped.files(), "the file is gone")
 
 
+def test_the_message_is_on_stable_storage_before_the_program_ends(stopped: Site) -> None:
+    """The file is synced before it has its name, and the file system after that."""
+    strace = need.program("strace")
+    calls = stopped.sendmail.home / "calls"
+    ended = subprocess.run(
+        [strace, "-f", "-o", str(calls), "-e", "trace=openat,write,fsync,rename,renameat,renameat2,syncfs,exit_group",
+         str(stopped.sendmail.path), "ann"],
+        input=MESSAGE % b"synced", capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    made = [line.split(maxsplit=1)[1] for line in calls.read_text().splitlines()]
+    since = next(at for at, call in enumerate(made) if "O_EXCL" in call and '"t-' in call)
+    names = [call.partition("(")[0] for call in made[since:]]
+    order = [name for name in names if name in ("fsync", "syncfs", "exit_group") or name.startswith("rename")]
+    assert [name.rstrip("at2") if name.startswith("rename") else name for name in order] == [
+        "fsync", "rename", "syncfs", "exit_group",
+    ], made[since:]  # fmt: skip
+    assert "O_NOFOLLOW" in made[since]
+    assert "write" not in names[names.index("fsync") :]
+
+
 def test_nobody_can_do_anything_to_the_mail_of_others(stopped: Site) -> None:
     assert stopped.sendmail("ann", message=MESSAGE % b"secret", uid=NOBODY, umask=0).returncode == 0
     (name,) = stopped.files()

@@ -71,6 +71,20 @@ def _problem(path: Path, text: str, folder: Path | None = None) -> Problem:
     return Problem(str(path), text, _REMEDY.format(folder or path))
 
 
+def doubts(folder: Path, gid: int) -> list[str]:
+    """What is no fault, but not as it should be. `gid`: the node's group."""
+    found = []
+    for path in (folder, *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            if not path.stat().st_mode & stat.S_IXOTH:
+                found.append(f"users cannot enter {path}, so they cannot use {folder}: choose another folder")
+    members = system.group_members(gid)
+    if members:
+        names = ", ".join(members)
+        found.append(f"{names}: of the node's group, so they can read mail in {folder / places.DROP}")
+    return found
+
+
 def serve(folder: Path) -> socket.socket | Problem:
     """The listening socket, to which everybody may connect. Called with the rights of the node's user."""
     path = folder / places.SOCKET

@@ -232,7 +232,7 @@ class Supervisor:
 
     def _serve_users(self) -> str:
         """The socket for the users of this machine, in the folder that they share with the node. "" or what is wrong.
-        It is made without root's rights, because users can write to this folder."""
+        It is made without root's rights, because the folder is the node's user's."""
         shared = self.settings.sendmail.folder
         if shared is None:
             return ""
@@ -240,6 +240,8 @@ class Supervisor:
         if isinstance(bound, Problem):
             return str(bound)
         self._local = bound
+        for doubt in local_folder.doubts(shared, os.getegid()):
+            self._say("warning", doubt)
         self._tell_users()
         return ""
 

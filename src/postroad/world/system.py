@@ -145,6 +145,14 @@ def user_names(uid: int) -> tuple[str, str]:
     return found.pw_name, found.pw_gecos.partition(",")[0].replace("&", found.pw_name.capitalize())
 
 
+def group_members(gid: int) -> list[str]:
+    """Names of users who are listed in a group; those who have it as their own group are not."""
+    try:
+        return list(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        return []
+
+
 def _occupied(path: str) -> Problem | None:
     """Why the path cannot be used; an abandoned socket there is removed."""
     try:
