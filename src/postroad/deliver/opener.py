@@ -40,14 +40,12 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
-from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
+from postroad.deliver.smtp import CourierContext, SmtpCourier, settings, softened
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, HostProof, Route, TlsDemand, Transport
-from postroad.mail.status import with_class
 from postroad.mail.tls_details import details
-from postroad.protocol.client import NO_MAIL
 from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
@@ -216,7 +214,7 @@ class Opener:
                     no_dsn=partial(self._no_dsn, hop), tries=tuple(tries),
                 )
                 return result
-            attempts.append(self._attempt(destination, hop, _softened(result.result), result.tls, result.auth))
+            attempts.append(self._attempt(destination, hop, softened(result.result), result.tls, result.auth))
             proof = HopTrial(destination, hop, credentials, plain=False).proof
             tries.append(_tried(attempts[-1], proof, started_us))
             if result.result.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
@@ -287,14 +285,6 @@ class Opener:
             tls_details=details(tls) if tls is not None else None,
             auth=auth,
         )
-
-
-def _softened(result: Result) -> Result:
-    """A refused session fails the mail only where the host says that it never takes any; a result of our own
-    (REQUIRETLS) stands as it is."""
-    if result.outcome is not Outcome.FAILED or result.reply is None or result.reply.code in NO_MAIL:
-        return result
-    return Result(Outcome.DEFERRED, result.reach, with_class(result.status, "4"), result.text, result.reply)
 
 
 def _tried(attempt: Attempt, proof: HostProof, started_us: int) -> Try:

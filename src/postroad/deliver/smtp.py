@@ -37,9 +37,18 @@ from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
 from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport, domain_of
+from postroad.mail.status import with_class
 from postroad.mail.tls_details import TlsDetails, details
 from postroad.protocol import sending, stuffing, tunnel
-from postroad.protocol.client import ClientEvent, ClientMachine, ConnectionEnded, Finished, SendContent, Step
+from postroad.protocol.client import (
+    NO_MAIL,
+    ClientEvent,
+    ClientMachine,
+    ConnectionEnded,
+    Finished,
+    SendContent,
+    Step,
+)
 from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
 from postroad.protocol.sending import ContentFacts, MailCommand, Result, Security
@@ -501,7 +510,8 @@ class SmtpCourier(asyncio.Protocol):
             self._failed()
         for (position, _), result in zip(work.round, event.results, strict=False):
             work.results[position] = result
-        self._conclude(event.result)
+        result = event.result
+        self._conclude(softened(result) if result.reach is Reach.HOP else result)
 
     def _conclude_soon(self, result: Result) -> None:
         """For all recipients, but not from within `carry`."""
@@ -777,6 +787,14 @@ _STRAY_LINE_END: Final = Result(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
     "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",
 )
+
+
+def softened(result: Result) -> Result:
+    """A refused session fails the mail only if the host says that it never takes any; a result of our own
+    (REQUIRETLS) stands as it is."""
+    if result.outcome is not _FAILED or result.reply is None or result.reply.code in NO_MAIL:
+        return result
+    return Result(Outcome.DEFERRED, result.reach, with_class(result.status, "4"), result.text, result.reply)
 
 
 def _told(plan: Plan) -> str:

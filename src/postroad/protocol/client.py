@@ -12,6 +12,8 @@ What always holds:
   the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign:
   before it EHLO is said again, whose answer names what is offered, as no other reply does. From then on the session is
   as a new one.
+- A refusal that comes while the session is idle is one of the session only before its first message; later it may be a
+  late reply, and it refuses nothing.
 - If PIPELINING is offered, MAIL, all RCPT and DATA are one group; else each waits for its reply.
 - A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
 - What the remote said is in the result: as its reply if the reply decides, else quoted in its text. A refused EHLO
@@ -481,7 +483,7 @@ class ClientMachine:
                     return self._bdat_refused(answer)
                 # Out of turn, yet its meaning is plain; the data is not ended, so that nothing can be accepted.
                 return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
-            if not self._results:  # no message is concerned: the remote does not want the session
+            if not self._results and not self._kept:  # before the first message: the remote refuses the session
                 return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
         text = f"a reply that nothing was asked for: {brief(answer)}"
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))

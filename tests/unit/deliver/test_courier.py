@@ -25,6 +25,7 @@ from tests.unit.deliver.world import Stage, job
 RELAYED = ("relayed", "recipient", "2.0.0")
 ENVELOPE = b"MAIL FROM:<ada@example.org> SIZE=21\r\nRCPT TO:<r0@example.net>\r\nDATA\r\n"
 CONTENT = b"Subject: x\r\n\r\nhello\r\n.\r\n"
+EIGHT_BIT = "Subject: x\r\n\r\nä\r\n".encode()
 
 
 def file(tmp_path: Path, octets: bytes) -> ContentFile:
@@ -628,6 +629,38 @@ def test_sender_and_recipients_are_said_as_the_job_names_them() -> None:
     [attempts] = stage.done
     assert attempts[0].text == "sent from <robot@example.com> to <x0@other.example>"
     assert attempts[1].text.endswith("; sent from <robot@example.com> to <r1@example.net>")
+
+
+@pytest.mark.parametrize(
+    "late", ["550 5.7.1 not with us, said late", "556 5.1.10 late", "451 4.3.0 late", "250 2.0.0 late"]
+)
+def test_a_late_reply_while_content_is_looked_through_decides_nothing(late: str) -> None:
+    """Nothing of the second message was said yet: a refusal is about the first one, or about the session."""
+    stage = Stage("PIPELINING")
+    stage.carry(job())
+    stage.server("250 ok", "250 ok", "354 go")
+    stage.server("250 taken")
+    second = job(EIGHT_BIT, body=Body.EIGHT_BIT_MIME)
+    stage.courier.carry(second, lambda job, attempts: stage.done.append(attempts))
+    stage.server(late)
+    (attempt,) = stage.done[1]
+    assert (attempt.outcome, attempt.reach) == (Outcome.DEFERRED, Reach.SESSION)
+    assert late in attempt.text
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("554 5.7.1 go away", Outcome.DEFERRED), ("521 5.3.2 no mail here", Outcome.FAILED)]
+)
+def test_a_session_that_is_refused_before_mail_fails_the_message_only_if_the_host_takes_none(
+    said: str, outcome: Outcome
+) -> None:
+    """On a new connection, as if it had been said for a greeting (RFC 7504 §3)."""
+    stage = Stage("PIPELINING")
+    stage.courier.carry(job(EIGHT_BIT, body=Body.EIGHT_BIT_MIME), lambda job, attempts: stage.done.append(attempts))
+    stage.server(said)
+    (attempt,) = stage.done[0]
+    assert (attempt.outcome, attempt.reach) == (outcome, Reach.HOP)
+    assert attempt.status.startswith("5" if outcome is Outcome.FAILED else "4") and said in str(attempt.reply)
 
 
 def test_a_remote_that_offers_dsn_and_refuses_its_parameters_hears_none() -> None:
