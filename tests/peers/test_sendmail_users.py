@@ -221,6 +221,8 @@ def test_a_session_on_standard_input_and_output(site: Site) -> None:
         b"220", b"250", b"250", b"250", b"354", b"250", b"250", b"221",
     ]  # fmt: skip
     assert site.arrived("by-session").endswith(b"\n\n.x\n")
+    id = ended.stdout.decode().partition("queued as ")[2].split()[0]
+    assert "nobody/uid=65534" in site.node.command("trace", id), "whatever a client of a session calls itself"
     cut = site.sendmail("-bs", message=said[:80], uid=NOBODY)
     assert cut.stdout.splitlines()[-1][:3] != b"250" and cut.returncode == 0
 
@@ -335,3 +337,32 @@ def test_octets_that_are_no_request_get_an_answer(site: Site, octets: bytes) -> 
         while piece := client.recv(4096):
             said += piece
     assert said[:1] in (b"2", b"3", b"4", b"5") or b"\n\n" not in octets
+
+
+def test_a_node_that_never_was_root_has_a_folder_as_safe() -> None:
+    need.root()
+    setpriv = need.program("setpriv")
+    with folder("smp") as home:
+        sendmail = Sendmail(home)
+        (home / "own").mkdir()
+        own_to(home / "own", "daemon")
+        sendmail.folder.symlink_to(home / "own" / "spool")
+        node = Node(home / "n", {
+            "hostname": "example.test", "domain": [local_domain("example.test", ["ann"])],
+            "listener": [relay_listener(ports.port())], "sendmail": {"folder": str(home / "own" / "spool")},
+        }, prefix=[setpriv, "--reuid", "daemon", "--regid", "daemon", "--clear-groups", "--"])  # fmt: skip
+        own_to(home / "n", "daemon")
+        node.start()
+        node.stop()
+        drop = home / "own" / "spool" / "drop"
+        assert stat.S_IMODE(drop.stat().st_mode) == 0o3733 and drop.stat().st_uid == 1
+        assert sendmail("ann", message=MESSAGE % b"plain-node", uid=NOBODY).returncode == 0
+        (name,) = os.listdir(drop)
+        assert (drop / name).stat().st_gid == drop.stat().st_gid
+        try:
+            node.start()
+            assert maildir.wait(node.maildir("ann@example.test"), of="plain-node")
+            assert sendmail("-v", "ann", message=MESSAGE % b"plain-socket", uid=MAIL).returncode == 0
+            assert b"mail/uid=8" in maildir.wait(node.maildir("ann@example.test"), of="plain-socket")[0]
+        finally:
+            node.stop()

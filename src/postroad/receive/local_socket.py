@@ -18,6 +18,7 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
+from postroad.mail.envelope import Peer, Via
 from postroad.mail.policy import Action, Question, Rule, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.receive import local_request, local_users, replies
@@ -26,6 +27,8 @@ from postroad.receive.local_mail import LocalMail
 from postroad.receive.local_request import LocalRequest
 from postroad.receive.local_users import LocalCounts, LocalUser
 from postroad.receive.options import LocalOptions
+from postroad.receive.proxied import Named
+from postroad.receive.session import ClientConnection
 from postroad.receive.setup import ListenerSetup
 from postroad.sendmail import places
 
@@ -34,11 +37,20 @@ USER_CONNECTIONS_MAX: Final = 20  # of one user
 REQUEST_S: Final = 30.0  # for the lines of a request
 ANSWER_S: Final = 60.0  # for the answer to what is only asked
 LISTENER: Final = "sendmail"  # the name in log and history
+SESSION: Final = "sendmail -bs"  # by which a client of a session is known
 
 _BUSY: Final = reply(451, "4.3.2", "Too many users are sending; try again")
 _NOT_READ: Final = reply(501, "5.5.4", "The request cannot be read")
 _TOO_SLOW: Final = reply(451, "4.4.2", "The message did not come in time")
 _NO_ANSWER: Final = reply(451, "4.3.0", "The node cannot say now")
+
+
+def is_of(peer: Peer, user: LocalUser) -> bool:
+    """Whether mail of this client was handed over by this user: what a client calls itself in a session counts for
+    nothing."""
+    if peer.listener != LISTENER:
+        return False
+    return user.label == (peer.hello if peer.via is None else peer.via.unique_id)
 
 
 class LocalDoors(Protocol):
@@ -111,7 +123,7 @@ class LocalConnections:
         for other in [each for each in self._sessions if not each.sessions]:
             del self._sessions[other]
         self._sessions[listener] = user
-        return listener.connect()
+        return ClientConnection(listener, Named(("", 0), Via(SESSION, unique_id=user.label)))
 
     def _setup_of(self, user: LocalUser) -> ListenerSetup:
         rules = self.setup.rules

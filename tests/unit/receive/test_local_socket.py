@@ -12,7 +12,7 @@ from postroad.check.policy import PolicyOptions
 from postroad.mail.policy import Role
 from postroad.mail.reply import Reply, reply
 from postroad.receive import local_socket
-from postroad.receive.local_socket import LocalConnection, LocalConnections
+from postroad.receive.local_socket import LocalConnection, LocalConnections, is_of
 from postroad.receive.local_users import LocalUser
 from postroad.receive.options import ListenerOptions, LocalOptions
 from tests.unit.receive.fakes import House, Transport
@@ -212,3 +212,10 @@ async def test_a_session_of_smtp_on_the_same_socket() -> None:
     connection.data_received(b"smtp 1\n\n")
     await asyncio.sleep(0)
     assert given and transport.written.startswith(b"220 ")
+    session = given[0]
+    for line in ("EHLO u2000/uid=2000", "MAIL FROM:<u1000@local.test>", "RCPT TO:<ann@local.test>", "DATA", "x\r\n."):
+        session.data_received(f"{line}\r\n".encode())
+    (stored,) = place.house.spool.stored
+    peer = stored.envelope.peer
+    assert peer.via is not None and peer.via.unique_id == "u1000/uid=1000"
+    assert is_of(peer, LocalUser(1000, "u1000")) and not is_of(peer, LocalUser(2000, "u2000"))

@@ -98,9 +98,9 @@ class LocalHelp:
         shown = LocalListing.ALL if user.unlimited else self._options().mailq
         if shown is LocalListing.NONE:
             return _NOT_ALLOWED
-        label = "" if shown is LocalListing.ALL else user.label
+        whose = None if shown is LocalListing.ALL else user
         try:
-            return await self._loop.run_in_executor(None, _list, self._state_dir, label)
+            return await self._loop.run_in_executor(None, _list, self._state_dir, whose)
         except (OSError, view.CannotRead):
             return _NOT_NOW
 
@@ -172,8 +172,8 @@ class LocalHelp:
         return f"would be accepted, and goes to {next(iter(found.values()), 'nowhere')}"
 
 
-def _list(state_dir: Path, label: str) -> Reply:
-    """The queue as Postfix's mailq shows it. `label`: only what this user has handed over, "" for all."""
+def _list(state_dir: Path, whose: LocalUser | None) -> Reply:
+    """The queue as Postfix's mailq shows it. `whose`: only what this user has handed over."""
     spool = engine.spool_view(view.spool_directory(state_dir))
     lines: list[str] = []
     octets = count = 0
@@ -182,8 +182,7 @@ def _list(state_dir: Path, label: str) -> Reply:
         loaded = spool.load(id)
         if loaded is None:
             continue
-        peer = loaded.envelope.peer
-        if label and (peer.listener, peer.hello) != (local_socket.LISTENER, label):
+        if whose is not None and not local_socket.is_of(loaded.envelope.peer, whose):
             continue
         lines += [*_message_lines(loaded), ""]
         octets += loaded.envelope.size
