@@ -222,7 +222,8 @@ def test_a_session_on_standard_input_and_output(site: Site) -> None:
     ]  # fmt: skip
     assert site.arrived("by-session").endswith(b"\n\n.x\n")
     id = ended.stdout.decode().partition("queued as ")[2].split()[0]
-    assert "nobody/uid=65534" in site.node.command("trace", id), "whatever a client of a session calls itself"
+    told = site.node.command("trace", id)
+    assert "nobody/uid=65534" in told, told
     cut = site.sendmail("-bs", message=said[:80], uid=NOBODY)
     assert cut.stdout.splitlines()[-1][:3] != b"250" and cut.returncode == 0
 

@@ -341,7 +341,7 @@ def _further(changes: tuple[str, ...]) -> str:
 
 def _accepted(event: Accepted) -> list[str]:
     told = [f"accepted   for {_names(event.recipients)}"]
-    if event.peer.address:
+    if event.peer.address or event.peer.hello:
         told.append(f"from {_client(event.peer)}")
     elif event.parent:
         told.append(f"made here, a report on {identifier.text(event.parent)}")

@@ -55,6 +55,8 @@ class ClientLine(msgspec.Struct):
 
 def whereabouts(peer: Peer) -> str:
     """Where the client is, in words: ``[192.0.2.1]:50000``, without a port that nobody has told."""
+    if not peer.address:
+        return "a Unix socket"
     return f"[{peer.address}]:{peer.port}" if peer.port else f"[{peer.address}]"
 
 

@@ -62,7 +62,7 @@ def _attempted(event: Attempted) -> str:
 
 def _accepted(event: Accepted) -> str:
     parts = [f"accepted from <{event.reverse_path}> for {names(event.recipients)}, {counted(event.size, 'octet')}"]
-    if event.peer.address:
+    if event.peer.address or event.peer.hello:
         parts.append(f" by {_peer(event.peer)}")
     if event.parent:
         parts.append(f", reports on {id_text(event.parent)}")

@@ -24,7 +24,8 @@ def test_each_name_leads_to_the_program_which_needs_nothing_else(tmp_path: Path)
         assert (tmp_path / link).is_symlink() and not os.readlink(tmp_path / link).startswith("/")
         assert (tmp_path / link).resolve() == (tmp_path / "lib/postroad/sendmail").resolve()
     command = [str(tmp_path / "bin/mailq")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env={"PYTHONPATH": "/nowhere"})
+    elsewhere = {"PYTHONPATH": "/nowhere"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=elsewhere)
     assert (ended.returncode, ended.stderr) == (75, "mailq: the node is not running\n")
     first = (tmp_path / "lib/postroad/sendmail").read_text().splitlines()[0]
     assert first == f"#!{sys.executable} -IS"
