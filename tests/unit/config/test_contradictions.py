@@ -31,7 +31,50 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
     return [(each.key, each.text, each.remedy) for each in parsed] if isinstance(parsed, list) else []
 
 
+ONE_MAP = '[[map]]\nname = "people"\nkind = "static"\nvalue = "x"\n'
 WRONG: list[tuple[str, str, str, str, str]] = [
+    (
+        "a map that is not there",
+        'alias_maps = ["people", "virtual"]\n' + listener('role = "mx"') + DOMAIN + ONE_MAP,
+        "alias_maps[2]",
+        "There is no map 'virtual'",
+        "the maps are: people",
+    ),
+    (
+        "a table of Postfix in the place of a map",
+        'alias_maps = "hash:/etc/aliases"\n' + listener('role = "mx"') + DOMAIN,
+        "alias_maps[1]",
+        "There is no map 'hash:/etc/aliases'",
+        "Declare a table of Postfix as a [[map]]",
+    ),
+    (
+        "a map without what its kind needs",
+        listener('role = "mx"') + DOMAIN + '[[map]]\nname = "people"\nkind = "sqlite"\nfile = "x.db"\n',
+        "map[1].query",
+        "A map of kind 'sqlite' needs query",
+        "Add query",
+    ),
+    (
+        "a map with what its kind does not use",
+        listener('role = "mx"') + DOMAIN + ONE_MAP + 'cache_s = 5\n',
+        "map[1].cache_s",
+        "A map of kind 'static' does not use cache_s",
+        "it uses value",
+    ),
+    (
+        "two maps of one name",
+        listener('role = "mx"') + DOMAIN + ONE_MAP + ONE_MAP,
+        "map[2].name",
+        "'people' is used twice",
+        "another name",
+    ),
+    (
+        "a map of maps that come after it",
+        listener('role = "mx"') + DOMAIN + '[[map]]\nname = "all"\nkind = "first"\nmaps = ["people"]\n' + ONE_MAP,
+        "map[1].maps[1]",
+        "There is no map 'people' before this one",
+        "behind these maps",
+    ),
     (
         "an inspector without a module",
         listener('role = "mx"', 'inspectors = ["package.inspect:Checking", "Checking"]') + DOMAIN,

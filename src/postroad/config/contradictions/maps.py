@@ -32,9 +32,10 @@ def find(settings: Settings) -> Iterator[Finding]:
     for path, name in _named(settings):
         if name not in before:
             known = ", ".join(before) or "none"
-            yield Finding(
-                (path, ("map",)), f"There is no map {name!r}", f"Add a [[map]] of this name; the maps are: {known}"
-            )
+            remedy = f"Add a [[map]] of this name; the maps are: {known}"
+            if ":" in name:  # as Postfix writes a table
+                remedy = 'Declare a table of Postfix as a [[map]], with a kind such as "text" and its file, and name it'
+            yield Finding((path, ("map",)), f"There is no map {name!r}", remedy)
 
 
 def _keys(here: Path, section: MapSection) -> Iterator[Finding]:
