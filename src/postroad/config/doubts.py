@@ -380,6 +380,17 @@ def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Findi
         yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
 
 
+def _lmtp_without_proof(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """A password for an LMTP server elsewhere whose name nothing proves."""
+    for index, domain in enumerate(settings.domain):
+        if not domain.username or domain.host is None or _is_loopback(domain.host.strip("[]")):
+            continue
+        if domain.tls not in (TlsDemand.VERIFY, TlsDemand.IMPLICIT):
+            here = ("domain", index)
+            text = f"The password is sent to any server that answers as {domain.host}"
+            yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
+
+
 def _lmtp(settings: Settings, now_s: float) -> Iterator[Finding]:
     """The LMTP server may be started later; until then its mail waits."""
     for index, domain in enumerate(settings.domain):
@@ -446,6 +457,6 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
-    _maps, _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp, _ghosts,
-    _lost_reports,
+    _maps, _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
+    _lmtp_without_proof, _ghosts, _lost_reports,
 )  # fmt: skip

@@ -74,6 +74,8 @@ def _secrets(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
             yield ("domain", index, "secret_file"), domain.secret_file, "a secret"
         if domain.authorization_file is not None:
             yield ("domain", index, "authorization_file"), domain.authorization_file, "a secret"
+        if domain.password_file is not None:
+            yield ("domain", index, "password_file"), domain.password_file, "a password"
     for index, hop in enumerate(settings.next_hop):
         if hop.password_file is not None:
             yield ("next_hop", index, "password_file"), hop.password_file, "a password"

@@ -218,10 +218,12 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
                 yield _within((*here, "recipients_file"), domain.recipients_file, read)
 
 
-def _http(settings: Settings) -> Iterator[Finding]:
+def _secrets_of_domains(settings: Settings) -> Iterator[Finding]:
+    """Secrets and passwords for delivery."""
     named: list[tuple[Path, FilePath | None]] = [(("http", "ca_file"), settings.http.ca_file)]
     for index, domain in enumerate(settings.domain):
-        named += [(("domain", index, key), getattr(domain, key)) for key in ("secret_file", "authorization_file")]
+        keys = ("secret_file", "authorization_file", "password_file")
+        named += [(("domain", index, key), getattr(domain, key)) for key in keys]
         text = read_text(domain.secret_file) if domain.secret_file is not None else ""
         if isinstance(text, str) and text and secret_of(text.partition("\n")[0]) is None:
             yield Finding(
@@ -415,7 +417,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _recipients,
     _quotas,
     _other_users,
-    _http,
+    _secrets_of_domains,
     _aliases,
     _maps,
     _passwords,

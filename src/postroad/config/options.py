@@ -22,7 +22,7 @@ from postroad.config.certificates import FurtherCertificateSection, TlsSection
 from postroad.config.field import Section, keys_of
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
-from postroad.config.routing import NextHopSection
+from postroad.config.routing import LocalDomainSection, NextHopSection
 from postroad.config.settings import Settings
 from postroad.config.values import generic_name, mailbox_pattern
 from postroad.deliver.options import (
@@ -175,7 +175,7 @@ def routing_options(settings: Settings) -> RoutingOptions:
     return _into(
         RoutingOptions,
         settings.routing,
-        local=tuple(_into(route.LocalDomain, each, deliver=Transport(each.deliver)) for each in settings.domain)
+        local=tuple(_local(each) for each in settings.domain)
         or _own_box(settings),
         relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
         next_hops=tuple(map(next_hop, settings.next_hop)),
@@ -183,6 +183,11 @@ def routing_options(settings: Settings) -> RoutingOptions:
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
     )
+
+
+def _local(domain: LocalDomainSection) -> route.LocalDomain:
+    credentials = lmtp_credentials_name(domain)
+    return _into(route.LocalDomain, domain, deliver=Transport(domain.deliver), credentials=credentials)
 
 
 def own_box(settings: Settings) -> str:
@@ -240,6 +245,11 @@ def credentials_name(hop: NextHopSection) -> str:
         return ""
     whose = hop.senders[:1] or tuple(f"account:{name}" for name in hop.accounts[:1])
     return ">".join((*whose, *((hop.domain,) if hop.domain else hop.recipients[:1])))
+
+
+def lmtp_credentials_name(domain: LocalDomainSection) -> str:
+    """The same for the LMTP server of a domain, which other domains may share."""
+    return f"lmtp:{domain.socket or f'[{domain.host}]:{domain.port}'}" if domain.username else ""
 
 
 def mx_options(settings: Settings) -> MxOptions:

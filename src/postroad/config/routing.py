@@ -83,6 +83,16 @@ class LocalDomainSection(Section):
     over_quota: OverQuota = of(route.LocalDomain.over_quota, source="RFC 3463 §3.3", word=True)
     quota_warning: int = of(route.LocalDomain.quota_warning, unit="percent")
     detail_folders: bool = of(route.LocalDomain.detail_folders, source="RFC 5233")
+    tls: TlsDemand = of(route.LocalDomain.tls, source="RFC 3207", word=True, example='"verify"')
+    username: str = setting(
+        "", "LMTP: the account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"postroad"'
+    )
+    password_file: File | None = setting(
+        None,
+        "LMTP: a file whose first line is the password of the account. It is read again for each connection. The "
+        "password is sent under TLS only, except to a server on this machine.",
+        example='"lmtp.password"',
+    )
     ignored_extensions: IgnoredExtensions = of(route.LocalDomain.ignored_extensions, default=(), example='["CHUNKING"]')
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
 

@@ -22,7 +22,8 @@ class OverQuota(enum.Enum):
 
 
 class LocalDomain(msgspec.Struct, frozen=True):
-    """A domain whose mail is delivered here. `name`: canonical. `recipients`: ("any",) for all."""
+    """A domain whose mail is delivered here. `name`: canonical. `recipients`: ("any",) for all. `credentials`: name of
+    the account to AUTH with at an LMTP server."""
 
     name: Annotated[str, Meta(description="The domain.")]
     recipients: Annotated[
@@ -86,6 +87,14 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "`[[next_hop]]`.",
         ),
     ] = ()
+    tls: Annotated[
+        TlsDemand,
+        Meta(
+            description="LMTP: how much TLS the node demands of the server at `host`. The values mean the same as for "
+            "`[[next_hop]]`.",
+        ),
+    ] = TlsDemand.MAY
+    credentials: str = ""
     url: Annotated[str, Meta(description="HTTP: where the requests go.")] = ""
     format: Annotated[
         HttpFormat,

@@ -215,15 +215,22 @@ def _delivery(local: LocalDomain) -> Destination:
             target = HttpTarget(local.url, local.format, local.secret_file, local.authorization_file, local.together)
             return Destination(f"http:{name}", Transport.HTTP, domain=name, http=target)
         case Transport.LMTP | Transport.SMTP:
-            told, ignored = local.xforward, local.ignored_extensions
-            if local.socket:
-                return Destination(
-                    f"lmtp:{local.socket}", Transport.LMTP, path=local.socket, xforward=told, ignored_extensions=ignored
-                )
-            host, port = local.host.strip("[]"), local.port
-            return Destination(
-                f"lmtp:[{host}]:{port}", Transport.LMTP, host=host, port=port, xforward=told, ignored_extensions=ignored
-            )
+            return _lmtp(local)
+
+
+def _lmtp(local: LocalDomain) -> Destination:
+    host = local.host.strip("[]")
+    return Destination(
+        f"lmtp:{local.socket}" if local.socket else f"lmtp:[{host}]:{local.port}",
+        Transport.LMTP,
+        host="" if local.socket else host,
+        port=25 if local.socket else local.port,
+        path=local.socket,
+        tls=local.tls,
+        credentials=local.credentials,
+        xforward=local.xforward,
+        ignored_extensions=local.ignored_extensions,
+    )
 
 
 def rules_of(local: LocalDomain) -> MailboxRules:

@@ -160,7 +160,7 @@ listener.address listener.client_certificates listener.client_ca_file listener.c
 tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key
 outbound.tls.certificate outbound.tls.key
 auth.users auth.dovecot auth.function auth.introspection.client_secret_file
-domain.deliver relay.domains
+domain.deliver domain.username domain.password_file relay.domains
 next_hop.username next_hop.password next_hop.password_file next_hop.token_file next_hop.token_command
 next_hop.mechanism next_hop.cram_md5 next_hop.auth_without_tls
 """

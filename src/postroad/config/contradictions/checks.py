@@ -43,6 +43,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     domains.delivery,
     domains.placeholders,
     domains.users,
+    domains.lmtp_account,
     domains.recipients,
     domains.same_server,
     relaying.recipients,

@@ -14,6 +14,7 @@ from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
+from postroad.mail.route import TlsDemand
 from postroad.protocol.grammar import parse_mailbox
 
 
@@ -57,7 +58,7 @@ def same_server(settings: Settings) -> Iterator[Finding]:
         one, two = ((each.socket, each.host, None if each.socket else each.port) for each in (domain, other))
         if one != two:
             continue
-        for name in ("xforward", "ignored_extensions"):
+        for name in ("xforward", "ignored_extensions", "tls", "username", "password_file"):
             if set_of(domain, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
@@ -78,7 +79,7 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
         "user_group",
     ),
     "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
-    "lmtp": ("socket", "host", "port", "xforward"),
+    "lmtp": ("socket", "host", "port", "xforward", "tls", "username", "password_file"),
     "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
 }
@@ -134,6 +135,25 @@ def users(settings: Settings) -> Iterator[Finding]:
             )
         if domain.user_group and not domain.user:
             yield Finding(((*here, "user_group"),), "This has no effect without user", "Add user, or remove it")
+
+
+def lmtp_account(settings: Settings) -> Iterator[Finding]:
+    """An account without its password, and TLS that cannot be proved."""
+    for index, domain in enumerate(settings.domain):
+        here = ("domain", index)
+        if bool(domain.username) is not (domain.password_file is not None):
+            missing = "username" if domain.password_file is not None else "password_file"
+            yield Finding(
+                ((*here, "username"), (*here, "password_file")),
+                f"An account needs username and password_file, but there is no {missing}",
+                f"Add {missing}",
+            )
+        if domain.socket is not None and domain.tls in (TlsDemand.VERIFY, TlsDemand.IMPLICIT):
+            yield Finding(
+                ((*here, "tls"), (*here, "socket")),
+                "A server at a Unix socket has no name that a certificate could prove",
+                "Remove tls: only programs of this machine can connect to the socket",
+            )
 
 
 def _missing(domain: LocalDomainSection) -> str:

@@ -42,6 +42,7 @@ from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
 
 if TYPE_CHECKING:
+    from postroad.config.routing import LocalDomainSection
     from postroad.config.settings import Settings
 
 
@@ -305,7 +306,21 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
             hop.username, password, hop.auth_without_tls, hop.mechanism, token_file, hop.token_command, hop.cram_md5,
             str(hop.password_file) if hop.password_file is not None else "",
         )  # fmt: skip
+    for domain in settings.domain:
+        if domain.username and domain.password_file is not None:
+            read = first_line(domain.password_file)
+            if isinstance(read, Problem):
+                return read
+            found[options.lmtp_credentials_name(domain)] = Credentials(
+                domain.username, read, without_tls=is_here(domain), password_file=str(domain.password_file)
+            )
     return found
+
+
+def is_here(domain: LocalDomainSection) -> bool:
+    """Whether the LMTP server of a domain is on this machine."""
+    host = (domain.host or "").strip("[]")
+    return domain.socket is not None or host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def first_line(path: Path) -> str | Problem:
