@@ -14,11 +14,11 @@ from postroad.route.table import RoutingTable
 
 SMTP = Transport.SMTP
 LOCAL = (
-    LocalDomain("example.org", path="/mail/{domain}/{local_part}", quota_warning=0),
+    LocalDomain("example.org", path="/mail/{domain}/{local_part}"),
     LocalDomain("lmtp.example", deliver=Transport.LMTP, socket="/run/lmtp"),
     LocalDomain("imap.example", deliver=Transport.LMTP, host="imap.lan", port=24),
     LocalDomain("six.example", deliver=Transport.LMTP, host="[2001:db8::1]", port=2424),
-    LocalDomain("files.example", deliver=Transport.MBOX, path="/var/mail/{local_part}", quota_warning=0),
+    LocalDomain("files.example", deliver=Transport.MBOX, path="/var/mail/{local_part}"),
     LocalDomain("tickets.example", deliver=Transport.PROGRAM, command=("/bin/tickets", "{recipient}")),
 )
 HOPS = (
