@@ -84,6 +84,8 @@ def _git(site: Site, subject: str) -> Ended:
     git = need.program("git")
     if not Path("/usr/lib/git-core/git-send-email").exists():
         need.missing("git send-email is not installed (make peers installs it)")
+    if subprocess.run(["perl", "-MMail::Address", "-e1"], check=False, capture_output=True).returncode:
+        need.missing("Perl's Mail::Address is not installed (make peers installs it)")
     work = site.place / f"work-{subject}"
     who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.test", "-C", str(work)]
     _run(site, [git, "init", "-q", str(work)])

@@ -78,12 +78,12 @@ class DropFiles:
         self._path = folder
         self._posix = posix
 
-    def names(self, prefixes: tuple[str, ...], limit: int) -> list[str]:
-        """Names of files that begin with one of these, at most `limit` of them."""
+    def names(self, prefixes: tuple[str, ...], limit: int, but: frozenset[str] = frozenset()) -> list[str]:
+        """Names of files that begin with one of these, at most `limit` of them, without those in `but`."""
         found: list[str] = []
         with os.scandir(self._path) as entries:
             for entry in entries:
-                if entry.name.startswith(prefixes):
+                if entry.name.startswith(prefixes) and entry.name not in but:
                     found.append(entry.name)
                     if len(found) == limit:
                         break
@@ -232,10 +232,12 @@ class Drop:
         if parts:
             await self._off(files.remove_parts, parts, self._clock.now_us() / 1e6 - PART_S)
         while not self._stopping:
-            names = await self._off(files.names, (places.WHOLE,), AT_ONCE)
-            assert isinstance(names, list)
+            # Files that have to wait, those of a user over its rate for instance, keep no others from being seen.
             now = self._setup.doors.loop.time()
-            ready = [name for name in (*self._ids, *names) if self._again_at.get(name, 0.0) <= now]
+            self._again_at = {name: at for name, at in self._again_at.items() if at > now}
+            names = await self._off(files.names, (places.WHOLE,), AT_ONCE, frozenset(self._again_at))
+            assert isinstance(names, list)
+            ready = [name for name in (*self._ids, *names) if name not in self._again_at]
             if not ready:
                 return
             for name in ready:

@@ -21,12 +21,23 @@ def main(folder: str, words: Sequence[str]) -> int:
     try:
         _run(folder, arguments.read(program, words[1:]))
     except End as end:
-        if end.text:
+        if end.text and sys.stderr is not None:
             sys.stderr.write(f"{program}: {end.text}\n")
         return end.code
     except KeyboardInterrupt:
         return exits.TEMPFAIL
     return exits.OK
+
+
+def _say(text: str) -> None:
+    """To standard output, unless nobody reads it (any more): the code at the end is what counts."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None  # else Python tries once more at its end
 
 
 def _run(folder: str, found: Arguments) -> None:
@@ -59,7 +70,7 @@ def _submit(folder: str, found: Arguments) -> None:
     except drop_folder.Undropped as error:
         raise End(exits.TEMPFAIL, f"{why}, and {error}") from None
     if found.verbose:
-        sys.stdout.write(f"{why}: the message waits in the drop folder\n")
+        _say(f"{why}: the message waits in the drop folder\n")
 
 
 def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> str | None:
@@ -79,7 +90,7 @@ def _hand_over(folder: str, lines: bytes, content: bytes, *, verbose: bool) -> s
         raise End(exits.NOPERM, str(error)) from None
     if code < 300:
         for text in texts if verbose else texts[:-1]:
-            sys.stdout.write(f"{text}\n")
+            _say(f"{text}\n")
         return None
     if code < 500:
         return texts[-1]
@@ -113,7 +124,7 @@ def _ask(folder: str, lines: bytes) -> None:
     except Forbidden as error:
         raise End(exits.NOPERM, str(error)) from None
     if code < 300:
-        sys.stdout.write("".join(f"{text}\n" for text in texts))
+        _say("".join(f"{text}\n" for text in texts))
         return
     raise End(exits.code_of(code, texts[0].startswith("<")), "\n".join(texts))
 

@@ -268,3 +268,30 @@ async def test_recipients_refused_for_now_fail_when_the_time_is_over(place: Plac
     node = await place.node()
     assert len(place.files()) == 1, "a full disk is not the message's fault"
     assert node is not None
+
+
+async def test_many_files_of_a_user_over_its_rate_keep_nobody_elses_from_being_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the one come first in each look."""
+    monkeypatch.setattr(drop, "AT_ONCE", 2)
+    names, real = DropFiles.names, DropFiles.open
+
+    def sorted_names(self: DropFiles, prefixes: Any, limit: int, but: frozenset[str] = frozenset()) -> list[str]:
+        return sorted(names(self, prefixes, 1000, but))[:limit]
+
+    def opened(self: DropFiles, name: str, size_max: int) -> Any:
+        found = real(self, name, size_max)
+        return msgspec.structs.replace(found, uid=5000 if found.request.recipients == ("bob",) else 6000)
+
+    monkeypatch.setattr(DropFiles, "names", sorted_names)
+    monkeypatch.setattr(DropFiles, "open", opened)
+    place.options = LocalOptions(domain="local.test", messages_max=1)
+    for _ in range(9):
+        place.leave("to ann\n")
+    place.leave("to bob\n")
+    (bobs,) = [name for name in place.files() if b"to bob" in (place.drop / name).read_bytes()]
+    (place.drop / bobs).rename(place.drop / "m-zz")
+    await place.node()
+    to = sorted(str(each.envelope.recipients[0].address) for each in place.house.spool.stored)
+    assert to == ["ann@local.test", "bob@local.test"] and len(place.files()) == 8

@@ -27,6 +27,10 @@ def test_each_name_leads_to_the_program_which_needs_nothing_else(tmp_path: Path)
     elsewhere = {"PYTHONPATH": "/nowhere"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=elsewhere)
     assert (ended.returncode, ended.stderr) == (75, "mailq: the node is not running\n")
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -bp <&- >&- 2>&-', str(tmp_path / "sbin/sendmail")], check=False, cwd="/"
+    )
+    assert closed.returncode == 75, "also if nobody reads what it says"
     first = (tmp_path / "lib/postroad/sendmail").read_text().splitlines()[0]
     assert first == f"#!{sys.executable} -IS"
 
