@@ -858,8 +858,9 @@ def who_recovers_does_not_ask_the_spool(patch: Patch) -> None:
 
 
 def the_queue_hears_of_left_mail_while_its_file_is_there(patch: Patch) -> None:
-    async def gone(self: Drop, name: str) -> None:
+    async def gone(self: Drop, name: str) -> bool:
         self._setup.doors.loop.call_later(30.0, self._files.remove, name)
         self._forget(name)
+        return True
 
     patch(Drop, "_gone", gone)

@@ -191,13 +191,13 @@ class Drop:
             self._task = self._setup.doors.loop.create_task(self._watched())
             self._task.add_done_callback(self._looked)
 
-    async def stop(self) -> None:
-        """A message that is on its way to the disk comes to its end; others stay where they are."""
+    async def stop(self, limit_s: float) -> None:
+        """A message that is on its way to the disk comes to its end, if that is soon; others stay where they are."""
         self._stopping = True
         if self._mail is not None:
             self._mail.leave()
         if self._task is not None:
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task}, timeout=limit_s)
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -288,14 +288,14 @@ class Drop:
         if answer.permanent:
             await self._set_aside(name, f"refused: {said(answer)}", id)
             return False
-        await self._gone(name)
-        for each in later:
-            each()
+        if await self._gone(name):
+            for each in later:
+                each()
         return True
 
-    async def _gone(self, name: str) -> None:
-        """Step 3. The message waits until the file is gone."""
-        while True:
+    async def _gone(self, name: str) -> bool:
+        """Step 3. The message waits until the file is gone. False: the node stops; it is done at the next start."""
+        while not self._stopping:
             try:
                 await self._off(self._files.remove, name)
             except OSError as error:
@@ -303,7 +303,8 @@ class Drop:
                 await asyncio.sleep(RETRY_S)
             else:
                 self._forget(name)
-                return
+                return True
+        return False
 
     async def _accept(
         self, file: DropFile, user: LocalUser, id: int, later: list[Callable[[], None]]

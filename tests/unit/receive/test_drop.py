@@ -295,3 +295,34 @@ async def test_many_files_of_a_user_over_its_rate_keep_nobody_elses_from_being_t
     await place.node()
     to = sorted(str(each.envelope.recipients[0].address) for each in place.house.spool.stored)
     assert to == ["ann@local.test", "bob@local.test"] and len(place.files()) == 8
+
+
+async def test_a_file_that_cannot_be_removed_holds_its_message_back_over_a_stop(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue would deliver it, and the next node would take it once more."""
+    monkeypatch.setattr(drop, "RETRY_S", 0.01)
+    place.leave()
+
+    def failing(name: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    node = await place.node(Posix(unlink=failing), turns=0)
+    node.look()
+    while not any("cannot be removed" in text for text in place.notes()):
+        await asyncio.sleep(0.01)
+    await node.stop(10.0)
+    assert len(place.house.spool.stored) == 1 and place.house.queued == [] and len(place.files()) == 1
+    await place.node()
+    assert len(place.house.spool.stored) == 1 and place.files() == []
+
+
+async def test_a_stop_does_not_wait_for_a_disk_for_ever(place: Place) -> None:
+    place.house.spool.patient = True
+    place.leave()
+    node = await place.node(turns=0)
+    node.look()
+    while not place.house.spool.pending:
+        await asyncio.sleep(0.01)
+    await node.stop(0.05)
+    assert place.house.spool.stored == [] and len(place.files()) == 1

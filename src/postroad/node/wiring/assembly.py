@@ -444,7 +444,7 @@ class Assembly:
         if self._local is not None:
             sessions.append(self._local.stop(limit_s))
         if self._drop is not None:
-            sessions.append(self._drop.stop())
+            sessions.append(self._drop.stop(limit_s))
         quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
