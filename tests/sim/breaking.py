@@ -850,8 +850,8 @@ def a_dot_at_the_edge_of_a_piece_is_not_stuffed(patch: Patch) -> None:
 def who_recovers_does_not_ask_the_spool(patch: Patch) -> None:
     """A file that was taken by a worker that is gone is taken again, whatever became of its message."""
 
-    async def recover(files: DropFiles, is_mine: Any, known: Any) -> None:
-        for name in files.names((drop.TAKEN,), 1000):
+    async def recover(files: DropFiles, is_mine: Any, known: Any, failed: Any) -> None:
+        for name in files.names(drop.TAKEN, 1000):
             files.rename(name, places.WHOLE + name.rpartition("-")[2])
 
     patch(drop, "recover", recover)

@@ -1,4 +1,5 @@
-"""Destinations that have to be waited for: a map that is slow, does not answer, or says "not now".
+"""Destinations, aliases and recipients that have to be waited for: a map that is slow, does not answer, or says "not
+now".
 
 It stands in front of the real tables of a worker. Some domains are looked up in it, the others are known at once.
 Until everything is healed it fails now and then; after that it answers within a second.
@@ -11,8 +12,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
+from postroad.maps.face import NotNow
 
 NOT_NOW = "the map does not answer"
 
@@ -37,8 +41,48 @@ class SlowRoutes:
         return found if not hasattr(found, "__await__") else not_now(NOT_NOW)
 
 
+class SlowAliases:
+    """The same for what is asked while a message comes in: whether a recipient is there, and where aliases lead."""
+
+    def __init__(self, tables: Any, chance: random.Random, healed: Callable[[], bool]) -> None:
+        self._known = tables.known
+        self._expand = tables.expand
+        self._chance = chance
+        self._healed = healed
+
+    async def _fails(self) -> bool:
+        chance = self._chance
+        await asyncio.sleep(chance.choice((0.0, 0.001, 0.05, 0.5, 2.0)))
+        return not self._healed() and chance.random() < 0.1
+
+    def known(self, address: Address) -> Any:
+        return self._known(address) if len(address.domain) % 3 else self._look(address)
+
+    async def _look(self, address: Address) -> Any:
+        if await self._fails():
+            return NotNow(NOT_NOW)
+        return self._known(address)
+
+    def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None) -> Any:
+        if self._chance.random() < 0.5:
+            return self._expand(id, now_us, recipients, passed)
+        return self._lead(id, now_us, recipients, passed)
+
+    async def _lead(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None
+    ) -> Expansion:
+        if await self._fails():
+            return Expansion((), not_now=NOT_NOW)
+        found = self._expand(id, now_us, recipients, passed)
+        assert isinstance(found, Expansion)
+        return found
+
+
 def slowed(edition: Any, chance: random.Random, healed: Callable[[], bool]) -> Any:
     """The edition of a worker, whose tables are behind the map; a text that says what is wrong stays as it is."""
     if not isinstance(edition, str):
-        edition.tables.destination = SlowRoutes(edition.tables.destination, chance, healed)
+        tables = edition.tables
+        tables.destination = SlowRoutes(tables.destination, chance, healed)
+        aliases = SlowAliases(tables, chance, healed)
+        tables.known, tables.expand = aliases.known, aliases.expand
     return edition

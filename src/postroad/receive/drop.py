@@ -11,9 +11,11 @@ for the id, before the queue starts: if the spool has the message, the file goes
 
 A file is its owner's: who sent it is known from the file system, and what stands in it is believed as little as what
 comes over the socket. Only regular files with one name are read, through the folder and without following links. What
-is no message of `sendmail` is set aside as `b-NAME`, with a line in the log. Refusals go to the sender as a report.
+is no message of `sendmail`, or has no name of its making, is set aside as `b-NAME`, with a line in the log. Refusals go
+to the sender as a report; of a message that is too large no more is read than the report needs.
 
-How it fails: what cannot be taken now stays, and is tried again after `RETRY_S`.
+How it fails: what cannot be taken now stays, and is tried again after `RETRY_S`. It holds up no other file, however
+many there are.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
+import re
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -33,8 +37,9 @@ import msgspec
 from postroad.mail import identifier
 from postroad.mail.event import Noted
 from postroad.mail.reply import Reply, said
+from postroad.mail.seldom import Seldom
 from postroad.receive import local_request
-from postroad.receive.local_mail import LocalMail
+from postroad.receive.local_mail import SAMPLE_MAX, LocalMail
 from postroad.receive.local_request import LocalRequest
 from postroad.receive.local_users import LocalCounts, LocalUser
 from postroad.receive.options import LocalOptions
@@ -48,9 +53,13 @@ AT_ONCE: Final = 500  # names of one look
 TAKEN_MAX: Final = 100_000  # files that were taken by a worker that is gone; there is one, or a few
 PIECE: Final = 262_144
 RETRY_S: Final = 10.0
+RETRIES_PER_S: Final = 100  # if so many wait that they would be more, each waits longer
 PART_S: Final = 86_400.0  # a file that is not whole after this time has lost its writer
 TAKEN: Final = "x-"
 BAD: Final = "b-"
+_NAME: Final = re.compile(r"[0-9A-Za-z]{1,64}")
+_NO_FILE: Final = frozenset((errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV))  # for us, ever
+_NONE: Final[frozenset[str]] = frozenset()
 
 Who = Callable[[int, Callable[[LocalUser], None]], None]
 
@@ -78,12 +87,12 @@ class DropFiles:
         self._path = folder
         self._posix = posix
 
-    def names(self, prefixes: tuple[str, ...], limit: int, but: frozenset[str] = frozenset()) -> list[str]:
-        """Names of files that begin with one of these, at most `limit` of them, without those in `but`."""
+    def names(self, prefix: str, limit: int, but: Collection[str] = _NONE) -> list[str]:
+        """Names of files that begin with this, at most `limit` of them, none of those in `but`."""
         found: list[str] = []
         with os.scandir(self._path) as entries:
             for entry in entries:
-                if entry.name.startswith(prefixes) and entry.name not in but:
+                if entry.name.startswith(prefix) and entry.name not in but:
                     found.append(entry.name)
                     if len(found) == limit:
                         break
@@ -96,7 +105,7 @@ class DropFiles:
                 if os.lstat(self._path / name).st_mtime < before_s:
                     self._posix.unlink(str(self._path / name))
 
-    def open(self, name: str, size_max: int) -> DropFile | BadFile | None:
+    def open(self, name: str) -> DropFile | BadFile | None:
         """None: it is gone."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
@@ -104,9 +113,11 @@ class DropFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             return BadFile(f"cannot be opened: {error.strerror}")
         try:
-            found = self._read(descriptor, size_max)
+            found = self._read(descriptor)
         except BaseException:
             self._posix.close(descriptor)
             raise
@@ -114,7 +125,7 @@ class DropFiles:
             self._posix.close(descriptor)
         return found
 
-    def _read(self, descriptor: int, size_max: int) -> DropFile | BadFile:
+    def _read(self, descriptor: int) -> DropFile | BadFile:
         state = self._posix.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             return BadFile("is no file")
@@ -127,8 +138,6 @@ class DropFiles:
             return BadFile(request)
         if request.verb != places.SUBMIT:
             return BadFile("is no message")
-        if request.size > size_max:
-            return BadFile(f"has more than {size_max} octets")
         if end + request.size != state.st_size:
             return BadFile("is not whole")
         return DropFile(descriptor, state.st_uid, request, end, state.st_mtime)
@@ -138,6 +147,14 @@ class DropFiles:
         self._posix.rename(str(self._path / name), str(self._path / new))
         self.sync()
 
+    def set_aside(self, name: str, spare: str) -> str:
+        """Its new name, durably. `spare`: a part of it that no other has, if there is such a file already."""
+        bad = BAD + (name.rpartition("-")[2] if _taken(name) else name[len(places.WHOLE) :])
+        if os.path.lexists(self._path / bad):
+            bad = BAD + spare
+        self.rename(name, bad)
+        return bad
+
     def remove(self, name: str) -> None:
         """Durably; it may be gone already."""
         with contextlib.suppress(FileNotFoundError):
@@ -146,7 +163,7 @@ class DropFiles:
 
     def piece(self, file: DropFile, at: int) -> bytes:
         """Content from `at` on; b"" at its end, and if its owner has cut it off."""
-        return os.pread(file.descriptor, min(PIECE, file.request.size - at), file.start + at)
+        return os.pread(file.descriptor, max(0, min(PIECE, file.request.size - at)), file.start + at)
 
     def close(self, file: DropFile) -> None:
         self._posix.close(file.descriptor)
@@ -178,8 +195,8 @@ class Drop:
         self._again_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._mail: LocalMail | None = None
-        self._stopping = False
-        self._fault = ""
+        self._stopping = asyncio.Event()
+        self._seldom = Seldom(clock.now_us)
 
     def take(self, setup: ListenerSetup, options: LocalOptions, lifetime_s: float) -> None:
         """Settings: files from here on go by them."""
@@ -187,13 +204,13 @@ class Drop:
 
     def look(self) -> None:
         """Look for files, unless that is under way."""
-        if self._task is None and not self._stopping:
+        if self._task is None and not self._stopping.is_set():
             self._task = self._setup.doors.loop.create_task(self._watched())
             self._task.add_done_callback(self._looked)
 
     async def stop(self, limit_s: float) -> None:
         """A message that is on its way to the disk comes to its end, if that is soon; others stay where they are."""
-        self._stopping = True
+        self._stopping.set()
         if self._mail is not None:
             self._mail.leave()
         if self._task is not None:
@@ -206,15 +223,15 @@ class Drop:
             self._setup.doors.loop.call_exception_handler({"message": "the drop folder", "exception": error})
 
     async def _watched(self) -> None:
-        """One look; what the disk refuses is told once, and done again at the next look."""
-        text = ""
+        """One look; what the disk refuses is told from time to time, and done again at the next look."""
         try:
             await self._look()
         except OSError as error:
-            text = f"mail in the drop folder is not taken: {error}"
-            if text != self._fault:
-                self._note("error", text)
-        self._fault = text
+            self._tell(f"mail in the drop folder is not taken: {error}")
+
+    def _tell(self, text: str) -> None:
+        if text := self._seldom.to_write(text):
+            self._note("error", text)
 
     def _note(self, level: str, text: str, id: int = 0) -> None:
         doors = self._setup.doors
@@ -227,27 +244,37 @@ class Drop:
 
     async def _look(self) -> None:
         files = self._files
-        parts = await self._off(files.names, (places.PART,), AT_ONCE)
+        parts = await self._off(files.names, places.PART, AT_ONCE)
         assert isinstance(parts, list)
         if parts:
             await self._off(files.remove_parts, parts, self._clock.now_us() / 1e6 - PART_S)
-        while not self._stopping:
-            # Files that have to wait, those of a user over its rate for instance, keep no others from being seen.
+        while not self._stopping.is_set():
             now = self._setup.doors.loop.time()
             self._again_at = {name: at for name, at in self._again_at.items() if at > now}
-            names = await self._off(files.names, (places.WHOLE,), AT_ONCE, frozenset(self._again_at))
+            later = frozenset(self._again_at)
+            names = await self._off(files.names, places.WHOLE, AT_ONCE, later)
             assert isinstance(names, list)
-            ready = [name for name in (*self._ids, *names) if name not in self._again_at]
+            ready = [*(name for name in self._ids if name not in later), *names]
             if not ready:
                 return
             for name in ready:
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 await self._one(name)
 
     async def _one(self, name: str) -> None:
         """Take one file, if it can be taken now."""
-        opened = await self._off(self._files.open, name, self._setup.options.limits.size_max)
+        try:
+            if name in self._ids or _NAME.fullmatch(name[len(places.WHOLE) :]):
+                await self._take(name)
+            else:
+                await self._set_aside(name, "sendmail gives no such names")
+        except OSError as error:
+            self._later(name)
+            self._tell(f"the drop folder: {_shown(name)} is not taken: {error.strerror}")
+
+    async def _take(self, name: str) -> None:
+        opened = await self._off(self._files.open, name)
         if opened is None:
             self._forget(name)
             return
@@ -276,10 +303,10 @@ class Drop:
         if not id:
             id = doors.new_id()
             taken = f"{TAKEN}{identifier.text(id)}-{name.removeprefix(places.WHOLE)}"
+            self._ids[taken] = id  # before: it may fail and have its new name all the same
             await self._off(self._files.rename, name, taken)
             self._forget(name)
             name = taken
-            self._ids[name] = id
         later: list[Callable[[], None]] = []
         answer = await self._accept(file, user, id, later)
         if answer.transient:
@@ -294,17 +321,19 @@ class Drop:
         return True
 
     async def _gone(self, name: str) -> bool:
-        """Step 3. The message waits until the file is gone. False: the node stops; it is done at the next start."""
-        while not self._stopping:
+        """Step 3. The message waits until the file is gone. False: the node stops before that."""
+        while True:
             try:
                 await self._off(self._files.remove, name)
             except OSError as error:
-                self._note("error", f"the drop folder: {name} cannot be removed: {error.strerror}")
-                await asyncio.sleep(RETRY_S)
+                self._tell(f"the drop folder: {name} cannot be removed: {error.strerror}")
             else:
                 self._forget(name)
                 return True
-        return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S):
+                    await self._stopping.wait()
+                return False
 
     async def _accept(
         self, file: DropFile, user: LocalUser, id: int, later: list[Callable[[], None]]
@@ -333,6 +362,9 @@ class Drop:
             dataclasses.replace(setup, doors=doors), self._options, user, file.request, on_end, more.set,
             reports=True, expired=age_s > self._lifetime_s, spare_id=setup.doors.new_id,
         )
+        size = file.request.size
+        if size > setup.options.limits.size_max:
+            size = min(size, SAMPLE_MAX)  # it is refused; this is for the report
         try:
             at = 0
             while not ended.done():
@@ -340,7 +372,7 @@ class Drop:
                 assert isinstance(piece, bytes)
                 at += len(piece)
                 more.clear()
-                last = at == file.request.size
+                last = at >= size
                 if not piece and not last:
                     mail.gone()
                     return _CUT_OFF
@@ -358,35 +390,51 @@ class Drop:
         return await found
 
     def _later(self, name: str) -> None:
-        self._again_at[name] = self._setup.doors.loop.time() + RETRY_S
+        wait_s = max(RETRY_S, len(self._again_at) / RETRIES_PER_S)
+        self._again_at[name] = self._setup.doors.loop.time() + wait_s
 
     def _forget(self, name: str) -> None:
         self._ids.pop(name, None)
         self._again_at.pop(name, None)
 
     async def _set_aside(self, name: str, why: str, id: int = 0) -> None:
-        bad = BAD + name.rpartition("-")[2]
-        await self._off(self._files.rename, name, bad)
+        spare = identifier.text(self._setup.doors.new_id())
+        bad = await self._off(self._files.set_aside, name, spare)
+        assert isinstance(bad, str)
         self._forget(name)
-        self._note("error", f"the drop folder: {name} is set aside as {bad}: {why}", id)
+        self._note("error", f"the drop folder: {_shown(name)} is set aside as {_shown(bad)}: {why}", id)
 
 
 _CUT_OFF: Final = Reply(554, "5.6.0", ("the file was cut off while it was read",))
 
 
-async def recover(files: DropFiles, is_mine: Callable[[int], bool], known: Callable[[int], Awaitable[bool]]) -> None:
+async def recover(
+    files: DropFiles, is_mine: Callable[[int], bool], known: Callable[[int], Awaitable[bool]],
+    failed: Callable[[str], None],
+) -> None:
     """Before the queue starts: put in order what a worker has taken that is gone. `is_mine`: whether the shard of an id
-    is ours. `known`: whether the spool has a message. Raises OSError."""
-    for name in files.names((TAKEN,), TAKEN_MAX):
-        id = _id_of(name)
-        if not (id and is_mine(id)):
+    is ours. `known`: whether the spool has a message. `failed` hears of files with which this cannot be done: anybody
+    can make some. Raises OSError if the folder cannot be read."""
+    for name in files.names(TAKEN, TAKEN_MAX):
+        taken = _taken(name)
+        if taken is None or not is_mine(taken[0]):
             continue
-        if await known(id):
-            files.remove(name)
-        else:
-            files.rename(name, places.WHOLE + name.rpartition("-")[2])
+        try:
+            if await known(taken[0]):
+                files.remove(name)
+            else:
+                files.rename(name, places.WHOLE + taken[1])
+        except OSError as error:
+            failed(f"the drop folder: {name} is not taken: {error.strerror}")
 
 
-def _id_of(name: str) -> int:
-    """The queue id in the name of a file that was taken; 0 if there is none."""
-    return identifier.parse(name.removeprefix(TAKEN).partition("-")[0]) or 0
+def _taken(name: str) -> tuple[int, str] | None:
+    """The queue id in the name of a file that was taken, and the name that it had before; None if it is no such one."""
+    text, _, before = name.removeprefix(TAKEN).partition("-")
+    id = identifier.parse(text) if name.startswith(TAKEN) and _NAME.fullmatch(before) else None
+    return None if not id else (id, before)
+
+
+def _shown(name: str) -> str:
+    """A name that anybody may have chosen, for the log."""
+    return name if name.isascii() and name.isprintable() else ascii(name)

@@ -107,7 +107,7 @@ class LocalMail:
             return False
         if last or len(self._head) > HEADER_MAX or header_is_whole(bytes(self._head)):
             self._begin()
-        if self._on_end is None or not self._has_begun:
+        if self._on_end is None or not self._has_begun or self._fate is not None:
             return True
         if not self._is_open:
             self._hears_more = True
@@ -191,6 +191,9 @@ class LocalMail:
             self._refuse(reply(552, "5.5.3", f"More than {limit} recipients"), sender)
         else:
             self._named = tuple([each for each in recipients if each is not None])
+            size_max = self._setup.options.limits.size_max
+            if refused is None and request.size > size_max:
+                refused = reply(552, "5.3.4", f"The message has more than {size_max} octets")
             if refused is not None:
                 self._refuse(refused, sender)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ class Place:
         self.house = self._house()
         self.options = OPTIONS
         self.reported: list[Any] = []
+        self.failures: list[str] = []  # of recovering
 
     def _house(self, **doors: Any) -> House:
         listener = ListenerOptions("sendmail", Role.SUBMISSION, trusted_networks=("unix",))
@@ -70,7 +72,7 @@ class Place:
         async def known(id: int) -> bool:
             return id in stored
 
-        await drop.recover(files, lambda id: True, known)
+        await drop.recover(files, lambda id: True, known, self.failures.append)
         loop = asyncio.get_running_loop()
         found = Drop(
             files, self.house.listener.setup, self.options, LocalCounts(loop.time),
@@ -214,7 +216,7 @@ async def test_a_user_over_its_rate_waits_and_others_do_not_wait_with_it(place: 
         (b"submit 1\nto ann\n", "no request"),
         (b"submit 1\nto ann\nsize 5\n\nhello world", "not whole"),
         (b"submit 1\nto ann\nsize 50\n\nhello", "not whole"),
-        (b"submit 1\nto ann\nsize 99999999999\n\nhello", "more than"),
+        (b"submit 1\nto ann\nsize 99999999999\n\nhello", "not whole"),
         (b"list 1\n\n", "no message"),
         (b"submit 9\n\n", "version"),
         (b"submit 1\nto a b\nsize 0\n\n", "5.1.3"),
@@ -277,11 +279,11 @@ async def test_many_files_of_a_user_over_its_rate_keep_nobody_elses_from_being_t
     monkeypatch.setattr(drop, "AT_ONCE", 2)
     names, real = DropFiles.names, DropFiles.open
 
-    def sorted_names(self: DropFiles, prefixes: Any, limit: int, but: frozenset[str] = frozenset()) -> list[str]:
-        return sorted(names(self, prefixes, 1000, but))[:limit]
+    def sorted_names(self: DropFiles, prefix: str, limit: int, but: frozenset[str] = frozenset()) -> list[str]:
+        return sorted(names(self, prefix, 1000, but))[:limit]
 
-    def opened(self: DropFiles, name: str, size_max: int) -> Any:
-        found = real(self, name, size_max)
+    def opened(self: DropFiles, name: str) -> Any:
+        found = real(self, name)
         return msgspec.structs.replace(found, uid=5000 if found.request.recipients == ("bob",) else 6000)
 
     monkeypatch.setattr(DropFiles, "names", sorted_names)
@@ -326,3 +328,103 @@ async def test_a_stop_does_not_wait_for_a_disk_for_ever(place: Place) -> None:
         await asyncio.sleep(0.01)
     await node.stop(0.05)
     assert place.house.spool.stored == [] and len(place.files()) == 1
+
+
+@pytest.mark.parametrize("name", ["m-" + "n" * 253, "m-..", "m-a\nb", "m-\udcff", "m-a-b"])
+async def test_a_name_of_anybody_s_making_stops_nothing(place: Place, name: str) -> None:
+    for at in ("", "0"):  # one before the other file, or behind it
+        (place.drop / (name[:255 - len(at)] + at)).write_bytes(b"submit 1\nto ann\nsize 0\n\n")
+    place.leave()
+    await place.node()
+    assert len(place.house.spool.stored) == 1
+    assert len(place.files()) == 2 and all(each.startswith(drop.BAD) for each in place.files())
+    assert all(text.isascii() and text.isprintable() for text in place.notes()), place.notes()
+
+
+async def test_what_is_set_aside_replaces_nothing(place: Place) -> None:
+    (place.drop / "b-00").write_bytes(b"older")
+    (place.drop / "m-00").mkdir()
+    place.leave()
+    await place.node()
+    assert (place.drop / "b-00").read_bytes() == b"older"
+    assert len(place.files()) == 2 and all(each.startswith(drop.BAD) for each in place.files())
+    assert len(place.house.spool.stored) == 1
+
+
+async def test_what_somebody_makes_in_the_way_of_recovering_stops_no_start(place: Place) -> None:
+    id = identifier.text(identifier.make(1_795_000_000_000_000, 0, 0))
+    (place.drop / f"x-{id}-00").mkdir()
+    (place.drop / "m-00").write_bytes(b"")
+    (place.drop / f"x-{id}-zz-00").write_bytes(b"")
+    place.leave()
+    await place.node()
+    assert len(place.house.spool.stored) == 1 and len(place.failures) == 1
+    assert place.files() == ["b-00", f"x-{id}-00", f"x-{id}-zz-00"]
+
+
+@pytest.mark.parametrize("call", ["open", "fstat"])
+async def test_a_file_that_cannot_be_read_now_stays_and_others_are_taken(place: Place, call: str) -> None:
+    (place.drop / "m-00").write_bytes(b"submit 1\nto ann\nsize 0\n\n")
+    place.leave()
+    bad = (place.drop / "m-00").stat().st_ino
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        what = arguments[0]
+        if (os.fstat(what) if isinstance(what, int) else os.stat(what)).st_ino == bad:
+            raise OSError(errno.EMFILE if call == "open" else errno.EIO, "no")
+        return getattr(os, call)(*arguments, **named)
+
+    node = await place.node(Posix(**{call: failing}))
+    assert len(place.house.spool.stored) == 1 and place.files() == ["m-00"]
+    await look(node)
+    assert len(place.notes()) == 1 and "m-00 is not taken: no" in place.notes()[0]
+
+
+async def test_a_name_whose_change_cannot_be_synced_is_not_forgotten(place: Place) -> None:
+    place.leave()
+    broken = [True, *[False] * 9]
+
+    def fsync(descriptor: int) -> None:
+        if broken.pop(0):
+            raise OSError(errno.EIO, "no")
+
+    await place.node(Posix(fsync=fsync))
+    assert len(place.house.spool.stored) == 1 and place.files() == []
+
+
+async def test_files_that_wait_do_not_hide_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drop, "AT_ONCE", 2)
+    for _ in range(5):
+        place.leave("from over@local.test\nto ann\n")
+
+    async def deferring(self: Drop, name: str, file: drop.DropFile, user: LocalUser) -> bool:
+        if file.request.sender == "over@local.test":
+            self._later(name)
+            return False
+        return await taking(self, name, file, user)
+
+    taking = Drop._carry
+    monkeypatch.setattr(Drop, "_carry", deferring)
+    node = await place.node()
+    for _ in range(5):
+        place.leave()
+    await look(node)
+    assert len(place.house.spool.stored) == 5 and len(place.files()) == 5
+
+
+async def test_a_message_that_is_too_large_is_told_by_mail_and_not_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_max = place.house.options.limits.size_max
+    place.leave()
+    (name,) = place.files()
+    with open(place.drop / name, "wb") as file:
+        file.write(b"submit 1\nto ann\nsize %d\n\nSubject: large\r\n\r\n" % (size_max + 18))
+        file.truncate(file.tell() + size_max)
+    read: list[int] = []
+    piece = DropFiles.piece
+    monkeypatch.setattr(DropFiles, "piece", lambda self, file, at: read.append(at) or piece(self, file, at))
+    await place.node()
+    ((names, stored),) = place.reported
+    assert names == ["ann@local.test"] and stored.content == b"Subject: large\r\n\r\n"
+    assert place.files() == [] and max(read) < 2_000_000

@@ -379,7 +379,10 @@ class Assembly:
             return await found
 
         try:
-            await drop.recover(files, lambda id: identifier.shard_of(id) in self._shards, known)
+            await drop.recover(
+                files, lambda id: identifier.shard_of(id) in self._shards, known,
+                lambda text: self._note(Noted(self._world.clock.now_us(), 0, "error", text)),
+            )  # fmt: skip
         except OSError as error:
             self._note_once("error", f"mail in the drop folder is not taken: {error}")
 
