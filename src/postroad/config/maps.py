@@ -27,6 +27,8 @@ class MapSection(Section):
     query: str = of(MapOptions.query, example="\"SELECT goto FROM alias WHERE address = '%s'\"")
     url: str = of(MapOptions.url, example='"postgresql://postroad@127.0.0.1/mail"', secret=True)
     password_file: File | None = of(MapOptions.password_file, default=None, example='"mail-db.password"')
+    user: str = of(MapOptions.user, example='"cn=postroad,dc=example,dc=org"')
+    starttls: bool = of(MapOptions.starttls)
     ca_file: File | None = of(MapOptions.ca_file, default=None, example='"roots.pem"')
     table: str = of(MapOptions.table)
     function: str = of(MapOptions.function, example='"/etc/postroad/maps.py:look_up"')

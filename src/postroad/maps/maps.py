@@ -15,6 +15,7 @@ from postroad.maps.databases import mysql_driver, postgres_driver
 from postroad.maps.face import Map, MapCounts, MapSource
 from postroad.maps.files import FileEntries, FileSource, InBackground
 from postroad.maps.function import function_driver
+from postroad.maps.ldap import ldap_driver
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
 from postroad.maps.services import http_driver, socketmap_driver, tcp_driver
@@ -209,6 +210,14 @@ def _mysql(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tel
     return _waiting(mysql_driver(where, options.url, options.password_file, options.query), options, tell)
 
 
+def _ldap(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    driver = ldap_driver(
+        f"map {options.name}", options.url, options.query, options.user, options.password_file, options.ca_file,
+        starttls=options.starttls,
+    )  # fmt: skip
+    return _waiting(driver, options, tell)
+
+
 def _http(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     driver = http_driver(
         f"map {options.name}", options.url, options.password_file, options.ca_file, options.waiting.at_once_max,
@@ -262,6 +271,7 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], M
     MapKind.SQLITE: _sqlite,
     MapKind.POSTGRESQL: _postgresql,
     MapKind.MYSQL: _mysql,
+    MapKind.LDAP: _ldap,
     MapKind.HTTP: _http,
     MapKind.SOCKETMAP: _socketmap,
     MapKind.TCP: _tcp,

@@ -28,6 +28,7 @@ class MapKind(enum.Enum):
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
     MYSQL = "mysql"
+    LDAP = "ldap"
     HTTP = "http"
     SOCKETMAP = "socketmap"
     TCP = "tcp"
@@ -46,7 +47,7 @@ class MapOptions(msgspec.Struct, frozen=True):
             "`cidr`: a file of networks with values. `static`: `value` for every key. `first`: the first of `maps` "
             "that has the key. `union`: the values of all `maps`, with commas between them. `cdb`, `lmdb`: a file "
             "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `postgresql`, "
-            "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `http`, "
+            "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `ldap`: a search. `http`, "
             "`socketmap`, `tcp`: a server at `url`, asked by HTTP or as Postfix asks its socketmap and tcp tables. "
             "`python`: a `function` of yours. docs/maps.md describes each.",
         ),
@@ -66,28 +67,35 @@ class MapOptions(msgspec.Struct, frozen=True):
     query: Annotated[
         str,
         Meta(
-            description="sqlite, postgresql, mysql: the query. `%s` stands for the key, `%u` for its local-part, `%d` "
-            "for its domain, `%1` to `%9` for the labels of its domain from the right. Several rows or columns are one "
-            "value, with commas between them. A key cannot change the query, whatever is in it.",
+            description="sqlite, postgresql, mysql: the query. ldap: the filter. `%s` stands for the key, `%u` for its "
+            "local-part, `%d` for its domain, `%1` to `%9` for the labels of its domain from the right. Several rows, "
+            "columns or values are one value, with commas between them. A key cannot change the query, whatever is in "
+            "it.",
         ),
     ] = ""
     url: Annotated[
         str,
         Meta(
             description="postgresql, mysql: the database, written `postgresql://user@host/database` or "
-            "`mysql://user@host/database`. http: the URL to GET, with `{key}` where the key stands; the answer is 200 "
-            "with the value as text, or 404. socketmap, tcp: the server, written `127.0.0.1:10001` or `unix:/path`.",
+            "`mysql://user@host/database`. ldap: the server, the base, the attributes that are the answer and the "
+            "scope (`base`, `one` or `sub`), written `ldaps://host/dc=example,dc=org?mail?sub`. http: the URL to GET, "
+            "with `{key}` where the key stands; the answer is 200 with the value as text, or 404. socketmap, tcp: the "
+            "server, written `127.0.0.1:10001` or `unix:/path`.",
         ),
     ] = ""
+    user: Annotated[
+        str, Meta(description="ldap: the name to bind as, such as `cn=postroad,dc=example,dc=org`. Unset: no bind.")
+    ] = ""
+    starttls: Annotated[bool, Meta(description="ldap: whether TLS is started on an `ldap://` connection.")] = False
     password_file: Annotated[
         str,
         Meta(
-            description="postgresql, mysql: a file whose first line is the password. http: one whose first line is a "
-            "token, sent as `Authorization: Bearer`. It is read at start and reload.",
+            description="postgresql, mysql, ldap: a file whose first line is the password. http: one whose first line "
+            "is a token, sent as `Authorization: Bearer`. It is read at start and reload.",
         ),
     ] = ""
     ca_file: Annotated[
-        str, Meta(description="http: the roots to which the certificate must lead. Unset: those of the system.")
+        str, Meta(description="ldap, http: the roots to which the certificate must lead. Unset: those of the system.")
     ] = ""
     table: Annotated[str, Meta(description="socketmap: the name of the map that the server is asked for.")] = ""
     function: Annotated[
@@ -106,6 +114,7 @@ _WAITING: Final = WaitingOptions.__struct_fields__
 OPTIONAL: dict[MapKind, tuple[str, ...]] = {
     MapKind.POSTGRESQL: ("password_file", *_WAITING),
     MapKind.MYSQL: ("password_file", *_WAITING),
+    MapKind.LDAP: ("user", "password_file", "ca_file", "starttls", *_WAITING),
     MapKind.HTTP: ("password_file", "ca_file", *_WAITING),
     MapKind.SOCKETMAP: _WAITING,
     MapKind.TCP: _WAITING,
@@ -126,6 +135,7 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.SQLITE: ("file", "query"),
     MapKind.POSTGRESQL: ("url", "query"),
     MapKind.MYSQL: ("url", "query"),
+    MapKind.LDAP: ("url", "query"),
     MapKind.HTTP: ("url",),
     MapKind.SOCKETMAP: ("url", "table"),
     MapKind.TCP: ("url",),
