@@ -16,6 +16,7 @@ import msgspec
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
+from postroad.check import relay
 from postroad.check.client import Clients
 from postroad.deliver import folders, stream
 from postroad.deliver.smtp import SmtpCourier
@@ -40,7 +41,7 @@ from postroad.queue.carrying import Carrying
 from postroad.queue.loading import Loading
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
-from postroad.receive import changing, drop
+from postroad.receive import changing, drop, loops
 from postroad.receive.dialog import Dialog
 from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.inspecting import Inspections
@@ -216,6 +217,16 @@ def not_now_is_taken_for_never(patch: Patch) -> None:
         real(self, mail, [(index, never(answer)) for index, answer in answers])
 
     patch(Queue, "_send_out", send_out)
+
+
+def recipients_that_cannot_be_looked_up_are_unknown(patch: Patch) -> None:
+    real = relay._found
+    patch(relay, "_found", lambda recipient, answer, nowhere: real(recipient, answer is True, nowhere))
+
+
+def aliases_that_cannot_be_looked_up_lead_nowhere(patch: Patch) -> None:
+    real = loops.refusal
+    patch(loops, "refusal", lambda expansion: None if expansion.not_now else real(expansion))
 
 
 def a_report_is_stored_and_never_sent(patch: Patch) -> None:
