@@ -16,7 +16,6 @@ import msgspec
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
-from postroad.check import relay
 from postroad.check.client import Clients
 from postroad.deliver import folders, stream
 from postroad.deliver.smtp import SmtpCourier
@@ -217,11 +216,6 @@ def not_now_is_taken_for_never(patch: Patch) -> None:
         real(self, mail, [(index, never(answer)) for index, answer in answers])
 
     patch(Queue, "_send_out", send_out)
-
-
-def recipients_that_cannot_be_looked_up_are_unknown(patch: Patch) -> None:
-    real = relay._found
-    patch(relay, "_found", lambda recipient, answer, nowhere: real(recipient, answer is True, nowhere))
 
 
 def aliases_that_cannot_be_looked_up_lead_nowhere(patch: Patch) -> None:
