@@ -86,6 +86,9 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         events += drafts.removed(draft, now_us)
     if expansion is not None and expansion.stopped:
         events += loops.stopped(draft, expansion, now_us)
+    if not recipients and draft.refused:
+        _report_only(setup, draft, on_reply, Stored(envelope, content), events)
+        return
     if not recipients:
         # Nobody is left to deliver to: rules or aliases let the message go, and its events say so.
         draft.abort()
@@ -114,6 +117,22 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         doors.accept(stored, events, done, waiting, reports)
     else:
         doors.accept(stored, events, done)
+
+
+def _report_only(
+    setup: ListenerSetup, draft: Draft, on_reply: OnReply, stored: Stored, events: tuple[Event, ...]
+) -> None:
+    """Rules or aliases let the message go, but its sender is to hear of recipients who were refused."""
+    doors = setup.doors
+    made, reported = doors.report(draft.refused, stored)
+    draft.abort()
+    accepted = drafts.accepted(stored.envelope, draft.started_us)
+    events = (*drafts.refused(draft.refused, accepted), *events[1:], *reported)
+    if made:
+        doors.accept(made[0], events, partial(_committed, setup, draft, on_reply, made[0], (), ()))
+    else:
+        doors.record(events)
+        on_reply(_queued(draft.id))
 
 
 def _stamped(events: tuple[Event, ...], now_us: int) -> tuple[Event, ...]:

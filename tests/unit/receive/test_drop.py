@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 from collections.abc import Callable
@@ -14,8 +15,9 @@ import pytest
 
 from postroad.check.policy import PolicyOptions
 from postroad.mail import identifier
+from postroad.mail.address import Address
 from postroad.mail.event import Event, Noted
-from postroad.mail.policy import Role
+from postroad.mail.policy import Action, Question, Role, Verdict
 from postroad.receive import drop
 from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.local_users import LocalCounts, LocalUser
@@ -27,6 +29,7 @@ from postroad.world.files import Posix
 from tests.unit.receive.fakes import FULL, House
 
 MESSAGE = b"Subject: left\r\n\r\nhello\r\n"
+ANN = Address("ann", "local.test")
 OPTIONS = LocalOptions(domain="local.test")
 
 
@@ -428,3 +431,19 @@ async def test_a_message_that_is_too_large_is_told_by_mail_and_not_read(
     ((names, stored),) = place.reported
     assert names == ["ann@local.test"] and stored.content == b"Subject: large\r\n\r\n"
     assert place.files() == [] and max(read) < 2_000_000
+
+
+async def test_who_was_refused_is_told_of_although_a_rule_lets_the_others_go(place: Place) -> None:
+    rule = place.house.listener.setup.rules.rcpt
+    assert rule is not None
+
+    def judged(question: Question) -> Any:
+        return Verdict(Action.DISCARD, reason="not wanted") if question.recipient == ANN else rule(question)
+
+    setup = place.house.listener.setup
+    rules = msgspec.structs.replace(setup.rules, rcpt=judged)
+    place.house.listener.setup = dataclasses.replace(setup, rules=rules)
+    place.leave("to ann\nto nobody\n")
+    await place.node()
+    assert [names for names, _ in place.reported] == [["nobody@local.test"]] and place.files() == []
+    assert [each.content for each in place.house.spool.stored] == [b"a report"] and len(place.house.queued) == 1
