@@ -11,6 +11,7 @@ How it fails: 451 if the node stops or is busy; the program then keeps the messa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -85,6 +86,7 @@ class LocalConnections:
         self.counts = LocalCounts(setup.doors.loop.time)
         self.stopping = False
         self._open: set[LocalConnection] = set()
+        self._gone = asyncio.Event()  # one of them, since somebody waits for it
         self._sessions: dict[Listener, LocalUser] = {}
 
     def take(self, setup: ListenerSetup, options: LocalOptions) -> None:
@@ -99,21 +101,32 @@ class LocalConnections:
 
     def joined(self, connection: LocalConnection, uid: int) -> bool:
         """Whether there is room for one more of this user."""
-        mine = sum(each.uid == uid for each in self._open)
-        if self.stopping or len(self._open) >= CONNECTIONS_MAX or mine >= USER_CONNECTIONS_MAX:
+        uids = [each.uid for each in self._open]
+        for listener, user in self._sessions.items():
+            uids += [user.uid] * listener.sessions
+        if self.stopping or len(uids) >= CONNECTIONS_MAX or uids.count(uid) >= USER_CONNECTIONS_MAX:
             return False
         self._open.add(connection)
         return True
 
     def gone(self, connection: LocalConnection) -> None:
         self._open.discard(connection)
+        self._gone.set()
 
     async def stop(self, limit_s: float) -> None:
-        """The node stops: what is not complete has to come again."""
+        """The node stops: what is not complete has to come again. What is complete has its answer first: a program that
+        hears none leaves the message in the drop folder, and it would be taken twice."""
         self.stopping = True
         for connection in tuple(self._open):
             connection.leave()
-        await asyncio.gather(*(listener.stop(limit_s) for listener in self._sessions))
+        await asyncio.gather(self._empty(limit_s), *(listener.stop(limit_s) for listener in self._sessions))
+
+    async def _empty(self, limit_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._open:
+                    self._gone.clear()
+                    await self._gone.wait()
 
     # ---- Sessions of SMTP on standard input and output (-bs)
 
@@ -262,6 +275,8 @@ class LocalConnection(asyncio.Protocol):
         data = data[: self._missing]
         self._missing -= len(data)
         self._is_whole = not self._missing
+        if self._is_whole and self._timer is not None:
+            self._timer.cancel()  # from here on the time is ours, and the message may be accepted already
         if not mail.content(data, last=self._is_whole) and self._transport is not None:
             self._transport.pause_reading()
 
@@ -319,6 +334,7 @@ class LocalConnection(asyncio.Protocol):
 
     def _say_last(self, answer: Reply, recipient: str = "") -> None:
         mail, self._mail = self._mail, None
+        self._lines = None  # what comes from here on is not heard
         if mail is not None:
             mail.gone()
             self._leave_counts(taken=False)

@@ -58,11 +58,14 @@ def refusal(
         return None
     if options.users and user.name not in options.users:
         return _NOT_ALLOWED
-    if options.sender is LocalSender.OWN and sender is not None:
-        own = own_mailbox(user, options)
-        if sender.domain != own.domain or sender.local_part.lower() != own.local_part.lower():
-            return None if owns(user.name, sender) else _NOT_YOURS
-    return None
+    if options.sender is LocalSender.ANY:
+        return None
+    if sender is None:
+        return None if options.sender is LocalSender.OWN else _NOT_YOURS
+    own = own_mailbox(user, options)
+    if sender.domain == own.domain and sender.local_part.lower() == own.local_part.lower():
+        return None
+    return None if options.sender is LocalSender.OWN and owns(user.name, sender) else _NOT_YOURS
 
 
 class LocalCounts:

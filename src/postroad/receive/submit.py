@@ -17,6 +17,7 @@ How it fails: `Submitted.code` is the SMTP code of what was refused; 451 if the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ class Submissions:
     def __init__(self, setup: ListenerSetup) -> None:
         self.setup = setup
         self._open: set[Submission] = set()
+        self._gone = asyncio.Event()  # one of them, since somebody waits for it
         self.stopping = False
 
     def take(self, setup: ListenerSetup) -> None:
@@ -96,12 +98,18 @@ class Submissions:
 
     def gone(self, submission: Submission) -> None:
         self._open.discard(submission)
+        self._gone.set()
 
-    def stop(self) -> None:
-        """The node stops: what is not complete has to come again."""
+    async def stop(self, limit_s: float) -> None:
+        """The node stops: what is not complete has to come again. What is complete has its answer first."""
         self.stopping = True
         for submission in tuple(self._open):
             submission.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._open:
+                    self._gone.clear()
+                    await self._gone.wait()
 
 
 class Submission(asyncio.Protocol):
@@ -246,6 +254,8 @@ class Submission(asyncio.Protocol):
             self._transport.pause_reading()
         if last and intake.draft is not None:
             self._handed_over = True
+            if self._timer is not None:
+                self._timer.cancel()  # from here on the time is ours, and the message may be accepted already
             intake.end(self._answered)
 
     def _answered(self, answer: Reply) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.check.policy import PolicyOptions
@@ -14,7 +15,8 @@ from postroad.mail.reply import Reply, reply
 from postroad.receive import local_socket
 from postroad.receive.local_socket import LocalConnection, LocalConnections, is_of
 from postroad.receive.local_users import LocalUser
-from postroad.receive.options import ListenerOptions, LocalOptions
+from postroad.receive.options import ListenerOptions, LocalOptions, LocalSender
+from postroad.receive.submit import Submissions, Submit
 from tests.unit.receive.fakes import House, Transport
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
@@ -187,6 +189,100 @@ async def test_a_node_that_stops_answers_who_has_not_said_all() -> None:
     place.house.spool.commit()
     assert b"\r\n250 " in whole.written and whole.closed
     assert place.client()[1].written.startswith(b"451 ")
+
+
+async def test_a_node_that_stops_waits_until_who_has_said_all_has_the_answer() -> None:
+    place = Place(loop=asyncio.get_running_loop())
+    place.house.spool.patient = True
+    connection, whole = place.client(request())
+    stopping = asyncio.create_task(place.service.stop(60.0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    place.house.spool.commit()
+    assert b"\r\n250 " in whole.written and whole.closed
+    connection.connection_lost(None)
+    await stopping
+
+
+def test_a_message_that_has_come_whole_is_not_too_slow() -> None:
+    """It may be accepted already: a program that hears of no success would keep it, and it would come twice."""
+    place = Place()
+    place.house.spool.patient = True
+    _, transport = place.client(request())
+    place.house.loop.pass_time(place.house.options.message_s * 2)
+    assert not transport.closed
+    place.house.spool.commit()
+    assert b"\r\n250 " in transport.written
+
+
+async def test_the_same_holds_for_postroad_submit() -> None:
+    place = Place()
+    place.house.spool.patient = True
+    submissions = Submissions(place.house.listener.setup)
+    transport = Transport("")
+    submission = transport.protocol = submissions.connect()
+    submission.connection_made(transport)  # type: ignore[arg-type]
+    told = Submit("eve@local.test", ("ann@local.test",), size=len(MESSAGE))
+    submission.data_received(msgspec.json.encode(told) + b"\n")
+    submission.data_received(MESSAGE)
+    place.house.loop.pass_time(place.house.options.message_s * 2)
+    stopping = asyncio.create_task(submissions.stop(60.0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not transport.closed and not stopping.done()
+    place.house.spool.commit()
+    assert b'"code":250' in transport.written
+    submission.connection_lost(None)
+    await stopping
+
+
+def test_who_is_too_slow_is_not_heard_any_more() -> None:
+    place = Place()
+    place.help.late = []
+    connection, transport = place.client(request())
+    place.house.loop.pass_time(local_socket.REQUEST_S + 1)
+    assert transport.written.startswith(b"451 ") and transport.closed
+    place.help.late[0]()  # its name is known at last
+    connection.data_received(request())
+    assert place.house.spool.stored == [] and b"354" not in transport.written
+
+
+async def test_sessions_of_smtp_count_as_connections() -> None:
+    place = Place(loop=asyncio.get_running_loop())
+    given: list[Any] = []
+    for _ in range(local_socket.USER_CONNECTIONS_MAX):
+        connection, transport = place.client()
+        transport.set_protocol = given.append  # type: ignore[method-assign]
+        connection.data_received(b"smtp 1\n\n")
+    assert len(given) == local_socket.USER_CONNECTIONS_MAX
+    assert place.client()[1].written.startswith(b"451 ") and not place.client(uid=2000)[1].closed
+    given[0].connection_lost(None)
+    await asyncio.sleep(0)
+    assert not place.client()[1].closed
+
+
+@pytest.mark.parametrize(
+    ("sender", "named", "answer"),
+    [
+        (LocalSender.FORCED, "<u1000@local.test>", b"250"), (LocalSender.FORCED, "<eve@local.test>", b"553"),
+        (LocalSender.FORCED, "<>", b"553"), (LocalSender.OWN, "<>", b"250"), (LocalSender.OWN, "<eve@x.test>", b"553"),
+        (LocalSender.ANY, "<eve@x.test>", b"250"),
+    ],
+)  # fmt: skip
+async def test_who_may_send_as_whom_in_a_session(sender: LocalSender, named: str, answer: bytes) -> None:
+    place = Place(
+        loop=asyncio.get_running_loop(), options=LocalOptions(domain="local.test", sender=sender)
+    )
+    connection, transport = place.client()
+    given: list[Any] = []
+    transport.set_protocol = given.append  # type: ignore[method-assign]
+    connection.data_received(b"smtp 1\n\n")
+    await asyncio.sleep(0)
+    given[0].data_received(b"HELO x\r\n")
+    transport.written = b""
+    given[0].data_received(f"MAIL FROM:{named}\r\n".encode())
+    assert transport.written.startswith(answer)
 
 
 async def test_what_is_only_asked() -> None:

@@ -438,12 +438,13 @@ class Assembly:
         """Lets no new session in. What is under way ends within the limit; the rest stays in the spool."""
         if self._submissions is not None and self._submit_server is not None:
             self._submit_server.close()
-            self._submissions.stop()
         if self._local_server is not None:
             self._local_server.close()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
+        if self._submissions is not None:
+            sessions.append(self._submissions.stop(limit_s))
         if self._local is not None:
             sessions.append(self._local.stop(limit_s))
         if self._drop is not None:
