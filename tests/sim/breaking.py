@@ -18,6 +18,7 @@ from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
 from postroad.check.client import Clients
 from postroad.deliver import folders, stream
+from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -608,6 +609,20 @@ def a_refused_sender_is_told_of_the_next_message(patch: Patch) -> None:
 
 def a_full_maildir_counts_as_delivered(patch: Patch) -> None:
     patch(folders, "failed", lambda error, box: Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "delivered"))
+
+
+def a_failed_delivery_leaves_half_a_message_in_the_mbox_file(patch: Patch) -> None:
+    real = MboxWriter._append
+
+    def append(self: MboxWriter, handle: int, lock: int, *more: Any) -> None:
+        posix = self._posix
+        self._posix = replace(posix, ftruncate=lambda at, size: posix.ftruncate(at, size) if at == lock else None)
+        try:
+            real(self, handle, lock, *more)
+        finally:
+            self._posix = posix
+
+    patch(MboxWriter, "_append", append)
 
 
 def an_octet_of_the_content_is_changed(patch: Patch) -> None:

@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from postroad.deliver.mbox import LOCK
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.quickness import Quickness
 from postroad.world.files import Posix
 from tests.sim.ledger import Delivery, Ledger, message_id_of
+from tests.sim.mboxes import messages
 
 
 class SimDisk:
@@ -88,7 +90,8 @@ class SimDisk:
 
     def posix(self) -> Posix:
         return Posix(
-            write=self._write, fsync=self._fsync, fdatasync=self._fsync, rename=self._rename, unlink=self._unlink
+            write=self._write, fsync=self._fsync, fdatasync=self._fsync, rename=self._rename, unlink=self._unlink,
+            ftruncate=self._ftruncate,
         )
 
     def _write(self, handle: int, octets: Any) -> int:
@@ -102,6 +105,19 @@ class SimDisk:
         if self.trouble == "io" and self._chance.random() < 0.3:
             raise OSError(errno.EIO, "Input/output error")
         # Nothing is lost when a process dies: the file is in memory.
+
+    def _ftruncate(self, handle: int, size: int) -> None:
+        """When the note in NAME.lock is taken away, the message in the mbox file is delivered."""
+        os.ftruncate(handle, size)
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if path.suffix != LOCK:
+            return
+        content = messages(path.with_suffix("").read_bytes())[-1]
+        fields = dict(line.split(": ", 1) for line in content.decode("utf-8", "replace").split("\n")[:2])
+        self._ledger.deliveries.append(Delivery(
+            message_id_of(content), fields["Delivered-To"], self._now(), "mbox", content, self._owner,
+            fields["Return-Path"].strip("<>"),
+        ))
 
     def _rename(self, old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
         if src_dir_fd is None:  # content that was changed takes the place of what came

@@ -425,7 +425,7 @@ class House:
 
 def _is_local(key: str) -> bool:
     """A writer of local mail, once made, is kept for the next one: it holds nothing but itself."""
-    return key.startswith(("maildir:", "program:"))
+    return key.startswith(("maildir:", "mbox:", "program:"))
 
 
 class _Listening(logging.Handler):

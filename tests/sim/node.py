@@ -61,7 +61,7 @@ from tests.sim.wire import SimNetwork, Socket
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-LOCAL_DESTINATIONS = 2  # of Maildirs and of programs
+LOCAL_DESTINATIONS = 3  # of Maildirs, of mbox files and of programs
 GUARD_S = 0.001  # how long a frame of the guard takes
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")

@@ -213,6 +213,13 @@ recipients = "any"
 deliver = "lmtp"
 host = "203.0.113.200"
 [[domain]]
+name = "mbox.test"
+recipients = "any"
+deliver = "mbox"
+path = "{folder}/mail/{{domain}}/{{local_part}}"
+[mbox]
+quoting = "mboxrd"
+[[domain]]
 name = "prog.test"
 recipients = "any"
 deliver = "program"
@@ -311,7 +318,9 @@ def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[
 
 def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
-    local = [f"{user}@home.test" for user in USERS] + [each for each in ALIASES if each != RING]
+    homes = {"cid": "mbox.test"}
+    local = [f"{user}@{homes.get(user, 'home.test')}" for user in USERS]
+    local += [each for each in ALIASES if each != RING]
     local += ["eve@box.test", "fay@box.test", "gus@prog.test"]
     remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
     remote += ["u1@auth.test", "bad1@auth.test"]

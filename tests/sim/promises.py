@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from postroad.deliver.mbox import LOCK
 from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
@@ -32,7 +33,7 @@ from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
 from postroad.store.sqlite.searching import HistoryReader
-from tests.sim import dropping, line_ends
+from tests.sim import dropping, line_ends, mboxes
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.plan import ALIASES
@@ -87,6 +88,7 @@ def check(house: House) -> None:
     _deliveries_known(house, lives, by_id, deliveries)
     _whole(house, submitted)
     _maildirs(house, deliveries)
+    _mbox_files(house, deliveries)
     _reports(house, lives, by_id, submitted, dsns, deliveries)
     dropping.check(house)
     _trace_agrees(house, lives)
@@ -347,6 +349,15 @@ def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -
     came = Counter(each.content for all_of in deliveries.values() for each in all_of if each.place == "maildir")
     for content, count in ((held - came) + (came - held)).items():
         house.ledger.fault(f"{message_id_of(content)}: Maildirs hold {held[content]}, {came[content]} came ({count})")
+
+
+def _mbox_files(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:
+    """The same of mbox files: whole messages, and no half ones between them."""
+    files = (house.folder / "mail" / "mbox.test").glob("*")
+    held = Counter(each for path in files if path.suffix != LOCK for each in mboxes.messages(path.read_bytes()))
+    came = Counter(each.content for all_of in deliveries.values() for each in all_of if each.place == "mbox")
+    for content, count in ((held - came) + (came - held)).items():
+        house.ledger.fault(f"{message_id_of(content)}: mbox files hold {held[content]}, {came[content]} came ({count})")
 
 
 # -- 4. reports ----------------------------------------------------------------------------------------------
