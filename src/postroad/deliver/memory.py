@@ -1,4 +1,5 @@
-"""What is remembered of hops for a while: which could not be reached, whose TLS failed, and which do not know BDAT.
+"""What is remembered of hops for a while: which could not be reached, whose TLS failed, and which offer extensions that
+do not work.
 
 A hop that failed is not left out, it is tried after all others, so that connections opened beside each other do not
 all wait for a dead host, and a host that comes back is found. Bounded; times are those of the loop.
@@ -15,14 +16,13 @@ _ENTRIES_MAX: Final = 10_000
 
 
 class HopMemory:
-    def __init__(self, failed_s: float, plain_s: float, no_bdat_s: float = 0.0) -> None:
+    def __init__(self, failed_s: float, plain_s: float, broken_s: float = 0.0) -> None:
         self._failed_s = failed_s
         self._plain_s = plain_s
-        self._no_bdat_s = no_bdat_s
+        self._broken_s = broken_s
         self._failed: dict[tuple[str, int], float] = {}
         self._plain: dict[tuple[str, int], float] = {}
-        self._no_bdat: dict[tuple[str, int], float] = {}
-        self._no_dsn: dict[tuple[str, int], float] = {}
+        self._broken: dict[str, dict[tuple[str, int], float]] = {}  # by the keyword of the extension
 
     def failed(self, hop: Hop, now: float) -> None:
         """It could not be reached, or refused the session."""
@@ -42,21 +42,14 @@ class HopMemory:
         """Whether TLS with it failed not long ago."""
         return self._plain.get((hop.address, hop.port), 0.0) > now
 
-    def bdat_refused(self, hop: Hop, now: float) -> None:
-        """It offered CHUNKING and refused BDAT as a command."""
-        _note(self._no_bdat, hop, now + self._no_bdat_s, now)
+    def is_broken(self, hop: Hop, keyword: str, now: float) -> None:
+        """It offers this extension, which does not work."""
+        _note(self._broken.setdefault(keyword, {}), hop, now + self._broken_s, now)
 
-    def lacks_bdat(self, hop: Hop, now: float) -> bool:
-        """Whether it did so not long ago."""
-        return self._no_bdat.get((hop.address, hop.port), 0.0) > now
-
-    def dsn_refused(self, hop: Hop, now: float) -> None:
-        """It offered DSN and refused its parameters."""
-        _note(self._no_dsn, hop, now + self._no_bdat_s, now)
-
-    def lacks_dsn(self, hop: Hop, now: float) -> bool:
-        """Whether it did so not long ago."""
-        return self._no_dsn.get((hop.address, hop.port), 0.0) > now
+    def broken(self, hop: Hop, now: float) -> list[str]:
+        """Keywords of the extensions of which this was seen not long ago."""
+        key = hop.address, hop.port
+        return [keyword for keyword, entries in self._broken.items() if entries.get(key, 0.0) > now]
 
     def ordered(self, hops: Sequence[Hop], now: float, most: int) -> list[Hop]:
         """The first `most`, as they stand, those that failed not long ago behind the others. If all that would be tried

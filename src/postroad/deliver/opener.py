@@ -57,8 +57,6 @@ from postroad.world.tls_facts import TlsFacts
 
 _LOG: Final = logging.getLogger(__name__)
 HTTP_THREADS: Final = 32  # requests by HTTP of a worker at a time
-_DSN: Final = frozenset({"DSN"})
-_BY_BDAT: Final = frozenset({"CHUNKING", "BINARYMIME"})
 _TEXT_MAX: Final = 1000  # characters of an attempt that tells of several hops
 _TRY_TEXT_MAX: Final = 500  # characters of the text of one of them
 
@@ -210,8 +208,8 @@ class Opener:
                 self._memory.reached(hop)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(
-                    elsewhere=others, failed=partial(self._failed, hop, result), no_bdat=partial(self._no_bdat, hop),
-                    no_dsn=partial(self._no_dsn, hop), tries=tuple(tries),
+                    elsewhere=others, failed=partial(self._failed, hop, result), broken=partial(self._broken, hop),
+                    tries=tuple(tries),
                 )
                 return result
             attempts.append(self._attempt(destination, hop, softened(result.result), result.tls, result.auth))
@@ -228,11 +226,8 @@ class Opener:
         if courier.machine.tls_refused:  # and then the session ended: the next one goes without STARTTLS
             self._memory.tls_failed(hop, now)
 
-    def _no_bdat(self, hop: Hop) -> None:
-        self._memory.bdat_refused(hop, self._loop.time())
-
-    def _no_dsn(self, hop: Hop) -> None:
-        self._memory.dsn_refused(hop, self._loop.time())
+    def _broken(self, hop: Hop, keyword: str) -> None:
+        self._memory.is_broken(hop, keyword, self._loop.time())
 
     async def _try_safely(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
@@ -249,10 +244,10 @@ class Opener:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
         ignored = frozenset(destination.ignored_extensions)
-        if self._memory.lacks_bdat(hop, now):
-            ignored |= _BY_BDAT
-        if self._memory.lacks_dsn(hop, now):
-            ignored |= _DSN
+        if broken := self._memory.broken(hop, now):
+            ignored = ignored.union(broken)
+            if "CHUNKING" in ignored:
+                ignored |= {"BINARYMIME"}  # RFC 3030 §3: it needs BDAT
         where = HopTrial(destination, hop, credentials, plain=False, ignored=ignored, trying=trying)
         if where.tls is TlsDemand.NEVER or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
             where = msgspec.structs.replace(where, plain=True)

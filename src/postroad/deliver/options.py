@@ -188,7 +188,8 @@ class DeliverOptions(msgspec.Struct, frozen=True):
             ge=60,
             description="After a host has offered CHUNKING but refused the command BDAT, how long the node sends all "
             "mail to this host with DATA. Also, after a host has offered DSN but refused its parameters, how long the "
-            "node sends it none.",
+            "node sends it none; and after a host has offered PIPELINING but answered only the first commands of a "
+            "group, how long the node sends it one command at a time.",
         ),
     ] = 86_400.0
     source_ipv4: Annotated[

@@ -181,8 +181,7 @@ class SmtpCourier(asyncio.Protocol):
         self._full = False  # there is no room for a recipient of another domain, and one may come
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
-        self._no_bdat: Callable[[], None] | None = None
-        self._no_dsn: Callable[[], None] | None = None
+        self._broken: Callable[[str], None] | None = None
         self._work: _Work | None = None
         self._fetching = False
 
@@ -256,15 +255,16 @@ class SmtpCourier(asyncio.Protocol):
         self._wait_for_work()
 
     def set_out(
-        self, *, elsewhere: bool, failed: Callable[[], None], no_bdat: Callable[[], None] | None = None,
-        no_dsn: Callable[[], None] | None = None, tries: tuple[Try, ...] = (),
+        self, *, elsewhere: bool, failed: Callable[[], None], broken: Callable[[str], None] | None = None,
+        tries: tuple[Try, ...] = (),
     ) -> None:
         """`elsewhere`: the destination has other hosts that did not fail lately. `failed` is told when the session ends
-        over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1). `no_bdat` is told when
-        the remote refuses BDAT as a command, `no_dsn` if it refuses the parameters of DSN. `tries`: the hosts that were
-        tried before; the attempts of the first job tell of them."""
+        over the first job: such a host counts as one that could not be reached (RFC 5321 §5.1). `broken` is told
+        the keyword of an extension that the remote offers and that does not work: CHUNKING if it refuses BDAT as a
+        command, DSN if it refuses its parameters, PIPELINING if it leaves a command of a group without an answer.
+        `tries`: the hosts that were tried before; the attempts of the first job tell of them."""
         self._tries = tries
-        self._elsewhere, self._failed, self._no_bdat, self._no_dsn = elsewhere, failed, no_bdat, no_dsn
+        self._elsewhere, self._failed, self._broken = elsewhere, failed, broken
 
     # -- the face towards the queue ----------------------------------------------------------------------------------
 
@@ -485,8 +485,8 @@ class SmtpCourier(asyncio.Protocol):
         capabilities = self.machine.capabilities
         keywords = {keyword: value for keyword, value in capabilities.keywords.items() if keyword != "DSN"}
         self.machine.capabilities = msgspec.structs.replace(capabilities, dsn=False, keywords=keywords)
-        if self._no_dsn is not None:
-            self._no_dsn()
+        if self._broken is not None:
+            self._broken("DSN")
         work.with_dsn = {position for position, _ in work.round} - {position for position, _ in refused}
         for position, _ in refused:
             work.results[position] = None
@@ -497,8 +497,8 @@ class SmtpCourier(asyncio.Protocol):
     def _tell_no_bdat(self) -> None:
         """The host is remembered; the way by DATA is left to try, on another connection."""
         self._elsewhere = True
-        if self._no_bdat is not None:
-            self._no_bdat()
+        if self._broken is not None:
+            self._broken("CHUNKING")
 
     def _session_ended(self, work: _Work, event: ConnectionEnded) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
@@ -773,7 +773,18 @@ class SmtpCourier(asyncio.Protocol):
             text = f"the transaction took longer than {limit_s:g} s: {found.text}"
             self._end_session(Result(found.outcome, found.reach, found.status, text))
         else:
-            self._end_session(_silent(Step.CONTENT if self._paused else step, self._limit_s))
+            found = _silent(Step.CONTENT if self._paused else step, self._limit_s)
+            if step in _IN_A_GROUP and self.machine.capabilities.pipelining and not self._paused:
+                found = self._answered_in_part(found)
+            self._end_session(found)
+
+    def _answered_in_part(self, silent: Result) -> Result:
+        """The remote has answered MAIL, and not what came in one group with it. It may have thrown that away, though it
+        offers PIPELINING (so do some firewalls): the next connection says one command at a time."""
+        if self._broken is None:
+            return silent
+        self._broken("PIPELINING")
+        return Result(silent.outcome, silent.reach, silent.status, silent.text + _NO_GROUPS)
 
     def _idle_ended(self) -> None:
         if self._closing or self._lost is None:
@@ -783,6 +794,8 @@ class SmtpCourier(asyncio.Protocol):
         self.close()
 
 
+_IN_A_GROUP: Final = (Step.RCPT, Step.DATA)
+_NO_GROUPS: Final = "; for some time this host gets one command at a time, though it offers PIPELINING"
 _STRAY_LINE_END: Final = Result(
     Outcome.FAILED, Reach.MESSAGE, "5.6.1",
     "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",

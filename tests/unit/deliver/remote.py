@@ -22,7 +22,8 @@ class Remote:
     for the first.
 
     `commands`: all that was said, over all connections; `mails`: contents received, dots unstuffed. `within`: answers
-    under TLS that come before those of `answers`. `slow_s`: verb → how long its answer takes.
+    under TLS that come before those of `answers`. `slow_s`: verb → how long its answer takes. `forgets`: a verb;
+    what has come behind it is thrown away.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Remote:
         self.answers = answers or {}
         self.within: dict[str, Answer] = {}
         self.slow_s: dict[str, float] = {}
+        self.forgets = ""
         self.tls = tls
         self.sasl: Callable[[str, Any], Mechanism] | None = None  # by the mechanism's name and the transport
         self.believed = False  # 235 comes without the last word of the mechanism
@@ -128,6 +130,8 @@ class _Session(asyncio.Protocol):
             asyncio.get_running_loop().call_later(remote.slow_s[verb], self.answer_late, verb, line)
         else:
             self.answer(verb, line)
+        if verb == remote.forgets:
+            self.buffer = b""
 
     def answer_late(self, verb: str, line: str) -> None:
         if not self.transport.is_closing():

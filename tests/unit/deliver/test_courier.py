@@ -306,7 +306,7 @@ def test_bdat_refused_as_a_command_leads_to_another_connection_by_data(refusal: 
     """What the remote makes of the octets of the chunk nobody knows. Who was refused before keeps that answer."""
     stage = Stage("PIPELINING CHUNKING", options=DeliverOptions(bdat_size_min=1, whole_max=whole_max))
     told: list[str] = []
-    stage.courier.set_out(elsewhere=False, failed=lambda: None, no_bdat=lambda: told.append("no BDAT"))
+    stage.courier.set_out(elsewhere=False, failed=lambda: None, broken=told.append)
     stage.carry(job(to=2))
     if whole_max == 1:  # the refusal comes while the content is on its way
         stage.courier.data_received(b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n")
@@ -317,7 +317,33 @@ def test_bdat_refused_as_a_command_leads_to_another_connection_by_data(refusal: 
         assert stage.wire.taken().startswith(b"BDAT 21 LAST\r\n")
         stage.server(refusal)
     assert stage.outcomes() == [("failed", "recipient", "5.1.1"), ("deferred", "session", "4.5.1")]
-    assert told == ["no BDAT"] and stage.courier.elsewhere and not stage.courier.usable
+    assert told == ["CHUNKING"] and stage.courier.elsewhere and not stage.courier.usable
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ((), []),  # silent, as a host that is gone
+        (("250 ok",), ["PIPELINING"]),
+        (("250 ok", "250 ok"), ["PIPELINING"]),
+        (("550 no",), ["PIPELINING"]),
+        (("250 ok", "250 ok", "354 go"), []),
+    ],
+)
+def test_a_remote_that_answers_only_the_first_of_a_group(said: tuple[str, ...], told: list[str]) -> None:
+    """It offers PIPELINING and throws away what comes behind a command."""
+    for offered in ("PIPELINING", ""):
+        stage = Stage(offered)
+        broken: list[str] = []
+        stage.courier.set_out(elsewhere=False, failed=lambda: None, broken=broken.append)
+        stage.carry(job())
+        for line in said if offered else said[:1]:
+            stage.server(line)
+        stage.loop.advance(3600)
+        (attempt,) = stage.done[0]
+        assert broken == (told if offered else [])
+        if attempt.outcome is Outcome.DEFERRED:  # else the refusal of MAIL decides
+            assert ("one command at a time" in attempt.text) is bool(broken)
 
 
 # -- what was said of one message says nothing of the next
@@ -667,7 +693,7 @@ def test_a_remote_that_offers_dsn_and_refuses_its_parameters_hears_none() -> Non
     """RFC 3461 §5.2.2: such a host is one without DSN, and the reports are ours to make."""
     stage = Stage("PIPELINING DSN")
     refusals: list[str] = []
-    stage.courier.set_out(elsewhere=False, failed=lambda: None, no_dsn=lambda: refusals.append("dsn"))
+    stage.courier.set_out(elsewhere=False, failed=lambda: None, broken=refusals.append)
     to = tuple(
         Recipient(Address(local_part, "example.net"), notify, "rfc822;o@a.test" if notify else "")
         for local_part, notify in (("r0", Notify.SUCCESS), ("a NOTIFY=x", Notify.FAILURE), ("r2", Notify.UNSET))
@@ -685,11 +711,11 @@ def test_a_remote_that_offers_dsn_and_refuses_its_parameters_hears_none() -> Non
         ("relayed", "recipient", "2.0.0"), ("relayed", "recipient", "2.0.0"), ("failed", "recipient", "5.1.1"),
     ]
     assert [attempt.dsn_passed for attempt in stage.done[0]] == [True, False, True]
-    assert refusals == ["dsn"]
+    assert refusals == ["DSN"]
     # The session is one without DSN from here on, and a second refusal is final.
     assert b"NOTIFY" not in stage.carry(job(to=to[:1], ret=Ret.FULL))
     stage.server("250 ok", "555 5.5.4 unsupported", "503 no")
-    assert [attempt.status for attempt in stage.done[1]] == ["5.5.4"] and refusals == ["dsn"]
+    assert [attempt.status for attempt in stage.done[1]] == ["5.5.4"] and refusals == ["DSN"]
 
 
 def test_a_remote_that_refuses_mail_with_parameters_of_dsn_hears_none() -> None:

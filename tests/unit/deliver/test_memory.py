@@ -26,6 +26,14 @@ def test_tls() -> None:
     assert known.speaks_plain(ONE, 99) and not known.speaks_plain(ONE, 100) and not known.speaks_plain(TWO, 1)
 
 
+def test_extensions_that_do_not_work() -> None:
+    known = HopMemory(60, 60, 100)
+    known.is_broken(ONE, "DSN", 0)
+    known.is_broken(ONE, "PIPELINING", 50)
+    assert known.broken(ONE, 99) == ["DSN", "PIPELINING"] and known.broken(ONE, 100) == ["PIPELINING"]
+    assert known.broken(ONE, 150) == known.broken(TWO, 99) == []
+
+
 def test_it_is_bounded() -> None:
     known = HopMemory(60, 60)
     for number in range(memory._ENTRIES_MAX + 5):

@@ -606,6 +606,21 @@ async def test_a_host_that_refused_the_parameters_of_dsn_is_remembered(
     assert len(remote.mails) == 2 and sum("RET=FULL" in line for line in remote.commands) == 1
 
 
+async def test_a_host_that_throws_groups_away_hears_one_command_at_a_time(
+    remotes: Any, pool: ThreadPoolExecutor
+) -> None:
+    remote = await remotes("PIPELINING")
+    remote.forgets = "MAIL"
+    sender = Sender(pool, options=DeliverOptions(rcpt_s=0.1))
+    courier = await sender.open(hop(remote))
+    (attempt,) = await carry(courier, job())
+    assert (attempt.outcome, attempt.reach) == (Outcome.DEFERRED, Reach.SESSION)
+    courier = await sender.open(hop(remote))
+    (attempt,) = await carry(courier, job())
+    assert attempt.outcome is Outcome.RELAYED and len(remote.mails) == 1
+    courier.close()
+
+
 async def test_a_host_that_refused_bdat_stays_the_first(remotes: Any, pool: ThreadPoolExecutor) -> None:
     """It could be reached, and it takes mail by DATA: its backups are not to get the mail."""
     main, backup = await remotes("CHUNKING", {"BDAT": b"502 5.5.1 no\r\n"}), await remotes()

@@ -152,7 +152,7 @@ def _held(assembly: Assembly) -> dict[str, Any]:
         "places": assembly._places.limits,
         "reporter": assembly._reporter._options,
         "courier": (opener._shared.name, opener._shared.options, opener._shared.limits_s, opener._ways.shared.options),
-        "memory": (opener._memory._failed_s, opener._memory._plain_s, opener._memory._no_bdat_s),
+        "memory": (opener._memory._failed_s, opener._memory._plain_s, opener._memory._broken_s),
         "client tls": opener._ways.tls.options,
         "resolver": assembly._edition.resolver._options if hasattr(assembly._edition.resolver, "_options") else None,
         "queue": queue.options,
