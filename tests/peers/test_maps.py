@@ -264,6 +264,15 @@ def test_the_counts_of_maps_are_listed(node: Node) -> None:
     assert "virtual" in node.command("map", "list")
 
 
+def test_which_entries_were_used_is_listed(node: Node) -> None:
+    _send(node, "sales@example.org")
+    found = {each["key"]: each for each in node.json("map", "entries", "virtual")}
+    assert found["sales@example.org"]["used_us"] > 1_700_000_000_000_000 and len(found) == 2
+    assert "sales@example.org" not in node.command("map", "entries", "virtual", "--unused")
+    assert "sales@example.org" in node.command("map", "entries", "virtual")
+    node.command("map", "entries", "nothing", code=1)
+
+
 def test_an_operator_asks_a_map_and_is_told_what_is_wrong(node: Node) -> None:
     found = node.json("map", "test", "virtual", "sales+x@example.org")
     assert [(each["step"], each["value"]) for each in found][:2] == [

@@ -81,6 +81,46 @@ def listed(config: Path | None, as_json: bool) -> None:
         print_table(headings, [_line(each) for each in found], frozenset(range(2, 7)))
 
 
+@maps.command("entries")
+@click.argument("name")
+@click.option("--unused", is_flag=True, help="Only entries that were no answer.")
+@config_option
+@json_option
+def entries(name: str, unused: bool, config: Path | None, as_json: bool) -> None:
+    """List the entries of the map NAME, with the time when each was last an answer.
+
+    That is known since the node has started, or has last read the file. The map must be of kind inline, text or
+    aliases.
+    """
+    from postroad.cli.command import end, print_json, time_us
+    from postroad.cli.table import print_table
+    from postroad.operate.control import NodeRefused, NotRunning
+    from postroad.operate.maps import entries as listed
+    from postroad.operate.present import when
+
+    settings = settings_of(config)
+    known = [each.name for each in settings.map]
+    if name not in known:
+        end(f"There is no map {name!r}; the maps are: {', '.join(known) or 'none'}")
+    try:
+        found = listed(settings, name)
+    except NotRunning:
+        end("The node is not running.")
+    except NodeRefused as error:
+        end(str(error))
+    if found is None:
+        end(f"The entries of the map {name!r} cannot be listed: it is not of kind inline, text or aliases.")
+    if isinstance(found, tuple):
+        end("\n".join(map(str, found)))
+    rows = [each for each in found if not (unused and each.used_us)]
+    now_us = time_us()
+    if as_json:
+        print_json(rows)
+    else:
+        used = [(each.key, each.value, when(each.used_us, now_us) if each.used_us else "-") for each in rows]
+        print_table(("KEY", "VALUE", "LAST USED"), used)
+
+
 def _line(map: MapCounts) -> tuple[str, ...]:
     numbers = (map.asked, map.found, map.not_now, map.entries, map.used)
     state = f"cannot answer now: {map.away}" if map.away else "answers"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import BinaryIO
+from heapq import nlargest
+from typing import BinaryIO, Final
 
 from postroad.maps.databases import mysql_driver, postgres_driver
 from postroad.maps.face import Map, MapCounts, MapSource
@@ -26,6 +27,8 @@ from postroad.maps.text import Parsed, TextSource, parse, parse_aliases, read
 from postroad.maps.waiting import Driver, WaitingSource
 from postroad.world.clock import Clock
 from postroad.world.problem import Problem
+
+USED_MAX: Final = 500_000  # entries of which is told when they were used
 
 Tell = Callable[[str, str], None]
 """Says something to the operator: a level of the log, and the text."""
@@ -64,6 +67,18 @@ class Maps:
 
     def counts(self) -> tuple[MapCounts, ...]:
         return tuple(map(_counts, self))
+
+    def used(self, name: str) -> dict[str, int]:
+        """When entries of this map were last an answer, by key: up to `USED_MAX` of them, the latest ones. Empty if it
+        is none that knows."""
+        map = self._by_name.get(name)
+        source = map.source if map is not None else None
+        entries = source.current if isinstance(source, FileSource) else source
+        if not isinstance(entries, TextSource):
+            return {}
+        used = entries.used.items()
+        latest = used if len(used) <= USED_MAX else nlargest(USED_MAX, used, key=lambda each: each[1])
+        return {key.decode(): at_us for key, at_us in latest}
 
     def close(self, but: Maps | None = None) -> None:
         """Let go of the maps, but for those that another configuration goes on with."""

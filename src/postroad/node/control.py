@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from postroad import __version__
 from postroad.check.banning import BanRequest, BanResult
 from postroad.check.bans import Ban
-from postroad.node.frames import ActivityTold, AskActivity, Operate, Operated
+from postroad.node.frames import ActivityTold, AskActivity, AskMapUse, MapUse, Operate, Operated
 from postroad.node.offices.pacing import Ask
 from postroad.operate.operator import OperatorRequest, OperatorResult, fault_of
 from postroad.operate.requests import (
@@ -28,6 +28,7 @@ from postroad.operate.requests import (
     ConfigurationRequest,
     ControlHello,
     Greeting,
+    MapUseRequest,
     NodeStatus,
     OperateRequest,
     Paced,
@@ -128,6 +129,8 @@ class Control:
                 return await node.all_ready(READY_S, once=True) or await self._reload()
             case BansRequest(wanted):
                 return await node.bans(wanted)
+            case MapUseRequest(name):
+                return await self._map_use(name)
             case PaceRequest(keys):
                 await node.all_ready(PACE_READY_S)
                 return await node.paces(keys)
@@ -140,6 +143,13 @@ class Control:
             self._node.status(),
             activity=tuple(Activity(number) if each is None else each.activity for number, each in answers),
         )
+
+    async def _map_use(self, name: str) -> dict[str, int]:
+        used: dict[str, int] = {}
+        for _, each in await self._node.ask(lambda question: AskMapUse(question, name), MapUse):
+            for key, at_us in each.used.items() if each is not None else ():
+                used[key] = max(at_us, used.get(key, 0))
+        return used
 
     async def _reload(self) -> Reloaded:
         problems = await self._node.reload()

@@ -12,7 +12,8 @@ The supervisor sends, in this order to a worker that starts:
 Later, as often as needed:
 - `TallyTold`, `TallyForgotten`; `Granted`, `TokensGranted`, `PermitWanted`: permits and rates;
 - `Prepare`, then `Commit` (with the sockets of new endpoints) or `Abandon`, then `Sync`: a reload;
-- `Operate`, `AskPaces`, `AskActivity`: for operators; `StartQueue`, and `QueueStarted` to the worker that asked: ETRN;
+- `Operate`, `AskPaces`, `AskMapUse`, `AskActivity`: for operators;
+- `StartQueue`, and `QueueStarted` to the worker that asked: ETRN;
 - `Stop`: the last one.
 
 A worker sends:
@@ -160,6 +161,13 @@ class AskPaces(Frame, frozen=True):
     destination_keys: tuple[str, ...]
 
 
+class AskMapUse(Frame, frozen=True):
+    """Which entries of this map were an answer? Answered by `MapUse`."""
+
+    question: int
+    name: str
+
+
 class AskActivity(Frame, frozen=True):
     """How is the worker? Answered by `ActivityTold`."""
 
@@ -265,6 +273,13 @@ class Paces(Frame, frozen=True):
     found: dict[str, LanePace]
 
 
+class MapUse(Frame, frozen=True):
+    """`used`: by key, when the entry was last an answer, in microseconds since 1970."""
+
+    question: int
+    used: dict[str, int]
+
+
 class ActivityTold(Frame, frozen=True):
     question: int
     activity: Activity
@@ -277,7 +292,7 @@ class QueueCounted(Frame, frozen=True):
     count: int | None
 
 
-Answer = Prepared | Synced | Operated | Paces | ActivityTold | QueueCounted
+Answer = Prepared | Synced | Operated | Paces | MapUse | ActivityTold | QueueCounted
 
 # What only a worker that is ready hears.
 ToReadyWorker = (
@@ -289,6 +304,7 @@ ToReadyWorker = (
     | Abandon
     | Operate
     | AskPaces
+    | AskMapUse
     | AskActivity
     | StartQueue
 )
@@ -311,6 +327,7 @@ FromWorker = (
     | Synced
     | Operated
     | Paces
+    | MapUse
     | ActivityTold
     | QueueCounted
 )

@@ -40,6 +40,7 @@ from postroad.node.frames import (
     AskTokens,
     FromWorker,
     Leaving,
+    MapUse,
     Misconfigured,
     OpeningFailed,
     Operated,
@@ -409,7 +410,7 @@ class Supervisor:
                 task = asyncio.ensure_future(self._start_queue(worker.number, frame))
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
-            case Prepared() | Synced() | Operated() | Paces() | ActivityTold() | QueueCounted():
+            case Prepared() | Synced() | Operated() | Paces() | MapUse() | ActivityTold() | QueueCounted():
                 self._questions.on_answer(worker.number, frame.question, frame)
             case _:
                 assert_never(frame)

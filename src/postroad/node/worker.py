@@ -34,12 +34,14 @@ from postroad.node.frames import (
     ActivityTold,
     Alive,
     AskActivity,
+    AskMapUse,
     AskPaces,
     BansTold,
     Commit,
     Granted,
     LanePace,
     Leaving,
+    MapUse,
     Misconfigured,
     Operate,
     Operated,
@@ -127,7 +129,7 @@ class WorkerProcess:
                 self._task(self._synced(question))
             case (
                 PermitWanted() | TallyTold() | TallyForgotten() | Prepare() | Commit() | Abandon() | Operate()
-                | AskPaces() | AskActivity() | StartQueue()
+                | AskPaces() | AskMapUse() | AskActivity() | StartQueue()
             ):  # fmt: skip
                 if assembly is None:
                     _LOG.error("the supervisor sent %s before this worker was ready", type(frame).__name__)
@@ -158,6 +160,8 @@ class WorkerProcess:
                 assembly.operate(request, lambda rows: send(Operated(question, tuple(rows))))
             case AskPaces(question, keys):
                 send(Paces(question, convert(assembly.queue.status.paces(keys), dict[str, LanePace])))
+            case AskMapUse(question, name):
+                send(MapUse(question, assembly.tables.maps.used(name)))
             case AskActivity(question):
                 send(ActivityTold(question, assembly.activity()))
             case StartQueue(question, wish, by):

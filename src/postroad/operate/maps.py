@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from postroad.maps.face import MapCounts, NotNow
+from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
 from postroad.maps.steps import steps_of
+from postroad.maps.text import TextSource
 from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 
 STATUS_S: Final = 10.0  # within which a node answers
+USE_S: Final = 60.0  # the same for the use of all entries of a map
 
 
 class StepAnswer(msgspec.Struct, frozen=True):
@@ -47,6 +50,32 @@ def counts(state_dir: Path) -> list[MapCounts]:
         for each in worker.maps:
             found[each.name] = _sum(found[each.name], each) if each.name in found else each
     return list(found.values())
+
+
+class EntryUse(msgspec.Struct, frozen=True):
+    """One entry of a map. `used_us`: when it was last an answer, 0: not since the node has read it."""
+
+    key: str
+    value: str
+    used_us: int
+
+
+def entries(settings: Settings, name: str) -> list[EntryUse] | tuple[Problem, ...] | None:
+    """The entries of a map as its file has them now, each with its last use; None if it has none that can be listed.
+    Raises as `control.ask` does."""
+    from postroad.config import options
+    from postroad.operate import control
+    from postroad.operate.requests import MapUseRequest
+
+    used = control.ask(Path(settings.state_dir), MapUseRequest(name), dict[str, int], USE_S)
+    maps = make(_needed(options.map_options(settings), name), SystemClock(), lambda level, text: None)
+    if not isinstance(maps, Maps):
+        return maps
+    source = maps[name].source
+    table = source.current if isinstance(source, FileSource) else source
+    if not isinstance(table, TextSource):
+        return None
+    return [EntryUse(key, value, used.get(key, 0)) for key, value, _ in table.entries()]
 
 
 def _sum(one: MapCounts, other: MapCounts) -> MapCounts:

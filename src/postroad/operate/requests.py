@@ -81,6 +81,13 @@ class PaceRequest(_Command, frozen=True, tag="pace"):
     request: tuple[str, ...]
 
 
+class MapUseRequest(_Command, frozen=True, tag="map-use"):
+    """Which entries of the map of this name were an answer, and when? Answered by the time (microseconds since 1970) by
+    key, since the workers have started or read the file; empty if the map does not know."""
+
+    request: str
+
+
 class BansRequest(_Command, frozen=True, tag="bans"):
     """List, add or lift bans. A list is answered by `check.bans.Ban`, a change by `check.banning.BanResult`."""
 
@@ -100,6 +107,7 @@ Request = (
     | ReloadRequest
     | RoutesRequest
     | PaceRequest
+    | MapUseRequest
     | BansRequest
     | OperateRequest
 )

@@ -38,6 +38,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.Sync(1),
     frames.Operate(2, REQUEST),
     frames.AskPaces(5, ("*", "example.org")),
+    frames.AskMapUse(8, "virtual"),
     frames.AskActivity(6),
     frames.QueueStarted(7, (3, None, 0)),
     frames.Ready(),
@@ -54,6 +55,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.Synced(1),
     frames.Operated(2, (OperatorResult("60yrc2q80001", "a@x", "x", True, "held", 3),)),
     frames.Paces(5, {"x": LanePace(("x", "p"), ("p",), 3, "rate", "no", ("x.org",), (Doing("60yrc2q80001", "DATA"),))}),
+    frames.MapUse(8, {"ada@x.org": 1_796_000_000_000_000}),
     frames.ActivityTold(6, Activity(1, 2, 3, 4, (LeftAlone("x", 2, 7, "gone"),), (HistoryBehind(1, 2, "disk"),))),
     frames.QueueCounted(4, None),
 )
