@@ -116,7 +116,7 @@ def _http(settings: Settings, now_s: float) -> Iterator[Finding]:
             text = f"Mail for {domain.name} is sent to {parts.hostname} without TLS: everybody on the way can read it"
             yield Finding((("domain", index, "url"),), text, "Write https://, or use a server on this machine")
         if domain.secret_file is None and domain.authorization_file is None:
-            text = f"{parts.hostname} cannot tell the node's requests from those of others"
+            text = f"The server {parts.hostname} cannot tell the node's requests from those of others"
             yield Finding((("domain", index, "url"),), text, "Add secret_file, and have the server check the signature")
 
 

@@ -419,9 +419,9 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         'no effect with deliver = "maildir"',
         'deliver = "lmtp"',
     ),
-    ("an mbox file nowhere", domain('recipients = "any"', 'deliver = "mbox"'), "domain[1].deliver",
+    ("an mbox file nowhere", domain('recipients = "any"', 'deliver = "mbox"'), "domain[1].path",
      "does not say where its mail", "/var/mail/{local_part}"),
-    ("HTTP to nowhere", domain('recipients = "any"', 'deliver = "http"'), "domain[1].deliver",
+    ("HTTP to nowhere", domain('recipients = "any"', 'deliver = "http"'), "domain[1].url",
      "does not say where its mail", "Add url"),
     (
         "a quota of messages for mbox files",
