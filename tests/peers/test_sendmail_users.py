@@ -62,6 +62,7 @@ def stopped(site: Site) -> Iterator[Site]:
     yield site
     if not site.node.program.running:
         site.node.start()
+    until(lambda: not [name for name in site.files() if name[:2] in ("m-", "x-")], "what was left is taken")
 
 
 # ---- While the node is down
