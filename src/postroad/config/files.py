@@ -35,9 +35,11 @@ from postroad.config.settings import Settings
 from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.quota import read_quotas
 from postroad.deliver.webhook import SECRET_MIN, secret_of
+from postroad.maps.face import Map
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
 from postroad.maps.options import MapKind
+from postroad.maps.simple import StaticSource
 from postroad.route import alias_file
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
@@ -275,10 +277,14 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
         yield _within(("aliases",), path, problem)
 
 
+# In the place of all maps: what is there by a map is not judged here.
+_NOT_ASKED: Final = Map("", "static", StaticSource(""), lambda text: None)
+
+
 def _homes(settings: Settings) -> alias_file.Homes | None:
     """Our own mailboxes; None if their files cannot be read, which is a finding of its own."""
     routing = routing_options(settings)
-    recipients = Recipients(mailboxes_of(routing))
+    recipients = Recipients(mailboxes_of(routing, lambda names: (_NOT_ASKED,) * len(names)))
     if recipients.load():
         return None
     return mailboxes.homes(RoutingTable(routing), recipients, deliver_options(settings).maildir)

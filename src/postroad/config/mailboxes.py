@@ -18,6 +18,8 @@ def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions
     def known(address: Address, asked: Asked = AT_ONCE) -> bool | None:
         if unreachable(routing, maildir, address) is not None:
             return False
+        if asked is AT_ONCE and recipients.has_maps_for(address.domain):
+            return None  # the entries of a map come and go; whether it is there shows when mail comes
         return recipients.known(address, asked) if routing.is_local(address.domain) else None
 
     names = tuple(local.name for local in routing.options.local)

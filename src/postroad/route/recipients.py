@@ -78,6 +78,11 @@ class Recipients:
     def has_maps(self) -> bool:
         return any(boxes.has_maps for boxes in self._boxes.values())
 
+    def has_maps_for(self, domain: str) -> bool:
+        """Whether maps say which mailboxes there are."""
+        boxes = self._table.find(domain)
+        return boxes is not None and boxes.has_maps
+
     def known(self, address: Address, asked: Asked = AT_ONCE) -> bool | None:
         """Whether mail for the mailbox is taken; None where nothing is said of its domain. What would have to be waited
         for is taken to be there; `asked` tells of it."""

@@ -154,3 +154,14 @@ async def test_vrfy_says_nothing_for_sure_while_a_map_is_away(tables: Tables) ->
     for mailbox, known in (("eve@box.test", True), ("nobody@box.test", False), ("gone@box.test", None)):
         found = tables.verified(Address(*mailbox.split("@")))
         assert (found if found is None or isinstance(found, bool) else await found) is known
+
+
+def test_the_alias_file_may_lead_to_mailboxes_of_a_map(tmp_path: Path) -> None:
+    """The file is taken though the mailbox is not there yet: a map changes at any time."""
+    (tmp_path / "aliases").write_text("news: later@box.test\n")
+    text = f'aliases = "{tmp_path}/aliases"\n' + SETTINGS.format(folder=tmp_path)
+    settings = parse(text, tmp_path / "postroad.toml")
+    assert not isinstance(settings, list), settings
+    assert not isinstance(build(settings), str)
+    (tmp_path / "aliases").write_text("news: nobody@plain.test\n")
+    assert isinstance(parse(text, tmp_path / "postroad.toml"), list)
