@@ -82,7 +82,7 @@ class Player:
             assert _SAID.fullmatch(output), output
             assert not (self.ended and output)
             reader = self.machine._reader
-            assert self.ended or len(reader._buffer) - reader._at < LIMITS.line_max + len(part)
+            assert self.ended or len(reader.unread) - reader._at < LIMITS.line_max + len(part)
             assert reader._held <= LIMITS.reply_max and len(reader._lines) <= LIMITS.lines_max
         if self.current is not None:
             self._over(self.machine.lost("4.4.2", "gone").results)

@@ -212,7 +212,7 @@ _SECTIONS = {name.split(".")[0] for name in SETTINGS if "." in name}
 _KEYS = {name.rsplit(".", 1)[-1] for name in SETTINGS}
 _OF_OTHERS = {  # words with an underscore that are no settings of ours
     "allow_untrusted_routing", "base_dir", "in_flow_delay", "integrity_check", "local_header_rewrite_clients",
-    "quick_check", "smtp_line_length_limit", "tls_details",
+    "quick_check", "sendmail_path", "smtp_line_length_limit", "submission_host", "tls_details",
 }  # fmt: skip
 
 
