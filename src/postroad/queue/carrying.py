@@ -410,6 +410,8 @@ class Carrying:
     def _carry_item(self, slot: Slot, item: Item) -> None:
         if self.outbound is not None:
             item = self._of_one_sender(self.outbound, slot.lane, item)
+        elif item.sent:
+            item.sent = ()  # it was taken up before, by older settings
         slot.item = item
         slot.lane.busy += 1
         mail = item.mail

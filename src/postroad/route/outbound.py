@@ -18,6 +18,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.job import Outbound, Sent
 from postroad.mail.route import APART, Destination, Transport, plain_key
 from postroad.route.choosing import NextHops, mailboxes
+from postroad.route.domains import DomainTable
 from postroad.route.options import Generic, RoutingOptions
 from postroad.route.table import destination_of_hop
 
@@ -33,8 +34,14 @@ class _Tables:
     def __init__(self, options: RoutingOptions) -> None:
         hops, delimiter = options.next_hops, options.detail_delimiter
         self._next_hops = NextHops(hops, delimiter)
+        apart = DomainTable((name, True) for name in options.apart)
+        # Also those that rename nothing: a domain that goes apart may have a table of its own for the same server.
         self._of_server = {
-            destination_of_hop(hop).key: _Table(hop.generic, delimiter) for hop in hops if hop.host and hop.generic
+            destination_of_hop(hop, hop.domain if hop.domain and apart.find(hop.domain) else "").key: (
+                _Table(hop.generic, delimiter) if hop.generic else None
+            )
+            for hop in hops
+            if hop.host
         }
         self._of_domain = {hop.domain: _Table(hop.generic, delimiter) for hop in hops if not hop.host and hop.generic}
 
@@ -52,7 +59,9 @@ class _Tables:
         if destination.domain == key:  # by the MX of the recipients' domain
             hop = self._next_hops.for_all(key)
             return self._of_domain.get(hop.domain) if hop is not None and not hop.host else None
-        return self._of_server.get(key.removesuffix(APART + destination.apart) if destination.apart else key)
+        if key in self._of_server:
+            return self._of_server[key]
+        return self._of_server.get(key.removesuffix(APART + destination.apart)) if destination.apart else None
 
 
 class _Table:

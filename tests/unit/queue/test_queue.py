@@ -345,6 +345,27 @@ def test_recipients_whose_senders_are_named_differently_go_in_transactions_of_th
     assert [(job.recipients, job.forward_paths, job.is_renamed) for job in world.jobs] == [((0, 1), (), False)]
 
 
+def test_what_goes_again_goes_by_the_names_of_the_settings_now() -> None:
+    world = World(concurrency=1)
+    world.queue.take(
+        world.options, world.destination_of, world.pace_table(),
+        lambda envelope, recipient, destination: Sent(Address("other", "sender.example"), recipient.address),
+    )
+    world.accept("z@x.example")
+    world.run(1)  # a connection that is kept
+
+    def answer(job: object, index: int) -> object:
+        world.answer = lambda job, index: RELAYED
+        world.loop.call_soon(world.queue.take, world.options, world.destination_of, world.pace_table())
+        return BROKEN
+
+    world.answer = answer  # type: ignore[assignment]
+    number = world.accept("a@x.example")
+    world.run(5)
+    assert world.arrivals(number) == [0]
+    assert [job.is_renamed for job in world.jobs if job.envelope.id == number] == [True, False]
+
+
 def test_a_restart_takes_up_what_was_fresh_and_what_waited() -> None:
     world = World()
     world.answer = lambda job, index: DEFERRED

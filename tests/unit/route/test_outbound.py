@@ -80,5 +80,16 @@ def test_what_a_message_demands_and_a_pace_of_its_own_change_no_name() -> None:
     assert renames(envelope, envelope.recipients[0], strict).reverse_path == Address("ada.lovelace", "example.org")
 
 
+def test_tables_for_one_server_keep_their_own_names_if_a_domain_goes_apart() -> None:
+    """They share no connection, so they may want different names."""
+    renaming, plain = NextHop("away.example", "smtp.example.net", generic=GENERIC), NextHop("*", "smtp.example.net")
+    other = Address("bob", "other.example")
+    apart = ("away.example", "other.example")
+    for hops in ((renaming, plain), (plain, renaming)):
+        assert str(sent(hops[0], ADA, FAR, hops[1], apart=apart).reverse_path) == "ada.lovelace@example.org"
+        assert sent(hops[0], ADA, other, hops[1], apart=apart) == Sent(ADA, other)
+        assert sent(hops[0], ADA, Address("x", "y.example"), hops[1], apart=apart).reverse_path == ADA
+
+
 def test_without_a_table_nobody_is_asked() -> None:
     assert outbound(RoutingOptions(next_hops=(NextHop("*", "smtp.example.net"),))) is None
