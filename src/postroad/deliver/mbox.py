@@ -270,7 +270,8 @@ class MboxWriter:
             said = os.read(lock, _LOCK_SIZE_MAX) if stat.S_ISREG(found.st_mode) else b""
         finally:
             self._posix.close(lock)
-        note = _note(said)
+        # In some folders everybody may make a NAME.lock. What somebody else wrote into it has us cut no file.
+        note = _note(said) if found.st_uid == os.geteuid() and found.st_nlink == 1 else None
         ours = note is not None and note.boot == self._boot and not _is_alive(note.pid)
         if not ours and self._age_s(folder, file, found) < self._options.stale_lock_s:
             pid = said.partition(b"\n")[0][:10]

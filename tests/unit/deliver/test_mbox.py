@@ -363,6 +363,26 @@ def test_after_another_start_of_the_machine_nothing_is_cut(tmp_path: Path) -> No
     assert (tmp_path / "ada").read_bytes().startswith(before + b"\n")
 
 
+@pytest.mark.parametrize("how", ["owner", "link"])
+def test_the_note_of_somebody_else_has_nothing_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Where everybody may make files in the folder, anybody can make a lock file."""
+    put(given(tmp_path))
+    crash(tmp_path, 4)
+    before = (tmp_path / "ada").read_bytes()
+    lock = tmp_path / "ada.lock"
+    inode = lock.stat().st_ino
+
+    def of_another(handle: int) -> os.stat_result:
+        found = os.fstat(handle)
+        return os.stat_result((*found[:4], found.st_uid + 1, *found[5:])) if found.st_ino == inode else found
+
+    if how == "link":
+        os.link(lock, tmp_path / "other")
+    told = put(given(tmp_path), posix=Posix(fstat=of_another) if how == "owner" else Posix())
+    assert isinstance(told, Locked)
+    assert (tmp_path / "ada").read_bytes() == before
+
+
 @pytest.mark.parametrize(("name", "code"), [*FAULTS, ("ftruncate", errno.EIO)])
 def test_every_call_that_may_fail(tmp_path: Path, name: str, code: int) -> None:
     """Whichever call fails: the file is as it was, no lock and no descriptor is left."""
