@@ -283,3 +283,22 @@ def test_an_operator_asks_a_map_and_is_told_what_is_wrong(node: Node) -> None:
     assert "There is no map 'other'; the maps are: virtual, people" in node.command("map", "test", "other", "x", code=1)
     (node.directory / "people").write_text("ada@example.org 1\nbob\n")
     assert "'bob' has no value" in node.command("check", code=None)
+
+
+def test_a_reload_takes_changed_maps_and_refuses_wrong_ones(node: Node) -> None:
+    (node.directory / "people").write_text("ada@example.org 1\nbob@example.org 1\n")
+    before = node.config["map"]
+    assert _send(node, "fresh@example.org")["fresh@example.org"][0] == 550
+    node.config["map"] = [{"name": "virtual", "kind": "inline", "entries": ["fresh@example.org  ada"]}, before[1]]
+    node.write()
+    node.command("reload")
+    assert not _send(node, "fresh@example.org")
+    assert _send(node, "sales@example.org")["sales@example.org"][0] == 550
+    node.config["map"] = [{"name": "virtual", "kind": "text", "file": "gone"}, before[1]]
+    node.write()
+    assert "no such file" in node.command("reload", code=None)
+    assert not _send(node, "fresh@example.org")
+    node.config["map"] = before
+    node.write()
+    node.command("reload")
+    assert not _send(node, "sales@example.org")
