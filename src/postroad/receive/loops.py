@@ -48,7 +48,10 @@ def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> Awaitable[None] | N
     else:
         expansion = doors.expand(draft.id, now_us, given)
     if isinstance(expansion, Expansion):
-        _led(setup, draft, seen, expansion)
+        if seen or expansion.through:
+            _led(setup, draft, seen, expansion)
+        else:
+            draft.expansion = expansion
         return None
     return _awaited(setup, draft, seen, expansion)
 

@@ -127,11 +127,11 @@ class Tables:
         """Where the mail for a recipient goes next (`mail.routing.DestinationOf`), as the parameters of envelope and
         recipient demand it."""
         found = self._route(envelope, recipient)
-        if (envelope.parameters or recipient.parameters) and type(found) is Destination:
-            return demand.refined(envelope, recipient, found, self.owned(recipient.address))
-        if isinstance(found, Destination | Attempt):
+        if isinstance(found, Destination):
+            if envelope.parameters or recipient.parameters:
+                return demand.refined(envelope, recipient, found, self.owned(recipient.address))
             return found
-        return self._later(envelope, recipient, found)
+        return found if isinstance(found, Attempt) else self._later(envelope, recipient, found)
 
     async def _later(
         self, envelope: Envelope, recipient: Recipient, pending: Awaitable[Destination | Attempt]
