@@ -76,7 +76,7 @@ class DelegatedCourier:
         """Break off what is being carried; its `done` has been called by then."""
         self._closed = True
         if self._task is not None:
-            self._task.cancel()
+            self._shared.loop.call_soon(self._task.cancel)  # not before it has begun: it is to call `done`
             await asyncio.wait((self._task,))
 
     async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:

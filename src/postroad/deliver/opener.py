@@ -156,8 +156,8 @@ class Opener:
 
     def cancel(self) -> None:
         """End all openings under way: their `opened` is called with a deferral."""
-        for task in list(self._tasks):
-            task.cancel()
+        for task in self._tasks:
+            self._loop.call_soon(task.cancel)  # not before it has begun: it is to call `opened`
 
     async def end_programs(self) -> None:
         """End the programs that run, and their whole groups; the outcome of each has been told by then."""

@@ -115,3 +115,8 @@ async def test_without_a_porter_mail_waits() -> None:
 async def test_what_is_broken_off_waits() -> None:
     found = await carry(Porter(DELIVERED, None), given(to=("ada", "bob", "cid")), broken_off=True)
     assert [attempt.outcome.value for attempt in found] == ["delivered", "deferred", "deferred"]
+
+
+async def test_a_delivery_that_is_broken_off_before_it_has_begun() -> None:
+    (told,) = await carry(None, given(), broken_off=True)
+    assert (told.outcome.value, told.text) == ("deferred", "the delivery was broken off")

@@ -243,6 +243,15 @@ async def test_an_opening_broken_off_still_answers(pool: ThreadPoolExecutor, rem
     assert (await opening).status == "4.3.2"
 
 
+async def test_an_opening_broken_off_before_it_has_begun_answers_too(pool: ThreadPoolExecutor) -> None:
+    sender = Sender(pool)
+    sender.route = (Hop("localhost", "127.0.0.1", dead_port()),)
+    opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    sender.opener(Destination("example.net", Transport.SMTP), opened.set_result, sender.lost_one)
+    sender.opener.cancel()
+    assert (await asyncio.wait_for(opened, 20)).status == "4.3.2"
+
+
 async def test_a_remote_that_is_silent_after_connecting(pool: ThreadPoolExecutor, remotes: Any) -> None:
     silent = await remotes(answers={"GREETING": b""})
     attempt = await Sender(pool, options=DeliverOptions(greeting_s=0.05)).open(hop(silent))

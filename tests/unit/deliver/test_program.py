@@ -216,6 +216,18 @@ async def test_what_is_broken_off_has_ended_and_is_deferred_unless_done(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+async def test_what_is_broken_off_before_it_has_begun_is_deferred() -> None:
+    loop = asyncio.get_running_loop()
+    busy: set[ProgramCourier] = set()
+    with ThreadPoolExecutor(1) as pool:
+        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), SystemPrograms(), busy)
+        done: list[tuple[Attempt, ...]] = []
+        courier.carry(given("/bin/sh", "-c", "exit 0", to=("ada", "bob")), lambda job, found: done.append(found))
+        await courier.end()
+        assert [(each.outcome.value, each.status) for each in done[0]] == [("deferred", "4.3.2")] * 2
+        assert not busy and not courier.usable
+
+
 async def test_what_is_empty_shifts_no_argument() -> None:
     """The null reverse-path, an empty local-part: each stays an argument of its own."""
     script = "import sys; print(sys.argv[1:])"
