@@ -32,6 +32,7 @@ from tests.sim.wire import Wires
 
 _HANDED_BACK_MAX = 40  # of one message; without loops two, and a few more for 250s that were lost
 _OVERDUE_S = 12 * 3600.0  # more than any chain of time limits in this world
+_TASKS_END_S = 60
 
 
 class House:
@@ -156,6 +157,7 @@ class House:
             await crowd.come(self)
             await self._drained()
         await asyncio.sleep(2 * 3600.0)  # clients and idle connections end
+        await self._tasks_end()
         self._let_go()
         promises.check_counts(self)
         self.closing = True
@@ -381,6 +383,13 @@ class House:
                     self.ledger.fault(f"overdue: {message_id} for {recipient} since {(now_us - due_us) / 3.6e9:.1f} h")
         if not self.closing:
             self.base.call_later(6 * 3600.0, self._look_for_overdue)
+
+    async def _tasks_end(self) -> None:
+        """A worker may be looking through its drop folder at this very moment. Such a task ends soon."""
+        for _ in range(_TASKS_END_S):
+            if not any(worker.process is not None and worker.process.tasks for worker in self.node.workers):
+                return
+            await asyncio.sleep(1.0)
 
     def _let_go(self) -> None:
         """With nothing left to do, nothing is held."""

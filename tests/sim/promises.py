@@ -37,6 +37,7 @@ from tests.sim import dropping, line_ends, mboxes
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.plan import ALIASES
+from tests.sim.routing import NOT_NOW
 
 if TYPE_CHECKING:
     from tests.sim.house import House
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-(First|Second)): .*\n([ \t].*\n)*)+")
 _ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id ([^\s;]+)", re.MULTILINE)
 _SEVERAL = re.compile(r"\d+ (hosts|addresses of \S+) tried: ")
+_NOT_KNOWN = (NOT_NOW, "its destination is not known")
 _NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
@@ -130,6 +132,7 @@ def _lives(house: House) -> dict[int, Life]:
         life = lives.get(event.id)
         if isinstance(event, Attempted) and life is not None:
             _own_words(house, life, event)
+            _known_destination(house, event)
             _each_host(house, event)
         if life is None:
             if isinstance(event, Attempted | Failed | Removed):
@@ -169,6 +172,13 @@ def _own_words(house: House, life: Life, event: Attempted) -> None:
     if not known and event.attempt.outcome is Outcome.FAILED:
         told = f"{event.attempt.reply} was said of {sender} to {recipient or 'all'}"
         house.ledger.fault(f"{told}, not of {life.accepted.reverse_path} to {event.recipients}"[:300])
+
+
+def _known_destination(house: House, event: Attempted) -> None:
+    """Nobody fails only because a map does not answer now (if his lifetime is over, the text says so first)."""
+    attempt = event.attempt
+    if attempt.outcome is Outcome.FAILED and attempt.text.startswith(_NOT_KNOWN):
+        house.ledger.fault(f"{event.recipients} failed, but only the look-up did: {attempt.text}"[:300])
 
 
 def _each_host(house: House, event: Attempted) -> None:
