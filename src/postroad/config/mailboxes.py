@@ -6,6 +6,7 @@ from postroad.deliver.fitness import unfit
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
+from postroad.mail.routing import Found
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.route.alias_file import Homes
 from postroad.route.recipients import Recipients
@@ -15,8 +16,11 @@ from postroad.route.table import RoutingTable
 def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions) -> Homes:
     """A mailbox to which mail can never come is not there, wherever it is."""
 
+    mapped = bool(routing.options.transport_maps)
+
     def known(address: Address, asked: Asked = AT_ONCE) -> bool | None:
-        if unreachable(routing, maildir, address) is not None:
+        # A transport map may send its mail elsewhere: that can be told only of the single mailbox, when it comes.
+        if not mapped and unreachable(routing.destination(address), maildir, address) is not None:
             return False
         if asked is AT_ONCE and recipients.has_maps_for(address.domain):
             return None  # the entries of a map come and go; whether it is there shows when mail comes
@@ -26,7 +30,6 @@ def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions
     return Homes(names, known, routing.options.detail_delimiter)
 
 
-def unreachable(routing: RoutingTable, maildir: MaildirOptions, mailbox: Address) -> Attempt | None:
-    """Why no mail can ever come to this very mailbox, as far as routing and the way of delivery can tell at once."""
-    found = routing.destination(mailbox)
+def unreachable(found: Found, maildir: MaildirOptions, mailbox: Address) -> Attempt | None:
+    """Why no mail can ever come to this very mailbox, as far as its destination and the way of delivery can tell."""
     return found if isinstance(found, Attempt) else unfit(found, mailbox, maildir)

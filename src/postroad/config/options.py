@@ -224,7 +224,8 @@ def etrn_options(settings: Settings) -> EtrnOptions:
 
 
 def next_hop(hop: NextHopSection) -> route.NextHop:
-    domain = hop.domain or ("" if hop.recipients else "*")
+    by_name = bool(hop.name) and not (hop.senders or hop.accounts)
+    domain = hop.domain or ("" if hop.recipients or by_name else "*")
     generic = tuple(map(_generic, hop.generic))
     return _into(route.NextHop, hop, domain=domain, credentials=credentials_name(hop), generic=generic)
 
@@ -244,7 +245,8 @@ def credentials_name(hop: NextHopSection) -> str:
     if not hop.username:
         return ""
     whose = hop.senders[:1] or tuple(f"account:{name}" for name in hop.accounts[:1])
-    return ">".join((*whose, *((hop.domain,) if hop.domain else hop.recipients[:1])))
+    to = (hop.domain,) if hop.domain else hop.recipients[:1]
+    return ">".join((*whose, *to)) if whose or to else f"next_hop:{hop.name}"
 
 
 def lmtp_credentials_name(domain: LocalDomainSection) -> str:

@@ -144,7 +144,9 @@ class RoutingSection(Section):
     mx_port: Port = of(RoutingOptions.mx_port)
     literals: bool = of(RoutingOptions.literals, source="RFC 5321 §4.1.3")
     detail_delimiter: str = of(RoutingOptions.detail_delimiter)
-    transport_maps: MapNames = of(RoutingOptions.transport_maps, example='["transport"]')
+    transport_maps: MapNames = of(
+        RoutingOptions.transport_maps, source="Postfix, transport(5)", example='["transports"]'
+    )
 
 
 class MxSection(Section):
@@ -171,6 +173,7 @@ class NextHopSection(Section):
     accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         route.NextHop.accounts, example='["ada@example.org"]'
     )
+    name: str = of(route.NextHop.name, example='"isp"')
     host: Host | None = of(route.NextHop.host, default=None, example='"smtp.example.net"')
     port: Port = of(route.NextHop.port, example="587")
     mx: bool = of(route.NextHop.mx)

@@ -31,8 +31,9 @@ class DestinationOf(Protocol):
     - **What is asked with**: the envelope, or as much of it as is known (before the end of data it has no recipients,
       and the size that the client declared). The recipient need not be one of the envelope's.
     - **The answer at once**, if it can be had without waiting: a Destination; an Attempt that has failed, if there will
-      never be one; or an Attempt that is deferred (`not_now`): the recipient stays in the queue and is asked about
-      again as for any deferral. Two destinations with equal keys are equal.
+      never be one; one that has delivered, if its mail is to be thrown away; or one that is deferred (`not_now`): the
+      recipient stays in the queue and is asked about again as for any deferral. Two destinations with equal keys are
+      equal.
     - **The answer later**: an Awaitable of such an answer. Nothing begins before it is awaited. Who asks awaits it
       once, on the loop, or gives it to `let_go`. It may be cancelled. The queue waits for a limited number at a time,
       and for each for a limited time; then the answer counts as `not_now`.

@@ -12,25 +12,15 @@ question must be a function of what it looks up: it may not leave anything behin
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
 
 T = TypeVar("T")
 
 ROUNDS_MAX: Final = 1_000  # look-ups one after another for one question
 _TOO_MANY: Final = NotNow(f"more than {ROUNDS_MAX} look-ups one after another")
-
-
-class NoAnswer(enum.Enum):
-    """There is no answer yet, or not now."""
-
-    NO_ANSWER = "no answer"
-
-
-NO_ANSWER: Final = NoAnswer.NO_ANSWER
 
 
 class Asked:
@@ -91,12 +81,27 @@ class AtOnce(Asked):
         found = map.look_up(key, part)
         return found if found is None or isinstance(found, str) else NO_ANSWER
 
-
     def refuse(self, text: str) -> None:
         """Nobody hears of it here."""
 
 
 AT_ONCE: Final = AtOnce()
+
+
+class Known(Asked):
+    """For a question that may be asked again later, when it may wait: with the answers that are there. `stopped` says
+    that they were not enough; nothing was begun."""
+
+    __slots__ = ()
+
+    def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
+        found = map.known(key, part)
+        if found is None or isinstance(found, str):
+            return found
+        if isinstance(found, NotNow):
+            self.not_now = found
+        self.stopped = True
+        return NO_ANSWER
 
 
 def answered(question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:

@@ -12,7 +12,9 @@ The contract of `look_up(key, part)`, of a Map and of a MapSource:
 4. It never raises. Keys are compared without regard to case, unless the kind says otherwise (patterns).
 5. `part`: the key is only a part of what is meant, such as the domain of an address. Kinds whose entries are patterns
    match whole keys only, and have no answer for a part (as in Postfix).
-6. `close()` is called once, when the map is needed no more; nothing is looked up after it.
+6. `known(key, part)` is for who does not want to wait: it begins nothing, and answers NO_ANSWER where `look_up` would
+   return an awaitable. Only sources with `waits` need it.
+7. `close()` is called once, when the map is needed no more; nothing is looked up after it.
 
 A value is text as it stands in the source; what it means is for who looks up: the targets of an alias, or only that
 the key is there. Which keys are looked up for an address, and in which order, is in `maps.steps`.
@@ -20,8 +22,9 @@ the key is there. Which keys are looked up for an address, and in which order, i
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -35,6 +38,15 @@ class NotNow(msgspec.Struct, frozen=True):
 Answer = str | None | NotNow
 
 
+class NoAnswer(enum.Enum):
+    """There is no answer yet, or not now."""
+
+    NO_ANSWER = "no answer"
+
+
+NO_ANSWER: Final = NoAnswer.NO_ANSWER
+
+
 class MapSource(Protocol):
     """What a kind of map must do. See the module."""
 
@@ -43,6 +55,12 @@ class MapSource(Protocol):
     def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]: ...
 
     def close(self) -> None: ...
+
+
+class WaitingMapSource(MapSource, Protocol):
+    """One with `waits`."""
+
+    def known(self, key: str, part: bool = False) -> Answer | NoAnswer: ...
 
 
 class MapCounts(msgspec.Struct, frozen=True):
@@ -90,6 +108,21 @@ class Map:
             self.not_now += 1
             return answer
         return self._awaited(answer)
+
+    def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
+        """The answer if it is there; nothing is begun."""
+        if not self.waits:
+            found = self.look_up(key, part)
+            return found if found is None or isinstance(found, str | NotNow) else NO_ANSWER
+        try:
+            answer = cast(WaitingMapSource, self.source).known(key, part)
+        except Exception as error:
+            return self._not_now(error)
+        if not isinstance(answer, NoAnswer):
+            self.asked += 1
+            self.found += isinstance(answer, str)
+            self.not_now += isinstance(answer, NotNow)
+        return answer
 
     async def _awaited(self, pending: Awaitable[Answer]) -> Answer:
         try:

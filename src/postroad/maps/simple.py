@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
 from postroad.maps.text import logical_lines
 from postroad.world.problem import Problem
 
@@ -53,6 +53,13 @@ class FirstSource:
             return self._go_on(index, answer, key, part)
         return None
 
+    def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
+        for map in self._maps:
+            answer = map.known(key, part)
+            if answer is not None:
+                return answer
+        return None
+
     async def _go_on(self, index: int, pending: Awaitable[Answer], key: str, part: bool) -> Answer:
         answer = await pending
         for map in self._maps[index + 1 :]:
@@ -77,6 +84,15 @@ class UnionSource:
         found = [map.look_up(key, part) for map in self._maps]
         answers = [each for each in found if each is None or isinstance(each, str | NotNow)]
         return _joined(answers) if len(answers) == len(found) else self._awaited(found)
+
+    def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
+        answers: list[Answer] = []
+        for map in self._maps:
+            answer = map.known(key, part)
+            if isinstance(answer, NoAnswer):
+                return NO_ANSWER
+            answers.append(answer)
+        return _joined(answers)
 
     async def _awaited(self, found: Sequence[Answer | Awaitable[Answer]]) -> Answer:
         return _joined(

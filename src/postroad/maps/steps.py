@@ -44,6 +44,20 @@ def domain_steps(domain: str, *, part: bool = True) -> Iterator[KeyStep]:
         yield KeyStep("parent domain", f".{rest}", True)
 
 
+def transport_steps(local_part: str, domain: str, delimiter: str, *, whole_domains: bool = True) -> Iterator[KeyStep]:
+    """For where the mail of a mailbox goes, as transport(5) has it. `whole_domains`: also what stands for more than the
+    mailbox. What stands for many domains never means an address literal."""
+    yield KeyStep("whole address", f"{local_part}@{domain}")
+    base = without_extension(local_part, delimiter)
+    if base != local_part:
+        yield KeyStep("without extension", f"{base}@{domain}", True)
+    if whole_domains and domain.startswith("["):
+        yield KeyStep("domain", domain, True)
+    elif whole_domains:
+        yield from domain_steps(domain)
+        yield KeyStep("everything", "*", True)
+
+
 def without_extension(local_part: str, delimiter: str) -> str:
     """A delimiter at the beginning begins no extension: "+lists" is a mailbox of that name."""
     at = local_part.find(delimiter, 1) if delimiter else -1

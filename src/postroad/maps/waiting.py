@@ -25,7 +25,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta
 
-from postroad.maps.face import Answer, NotNow
+from postroad.maps.face import NO_ANSWER, Answer, NoAnswer, NotNow
 from postroad.maps.folding import fold
 
 KEY_MAX: Final = 1_024  # characters of a key that is asked for
@@ -119,6 +119,16 @@ class WaitingSource:
                 return self._last_good(place, now, refused)
             task = self._under_way[place] = loop.create_task(self._fetch(place))
         return asyncio.shield(task)
+
+    def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
+        if len(key) > KEY_MAX:
+            return None
+        place = (fold(key) if self._driver.folds else key, part)
+        kept = self._kept.get(place)
+        if kept is None or asyncio.get_running_loop().time() >= kept.fresh_until:
+            return NO_ANSWER
+        self._kept.move_to_end(place)
+        return kept.value
 
     def _refused(self, now: float) -> str | None:
         """Why the driver is not asked."""

@@ -21,13 +21,13 @@ from postroad.mail.account import canonical_account
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
-from postroad.mail.routing import not_now
+from postroad.mail.routing import Found, not_now
 from postroad.maps.maps import Maps, make
+from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
-from postroad.route.domains import OwnNames
 from postroad.route.table import NO_SENDER, RoutingTable
-from postroad.route.transports import Transports
+from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
 
@@ -97,7 +97,8 @@ async def way(
     if sender and reverse_path is None:
         return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
     envelope = Envelope(0, reverse_path, (), 0, 0, Peer(identity=canonical_account(account)))
-    destination = await _destination(settings, ourselves, envelope, Recipient(address))
+    table = RoutingTable(options.routing_options(settings), ourselves)
+    destination = await _destination(settings, table, envelope, Recipient(address))
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
@@ -112,20 +113,18 @@ async def way(
     return msgspec.structs.replace(facts, tries=tries)
 
 
-async def _destination(
-    settings: Settings, ourselves: OwnNames, envelope: Envelope, recipient: Recipient
-) -> Destination | Attempt:
-    """As a worker finds it, by transport maps, too."""
+async def _destination(settings: Settings, table: RoutingTable, envelope: Envelope, recipient: Recipient) -> Found:
+    """As a worker finds it, but with maps of this process."""
     from postroad.config import options
 
-    table = RoutingTable(options.routing_options(settings), ourselves)
-    if not settings.routing.transport_maps:
+    names = table.options.transport_maps
+    if not names:
         return table.route(envelope, recipient)
-    maps = make(options.map_options(settings), SystemClock(), lambda level, text: None)
+    maps = make(needed(options.map_options(settings), names), SystemClock(), lambda level, text: None)
     if not isinstance(maps, Maps):
         return not_now("; ".join(map(str, maps)))
     try:
-        found = Transports(table, maps.named(settings.routing.transport_maps)).route(envelope, recipient)
+        found = TransportMaps(table, maps.named(names)).route(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
     finally:
         maps.close()

@@ -26,11 +26,11 @@ from postroad.mail import identifier, wishes
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Accepted, Event, Noted
 from postroad.mail.message import Content, size
-from postroad.mail.routing import key_of
+from postroad.mail.routing import DestinationOf, key_of
 from postroad.operate import mailfiles
+from postroad.operate.destinations import destination_of
 from postroad.operate.offline import CannotOpen
 from postroad.operate.rights import Rights
-from postroad.route.table import RoutingTable
 from postroad.store import content as contents
 from postroad.store import engine
 from postroad.store.face import Spool, SpoolError
@@ -72,14 +72,14 @@ async def _run(
         spool.start()
     except SpoolError as error:
         raise CannotOpen(str(error)) from error
-    table = RoutingTable(options.routing_options(settings))
+    found = destination_of(settings)
     try:
-        return [await _one(spool, table, mail, rights) for mail in mails]
+        return [await _one(spool, found, mail, rights) for mail in mails]
     finally:
         spool.close()
 
 
-async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.ExportedMail, rights: Rights) -> Imported:
+async def _one(spool: Spool, destinations: DestinationOf, mail: mailfiles.ExportedMail, rights: Rights) -> Imported:
     old, count = identifier.text(mail.envelope.id), len(mail.envelope.recipients)
     id = spool.new_id()
     try:
@@ -94,7 +94,7 @@ async def _one(spool: Spool, table: RoutingTable, mail: mailfiles.ExportedMail, 
     envelope = msgspec.structs.replace(
         mail.envelope, id=id, size=size(mail.envelope, content), recipients=_unrouted(mail.envelope.recipients)
     )
-    rows = _rows(table, mail, SystemClock().now_us())
+    rows = _rows(destinations, mail, SystemClock().now_us())
     failure = await _asked(spool.accept, Stored(envelope, content), _events(envelope, old), rows=rows)
     if failure is not None:
         return Imported(str(mail.path), old, "", count, False, f"not stored: {failure.text}")
@@ -123,14 +123,14 @@ def _unrouted(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
     return tuple(msgspec.structs.replace(each, destination=None) for each in recipients)
 
 
-def _rows(table: RoutingTable, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
+def _rows(destinations: DestinationOf, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
     """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
     least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
     if not any(each.held or max(each.due_us, least_us) > now_us for each in mail.waiting):
         return ()
     rows = []
     for each, recipient in zip(mail.waiting, _unrouted(mail.envelope.recipients), strict=True):
-        key = key_of(table.route(mail.envelope, recipient))
+        key = key_of(destinations(mail.envelope, recipient))
         rows.append(msgspec.structs.replace(each, destination=key, due_us=max(each.due_us, least_us), last_us=0))
     return tuple(rows)
 

@@ -6,7 +6,7 @@ The maps are made anew in this process, so that a change shows before the node t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ import msgspec
 from postroad.maps.face import MapCounts, NotNow
 from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
-from postroad.maps.steps import steps_of
+from postroad.maps.steps import KeyStep, steps_of, transport_steps
 from postroad.maps.text import TextSource
 from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
@@ -68,7 +68,7 @@ def entries(settings: Settings, name: str) -> list[EntryUse] | tuple[Problem, ..
     from postroad.operate.requests import MapUseRequest
 
     used = control.ask(Path(settings.state_dir), MapUseRequest(name), dict[str, int], USE_S)
-    maps = make(_needed(options.map_options(settings), name), SystemClock(), lambda level, text: None)
+    maps = make(needed(options.map_options(settings), (name,)), SystemClock(), lambda level, text: None)
     if not isinstance(maps, Maps):
         return maps
     source = maps[name].source
@@ -93,29 +93,36 @@ def test(settings: Settings, name: str, key: str) -> list[StepAnswer] | tuple[Pr
     wanted = options.map_options(settings)
 
     async def ask() -> list[StepAnswer] | tuple[Problem, ...]:
-        maps = make(_needed(wanted, name), SystemClock(), lambda level, text: None)
+        maps = make(needed(wanted, (name,)), SystemClock(), lambda level, text: None)
         if not isinstance(maps, Maps):
             return maps
         try:
-            return await _answers(maps[name], key, settings.routing.detail_delimiter)
+            steps = _steps(key, settings.routing.detail_delimiter, name in settings.routing.transport_maps)
+            return await _answers(maps[name], steps)
         finally:
             maps.close()
 
     return asyncio.run(ask())
 
 
-def _needed(wanted: Sequence[MapOptions], name: str) -> list[MapOptions]:
-    """The options of a map, behind those of the maps of which it is made."""
+def needed(wanted: Sequence[MapOptions], names: Sequence[str]) -> list[MapOptions]:
+    """The options of these maps, behind those of the maps of which they are made."""
     by_name = {each.name: each for each in wanted}
-    found = [name]
+    found = list(names)
     for each in found:
         found += [inner for inner in by_name[each].maps if inner not in found]
     return [each for each in wanted if each.name in found]
 
 
-async def _answers(map: Map, key: str, delimiter: str) -> list[StepAnswer]:
+def _steps(key: str, delimiter: str, is_transport: bool) -> Iterable[KeyStep]:
+    """For a transport map those by which a destination is found."""
+    local_part, _, domain = key.rpartition("@")
+    return transport_steps(local_part, domain, delimiter) if is_transport and local_part else steps_of(key, delimiter)
+
+
+async def _answers(map: Map, steps: Iterable[KeyStep]) -> list[StepAnswer]:
     found = []
-    for step in steps_of(key, delimiter):
+    for step in steps:
         pending = map.look_up(step.key, step.part)
         answer: Answer = pending if pending is None or isinstance(pending, str | NotNow) else await pending
         value = None if isinstance(answer, NotNow) else answer

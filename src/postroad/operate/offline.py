@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from postroad.config import options
+from postroad.operate.destinations import destination_of
 from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.view import cannot_read, existing_spool
 from postroad.report.dsn import Reporter
-from postroad.route.table import RoutingTable
 from postroad.store import engine
 from postroad.store.face import Spool, SpoolError
 from postroad.world.clock import SystemClock
@@ -59,7 +59,7 @@ async def _operate(
             spool=spool,
             shards=shards,
             report=Reporter(options.report_options(settings), clock.now_us, spool.new_id),
-            destination_of=RoutingTable(options.routing_options(settings)).route,
+            destination_of=destination_of(settings),
             clock=clock,
         )
         answer: asyncio.Future[list[OperatorResult]] = loop.create_future()

@@ -56,7 +56,8 @@ def routes(state_dir: Path, settings: Callable[[], Settings | None], asked: Iter
 
 
 def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequence[str] = ()) -> dict[str, str]:
-    """The routes by these settings, by the key of the question or by the address; none for what is no address."""
+    """The routes by these settings, by the key of the question or by the address; none for what is no address, nor
+    where maps would have to be asked."""
     from postroad.config import options
     from postroad.mail.envelope import Envelope, Peer, Recipient
     from postroad.mail.route import Destination

@@ -35,7 +35,8 @@ UNSAID: Final = "closed without a reply"  # a refusal before a TLS handshake
 
 def _attempted(event: Attempted) -> str:
     attempt = event.attempt
-    parts = [f"{attempt.outcome._value_} for {names(event.recipients)} to {event.destination}"]
+    to = f" to {event.destination}" if event.destination else ""  # it was not known, or there is none
+    parts = [f"{attempt.outcome._value_} for {names(event.recipients)}{to}"]
     if attempt.remote_address:
         parts.append(f" at {attempt.remote_name}[{attempt.remote_address}]:{attempt.remote_port}")
     elif attempt.remote_name:

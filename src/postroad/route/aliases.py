@@ -30,8 +30,8 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
-from postroad.maps.asked import AT_ONCE, Asked, NoAnswer
-from postroad.maps.face import Map
+from postroad.maps.asked import AT_ONCE, Asked
+from postroad.maps.face import Map, NoAnswer
 from postroad.maps.steps import KeyStep, address_steps, whole_domain_step
 from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, parse, targets_of
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text

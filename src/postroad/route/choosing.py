@@ -26,8 +26,8 @@ from postroad.route.recipients import fold
 NULL_SENDER: Final = "<>"
 
 
-class _Choice:
-    """The next hops for one pattern of recipients."""
+class Choice:
+    """The next hops for the same mail, of which sender and account choose one: those for one pattern of recipients."""
 
     __slots__ = ("_accounts", "_mailboxes", "_senders", "for_all", "hops")
 
@@ -65,8 +65,8 @@ class NextHops:
                 by_domain.setdefault(hop.domain, []).append(hop)
             for name in hop.recipients:
                 by_mailbox.setdefault(name, []).append(hop)
-        self._domains = DomainTable((pattern, _Choice(group)) for pattern, group in by_domain.items())
-        self._mailboxes = {name: _Choice(group) for name, group in by_mailbox.items()}
+        self._domains = DomainTable((pattern, Choice(group)) for pattern, group in by_domain.items())
+        self._mailboxes = {name: Choice(group) for name, group in by_mailbox.items()}
         self._mailbox_domains = frozenset(name.rpartition("@")[2] for name in by_mailbox)
 
     def has_mailboxes(self, domain: str) -> bool:

@@ -285,6 +285,14 @@ class NextHop(msgspec.Struct, frozen=True):
         ),
     ] = ()
 
+    name: Annotated[
+        str,
+        Meta(
+            description="The name by which a transport map means this table: `next_hop:NAME`. A table with a name and "
+            "without `domain`, `recipients`, `senders` and `accounts` is only for such mail.",
+        ),
+    ] = ""
+
     @property
     def is_for_all(self) -> bool:
         """Whether it takes the mail of every sender."""
@@ -328,7 +336,9 @@ class RoutingOptions(msgspec.Struct, frozen=True):
     transport_maps: Annotated[
         tuple[str, ...],
         Meta(
-            description="Maps that say where mail for a recipient goes, with values as in transport(5) of Postfix, "
-            "such as `smtp:[hub.example.net]:25`. They come before `[[next_hop]]`. If a map cannot answer, mail waits.",
+            description="Maps that say where mail goes, as transport_maps of Postfix do, before any `[[next_hop]]` and "
+            "`[[domain]]`: a mailbox, a domain, a `.parent` domain or `*` gets a value such as "
+            "`smtp:[mail.example.net]:587`. If a map cannot answer, mail waits. A map does not make a recipient exist. "
+            "docs/routing.md lists the values.",
         ),
     ] = ()

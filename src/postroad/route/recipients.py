@@ -18,8 +18,8 @@ import msgspec
 from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.owned import Owned
-from postroad.maps.asked import AT_ONCE, Asked, NoAnswer
-from postroad.maps.face import Map
+from postroad.maps.asked import AT_ONCE, Asked
+from postroad.maps.face import Map, NoAnswer
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions

@@ -51,25 +51,27 @@ class RoutingTable:
         if recipient.destination is not None:
             return recipient.destination
         found = self._kept.get(recipient.address.domain)
-        return self._of(recipient.address, envelope.reverse_path, envelope.peer.identity) if found is None else found
+        return self.find(recipient.address, envelope.reverse_path, envelope.peer.identity) if found is None else found
 
     def destination(self, address: Address) -> Destination | Attempt:
         """Where mail for the mailbox goes next, if no table names its sender or account."""
         found = self._kept.get(address.domain)
-        return self._of(address, NO_SENDER, "") if found is None else found
-
-    def by_hop(self, hop: NextHop, domain: str) -> Destination | Attempt:
-        """Where a domain's mail goes if a map has chosen this next hop: the MX of the domain if it has no host."""
-        return self._by_hop(hop, domain)
+        return self.find(address, NO_SENDER, "") if found is None else found
 
     def keys(self, domain: str) -> tuple[str, ...]:
         """The keys of all destinations to which mail for a domain may go, of whatever sender and mailbox."""
         hops = () if self.is_local(domain) else tuple(self._next_hops.any_for(domain))
-        ways = [self._by_hop(hop, domain) for hop in hops]
+        ways = [self.by_hop(hop, domain) for hop in hops]
         ways.append(self.destination(Address("postmaster", domain)))
         return tuple(dict.fromkeys(way.key for way in ways if isinstance(way, Destination)))
 
-    def _of(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
+    @property
+    def has_maps(self) -> bool:
+        """Whether maps may give a domain's mail destinations that are not in `keys`."""
+        return bool(self.options.transport_maps)
+
+    def find(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
+        """The same for mail of this sender and account."""
         domain = address.domain
         if self._depends_on_domain_alone(domain):
             if len(self._kept) >= _CACHE_MAX:
@@ -84,6 +86,11 @@ class RoutingTable:
             kept = self._kept_apart[key] = self._choose(address, sender, account)
         return kept
 
+    def hop(self, address: Address, sender: Address | None, account: str) -> NextHop | None:
+        """The next hop that mail takes if it does not end here."""
+        hops = self._next_hops
+        return hops.for_mailbox(address, sender, account) or hops.for_domain(address.domain, sender, account)
+
     def _depends_on_domain_alone(self, domain: str) -> bool:
         if self._next_hops.has_mailboxes(domain):
             return False
@@ -92,7 +99,7 @@ class RoutingTable:
     def _choose(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
         hop = self._next_hops.for_mailbox(address, sender, account)
         if hop is not None:
-            return self._by_hop(hop, address.domain)
+            return self.by_hop(hop, address.domain)
         return self._decide(address.domain, self._next_hops.for_domain(address.domain, sender, account))
 
     def local(self, domain: str) -> LocalDomain | None:
@@ -157,12 +164,12 @@ class RoutingTable:
     def _decide(self, domain: str, hop: NextHop | None) -> Destination | Attempt:
         local = self.local(domain)
         if local is not None:
-            return _delivery(local)
+            return delivery(local)
         if not domain:
             return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
-        return self._by_hop(hop, domain)
+        return self.by_hop(hop, domain)
 
-    def _by_hop(self, hop: NextHop | None, domain: str) -> Destination | Attempt:
+    def by_hop(self, hop: NextHop | None, domain: str) -> Destination | Attempt:
         """To a next hop, or by the MX of the domain."""
         if hop is not None and hop.host:
             return destination_of_hop(hop, domain if self._apart.find(domain) else "")
@@ -203,7 +210,7 @@ def _nowhere(status: str, text: str) -> Attempt:
     return Attempt(Outcome.FAILED, Reach.DESTINATION, status, text)
 
 
-def _delivery(local: LocalDomain) -> Destination:
+def delivery(local: LocalDomain) -> Destination:
     name = local.name
     match local.deliver:
         case Transport.MAILDIR | Transport.MBOX as kind:

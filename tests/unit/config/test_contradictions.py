@@ -32,6 +32,17 @@ def found(text: str, folder: Path) -> list[tuple[str, str, str]]:
 
 
 ONE_MAP = '[[map]]\nname = "people"\nkind = "static"\nvalue = "x"\n'
+NAMED = '[[next_hop]]\nname = "isp"\nhost = "smtp.isp.example"\n'
+TRANSPORTS = '''
+[routing]
+transport_maps = ["ways"]
+[[map]]
+name = "ways"
+kind = "static"
+value = "next_hop:isp"
+'''
+
+
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
         "a map that is not there",
@@ -256,6 +267,28 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "give it another name",
     ),
     ("a domain twice", DOMAIN + DOMAIN.replace("example.org", "EXAMPLE.org"), "domain[2].name", "twice", "Remove"),
+    (
+        "one name for two next hops",
+        TRANSPORTS + NAMED + NAMED,
+        "next_hop[2].name",
+        "'isp' is used twice",
+        "another name",
+    ),
+    ("a name of a next hop without a map", NAMED, "next_hop[1].name", "no transport map", "Add transport_maps"),
+    (
+        "a next hop by name without a host",
+        TRANSPORTS + '[[next_hop]]\nname = "isp"\n',
+        "next_hop[1].name",
+        "needs a host",
+        "Add host",
+    ),
+    (
+        "a transport map that is not there",
+        '[routing]\ntransport_maps = ["other"]\n',
+        "routing.transport_maps[1]",
+        "There is no map 'other'",
+        "Add a [[map]]",
+    ),
     ("one pattern for two next hops", hop() + hop(), "next_hop[2].domain", "'*' is used twice", "Remove"),
     (
         "one sender for two next hops",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 
-from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
 
 
 class Waiting:
@@ -22,6 +22,9 @@ class Waiting:
     def look_up(self, key: str, part: bool = False) -> Awaitable[Answer]:
         self.asked.append(key)
         return self._answer(key)
+
+    def known(self, key: str, part: bool = False) -> NoAnswer:
+        return NO_ANSWER
 
     async def _answer(self, key: str) -> Answer:
         self.at_once += 1

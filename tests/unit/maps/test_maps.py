@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from postroad.maps.asked import AT_ONCE, Asked, NoAnswer, answered
-from postroad.maps.face import Answer, NotNow
+from postroad.maps.asked import AT_ONCE, Asked, answered
+from postroad.maps.face import Answer, NoAnswer, NotNow
 from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions

@@ -25,6 +25,7 @@ def find(settings: Settings) -> Iterator[Finding]:
     yield from _whose_mail(settings)
     yield from _twice(settings)
     yield from _same_server(settings)
+    yield from _names(settings)
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
@@ -59,7 +60,7 @@ def _whose_mail(settings: Settings) -> Iterator[Finding]:
     local = {domain.name for domain in settings.domain}
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
-        if hop.domain is None and not (hop.recipients or hop.senders or hop.accounts):
+        if hop.domain is None and not (hop.recipients or hop.senders or hop.accounts or hop.name):
             yield Finding(((*here, "domain"), here), "The table does not say whose mail it takes", "Add domain")
         if hop.domain is not None and hop.recipients:
             yield Finding(
@@ -145,6 +146,31 @@ def _same_server(settings: Settings) -> Iterator[Finding]:
                     f"Two tables for the same server {key} have two different values of {name}",
                     f"Write the same {name} in both, or use another port or name of the server",
                 )
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    """Names by which transport maps mean a table."""
+    first: dict[str, Path] = {}
+    for index, hop in enumerate(settings.next_hop):
+        here: Path = ("next_hop", index)
+        if not hop.name:
+            continue
+        if hop.name != hop.name.strip() or not hop.name.isprintable():
+            yield Finding(((*here, "name"),), f"{hop.name!r} cannot be written in a map", "Write a plain word")
+        known = first.setdefault(hop.name, (*here, "name"))
+        if known != (*here, "name"):
+            yield Finding(
+                ((*here, "name"), known), f"{hop.name!r} is used twice", "Give one of the two tables another name"
+            )
+        if hop.host is None:
+            yield Finding(
+                ((*here, "name"), (*here, "host")), "A table with a name needs a host", "Add host, or remove name"
+            )
+        if not settings.routing.transport_maps:
+            yield Finding(
+                ((*here, "name"), ("routing", "transport_maps")), "There is no transport map that can use this name",
+                "Add transport_maps under [routing], or remove name",
+            )  # fmt: skip
 
 
 def _next_hop_token(here: Path, hop: NextHopSection) -> Iterator[Finding]:

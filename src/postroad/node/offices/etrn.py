@@ -38,6 +38,8 @@ Ask = Callable[[Wish, str, Counted], None]
 
 
 class Routing(Protocol):
+    @property
+    def has_maps(self) -> bool: ...
     def is_relay(self, domain: str) -> bool: ...
     def keys(self, domain: str) -> tuple[str, ...]: ...
 
@@ -135,7 +137,10 @@ class QueueStarter:
     # -- in each worker
 
     def _selections(self, wish: Wish) -> tuple[Selection, ...]:
-        """What is meant. By destination where there is one, which is an index; () where nothing can be routed."""
+        """What is meant. By destination where all are known, which is an index; () where nothing can be routed."""
+        if self.routing.has_maps:
+            names = (f"@{wish.name}", f"@.{wish.name}") if wish.kind is EtrnKind.SUBDOMAINS else (f"@{wish.name}",)
+            return tuple(Selection(recipient=name, held=False, limit=COUNT_MAX) for name in names)
         # Mail that demands more or less of the way waits under keys of its own.
         keys = tuple(key for plain in self.routing.keys(wish.name) for key in keys_of(plain))
         if not keys:

@@ -23,7 +23,7 @@ from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
 from postroad.mail.route import Destination, Route
-from postroad.mail.routing import Answer, DestinationOf
+from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, answered
 from postroad.maps.face import NotNow
 from postroad.maps.maps import Maps, make
@@ -36,7 +36,7 @@ from postroad.route.domains import OwnNames
 from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.table import RoutingTable
-from postroad.route.transports import Transports
+from postroad.route.transport_maps import Later, TransportMaps
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -70,13 +70,14 @@ class Tables:
         ourselves: OwnNames,
         maildir: MaildirOptions,
         maps: Maps,
+        transports: TransportMaps | None = None,
     ) -> None:
         self.routing = routing
+        self._transports = transports
         self.maps = maps
         self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
         self.credentials = credentials
-        transport_maps = maps.named(routing.options.transport_maps)
-        self._route: DestinationOf = Transports(routing, transport_maps).route if transport_maps else routing.route
+        self._route: DestinationOf = routing.route if transports is None else transports.route
         self.outbound = outbound(routing.options)
         self._recipients = recipients
         self._aliases = aliases
@@ -127,19 +128,18 @@ class Tables:
         """Where the mail for a recipient goes next (`mail.routing.DestinationOf`), as the parameters of envelope and
         recipient demand it."""
         found = self._route(envelope, recipient)
-        if isinstance(found, Destination):
-            if envelope.parameters or recipient.parameters:
+        if envelope.parameters or recipient.parameters:
+            if type(found) is Destination:
                 return demand.refined(envelope, recipient, found, self.owned(recipient.address))
-            return found
-        return found if isinstance(found, Attempt) else self._later(envelope, recipient, found)
-
-    async def _later(
-        self, envelope: Envelope, recipient: Recipient, pending: Awaitable[Destination | Attempt]
-    ) -> Destination | Attempt:
-        found = await pending
-        if (envelope.parameters or recipient.parameters) and isinstance(found, Destination):
-            return demand.refined(envelope, recipient, found, self.owned(recipient.address))
+            if not isinstance(found, Destination | Attempt):
+                return Later(partial(self._demanded, envelope, recipient, found))
         return found
+
+    async def _demanded(self, envelope: Envelope, recipient: Recipient, pending: Awaitable[Found]) -> Found:
+        found = await pending
+        if isinstance(found, Attempt):
+            return found
+        return demand.refined(envelope, recipient, found, self.owned(recipient.address))
 
     def members(self, address: Address) -> list[Address] | None:
         """The mailboxes that an alias of ours leads to; None if there is none."""
@@ -181,6 +181,8 @@ class Tables:
         where a map would have to be asked: its entries change at any time."""
         if self._has_maps and self.routing.is_local(address.domain):
             return None
+        if self._transports is not None:
+            return self._judge(self._aliases.standing(self.routing.home(address)))
         found = self._named.get(address, _UNKNOWN)
         if isinstance(found, _Unknown):
             if len(self._named) >= _STOPPED_MAX:
@@ -203,10 +205,18 @@ class Tables:
         ends = self._aliases.members(mailbox, self._recipients.has_box) or [mailbox]
         stopped: Attempt | None = None
         for end in ends:
-            stopped = unreachable(self.routing, self._maildir, end)
+            stopped = self._unreachable(end)
             if stopped is None:
                 return None
         return stopped
+
+    def _unreachable(self, mailbox: Address) -> Attempt | None:
+        if self._transports is None:
+            return unreachable(self.routing.destination(mailbox), self._maildir, mailbox)
+        found = self._transports.at_once(mailbox)
+        if found is None or (isinstance(found, Attempt) and found.outcome is not Outcome.FAILED):
+            return None
+        return unreachable(found, self._maildir, mailbox)
 
     @property
     def aliases_refused(self) -> bool:
@@ -262,6 +272,7 @@ def build(
     routing = RoutingTable(routed, ourselves)
     recipients = Recipients(mailboxes_of(routed, maps.named))
     maildir = options.deliver_options(settings).maildir
+    transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
     homes = mailboxes.homes(routing, recipients, maildir)
     aliases = Aliases(
         str(settings.aliases) if settings.aliases is not None else "",
@@ -286,6 +297,7 @@ def build(
         ourselves=ourselves,
         maildir=maildir,
         maps=maps,
+        transports=transports,
     )
 
 

@@ -32,6 +32,7 @@ class World:
         self.ids = ids or {}
         self.others = others or []
         self.selected: list[Selection] = []
+        self.has_maps = False
         self.requests: list[OperatorRequest] = []
         self.time = 1000.0
         self.starter = QueueStarter(
@@ -124,6 +125,18 @@ def test_mail_that_demands_more_or_less_of_the_way_is_meant_too() -> None:
     assert world.say("relay.test").startswith("253 2.0.0 OK, 4 pending messages for node relay.test")
     world = World({Selection(destination="[192.0.2.9]:25/requiretls", limit=COUNT_MAX): [7]})
     assert world.say("#relay.test").startswith("253 2.0.0 OK, 1 pending messages for node #relay.test")
+
+
+def test_with_transport_maps_the_recipients_say_what_is_meant() -> None:
+    """A map may give each of them another destination."""
+    own, below = (Selection(recipient=name, held=False, limit=COUNT_MAX) for name in ("@relay.test", "@.relay.test"))
+    for argument, selections in (
+        ("relay.test", (own,)), ("#relay.test", (own,)), ("@relay.test", (own, below))
+    ):  # fmt: skip
+        world = World({own: [7], below: [8]})
+        world.has_maps = True
+        assert world.say(argument).startswith(f"253 2.0.0 OK, {len(selections)} pending messages for node {argument}")
+        assert world.requests[0].selections == selections
 
 
 def test_very_many_are_not_counted() -> None:

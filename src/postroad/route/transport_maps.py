@@ -1,0 +1,175 @@
+"""Where mail goes by maps: a recipient is looked up in `transport_maps` before all tables (`route.table`).
+
+The keys are those of transport(5), the most exact first, each in all maps before the next one: ``user+ext@domain``,
+``user@domain``, the domain, ``.parent`` domains, ``*``. Of a local domain only mailboxes are looked up: what stands
+for many must not carry away the mail of a domain that is delivered here. What a value may
+say is in `route.transport`.
+
+What always holds (beyond `mail.routing`): if all answers are at hand, the destination is given at once and no task is
+made. Else nothing begins before the answer is awaited. Equal keys mean equal destinations: a server that a
+`[[next_hop]]` or a `[[domain]]` has, too, is reached as they say. How it fails: a map that cannot answer, or a value
+that means nothing, is `not_now` with a text that names the map. It never fails mail and never falls back on other ways.
+Not here: whether a mailbox exists; maps tell nothing of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, Final
+
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.route import Destination, Transport
+from postroad.mail.routing import Answer, Found, not_now
+from postroad.maps.asked import Asked, Known, answered
+from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.steps import transport_steps
+from postroad.route.choosing import Choice
+from postroad.route.options import NextHop
+from postroad.route.table import NO_SENDER, RoutingTable, delivery
+from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
+
+SHOWN_MAX: Final = 100  # characters of a value in a text
+_THROWN_AWAY: Final = not_now("")  # of a question that is asked again
+
+
+class Later(Awaitable[Found]):
+    """An answer that begins when it is awaited."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, Found]]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, Found]:
+        return self._begin().__await__()
+
+
+class TransportMaps:
+    """The maps in front of a routing table."""
+
+    def __init__(self, table: RoutingTable, maps: tuple[Map, ...]) -> None:
+        options = table.options
+        self._table = table
+        self._maps = maps
+        self._delimiter = options.detail_delimiter
+        self._named = {hop.name: hop for hop in options.next_hops if hop.name}
+        by_server: dict[tuple[str, int, bool], list[NextHop]] = {}
+        for hop in options.next_hops:
+            if hop.host:
+                by_server.setdefault(_server(hop), []).append(hop)
+        self._by_server = {server: Choice(hops) for server, hops in by_server.items()}
+        lmtp = (delivery(local) for local in options.local if local.deliver is Transport.LMTP)
+        self._lmtp = {destination.key: destination for destination in lmtp}
+
+    def route(self, envelope: Envelope, recipient: Recipient) -> Answer:
+        """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
+        if recipient.destination is not None:
+            return recipient.destination
+        known = Known()
+        sender, account = envelope.reverse_path, envelope.peer.identity
+        found = self._find(recipient.address, sender, account, known)
+        if not known.stopped:
+            return found
+        if known.not_now is not None:
+            return _unknown(known.not_now)
+        return Later(partial(self._wait, recipient.address, sender, account))
+
+    def at_once(self, address: Address) -> Found | None:
+        """The same, if no table names its sender or account; None if it is not known at once."""
+        known = Known()
+        found = self._find(address, NO_SENDER, "", known)
+        return None if known.stopped else found
+
+    async def _wait(self, address: Address, sender: Address | None, account: str) -> Found:
+        found = answered(partial(self._find, address, sender, account))
+        if not isinstance(found, Destination | Attempt | NotNow):
+            found = await found
+        return _unknown(found) if isinstance(found, NotNow) else found
+
+    def _find(self, address: Address, sender: Address | None, account: str, asked: Asked) -> Found:
+        if address.domain:
+            many = not self._table.is_local(address.domain)
+            for step in transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many):
+                for map in self._maps:
+                    value = asked.look_up(map, step.key, step.part)
+                    if isinstance(value, NoAnswer):
+                        return _THROWN_AWAY
+                    if value is not None:
+                        return self._meant(map, step.key, value, address, sender, account)
+        return self._table.find(address, sender, account)
+
+    def _meant(
+        self, map: Map, key: str, value: str, address: Address, sender: Address | None, account: str
+    ) -> Found:
+        way = parse(value)
+        if isinstance(way, Way):
+            found = self._by(way, address, sender, account)
+            if not isinstance(found, str):
+                return found
+            way = found
+        shown = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
+        return not_now(f"its destination is not known: map {map.name} has {shown!r} for {key}, but {way}")
+
+    def _by(self, way: Way, address: Address, sender: Address | None, account: str) -> Found | str:
+        match way.kind:
+            case WayKind.AS_WITHOUT:
+                return self._table.find(address, sender, account)
+            case WayKind.OWN_MX:
+                return self._table.by_hop(None, address.domain)
+            case WayKind.HOST:
+                return self._to_server((way.host, way.port or SMTP_PORT, False), address, sender, account)
+            case WayKind.MX:
+                port = way.port or self._table.options.mx_port
+                return self._to_server((way.host, port, True), address, sender, account)
+            case WayKind.LMTP_SOCKET:
+                key = f"lmtp:{way.name}"
+                return self._lmtp.get(key) or Destination(key, Transport.LMTP, path=way.name)
+            case WayKind.LMTP_HOST:
+                port = way.port or LMTP_PORT
+                key = f"lmtp:[{way.host}]:{port}"
+                return self._lmtp.get(key) or Destination(key, Transport.LMTP, host=way.host, port=port)
+            case WayKind.NEXT_HOP:
+                hop = self._named.get(way.name)
+                return "no [[next_hop]] has this name" if hop is None else self._table.by_hop(hop, address.domain)
+            case WayKind.ERROR:
+                return _ended(Outcome.FAILED, way)
+            case WayKind.RETRY:
+                return _ended(Outcome.DEFERRED, way)
+            case WayKind.DISCARD:
+                return _ended(Outcome.DELIVERED, way)
+
+    def _to_server(
+        self, server: tuple[str, int, bool], address: Address, sender: Address | None, account: str
+    ) -> Found:
+        """A server of a table is reached with the TLS and the account of this table."""
+        choice = self._by_server.get(server)
+        hop = None
+        if choice is not None:
+            usual = self._table.hop(address, sender, account)
+            if usual is not None and usual.host and _server(usual) == server:
+                hop = usual
+            else:
+                # Equal keys mean equal destinations: tables without an account have the key of none.
+                plain = (each for each in choice.hops if not each.credentials)
+                hop = choice.of(sender, account, self._delimiter) or next(plain, None)
+        if hop is None:
+            host, port, mx = server
+            hop = NextHop("*", host, port, mx, self._table.options.tls)
+        return self._table.by_hop(hop, address.domain)
+
+
+def _server(hop: NextHop) -> tuple[str, int, bool]:
+    return hop.host.strip("[]"), hop.port, hop.mx
+
+
+def _unknown(answer: NotNow) -> Attempt:
+    return not_now(f"its destination is not known: {answer.text}")
+
+
+def _ended(outcome: Outcome, way: Way) -> Attempt:
+    text = way.text or "its mail is thrown away, as a transport map says"
+    transport = "discard" if outcome is Outcome.DELIVERED else ""
+    return Attempt(outcome, Reach.RECIPIENT, way.status, text, transport=transport)

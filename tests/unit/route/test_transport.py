@@ -1,0 +1,78 @@
+"""What the values of transport maps say."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroad.route.transport import Way, WayKind, parse
+
+HOST, MX = WayKind.HOST, WayKind.MX
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (":", Way(WayKind.AS_WITHOUT)),
+        (" : ", Way(WayKind.AS_WITHOUT)),
+        ("smtp:", Way(WayKind.OWN_MX)),
+        ("smtp", Way(WayKind.OWN_MX)),
+        ("relay:", Way(WayKind.OWN_MX)),
+        ("smtp:Example.NET", Way(MX, "example.net")),
+        ("smtp:example.net:2525", Way(MX, "example.net", 2525)),
+        ("smtp:bücher.example", Way(MX, "xn--bcher-kva.example")),
+        ("smtp:[Mail.example.net]", Way(HOST, "mail.example.net")),
+        ("smtp:[mail.example.net]:587", Way(HOST, "mail.example.net", 587)),
+        ("smtp:[mail.example.net]:submission", Way(HOST, "mail.example.net", 587)),
+        ("relay:[192.0.2.7]:25", Way(HOST, "192.0.2.7", 25)),
+        ("smtp:192.0.2.7", Way(HOST, "192.0.2.7")),
+        ("smtp:inet:192.0.2.7:26", Way(HOST, "192.0.2.7", 26)),
+        ("smtp:[2001:DB8::1]:25", Way(HOST, "2001:db8::1", 25)),
+        ("smtp:[IPv6:2001:db8::1]", Way(HOST, "2001:db8::1")),
+        ("smtp:2001:db8::1", Way(HOST, "2001:db8::1")),
+        (":[192.0.2.7]:26", Way(HOST, "192.0.2.7", 26)),
+        (":example.net", Way(MX, "example.net")),
+        ("lmtp:unix:/run/dovecot/lmtp", Way(WayKind.LMTP_SOCKET, name="/run/dovecot/lmtp")),
+        ("lmtp:inet:imap.example.net:2424", Way(WayKind.LMTP_HOST, "imap.example.net", 2424)),
+        ("lmtp:inet:[192.0.2.9]:24", Way(WayKind.LMTP_HOST, "192.0.2.9", 24)),
+        ("lmtp:[imap.example.net]", Way(WayKind.LMTP_HOST, "imap.example.net")),
+        ("next_hop:isp", Way(WayKind.NEXT_HOP, name="isp")),
+        ("error:5.7.9 go away", Way(WayKind.ERROR, status="5.7.9", text="go away")),
+        ("error:4.2.1 full", Way(WayKind.ERROR, status="5.2.1", text="full")),
+        ("error:moved away", Way(WayKind.ERROR, status="5.0.0", text="moved away")),
+        ("error:", Way(WayKind.ERROR, status="5.0.0", text="no mail is taken for this address")),
+        ("retry:4.7.9 later", Way(WayKind.RETRY, status="4.7.9", text="later")),
+        ("retry:5.7.9 later", Way(WayKind.RETRY, status="4.7.9", text="later")),
+        ("discard:", Way(WayKind.DISCARD, status="2.0.0")),
+        ("discard:as asked for", Way(WayKind.DISCARD, status="2.0.0", text="as asked for")),
+    ],
+)
+def test_values(value: str, expected: Way) -> None:
+    assert parse(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "it is empty"),
+        ("[192.0.2.7]:25", "a transport must stand in front of a host: smtp:[192.0.2.7]:25"),
+        ("dovecot:", "there is no transport 'dovecot'"),
+        ("local:", "there is no transport 'local'; write a colon alone for what [[domain]] says"),
+        ("hold:", "there is no transport 'hold'; a rule or `postroad hold` can hold mail"),
+        ("SMTP:[192.0.2.7]", "there is no transport 'SMTP'"),
+        ("smtp:[a.example], [b.example]", "it names several hosts; name one, or a domain with several MX records"),
+        ("smtp:[a.example]:0", "'0' is no port"),
+        ("smtp:[a.example]:65536", "'65536' is no port"),
+        ("smtp:[a.example]:٢٥", "'[a.example]:٢٥' is no host; an IPv6 address stands in brackets"),
+        ("smtp:a.example:what", "'what' is no port"),
+        ("smtp:a..example", "'a..example' is no host"),
+        ("smtp:[]", "'' is no host"),
+        ("smtp:[a.example", "'[a.example' is no host; an IPv6 address stands in brackets"),
+        ("lmtp:", "an LMTP server must be named: lmtp:unix:/path or lmtp:inet:host:port"),
+        ("lmtp:unix:private/lmtp",
+         "the path of the socket must begin with a slash: lmtp:unix:/var/spool/postfix/private/lmtp"),
+        ("next_hop:", "it names no next hop"),
+        ("error:" + "x" * 1000, "it has more than 1000 characters"),
+    ],
+)  # fmt: skip
+def test_what_means_nothing(value: str, why: str) -> None:
+    assert parse(value) == why
