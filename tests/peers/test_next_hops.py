@@ -136,5 +136,5 @@ def test_what_waits_says_where_it_would_go_by_its_own_sender(road: Road) -> None
         assert "with the settings as they are now" not in shown, shown
     finally:
         road.alpha.start()
-    road.node.command("queue", "retry", "later@far.test")
+    road.node.command("queue", "retry", "later@far.test", code=None)  # it may have been tried by itself
     road.node.wait_log("relayed for <later@far.test>")
