@@ -51,7 +51,7 @@ from postroad.protocol.offer import Dialect
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
 from postroad.protocol.sasl.step import Hash
-from postroad.receive.doors import Doors, Expansion
+from postroad.receive.doors import Doors, Expansion, Knowing, Limiting, Storing
 from postroad.receive.listener import Listener
 from postroad.receive.options import ExtensionOptions, ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.receive.setup import listener_setup
@@ -228,26 +228,32 @@ class RealServer:
         return Doors(
             loop=self._loop,
             now_us=Clock().now_us,
-            join=Arrivals(self._loop.time).join,
-            new_id=self.spool.new_id,
-            accept=self.spool.accept,
-            incoming=self.spool.incoming,
-            queued=self.queued.append,
-            expand=lambda id, now_us, recipients: Expansion(recipients),
-            reports=lambda stored, given, events: ((), ()),
-            held=held,
-            waiting=lambda id, rows: None,
             record=self._record,
             log=self._record,
-            admit=clients.admit,
-            left=clients.left,
-            known=lambda address: True,
-            members=members.get,
-            owns=lambda name, address: True,
             network=SystemNetwork(),
             tls_context=lambda asking: self._context,
-            authenticator=self._authenticator(tuple({*offer.auth, *offer.auth_after_tls})),
-            etrn=_etrn(transcript, asked) if offer.etrn else None,
+            storing=Storing(
+                join=Arrivals(self._loop.time).join,
+                new_id=self.spool.new_id,
+                accept=self.spool.accept,
+                incoming=self.spool.incoming,
+                queued=self.queued.append,
+                reports=lambda stored, given, events: ((), ()),
+                held=held,
+                waiting=lambda id, rows: None,
+            ),
+            knowing=Knowing(
+                expand=lambda id, now_us, recipients: Expansion(recipients),
+                known=lambda address: True,
+                members=members.get,
+                owns=lambda name, address: True,
+                authenticator=self._authenticator(tuple({*offer.auth, *offer.auth_after_tls})),
+                etrn=_etrn(transcript, asked) if offer.etrn else None,
+            ),
+            limiting=Limiting(
+                admit=clients.admit,
+                left=clients.left,
+            ),
         )
 
     def _record(self, events: tuple[Event, ...]) -> None:

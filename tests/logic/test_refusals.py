@@ -232,7 +232,7 @@ def assert_clean(talk: Talk, *, begun: bool, chunked: bool) -> None:
     assert (envelope.recipients[0].notify, envelope.recipients[0].orcpt) == (Notify.UNSET, "")
     assert str(envelope.reverse_path) == sender
     assert (envelope.envid, envelope.ret, envelope.body) == ("", Ret.UNSET, Body.SEVEN_BIT)
-    assert place.queued == [stored] and place.doors.budget.held == 0
+    assert place.queued == [stored] and place.doors.limiting.budget.held == 0
     assert all(each.aborted for each in place.spool.incomings if each.id != envelope.id)
     talk.client.hang_up()
     assert place.clients.sessions == 0

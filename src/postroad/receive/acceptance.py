@@ -77,7 +77,7 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         expanded = _stamped(expansion.events, now_us)
     named = recipients or tuple(draft.recipients)
     envelope = drafts.envelope(
-        draft, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.owns
+        draft, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.knowing.owns
     )
     events: tuple[Event, ...] = (drafts.accepted(envelope, draft.started_us), *expanded)
     if draft.changes is not None and draft.changes.events:
@@ -99,24 +99,24 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     waiting: tuple[Waiting, ...] = ()
     reports: tuple[Stored, ...] = ()
     if draft.held:
-        waiting = doors.held(envelope, draft.held)
+        waiting = doors.storing.held(envelope, draft.held)
         names = tuple(str(recipient.address) for recipient in recipients)
         events += (Held(now_us, draft.id, names, "", draft.held),)
     elif envelope.parameters and (release_us := wishes.release_us(envelope)) > now_us:
-        waiting = _until(release_us, doors.held(envelope, ""))
+        waiting = _until(release_us, doors.storing.held(envelope, ""))
         events += (Noted(now_us, draft.id, "info", waiting[0].text),)
     if expanded and any(recipient.notify & Notify.SUCCESS for recipient in given):
-        reports, reported = doors.reports(stored, given, expanded)
+        reports, reported = doors.storing.reports(stored, given, expanded)
         events += reported
     if draft.refused:
-        made, reported = doors.report(draft.refused, stored)
+        made, reported = doors.storing.report(draft.refused, stored)
         reports += made
         events = (*drafts.refused(draft.refused, drafts.accepted(envelope, draft.started_us)), *events[1:], *reported)
     done = partial(_committed, setup, draft, on_reply, stored, waiting, reports)
     if waiting or reports:
-        doors.accept(stored, events, done, waiting, reports)
+        doors.storing.accept(stored, events, done, waiting, reports)
     else:
-        doors.accept(stored, events, done)
+        doors.storing.accept(stored, events, done)
 
 
 def _report_only(
@@ -124,12 +124,12 @@ def _report_only(
 ) -> None:
     """Rules or aliases let the message go, but its sender is to hear of recipients who were refused."""
     doors = setup.doors
-    made, reported = doors.report(draft.refused, stored)
+    made, reported = doors.storing.report(draft.refused, stored)
     draft.abort()
     accepted = drafts.accepted(stored.envelope, draft.started_us)
     events = (*drafts.refused(draft.refused, accepted), *events[1:], *reported)
     if made:
-        doors.accept(made[0], events, partial(_committed, setup, draft, on_reply, made[0], (), ()))
+        doors.storing.accept(made[0], events, partial(_committed, setup, draft, on_reply, made[0], (), ()))
     else:
         doors.record(events)
         on_reply(_queued(draft.id))
@@ -165,11 +165,11 @@ def _committed(
     try:
         # The message and its reports are the queue's from here on.
         if waiting:
-            setup.doors.waiting(stored.envelope.id, waiting)
+            setup.doors.storing.waiting(stored.envelope.id, waiting)
         else:
-            setup.doors.queued(stored)
+            setup.doors.storing.queued(stored)
         for report in reports:
-            setup.doors.queued(report)
+            setup.doors.storing.queued(report)
     finally:  # it is committed, whatever breaks behind it
         on_reply(_queued(draft.id))
 

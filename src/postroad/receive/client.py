@@ -157,7 +157,7 @@ class Client(msgspec.Struct, eq=False):
         """Whether its account still counts: who found it so is still asked, and the account is still there."""
         if not self.source:  # XCLIENT named it: it counts as long as that does
             return True
-        authenticator = setup.doors.authenticator
+        authenticator = setup.doors.knowing.authenticator
         if authenticator is None or not setup.listener.auth:
             return False
         if self.mechanism == _EXTERNAL and not self._certificate_counts(setup):

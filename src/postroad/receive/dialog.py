@@ -221,7 +221,7 @@ class Dialog:
     def _offended(self) -> None:
         """Ends the session because of what the client did: this counts towards a ban."""
         if not self.client.is_known:
-            self.setup.doors.offended(self.client.address)
+            self.setup.doors.limiting.offended(self.client.address)
 
     def spoke_early(self, said: bytes) -> bool:
         """The client spoke before the greeting. Returns whether it may go on; if not, the caller answers."""
@@ -395,7 +395,7 @@ class Dialog:
     # ---- AUTH (RFC 4954)
 
     def auth(self, command: commands.Auth) -> None:
-        authenticator = self.setup.doors.authenticator
+        authenticator = self.setup.doors.knowing.authenticator
         exchange: Exchange | None = None
         if authenticator is not None:
             failed = partial(self._auth_failed, self.client)
@@ -538,7 +538,7 @@ class Dialog:
         self.machine.reply(reply(214, "2.0.0", self.setup.options.help))
 
     def etrn(self, command: commands.Etrn) -> None:
-        start, wish = self.setup.doors.etrn, etrn.parse(command.argument)
+        start, wish = self.setup.doors.knowing.etrn, etrn.parse(command.argument)
         if start is None or isinstance(wish, Reply):
             self.machine.reply(wish if isinstance(wish, Reply) else replies.NOT_OFFERED)
             return

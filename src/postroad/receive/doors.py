@@ -31,7 +31,17 @@ from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import ClientCertificatePolicy
 
-__all__ = ["AcceptMessage", "ArrivingClient", "ContentSink", "Doors", "Expand", "Expansion"]
+__all__ = [
+    "AcceptMessage",
+    "ArrivingClient",
+    "ContentSink",
+    "Doors",
+    "Expand",
+    "Expansion",
+    "Knowing",
+    "Limiting",
+    "Storing",
+]  # fmt: skip
 
 
 class Expand(Protocol):
@@ -84,61 +94,88 @@ class AcceptMessage(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
-    """The doors of all listeners of a worker.
+class Storing:
+    """The doors to the spool and to the queue behind it.
 
     `join()`: a client has connected or begun a message; it leaves its place when it hands it over, or will not.
     `new_id`, `accept`, `incoming(id)`: the spool. `queued(stored)`: this message (or DSN) is committed and fresh: the
-    queue takes it over. `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none
-    are made or looked for. `reports(stored, given, events)`: the "expanded" DSNs, and their events, that an expansion
-    of the recipients `given` brings (RFC 3461 §5.2.7.3).
-    `report(reports, stored)`: the DSNs of recipients who were refused when the message was taken.
-    `held(envelope, text)`: how the recipients wait where a rule holds the message. `waiting(id, rows)`: a message is
-    committed that is not fresh: the queue looks at those of its rows that are not held when they are due.
-    `record`: events for the journal and the log: refusals, log-ins, ends of sessions; `log`: events for the log only:
-    failures of ours. The events of an acceptance go to `accept`, and the spool publishes them (`store.face.Events`).
-    `admit(address, trusted, auth)` and `left(address)`: counts of sessions (`check.client.Clients`).
-    `offended(address)`: a session of a client was ended for what it did (`check.client`).
-    `has_room(transport)`: whether a session on it leaves enough file descriptors for the rest of the node.
-    `budget`: the memory that content may take while it arrives. `turns`: sessions that have more to say than is handled
-    at once. `turned`: refusals of which one client can bring about any number.
-    `known(mailbox)`: whether a mailbox is ours: True, False, or None where its domain is not (for VRFY).
-    `members(mailbox)`: whom an alias leads to in the end; None where there is no such alias (for EXPN).
-    `owns(account, mailbox)`: whether an account may call itself so (`accounts.accounts.Accounts.owns`).
-    `tls_context(asking)`: the server's TLS context for a handshake that begins now; None where no certificate is set,
-    or clients are not asked like that any more.
-    `authenticator`: None where no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the
-    reply (RFC 1985 §5.3); None where ETRN is off.
+    queue takes it over. `held(envelope, text)`: how the recipients wait if a rule holds the message. `waiting(id,
+    rows)`: a message is committed that is not fresh: the queue looks at those of its rows that are not held when they
+    are due. `reports(stored, given, events)`: the "expanded" DSNs, and their events, that an expansion of the
+    recipients `given` brings (RFC 3461 §5.2.7.3). `report(reports, stored)`: the DSNs of recipients who were refused
+    when the message was taken.
     """
 
-    loop: asyncio.AbstractEventLoop
-    now_us: Callable[[], int]
     join: Callable[[], ArrivingClient]
     new_id: Callable[[], int]
     accept: AcceptMessage
     incoming: Callable[[int], ContentSink]
     queued: Callable[[Stored], None]
-    expand: Expand
+    held: Callable[[Envelope, str], tuple[Waiting, ...]]
+    waiting: Callable[[int, tuple[Waiting, ...]], None]
     reports: Callable[
         [Stored, tuple[Recipient, ...], tuple[Event, ...]], tuple[tuple[Stored, ...], tuple[Event, ...]]
     ]
-    held: Callable[[Envelope, str], tuple[Waiting, ...]]
-    waiting: Callable[[int, tuple[Waiting, ...]], None]
-    record: Callable[[tuple[Event, ...]], None]
-    log: Callable[[tuple[Event, ...]], None]
-    admit: Callable[[str, bool, bool], Verdict]
-    left: Callable[[str], None]
+    report: MakeReport = _no_report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowing:
+    """The doors to what is known of mailboxes and accounts.
+
+    `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none are made or looked
+    for. `known(mailbox)`: whether a mailbox is ours: True, False, or None if its domain is not (for VRFY).
+    `members(mailbox)`: whom an alias leads to in the end; None if there is no such alias (for EXPN).
+    `owns(account, mailbox)`: whether an account may call itself so (`accounts.accounts.Accounts.owns`).
+    `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
+    (RFC 1985 §5.3); None if ETRN is off.
+    """
+
+    expand: Expand
     known: Callable[[Address], bool | Awaitable[bool | None] | None]
     members: Callable[[Address], Sequence[Address] | None]
     owns: Callable[[str, Address], bool]
-    network: Network
-    tls_context: Callable[[ClientCertificatePolicy], ssl.SSLContext | None]
+    marks: Marks | None = None
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limiting:
+    """The doors to what is counted and bounded for all sessions.
+
+    `admit(address, trusted, auth)` and `left(address)`: counts of sessions (`check.client.Clients`).
+    `offended(address)`: a session of a client was ended for what it did (`check.client`). `has_room(transport)`:
+    whether a session on it leaves enough file descriptors for the rest of the node. `budget`: the memory that content
+    may take while it arrives. `turns`: sessions that have more to say than is handled at once. `turned`: refusals of
+    which one client can bring about any number.
+    """
+
+    admit: Callable[[str, bool, bool], Verdict]
+    left: Callable[[str], None]
     offended: Callable[[str], None] = _uncounted
     has_room: Callable[[asyncio.BaseTransport], bool] = _always
     budget: Budget = field(default_factory=Budget)
     turns: Turns = field(default_factory=Turns)
     turned: RefusalNotes = field(default_factory=partial(RefusalNotes, SEVERAL))
-    marks: Marks | None = None
-    report: MakeReport = _no_report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """The doors of all listeners of a worker.
+
+    `record`: events for the journal and the log: refusals, log-ins, ends of sessions; `log`: events for the log only:
+    failures of ours. The events of an acceptance go to `Storing.accept`, and the spool publishes them
+    (`store.face.Events`). `tls_context(asking)`: the server's TLS context for a handshake that begins now; None if no
+    certificate is set, or clients are not asked like that any more.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    now_us: Callable[[], int]
+    record: Callable[[tuple[Event, ...]], None]
+    log: Callable[[tuple[Event, ...]], None]
+    network: Network
+    tls_context: Callable[[ClientCertificatePolicy], ssl.SSLContext | None]
+    storing: Storing
+    knowing: Knowing
+    limiting: Limiting

@@ -301,7 +301,7 @@ class Drop:
         doors = self._setup.doors
         id = self._ids.get(name, 0)
         if not id:
-            id = doors.new_id()
+            id = doors.storing.new_id()
             taken = f"{TAKEN}{identifier.text(id)}-{name.removeprefix(places.WHOLE)}"
             self._ids[taken] = id  # before: it may fail and have its new name all the same
             await self._off(self._files.rename, name, taken)
@@ -340,7 +340,8 @@ class Drop:
     ) -> Reply:
         """Step 2. `later` gets what the queue is to hear."""
         setup, loop = self._setup, self._setup.doors.loop
-        queued, waiting = setup.doors.queued, setup.doors.waiting
+        storing = setup.doors.storing
+        queued, waiting = storing.queued, storing.waiting
 
         def queue(stored: Stored) -> None:
             later.append(lambda: queued(stored))
@@ -348,7 +349,8 @@ class Drop:
         def wait(message: int, rows: tuple[Waiting, ...]) -> None:
             later.append(lambda: waiting(message, rows))
 
-        doors = dataclasses.replace(setup.doors, new_id=lambda: id, queued=queue, waiting=wait)
+        storing = dataclasses.replace(storing, new_id=lambda: id, queued=queue, waiting=wait)
+        doors = dataclasses.replace(setup.doors, storing=storing)
         ended: asyncio.Future[Reply] = loop.create_future()
         more = asyncio.Event()
 
@@ -360,7 +362,7 @@ class Drop:
         age_s = self._clock.now_us() / 1e6 - file.written_s
         mail = self._mail = LocalMail(
             dataclasses.replace(setup, doors=doors), self._options, user, file.request, on_end, more.set,
-            reports=True, expired=age_s > self._lifetime_s, spare_id=setup.doors.new_id,
+            reports=True, expired=age_s > self._lifetime_s, spare_id=setup.doors.storing.new_id,
         )
         size = file.request.size
         if size > setup.options.limits.size_max:
@@ -398,7 +400,7 @@ class Drop:
         self._again_at.pop(name, None)
 
     async def _set_aside(self, name: str, why: str, id: int = 0) -> None:
-        spare = identifier.text(self._setup.doors.new_id())
+        spare = identifier.text(self._setup.doors.storing.new_id())
         bad = await self._off(self._files.set_aside, name, spare)
         assert isinstance(bad, str)
         self._forget(name)

@@ -133,7 +133,7 @@ class Intake:
     def join(self) -> None:
         """The client is on its way with a message."""
         if self._place is None:
-            self._place = self.setup.doors.join()
+            self._place = self.setup.doors.storing.join()
 
     def leave(self) -> None:
         """The client is not on its way with a message any more."""
@@ -202,7 +202,7 @@ class Intake:
 
     def mail(self, mail: Mail, answered: OnReply) -> None:
         setup, client = self.setup, self.client
-        budget = setup.doors.budget
+        budget = setup.doors.limiting.budget
         if budget.held > budget.most:  # it is spent; RFC 5321 §4.3.2: 452 to MAIL
             self._refused(Refusal(_MEMORY_SPENT, "MAIL", mail.reverse_path, often=True), answered)
             return
@@ -237,7 +237,7 @@ class Intake:
         draft = Draft(mail, peer, doors.now_us(), doors.loop.time() + setup.options.message_s)
         self.draft = draft
         if self._place is None:
-            self._place = doors.join()
+            self._place = doors.storing.join()
         if verdict is not ACCEPT:
             _keep(draft, verdict)
         answered(answer)
@@ -289,7 +289,7 @@ class Intake:
     def data(self, answered: OnReply) -> None:
         """DATA: whether content may come."""
         assert self.draft is not None
-        self.draft.id = self.setup.doors.new_id()
+        self.draft.id = self.setup.doors.storing.new_id()
         if self._inspections is None:
             answered(replies.GO_AHEAD)
         else:
@@ -329,7 +329,7 @@ class Intake:
         draft = self.draft
         assert draft is not None
         if not draft.id:  # BDAT
-            draft.id = self.setup.doors.new_id()
+            draft.id = self.setup.doors.storing.new_id()
         if self._inspections is not None:
             self._inspections.content(octets)
         if draft.incoming is not None:
@@ -340,7 +340,7 @@ class Intake:
 
     def _weigh(self, draft: Draft, *, last: bool) -> bool:
         """Content that counts: into a file with it where it is large, or where memory is short."""
-        budget = self.setup.doors.budget
+        budget = self.setup.doors.limiting.budget
         budget.held += draft.size - draft.counted
         draft.counted = draft.size
         if draft.size > self.setup.options.memory_content_max:
@@ -354,13 +354,13 @@ class Intake:
         return True
 
     def _give_back(self, draft: Draft) -> None:
-        self.setup.doors.budget.held -= draft.counted
+        self.setup.doors.limiting.budget.held -= draft.counted
         draft.counted = 0
 
     def _spill(self, draft: Draft) -> bool:
         """Too much for memory: the content goes into a file from here on."""
         setup = self.setup
-        incoming = setup.doors.incoming(draft.id)
+        incoming = setup.doors.storing.incoming(draft.id)
         incoming.resumed = self._waits.catch_up
         read = self._read_header if setup.reads_header else None
         more = drafts.spill(draft, incoming, self._mend(draft), read)
@@ -380,7 +380,7 @@ class Intake:
         return partial(
             repair.repaired,
             reverse_path=draft.mail.reverse_path,
-            owns=partial(setup.doors.owns, identity) if identity else None,
+            owns=partial(setup.doors.knowing.owns, identity) if identity else None,
             message_id=message_id,
             submitted_us=draft.started_us,
         )

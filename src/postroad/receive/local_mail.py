@@ -63,7 +63,7 @@ class LocalMail:
     ) -> None:
         """`reports`: what is refused is told by mail. `expired`: what is refused for now is refused for good.
         `spare_id`: gives the id of a message that is not kept, if only its report is."""
-        self._spare_id = spare_id or setup.doors.new_id
+        self._spare_id = spare_id or setup.doors.storing.new_id
         self._setup = setup
         self._options = options
         self._user = user
@@ -168,7 +168,7 @@ class LocalMail:
         if isinstance(sender, Reply):
             self._refuse(sender, None)
             return
-        refused = local_users.refusal(user, sender, options, self._setup.doors.owns)
+        refused = local_users.refusal(user, sender, options, self._setup.doors.knowing.owns)
         self._reverse_path = sender if refused is None else own
         head = local_head.prepared(
             bytes(self._head),
@@ -340,7 +340,7 @@ class LocalMail:
             message_id=(first(content[: header_end(content)], b"message-id") or "")[:MESSAGE_ID_MAX],
         )
         reports = [_report(each, refused.get(each, answer)) for each in self._named]
-        made, events = doors.report(reports, Stored(envelope, content), lambda shard: doors.new_id())
+        made, events = doors.storing.report(reports, Stored(envelope, content), lambda shard: doors.storing.new_id())
         events = (*drafts.refused(reports, drafts.accepted(envelope, now_us)), *events)
         self._intake.ended()
         told = reply(250, "2.0.0", "The message was refused; its sender gets a report")
@@ -349,13 +349,13 @@ class LocalMail:
             self._end(told)
             return
         on_end, self._on_end = self._on_end, None
-        doors.accept(made[0], events, partial(self._told, doors, made[0], told, on_end))
+        doors.storing.accept(made[0], events, partial(self._told, doors, made[0], told, on_end))
 
     def _told(
         self, doors: Doors, report: Stored, told: Reply, on_end: OnEnd | None, failure: Failure | None
     ) -> None:
         if failure is None:
-            doors.queued(report)
+            doors.storing.queued(report)
         if on_end is not None:
             on_end(told if failure is None else replies.UNSURE, "")
 

@@ -149,7 +149,7 @@ class LocalConnections:
         if answer is not None:
             return Verdict(Action.DEFER, answer, answer.text)
         self.counts.leave(user, self.options, taken=True)
-        owns = self.setup.doors.owns
+        owns = self.setup.doors.knowing.owns
         refused = local_users.refusal(user, question.reverse_path, self.options, owns)
         if refused is not None:
             return Verdict(Action.REJECT, refused, f"user {user.name}")

@@ -34,7 +34,7 @@ _NOBODY: Final = Expansion(())
 def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> Awaitable[None] | None:
     """Lead the message through the aliases of its recipients. Call it once, at the end of data. A field that bears the
     marks of these aliases is added on top. An awaitable if a map must be waited for: it is led when this has ended."""
-    doors, marks = setup.doors, setup.doors.marks
+    doors, marks = setup.doors, setup.doors.knowing.marks
     given = draft.given = drafts.wanted(draft)
     seen = loop.found(draft.head) if marks is not None else frozenset()
     if not given:
@@ -42,11 +42,11 @@ def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> Awaitable[None] | N
         return None
     if marks is not None and seen:
         message_id = draft.message_id
-        expansion = doors.expand(
+        expansion = doors.knowing.expand(
             draft.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
         )
     else:
-        expansion = doors.expand(draft.id, now_us, given)
+        expansion = doors.knowing.expand(draft.id, now_us, given)
     if isinstance(expansion, Expansion):
         if seen or expansion.through:
             _led(setup, draft, seen, expansion)
@@ -63,7 +63,7 @@ async def _awaited(
 
 
 def _led(setup: ListenerSetup, draft: Draft, seen: frozenset[str], expansion: Expansion) -> None:
-    marks = setup.doors.marks
+    marks = setup.doors.knowing.marks
     if marks is not None and seen and not setup.lmtp:
         expansion = _without_those_who_have_it(expansion, marks, seen, draft.message_id)
     draft.expansion = expansion

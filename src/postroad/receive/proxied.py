@@ -67,7 +67,7 @@ class PrefacedConnection:
             self._tell("not a trusted proxy")
             return
         # As a session over a Unix socket: whose it is we do not know yet, and the proxy's own address says nothing.
-        verdict = setup.doors.admit("", True, False)
+        verdict = setup.doors.limiting.admit("", True, False)
         self._counted = verdict is ACCEPT
         if not self._counted and turned.left_out(address, verdict.reason, setup.doors.loop.time()) is not None:
             self._tell(f"{verdict.reason}, no PROXY header is waited for")
@@ -103,7 +103,7 @@ class PrefacedConnection:
     def _leave(self) -> None:
         if self._counted:
             self._counted = False
-            self._setup.doors.left("")
+            self._setup.doors.limiting.left("")
 
     def _tell(self, text: str) -> None:
         setup = self._setup

@@ -30,7 +30,7 @@ def tell(
     """The event of a refusal of which a client can bring about any number. Whether there is one. `reason`: as in
     Refused; `known`: the client is no stranger."""
     code = "" if answer is None else f"{answer.code} {answer.status}"
-    left_out = doors.turned.left_out(
+    left_out = doors.limiting.turned.left_out(
         peer.address, f"{phase} {code}", doors.loop.time(), names=len(recipients), stranger=not known
     )
     if left_out is None:

@@ -192,7 +192,10 @@ class ClientConnection(asyncio.Protocol):
             since_us=doors.now_us(),
         )  # fmt: skip
         self._listener.joined(self)
-        verdict = doors.admit(address, trusted, setup.listener.auth) if doors.has_room(transport) else _NO_ROOM
+        limiting = doors.limiting
+        verdict = (
+            limiting.admit(address, trusted, setup.listener.auth) if limiting.has_room(transport) else _NO_ROOM
+        )
         client.admitted = verdict is ACCEPT
         self._dialog = Dialog(self, setup, client)
         if verdict is not ACCEPT:
@@ -279,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
     def _wait_for_turn(self, dialog: Dialog) -> None:
         """The client has had its share: the others come first."""
         self._phase = _QUEUED
-        dialog.setup.doors.turns.wait(dialog.setup.doors.loop, self._turn)
+        dialog.setup.doors.limiting.turns.wait(dialog.setup.doors.loop, self._turn)
         self._regulate()
 
     def _turn(self) -> None:
@@ -502,8 +505,8 @@ class ClientConnection(asyncio.Protocol):
         if before.messages or dialog.machine.errors:
             self._tell_end(dialog, "another client by XCLIENT")
         if before.admitted:
-            doors.left(before.address)
-        verdict = doors.admit(client.address, client.trusted, dialog.setup.listener.auth)
+            doors.limiting.left(before.address)
+        verdict = doors.limiting.admit(client.address, client.trusted, dialog.setup.listener.auth)
         client.admitted = verdict is ACCEPT
         return verdict
 
@@ -654,7 +657,7 @@ class ClientConnection(asyncio.Protocol):
         dialog.end_auth()
         client = dialog.client
         if client.admitted:  # of the others their refusal says it all
-            self._listener.setup.doors.left(client.address)
+            self._listener.setup.doors.limiting.left(client.address)
             reason = self._reason or "closed by the client"
             if _HANDSHAKE in reason:
                 self._tell_handshake(dialog, reason)

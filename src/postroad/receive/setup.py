@@ -85,7 +85,7 @@ class ListenerSetup:
 
     def certificate_names(self, transport: Transport) -> tuple[str, ...]:
         """The names of the client's certificate that may be an account's; () without one, or where none may be."""
-        authenticator = self.doors.authenticator
+        authenticator = self.doors.knowing.authenticator
         if not self.listener.auth or authenticator is None:
             return ()
         kind = authenticator.options.certificate_name
@@ -121,9 +121,10 @@ class ListenerSetup:
         dsn = known or self.lmtp or listener.role is not Role.MX or listener.dsn_for_strangers
         if listener.auth or hold_max_s:  # what is offered changes with time
             auth: tuple[str, ...] = ()
-            if listener.auth and doors.authenticator is not None:
+            if listener.auth and doors.knowing.authenticator is not None:
                 may_auth = tls or listener.auth_without_tls
-                auth = doors.authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
+                authenticator = doors.knowing.authenticator
+                auth = authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
             return self._offer(tls, starttls, auth, xclient, xforward, trusted, dsn, hold_max_s)
         facts = (tls, starttls, xclient, xforward, trusted, dsn)
         found = self.offers.get(facts)
@@ -147,7 +148,7 @@ class ListenerSetup:
             vrfy=listener.vrfy in (Telling.TRUSTED, Telling.ON),
             vrfy_off=listener.vrfy is Telling.OFF,
             expn=listener.expn is not Telling.OFF,
-            etrn=doors.etrn is not None,
+            etrn=doors.knowing.etrn is not None,
             dsn=dsn,
             xclient=xclient,
             xforward=xforward,

@@ -38,10 +38,10 @@ def answer(setup: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str)
         return _NO_ACCESS if expands else CANNOT_VERIFY
     mailbox = _mailbox(command.argument, setup.options.default_domain)
     if expands:
-        return _expanded(None if mailbox is None else setup.doors.members(mailbox), utf8=command.smtputf8)
+        return _expanded(None if mailbox is None else setup.doors.knowing.members(mailbox), utf8=command.smtputf8)
     if mailbox is None:
         return CANNOT_VERIFY
-    known = setup.doors.known(mailbox)
+    known = setup.doors.knowing.known(mailbox)
     if known is None or isinstance(known, bool):
         return _verified(mailbox, known, utf8=command.smtputf8)
     return _awaited(mailbox, known, utf8=command.smtputf8)

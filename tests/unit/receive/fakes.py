@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import heapq
 import itertools
 from collections.abc import Callable, Coroutine
@@ -18,7 +19,7 @@ from postroad.mail.event import Event
 from postroad.mail.message import ContentFile
 from postroad.mail.policy import Inspector, Role, Rules
 from postroad.protocol.offer import Dialect
-from postroad.receive.doors import Doors, Expansion
+from postroad.receive.doors import Doors, Expansion, Knowing, Limiting, Storing
 from postroad.receive.listener import Listener
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from postroad.receive.session import ClientConnection
@@ -310,8 +311,8 @@ class House:
         lmtp = self.listener_options.protocol is Dialect.LMTP
         own = policy.rules(self.listener_options.role, policy_options or PolicyOptions(), KNOWN, lmtp=lmtp)
         composed = with_rules(own, rules)
-        self.doors = Doors(
-            **{
+        self.doors = made_doors(
+            {
                 "loop": self.loop,
                 "now_us": lambda: NOW_US,
                 "join": Arrivals(self.loop.time).join,
@@ -345,6 +346,22 @@ class House:
 
     def client(self, peer: tuple[str, int] | str = ("192.0.2.1", 50_000)) -> Client:
         return Client(self, peer)
+
+
+def made_doors(all: dict[str, Any]) -> Doors:
+    """The doors of these names, each in its group."""
+    groups: dict[str, Any] = {}
+    for name, kind in (("storing", Storing), ("knowing", Knowing), ("limiting", Limiting)):
+        groups[name] = kind(**{key: all.pop(key) for key in kind.__dataclass_fields__ if key in all})
+    return Doors(**groups, **all)
+
+
+def with_door(doors: Doors, name: str, value: Any) -> Doors:
+    """The same doors with another one of this name."""
+    for group in ("storing", "knowing", "limiting"):
+        if name in getattr(doors, group).__dataclass_fields__:
+            return dataclasses.replace(doors, **{group: dataclasses.replace(getattr(doors, group), **{name: value})})
+    return dataclasses.replace(doors, **{name: value})
 
 
 def held(envelope: Envelope, text: str) -> tuple[Waiting, ...]:

@@ -369,7 +369,7 @@ def test_scram_is_cancelled_at_any_step(tmp_path: Path, at: int) -> None:
 def test_each_end_of_an_authentication_is_told_once(tmp_path: Path) -> None:
     house = scram_house(tmp_path, line_of("ann", PASSWORD, Hash.SHA_256))
     told: list[Tried] = []
-    known = house.doors.authenticator
+    known = house.doors.knowing.authenticator
     assert known is not None
     known.noted = told.append
     known.delay_s = lambda tried: 7.0
@@ -449,7 +449,7 @@ def test_without_any_accounts_read_the_client_shall_come_back(tmp_path: Path) ->
 def test_a_barred_account_gets_one_answer_for_right_and_wrong(tmp_path: Path) -> None:
     """Else the ban would tell who guesses which password is right."""
     house = house_of(tmp_path)
-    known = cast(Authenticator, house.doors.authenticator)
+    known = cast(Authenticator, house.doors.knowing.authenticator)
     known.barred = lambda name: name == "ann"
     client = opened(house)
     right, wrong = base("", "ann", PASSWORD), base("", "ann", "no")
@@ -459,7 +459,7 @@ def test_a_barred_account_gets_one_answer_for_right_and_wrong(tmp_path: Path) ->
 
 def test_the_delay_of_failures_is_what_the_counts_say(tmp_path: Path) -> None:
     house = house_of(tmp_path)
-    known = cast(Authenticator, house.doors.authenticator)
+    known = cast(Authenticator, house.doors.knowing.authenticator)
     known.delay_s = lambda tried: house.clients.failed(tried.address, tried.name)
     client = opened(house)
     for delay_s in (1, 2):
@@ -476,7 +476,7 @@ def test_names_that_are_addresses_have_no_case(tmp_path: Path, mechanism: str, w
     """At log-in, as the owner of senders, and in the log, whoever writes it how."""
     house = scram_house(tmp_path, line_of("Ann@local.test", PASSWORD, Hash.SHA_256))
     tried: list[Tried] = []
-    known = house.doors.authenticator
+    known = house.doors.knowing.authenticator
     assert known is not None
     known.noted = tried.append
     client = opened(house)
@@ -490,7 +490,8 @@ def test_names_that_are_addresses_have_no_case(tmp_path: Path, mechanism: str, w
         case _:
             assert scram(client, Hash.SHA_256, written, PASSWORD)[-1].startswith("235")
     identity = client.session._dialog.client.identity if client.session._dialog is not None else ""
-    owned = [house.doors.owns(identity, Address(each, "local.test")) for each in ("ann", "ANN", "Ann+news", "bob")]
+    owns = house.doors.knowing.owns
+    owned = [owns(identity, Address(each, "local.test")) for each in ("ann", "ANN", "Ann+news", "bob")]
     assert owned == [True, True, True, False]
     assert [(each.name, each.right) for each in tried] == [("ann@local.test", True)]
     authenticated = [event for event in client.house.logged if isinstance(event, Authenticated)]

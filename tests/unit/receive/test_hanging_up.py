@@ -73,7 +73,7 @@ class Watched:
         self.hashed: list[str] = []
         self.noted: list[Tried] = []
         self.delayed: list[str] = []
-        authenticator = self.house.doors.authenticator
+        authenticator = self.house.doors.knowing.authenticator
         assert authenticator is not None
         self.authenticator: Authenticator = authenticator
         authenticator.noted = self.noted.append

@@ -23,7 +23,7 @@ from postroad.receive.setup import listener_setup
 from postroad.world.tls import ClientCertificatePolicy, ClientCertificates
 from postroad.world.tls_facts import Certificate, TlsFacts
 from tests.unit.accounts.test_accounts import HASHER, change
-from tests.unit.receive.fakes import KNOWN, Client, House, opened
+from tests.unit.receive.fakes import KNOWN, Client, House, opened, with_door
 from tests.unit.receive.test_auth import PASSWORD, PLAIN, authenticator, house_of, wait
 from tests.unit.receive.test_session import MESSAGE
 
@@ -43,7 +43,7 @@ def reload(
     """The listener has other settings from here on. `more`: other doors."""
     doors = house.doors
     for name, value in (more or {}).items():
-        doors = type(doors)(**{**{each: getattr(doors, each) for each in doors.__dataclass_fields__}, name: value})
+        doors = with_door(doors, name, value)
     lmtp = listener.protocol is Dialect.LMTP
     rules = policy.rules(listener.role, PolicyOptions(), KNOWN, lmtp=lmtp)
     house.listener.take(listener_setup(listener, options, rules, doors))
@@ -223,7 +223,7 @@ def test_an_account_that_is_gone_is_logged_out(tmp_path: Path) -> None:
     assert wait(client, PLAIN) == "235 2.7.0"
     assert client.codes("MAIL FROM:<>", "RSET") == ["250 2.1.0", "250 2.0.0"]
     change(tmp_path / "users", f"bob:{HASHER.hash('x')}\n", 2)
-    known = house.doors.authenticator
+    known = house.doors.knowing.authenticator
     assert known is not None and known._known is not None
     known._known.refresh()
     assert client.codes("MAIL FROM:<>") == ["530 5.7.0"]

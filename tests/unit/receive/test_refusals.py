@@ -202,7 +202,7 @@ def test_a_login_without_a_place(tmp_path: Path) -> None:
 
 def test_a_login_of_a_barred_account_names_it(tmp_path: Path) -> None:
     house = house_of(tmp_path)
-    known = cast(Authenticator, house.doors.authenticator)
+    known = cast(Authenticator, house.doors.knowing.authenticator)
     known.barred = lambda name: name == "ann"
     assert wait(opened(house), PLAIN) == "454 4.7.0"
     (event,) = refused(house)

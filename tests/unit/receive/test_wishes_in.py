@@ -78,7 +78,7 @@ def test_limits_are_announced_as_they_are_in_force() -> None:
     limits = ProtocolLimits(recipients_max=100, transactions_max=2, recipient_domains_max=1)
     offended: list[str] = []
     made = house(bounds=limits)
-    object.__setattr__(made.doors, "offended", offended.append)
+    object.__setattr__(made.doors.limiting, "offended", offended.append)
     client = opened(made)
     assert "250-LIMITS MAILMAX=2 RCPTMAX=100 RCPTDOMAINMAX=1" in client.say("EHLO c.test\r\n")
     assert client.codes(

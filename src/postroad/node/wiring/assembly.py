@@ -51,7 +51,7 @@ from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
 from postroad.receive import drop, local_socket, submit
 from postroad.receive.budget import NO_MEMORY, Budget
-from postroad.receive.doors import Doors
+from postroad.receive.doors import Doors, Knowing, Limiting, Storing
 from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.listener import Listener
 from postroad.receive.local_socket import LocalConnections
@@ -503,33 +503,39 @@ class Assembly:
         return Doors(
             loop=self._loop,
             now_us=self._world.clock.now_us,
-            join=spool.arrivals.join,
-            new_id=spool.new_id,
-            accept=spool.accept,
-            incoming=spool.incoming,
-            queued=self.queue.add,
-            expand=tables.expand,
-            reports=self._expanded_reports,
-            held=self._held,
-            waiting=self.queue.wait,
             record=self.stream.record,
             log=self.stream.tell,
-            admit=self._clients.admit,
-            left=self._clients.left,
-            offended=self._clients.offended,
-            has_room=self._has_room,
-            budget=self._budget,
-            turns=self._turns,
-            turned=self._turned,
-            known=tables.verified,
-            members=tables.members,
-            owns=self._owns,
             network=self._world.network,
             tls_context=self._tls_context,
-            authenticator=self._authenticator,
-            etrn=self._starter if self._starter.options.rows else None,
-            marks=self._marks,
-            report=self._refused_reports,
+            storing=Storing(
+                join=spool.arrivals.join,
+                new_id=spool.new_id,
+                accept=spool.accept,
+                incoming=spool.incoming,
+                queued=self.queue.add,
+                reports=self._expanded_reports,
+                held=self._held,
+                waiting=self.queue.wait,
+                report=self._refused_reports,
+            ),
+            knowing=Knowing(
+                expand=tables.expand,
+                known=tables.verified,
+                members=tables.members,
+                owns=self._owns,
+                authenticator=self._authenticator,
+                etrn=self._starter if self._starter.options.rows else None,
+                marks=self._marks,
+            ),
+            limiting=Limiting(
+                admit=self._clients.admit,
+                left=self._clients.left,
+                offended=self._clients.offended,
+                has_room=self._has_room,
+                budget=self._budget,
+                turns=self._turns,
+                turned=self._turned,
+            ),
         )
 
     async def _count(self) -> None:
