@@ -181,8 +181,6 @@ def test_a_node_that_is_not_root_says_so(node: Node) -> None:
          "--config", str(node.config_path)],
         capture_output=True, text=True, check=False, timeout=60, cwd="/",
     )
-    if "Permission denied" in found.stderr:
-        pytest.skip("the checkout is closed to other users")
     # a node runs: who checks need not be who starts
     assert found.returncode == 0, found.stderr
 

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -19,6 +18,7 @@ import msgspec
 
 from postroad.deliver.folders import deferred
 from postroad.deliver.mailbox import mailbox_name
+from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.porter import FRAME_MAX, PREFIX_MAX, PorterRequest, read_answer
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.smtp import CourierContext
@@ -36,50 +36,24 @@ _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | f
 _LOG: Final = logging.getLogger(__name__)
 
 
-class DelegatedCourier:
+class DelegatedCourier(TaskCourier):
     """Delivers one job at a time. Always usable until closed. `busy`: where those stand that carry a job."""
 
     def __init__(
         self, shared: CourierContext, porter: Porter | None, busy: set[DelegatedCourier], quotas: QuotaTable,
         marks: Marks | None = None,
     ) -> None:
+        super().__init__(shared.loop, busy)
         self._shared = shared
         self._porter = porter
-        self._busy = busy
         self._quotas = quotas
         self._marks = marks
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
-
-    @property
-    def usable(self) -> bool:
-        return self._task is None and not self._closed
-
-    @property
-    def elsewhere(self) -> bool:
-        return False
 
     @property
     def doing(self) -> str:
         return "delivers as another user"
 
-    def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
-        """Carry a job. One at a time."""
-        assert self._task is None, "one job at a time"
-        self._busy.add(self)
-        self._task = self._shared.loop.create_task(self._carry(job, done))
-
-    def close(self) -> None:
-        self._closed = True
-
-    async def end(self) -> None:
-        """Break off what is being carried; its `done` has been called by then."""
-        self._closed = True
-        if self._task is not None:
-            self._shared.loop.call_soon(self._task.cancel)  # not before it has begun: it is to call `done`
-            await asyncio.wait((self._task,))
-
-    async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+    async def _attempts(self, job: Job) -> list[Attempt]:
         attempts: list[Attempt] = []
         left = "the delivery was broken off"
         try:
@@ -98,10 +72,7 @@ class DelegatedCourier:
             _LOG.exception("delivery by %s", job.destination.key)
             left = f"internal error: {type(error).__name__}"
         missing = len(job.recipients) - len(attempts)
-        attempts += [self._attempt(job, deferred("4.3.0", left), 0, 0)] * missing
-        self._task = None
-        self._busy.discard(self)
-        done(job, tuple(attempts))
+        return attempts + [self._attempt(job, deferred("4.3.0", left), 0, 0)] * missing
 
     async def _deliver(self, job: Job, address: Address, content: int, prefix: bytes, size: int) -> Attempt:
         started_us = self._shared.clock.now_us()

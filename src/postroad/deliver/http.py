@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from postroad.deliver.letter import top
+from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.smtp import CourierContext
 from postroad.deliver.webhook import HttpBody, json_body, message_key, raw_body, secret_of, signature
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -63,25 +64,16 @@ class HttpTools:
             return HttpLink(url, self._context, step_s)
 
 
-class HttpCourier:
+class HttpCourier(TaskCourier):
     """Delivers one job at a time. Always usable until closed."""
 
     def __init__(self, shared: CourierContext, tools: HttpTools, marks: Marks | None = None) -> None:
+        super().__init__(shared.loop, set())
         self._shared = shared
         self._tools = tools
         self._marks = marks
         self._link: HttpLink | None = None
-        self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
-        self._closed = False
-
-    @property
-    def usable(self) -> bool:
-        return self._task is None and not self._closed
-
-    @property
-    def elsewhere(self) -> bool:
-        return False
 
     @property
     def doing(self) -> str:
@@ -89,29 +81,26 @@ class HttpCourier:
 
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
-        assert self._task is None, "one job at a time"
         if self._idle is not None:
             self._idle.cancel()
-        self._task = self._shared.loop.create_task(self._carry(job, done))
+        super().carry(job, done)
 
     def close(self) -> None:
-        self._closed = True
+        super().close()
         if self._task is None:
             self._let_go()
 
-    async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+    async def _attempts(self, job: Job) -> list[Attempt]:
         target = job.destination.http or HttpTarget()
         groups = [job.recipients] if target.together else [(index,) for index in job.recipients]
         attempts: dict[int, Attempt] = {}
         for group in groups:
-            attempt = await self._request(job, target, group)
-            attempts.update(dict.fromkeys(group, attempt))
-        self._task = None
+            attempts.update(dict.fromkeys(group, await self._request(job, target, group)))
         if self._closed:
             self._let_go()
         else:
             self._idle = self._shared.loop.call_later(self._shared.options.idle_s, self._let_go)
-        done(job, tuple(attempts[index] for index in job.recipients))
+        return [attempts[index] for index in job.recipients]
 
     async def _request(self, job: Job, target: HttpTarget, group: tuple[int, ...]) -> Attempt:
         started_us = self._shared.clock.now_us()
@@ -166,7 +155,7 @@ class HttpCourier:
             }
             if authorization:
                 headers["Authorization"] = authorization
-            return link.post(headers, body.read(), body.length, self._shared.options.http.answer_max)
+            return link.request("POST", headers, body.read(), body.length, self._shared.options.http.answer_max)
         except OSError as error:
             return _deferred("4.3.0", f"the content cannot be read: {error.strerror or error}")
 

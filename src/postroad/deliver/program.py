@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.deliver.files import write_message
+from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.options import COMMAND_PLACEHOLDERS
 from postroad.deliver.smtp import CourierContext
 from postroad.mail import loop
@@ -71,7 +72,7 @@ _EXITS: Final = {
 }
 
 
-class ProgramCourier:
+class ProgramCourier(TaskCourier):
     """Delivers one job at a time, one recipient after the other. Always usable until closed."""
 
     def __init__(
@@ -82,22 +83,12 @@ class ProgramCourier:
         marks: Marks | None = None,
     ) -> None:
         """`busy`: where those stand that carry a job. `marks`: None where none are made."""
+        super().__init__(shared.loop, busy if busy is not None else set())
         self._shared = shared
         self._programs = programs
-        self._busy = busy if busy is not None else set()
         self._marks = marks
-        self._task: asyncio.Task[None] | None = None
         self._began_us = 0
         self._ending = False
-        self._closed = False
-
-    @property
-    def usable(self) -> bool:
-        return self._task is None and not self._closed
-
-    @property
-    def elsewhere(self) -> bool:
-        return False
 
     @property
     def doing(self) -> str:
@@ -106,22 +97,15 @@ class ProgramCourier:
 
     def carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
         """Carry a job. One at a time."""
-        assert self._task is None, "one job at a time"
-        self._busy.add(self)
         self._began_us = self._shared.clock.now_us()
-        self._task = self._shared.loop.create_task(self._carry(job, done))
-
-    def close(self) -> None:
-        self._closed = True
+        super().carry(job, done)
 
     async def end(self) -> None:
         """Break off what is being carried; its `done` has been called by then."""
-        self._ending = self._closed = True
-        if self._task is not None:
-            self._shared.loop.call_soon(self._task.cancel)  # not before it has begun: it is to call `done`
-            await asyncio.wait((self._task,))
+        self._ending = True
+        await super().end()
 
-    async def _carry(self, job: Job, done: Callable[[Job, tuple[Attempt, ...]], None]) -> None:
+    async def _attempts(self, job: Job) -> list[Attempt]:
         attempts: list[Attempt] = []
         try:
             content = _as_it_is_read(job)
@@ -140,9 +124,7 @@ class ProgramCourier:
             _LOG.exception("delivery by %s", job.destination.key)
             found = _deferred("4.3.0", f"internal error: {type(error).__name__}")
             attempts += [_attempt(found, 0, 0)] * _left(job, attempts)
-        self._task = None
-        self._busy.discard(self)
-        done(job, tuple(attempts))
+        return attempts
 
     async def _stdin(
         self, job: Job, address: Address, content: Content, stack: contextlib.AsyncExitStack

@@ -9,6 +9,7 @@ only how to write one.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from functools import lru_cache
 from typing import Final
@@ -98,3 +99,12 @@ def readable_domain(domain: str) -> str:
         return idna.decode(domain)
     except (idna.IDNAError, UnicodeError):
         return domain
+
+
+def is_ip_address(text: str) -> bool:
+    """Whether a host is written as an IPv4 or IPv6 address, without brackets."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -107,22 +107,25 @@ class Known(Asked):
 def answered(question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
     """The result of a question, at once if no map makes it wait. NotNow if a map that it needed could not answer."""
     asked = Asked()
-    result = question(asked)
-    if not asked.stopped:
-        return result
-    if not asked.is_waiting:
-        assert asked.not_now is not None
-        return asked.not_now
-    return _rounds(question, asked)
+    result = _once(question, asked)
+    return _rounds(question, asked) if isinstance(result, NoAnswer) else result
 
 
 async def _rounds(question: Callable[[Asked], T], asked: Asked) -> T | NotNow:
     for _ in range(ROUNDS_MAX):
         await asked.gather()
-        result = question(asked)
-        if not asked.stopped:
+        result = _once(question, asked)
+        if not isinstance(result, NoAnswer):
             return result
-        if not asked.is_waiting:
-            assert asked.not_now is not None
-            return asked.not_now
     return _TOO_MANY
+
+
+def _once(question: Callable[[Asked], T], asked: Asked) -> T | NotNow | NoAnswer:
+    """The result with the answers that are there; NO_ANSWER if maps must be waited for first."""
+    result = question(asked)
+    if not asked.stopped:
+        return result
+    if asked.is_waiting:
+        return NO_ANSWER
+    assert asked.not_now is not None
+    return asked.not_now

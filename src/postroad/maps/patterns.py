@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from postroad.maps.face import Answer, NotNow
-from postroad.maps.text import logical_lines
+from postroad.maps.rules import parse_rules
 from postroad.world.problem import Problem
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ KEY_MAX: Final = 8_192  # characters of a key that is matched
 _SET_MAX: Final = 200  # patterns that are matched at once
 _SET_LEAST: Final = 8  # fewer are matched one by one
 _MEMORY_MAX: Final = 64 * 1024 * 1024  # octets of RE2 for one set
-_DEPTH_MAX: Final = 100  # if within if
 
 _INSTALL: Final = "Install it: pip install 'postroad[patterns]'."
 _REMEDY: Final = 'Write "/pattern/flags value".'
@@ -176,40 +175,28 @@ def parse_patterns(
     engines = _engines()
     if engines is None:
         return Problem(where, "a table of patterns needs google-re2 and regex, which are not installed", _INSTALL)
-    doubts: list[Problem] = []
-    stack: list[tuple[PatternRule | None, list[PatternRule]]] = [(None, [])]
-    every: list[PatternRule] = []
-    for number, octets in logical_lines(lines):
-        try:
-            line = octets.decode().strip()
-        except UnicodeDecodeError:
-            return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
-        word = line.partition(" ")[0].partition("\t")[0].lower()
-        if word == "endif":
-            if len(stack) == 1:
-                doubts.append(Problem(f"{where}:{number}", "endif without if", "Remove the line."))
-            else:
-                _close(stack)
-            continue
-        is_condition = word == "if"
-        rule = _rule(line[2:].strip() if is_condition else line, dialect, engines, condition=is_condition)
-        if isinstance(rule, str):
-            doubts.append(Problem(f"{where}:{number}", rule, _REMEDY))
-            if not is_condition:
-                continue
-            rule = PatternRule(_Never(), False, False, inner=[])  # Postfix skips what stands in it, too
-        rule.line = number
-        rule.number = len(every)
-        every.append(rule)
-        if rule.inner is not None and len(stack) <= _DEPTH_MAX:
-            stack.append((rule, rule.inner))
-        else:
-            stack[-1][1].append(rule)
-    if len(stack) > 1:
-        doubts.append(Problem(where, "an if has no endif", "Write endif after its last rule."))
-    while len(stack) > 1:
-        _close(stack)
-    return PatternSource(stack[0][1], where, _sets(every, engines)), len(every), doubts
+    found = parse_rules(
+        lines,
+        where,
+        lambda text: _rule(text, dialect, engines, condition=False),
+        lambda text: _rule(text, dialect, engines, condition=True),
+        lambda: PatternRule(_Never(), False, False, inner=[]),
+        _REMEDY,
+    )
+    if isinstance(found, Problem):
+        return found
+    rules, doubts = found
+    every = list(_every(rules))
+    for number, rule in enumerate(every):
+        rule.number = number
+    return PatternSource(rules, where, _sets(every, engines)), len(every), doubts
+
+
+def _every(rules: Iterable[PatternRule]) -> Iterator[PatternRule]:
+    """In the order of the file, those of conditions too."""
+    for rule in rules:
+        yield rule
+        yield from _every(rule.inner or ())
 
 
 class _Never:
@@ -217,12 +204,6 @@ class _Never:
 
     def search(self, key: str) -> None:
         return None
-
-
-def _close(stack: list[tuple[PatternRule | None, list[PatternRule]]]) -> None:
-    condition, _ = stack.pop()
-    assert condition is not None
-    stack[-1][1].append(condition)
 
 
 def _sets(rules: Sequence[PatternRule], engines: _Engines) -> list[_Set]:

@@ -10,14 +10,13 @@ from typing import Final
 import msgspec
 
 from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
-from postroad.maps.text import logical_lines
+from postroad.maps.rules import parse_rules
 from postroad.world.problem import Problem
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _RULE: Final = re.compile(r"(!?)\s*(\S+)\s*(.*)", re.DOTALL)
 _REMEDY: Final = 'Write "192.0.2.0/24 value".'
-_DEPTH_MAX: Final = 100  # if within if
 
 
 class StaticSource:
@@ -114,13 +113,15 @@ def _joined(answers: Sequence[Answer]) -> Answer:
 # ---- cidr -----------------------------------------------------------------------------------------------------------
 
 
-class CidrRule(msgspec.Struct, frozen=True):
-    """One line: a network and its value, or a condition with the rules to its endif."""
+class CidrRule(msgspec.Struct):
+    """One line: a network and its value, or a condition with the rules to its endif. `network`: None matches nothing.
+    `line`: where it stands in the file."""
 
-    network: IpNetwork
+    network: IpNetwork | None
     negated: bool
     value: str
-    inner: tuple[CidrRule, ...] | None = None
+    inner: list[CidrRule] | None = None
+    line: int = 0
 
 
 class CidrSource:
@@ -128,7 +129,7 @@ class CidrSource:
 
     waits = False
 
-    def __init__(self, rules: tuple[CidrRule, ...]) -> None:
+    def __init__(self, rules: Sequence[CidrRule]) -> None:
         self._rules = rules
 
     def look_up(self, key: str, part: bool = False) -> str | None:
@@ -145,10 +146,11 @@ class CidrSource:
         """Nothing is held."""
 
 
-def _matched(rules: tuple[CidrRule, ...], address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
+def _matched(rules: Sequence[CidrRule], address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
     for rule in rules:
         # A rule of the other family never matches, negated or not, as in Postfix.
-        if address.version != rule.network.version or (address in rule.network) is rule.negated:
+        network = rule.network
+        if network is None or address.version != network.version or (address in network) is rule.negated:
             continue
         if rule.inner is None:
             return rule.value
@@ -160,38 +162,18 @@ def _matched(rules: tuple[CidrRule, ...], address: ipaddress.IPv4Address | ipadd
 
 def parse_cidr(lines: Iterable[bytes], where: str) -> tuple[CidrSource, list[Problem]] | Problem:
     """The rules of a text; lines that are none are told and left out, as in Postfix."""
-    doubts: list[Problem] = []
-    stack: list[tuple[CidrRule | None, list[CidrRule]]] = [(None, [])]
-    for number, octets in logical_lines(lines):
-        try:
-            line = octets.decode().strip()
-        except UnicodeDecodeError:
-            return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
-        word = line.partition(" ")[0].partition("\t")[0].lower()
-        if word == "endif":
-            if len(stack) == 1:
-                doubts.append(Problem(f"{where}:{number}", "endif without if", "Remove the line."))
-            else:
-                _close(stack)
-            continue
-        rule = _cidr_rule(line[2:].strip() if word == "if" else line, condition=word == "if")
-        if isinstance(rule, str):
-            doubts.append(Problem(f"{where}:{number}", rule, _REMEDY))
-        elif rule.inner is not None and len(stack) <= _DEPTH_MAX:
-            stack.append((rule, []))
-        else:
-            stack[-1][1].append(rule)
-    if len(stack) > 1:
-        doubts.append(Problem(where, "an if has no endif", "Write endif after its last rule."))
-    while len(stack) > 1:
-        _close(stack)
-    return CidrSource(tuple(stack[0][1])), doubts
-
-
-def _close(stack: list[tuple[CidrRule | None, list[CidrRule]]]) -> None:
-    condition, rules = stack.pop()
-    assert condition is not None
-    stack[-1][1].append(msgspec.structs.replace(condition, inner=tuple(rules)))
+    found = parse_rules(
+        lines,
+        where,
+        lambda text: _cidr_rule(text, condition=False),
+        lambda text: _cidr_rule(text, condition=True),
+        lambda: CidrRule(None, False, "", []),
+        _REMEDY,
+    )
+    if isinstance(found, Problem):
+        return found
+    rules, doubts = found
+    return CidrSource(rules), doubts
 
 
 def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
@@ -205,4 +187,4 @@ def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
         return f"{written[:60]!r} is no network ({error})"
     if not value and not condition:
         return f"{written[:60]!r} has no value"
-    return CidrRule(network, negated, value, () if condition else None)
+    return CidrRule(network, negated, value, [] if condition else None)

@@ -6,9 +6,10 @@ local-part alone with and without its extension, then the domain.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from postroad.mail.address import is_ip_address
 
 
 class KeyStep(NamedTuple):
@@ -71,15 +72,7 @@ def steps_of(key: str, delimiter: str) -> Iterator[KeyStep]:
         yield from address_steps(local_part, domain, delimiter)
         yield whole_domain_step(domain)
         yield from domain_steps(domain)
-    elif _is_address(key) or "." not in key or key.startswith((".", "@")):
+    elif is_ip_address(key) or "." not in key or key.startswith((".", "@")):
         yield KeyStep("key", key)
     else:
         yield from domain_steps(key, part=False)
-
-
-def _is_address(key: str) -> bool:
-    try:
-        ipaddress.ip_address(key)
-    except ValueError:
-        return False
-    return True

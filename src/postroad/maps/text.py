@@ -185,20 +185,20 @@ def logical_lines(lines: Iterable[bytes], number: int = 1) -> Iterator[tuple[int
     """Lines with those that continue them, each with the number of its first one; comments and empty lines are left
     out, in the middle of an entry, too (readlline(3) of Postfix)."""
     first, held = 0, b""
-    for number, raw in enumerate(lines, number):  # noqa: B020
+    for at, raw in enumerate(lines, number):
         line = raw.rstrip(b"\r\n")
         start = line[:1]
         if start == b" " or start == b"\t":
             stripped = line.lstrip()
             if stripped and not stripped.startswith(b"#"):
                 held = held + line if held else stripped
-                first = first or number
+                first = first or at
             continue
         if not line or start == b"#" or line.isspace():
             continue
         if held:
             yield first, held
-        first, held = number, line
+        first, held = at, line
     if held:
         yield first, held
 

@@ -10,7 +10,6 @@ Not here: aliases and recipients of our own domains; connecting; DANE (nothing i
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from postroad.mail.account import canonical_account
+from postroad.mail.address import is_ip_address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
@@ -166,7 +166,7 @@ async def _server(
     name: str, preference: int | None, port: int, resolver: Resolver
 ) -> tuple[ServerFacts, tuple[str, ...]]:
     """One mail server, and what is doubtful about it."""
-    if _is_address(name):
+    if is_ip_address(name):
         by_mx = (f"an MX record names the address {name}; it must name a host (RFC 5321 §5.1)",)
         return ServerFacts(name, preference, (name,)), () if preference is None else by_mx
     addresses = await resolver.addresses(name)
@@ -214,11 +214,3 @@ def _doubts(facts: ServerFacts, addresses: DnsAnswer[str], tlsa: DnsAnswer[TlsaR
 
 def _chain(answer: DnsAnswer[str]) -> tuple[str, ...]:
     return (*answer.followed, answer.name) if answer.followed else ()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -514,7 +514,7 @@ class LocalOptions(msgspec.Struct, frozen=True):
             "in the drop folder. 0: no limit.",
         ),
     ] = 600
-    window_s: Annotated[float, Meta(ge=1, description="Within what time `messages_max` counts.")] = 60.0
+    window_s: Annotated[float, Meta(ge=1, description="The time within which `messages_max` counts.")] = 60.0
     at_once_max: Annotated[
         int,
         Meta(

@@ -14,7 +14,6 @@ Not here: connecting (`deliver`), which destination a recipient has (`table`), t
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -23,6 +22,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from postroad.mail.address import is_ip_address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import HERE, Destination, Hop, Route, proof_of
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
@@ -158,7 +158,7 @@ class _Search(msgspec.Struct, frozen=True):
         return await asyncio.gather(*(self._addresses(record.exchange) for record in records))
 
     async def _addresses(self, host: str) -> DnsAnswer[str]:
-        if _is_address(host):
+        if is_ip_address(host):
             # RFC 5321 §5.1: the data field of an MX record MUST contain a domain name
             return DnsAnswer(DnsStatus.NODATA, (), f"{host} is an address, but the MX record must give a name")
         if not _HOST_NAME.fullmatch(host):
@@ -273,11 +273,3 @@ def _better_than(ordered: Sequence[MxRecord], ours: Iterable[MxRecord]) -> Seque
     """RFC 5321 §5.1: all records at our own preference and at higher numbers are discarded."""
     limit = min((record.preference for record in ours), default=None)
     return ordered if limit is None else [record for record in ordered if record.preference < limit]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -56,15 +56,15 @@ class HttpLink:
         else:
             self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=step_s)
 
-    def post(
-        self, headers: dict[str, str], body: Iterable[bytes], length: int, answer_max: int
+    def request(
+        self, method: str, headers: dict[str, str], body: Iterable[bytes] | bytes | None, length: int, answer_max: int
     ) -> HttpAnswer | Problem:
-        """POST `length` octets. `headers`: all but Host and Content-Length."""
+        """Send `length` octets of body. `headers`: all but Host and Content-Length."""
         if self._given_up:
             return Problem(self._place, "was not asked")
         try:
             self._connect()
-            early = self._send(headers, body, length)
+            early = self._send(method, headers if body is None else {**headers, "Content-Length": str(length)}, body)
             answer = self._connection.getresponse()
             said = answer.read(answer_max)
             retry_after = answer.getheader("Retry-After") or ""
@@ -76,10 +76,10 @@ class HttpLink:
             return Problem(self._place, self._why(error))
         return HttpAnswer(answer.status, said, retry_after)
 
-    def _send(self, headers: dict[str, str], body: Iterable[bytes], length: int) -> bool:
+    def _send(self, method: str, headers: dict[str, str], body: Iterable[bytes] | bytes | None) -> bool:
         """Whether the server has closed before it had it all: it may have answered."""
         try:
-            self._connection.request("POST", self._target, body, {**headers, "Content-Length": str(length)})
+            self._connection.request(method, self._target, body, headers)
         except (BrokenPipeError, ConnectionResetError):
             return True
         return False

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroad.maps import text
+from postroad.maps.rules import DEPTH_MAX
 from postroad.maps.simple import CidrSource, parse_cidr
 from postroad.maps.text import TextSource, parse, parse_aliases, read
 from postroad.world.problem import Problem
@@ -156,6 +157,20 @@ def test_networks(address: str, value: str | None) -> None:
     assert isinstance(made, tuple)
     assert made[0].look_up(address) == value
     assert len(made[1]) == 2 and "host bits" in made[1][0].text and made[1][1].text == "'198.51.100.0/24' has no value"
+
+
+def test_networks_in_a_condition_that_cannot_be_read_match_nothing() -> None:
+    text = b"if 192.0.2.0/24\nif 300.0.0.0/8\n192.0.2.1 inner\nendif\n192.0.2.1 middle\nendif\n0.0.0.0/0 outer"
+    made = parse_cidr(text.splitlines(), "file")
+    assert isinstance(made, tuple)
+    assert [made[0].look_up(each) for each in ("192.0.2.1", "192.0.2.2")] == ["middle", "outer"]
+    assert [each.where for each in made[1]] == ["file:2"], made[1]
+
+
+def test_too_many_conditions_within_each_other_are_an_error() -> None:
+    text = [b"if 0.0.0.0/0"] * (DEPTH_MAX + 1) + [b"0.0.0.0/0 x"] + [b"endif"] * (DEPTH_MAX + 1)
+    found = parse_cidr(text, "file")
+    assert isinstance(found, Problem) and found.where == f"file:{DEPTH_MAX + 1}"
 
 
 @pytest.mark.parametrize(("text", "word"), [(b"if 0.0.0.0/0\n0.0.0.0/0 x", "endif"), (b"endif\n0.0.0.0/0 x", "endif")])

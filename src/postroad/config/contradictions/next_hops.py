@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterator
 from itertools import combinations
 
@@ -14,6 +13,7 @@ from postroad.config.routing import NextHopSection
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
 from postroad.mail.account import canonical_account
+from postroad.mail.address import is_ip_address
 from postroad.mail.route import TlsDemand
 from postroad.route.domains import DomainTable
 from postroad.route.options import NextHop
@@ -47,7 +47,7 @@ def find(settings: Settings) -> Iterator[Finding]:
                 "Without TLS anybody on the network path could read the password, so it is not sent",
                 'Write tls = "verify"; for a server on this machine, auth_without_tls = true',
             )
-        if hop.mx and (hop.host is None or _is_address(hop.host)):
+        if hop.mx and (hop.host is None or is_ip_address(hop.host)):
             yield Finding(
                 ((*here, "mx"), (*here, "host")),
                 "mx = true needs a domain as host, to look up its MX records",
@@ -206,11 +206,3 @@ def _next_hop_token(here: Path, hop: NextHopSection) -> Iterator[Finding]:
             f"{hop.mechanism} needs a {'password, but a token is set' if token else 'token, but none is set'}",
             "Remove mechanism, or write one that fits",
         )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
