@@ -50,6 +50,8 @@ def parse_rules(
             line = octets.decode().strip()
         except UnicodeDecodeError:
             return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+        if not line:  # only characters that Unicode takes for white space, and ASCII does not
+            continue
         word = line.split(None, 1)[0].lower()
         if word == "endif":
             if len(open_rules) == 1:

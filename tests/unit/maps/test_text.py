@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from postroad.maps import text
@@ -113,6 +113,7 @@ def test_an_entry_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @given(st.binary(max_size=300))
+@example(b"\x1c")  # white space to Unicode, not to ASCII
 def test_any_octets(octets: bytes) -> None:
     lines = octets.splitlines(keepends=True)
     for found in (parse(lines, "file"), parse_aliases(lines, "file")):
