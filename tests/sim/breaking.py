@@ -848,7 +848,8 @@ def lines_for_mailboxes_are_broken(patch: Patch) -> None:
     real = SmtpCourier._begin
 
     def begin(self: SmtpCourier, work: Any) -> None:
-        self._security = replace(self._security, final=False)
+        session = self._session
+        self._session = replace(session, security=replace(session.security, final=False))
         real(self, work)
 
     patch(SmtpCourier, "_begin", begin)

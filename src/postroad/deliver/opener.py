@@ -28,6 +28,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
+from postroad.deliver.concluding import softened
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.delegated import DelegatedCourier
 from postroad.deliver.doing import Trying, place
@@ -40,7 +41,7 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
-from postroad.deliver.smtp import CourierContext, SmtpCourier, settings, softened
+from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks

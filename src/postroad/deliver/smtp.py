@@ -28,20 +28,30 @@ from typing import Final, cast
 
 import msgspec
 
+from postroad.deliver import announcing
+from postroad.deliver.announcing import STRAY_LINE_END, CarriedJob, Done
+from postroad.deliver.concluding import (
+    CLOSED,
+    NOT_TRIED,
+    SessionUsed,
+    answered_in_part,
+    attempts_of,
+    over_time,
+    silent,
+    softened,
+    unreadable,
+)
 from postroad.deliver.doing import carrying
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
-from postroad.mail.address import path
-from postroad.mail.attempt import Attempt, Outcome, Reach, Try
-from postroad.mail.envelope import Body, Recipient
+from postroad.mail.attempt import Outcome, Reach, Try
+from postroad.mail.envelope import Body
 from postroad.mail.job import Job
 from postroad.mail.message import size
-from postroad.mail.route import Hop, Transport, domain_of
-from postroad.mail.status import with_class
-from postroad.mail.tls_details import TlsDetails, details
-from postroad.protocol import sending, stuffing, tunnel
+from postroad.mail.route import Hop, Transport
+from postroad.mail.tls_details import details
+from postroad.protocol import sending
 from postroad.protocol.client import (
-    NO_MAIL,
     ClientEvent,
     ClientMachine,
     ConnectionEnded,
@@ -49,24 +59,17 @@ from postroad.protocol.client import (
     SendContent,
     Step,
 )
-from postroad.protocol.line_breaking import broken
 from postroad.protocol.replies import ReplyLimits
-from postroad.protocol.sending import ContentFacts, MailCommand, Result, Security
-from postroad.protocol.seven_bit import ConversionTarget, EightBit, Plan
-from postroad.protocol.xclient import xforward
+from postroad.protocol.sending import ContentFacts, Result, Security
+from postroad.protocol.seven_bit import EightBit
 from postroad.world.clock import Clock
 from postroad.world.network import why
 from postroad.world.tls_facts import TlsFacts, facts
-
-Done = Callable[[Job, tuple[Attempt, ...]], None]
 
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _CLOSED: Final = Step.CLOSED
 _BINARY_MIME: Final = Body.BINARY_MIME
 _FAILED: Final = Outcome.FAILED
-_NOT_TRIED: Final = Result(
-    Outcome.DEFERRED, Reach.SESSION, "4.5.3", "no room for this recipient in a transaction of this connection"
-)
 _LOOK_S: Final = 1.0  # a connection that is kept without work for a shorter time has its timer moved
 _LOOK_LEAST_S: Final = 0.01
 _TIMER_SLACK_S: Final = 0.005  # a loop's timers are as coarse as a millisecond
@@ -117,32 +120,6 @@ def settings(
     return CourierContext(name, options, clock, loop, pool, limits_s, look_s, replies)
 
 
-class _Work(msgspec.Struct, eq=False):
-    """A job that is carried. `started_us`: wall time; `ends`: loop time by which the transactions must be over.
-    `results`: one for each of its recipients, None as long as there is none. `recipients`: as they are named to the
-    remote. `rest`: recipients, by position in the
-    job, whose RCPT is still to be said; `round`: those of the transaction under way. `facts`: XFORWARD, said before
-    each transaction. `ready`: content and its end, if they are sent in one go. `plan`: how the content is converted;
-    `line_max`: where its lines are broken, 0 if they are not. `with_dsn`: recipients, by position, who were said with
-    parameters of DSN before the remote refused them of others."""
-
-    job: Job
-    done: Done
-    started_us: int
-    ends: float
-    results: list[Result | None]
-    recipients: list[Recipient] = []
-    rest: list[tuple[int, bytes]] = []
-    round: list[tuple[int, bytes]] = []
-    opening: MailCommand = MailCommand(b"", False, False)
-    facts: list[bytes] = []
-    ready: tuple[bytes, ...] | None = None
-    stream: ContentStream | None = None
-    plan: Plan | None = None
-    line_max: int = 0
-    with_dsn: set[int] = set()
-
-
 class SmtpCourier(asyncio.Protocol):
     """See the module. Made by the opener, who sets the session up and then lets it go with `release`. `ignored`:
     keywords of the remote that count as not offered."""
@@ -159,13 +136,8 @@ class SmtpCourier(asyncio.Protocol):
         self._shared = shared
         self._loop = shared.loop
         self._clock = shared.clock
-        self._kind = kind.value
         self._transport: asyncio.Transport | None = None
-        self._security = Security()
-        self._tls = ""
-        self._tls_details: TlsDetails | None = None
-        self._connect_us = 0
-        self._tries: tuple[Try, ...] = ()
+        self._session = SessionUsed(hop, kind.value)
         self._lost: Callable[[SmtpCourier], None] | None = None
         self._waiter: asyncio.Future[ClientEvent] | None = None
         self._opening: deque[ClientEvent] = deque()  # events of the set-up that nobody has waited for yet
@@ -182,7 +154,7 @@ class SmtpCourier(asyncio.Protocol):
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None
         self._broken: Callable[[str], None] | None = None
-        self._work: _Work | None = None
+        self._work: CarriedJob | None = None
         self._fetching = False
 
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
@@ -244,10 +216,10 @@ class SmtpCourier(asyncio.Protocol):
 
     def release(self, security: Security, connect_us: int, lost: Callable[[SmtpCourier], None]) -> None:
         """The session is set up: from here on the courier belongs to the queue."""
-        self._security = security
+        changes = {"security": security, "connect_us": connect_us}
         if self.tls is not None:
-            self._tls, self._tls_details = self.tls.text, details(self.tls)
-        self._connect_us = connect_us
+            changes |= {"tls": self.tls.text, "tls_details": details(self.tls)}
+        self._session = msgspec.structs.replace(self._session, **changes)
         self._lost = lost
         self._expires = self._loop.time() + self._shared.options.age_s
         if self.machine.capabilities.mail_max:  # RFC 9422 §4.1: MAILMAX
@@ -263,7 +235,8 @@ class SmtpCourier(asyncio.Protocol):
         the keyword of an extension that the remote offers and that does not work: CHUNKING if it refuses BDAT as a
         command, DSN if it refuses its parameters, PIPELINING if it leaves a command of a group without an answer.
         `tries`: the hosts that were tried before; the attempts of the first job tell of them."""
-        self._tries = tries
+        if tries:
+            self._session = msgspec.structs.replace(self._session, tries=tries)
         self._elsewhere, self._failed, self._broken = elsewhere, failed, broken
 
     # -- the face towards the queue ----------------------------------------------------------------------------------
@@ -296,9 +269,9 @@ class SmtpCourier(asyncio.Protocol):
         """Carry a job. One at a time."""
         assert self._work is None, "one job at a time"
         ends = self._loop.time() + self._shared.options.transaction_s
-        work = self._work = _Work(job, done, self._clock.now_us(), ends, [None] * len(job.recipients))
+        work = self._work = CarriedJob(job, done, self._clock.now_us(), ends, [None] * len(job.recipients))
         if not self._alive or self._closing:
-            self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection is closed"))
+            self._conclude_soon(CLOSED)
         elif sending.must_inspect(job.envelope, self.machine.capabilities):
             self._look(work)
         else:
@@ -328,7 +301,7 @@ class SmtpCourier(asyncio.Protocol):
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
 
-    def _look(self, work: _Work) -> None:
+    def _look(self, work: CarriedJob) -> None:
         """The remote lacks something: what the content holds decides."""
         job, options = work.job, self._shared.options
         content = job.content
@@ -348,79 +321,28 @@ class SmtpCourier(asyncio.Protocol):
         if work is None:
             return  # the connection has gone meanwhile
         if isinstance(found, str):
-            self._conclude_soon(_unreadable(found))
+            self._conclude_soon(unreadable(found))
         elif not self._alive:
-            self._conclude_soon(Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", "the connection was closed"))
+            self._conclude_soon(CLOSED)
         else:
             self._announce(work, found)
 
-    def _announce(self, work: _Work, looked: Looked | None) -> None:
+    def _announce(self, work: CarriedJob, looked: Looked | None) -> None:
         """Make the commands of the job, and say the first of them."""
-        job, options, security = work.job, self._shared.options, self._security
-        envelope, content = job.envelope, job.content
-        if job.is_renamed:
-            envelope = msgspec.structs.replace(envelope, reverse_path=job.reverse_path)
-        content_size, inspection = size(envelope, content), None
-        if looked is not None:
-            work.plan, content_size, inspection = looked.plan, looked.size, looked.inspection
-            content = content if looked.octets is None else looked.octets
-        line_max = 0
-        if envelope.long_lines and not security.final and envelope.body is not _BINARY_MIME:  # that has no lines
-            line_max = options.line_max
-            if line_max and isinstance(content, bytes) and (work.plan is None or content is not job.content):
-                # Else it is still to be converted, and broken then, piece by piece.
-                content = broken(content, line_max)
-                content_size, line_max = len(content), 0
-        offered = self.machine.capabilities
-        recipients = work.recipients = job.named()
-        asking = envelope.parameters != ()
-        utf8_wanted = False
-        for recipient in recipients:
-            if not recipient.address.is_ascii:
-                utf8_wanted = True
-            if recipient.parameters:
-                asking = True
-        prefix, waited_s = b"", 0
-        if asking:
-            prefix = tunnel.fields(envelope, recipients, offered, priority=options.mt_priority_tunnel)
-            waited_s = max(0, work.started_us - envelope.accepted_us) // 1_000_000
-        opening = sending.opening(
-            envelope, content_size + len(prefix), offered, security, utf8_wanted=utf8_wanted,
-            inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0,
-            waited_s=waited_s, prefix=prefix, eight_bit=options.eight_bit,
-        )
-        if isinstance(opening, Result):
-            self._conclude_soon(opening)
-            return
-        work.opening = opening
-        if job.destination.xforward and "XFORWARD" in offered.keywords:
-            work.facts = xforward(envelope, offered.keywords["XFORWARD"])
-        work.line_max = line_max
-        if isinstance(content, bytes) and (len(content) <= options.whole_max or content is not job.content):
-            if opening.bdat:
-                work.ready = (b"BDAT %d LAST\r\n" % (len(prefix) + len(content)), prefix, content)
-            else:
-                seen = job.only_crlf and content is job.content
-                work.ready = stuffing.stuffed(prefix + content if prefix else content, seen=seen)
-                if work.ready is None:
-                    self._conclude_soon(_STRAY_LINE_END)
-                    return
-        for position, recipient in enumerate(recipients):
-            command = sending.rcpt(recipient, offered, smtputf8=opening.smtputf8, final=security.final)
-            if isinstance(command, Result):
-                work.results[position] = command
-            else:
-                work.rest.append((position, command))
-        if work.rest:
+        offered, session = self.machine.capabilities, self._session
+        refused = announcing.announce(work, looked, offered, session.security, self._shared.options)
+        if refused is not None:
+            self._conclude_soon(refused)
+        elif work.rest:
             self._begin(work)
         else:
             self._loop.call_soon(self._conclude)
 
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: CarriedJob) -> None:
         """One transaction with as many of the rest as it may have."""
         offered = self.machine.capabilities
         if offered.rcpt_max or offered.rcpt_domain_max:
-            self._choose(work)
+            self._full = announcing.choose(work, offered, self._domains)
             if not work.round:
                 self._loop.call_soon(self._conclude)
                 return
@@ -433,26 +355,6 @@ class SmtpCourier(asyncio.Protocol):
         self._wait()
         if self.machine.step is _CLOSED:  # octets had come that nobody asked for
             self._loop.call_soon(self._process)
-
-    def _choose(self, work: _Work) -> None:
-        """As many as the remote's LIMITS allow: in one transaction (RFC 9422 §4.2), and of no more domains than in one
-        session (§4.3). The others stay."""
-        offered, domains, job = self.machine.capabilities, self._domains, work.job
-        rcpt_max, domain_max = offered.rcpt_max, offered.rcpt_domain_max
-        chosen: list[tuple[int, bytes]] = []
-        left: list[tuple[int, bytes]] = []
-        for entry in work.rest:
-            domain = work.recipients[entry[0]].address.domain
-            no_room = domain_max and domain not in domains and len(domains) >= domain_max
-            if no_room or (rcpt_max and len(chosen) >= rcpt_max):
-                left.append(entry)
-            else:
-                domains.add(domain)
-                chosen.append(entry)
-        # Mail to a destination by MX is of one domain; to another hop the next may be of any.
-        alone = domain_of(job.destination.key) in domains
-        self._full = bool(domain_max) and len(domains) >= domain_max and not alone
-        work.round, work.rest = chosen, left
 
     def _finished(self, event: Finished) -> None:
         """A transaction is over."""
@@ -471,28 +373,15 @@ class SmtpCourier(asyncio.Protocol):
         else:
             self._conclude()
 
-    def _go_without_dsn(self, work: _Work) -> None:
-        """If the remote offers DSN and refuses its parameters (RFC 5321 §4.2.2: 555), it counts as a host without DSN:
-        the recipients concerned are said again without them (RFC 3461 §5.2.2), and reports are ours to make."""
-        by_mail = sending.asks_for_dsn(work.opening.mail)
-        refused = [
-            (position, command)
-            for position, command in work.round
-            if _refuses_parameters(work.results[position]) and (by_mail or sending.asks_for_dsn(command))
-        ]
-        if not refused:
+    def _go_without_dsn(self, work: CarriedJob) -> None:
+        """If the remote offers DSN and refuses its parameters, it counts as a host without DSN."""
+        if not announcing.go_without_dsn(work):
             return
         capabilities = self.machine.capabilities
         keywords = {keyword: value for keyword, value in capabilities.keywords.items() if keyword != "DSN"}
         self.machine.capabilities = msgspec.structs.replace(capabilities, dsn=False, keywords=keywords)
         if self._broken is not None:
             self._broken("DSN")
-        work.with_dsn = {position for position, _ in work.round} - {position for position, _ in refused}
-        for position, _ in refused:
-            work.results[position] = None
-        work.rest = [(position, sending.without_dsn(command)) for position, command in (*refused, *work.rest)]
-        opening = work.opening
-        work.opening = msgspec.structs.replace(opening, mail=sending.without_dsn(opening.mail))
 
     def _tell_no_bdat(self) -> None:
         """The host is remembered; the way by DATA is left to try, on another connection."""
@@ -500,7 +389,7 @@ class SmtpCourier(asyncio.Protocol):
         if self._broken is not None:
             self._broken("CHUNKING")
 
-    def _session_ended(self, work: _Work, event: ConnectionEnded) -> None:
+    def _session_ended(self, work: CarriedJob, event: ConnectionEnded) -> None:
         """The session is over while a job was carried: all that is undecided shares its fate."""
         if event.bdat_refused:
             self._tell_no_bdat()
@@ -517,12 +406,15 @@ class SmtpCourier(asyncio.Protocol):
         """For all recipients, but not from within `carry`."""
         self._loop.call_soon(self._conclude, result)
 
-    def _conclude(self, rest: Result = _NOT_TRIED) -> None:
+    def _conclude(self, rest: Result = NOT_TRIED) -> None:
         """The job is over; `rest` is for recipients without a result of their own."""
         work = self._work
         if work is None:
             return
-        attempts = self._attempts(work, rest)
+        session = self._session
+        attempts = attempts_of(work, rest, self.machine.capabilities, session, self._clock.now_us())
+        if session.connect_us or session.tries:  # they belong to the first job
+            self._session = msgspec.structs.replace(session, connect_us=0, tries=())
         self._work = self._failed = None
         work.done(work.job, attempts)
         if self._work is None and self._alive:
@@ -530,38 +422,6 @@ class SmtpCourier(asyncio.Protocol):
                 self._leave()
             else:
                 self._wait_for_work()
-
-    def _attempts(self, work: _Work, rest: Result) -> tuple[Attempt, ...]:
-        took_us = max(0, self._clock.now_us() - work.started_us)
-        connect_us, self._connect_us = self._connect_us, 0
-        capabilities, hop = self.machine.capabilities, self.hop
-        by_passed = work.job.envelope.parameters != () and "DELIVERBY" in capabilities.keywords
-        converted = "" if work.plan is None else _told(work.plan)
-        renamed = work.job.is_renamed
-        made: list[Attempt] = []
-        last: Result | None = None
-        for position, result in enumerate(work.results):
-            if result is None:
-                result = rest
-            dsn = capabilities.dsn or position in work.with_dsn
-            if result is not last or renamed:
-                last = result
-                text = result.text
-                if converted:
-                    text = f"{text}; {converted}" if text else converted
-                if renamed:
-                    names = _names(work.job, position)
-                    text = f"{text}; {names}" if text else names
-                attempt = Attempt(
-                    result.outcome, result.reach, result.status, text, result.reply, hop.name,
-                    hop.address, hop.port, self._tls, dsn, work.started_us,
-                    took_us, connect_us, self._kind, by_passed, self._tls_details, self._security.auth,
-                )
-            made.append(attempt)
-        if self._tries:
-            tries, self._tries = self._tries, ()
-            return tuple([msgspec.structs.replace(each, tries=tries) for each in made])
-        return tuple(made)
 
     # -- content -------------------------------------------------------------------------------------------------------
 
@@ -599,7 +459,7 @@ class SmtpCourier(asyncio.Protocol):
             return
         if piece.error or piece.broken:
             # The data is not ended, so that the remote cannot take half a message for a whole one.
-            self._end_session(_unreadable(piece.error) if piece.error else _STRAY_LINE_END)
+            self._end_session(unreadable(piece.error) if piece.error else STRAY_LINE_END)
             return
         if piece.octets:
             self.transport.write(piece.octets)
@@ -763,28 +623,26 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(now)
             return
         step = self.machine.step
+        waits_for = Step.CONTENT if self._paused else step
         if step is Step.IDLE and self._work is None and self._lost is not None:
             self._idle_ended()
         elif step in (Step.QUIT, Step.CLOSED):
             self.abort()
         elif self._work is not None and now + _TIMER_SLACK_S >= self._work.ends:
-            limit_s = self._shared.options.transaction_s
-            found = _silent(Step.CONTENT if self._paused else step, limit_s)
-            text = f"the transaction took longer than {limit_s:g} s: {found.text}"
-            self._end_session(Result(found.outcome, found.reach, found.status, text))
+            self._end_session(over_time(waits_for, self._shared.options.transaction_s))
         else:
-            found = _silent(Step.CONTENT if self._paused else step, self._limit_s)
+            found = silent(waits_for, self._limit_s)
             if step in _IN_A_GROUP and self.machine.capabilities.pipelining and not self._paused:
                 found = self._answered_in_part(found)
             self._end_session(found)
 
-    def _answered_in_part(self, silent: Result) -> Result:
+    def _answered_in_part(self, silence: Result) -> Result:
         """The remote has answered MAIL, and not what came in one group with it. It may have thrown that away, though it
         offers PIPELINING (so do some firewalls): the next connection says one command at a time."""
         if self._broken is None:
-            return silent
+            return silence
         self._broken("PIPELINING")
-        return Result(silent.outcome, silent.reach, silent.status, silent.text + _NO_GROUPS)
+        return answered_in_part(silence)
 
     def _idle_ended(self) -> None:
         if self._closing or self._lost is None:
@@ -795,63 +653,3 @@ class SmtpCourier(asyncio.Protocol):
 
 
 _IN_A_GROUP: Final = (Step.RCPT, Step.DATA)
-_NO_GROUPS: Final = "; for some time this host gets one command at a time, though it offers PIPELINING"
-_STRAY_LINE_END: Final = Result(
-    Outcome.FAILED, Reach.MESSAGE, "5.6.1",
-    "the message holds a CR or LF that is not part of a line end, which this way of sending cannot carry",
-)
-
-
-def softened(result: Result) -> Result:
-    """A refused session fails the mail only if the host says that it never takes any; a result of our own
-    (REQUIRETLS) stands as it is."""
-    if result.outcome is not _FAILED or result.reply is None or result.reply.code in NO_MAIL:
-        return result
-    return Result(Outcome.DEFERRED, result.reach, with_class(result.status, "4"), result.text, result.reply)
-
-
-def _told(plan: Plan) -> str:
-    """That the content was not sent as it stands in the spool."""
-    if not plan.changes and not plan.encodings and plan.target is ConversionTarget.EIGHT_BIT:
-        return ""
-    text = f"converted to {_BITS[plan.target]}"
-    return f"{text}, also under multipart/signed, so that the signature may not hold" if plan.signed else text
-
-
-def _refuses_parameters(result: Result | None) -> bool:
-    return result is not None and result.reply is not None and result.reply.code == 555
-
-
-def _names(job: Job, position: int) -> str:
-    """By which names the message was sent, as far as they are not those of the envelope."""
-    names = [f"from {path(job.reverse_path)}"] if job.reverse_path != job.envelope.reverse_path else []
-    if job.forward_paths:
-        names.append(f"to {path(job.forward_paths[position])}")
-    return f"sent {' '.join(names)}"
-
-
-_BITS: Final = {ConversionTarget.SEVEN_BIT: "7 bit", ConversionTarget.EIGHT_BIT: "8 bit"}
-
-
-def _unreadable(reason: str) -> Result:
-    return Result(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", f"the content could not be read: {reason}")
-
-
-def _silent(step: Step, limit_s: float) -> Result:
-    if step is Step.CONTENT:
-        text = f"the remote took no data for {limit_s:g} s"
-    elif step in _OURS:
-        text = f"{_OURS[step]} within {limit_s:g} s"
-    else:
-        text = f"no answer to {_WAITED_FOR.get(step, step.name)} within {limit_s:g} s"
-    return Result(Outcome.DEFERRED, Reach.SESSION, "4.4.2", text)
-
-
-_WAITED_FOR: Final = {
-    Step.GREETING: "the connection", Step.HELLO: "EHLO", Step.HANDSHAKE: "the TLS handshake",
-    Step.END: "the end of data", Step.DOT: "the end of data",
-}
-# What we do ourselves, while the remote waits.
-_OURS: Final = {
-    Step.IDLE: "we could not go on", Step.RESPONSE: "we could not answer the challenge of AUTH",
-}
