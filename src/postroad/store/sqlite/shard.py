@@ -13,56 +13,39 @@ dropped and opened anew for the next commit, since after a failed sync the pages
 settlement that may be on the disk is not refused but `Kept`: each further commit has it, until one succeeds. Any other
 error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
 
-Used by one thread at a time. Not here: threads, callbacks, the loop (`store.sqlite.spool`).
+Used by one thread at a time. Not here: which rows an operation means (`store.sqlite.gathering`); answers to questions
+(`store.sqlite.answering`); what an error means (`store.sqlite.faults`); threads, callbacks, the loop
+(`store.sqlite.spool`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 import time
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
 from postroad.mail import identifier
-from postroad.mail.envelope import Envelope
 from postroad.mail.event import Event, Noted
-from postroad.mail.message import Content
 from postroad.mail.seldom import Seldom
 from postroad.store import content
 from postroad.store.face import HISTORY, JournalReader, SpoolError
-from postroad.store.questions import Ahead, Contents, FirstDue, Fresh, Load, NextDue, Question, Select, Take
 from postroad.store.reserve import Reserve
-from postroad.store.sqlite import codec, opening, salvage, schema, selecting, wal_index
-from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Row, Settle
-from postroad.store.values import Failure, FailureKind, Loaded, Selection, Waiting
+from postroad.store.sqlite import codec, faults, opening, salvage, schema, wal_index
+from postroad.store.sqlite.answering import Answering
+from postroad.store.sqlite.gathering import Gathering
+from postroad.store.sqlite.operation import Accept, Kept, Mark, Operation, Postponed, Read, RecordEvents, Settle
+from postroad.store.values import Failure, FailureKind
 
 CHECK_MAX: Final = 67_108_864  # octets: a database up to this size is checked as a whole at start (a tenth of a second)
-_SELECT_STEPS: Final = 4  # steps of a selection between two commits
-_ENVELOPES_MAX: Final = 50_000  # recipients in the envelopes kept decoded, for large mailings read piece by piece
 _UNDO_MAX: Final = 100_000
 _PAGES: Final = 6  # that a commit writes besides what it gathers, about
+_AGAIN_S: Final = 0.2  # until a database that could not be read is tried once more
 _SMALL_MAX: Final = 262_144  # octets of a commit that the loop may make itself
-_CACHED_FROM: Final = 20  # recipients from which an envelope is worth keeping
-
-
-_ENVIRONMENT: Final = frozenset(
-    {
-        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
-        sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOLFS,
-    }
-)  # fmt: skip
-_KEEP_OPEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM})
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_UNREADABLE: Final = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ})
-_AGAIN_S: Final = 0.2
 
 
 class Shard:
@@ -113,8 +96,8 @@ class Shard:
         self._readers = {each.name: each for each in readers}
         self.marks: dict[str, int] = {}  # of the readers, as committed; replaced as a whole, read by other threads
         self.missed: dict[str, int] = {}  # commits that a reader was too far behind for, since the start
-        self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
-        self._batch = _Batch()
+        self._answering = Answering(directory, self.path, self._use, self._large, self._say)
+        self._batch = Gathering(self._new)
 
     @property
     def committed(self) -> int:
@@ -137,7 +120,7 @@ class Shard:
             try:
                 self._open_files()
             except (OSError, sqlite3.Error) as error:
-                if not _is_no_space(error) or not self._release("to open the shard"):
+                if not faults.is_no_space(error) or not self._release("to open the shard"):
                     raise
                 self._disconnect()
                 self._open_files()
@@ -175,7 +158,7 @@ class Shard:
             self._open_patiently()
         except sqlite3.DatabaseError as error:
             self._disconnect()
-            if not _is_damage(error):
+            if not faults.is_damage(error):
                 raise
             saved = salvage.replace(self._directory, self.number, self._now_us())
             self._say("error", f"{self.path} is damaged ({error}): {saved}; see `postroad spool check`")
@@ -187,7 +170,7 @@ class Shard:
             self._open_checked()
         except sqlite3.OperationalError as error:
             self._disconnect()
-            if getattr(error, "sqlite_errorcode", 0) not in _UNREADABLE:
+            if getattr(error, "sqlite_errorcode", 0) not in faults.UNREADABLE:
                 raise
             time.sleep(_AGAIN_S)
             self._open_checked()
@@ -197,7 +180,7 @@ class Shard:
         if self.path.stat().st_size <= CHECK_MAX or self._suspect.exists():
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise _damaged(found)
+                raise faults.damaged(found)
         try:
             schema.create(connection)
         except SpoolError as error:
@@ -270,7 +253,7 @@ class Shard:
 
     def _suspect_damage(self, error: sqlite3.Error) -> None:
         """Damage that shows while we run: the next start looks through the whole file, however large it is."""
-        if _primary(error) in _DAMAGE:
+        if faults.primary(error) in faults.DAMAGE:
             with contextlib.suppress(OSError):
                 self._suspect.touch(0o600)
 
@@ -354,7 +337,7 @@ class Shard:
         looked at when what failed is taken out again."""
         if not read.about:
             return Postponed(failure.text)
-        self._batch = _Batch()
+        self._batch = Gathering(self._new)
         return self._read(read)
 
     def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
@@ -365,7 +348,7 @@ class Shard:
     def _transact(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._use()
         if all(type(each) is Read and (self._undo is None or each.about) for each in operations):
-            self._batch = _Batch()
+            self._batch = Gathering(self._new)
             return [self._read(each) for each in operations if type(each) is Read]
         return self._finish(connection, self._write(connection, operations, _begin_patiently))
 
@@ -376,17 +359,17 @@ class Shard:
         begin: Callable[[sqlite3.Connection], None],
     ) -> list[Any]:
         """Begin, and write what the operations say. Only into memory: in WAL mode the file is written at COMMIT."""
-        batch = self._batch = _Batch()
+        batch = self._batch = Gathering(self._new)
         begin(connection)
         batch.transaction = True
         if self._undo is not None:
-            self._delete_messages(connection, self._undo)
+            batch.delete_messages(connection, self._undo)
             schema.write_rows(connection, schema.DELETE_ALL_RECIPIENTS, self._undo)
             connection.execute("DELETE FROM journal WHERE seq > ?", (self._committed,))
             batch.redone = [(each, self._apply(connection, each)) for each in self._redo]
         apply = self._apply_once if self._redo else self._apply
         answers = [apply(connection, each) for each in operations]
-        self._flush(connection)
+        self._batch.flush(connection)
         if batch.events:
             self._seq += 1
             events = codec.join_events(batch.events)
@@ -409,7 +392,7 @@ class Shard:
         self._after(batch)
         return answers
 
-    def _after(self, batch: _Batch) -> None:
+    def _after(self, batch: Gathering) -> None:
         """The commit is durable: what is known in memory follows."""
         self.written += batch.written + _PAGES * schema.PAGE_SIZE
         if self.written > self._cover_at:
@@ -427,11 +410,11 @@ class Shard:
 
     def _fail(self, error: Exception, operations: Sequence[Operation]) -> Failure:
         """Rolls back and tells what it was. What is no error of SQLite is a bug, and concerns one operation."""
-        primary = _primary(error)
-        kind = _kind(primary) if isinstance(error, sqlite3.Error) else FailureKind.INVALID
+        primary = faults.primary(error)
+        kind = faults.kind_of(primary) if isinstance(error, sqlite3.Error) else FailureKind.INVALID
         if isinstance(error, sqlite3.Error):
             self._suspect_damage(error)
-        if kind is FailureKind.IO and _is_full(self._directory):
+        if kind is FailureKind.IO and faults.is_full(self._directory):
             kind = FailureKind.FULL
         failure = Failure(kind, f"{self.path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
         try:
@@ -444,7 +427,7 @@ class Shard:
             text = self._seldom.to_write(f"commit failed: {failure.text}{trace}")
             if text:
                 self._say("error", text)
-        if kind is not FailureKind.INVALID and primary not in _KEEP_OPEN:
+        if kind is not FailureKind.INVALID and primary not in faults.KEEP_OPEN:
             self._disconnect()
             if self._batch.transaction:
                 self._undo = [*(self._undo or ()), *_accepted(operations)][-_UNDO_MAX:]
@@ -461,11 +444,12 @@ class Shard:
     def _apply(self, connection: sqlite3.Connection, operation: Operation) -> Any:
         match operation:
             case Accept():
-                return self._accept(operation)
+                self._batch.accept(operation)
+                return None
             case Settle():
-                return self._settle(connection, operation)
+                return self._batch.settle(connection, operation)
             case Read():
-                self._flush(connection)
+                self._batch.flush(connection)
                 return self._read(operation)
             case Mark():
                 self._mark(connection, operation)
@@ -495,7 +479,7 @@ class Shard:
         sql = "DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)"
         connection.execute(sql, (_had_by_all(marks),))
 
-    def _marked(self, batch: _Batch) -> None:
+    def _marked(self, batch: Gathering) -> None:
         self.marks = {**self.marks, **batch.marks}
         for name, count in batch.missed.items():
             self.missed[name] = self.missed.get(name, 0) + count
@@ -503,229 +487,19 @@ class Shard:
             if text := self._seldom.to_write(text):
                 self._say("error", text)
 
-    def _accept(self, operation: Accept) -> None:
-        row, waiting = operation.row, operation.waiting
-        batch = self._batch
-        if waiting:
-            batch.messages += (row.id, row.envelope)
-            batch.recipients += _recipient_rows(row.id, waiting)
-            self._gather_content(row)
-        else:
-            self._gather_fresh(row)
-        batch.touched.add(row.id)
-        for report in operation.reports:
-            self._gather_fresh(report)
-        if operation.events:
-            batch.events.append(operation.events)
-
-    def _gather_fresh(self, row: Row) -> None:
-        self._batch.fresh += (row.id, row.envelope)
-        self._batch.added[row.id] = row.count
-        self._gather_content(row)
-
-    def _gather_content(self, row: Row) -> None:
-        batch = self._batch
-        if row.octets is not None:
-            batch.contents += (row.id, row.octets)
-            batch.written += len(row.octets)
-        else:
-            batch.large.append(row.id)
-        batch.written += len(row.envelope)
-
-    def _settle(self, connection: sqlite3.Connection, operation: Settle) -> Failure | None:
-        batch = self._batch
-        id = operation.id
-        if id in batch.touched:  # accepted or settled in this very commit: what is gathered of it goes first
-            self._flush(connection)
-        count = None if id in batch.settled else self._new.get(id) or batch.added.get(id)
-        if count is not None and not operation.waiting and len(set(operation.ended)) == count:
-            batch.gone.append(id)
-            batch.settled.add(id)
-        else:
-            failure = self._settle_looking(connection, operation, count)
-            if failure is not None:
-                return failure
-        batch.touched.add(id)
-        for row in operation.accepted:
-            self._gather_fresh(row)
-        if operation.events:
-            batch.events.append(operation.events)
-        return None
-
-    def _settle_looking(
-        self, connection: sqlite3.Connection, operation: Settle, count: int | None
-    ) -> Failure | None:
-        """A settlement that leaves recipients waiting, or of a message that is not new to this process.
-
-        `count`: its recipients where it is known to be fresh. What names a message or a recipient that is not there
-        (any more) changes nothing: an end cannot be taken back.
-        """
-        batch = self._batch
-        id = operation.id
-        if count is None and id not in batch.settled:
-            row = connection.execute("SELECT envelope FROM fresh WHERE id = ?", (id,)).fetchone()
-            count = None if row is None else len(codec.decode_envelope(row[0]).recipients)
-        batch.written += 512 * len(operation.waiting)
-        if count is None:
-            for place in operation.ended:
-                batch.ended += (id, place)
-            batch.changed += _recipient_rows(id, operation.waiting)
-            return None
-        named = {*operation.ended, *(each.index for each in operation.waiting)}
-        if len(named) != count:
-            text = f"first settlement of {identifier.text(id)} names {len(named)} of {count} recipients"
-            return Failure(FailureKind.INVALID, text)
-        batch.settled.add(id)
-        if operation.waiting:
-            batch.moved.append(id)
-            batch.recipients += _recipient_rows(id, operation.waiting)
-        else:
-            batch.gone.append(id)
-        return None
-
-    def _flush(self, connection: sqlite3.Connection) -> None:
-        """Writes what was gathered. Deletions first: what they free is used again at once."""
-        batch = self._batch
-        write = schema.write_rows
-        if batch.gone:
-            write(connection, schema.DELETE_FRESH, batch.gone)
-            write(connection, schema.DELETE_CONTENT, batch.gone)
-            batch.removed += batch.gone
-            batch.gone.clear()
-        if batch.moved:
-            write(connection, schema.MOVE_FRESH, batch.moved)
-            write(connection, schema.DELETE_FRESH, batch.moved)
-            batch.moved.clear()
-        if batch.fresh:
-            write(connection, schema.INSERT_FRESH, batch.fresh, 2)
-            batch.fresh.clear()
-        if batch.messages:
-            write(connection, schema.INSERT_MESSAGE, batch.messages, 2)
-            batch.messages.clear()
-        if batch.contents:
-            write(connection, schema.INSERT_CONTENT, batch.contents, 2)
-            batch.contents.clear()
-        if batch.recipients:
-            write(connection, schema.INSERT_RECIPIENT, batch.recipients, 6)
-            batch.recipients.clear()
-        if batch.changed:
-            write(connection, schema.UPDATE_RECIPIENT, batch.changed, 6)
-            batch.changed.clear()
-        if batch.ended:
-            self._end(connection, batch.ended)
-            batch.ended.clear()
-        batch.touched.clear()
-
-    def _end(self, connection: sqlite3.Connection, ended: Sequence[int]) -> None:
-        """Removes recipients, and the messages that have none left."""
-        schema.write_rows(connection, schema.DELETE_RECIPIENT, ended, 2)
-        touched = dict.fromkeys(ended[::2])
-        for (id,) in schema.read_rows(connection, schema.SELECT_WAITING, touched):
-            del touched[id]
-        if touched:
-            self._delete_messages(connection, list(touched))
-            self._batch.removed += touched
-
-    def _delete_messages(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-        for template in (schema.DELETE_FRESH, schema.DELETE_MESSAGE, schema.DELETE_CONTENT):
-            schema.write_rows(connection, template, ids)
-
     # --- reading (the questions of `Read`)
 
     def _read(self, operation: Read) -> Any:
         try:
-            return self.answer(operation.question)
+            return self._answering.answer(operation.question)
         except sqlite3.Error as error:
             self._suspect_damage(error)
             if not self._batch.transaction:
-                if _primary(error) not in _KEEP_OPEN:
+                if faults.primary(error) not in faults.KEEP_OPEN:
                     self._disconnect()
             elif self._connection is None or not self._connection.in_transaction:
                 raise  # SQLite has rolled back the commit that this read stands in
             return Postponed(f"{self.path}: {error}")
-
-    def answer(self, question: Question) -> Any:
-        """The answer to a question, as its class says. Raises sqlite3.Error."""
-        match question:
-            case Take(destination, before_us, limit):
-                return self.take(destination, before_us, limit)
-            case NextDue(destination, after_us):
-                return self.next_due(destination, after_us)
-            case Load(id):
-                return self.load(id)
-            case Fresh(after, limit):
-                return self.fresh(after, limit)
-            case Ahead(place, until_us, limit):
-                return self.ahead(place, until_us, limit)
-            case FirstDue(destinations):
-                return self.first_due(destinations)
-            case Contents(id):
-                return self.content(id)
-            case Select(selection, after):
-                return self._select(selection, after)
-            case _ as unknown:
-                assert_never(unknown)
-
-    def _select(self, selection: Selection, after: int) -> tuple[list[int], int | None]:
-        """Ids that are found in a few steps, and the id to go on after."""
-        found: list[int] = []
-        last: int | None = after
-        for _ in range(_SELECT_STEPS):
-            if last is None:
-                break
-            more, last = selecting.step(self.connection, selection, last)
-            found += more
-        return found, last
-
-    def take(self, destination: str, before_us: int, limit: int) -> list[Loaded]:
-        """Due recipients of a destination, the oldest due first, at most `limit` of them, by message."""
-        rows = self._use().execute(
-            "SELECT id, state FROM recipient WHERE destination = ? AND held = 0 AND due_us <= ?"
-            " ORDER BY due_us LIMIT ?",
-            (destination, before_us, limit),
-        ).fetchall()  # fmt: skip
-        return [loaded for loaded in self._loaded(rows) if loaded.waiting]
-
-    def next_due(self, destination: str, after_us: int = 0) -> int:
-        """When the first recipient of a destination is due after a time; 0 where none waits for longer."""
-        row = self._use().execute(
-            "SELECT due_us FROM recipient WHERE destination = ? AND held = 0 AND due_us > ? ORDER BY due_us LIMIT 1",
-            (destination, after_us or -1),
-        ).fetchone()  # fmt: skip
-        return 0 if row is None else max(1, row[0])
-
-    def load(self, id: int) -> Loaded | None:
-        """A message with all its waiting recipients; none wait of one never settled."""
-        rows = self._use().execute("SELECT id, state FROM recipient WHERE id = ? ORDER BY number", (id,)).fetchall()
-        loaded = self._loaded(rows) if rows else [Loaded(each, ()) for each in self._envelopes_of([id])]
-        return loaded[0] if loaded else None
-
-    def fresh(self, after: int, limit: int) -> list[Envelope]:
-        """Messages accepted and never settled, in the order of their ids, above `after`."""
-        found = []
-        rows = self._use().execute("SELECT id, envelope FROM fresh WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-        for id, octets in rows.fetchall():
-            try:
-                found.append(codec.decode_envelope(octets))
-            except codec.Undecodable as error:
-                self._keep_for_repair(id, str(error))
-        return found
-
-    def ahead(self, after: tuple[int, str], until_us: int, limit: int) -> list[tuple[int, str]]:
-        """When destinations have something due, and which: behind a time and name and until a time, in that order."""
-        return self._use().execute(schema.AHEAD, (*after, until_us, limit)).fetchall()
-
-    def first_due(self, names: Sequence[str]) -> dict[str, int]:
-        """When each of these destinations first has something due; those that have nothing are left out."""
-        rows = schema.read_rows(self._use(), schema.SELECT_DUE, names)
-        return {name: due_us for name, due_us in rows if due_us is not None}
-
-    def content(self, id: int) -> Content | None:
-        """The octets of a message, or its file; None where there is no such message."""
-        if id in self._large:
-            return content.content_file(self._directory, id)
-        row = self._use().execute("SELECT octets FROM content WHERE id = ?", (id,)).fetchone()
-        return None if row is None else row[0]
 
     def free_inside(self) -> int:
         """Octets that the file has free within itself."""
@@ -736,71 +510,8 @@ class Shard:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """For `store.sqlite.selecting`, within a read. Raises sqlite3.Error."""
+        """For `store.sqlite.repair`. Raises sqlite3.Error."""
         return self._use()
-
-    def _loaded(self, rows: Iterable[tuple[int, bytes]]) -> list[Loaded]:
-        waiting: dict[int, list[Waiting]] = {}
-        for id, state in rows:
-            try:
-                waiting.setdefault(id, []).append(codec.decode_waiting(state))
-            except codec.Undecodable as error:
-                self._keep_for_repair(id, str(error))
-        envelopes = {each.id: each for each in self._envelopes_of(waiting)}
-        if len(envelopes) < len(waiting):
-            self._drop_strays([id for id in waiting if id not in envelopes])
-        return [Loaded(envelopes[id], tuple(places)) for id, places in waiting.items() if id in envelopes]
-
-    def _envelopes_of(self, ids: Iterable[int]) -> list[Envelope]:
-        found: list[Envelope] = []
-        missing: list[int] = []
-        for id in ids:
-            kept = self._envelopes.get(id)
-            if kept is None:
-                missing.append(id)
-            else:
-                self._envelopes.move_to_end(id)
-                found.append(kept)
-        connection = self._use()
-        rows = list(schema.read_rows(connection, schema.SELECT_MESSAGE, missing))
-        if len(rows) < len(missing):
-            rows += schema.read_rows(connection, schema.SELECT_FRESH, set(missing).difference(id for id, _ in rows))
-        for id, octets in rows:
-            try:
-                envelope = codec.decode_envelope(octets)
-            except codec.Undecodable as error:
-                self._keep_for_repair(id, str(error))
-                continue
-            found.append(envelope)
-            if len(envelope.recipients) >= _CACHED_FROM:
-                self._keep_decoded(envelope)
-        return found
-
-    def _keep_decoded(self, envelope: Envelope) -> None:
-        self._envelopes[envelope.id] = envelope
-        total = sum(len(each.recipients) for each in self._envelopes.values())
-        while total > _ENVELOPES_MAX and len(self._envelopes) > 1:
-            _, dropped = self._envelopes.popitem(last=False)
-            total -= len(dropped.recipients)
-
-    def _drop_strays(self, ids: Sequence[int]) -> None:
-        """Recipients of which no message is there (only a commit that failed and yet was written could leave them)."""
-        connection = self._use()
-        there = {id for template in (schema.SELECT_MESSAGE, schema.SELECT_FRESH)
-                 for id, _ in schema.read_rows(connection, template, ids)}  # fmt: skip
-        for id in set(ids) - there:
-            connection.execute("DELETE FROM recipient WHERE id = ?", (id,))
-            self._say("error", f"{self.path}: recipients of {identifier.text(id)} without their message: removed")
-
-    def _keep_for_repair(self, id: int, why: str) -> None:
-        """A row that cannot be read: it stays, is never due, and does not stand in the way of others."""
-        self._say("error", f"{self.path}: message {identifier.text(id)} is damaged ({why}); it is kept, not delivered")
-        connection = self._use()
-        connection.execute("UPDATE recipient SET held = ? WHERE id = ?", (schema.DAMAGED, id))
-        connection.execute("INSERT OR REPLACE INTO message SELECT id, envelope FROM fresh WHERE id = ?", (id,))
-        if connection.execute("DELETE FROM fresh WHERE id = ?", (id,)).rowcount:
-            sql = "INSERT INTO recipient VALUES (?,0,'',?,0,?) ON CONFLICT DO NOTHING"
-            connection.execute(sql, (id, schema.DAMAGED, b""))
 
     # --- the WAL
 
@@ -814,7 +525,7 @@ class Shard:
             text = self._seldom.to_write(f"{self.path}: checkpoint: {error}")
             if text:
                 self._say("error", text)
-            if _primary(error) not in _KEEP_OPEN:
+            if faults.primary(error) not in faults.KEEP_OPEN:
                 self._disconnect()
 
 
@@ -832,38 +543,6 @@ class Shard:
             self._disconnect()
 
 
-class _Batch:
-    """What one commit has gathered. Flat lists: the values of the rows, one after another."""
-
-    __slots__ = (
-        "added", "changed", "committing", "contents", "ended", "events", "fresh", "gone", "large", "marks", "messages",
-        "missed", "moved",
-        "recipients", "redone", "removed", "settled", "touched", "transaction", "written",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.fresh: list[Any] = []
-        self.messages: list[Any] = []
-        self.contents: list[Any] = []
-        self.recipients: list[Any] = []
-        self.changed: list[Any] = []
-        self.ended: list[int] = []
-        self.gone: list[int] = []  # fresh, all ended
-        self.moved: list[int] = []  # fresh, some wait
-        self.removed: list[int] = []
-        self.large: list[int] = []
-        self.events: list[bytes] = []
-        self.marks: dict[str, int] = {}
-        self.missed: dict[str, int] = {}
-        self.added: dict[int, int] = {}
-        self.settled: set[int] = set()  # settled in this commit, no longer new
-        self.touched: set[int] = set()  # has something gathered that is not yet written
-        self.written = 0
-        self.transaction = False
-        self.committing = False  # the commit was begun: what fails now may be on the disk
-        self.redone: list[tuple[Settle, Failure | None]] = []
-
-
 def _begin(connection: sqlite3.Connection) -> None:
     """Raises sqlite3.OperationalError (SQLITE_BUSY) at once where another process writes: an operator's tool."""
     connection.execute("BEGIN IMMEDIATE")
@@ -876,7 +555,7 @@ def _begin_patiently(connection: sqlite3.Connection) -> None:
         try:
             _begin(connection)
         except sqlite3.OperationalError as error:
-            if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if faults.primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:
@@ -886,13 +565,6 @@ def _begin_patiently(connection: sqlite3.Connection) -> None:
 def _had_by_all(marks: dict[str, int]) -> int:
     """The seq up to which the journal can go."""
     return min(marks.values())
-
-
-def _recipient_rows(id: int, waiting: Iterable[Waiting]) -> list[Any]:
-    rows: list[Any] = []
-    for each in waiting:
-        rows += (id, each.index, each.destination, int(each.held), each.due_us, codec.encode_waiting(each))
-    return rows
 
 
 def _accepted(operations: Iterable[Operation]) -> list[int]:
@@ -907,41 +579,3 @@ def _accepted(operations: Iterable[Operation]) -> list[int]:
             case _:
                 pass
     return ids
-
-
-def _primary(error: Exception) -> int:
-    """SQLite's primary result code; 0 where the error is the module's own."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    return _primary(error) in _DAMAGE or getattr(error, "sqlite_errorcode", 0) in _UNREADABLE
-
-
-def _damaged(text: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(text)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    error.sqlite_errorname = "SQLITE_CORRUPT"
-    return error
-
-
-def _is_no_space(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    code = getattr(error, "sqlite_errorcode", 0)
-    return _primary(error) == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
-
-
-def _kind(primary: int) -> FailureKind:
-    if primary == sqlite3.SQLITE_FULL:
-        return FailureKind.FULL
-    return FailureKind.IO if primary in _ENVIRONMENT else FailureKind.INVALID
-
-
-def _is_full(directory: Path) -> bool:
-    """A write that failed without saying so (a quota, delayed allocation) on a file system with no space left."""
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < 1_048_576
