@@ -1,4 +1,4 @@
-"""The accounts that may authenticate: the users file and what it says of each (RFC 4954, RFC 6409 §6.1).
+"""The accounts that may authenticate, and the users file that lists them (RFC 4954, RFC 6409 §6.1).
 
 The file is text in UTF-8, one account per line, ``name:hash:addresses:keys``:
 
@@ -8,17 +8,16 @@ The file is text in UTF-8, one account per line, ``name:hash:addresses:keys``:
     carol::carol@example.org,info@example.org
 
 `name` is what the client gives as its authentication identity, `hash` an encoded argon2 hash, `addresses` the mailboxes
-that the account may send from: a mailbox, ``*@domain`` for all of a domain, or ``*`` for any. An account without
-addresses that is a mailbox by its own name may send from that one. `keys` are those of SCRAM
-(`protocol.sasl.scram_keys`), separated by commas. An account without a hash has no password here: it authenticates
-elsewhere (Dovecot, a function, a token) or by a certificate, and its line says only what it may send from.
+that the account may send from: a mailbox, ``*@domain`` for all of a domain, or ``*`` for any. If an account has no
+addresses, and its name is a mailbox, it may send from this mailbox. `keys` are those of SCRAM
+(`protocol.sasl.scram_keys`), separated by commas. An account without a hash has no password here. It authenticates
+elsewhere (Dovecot, a function, a token) or by a certificate; its line only says which addresses it may send from.
 
-What always holds: a name that the file does not know costs the same time to verify as one that it knows
-(`Accounts.verify` then hashes against a decoy with the parameters that most accounts have). The file is read again when
-it changed; one with a faulty line, or one that cannot be read, is not taken: the accounts before it stay. Passwords and
-names are compared in the form of RFC 8265, names that are addresses without regard to case (`mail.account`). `Accounts`
-is changed on the event loop only; `matches` is slow (tens of milliseconds) and meant for a thread; it reads nothing
-that changes.
+What always holds: a log-in takes the same time whether or not the file has the name (`Accounts.verify` hashes against a
+decoy, with the parameters that most accounts have). The file is read again when it has changed. If a line of it is
+wrong, or it cannot be read, the accounts from before stay in force. Passwords and names are compared in the form of RFC
+8265, names that are addresses without regard to case (`mail.account`). `Accounts` is changed on the event loop only;
+`matches` is slow (tens of milliseconds) and is called on a thread; it reads nothing that changes.
 
 Threads, the cache and the limits of verification are in `accounts.authenticate`.
 """

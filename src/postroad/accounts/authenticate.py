@@ -1,14 +1,14 @@
-"""AUTH as a session sees it: which mechanisms there are, an exchange of one, and what came of it (RFC 4954).
+"""AUTH as a session sees it: the mechanisms on offer, an exchange by one of them, and its result (RFC 4954).
 
-`Authenticator` is the single place that all authentications pass: it picks who looks into them (our own mechanisms with
-a `Source`, or Dovecot), tells every end to `noted`, and keeps the answer to a failure back for a while.
+All authentications pass `Authenticator`. It picks who judges them (our own mechanisms with a `Source`, or Dovecot),
+tells `noted` how each ended, and delays the answer to a failure.
 
-What always holds: each `begin` and `respond` of an exchange is answered exactly once, on the loop, perhaps at once; a
-failure is told after `failure_delay_s` or what `delay_s` makes of it; no password or token is kept here or is part of
-what is noted. A failure counts when it is found, whether or not the client still listens; what is right counts where
-the client is told so, and is forgotten otherwise. Work that has not begun is dropped when its client goes. How much is
-under way or waits is bounded for each client, for its network and in all (`accounts.places`). Who finds no place waits
-for one up to `timeout_s`, then hears 454.
+What always holds: each `begin` and `respond` of an exchange is answered exactly once, on the loop, perhaps at once; the
+client hears of a failure after `failure_delay_s`, or after the time that `delay_s` makes of it; no password or token is
+kept here or is part of what is noted. A failure counts as soon as it is found, also if the client has gone. A success
+counts only if the client is told of it; else it is forgotten. If a client goes, work that has not begun is dropped. The
+number of log-ins that are under way or wait is bounded for each client, for its network and in all (`accounts.places`).
+A client that finds no place waits for one for up to `timeout_s`, then hears 454.
 
 Not here: the mechanisms (`protocol.sasl`), passwords (`users`, `function`, `dovecot`), tokens (`introspection`), the
 dialog (`dialog`).

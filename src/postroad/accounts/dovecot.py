@@ -1,13 +1,13 @@
 """Dovecot's auth socket as the backend of AUTH: its mechanisms are offered, and whole exchanges passed through to it.
 
-One connection for a worker, made when first wanted and kept; a lost one is made again, at once for the next client and
-by itself every `RETRY_S`. While it is away its last known mechanisms stay on offer, so that clients hear 454 and come
-back, not that there is no AUTH.
+A worker has one connection. It is made when it is first needed, and kept. A lost connection is made again, for the next
+client at once, else every `RETRY_S`. While Dovecot is away, its last known mechanisms stay on offer: so clients hear
+454 and come back, instead of finding no AUTH.
 
-What always holds: each request is answered once, within `timeout_s`, and so is the handshake with Dovecot, or the
-connection is given up; what is under way when the connection goes is 454
-4.7.0 (RFC 4954 §6), and so is what Dovecot itself calls temporary. Names come from Dovecot (`user=`), not from what the
-client said. Octets of clients reach Dovecot in base64 only (`protocol.dovecot_auth`).
+What always holds: each request, and the handshake with Dovecot, is answered once and within `timeout_s`, or the
+connection is given up. A client whose request was under way when the connection ended hears 454 4.7.0 (RFC 4954 §6); so
+does one whose failure Dovecot calls temporary. Names come from Dovecot (`user=`), not from what the client said. What
+clients send reaches Dovecot only as base64 (`protocol.dovecot_auth`).
 
 Not here: mechanisms with channel binding, for which Dovecot would have to see our TLS. Dovecot 2.2 to 2.4.
 """

@@ -1,8 +1,8 @@
-"""Our own mechanisms joined with who knows the answers: a `Source` of passwords, keys, tokens or certificates.
+"""Joins our own mechanisms with a `Source`, which knows passwords, keys, tokens or certificates.
 
-What always holds: what `authenticate.Exchange` says; an account acts as itself, never as another (RFC 4616 §2: an
-authorization identity that is not the account's is refused); a proof made with a decoy's keys is never right. A client
-that has gone makes no more work; what has begun is told to its end, for those who count.
+What always holds: the contract of `authenticate.Exchange`; an account acts as itself, never as another (RFC 4616 §2: an
+authorization identity that is not the account's is refused); a proof that was made with the keys of a decoy is never
+right. After a client has gone, no new work begins for it; work that has begun is finished, so that it counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Python function of the operator's as the source of accounts: ``module:function``, or ``/path/file.py:function``.
+"""A Python function of the operator as the source of accounts: ``module:function``, or ``/path/file.py:function``.
 
     def check(question):            # or async def
         if question.password is not None and ldap_bind(question.name, question.password):
@@ -6,12 +6,13 @@
         return None
 
 It is called with a `LoginQuestion` and returns an `Account`, the account's name, or None for nobody. For SCRAM there is
-no password: the account that it returns brings its `keys` (`protocol.sasl.scram_keys`). For a bearer token and for a
-client's certificate it says whose they are.
+no password: the account that it returns has `keys` (`protocol.sasl.scram_keys`). If the question has a bearer token or
+a client's certificate, it returns the owner's account.
 
-What always holds: a plain function runs on a thread, an async one on the loop; one that takes longer than `timeout_s`,
-and one that raises, are 454 4.7.0, and in the log. So is who waits for a thread for longer than that. A question whose
-client goes before it was asked is dropped (`accounts.pending`). What it returns is checked, not believed.
+What always holds: a plain function runs on a thread, an async one on the loop. If the function takes longer than
+`timeout_s`, if it raises, or if no thread is free for so long, the client hears 454 4.7.0, and the log says why. If the
+client goes before the function was called, the question is dropped (`accounts.pending`). What the function returns is
+checked.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Whose a bearer token is, asked of the authorization server by OAuth 2.0 Token Introspection (RFC 7662).
+"""Asks the authorization server who owns a bearer token, by OAuth 2.0 Token Introspection (RFC 7662).
 
 What always holds: a token counts only if the server says ``"active": true``, names the account in the claim that is
-set, and grants the scope and audience that are set; one whose `exp` is over is refused whatever it says. What was right
-and told to the client is remembered for `cache_s` at most, by a keyed hash, never beyond `exp`. No token is logged. A
-token whose client goes before it was asked about is dropped (`accounts.pending`).
+set, and grants the scope and audience that are set. A token whose `exp` is over is refused in any case. A right token
+is remembered by a keyed hash after the client was told, for at most `cache_s` and never beyond `exp`. No token is
+logged. If the client goes before the server was asked, the question is dropped (`accounts.pending`).
 
-How it fails: an authorization server that cannot be reached, or answers with anything else than 200 and such an object,
-is 454 4.7.0 for the client and a line in the log.
+How it fails: if the authorization server cannot be reached, or its answer is anything but 200 with such an object, the
+client hears 454 4.7.0, and the log says why.
 """
 
 from __future__ import annotations

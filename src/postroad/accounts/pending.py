@@ -1,10 +1,10 @@
-"""Questions about clients that a backend has answered elsewhere: by threads, by a function, by another server.
+"""Questions about clients that are answered elsewhere: by threads, by a function, by another server.
 
-So many are under way at a time, the rest waits in order. What always holds: `done` is called exactly once, unless the
-question was dropped; a question is dropped only before it has begun, so that what a client has made us do is always
-answered, and counted, though the client may have gone. Nobody waits longer than `wait_s` to begin.
-How it fails: an exception is a bug; it is logged and answered BUSY. So is who waits for too long, or when a reload
-closes the backend.
+A limited number is under way at a time; the others wait in order. What always holds: `done` is called exactly once,
+unless the question was dropped. A question is dropped only before it has begun; so all work that a client has caused is
+answered and counted, also if the client has gone. No question waits longer than `wait_s` to begin. How it fails: an
+exception is a bug; it is logged and answered BUSY. A question that waits too long, or waits when a reload closes the
+backend, is answered BUSY, too.
 """
 
 from __future__ import annotations

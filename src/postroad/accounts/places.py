@@ -1,14 +1,15 @@
-"""Places of those whose authentication is being looked into: how many at a time, for a client, for its network, in all.
+"""Places: how many log-ins may be checked at a time, for one client, for its network, and in all.
 
 What always holds: a place that was taken is left once. Strangers never take the last quarter of all places: it is kept
-for clients that have logged in lately, and these have no limit of their network, which others may have filled. A place
-of a stranger who was wrong stays taken towards the limits of client and network until the answer is due, whether or not
-anybody waits for it: so it is of no use to hang up instead of waiting. It does not stand in the way of others then.
+for clients that have logged in lately, and these have no limit of their network, which others may have filled. If a
+stranger's log-in has failed, its place still counts towards the limits of client and network until the answer is due,
+even if the client has gone: hanging up does not help a client that guesses. It does not count towards the limit in all
+then.
 
-Who finds no place may wait for one: an office whose clients all come back at once from one address shall not be told
-454. `waiting_max` bounds how many wait; of these a client that has not logged in lately has a quarter at most, its
-network half, and all such clients together three quarters. When a place is left, it goes to the client that has the
-fewest places, and among equals to the one that waits the longest.
+A client that finds no place may wait for one: an office whose clients all come back at once from one address should not
+hear 454. At most `waiting_max` wait. Of these, one client that has not logged in lately may have a quarter, its network
+half, and all such clients together three quarters. When a place is left, it goes to the client that has the fewest
+places, and among equals to the one that waits the longest.
 
 Not here: who has logged in lately (`check.client`), how long the answer is kept back and how long one may wait for a
 place (`accounts.authenticate`).

@@ -1,12 +1,11 @@
 """The accounts of the users file as a source: passwords, SCRAM keys, certificates.
 
-An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; one that waits for a thread is
-dropped when its client goes (`accounts.pending`). What was verified once, and told to the client, is remembered for
-`cache_s` by a keyed hash of name and password, which is forgotten as soon as the account's hash in the file changes.
-SCRAM's keys need no such work: the client does it.
+An argon2 hash costs tens of milliseconds of a core. So it is computed on a few threads; if the client goes while its
+hash waits for a thread, the hash is dropped (`accounts.pending`). A right password is remembered for `cache_s` after
+the client was told, by a keyed hash of name and password. It is forgotten as soon as the account's hash in the file
+changes. SCRAM's keys need no such work: the client does it.
 
-What always holds: names known and unknown take the same work, whether a password is verified or keys are asked for. No
-password is kept.
+What always holds: known and unknown names take the same work, for passwords and for keys. No password is kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an operator does to the bans: the same for a running node (`node.offices.guard`) and for its file (`cli.bans`).
+"""Adds and lifts bans for an operator, in a running node (`node.offices.guard`) or in its file (`cli.bans`).
 
 A subject is an IP address, a network or the name of an account. What always holds: each subject has one row that says
-what was done or why not; what looks like an address and is none is no account.
+what was done, or why not. A text that looks like an address and is none is refused; it is not taken for an account.
 """
 
 from __future__ import annotations

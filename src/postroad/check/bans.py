@@ -1,11 +1,12 @@
-"""Bans: clients that are not let in and accounts that may not authenticate, until a time; the file that keeps them.
+"""Bans: clients that may not connect, and accounts that may not authenticate, until a time; and the file that keeps
+them.
 
 A ban names a network (an address is one of a single address) or an account. `Bans` finds the ban of an address however
 many there are: one look-up for each length of prefix that occurs, nothing at all if there is no ban.
 
-The file is JSON, `STATE_DIR/bans.json`, written by the supervisor, or by `postroad bans` if no node runs. What
-always holds: it is replaced as a whole (written beside, synced, renamed), so it is never half; bans that have expired
-are neither found nor written. How it fails: `read` with a Problem for a file that is no list of bans, `write` with
+The file is JSON, `STATE_DIR/bans.json`, written by the supervisor, or by `postroad bans` if no node runs. What always
+holds: it is replaced as a whole (written beside, synced, renamed), so it is never half; bans that have expired are
+neither found nor written. How it fails: `read` returns a Problem if the file is no list of bans; `write` raises
 OSError.
 """
 

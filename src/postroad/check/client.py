@@ -1,10 +1,10 @@
-"""What one client may take: sessions at a time, connections, messages and recipients within a time, tries to guess.
+"""The limits of one client: sessions at a time; connections, messages, recipients and wrong guesses within a time.
 
-A client is an IPv4 address, or an IPv6 /64 (what one customer is given, RFC 6177); a network is what lies around it, a
-/24 or a /48 unless set otherwise. All counts are of the whole node (`check.tally` says how exactly). What always holds:
-`admit` that gave ACCEPT is balanced by one `left`; counters of clients that are gone take no memory. Trusted networks
-are counted, but only the limit for all sessions holds for them, and they are never banned by the node itself. A limit
-of 0 is none, and what is not limited is not counted.
+A client is an IPv4 address, or an IPv6 /64 (which one customer is given, RFC 6177). Its network is the /24 or the /48
+around it, unless set otherwise. All counts are those of the whole node (`check.tally` says how exact they are). What
+always holds: each `admit` that returned ACCEPT is followed by one `left`; counters of clients that are gone take no
+memory. Trusted networks are counted, but only the limit for all sessions holds for them, and the node itself never bans
+them. A limit of 0 means no limit, and nothing is counted for it.
 
 Not here: who is banned and for how long (`node.offices.guard`, `check.bans`); the rules of the protocol's own limits.
 """

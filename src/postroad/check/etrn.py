@@ -1,4 +1,4 @@
-"""Who may start which queue by ETRN (RFC 1985 §4: a server need not do it for everyone).
+"""Decides who may start which queue by ETRN (RFC 1985 §4: a server need not do it for everyone).
 
 Pure. A node is allowed if one row holds both the node and the client, by its network or its account.
 """

@@ -1,4 +1,4 @@
-"""Rules about the content: loops, fields of which there may be one, the author that an account claims."""
+"""Rules about the content: loops, fields that may stand there only once, and the author that an account claims."""
 
 from __future__ import annotations
 

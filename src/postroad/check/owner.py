@@ -1,4 +1,5 @@
-"""Mail meant for the owner that a mailbox had at a certain time (RFC 7293): refused if it has another one by now."""
+"""Refuses mail that is meant for the owner whom a mailbox had at a certain time, if it has another one now (RFC
+7293)."""
 
 from __future__ import annotations
 

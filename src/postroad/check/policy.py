@@ -7,8 +7,8 @@
     relay                hello_syntax  sender_owned                   relay_control, null_sender      hop_limit
     LMTP, any role                                                    local_only                      hop_limit
 
-If the listener's `header_from` says so, author_owned stands in the message phase, too.
-With relay_control and local_only goes the question for the owner of the mailbox (`owner`, RFC 7293).
+If the listener's `header_from` says so, author_owned stands in the message phase, too. Wherever relay_control or
+local_only is asked, the rule about the owner of the mailbox is asked, too (`owner`, RFC 7293).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Relay control: to which recipients a client may send through us (RFC 5321 §3.6.2, §7.9), and whether they exist.
+"""Relay control: which recipients a client may send to through us (RFC 5321 §3.6.2, §7.9), and whether they exist.
 
 What always holds: no rule made here accepts a recipient of a domain that is neither ours nor one we relay for, unless
-the client is authenticated or comes from a trusted network, if the maker was told that this counts. Recipients
-unknown at a local domain are refused at RCPT, and so are those to whom mail can never come (`nowhere`), so that no
-DSN about them is ever made by us (no backscatter). `postmaster` of our own domains, and `postmaster` and
-`MAILER-DAEMON` of the node itself, are accepted always, by RFC 5321 §4.5.1: from strangers, too.
+the client is authenticated or comes from a trusted network, and the listener lets such clients relay. A recipient that
+is unknown at a local domain is refused at RCPT, and so is one to whom mail can never be delivered (`nowhere`). So we
+never make a DSN about them (no backscatter). `postmaster` of our own domains, and `postmaster` and `MAILER-DAEMON` of
+the node itself, are accepted always, by RFC 5321 §4.5.1: from strangers, too.
 """
 
 from __future__ import annotations

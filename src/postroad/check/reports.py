@@ -1,10 +1,10 @@
-"""How many reports go to strangers: within a time, to one address and from the whole node.
+"""Limits how many reports go to strangers within a time, to one address and from the whole node.
 
-Whoever forges a sender can make a node report to a victim. So reports on mail of clients that are neither trusted nor
-authenticated are counted (`check.tally`: over all workers), and beyond the limits none is made; the history says so of
-each recipient. Case and an address extension make no other address of it. Reports to accounts and trusted networks are
-not counted: nothing of theirs is ever lost without a word.
-What always holds: a limit of 0 is none. Not here: making reports (`report.dsn`).
+A client that forges a sender can make a node send reports to a victim. So reports about mail of clients that are
+neither trusted nor authenticated are counted (`check.tally`: over all workers). Beyond the limits no report is made,
+and the history says so for each recipient. Addresses that differ only in case or extension count as one. Reports to
+accounts and trusted networks are not counted: nothing of theirs is ever lost without a word. What always holds: a limit
+of 0 means no limit. Not here: making reports (`report.dsn`).
 """
 
 from __future__ import annotations

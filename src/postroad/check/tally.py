@@ -1,18 +1,17 @@
-"""Counts that hold for the whole node, kept in each worker without asking anyone: sessions at a time, and what happened
-within a time.
+"""Counts for the whole node that each worker knows without asking: sessions at a time, and events within a time.
 
 A worker counts its own and tells the supervisor, `TELL_S` after the first change, the counts that have changed
 (`Tally`). The supervisor adds them up (`TallyOffice`) and tells each worker what the others have, as soon as the sum
-has come to half of a limit. So nothing on the way of a message waits, and the bound of the error is named: a limit may
-be passed by what the other workers let in within `TELL_S` and the time two frames take, a fraction of a second, and by
-nothing else. Counts are told as they are, not as differences: a frame that is lost or repeated does no harm.
+has come to half of a limit. So nothing on the way of a message waits, and the error is bounded: a limit can be exceeded
+only by what the other workers let in within `TELL_S` and the time that two frames take, a fraction of a second. Frames
+carry whole counts, not differences: a frame that is lost or repeated does no harm.
 
-What happened within a time is counted in windows of that length by the wall clock; the sum of the last `length_s` is
-worked out of this window and the part of the one before that still belongs to it. What always holds: clients that are
-gone take no memory after two windows; a window has at most `KEYS_MAX` keys, then it is closed early; a worker's death
-takes its sessions out of the sum, but not what it had counted within the time.
+Events within a time are counted in windows of that length by the wall clock. The sum of the last `length_s` is that of
+this window, plus the part of the window before that still belongs to the time. What always holds: clients that are gone
+take no memory after two windows; a window has at most `KEYS_MAX` keys, then it is closed early; a worker's death takes
+its sessions out of the sum, but not what it had counted within the time.
 
-A key is the letter of what is counted and whom it is counted for.
+A key is a letter for the kind of count, and the name of the client or account that is counted.
 """
 
 from __future__ import annotations
