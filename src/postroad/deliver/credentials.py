@@ -1,13 +1,13 @@
-"""How we prove who we are to a smart host (RFC 4954): credentials, the mechanism chosen, and the exchange made of both.
+"""Logs in at a smart host (RFC 4954): credentials, the choice of a mechanism, and the exchange.
 
-The strongest mechanism that both ends have is taken: SCRAM (RFC 5802, RFC 7677), with channel binding where the server
-offers it and TLS gives one (RFC 9266, RFC 5929), then PLAIN (RFC 4616) and LOGIN; with a token OAUTHBEARER (RFC 7628),
-then XOAUTH2. A mechanism that is set is the only one. CRAM-MD5 (RFC 2195) is taken only if a setting allows it and
+The strongest mechanism that both ends have is taken: SCRAM (RFC 5802, RFC 7677), with channel binding if the server
+offers it and TLS gives one (RFC 9266, RFC 5929); then PLAIN (RFC 4616) and LOGIN; with a token OAUTHBEARER (RFC 7628),
+then XOAUTH2. If a mechanism is set, only this one is used. CRAM-MD5 (RFC 2195) is taken only if a setting allows it and
 nothing better is offered: after PLAIN and LOGIN under TLS, before them without.
 
-What always holds: nothing secret is sent, nor proved, without TLS, unless its owner has said that it may be; nothing
-secret is part of a repr or of a text; a server that says 235 and has not shown, where its mechanism lets it, that it
-knows the account is not believed. A token is read anew for each session.
+What always holds: without TLS nothing secret is sent or used for a proof, unless the operator has allowed it; nothing
+secret is part of a repr or of a text. With SCRAM, 235 counts only if the server has proved that it knows the account. A
+token is read again for each session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The courier for mail that is delivered as another user: it asks the porter, one recipient after the other.
 
-What always holds: no thread and nobody else waits. How it fails: as `deliver.porter` says; without a porter, or if it
-does not answer, mail is deferred. `end` breaks off a delivery at shutdown: the porter's child then ends its program.
+What always holds: no thread waits, and no other job does. How it fails: as `deliver.porter` says; without a porter, or
+if it does not answer, mail is deferred. `end` breaks off a delivery at shutdown: the porter's child then ends its
+program.
 """
 
 from __future__ import annotations

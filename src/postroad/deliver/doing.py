@@ -1,6 +1,6 @@
-"""What a connection, or the opening of one, is doing at this moment, in words for operators.
+"""Says in words for operators what a connection is doing at this moment, or what its opening is waiting for.
 
-Asked for seldom, so nothing is kept for it but what is known anyway. `place` names a hop.
+This is asked for seldom, so nothing is kept only for this purpose. `place` names a hop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Content written to a file descriptor with LF line ends, as Maildirs and programs on Unix have it.
+"""Writes content to a file descriptor with LF line ends, as Maildirs and programs on Unix want it.
 
-BINARYMIME content is written octet for octet: its line ends are not ours to change (RFC 3030 §3). Blocks: to be called
-on a thread. Fails with OSError.
+BINARYMIME content is written octet for octet: its line ends are not ours to change (RFC 3030 §3). It blocks, so call it
+on a thread. How it fails: OSError.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whether mail for an address can be delivered at all, asked of the way by which it is delivered. Pure.
+"""Decides whether mail for an address can be delivered at all, by the way of delivery that it has. Pure.
 
-Asked at RCPT, so that what can never be delivered is refused there and not reported to a sender who may be forged. What
-is said here is what delivery itself would say later: the same functions are asked. A destination whose configuration
-is wrong is another matter: its mail waits.
+It is asked at RCPT: what can never be delivered is refused there, and not reported later to a sender who may be forged.
+The answer is the one that delivery itself would give later, because the same functions are asked. If the configuration
+of a destination is wrong, its mail waits.
 """
 
 from __future__ import annotations

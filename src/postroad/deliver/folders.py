@@ -1,8 +1,8 @@
-"""Folders of mailboxes, opened so that nobody can lead us elsewhere; and what is said when a call of the system fails.
+"""Opens the folders of mailboxes so that nobody can lead us elsewhere, and puts errors of the system into results.
 
-What always holds: the operator's part of a path is opened as it stands. Folders below it depend on the address: they
-are opened one after the other without following symbolic links, must be our own and not writable for everybody, and are
-made with mode 0700.
+What always holds: the operator's part of a path is opened as it is written. The folders below it depend on the address.
+They are opened one after the other without following symbolic links; each must be our own and not writable for
+everybody; a missing one is made with mode 0700.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Local delivery by HTTP POST: a signed request for each recipient, or one for all recipients of a job.
 
 2xx delivers. 4xx fails, except 408 and 429, which say "later" (RFC 9110 §15.5.9, RFC 6585 §4); everything else is tried
-again. A Retry-After is heeded up to `retry_after_max_s`. Connections are kept (`world.http_link`), work is done on
-threads of its own. What always holds: secrets are read anew for each request and never logged; a request ends after
-`time_s`. How it fails: no connection, no answer or a broken one defers (4.4.1, 4.4.2), a secret that cannot be read
-(4.3.5). If an answer is lost, the next attempt has the same id. Not here: body and signature (`deliver.webhook`).
+again. A Retry-After is heeded up to `retry_after_max_s`. Connections are kept (`world.http_link`); requests run on
+threads of their own. What always holds: secrets are read again for each request and never logged; a request ends after
+`time_s`. How it fails: the mail is deferred if there is no connection, no answer or a broken answer (4.4.1, 4.4.2), or
+if a secret cannot be read (4.3.5). If an answer is lost, the next attempt has the same id. Not here: body and signature
+(`deliver.webhook`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One message for one mailbox of this machine, ready to be written: the fields of this delivery and the content.
+"""One message for one mailbox of this machine, ready to be written: the fields of this delivery, and the content.
 
-On top stand Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node knows the message when it comes
-back (`mail.loop`).
+The fields on top are Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node recognises the message
+if it comes back (`mail.loop`).
 """
 
 from __future__ import annotations

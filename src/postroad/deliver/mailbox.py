@@ -1,10 +1,10 @@
-"""A recipient's mailbox as a folder: the template, and a local-part made safe to be part of a path.
+"""Makes a recipient's folder of a template, and makes sure that a local-part is safe as a part of a path.
 
-Decided: a local-part that cannot stand in a path as it is, is refused (5.1.3), never encoded: two mailboxes must not
-share a folder, and no folder must bear a name that its owner would not know again. Refused are: the empty one, one
-with ``/``, NUL or what cannot be printed, one that begins with ``.`` or ``-`` (``..`` among them), and one of more than
-255 octets. Before that the address extension is taken off and the case is folded, as the options say; folding is lower
-case of the NFC form.
+A local-part that cannot be used in a path as it is, is refused (5.1.3), never encoded: two mailboxes must not share a
+folder, and an owner must be able to recognise the name of the folder. Refused are an empty local-part, one with ``/``,
+NUL or unprintable characters, one that begins with ``.`` or ``-`` (``..`` is one of them), and one of more than 255
+octets. Before this test the address extension is taken off and the case is folded, as the options say; folding gives
+the lower case of the NFC form.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """Local delivery into Maildirs (https://cr.yp.to/proto/maildir.html), on threads.
 
-A message is written to ``tmp``, synced, moved to ``new``, and ``new`` is synced; only then it is delivered. On top of
-it stand Return-Path (RFC 5321 §4.4), Delivered-To, and the mark by which the node knows the message when it comes back
-(`mail.loop`).
+A message is written to ``tmp``, synced, moved to ``new``, and ``new`` is synced; only then it is delivered. The fields
+on top of it are those of `deliver.letter`.
 
-What a crash left in ``tmp`` is removed when it is older than 36 hours, as the specification asks: only files that bear
-our names, when mail comes for that mailbox, and at most once in `_SWEEP_US` for each mailbox.
+Files that a crash left in ``tmp`` are removed when they are older than 36 hours, as the specification asks. Only files
+with our names are removed. We look for them when mail comes for the mailbox, at most once in `_SWEEP_US`.
 
 What always holds: a file name is used once (time, process, count, queue id, host); nothing half written is ever in
 ``new``; folders below the operator's part of the path are safe (`deliver.folders`).
 
-Quota (`deliver.quota`) and subfolders for address extensions: if the domain's rules say so.
+A mailbox has a quota (`deliver.quota`) and subfolders for address extensions if the rules of the domain say so.
 
-How it fails: a full mailbox defers (4.2.2) or fails (5.2.2) as the rules say, and a message that is larger than the
-whole mailbox may be fails (5.2.3); a full disk defers (4.3.1), a full quota of the system (4.2.2), a folder that is not
-as it should be (4.3.5), anything else the system says (4.3.0), each with the reason; what was in ``tmp`` is removed. A
-mailbox name that makes no path fails (5.1.3). Not here: who exists (`route`, `check`).
+How it fails: if the mailbox is full, mail is deferred (4.2.2) or fails (5.2.2), as the rules say; a message that is
+larger than the whole quota fails (5.2.3). Mail is deferred if the disk is full (4.3.1), if the user's quota of the
+system is full (4.2.2), if a folder is not as it should be (4.3.5), and at any other error of the system (4.3.0), each
+time with the reason; the file in ``tmp`` is removed. If the name of a mailbox makes no path, mail fails (5.1.3). Not
+here: who exists (`route`, `check`).
 """
 
 from __future__ import annotations

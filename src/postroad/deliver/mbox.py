@@ -4,19 +4,19 @@ A message begins with a line ``From sender date``, has LF line ends, and ends wi
 begins with ``From `` gets a ``>`` in front (`Quoting`). Fields in which mail readers keep the state of a message in the
 mailbox (``Status``, ``X-UID`` and so on, `STATES`) are taken off: a sender has no say in them.
 
-Locks: first one of fcntl(2), then the file NAME.lock. If one cannot be had at once, both are let go, and the caller
-comes again later: nobody who takes them in the other order waits for us for ever. A NAME.lock that is older than
-`stale_lock_s`, by the clock of its file system, is removed, and so is one that a dead process of ours left.
+Locks: first one of fcntl(2), then the file NAME.lock. If one of them cannot be had at once, both are released, and the
+caller comes again later: so a program that takes them in the other order never waits for us for ever. A NAME.lock that
+is older than `stale_lock_s`, by the clock of its file system, is removed; so is one that a dead process of ours left.
 
-What always holds: when a message is told as delivered, it is synced, and so is the folder if the file is new. A
+What always holds: before a message counts as delivered, the file is synced, and the folder, too, if the file is new. A
 delivery that fails cuts the file where it began. While we write, NAME.lock says where that is; if the process dies, the
 next delivery cuts there, but only if the file still holds what we wrote and nothing behind it, and only until the
 machine starts again. (After a power cut such a note may be older than the file. What was written of a message then
-stays, and the next message begins behind an empty line.) Files below the operator's part of the path must be regular,
-have one name only, and be ours if everybody may write to their folder; symbolic links are not followed.
+stays, and the next message begins behind an empty line.) Below the operator's part of the path a file must be regular
+and have one name only; if everybody may write to its folder, it must be ours. Symbolic links are not followed.
 
-How it fails: `Locked` if somebody else has a lock; else as a Maildir (`deliver.folders`). BINARYMIME cannot stand in an
-mbox file (5.6.1).
+How it fails: `Locked` if another program has a lock; else as a Maildir does (`deliver.folders`). BINARYMIME cannot
+stand in an mbox file (5.6.1).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The courier for mbox files: it writes on a thread, and comes again for mailboxes that somebody else has locked.
 
-What always holds: no thread waits for a lock. How it fails: a mailbox that is locked for longer than `lock_s` defers
-(4.2.0), and so does one that is locked when the courier is closed.
+What always holds: no thread waits for a lock. How it fails: mail is deferred (4.2.0) if its mailbox is locked for
+longer than `lock_s`, or is locked when the courier is closed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is remembered of hops for a while: which could not be reached, whose TLS failed, and which offer extensions that
 do not work.
 
-A hop that failed is not left out, it is tried after all others, so that connections opened beside each other do not
-all wait for a dead host, and a host that comes back is found. Bounded; times are those of the loop.
+A hop that failed is not left out. It is tried after all others: so connections that are opened at the same time do not
+all wait for a dead host, and a host that works again is found. The memory is bounded; times are those of the loop.
 """
 
 from __future__ import annotations

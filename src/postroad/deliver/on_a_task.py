@@ -1,4 +1,4 @@
-"""What couriers share that carry each job on a task of its own, because their work waits for threads or processes.
+"""The base of couriers that carry each job on a task of its own, because their work waits for threads or processes.
 
 What always holds: `done` is called once for each job, with an attempt for each recipient, also if the courier is ended
 before the task has begun. A courier stands in `busy` as long as it carries a job.

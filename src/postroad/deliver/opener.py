@@ -4,16 +4,15 @@ What always holds: `opened` is called exactly once for each call, with a courier
 says why there is none; never from within the call. A hop whose session ended over its first job counts as one that
 could not be reached, so that the next call tries the others first.
 
-An exception over one hop is a bug, and that hop's outcome: the next one is tried.
+An exception at one hop is a bug; it counts as the outcome of this hop, and the next one is tried.
 
-How it fails: an Attempt of the reach DESTINATION. It is permanent only if every hop says for good that it takes no
-mail (521, 556: RFC 7504), if none can be trusted with mail that requires TLS (RFC 8689), or the look-up found that
-there is none; all else is tried again, a greeting of 554 too, for
-it is more often a matter of the day than of the host. An exception is a bug: it is caught here, once, logged, and
-becomes a deferral.
+How it fails: an Attempt of the reach DESTINATION. It is permanent only if every hop says that it never takes mail (521,
+556: RFC 7504), if no hop can be trusted with mail that requires TLS (RFC 8689), or if the look-up found that there is
+no hop. In all other cases the mail is tried again, also after a greeting of 554, because that often means only the
+present moment. An exception is a bug: it is caught here, once, logged, and becomes a deferral.
 
-Not here: MX look-ups (`route.mx`, handed in as `hops`), how many connections there may be (the queue), what is said to
-a hop (`session`).
+Not here: MX look-ups (`route.mx`, handed in as `hops`), the number of connections (the queue), the dialog with a hop
+(`session`).
 """
 
 from __future__ import annotations

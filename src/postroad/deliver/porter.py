@@ -1,12 +1,12 @@
 """Delivery as another user: what a worker may ask of the porter, and the delivery itself.
 
-The porter (`node.porter`) is a small process that keeps the rights of root. A worker asks it with one frame for one
-recipient; it names a domain of the porter's own table and says nothing else of where the mail goes: user, path and
-command come from the table, which the porter got before the node gave up its rights. `read_request` judges a frame;
-`deliver` works in a child that has become the user by then.
+The porter (`node.porter`) is a small process that keeps the rights of root. A worker asks it by one frame for each
+recipient. The frame names a domain of the porter's own table, and nothing else about where the mail goes: user, path
+and command come from the table, which the porter got before the node gave up its rights. `read_request` checks a frame;
+`deliver` runs in a child that has become the user.
 
 What always holds: a frame that is accepted names a domain of the table, and its texts are bounded and printable; the
-fields on top of the message are made here. How it fails: `read_request` with a text, `deliver` with a Result.
+fields on top of the message are made here. How it fails: `read_request` returns a text, `deliver` a Result.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 What always holds: no shell (CVE-2020-7247, CVE-2019-10149). A placeholder is a whole argument: ``{recipient}``,
 ``{local_part}``, ``{domain}``, ``{sender}`` (empty for the null reverse-path); the same values are in the environment
 as RECIPIENT, LOCAL_PART, DOMAIN and SENDER. A value that begins with ``-`` is taken for an option by most programs: it
-is refused (5.1.3) unless ``--`` stands before its placeholder. A value that is empty stays an argument of its own. The
-message has LF line ends, and on top Return-Path and the mark by which the node knows it when it comes back
-(`mail.loop`).
+is refused (5.1.3) unless ``--`` stands before its placeholder. An empty value is still an argument. The message has LF
+line ends, and on top Return-Path and the mark by which the node recognises it if it comes back (`mail.loop`).
 
-How it fails: by exit code as in `_EXITS`; killed, out of time or not started defers (4.3.0). What it wrote, bounded and
-cleaned, is the text of the attempt. `end` breaks a delivery off at shutdown: the program's group gets SIGTERM, then
-SIGKILL, and the recipient is deferred, unless the program has done its work by then; what runs on behind our back would
-be delivered a second time after the next start. Not here: running it (`world.programs`).
+How it fails: `_EXITS` says what each exit code means. If the program is killed, runs out of time or cannot be started,
+mail is deferred (4.3.0). The output of the program, bounded and cleaned, is the text of the attempt. `end` breaks a
+delivery off at shutdown: the program's group gets SIGTERM, then SIGKILL, and the recipient is deferred, unless the
+program has done its work by then. A program that went on unseen would deliver the message, and we would deliver it
+again after the next start. Not here: running it (`world.programs`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Maildir++ quota: what a mailbox may hold, and the file ``maildirsize`` that says what it holds.
+"""Maildir++ quota: how much a mailbox may hold, and the file ``maildirsize`` that says how much it holds.
 
 https://www.courier-mta.org/imap/README.maildirquota.html. The first line of the file is the quota (``1000000S,100C``),
-each further line adds octets and messages. Others (Dovecot, Courier's deliverquota) read and write the same file. It is
-counted anew from the folders if it is missing, longer than `_FILE_SIZE_MAX`, of another quota or broken, and if the
-mailbox seems to be over its quota and the file is older than `_YOUNG_S`. Counted are ``cur`` and ``new`` of the mailbox
-and of its subfolders, by the size in a file's name (``,S=123``) or else by its own; not what is in the folder Trash and
-what is marked as deleted (``T`` among the flags).
+each further line adds octets and messages. Other programs (Dovecot, Courier's deliverquota) read and write the same
+file. The mailbox is counted again if the file is missing, broken, of another quota, or longer than `_FILE_SIZE_MAX`,
+and if the mailbox seems to be over its quota and the file is older than `_YOUNG_S`. The files in ``cur`` and ``new`` of
+the mailbox and of its subfolders count, with the size in the file's name (``,S=123``), else with their own. The folder
+Trash and files marked as deleted (flag ``T``) do not count.
 
-What always holds: no symbolic link is followed. The count is as right as its writers: two deliveries at the same moment
-may exceed a quota by one message. How it fails: OSError; a line that cannot be read has the file counted anew.
+What always holds: no symbolic link is followed. Two deliveries at the same moment may exceed a quota by one message.
+How it fails: OSError. If a line cannot be read, the mailbox is counted again.
 
 `QuotaTable`: the quotas of single mailboxes, from a file of the operator that is read again when it changes.
 """

@@ -1,10 +1,10 @@
 """One try of one hop: connection, greeting, EHLO, STARTTLS, AUTH, until there is a courier or a result why not.
 
 RFC 5321 §3.1 and §3.2, RFC 3207, RFC 8314 §3.3, RFC 4954, RFC 8689 §4.2.1. TLS as `mail.route.TlsDemand` says; MAIL is
-never said here. If TLS was only wished for and something broke between STARTTLS and MAIL, the answer says that
-plaintext may help (`NoCourier.plain_next`): the connection is spent, the caller may try once more with `plain` (RFC
-7435). Not if octets in plaintext stood after the answer to STARTTLS, for somebody is at work there; nor if the
-remote refuses the session in words under TLS; nor if credentials would have to go without TLS.
+never said here. If TLS is optional and the connection breaks between STARTTLS and MAIL, the answer says that plaintext
+may help (`NoCourier.plain_next`), and the caller may try once more with `plain` (RFC 7435). It does not say so if
+octets in plaintext came after the answer to STARTTLS (this is an attack), if the remote refused the session by a reply
+under TLS, or if we would have to send credentials without TLS.
 """
 
 from __future__ import annotations

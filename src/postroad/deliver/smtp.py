@@ -1,17 +1,17 @@
 """The courier over SMTP and LMTP: one connection, kept, carrying one job after the other (RFC 5321, RFC 2033).
 
-A thin front of `protocol.client.ClientMachine`: octets, time limits, content. What goes out is written in few pieces:
-the envelope in one, content with its end in one up to `whole_max`, larger content in pieces as the remote takes them.
+A thin front of `protocol.client.ClientMachine`: octets, time limits, content. It writes few pieces: the envelope in
+one, content of up to `whole_max` with its end in one, larger content in pieces as the remote takes them.
 
 What always holds:
 - `done` of a job is called exactly once, never from within `carry`, whatever happens to the connection.
-- Each wait has a limit of its own (RFC 5321 §4.5.3.2), from when a command goes out, and anew with each whole reply,
-  not with an octet of one. There is one timer per connection; it is armed anew only when it fires, so that a command
-  costs no timer. `idle_s` counts only while the queue has a connection and no work for it.
-- A connection that ended without a word on what was being carried gives attempts of the reach SESSION, unless the end
-  of data had been sent (`protocol.client`); the queue may then try at once on another connection.
-- A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one; one
-  for whom there is none in the session (MAILMAX, RCPTDOMAINMAX) is left for another.
+- Each wait has a limit of its own (RFC 5321 §4.5.3.2). It begins when a command goes out, and again with each whole
+  reply, but not with a part of one. There is one timer for each connection; it is set again only when it fires, so that
+  a command costs no timer. `idle_s` counts only while the queue has a connection and no work for it.
+- If a connection ends before the remote has answered for the job, the attempts have the reach SESSION, unless the end
+  of data had been sent (`protocol.client`). The queue may then try at once on another connection.
+- A recipient for whom there was no room in a transaction (RFC 5321 §4.5.3.1.10, RFC 9422) follows in the next one. If
+  the session has no room (MAILMAX, RCPTDOMAINMAX), another session carries the recipient.
 - `lost` is called at most once, when an idle courier has become of no use.
 
 Not here: which host (`opener`), what the dialog means (`protocol.client`), retries (the queue).
