@@ -1,6 +1,6 @@
-"""How names of accounts are compared: addresses without regard to case (RFC 5321 §2.4 leaves that to us).
+"""Compares names of accounts: addresses without regard to case (RFC 5321 §2.4 leaves this to us).
 
-What always holds: two ways to write one address are one account, everywhere: at log-in, as the owner of senders, for
+What always holds: two ways to write one address mean one account, everywhere: at log-in, as the owner of senders, for
 bans, in log and history. A name that is no address is compared as it is written (RFC 8265).
 """
 

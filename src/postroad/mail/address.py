@@ -1,10 +1,10 @@
 """The mailbox of an envelope: local-part and domain (RFC 5321 §4.1.2, RFC 6531 §3.3).
 
 What always holds: `local_part` is the *semantic* local-part, unquoted (RFC 5321 §4.1.2: quoting is a way of writing);
-`domain` is canonical: lower-case A-labels, so that the U-label and the A-label form of a domain are one, or an address
-literal such as ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``, or "" for the bare ``<Postmaster>`` (RFC 5321 §4.1.1.3).
-The null reverse-path ``<>`` is no Address but None. Parsing from the wire is `protocol.grammar`'s; this room knows
-only how to write one.
+`domain` is canonical: lower-case A-labels, so that both forms of a domain (U-labels and A-labels) are equal, or an
+address literal such as ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``, or "" for the bare ``<Postmaster>`` (RFC 5321
+§4.1.1.3). The null reverse-path ``<>`` is None, not an Address. Not here: how an address is read (`protocol.grammar`);
+this room only writes it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One try to bring one recipient a hop further, with its outcome in the words of RFC 3464.
+"""An Attempt: one try to deliver to one recipient, or to the next hop, with its outcome in the words of RFC 3464.
 
-An Attempt is all that a DSN, the log, the history and the retry schedule need to know; a DSN only prints it.
+An Attempt has all that a DSN, the log, the history and the retry schedule need to know.
 """
 
 from __future__ import annotations

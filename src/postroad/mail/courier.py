@@ -1,4 +1,4 @@
-"""What the queue asks of a courier, whatever carries the mail."""
+"""The face of a courier: what the queue calls, whatever carries the mail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What effects make of a header section, and of the next question. Pure.
+"""Applies effects to a header section, and to the next question. Pure.
 
-What always holds: effects are applied in their order; a section that consisted of whole fields does so afterwards, so
-content keeps its meaning. How it fails: `fault` says what is wrong with an effect, and nothing of it is applied.
+What always holds: effects are applied in their order. A section of whole fields stays a section of whole fields, so the
+content keeps its meaning. How it fails: `fault` says what is wrong with an effect; then nothing of it is applied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The envelope: who sends, who receives, and how (RFC 5321 §2.3.1 with its extensions), and where it came from.
 
-An Envelope is made once, when a message is accepted, and never changed; what becomes of each recipient is the queue's
-to know. A recipient is named by its index in `recipients` from here on.
+An Envelope is made once, when a message is accepted, and never changed; the queue knows what becomes of each recipient.
+After this a recipient is named by its index in `recipients`.
 """
 
 from __future__ import annotations

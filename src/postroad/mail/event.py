@@ -1,6 +1,6 @@
-"""Events: the only facts. Log, history, metrics, trace and web pages are readers of this one stream.
+"""Events: the facts of what happened. Log, history, metrics, `trace` and web pages all read this one stream.
 
-Each event belongs to one message (`id`, the queue id) or to none (0: sessions, the node), and tells when (`at_us`).
+Each event belongs to one message (`id`, the queue id) or to none (0: sessions, the node), and has a time (`at_us`).
 Events that change the state of a message are committed with that change (promise 3), in the shard's journal.
 """
 

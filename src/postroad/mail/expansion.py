@@ -1,5 +1,5 @@
-"""What aliases made of the recipients of one message: the rooms `route` (which expands) and `receive` (which asks) meet
-here."""
+"""What aliases made of the recipients of one message: the value that `route` (which expands) gives to `receive` (which
+asks)."""
 
 from __future__ import annotations
 

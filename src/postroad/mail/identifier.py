@@ -1,8 +1,8 @@
 """The queue id: a number that grows with time, unique in the whole spool, and its short text.
 
 60 bits: microseconds since 2020-01-01 UTC, then ten bits for the shard, so that ids of all shards sort by time and the
-shard can be read off the id. The text is 12 characters of Crockford's base 32 in lower case (no i, l, o, u), which
-survives being read over a telephone; reading it is tolerant of case and of ``o``/``0``, ``i``/``l``/``1``.
+id tells its shard. The text is 12 characters of Crockford's base 32 in lower case (no i, l, o, u), so that people can
+read it out over a telephone. Upper case is read, too, and ``o`` as ``0``, ``i`` and ``l`` as ``1``.
 """
 
 from __future__ import annotations

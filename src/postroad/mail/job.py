@@ -1,9 +1,9 @@
-"""A job: one message for some of its recipients, to be carried to one destination in one transaction, and the names by
-which sender and recipients go there.
+"""A job: one message for some of its recipients, to be carried to one destination, and the names that sender and
+recipients have there.
 
-What changes once, and is stored, is changed when the message is accepted. What changes for each attempt, and is never
-stored, is `Sent`: it says how sender and recipient are named to the next hop, and nothing else of the message changes.
-Reports, history and retries name both as the envelope does.
+Names that change once, and are stored, change when the message is accepted. Names that change for each attempt, and are
+never stored, are in `Sent`: it says how sender and recipient are named to the next hop. Nothing else of the message
+changes. Reports, history and retries use the names of the envelope.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Several rules as one: asked in order until one rejects or defers.
+"""Makes one rule of several, which are asked in order until one rejects or defers.
 
-What always holds: HOLD and DISCARD do not end the asking, a later rule may still reject; of these the first is the
-answer when nobody rejects, and DISCARD outweighs HOLD. Effects add up in their order, and each rule is asked with what
-those before it changed. As long as rules answer at once, the composed rule does, too: no coroutine is made before a
-rule gives an awaitable.
+What always holds: after HOLD and DISCARD the next rules are still asked, because one of them may reject. If none
+rejects, the answer is DISCARD if a rule said so, else HOLD. Effects add up in their order, and each rule sees what
+those before it changed. If all rules answer at once, the composed rule answers at once, too: no coroutine is made
+before a rule returns an awaitable.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Marks against loops: what this node has done with a message, told to itself in a header field.
+"""Marks against loops: a header field tells this node what it has already done with a message.
 
-Other programs write fields such as Delivered-To with the same words, and anybody can forge them, so none of those may
-count. A mark of ours is a keyed hash of what was done (put into this mailbox, led through this alias) and of the
-message's Message-ID: nobody but a holder of the node's secret can make one, it says nothing to others, and one that is
-copied into another message means nothing there. All marks stand in fields of one name, `NAME`.
+Other programs write fields such as Delivered-To with the same words, and anybody can forge them; so they do not count.
+Our mark is a keyed hash of what was done (delivered to this mailbox, led through this alias) and of the Message-ID.
+Only a holder of the node's secret can make a mark; it tells others nothing, and it means nothing in another message.
+All marks stand in fields with the name `NAME`.
 
-What always holds: a message that bears a mark of ours has been where the mark says. How it fails: where a program in
-the circle drops the field, or gives the message another Message-ID, the limit of Received fields ends the loop
-(RFC 5321 §6.3). Mail from before marks were made has none, and is treated the same way. Not here: what becomes of a
-message that comes back (`receive.loops`).
+What always holds: a message with a mark of ours has been where the mark says. How it fails: if a program in the circle
+drops the field, or changes the Message-ID, the limit of Received fields ends the loop (RFC 5321 §6.3); so it does for
+older mail, which has no marks. Not here: what becomes of a message that comes back (`receive.loops`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The content of a message: immutable octets, in memory or in a file, and a view of its header section.
 
 What always holds: content ends lines with CRLF only and holds no bare CR or LF, unless its body is BINARYMIME; it is
-never re-serialised, fields are only prepended (so signatures stay whole). The header view is an own splitter over the
-octets (RFC 5322 §2.2), because the way of a message needs a few fields of it, fast, and exactly as they stand.
-A message whose content is larger than the spool's threshold has its octets in a file: read it through `store`.
+never written anew, fields are only put on top (so signatures stay valid). The header section is split by code of our
+own (RFC 5322 §2.2), because we need a few fields quickly, and exactly as they are. If the content is larger than the
+spool's threshold, its octets are in a file: read it through `store`.
 
-Where a header section ends is said here and nowhere else. It is a run of fields from the first octet on. A field is a
-name of printable ASCII, perhaps white space (RFC 5322 §4.5), a colon, and a value; lines that begin with white space
-go on with the value of the field above them. An empty line ends the section, and so does any line that is no field.
-So content that begins with white space, or with text, has no header section. Each function here is linear in the
+Only this module says where a header section ends. A header section is a run of fields from the first octet on. A field
+is a name of printable ASCII, perhaps white space (RFC 5322 §4.5), a colon, and a value; lines that begin with white
+space go on with the value of the field above them. An empty line ends the section, and so does any line that is no
+field. So content that begins with white space, or with text, has no header section. Each function here is linear in the
 length of its input.
 """
 

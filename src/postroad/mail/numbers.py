@@ -1,4 +1,4 @@
-"""A number and its noun, as people write them: 1 message, 2 messages. All that people read uses it."""
+"""A number and its noun as people write them: 1 message, 2 messages. All texts for people use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Since when a mailbox has had its owner, as far as that is known (RFC 7293)."""
+"""Since when a mailbox has its present owner, if that is known (RFC 7293)."""
 
 from __future__ import annotations
 

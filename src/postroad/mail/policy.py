@@ -1,4 +1,4 @@
-"""What a rule is asked, and what it may answer: the one face between who brings mail (`receive`) and who judges it.
+"""What a rule is asked and what it may answer: the face between `receive`, which brings mail, and those who judge it.
 
 Two kinds of judges, asked in the phases CONNECT, HELLO, MAIL, RCPT, DATA and MESSAGE:
 
@@ -20,17 +20,17 @@ The contract of an inspection, beyond that of a rule:
 1. `Inspector.visit` is called once when a session has begun, before CONNECT is asked. None: it does not want to see
    this session. A client that XCLIENT names is a new session. STARTTLS and a reload of settings make none.
 2. `ask` is called for one question at a time: never before the last verdict has come, or was given up.
-3. The listener's rule is asked first, then the inspections in the order of the configuration. Who comes after a
-   refusal is not asked.
+3. The listener's rule is asked first, then the inspections in the order of the configuration. After a refusal the
+   others are not asked.
 4. A transaction is MAIL, RCPT for each recipient, DATA once before 354, then `content` for each piece in its order if
    `reads_content`, then MESSAGE once. With BDAT, DATA is asked between the last piece and MESSAGE. Content
    is as the client sent it, before anything was mended.
-5. `aborted` is called once for each transaction whose MAIL was asked and which was not handed to the spool: RSET, a new
-   EHLO, a refused MAIL or message, a client that is gone. It may be called while a verdict is awaited, which then
-   counts for nothing.
+5. `aborted` is called once for each transaction whose MAIL was asked and which was not handed to the spool: after RSET,
+   a new EHLO, a refused MAIL or message, or when the client is gone. It may be called while a verdict is awaited, which
+   then counts for nothing.
 6. `ended` is called exactly once, at the end of the session, after everything else. Nothing is called after it.
-7. An inspection that raises is not called any more but for `ended`; all further questions of its session are answered
-   451 4.3.0, because nobody knows what it would have said.
+7. If an inspection raises, only `ended` is still called. All further questions of its session are answered 451 4.3.0,
+   because nobody knows what the inspection would have said.
 
 Not here: applying effects to a header section (`mail.effects`), who applies them and when (`receive.intake`).
 """

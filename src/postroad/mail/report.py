@@ -1,4 +1,4 @@
-"""What there is to tell the sender of one recipient: the material of a delivery status notification (DSN).
+"""What the sender may be told of one recipient: the material of a delivery status notification (DSN).
 
 The queue knows these facts and hands them over; `report.dsn` decides whether the sender wants to know, and prints
 them. No octet of a DSN is made here.

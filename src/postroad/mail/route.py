@@ -1,7 +1,7 @@
-"""Where a recipient goes next: the destination by which queueing, limits and back-off go, and its hops in order.
+"""Where a recipient goes next: the destination, to which queue, limits and back-off belong, and its hops in order.
 
-A Destination is decided at once, from tables, for each recipient (`route`); its hops are found when a connection must
-be opened (MX and address look-ups, RFC 5321 §5.1), because a kept connection needs none.
+Each recipient gets a Destination first (`mail.routing`). Its hops are looked up only when a connection must be opened
+(MX and addresses, RFC 5321 §5.1), because a kept connection needs none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fault that lasts is told once a minute, not at each try: on a full disk each try of each outcome would be a line.
+"""Logs a fault that lasts once a minute, not at each try: on a full disk there would be a line for each try.
 
 Used by one thread at a time. Not here: where the line goes.
 """

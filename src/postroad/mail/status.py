@@ -2,7 +2,7 @@
 
 A status is kept as its text, ``"5.1.1"``: it is compared, stored and printed far more often than it is taken apart.
 What always holds: a status made by `parse` matches ``class "." subject "." detail`` with class 2, 4 or 5 and at most
-three digits in the other parts. What a peer sends that does not match is no status at all (None).
+three digits in the other parts. If the text of a peer does not match, there is no status (None).
 """
 
 from __future__ import annotations

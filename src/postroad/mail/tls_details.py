@@ -1,4 +1,4 @@
-"""The TLS of a client or a remote as log, history and `trace` tell of it, beside version and cipher (RFC 8446)."""
+"""Details of the TLS of a client or a remote for log, history and `trace`, besides version and cipher (RFC 8446)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Trace fields: Received and Return-Path, and counting hops (RFC 5321 §4.4, §6.3; RFC 3848; RFC 8314 §4.3).
 
-What always holds: a Received field made here is pure ASCII (so that it demands SMTPUTF8 of no next hop, RFC 6531
-§3.7.3), a Return-Path is unless the address is not; lines are folded below 998 octets, and hold no control octet
-whatever the peer called itself.
+What always holds: a Received field made here is pure ASCII, so that no next hop needs SMTPUTF8 for it (RFC 6531
+§3.7.3); a Return-Path is ASCII if its address is. Lines are folded below 998 octets, and hold no control octets,
+whatever name the peer gave.
 """
 
 from __future__ import annotations

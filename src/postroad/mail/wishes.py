@@ -1,5 +1,5 @@
-"""What a sender asks for beyond delivery, read from the parameters of an envelope: by when, from when on, how urgently,
-how safely, and to the same owner as before.
+"""What a sender asks for beyond delivery, read from the parameters of an envelope: until when, not before when, how
+urgently, how safely, and only to the same owner as before.
 
     BY           RFC 2852 §4    ``120;RT``: within so many seconds of acceptance, else return (R) or tell (N); T: trace
     HOLDFOR, HOLDUNTIL          RFC 4865 §4: not before
@@ -10,7 +10,7 @@ how safely, and to the same owner as before.
                                 ``;H`` is our own mark where the header section asked it (§3.2)
 
 What always holds: times are microseconds since 1970, 0 for none; a value that makes no sense counts as absent (the
-grammar has refused it at the door). An envelope without parameters costs one test. Pure.
+grammar refuses such values when they arrive). An envelope without parameters costs one test. Pure.
 """
 
 from __future__ import annotations

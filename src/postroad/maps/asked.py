@@ -1,12 +1,12 @@
-"""Questions that need many look-ups, written as plain code although maps may make them wait.
+"""Lets a question that needs many look-ups be written as plain code, although maps may make it wait.
 
-The question is a function of an `Asked`, by which it looks up. If an answer is not there yet, `look_up` gives
-NO_ANSWER: the function leaves that branch, goes on with the others, and its result is thrown away. When all that it
-wanted has come it is called again, and finds these answers. So look-ups that do not need each other wait together, and
-a question whose answers are all at hand costs nothing more and makes no task.
+The question is a function of an `Asked`, by which it looks up. If an answer is not there yet, `look_up` returns
+NO_ANSWER: the function leaves that branch and goes on with the others, and its result is thrown away. When all missing
+answers have come, the function is called again and finds them. So look-ups that do not need each other wait together,
+and a question whose answers are all at hand costs nothing more and makes no task.
 
 What always holds: a key is looked up once for each question; a question ends, with its result or with NotNow. A
-question must be a function of what it looks up: it may not leave anything behind when its result is thrown away.
+question must depend only on what it looks up, and must change nothing: its result may be thrown away.
 """
 
 from __future__ import annotations

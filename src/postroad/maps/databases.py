@@ -3,8 +3,8 @@
 Connections are kept (`maps.kept`). What always holds: keys never become a part of a statement: PostgreSQL gets them as
 parameters, MySQL as hexadecimal literals, which mean the same in every `sql_mode`.
 
-How it fails: `maps.waiting`. No connection, no right to log in and too many connections are Away; an error of a query
-is one of its key.
+How it fails: `maps.waiting`. If there is no connection, no right to log in, or there are too many connections, the map
+is Away. An error of a query concerns only its key.
 """
 
 from __future__ import annotations

@@ -2,22 +2,22 @@
 
 The contract of `look_up(key, part)`, of a Map and of a MapSource:
 
-1. It is called on the event loop, with any text, as often as somebody wants to know, also for a key that is being
-   looked up at this moment.
+1. It is called on the event loop, with any text, as often as needed, also for a key that is being looked up at this
+   moment.
 2. It answers at once: with the value, with None (the map has no such key), or with `NotNow` (nobody can tell now). Or
    it returns an awaitable of one of these, which is awaited once or not at all, and which ends within a time limit of
    its own. A source that never returns an awaitable says so by `waits`.
-3. NotNow means that mail waits (4.3.0). It is never taken for None: mail is not refused and not lost because a server
-   is away.
+3. NotNow means that mail waits (4.3.0). It never counts as None: mail is neither refused nor lost because a server is
+   away.
 4. It never raises. Keys are compared without regard to case, unless the kind says otherwise (patterns).
-5. `part`: the key is only a part of what is meant, such as the domain of an address. Kinds whose entries are patterns
-   match whole keys only, and have no answer for a part (as in Postfix).
-6. `known(key, part)` is for who does not want to wait: it begins nothing, and answers NO_ANSWER where `look_up` would
-   return an awaitable. Only sources with `waits` need it.
-7. `close()` is called once, when the map is needed no more; nothing is looked up after it.
+5. `part`: the key is only a part of the thing looked up, such as the domain of an address. Kinds whose entries are
+   patterns match whole keys only, and have no answer for a part (as in Postfix).
+6. `known(key, part)` is for callers that do not want to wait: it begins nothing, and answers NO_ANSWER if `look_up`
+   would return an awaitable. Only sources with `waits` need it.
+7. `close()` is called once, when the map is not needed any more; nothing is looked up after it.
 
-A value is text as it stands in the source; what it means is for who looks up: the targets of an alias, or only that
-the key is there. Which keys are looked up for an address, and in which order, is in `maps.steps`.
+A value is text as it stands in the source. Its meaning is the caller's: the targets of an alias, or only that the key
+is there. Which keys are looked up for an address, and in which order, is in `maps.steps`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Maps whose entries stand in a file that is read as a whole, and again when it has changed.
 
-What always holds: look-ups go on with the entries from before until the new ones are complete; reading happens off the
-loop (but at start, reload and in commands); one reading at a time. How it fails: a file that cannot be taken keeps the
-old entries in force, and is told once for each of its states; lines that count for nothing are told, too.
+What always holds: look-ups use the old entries until the new ones are complete. A file is read on a thread (at start,
+at reload and in commands it is read at once), one at a time. How it fails: if a file cannot be used, the old entries
+stay in force, and this is logged once for each state of the file; lines that are left out are logged, too.
 """
 
 from __future__ import annotations

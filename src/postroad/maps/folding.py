@@ -1,4 +1,4 @@
-"""How keys are compared: without regard to case, and composed (NFC), as octets of UTF-8 are kept in tables. Pure."""
+"""Brings keys into the form in which they are compared: without regard to case, and composed (NFC), as UTF-8. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Python function of the operator's as a map: ``module:function``, or ``/path/file.py:function``.
+"""A Python function of the operator as a map: ``module:function``, or ``/path/file.py:function``.
 
     def look_up(key):                   # or async def
         return PEOPLE.get(key)          # a text, or None if there is no such key

@@ -1,8 +1,8 @@
-"""Connections that are kept for the next look-up, whatever server they lead to.
+"""Keeps connections for the next look-up, whatever the kind of server.
 
-What always holds: a connection serves one look-up at a time; a look-up that fails or is given up closes its connection,
-since nobody knows what is still to come on it; if a kept connection turns out to be broken, all kept ones are closed
-and the look-up goes on with a new one. How it fails: with Away if no connection can be made.
+What always holds: a connection serves one look-up at a time; if a look-up fails or is given up, its connection is
+closed, because nobody knows what may still arrive on it. If a kept connection turns out to be broken, all kept ones are
+closed, and the look-up uses a new one. How it fails: with Away if no connection can be made.
 """
 
 from __future__ import annotations

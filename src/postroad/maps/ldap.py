@@ -6,7 +6,7 @@
 What always holds: a key never changes the filter: the filter is read once, and keys are put into its values; messages
 of the server, entries of an answer and values have limits. Connections are kept (`maps.kept`).
 
-How it fails: `maps.waiting`. A bind that is refused, and a server that is busy or unavailable, are Away. An entry that
+How it fails: `maps.waiting`. If the server refuses the bind, is busy or unavailable, the map is Away. An entry that
 does not exist is no error: the map has no such key. Referrals are not followed.
 """
 

@@ -1,8 +1,8 @@
 """All maps of a configuration: made from their options, found by name, kept up to date.
 
 What always holds: a map is made once and has one name; maps of which another is made come before it; if two
-configurations have a map of equal options, it is the same one, with its caches, connections and counters. How it fails:
-what cannot be made or read is a Problem that names the map; no map is put into force then.
+configurations have a map with equal options, they share it, with its caches, connections and counters. How it fails: if
+a map cannot be made or read, a Problem names it, and no map is put into force.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ reason, all as netstrings. tcp_table(5): ``get key`` is answered ``200 value``, 
 now), with octets that are no text written ``%XX``. HTTP: GET of a URL with the key in it; 200 with the value as text,
 404 if there is none.
 
-How it fails: `maps.waiting`. PERM, and HTTP statuses of 4xx but for 404, concern this key alone; all else is Away.
+How it fails: `maps.waiting`. PERM, and every HTTP status 4xx except 404, concern this key alone; after all other
+failures the map is Away.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     SELECT goto FROM alias WHERE address = '%s' AND active
 
 ``%s`` is the key, ``%u`` its local-part, ``%d`` its domain; ``%1`` to ``%9`` are the labels of its domain, the last
-first; ``%%`` is a percent sign. What always holds: a key never becomes a part of the statement, whatever stands in it:
-each placeholder is a parameter. Quotation marks around it fall away; ``'%u@%d'`` becomes a concatenation. A query with
-``%u`` or ``%d`` has no answer for a key without them (mysql_table(5)).
+first; ``%%`` is a percent sign. What always holds: a key never becomes a part of the statement, whatever it holds: each
+placeholder is a parameter. Quotation marks around a placeholder are dropped; ``'%u@%d'`` becomes a concatenation. A
+query with ``%u`` or ``%d`` has no answer for a key without them (mysql_table(5)).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The keys under which something may stand in a map, the most exact first. Pure.
+"""The keys under which an address or a domain may stand in a map, the most exact first. Pure.
 
 The order is Postfix's (virtual(5), access(5)): for an address the whole of it, then without its extension, then the
 local-part alone with and without its extension, then the domain.

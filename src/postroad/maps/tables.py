@@ -1,11 +1,11 @@
-"""Maps in files that are looked up where they are, and never read as a whole: CDB, LMDB and SQLite.
+"""Maps in files that are never read as a whole; each look-up goes to the file: CDB, LMDB and SQLite.
 
 The formats of `postmap cdb:` and `postmap lmdb:` are read as they are, with or without an octet 0 behind keys and
 values, as Postfix reads them. What always holds: they are opened for reading only; a file that was replaced is opened
-anew within `CHECK_US`; keys are looked up in lower case; an answer costs some microseconds, so it is given at once.
+anew within `CHECK_US`; keys are looked up in lower case; an answer costs a few microseconds, so it is given at once.
 
-How it fails: a file that cannot be opened at start is a Problem; one that is away or damaged later is "not now". A file
-should be replaced by another (`postmap`, `mv`), not changed in place.
+How it fails: if a file cannot be opened at start, there is a Problem; if it is missing or damaged later, the answer is
+"not now". A file should be replaced by another (`postmap`, `mv`), not changed in place.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 
 What always holds: the first of several equal keys counts, as with Postfix's hash; an entry costs its text and little
 more (octets, not texts: a table of a million entries is common). How it fails: a file that is no text in UTF-8, or is
-too large, gives a Problem and is not taken; a line that is no entry, and a repeated key, give one each, and the other
-entries count, as in Postfix.
+too large, gives a Problem and is not taken; a line that is no entry, and a repeated key, give a Problem each, and the
+other entries count, as in Postfix.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""Maps whose answers come from elsewhere and take time: kept for a while, limited, and given up on when they are away.
+"""Maps that ask a server: answers are kept for a while, the number of questions is limited, and a server that is away
+is left alone.
 
-What a kind must do is a `Driver`: fetch one value. All else is here, once for all kinds. What always holds:
+A kind of map is a `Driver`, which only fetches one value. All else is here, once for all kinds. What always holds:
 
 - A look-up ends within `timeout_s`, also if it waits for a free place. Equal look-ups under way are one.
 - No more than `at_once_max` fetches are under way; no more than `waiting_max` look-ups wait.
 - Answers are kept: values for `cache_s`, "no such key" for `cache_missing_s`. At most `cache_max` of them.
-- After `failures_max` failures in a row the driver is left alone for `pause_s`; then one look-up tries it again. So a
-  server that is away costs nobody the time limit over and over.
-- A map that is closed, as by a reload, answers NotNow to whom it keeps waiting; it cancels nobody.
-- While the driver fails, a value or a "no such key" that was the answer within the last `last_good_s` goes on to be.
+- After `failures_max` failures in a row the driver is left alone for `pause_s`; then one look-up tries it again. So
+  look-ups do not wait for the time limit again and again while a server is away.
+- If a map is closed, for example by a reload, its waiting look-ups are answered NotNow; none is cancelled.
+- While the driver fails, an answer of the last `last_good_s` (a value or "no such key") is given again.
 
-How it fails: NotNow, with what the driver said. A fetch that fails because of its key alone (`Driver.fetch` raises
+How it fails: NotNow, with the words of the driver. A fetch that fails because of its key alone (`Driver.fetch` raises
 anything but `Away` or an OSError) does not count as a failure of the driver, so that nobody outside can turn a map off
 by asking for odd keys.
 """
