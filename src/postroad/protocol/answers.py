@@ -1,7 +1,7 @@
-"""What the server's side says by itself, if syntax, order or a limit is broken (RFC 5321 §4.2.2, §4.2.3).
+"""The replies of the server machine itself, if a client breaks syntax, order or a limit (RFC 5321 §4.2.2, §4.2.3).
 
-Not here: replies whose text depends on the session (221 and 421 begin with our name), what policy says, and the syntax
-of arguments (`grammar`).
+Not here: replies whose text depends on the session (221 and 421 begin with our name), replies of rules, and those about
+the syntax of arguments (`grammar`).
 """
 
 from __future__ import annotations

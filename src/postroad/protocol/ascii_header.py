@@ -1,10 +1,11 @@
-"""A header section with octets above ASCII, written in ASCII (RFC 2047, RFC 2231).
+"""Writes a header section with octets above ASCII in ASCII (RFC 2047, RFC 2231).
 
 Display names, comments and free text become encoded words, parameters of Content-Type and Content-Disposition get the
-extended form. Text in UTF-8 is named so; what is not UTF-8 is named ``unknown-8bit`` (RFC 1428 §3), its octets kept.
+extended form. The charset is UTF-8, or ``unknown-8bit`` (RFC 1428 §3) for octets that are no UTF-8; these octets are
+kept.
 
 What always holds: fields that are ASCII stay as they are, octet for octet; a reader who decodes gets the same text. How
-it fails: None, if an address or a boundary is not ASCII: no other form of it means the same.
+it fails: None, if an address or a boundary is not ASCII, because no ASCII form means the same.
 """
 
 from __future__ import annotations

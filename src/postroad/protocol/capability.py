@@ -1,7 +1,8 @@
 """What a remote server offers, read from its answer to EHLO or LHLO (RFC 5321 §4.1.1.1).
 
-Read once per session; the keywords that a transaction asks for stand ready as fields. A line that is no keyword is
-passed over, a parameter that makes no sense counts as absent: a server's odd answer costs an extension, not the mail.
+The answer is read once for each session; the keywords that a transaction needs are fields. A line that is no keyword is
+ignored, and a parameter that makes no sense counts as absent: after an odd answer we do without an extension, but the
+mail still goes.
 """
 
 from __future__ import annotations

@@ -4,26 +4,26 @@ Octets of the remote go in by `feed`, events come out by `next_event` until None
 `take_output`. The host starts what it wants (`begin`, `start_tls`, `authenticate`, `quit`) only while `step` is IDLE.
 
 What always holds:
-- Replies are matched to commands by counting, never by their text (RFC 2920 §3.1). A reply that nobody asked for ends
-  the session, and so do octets of one while the session is idle; 421 does at any time.
+- Replies are matched to commands by counting, never by their text (RFC 2920 §3.1). A reply to no command ends the
+  session, and so do octets that come while the session is idle; 421 ends it at any time.
 - Nothing of one message touches the next: all that a transaction knows is forgotten when it ends, and when it begins.
-  On a connection that has carried a message before, a refusal of MAIL counts only when RCPT is out of order behind
-  it (503), and one of DATA when RSET is answered behind it: alone they may be late replies to something else. Where
-  the session ends there before such a sign, or 354, no reply of the transaction counts. BDAT brings no such sign:
-  before it EHLO is said again, whose answer names what is offered, as no other reply does. From then on the session is
-  as a new one.
-- A refusal that comes while the session is idle is one of the session only before its first message; later it may be a
+  On a connection that has carried a message before, a refusal of MAIL or DATA may be a late reply to something else. So
+  a refusal of MAIL counts only if the next RCPT is answered as out of order (503), and a refusal of DATA only if RSET
+  is answered after it. If the session ends before such a sign, or before 354, no reply of the transaction counts. BDAT
+  gives no such sign. So EHLO is said before it again, because only the answer to EHLO names what is offered. After this
+  the session is as a new one.
+- A refusal that comes while the session is idle refuses the session only before its first message. Later it may be a
   late reply, and it refuses nothing.
 - If PIPELINING is offered, MAIL, all RCPT and DATA are one group; else each waits for its reply.
-- A recipient whose RCPT was answered keeps that answer, whatever befalls the session later, with this exception.
+- A recipient whose RCPT was answered keeps this answer, whatever happens to the session later, except as said above.
 - What the remote said is in the result: as its reply if the reply decides, else quoted in its text. A refused EHLO
   is what the remote said even if HELO then finds the connection closed.
-- A remote that refuses BDAT as a command has no more octets of the message sent to it: what it makes of those of the
-  chunk nobody knows. The session is over, and the message may go by DATA over another one.
-- Content is asked for (`SendContent`) only when somebody was accepted. If DATA is accepted with nobody to send to, a
+- If a remote refuses BDAT as a command, no more octets of the message are sent to it, because nobody knows how it reads
+  those of the chunk. The session is over, and the message may go by DATA over another one.
+- Content is asked for (`SendContent`) only when somebody was accepted. If DATA is accepted although no recipient was, a
   single dot is sent (RFC 2920 §3.1).
-- An outcome after the end of data that nobody knows (the connection went) has the reach MESSAGE, not SESSION: it must
-  not be tried again at once, for the remote may have the message.
+- If the connection is lost after the end of data, nobody knows the outcome: it has the reach MESSAGE, not SESSION. The
+  message must not be tried again at once, because the remote may have it.
 
 How it fails: `ConnectionEnded`, once, as the last event. It carries the results for the recipients of a transaction
 under way. Nothing raises for what a remote does.

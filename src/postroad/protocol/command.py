@@ -1,7 +1,7 @@
-"""Command: what the server machine hands to its host, one value per legal command (RFC 5321 §4.1.1 and extensions).
+"""Commands: the values that the server machine hands to its host, one for each legal command (RFC 5321 §4.1.1).
 
-The machine has parsed, bounded and put in order all of them: its host never sees an illegal command. Octets of
-content come as `Content`, in as many pieces as the machine found convenient; the last says so.
+The machine has parsed and bounded each of them and checked their order: its host never sees an illegal command. Content
+comes as `Content`, in any number of pieces; the last one is marked.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Content on its way in: DATA with its dots, BDAT with its chunks, and what both must hold to.
+"""Reads content on its way in: DATA with its dots, BDAT with its chunks, and the rules that both must obey.
 
 What always holds: content that is handed on ends its lines with CRLF only, unless it is BINARYMIME; the end of DATA is
-CRLF "." CRLF and nothing else (RFC 5321 §4.1.1.4, §4.5.2), wherever the stream was split; content that breaks a rule
-is swallowed to its true end, never parsed as commands, and `Scrutiny.fault` says why. How the stream was split changes
-where pieces end, not what they hold together. A reader holds at most a piece and one line; everything is done to whole
-pieces with `find`, `count` and `replace`. Of several faults of one content, which is told may depend on the split.
+CRLF "." CRLF and nothing else (RFC 5321 §4.1.1.4, §4.5.2), wherever the stream was split; content that breaks a rule is
+read and dropped to its true end, never parsed as commands, and `Scrutiny.fault` says why. How the stream was split
+changes where pieces end, but not their octets. A reader holds at most a piece and one line; all work is done on whole
+pieces with `find`, `count` and `replace`. If content has several faults, the split may decide which one is reported.
 
 RFC 5321 §2.3.8, §4.5.2, §4.5.3.1; RFC 3030 §2. Not here: commands, and what is answered (`server`).
 """

@@ -4,9 +4,9 @@ Lines end with LF, their words are separated by TAB; within a word NUL, LF, CR, 
 character (Dovecot's "tab-escaped" strings). https://doc.dovecot.org/latest/developers/design/auth_protocol.html,
 version 1.2.
 
-What always holds: nothing that a client of ours said can end a word or a line: its responses travel in base64, names
-are escaped. A request is never longer than `LINE_MAX`, for Dovecot drops the connection, and with it everybody's
-requests, over one that is. Nothing raises for what Dovecot sends.
+What always holds: nothing that our client sent can end a word or a line: its responses travel as base64, names are
+escaped. A request is never longer than `LINE_MAX`, because Dovecot would drop the connection, with the requests of all
+clients. Nothing that Dovecot sends raises an exception.
 
 How it fails: with `DovecotBroken`, after which the connection is of no use. Not here: the connection, time
 (`accounts.dovecot`).

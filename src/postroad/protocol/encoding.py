@@ -1,4 +1,4 @@
-"""Bodies of parts in quoted-printable and base64, from pieces (RFC 2045 §6.7, §6.8).
+"""Encodes bodies of parts in quoted-printable and base64, piece by piece (RFC 2045 §6.7, §6.8).
 
 What always holds: lines have at most 76 characters; no line begins with two hyphens, so that none can be taken for a
 delimiter; a piece may be cut anywhere. Memory: one piece and the line that it ends in.

@@ -1,7 +1,7 @@
-"""ETRN: what a client wants started, and the replies (RFC 1985 §5).
+"""ETRN: which queue a client wants to be started, and the replies (RFC 1985 §5).
 
-Pure. What always holds: a name that comes out is a domain in canonical form, or of a queue a word of at most 255
-characters that no command, file or query could be put into.
+Pure. What always holds: a name is either a domain in canonical form, or the name of a queue: a word of at most 255
+characters that is safe in commands, files and queries.
 """
 
 from __future__ import annotations

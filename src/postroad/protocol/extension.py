@@ -1,8 +1,8 @@
 """The one table of ESMTP extensions: keyword, RFC, parameters, verbs, and what each end does with it.
 
-What always holds: a parameter of MAIL or RCPT is taken only when the row that brings it was announced in the session
-(RFC 5321 §4.1.1.11), and a verb only when its row says so; both are read off this table. How a value is parsed stands
-in `protocol.grammar`; a parameter with a `pattern` needs no more than that and travels as it was written.
+What always holds: a parameter of MAIL or RCPT is accepted only if its row was announced in the session (RFC 5321
+§4.1.1.11); so is a verb. Both come from this table only. `protocol.grammar` parses the values; a parameter with a
+`pattern` is only compared with it, and travels as it was written.
 
 https://www.rfc-editor.org/rfc/rfc5321#section-2.2 and the RFC named in each row.
 """

@@ -1,8 +1,8 @@
 """The grammar of commands: paths, mailboxes, ESMTP parameters, xtext. ABNF stands above each rule.
 
-What always holds: a parse gives a value, or the Reply to send; nothing is raised, whatever the octets. Everything that
-is returned is free of CR, LF, NUL and other control characters, decoded parameters included. Each rule is linear in
-the length of its input.
+What always holds: a parse gives a value, or the Reply to send; nothing is raised, whatever the octets. All results,
+decoded parameters too, are free of CR, LF, NUL and other control characters. Each rule is linear in the length of its
+input.
 
 Deviations, each towards accepting more: white space after the colon of ``MAIL FROM:`` and ``RCPT TO:`` (§3.3 forbids
 clients to send it; many do), a mailbox without its angle brackets there, one with them in AUTH=, several spaces

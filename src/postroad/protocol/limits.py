@@ -1,8 +1,8 @@
 """The limits of one server session, each with its name, its default and the least that an RFC allows.
 
-What always holds: nothing that a peer sends makes the machine hold more than `command_line_max` (or `auth_line_max`)
-of a line, or `piece_size` with 8 KB of a line of content, beside what the host fed to it at once. Numbers only: what
-happens when one is broken stands at the code that obeys it. Limits in time are the host's.
+What always holds: whatever a peer sends, the machine holds at most `command_line_max` (or `auth_line_max`) octets of a
+line, or `piece_size` octets and 8 KB of a line of content, besides the octets that the host fed at once. Not here: what
+happens when a limit is exceeded (the code that obeys it), and limits in time (the host's).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Lines that are too long for the next host, broken on their way out (RFC 5321 §4.5.3.1.6: 1,000 octets with CRLF).
+"""Breaks lines that are too long for the next host, on their way out (RFC 5321 §4.5.3.1.6: 1,000 octets with CRLF).
 
-A line is broken in front of a space or tab near its greatest length: that is how header fields are folded (RFC 5322
-§2.2.3), and it changes nothing there. If there is none, CRLF and a space are put in, as Postfix does it. No
-character of UTF-8 is divided. What always holds: what was not too long stays as it is; linear; pieces may be cut
+A line is broken before a space or tab near its greatest length. Header fields are folded in this way (RFC 5322 §2.2.3),
+so it changes nothing there. If there is none, CRLF and a space are put in, as Postfix does it. No character of UTF-8 is
+divided. What always holds: lines that are not too long stay as they are; the work is linear; pieces may be cut
 anywhere.
 """
 

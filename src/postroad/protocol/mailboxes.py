@@ -1,8 +1,8 @@
 """The mailboxes in the value of an address field: From, Sender, To (RFC 5322 §3.4, §4.4).
 
-What always holds: each element of the list counts. One that names no mailbox gives None, so that nobody takes a list
-for harmless of which only a part was understood. Read once, from the left to the right: linear in its length. Not
-here: the syntax of a mailbox (`grammar`).
+What always holds: each element of the list counts. If one names no mailbox, the result is None, so that nobody trusts a
+list that was understood only in part. The text is read once, from left to right, so the work is linear. Not here: the
+syntax of a mailbox (`grammar`).
 """
 
 from __future__ import annotations

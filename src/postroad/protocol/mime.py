@@ -1,7 +1,7 @@
 """The MIME structure of a message, read from pieces: header sections, bodies of parts, and what stands between them.
 
-RFC 2045, RFC 2046 §5.1 and §5.2, RFC 6532 §3.7. `walk` gives the whole content back as tokens, in order: their octets
-joined are the content.
+RFC 2045, RFC 2046 §5.1 and §5.2, RFC 6532 §3.7. `walk` gives the whole content as tokens, in order: joined together,
+their octets are the content.
 
 What always holds: at most one piece, one header section and the beginning of one line are held; all work is done for
 pieces, header sections and lines that begin with "--", not for each line. A delimiter is a line of two hyphens, the

@@ -3,12 +3,13 @@ sans-I/O.
 
 HAProxy, "The PROXY protocol, versions 1 & 2" (proxy-protocol.txt); its sections are cited as "PP §".
 
-What always holds: `take` tells how many of the octets belong to the header, and never takes one that stands after it,
-so that whoever peeks at a socket can leave the rest to what follows (a TLS handshake, a greeting). As long as the
-header is not complete, all octets are its own. It is bounded: 107 octets for version 1, `size_max` for version 2.
-Texts that come out hold no unprintable characters. How the stream was split changes nothing; nothing raises.
+What always holds: `take` says how many of the octets belong to the header, and never takes one that comes after it: so
+a caller that peeks at a socket can leave the rest to what follows (a TLS handshake, a greeting). Until the header is
+complete, all octets belong to it. It is bounded: 107 octets for version 1, `size_max` for version 2. Texts that come
+out hold no unprintable characters. How the stream was split changes nothing; nothing raises.
 
-How it fails: with a BadProxyHeader, once and for ever: the connection is to be closed (PP §2: "must not try to guess").
+How it fails: with a BadProxyHeader, now and at each later call: the connection is to be closed (PP §2: "must not try to
+guess").
 
 Not here: who may send a header, time limits (`receive.proxied`).
 """

@@ -1,16 +1,16 @@
 """Replies of a remote server, read strictly and bounded (RFC 5321 §4.2, RFC 2034 §4).
 
 What always holds: a Reply that comes out has a code of 200..599, at most `lines_max` lines, and no control octet in its
-text: what cannot be printed is ``?``, octets that are no UTF-8 are escaped. Where its lines have several codes the last
-one decides, and all words are kept ("220-welcome", then "554 not you"). Its `status` is the enhanced code of the first
-line with that code, if the class agrees with the code (RFC 2034 §4), else "".
+text: characters that cannot be printed become ``?``, octets that are no UTF-8 are escaped. If its lines have several
+codes, the last one decides, and all words are kept ("220-welcome", then "554 not you"). Its `status` is the enhanced
+code of the first line with that code, if the class agrees with the code (RFC 2034 §4), else "".
 
 Lines end with CRLF. A line that ends with a bare LF is not taken as a line: a server that quotes what it was sent
 (``550 <a\\n250 ok>``) would shift all replies after it, and a 250 that belongs to nothing loses mail. A lone CR is a
 control octet like any other.
 
-How it fails: what is no reply, or is too long, makes the reader answer `BadReply`, once and for ever: no octet behind
-it can be trusted. It is a value; nothing here raises.
+How it fails: if octets are no reply, or too long, the reader answers `BadReply`, now and at each later call, because no
+octet after them can be trusted. It is a value; nothing here raises.
 
 Not here: which command a reply answers (`client`).
 """

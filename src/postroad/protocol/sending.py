@@ -1,14 +1,14 @@
-"""What a mail transaction says to a remote with these capabilities, or why it cannot be said to it.
+"""The commands of a mail transaction for a remote with given capabilities, or why the remote cannot have the message.
 
 Pure functions: envelope and capabilities in, octets of MAIL and RCPT out, or a Result. RFC 5321 §4.1.1.2 and .3 with
-SIZE (RFC 1870), 8BITMIME (RFC 6152), BINARYMIME (RFC 3030), SMTPUTF8 (RFC 6531), DSN (RFC 3461, RFC 6533), AUTH=
-(RFC 4954 §5), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), RRVS (RFC 7293). FUTURERELEASE is
-for submission and ends with us.
+SIZE (RFC 1870), 8BITMIME (RFC 6152), BINARYMIME (RFC 3030), SMTPUTF8 (RFC 6531), DSN (RFC 3461, RFC 6533), AUTH= (RFC
+4954 §5), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710), RRVS (RFC 7293). FUTURERELEASE is for
+submission and is not passed on.
 
 What always holds: no parameter goes out whose extension was not offered; no command holds CR, LF or NUL, whatever an
-address or a parameter held; what the remote cannot take without loss is FAILED here, before MAIL, not sent and mangled.
-8-bit and binary content may have been converted by then (`seven_bit`); a header in UTF-8 is not, on its way to another
-MTA (RFC 6531 §3.2).
+address or a parameter held. If the remote cannot take the message without loss, it is FAILED here, before MAIL; it is
+not sent and damaged. 8-bit and binary content may have been converted before (`seven_bit`); a header in UTF-8 is not
+converted on its way to another MTA (RFC 6531 §3.2).
 """
 
 from __future__ import annotations

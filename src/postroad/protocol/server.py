@@ -1,16 +1,16 @@
 """The server's side of SMTP and LMTP without I/O: octets in, commands out, replies in, octets out.
 
-The host feeds what it read, takes commands with `next_command` until there is none, answers each that asks for it, and
-writes what `take_output` gives before it waits for more octets (RFC 2920 §3.2 (7)). Commands come one at a time: the
-next only after the last was answered, so replies stand in the order of commands (RFC 2920 §3.2 (1)).
+The host feeds the octets that it has read, takes commands with `next_command` until there is none, answers each that
+needs an answer, and writes the octets of `take_output` before it waits for more (RFC 2920 §3.2 (7)). Commands come one
+at a time: the next only after the last was answered, so replies stand in the order of commands (RFC 2920 §3.2 (1)).
 
-What always holds: the host sees legal commands only; every command has exactly one reply (over LMTP the content has
-one per accepted recipient), made here if syntax, order or a limit is broken; nothing raises, whatever the octets;
-how the stream was split changes nothing, except that a client which does not wait where it must is caught only when
-its octets have come. Memory is bounded by `ProtocolLimits` and by what the host feeds.
+What always holds: the host sees legal commands only; every command has exactly one reply (over LMTP the content has one
+per accepted recipient), made here if syntax, order or a limit is broken; no octets raise an exception; how the stream
+was split changes nothing, except that a client which does not wait when it must is caught only when its octets have
+come. Memory is bounded by `ProtocolLimits` and by what the host feeds.
 
-How it fails: with 421 (554 5.5.0 for improper pipelining) and `TooManyErrors`, after which nothing is read any more.
-An exception from here is a bug, of the machine or of a host that answers what was not asked.
+How it fails: with 421 (554 5.5.0 for improper pipelining) and `TooManyErrors`, after which nothing is read any more. An
+exception from here is a bug of the machine, or of a host that answers without a question.
 
 RFC 5321, RFC 2033 (LMTP), RFC 2920 (PIPELINING), RFC 3030 (CHUNKING), RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2034
 (enhanced status codes). Not here: time limits, policy, SASL mechanisms (`sasl`), the syntax of arguments (`grammar`),

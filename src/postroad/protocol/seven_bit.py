@@ -1,21 +1,21 @@
-"""A message in a form that a remote without 8BITMIME, or without BINARYMIME, can take (RFC 6152 §3, RFC 3030 §3).
+"""Converts a message for a remote without 8BITMIME, or without BINARYMIME (RFC 6152 §3, RFC 3030 §3).
 
-Two passes over the same pieces: `survey` finds what each part holds, `plan` says what becomes of each, `converted`
-gives the content anew. Parts of text become quoted-printable or base64, whichever is shorter, all others base64;
-multipart and message/rfc822 are gone into, as they may not be encoded themselves (RFC 2045 §6.4). A body without MIME
-fields gets them. The header sections go through `ascii_header`.
+There are two passes over the same pieces: `survey` finds what each part holds, `plan` decides what becomes of it,
+`converted` gives the new content. Parts of text become quoted-printable or base64, whichever is shorter, all others
+base64. Multipart and message/rfc822 may not be encoded themselves (RFC 2045 §6.4); the parts within them are. A body
+without MIME fields gets them. The header sections go through `ascii_header`.
 
 What always holds: each part decodes to the octets that it had; parts that can go as they are stay as they are, octet
 for octet. Memory: one piece, one header section, and a few numbers for each part.
 
-As other MTAs do it, a part under multipart/signed is converted like any other, and its signature may not hold after
-it (RFC 1847 §2.1 asks the signer for 7 bit in the first place); the outcome says so. What stands before the first and
-behind the last part of a multipart, where readers must not look, gets "?" in place of octets that cannot go, or another
-character that no boundary holds, so that no line becomes a delimiter.
+As other MTAs do it, a part under multipart/signed is converted like any other, and its signature may not hold after it
+(RFC 1847 §2.1 asks the signer for 7 bit in the first place); the outcome says so. Readers ignore the text before the
+first and after the last part of a multipart. There "?" takes the place of octets that cannot go, or another character
+that is in no boundary, so that no line becomes a delimiter.
 
-How it fails: a text, if a message cannot be converted without loss: its limits (`mime.MimeLimits`), an unknown
-encoding (RFC 2045 §6.4), message/partial and message/external-body (RFC 2046 §5.2.2, §5.2.3), a multipart without
-parts, an address that is not ASCII.
+How it fails: with a text, if a message cannot be converted without loss: because of limits (`mime.MimeLimits`), an
+unknown encoding (RFC 2045 §6.4), message/partial and message/external-body (RFC 2046 §5.2.2, §5.2.3), a multipart
+without parts, an address that is not ASCII.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The order of commands: states, verbs, and one table of what may follow what (RFC 5321 §4.1.4 and extensions).
+"""The order of commands: states, verbs, and one table of which command may follow (RFC 5321 §4.1.4 and extensions).
 
 What always holds: a pair (state, verb) that is not in `NEXT` is answered 503 5.5.1 and changes nothing. The value is
 the state after the command has *succeeded*; a refused command leaves the state as it was.

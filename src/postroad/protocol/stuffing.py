@@ -1,7 +1,7 @@
-"""Content on its way out: dots stuffed, the end of data put after it (RFC 5321 §4.5.2, §4.1.1.4).
+"""Stuffs the dots of content on its way out and adds the end of data (RFC 5321 §4.5.2, §4.1.1.4).
 
-What always holds: no bare CR and no bare LF goes out. A server might take one for a line end, and what stands after
-it for commands (SMTP smuggling); so content that holds one is told as None and must not be sent. Pieces may be cut
+What always holds: no bare CR and no bare LF goes out. A server might read one as a line end, and the text after it as
+commands (SMTP smuggling); so the result for content that holds one is None, and it must not be sent. Pieces may be cut
 anywhere, between CR and LF and in front of a dot too.
 
 Not here: BDAT, which sends octets as they are (RFC 3030 §2).

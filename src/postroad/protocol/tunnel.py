@@ -1,5 +1,5 @@
-"""Header fields that take the place of parameters where the next host does not know them: put before the content as it
-is sent, never into what is stored.
+"""Header fields in place of parameters that the next host does not know. They are sent before the content, and never
+stored.
 
 MT-Priority (RFC 6758), Require-Recipient-Valid-Since (RFC 7293 §3.2, §7.1). What always holds: the fields are ASCII,
 short, and end with CRLF, so that nothing after them is read otherwise. Pure.

@@ -1,8 +1,8 @@
-"""XCLIENT and XFORWARD: attributes of a client that another one speaks for, read and written.
+"""XCLIENT and XFORWARD: reads and writes the attributes of a client for whom another client speaks.
 
-Postfix's XCLIENT_README and XFORWARD_README. What always holds: a parse gives a command or the Reply to send; what it
-gives holds no control octets and is bounded; a line written is at most 512 octets with its CRLF, whatever the facts.
-How it fails: with 501; an attribute that is not known, or is there twice, is an error as a bad value is.
+Postfix's XCLIENT_README and XFORWARD_README. What always holds: a parse gives a command or the Reply to send; its
+values hold no control octets and are bounded; a line that we write has at most 512 octets with its CRLF. How it fails:
+with 501, if a value is bad, or if an attribute is unknown or there twice.
 
 Not here: who may use them, and what they change (`receive.dialog`).
 """

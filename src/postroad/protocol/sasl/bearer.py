@@ -3,10 +3,10 @@
     client-resp = (gs2-header kvsep *kvpair kvsep) / kvsep       kvsep = %x01      kvpair = key "=" value kvsep
     XOAUTH2: "user=" name %x01 "auth=Bearer " token %x01 %x01
 
-A token that is no good is answered with one more challenge, JSON that says so; the client answers it with kvsep
+If a token is not valid, the server sends one more challenge with JSON that says so; the client answers it with kvsep
 (XOAUTH2: with nothing), and only then comes 535 (RFC 7628 §3.2.3).
 
-What always holds and how it fails: see `step`. Whose a token is, and whether it is good, the host finds out.
+What always holds and how it fails: see `step`. The host finds out who owns a token, and whether it is valid.
 """
 
 from __future__ import annotations

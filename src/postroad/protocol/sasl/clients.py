@@ -1,12 +1,12 @@
 """The client's side of SASL mechanisms, towards smart hosts: SCRAM, OAUTHBEARER, XOAUTH2, PLAIN, LOGIN, CRAM-MD5,
 EXTERNAL.
 
-A `ScramClient` is asked step by step (`initial`, `server_first`, `finish`, `server_final`), because between the second
-and the third its host computes `scram_keys.salted`, which is slow. The others are one message, or two.
+A `ScramClient` is called step by step (`initial`, `server_first`, `finish`, `server_final`), because its host computes
+`scram_keys.salted` between the second and the third, which is slow. The other mechanisms are one message, or two.
 
-What always holds: nothing raises for what a server says; a server that has not shown that it knows the account's keys
-is not believed (`ScramClient.proved`); iterations are bounded both ways, so that no server has us give away a cheap
-proof (RFC 7677 §4) or compute for minutes. RFC 5802, RFC 7628, RFC 4616, RFC 4422,
+What always holds: nothing that a server says raises an exception; a server counts only after it has proved that it
+knows the account's keys (`ScramClient.proved`); iterations have a least and a greatest number, so that no server gets a
+proof that is cheap to attack (RFC 7677 §4), or makes us compute for minutes. RFC 5802, RFC 7628, RFC 4616, RFC 4422,
 RFC 2195.
 """
 

@@ -1,6 +1,6 @@
-"""The table of the mechanisms that we serve ourselves, strongest first, and how an exchange of each is begun.
+"""The table of the mechanisms that we serve ourselves, the strongest first, and how to begin an exchange of each.
 
-The order is that in which they are told to clients; by RFC 4422 §3.2 it means nothing, yet some clients take the first
+Clients are told the mechanisms in this order. By RFC 4422 §3.2 the order means nothing, but some clients take the first
 that they know.
 """
 

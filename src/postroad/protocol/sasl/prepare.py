@@ -1,7 +1,7 @@
 """SASLprep (RFC 4013): names and passwords in the form in which SCRAM works on them (RFC 5802 §2.2).
 
-What always holds: ASCII without control characters comes out as it went in. How it fails: None, for what RFC 4013
-forbids. `stringprep` of the standard library has the tables of RFC 3454, `unicodedata.ucd_3_2_0` the normal form of the
+What always holds: ASCII without control characters comes out as it went in. How it fails: None, if RFC 4013 forbids the
+text. `stringprep` of the standard library has the tables of RFC 3454, `unicodedata.ucd_3_2_0` the normal form of the
 Unicode version that they are made for.
 """
 

@@ -8,9 +8,9 @@
 The server's last message goes as one more challenge, which the client answers with nothing: SMTP has no room for data
 in its 235 (RFC 4954 §4). A wrong proof is answered 535 at once; SCRAM's own error values would tell no more.
 
-What always holds: nothing raises; a proof holds for this exchange only (both nonces are in it) and, with channel
-binding, for this TLS connection only; a client that could have bound the channel and was kept from it is refused
-(RFC 5802 §6: "y" towards a server that offers -PLUS). Proofs are compared in constant time.
+What always holds: nothing raises; a proof holds only for this exchange (both nonces are in it) and, with channel
+binding, only for this TLS connection; a client that supports channel binding, but was made to believe that we do not,
+is refused (RFC 5802 §6: "y" to a server that offers -PLUS). Proofs are compared in constant time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The keys that SCRAM works with (RFC 5802 §3): made from a password, written as text, and made up for nobody.
+"""The keys of SCRAM (RFC 5802 §3): made from a password, written as text, and decoys for unknown names.
 
-What always holds: the password cannot be had from the keys other than by guessing, each guess at the cost of all the
-iterations; `derive` takes that long, too, and is meant for a thread. Keys are never part of a repr. A decoy has the
-same salt for the same name at all times, so that nobody learns from it which accounts there are (RFC 5802 §9).
+What always holds: the password can be found from the keys only by guessing, and each guess costs all the iterations;
+`derive` takes as long, so call it on a thread. Keys are never part of a repr. A decoy always has the same salt for the
+same name, so that nobody learns from it which accounts exist (RFC 5802 §9).
 
-How it fails: with None for a text that holds no keys.
+How it fails: None, if a text holds no keys.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""What a server mechanism tells its host: a challenge to send, a question to look into, or the end (RFC 4422 §3).
+"""What a server mechanism gives to its host: a challenge to send, a question to answer, or the end (RFC 4422 §3).
 
-A mechanism is begun with the initial response (None: there was none) and fed with each response. After a question it is
-the host's turn: `Password`, `Token` and `CertificateClaim` the host answers to the client by itself (235, 535 5.7.8,
-454 4.7.0), only a refused token it hands back (`Bearer.denied`), because the client is told more before the end; `Keys`
-it looks up and hands to `Scram.keyed`, which goes on with the exchange.
+A mechanism begins with the initial response (None: there was none) and is given each further response. After a question
+it is the host's turn. The host itself answers the client after `Password`, `Token` and `CertificateClaim` (235, 535
+5.7.8, 454 4.7.0); only a refused token goes back to the mechanism (`Bearer.denied`), because the client is told more
+before the end. The host looks up `Keys` and hands them to `Scram.keyed`, which goes on with the exchange.
 
 What always holds: nothing raises, whatever the octets; names and passwords are strings without NUL, of at most
-`WORD_MAX` octets, as the client sent them: preparing them is for who compares them. No password or token is part of a
-repr.
+`WORD_MAX` octets, as the client sent them; whoever compares them prepares them. No password or token is part of a repr.
 """
 
 from __future__ import annotations
