@@ -142,11 +142,18 @@ class ReplyReader:
 
     def _complete(self) -> Reply:
         lines, self._lines, self._held = self._lines, [], 0
-        match = _STATUS.match(lines[self._decisive])
-        if match is None or match[1][0] != str(self._code)[0]:
+        status = self._status(lines)
+        if not status:
             return Reply(self._code, "", tuple(lines))
-        status = match[1]
         return Reply(self._code, status, tuple(_without(line, status) for line in lines))
+
+    def _status(self, lines: list[str]) -> str:
+        """RFC 2034 §4 wants the enhanced code on every line; Cyrus has it only on the last one. "" if there is none."""
+        for line in lines[self._decisive :]:
+            match = _STATUS.match(line)
+            if match is not None and match[1][0] == str(self._code)[0]:
+                return match[1]
+        return ""
 
     def _break(self, text: str) -> BadReply:
         self._broken = BadReply(text)

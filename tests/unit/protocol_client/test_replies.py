@@ -23,6 +23,8 @@ GOOD = [
     (b"250-one\r\n250-\r\n250\r\n", Reply(250, "", ("one", "", ""))),
     (b"550-5.7.1 one\r\n550-5.7.1 two\r\n550 5.7.1 three\r\n", Reply(550, "5.7.1", ("one", "two", "three"))),
     (b"550-5.7.1 one\r\n550 two\r\n", Reply(550, "5.7.1", ("one", "two"))),
+    (b"550-one\r\n550 5.1.1 two\r\n", Reply(550, "5.1.1", ("one", "two"))),  # Cyrus
+    (b"550-4.1.1 one\r\n550 5.1.1 two\r\n", Reply(550, "5.1.1", ("4.1.1 one", "two"))),
     # the last code decides, all words are kept
     (b"220-hello\r\n554 5.7.1 not you\r\n", Reply(554, "5.7.1", ("hello", "not you"))),
     (b"250-one\r\n550-5.1.1 two\r\n550 5.1.1 three\r\n", Reply(550, "5.1.1", ("one", "two", "three"))),
