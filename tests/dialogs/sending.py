@@ -84,6 +84,7 @@ class Setting(msgspec.Struct, frozen=True):
     port: int = 25
     waited_s: int = 0
     xforward: bool = False
+    xclient: bool = False
     mt_priority_tunnel: bool = False
     bdat_size_min: int = 1_048_576
     credentials: bool = False
@@ -458,6 +459,7 @@ def _destination(setting: Setting) -> Destination:
         Transport(setting.transport),
         tls=TlsDemand(setting.tls),
         xforward=setting.xforward,
+        xclient=setting.xclient,
         credentials="set" if setting.credentials else "",
     )
 

@@ -10,6 +10,7 @@ from postroad.mail import identifier
 from postroad.mail.envelope import Envelope, Forwarded, Peer
 from postroad.mail.reply import Reply
 from postroad.protocol.command import Xclient, Xforward
+from postroad.protocol.speaking_for import SpokenFor, xclient
 from postroad.protocol.xclient import parse_xclient, parse_xforward, xforward
 
 OFFERED = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
@@ -40,6 +41,29 @@ def test_what_is_told_is_read_as_the_same(told: Forwarded) -> None:
         "name": told.name, "address": told.address, "port": str(told.port), "protocol": told.protocol,
         "hello": told.hello, "ident": told.ident or identifier.text(1), "source": told.source,
     }  # fmt: skip
+
+
+clients = st.builds(
+    SpokenFor, address=addresses, port=st.integers(1, 65_535),
+    name=st.from_regex(r"[a-z0-9][a-z0-9.-]{0,200}", fullmatch=True),
+    hello=st.one_of(words, st.text("x", min_size=200, max_size=300)), protocol=st.sampled_from(["SMTP", "ESMTP"]),
+    login=st.one_of(words, st.just("ädä@bücher.example"), st.text("l", min_size=200, max_size=300)),
+    destination=addresses, destination_port=st.integers(1, 65_535),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(clients)
+def test_the_client_that_is_named_is_read_as_the_same(told: SpokenFor) -> None:
+    """One line, with all attributes; a text that is too long for it is not known."""
+    line = xclient(told, "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
+    assert line.startswith(b"XCLIENT ") and line.endswith(b"\r\n") and len(line) <= 512
+    read = parse_xclient(line[8:-2])
+    assert isinstance(read, Xclient), (line, read)
+    assert (read.address, read.port, read.protocol) == (told.address, str(told.port), told.protocol)
+    assert (read.destination, read.destination_port) == (told.destination, str(told.destination_port))
+    for text, one in ((told.login, read.login), (told.hello, read.hello), (told.name, read.name)):
+        assert one == text or (one == "" and len(told.login + told.hello + told.name) > 200)
 
 
 pieces = st.lists(

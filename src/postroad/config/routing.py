@@ -66,6 +66,7 @@ class LocalDomainSection(Section):
     port: Port = of(route.LocalDomain.port)
     command: tuple[str, ...] = of(route.LocalDomain.command)
     xforward: bool = of(route.LocalDomain.xforward, source="Postfix, XFORWARD_README")
+    xclient: bool = of(route.LocalDomain.xclient, source="Postfix, XCLIENT_README")
     url: Url | None = of(route.LocalDomain.url, default=None, example='"https://app.example.org/mail"')
     format: HttpFormat = of(route.LocalDomain.format, word=True)
     secret_file: File | None = of(
@@ -187,6 +188,7 @@ class NextHopSection(Section):
         example='"smtp.example.net.password"',
     )
     xforward: bool = of(route.NextHop.xforward, source="Postfix, XFORWARD_README")
+    xclient: bool = of(route.NextHop.xclient, source="Postfix, XCLIENT_README")
     generic: Annotated[tuple[GenericEntry, ...], BeforeValidator(one_or_more)] = of(
         route.NextHop.generic,
         default=(),

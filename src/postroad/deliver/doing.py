@@ -31,6 +31,7 @@ WAITS: Final = {
     Step.RESPONSE: "makes its answer to AUTH",
     Step.RSET: "waits for the answer to RSET",
     Step.XFORWARD: "waits for the answer to XFORWARD",
+    Step.XCLIENT: "waits for the answer to XCLIENT",
     Step.MAIL: "waits for the answer to MAIL",
     Step.RCPT: "waits for the answer to RCPT",
     Step.DATA: "waits for the answer to DATA",

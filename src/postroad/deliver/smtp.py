@@ -42,6 +42,7 @@ from postroad.deliver.concluding import (
     unreadable,
 )
 from postroad.deliver.doing import carrying
+from postroad.deliver.introducing import Introductions
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
 from postroad.mail.attempt import Outcome, Reach, Try
@@ -57,6 +58,7 @@ from postroad.protocol.client import (
     ConnectionEnded,
     Finished,
     SendContent,
+    SessionReady,
     Step,
 )
 from postroad.protocol.replies import ReplyLimits
@@ -104,6 +106,7 @@ def settings(
         Step.IDLE: options.idle_s,
         Step.RSET: options.reset_s,
         Step.XFORWARD: options.mail_s,
+        Step.XCLIENT: options.greeting_s,
         Step.MAIL: options.mail_s,
         Step.RCPT: options.rcpt_s,
         Step.DATA: options.data_initiation_s,
@@ -155,6 +158,7 @@ class SmtpCourier(asyncio.Protocol):
         self._failed: Callable[[], None] | None = None
         self._broken: Callable[[str], None] | None = None
         self._work: CarriedJob | None = None
+        self._introductions: Introductions | None = None
         self._fetching = False
 
     # -- the set-up, for the opener ----------------------------------------------------------------------------------
@@ -272,6 +276,8 @@ class SmtpCourier(asyncio.Protocol):
         work = self._work = CarriedJob(job, done, self._clock.now_us(), ends, [None] * len(job.recipients))
         if not self._alive or self._closing:
             self._conclude_soon(CLOSED)
+        elif job.destination.xclient:
+            self._introduce(work)
         elif sending.must_inspect(job.envelope, self.machine.capabilities):
             self._look(work)
         else:
@@ -298,6 +304,40 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(self._since)  # the last word has a shorter limit than all else
         else:
             self.abort()
+
+    # -- a job: XCLIENT ----------------------------------------------------------------------------------------------
+
+    def _introduce(self, work: CarriedJob) -> None:
+        """Name the client that the message came from, unless the server knows it already."""
+        if self._introductions is None:
+            self._introductions = Introductions(self._shared.name)
+        said = self._introductions.next(work.job.envelope, self.machine.capabilities, self._transport)
+        if said is None:
+            self._prepare(work)
+            return
+        self.machine.speak_for(*said)
+        self._ask()
+        if self.machine.step is _CLOSED:  # octets had come that nobody asked for
+            self._loop.call_soon(self._process)
+
+    def _introduced(self, work: CarriedJob, event: ClientEvent) -> None:
+        """The server has answered."""
+        introductions = self._introductions
+        assert introductions is not None
+        if isinstance(event, SessionReady):
+            introductions.taken()
+            if not introductions.again(self.machine.capabilities):
+                self._transactions_max = self._transactions + 1
+        elif not introductions.refused():  # the message would go as that of another client
+            self._end_session(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.1", "the remote refused XCLIENT"))
+            return
+        self._prepare(work)
+
+    def _prepare(self, work: CarriedJob) -> None:
+        if sending.must_inspect(work.job.envelope, self.machine.capabilities):
+            self._look(work)
+        else:
+            self._announce(work, None)
 
     # -- a job: MAIL, RCPT, DATA ---------------------------------------------------------------------------------------
 
@@ -495,6 +535,7 @@ class SmtpCourier(asyncio.Protocol):
         answers = machine.answers
         finished: Finished | None = None
         ended: ConnectionEnded | None = None
+        introduced: ClientEvent | None = None
         while (event := machine.next_event()) is not None:
             if isinstance(event, Finished):
                 finished = event
@@ -502,6 +543,8 @@ class SmtpCourier(asyncio.Protocol):
                 self._send_content(event.bdat)
             elif isinstance(event, ConnectionEnded):
                 ended = event
+            elif self._work is not None:
+                introduced = event
             else:
                 self._tell(event)
         output = machine.take_output()
@@ -513,6 +556,8 @@ class SmtpCourier(asyncio.Protocol):
             self._finished(finished)
         elif ended is not None:
             self._session_over(ended)
+        elif introduced is not None and self._work is not None:
+            self._introduced(self._work, introduced)
         elif machine.answers != answers:
             self._wait()
             if machine.step is _CLOSED and self._alive:  # QUIT was answered

@@ -120,9 +120,10 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     socket, or `host` and `port`. MAILDIR, MBOX: `path` is the template (``{domain}``, ``{local_part}``). PROGRAM:
     `command`.
     `credentials`: name of the credentials to AUTH with, "" for none. `xforward`: it is told of the client from which
-    we have the message, if it takes XFORWARD. `require_tls`: the hosts must offer
-    REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689 §4.2.1). `ignored_extensions`: keywords
-    that the hosts offer and that are not used with them. `rules`: for mailboxes of MAILDIR and MBOX;
+    we have the message, if it takes XFORWARD. `xclient`: we speak for that client, if it takes XCLIENT.
+    `require_tls`: the hosts must offer REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689
+    §4.2.1). `ignored_extensions`: keywords that the hosts offer and that are not used with them.
+    `rules`: for mailboxes of MAILDIR and MBOX;
     `user` for PROGRAM, too.
     """
 
@@ -141,6 +142,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     ignored_extensions: tuple[str, ...] = ()
     rules: MailboxRules = MailboxRules()
     http: HttpTarget | None = None
+    xclient: bool = False
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

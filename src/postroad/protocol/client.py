@@ -63,6 +63,7 @@ class Step(enum.IntEnum):
     AUTH = enum.auto()
     RSET = enum.auto()
     XFORWARD = enum.auto()
+    XCLIENT = enum.auto()
     MAIL = enum.auto()
     RCPT = enum.auto()
     DATA = enum.auto()
@@ -117,6 +118,12 @@ class AuthRefused(msgspec.Struct, frozen=True):
     reply: Reply | None
 
 
+class XclientRefused(msgspec.Struct, frozen=True):
+    """XCLIENT was refused; the session is as it was."""
+
+    reply: Reply
+
+
 class SendContent(msgspec.Struct, frozen=True):
     """The remote waits for the content: by BDAT, or dots stuffed with the end of data. Then call `content_sent`."""
 
@@ -151,6 +158,7 @@ ClientEvent = (
     | AuthChallenged
     | AuthSucceeded
     | AuthRefused
+    | XclientRefused
     | SendContent
     | Finished
     | ConnectionEnded
@@ -176,8 +184,8 @@ class ClientMachine:
     __slots__ = (
         "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess", "_expected",
         "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_next", "_output", "_place",
-        "_reader", "_reset", "_results", "_state", "_success", "_todo", "_went_on", "answers", "capabilities",
-        "greeting", "injected", "name", "tls_asked", "tls_refused",
+        "_reader", "_reset", "_results", "_spoken_for", "_state", "_success", "_todo", "_went_on", "answers",
+        "capabilities", "greeting", "injected", "name", "tls_asked", "tls_refused",
     )
 
     def __init__(
@@ -200,6 +208,7 @@ class ClientMachine:
         self._events: deque[ClientEvent] = deque()
         self._expected: deque[Step] = deque((Step.GREETING,))
         self._state = Step.IDLE  # what holds when no reply is expected
+        self._spoken_for = ""  # by which name EHLO is said when XCLIENT is answered
         self._late: bytes | None = None  # an initial response that was too long for the command
         self._cancelled = False  # by us
         self._reset = False  # the remote has a transaction open that is over for us
@@ -347,6 +356,15 @@ class ClientMachine:
         else:
             self._say(Step.AUTH, b64encode(response) + b"\r\n")
 
+    def speak_for(self, command: bytes, hello: str) -> None:
+        """XCLIENT: SessionReady if the session has begun again, with EHLO by the name `hello`, else XclientRefused."""
+        assert self.step is Step.IDLE
+        if self._reader.pending:  # it would be taken for the reply
+            self._events.append(self._surplus("octets that nothing was asked for"))
+            return
+        self._spoken_for = hello
+        self._say(Step.XCLIENT, command)
+
     def _cancel(self) -> None:
         self._cancelled = True
         self._say(Step.AUTH, b"*\r\n")  # RFC 4954 §4: the server answers 501
@@ -472,6 +490,8 @@ class ClientMachine:
                 return self._starttls_answered(answer)
             case Step.AUTH:
                 return self._auth_answered(answer)
+            case Step.XCLIENT:
+                return self._xclient_answered(answer)
             case _:
                 self._state = Step.CLOSED
                 return Goodbye()
@@ -550,6 +570,19 @@ class ClientMachine:
             return self._injected()
         self._state = Step.HANDSHAKE
         return StartHandshake()
+
+    def _xclient_answered(self, answer: Reply) -> ClientEvent | None:
+        """220 greets the client that we speak for; nothing else does, so that no late reply can be taken for it."""
+        if answer.code != 220:
+            if self._kept:
+                return self._unfit("XCLIENT", answer)
+            if answer.permanent and answer.code not in NO_MAIL:
+                return XclientRefused(brief(answer))
+            return self._unopened("XCLIENT", answer)
+        self.name = self._spoken_for
+        self._kept = self._reset = False
+        self._hello()
+        return None
 
     def _auth_answered(self, answer: Reply) -> ClientEvent | None:
         late, self._late = self._late, None

@@ -72,6 +72,13 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "offers XFORWARD.",
         ),
     ] = False
+    xclient: Annotated[
+        bool,
+        Meta(
+            description="LMTP: whether the node speaks for the client that the message came from, if the server offers "
+            "XCLIENT. Dovecot offers it to the addresses in its `login_trusted_networks`.",
+        ),
+    ] = False
     since: Annotated[
         str,
         Meta(
@@ -242,6 +249,13 @@ class NextHop(msgspec.Struct, frozen=True):
         Meta(
             description="Whether the node tells the server which client the message came from, if the server offers "
             "XFORWARD. This is meant for a content filter that hands the mail back.",
+        ),
+    ] = False
+    xclient: Annotated[
+        bool,
+        Meta(
+            description="Whether the node speaks for the client that the message came from, if the server offers "
+            "XCLIENT. The server then treats the message as if that client had connected to it.",
         ),
     ] = False
     ignored_extensions: Annotated[

@@ -236,6 +236,7 @@ def _lmtp(local: LocalDomain) -> Destination:
         tls=local.tls,
         credentials=local.credentials,
         xforward=local.xforward,
+        xclient=local.xclient,
         ignored_extensions=local.ignored_extensions,
     )
 
@@ -264,6 +265,7 @@ def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
         tls=hop.tls,
         credentials=hop.credentials,
         xforward=hop.xforward,
+        xclient=hop.xclient,
         apart=apart,
         ignored_extensions=hop.ignored_extensions,
     )

@@ -363,6 +363,35 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "in both",
     ),
     (
+        "a server for which we speak for the client for one domain only",
+        hop() + '[[next_hop]]\ndomain = "b.example"\nhost = "smtp.example.net"\nxclient = true',
+        "next_hop[2].xclient",
+        "two different values of xclient",
+        "in both",
+    ),
+    (
+        "a client that is named to a server where we have an account",
+        '[[next_hop]]\ndomain = "a.example"\nhost = "h"\nusername = "u"\npassword = "p"\nxclient = true',
+        "next_hop[1].xclient",
+        "After XCLIENT the server would forget the account",
+        "Remove one of the two",
+    ),
+    (
+        "the same over LMTP",
+        domain('recipients = "any"', 'deliver = "lmtp"', 'host = "h"', 'username = "u"', 'password_file = "p"')
+        + "xclient = true",
+        "domain[1].xclient",
+        "After XCLIENT the server would forget the account",
+        "Remove one of the two",
+    ),
+    (
+        "servers found by MX are told of no client",
+        '[[next_hop]]\ndomain = "a.example"\nxforward = true',
+        "next_hop[1].xforward",
+        "no effect without a host",
+        "Add host",
+    ),
+    (
         "two domains with one LMTP server, which may use CHUNKING for one of them",
         domain('recipients = "any"', 'deliver = "lmtp"', 'host = "h"')
         + domain('recipients = "any"', 'deliver = "lmtp"', 'host = "h"', 'ignored_extensions = "CHUNKING"').replace(

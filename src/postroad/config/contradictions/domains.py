@@ -58,7 +58,7 @@ def same_server(settings: Settings) -> Iterator[Finding]:
         one, two = ((each.socket, each.host, None if each.socket else each.port) for each in (domain, other))
         if one != two:
             continue
-        for name in ("xforward", "ignored_extensions", "tls", "username", "password_file"):
+        for name in ("xforward", "xclient", "ignored_extensions", "tls", "username", "password_file"):
             if set_of(domain, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
@@ -79,7 +79,7 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
         "user_group",
     ),
     "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
-    "lmtp": ("socket", "host", "port", "xforward", "tls", "username", "password_file"),
+    "lmtp": ("socket", "host", "port", "xforward", "xclient", "tls", "username", "password_file"),
     "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
 }

@@ -9,7 +9,7 @@ from postroad.config import options
 from postroad.config.contradictions.domains import set_of
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
-from postroad.config.routing import NextHopSection
+from postroad.config.routing import LocalDomainSection, NextHopSection
 from postroad.config.settings import Settings
 from postroad.deliver.credentials import TOKENS
 from postroad.mail.account import canonical_account
@@ -26,12 +26,15 @@ def find(settings: Settings) -> Iterator[Finding]:
     yield from _twice(settings)
     yield from _same_server(settings)
     yield from _names(settings)
+    for index, domain in enumerate(settings.domain):
+        yield from _xclient(("domain", index), domain)
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
         if hop.password and hop.password_file:
             yield Finding(keys, "There is a password and also a password_file", "Remove one of the two")
-        for key in ("port", "username"):
+        yield from _xclient(here, hop)
+        for key in ("port", "username", "xforward", "xclient"):
             if hop.host is None and key in hop.model_fields_set:
                 yield Finding(((*here, key), (*here, "host")), "This has no effect without a host", "Add host")
         token = hop.token_file is not None or bool(hop.token_command)
@@ -53,6 +56,16 @@ def find(settings: Settings) -> Iterator[Finding]:
                 "mx = true needs a domain as host, to look up its MX records",
                 "Write a domain as host, or write mx = false",
             )
+
+
+def _xclient(here: Path, hop: NextHopSection | LocalDomainSection) -> Iterator[Finding]:
+    """A server that is told of another client forgets that we have logged in."""
+    if hop.xclient and hop.username:
+        yield Finding(
+            ((*here, "xclient"), (*here, "username")),
+            "After XCLIENT the server would forget the account",
+            "Remove one of the two: the server must know this node by its address",
+        )
 
 
 def _whose_mail(settings: Settings) -> Iterator[Finding]:
@@ -139,7 +152,7 @@ def _same_server(settings: Settings) -> Iterator[Finding]:
     for (here, hop, key), (other_here, other, other_key) in combinations(known, 2):
         if key != other_key:
             continue
-        for name in ("tls", "xforward", "ignored_extensions", "generic"):
+        for name in ("tls", "xforward", "xclient", "ignored_extensions", "generic"):
             if set_of(hop, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
