@@ -8,7 +8,8 @@
     LMTP, any role                                                    local_only                      hop_limit
 
 If the listener's `header_from` says so, author_owned stands in the message phase, too. Wherever relay_control or
-local_only is asked, the rule about the owner of the mailbox is asked, too (`owner`, RFC 7293).
+local_only is asked, the rule about the owner of the mailbox is asked, too (`owner`, RFC 7293), and before them the
+question what a recipient means that is a signed sender (`returning`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.check import message, owner, relay, sender
+from postroad.check.returning import Returning, returning
 from postroad.mail.address import Address
 from postroad.mail.judging import compose
 from postroad.mail.owned import Owned
@@ -106,7 +108,8 @@ class PolicyOptions(msgspec.Struct, frozen=True):
 class Directory(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
-    mailboxes of the node itself, to which answers to its own mail go."""
+    mailboxes of the node itself, to which answers to its own mail go. `returned`: what recipients mean that are senders
+    which we have signed; None if we sign none."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
@@ -115,6 +118,7 @@ class Directory(msgspec.Struct, frozen=True):
     owned: Callable[[Address], Owned | None] = lambda address: None
     nowhere: relay.Nowhere = lambda address: None
     is_own: Callable[[Address], bool] = lambda address: False
+    returned: Returning | None = None
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
@@ -153,13 +157,17 @@ def _rcpt(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> t
         local = relay.local_only(
             is_local=known.is_local, known=known.recipient, nowhere=known.nowhere, is_own=known.is_own
         )
-        return (owner.same_owner(local, known.owned),)
-    control = owner.same_owner(_relay_control(role, options, known), known.owned)
+        return (_returning(owner.same_owner(local, known.owned), known),)
+    control = _returning(owner.same_owner(_relay_control(role, options, known), known.owned), known)
     if role is Role.SUBMISSION:
         return sender.qualified_recipient(known.is_local), control
     if options.null_sender_recipients_max:
         return control, sender.null_sender_recipients(options.null_sender_recipients_max)
     return (control,)
+
+
+def _returning(rule: Rule, known: Directory) -> Rule:
+    return rule if known.returned is None else returning(rule, known.returned)
 
 
 def _message(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:

@@ -69,6 +69,10 @@ def _secrets(settings: Settings) -> Iterator[tuple[Path, FilePath, str]]:
     introspection = settings.auth.introspection
     if introspection.client_secret_file is not None:
         yield ("auth", "introspection", "client_secret_file"), introspection.client_secret_file, "a secret"
+    if settings.srs.keys_file is not None:
+        yield ("srs", "keys_file"), settings.srs.keys_file, "keys that sign senders"
+    if settings.batv.keys_file is not None:
+        yield ("batv", "keys_file"), settings.batv.keys_file, "keys that sign senders"
     for index, domain in enumerate(settings.domain):
         if domain.secret_file is not None:
             yield ("domain", index, "secret_file"), domain.secret_file, "a secret"

@@ -41,6 +41,7 @@ from postroad.maps.maps import make as make_maps
 from postroad.maps.options import MapKind
 from postroad.maps.simple import StaticSource
 from postroad.route import alias_file
+from postroad.route.key_files import numbered_secrets_of, secrets_of
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
 from postroad.world import tls
@@ -414,6 +415,20 @@ def _owner(settings: Settings) -> Iterator[Finding]:
             yield Finding(((key,),), f"This system has no {key} {name!r}", f"Create the {key}, or write another one")
 
 
+def _keys_of_senders(settings: Settings) -> Iterator[Finding]:
+    """Keys that cannot be read, or are none."""
+    files: tuple[tuple[Path, FilePath | None, Callable[[str, str], object]], ...] = (
+        (("srs", "keys_file"), settings.srs.keys_file, secrets_of),
+        (("batv", "keys_file"), settings.batv.keys_file, numbered_secrets_of),
+    )
+    for key, path, parse in files:
+        if path is not None:
+            text = read_text(path)
+            found = text if isinstance(text, Problem) else parse(text, str(path))
+            if isinstance(found, Problem):
+                yield _within(key, path, found)
+
+
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
     _outbound_tls,
@@ -427,6 +442,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _aliases,
     _maps,
     _passwords,
+    _keys_of_senders,
     _folders,
     _log,
     _owner,

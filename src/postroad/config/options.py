@@ -47,10 +47,12 @@ from postroad.receive.options import ExtensionOptions, ListenerOptions, LocalOpt
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
+from postroad.route.batv import BatvOptions
 from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.recipients import POSTMASTER
+from postroad.route.srs import SrsOptions
 from postroad.route.table import rules_of
 from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
@@ -256,6 +258,15 @@ def lmtp_credentials_name(domain: LocalDomainSection) -> str:
 
 def mx_options(settings: Settings) -> MxOptions:
     return _into(MxOptions, settings.mx)
+
+
+def srs_options(settings: Settings) -> SrsOptions:
+    return _into(SrsOptions, settings.srs)
+
+
+def batv_options(settings: Settings) -> BatvOptions:
+    unsigned = tuple(map(mailbox_pattern, settings.batv.unsigned))
+    return _into(BatvOptions, settings.batv, unsigned=unsigned)
 
 
 def deliver_options(settings: Settings) -> DeliverOptions:

@@ -27,6 +27,7 @@ from postroad.config.values import (
 )
 from postroad.mail.route import HttpFormat, TlsDemand
 from postroad.route import options as route
+from postroad.route.batv import Batv
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import OverQuota, RoutingOptions
 
@@ -96,6 +97,7 @@ class LocalDomainSection(Section):
     )
     ignored_extensions: IgnoredExtensions = of(route.LocalDomain.ignored_extensions, default=(), example='["CHUNKING"]')
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
+    batv: Batv = of(route.LocalDomain.batv, source="draft-levine-smtp-batv", word=True)
 
 
 class RelayDomainSection(Section):

@@ -33,6 +33,7 @@ from postroad.config.running import (
     QueueSection,
     StoreSection,
 )
+from postroad.config.senders import BatvSection, SrsSection
 from postroad.config.sendmail import SendmailSection
 from postroad.config.values import Domain, File, Mailbox, MapNames, Seconds
 from postroad.receive.options import ListenerTls
@@ -99,6 +100,8 @@ class Settings(Section):
     map: tuple[MapSection, ...] = tables()
     routing: RoutingSection = table(RoutingSection)
     mx: MxSection = table(MxSection)
+    srs: SrsSection = table(SrsSection)
+    batv: BatvSection = table(BatvSection)
     outbound: OutboundSection = table(OutboundSection)
     maildir: MaildirSection = table(MaildirSection)
     mbox: MboxSection = table(MboxSection)

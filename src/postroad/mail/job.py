@@ -30,7 +30,8 @@ class Outbound(Protocol):
 
     - **Who asks**: the queue, once for each recipient of a job, when a connection takes the job up; so again for each
       attempt. It asks nobody if the settings change no name.
-    - **The answer** depends on what is asked with alone; it comes at once, and nothing is raised.
+    - **The answer** depends on what is asked with, and on the day if senders are signed; it comes at once, and nothing
+      is raised.
     - Recipients of one job whose reverse-paths differ go in transactions of their own.
     """
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from postroad.mail.address import Address
 from postroad.mail.route import HttpFormat, TlsDemand, Transport
+from postroad.route.batv import Batv
 
 ANY: Final = "any"  # in `recipients`: every local-part
 
@@ -179,6 +180,14 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "a folder. Otherwise all mail goes into the inbox.",
         ),
     ] = False
+    batv: Annotated[
+        Batv,
+        Meta(
+            description="Whether the senders of the domain get a tag on the way out (BATV). `sign`: they get one. "
+            "`require`: in addition, a report to a mailbox of the domain is refused (550 5.7.1) if it comes without a "
+            "valid tag. docs/senders.md says more.",
+        ),
+    ] = Batv.OFF
 
 
 class RelayDomain(msgspec.Struct, frozen=True):

@@ -289,6 +289,17 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "There is no map 'other'",
         "Add a [[map]]",
     ),
+    ("SRS without keys", '[srs]\ndomain = "example.org"', "srs.domain", "SRS needs keys", "keys_file"),
+    ("SRS without a domain", '[srs]\nkeys_file = "k"', "srs.keys_file", "has no domain", "Add a line"),
+    (
+        "hashes that are not taken back",
+        '[srs]\ndomain = "example.org"\nkeys_file = "k"\nhash_length_min = 8',
+        "srs.hash_length",
+        "shorter hash",
+        "at least as large",
+    ),
+    ("BATV without keys", DOMAIN + 'batv = "sign"', "domain[1].batv", "BATV needs keys", "keys_file"),
+    ("BATV for no domain", DOMAIN + '[batv]\nkeys_file = "k"', "batv.keys_file", "No [[domain]] uses", 'batv = "sign"'),
     ("one pattern for two next hops", hop() + hop(), "next_hop[2].domain", "'*' is used twice", "Remove"),
     (
         "one sender for two next hops",

@@ -41,6 +41,9 @@ username = "example"
 password_file = "password"
 [log]
 path = "log"
+[srs]
+domain = "example.org"
+keys_file = "srs.keys"
 """
 
 
@@ -71,6 +74,8 @@ def filled(tmp_path: Path, authority: trustme.CA, hashed: str) -> Path:
     (tmp_path / "recipients").write_text("# people\nalice\nbob\n")
     (tmp_path / "aliases").write_text("# aliases\nsales: alice, bob\n")
     (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "srs.keys").write_text("a secret\n")
+    (tmp_path / "srs.keys").chmod(0o640)
     (tmp_path / "postroad.toml").write_text(WHOLE)
     return tmp_path
 
@@ -125,6 +130,8 @@ CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
     ("no program", _say("/bin/cat", "/bin/no"), ("postroad.toml", 17, "domain[1].command", "/bin/no does not exist")),
     ("no password", _remove("password"), ("postroad.toml", 22, "next_hop[1].password_file", "no such file")),
     ("an empty password", _write("password", "\nx"), ("postroad.toml", 22, "next_hop[1].password_file", "no password")),
+    ("no keys of senders", _remove("srs.keys"), ("postroad.toml", 27, "srs.keys_file", "no such file")),
+    ("a short key", _write("srs.keys", "a secret\nx\n"), ("srs.keys", 2, "srs.keys_file", "fewer than 4")),
     ("no folder of the log", _say('"log"', '"a/log"'), ("postroad.toml", 24, "log.path", "The folder")),
     ("a file for a folder", _say('"state"', '"users"'), ("postroad.toml", 2, "state_dir", "is not a folder")),
     (

@@ -69,6 +69,8 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.routing_options, {"local": options.routing_options(DEFAULTS).local}),  # postmaster's, by state_dir
     (options.receive_options, {"hostname": "mail.example.org", "default_domain": "mail.example.org"}),
     (options.spool_options, {}),
+    (options.srs_options, {}),
+    (options.batv_options, {}),
     (options.history_options, {}),
     (options.report_options, {"hostname": "mail.example.org"}),
 ]
@@ -109,6 +111,8 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("dsn", options.report_options),
     ("dsn", options.report_limits),
     ("log", options.log_options),
+    ("srs", options.srs_options),
+    ("batv", options.batv_options),
     ("memory", options.memory_options),
     ("receive", options.receive_options),
     ("limits", options.alias_limits),

@@ -18,6 +18,7 @@ from postroad.config.contradictions import (
     next_hops,
     numbers,
     relaying,
+    senders,
 )
 from postroad.config.finding import Finding
 from postroad.config.settings import Settings
@@ -49,6 +50,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     relaying.recipients,
     next_hops.find,
     maps.find,
+    senders.find,
     numbers.ordered,
     numbers.pace,
     numbers.dns,

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
@@ -19,9 +21,11 @@ from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
+from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, answered
@@ -35,6 +39,8 @@ from postroad.route.aliases import Aliases
 from postroad.route.domains import OwnNames
 from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
+from postroad.route.senders import Senders
+from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import Later, TransportMaps
 from postroad.world.clock import Clock, SystemClock
@@ -71,6 +77,7 @@ class Tables:
         maildir: MaildirOptions,
         maps: Maps,
         transports: TransportMaps | None = None,
+        senders: Senders | None = None,
     ) -> None:
         self.routing = routing
         self._transports = transports
@@ -78,7 +85,10 @@ class Tables:
         self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
         self.credentials = credentials
         self._route: DestinationOf = routing.route if transports is None else transports.route
+        self._senders = senders
         self.outbound = outbound(routing.options)
+        if senders is not None:
+            self.outbound = senders.outbound(self.outbound)
         self._recipients = recipients
         self._aliases = aliases
         self._mx_options = mx_options
@@ -148,6 +158,10 @@ class Tables:
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
     ) -> Expansion | Awaitable[Expansion]:
+        if self._senders is not None:
+            meant, events = self._senders.resolve(id, now_us, recipients)
+            if events:
+                return _behind(events, self.expand(id, now_us, meant, passed))
         at_home = self.routing.at_home(recipients)
         if not self._has_maps:
             return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
@@ -173,8 +187,13 @@ class Tables:
             owned=self.owned,
             nowhere=self._nowhere,
             is_own=self.routing.is_own,
+            returned=None if self._senders is None else self._returned,
         )
         return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
+
+    def _returned(self, address: Address, is_report: bool) -> Returned | None:
+        assert self._senders is not None
+        return self._senders.returned(address, is_report=is_report)
 
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None if it can, or
@@ -226,6 +245,8 @@ class Tables:
     def look(self) -> tuple[Problem, ...]:
         """Takes files that have changed. What is wrong with them is logged once, and the old content stays in force."""
         found = (*self._recipients.load(), *self._aliases.load(self._recipients.edition))
+        if self._senders is not None:
+            found += self._senders.load()
         edition = self._recipients.edition, self._aliases.edition
         if edition != self._edition:
             self._edition = edition
@@ -247,6 +268,18 @@ async def _verified(found: Awaitable[bool | NotNow | None]) -> bool | None:
 async def _expanded(found: Awaitable[Expansion | NotNow]) -> Expansion:
     answer = await found
     return Expansion((), not_now=answer.text) if isinstance(answer, NotNow) else answer
+
+
+def _behind(events: tuple[Expanded, ...], found: Expansion | Awaitable[Expansion]) -> Expansion | Awaitable[Expansion]:
+    """The expansion with these events before its own."""
+    if isinstance(found, Expansion):
+        return msgspec.structs.replace(found, events=(*events, *found.events))
+    return _behind_later(events, found)
+
+
+async def _behind_later(events: tuple[Expanded, ...], found: Awaitable[Expansion]) -> Expansion:
+    answer = await found
+    return msgspec.structs.replace(answer, events=(*events, *answer.events))
 
 
 def _nobody(level: str, text: str) -> None:
@@ -288,6 +321,9 @@ def build(
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
         return "; ".join(map(str, problems))
+    signed = make_senders(options.srs_options(settings), options.batv_options(settings), routing, clock.now_us)
+    if isinstance(signed, tuple):
+        return "; ".join(map(str, signed))
     return Tables(
         routing=routing,
         recipients=recipients,
@@ -298,6 +334,7 @@ def build(
         maildir=maildir,
         maps=maps,
         transports=transports,
+        senders=signed,
     )
 
 
