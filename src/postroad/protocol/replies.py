@@ -5,9 +5,9 @@ text: characters that cannot be printed become ``?``, octets that are no UTF-8 a
 codes, the last one decides, and all words are kept ("220-welcome", then "554 not you"). Its `status` is the enhanced
 code of the first line with that code, if the class agrees with the code (RFC 2034 §4), else "".
 
-Lines end with CRLF. A line that ends with a bare LF is not taken as a line: a server that quotes what it was sent
-(``550 <a\\n250 ok>``) would shift all replies after it, and a 250 that belongs to nothing loses mail. A lone CR is a
-control octet like any other.
+Lines end with CRLF. A bare LF does not end a line: if a server quotes what it was sent (``550 <a\\n250 ok>``), all
+later replies would be shifted, and a 250 that belongs to nothing loses mail. A lone CR is a control octet like any
+other.
 
 How it fails: if octets are no reply, or too long, the reader answers `BadReply`, now and at each later call, because no
 octet after them can be trusted. It is a value; nothing here raises.

@@ -1,11 +1,12 @@
 """From the end of data to the commit: a complete transaction becomes a stored message, or the reply that says why not.
 
 What always holds: `on_reply` is called exactly once, with the reply to the end of data; with 250 only after the spool
-has reported the commit (promise 1), and after the queue has taken the message over. None of this needs the client: when
-it goes away meanwhile, the message is kept all the same, since it has said all and may have seen nothing of our 250.
+has reported the commit (promise 1), and after the queue has taken the message over. None of this needs the client: if
+the client goes away meanwhile, the message is still kept, because the client has sent all of it and may have missed our
+250.
 
-How it fails: a full or failing disk is 452 4.3.1 or 451 4.3.0, nothing of the message is left in the spool, and the log
-says what failed.
+How it fails: if the disk is full or fails, the reply is 452 4.3.1 or 451 4.3.0, nothing of the message is left in the
+spool, and the log says what failed.
 """
 
 from __future__ import annotations

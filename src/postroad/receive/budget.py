@@ -1,10 +1,10 @@
-"""The memory that content on its way in may take, over all sessions of a worker.
+"""Limits the memory for content on its way in, over all sessions of a worker.
 
 Content up to `UNCOUNTED` octets of each session is not counted: small messages cost nothing here, and sessions have a
-limit of their own. What always holds: beyond that, sessions hold no more than `most` octets and one piece; past it new
-messages are told to come back (452 4.3.1), those under way go into files, and a session whose content cannot go there
-yet, because its header section has not ended, is ended. What is counted is given back when the message is handed over,
-dropped, or in a file.
+limit of their own. What always holds: beyond that, all sessions together hold at most `most` octets and one piece. When
+this limit is reached, new messages are refused for now (452 4.3.1), and those under way go into files; a session whose
+content cannot go into a file yet, because its header section has not ended, is ended. The memory counts as free again
+when the message is handed over, dropped, or in a file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What effects of rules make of a draft, once its content is complete and before it is handed to the spool.
+"""Applies the effects of rules to a draft, when its content is complete and before it is handed to the spool.
 
 What always holds: all effects are looked at before the first is applied; if one is at fault, the message is refused
-(451 4.3.0, and the log says what was wrong) and never stored half changed. Fields that are put on top touch no content.
-Fields that are changed or removed, and a new body, make new content in memory; content in a file gets a second file in
-the place of the first (`store.content`), before 250. Everything that was changed is an event of the message.
+(451 4.3.0, and the log says what was wrong) and never stored half changed. Fields that are put on top leave the content
+as it is. If fields are changed or removed, or the body is replaced, new content is made: in memory, or in a second file
+that takes the place of the first (`store.content`), before 250. Each change is an event of the message.
 
 Not here: what an effect makes of a header section (`mail.effects`).
 """

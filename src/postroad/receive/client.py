@@ -1,8 +1,8 @@
 """The client that a session speaks with: all that is known and counted of it, in one value.
 
-What always holds: another client is another value. XCLIENT puts a new one in the place of the one before (`named`), so
-that nobody pays for, or profits by, what somebody else has done. New settings look at its rights anew (`look`); a right
-that they do not give is gone, whatever gave it before.
+What always holds: another client is another value. XCLIENT replaces the value by a new one (`named`), so that no client
+has the counts or rights of the one before. After a reload its rights are worked out again (`look`); a right that the
+new settings do not give is gone.
 
 Not here: the connection itself (`receive.session`), what the machine counts of a session (`protocol.server`).
 """

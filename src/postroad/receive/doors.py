@@ -1,7 +1,7 @@
-"""What the receive stage is handed by `node`: the spool, the clock, TLS, and what other stages know.
+"""The doors that `node` hands to the receive stage: the spool, the clock, TLS, and the knowledge of other stages.
 
-Each is a function, so that a test or a simulation puts its own in place. All are called on the event loop, and all
-that report back do so on it, exactly once.
+Each is a function, so that a test or a simulation puts its own in place. All are called on the event loop. Those with a
+callback call it there, exactly once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""One mail transaction: what MAIL, RCPT and the content said, and the message made of it (RFC 5321 §3.3).
+"""One mail transaction: the values of MAIL and RCPT, the content, and the message made of them (RFC 5321 §3.3).
 
 What always holds: content stands in memory up to a threshold and in a file of the spool beyond it, never in both; a
 transaction is dropped as a whole (`abort`). The content of an mx or relay listener is kept to the octet; that of a
 submission listener is mended first (`receive.repair`). All fields that we add stand on top, and are made after the
 verdict (`on_top`): small content is joined to them, large content is not, so its file has only what the client sent.
 
-BODY: a message declared 7BIT may hold 8-bit octets; it is taken, as most MTAs do, and its envelope says 8BITMIME, so
-that the next hop hears the truth. One declared 8BITMIME that is pure ASCII is 7BIT to the next hop: nothing need be
-converted or returned if that lacks the extension (RFC 6152 §3). BINARYMIME stays what it is.
+BODY: if a message is declared 7BIT and holds 8-bit octets, it is accepted, as most MTAs do, and its envelope says
+8BITMIME, so that the next hop hears the truth. If it is declared 8BITMIME and is pure ASCII, the next hop hears 7BIT:
+then nothing must be converted or returned if that host lacks the extension (RFC 6152 §3). BINARYMIME stays as it is.
 """
 
 from __future__ import annotations

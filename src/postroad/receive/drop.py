@@ -4,18 +4,19 @@ One worker takes the files, one after the other, and each file exactly once, ove
 
 1. `m-NAME` becomes `x-ID-NAME`, with the queue id that the message will have; the folder is synced.
 2. The message is accepted under this id: the commit.
-3. The file goes, and the folder is synced. Only then does the queue hear of the message.
+3. The file is removed, and the folder is synced. Only then does the queue hear of the message.
 
-So while the file is there, nothing has become of the message but its acceptance. After a crash `recover` asks the spool
-for the id, before the queue starts: if the spool has the message, the file goes; else it becomes `m-NAME` again.
+So as long as the file is there, the message is at most accepted, and nothing else has happened to it. After a crash
+`recover` asks the spool for the id, before the queue starts: if the spool has the message, the file is removed; else it
+becomes `m-NAME` again.
 
-A file is its owner's: who sent it is known from the file system, and what stands in it is believed as little as what
-comes over the socket. Only regular files with one name are read, through the folder and without following links. What
-is no message of `sendmail`, or has no name of its making, is set aside as `b-NAME`, with a line in the log. Refusals go
-to the sender as a report; of a message that is too large no more is read than the report needs.
+The owner of a file is its sender; the file system knows him. The text of the file is checked as strictly as what comes
+over the socket. Only regular files with one name are read, through the folder and without following links. A file that
+is no message of `sendmail`, or whose name `sendmail` has not made, is set aside as `b-NAME`, with a line in the log.
+Refusals go to the sender as a report; of a message that is too large only the part that the report needs is read.
 
-How it fails: what cannot be taken now stays, and is tried again after `RETRY_S`. It holds up no other file, however
-many there are.
+How it fails: a file that cannot be taken now stays, and is tried again after `RETRY_S`. Such files never hold up the
+others, however many there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What XCLIENT and XFORWARD change of the facts of a client. Pure; each attribute that was not told stays as it was.
+"""Applies XCLIENT and XFORWARD to the facts of a client. Pure; an attribute that the command does not name stays as it
+was.
 
 XCLIENT makes the client another: address, port and account are those that it names. Its HELO and PROTO hold for the
 trace fields of the sessions that follow, whatever the proxy's own EHLO says (the proxy speaks for itself there).

@@ -1,10 +1,9 @@
-"""The inspections of one session: their contract (`mail.policy`) is kept here, whatever they do.
+"""The inspections of one session. This module keeps their contract (`mail.policy`), whatever they do.
 
 What always holds: `ended` reaches each inspection exactly once, and nothing after it; `aborted` once for each
-transaction that was asked about and not handed to the spool. How it fails: an inspection that raises is not called any
-more but for `ended`; what went wrong is logged,
-and from then on every question of its session is answered 451 4.3.0,
-because nobody knows what it would have said.
+transaction that was asked about and not handed to the spool. How it fails: if an inspection raises, the error is logged
+and only `ended` is still called; every further question of its session is answered 451 4.3.0, because nobody knows what
+the inspection would have said.
 """
 
 from __future__ import annotations

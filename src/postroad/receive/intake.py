@@ -4,15 +4,14 @@ Who calls what:
 
 1. `visit` once, when a session begins (and again when XCLIENT names another client); `ended` once, at its end.
 2. `ask` for the phases CONNECT and HELLO, one question at a time.
-3. `mail`, then `rcpt` for each recipient, `data`, `content` for each piece, `end`. Not before the last call was
+3. `mail`, then `rcpt` for each recipient, `data`, `content` for each piece, `end`; each only after the last call was
    answered. After a refused `mail`, `mail` may be called again; the other commands need a `draft`.
 4. `reset` at any time: nothing of the transaction is left. After `end` was answered there is no transaction either.
 
-What always holds: each `answered` is called exactly once, on the loop, now or when what it waits for has come; never
-after `reset` or `ended`, but for that of `end`, which is called even if the client is gone, because the message is the
-node's by then. If an answer is a refusal, `refused` gets it with what was refused, and it calls `answered`. While
-something is waited for, `Waits.hold` or `Waits.wait_for` was called. Policy is asked of `check`'s rules and of
-inspections, never decided here.
+What always holds: each `answered` is called exactly once, on the loop, at once or after a wait; never after `reset` or
+`ended`. Only the `answered` of `end` is called even if the client is gone, because the node has the message by then. If
+an answer is a refusal, `refused` gets it with what was refused, and calls `answered`. During a wait `Waits.hold` or
+`Waits.wait_for` has been called. Policy is asked of `check`'s rules and of inspections, never decided here.
 
 Not here: commands and replies (`receive.dialog`), what becomes of a complete message (`receive.acceptance`).
 RFC 5321 §3.3, §4.1.

@@ -1,4 +1,4 @@
-"""Letting go of a task for which nobody waits any more: its client has gone, or the node stops."""
+"""Lets go of a task that nobody waits for any more, because its client has gone or the node stops."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A listener: one inherited listening socket, and the sessions of its clients.
 
-What always holds: settings are swapped as a whole (`renew`), and no session is lost by it: each takes them when no
-transaction is under way, and ends then if it cannot go on under them. At the end (`stop`) nobody new is let in, idle
-sessions get 421 4.3.2 at once, those with an open transaction when it has ended, and all that are left when the limit
-is reached are broken off; a message that was handed to the spool is kept in any case.
+What always holds: settings are replaced as a whole (`renew`), and no session is lost by this: each takes them when no
+transaction is under way, and ends then if it cannot go on under them. At the end (`stop`) no new client is let in. Idle
+sessions hear 421 4.3.2 at once, those with an open transaction when it has ended; all that are left when the time limit
+is reached are broken off. A message that was handed to the spool is kept in any case.
 
 Not here: binding sockets (`world.system`), what holds for all workers (`node`).
 """

@@ -1,10 +1,10 @@
-"""The header section of a message that a user of this machine hands over, made ready: as Postfix's sendmail does it.
+"""Makes the header section of a message ready that a user of this machine hands over, as Postfix's sendmail does.
 
-Recipients are taken from it if that is wanted (To, Cc and Bcc; of a message that is sent again only Resent-To,
-Resent-Cc and Resent-Bcc, RFC 5322 §3.6.6). Bcc and Resent-Bcc go in any case, and so do Content-Length and Return-Path,
-which are not the user's to say. Addresses without a domain get the node's. A missing From is added, with the user's
-full name; to a message that is sent again, Resent-From, Resent-Date and Resent-Message-ID. All else stays as it was, in
-its order. Pure.
+If the caller wants it, recipients are read from it (To, Cc and Bcc; if the message is sent again, only Resent-To,
+Resent-Cc and Resent-Bcc, RFC 5322 §3.6.6). Bcc and Resent-Bcc are removed in any case, and so are Content-Length and
+Return-Path, which a user may not set. Addresses without a domain get the node's. A missing From is added, with the
+user's full name; to a message that is sent again, Resent-From, Resent-Date and Resent-Message-ID. Everything else stays
+as it was, in its order. Pure.
 """
 
 from __future__ import annotations

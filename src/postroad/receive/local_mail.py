@@ -2,13 +2,13 @@
 
 Who calls what: `content` for each piece, the last one with `last`; `on_end` is called once, with the reply that stands
 for the message as a whole and the recipient that it concerns ("" for all); `gone` at any time if nobody waits any more.
-`content` gives False if enough has come for now; `on_more` is called when it may go on.
+`content` returns False if enough has come for now; `on_more` is called when more may come.
 
-What always holds: after `on_end` nothing of the message is left here. The header section is looked at before anything
-is asked, so nothing is asked before it has come. If a recipient is refused for now, the message is taken for nobody,
-and comes again. Recipients who are refused for good get nothing, and the sender a report, in the commit that accepts
-the message for the others. If all are refused, or the message as a whole, the answer is the refusal, unless `reports`
-is wanted: then the sender gets a report, too, and the answer is 250.
+What always holds: after `on_end` nothing of the message is left here. The rules are asked only after the whole header
+section has come, because it is read first. If a recipient is refused for now, the message is taken for nobody, and
+comes again. Recipients who are refused for good get nothing, and the sender a report, in the commit that accepts the
+message for the others. If all are refused, or the message as a whole, the answer is the refusal, unless `reports` is
+wanted: then the sender gets a report, too, and the answer is 250.
 """
 
 from __future__ import annotations

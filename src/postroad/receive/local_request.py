@@ -1,7 +1,7 @@
-"""What a user of this machine asks of the node: the lines of a request, read (`sendmail.places` describes them).
+"""Reads the lines of a request that a user of this machine sends to the node (`sendmail.places` describes them).
 
-The same lines come over the socket and stand on top of a file in the drop folder. Nothing in them is believed but as
-the wish of the user from whom they come. Pure: octets in, a value or a text that says what is wrong out.
+The same lines come over the socket and stand on top of a file in the drop folder. They are only wishes of this user;
+nothing in them is taken as a fact. Pure: octets in; a value, or a text that says what is wrong, out.
 """
 
 from __future__ import annotations

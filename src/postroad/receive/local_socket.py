@@ -1,9 +1,8 @@
 """The socket for the users of this machine, which the program `sendmail` calls; one worker serves it.
 
-What is asked is described in `sendmail.places`; who asks is known from the kernel (SO_PEERCRED). Everybody may connect,
-so nobody is believed: the lines of a request are bounded, so are the connections of one user and of all together, and
-each connection must be over within the time that a message may take. A request that only asks (`LocalDoors`) is
-answered by what the user may know.
+`sendmail.places` describes the requests; the kernel says which user asks (SO_PEERCRED). Every user may connect, so
+everything has a limit: the lines of a request, the connections of one user and of all users, and the time of a
+connection (that of a message). A question (`LocalDoors`) is answered with what the user may know.
 
 How it fails: 451 if the node stops or is busy; the program then keeps the message in the drop folder.
 """

@@ -1,7 +1,7 @@
-"""The users of this machine who hand over mail: who they are, what they may, and how much.
+"""The users of this machine who hand over mail: who they are, what they may do, and how much.
 
-Who calls is known from the kernel: of a connection by its credentials, of a file by its owner. Nothing that a user says
-of itself counts. Counts are kept for each user id; a worker that starts anew begins with none.
+The kernel says who calls: by the credentials of a connection, or by the owner of a file. What users say about
+themselves does not count. Counts are kept for each user id; a worker that starts again begins at 0.
 """
 
 from __future__ import annotations

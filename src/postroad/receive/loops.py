@@ -1,13 +1,14 @@
-"""Mail that comes back: found by the marks of `mail.loop`, and refused at the end of data.
+"""Finds mail that comes back, by the marks of `mail.loop`, and refuses it at the end of data.
 
 What always holds: a message is led through the same alias once, and handed to the same mailbox once, however often it
-comes back with our mark; only if all its recipients have had it is it refused (554 5.4.6, RFC 5321 §6.3), else those
-who have are left out, and the history says why. Over LMTP no mailbox counts as one that has had it: the client there is
-an MTA of our own, which delivers what it holds; an alias leads outside, and its circle is stopped there, too.
+comes back with our mark; it is refused only if all its recipients have had it (554 5.4.6, RFC 5321 §6.3); else those
+who have had it are left out, and the history says why. Over LMTP no mailbox counts as one that has had the message,
+because the client there is an MTA of our own, which delivers what it has. An alias that leads outside is stopped there,
+too.
 
-How it fails: aliases that lead to more than they may are 554 5.2.4; 451 4.3.0 if aliases cannot be looked up now. Not
-here: the marks of mailboxes, which delivery
-writes (`deliver.maildir`, `deliver.program`); what no mark shows is `check.message`'s.
+How it fails: if aliases lead to more recipients than they may, the reply is 554 5.2.4; if aliases cannot be looked up
+now, it is 451 4.3.0. Not here: the marks of mailboxes, which delivery writes (`deliver.letter`, `deliver.program`), and
+loops that no mark shows (`check.message`).
 """
 
 from __future__ import annotations

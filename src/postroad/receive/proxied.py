@@ -1,11 +1,11 @@
-"""A connection behind a proxy: its PROXY header read, and made the client of a session.
+"""Reads the PROXY header of a connection behind a proxy, and makes the client of a session of it.
 
-What always holds: only proxies of the listener's own list are heard, all others are closed without a word, and so is
-who sends no header, a broken one, or one that takes too long; nothing is said and no TLS begun before the header is
-complete. Until then the connection counts towards the limit of all sessions. From there on the client that the header
-names is the client everywhere: limits, trust, trace fields, log.
+What always holds: only proxies of the listener's own list are heard. Other connections are closed without a word, and
+so are those with no header, a broken header, or one that takes too long. Nothing is said, and no TLS is begun, before
+the header is complete; until then the connection counts towards the limit of all sessions. After that the client is the
+one that the header names, everywhere: limits, trust, trace fields, log.
 
-How it fails: the connection is closed; an event of the log says why (of probes that say nothing at all, none).
+How it fails: the connection is closed, and the log says why (except for probes that send nothing at all).
 
 Not here: the header's octets (`protocol.proxy`), the socket (`world.preface`).
 """

@@ -1,11 +1,12 @@
-"""Refusals of which one client can bring about any number: how many of them are told.
+"""Limits how many refusals are recorded, of the kinds that one client can cause without end.
 
-A client that is banned, or has too many sessions, may come thousands of times a second, and one that is told to come
-back may do so at once; each refusal as an event of its own would fill log and history by its doing. So of one client
-and one reason the first `most` within `PAUSE_S` are told, and the next one that is told says how many were left out.
+A client that is banned, or has too many sessions, may connect thousands of times a second, and a client that is
+deferred may come again at once. If each refusal were an event, such a client would fill log and history. So for each
+client and reason the first `most` refusals within `PAUSE_S` are recorded, and the next one that is recorded says how
+many were left out.
 
-What always holds: strangers together have no more than `ALL_MAX` told within `PAUSE_S`, in names of recipients, of
-which each refusal counts as one at least.
+What always holds: of all strangers together at most `ALL_MAX` are recorded within `PAUSE_S`. Each refusal counts as the
+number of recipients that it names, at least as one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Refusals as events, for log and history: what of a client's mail, or of its log-ins, was refused, and why.
+"""Makes events of refusals for log and history: which mail or log-in of a client was refused, and why.
 
-What always holds: every refusal that a client hears of MAIL, RCPT, DATA, BDAT, AUTH, its greeting or its content has an
-event, or is counted in the next one that has (`turned`). Those that each take a rule, a password or content to bring
-about are told one by one; the session's limits bound them.
+What always holds: every refusal of MAIL, RCPT, DATA, BDAT, AUTH, the greeting or the content has an event, or is
+counted in the next one that has (`receive.refusal_notes`). A refusal that needs a rule, a password or content always
+has its own event; the limits of the session bound their number.
 
 Not here: what is refused (`dialog`, `protocol.server`, `acceptance`).
 """

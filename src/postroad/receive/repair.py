@@ -1,8 +1,8 @@
-"""What a submission server mends in a message (RFC 6409 §8): Date, Message-ID, From and Sender, and nothing else.
+"""Mends a message at submission (RFC 6409 §8): Date, Message-ID, From and Sender, and nothing else.
 
-What always holds: a field is prepended if it was missing, or put in place of one whose value was useless; every
-other octet stays as it was, in its order, so that a signature over sound fields stays whole. `Bcc` is left: who wrote
-it meant it. The result is pure ASCII unless the sender's address is not.
+What always holds: a field is put on top if it was missing, or replaces one whose value was useless. Every other octet
+stays as it was, in its order, so that a signature over valid fields stays valid. `Bcc` stays, because its author wanted
+it. The result is pure ASCII unless the sender's address is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a session says of its own: the fixed replies."""
+"""The fixed replies of a session."""
 
 from __future__ import annotations
 

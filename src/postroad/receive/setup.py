@@ -1,4 +1,4 @@
-"""The settings of one listener as they stand now, with all that can be worked out from them ahead.
+"""The settings of one listener that are in force, with all that can be worked out from them in advance.
 
 A Setting is replaced as a whole at reload; a session takes the new one at its next transaction.
 """

@@ -1,9 +1,9 @@
 """Mail without a session: `postroad submit` hands a message to a worker over a Unix socket, and an intake takes it.
 
-The talk, one JSON object in a line each way: the client sends a `Submit` (sender, recipients, size), hears a
-`Submitted` with `go` if they are accepted, sends exactly `size` octets of content, and hears a last `Submitted`, after
-the commit. The socket belongs to the node's user (mode 0600): who may open it may send as anybody, as a client of a
-trusted network of a submission listener. The operator's rules for recipients and content hold; missing fields are
+The dialog is one JSON object in a line each way: the client sends a `Submit` (sender, recipients, size), gets a
+`Submitted` with `go` if they are accepted, sends exactly `size` octets of content, and gets a last `Submitted` after
+the commit. The socket belongs to the node's user (mode 0600). Whoever may open it may send as anybody, like a client in
+a trusted network of a submission listener. The operator's rules for recipients and content hold; missing fields are
 added.
 
 What always holds: a message is taken whole or not at all; a client that goes away before its last octet leaves nothing,
@@ -11,7 +11,7 @@ one that goes later has its message accepted. If one recipient is refused, nothi
 `AT_ONCE_MAX` submissions go on at a time, each within the time that a message may take (`message_s`), in pieces that
 the disk can follow.
 
-How it fails: `Submitted.code` is the SMTP code of what was refused; 451 if the node stops or is busy.
+How it fails: `Submitted.code` is the SMTP code of the refusal; 451 if the node stops or is busy.
 """
 
 from __future__ import annotations

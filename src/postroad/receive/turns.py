@@ -1,11 +1,12 @@
-"""Turns of the event loop for sessions that have more to say than is handled at once.
+"""Turns of the event loop for sessions that send more than is handled at once.
 
 A session handles `AT_ONCE` commands as soon as their octets have come. If more are left, or `MUCH` has come at once,
 the session waits here, and those that wait are served one after the other: one of them, with `PER_TURN` commands, each
 time the loop goes round. So a client that sends without end takes the time that others leave, and one round takes no
 longer however many such clients there are.
 
-What always holds: who waits is served once, in the order of coming; between two of them the loop hears all others.
+What always holds: each session that waits is served once, in the order of arrival; between two of them the loop serves
+all others.
 """
 
 from __future__ import annotations

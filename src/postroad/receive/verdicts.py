@@ -1,7 +1,7 @@
 """Waiting for the verdict of a rule, so that there is always one.
 
-What always holds: who waits is never left without a verdict. How it fails: a rule that breaks, or that is cancelled by
-somebody else (as what it asks is closed by a reload), defers.
+What always holds: every wait ends with a verdict. How it fails: the verdict is a deferral if a rule breaks, or is
+cancelled by somebody else (for example because a reload closes the service that it asks).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""VRFY, EXPN: what a session tells of mailboxes and aliases, and to whom (RFC 5321 §3.5, §7.3).
+"""VRFY and EXPN: what a session tells about mailboxes and aliases, and to whom (RFC 5321 §3.5, §7.3).
 
-What always holds: if a listener is set so, nothing can be learnt from an answer (252, or 502); strangers of a
-submission listener learn nothing in any case; a reply is ASCII unless the client asked for UTF-8 (RFC 6531 §3.7.4.2).
-Pure but for the doors that are asked.
+What always holds: if a listener is set so, an answer tells nothing (252, or 502); on a submission listener strangers
+learn nothing in any case; a reply is ASCII unless the client asked for UTF-8 (RFC 6531 §3.7.4.2). Pure, except for the
+doors that are asked.
 """
 
 from __future__ import annotations

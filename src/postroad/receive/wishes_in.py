@@ -1,9 +1,9 @@
-"""What a client asks for beyond delivery: judged at MAIL, and read from header fields where these stand for parameters.
+"""Wishes of a client beyond delivery: judged at MAIL, and read from header fields that take the place of parameters.
 
 RFC 2852 (BY), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 6710 and RFC 6758 (MT-PRIORITY and its header field), RFC 8689 §4.1
-(TLS-Required), RFC 7293 §3.2 (Require-Recipient-Valid-Since). What always holds: a message that asks for nothing costs
-one test at MAIL and one look at its header section; what is promised here is kept by queue, route and delivery
-(`mail.wishes`). How it fails: with a reply to MAIL. A header field that makes no sense is passed over.
+(TLS-Required), RFC 7293 §3.2 (Require-Recipient-Valid-Since). What always holds: a message without wishes costs one
+test at MAIL and one look at its header section. Queue, route and delivery do what is promised here (`mail.wishes`). How
+it fails: with a reply to MAIL. A header field that makes no sense is ignored.
 
 Not here: the syntax of parameters (`protocol.grammar`), whether a mailbox has kept its owner (`check.owner`, `route`).
 """

@@ -1,8 +1,9 @@
-"""Counts of what happened since the node was set up: mail in and out, refusals, sessions.
+"""Counts events since the node was set up: mail in and out, refusals, sessions.
 
 This is a durable reader of the journal (`store.face.Journal`). It reads little of it: another reader, the leader, hands
-over the events that it has decoded (`store.face.OnMoved`). It reads only what the leader had before it, as after a
-crash, and what the leader does not read for `LATE_S`. So the counts are as far behind as the leader, or so long.
+over the events that it has decoded (`store.face.OnMoved`). It reads only rows that the leader had read before, as after
+a crash, and rows that the leader has not read for `LATE_S`. So the counts are as far behind as the leader, or by
+`LATE_S`.
 
 What always holds: each committed event is counted once, whoever crashed and when. The counts of a shard stand in one
 small file with the seq up to which they reach; the file is replaced as a whole, synced, and the mark in the journal

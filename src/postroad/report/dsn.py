@@ -1,21 +1,21 @@
-"""Delivery status notifications: whether the sender is told, and the message that tells it.
+"""Delivery status notifications: decides whether the sender is told, and makes the message.
 
-RFC 3461 (NOTIFY, RET, ENVID, ORCPT), RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 6533
-(UTF-8), RFC 5321 §6.1, RFC 3834 (Auto-Submitted), RFC 8689 §5 (REQUIRETLS), RFC 2852 and RFC 4865 (what was asked of
-the time).
+RFC 3461 (NOTIFY, RET, ENVID, ORCPT), RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 6533 (UTF-8),
+RFC 5321 §6.1, RFC 3834 (Auto-Submitted), RFC 8689 §5 (REQUIRETLS), RFC 2852 and RFC 4865 (wishes about time).
 
 What always holds: a DSN has the null reverse-path and NOTIFY=NEVER, and none is made for a message that has the null
 reverse-path itself, so none can answer another; all recipients that share an action share one DSN; nothing that a
 peer, a remote or a user supplied can add a line to a header field or to the delivery status, or a part to the report
 (`report.text`, and a boundary that the content does not hold); all lines have at most 998 octets.
 
-The form is the simplest that passes everywhere: text, delivery status and what is returned are 7-bit. A message that is
-not is converted as for a host without 8BITMIME (`protocol.seven_bit`); if that cannot be, only the header section is
-returned, quoted-printable if it must be. SMTPUTF8 is used only if the reverse-path itself needs it, to hosts that
-take 8-bit mail, too (RFC 6531 §3.1): then the UTF-8 media types go as 8bit, else they are encoded (RFC 6533 §4.5).
+The form is the simplest, which every host takes: the text, the delivery status and the returned message are 7-bit. If
+the message is not, it is converted as for a host without 8BITMIME (`protocol.seven_bit`); if this is impossible, only
+the header section is returned, quoted-printable if needed. SMTPUTF8 is used only if the reverse-path itself needs it,
+to hosts that take 8-bit mail, too (RFC 6531 §3.1): then the UTF-8 media types go as 8bit, else they are encoded (RFC
+6533 §4.5).
 
-How it fails: content that cannot be read any more is left out; a report without it is still a report. Not here: when
-to report (the queue knows), and storing what was made, which is one commit with what it reports (promise 3).
+How it fails: if the content cannot be read any more, the report goes without it. Not here: when to report (the queue
+knows), and storing the report, which is one commit with the settlement (promise 3).
 """
 
 from __future__ import annotations

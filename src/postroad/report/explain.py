@@ -1,8 +1,8 @@
 """The part of a DSN that people read: what happened, to whom, what the remote said, what to do next. Pure.
 
-What always holds: no line that others supplied can look like one of ours at the left margin (recipients and replies
-are indented), and no control octet is in it (`report.text`). Recipients for whom the same is to be said share one
-paragraph, so that a mailing's report stays readable.
+What always holds: no line that others supplied can look like one of ours at the left margin (recipients and replies are
+indented), and no control octet is in it (`report.text`). Recipients with the same text share one paragraph, so that the
+report about a mailing stays readable.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The log: every event one line, written in batches to a file or to standard error.
 
 What always holds: events come out in the order in which they went in; a file gets a batch by one `write` that appends,
-a pipe gets whole lines, so that those of several workers do not mix; the event loop is not blocked by a pipe that
-nobody empties, and memory is bounded: what does not fit is dropped, counted, and the count is logged as soon as there
-is room.
+a pipe gets whole lines, so that lines of several workers do not mix. A pipe that nobody reads does not block the event
+loop, and memory is bounded: events that do not fit are dropped and counted, and the count is logged as soon as there is
+room.
 
 How it fails: an error of the disk is remembered in `failure` and tried again with the next batch; nothing is raised.
-The log is for reading along; what must not be lost is in the spool's journal and the history.
+The log is for people who watch; events that must not be lost are in the spool's journal and in the history.
 
 Not here: what a line looks like (`report.line`).
 """

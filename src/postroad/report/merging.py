@@ -1,9 +1,8 @@
-"""A mailing that is refused is one line of the log, not one for each of its recipients. Pure.
+"""Makes one line of the log of a refused mailing, not one for each of its recipients. Pure.
 
-A remote that refuses 500 recipients says of each what its name is, so there are 500 events; the history keeps them all.
-Those of one moment that tell the same but for the name become one, with all the recipients, at the place of the first,
-and the reply to the first stands for all. What always holds: each recipient is in exactly one line; a delivery is never
-merged.
+If a remote refuses 500 recipients, there are 500 events, because each reply names its recipient; the history keeps them
+all. In the log, events of one moment that differ only in the name become one line with all the recipients, in the place
+of the first and with its reply. What always holds: each recipient is in exactly one line; a delivery is never merged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How moments, queue ids, replies, durations and names are written in a line of the log. Pure."""
+"""Writes times, queue ids, replies, durations and names for a line of the log. Pure."""
 
 from __future__ import annotations
 

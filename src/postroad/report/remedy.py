@@ -1,4 +1,4 @@
-"""What a status code means to a person, and what that person can do: the words of DSNs and of `postroad trace`.
+"""Says what a status code means to a person, and what this person can do: the words of DSNs and of `postroad trace`.
 
 A table by enhanced status code (RFC 3463, RFC 5248) without its class: the whole detail first, then its subject alone.
 The sentences are written for the sender of a message, who knows nothing of SMTP. Pure.

@@ -1,8 +1,8 @@
-"""Text that others supplied, made fit for a header field, a report for people, or a line of the log.
+"""Makes text that others supplied safe for a header field, a report for people, or a line of the log.
 
-What always holds: what comes out of `clean` holds no control octet, no line break and nothing else that a terminal or
-a parser acts upon (C1 controls, line separators, bidirectional overrides); what comes out of `field` is one header
-field whose lines have at most 998 octets, none of them blank, so that nothing can be injected (RFC 5322 §2.1.1, §2.2).
+What always holds: the result of `clean` holds no control octet, no line break and nothing else that a terminal or a
+parser acts upon (C1 controls, line separators, bidirectional overrides); the result of `field` is one header field
+whose lines have at most 998 octets, none of them blank, so that nothing can be injected (RFC 5322 §2.1.1, §2.2).
 """
 
 from __future__ import annotations
