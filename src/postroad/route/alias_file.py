@@ -1,4 +1,4 @@
-"""Reading a file of aliases, in the manner of aliases(5). Pure.
+"""Reads a file of aliases, in the manner of aliases(5). Pure.
 
     # a comment
     postmaster: ada

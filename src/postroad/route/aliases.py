@@ -1,7 +1,7 @@
 """Aliases: one recipient becomes others when its message is accepted (RFC 5321 §3.9.1, RFC 3461 §5.2.7).
 
-What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep
-and how wide it goes; an alias that the message came through before (`passed`) leads nowhere again; each mailbox is
+What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep and
+how wide it goes; an alias that the message has already come through (`passed`) is not followed again; each mailbox is
 there once; the reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
 domain leads only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a
 mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without

@@ -1,4 +1,4 @@
-"""Which next hop takes the mail for a recipient: chosen by recipient, then by account and sender. Pure.
+"""Chooses the next hop for a recipient: by the recipient, then by account and sender. Pure.
 
 The order in which tables count:
 

@@ -1,9 +1,9 @@
-"""What the parameters of a message do to its destination: more TLS, or less, or no delivery at all. Pure.
+"""Applies the parameters of a message to its destination: more TLS, or less, or no delivery at all. Pure.
 
 RFC 8689 §4.2 (REQUIRETLS, TLS-Required) and RFC 7293 (RRVS). What always holds: mail that requires TLS shares no
-connection with other mail, since its key is another; equal keys still mean equal destinations. What a sender asks in a
-header field lessens what the recipient's domain or `routing.tls` demands, never what an operator demands of a next hop
-that he has named, nor of one that gets our password.
+connection with other mail, because its key is another; equal keys still mean equal destinations. A header field of the
+sender may relax the demand of the recipient's domain or of `routing.tls`. It never relaxes the demand of a next hop
+that the operator has named, nor of one that gets our password.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which domain a name belongs to, by exact name, by suffix, or by default; and which names are our own."""
+"""Finds the domain of a name, by exact name, by suffix, or by default; and knows which names are our own."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """From a destination to its hops: MX and address look-ups (RFC 5321 §5.1, §5.2, RFC 7505).
 
-What always holds: hops stand in the order of preference, those of one preference in random order; a host that is
-ourselves, and all that are not better than it, are left out, so that mail cannot go in circles; the answer is bounded
-whatever the DNS says; if a domain has MX records nothing but these counts.
+What always holds: hops stand in the order of preference, those of one preference in random order; if a host is
+ourselves, this host and all that are not better are left out, so that mail cannot go in circles; the answer is bounded,
+whatever the DNS says; if a domain has MX records, only these count.
 
-How it fails: with an Attempt, whose text says which host stood in the way and why. What the DNS says for sure is
-permanent ("there is no such domain", "takes no mail", "no mail server has an address"); whatever may be otherwise
-tomorrow is a deferral: no answer, SERVFAIL, one host of several not found out, a mistake in our own configuration.
+How it fails: with an Attempt, whose text names the host and the reason. A clear answer of the DNS is permanent ("there
+is no such domain", "takes no mail", "no mail server has an address"). Everything that may change is a deferral: no
+answer, SERVFAIL, one of several hosts that cannot be looked up, a mistake in our own configuration.
 
 Not here: connecting (`deliver`), which destination a recipient has (`table`), the cache (`world.dns`).
 """

@@ -1,4 +1,4 @@
-"""How sender and recipients of mail are named to a next hop: the table `generic` of a `[[next_hop]]` (`mail.job`).
+"""Names of sender and recipients for a next hop: the table `generic` of a `[[next_hop]]` (`mail.job`).
 
 As with smtp_generic_maps of Postfix, a machine whose own names mean nothing outside gives its mail other ones on the
 way out. A table counts for the sender and for the recipients of all mail that goes to its server, or by the MX of its

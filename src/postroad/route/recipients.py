@@ -2,8 +2,8 @@
 
 What always holds: local-parts are compared without regard to case and without their address extension (``ada+lists`` is
 ``ada``); ``postmaster`` exists always (RFC 5321 §4.5.1); a file may say since when a mailbox has its owner, and the
-settings since when a domain has, for who asks (RFC 7293). How it fails: a file that cannot be read, or holds what is no
-mailbox, gives a Problem that names file and line, and what was known before stays in force.
+settings may say it for a domain (RFC 7293). How it fails: if a file cannot be read, or a line is no mailbox, a Problem
+names file and line, and the recipients from before stay in force.
 """
 
 from __future__ import annotations

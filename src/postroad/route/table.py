@@ -2,8 +2,8 @@
 
 A mailbox may have a next hop of its own; else its domain is local (delivered here), has a next hop that the operator
 set, perhaps for some senders only (`route.choosing`), or goes by its MX. What always holds: if the answer depends on
-the recipient's domain alone, as it mostly does, it is kept per domain and costs one look into a dictionary; equal keys
-mean equal destinations. How it fails: with an Attempt that has failed, for what can never be routed.
+the recipient's domain alone, as it mostly does, it is kept for the domain and costs one look into a dictionary; equal
+keys mean equal destinations. How it fails: with a failed Attempt, if mail can never be routed.
 
 RFC 5321 §2.3.5, §3.6, §4.1.3 (address literals), §4.5.1 (Postmaster). Not here: finding the hosts (`route.mx`), whether
 a mailbox exists (`route.recipients`), who may relay (`check`).

@@ -1,7 +1,7 @@
-"""What the value of a transport map says, in the words of transport(5): ``smtp:[mail.example.net]:587``. Pure.
+"""Reads the value of a transport map, in the words of transport(5): ``smtp:[mail.example.net]:587``. Pure.
 
-A value has a transport, a colon, and what the transport needs. What this node cannot do is a text that says why and,
-if there is one, what to write instead; nobody guesses.
+A value has a transport, a colon, and what the transport needs. If this node cannot do what a value says, the result is
+a text that says why and, if possible, what to write instead; nothing is guessed.
 
     :                            as without the maps
     smtp: relay:                 the MX of the recipient's domain, no next hop

@@ -1,7 +1,7 @@
 """The command line of `sendmail`, `mailq` and `newaliases`.
 
-Options are read as Postfix reads them: a letter that is not known is passed over, and so are options that mean nothing
-here. What changes what becomes of the mail is either done or refused, never passed over.
+Options are read as Postfix reads them: unknown letters, and options that mean nothing here, are ignored. An option that
+changes what happens to the mail is obeyed or refused, never ignored.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The drop folder: a message that the node takes later.
 
-What always holds: a message in the folder is complete and on stable storage before the program ends with 0. Nobody but
-the caller and the node's group can read its file, and nobody but the caller and the node can remove it: the folder may
-be written by everybody but listed by its owner only, it is sticky, it hands its group on to new files, and names are
-chance. The file is written under a name that the node passes over, and gets its own name when it is whole.
+What always holds: a message in the folder is complete and on stable storage before the program ends with 0. Only the
+caller and the node's group can read its file, and only the caller and the node can remove it: everybody may create
+files in the folder, but only its owner can list it; the folder is sticky, new files get its group, and names are
+random. The file is written under a name that the node ignores, and gets its own name when it is whole.
 
 An ordinary user cannot sync the folder, because he may not open it for reading. So the whole file system is synced
 after the file has its name.

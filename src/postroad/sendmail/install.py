@@ -1,12 +1,12 @@
 """Installs the program: `python -m postroad.sendmail.install --prefix /usr`, or `make install-sendmail PREFIX=/usr`.
 
-What is installed stands by itself: it needs the system's Python and nothing of the node's folder, so that every user
-can run it. It is `PREFIX/lib/postroad/sendmail` with the modules of this room beside it; `PREFIX/sbin/sendmail`,
+The installed program needs only the system's Python and nothing of the node's folder, so that every user can run it. It
+is `PREFIX/lib/postroad/sendmail` with the modules of this room beside it; `PREFIX/sbin/sendmail`,
 `PREFIX/lib/sendmail`, `PREFIX/bin/mailq` and `PREFIX/bin/newaliases` are links to it. With -I and -S Python reads
 neither the caller's environment nor site-packages, which is safer and starts faster.
 
-What stands in the place of a link and is not ours is left, and nothing is installed, unless --replace is given.
-Not used by the program itself.
+If a file that is not ours is in the place of a link, it stays, and nothing is installed, unless --replace is given. The
+program itself does not use this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the program does: reads the command line, reads the message, hands it over, ends with a code of sysexits.h."""
+"""The program: it reads the command line and the message, hands the message over, and ends with a code of
+sysexits.h."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The message as the caller gives it on standard input, made ready for the node.
+"""Makes the message from standard input ready for the node.
 
-What comes out has CRLF line ends only. A CR that ends no line becomes a space, as Postfix does it (its
+The result has only CRLF line ends. A CR that ends no line becomes a space, as in Postfix (its
 `cleanup_replace_stray_cr_lf`): cron jobs print such things. Lines of an mbox file on top ("From ada Mon …") are left
 out.
 """

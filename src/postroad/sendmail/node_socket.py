@@ -1,7 +1,7 @@
-"""The talk with the node over its Unix socket.
+"""The dialog with the node over its Unix socket.
 
 How it fails: `NodeAway` if nobody listens, if the node ends the connection without an answer, or if it answers that it
-takes nothing now.
+takes no mail now.
 """
 
 from __future__ import annotations

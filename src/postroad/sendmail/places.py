@@ -1,4 +1,4 @@
-"""The folder that the node and its users share, and the words that they exchange.
+"""The folder that the node shares with the users of this machine, and the requests and answers.
 
 The folder has the `SOCKET`, `FACTS` that the node writes for the program, and the `DROP` folder for messages that are
 handed over while the node does not take them. Everybody may create files in `DROP`; only the node can list it.

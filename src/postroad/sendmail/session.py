@@ -1,8 +1,8 @@
 """A session of SMTP on standard input and output (`-bs`); the node speaks it, over its socket.
 
-A caller may write all its commands at once, as scripts do, though the node has not offered that yet: they are passed on
-one by one, each after the reply to the one before. Lines may end with LF or CRLF. The content behind DATA, up to the
-line with a dot, and that behind BDAT are passed on as they come.
+A caller may write all its commands at once, as scripts do, although the node has not offered this: they are passed on
+one by one, each after the reply to the one before. Lines may end with LF or CRLF. The content after DATA, up to the
+line with a dot, and the content after BDAT are passed on as they come.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Arrivals: how many clients are in the middle of a message, so that a commit may wait for them.
 
-If many clients send at once, a commit that waits a few milliseconds takes the messages of more of them, and costs
-each less. If one client sends alone, each millisecond is lost. So it is counted who is on the way; who has been for
-longer than a moment (`SPAN_S`, at most twice that) is slow or idle, and is not counted any more. How many began a
-message within the last span tells whether it is worth waiting for longer (`busy`).
+If many clients send at once, a commit that waits a few milliseconds takes more messages, and each costs less. If one
+client sends alone, each millisecond is lost. So we count the clients in the middle of a message. A client that has been
+there for longer than `SPAN_S` (at most twice that) is slow or idle and does not count any more. The number that began a
+message within the last span says whether it is worth waiting longer (`busy`).
 
-What always holds: who has joined leaves once, by `Arrival.leave` or with time. Nothing is kept for the forgotten.
+What always holds: each client that has joined leaves once, by `Arrival.leave` or when its time is over. Nothing is kept
+after that.
 """
 
 from __future__ import annotations

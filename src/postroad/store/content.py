@@ -1,4 +1,4 @@
-"""Content in files: writing it as it arrives, naming it, reading it.
+"""Content in files: writes it while it arrives, names the files, reads them.
 
 Content above `SpoolOptions.inline_max` stands in ``DIR/NN/xx/<queue id>`` beside its shard (xx spreads the files over
 256 folders). It is written by a thread while it arrives, through a bounded backlog, and file and folder are synced
@@ -6,7 +6,7 @@ before `finish` answers, so before the commit that names it (promise 1). A crash
 no message names; it is removed when its shard is opened. If rules changed the content, a second file with the new
 content takes the place of the first (`NewContent`), by a rename before `finish` answers.
 
-How it fails: `Incoming` remembers the first error, swallows what else comes, and gives the Failure at `finish`. Reading
+How it fails: `Incoming` remembers the first error, drops all further octets, and gives the Failure at `finish`. Reading
 raises OSError. Not here: content in the shard (`store.sqlite.shard`).
 """
 

@@ -1,5 +1,5 @@
-"""The engine that a node's files are kept by: the one place that names it for those who open the files themselves (the
-operator's commands). A worker is given its engine by `node/wiring`."""
+"""Names the engine that keeps a node's files, for commands that open the files themselves. A worker gets its engine
+from `node/wiring`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The faces of the store: what the stages may ask of it, whichever engine keeps it.
+"""The faces of the store: what the stages may ask of it, whichever engine is behind it.
 
-Each face stands here once, with its contract. Nobody outside `node/wiring`, the offline commands and the tests knows
-an engine.
+Each face stands here once, with its contract. Only `node/wiring`, the offline commands and the tests know an engine.
 """
 
 from __future__ import annotations

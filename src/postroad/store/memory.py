@@ -2,10 +2,10 @@
 
 It keeps every contract of `store.face` but one: nothing outlives the process. Large content goes to files, as with the
 other engine (`store.content`). What always holds: an operation is executed whole or not at all, in the order of the
-calls; what was asked in one turn of the loop is one commit, and its answers come in a later turn. `fail` lets a test
+calls; all operations of one turn of the loop are one commit, and their answers come in a later turn. `fail` lets a test
 refuse commits.
 
-How it fails: it does not, but for `fail`. Used on the loop only.
+How it fails: only by `fail`. Used on the loop only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How queue and operator have reports made: `report.dsn.Reporter` does it."""
+"""The face by which queue and operator get reports: `report.dsn.Reporter` makes them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The reserve: space that a shard keeps for the moment at which the disk is full, in the file ``DIR/NN.reserve``.
+"""The reserve: space that a shard keeps for the moment when the disk is full, in the file ``DIR/NN.reserve``.
 
-A full disk must not stop the queue: what was delivered has to be written down, or it would be delivered again. So when
-a commit that takes no new mail finds no space, the reserve is given up and the commit is tried again; so at start.
-New mail is refused (452) until the reserve is whole again, which is tried as soon as twice its size is free.
+A full disk must not stop the queue: what was delivered has to be written down, or it would be delivered again. So if a
+commit without new mail finds no space, the reserve is given up and the commit is tried again; it is the same at the
+start. New mail is refused (452) until the reserve is whole again; this is tried as soon as twice its size is free.
 
-How it fails: if the reserve cannot be made there is none, and new mail is refused. A file system that copies what is
-written (Btrfs, ZFS, snapshots) may need space even for what was reserved: keep `free_min` there.
+How it fails: if the reserve cannot be made, new mail is refused. A file system that copies on write (Btrfs, ZFS,
+snapshots) may need more space even to write into reserved space: keep `free_min` there.
 """
 
 from __future__ import annotations

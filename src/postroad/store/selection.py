@@ -1,4 +1,4 @@
-"""Whether a Selection means a message: pure, for every engine."""
+"""Decides whether a Selection means a message: pure, for every engine."""
 
 from __future__ import annotations
 

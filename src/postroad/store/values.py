@@ -1,4 +1,4 @@
-"""What the stages give to the spool and get from it: values, no I/O."""
+"""The values that the stages give to the spool and get from it; no I/O."""
 
 from __future__ import annotations
 

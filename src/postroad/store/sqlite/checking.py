@@ -1,11 +1,11 @@
-"""Checking a shard from outside: whether the database is sound, and whether what it holds fits together.
+"""Checks a shard from outside: whether the database is sound, and whether its rows and files fit together.
 
-Read-only, whether a node has the shard open or not. What always holds: all that is said of one shard is of one moment
-(one read transaction). Content files are looked at after it: with a node running a file without a message is no
-finding, for its message may be on its way, nor is a message without its file that has ended meanwhile.
+It only reads, also while a node has the shard open. What always holds: all findings of one shard are of one moment (one
+read transaction). Content files are checked after it. While a node runs, a file without a message is no finding,
+because its message may still be arriving; nor is a message without its file, if it has ended meanwhile.
 
-How it fails: what cannot be read is a finding, never an exception. Not here: mending (`store.sqlite.salvage`,
-`store.sqlite.repair`).
+How it fails: if something cannot be read, this is a finding, never an exception. Not here: mending
+(`store.sqlite.salvage`, `store.sqlite.repair`).
 """
 
 from __future__ import annotations

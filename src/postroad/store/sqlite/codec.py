@@ -1,8 +1,8 @@
-"""How values stand in a shard: msgpack of the structs of `mail`, which encode as arrays.
+"""Encodes the values of a shard: MessagePack of the structs of `mail`, which encode as arrays.
 
-Fields are only ever appended, with defaults, so what an older Postroad wrote stays readable
-(docs/decisions/0003-values.md). The events of a commit stand in one blob: an array of one array for each operation,
-put together from parts that were encoded when the operation was asked for, so that the writer only joins them.
+Fields are only ever appended, with defaults, so that files of an older Postroad stay readable
+(docs/decisions/0003-values.md). The events of a commit stand in one blob: an array of one array for each operation, put
+together from parts that were encoded when the operation was asked for, so that the writer only joins them.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
     page   sorted keys of what the batches name: 63-bit hashes of Message-IDs and addresses, and queue ids as they are
     mark   up to which journal row this file has what belongs to its day
 
-What always holds: a batch, its keys and the mark are one commit, so a row of the journal is here exactly once however
-often it is offered. Keys are not inserted one by one into a tree, which on a busy day would write a page for each: each
-commit adds a sorted *run* of keys, cut into pages, and runs of equal size are merged from time to time (a
-log-structured merge tree of a few levels). A look-up searches the pages whose span holds the hash. A hash only names
-batches that may hold what is looked for; the reader decodes and compares.
+What always holds: a batch, its keys and the mark are one commit, so a row of the journal is here exactly once, however
+often it is handed over. Keys are not inserted one by one into a tree, because on a busy day this would write a page for
+each key. Each commit adds a sorted *run* of keys, cut into pages, and runs of equal size are merged from time to time
+(a log-structured merge tree of a few levels). A look-up searches the pages whose span holds the hash. A hash only names
+batches that may hold the event; the reader decodes and compares.
 
 How it fails: sqlite3.Error, with nothing changed. Not here: which rows go where and when (`store.sqlite.history`).
 """

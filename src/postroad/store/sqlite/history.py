@@ -1,20 +1,22 @@
-"""The history: the journal of the shards, moved into day files in the background, kept for a time, and searched.
+"""The history: moves the journal of the shards into day files in the background, and keeps these for a time.
 
 Each commit of the spool puts its events into the shard's journal. The Historian moves them, a bounded number at a time,
-into the file of their day (`store.sqlite.dayfile`), then marks them as read (`store.face.JournalMarks`). It lags behind
-by `lag_s`, so that a peak of load passes first and batches are full; the journal is read as well, so nothing is missing
-meanwhile.
+into the file of their day (`store.sqlite.dayfile`), then marks them as read (`store.face.JournalMarks`). It moves
+events only after `lag_s`, so that a peak of load passes first and batches are full. A search reads the journal, too, so
+nothing is missing meanwhile.
 
 What always holds: an event of a commit is found exactly once, whenever either side crashes: a row is removed from the
-journal only after the day file has it, and a day file knows up to which row it has its day's. Other readers need not
-read what it has read: it hands them the decoded events (`store.face.OnMoved`). What a failed commit has left in the
-journal is not moved: it was answered with a failure, and the next commit takes it out. Day files older than `keep_days`
-are removed, and the oldest ones while all are larger than `size_max`, but never a day that is written.
+journal only after the day file has it, and a day file knows up to which row of the journal it reaches. Other readers
+need not read the same rows again: they get the decoded events from it (`store.face.OnMoved`). Rows that a failed commit
+has left in the journal are not moved: the commit was answered with a failure, and the next one removes them. Day files
+older than `keep_days` are removed, and the oldest ones while all are larger than `size_max`, but never a day that is
+written.
 
-How it fails: an error leaves the journal of its shard as it is and is tried again after a while; the other shards go
-on, and it never concerns mail. A journal that cannot be moved grows: the log says so when it begins, from time to time
-while it lasts (`BEHIND_S`) and when it is over; `backlog` tells it at any time. What bounds it is the spool's
-`free_min`. A day file that is damaged is set aside and begun anew. Not here: searching (`store.sqlite.searching`).
+How it fails: after an error the journal of this shard stays as it is, and moving is tried again after a while; the
+other shards go on, and mail is never concerned. A journal that cannot be moved grows: the log says so at the beginning,
+from time to time while it lasts (`BEHIND_S`) and at the end; `backlog` tells it at any time. The spool's `free_min`
+bounds its growth. A damaged day file is set aside, and a new one is begun. Not here: searching
+(`store.sqlite.searching`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The journal of the shards as its readers see it: rows of commits that succeeded, above a mark, in order.
 
 What always holds: rows are read by a connection of their own, each row alone, so that no snapshot is held for long and
-the writer is never in the way. What a failed commit has left is not seen. Used by one thread at a time. Not here: who
-marks what (`store.face.JournalMarks`), and what is removed then (`store.sqlite.shard`).
+the writer is never hindered. Rows that a failed commit has left are not given. Used by one thread at a time. Not here:
+who marks what (`store.face.JournalMarks`), and what is removed then (`store.sqlite.shard`).
 """
 
 from __future__ import annotations

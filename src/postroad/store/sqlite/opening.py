@@ -1,7 +1,8 @@
-"""Opening a spool's files safely: folder, lock, private files, and setting a damaged shard aside.
+"""Opens a spool's files safely: folder, lock, private files; and sets a damaged shard aside.
 
-What always holds: what we open is ours alone: no symbolic link is followed, a wrong owner or a folder that others may
-write is refused (the files of a queue are a way in: Qualys 2015 on OpenSMTPD). One process holds a shard's lock.
+What always holds: all files that we open are ours alone: no symbolic link is followed, a wrong owner or a folder that
+others may write is refused (attacks by the files of a queue are known: Qualys 2015 on OpenSMTPD). One process holds a
+shard's lock.
 
 How it fails: SpoolError says which file, why, and what to do; OSError if the system says so.
 """

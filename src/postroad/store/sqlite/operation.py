@@ -1,6 +1,6 @@
-"""What the spool hands to a shard: one value for each call, with what it says already encoded.
+"""Operations: the values that the spool hands to a shard, one for each call, already encoded.
 
-`told`: the events of the operation, for those who hear of them when it is committed; `events`: the same, encoded.
+`told`: the events of the operation, for the readers of the stream after the commit; `events`: the same, encoded.
 
 These are made for every message, so they are plain objects with slots; `done` is called on the loop by the spool.
 """

@@ -1,7 +1,8 @@
-"""The spool seen from outside: by the command line and web pages, whether a node has it open, has died, or is down.
+"""Reads the spool from outside, for the command line and web pages, whether a node has it open, has died, or is down.
 
 Shards are opened read-only (WAL: a reader sees the last commit and stops nobody). Nothing is kept open between calls,
-so that what is shown is the present. How it fails: a shard that cannot be read is left out, and named in `faults`.
+so that each answer shows the present state. How it fails: a shard that cannot be read is left out, and named in
+`faults`.
 """
 
 from __future__ import annotations

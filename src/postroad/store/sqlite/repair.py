@@ -1,11 +1,11 @@
-"""Repairing a spool that no node has open: damaged shards are saved into new ones, and what does not fit is made to.
+"""Repairs a spool that no node has open: saves damaged shards into new ones, and mends rows and files that do not fit.
 
-What always holds: nothing is thrown away. A message that lacks its content, or its recipients, is held with the
-reason; content without a message is kept as a file in ``NN.damaged-TIME``; recipients without a message go, there is
-nothing that could be delivered to them. Each shard's changes are one commit.
+What always holds: nothing is thrown away. A message that lacks its content, or its recipients, is held with the reason;
+content without a message is kept as a file in ``NN.damaged-TIME``; recipients without a message are removed, because
+nothing could be delivered to them. Each shard's changes are one commit.
 
-How it fails: SpoolError if a shard cannot be opened (a node runs); what was repaired before stays so.
-Not here: what is wrong (`store.sqlite.checking`), reading damaged files (`store.sqlite.salvage`).
+How it fails: SpoolError if a shard cannot be opened (a node runs); shards that were repaired before stay repaired. Not
+here: finding what is wrong (`store.sqlite.checking`), reading damaged files (`store.sqlite.salvage`).
 """
 
 from __future__ import annotations

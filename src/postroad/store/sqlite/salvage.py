@@ -1,16 +1,16 @@
-"""Saving what can be read of a damaged shard into a new one.
+"""Saves everything readable of a damaged shard into a new one.
 
-Each table is gone through from both ends up to what is damaged, by its keys alone; then each row is looked up alone,
-also those that only another table knows of. So a damaged page costs its own rows and no others. If the first page of
-the file is gone, which says what tables there are, that of an empty shard is taken: all shards are laid out alike.
+The keys of each table are read from both ends up to the damage; then each row is looked up alone, also rows that only
+another table names. So a damaged page costs only its own rows. The first page of the file says which tables there are.
+If it is lost, the first page of an empty shard takes its place, because all shards have the same layout.
 
-What always holds: what is saved is whole or says what it lacks. A message whose content is lost, or of which it is
-unknown who has had it already, is held with the reason. What ended does not come back, unless the damage hides that it
-has. The new file takes the place of the damaged one in one step, complete; the damaged one is set aside as
-``NN.db.damaged-TIME``, with the content files of messages that could not be saved in ``NN.damaged-TIME``.
+What always holds: a saved message is whole, or says what it lacks. If its content is lost, or if nobody knows which
+recipients have had it already, it is held with the reason. A message that has ended does not come back, unless the
+damage hides its end. The new file takes the place of the damaged one in one step, complete; the damaged one is set
+aside as ``NN.db.damaged-TIME``, with the content files of messages that could not be saved in ``NN.damaged-TIME``.
 
-How it fails: OSError and sqlite3.Error if the new file cannot be written; the damaged one then still stands where it
-stood. Not here: whether a shard is damaged (`store.sqlite.shard`, `store.sqlite.checking`).
+How it fails: OSError and sqlite3.Error if the new file cannot be written; then the damaged one stays in its place. Not
+here: whether a shard is damaged (`store.sqlite.shard`, `store.sqlite.checking`).
 """
 
 from __future__ import annotations

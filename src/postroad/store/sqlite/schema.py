@@ -11,11 +11,11 @@ frames are on stable storage (https://www.sqlite.org/wal.html, https://www.sqlit
     reader     one row for each reader of the journal: up to which row it has it
     destination  one row for each destination that anything waits for: how much, and when the first of it is due
 
-`recipient_due` covers what the queue asks: what is due for a destination is a short range of it. Which destinations
-have something due, and how much waits for each, is read from `destination`, however large the queue is; triggers keep
-it, so that it is in the same commit as the rows that it counts, whoever writes these. Statements write up to 64 rows at
-once, because each step of SQLite gives the interpreter's lock away and must win it back from a busy loop.
-Not here: what is written when (`store.sqlite.shard`).
+The index `recipient_due` serves the questions of the queue: the due rows of a destination are a short range of it. The
+table `destination` says which destinations have something due, and how much waits for each, however large the queue is.
+Triggers write it, so that it changes in the same commit as the rows that it counts. Statements write up to 64 rows at
+once, because each step of SQLite gives the interpreter's lock away and must win it back from a busy loop. Not here:
+what is written when (`store.sqlite.shard`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Finding events: by queue id, Message-ID or address, in the day files and in the journals not yet moved there.
+"""Finds events by queue id, Message-ID or address, in the day files and in the journals that are not yet moved there.
 
-What always holds: an event is given once, wherever it stands at that moment: the journal is read first, then the day
-files; a journal row up to the mark of its day file is in that file by then. Works while a node runs and while none
-does, and needs only the right to read.
+What always holds: an event is given once, wherever it is at that moment: the journal is read first, then the day files.
+Rows of the journal up to the mark of a day file are in this file by then. It works whether a node runs or not, and
+needs only the right to read.
 
 How it fails: a file that cannot be read is left out, and named in `faults`. Not here: writing (`store.sqlite.history`).
 """

@@ -1,8 +1,8 @@
-"""Which messages a Selection means: looked up by index if it can be, else by going through the envelopes.
+"""Finds the messages that a Selection means: by an index if possible, else by reading all envelopes.
 
 Works on any connection to a shard, in steps of a bounded number of rows, so that the spool's writer can commit between
 two of them and a reader holds no snapshot for long. Addresses and Message-IDs are first looked for in the encoded
-envelope, where text stands as it is; only what may match is decoded.
+envelope, which holds text as it is; only envelopes that may match are decoded.
 """
 
 from __future__ import annotations

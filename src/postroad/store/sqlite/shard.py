@@ -1,17 +1,18 @@
-"""One shard: the operations that the spool's writer hands it, applied in their order, many to one commit.
+"""One shard: applies the operations that the spool's writer hands it, in their order, many in one commit.
 
 What always holds:
-- An operation is answered only after the commit it stands in, and that commit was synced (promise 1).
+- An operation is answered only after the commit that holds it was synced (promise 1).
 - A settlement, the DSNs that it brings and its events are one commit (promise 3).
-- A commit whose sync failed may be on the disk all the same. The next one first takes out what was refused (`_undo`),
-  and in the same commit writes again the settlements that were in it (`_redo`): no recipient that the failed commit
-  removed is ever without an end in the history. Applying what was applied already changes nothing.
+- A commit whose sync failed may be on the disk all the same. The next commit first removes the mail that was refused
+  (`_undo`), and writes the settlements of the failed commit again (`_redo`): so no recipient that the failed commit has
+  removed is without an end in the history. To apply an operation twice changes nothing.
 
-How it fails: any error of SQLite rolls the whole commit back. No space: what only makes room is tried again without
-the new mail, then once more with the space of the reserve. An error of the disk: all is refused, the connection is
-dropped and opened anew for the next commit, since after a failed sync the pages in memory are not to be trusted. A
-settlement that may be on the disk is not refused but `Kept`: each further commit has it, until one succeeds. Any other
-error is due to one operation: each is tried alone. Reads are never refused: the spool asks them again later.
+How it fails: any error of SQLite rolls the whole commit back. If there is no space, the operations are tried again
+without new mail, because they make room, then once more with the space of the reserve. After an error of the disk all
+operations are refused, and the connection is closed and opened again for the next commit, because the pages in memory
+cannot be trusted after a failed sync. A settlement that may be on the disk is not refused but `Kept`: each further
+commit has it, until one succeeds. Any other error is due to one operation: each one is tried alone. Reads are never
+refused: the spool asks them again later.
 
 Used by one thread at a time. Not here: which rows an operation means (`store.sqlite.gathering`); answers to questions
 (`store.sqlite.answering`); what an error means (`store.sqlite.faults`); threads, callbacks, the loop

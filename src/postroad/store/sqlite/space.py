@@ -1,8 +1,9 @@
-"""Whether there is space for new mail: what is free on the disk, what is free within a shard, and the reserves.
+"""Decides whether there is space for new mail: by the free space on the disk and within a shard, and by the reserves.
 
-What always holds: below `free_min` new mail is refused, unless the shard has so much free within its file; and while
-the reserve of the shard is not whole, so that the next full disk finds one. A reserve that was given up is made again
-when twice its size is free, tried once a second at most. Called by whoever uses the shard, so by one thread at a time.
+What always holds: below `free_min` new mail is refused, unless the shard has so much free space within its file. New
+mail is also refused while the reserve of the shard is not whole, so that there is one when the disk is full again. A
+reserve that was given up is made again when twice its size is free; this is tried at most once a second. Used by one
+thread at a time, the one that uses the shard.
 """
 
 from __future__ import annotations

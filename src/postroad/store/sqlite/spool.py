@@ -3,17 +3,18 @@
 What always holds:
 - Operations are executed in the order of the calls; a callback is called on the loop, once, in that order too, and
   after the commit that its operation stands in is on stable storage (promise 1).
-- `shards[0]` takes new mail; the others, left by a larger number of workers, drain. So a commit is one sync.
+- `shards[0]` takes new mail. The others, which a larger number of workers has left, become empty. So a commit is one
+  sync.
 
-How it fails: an operation that changes something is answered with a Failure and has then changed nothing; it may be
-asked again. A settlement whose commit failed and may be on the disk all the same is not answered until a commit has it:
-else an operator would hear of a failure and not ask again, and the mail would be gone without an end in the history. A
-read is not answered with an error: it is asked again until the shard can be read (an empty answer would strand mail).
-Only the content of one message is given up after some tries and answered with None: the queue then holds that message.
-What the operator should know goes to `log`.
+How it fails: if an operation is answered with a Failure, it has changed nothing, and it may be asked again. If the
+commit of a settlement has failed and may be on the disk all the same, the settlement is answered only when a later
+commit has it: else an operator would hear of a failure and not ask again, and the mail would be gone without an end in
+the history. A read is never answered with an error: it is asked again until the shard can be read (an empty answer
+would strand mail). Only the content of one message is given up after some tries and answered with None: the queue then
+holds that message. Messages for the operator go to `log`.
 
-The parts, each of which calls only those behind it: this face; `store.sqlite.batching` (when a commit is made, and of
-what); `store.sqlite.writer` (commits, on the loop or on a thread, and answers); `store.sqlite.shard` (the tables).
+The parts, each of which calls only those named after it: this face; `store.sqlite.batching` (when a commit is made, and
+of what); `store.sqlite.writer` (commits, on the loop or on a thread, and answers); `store.sqlite.shard` (the tables).
 Files of large content: `store.content`. Reading from outside: `store.sqlite.reader`.
 """
 

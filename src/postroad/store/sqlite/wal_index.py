@@ -1,9 +1,9 @@
-"""Room for the WAL index: the file ``…-shm``, which SQLite maps into memory and writes to without asking for space.
+"""Makes room for the WAL index: the file ``…-shm``, which SQLite maps into memory and writes without asking for space.
 
-SQLite makes sure of the space by one octet at the end of every 4096 (https://www.sqlite.org/walformat.html, §2). Where
-a file system has smaller blocks, three blocks of four stay without space of their own, and to write there when the disk
-is full is SIGBUS, which ends the process. So on such file systems nothing is opened without room for the index, and the
-writer gives the whole of it its space at once; then readers find it there, whatever the disk has left.
+SQLite reserves the space by writing one octet at the end of every 4096 (https://www.sqlite.org/walformat.html, §2). If
+the blocks of a file system are smaller, three of four blocks have no space, and a write to them on a full disk is
+SIGBUS, which ends the process. So on such file systems nothing is opened without room for the index, and the writer
+reserves all of it at once; then readers find it there, even if the disk is full.
 
 How it fails: sqlite3.OperationalError with SQLITE_FULL, as when SQLite itself finds no space. A file system that
 cannot reserve space (without extents, NFS) is only looked at before it is opened.

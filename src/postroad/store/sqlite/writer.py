@@ -1,23 +1,23 @@
 """The writer: makes the commits of one spool, on the loop or on a thread, and has them answered on the loop.
 
 What always holds:
-- It has one batch at a time. `commit` gives it one, `on_idle` says that it has done it and what came of it. A shard is
+- It has one batch at a time. `commit` gives it one, `on_idle` says that it is done, and with which results. A shard is
   used by the loop or by the thread, never by both: by the loop only while the thread has no batch.
-- What is quick the loop writes into the transaction itself (`Shard.stage`): a commit then costs the thread one step of
-  SQLite instead of several, for each of which it would have to win the interpreter's lock back from a busy loop. The
-  commit itself is made on the loop if it is small and the disk is quick (`store.sqlite.quickness`). All else is the
-  thread's: questions, large commits, checkpoints, and what follows an error.
+- The loop itself writes quick operations into the transaction (`Shard.stage`). Then a commit costs the thread one step
+  of SQLite instead of several; for each step it would have to win the interpreter's lock back from a busy loop. The
+  commit itself is made on the loop if it is small and the disk is quick (`store.sqlite.quickness`). The thread does
+  everything else: questions, large commits, checkpoints, and the work after an error.
 - Answers are given on the loop, in the order of the batch, after the commit is on stable storage. `on_published` is
-  called with the events of an operation before its answer, and not if it was refused.
+  called with the events of an operation before its answer, but not if the operation was refused.
 
 How it fails: a settlement whose commit failed and may be on the disk all the same is answered when a later commit has
-it. A read is asked again, after a second and then ever more seldom; content is given up after `_TRIES_MAX` tries.
+it. A read is asked again, after a second and then at growing intervals; content is given up after `_TRIES_MAX` tries.
 Events whose commit failed go with a later one. An exception from a callback goes to the loop's exception handler and
 stops no other callback.
 
-Without `threads` all is done on the loop, so that a simulation is the same at each run; `commit_s` then says how long a
-commit takes that is not made at once, and once more its answer. Not here: which operations are one batch, and when it
-is made (`store.sqlite.batching`); the tables (`store.sqlite.shard`).
+Without `threads` everything is done on the loop, so that each run of a simulation is the same; then `commit_s` says how
+long a commit takes that is not made at once, and how long its answer takes. Not here: which operations are one batch,
+and when it is made (`store.sqlite.batching`); the tables (`store.sqlite.shard`).
 """
 
 from __future__ import annotations
