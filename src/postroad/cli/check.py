@@ -1,5 +1,5 @@
-"""`postroad check`: whether the configuration can be used. All problems at once, exit code 78 if there are any;
-what is allowed and yet hardly meant is a warning, on stderr.
+"""`postroad check`: tells whether the configuration can be used. It shows all problems at once, with exit code 78 if
+there are any; settings that are allowed but probably not intended are warnings, on stderr.
 """
 
 from __future__ import annotations

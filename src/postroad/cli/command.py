@@ -1,4 +1,4 @@
-"""What commands for operators have in common at their edges: the time, who asks, JSON out, the end with a message.
+"""Things that all commands for operators share: the time, who asks, output as JSON, an end with a message.
 
 Not here: options (`cli.options`), tables and words (`operate.present`).
 """

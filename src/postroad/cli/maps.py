@@ -1,4 +1,4 @@
-"""`postroad map`: what maps answer, and how much they are asked."""
+"""`postroad map`: shows what maps answer, and how often they are asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`postroad reload` and `postroad status`: what the running node takes, and how it is.
+"""`postroad reload` and `postroad status`: has the running node take its configuration, and shows its state.
 
 Both ask over the control socket (`operate.control`). Exit codes: 0 taken, or running; 1 no node runs, or it does not
 answer; 78 (EX_CONFIG) the new configuration was refused, and the old one stays in force.

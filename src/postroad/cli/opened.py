@@ -1,4 +1,4 @@
-"""The spool as a command reads it, and what must be said beside a list of it.
+"""Opens the spool for a command that reads it, and makes the warnings that belong beside its list.
 
 How it fails: a spool that cannot be read is one line on stderr and exit code 1.
 """

@@ -1,4 +1,4 @@
-"""Options that every command has, and how a command comes by its settings.
+"""Options that every command has, and how a command gets its settings.
 
 `--config FILE` names the configuration; without it, POSTROAD_CONFIG; without that, `postroad.toml` in the working
 directory, then `/etc/postroad/postroad.toml`. If the configuration cannot be used, all its problems go to stderr

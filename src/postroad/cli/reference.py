@@ -1,4 +1,4 @@
-"""`postroad config`: the reference of all settings and an example, both made from their declaration.
+"""`postroad config`: prints the reference of all settings and an example, both made from their declaration.
 
 docs/configuration.md and examples/postroad.toml are what these commands print; `make docs` writes them, and a test
 holds that they are current.

@@ -1,4 +1,4 @@
-"""`postroad route`: where mail for an address would go now, and what the DNS says of its mail servers."""
+"""`postroad route`: shows where mail for an address would go now, and what the DNS says about its mail servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`postroad spool`: check and repair what is on the disk; mail out to files and back in.
+"""`postroad spool`: checks and repairs the files of the spool; exports mail to files and imports it.
 
 `check` and `export` read, whether the node runs or not. `repair` and `import` write, and need it to be stopped: the
 shards belong to its workers.

@@ -1,4 +1,4 @@
-"""`postroad submit`: hand a message to the running node, as a program or a test on this machine does.
+"""`postroad submit`: hands a message to the running node, for programs and tests on this machine.
 
 Exit codes are those of sysexits.h: 0 the node has the message, 64 wrong usage, 65 the message cannot be taken as it is,
 67 a recipient was refused, 69 the message was refused, 75 not now (also if no node runs), 77 no right to open the

@@ -1,8 +1,8 @@
-"""`postroad trace`: what happened to a message, and what comes next.
+"""`postroad trace`: shows what happened to a message, and what comes next.
 
-Reads history and spool, whether the node runs or not; `operate.timeline` does the telling. A DSN that was made is
-followed, too, as deep as there are any. What became no message is shown as well: commands that were refused, and for a
-client or an account its log-ins.
+It reads history and spool, whether the node runs or not; `operate.timeline` makes the text. A report about the message
+is followed, too, and reports about that. Refused commands are shown as well, and for a client or an account its
+log-ins.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What is allowed and yet hardly meant: told by `postroad check` and at the start of a node, never a reason to refuse.
+"""Warns of settings that are allowed but probably not intended: in `postroad check` and at the start of a node. They
+are never a reason to refuse the configuration.
 
-A certificate that has run out is no reason to take no mail, and a folder that cannot be written now may be another
-file system tomorrow. So each of these is a line of warning beside what `load` finds. Only looks, with the rights that
-the node will have (`files.rights`).
+A node with an expired certificate can still take mail, and a folder that cannot be written now may be another file
+system tomorrow. So each of these is a warning, beside the problems that `load` finds. This module only looks, with the
+rights that the node will have (`files.rights`).
 """
 
 from __future__ import annotations

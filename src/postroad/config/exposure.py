@@ -1,7 +1,7 @@
-"""Files that hold secrets, or decide what the node runs, and that other users can read or change.
+"""Finds files that hold secrets, or decide what the node runs, and that other users can read or change.
 
-Only warnings: a node with such a file works, and whoever set the rights may have a reason. Only looks at the rights of
-the file itself. The rights of the node's own group are fine: Debian's key files are often readable for a group.
+These are only warnings: a node with such a file works, and there may be a reason for the rights. Only the rights of the
+file itself are checked. The rights of the node's own group are fine: Debian's key files are often readable for a group.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Most settings belong to a room: its Struct has the default, the bounds and the words, and the key of the file names the
 field (`of`). A setting of the configuration itself, such as the path of a file of users, says all this here (`setting`,
 `several`). Validation, the reference and the example are all made from the declaration. Every section is frozen,
-refuses keys that it does not know, and takes no value of the wrong type for a right one ("25" is no port).
+refuses unknown keys, and never takes a value of the wrong type ("25" is no port).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The files and names of the system that the settings point to: whether they are there and hold what they should.
+"""Checks the files and names of the system that the settings point to: whether they exist, and have the right content.
 
-Only looks. A certificate is loaded as a listener would load it, so that what passes here also serves; the accounts,
-recipients and passwords are read. What the node makes for itself (the spool, Maildirs) need not be there yet. Root, who
-may read everything, looks with the rights of `user`, which the node will have.
+It only looks. A certificate is loaded as a listener would load it, so that a certificate that passes here also works;
+files of accounts, recipients and passwords are read. Files that the node makes itself (the spool, Maildirs) need not
+exist yet. Root, who may read everything, looks with the rights of `user`, which the node will have.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From the configuration file to `Settings`, or to all of its problems at once.
 
-What always holds: no Settings leave this room that the file contradicts itself on; every problem names file, line, key
-and remedy; a consequence of a problem is not reported as another one. To find all problems in one go, what is wrong is
-left out and the rest is looked at again, as if the wrong keys were not there.
+What always holds: Settings with a contradiction never leave this room; every problem names file, line, key and remedy;
+a consequence of a problem is not reported as another one. To find all problems at once, the wrong keys are left out and
+the rest is checked again, as if they were not there.
 
 A text that is no TOML has one problem only, since nothing after it can be understood. `load` reads files and touches
 nothing else: whether a port is free shows when the node binds it (`at_listener` then gives the place to blame), or

@@ -1,4 +1,4 @@
-"""What is there at our own domains, for who judges aliases: the node, and `postroad check`."""
+"""Which mailboxes there are at our own domains, for the check of aliases by the node and by `postroad check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps: where settings look things up, each declared once and meant by its name."""
+"""Maps: settings look things up in them. Each map is declared once, and settings use its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each room takes of the settings: its own Struct of options.
+"""Makes the options of each room from the settings: each room has its own Struct.
 
 Each key of a section is declared as a field of a room's Struct (`config.field.of`), and `_into` gives its value to this
 field. What a room must know beyond that (a field of two rooms, a value that follows from several keys) is said here. A

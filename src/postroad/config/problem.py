@@ -1,4 +1,4 @@
-"""One thing that is wrong with the configuration, said so that the operator can mend it at once."""
+"""One problem of the configuration, in words that let the operator mend it at once."""
 
 from __future__ import annotations
 

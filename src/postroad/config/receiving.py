@@ -1,4 +1,4 @@
-"""How sessions are answered, and the extensions that they are offered."""
+"""How sessions are answered, and which extensions they are offered."""
 
 from __future__ import annotations
 

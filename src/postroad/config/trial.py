@@ -1,8 +1,8 @@
-"""What shows only when it is tried: the places to listen on, and the function that knows the accounts.
+"""Tries what a look at the settings cannot show: the addresses to listen on, and the function that knows the accounts.
 
-For an operator who asks (`postroad check`); a start and a reload of a node try for themselves. What always holds: what
-is bound is let go of at once, and nobody can connect to it meanwhile; the operator's module is loaded in a process of
-its own that has no more rights than the node will have, and a limit of time.
+It is for `postroad check`; a node tries these things itself at its start and reload. What always holds: a bound address
+is released at once, and nobody can connect to it meanwhile; the operator's module is loaded in a process of its own,
+which has a time limit and no more rights than the node will have.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the supervisor and a worker say to each other: one struct for each kind of frame, as MessagePack.
+"""The frames between the supervisor and a worker: one struct for each kind, as MessagePack.
 
-Each frame is a struct with its class name as the tag. `ToWorker` and `FromWorker` name all that each side may hear;
-who hears them does `match frame` with `assert_never`, so that mypy finds a kind that is forgotten. No frame carries
+Each frame is a struct with its class name as the tag. `ToWorker` and `FromWorker` name all frames that each side may
+get. The receiver does `match frame` with `assert_never`, so that mypy finds a kind that is forgotten. No frame carries
 code, and none carries a process's own objects: frames may cross machines. Listening sockets cannot; their descriptors
 go beside the frame (`node.link`).
 

@@ -2,9 +2,9 @@
 
 On the wire a frame is its length (four octets), the number of its descriptors (two octets), and its octets
 (`node.frames`). What always holds: a frame is read whole or not at all; the end of the other side ends the link.
-Descriptors (listening sockets) go ahead of the frame that tells of them.
+Descriptors (listening sockets) are sent before the frame that names them.
 
-How it fails: what cannot be read ends the link, and `ended` hears why; descriptors that came with it are closed.
+How it fails: octets that are no frame end the link, and `ended` hears why; descriptors that came with them are closed.
 """
 
 from __future__ import annotations

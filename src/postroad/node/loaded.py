@@ -1,4 +1,4 @@
-"""Where the configuration in force comes from, and how the last attempt to take another one ended."""
+"""Where the configuration in force comes from, and the result of the last reload."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The folder that the node shares with the users of this machine (`sendmail.places`): made, checked, and its socket.
 
-What always holds: root makes and changes nothing by a name that the node's user could have led elsewhere: the folder is
-the node's user's, so root opens the drop folder once, without following links, and changes only what it has opened; the
-socket and the facts are made after root's rights are gone.
+What always holds: root makes and changes nothing by a name that the node's user could have pointed elsewhere. The
+folder belongs to the node's user, so root opens the drop folder once, without following links, and changes only what it
+has opened. The socket and the facts are made after the rights of root were given up.
 
 How it fails: with a Problem, which says how to make what is missing. Without its drop folder a node still serves the
 socket.

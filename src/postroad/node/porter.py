@@ -5,10 +5,10 @@ Started by the supervisor before the node gives up its rights, with the number o
 descriptor of the content. The porter judges the frame, forks, and the child becomes the user, delivers and answers.
 
 What always holds:
-- nothing is done as root but reading a frame, looking up the user (in the child), and becoming the user;
+- as root it only reads a frame, looks up the user (in the child), and becomes the user;
 - a child that fails answers, or its socket closes without an answer; the porter lives on;
 - at most `processes_max` children at a time; the others wait in the socket;
-- a child ends when nobody waits for its answer any more, if it runs a program, and in any case after its time.
+- a child that runs a program ends when nobody waits for its answer any more; each child ends when its time is over.
 
 The porter ends when no worker and no supervisor is left. How it fails: a message on stderr, and a deferral.
 """

@@ -1,8 +1,8 @@
-"""The listening sockets: bound by the supervisor before it drops privileges, inherited by the workers.
+"""The listening sockets: the supervisor binds them before it gives up its rights; the workers inherit them.
 
-Each worker has its own SO_REUSEPORT socket of a TCP address, so that the kernel spreads connections; the supervisor
-keeps all of them open, so that a worker's death loses no connection that waits in its accept queue. A Unix socket is
-one for all workers.
+Each worker has its own SO_REUSEPORT socket for each TCP address, so that the kernel spreads connections. The supervisor
+keeps all of them open, so that no connection in the accept queue of a worker is lost if the worker dies. All workers
+share a Unix socket.
 """
 
 from __future__ import annotations

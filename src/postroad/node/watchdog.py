@@ -1,11 +1,11 @@
-"""The supervisor's watch over its workers: one whose event loop hangs is ended, and so started again.
+"""The supervisor's watch over its workers: it ends a worker whose event loop hangs, and the worker is started again.
 
-A worker that is up says so every `BEAT_S` seconds from its loop. One that has been silent for `hang_s` is told to
-abort, which makes it write where its threads stand to stderr (`faulthandler`); what is still there `LAST_S` later is
-killed. What it had accepted is in the spool, as after any other death of a worker.
+A worker that is up says so every `BEAT_S` seconds from its loop. If it is silent for `hang_s`, it is told to abort, and
+writes the stacks of its threads to stderr (`faulthandler`). If it still runs `LAST_S` later, it is killed. The mail
+that it has accepted is in the spool, as after any other death of a worker.
 
 What always holds: a worker that is starting or stopping is not watched; time in which the supervisor itself did not run
-(a machine that was suspended, or has far too much to do) is not held against workers. Times are of a monotonic clock.
+(the machine was suspended or overloaded) does not count. Times are of a monotonic clock.
 """
 
 from __future__ import annotations

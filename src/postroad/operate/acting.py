@@ -1,7 +1,7 @@
-"""Has an operator's request done: by the running node if there is one, else on the spool itself.
+"""Carries out an operator's request: by the running node if there is one, else on the spool itself.
 
-How it fails: `CannotAct`, whose text says why; then nothing was done. What was done for some recipients and not for
-others stands in the results.
+How it fails: `CannotAct`, whose text says why; then nothing was done. If something was done only for some recipients,
+the results say so.
 """
 
 from __future__ import annotations

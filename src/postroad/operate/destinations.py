@@ -1,7 +1,7 @@
-"""Destinations for commands that work on the spool without a node: as far as the tables alone tell them.
+"""Destinations for commands that work on the spool without a node, as far as the tables alone tell them.
 
-The key is only what a recipient waits under. With transport maps it is not known, and the node finds it when it takes
-the recipient up.
+The key is only the name under which a recipient waits. With transport maps it is not known, and the node finds it when
+it takes the recipient up.
 """
 
 from __future__ import annotations

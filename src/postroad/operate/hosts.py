@@ -1,8 +1,8 @@
 """Where mail for an address goes, with all that the DNS says of it: mail servers, addresses, aliases, TLSA records.
 
-For people who ask why mail does not get through, or what a change in the DNS has done. It asks with the settings of
-`[dns]`, as a worker would, but from this process, so that it works without a node. How it fails: what cannot be found
-out stands in the answer, in `problem` and in `warnings`; it never raises.
+It is for people who ask why mail does not get through, or what a change in the DNS has done. It asks with the settings
+of `[dns]`, as a worker would, but from this process, so that it works without a node. How it fails: the answer says
+what could not be found out, in `problem` and in `warnings`; it never raises.
 
 Not here: aliases and recipients of our own domains; connecting; DANE (nothing is proved by the TLSA records shown).
 """

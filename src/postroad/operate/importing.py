@@ -1,11 +1,12 @@
-"""Taking mail from files into a spool that no node has open: new queue ids, all else as it was exported.
+"""Takes mail from files into a spool that no node has open: with new queue ids, otherwise as it was exported.
 
 What always holds: a message is taken with all its recipients in one commit, and its .json is marked only after that
-commit; so it is not lost, and taken twice only if the command dies between the two. What was held stays held, what
-waits for its time (its release, RFC 4865, among them) waits until then; the rest is tried at the node's next start. The
-time of acceptance stays, so nobody's message lives longer than it may.
+commit; so it is not lost, and taken twice only if the command dies between the two. Held mail stays held; mail that
+waits for a time (also by RFC 4865) waits until then; the rest is tried at the node's next start. The time of acceptance
+stays, so no message lives longer than it may.
 
-The spool is opened with the rights of its owner; the files are read and marked with those of who called (`rights`).
+The spool is opened with the rights of its owner; the files are read and marked with the rights of the caller
+(`rights`).
 
 How it fails: `CannotOpen` if the spool cannot be opened; each message's line says what became of it.
 """

@@ -1,6 +1,6 @@
-"""What maps answer, for an operator who asks: each step of a look-up, with the settings of the file; and their counts.
+"""Tells an operator what maps answer: each step of a look-up, with the settings of the file; and the counts of maps.
 
-The maps are made anew in this process, so that a change shows before the node takes it. How it fails: with Problems.
+The maps are made in this process, so that a change shows before the node takes it. How it fails: with Problems.
 """
 
 from __future__ import annotations

@@ -1,23 +1,22 @@
-"""What an operator does to the queue: retry, hold, release, remove, fail, for the recipients that he means.
+"""Carries out the actions of an operator on the queue: retry, hold, release, remove, fail, for the recipients that he
+means.
 
 The same code serves a running worker (through the control socket) and a spool that no node has open. All changes go
 through `Spool.settle`, one commit for each message, with their events and DSNs (promise 3).
 
-What always holds: a request is answered once, after the commits it led to, with a row for each recipient that was
-meant; a recipient that is being carried or settled at this moment is left alone and its row says so; requests are done
-one after the other, a bounded number of messages at a time. A request that is asked again while it waits, with nothing
-but retries behind it, is done once for all who ask, and what is due already is not stored once more to be tried.
-Nothing that is not named is changed: the first settlement of a fresh message names all recipients, the others as due
-now.
+What always holds: a request is answered once, after its commits, with a row for each recipient that was meant. A
+recipient that is being carried or settled at this moment is left alone, and its row says so. Requests are done one
+after the other, a bounded number of messages at a time. If the same retry is asked for again while it waits, and only
+retries wait after it, it is done once for all who ask; recipients that are due already are not stored again. Recipients
+that are not named do not change: the first settlement of a fresh message names them, too, but as due now.
 
-The queue must not act on what it holds in memory of a message while that changes: `withdraw` tells it to let go, and
-`changed` follows for each `withdraw`, once, whatever happened.
+While a message changes, the queue must not act on its own copy in memory: `withdraw` tells it to let go of the message,
+and each `withdraw` is followed by one `changed`, whatever happened.
 
-How it fails: a commit that fails gives rows that say so; what was committed before stays. If a failed commit may be
-on the disk all the same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it
-is logged with its traceback, the message it came up with is given back to the queue, its row says so, and the rest of
-the request and the requests behind it are done. Not here: who may ask (`node.control`), how a request is written by
-hand and shown (`cli.actions`).
+How it fails: if a commit fails, the rows say so; earlier commits stay. If a failed commit may be on the disk all the
+same, the request waits until the disk works again (`store.sqlite.spool`). An exception is a bug: it is logged with its
+traceback, its message is given back to the queue, its row says so, and the rest of the request and the requests after
+it are done. Not here: who may ask (`node.control`), how a request is written by hand and shown (`cli.actions`).
 """
 
 from __future__ import annotations

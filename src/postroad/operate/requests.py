@@ -1,4 +1,4 @@
-"""What a command may ask of a running node, and what it hears: the schema of the control socket.
+"""Requests of a command to a running node, and their answers: the schema of the control socket.
 
 Each request is a struct with a name on the wire (its tag, in the field "command"), each answer is a struct or a list of
 structs. The client is `operate.control`, the server `node.control`; both take the types from here, so that neither can

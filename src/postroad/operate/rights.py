@@ -1,4 +1,5 @@
-"""Two sets of rights in one command of root: the spool's owner for the spool, root for the files that root named.
+"""Two sets of rights in one command of root: those of the spool's owner for the spool, those of root for the files that
+root named.
 
 What always holds: files in the spool are made by its owner, so that the node can open them; files outside (what
 `export` writes and `import` reads and marks) are opened as the user who called, in whose folders they are. A caller who

@@ -1,7 +1,8 @@
-"""What an operator writes to name messages and recipients: from text to a Selection. Pure.
+"""Reads the text by which an operator names messages and recipients, and makes a Selection of it. Pure.
 
 A queue id (12 characters), a Message-ID (``<...>``), an address, ``@domain`` for all recipients of a domain, else a
-destination as `postroad queue` lists it. A prefix says it outright: ``id:``, ``to:``, ``from:``, ``destination:``.
+destination as `postroad queue` lists it. A prefix says which one is meant: ``id:``, ``to:``, ``from:``,
+``destination:``.
 """
 
 from __future__ import annotations

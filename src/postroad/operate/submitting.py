@@ -1,4 +1,4 @@
-"""Handing a message to a running node: the client's side of `receive.submit`.
+"""Hands a message to a running node: the client's side of `receive.submit`.
 
 Each worker listens on a socket of its own, `STATE_DIR/run/submit-N`; the first that answers takes the message. How it
 fails: `NotRunning` if no node listens, `Refused` with the SMTP code if the node says no (451 if it does not answer in

@@ -2,8 +2,8 @@
 
 Pure: events of the history (in the order of time), what the spool still holds, whether a node runs, and the time.
 
-What always holds: every recipient that is known gets exactly one line at the end that says what comes next, from the
-spool if it still waits, else from the last event that concerned it; so nothing is "somewhere". Text of others is
+What always holds: every known recipient gets exactly one line at the end that says what comes next: from the spool if
+the recipient still waits, else from the last event about it. So no recipient is without an answer. Text of others is
 cleaned before it is shown.
 """
 

@@ -1,4 +1,4 @@
-"""What the commands read: spool and history of a state folder, whether a node has them open or not.
+"""Reads spool and history of a state folder for the commands, whether a node has them open or not.
 
 How it fails: `CannotRead` if nothing can be read at all; a single file that cannot be read is left out and named in
 `faults`.

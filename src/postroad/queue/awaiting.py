@@ -1,4 +1,4 @@
-"""Recipients whose destination has to be waited for (`mail.routing`): each question is asked once, within limits.
+"""Recipients whose destination must be looked up first (`mail.routing`): each question is asked once, within limits.
 
 Most destinations are known at once and never come here. For the others a task waits for the answer.
 

@@ -1,4 +1,4 @@
-"""What one worker has in memory, and how much may be there: messages, their content, lanes.
+"""What one worker has in memory, and its limits: messages, their content, lanes.
 
 What always holds:
 - `lanes` and `mails` are all there are, by destination key and by queue id; they are changed here only.
@@ -6,7 +6,7 @@ What always holds:
 - What one sender brings never takes all the room of the others: neither of the lanes nor within one lane.
 - Fresh mail and mail from the disk do not shut each other out.
 
-How it fails: it does not. What has no room waits in the spool (`queue.queue`). Not here: connections
+How it fails: it does not. Mail without room waits in the spool (`queue.queue`). Not here: connections
 (`queue.connections`), what is taken from the spool when (`queue.loading`).
 """
 

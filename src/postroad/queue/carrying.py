@@ -5,12 +5,12 @@ What always holds:
   worker's own (`queue.connections`).
 - A courier carries one job at a time. Each job ends with one call of `Settling.finish`, or its recipients are at the
   head of their lane again.
-- With `unsettled_max` outcomes that are not committed couriers stand still: no more than that, and what is being
-  carried, can come twice after a crash (promise 4).
+- Couriers wait while `unsettled_max` outcomes are not committed: only these, and the messages being carried, can arrive
+  twice after a crash (promise 4).
 - Connections that were opened by older settings end after their job.
 
-How it fails: an exception in a courier is the courier's to turn into an Attempt; one that comes through is logged, and
-the message is tried later. If the content of a message cannot be read, it is held for an operator to decide.
+How it fails: a courier makes an Attempt of its exceptions; if one escapes, it is logged, and the message is tried
+later. If the content of a message cannot be read, it is held for an operator to decide.
 
 Not here: which lane a recipient belongs to (`queue.queue`), what a settlement is (`queue.settling`).
 """

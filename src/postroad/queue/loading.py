@@ -4,11 +4,11 @@ What always holds:
 - A row in the spool with a due time is known to the agenda when that comes, through its destination (`queue.agenda`,
   `queue.lookahead`), or through the key `NOT_KNOWN` if its destination is not known.
 - A recipient that is in memory is never taken from the spool again (`QueuedMessage.active`).
-- What an operator has in hand is not taken either; its destinations are looked at again when he is done.
+- Messages on which an operator works are not taken either; their destinations are looked at again when he is done.
 - Nothing is loaded for which there is no room; its destination is noted again.
 
 How it fails: the spool answers all questions in the end. If the clock was set back, rows that would wait too long are
-looked into. Not here: what becomes of what was loaded: `on_fresh(mail)` and `on_loaded(mail, indexes)` hear of it.
+looked into. Not here: what is done with loaded mail; `on_fresh(mail)` and `on_loaded(mail, indexes)` get it.
 """
 
 from __future__ import annotations

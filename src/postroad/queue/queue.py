@@ -1,8 +1,8 @@
 """The queue of one worker: it gives every accepted recipient its next event, until it has come to its end.
 
-Fresh messages go from their commit straight to a courier; what must wait is a row in the spool and, in memory, no more
-than the time at which the first row of its destination is due, and that only when it is near. All state belongs to the
-event loop; nothing here blocks, and there is no task per message.
+Fresh messages go from their commit straight to a courier. A recipient that must wait is a row in the spool; memory
+holds only the time at which the first row of its destination is due, and only if this time is near. All state belongs
+to the event loop; nothing here blocks, and there is no task per message.
 
 This module is the face, and decides which way a recipient goes. Its parts, each of which calls only those below it and
 reports by callbacks:
@@ -18,12 +18,12 @@ What always holds:
 - A recipient in memory is in exactly one place: an item of a lane, a job of a courier, a settlement under way, or its
   destination is being waited for (`QueuedMessage.active`). All others are the spool's, and `queue.loading` knows when
   they are due.
-- A job's outcome becomes one settlement; the recipient is not attempted until it is committed (promise 4).
-- What has no room in memory waits in the spool, without an attempt.
+- A job's outcome becomes one settlement; the recipient is not tried again until this is committed (promise 4).
+- Mail without room in memory waits in the spool, without an attempt.
 
-How it fails: what stops in the middle, by a crash or a shutdown, stands in the spool as it was, fresh or due, and is
-taken up at the next start. Not here: what a route is (`route`), how a message is carried (`deliver`), what a DSN says
-(`report`).
+How it fails: mail whose delivery is interrupted by a crash or a shutdown is in the spool as before, fresh or due, and
+is taken up at the next start. Not here: what a route is (`route`), how a message is carried (`deliver`), what a DSN
+says (`report`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The retry schedule: when a recipient is tried next, and when it has been tried long enough. Pure.
+"""The retry schedule: when a recipient is tried next, and when we give up. Pure.
 
 RFC 5321 §4.5.4.1: the interval grows, the give-up time is at least 4 to 5 days. The pause grows with the age of the
-message, not with the number of attempts: who asks for one more (`queue retry`, ETRN) does not put off the others. What
+message, not with the number of attempts: an additional attempt (`queue retry`, ETRN) does not delay the others. What
 always holds: the next attempt never comes after the end of the lifetime, nor much after the time at which a delay must
-be told, so both are on time.
-A sender may have set a shorter time (BY, RFC 2852) and a later beginning (RFC 4865): see `mail.wishes`.
+be told, so both are on time. A sender may have set a shorter time (BY, RFC 2852) and a later beginning (RFC 4865): see
+`mail.wishes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the queue of one worker tells of itself: what is under way, and why mail waits. Only looks.
+"""Tells what the queue of one worker is doing, and why mail waits. It only looks.
 
 Not here: what is on the disk (`store`), what the whole node has (`node.offices.pacing`), how it is shown (`operate`).
 """

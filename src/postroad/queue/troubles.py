@@ -1,4 +1,4 @@
-"""Destinations in trouble: which could not be reached, how often in a row, and until when they are left alone.
+"""Destinations in trouble: those that could not be reached, how often in a row, and until when they are left alone.
 
 What always holds: at most `TROUBLES_MAX` are remembered. A time further ahead than any back-off comes from a clock that
 was set back, and holds nobody up. Not here: what happens to the mail meanwhile (`queue.carrying`).

@@ -1,17 +1,17 @@
-"""Look-ups in the DNS, and the values they answer with. Whatever happens, a look-up ends with a DnsAnswer.
+"""Look-ups in the DNS, and the values of their answers. Whatever happens, a look-up ends with a DnsAnswer.
 
 RFC 1034/1035, RFC 2308 (negative answers), RFC 6698 (TLSA), RFC 6891 (EDNS0), RFC 7766 (TCP), RFC 5452 (forged
-answers), RFC 9520 (failures), RFC 6840 §5.7 (AD). The server asked is a recursive one, best on this machine.
+answers), RFC 9520 (failures), RFC 6840 §5.7 (AD). The server that we ask is a recursive one, best on this machine.
 
 What always holds:
 - A look-up ends within `total_s`. Equal questions in flight are one. An answer counts for its TTL, within set bounds.
-- Each query goes from a socket of its own, connected to the server: its port is chosen by the kernel at random and what
-  comes from elsewhere never arrives; its id is random, and the question must come back as asked (RFC 5452 §9). A kept
-  socket would save some 15 µs a query, and give a forger all the time in the world for one port.
+- Each query goes from a socket of its own, connected to the server: the kernel chooses its port at random, and packets
+  from other addresses never arrive; its id is random, and the answer must repeat the question (RFC 5452 §9). A kept
+  socket would save some 15 µs for each query, but a forger would have unlimited time to find its port.
 - Memory is bounded: answers kept, records per answer, queries under way and waiting all have a limit.
 
 How it fails: status ERROR with a text that names the servers and what each did. An error is remembered for a moment
-(`error_ttl_s`), so that a broken domain does not take a server's time for each of its recipients.
+(`error_ttl_s`), so that a broken domain is not asked about for each of its recipients.
 
 Not here: DNSSEC validation (the AD bit of a trusted server is reported), /etc/hosts, search lists.
 """

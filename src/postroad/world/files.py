@@ -1,7 +1,7 @@
-"""Files: the calls that write them, and noticing that one has changed, by asking for its state now and then.
+"""Files: the calls that write them, and a watch that asks now and then whether a file has changed.
 
-What always holds: a file that was replaced, written or touched has another Stamp; no file is read here. Polling is
-chosen over inotify because it also sees files on network disks and behind symbolic links that are switched.
+What always holds: a file that was replaced, written or touched has another Stamp; no file is read here. We ask instead
+of using inotify, because this also works on network disks, and if a symbolic link is changed to another file.
 """
 
 from __future__ import annotations

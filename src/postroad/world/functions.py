@@ -1,4 +1,4 @@
-"""Loading a Python function of the operator's, named ``module:function`` or ``/path/file.py:function``."""
+"""Loads a Python function of the operator, named ``module:function`` or ``/path/file.py:function``."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""TLS handshakes take turns: when many clients begin one at the same moment, the other sessions still have theirs.
+"""TLS handshakes take turns, so that the other sessions are still served when many clients begin one at the same
+moment.
 
 The costly part of a server's handshake (a signature, an agreement of keys: from a fifth of a millisecond to six) is
-done on the loop in one go, when the ClientHello is taken. Without order the loop would take all those that wait in one
-turn, and everybody else would wait for all of them. So a session gathers the ClientHello itself, as plain octets, until
-it is whole (`is_whole`); its handshake then waits for a turn, and the loop gives one at a time, looking after all its
-other work between two. The octets are handed to the handshake before it hears of any others (`taking`).
+done on the loop at once, when the ClientHello is read. Without turns the loop would do all waiting handshakes one after
+the other, and every other session would wait for all of them. So a session itself gathers the ClientHello, as plain
+octets, until it is whole (`is_whole`). Then its handshake waits for a turn; the loop gives one turn at a time, and does
+all its other work between two. The handshake gets these octets before any others (`taking`).
 
-What always holds: a client that sends no ClientHello, or half of one, holds up nobody and costs no TLS; turns go by the
-order in which the ClientHellos were complete; what is gathered has a limit.
+What always holds: a client that sends no ClientHello, or half of one, holds up nobody and costs no TLS; turns are given
+in the order in which the ClientHellos were complete; the gathered octets have a limit.
 
 Not here: time limits (the session's, the network's).
 """

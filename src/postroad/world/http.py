@@ -1,9 +1,9 @@
 """HTTP requests outward: one at a time per thread, bounded in time and size, never on the event loop.
 
 Python's `http.client` on a small pool of threads. Redirections are not followed and no proxy is taken from the
-environment: who sets a URL means that server. What always holds: an answer longer than `answer_max` octets is an error;
-a server's certificate proves its name; the whole exchange ends after `timeout_s`, for the caller and for its thread,
-even if the server drips its answer octet by octet.
+environment: a URL in the settings means exactly that server. What always holds: an answer longer than `answer_max`
+octets is an error; a server's certificate proves its name; the whole exchange ends after `timeout_s`, for the caller
+and for its thread, even if the server drips its answer octet by octet.
 
 How it fails: with a Problem that names the server.
 """

@@ -1,9 +1,9 @@
-"""One kept HTTP/1.1 connection to one server, for requests whose body may be large; it blocks: use it on a thread.
+"""One kept HTTP/1.1 connection to one server, for requests whose body may be large. It blocks, so use it on a thread.
 
-Python's `http.client`. Redirections are not followed and no proxy is taken from the environment: who sets a URL means
-that server. What always holds: a server's certificate proves its name; an answer longer than `answer_max` octets is cut
-there; a request is sent once: only a connection that is seen to be closed before the first octet is opened anew.
-`give_up`, from another thread, ends what the link waits for.
+Python's `http.client`. Redirections are not followed and no proxy is taken from the environment: a URL in the settings
+means exactly that server. What always holds: a server's certificate proves its name; an answer longer than `answer_max`
+octets is cut there; a request is sent once: a new connection is opened only if the kept one was closed before the first
+octet was sent. `give_up`, called from another thread, ends the present wait of the link.
 
 How it fails: with a Problem that names the server. The connection is then closed.
 """

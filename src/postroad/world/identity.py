@@ -1,8 +1,8 @@
-"""Becoming another user for good, in a child that does one thing and ends.
+"""Makes a process another user for good, in a child that does one thing and ends.
 
-What always holds: a process that has become a user has that user's ids in all three places, its groups and no others,
-and cannot go back; it never becomes root. How it fails: `account` with a Problem, `become` with OSError, after which
-the process must end.
+What always holds: a process that has become a user has the user's ids as real, effective and saved ids, the user's
+groups and no others, and cannot go back; it never becomes root. How it fails: `account` returns a Problem; `become`
+raises OSError, and then the process must end.
 """
 
 from __future__ import annotations

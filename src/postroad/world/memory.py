@@ -1,11 +1,11 @@
-"""glibc's malloc set up for a process that reads into buffers of 256 KiB (mallopt(3)).
+"""Sets glibc's malloc up for a process that reads into buffers of 256 KiB (mallopt(3)).
 
 glibc maps an allocation above M_MMAP_THRESHOLD on its own and unmaps it when it is freed, and gives the top of the heap
 back above M_TRIM_THRESHOLD: with the default of 128 KiB each read of a socket then costs a mapping, its page faults and
 an unmapping. Setting either of the two also ends glibc's own adjustment of both, hence both are set.
 
-To be called once, early in the life of a worker. Does nothing, and says so, if the C library has no mallopt (musl,
-macOS). Nothing here ever fails.
+Call it once, early in the life of a worker. If the C library has no mallopt (musl, macOS), it does nothing, and says
+so. It never fails.
 """
 
 from __future__ import annotations

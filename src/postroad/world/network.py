@@ -4,9 +4,9 @@ What always holds: `connect` and `start_tls` end within their time limit; addres
 never resolved here (`world.dns` does that); a TCP connection has TCP_NODELAY, because the dialog of SMTP is written in
 as few pieces as possible already and must not wait for acknowledgements.
 
-How it fails: with OSError and nothing else (TimeoutError and ssl.SSLError are OSErrors). That the remote refused,
-was silent or has a bad certificate is for the caller to turn into an Attempt; `why` gives it words. After a failed
-`start_tls` the transport is closed.
+How it fails: with OSError and nothing else (TimeoutError and ssl.SSLError are OSErrors). The caller makes an Attempt of
+it if the remote refused, was silent or has a bad certificate; `why` gives the words. After a failed `start_tls` the
+transport is closed.
 
 Not here: buffers and pauses (the Protocol's), certificates (`world.tls`), the turns of handshakes
 (`world.handshakes`), listening addresses (`world.system`).

@@ -1,7 +1,7 @@
 """The worker's end of the porter: for each request one datagram with two descriptors, and a socket for the answer.
 
-All workers share one socket to the porter, which is not kept waiting by any of them. What always holds: if the asking
-task is cancelled, its socket closes, and the porter's child sees that. How it fails: a Problem if the porter is gone or
+All workers share one socket to the porter; none of them keeps the porter waiting. What always holds: if the task that
+asks is cancelled, its socket closes, and the porter's child sees that. How it fails: a Problem if the porter is gone or
 takes no request for `SEND_S`; b"" if there was no answer.
 """
 

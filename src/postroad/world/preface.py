@@ -1,13 +1,13 @@
-"""A server whose connections begin with octets that are not their protocol's: a PROXY header (`protocol.proxy`).
+"""A server whose connections begin with octets of another protocol: a PROXY header (`protocol.proxy`).
 
-What always holds: not one octet behind the preface is read here (it is looked at, then taken by its length), so that
-a TLS handshake or a greeting can follow it as on a connection without one; the preface has a time limit; at most
-`WAITING_MAX` connections stand before the end of theirs, then nobody is let in until one has got further.
+What always holds: no octet after the preface is read here (the socket is peeked at, then only the preface is read), so
+that a TLS handshake or a greeting can follow as on any other connection. The preface has a time limit. At most
+`WAITING_MAX` connections may be in their preface; then no new one is accepted until one of them has finished it.
 
-How it fails: a connection that fails is closed, and its Visitor is told why. If the system has no descriptors left
-accepting rests for a second, as the loop's own server does.
+How it fails: a connection that fails is closed, and its Visitor hears why. If the system has no descriptors left, no
+connection is accepted for a second, as in the loop's own server.
 
-Not here: what a preface is (the Visitor's).
+Not here: what a preface is (the Visitor knows).
 """
 
 from __future__ import annotations

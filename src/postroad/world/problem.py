@@ -1,7 +1,8 @@
-"""What an operator must mend before a door can open: a file, an address, a right. A value, never an exception.
+"""A Problem: something that an operator must mend before a door can open (a file, an address, a right). It is a value,
+never an exception.
 
-Whoever opens a door at start (certificates, sockets, users, tables) answers with a Problem or several, so that all of
-them can be shown at once, each with its remedy.
+Code that opens a door at the start (certificates, sockets, users, tables) returns one or several Problems, so that all
+of them can be shown at once, each with its remedy.
 """
 
 from __future__ import annotations

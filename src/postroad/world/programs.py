@@ -1,16 +1,16 @@
-"""Running programs: without a shell, with a clean environment, bounded in time and output.
+"""Runs programs: without a shell, with a clean environment, bounded in time and output.
 
 What always holds: a command is a list of words that no shell ever sees (CVE-2020-7247, CVE-2019-10149); the program
-gets the environment it is given and nothing of ours, no descriptor but its three, and a session and process group of
-its own. It has ended when `run` returns, and with it, or past its time, its whole group. Of its output the first
-`output_max` octets are kept, the rest is read and dropped, so that it never stands still for a full pipe.
+gets only the environment that is given, only its three descriptors, and a session and process group of its own. When
+`run` returns, the program has ended; its whole group is ended with it, or when its time is over. The first `output_max`
+octets of its output are kept; the rest is read and dropped, so that a full pipe never stops the program.
 
-The loop's own `subprocess_exec` is not used: uvloop's hands inheritable descriptors (our listening sockets!) down to
-the program and cuts words at a NUL.
+The loop's own `subprocess_exec` is not used, because uvloop's passes inheritable descriptors (our listening sockets!)
+to the program and cuts words at a NUL.
 
-How it fails: a ProgramResult that says what happened. A program that could not be started, failed, or was killed is a
-value. A task that is cancelled while its program runs ends the program first, as one past its time, and gets that
-value, too: how it ended is known, and so is whether it has done its work.
+How it fails: the ProgramResult says what happened, also if the program could not be started, failed, or was killed. If
+a task is cancelled while its program runs, the program is ended first, as if its time were over, and the task gets the
+result, too: so it is known whether the program has done its work.
 """
 
 from __future__ import annotations

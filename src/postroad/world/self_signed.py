@@ -1,6 +1,6 @@
-"""A certificate signed by itself, for a first start if there is none.
+"""Makes a self-signed certificate for a first start, if there is none.
 
-What always holds: nothing is overwritten; a private key is for its owner only from the first moment.
+What always holds: nothing is overwritten; from the first moment only its owner can read a private key.
 
 How it fails: with a Problem that names the file.
 """

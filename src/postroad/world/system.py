@@ -1,8 +1,8 @@
 """The machine around the node: listening sockets, user and rights, limits, and the service manager (systemd).
 
-To be used by the supervisor at its start and end, never on the way of a message. What always holds: a listening socket
-is listening when it is handed out, so that "in use" is found before anything else starts; a Unix socket has its mode
-before anybody can connect; rights that were dropped cannot be taken back. How it fails: with Problem values.
+The supervisor uses it at its start and end; it is never used on the way of a message. What always holds: a socket that
+is returned is already listening, so that "in use" is found before anything else starts; a Unix socket has its mode
+before anybody can connect; rights that were given up cannot be taken back. How it fails: with Problem values.
 
 Not here: reading configuration, workers (`node`).
 """

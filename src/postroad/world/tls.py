@@ -4,19 +4,19 @@ RFC 3207 (STARTTLS), RFC 8314, RFC 8446, RFC 9325 (recommendations), RFC 6066 §
 (opportunistic). The profiles are Mozilla's (guideline 5.7).
 
 What always holds: a server presents the certificate whose names fit the name that the client sent (SNI), else the first
-of its list. New files are taken as a whole or not at all: `reload` builds all contexts anew, and only when that went
-well are new handshakes given them; sessions under way keep what they have. A client certificate counts only if it is
-good (it leads to one of the roots, or is itself among them); if one is demanded, the handshake fails with any other,
-if one is asked for, it goes on as without one. A handshake that fails sends its alert (`world.tls_alerts`).
+of its list. New files are taken as a whole or not at all: `reload` builds all contexts again, and new handshakes get
+them only if all could be built; sessions under way keep theirs. A client certificate counts only if it is valid (it
+leads to one of the roots, or is one of them). If the listener demands one, the handshake fails with any other; if the
+listener only asks for one, another one counts as none. A handshake that fails sends its alert (`world.tls_alerts`).
 
 Session tickets (RFC 8446 §4.6.1, RFC 5077) are sealed with keys made of a secret, if there is one that all workers
-share: whichever worker a client comes back to takes them up. The keys are others for each way of asking for client
-certificates and for other files, so that no ticket vouches for what was not looked at. Without a secret, or where
-OpenSSL cannot be called (`world.tls_session`), they are OpenSSL's own, for one worker only. A new secret, or `rotate`,
-ends the tickets given out before; see docs/decisions/0030-tls.md.
+share: every worker accepts them. The keys differ for each way of asking for client certificates, and for each set of
+files, so that a ticket never stands for a check that was not made. Without a secret, or if OpenSSL cannot be called
+(`world.tls_session`), OpenSSL makes the keys, for one worker only. A new secret, or `rotate`, ends the tickets given
+out before; see docs/decisions/0030-tls.md.
 
 How it fails: with Problem values that name the file and the remedy; a bad file at a reload leaves the old contexts in
-force. Handshakes that fail are the network's (`world.network`).
+force. Not here: handshakes that fail (`world.network`).
 
 Not here: what a handshake has shown (`world.tls_facts`), a first certificate (`world.self_signed`).
 """

@@ -1,12 +1,12 @@
-"""TLS alerts reach the other side: whoever is refused in a handshake hears why, before the connection ends.
+"""Makes TLS alerts reach the other side, so that it hears why a handshake was refused before the connection ends.
 
 RFC 8446 §6.2, RFC 5246 §7.2.2. When a handshake fails, OpenSSL has made an alert, and event loops close the connection
-without sending it. So the SSL object of our contexts (`Alerting`) sends it itself, in the moment of the failure. What
-the other side has sent by then and we shall not read would make the system reset the connection, and the alert be lost
-there; so the connection is kept for `LINGER_S` at most, and read to its end, while the loop believes it closed.
+without sending it. So the SSL object of our contexts (`Alerting`) sends it itself, at the moment of the failure. If the
+other side has sent octets that nobody reads, the system would reset the connection, and the alert would be lost. So the
+connection is kept for `LINGER_S` at most, and read to its end; for the loop it is closed.
 
 What always holds: nothing is sent past octets that wait to be sent; at most `LINGERING_MAX` connections linger, each
-reads `LINGER_OCTETS_MAX` octets at most. How it fails: without an alert, as before.
+reads `LINGER_OCTETS_MAX` octets at most. How it fails: the connection is closed without an alert.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""What is known of a connection's TLS: version, cipher, the name that was asked for, the other side's certificate.
+"""The facts of a connection's TLS: version, cipher, the name that was asked for, the other side's certificate.
 
 RFC 8446, RFC 6066 §3 (SNI), RFC 4514 (names as text). The facts are taken once,
 when a handshake is done, and never change. A certificate is parsed once for all connections that show it.
 
-What always holds: `verified` is true only if the certificate led to a trusted root and, on a connection of ours,
-held the name that we asked for. All text is printable, whatever the certificate holds. Nothing in here raises: a
-certificate that cannot be read is told by its fingerprint alone.
+What always holds: `verified` is true only if the certificate led to a trusted root and, on a connection of ours, held
+the name that we asked for. All text is printable, whatever the certificate holds. Nothing here raises: if a certificate
+cannot be read, only its fingerprint is known.
 
-Not here: contexts and files (`world.tls`), what an account makes of a certificate (SASL EXTERNAL is the receive
-stage's).
+Not here: contexts and files (`world.tls`), log-in by a certificate (SASL EXTERNAL: `accounts.exchange`).
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What OpenSSL knows and Python's `ssl` does not tell, and what it does not let be set.
+"""Calls OpenSSL for what Python's `ssl` does not tell, and for what it cannot set.
 
-It tells channel bindings, the names of a client's certificate, and whether a certificate that was let pass proves
-anything. It sets the keys of session tickets, and what becomes of a client certificate that is not good.
+It tells channel bindings, the names of a client's certificate, and whether an accepted certificate proves anything. It
+sets the keys of session tickets, and what happens to a client certificate that is not valid.
 
 RFC 9266 (tls-exporter), RFC 5929 §4 (tls-server-end-point), RFC 5280 §4.2.1.6 (names). Python's `ssl` has no call for
-exported keying material, nor for ticket keys (RFC 5077 §4), so OpenSSL's own is asked, in the very library that `ssl`
-runs on.
+exported keying material, nor for ticket keys (RFC 5077 §4), so we call OpenSSL itself, in the same library that `ssl`
+uses.
 
-What always holds: no memory is followed before it is known to be what it is taken for: an SSL object of `ssl` holds a
-pointer to OpenSSL's beside one to its context, and the latter must be the context that Python names, at the place where
-CPython 3.11 to 3.14 keep it. A certificate's names are given only if the handshake has verified it.
+What always holds: no pointer is followed before it is checked: an SSL object of `ssl` holds a pointer to OpenSSL's
+object beside one to its context, and the latter must be the context that Python names, at the place where CPython 3.11
+to 3.14 keep it. A certificate's names are given only if the handshake has verified it.
 
 How it fails: with None, or False. A Python whose OpenSSL cannot be called from outside (linked into it without symbols)
 has no `tls-exporter`, which `bindable` says, and the ticket keys stay those that OpenSSL has made. RFC 9266 §2 forbids

@@ -1,8 +1,9 @@
-"""How long a thread stands still for something else than a processor: for a disk, or for a lock.
+"""Measures how long a thread waits for something else than a processor: for a disk, or for a lock.
 
 The wall time of a step says little about the disk on a busy machine: other processes take the processor for
-milliseconds. So the time for which the thread ran is taken off, and the time for which it was ready and another one ran
-(Linux tells it in ``/proc/thread-self/schedstat``). Where the system does not tell, the latter counts as waiting.
+milliseconds. So we subtract the time for which the thread ran, and the time for which it was ready while another one
+ran (Linux tells it in ``/proc/thread-self/schedstat``). On a system that does not tell the latter, it counts as
+waiting.
 """
 
 from __future__ import annotations

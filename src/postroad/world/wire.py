@@ -1,12 +1,12 @@
 """The octets of DNS messages: a query out, an answer in (RFC 1035 §4, RFC 6891, RFC 3596, RFC 6698), pure.
 
-Only what a mail server asks for is read: A, AAAA, CNAME, MX, PTR, TLSA, TXT, with SOA on the way; all else is skipped.
-dnspython reads everything, and takes 320 µs for an answer of three MX records where this takes 8 (see
-docs/decisions/0020-dns-wire.md); it is the oracle of this module's tests.
+Only the types that a mail server needs are read: A, AAAA, CNAME, MX, PTR, TLSA, TXT, and SOA; all others are skipped.
+dnspython reads everything, and takes 320 µs for an answer of three MX records; this takes 8 (see
+docs/decisions/0020-dns-wire.md). The tests compare this module with dnspython.
 
-What always holds: names are lower-case text without a final dot ("" is the root), octets that are no letters, digits
-or the like escaped as in master files (RFC 1035 §5.1), so that two names are equal when their texts are. Reading never
-raises and always ends, whatever the octets: a compression pointer leads backward, and only so many of them.
+What always holds: names are lower-case text without a final dot ("" is the root), other octets than letters, digits and
+the like are escaped as in master files (RFC 1035 §5.1), so that two names are equal if their texts are. Reading never
+raises and always ends, whatever the octets: a compression pointer must lead backward, and their number is limited.
 """
 
 from __future__ import annotations

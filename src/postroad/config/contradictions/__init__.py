@@ -1,1 +1,1 @@
-"""What the settings say against each other: each key is right by itself, together they cannot work."""
+"""Finds settings that contradict each other: each key is right by itself, but together they cannot work."""

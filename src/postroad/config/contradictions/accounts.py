@@ -1,4 +1,4 @@
-"""What the settings of accounts say against each other and against the listeners."""
+"""Finds contradictions among the settings of accounts, and between them and the listeners."""
 
 from __future__ import annotations
 

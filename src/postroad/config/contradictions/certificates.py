@@ -1,4 +1,4 @@
-"""What the settings of TLS say against each other: our certificates, and those asked of clients."""
+"""Finds contradictions among the settings of TLS: our certificates, and those that clients are asked for."""
 
 from __future__ import annotations
 

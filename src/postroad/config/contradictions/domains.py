@@ -1,4 +1,4 @@
-"""What the settings of our own domains say against each other: names, delivery, recipients."""
+"""Finds contradictions among the settings of our own domains: names, delivery, recipients."""
 
 from __future__ import annotations
 

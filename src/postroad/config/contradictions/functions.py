@@ -1,4 +1,4 @@
-"""Settings that name a Python function or class by a text that cannot be such a name."""
+"""Finds settings that should name a Python function or class, but whose text cannot be such a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the settings of listeners say against each other: places, roles, proxies, greeting, protocol."""
+"""Finds contradictions among the settings of listeners: places, roles, proxies, greeting, protocol."""
 
 from __future__ import annotations
 

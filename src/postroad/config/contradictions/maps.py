@@ -1,4 +1,4 @@
-"""What the tables [[map]], and the settings that name maps, say against each other."""
+"""Finds contradictions among the tables [[map]] and the settings that name maps."""
 
 from __future__ import annotations
 

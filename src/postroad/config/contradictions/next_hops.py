@@ -1,4 +1,4 @@
-"""What the tables [[next_hop]] say against each other: whose mail they take, hosts, passwords, tokens."""
+"""Finds contradictions among the tables [[next_hop]]: whose mail they take, hosts, passwords, tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of which one must not exceed the other, paces, and the rest."""
+"""Finds numbers that exceed another one although they may not, contradictions among paces, and the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may send what through this node: open relays, relay domains, ETRN."""
+"""Finds contradictions about who may send through this node: open relays, relay domains, ETRN."""
 
 from __future__ import annotations
 

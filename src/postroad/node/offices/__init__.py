@@ -1,1 +1,2 @@
-"""What is counted or decided once for the whole node, in the supervisor, and how a worker asks for it."""
+"""The offices: they count or decide something once for the whole node, in the supervisor; and how a worker asks
+them."""

@@ -1,12 +1,13 @@
-"""ETRN in a worker: who may, which messages are meant, and their retry as an operator would ask for it (RFC 1985).
+"""ETRN in a worker: who may use it, which messages are meant, and their retry, as if an operator asked for it (RFC
+1985).
 
-What always holds: `done` is called exactly once, with the reply; a queue is started at most once in `interval_s` by one
-worker, whoever asks and however often; all workers of the node look at their shards, and the reply does not wait until
-the messages have been tried. Only relay domains have queues that can be started, and what is held stays held.
+What always holds: `done` is called exactly once, with the reply; a worker starts a queue at most once in `interval_s`,
+however often clients ask; all workers of the node look at their shards, and the reply does not wait until the messages
+have been tried. Only the queues of relay domains can be started, and held mail stays held.
 
-Looking for mail keeps the spool from accepting some. So one client may start `names_max` queues within `interval_s`; a
-worker looks for one queue at a time and rests longer than it has looked; those that wait are bounded, and a queue that
-waits already is looked for once for all who ask.
+While the spool searches for mail, it accepts none. So one client may start at most `names_max` queues within
+`interval_s`. A worker searches for one queue at a time, and then rests longer than it has searched. The number of
+waiting queues is bounded, and a queue that already waits is searched once for all clients that ask.
 
 How it fails: 458 if a worker did not answer, or too many ask.
 """

@@ -1,12 +1,12 @@
 """The supervisor's guard: counts that hold for the whole node (`check.tally`), and the bans.
 
-Workers tell what they count, and hear what the others have and who is banned; they never wait for an answer. A ban is
-made here, by the node itself if a client or an account has passed a limit of `[bans]`, or by an operator
-(`postroad bans`); networks that are exempt, and those that a listener trusts, are never banned by the node.
+Workers send their counts, and get those of the others and the bans; they never wait for an answer. Bans are made here:
+by the node itself if a client or an account exceeds a limit of `[bans]`, or by an operator (`postroad bans`); networks
+that are exempt, and those that a listener trusts, are never banned by the node.
 
-What always holds: what an operator does is in the file before he is told; a ban that the node makes is in force at
-once and in the file soon after; a ban ends by itself. How it fails: if the file cannot be written, bans hold until
-the node stops, the log says so, and writing is tried again.
+What always holds: a change by an operator is in the file before he is told; a ban by the node is in force at once, and
+in the file soon after; a ban ends by itself. How it fails: if the file cannot be written, bans hold until the node
+stops, the log says so, and writing is tried again.
 """
 
 from __future__ import annotations

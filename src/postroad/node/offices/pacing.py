@@ -1,7 +1,7 @@
-"""What an operator is told of the pace of destinations: their connections, and what they wait for. Pure but for asking.
+"""The pace of destinations for operators: their connections, and what their mail waits for. Pure, except for asking.
 
-The workers know which scopes a destination stands in and what its mail waits for, the supervisor how full the scopes
-are; put together here, one row for each destination that is at work or left alone.
+The workers know the scopes of a destination and what its mail waits for; the supervisor knows how full the scopes are.
+This module joins both: one row for each destination that is at work or left alone.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Permits: how many connections the whole node holds, and how that number adapts.
+"""Permits: how many connections the whole node may hold, and how this number adapts.
 
-The supervisor counts (`PermitOffice`); a worker asks it over its link (`WorkerPermits`), once for the connections that
-a destination needs at a moment, never for a message. A question names all scopes of the destination (`queue.pace`),
+The supervisor counts (`PermitOffice`). A worker asks it over its link (`WorkerPermits`), once for all connections that
+a destination needs at a moment, never for each message. A question names all scopes of the destination (`queue.pace`),
 and is granted when each of them has room. What always holds:
-- Granted permits of a scope never pass its window, the window never its limit.
-- The permits of a worker that died come back, its questions are void.
-- A question is answered once, with one permit or more; who waits longest goes first, but nobody gets a further one
-  while another worker has less of the same scope.
+- The granted permits of a scope never exceed its window, and the window never exceeds its limit.
+- If a worker dies, its permits are free again, and its questions are dropped.
+- A question is answered once, with one permit or more. The worker that waits longest comes first, but no worker gets
+  another permit while one with fewer of the same scope waits.
 - If one worker holds all and another asks, the holder is asked to give one up, down to its fair share.
 
-The window begins at the scope's start and is one more after as many successes as it is wide; it falls by half if a
-destination cannot be reached, and to what works already if only further connections are refused. What was refused
-once is tried again more and more seldom (`patience`). Workers tell of successes only while they wait for a permit, so
-a window that is wide enough costs nothing.
+The window begins at the scope's start value. After as many successes as it is wide, it grows by one. If a destination
+cannot be reached, it falls by half; if only further connections are refused, it falls to the number of connections that
+work. After each refusal a larger window is tried at longer intervals (`patience`). Workers report successes only while
+they wait for a permit, so a window that is wide enough costs nothing.
 """
 
 from __future__ import annotations

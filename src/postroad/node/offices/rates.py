@@ -1,12 +1,12 @@
 """Rates: how many messages the whole node sends to a scope within a time (`queue.pace`).
 
 The supervisor keeps a bucket of tokens for each scope with a rate; a worker asks for as many as it has messages ready
-and uses them at once. Destinations without a rate never ask. What always holds: within any span of the rate's length
-no more tokens are given than the rate says, whatever workers ask, and however long nobody did; the questions at a
-scope are served in their order, each with one token or more, once.
+and uses them at once. Destinations without a rate never ask. What always holds: within any span of the rate's length no
+more tokens are given than the rate says, whatever workers ask, also after a long pause; the questions at a scope are
+answered in their order, once, with one token or more.
 
-How it fails: tokens of a worker that dies, or of a message that could not be sent after all, are lost, so that the
-rate is kept rather than used up.
+How it fails: if a worker dies, or a message could not be sent, its tokens are lost. So the rate is never exceeded, but
+it may not be used up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The secret of which all workers make the keys of TLS session tickets (`world.tls`), in the supervisor.
+"""The supervisor's secret, from which all workers make the keys of TLS session tickets (`world.tls`).
 
-What always holds: it is in memory only and made anew when it has served its time, so that nobody who gets hold of the
-node's files, or of its memory later, can read what was recorded before (RFC 9325 §7.4); a worker that starts is given
-the one that is in use.
+What always holds: it is only in memory, and a new one is made when its time is over. So an attacker who gets the node's
+files, or later its memory, cannot read connections that were recorded before (RFC 9325 §7.4). A worker that starts gets
+the secret in use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Room for sessions: whether a new one leaves enough file descriptors for the rest of the worker (disk, next hops).
+"""Room for sessions: decides whether a new one leaves enough file descriptors for the rest of the worker (disk, next
+hops).
 
 What always holds: a session is let in only if more than `reserved` descriptors are free, or if the last look found so
-many that the sessions since then cannot have used them up. To ask a transport for its number costs too much for every
-connection; far from the limit this is done only now and then.
+many that the sessions since then cannot have used them up. To ask for the number of a descriptor costs too much for
+every connection; far from the limit this is done only now and then.
 """
 
 from __future__ import annotations
