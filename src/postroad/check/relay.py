@@ -116,9 +116,14 @@ async def _awaited(recipient: Address, answer: Awaitable[bool | NotNow], nowhere
 
 def _found(recipient: Address, answer: bool | NotNow, nowhere: Nowhere) -> Verdict:
     if isinstance(answer, NotNow):
-        said = reply(451, "4.3.0", f"<{recipient}>: cannot be looked up now, try again later")
-        return Verdict(Action.DEFER, said, answer.text)
+        return cannot_look_up(recipient, answer)
     return _reachable(recipient, nowhere) if answer else _unknown(recipient)
+
+
+def cannot_look_up(address: Address, answer: NotNow) -> Verdict:
+    """What a client hears of an address about which nobody can tell now."""
+    said = reply(451, "4.3.0", f"<{address}>: cannot be looked up now, try again later")
+    return Verdict(Action.DEFER, said, answer.text)
 
 
 def _reachable(recipient: Address, nowhere: Nowhere) -> Verdict:

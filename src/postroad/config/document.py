@@ -116,17 +116,21 @@ def _example_table(table: Table) -> str:
         for key in table.keys:
             if place == 0:
                 lines += _comment(_told(key))
-                lines.append(_pair(key, active))
+                lines.append(_pair(key, active, shown=commented and key.name == "name"))
             elif key.name in active:
                 lines.append(_pair(key, active))
         lines.append("")
     return "\n".join(lines)
 
 
-def _pair(key: Key, active: dict[str, str]) -> str:
+def _pair(key: Key, active: dict[str, str], *, shown: bool = False) -> str:
+    """`shown`: the example says more than an empty default."""
     if key.name in active:
         return f"{key.name} = {active[key.name] or key.example or key.default}"
-    return f"#{key.name} = {key.default or key.example}"
+    return f"#{key.name} = {key.example if shown and key.default == _EMPTY else key.default or key.example}"
+
+
+_EMPTY: Final = '""'
 
 
 def _told(key: Key) -> str:

@@ -20,12 +20,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from postroad.check.policy import HeaderFrom
-from postroad.config import exposure
+from postroad.config import exposure, overlaps
 from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, map_options, own_box, server_tls_options
+from postroad.config.options import client_tls_options, has_own_box, map_options, own_box, server_tls_options
 from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
 from postroad.mail.policy import Role
@@ -114,7 +114,7 @@ def _http(settings: Settings, now_s: float) -> Iterator[Finding]:
             continue
         parts = urlsplit(str(domain.url))
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            text = f"Mail for {domain.name} is sent to {parts.hostname} without TLS: everybody on the way can read it"
+            text = f"Mail for {domain.called} is sent to {parts.hostname} without TLS: everybody on the way can read it"
             yield Finding((("domain", index, "url"),), text, "Write https://, or use a server on this machine")
         if domain.secret_file is None and domain.authorization_file is None:
             text = f"The server {parts.hostname} cannot tell the node's requests from those of others"
@@ -195,7 +195,7 @@ def _recipients(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.recipients and set(domain.recipients) <= _EVERYBODY:
             name = domain.recipients[0]
-            text = f"{domain.name!r} has only one mailbox, {name!r}"
+            text = f"{domain.quoted} has only one mailbox, {name!r}"
             yield Finding(
                 (("domain", index, "recipients"),), text, 'To accept every recipient, write recipients = "any"'
             )
@@ -225,7 +225,7 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.path is None or domain.user:
             continue
-        closed = _closed(FilePath(str(domain.path).replace("{domain}", domain.name)))
+        closed = _closed(FilePath(_with_domain(domain)))
         if closed is not None:
             kind = "mbox files" if domain.deliver == "mbox" else "Maildirs"
             text = f"The user {settings.user!r} cannot create {kind} in {closed}"
@@ -236,10 +236,14 @@ def _maildirs(settings: Settings, now_s: float) -> Iterator[Finding]:
 def _way_in(settings: Settings, domain: LocalDomainSection, closed: FilePath) -> str:
     """What to do about a closed folder: the domain's own is made where other programs have theirs (`/var/mail`), else
     the folder itself is given away."""
-    own = FilePath(str(domain.path).replace("{domain}", domain.name).partition("{")[0])
+    own = FilePath(_with_domain(domain).partition("{")[0])
     if closed in own.parents and os.access(closed, os.X_OK, effective_ids=True):
         return f"As root, make the folder below it: install -d -m 750 -o {settings.user} {own}"
     return f"Give it to that user (chown {settings.user} {closed}), or name a folder that this user owns"
+
+
+def _with_domain(domain: LocalDomainSection) -> str:
+    return str(domain.path).replace("{domain}", domain.name) if domain.name else str(domain.path)
 
 
 def _closed(template: FilePath) -> FilePath | None:
@@ -400,10 +404,10 @@ def _lmtp(settings: Settings, now_s: float) -> Iterator[Finding]:
         key = ("domain", index, "socket")
         closed = _closed_socket(domain.socket)
         if closed == "missing":
-            text = f"The socket {domain.socket} does not exist. Until it does, the mail for {domain.name} waits"
+            text = f"The socket {domain.socket} does not exist. Until it does, the mail for {domain.called} waits"
             yield Finding((key,), text, "Start the LMTP server with this socket, or correct the path")
         elif closed:
-            text = f"The user {_user(settings)!r} may not use {closed}, so the mail for {domain.name} waits"
+            text = f"The user {_user(settings)!r} may not use {closed}, so the mail for {domain.called} waits"
             remedy = (
                 f"Configure the LMTP server so that {_user(settings)} or its group may use the socket and its folder"
             )
@@ -432,7 +436,7 @@ def _lost_reports(settings: Settings, now_s: float) -> Iterator[Finding]:
     """RFC 3461 §5.2, RFC 5321 §6.1: a report that cannot be delivered has no return address."""
     if not settings.postmaster and settings.listener:
         text = "If a report to a sender cannot be delivered, nobody gets it; it is only in the log"
-        if not settings.domain:  # RFC 5321 §4.5.1: postmaster is always there
+        if not any(map(has_own_box, settings.domain)):  # RFC 5321 §4.5.1: postmaster is always there
             box = own_box(settings)
             goes = f"into the Maildir {box}, where somebody must look for it" if box else "the way of all mail for it"
             text += f". Mail to postmaster at {settings.hostname}, which every mail server must accept, goes {goes}"
@@ -449,8 +453,12 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
         return
     for index, domain in enumerate(settings.domain):
         if domain.deliver == "lmtp" and "any" in domain.recipients:
-            text = f"Every recipient in {domain.name} is accepted: {_GHOSTS}"
+            text = f"Every recipient in {domain.called} is accepted: {_GHOSTS}"
             yield Finding((("domain", index, "recipients"),), text, "Name the mailboxes in a recipients_file")
+    for index, relayed in enumerate(settings.relay.domain):
+        if "any" in relayed.recipients:
+            text = f"Every recipient in {relayed.called} is accepted: {_GHOSTS}"
+            yield Finding((("relay", "domain", index, "recipients"),), text, "Name the recipients")
     for index, name in enumerate(settings.relay.domains):
         text = f"Every recipient in {name} is accepted: {_GHOSTS}"
         yield Finding((("relay", "domains", index),), text, "Name its recipients in a table [[relay.domain]] instead")
@@ -459,5 +467,5 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
     _maps, _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
-    _lmtp_without_proof, _ghosts, _lost_reports,
+    _lmtp_without_proof, _ghosts, _lost_reports, overlaps.find,
 )  # fmt: skip

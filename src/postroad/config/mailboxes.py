@@ -17,8 +17,11 @@ def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions
     """A mailbox to which mail can never come is not there, wherever it is."""
 
     mapped = bool(routing.options.transport_maps)
+    many = tuple(local.name for local in routing.options.mapped_local)  # stand for domains that are not known yet
 
     def known(address: Address, asked: Asked = AT_ONCE) -> bool | None:
+        if address.domain in many:
+            return None
         # A transport map may send its mail elsewhere: that can be told only of the single mailbox, when it comes.
         if not mapped and unreachable(routing.destination(address), maildir, address) is not None:
             return False
@@ -27,7 +30,7 @@ def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions
         return recipients.known(address, asked) if routing.is_local(address.domain) else None
 
     names = tuple(local.name for local in routing.options.local)
-    return Homes(names, known, routing.options.detail_delimiter)
+    return Homes((*names, *many), known, routing.options.detail_delimiter)
 
 
 def unreachable(found: Found, maildir: MaildirOptions, mailbox: Address) -> Attempt | None:

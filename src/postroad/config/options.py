@@ -22,7 +22,7 @@ from postroad.config.certificates import FurtherCertificateSection, TlsSection
 from postroad.config.field import Section, keys_of
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
-from postroad.config.routing import LocalDomainSection, NextHopSection
+from postroad.config.routing import LocalDomainSection, NextHopSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.config.values import generic_name, mailbox_pattern
 from postroad.deliver.options import (
@@ -121,7 +121,7 @@ def local_options(settings: Settings) -> LocalOptions:
 
 def receive_options(settings: Settings) -> ReceiveOptions:
     """What holds for all listeners."""
-    first = settings.domain[0].name if settings.domain else settings.hostname
+    first = next((each.name for each in settings.domain if has_own_box(each)), settings.hostname)
     return _into(
         ReceiveOptions,
         settings.limits,
@@ -177,9 +177,10 @@ def routing_options(settings: Settings) -> RoutingOptions:
     return _into(
         RoutingOptions,
         settings.routing,
-        local=tuple(_local(each) for each in settings.domain)
-        or _own_box(settings),
-        relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain)),
+        local=tuple(_local(each) for each in settings.domain if each.name) + _own_box(settings),
+        relay=(*relayed, *(_into(route.RelayDomain, each) for each in settings.relay.domain if each.name)),
+        mapped_local=tuple(map(_mapped_local, (each for each in settings.domain if not each.name))),
+        mapped_relay=tuple(map(_mapped_relay, (each for each in settings.relay.domain if not each.name))),
         next_hops=tuple(map(next_hop, settings.next_hop)),
         postmaster=settings.postmaster,
         # What "*" says holds for a next hop as a whole.
@@ -189,7 +190,25 @@ def routing_options(settings: Settings) -> RoutingOptions:
 
 def _local(domain: LocalDomainSection) -> route.LocalDomain:
     credentials = lmtp_credentials_name(domain)
-    return _into(route.LocalDomain, domain, deliver=Transport(domain.deliver), credentials=credentials)
+    aliases_only = domain.deliver == "aliases"
+    deliver = Transport.MAILDIR if domain.deliver == "aliases" else Transport(domain.deliver)
+    return _into(
+        route.LocalDomain, domain, deliver=deliver, credentials=credentials, aliases_only=aliases_only, table=""
+    )
+
+
+def _mapped_local(domain: LocalDomainSection) -> route.LocalDomain:
+    name = route.table_name(domain.domain_maps)
+    return msgspec.structs.replace(_local(domain), name=name, table=name)
+
+
+def _mapped_relay(domain: RelayDomainSection) -> route.RelayDomain:
+    return _into(route.RelayDomain, domain, name=route.table_name(domain.domain_maps))
+
+
+def has_own_box(domain: LocalDomainSection) -> bool:
+    """Whether the domain is named here, and may have a mailbox for the postmaster of the node."""
+    return bool(domain.name) and domain.deliver != "aliases"
 
 
 def own_box(settings: Settings) -> str:
@@ -199,7 +218,9 @@ def own_box(settings: Settings) -> str:
     hops = map(next_hop, settings.next_hop)
     elsewhere = (*relayed, *(hop.domain for hop in hops if hop.host and hop.domain and hop.is_for_all))
     found = DomainTable((name, name) for name in elsewhere)
-    if settings.domain or settings.postmaster or found.find(canonical_domain(settings.hostname)) or OWN in elsewhere:
+    if any(map(has_own_box, settings.domain)) or settings.postmaster:
+        return ""
+    if found.find(canonical_domain(settings.hostname)) or OWN in elsewhere:
         return ""
     return str(settings.state_dir / OWN_BOX)
 
@@ -287,7 +308,7 @@ def porter_table(settings: Settings) -> PorterTable | None:
         local.name: PorterDomain(
             local.deliver, local.user, local.user_group, local.path, local.command, rules_of(local)
         )
-        for local in routing_options(settings).local
+        for local in _all_local(routing_options(settings))
         if local.user
     }
     if not domains:
@@ -297,6 +318,10 @@ def porter_table(settings: Settings) -> PorterTable | None:
         settings.hostname, domains, _into(PorterOptions, settings.other_users), deliver.maildir, deliver.mbox,
         deliver.program,
     )
+
+
+def _all_local(routing: RoutingOptions) -> tuple[route.LocalDomain, ...]:
+    return (*routing.local, *routing.mapped_local)
 
 
 def client_tls_options(settings: Settings) -> ClientTlsOptions:

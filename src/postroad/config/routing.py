@@ -9,8 +9,9 @@ from pydantic import BeforeValidator
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
-    Domain,
+    DomainOrNone,
     DomainPattern,
+    DomainPatternOrNone,
     File,
     GenericEntry,
     Host,
@@ -31,7 +32,7 @@ from postroad.route.batv import Batv
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import OverQuota, RoutingOptions
 
-Deliver = Literal["maildir", "mbox", "lmtp", "program", "http"]
+Deliver = Literal["maildir", "mbox", "lmtp", "program", "http", "aliases"]
 ClientMechanism = Literal[
     "", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER",
     "XOAUTH2", "EXTERNAL", "CRAM-MD5",
@@ -45,9 +46,15 @@ IgnoredExtensions = Annotated[tuple[Extension, ...], BeforeValidator(one_or_more
 
 
 class LocalDomainSection(Section):
-    """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each."""
+    """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each, or one for many, whose names
+    are in `domain_maps`."""
 
-    name: Domain = of(route.LocalDomain.name, example='"example.org"')
+    name: DomainOrNone = of(route.LocalDomain.name, default="", example='"example.org"')
+    domain_maps: MapNames = of(
+        route.LocalDomain.domain_maps,
+        source="Postfix, virtual_mailbox_domains, virtual_alias_domains",
+        example='["domains"]',
+    )
     recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         route.LocalDomain.recipients, source="RFC 5321 §4.5.1", example='["alice", "bob"]'
     )
@@ -57,7 +64,8 @@ class LocalDomainSection(Section):
         "maildir",
         "`maildir`: into the folder `path`. `mbox`: to the end of the file `path`. `lmtp`: to the LMTP server at "
         "`socket`, or at `host` and `port`. "
-        "`program`: to the standard input of `command`. `http`: by POST to `url`.",
+        "`program`: to the standard input of `command`. `http`: by POST to `url`. `aliases`: nowhere; the domain has "
+        "only aliases and no mailboxes.",
         source="RFC 2033",
         example='"maildir"',
     )
@@ -99,17 +107,38 @@ class LocalDomainSection(Section):
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
     batv: Batv = of(route.LocalDomain.batv, source="draft-levine-smtp-batv", word=True)
 
+    @property
+    def called(self) -> str:
+        """What the domain is called in messages."""
+        return self.name or f"the table with domain_maps = {list(self.domain_maps)}"
+
+    @property
+    def quoted(self) -> str:
+        return repr(self.name) if self.name else self.called
+
 
 class RelayDomainSection(Section):
     """A relay domain whose recipients we know, so that others are refused at RCPT. Give one table `[[relay.domain]]`
-    for each."""
+    for each, or one for many, whose names are in `domain_maps`."""
 
-    name: DomainPattern = of(route.RelayDomain.name, example='"example.net"')
+    name: DomainPatternOrNone = of(route.RelayDomain.name, default="", example='"example.net"')
+    domain_maps: MapNames = of(
+        route.RelayDomain.domain_maps, source="Postfix, relay_domains", example='["relay-domains"]'
+    )
     recipients: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         route.RelayDomain.recipients, default=(), example='["alice", "bob"]'
     )
     recipients_file: File | None = of(route.RelayDomain.recipients_file, default=None, example='"recipients"')
     recipient_maps: MapNames = of(route.RelayDomain.recipient_maps, example='["mailboxes"]')
+
+    @property
+    def called(self) -> str:
+        """What the domain is called in messages."""
+        return self.name or f"the table with domain_maps = {list(self.domain_maps)}"
+
+    @property
+    def quoted(self) -> str:
+        return repr(self.name) if self.name else self.called
 
 
 class RelayEtrnSection(Section):

@@ -104,6 +104,16 @@ def domain(written: Any) -> str:
     raise wrong(f"{written!r} is not a domain name", 'Write a name such as "example.org"')
 
 
+def domain_or_none(written: Any) -> str:
+    """The same, or "" for none."""
+    return "" if written == "" else domain(written)
+
+
+def pattern_or_none(written: Any) -> str:
+    """A pattern of domains, or "" for none."""
+    return "" if written == "" else domain_pattern(written)
+
+
 def domain_pattern(written: Any) -> str:
     """A domain, ``.example.org`` for all domains below it, or ``*`` for all domains."""
     if written == "*":
@@ -294,6 +304,14 @@ Domain = Annotated[str, BeforeValidator(domain), ValueKind("domain", '`"example.
 DomainPattern = Annotated[
     str,
     BeforeValidator(domain_pattern),
+    ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
+]
+DomainOrNone = Annotated[
+    str, BeforeValidator(domain_or_none), ValueKind("domain", '`"example.org"`; U-labels are accepted, too')
+]
+DomainPatternOrNone = Annotated[
+    str,
+    BeforeValidator(pattern_or_none),
     ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
 ]
 MailboxPattern = Annotated[

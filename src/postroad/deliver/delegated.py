@@ -93,7 +93,7 @@ class DelegatedCourier(TaskCourier):
         sender = job.reverse_path
         mark = self._marks.delivered(address, job.envelope.message_id) if self._marks is not None else ""
         frame = msgspec.msgpack.encode(PorterRequest(
-            job.destination.domain, address.local_part, address.domain,
+            rules.table or job.destination.domain, address.local_part, address.domain,
             None if sender is None else (sender.local_part, sender.domain), mark, job.envelope.id, now_us,
             job.envelope.body is Body.BINARY_MIME, prefix, size, quota,
         ))

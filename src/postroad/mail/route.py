@@ -99,7 +99,8 @@ class MailboxRules(msgspec.Struct, frozen=True, array_like=True):
     """What holds for the mailboxes of a domain on this machine. `quota`: of each; `quota_file`: names mailboxes with
     another one. `quota_warning`: the share of it in percent at which the log says so, 0 for never. `over_quota_fails`:
     what finds no room fails, else it waits. `detail_folders`: mail with an address extension goes into the subfolder of
-    this name, if it is there. `user`: as whom it is delivered, "" for the node's own."""
+    this name, if it is there. `user`: as whom it is delivered, "" for the node's own. `table`: the name of the table of
+    which the domain is one of many, "" if it has one of its own."""
 
     quota: Quota = Quota()
     quota_file: str = ""
@@ -107,6 +108,7 @@ class MailboxRules(msgspec.Struct, frozen=True, array_like=True):
     quota_warning: int = 90
     detail_folders: bool = False
     user: str = ""
+    table: str = ""
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True):

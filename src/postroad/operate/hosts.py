@@ -21,11 +21,13 @@ from postroad.mail.address import is_ip_address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
-from postroad.mail.routing import Found, not_now
+from postroad.mail.routing import DestinationOf, Found, not_now
 from postroad.maps.maps import Maps, make
 from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
+from postroad.route.domain_maps import SettledRoute, mapped_domains
+from postroad.route.domains import OwnNames
 from postroad.route.table import NO_SENDER, RoutingTable
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
@@ -97,8 +99,7 @@ async def way(
     if sender and reverse_path is None:
         return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
     envelope = Envelope(0, reverse_path, (), 0, 0, Peer(identity=canonical_account(account)))
-    table = RoutingTable(options.routing_options(settings), ourselves)
-    destination = await _destination(settings, table, envelope, Recipient(address))
+    destination = await _destination(settings, ourselves, envelope, Recipient(address))
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
@@ -113,18 +114,27 @@ async def way(
     return msgspec.structs.replace(facts, tries=tries)
 
 
-async def _destination(settings: Settings, table: RoutingTable, envelope: Envelope, recipient: Recipient) -> Found:
+async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelope, recipient: Recipient) -> Found:
     """As a worker finds it, but with maps of this process."""
     from postroad.config import options
 
-    names = table.options.transport_maps
+    routed = options.routing_options(settings)
+    local = (name for each in routed.mapped_local for name in each.domain_maps)
+    relay = (name for each in routed.mapped_relay for name in each.domain_maps)
+    names = (*routed.transport_maps, *local, *relay)
     if not names:
-        return table.route(envelope, recipient)
+        return RoutingTable(routed, ourselves).route(envelope, recipient)
     maps = make(needed(options.map_options(settings), names), SystemClock(), lambda level, text: None)
     if not isinstance(maps, Maps):
         return not_now("; ".join(map(str, maps)))
     try:
-        found = TransportMaps(table, maps.named(names)).route(envelope, recipient)
+        table = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named))
+        route: DestinationOf = table.route
+        if routed.transport_maps:
+            route = TransportMaps(table, maps.named(routed.transport_maps)).route
+        if table.mapped is not None:
+            route = SettledRoute(table.mapped, table.is_mapped, route)
+        found = route(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
     finally:
         maps.close()

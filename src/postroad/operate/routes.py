@@ -63,7 +63,7 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
     from postroad.mail.route import Destination
     from postroad.route.table import RoutingTable
 
-    if settings.routing.transport_maps:  # they may have to be waited for; `postroad route` asks them
+    if settings.routing.transport_maps or _has_domain_maps(settings):  # `postroad route` asks them, and waits
         return {}
     table = RoutingTable(options.routing_options(settings), options.own_names(settings))
     found: dict[str, str] = {}
@@ -76,6 +76,11 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
         way = table.destination(_address(written))
         found[written] = way.key if isinstance(way, Destination) else f"({way.text})"
     return found
+
+
+def _has_domain_maps(settings: Settings) -> bool:
+    local = any(each.domain_maps for each in settings.domain)
+    return local or any(each.domain_maps for each in settings.relay.domain)
 
 
 def _address(written: str) -> Address:

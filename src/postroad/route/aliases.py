@@ -84,7 +84,8 @@ class Aliases:
     `postmaster`: who gets the mail to the postmaster of a local domain that has neither such a box nor such an alias.
     `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there. `limits`: how
     much aliases may lead to. `hostname`: ours, in canonical form: mail to MAILER-DAEMON there is the postmaster's.
-    `maps`: where aliases are looked up that the file does not name.
+    `maps`: where aliases are looked up that the file does not name. `has_own`: it is not known yet if `hostname` is a
+    local domain.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Aliases:
         limits: AliasLimits = _LIMITS,
         hostname: str = "",
         maps: tuple[Map, ...] = (),
+        has_own: bool = False,
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -108,7 +110,8 @@ class Aliases:
         self._homes = homes
         self._limits = limits
         self._hostname = hostname
-        self._has_own = bool(self._postmaster or (hostname and is_local(hostname)))  # mailboxes that are aliases anyhow
+        # Whether there are mailboxes that are aliases anyhow.
+        self._has_own = bool(has_own or self._postmaster or (hostname and is_local(hostname)))
         self._seen: tuple[Stamp, int] | None = None
         self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken

@@ -26,7 +26,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
     """A domain whose mail is delivered here. `name`: canonical. `recipients`: ("any",) for all. `credentials`: name of
     the account to AUTH with at an LMTP server."""
 
-    name: Annotated[str, Meta(description="The domain.")]
+    name: Annotated[str, Meta(description="The domain. Unset: all domains that `domain_maps` have.")]
     recipients: Annotated[
         tuple[str, ...],
         Meta(
@@ -188,12 +188,29 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "valid tag. docs/senders.md says more.",
         ),
     ] = Batv.OFF
+    domain_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Instead of `name`: maps of domains. Every domain that is a key in one of these maps is "
+            "local, and is delivered as this table says. The value does not matter. If a map cannot answer, the "
+            "client is told to try again later (451 4.3.0), and mail in the queue waits. docs/domains.md says more.",
+        ),
+    ] = ()
+    aliases_only: bool = False  # no mailboxes
+    table: str = ""  # for a domain of `domain_maps`: the name of this table
+
+
+def table_name(maps: tuple[str, ...]) -> str:
+    """The name of a table whose domains come from these maps. No domain is called so."""
+    return f"maps:{','.join(maps)}"
 
 
 class RelayDomain(msgspec.Struct, frozen=True):
     """A domain whose mail is accepted from anywhere and passed on. `name`: a pattern, as in `NextHop.domain`."""
 
-    name: Annotated[str, Meta(description="The domain, or a pattern of domains.")]
+    name: Annotated[
+        str, Meta(description="The domain, or a pattern of domains. Unset: all domains that `domain_maps` have.")
+    ]
     recipients: Annotated[tuple[str, ...], Meta(description="The local-parts that exist.")] = (ANY,)
     recipients_file: Annotated[
         str,
@@ -207,6 +224,14 @@ class RelayDomain(msgspec.Struct, frozen=True):
             description="Maps of further recipients: a recipient exists if one of these maps has its address, its "
             "local-part, or `@domain` for all. The value does not matter. If a map cannot answer, the "
             "client is told to try again later (451 4.3.0).",
+        ),
+    ] = ()
+    domain_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Instead of `name`: maps of relay domains. Keys are the domain itself, and `.parent` for all "
+            "domains below one. The value does not matter. If a map cannot answer, the client is told to try again "
+            "later (451 4.3.0).",
         ),
     ] = ()
 
@@ -365,3 +390,5 @@ class RoutingOptions(msgspec.Struct, frozen=True):
             "docs/routing.md lists the values.",
         ),
     ] = ()
+    mapped_local: tuple[LocalDomain, ...] = ()  # with `domain_maps`
+    mapped_relay: tuple[RelayDomain, ...] = ()

@@ -33,7 +33,8 @@ NAME_MAX: Final = 512  # characters of a local-part that is looked up: no comman
 
 class Mailboxes(msgspec.Struct, frozen=True):
     """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all where `every` is set.
-    `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said."""
+    `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said.
+    `many`: they are those of many domains, and names may be ``name@domain``."""
 
     names: tuple[str, ...] = ()
     path: str = ""
@@ -41,29 +42,38 @@ class Mailboxes(msgspec.Struct, frozen=True):
     delimiter: str = "+"
     since_us: int = 0
     maps: tuple[Map, ...] = ()
+    many: bool = False
 
 
 def mailboxes_of(
     options: RoutingOptions, named: Callable[[tuple[str, ...]], tuple[Map, ...]] = lambda names: ()
 ) -> dict[str, Mailboxes]:
     """What the settings tell of local domains and of relay domains, by pattern. `named`: the maps of these names."""
-    domains: list[LocalDomain | RelayDomain] = [*options.local, *options.relay]
+    domains: list[LocalDomain | RelayDomain] = [
+        *options.local, *options.relay, *options.mapped_local, *options.mapped_relay
+    ]
     return {
         domain.name: Mailboxes(
             domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
             wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
-            named(domain.recipient_maps),
+            named(domain.recipient_maps), bool(domain.domain_maps),
         )
         for domain in domains
     }
 
 
 class Recipients:
-    """The mailboxes of domains by pattern (as `DomainTable` has them). `load` before use."""
+    """The mailboxes of domains by pattern (as `DomainTable` has them). `load` before use. `table_of`: the name of the
+    table that serves a domain as one of many (`RoutingTable.table_of`)."""
 
-    def __init__(self, domains: Mapping[str, Mailboxes]) -> None:
+    def __init__(self, domains: Mapping[str, Mailboxes], table_of: Callable[[str], str] | None = None) -> None:
         self._boxes = {pattern: _Boxes(pattern, mailboxes) for pattern, mailboxes in domains.items()}
         self._table = DomainTable(self._boxes.items())
+        self._table_of = table_of
+
+    def _of(self, domain: str) -> _Boxes | None:
+        table = self._table_of(domain) if self._table_of is not None else ""
+        return self._boxes[table] if table else self._table.find(domain)
 
     @property
     def edition(self) -> int:
@@ -80,25 +90,25 @@ class Recipients:
 
     def has_maps_for(self, domain: str) -> bool:
         """Whether maps say which mailboxes there are."""
-        boxes = self._table.find(domain)
+        boxes = self._of(domain)
         return boxes is not None and boxes.has_maps
 
     def known(self, address: Address, asked: Asked = AT_ONCE) -> bool | None:
         """Whether mail for the mailbox is taken; None where nothing is said of its domain. What would have to be waited
         for is taken to be there; `asked` tells of it."""
-        boxes = self._table.find(address.domain)
+        boxes = self._of(address.domain)
         if boxes is None:
             return None
         return boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER
 
     def owned(self, address: Address) -> Owned | None:
         """Since when the mailbox has its owner; None where nothing is said of its domain."""
-        boxes = self._table.find(address.domain)
-        return None if boxes is None else boxes.owned(address.local_part)
+        boxes = self._of(address.domain)
+        return None if boxes is None else boxes.owned(address)
 
     def has_box(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
-        boxes = self._table.find(address.domain)
+        boxes = self._of(address.domain)
         return boxes is not None and boxes.holds(address, asked)
 
 
@@ -110,10 +120,17 @@ class _Boxes:
     def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
         self._pattern = pattern
         self._mailboxes = mailboxes
-        self._own = {fold(name.removesuffix(f"@{pattern}"), mailboxes.delimiter): 0 for name in mailboxes.names}
+        self._own = {self._folded(name): 0 for name in mailboxes.names}
         self._names = self._own  # each with the time since when it has its owner
         self._stamp: Stamp | None = None
         self.taken = 0  # how often the file was
+
+    def _folded(self, name: str) -> str:
+        delimiter = self._mailboxes.delimiter
+        if not self._mailboxes.many:
+            return fold(name.removesuffix(f"@{self._pattern}"), delimiter)
+        local_part, at, domain = name.rpartition("@")
+        return f"{fold(local_part, delimiter)}@{canonical_domain(domain)}" if at else fold(name, delimiter)
 
     @property
     def has_maps(self) -> bool:
@@ -123,9 +140,16 @@ class _Boxes:
         local_part, mailboxes = address.local_part, self._mailboxes
         if len(local_part) > NAME_MAX:
             return False
-        if mailboxes.every or fold(local_part, mailboxes.delimiter) in self._names:
+        if mailboxes.every or self._name(address) in self._names:
             return True
         return bool(mailboxes.maps) and self._in_maps(address, asked)
+
+    def _name(self, address: Address) -> str:
+        """By which it may stand in `_names`. A table of many domains names mailboxes of all, or ``name@domain``."""
+        name = fold(address.local_part, self._mailboxes.delimiter)
+        if self._mailboxes.many and name not in self._names:
+            return f"{name}@{address.domain}"
+        return name
 
     def _in_maps(self, address: Address, asked: Asked) -> bool:
         """Any value says that the mailbox is there. True also if an answer is missing (`Asked.stopped`)."""
@@ -137,8 +161,8 @@ class _Boxes:
                     return True
         return False
 
-    def owned(self, local_part: str) -> Owned:
-        since_us = self._names.get(fold(local_part, self._mailboxes.delimiter), 0)
+    def owned(self, address: Address) -> Owned:
+        since_us = self._names.get(self._name(address), 0)
         return Owned(since_us, self._mailboxes.since_us)
 
     def load(self) -> Problem | None:
@@ -149,7 +173,7 @@ class _Boxes:
         if now == self._stamp:
             return None
         self._stamp = now
-        read = read_names(path, self._pattern, self._mailboxes.delimiter)
+        read = read_names(path, "" if self._mailboxes.many else self._pattern, self._mailboxes.delimiter)
         if isinstance(read, Problem):
             return read
         self._names = self._own | read
@@ -182,8 +206,8 @@ def read_text(path: str, size_max: int) -> str | Problem:
 
 def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Problem:
     """The local-parts in a file: one in each line, ``#`` begins a comment. ``name@domain`` counts for its domain only,
-    so that one file may serve several. ``since=2014-04-03`` (or a date-time of RFC 3339) behind a name says since when
-    the mailbox has its owner: the value, in microseconds since 1970, else 0."""
+    so that one file may serve several; with `domain` "" it is kept as it is. ``since=2014-04-03`` (or a date-time of
+    RFC 3339) behind a name says since when the mailbox has its owner: the value, in microseconds since 1970, else 0."""
     text = read_text(path, FILE_MAX)
     if isinstance(text, Problem):
         return text
@@ -202,8 +226,11 @@ def read_names(path: str, domain: str, delimiter: str) -> dict[str, int] | Probl
         if not local_part or len(local_part) > NAME_MAX or not local_part.isprintable():
             return Problem(f"{path}:{number}", f"{word[:60]!r} is not a mailbox", "Write name or name@domain.")
         try:
-            if not at or canonical_domain(written) == domain:
+            place = canonical_domain(written) if at else domain
+            if place == domain:
                 names[fold(local_part, delimiter)] = since_us
+            elif not domain:
+                names[f"{fold(local_part, delimiter)}@{place}"] = since_us
         except ValueError:
             return Problem(f"{path}:{number}", f"{written[:60]!r} is not a domain", "Write name or name@domain.")
     return names

@@ -11,6 +11,7 @@ a mailbox exists (`route.recipients`), who may relay (`check`).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
@@ -19,7 +20,9 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import APART, Destination, HttpTarget, MailboxRules, Quota, Transport
+from postroad.maps.face import NotNow
 from postroad.route.choosing import NextHops
+from postroad.route.domain_maps import MappedDomains
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions
 
@@ -29,14 +32,21 @@ _APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
 _NOBODY: Final = OwnNames()
 _NO_EXTENSIONS: Final[tuple[str, ...]] = ()
 NO_SENDER: Final = Address("", "")  # no table names it
+ONLY_ALIASES: Final = "no such user here: the domain has only aliases"
 OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
 
 
 class RoutingTable:
-    """`ourselves`: for address literals that are our own. A new configuration makes a new one."""
+    """`ourselves`: for address literals that are our own. `mapped`: domains whose names come from maps; such a domain
+    must be settled before anything here is asked of it (`route.domain_maps`). A new configuration makes a new one."""
 
-    def __init__(self, options: RoutingOptions, ourselves: OwnNames = _NOBODY) -> None:
+    def __init__(
+        self, options: RoutingOptions, ourselves: OwnNames = _NOBODY, mapped: MappedDomains | None = None
+    ) -> None:
         self.options = options
+        self.mapped = mapped
+        if mapped is not None:
+            mapped.changed.append(self._forget)
         self._ourselves = ourselves
         self._local = DomainTable((domain.name, domain) for domain in options.local)
         self._relay = DomainTable((domain.name, domain) for domain in options.relay)
@@ -44,6 +54,7 @@ class RoutingTable:
         self._apart = DomainTable((name, True) for name in options.apart)
         self._kept: dict[str, Destination | Attempt] = {}  # by domain, if nothing else counts
         self._kept_apart: dict[tuple[Address, Address | None, str], Destination | Attempt] = {}
+        self._first = _first(options)
         self._postmaster = _postmaster(options)
 
     def route(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
@@ -68,7 +79,29 @@ class RoutingTable:
     @property
     def has_maps(self) -> bool:
         """Whether maps may give a domain's mail destinations that are not in `keys`."""
-        return bool(self.options.transport_maps)
+        return bool(self.options.transport_maps) or self.mapped is not None
+
+    def _forget(self, domain: str) -> None:
+        """Maps say another thing of a domain than before."""
+        self._kept.pop(domain, None)
+        self._kept_apart.clear()
+
+    def is_mapped(self, domain: str) -> bool:
+        """Whether maps are asked if the domain is ours."""
+        return self.mapped is not None and domain[:1] not in ("", "[") and self._local.find(domain) is None
+
+    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+        """Have the table know what the domain is (`route.domain_maps.MappedDomains.settle`)."""
+        return self.mapped.settle(domain) if self.mapped is not None and self.is_mapped(domain) else None
+
+    def table_of(self, domain: str) -> str:
+        """The name of the table with maps that serves the domain; "" if none does."""
+        if self.mapped is None or not self.is_mapped(domain):
+            return ""
+        found = self.mapped.find(domain)
+        if isinstance(found, LocalDomain):
+            return found.table
+        return "" if found is None or self._relay.find(domain) is not None else found.name
 
     def find(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
         """The same for mail of this sender and account."""
@@ -105,9 +138,15 @@ class RoutingTable:
     def local(self, domain: str) -> LocalDomain | None:
         """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
         found = self._local.find(domain)
-        if found is not None or (domain and not domain.startswith("[")) or not self.options.local:
+        if found is not None:
             return found
-        return self.options.local[0] if not domain or self._is_own_literal(domain) else None
+        if domain and not domain.startswith("["):
+            return None if self.mapped is None else self._mapped_local(domain)
+        return self._first if not domain or self._is_own_literal(domain) else None
+
+    def _mapped_local(self, domain: str) -> LocalDomain | None:
+        found = self.mapped.find(domain) if self.mapped is not None else None
+        return found if isinstance(found, LocalDomain) else None
 
     def home(self, address: Address) -> Address:
         """The mailbox as its local domain names it: a bare ``<Postmaster>`` (RFC 5321 §4.1.1.3) and mailboxes at our
@@ -126,7 +165,7 @@ class RoutingTable:
         if self.is_local(address.domain):
             return False
         hop = self._next_hops.for_all(address.domain)
-        goes_on = (hop is not None and hop.host != "") or self._relay.find(address.domain) is not None
+        goes_on = (hop is not None and hop.host != "") or self.is_relay(address.domain)
         return self._postmaster is not None or goes_on
 
     def at_home(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
@@ -147,12 +186,20 @@ class RoutingTable:
 
     def is_local(self, domain: str) -> bool:
         if domain and not domain.startswith("["):
-            return self._local.find(domain) is not None
+            return self._local.find(domain) is not None or (
+                self.mapped is not None and self._mapped_local(domain) is not None
+            )
         return self.local(domain) is not None
 
     def relay(self, domain: str) -> RelayDomain | None:
         """The relay domain of this name; never a local one."""
-        return None if self.is_local(domain) else self._relay.find(domain)
+        if self.is_local(domain):
+            return None
+        found = self._relay.find(domain)
+        if found is None and self.mapped is not None and self.is_mapped(domain):
+            mapped = self.mapped.find(domain)
+            return mapped if isinstance(mapped, RelayDomain) else None
+        return found
 
     def is_relay(self, domain: str) -> bool:
         return self.relay(domain) is not None
@@ -164,7 +211,7 @@ class RoutingTable:
     def _decide(self, domain: str, hop: NextHop | None) -> Destination | Attempt:
         local = self.local(domain)
         if local is not None:
-            return delivery(local)
+            return _nowhere("5.1.1", ONLY_ALIASES) if local.aliases_only else delivery(local)
         if not domain:
             return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
         return self.by_hop(hop, domain)
@@ -198,10 +245,16 @@ class RoutingTable:
         return Destination(f"[{address}]:{port}", Transport.SMTP, host=address, port=port, tls=self.options.tls)
 
 
+def _first(options: RoutingOptions) -> LocalDomain | None:
+    """The first local domain with mailboxes."""
+    return next((domain for domain in options.local if not domain.aliases_only), None)
+
+
 def _postmaster(options: RoutingOptions) -> Address | None:
     """Who gets the mail to the node itself: the postmaster of the first local domain, else whom the settings name."""
-    if options.local:
-        return Address("postmaster", options.local[0].name)
+    first = _first(options)
+    if first is not None:
+        return Address("postmaster", first.name)
     local_part, _, domain = options.postmaster.rpartition("@")
     return Address(local_part, domain) if local_part else None
 
@@ -216,7 +269,7 @@ def delivery(local: LocalDomain) -> Destination:
         case Transport.MAILDIR | Transport.MBOX as kind:
             return Destination(f"{kind.value}:{name}", kind, domain=name, path=local.path, rules=rules_of(local))
         case Transport.PROGRAM:
-            rules = MailboxRules(user=local.user)
+            rules = MailboxRules(user=local.user, table=local.table)
             return Destination(f"program:{name}", Transport.PROGRAM, domain=name, command=local.command, rules=rules)
         case Transport.HTTP:
             target = HttpTarget(local.url, local.format, local.secret_file, local.authorization_file, local.together)
@@ -245,7 +298,7 @@ def rules_of(local: LocalDomain) -> MailboxRules:
     """What holds for the mailboxes of a domain."""
     return MailboxRules(
         Quota(local.quota_size, local.quota_messages), local.quota_file, local.over_quota is OverQuota.FAIL,
-        local.quota_warning, local.detail_folders, local.user,
+        local.quota_warning, local.detail_folders, local.user, local.table,
     )
 
 

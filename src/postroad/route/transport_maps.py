@@ -14,9 +14,8 @@ Not here: whether a mailbox exists; maps tell nothing of that.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -27,24 +26,13 @@ from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.steps import transport_steps
 from postroad.route.choosing import Choice
+from postroad.route.later import Later
 from postroad.route.options import NextHop
 from postroad.route.table import NO_SENDER, RoutingTable, delivery
 from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
 
 SHOWN_MAX: Final = 100  # characters of a value in a text
 _THROWN_AWAY: Final = not_now("")  # of a question that is asked again
-
-
-class Later(Awaitable[Found]):
-    """An answer that begins when it is awaited."""
-
-    __slots__ = ("_begin",)
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, Any, Found]]) -> None:
-        self._begin = begin
-
-    def __await__(self) -> Generator[Any, Any, Found]:
-        return self._begin().__await__()
 
 
 class TransportMaps:
@@ -61,7 +49,7 @@ class TransportMaps:
             if hop.host:
                 by_server.setdefault(_server(hop), []).append(hop)
         self._by_server = {server: Choice(hops) for server, hops in by_server.items()}
-        lmtp = (delivery(local) for local in options.local if local.deliver is Transport.LMTP)
+        lmtp = (delivery(local) for local in (*options.local, *options.mapped_local) if local.deliver is Transport.LMTP)
         self._lmtp = {destination.key: destination for destination in lmtp}
 
     def route(self, envelope: Envelope, recipient: Recipient) -> Answer:
@@ -90,6 +78,12 @@ class TransportMaps:
         return _unknown(found) if isinstance(found, NotNow) else found
 
     def _find(self, address: Address, sender: Address | None, account: str, asked: Asked) -> Found:
+        mapped = self._table.mapped
+        if mapped is None:
+            return self._find_now(address, sender, account, asked)
+        return mapped.during(asked, partial(self._find_now, address, sender, account))
+
+    def _find_now(self, address: Address, sender: Address | None, account: str, asked: Asked) -> Found:
         if address.domain:
             many = not self._table.is_local(address.domain)
             for step in transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many):

@@ -43,7 +43,76 @@ value = "next_hop:isp"
 '''
 
 
+MANY = '[[domain]]\ndomain_maps = ["names"]\n'
+NAMES = '[[map]]\nname = "names"\nkind = "inline"\nentries = ["example.org  yes"]\n'
+ALIASES_ONLY = 'deliver = "aliases"\n'
+
 WRONG: list[tuple[str, str, str, str, str]] = [
+    (
+        "a domain without a name",
+        listener('role = "mx"') + '[[domain]]\nrecipients = "any"\npath = "mail/{local_part}"\n',
+        "domain[1].name",
+        "The table does not say for which domain it is",
+        "Add name, or domain_maps",
+    ),
+    (
+        "a name and also maps of names",
+        listener('role = "mx"') + DOMAIN + 'domain_maps = ["names"]\n' + NAMES,
+        "domain[1].domain_maps",
+        "The table has a name and also domain_maps",
+        "Write two tables",
+    ),
+    (
+        "two tables with the same maps",
+        listener('role = "mx"') + (MANY + 'recipients = "any"\npath = "mail/{local_part}"\n') * 2 + NAMES,
+        "domain[2].domain_maps",
+        "this one is never used",
+        "Remove one of the two tables",
+    ),
+    (
+        "every domain is a relay domain",
+        listener('role = "mx"') + '[[relay.domain]]\ndomain_maps = ["people"]\nrecipients = "any"\n' + ONE_MAP,
+        "relay.domain[1].domain_maps[1]",
+        "every domain would be a relay domain: an open relay",
+        "your own domains only",
+    ),
+    (
+        "a map of domains that is not there",
+        listener('role = "mx"') + MANY + 'recipients = "any"\npath = "mail/{local_part}"\n',
+        "domain[1].domain_maps[1]",
+        "There is no map 'names'",
+        "Add a [[map]]",
+    ),
+    (
+        "mailboxes in a domain that has none",
+        'postmaster = "ada@example.net"\nalias_maps = ["people"]\n'
+        + listener('role = "mx"') + MANY + ALIASES_ONLY + 'recipients = ["ada"]\n' + NAMES + ONE_MAP,
+        "domain[1].recipients",
+        "has no mailboxes",
+        "another way of delivery",
+    ),
+    (
+        "a path for a domain that has no mailboxes",
+        'postmaster = "ada@example.net"\nalias_maps = ["people"]\n'
+        + listener('role = "mx"') + MANY + ALIASES_ONLY + 'path = "mail"\n' + NAMES + ONE_MAP,
+        "domain[1].path",
+        'This has no effect with deliver = "aliases"',
+        "Remove it",
+    ),
+    (
+        "nobody is the postmaster of a domain without mailboxes",
+        'alias_maps = ["people"]\n' + listener('role = "mx"') + MANY + ALIASES_ONLY + NAMES + ONE_MAP,
+        "domain[1].deliver",
+        "has no mailbox for its postmaster",
+        "Set postmaster",
+    ),
+    (
+        "only aliases, and there are none",
+        'postmaster = "ada@example.net"\n' + listener('role = "mx"') + MANY + ALIASES_ONLY + NAMES,
+        "domain[1].deliver",
+        "has only aliases, but there are none",
+        "Set aliases or alias_maps",
+    ),
     (
         "a map that is not there",
         'alias_maps = ["people", "virtual"]\n' + listener('role = "mx"') + DOMAIN + ONE_MAP,

@@ -319,6 +319,48 @@ def test_mail_for_recipients_that_only_the_next_server_knows(tmp_path: Path) -> 
     assert told(tmp_path, f'{own}[relay]\ndomains = ["example.net"]\n') == []
 
 
+DOMAINS_BY_MAP = """
+[[domain]]
+domain_maps = ["boxes"]
+recipients = "any"
+path = "{domain}/{local_part}"
+[[domain]]
+domain_maps = ["others"]
+recipients = "any"
+path = "{domain}/{local_part}"
+[[relay.domain]]
+domain_maps = ["relayed"]
+recipients = "any"
+[[map]]
+name = "boxes"
+kind = "inline"
+entries = ["shop.example  yes", "example.org  yes"]
+[[map]]
+name = "others"
+kind = "inline"
+entries = ["shop.example  yes", "own.example  yes"]
+[[map]]
+name = "relayed"
+kind = "text"
+file = "relayed"
+"""
+
+
+def test_a_domain_that_two_tables_have(tmp_path: Path) -> None:
+    (tmp_path / "relayed").write_text("behind.example yes\n.own.example yes\nshop.example yes\n")
+    said = [each for each in told(tmp_path, RIGHT + DOMAINS_BY_MAP) if " has the domain " in each]
+    assert len(said) == 4
+    assert sum("'shop.example'" in each for each in said) == 3
+    assert sum("'example.org'" in each and "a table of its own" in each for each in said) == 1
+
+
+def test_a_map_that_has_every_domain(tmp_path: Path) -> None:
+    text = RIGHT + DOMAINS_BY_MAP.replace('kind = "text"', 'kind = "regexp"')
+    (tmp_path / "relayed").write_text("/./ yes\n")
+    said = [each for each in told(tmp_path, text) if "do not exist" in each]
+    assert len(said) == 1 and "open relay" in said[0]
+
+
 def secret_files(folder: Path) -> str:
     """A configuration with one file of each kind that others may not read or change, all of them right."""
     trustme.CA().issue_cert("mail.example.org").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")

@@ -29,7 +29,7 @@ def names(settings: Settings) -> Iterator[Finding]:
     yield from _twice(relayed)
     local = {domain.name for domain in settings.domain}
     for path, domain in relayed:
-        if domain in local:
+        if domain and domain in local:
             yield Finding(
                 (path, ("domain",)),
                 f"{domain!r} is also a local domain",
@@ -40,7 +40,7 @@ def names(settings: Settings) -> Iterator[Finding]:
 def _twice(named: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
     first: dict[str, Path] = {}
     for path, name in named:
-        if name in first:
+        if name and name in first:
             yield Finding(
                 (path, first[name]), f"{name!r} is used twice", "Remove one of the two, or give it another name"
             )
@@ -62,7 +62,7 @@ def same_server(settings: Settings) -> Iterator[Finding]:
             if set_of(domain, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
-                    f"{domain.name} and {other.name} have the same LMTP server, but two different values of {name}",
+                    f"{domain.called} and {other.called} have the same LMTP server, but two different values of {name}",
                     f"Write the same {name} in both",
                 )
 
@@ -82,6 +82,7 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "lmtp": ("socket", "host", "port", "xforward", "xclient", "tls", "username", "password_file"),
     "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
+    "aliases": (),
 }
 
 
@@ -101,7 +102,7 @@ def delivery(settings: Settings) -> Iterator[Finding]:
         if missing := _missing(domain):
             keys = tuple((*here, key) for key in _KEYS_OF[domain.deliver] if key in _PLACE_KEYS)
             yield Finding(
-                (*keys, (*here, "deliver")), f"{domain.name!r} does not say where its mail is delivered", missing
+                (*keys, (*here, "deliver")), f"{domain.quoted} does not say where its mail is delivered", missing
             )
         if domain.deliver == "lmtp" and domain.socket and domain.host:
             yield Finding(
@@ -117,10 +118,11 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                     f'This has no effect with deliver = "{domain.deliver}"',
                     f"Remove it, or write deliver = {other}",
                 )
-        if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
+        has_recipients = domain.recipients or domain.recipients_file or domain.recipient_maps
+        if not has_recipients and domain.deliver != "aliases":
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
-                f"{domain.name!r} has no recipients",
+                f"{domain.quoted} has no recipients",
                 'Name them in recipients, recipients_file or recipient_maps, or write recipients = "any"',
             )
 
@@ -168,6 +170,8 @@ def _missing(domain: LocalDomainSection) -> str:
             return "" if domain.url else 'Add url = "https://app.example.org/mail"'
         case "program":
             return "" if domain.command else 'Add command = ["/path/of/the/program", "argument"]'
+        case "aliases":
+            return ""
 
 
 # What looks like a placeholder. Within a command not `${HOME}` and `{}`, which other programs know.
@@ -214,12 +218,17 @@ def recipients(settings: Settings) -> Iterator[Finding]:
     for here, domain in domains:
         for place, name in enumerate(domain.recipients):
             local_part = name.removesuffix(f"@{domain.name}")
-            if parse_mailbox(f"{local_part}@{_ANY_DOMAIN}") is None:
+            whole = not domain.name and "@" in name
+            if parse_mailbox(name if whole else f"{local_part}@{_ANY_DOMAIN}") is None:
                 yield Finding(
                     ((*here, "recipients", place), (*here, "recipients"), (*here, "name")),
-                    f"{name!r} is not the local-part of a mailbox in {domain.name!r}",
-                    f'Write only the part before the "@", such as "ada" for ada@{domain.name.removeprefix(".")}',
+                    f"{name!r} is not the local-part of a mailbox in {domain.quoted}",
+                    f'Write only the part before the "@", such as "ada" for ada@{_plain_name(domain.name)}',
                 )
+
+
+def _plain_name(pattern: str) -> str:
+    return pattern.removeprefix(".") or _ANY_DOMAIN
 
 
 _ANY_DOMAIN: Final = "example.org"  # the domain of a recipient may be a pattern, which no mailbox has

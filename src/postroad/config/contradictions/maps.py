@@ -61,6 +61,10 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
     for index, domain in enumerate(settings.domain):
         for place, name in enumerate(domain.recipient_maps):
             yield ("domain", index, "recipient_maps", place), name
+        for place, name in enumerate(domain.domain_maps):
+            yield ("domain", index, "domain_maps", place), name
     for index, relayed in enumerate(settings.relay.domain):
         for place, name in enumerate(relayed.recipient_maps):
             yield ("relay", "domain", index, "recipient_maps", place), name
+        for place, name in enumerate(relayed.domain_maps):
+            yield ("relay", "domain", index, "domain_maps", place), name

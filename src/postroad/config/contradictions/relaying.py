@@ -70,6 +70,7 @@ _PUBLIC_SUFFIXES: Final = frozenset(("arpa", "biz", "com", "edu", "gov", "info",
 def etrn(settings: Settings) -> Iterator[Finding]:
     """ETRN that nobody may use, or for domains that are not relay domains."""
     relayed = {*settings.relay.domains, *(each.name for each in settings.relay.domain)}
+    any_domain = any(each.domain_maps for each in settings.relay.domain)  # maps say which ones there are
     for index, row in enumerate(settings.relay.etrn):
         here = ("relay", "etrn", index)
         if not (row.networks or row.accounts):
@@ -79,7 +80,7 @@ def etrn(settings: Settings) -> Iterator[Finding]:
                 'Add networks = ["192.0.2.0/24"], or accounts = ["name"]',
             )
         for place, domain in enumerate(row.domains):
-            if domain not in relayed and not any(covers(pattern, domain) for pattern in relayed):
+            if not any_domain and domain not in relayed and not any(covers(pattern, domain) for pattern in relayed):
                 yield Finding(
                     ((*here, "domains", place), (*here, "domains")),
                     f"ETRN is only for relay domains, and {domain!r} is not a relay domain",
@@ -94,6 +95,6 @@ def recipients(settings: Settings) -> Iterator[Finding]:
         if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
-                f"{domain.name!r} has no recipients",
+                f"{domain.quoted} has no recipients",
                 "Name them, or move the domain to domains under [relay], which accepts mail for any recipient",
             )

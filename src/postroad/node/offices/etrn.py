@@ -14,13 +14,15 @@ How it fails: 458 if a worker did not answer, or too many ask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from postroad.check.etrn import EtrnOptions, is_allowed
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
 from postroad.mail.route import keys_of
+from postroad.maps.face import NotNow
 from postroad.operate.operator import Operator, OperatorAction, OperatorRequest
 from postroad.protocol import etrn
 from postroad.protocol.etrn import EtrnKind, Wish
@@ -41,6 +43,7 @@ Ask = Callable[[Wish, str, Counted], None]
 class Routing(Protocol):
     @property
     def has_maps(self) -> bool: ...
+    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None: ...
     def is_relay(self, domain: str) -> bool: ...
     def keys(self, domain: str) -> tuple[str, ...]: ...
 
@@ -74,6 +77,7 @@ class QueueStarter:
         self._clients: dict[str, tuple[float, int]] = {}  # until when what a client has started counts, and how much
         self._waiting: dict[Wish, tuple[str, list[Callable[[int | None], None]]]] = {}
         self._busy = False
+        self._settling: set[asyncio.Task[None]] = set()  # wishes for a domain that a map is asked about
 
     def take(self, options: EtrnOptions, routing: Routing) -> None:
         """Settings."""
@@ -83,6 +87,26 @@ class QueueStarter:
 
     def __call__(self, peer: Peer, wish: Wish, done: OnReply) -> None:
         """A client's wish."""
+        for name in _names(wish):
+            pending = self.routing.settle(name)
+            if isinstance(pending, NotNow):
+                done(etrn.unable(wish))
+                return
+            if pending is not None:
+                task = asyncio.ensure_future(self._settled(peer, wish, done, pending))
+                self._settling.add(task)
+                task.add_done_callback(self._settling.discard)
+                return
+        self._begin(peer, wish, done)
+
+    async def _settled(self, peer: Peer, wish: Wish, done: OnReply, pending: Awaitable[NotNow | None]) -> None:
+        """Once it is known whether a domain is a relay domain."""
+        if await pending is None:
+            self(peer, wish, done)
+        else:
+            done(etrn.unable(wish))
+
+    def _begin(self, peer: Peer, wish: Wish, done: OnReply) -> None:
         why_not = self._why_not(peer, wish)
         if why_not:
             done(etrn.not_allowed(wish, why_not))
@@ -102,8 +126,7 @@ class QueueStarter:
 
     def _why_not(self, peer: Peer, wish: Wish) -> str:
         # RFC 1985 §5.1: a queue is named as the sites agree on: here by a domain whose mail it holds.
-        names = [wish.name] if wish.kind is not EtrnKind.SUBDOMAINS else [wish.name, f"any.{wish.name}"]
-        relayed = [name for name in names if self.routing.is_relay(name)]
+        relayed = [name for name in _names(wish) if self.routing.is_relay(name)]
         if not relayed:
             return "not a relay domain"
         return "" if any(is_allowed(self.options.rows, peer, name) for name in relayed) else "not for this client"
@@ -193,6 +216,11 @@ class QueueStarter:
     def _rested(self) -> None:
         self._busy = False
         self._look()
+
+
+def _names(wish: Wish) -> tuple[str, ...]:
+    """The domains whose mail is meant."""
+    return (wish.name, f"any.{wish.name}") if wish.kind is EtrnKind.SUBDOMAINS else (wish.name,)
 
 
 class _Search:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from postroad.check.policy import Directory, PolicyOptions, rules
+from postroad.check.settled import settled
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
@@ -36,13 +37,15 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
+from postroad.route.domain_maps import SettledRoute, mapped_domains
 from postroad.route.domains import OwnNames
+from postroad.route.later import Later
 from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
-from postroad.route.transport_maps import Later, TransportMaps
+from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -82,10 +85,15 @@ class Tables:
         self.routing = routing
         self._transports = transports
         self.maps = maps
-        self._has_maps = aliases.has_maps or recipients.has_maps  # that may be asked for a recipient
+        self._mapped = routing.mapped
+        # Whether maps may be asked for a recipient.
+        self._has_maps = aliases.has_maps or recipients.has_maps or routing.mapped is not None
         self.credentials = credentials
         self._route: DestinationOf = routing.route if transports is None else transports.route
         self._senders = senders
+        if routing.mapped is not None:
+            self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
+            routing.mapped.changed.append(self._forget)
         self.outbound = outbound(routing.options)
         if senders is not None:
             self.outbound = senders.outbound(self.outbound)
@@ -105,17 +113,28 @@ class Tables:
     def known(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow | None] | None:
         """Whether a mailbox of ours exists, as a box or as an alias; None if the domain is not ours. An awaitable if
         a map must be waited for."""
-        mailbox = self.routing.home(address)
         if self._has_maps:
-            return answered(partial(self._known, mailbox))
+            return answered(partial(self._known, address))
+        mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox)
         if box is None or box:
             return box
         return self._aliases.names(mailbox)
 
-    def _known(self, mailbox: Address, asked: Asked) -> bool | None:
+    def _known(self, address: Address, asked: Asked) -> bool | None:
+        if self._mapped is not None:
+            return self._mapped.during(asked, partial(self._known_now, address))
+        return self._known_now(address, asked)
+
+    def _known_now(self, address: Address, asked: Asked) -> bool | None:
+        mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox, asked)
         return box if box is None or box or asked.stopped else self._aliases.names(mailbox, asked)
+
+    def _forget(self, domain: str) -> None:
+        """Maps say another thing of a domain than before."""
+        self._stopped.clear()
+        self._named.clear()
 
     def _exists(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow]:
         found = self.known(address)
@@ -162,10 +181,10 @@ class Tables:
             meant, events = self._senders.resolve(id, now_us, recipients)
             if events:
                 return _behind(events, self.expand(id, now_us, meant, passed))
-        at_home = self.routing.at_home(recipients)
         if not self._has_maps:
+            at_home = self.routing.at_home(recipients)
             return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
-        found = answered(partial(self._expand, id, now_us, at_home, passed))
+        found = answered(partial(self._expand, id, now_us, recipients, passed))
         if isinstance(found, Expansion):
             return found
         return Expansion((), not_now=found.text) if isinstance(found, NotNow) else _expanded(found)
@@ -173,8 +192,15 @@ class Tables:
     def _expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
     ) -> Expansion:
+        if self._mapped is not None:
+            return self._mapped.during(asked, partial(self._expand_now, id, now_us, recipients, passed))
+        return self._expand_now(id, now_us, recipients, passed, asked)
+
+    def _expand_now(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
+    ) -> Expansion:
         exists = partial(self._recipients.has_box, asked=asked)
-        return self._aliases.expand(id, now_us, recipients, exists, passed, asked)
+        return self._aliases.expand(id, now_us, self.routing.at_home(recipients), exists, passed, asked)
 
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
@@ -189,7 +215,8 @@ class Tables:
             is_own=self.routing.is_own,
             returned=None if self._senders is None else self._returned,
         )
-        return rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
+        made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
+        return made if self._mapped is None else settled(made, self.routing.settle)
 
     def _returned(self, address: Address, is_report: bool) -> Returned | None:
         assert self._senders is not None
@@ -302,8 +329,8 @@ def build(
         return str(credentials)
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
-    routing = RoutingTable(routed, ourselves)
-    recipients = Recipients(mailboxes_of(routed, maps.named))
+    routing = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named))
+    recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of)
     maildir = options.deliver_options(settings).maildir
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
     homes = mailboxes.homes(routing, recipients, maildir)
@@ -316,6 +343,7 @@ def build(
         options.alias_limits(settings),
         canonical_domain(settings.hostname),
         maps.named(settings.alias_maps),
+        has_own=routing.mapped is not None,
     )
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)

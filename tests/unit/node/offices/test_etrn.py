@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
 from postroad.mail.reply import Reply
+from postroad.maps.face import NotNow
 from postroad.node.offices.etrn import COUNT_MAX, Counted, QueueStarter
 from postroad.operate.operator import OperatorAction, OperatorRequest
 from postroad.protocol.etrn import EtrnKind, Wish, parse
@@ -18,7 +20,10 @@ from postroad.store.selection import names
 from postroad.store.values import Selection
 
 ROWS = (
-    EtrnRow(("relay.test", ".wide.test"), ("192.0.2.0/24", "2001:db8::/32", "unix"), ()),
+    EtrnRow(
+        ("relay.test", ".wide.test", "slow.test", ".slow.test", "away.test"),
+        ("192.0.2.0/24", "2001:db8::/32", "unix"), (),
+    ),
     EtrnRow(("other.test",), (), ("ann",)),
     EtrnRow(("local.test", "gone.test"), ("0.0.0.0/0",)),
 )
@@ -33,6 +38,7 @@ class World:
         self.others = others or []
         self.selected: list[Selection] = []
         self.has_maps = False
+        self.settled = set[str]()  # domains about which a map was asked
         self.requests: list[OperatorRequest] = []
         self.time = 1000.0
         self.starter = QueueStarter(
@@ -49,7 +55,20 @@ class World:
             call()
 
     def is_relay(self, domain: str) -> bool:
-        return domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
+        mapped = domain in self.settled and domain != "x.slow.test"
+        return mapped or domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
+
+    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+        if domain == "away.test":
+            return NotNow("it is away")
+        if domain.endswith("slow.test") and domain not in self.settled:
+            return self.settle_later(domain)
+        return None
+
+    async def settle_later(self, domain: str) -> NotNow | None:
+        await asyncio.sleep(0)
+        self.settled.add(domain)
+        return NotNow("it is away") if domain == "noanswer.slow.test" else None
 
     def keys(self, domain: str) -> tuple[str, ...]:
         if domain == "gone.test":
@@ -79,6 +98,22 @@ RELAY, REQUIRING, RELAXED = (
     Selection(destination=f"[192.0.2.9]:25{demand}", recipient="@relay.test", limit=COUNT_MAX)
     for demand in ("", "/requiretls", "/tls-optional")
 )
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [("slow.test", "251"), ("@slow.test", "251"), ("x.slow.test", "459"), ("noanswer.slow.test", "458"),
+     ("away.test", "458")],
+)  # fmt: skip
+async def test_a_domain_that_a_map_knows(argument: str, code: str) -> None:
+    world, answers = World(), list[Reply]()
+    wish = parse(argument)
+    assert not isinstance(wish, Reply)
+    world.starter(FRIEND, wish, answers.append)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    (answer,) = answers
+    assert str(answer).startswith(code)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""Domains whose names come from maps (`domain_maps`): which of them are ours, and which we relay for.
+
+A `[[domain]]` or a `[[relay.domain]]` with `domain_maps` serves every domain that is a key there; the value does not
+matter. A table that names the domain itself counts first, then local tables, then relay domains.
+
+Many places ask at once whether a domain is local, and a map may make them wait. So a domain is *settled* first:
+
+- Who begins (RCPT, a question about aliases, a destination) calls `settle`, waits if it must, and goes on at once.
+- What is settled is kept for `KEPT_S`, so that all who ask in between get the same answer, from a dictionary.
+- A question of `maps.asked` needs no `settle`: `during` has all look-ups of domains belong to the question.
+
+What always holds: a map that cannot answer is NotNow, and the mail waits; a domain is never taken for a foreign one
+because a map is away. What is kept is bounded. `changed` hears of each domain whose answer is another one than before,
+or is not known any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+
+from postroad.mail.attempt import Attempt
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.route import Destination
+from postroad.mail.routing import Answer, DestinationOf, Found, not_now
+from postroad.maps.asked import Asked, answered
+from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
+from postroad.maps.steps import KeyStep, domain_steps
+from postroad.route.later import Later
+from postroad.route.options import LocalDomain, RelayDomain, RoutingOptions
+
+T = TypeVar("T")
+
+KEPT_S: Final = 10.0  # how long the answer for a domain is used again
+KEPT_MAX: Final = 100_000  # domains whose answers are kept
+_NAME_MAX: Final = 255  # characters of a domain that is looked up
+
+Table = LocalDomain | RelayDomain
+
+
+class _Peek(Asked):
+    """For who cannot wait: the answers that are there. It leaves no trace."""
+
+    __slots__ = ()
+
+    def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
+        if map.waits and asyncio._get_running_loop() is None:
+            return NO_ANSWER
+        found = map.known(key, part)
+        return found if found is None or isinstance(found, str) else NO_ANSWER
+
+
+def _now() -> float:
+    """The time of the loop. Where there is none, as while settings are checked, nothing grows old."""
+    loop = asyncio._get_running_loop()
+    return 0.0 if loop is None else loop.time()
+
+
+_PEEK: Final = _Peek()
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    table: Table | None
+    until: float
+
+
+class MappedDomains:
+    """The tables with maps, each with its maps."""
+
+    def __init__(
+        self,
+        local: Sequence[tuple[LocalDomain, tuple[Map, ...]]],
+        relay: Sequence[tuple[RelayDomain, tuple[Map, ...]]],
+    ) -> None:
+        self._local = tuple(local)
+        self._relay = tuple(relay)
+        self._asked: Asked = _PEEK
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self.changed: list[Callable[[str], None]] = []
+
+    def find(self, domain: str) -> Table | None:
+        """The table that serves a domain: a local one bears the domain's name. None also if the answer is missing:
+        within `during` the question is then asked again; all others have settled the domain."""
+        kept = self._kept.get(domain)
+        now = _now()
+        if kept is not None and now < kept.until:
+            return kept.table
+        found = self._look_up(domain, self._asked)
+        if isinstance(found, NoAnswer):
+            return None if kept is None else kept.table
+        self._keep(domain, found, kept, now)
+        return found
+
+    def during(self, asked: Asked, question: Callable[[Asked], T]) -> T:
+        """The answer to a question; all domains that must be looked up for it are looked up by `asked`."""
+        before, self._asked = self._asked, asked
+        try:
+            return question(asked)
+        finally:
+            self._asked = before
+
+    def is_settled(self, domain: str) -> bool:
+        """Whether `find` knows the answer now; nothing is begun."""
+        kept = self._kept.get(domain)
+        if kept is not None and _now() < kept.until:
+            return True
+        self.during(_PEEK, lambda asked: self.find(domain))
+        kept = self._kept.get(domain)
+        return kept is not None and _now() < kept.until
+
+    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+        """Have `find` know the answer: None if it does, NotNow if nobody can tell, else an awaitable of these."""
+        if self.is_settled(domain):
+            return None
+        return answered(partial(self._ask, domain))
+
+    def _ask(self, domain: str, asked: Asked) -> None:
+        self.during(asked, lambda asked: self.find(domain))
+
+    def _look_up(self, domain: str, asked: Asked) -> Table | NoAnswer | None:
+        if len(domain) > _NAME_MAX:
+            return None
+        for local, maps in self._local:
+            found = _has(maps, (KeyStep("domain", domain),), asked)
+            if isinstance(found, NoAnswer):
+                return found
+            if found:
+                return msgspec.structs.replace(local, name=domain)
+        for relay, maps in self._relay:
+            found = _has(maps, domain_steps(domain, part=False), asked)
+            if isinstance(found, NoAnswer):
+                return found
+            if found:
+                return relay
+        return None
+
+    def _keep(self, domain: str, table: Table | None, before: _Kept | None, now: float) -> None:
+        self._kept[domain] = _Kept(table, now + KEPT_S)
+        self._kept.move_to_end(domain)
+        if before is None or before.table != table:
+            self._tell(domain)
+        if len(self._kept) > KEPT_MAX:
+            self._tell(self._kept.popitem(last=False)[0])
+
+    def _tell(self, domain: str) -> None:
+        for each in self.changed:
+            each(domain)
+
+
+def _has(maps: tuple[Map, ...], steps: Iterable[KeyStep], asked: Asked) -> bool | NoAnswer:
+    """Whether one of the maps has one of the keys."""
+    for step in steps:
+        for map in maps:
+            value = asked.look_up(map, step.key, step.part)
+            if isinstance(value, NoAnswer):
+                return value
+            if value is not None:
+                return True
+    return False
+
+
+def mapped_domains(
+    options: RoutingOptions, named: Callable[[tuple[str, ...]], tuple[Map, ...]]
+) -> MappedDomains | None:
+    """The domains whose names come from maps; None if there are none. `named`: the maps of these names."""
+    if not options.mapped_local and not options.mapped_relay:
+        return None
+    return MappedDomains(
+        [(each, named(each.domain_maps)) for each in options.mapped_local],
+        [(each, named(each.domain_maps)) for each in options.mapped_relay],
+    )
+
+
+class SettledRoute:
+    """Destinations by `route`, once the domain of the recipient is settled (`mail.routing.DestinationOf`)."""
+
+    def __init__(self, domains: MappedDomains, is_mapped: Callable[[str], bool], route: DestinationOf) -> None:
+        """`is_mapped`: whether maps are asked for a domain at all."""
+        self._domains = domains
+        self._is_mapped = is_mapped
+        self._route = route
+
+    def __call__(self, envelope: Envelope, recipient: Recipient) -> Answer:
+        domain = recipient.address.domain
+        if recipient.destination is not None or not self._is_mapped(domain) or self._domains.is_settled(domain):
+            return self._route(envelope, recipient)
+        return Later(partial(self._wait, envelope, recipient))
+
+    async def _wait(self, envelope: Envelope, recipient: Recipient) -> Found:
+        pending = self._domains.settle(recipient.address.domain)
+        answer = pending if pending is None or isinstance(pending, NotNow) else await pending
+        if answer is not None:
+            return not_now(f"whether its domain is ours is not known: {answer.text}")
+        found = self._route(envelope, recipient)
+        return found if isinstance(found, Destination | Attempt) else await found

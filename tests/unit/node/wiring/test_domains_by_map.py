@@ -1,0 +1,198 @@
+"""Domains whose names come from maps: at once, waited for, and while a map cannot answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroad.config import options
+from postroad.config.load import parse
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.envelope import Envelope, Peer, Recipient
+from postroad.mail.expansion import Expansion
+from postroad.mail.policy import Action, Question, Verdict
+from postroad.mail.route import Destination
+from postroad.mail.routing import Found
+from postroad.maps.face import MapSource, NotNow
+from postroad.node.wiring.tables import Tables, build
+from postroad.route import domain_maps
+from tests.unit.maps.fakes import Fixed, Waiting
+
+SETTINGS = """
+hostname = "mx.home.test"
+state_dir = "state"
+alias_maps = ["virtual"]
+postmaster = "root@plain.test"
+[[listener]]
+name = "front"
+address = "127.0.0.1"
+port = 2525
+[[listener]]
+name = "inside"
+role = "relay"
+address = "127.0.0.1"
+port = 2526
+trusted_networks = ["192.0.2.0/24"]
+[[domain]]
+name = "plain.test"
+recipients = ["root", "bob"]
+path = "{folder}/{{domain}}/{{local_part}}"
+[[domain]]
+domain_maps = ["boxes"]
+recipients = ["info", "ada@shop.test"]
+recipient_maps = ["people"]
+path = "{folder}/{{domain}}/{{local_part}}"
+[[domain]]
+domain_maps = ["names"]
+deliver = "aliases"
+[[relay.domain]]
+domain_maps = ["behind"]
+recipients = ["any"]
+[[map]]
+name = "virtual"
+kind = "static"
+value = "x"
+[[map]]
+name = "people"
+kind = "static"
+value = "x"
+[[map]]
+name = "boxes"
+kind = "inline"
+entries = ["x y"]
+[[map]]
+name = "names"
+kind = "inline"
+entries = ["x y"]
+[[map]]
+name = "behind"
+kind = "inline"
+entries = ["x y"]
+"""
+VALUES: dict[str, dict[str, str | NotNow]] = {
+    "virtual": {
+        "sales@names.test": "ada@shop.test, eve@far.test", "lost@names.test": "nobody@shop.test",
+        "@old.test": "@shop.test", "led@names.test": "x@away.test",
+    },
+    "people": {"eve@shop.test": "1", "eve@old.test": "1"},
+    "boxes": {
+        "shop.test": "1", "away.test": NotNow("it is away"), "old.test": "1", "plain.test": "1", "both.test": "1",
+    },
+    "names": {"names.test": "1", "both.test": "1"},
+    "behind": {"behind.test": "1", ".below.test": "1", "both.test": "1"},
+}  # fmt: skip
+
+
+@pytest.fixture(params=["at once", "waiting"])
+def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Tables:
+    settings = parse(SETTINGS.format(folder=tmp_path), tmp_path / "postroad.toml", files=False)
+    assert not isinstance(settings, list), settings
+    found = build(settings)
+    assert not isinstance(found, str), found
+    kind = Fixed if request.param == "at once" else Waiting
+    for name, values in VALUES.items():
+        source: MapSource = kind(dict(values))  # type: ignore[assignment, arg-type]
+        found.maps[name].source = source
+        found.maps[name].waits = source.waits
+    for place, listener in enumerate(options.listener_options(settings)):
+        policy = options.policy_options(settings, settings.listener[place])
+        made = found.rules(policy, listener, lambda account, address: False)
+        setattr(found, listener.name, made)
+    return found
+
+
+async def rcpt(tables: Tables, mailbox: str, listener: str = "front", sender: str = "") -> Verdict:
+    address = Address(*mailbox.rsplit("@", 1))
+    question = Question(Peer(address="192.0.2.1"), listener != "front", recipient=address)
+    verdict = getattr(tables, listener).rcpt(question)
+    found = verdict if isinstance(verdict, Verdict) else await verdict
+    assert isinstance(found, Verdict)
+    return found
+
+
+async def destination(tables: Tables, mailbox: str) -> Found:
+    address = Address(*mailbox.rsplit("@", 1))
+    found = tables.destination(Envelope(1, None, (), 0, 0, Peer()), Recipient(address))
+    return found if isinstance(found, Destination | Attempt) else await found
+
+
+async def expand(tables: Tables, mailbox: str) -> Expansion:
+    found = tables.expand(1, 0, (Recipient(Address(*mailbox.rsplit("@", 1))),))
+    return found if isinstance(found, Expansion) else await found
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "code"),
+    [
+        ("info@shop.test", 0), ("ada@shop.test", 0), ("ada@old.test", 0), ("nobody@shop.test", 550),
+        ("eve@shop.test", 0), ("sales@names.test", 0), ("nobody@names.test", 550), ("lost@names.test", 550),
+        ("postmaster@names.test", 0), ("postmaster@shop.test", 0), ("x@away.test", 451), ("x@far.test", 550),
+        ("anybody@behind.test", 0), ("anybody@host.below.test", 0), ("x@below.test", 550), ("x@sub.shop.test", 550),
+        ("bob@plain.test", 0), ("info@plain.test", 550), ("info@both.test", 0), ("nobody@both.test", 550),
+        ("nobody@old.test", 550), ("led@names.test", 451),
+    ],
+)  # fmt: skip
+async def test_at_rcpt(tables: Tables, mailbox: str, code: int) -> None:
+    verdict = await rcpt(tables, mailbox)
+    assert (0 if verdict.action is Action.ACCEPT else verdict.reply and verdict.reply.code) == code, verdict
+    if code == 451:
+        assert "4.3.0" in str(verdict.reply) and "away" in verdict.reason
+
+
+@pytest.mark.parametrize("mailbox", ["x@away.test", "x@far.test", "info@shop.test"])
+async def test_a_trusted_client_relays_to_no_domain_that_may_be_ours(tables: Tables, mailbox: str) -> None:
+    verdict = await rcpt(tables, mailbox, "inside")
+    assert (verdict.action is Action.DEFER) is (mailbox == "x@away.test")
+    assert (verdict.action is Action.ACCEPT) is (mailbox != "x@away.test")
+
+
+async def test_destinations(tables: Tables, tmp_path: Path) -> None:
+    shop = await destination(tables, "info@shop.test")
+    assert isinstance(shop, Destination) and (shop.key, shop.domain) == ("maildir:shop.test", "shop.test")
+    far = await destination(tables, "x@far.test")
+    assert isinstance(far, Destination) and far.key == "far.test"
+    behind = await destination(tables, "x@behind.test")
+    assert isinstance(behind, Destination) and behind.key == "behind.test"
+    away = await destination(tables, "x@away.test")
+    assert isinstance(away, Attempt) and away.outcome is Outcome.DEFERRED and away.status == "4.3.0"
+    names = await destination(tables, "gone@names.test")
+    assert isinstance(names, Attempt) and (names.outcome, names.status) == (Outcome.FAILED, "5.1.1")
+
+
+async def test_aliases_lead_from_and_to_such_domains(tables: Tables) -> None:
+    found = await expand(tables, "sales@names.test")
+    assert {str(each.address) for each in found.recipients} == {"ada@shop.test", "eve@far.test"}
+    found = await expand(tables, "postmaster@names.test")
+    assert [str(each.address) for each in found.recipients] == ["root@plain.test"]
+    found = await expand(tables, "x@away.test")
+    assert found.not_now and not found.recipients
+
+
+async def test_all_hear_of_a_change(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(domain_maps, "_now", lambda: now[0])
+    assert (await rcpt(tables, "info@new.test")).action is Action.REJECT
+    found = await destination(tables, "info@new.test")
+    assert isinstance(found, Destination) and found.key == "new.test"
+    boxes = tables.maps["boxes"].source
+    boxes.values["new.test"] = "1"  # type: ignore[attr-defined]
+    assert (await rcpt(tables, "info@new.test")).action is Action.REJECT
+    now[0] += domain_maps.KEPT_S
+    assert (await rcpt(tables, "info@new.test")).action is Action.ACCEPT
+    found = await destination(tables, "info@new.test")
+    assert isinstance(found, Destination) and found.key == "maildir:new.test"
+    boxes.values["new.test"] = NotNow("it is away")  # type: ignore[attr-defined]
+    now[0] += domain_maps.KEPT_S
+    found = await destination(tables, "info@new.test")
+    assert isinstance(found, Attempt) and found.outcome is Outcome.DEFERRED
+
+
+async def test_what_is_kept_is_bounded(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domain_maps, "KEPT_MAX", 10)
+    for number in range(50):
+        await destination(tables, f"x@host{number}.test")
+    mapped = tables.routing.mapped
+    assert mapped is not None and len(mapped._kept) == 10
+    assert len(tables.routing._kept) == 10
