@@ -133,14 +133,14 @@ def held_up(trails: Sequence[Trail], waits: Callable[[list[str]], Mapping[str, s
     that of its domain, by MX or behind a next hop."""
     import msgspec
 
-    from postroad.mail.route import APART, plain_key
+    from postroad.mail.route import domain_of
     from postroad.operate.timeline import Fate
 
     going = [each for trail in trails for each in trail.outlooks if each.fate is Fate.NOW]
     if not going:
         return list(trails)
     found = dict(waits([*dict.fromkeys(each.destination or _domain(each.recipient) for each in going), "*"]))
-    by_domain = {plain_key(key).rpartition(APART)[2]: text for key, text in found.items()}
+    by_domain = {domain_of(key): text for key, text in found.items()}
 
     def told(outlook: RecipientStatus) -> RecipientStatus:
         if outlook.fate is not Fate.NOW:

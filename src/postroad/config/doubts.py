@@ -25,7 +25,14 @@ from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.locate import Path
-from postroad.config.options import client_tls_options, has_own_box, map_options, own_box, server_tls_options
+from postroad.config.options import (
+    client_tls_options,
+    has_own_box,
+    map_options,
+    own_box,
+    server_tls_options,
+    servers_of,
+)
 from postroad.config.routing import LocalDomainSection
 from postroad.config.settings import Settings
 from postroad.mail.policy import Role
@@ -150,15 +157,17 @@ def _is_loopback(host: str) -> bool:
 def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
     """A next hop that is a listener of our own: its mail waits until that is mended."""
     for index, hop in enumerate(settings.next_hop):
-        if hop.host is None or hop.mx:
-            continue
-        taking = [each.name for each in settings.listener if _listens(settings, each, hop.host, hop.port)]
-        if taking:
-            text = f"The host {hop.host}:{hop.port} is the listener {taking[0]!r} of this node"
-            remedy = "Name another host, or another port"
-            yield Finding(
-                (("next_hop", index, "host"),), f"{text}. Its mail would be sent in a loop, so it waits", remedy
-            )
+        for server in servers_of(hop):
+            taking = [
+                each.name for each in settings.listener
+                if not server.mx and _listens(settings, each, server.host, server.port)
+            ]  # fmt: skip
+            if taking:
+                text = f"The host {server.host}:{server.port} is the listener {taking[0]!r} of this node"
+                end = "it and the hosts behind it are left out" if hop.hosts else "it waits"
+                remedy = "Name another host, or another port"
+                where = (("next_hop", index, "host"), ("next_hop", index, "hosts"))
+                yield Finding(where, f"{text}. Its mail would be sent in a loop, so {end}", remedy)
 
 
 def _unused_next_hops(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -364,21 +373,22 @@ _OWN_PREFIX: Final = {4: 16, 6: 32}  # the shortest prefix that is likely to be 
 def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Finding]:
     """RFC 4954 §9: a password is safe only with a server whose name TLS has proved."""
     for index, hop in enumerate(settings.next_hop):
-        if not hop.username or hop.host is None or _is_loopback(hop.host):
+        named = [server.host for server in servers_of(hop) if not _is_loopback(server.host)]
+        if not hop.username or not named:
             continue
         here = ("next_hop", index)
         if hop.auth_without_tls and hop.tls in (TlsDemand.NEVER, TlsDemand.MAY):
             text = (
-                f"The password for {hop.host} can be sent without TLS, so that anybody on the network path can read it"
+                f"The password for {named[0]} can be sent without TLS, so that anybody on the network path can read it"
             )
         elif hop.tls is TlsDemand.MAY:
             text = (
-                f'The password is sent to any server that answers as {hop.host}: tls = "may" checks no certificate. '
+                f'The password is sent to any server that answers as {named[0]}: tls = "may" checks no certificate. '
                 "If the server does not offer TLS, the password is not sent and the mail waits"
             )
         elif hop.tls is TlsDemand.ENCRYPT:
             text = (
-                f'The password is sent to any server that answers as {hop.host}: tls = "encrypt" checks no certificate'
+                f'The password is sent to any server that answers as {named[0]}: tls = "encrypt" checks no certificate'
             )
         else:
             continue
@@ -388,11 +398,12 @@ def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Findi
 def _lmtp_without_proof(settings: Settings, now_s: float) -> Iterator[Finding]:
     """A password for an LMTP server elsewhere whose name nothing proves."""
     for index, domain in enumerate(settings.domain):
-        if not domain.username or domain.host is None or _is_loopback(domain.host.strip("[]")):
+        named = [server.host for server in servers_of(domain) if not _is_loopback(server.host)]
+        if not domain.username or not named:
             continue
         if domain.tls not in (TlsDemand.VERIFY, TlsDemand.IMPLICIT):
             here = ("domain", index)
-            text = f"The password is sent to any server that answers as {domain.host}"
+            text = f"The password is sent to any server that answers as {named[0]}"
             yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
 
 

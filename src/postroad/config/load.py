@@ -74,7 +74,10 @@ def tried(path: Path, settings: Settings, *, running: bool) -> list[ConfigProble
         at_listener(path, settings, str(place), problem) for place, problem in trial.places(settings, running=running)
     ]
     findings = [
-        *trial.program(settings), *trial.functions(settings), *trial.other_users(settings, running=running)
+        *trial.program(settings),
+        *trial.sources(settings),
+        *trial.functions(settings),
+        *trial.other_users(settings, running=running),
     ]
     problems += [at(path, each.about[0], each.text, each.remedy) for each in findings]
     return sorted(problems, key=lambda problem: problem.line)

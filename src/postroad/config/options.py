@@ -36,7 +36,7 @@ from postroad.deliver.options import (
 from postroad.deliver.porter import PorterDomain, PorterTable
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
-from postroad.mail.route import Transport
+from postroad.mail.route import OwnAddress, SetServer, Transport
 from postroad.maps.options import MapOptions
 from postroad.maps.waiting import WaitingOptions
 from postroad.protocol.grammar import parse_mailbox
@@ -54,6 +54,7 @@ from postroad.route.options import RoutingOptions
 from postroad.route.recipients import POSTMASTER
 from postroad.route.srs import SrsOptions
 from postroad.route.table import rules_of
+from postroad.route.transport import SMTP_PORT
 from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -182,6 +183,7 @@ def routing_options(settings: Settings) -> RoutingOptions:
         mapped_local=tuple(map(_mapped_local, (each for each in settings.domain if not each.name))),
         mapped_relay=tuple(map(_mapped_relay, (each for each in settings.relay.domain if not each.name))),
         next_hops=tuple(map(next_hop, settings.next_hop)),
+        fallback=set_servers(settings.routing.fallback, SMTP_PORT),
         postmaster=settings.postmaster,
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
@@ -192,8 +194,13 @@ def _local(domain: LocalDomainSection) -> route.LocalDomain:
     credentials = lmtp_credentials_name(domain)
     aliases_only = domain.deliver == "aliases"
     deliver = Transport.MAILDIR if domain.deliver == "aliases" else Transport(domain.deliver)
+    hosts = set_servers(domain.hosts, domain.port)
+    named: dict[str, object] = {"hosts": hosts}
+    if len(hosts) == 1:
+        named = {"hosts": (), "host": hosts[0].host, "port": hosts[0].port}
     return _into(
-        route.LocalDomain, domain, deliver=deliver, credentials=credentials, aliases_only=aliases_only, table=""
+        route.LocalDomain, domain, deliver=deliver, credentials=credentials, aliases_only=aliases_only, table="",
+        **named,
     )
 
 
@@ -216,7 +223,7 @@ def own_box(settings: Settings) -> str:
     there is none, as that mail has another way: a local domain, `postmaster`, a next hop or a relay domain."""
     relayed = (*settings.relay.domains, *(each.name for each in settings.relay.domain))
     hops = map(next_hop, settings.next_hop)
-    elsewhere = (*relayed, *(hop.domain for hop in hops if hop.host and hop.domain and hop.is_for_all))
+    elsewhere = (*relayed, *(hop.domain for hop in hops if hop.has_server and hop.domain and hop.is_for_all))
     found = DomainTable((name, name) for name in elsewhere)
     if any(map(has_own_box, settings.domain)) or settings.postmaster:
         return ""
@@ -250,7 +257,42 @@ def next_hop(hop: NextHopSection) -> route.NextHop:
     by_name = bool(hop.name) and not (hop.senders or hop.accounts)
     domain = hop.domain or ("" if hop.recipients or by_name else "*")
     generic = tuple(map(_generic, hop.generic))
-    return _into(route.NextHop, hop, domain=domain, credentials=credentials_name(hop), generic=generic)
+    hosts = set_servers(hop.hosts, hop.port)
+    named: dict[str, object] = {"hosts": hosts}
+    if len(hosts) == 1:  # equal keys mean equal destinations
+        named = {"hosts": (), "host": hosts[0].host, "port": hosts[0].port, "mx": hosts[0].mx}
+    return _into(
+        route.NextHop, hop, domain=domain, credentials=credentials_name(hop), generic=generic, **named,
+        fallback=set_servers(hop.fallback, SMTP_PORT),
+        source_ipv4=tuple(map(_own_address, hop.source_ipv4)), source_ipv6=tuple(map(_own_address, hop.source_ipv6)),
+    )
+
+
+def set_servers(written: tuple[str, ...], port: int) -> tuple[SetServer, ...]:
+    """Servers as `config.values.server_entry` writes them. `port`: of those that name none. If none has a priority or a
+    weight, they count in their order."""
+    listed = not any("priority=" in each or "weight=" in each for each in written)
+    found = []
+    for place, entry in enumerate(written):
+        host, *words = entry.split()
+        named = dict(word.split("=") for word in words if "=" in word)
+        priority = place if listed else int(named.get("priority", 0))
+        weight = 0 if listed else int(named.get("weight", 1))
+        found.append(SetServer(host, int(named.get("port", port)), "mx" in words, priority, weight))
+    return tuple(found)
+
+
+def servers_of(table: NextHopSection | LocalDomainSection) -> tuple[SetServer, ...]:
+    """The servers that a table names."""
+    if table.hosts:
+        return set_servers(table.hosts, table.port)
+    mx = isinstance(table, NextHopSection) and table.mx
+    return () if table.host is None else (SetServer(table.host.strip("[]"), table.port, mx),)
+
+
+def _own_address(written: str) -> OwnAddress:
+    address, _, hello = written.partition(" ")
+    return OwnAddress(address, hello)
 
 
 def _generic(written: str) -> route.Generic:
@@ -274,7 +316,10 @@ def credentials_name(hop: NextHopSection) -> str:
 
 def lmtp_credentials_name(domain: LocalDomainSection) -> str:
     """The same for the LMTP server of a domain, which other domains may share."""
-    return f"lmtp:{domain.socket or f'[{domain.host}]:{domain.port}'}" if domain.username else ""
+    if not domain.username:
+        return ""
+    servers = ",".join(server.key for server in set_servers(domain.hosts, domain.port))
+    return f"lmtp:{domain.socket or servers or f'[{domain.host}]:{domain.port}'}"
 
 
 def mx_options(settings: Settings) -> MxOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroad.config.field import Section, of, setting, table
-from postroad.config.values import File, IpAddress, Octets, Seconds
+from postroad.config.values import File, HelloName, IpAddress, Octets, Seconds
 from postroad.deliver.options import (
     DeliverOptions,
     HttpOptions,
@@ -40,6 +40,7 @@ class OutboundSection(Section):
 
     source_ipv4: IpAddress = of(DeliverOptions.source_ipv4)
     source_ipv6: IpAddress = of(DeliverOptions.source_ipv6)
+    hello: HelloName = of(DeliverOptions.hello, source="RFC 5321 §4.1.1.1", example='"mail.example.org"')
     connect_s: Seconds = of(DeliverOptions.connect_s)
     handshake_s: Seconds = of(DeliverOptions.handshake_s)
     greeting_s: Seconds = of(DeliverOptions.greeting_s, source="RFC 5321 §4.5.3.2.1")

@@ -14,14 +14,17 @@ from postroad.config.values import (
     DomainPatternOrNone,
     File,
     GenericEntry,
+    HelloName,
     Host,
     MailboxPattern,
     MapNames,
     Moment,
     Octets,
+    OwnAddressEntry,
     Port,
     Seconds,
     SenderPattern,
+    ServerEntry,
     TrustedNetwork,
     Url,
     one_or_more,
@@ -43,6 +46,8 @@ Extension = Literal[
     "RRVS", "XFORWARD",
 ]  # fmt: skip
 IgnoredExtensions = Annotated[tuple[Extension, ...], BeforeValidator(one_or_more)]
+ServerEntries = Annotated[tuple[ServerEntry, ...], BeforeValidator(one_or_more)]
+OwnAddresses = Annotated[tuple[OwnAddressEntry, ...], BeforeValidator(one_or_more)]
 
 
 class LocalDomainSection(Section):
@@ -73,6 +78,9 @@ class LocalDomainSection(Section):
     socket: File | None = of(route.LocalDomain.socket, default=None, example='"/run/dovecot/lmtp"')
     host: Host | None = of(route.LocalDomain.host, default=None, example='"imap.example.org"')
     port: Port = of(route.LocalDomain.port)
+    hosts: ServerEntries = of(
+        route.LocalDomain.hosts, default=(), source="RFC 2782", example='["imap1.example.org", "imap2.example.org"]'
+    )
     command: tuple[str, ...] = of(route.LocalDomain.command)
     xforward: bool = of(route.LocalDomain.xforward, source="Postfix, XFORWARD_README")
     xclient: bool = of(route.LocalDomain.xclient, source="Postfix, XCLIENT_README")
@@ -174,6 +182,9 @@ class RoutingSection(Section):
 
     tls: TlsDemand = of(RoutingOptions.tls, source="RFC 7435", word=True)
     mx_port: Port = of(RoutingOptions.mx_port)
+    fallback: ServerEntries = of(
+        RoutingOptions.fallback, default=(), source="Postfix, smtp_fallback_relay", example='["relay.example.net"]'
+    )
     literals: bool = of(RoutingOptions.literals, source="RFC 5321 §4.1.3")
     detail_delimiter: str = of(RoutingOptions.detail_delimiter)
     transport_maps: MapNames = of(
@@ -209,6 +220,23 @@ class NextHopSection(Section):
     host: Host | None = of(route.NextHop.host, default=None, example='"smtp.example.net"')
     port: Port = of(route.NextHop.port, example="587")
     mx: bool = of(route.NextHop.mx)
+    hosts: ServerEntries = of(
+        route.NextHop.hosts,
+        default=(),
+        source="RFC 2782; Postfix, transport(5)",
+        example='["smtp1.example.net", "smtp2.example.net"]',
+    )
+    fallback: ServerEntries = of(
+        route.NextHop.fallback,
+        default=(),
+        source="Postfix, smtp_fallback_relay",
+        example='["relay.example.net"]',
+    )
+    source_ipv4: OwnAddresses = of(
+        route.NextHop.source_ipv4, default=(), example='["192.0.2.7 mail7.example.org"]'
+    )
+    source_ipv6: OwnAddresses = of(route.NextHop.source_ipv6, default=(), example='["2001:db8::7"]')
+    hello: HelloName = of(route.NextHop.hello, source="RFC 5321 §4.1.1.1", example='"mail.example.org"')
     tls: TlsDemand = of(route.NextHop.tls, source="RFC 3207, RFC 7435, RFC 8314 §3.3", example='"verify"', word=True)
     username: str = setting("", "The account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"example"')
     password: str = setting("", "The password of the account. `password_file` is the better place for it.", secret=True)

@@ -41,6 +41,21 @@ def places(settings: Settings, *, running: bool) -> Iterator[tuple[str, Problem]
                 yield listeners.shown(place), problem
 
 
+def sources(settings: Settings) -> Iterator[Finding]:
+    """Addresses to connect from that are none of this machine: mail waits for them."""
+    named: list[tuple[Path, str]] = [
+        (("outbound", key), getattr(settings.outbound, key)) for key in ("source_ipv4", "source_ipv6")
+    ]
+    for index, hop in enumerate(settings.next_hop):
+        for key in ("source_ipv4", "source_ipv6"):
+            named += [(("next_hop", index, key, place), entry) for place, entry in enumerate(getattr(hop, key))]
+    for path, entry in named:
+        problem = system.bindable(entry.split()[0], 0) if entry else None
+        if problem is not None and system.blames_address(problem):
+            text = f"{entry.split()[0]} {problem.text}, so nothing can be sent from it"
+            yield Finding((path, path[:-1]), text, "Give the address to a network interface, or write another one")
+
+
 def program(settings: Settings) -> Iterator[Finding]:
     """Why `user` cannot run the Python that this is: one below /root, for instance."""
     if not settings.user:

@@ -186,6 +186,76 @@ def host(written: Any) -> str:
         raise wrong(f"{written!r} is not a host", 'Write a name such as "mail.example.org" or an IP address') from None
 
 
+def hello_name(written: Any) -> str:
+    """The name for EHLO, a domain or an address literal (RFC 5321 §4.1.1.1); "" for none."""
+    if written == "":
+        return ""
+    if isinstance(written, str) and written[:1] == "[" and written[-1:] == "]":
+        bare = written[1:-1]
+        address = ip_address(bare[5:] if bare[:5].lower() == "ipv6:" else bare)
+        return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    return domain(written)
+
+
+def own_address(written: Any) -> str:
+    """An IP address to connect from, perhaps with the name for EHLO behind it."""
+    words = written.split() if isinstance(written, str) else []
+    if not 0 < len(words) < 3:
+        raise wrong(f"{written!r} is not an IP address", 'Write "192.0.2.7", or "192.0.2.7 mail.example.org"')
+    return " ".join((ip_address(words[0]), *map(hello_name, words[1:])))
+
+
+_WEIGHTED: Final = ("port", "priority", "weight")
+
+
+def server_entry(written: Any) -> str:
+    """A server of several: ``a.example``, ``[a.example]:587``, ``example.net mx``, ``a.example:25 priority=10
+    weight=5``, or a table with these keys. As text, in this order."""
+    if isinstance(written, dict):
+        return _server_table(written)
+    words = written.split() if isinstance(written, str) else []
+    if not words:
+        raise wrong(f"{written!r} is not a server", _SERVER_REMEDY)
+    found: dict[str, Any] = {"host": words[0]}
+    bracketed = _HOST_AND_PORT.fullmatch(words[0])
+    if bracketed is not None:
+        found["host"] = bracketed[1] or bracketed[2]
+        if bracketed[3]:
+            found["port"] = int(bracketed[3])
+    for word in words[1:]:
+        key, _, value = word.partition("=")
+        if word == "mx":
+            found["mx"] = True
+        elif key in _WEIGHTED and value.isdecimal():
+            found[key] = int(value)
+        else:
+            raise wrong(f"{word!r} says nothing of a server", _SERVER_REMEDY)
+    return _server_table(found)
+
+
+def _server_table(written: dict[str, Any]) -> str:
+    unknown = [key for key in written if key not in ("host", "mx", *_WEIGHTED)]
+    if unknown or "host" not in written:
+        text = f"a server has no key {unknown[0]!r}" if unknown else "a server needs a host"
+        raise wrong(text, _SERVER_REMEDY)
+    for key in _WEIGHTED:
+        least, most = (1, 65_535) if key == "port" else (0, 65_535)
+        value = written.get(key, least)
+        if type(value) is not int or not least <= value <= most:
+            raise wrong(f"{value!r} is no {key} of a server", f"Write a number from {least} to {most}")
+    if type(written.get("mx", False)) is not bool:
+        raise wrong(f"{written['mx']!r} is neither true nor false", "Write mx = true, or leave it out")
+    words = [host(written["host"])]
+    words += [f"{key}={written[key]}" for key in _WEIGHTED if key in written]
+    return " ".join([*words, "mx"] if written.get("mx") else words)
+
+
+_SERVER_REMEDY: Final = (
+    'Write "a.example", "[a.example]:587", or { host = "a.example", port = 587, priority = 10, weight = 5 }; '
+    "mx = true if the MX records of this domain are meant"
+)
+
+
 def mailbox(written: Any) -> str:
     """A mailbox in its wire form; "" for none."""
     if written == "":
@@ -331,6 +401,21 @@ IpAddress = Annotated[
     str,
     BeforeValidator(lambda written: written and ip_address(written)),
     ValueKind("IP address", '`"192.0.2.1"`, `"2001:db8::1"`'),
+]
+OwnAddressEntry = Annotated[
+    str,
+    BeforeValidator(own_address),
+    ValueKind("own address", '`"192.0.2.7"`, or with the name for EHLO `"192.0.2.7 mail.example.org"`'),
+]
+HelloName = Annotated[
+    str, BeforeValidator(hello_name), ValueKind("name", '`"mail.example.org"` or an address literal')
+]
+ServerEntry = Annotated[
+    str,
+    BeforeValidator(server_entry),
+    ValueKind(
+        "server", '`"a.example"`, `"[a.example]:587"`, `{ host = "a.example", priority = 10, weight = 5 }`'
+    ),
 ]
 Network = Annotated[str, BeforeValidator(network), _NET]
 ListeningAddress = Annotated[

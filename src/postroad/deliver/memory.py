@@ -55,6 +55,17 @@ class HopMemory:
         """The first `most`, as they stand, those that failed not long ago behind the others. If all that would be tried
         failed the last time, those come first that were not tried, or whose last failure is longest ago: none is left
         out for good."""
+        if hops and hops[-1].fallback is not None:
+            return self._with_fallbacks(hops, now, most)
+        return self._first(hops, now, most)
+
+    def _with_fallbacks(self, hops: Sequence[Hop], now: float, most: int) -> list[Hop]:
+        """Fallbacks have places of their own: servers that are down, however many, do not keep mail from them."""
+        own = self._first([hop for hop in hops if hop.fallback is None], now, most)
+        behind = self._first([hop for hop in hops if hop.fallback is not None], now, most)
+        return sorted(own + behind, key=lambda hop: not self.is_fresh(hop, now))
+
+    def _first(self, hops: Sequence[Hop], now: float, most: int) -> list[Hop]:
         failed = self._failed
         if not failed:
             return list(hops[:most])

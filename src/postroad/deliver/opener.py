@@ -44,7 +44,7 @@ from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks
-from postroad.mail.route import Destination, Hop, HostProof, Route, TlsDemand, Transport
+from postroad.mail.route import Destination, Hop, HostProof, Origin, Route, TlsDemand, Transport
 from postroad.mail.tls_details import details
 from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
@@ -112,12 +112,14 @@ class Opener:
         self._ways = HopTools(self._shared, network, tls, programs, self._entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._openings: set[Trying] = set()  # under way
+        self._turns: dict[Origin, int] = {}  # connections begun from each set of addresses that the settings name
 
     def take(self, name: str, options: DeliverOptions, tls: ClientTls) -> None:
         """Settings: couriers from here on go by them. What is being opened now may be of both, and couriers that are
         there keep the old ones: the queue lets go of both (`queue.queue.Queue.take`). What was learned of hosts is kept
         if the settings are the same."""
         before = self._shared.options, self._ways.tls.options
+        self._turns.clear()
         self._shared = settings(name, options, self._clock, self._loop, self._pool)
         self._http = HttpTools(self._http_pool, options.http.ca_file)
         self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
@@ -190,19 +192,24 @@ class Opener:
             return found
         if not found.hops:
             return self._attempt(destination, None, deferred("4.4.4", "the look-up gave no host to try"))
-        credentials = None
-        if destination.credentials:
-            credentials = self._credentials(destination.credentials)
-            if credentials is None:
-                text = f"there are no credentials named {destination.credentials!r}"
-                return self._attempt(destination, None, deferred("4.3.5", text))
+        hops = found.hops
+        if destination.origin.is_set:
+            hops = tuple(hop for hop in hops if destination.origin.of(hop.address))
+            if not hops:
+                return self._attempt(destination, None, deferred("4.3.5", _no_family(found.hops)))
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
         tries: list[Try] = []
-        ordered = self._memory.ordered(found.hops, self._loop.time(), hops_max)
+        ordered = self._memory.ordered(hops, self._loop.time(), hops_max)
         for tried, hop in enumerate(ordered, 1):
             trying.goes_to(hop, self._loop.time())
             started_us = self._shared.clock.now_us()
+            name = destination.credentials if hop.fallback is None else hop.fallback.credentials
+            credentials = self._credentials(name) if name else None
+            if name and credentials is None:
+                text = f"there are no credentials named {name!r}"
+                attempts.append(self._attempt(destination, None, deferred("4.3.5", text)))
+                break
             result = await self._try_safely(destination, hop, credentials, lost, trying)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
@@ -212,13 +219,22 @@ class Opener:
                     tries=tuple(tries),
                 )
                 return result
-            attempts.append(self._attempt(destination, hop, softened(result.result), result.tls, result.auth))
+            named = None if result.ours else hop  # else it would count as a refusal of that host
+            attempts.append(self._attempt(destination, named, softened(result.result), result.tls, result.auth))
+            if result.ours:
+                continue
             proof = HopTrial(destination, hop, credentials, plain=False).proof
             tries.append(_tried(attempts[-1], proof, started_us))
             if result.result.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
                 break
             self._memory.failed(hop, self._loop.time())
         return _verdict(attempts, tuple(tries))
+
+    def _turn(self, origin: Origin) -> int:
+        """Which of several addresses of ours is next."""
+        turn = self._turns.get(origin, 0)
+        self._turns[origin] = turn + 1
+        return turn
 
     def _failed(self, hop: Hop, courier: SmtpCourier) -> None:
         now = self._loop.time()
@@ -244,11 +260,15 @@ class Opener:
         """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
         ignored = frozenset(destination.ignored_extensions)
+        if hop.fallback is not None:
+            ignored = _UNTOLD.union(hop.fallback.ignored_extensions)
         if broken := self._memory.broken(hop, now):
             ignored = ignored.union(broken)
             if "CHUNKING" in ignored:
                 ignored |= {"BINARYMIME"}  # RFC 3030 §3: it needs BDAT
         where = HopTrial(destination, hop, credentials, plain=False, ignored=ignored, trying=trying)
+        if destination.origin.is_set:
+            where = msgspec.structs.replace(where, turn=self._turn(destination.origin))
         if where.tls is TlsDemand.NEVER or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
             where = msgspec.structs.replace(where, plain=True)
         result = await visit(self._ways, where, lost)
@@ -282,6 +302,12 @@ class Opener:
         )
 
 
+def _no_family(hops: Sequence[Hop]) -> str:
+    """Why no host can be reached from the addresses that are set."""
+    theirs, ours = ("IPv6", "source_ipv6") if ":" in hops[0].address else ("IPv4", "source_ipv4")
+    return f"{hops[0].name} has only {theirs} addresses, but the [[next_hop]] has no {ours}"
+
+
 def _tried(attempt: Attempt, proof: HostProof, started_us: int) -> Try:
     """What is kept of one host that did not take the connection."""
     return Try(
@@ -296,9 +322,15 @@ def _verdict(attempts: Sequence[Attempt], tries: tuple[Try, ...]) -> Attempt:
     chosen = next((attempt for attempt in attempts if attempt.outcome is Outcome.DEFERRED), attempts[0])
     if len(attempts) == 1:
         return chosen
-    hosts = len({attempt.remote_name for attempt in attempts})
-    tried = f"{hosts} hosts tried" if hosts > 1 else f"{len(attempts)} addresses of {attempts[0].remote_name} tried"
-    text = f"{tried}: {'; '.join(_told(attempts))}"[:_TEXT_MAX]
+    tried = [attempt for attempt in attempts if attempt.remote_name]
+    told = list(dict.fromkeys(attempt.text for attempt in attempts if not attempt.remote_name))  # our own faults
+    names = {attempt.remote_name for attempt in tried}
+    said = "; ".join(_told(tried) + told)
+    if len(names) > 1:
+        said = f"{len(names)} hosts tried: {said}"
+    elif len(tried) > 1:
+        said = f"{len(tried)} addresses of {tried[0].remote_name} tried: {said}"
+    text = said[:_TEXT_MAX]
     return msgspec.structs.replace(chosen, text=text, tries=tries)
 
 
@@ -313,4 +345,5 @@ def _told(attempts: Sequence[Attempt]) -> list[str]:
     return [form.replace(_PLACE, " and ".join(places)) for form, places in same.items()]
 
 
+_UNTOLD: Final = frozenset({"XFORWARD", "XCLIENT"})  # what a fallback is told nothing by
 _PLACE: Final = "\0"

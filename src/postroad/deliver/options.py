@@ -204,6 +204,12 @@ class DeliverOptions(msgspec.Struct, frozen=True):
             description='The IPv6 address that the node connects from. "": any.',
         ),
     ] = ""
+    hello: Annotated[
+        str,
+        Meta(
+            description='The name that the node gives in EHLO. "": `hostname`.',
+        ),
+    ] = ""
     reply_line_max: Annotated[int, Meta(ge=512, description="The longest line of a reply.")] = 4096
     reply_lines_max: Annotated[int, Meta(ge=16, description="The most lines of a reply.")] = 128
     reply_size_max: Annotated[int, Meta(ge=8192, description="The largest reply with all its lines.")] = 65_536

@@ -9,6 +9,7 @@ under TLS, or if we would have to send credentials without TLS.
 
 from __future__ import annotations
 
+import errno
 import random
 import ssl
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from postroad.deliver.doing import Trying, place
 from postroad.deliver.smtp import CourierContext, SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
-from postroad.mail.route import Destination, Hop, HostProof, TlsDemand, Transport, proof_of
+from postroad.mail.route import Destination, Hop, HostProof, OwnAddress, TlsDemand, Transport, proof_of
 from postroad.mail.status import with_class
 from postroad.protocol.client import (
     AuthChallenged,
@@ -53,17 +54,19 @@ class HopTools(msgspec.Struct, frozen=True):
 
 class NoCourier(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
-    `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH."""
+    `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH. `ours`:
+    the cause is on this machine and says nothing of the host."""
 
     result: Result
     tls: TlsFacts | None = None
     plain_next: bool = False
     auth: str = ""
+    ours: bool = False
 
 
 class HopTrial(msgspec.Struct, frozen=True):
     """Where to, and as whom. `plain`: without TLS, though it may be offered. `ignored`: what the hop offers and is not
-    to be used. `trying`: is told of the connection."""
+    to be used. `trying`: is told of the connection. `turn`: which of several addresses of ours comes first."""
 
     destination: Destination
     hop: Hop
@@ -71,6 +74,7 @@ class HopTrial(msgspec.Struct, frozen=True):
     plain: bool
     ignored: frozenset[str] = frozenset()
     trying: Trying | None = None
+    turn: int = 0
 
     @property
     def tls(self) -> TlsDemand:
@@ -97,8 +101,8 @@ async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], N
     if isinstance(context, Problem):
         return NoCourier(deferred("4.3.5", f"TLS cannot be set up: {context}"))
     courier = await _connected(ways, where, context)
-    if isinstance(courier, Result):
-        return NoCourier(courier)
+    if isinstance(courier, NoCourier):
+        return courier
     if where.trying is not None:
         where.trying.machine = courier.machine
     try:
@@ -127,24 +131,50 @@ def _ended(where: HopTrial, courier: SmtpCourier, event: ConnectionEnded) -> NoC
     return NoCourier(result, plain_next=broke and where.may_be_plain)
 
 
-async def _connected(ways: HopTools, where: HopTrial, context: ssl.SSLContext | None) -> SmtpCourier | Result:
+async def _connected(ways: HopTools, where: HopTrial, context: ssl.SSLContext | None) -> SmtpCourier | NoCourier:
+    origin, options = where.destination.origin, ways.shared.options
+    if where.hop.address.startswith("/"):
+        return await _connected_from(ways, where, context, _ANYWHERE)
+    if not origin.is_set:
+        source = options.source_ipv6 if ":" in where.hop.address else options.source_ipv4
+        return await _connected_from(ways, where, context, OwnAddress(source, origin.hello))
+    addresses = origin.of(where.hop.address)
+    first = where.turn % len(addresses)
+    for own in addresses[first:] + addresses[:first]:
+        found = await _connected_from(ways, where, context, OwnAddress(own.address, own.hello or origin.hello))
+        if not isinstance(found, NoCourier) or not found.ours:
+            break
+    return found
+
+
+async def _connected_from(
+    ways: HopTools, where: HopTrial, context: ssl.SSLContext | None, own: OwnAddress
+) -> SmtpCourier | NoCourier:
     hop, options = where.hop, ways.shared.options
     implicit = where.tls is TlsDemand.IMPLICIT
     path = hop.address if hop.address.startswith("/") else ""
-    source = "" if path else (options.source_ipv6 if ":" in hop.address else options.source_ipv4)
+    kind, hello = where.destination.transport, own.hello or options.hello
     try:
         _, courier = await ways.network.connect(
-            lambda: SmtpCourier(ways.shared, where.destination.transport, hop, where.ignored),
-            hop.address, hop.port, path=path, source=source, timeout_s=options.connect_s,
+            lambda: SmtpCourier(ways.shared, kind, hop, where.ignored, hello),
+            hop.address, hop.port, path=path, source=own.address, timeout_s=options.connect_s,
             context=context if implicit else None, server_name=hop.name if implicit else "",
         )
     except ssl.SSLError as error:
-        return _unproved(where, error)
+        return NoCourier(_unproved(where, error))
     except OSError as error:
-        return deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}")
+        if own.address and error.errno == errno.EADDRNOTAVAIL:
+            return NoCourier(
+                deferred("4.3.5", f"no connection to {place(hop)}: {own.address} is no address of this machine now"),
+                ours=True,
+            )
+        return NoCourier(deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}"))
     if implicit:
         courier.tls = facts(courier.transport)
     return courier
+
+
+_ANYWHERE: Final = OwnAddress("")
 
 
 async def _set_up(

@@ -125,14 +125,15 @@ def settings(
 
 class SmtpCourier(asyncio.Protocol):
     """See the module. Made by the opener, who sets the session up and then lets it go with `release`. `ignored`:
-    keywords of the remote that count as not offered."""
+    keywords of the remote that count as not offered. `hello`: our name for EHLO, "": the node's."""
 
     def __init__(
-        self, shared: CourierContext, kind: Transport, hop: Hop, ignored: frozenset[str] = frozenset()
+        self, shared: CourierContext, kind: Transport, hop: Hop, ignored: frozenset[str] = frozenset(), hello: str = ""
     ) -> None:
         self.hop = hop
+        self._hello = hello or shared.name
         self.machine = ClientMachine(
-            shared.name, lmtp=kind is Transport.LMTP, limits=shared.reply_limits, ignored=ignored
+            self._hello, lmtp=kind is Transport.LMTP, limits=shared.reply_limits, ignored=ignored
         )
         self.tls: TlsFacts | None = None  # what the handshake showed
         self.ended: ConnectionEnded | None = None  # how the session has ended
@@ -310,7 +311,7 @@ class SmtpCourier(asyncio.Protocol):
     def _introduce(self, work: CarriedJob) -> None:
         """Name the client that the message came from, unless the server knows it already."""
         if self._introductions is None:
-            self._introductions = Introductions(self._shared.name)
+            self._introductions = Introductions(self._hello)
         said = self._introductions.next(work.job.envelope, self.machine.capabilities, self._transport)
         if said is None:
             self._prepare(work)

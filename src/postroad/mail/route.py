@@ -51,6 +51,9 @@ def proof_of(demand: TlsDemand) -> HostProof:
 REQUIRE_TLS: Final = "/requiretls"
 TLS_OPTIONAL: Final = "/tls-optional"
 
+# What stands before an address of ours that connections come from, if a next hop names some.
+FROM: Final = "/from:"
+
 # What stands before the recipients' domain at the end of the key of a set next hop, if that domain has its own pace.
 APART: Final = "/@"
 
@@ -62,7 +65,7 @@ def plain_key(key: str) -> str:
 
 def domain_of(key: str) -> str:
     """The domain that a destination's key names, if it is one's alone; else a text that is no domain."""
-    return plain_key(key).rpartition(APART)[2]
+    return plain_key(key).rpartition(APART)[2].partition(FROM)[0]
 
 
 def keys_of(plain: str) -> tuple[str, ...]:
@@ -111,6 +114,59 @@ class MailboxRules(msgspec.Struct, frozen=True, array_like=True):
     table: str = ""
 
 
+class SetServer(msgspec.Struct, frozen=True, array_like=True):
+    """One of several servers that an operator has set for a destination. `mx`: `host` is a domain whose MX records are
+    looked up. The lowest `priority` is tried first; servers of one priority share the connections by `weight`
+    (RFC 2782)."""
+
+    host: str
+    port: int = 25
+    mx: bool = False
+    priority: int = 0
+    weight: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"mx:{self.host}:{self.port}" if self.mx else f"[{self.host}]:{self.port}"
+
+
+class Fallback(msgspec.Struct, frozen=True, array_like=True):
+    """A server for mail whose own servers cannot be found or reached. What is demanded of it, and as whom we log in
+    there, is its own: a destination's credentials never go to it."""
+
+    server: SetServer
+    tls: TlsDemand = TlsDemand.MAY
+    credentials: str = ""
+    ignored_extensions: tuple[str, ...] = ()
+
+
+class OwnAddress(msgspec.Struct, frozen=True, array_like=True):
+    """An IP address of ours to connect from, and the name for EHLO from there; "": the node's."""
+
+    address: str
+    hello: str = ""
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """Where connections to a destination come from. If there are addresses, no others are used: a family without one is
+    not used at all. Several take turns. `hello`: the name for EHLO, if the address has none of its own."""
+
+    ipv4: tuple[OwnAddress, ...] = ()
+    ipv6: tuple[OwnAddress, ...] = ()
+    hello: str = ""
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self.ipv4 or self.ipv6)
+
+    def of(self, address: str) -> tuple[OwnAddress, ...]:
+        """Those of the family of a remote's address."""
+        return self.ipv6 if ":" in address else self.ipv4
+
+
+ANY_ORIGIN: Final = Origin()
+
+
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 
@@ -126,7 +182,9 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `require_tls`: the hosts must offer REQUIRETLS under proved TLS, and be the domain's own beyond doubt (RFC 8689
     §4.2.1). `ignored_extensions`: keywords that the hosts offer and that are not used with them.
     `rules`: for mailboxes of MAILDIR and MBOX;
-    `user` for PROGRAM, too.
+    `user` for PROGRAM, too. `servers`: several hosts or domains instead of `host` and `domain`, which are "" then; the
+    key names them all, as ``[a.example]:25,[b.example]:25``. `fallbacks`: servers for mail that can be brought to none
+    of its own. `origin`: where connections come from.
     """
 
     key: str
@@ -145,13 +203,23 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     rules: MailboxRules = MailboxRules()
     http: HttpTarget | None = None
     xclient: bool = False
+    servers: tuple[SetServer, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    origin: Origin = ANY_ORIGIN
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts, or the domains with their MX, that it names."""
+        if self.servers:
+            return tuple(server.host for server in self.servers)
+        return (self.host or self.domain,)
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):
     """One server to try: its name (as MX or configuration said, for TLS and reports) and one address of it.
 
     `tls`: how much TLS this host is asked for, None: as its destination demands. `proof`: what its certificate must
-    show, None: what that demand asks for.
+    show, None: what that demand asks for. `fallback`: it is a host of this fallback, else None.
     """
 
     name: str
@@ -160,6 +228,7 @@ class Hop(msgspec.Struct, frozen=True, array_like=True):
     preference: int = 0
     tls: TlsDemand | None = None
     proof: HostProof | None = None
+    fallback: Fallback | None = None
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -106,7 +106,10 @@ async def way(
     if destination.path or destination.transport in HERE:
         return facts
     route = await mx.hops(destination, resolver, random.Random(), options.mx_options(settings), ourselves)
-    changes = await _by_mx(destination, resolver) if destination.domain else await _by_host(destination, resolver)
+    if destination.servers:
+        changes = await _by_servers(destination, resolver)
+    else:
+        changes = await _by_mx(destination, resolver) if destination.domain else await _by_host(destination, resolver)
     facts = msgspec.structs.replace(facts, **changes)
     if isinstance(route, Attempt):
         return msgspec.structs.replace(facts, problem=route.text)
@@ -143,6 +146,17 @@ async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelo
 async def _by_host(destination: Destination, resolver: Resolver) -> dict[str, object]:
     server, warnings = await _server(destination.host, None, destination.port, resolver)
     return {"servers": (server,), "warnings": warnings}
+
+
+async def _by_servers(destination: Destination, resolver: Resolver) -> dict[str, object]:
+    """Several servers that are set; those that are found by MX stand among the tries only."""
+    found = await asyncio.gather(
+        *(_server(each.host, None, each.port, resolver) for each in destination.servers if not each.mx)
+    )
+    return {
+        "servers": tuple(server for server, _ in found),
+        "warnings": tuple(warning for _, told in found for warning in told),
+    }
 
 
 async def _by_mx(destination: Destination, resolver: Resolver) -> dict[str, object]:

@@ -182,7 +182,9 @@ class PaceTable:
 
     def needs_hosts(self, destination: Destination) -> bool:
         """Whether it must be known which hosts serve this destination, to tell its pace."""
-        return self._by_host and destination.transport is _SMTP and bool(destination.domain)
+        return self._by_host and destination.transport is _SMTP and (
+            bool(destination.domain) or any(server.mx for server in destination.servers)
+        )
 
     def of(self, destination: Destination, hosts: Sequence[str] = ()) -> Pace:
         """`hosts`: the names of those that it may go to, if it `needs_hosts`."""
@@ -192,7 +194,7 @@ class PaceTable:
         scopes: dict[str, PaceRule | None] = {destination.key: self._own_rule(destination.key)}
         if destination.transport is not _SMTP:
             return self._joined(scopes)
-        hosts = hosts or ((destination.host,) if destination.host else ())
+        hosts = hosts or ((destination.host,) if destination.host else tuple(each.host for each in destination.servers))
         if (rule := self._domain_groups.find(destination.apart or destination.domain)) is not None:
             scopes[f"provider:{rule.provider}"] = rule
         for host in hosts:

@@ -49,6 +49,6 @@ def _secured(destination: Destination) -> Destination:
 
 @lru_cache(maxsize=4096)
 def _relaxed(destination: Destination) -> Destination:
-    if destination.tls not in _DEMANDING or destination.host or destination.credentials:
+    if destination.tls not in _DEMANDING or destination.host or destination.servers or destination.credentials:
         return destination
     return msgspec.structs.replace(destination, key=destination.key + TLS_OPTIONAL, tls=TlsDemand.MAY)

@@ -25,7 +25,9 @@ from msgspec import Meta
 from postroad.mail.address import is_ip_address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import HERE, Destination, Hop, Route, proof_of
+from postroad.route import several
 from postroad.route.domains import OwnNames, is_loopback, is_unusable
+from postroad.route.several import LOOP, OURSELVES
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
 Prefer = Literal["", "ipv6", "ipv4"]
@@ -75,7 +77,9 @@ async def hops(
         hop = Hop(destination.path, destination.path, 0, 0, destination.tls, proof_of(destination.tls))
         return Route(destination, (hop,))
     search = _Search(destination, resolver, random, options, ourselves)
-    return await (search.by_mx() if destination.domain else search.by_host())
+    if destination.servers or destination.fallbacks:
+        return await several.hops(destination, search.at, random)
+    return await search.at(destination)
 
 
 class _Search(msgspec.Struct, frozen=True):
@@ -87,6 +91,11 @@ class _Search(msgspec.Struct, frozen=True):
     options: MxOptions
     ourselves: OwnNames
 
+    async def at(self, destination: Destination) -> Route | Attempt:
+        """By the MX of its domain, or by its host."""
+        search = msgspec.structs.replace(self, destination=destination)
+        return await (search.by_mx() if destination.domain else search.by_host())
+
     # -- a host that was set -----------------------------------------------------------------------------------------
 
     async def by_host(self) -> Route | Attempt:
@@ -97,7 +106,7 @@ class _Search(msgspec.Struct, frozen=True):
             case DnsStatus.FOUND:
                 if any(self.ourselves.is_address(address, port) for address in answer.records):
                     text = "mail would go in a circle, and waits until [[next_hop]] names another host or port"
-                    return self._deferred("4.3.5", f"the next hop {host}:{port} is this server itself: {text}")
+                    return self._deferred(OURSELVES, f"the next hop {host}:{port} is this server itself: {text}")
                 return Route(self.destination, self._hops(host, answer.records, 0))
             case DnsStatus.ERROR:
                 return self._deferred("4.4.3", f"the address of {host} could not be looked up: {answer.text}")
@@ -233,7 +242,7 @@ class _Search(msgspec.Struct, frozen=True):
     def _circle(self) -> Attempt:
         """RFC 5321 §5.1: no record is left when ours and those that are not better are discarded."""
         text = f"mail for {self.destination.domain} loops back to this server: it is the best mail exchanger itself"
-        return self._failed("5.4.6", text)
+        return self._failed(LOOP, text)
 
     def _failed(self, status: str, text: str) -> Attempt:
         return self._attempt(Outcome.FAILED, status, text)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address
-from postroad.mail.route import HttpFormat, TlsDemand, Transport
+from postroad.mail.route import HttpFormat, Origin, OwnAddress, SetServer, TlsDemand, Transport
 from postroad.route.batv import Batv
 
 ANY: Final = "any"  # in `recipients`: every local-part
@@ -59,6 +59,13 @@ class LocalDomain(msgspec.Struct, frozen=True):
     socket: Annotated[str, Meta(description="LMTP: the path of the server's Unix socket.")] = ""
     host: Annotated[str, Meta(description="LMTP: the server's name or address.")] = ""
     port: Annotated[int, Meta(ge=1, le=65535, description="LMTP: the server's port.")] = 24
+    hosts: Annotated[
+        tuple[SetServer, ...],
+        Meta(
+            description="LMTP: several servers instead of `host`, as for `[[next_hop]]`. Each of them must be able to "
+            "deliver to every mailbox of the domain.",
+        ),
+    ] = ()
     command: Annotated[
         tuple[str, ...],
         Meta(
@@ -333,6 +340,38 @@ class NextHop(msgspec.Struct, frozen=True):
         ),
     ] = ()
 
+    hosts: Annotated[
+        tuple[SetServer, ...],
+        Meta(
+            description="Several servers instead of `host`. As a list of names they are tried in this order: the next "
+            "one is used if those before it cannot be reached or refuse the connection. If an entry has a priority or "
+            "a weight, the lowest priority is tried first, and servers of one priority share the connections by their "
+            "weights, as with SRV records. Unset in an entry: priority 0, weight 1, the `port` of the table.",
+        ),
+    ] = ()
+    fallback: Annotated[
+        tuple[SetServer, ...],
+        Meta(
+            description="Servers that get the mail if its own servers cannot be found or reached, written as in "
+            "`hosts`. A server that another table names, too, is reached with the TLS and the account of that table.",
+        ),
+    ] = ()
+    source_ipv4: Annotated[
+        tuple[OwnAddress, ...],
+        Meta(
+            description="The IPv4 addresses that the node connects from. Several take turns. A name behind an address "
+            "is given in EHLO. If this or `source_ipv6` is set, the node uses no other address; IPv6 then needs "
+            "`source_ipv6`. If an address is missing on this machine, the next one is used; if all are missing, the "
+            "mail waits.",
+        ),
+    ] = ()
+    source_ipv6: Annotated[
+        tuple[OwnAddress, ...], Meta(description="The same for IPv6.")
+    ] = ()
+    hello: Annotated[
+        str,
+        Meta(description='The name that the node gives in EHLO. "": as set under `[outbound]`.'),
+    ] = ""
     name: Annotated[
         str,
         Meta(
@@ -340,6 +379,15 @@ class NextHop(msgspec.Struct, frozen=True):
             "without `domain`, `recipients`, `senders` and `accounts` is only for such mail.",
         ),
     ] = ""
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.source_ipv4, self.source_ipv6, self.hello)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether it names servers. Else mail goes to the MX of its domain."""
+        return bool(self.host or self.hosts)
 
     @property
     def is_for_all(self) -> bool:
@@ -372,6 +420,14 @@ class RoutingOptions(msgspec.Struct, frozen=True):
             description="Whether mail to address literals of other hosts is sent to these hosts.",
         ),
     ] = False
+    fallback: Annotated[
+        tuple[SetServer, ...],
+        Meta(
+            description="Servers that get the mail if the servers found by MX cannot be found or reached, written as "
+            "`hosts` of a `[[next_hop]]`. A server that a `[[next_hop]]` names, too, is reached with the TLS and the "
+            "account of that table.",
+        ),
+    ] = ()
     detail_delimiter: Annotated[
         str,
         Meta(

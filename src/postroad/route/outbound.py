@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.job import Outbound, Sent
-from postroad.mail.route import APART, Destination, Transport, plain_key
+from postroad.mail.route import APART, FROM, Destination, Transport, plain_key
 from postroad.route.choosing import NextHops, mailboxes
 from postroad.route.domains import DomainTable
 from postroad.route.options import Generic, RoutingOptions
@@ -41,9 +41,10 @@ class _Tables:
                 _Table(hop.generic, delimiter) if hop.generic else None
             )
             for hop in hops
-            if hop.host
+            if hop.has_server
         }
-        self._of_domain = {hop.domain: _Table(hop.generic, delimiter) for hop in hops if not hop.host and hop.generic}
+        by_mx = (hop for hop in hops if hop.generic and not hop.has_server)
+        self._of_domain = {hop.domain: _Table(hop.generic, delimiter) for hop in by_mx}
 
     def __call__(self, envelope: Envelope, recipient: Recipient, destination: Destination) -> Sent:
         sender = envelope.reverse_path
@@ -56,9 +57,9 @@ class _Tables:
         if destination.transport is not Transport.SMTP:
             return None
         key = plain_key(destination.key)
-        if destination.domain == key:  # by the MX of the recipients' domain
-            hop = self._next_hops.for_all(key)
-            return self._of_domain.get(hop.domain) if hop is not None and not hop.host else None
+        if destination.domain == key.partition(FROM)[0]:  # by the MX of the recipients' domain
+            hop = self._next_hops.for_all(destination.domain)
+            return self._of_domain.get(hop.domain) if hop is not None and not hop.has_server else None
         if key in self._of_server:
             return self._of_server[key]
         return self._of_server.get(key.removesuffix(APART + destination.apart)) if destination.apart else None

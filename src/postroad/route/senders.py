@@ -99,7 +99,7 @@ class Senders:
         peer = envelope.peer
         if not (peer.is_known or not peer.address) or batv.is_tagged(sender.local_part) or self._is_unsigned(sender):
             return sender
-        if self._plain_to.find(recipient.domain) or (destination.host or destination.domain) in self._plain_next_hops:
+        if self._plain_to.find(recipient.domain) or not self._plain_next_hops.isdisjoint(destination.hosts):
             return sender
         return batv.sign(sender, keys.keys[0], self._batv.days, self._now_us())
 

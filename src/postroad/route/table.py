@@ -19,7 +19,18 @@ import msgspec
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.route import APART, Destination, HttpTarget, MailboxRules, Quota, Transport
+from postroad.mail.route import (
+    APART,
+    FROM,
+    Destination,
+    Fallback,
+    HttpTarget,
+    MailboxRules,
+    Origin,
+    Quota,
+    SetServer,
+    Transport,
+)
 from postroad.maps.face import NotNow
 from postroad.route.choosing import NextHops
 from postroad.route.domain_maps import MappedDomains
@@ -30,7 +41,7 @@ _CACHE_MAX: Final = 100_000  # domains; then begun anew
 _APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
 
 _NOBODY: Final = OwnNames()
-_NO_EXTENSIONS: Final[tuple[str, ...]] = ()
+_SMTP: Final = Transport.SMTP
 NO_SENDER: Final = Address("", "")  # no table names it
 ONLY_ALIASES: Final = "no such user here: the domain has only aliases"
 OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
@@ -165,7 +176,7 @@ class RoutingTable:
         if self.is_local(address.domain):
             return False
         hop = self._next_hops.for_all(address.domain)
-        goes_on = (hop is not None and hop.host != "") or self.is_relay(address.domain)
+        goes_on = (hop is not None and hop.has_server) or self.is_relay(address.domain)
         return self._postmaster is not None or goes_on
 
     def at_home(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
@@ -218,19 +229,37 @@ class RoutingTable:
 
     def by_hop(self, hop: NextHop | None, domain: str) -> Destination | Attempt:
         """To a next hop, or by the MX of the domain."""
-        if hop is not None and hop.host:
-            return destination_of_hop(hop, domain if self._apart.find(domain) else "")
+        if hop is not None and hop.has_server:
+            found = destination_of_hop(hop, domain if self._apart.find(domain) else "")
+            return self.with_fallbacks(found, hop.fallback) if hop.fallback else found
         if domain.startswith("["):
             return self._literal(domain)
-        # Equal keys mean equal destinations: how the MX are reached never depends on sender or mailbox.
+        # Equal keys mean equal destinations: how the MX are reached depends on sender or mailbox only if addresses of
+        # ours stand in the key.
         plain = self._next_hops.for_all(domain)
-        if plain is None or plain.host:
-            tls, ignored = self.options.tls, _NO_EXTENSIONS
+        if plain is None or plain.has_server:
+            found = Destination(domain, _SMTP, domain=domain, port=self.options.mx_port, tls=self.options.tls)
+            fallback = self.options.fallback
         else:
-            tls, ignored = plain.tls, plain.ignored_extensions
-        return Destination(
-            domain, Transport.SMTP, domain=domain, port=self.options.mx_port, tls=tls, ignored_extensions=ignored
-        )
+            found = Destination(
+                domain, _SMTP, domain=domain, port=self.options.mx_port, tls=plain.tls,
+                ignored_extensions=plain.ignored_extensions, origin=plain.origin,
+            )
+            fallback = plain.fallback or self.options.fallback
+        if hop is not None and hop is not plain and hop.origin.is_set:  # some of its mail, by another line
+            found = msgspec.structs.replace(found, key=domain + origin_name(hop.origin), origin=hop.origin)
+        return self.with_fallbacks(found, fallback) if fallback else found
+
+    def with_fallbacks(self, destination: Destination, servers: tuple[SetServer, ...]) -> Destination:
+        """Each is reached as the table says that names it, too."""
+        return msgspec.structs.replace(destination, fallbacks=tuple(map(self._fallback, servers)))
+
+    def _fallback(self, server: SetServer) -> Fallback:
+        plain = (hop for hop in self.options.next_hops if hop.is_for_all)
+        hop = next((hop for hop in plain if server_names(hop) == (server.key,)), None)
+        if hop is None:
+            return Fallback(server, self.options.tls)
+        return Fallback(server, hop.tls, hop.credentials, hop.ignored_extensions)
 
     def _literal(self, domain: str) -> Destination | Attempt:
         """Mail to ``user@[192.0.2.1]``, which goes to that host itself (RFC 5321 §5.1: no MX look-up)."""
@@ -280,8 +309,14 @@ def delivery(local: LocalDomain) -> Destination:
 
 def _lmtp(local: LocalDomain) -> Destination:
     host = local.host.strip("[]")
+    if local.socket:
+        key = f"lmtp:{local.socket}"
+    elif local.hosts:
+        key = f"lmtp:{','.join(server.key for server in local.hosts)}"
+    else:
+        key = f"lmtp:[{host}]:{local.port}"
     return Destination(
-        f"lmtp:{local.socket}" if local.socket else f"lmtp:[{host}]:{local.port}",
+        key,
         Transport.LMTP,
         host="" if local.socket else host,
         port=25 if local.socket else local.port,
@@ -291,6 +326,7 @@ def _lmtp(local: LocalDomain) -> Destination:
         xforward=local.xforward,
         xclient=local.xclient,
         ignored_extensions=local.ignored_extensions,
+        servers=local.hosts,
     )
 
 
@@ -302,11 +338,20 @@ def rules_of(local: LocalDomain) -> MailboxRules:
     )
 
 
+def server_names(hop: NextHop) -> tuple[str, ...]:
+    """The servers of a table, as its destination's key names them."""
+    if hop.hosts:
+        return tuple(server.key for server in hop.hosts)
+    return (SetServer(hop.host.strip("[]"), hop.port, hop.mx).key,)
+
+
 def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
+    """To the servers of a table. Addresses of ours stand in the key: such mail shares no connection with other mail."""
     host = hop.host.strip("[]")
-    key = f"mx:{host}:{hop.port}" if hop.mx else f"[{host}]:{hop.port}"
+    key = ",".join(server_names(hop))
     if hop.credentials:
         key += f"/{hop.credentials}"
+    key += origin_name(hop.origin)
     if apart:
         key += APART + apart
     return Destination(
@@ -321,4 +366,12 @@ def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
         xclient=hop.xclient,
         apart=apart,
         ignored_extensions=hop.ignored_extensions,
+        servers=hop.hosts,
+        origin=hop.origin,
     )
+
+
+def origin_name(origin: Origin) -> str:
+    """What stands in a key for addresses of ours: the first one."""
+    first = (*origin.ipv4, *origin.ipv6)[:1]
+    return f"{FROM}{first[0].address}" if first else ""

@@ -7,9 +7,10 @@ a text that says why and, if possible, what to write instead; nothing is guessed
     smtp: relay:                 the MX of the recipient's domain, no next hop
     smtp:domain                  the MX of that domain
     smtp:[host]:port             that host; an IP address needs no brackets
+    smtp:[host]:port, [other]    the first of them that takes the connection
     :[host]:port                 the same
     lmtp:unix:/path              the LMTP server behind this socket
-    lmtp:inet:host:port          the LMTP server on this host; `inet:` may be left out
+    lmtp:inet:host:port          the LMTP server on this host; `inet:` may be left out; several as with smtp
     next_hop:NAME                the `[[next_hop]]` of this name
     error:5.7.1 text             the mail fails
     retry:4.7.1 text             the mail waits, for as long as mail may wait
@@ -27,8 +28,10 @@ from typing import Final
 import msgspec
 
 from postroad.mail.address import canonical_domain
+from postroad.mail.route import SetServer
 
 VALUE_MAX: Final = 1_000  # characters; longer ones are no destination
+SERVERS_MAX: Final = 20  # servers of one destination
 SMTP_PORT: Final = 25
 LMTP_PORT: Final = 24
 _PORTS: Final = {"smtp": 25, "lmtp": 24, "submission": 587, "submissions": 465, "smtps": 465}  # /etc/services
@@ -48,10 +51,9 @@ class WayKind(enum.Enum):
 
     AS_WITHOUT = "as without maps"
     OWN_MX = "the MX of its domain"
-    MX = "the MX of another domain"
-    HOST = "a host"
+    SERVERS = "servers"
     LMTP_SOCKET = "a Unix socket"
-    LMTP_HOST = "an LMTP host"
+    LMTP_SERVERS = "LMTP servers"
     NEXT_HOP = "a next hop"
     ERROR = "failed"
     RETRY = "waits"
@@ -59,12 +61,11 @@ class WayKind(enum.Enum):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """A value that is understood. `host`: a domain or an IP address; `port`: 0 if none is said; `name`: of a next hop,
-    or the path of a socket; `status` and `text`: of an outcome."""
+    """A value that is understood. `servers`: in the order in which they are tried; `port` 0 in one of them if none is
+    said; `name`: of a next hop, or the path of a socket; `status` and `text`: of an outcome."""
 
     kind: WayKind
-    host: str = ""
-    port: int = 0
+    servers: tuple[SetServer, ...] = ()
     name: str = ""
     status: str = ""
     text: str = ""
@@ -107,11 +108,8 @@ def _unknown(transport: str, value: str) -> str:
 def _smtp(transport: str, rest: str) -> Way | str:
     if not rest:
         return Way(WayKind.OWN_MX if transport else WayKind.AS_WITHOUT)
-    server = _server(rest.removeprefix("inet:"))
-    if isinstance(server, str):
-        return server
-    host, port, by_mx = server
-    return Way(WayKind.MX if by_mx else WayKind.HOST, host, port)
+    servers = _servers(rest)
+    return servers if isinstance(servers, str) else Way(WayKind.SERVERS, servers)
 
 
 def _lmtp(rest: str) -> Way | str:
@@ -122,16 +120,34 @@ def _lmtp(rest: str) -> Way | str:
         return Way(WayKind.LMTP_SOCKET, name=path)
     if not rest:
         return "an LMTP server must be named: lmtp:unix:/path or lmtp:inet:host:port"
-    server = _server(rest.removeprefix("inet:"))
-    return server if isinstance(server, str) else Way(WayKind.LMTP_HOST, server[0], server[1])
+    servers = _servers(rest)
+    if isinstance(servers, str):
+        return servers
+    return Way(WayKind.LMTP_SERVERS, tuple(msgspec.structs.replace(server, mx=False) for server in servers))
 
 
-def _server(written: str) -> tuple[str, int, bool] | str:
-    """Host, port (0: none is said), and whether it is a domain whose MX is meant."""
-    if "," in written or " " in written or "\t" in written:
-        return "it names several hosts; name one, or a domain with several MX records"
+def _servers(written: str) -> tuple[SetServer, ...] | str:
+    """Servers, the first choice first."""
+    names = written.replace(",", " ").split()
+    if not names:
+        return "it names no host"
+    if len(names) > SERVERS_MAX:
+        return f"it names more than {SERVERS_MAX} hosts"
+    found: list[SetServer] = []
+    for name in names:
+        if name.startswith("unix:"):
+            return "a socket must stand alone"
+        server = _server(name.removeprefix("inet:"), len(found))
+        if isinstance(server, str):
+            return server
+        found.append(server)
+    return tuple(found)
+
+
+def _server(written: str, place: int) -> SetServer | str:
+    """A server; its port is 0 if none is said."""
     if ":" in written and _address(written):
-        return _address(written), 0, False
+        return SetServer(_address(written), 0, priority=place)
     match = _SERVER.fullmatch(written)
     if match is None:
         return f"{written[:60]!r} is no host; an IPv6 address stands in brackets"
@@ -141,9 +157,9 @@ def _server(written: str) -> tuple[str, int, bool] | str:
     bare = host.strip("[]")
     address = _address(bare[5:] if bare[:5].lower() == "ipv6:" else bare)
     if address:
-        return address, port, False
+        return SetServer(address, port, priority=place)
     try:
-        return canonical_domain(bare), port, not host.startswith("[")
+        return SetServer(canonical_domain(bare), port, not host.startswith("["), place)
     except ValueError:
         return f"{bare[:60]!r} is no host"
 

@@ -17,10 +17,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import Destination, SetServer, Transport
 from postroad.mail.routing import Answer, Found, not_now
 from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
@@ -28,7 +30,7 @@ from postroad.maps.steps import transport_steps
 from postroad.route.choosing import Choice
 from postroad.route.later import Later
 from postroad.route.options import NextHop
-from postroad.route.table import NO_SENDER, RoutingTable, delivery
+from postroad.route.table import NO_SENDER, RoutingTable, delivery, server_names
 from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
 
 SHOWN_MAX: Final = 100  # characters of a value in a text
@@ -44,10 +46,10 @@ class TransportMaps:
         self._maps = maps
         self._delimiter = options.detail_delimiter
         self._named = {hop.name: hop for hop in options.next_hops if hop.name}
-        by_server: dict[tuple[str, int, bool], list[NextHop]] = {}
+        by_server: dict[tuple[str, ...], list[NextHop]] = {}
         for hop in options.next_hops:
-            if hop.host:
-                by_server.setdefault(_server(hop), []).append(hop)
+            if hop.has_server:
+                by_server.setdefault(server_names(hop), []).append(hop)
         self._by_server = {server: Choice(hops) for server, hops in by_server.items()}
         lmtp = (delivery(local) for local in (*options.local, *options.mapped_local) if local.deliver is Transport.LMTP)
         self._lmtp = {destination.key: destination for destination in lmtp}
@@ -113,18 +115,19 @@ class TransportMaps:
                 return self._table.find(address, sender, account)
             case WayKind.OWN_MX:
                 return self._table.by_hop(None, address.domain)
-            case WayKind.HOST:
-                return self._to_server((way.host, way.port or SMTP_PORT, False), address, sender, account)
-            case WayKind.MX:
-                port = way.port or self._table.options.mx_port
-                return self._to_server((way.host, port, True), address, sender, account)
+            case WayKind.SERVERS:
+                return self._to_servers(way.servers, address, sender, account)
             case WayKind.LMTP_SOCKET:
                 key = f"lmtp:{way.name}"
                 return self._lmtp.get(key) or Destination(key, Transport.LMTP, path=way.name)
-            case WayKind.LMTP_HOST:
-                port = way.port or LMTP_PORT
-                key = f"lmtp:[{way.host}]:{port}"
-                return self._lmtp.get(key) or Destination(key, Transport.LMTP, host=way.host, port=port)
+            case WayKind.LMTP_SERVERS:
+                servers = tuple(_with_port(server, LMTP_PORT) for server in way.servers)
+                key = f"lmtp:{','.join(server.key for server in servers)}"
+                if key in self._lmtp:
+                    return self._lmtp[key]
+                if len(servers) > 1:
+                    return Destination(key, Transport.LMTP, servers=servers)
+                return Destination(key, Transport.LMTP, host=servers[0].host, port=servers[0].port)
             case WayKind.NEXT_HOP:
                 hop = self._named.get(way.name)
                 return "no [[next_hop]] has this name" if hop is None else self._table.by_hop(hop, address.domain)
@@ -135,28 +138,34 @@ class TransportMaps:
             case WayKind.DISCARD:
                 return _ended(Outcome.DELIVERED, way)
 
-    def _to_server(
-        self, server: tuple[str, int, bool], address: Address, sender: Address | None, account: str
+    def _to_servers(
+        self, written: tuple[SetServer, ...], address: Address, sender: Address | None, account: str
     ) -> Found:
-        """A server of a table is reached with the TLS and the account of this table."""
-        choice = self._by_server.get(server)
+        """Servers of a table are reached with the TLS and the account of this table."""
+        mx_port = self._table.options.mx_port
+        servers = tuple(_with_port(server, mx_port if server.mx else SMTP_PORT) for server in written)
+        names = tuple(server.key for server in servers)
+        choice = self._by_server.get(names)
         hop = None
         if choice is not None:
             usual = self._table.hop(address, sender, account)
-            if usual is not None and usual.host and _server(usual) == server:
+            if usual is not None and usual.has_server and server_names(usual) == names:
                 hop = usual
             else:
                 # Equal keys mean equal destinations: tables without an account have the key of none.
                 plain = (each for each in choice.hops if not each.credentials)
                 hop = choice.of(sender, account, self._delimiter) or next(plain, None)
         if hop is None:
-            host, port, mx = server
-            hop = NextHop("*", host, port, mx, self._table.options.tls)
+            tls = self._table.options.tls
+            if len(servers) > 1:
+                hop = NextHop("*", hosts=servers, tls=tls)
+            else:
+                hop = NextHop("*", servers[0].host, servers[0].port, servers[0].mx, tls)
         return self._table.by_hop(hop, address.domain)
 
 
-def _server(hop: NextHop) -> tuple[str, int, bool]:
-    return hop.host.strip("[]"), hop.port, hop.mx
+def _with_port(server: SetServer, port: int) -> SetServer:
+    return server if server.port else msgspec.structs.replace(server, port=port)
 
 
 def _unknown(answer: NotNow) -> Attempt:

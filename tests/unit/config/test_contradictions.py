@@ -48,6 +48,31 @@ NAMES = '[[map]]\nname = "names"\nkind = "inline"\nentries = ["example.org  yes"
 ALIASES_ONLY = 'deliver = "aliases"\n'
 
 WRONG: list[tuple[str, str, str, str, str]] = [
+    ("a host and hosts", hop('hosts = ["a.example"]'), "next_hop[1].hosts", "a host and also hosts", "in hosts"),
+    (
+        "a server twice",
+        hop('hosts = ["a.example", "[a.example]:25"]').replace('host = "smtp.example.net"\n', ""),
+        "next_hop[1].hosts[2]", "[a.example]:25 is used twice", "Remove one",
+    ),
+    (
+        "the MX of an IP address",
+        '[routing]\nfallback = "192.0.2.1 mx"\n', "routing.fallback[1]", "192.0.2.1 has no MX records", "Remove mx",
+    ),
+    (
+        "an address of the other family",
+        hop('source_ipv6 = ["192.0.2.7"]'), "next_hop[1].source_ipv6[1]", "is an IPv4 address", "source_ipv4",
+    ),
+    (
+        "one server, two addresses of ours",
+        hop('source_ipv4 = ["192.0.2.7", "192.0.2.8"]')
+        + hop('source_ipv4 = ["192.0.2.7"]').replace('"*"', '"example.net"'),
+        "next_hop[2].source_ipv4", "two different values of source_ipv4", "Write the same source_ipv4",
+    ),
+    (
+        "a name for EHLO of some mail alone",
+        '[[next_hop]]\nsenders = "bulk.example"\nhello = "b.example"\n', "next_hop[1].hello",
+        "only together with an address", "Add source_ipv4",
+    ),
     (
         "a domain without a name",
         listener('role = "mx"') + '[[domain]]\nrecipients = "any"\npath = "mail/{local_part}"\n',
@@ -819,6 +844,8 @@ RIGHT: list[tuple[str, str]] = [
         "a relay for who shows a certificate",
         listener('role = "relay"', 'client_certificates = "asked"', f'trusted_certificates = ["{"ab" * 32}"]') + TLS,
     ),
+    ("several servers", hop('hosts = ["a.example", "b.example"]').replace('host = "smtp.example.net"\n', "")),
+    ("some mail from another address", hop() + '[[next_hop]]\nsenders = "bulk.example"\nsource_ipv4 = "192.0.2.7"\n'),
     ("an exact and a general next hop", hop() + hop().replace("*", "example.net")),
 ]  # fmt: skip
 

@@ -64,6 +64,19 @@ def test_an_address_of_another_machine_is_found(running: bool, tmp_path: Path) -
     assert line.startswith("12: listener[1].address: 192.0.2.77:") and "is no address of this machine" in line
 
 
+def test_an_address_to_send_from_that_is_none_of_this_machine_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_text(
+        'hostname = "mail.example.org"\nstate_dir = "state"\n[outbound]\nsource_ipv4 = "192.0.2.76"\n'
+        '[[next_hop]]\ndomain = "*"\nsource_ipv4 = ["127.0.0.1", "192.0.2.77 seven.example"]\n'
+    )
+    settings = loading.load(file)
+    assert isinstance(settings, Settings), settings
+    first, second = (str(each).removeprefix(f"{file}:") for each in loading.tried(file, settings, running=True))
+    assert first.startswith("4: outbound.source_ipv4: 192.0.2.76 is no address of this machine")
+    assert second.startswith("7: next_hop[1].source_ipv4[2]: 192.0.2.77 is no address of this machine")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -34,6 +34,17 @@ RIGHT: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (values.domain_pattern, "example.org", "example.org"),
     (values.host, "Mail.example.org", "mail.example.org"),
     (values.host, "2001:DB8::1", "2001:db8::1"),
+    (values.server_entry, "Mail.example.org", "mail.example.org"),
+    (values.server_entry, "[a.example]:587", "a.example port=587"),
+    (values.server_entry, "[2001:db8::1]:26", "2001:db8::1 port=26"),
+    (values.server_entry, "2001:db8::1", "2001:db8::1"),
+    (values.server_entry, "example.net mx weight=3", "example.net weight=3 mx"),
+    (values.server_entry, {"host": "a.example", "port": 26, "priority": 10, "weight": 5, "mx": False},
+     "a.example port=26 priority=10 weight=5"),
+    (values.own_address, "192.0.2.7", "192.0.2.7"),
+    (values.own_address, "2001:DB8::7  Mail.example.org", "2001:db8::7 mail.example.org"),
+    (values.hello_name, "[IPv6:2001:DB8::7]", "[IPv6:2001:db8::7]"),
+    (values.hello_name, "[192.0.2.7]", "[192.0.2.7]"),
     (values.mailbox, "", ""),
     (values.mailbox, "Postmaster@Example.org", "Postmaster@example.org"),
     (values.mailbox, '"a b"@example.org', '"a b"@example.org'),
@@ -107,6 +118,26 @@ def test_what_is_written_wrong_is_named_with_its_remedy(
         validator(written)
     assert repr(written) in raised.value.message()
     assert remedy in str((raised.value.context or {})["remedy"])
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("a.example fast", "'fast' says nothing of a server"),
+        ("a.example weight=x", "'weight=x' says nothing of a server"),
+        ("a.example port=0", "0 is no port of a server"),
+        ({"host": "a.example", "weight": 70_000}, "70000 is no weight of a server"),
+        ({"host": "a.example", "weight": True}, "True is no weight of a server"),
+        ({"host": "a.example", "prio": 1}, "a server has no key 'prio'"),
+        ({"port": 25}, "a server needs a host"),
+        ({"host": "a.example", "mx": 1}, "1 is neither true nor false"),
+        ("", "'' is not a server"),
+    ],
+)
+def test_a_server_that_is_written_wrong(written: Any, said: str) -> None:
+    with pytest.raises(PydanticCustomError) as raised:
+        values.server_entry(written)
+    assert said in raised.value.message()
 
 
 @pytest.mark.parametrize(

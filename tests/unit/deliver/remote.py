@@ -40,6 +40,7 @@ class Remote:
         self.commands: list[str] = []
         self.mails: list[bytes] = []
         self.connections = 0
+        self.peers: list[str] = []  # the address that each connection came from
         self.port = 0
         self.heard = asyncio.Event()  # a connection or a command
         self._server: Any = None
@@ -85,6 +86,8 @@ class _Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
         self.remote.connections += 1
+        peer = transport.get_extra_info("peername")
+        self.remote.peers.append(peer[0] if isinstance(peer, tuple) else "")
         self.remote.heard.set()
         self.remote._open.add(transport)
         self.secure = transport.get_extra_info("ssl_object") is not None

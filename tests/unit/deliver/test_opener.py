@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 from aiosmtpd.controller import Controller
@@ -23,7 +24,17 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Ret
 from postroad.mail.job import Job
 from postroad.mail.message import ContentFile
-from postroad.mail.route import Destination, Hop, Route, TlsDemand, Transport
+from postroad.mail.route import (
+    Destination,
+    Fallback,
+    Hop,
+    Origin,
+    OwnAddress,
+    Route,
+    SetServer,
+    TlsDemand,
+    Transport,
+)
 from postroad.protocol import seven_bit
 from postroad.protocol.sasl.mechanisms import MECHANISMS, ExchangeContext
 from postroad.protocol.sasl.step import Challenge, Mechanism, ProofFailed
@@ -982,3 +993,89 @@ async def test_aiosmtpd(pool: ThreadPoolExecutor, authority: trustme.CA, ca_file
         courier.close()
     finally:
         controller.stop()
+
+
+# ---- addresses of ours, fallbacks
+
+
+def origin(*addresses: str, **fields: Any) -> Origin:
+    pairs = [address.partition(" ") for address in addresses]
+    return Origin(tuple(OwnAddress(address, hello) for address, _, hello in pairs), **fields)
+
+
+async def test_connections_come_from_the_addresses_that_are_set_by_turns(
+    remotes: Any, pool: ThreadPoolExecutor
+) -> None:
+    remote = await remotes()
+    sender = Sender(pool)
+    wanted = origin("127.0.0.7 seven.test", "127.0.0.8", hello="mail.test")
+    for _ in range(4):
+        courier = await sender.open(hop(remote), origin=wanted)
+        await carry(courier, job())
+        courier.close()
+    assert remote.peers == ["127.0.0.7", "127.0.0.8"] * 2
+    said = [line for line in remote.commands if line.startswith("EHLO")]
+    assert said == ["EHLO seven.test", "EHLO mail.test"] * 2
+
+
+async def test_an_address_that_is_missing_is_passed_over_and_if_all_are_the_mail_waits(
+    remotes: Any, pool: ThreadPoolExecutor
+) -> None:
+    remote = await remotes()
+    sender = Sender(pool)
+    there = await sender.open(hop(remote), origin=origin("192.0.2.77", "127.0.0.8"))
+    assert not isinstance(there, Attempt) and remote.peers == ["127.0.0.8"]
+    missing = await sender.open(hop(remote), origin=origin("192.0.2.77"))
+    assert isinstance(missing, Attempt) and missing.outcome is Outcome.DEFERRED and missing.status == "4.3.5"
+    assert "192.0.2.77 is no address of this machine now" in missing.text
+    assert missing.remote_address == "", "else it would count as a refusal by the host"
+    assert remote.connections == 1, "nothing is sent from another address"
+
+
+async def test_an_address_that_is_missing_says_nothing_of_the_host(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    first, second = await remotes(), await remotes()
+    sender = Sender(pool)
+    await sender.open(hop(first), hop(second), origin=origin("192.0.2.77"))
+    await sender.open(hop(first), hop(second))
+    assert (first.connections, second.connections) == (1, 0)
+
+
+async def test_a_family_without_an_address_of_ours_is_not_used(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    remote = await remotes()
+    six = Hop("six.example", "::1", remote.port)
+    found = await Sender(pool).open(six, hop(remote), origin=origin("127.0.0.7"))
+    assert not isinstance(found, Attempt)
+    nothing = await Sender(pool).open(six, origin=origin("127.0.0.7"))
+    assert isinstance(nothing, Attempt) and nothing.status == "4.3.5"
+    assert nothing.text == "six.example has only IPv6 addresses, but the [[next_hop]] has no source_ipv6"
+
+
+async def test_the_password_of_a_destination_never_goes_to_its_fallback(
+    remotes: Any, pool: ThreadPoolExecutor
+) -> None:
+    own = await remotes("AUTH:PLAIN", answers={"GREETING": b"421 4.3.2 busy\r\n"})
+    relay = await remotes("AUTH:PLAIN")
+    last = msgspec.structs.replace(hop(relay), fallback=Fallback(SetServer("relay.example")))
+    courier = await Sender(pool).open(hop(own), last, credentials="open")
+    (attempt,) = await carry(courier, job())
+    assert attempt.outcome is Outcome.RELAYED and attempt.remote_port == relay.port
+    assert not any(line.startswith("AUTH") for line in relay.commands)
+
+
+async def test_a_fallback_is_reached_with_its_own_account(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    relay = await remotes("AUTH:PLAIN")
+    fallback = Fallback(SetServer("relay.example"), credentials="open", ignored_extensions=("PIPELINING",))
+    dead = Hop("dead", "127.0.0.1", dead_port())
+    courier = await Sender(pool).open(dead, msgspec.structs.replace(hop(relay), fallback=fallback))
+    (attempt,) = await carry(courier, job())
+    assert attempt.auth == "PLAIN as ada"
+
+
+async def test_fallbacks_are_tried_however_many_hosts_are_down(remotes: Any, pool: ThreadPoolExecutor) -> None:
+    relay = await remotes()
+    dead = [Hop(f"dead{number}", "127.0.0.1", dead_port()) for number in range(4)]
+    last = msgspec.structs.replace(hop(relay), fallback=Fallback(SetServer("relay.example")))
+    sender = Sender(pool, options=DeliverOptions(connect_s=5, hops_max=2))
+    courier = await sender.open(*dead, last)
+    (attempt,) = await carry(courier, job())
+    assert [tried.name for tried in attempt.tries] == ["dead0", "dead1"]

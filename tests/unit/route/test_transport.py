@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.route.transport import Way, WayKind, parse
+from postroad.mail.route import SetServer
+from postroad.route.transport import SERVERS_MAX, Way, WayKind, parse
 
-HOST, MX = WayKind.HOST, WayKind.MX
+
+def to(host: str, port: int = 0) -> Way:
+    return Way(WayKind.SERVERS, (SetServer(host, port),))
+
+
+def by_mx(host: str, port: int = 0) -> Way:
+    return Way(WayKind.SERVERS, (SetServer(host, port, mx=True),))
 
 
 @pytest.mark.parametrize(
@@ -17,24 +24,29 @@ HOST, MX = WayKind.HOST, WayKind.MX
         ("smtp:", Way(WayKind.OWN_MX)),
         ("smtp", Way(WayKind.OWN_MX)),
         ("relay:", Way(WayKind.OWN_MX)),
-        ("smtp:Example.NET", Way(MX, "example.net")),
-        ("smtp:example.net:2525", Way(MX, "example.net", 2525)),
-        ("smtp:bücher.example", Way(MX, "xn--bcher-kva.example")),
-        ("smtp:[Mail.example.net]", Way(HOST, "mail.example.net")),
-        ("smtp:[mail.example.net]:587", Way(HOST, "mail.example.net", 587)),
-        ("smtp:[mail.example.net]:submission", Way(HOST, "mail.example.net", 587)),
-        ("relay:[192.0.2.7]:25", Way(HOST, "192.0.2.7", 25)),
-        ("smtp:192.0.2.7", Way(HOST, "192.0.2.7")),
-        ("smtp:inet:192.0.2.7:26", Way(HOST, "192.0.2.7", 26)),
-        ("smtp:[2001:DB8::1]:25", Way(HOST, "2001:db8::1", 25)),
-        ("smtp:[IPv6:2001:db8::1]", Way(HOST, "2001:db8::1")),
-        ("smtp:2001:db8::1", Way(HOST, "2001:db8::1")),
-        (":[192.0.2.7]:26", Way(HOST, "192.0.2.7", 26)),
-        (":example.net", Way(MX, "example.net")),
+        ("smtp:Example.NET", by_mx("example.net")),
+        ("smtp:example.net:2525", by_mx("example.net", 2525)),
+        ("smtp:bücher.example", by_mx("xn--bcher-kva.example")),
+        ("smtp:[Mail.example.net]", to("mail.example.net")),
+        ("smtp:[mail.example.net]:587", to("mail.example.net", 587)),
+        ("smtp:[mail.example.net]:submission", to("mail.example.net", 587)),
+        ("relay:[192.0.2.7]:25", to("192.0.2.7", 25)),
+        ("smtp:192.0.2.7", to("192.0.2.7")),
+        ("smtp:inet:192.0.2.7:26", to("192.0.2.7", 26)),
+        ("smtp:[2001:DB8::1]:25", to("2001:db8::1", 25)),
+        ("smtp:[IPv6:2001:db8::1]", to("2001:db8::1")),
+        ("smtp:2001:db8::1", to("2001:db8::1")),
+        (":[192.0.2.7]:26", to("192.0.2.7", 26)),
+        (":example.net", by_mx("example.net")),
+        ("smtp:[a.example]:26, [b.example] c.example:27",
+         Way(WayKind.SERVERS, (SetServer("a.example", 26), SetServer("b.example", 0, False, 1),
+                               SetServer("c.example", 27, True, 2)))),
+        ("lmtp:inet:a.example:24,inet:b.example",
+         Way(WayKind.LMTP_SERVERS, (SetServer("a.example", 24), SetServer("b.example", 0, False, 1)))),
         ("lmtp:unix:/run/dovecot/lmtp", Way(WayKind.LMTP_SOCKET, name="/run/dovecot/lmtp")),
-        ("lmtp:inet:imap.example.net:2424", Way(WayKind.LMTP_HOST, "imap.example.net", 2424)),
-        ("lmtp:inet:[192.0.2.9]:24", Way(WayKind.LMTP_HOST, "192.0.2.9", 24)),
-        ("lmtp:[imap.example.net]", Way(WayKind.LMTP_HOST, "imap.example.net")),
+        ("lmtp:inet:imap.example.net:2424", Way(WayKind.LMTP_SERVERS, (SetServer("imap.example.net", 2424),))),
+        ("lmtp:inet:[192.0.2.9]:24", Way(WayKind.LMTP_SERVERS, (SetServer("192.0.2.9", 24),))),
+        ("lmtp:[imap.example.net]", Way(WayKind.LMTP_SERVERS, (SetServer("imap.example.net", 0),))),
         ("next_hop:isp", Way(WayKind.NEXT_HOP, name="isp")),
         ("error:5.7.9 go away", Way(WayKind.ERROR, status="5.7.9", text="go away")),
         ("error:4.2.1 full", Way(WayKind.ERROR, status="5.2.1", text="full")),
@@ -45,7 +57,7 @@ HOST, MX = WayKind.HOST, WayKind.MX
         ("discard:", Way(WayKind.DISCARD, status="2.0.0")),
         ("discard:as asked for", Way(WayKind.DISCARD, status="2.0.0", text="as asked for")),
     ],
-)
+)  # fmt: skip
 def test_values(value: str, expected: Way) -> None:
     assert parse(value) == expected
 
@@ -59,7 +71,9 @@ def test_values(value: str, expected: Way) -> None:
         ("local:", "there is no transport 'local'; write a colon alone for what [[domain]] says"),
         ("hold:", "there is no transport 'hold'; a rule or `postroad hold` can hold mail"),
         ("SMTP:[192.0.2.7]", "there is no transport 'SMTP'"),
-        ("smtp:[a.example], [b.example]", "it names several hosts; name one, or a domain with several MX records"),
+        ("smtp:,", "it names no host"),
+        ("smtp:" + "[a.example] " * (SERVERS_MAX + 1), f"it names more than {SERVERS_MAX} hosts"),
+        ("lmtp:inet:a.example, unix:/run/lmtp", "a socket must stand alone"),
         ("smtp:[a.example]:0", "'0' is no port"),
         ("smtp:[a.example]:65536", "'65536' is no port"),
         ("smtp:[a.example]:٢٥", "'[a.example]:٢٥' is no host; an IPv6 address stands in brackets"),

@@ -52,10 +52,12 @@ def same_server(settings: Settings) -> Iterator[Finding]:
     known = [
         (("domain", index), each)
         for index, each in enumerate(settings.domain)
-        if each.deliver == "lmtp" and (each.socket or each.host)
+        if each.deliver == "lmtp" and (each.socket or each.host or each.hosts)
     ]
     for (here, domain), (other_here, other) in combinations(known, 2):
-        one, two = ((each.socket, each.host, None if each.socket else each.port) for each in (domain, other))
+        one, two = (
+            (each.socket, each.host, each.hosts, None if each.socket else each.port) for each in (domain, other)
+        )
         if one != two:
             continue
         for name in ("xforward", "xclient", "ignored_extensions", "tls", "username", "password_file"):
@@ -79,14 +81,14 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
         "user_group",
     ),
     "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
-    "lmtp": ("socket", "host", "port", "xforward", "xclient", "tls", "username", "password_file"),
+    "lmtp": ("socket", "host", "hosts", "port", "xforward", "xclient", "tls", "username", "password_file"),
     "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
     "aliases": (),
 }
 
 
-_PLACE_KEYS: Final = ("path", "socket", "host", "port", "command", "url")  # those that say where the mail goes
+_PLACE_KEYS: Final = ("path", "socket", "host", "hosts", "port", "command", "url")  # those that say where the mail goes
 
 
 # The ways of delivery for which a key is.
@@ -104,7 +106,7 @@ def delivery(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 (*keys, (*here, "deliver")), f"{domain.quoted} does not say where its mail is delivered", missing
             )
-        if domain.deliver == "lmtp" and domain.socket and domain.host:
+        if domain.deliver == "lmtp" and domain.socket and (domain.host or domain.hosts):
             yield Finding(
                 ((*here, "host"), (*here, "socket"), (*here, "deliver")),
                 "There is a host and also a socket",
@@ -165,7 +167,8 @@ def _missing(domain: LocalDomainSection) -> str:
         case "mbox":
             return "" if domain.path else 'Add path = "/var/mail/{local_part}"'
         case "lmtp":
-            return "" if domain.socket or domain.host else "Add socket, or host and port, of the LMTP server"
+            named = domain.socket or domain.host or domain.hosts
+            return "" if named else "Add socket, or host and port, of the LMTP server"
         case "http":
             return "" if domain.url else 'Add url = "https://app.example.org/mail"'
         case "program":

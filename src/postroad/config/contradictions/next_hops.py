@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import combinations
+from typing import Final
 
 from postroad.config import options
 from postroad.config.contradictions.domains import set_of
@@ -18,6 +19,7 @@ from postroad.mail.route import TlsDemand
 from postroad.route.domains import DomainTable
 from postroad.route.options import NextHop
 from postroad.route.table import destination_of_hop
+from postroad.route.transport import SERVERS_MAX, SMTP_PORT
 
 
 def find(settings: Settings) -> Iterator[Finding]:
@@ -28,6 +30,7 @@ def find(settings: Settings) -> Iterator[Finding]:
     yield from _names(settings)
     for index, domain in enumerate(settings.domain):
         yield from _xclient(("domain", index), domain)
+    yield from server_list(("routing", "fallback"), settings.routing.fallback)
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
         keys = tuple((*here, key) for key in ("password", "password_file", "username"))
@@ -35,8 +38,9 @@ def find(settings: Settings) -> Iterator[Finding]:
             yield Finding(keys, "There is a password and also a password_file", "Remove one of the two")
         yield from _xclient(here, hop)
         for key in ("port", "username", "xforward", "xclient"):
-            if hop.host is None and key in hop.model_fields_set:
+            if not has_server(hop) and key in hop.model_fields_set:
                 yield Finding(((*here, key), (*here, "host")), "This has no effect without a host", "Add host")
+        yield from servers(here, hop)
         token = hop.token_file is not None or bool(hop.token_command)
         secret = token or bool(hop.password) or hop.password_file is not None
         if hop.username and not secret and hop.mechanism != "EXTERNAL":
@@ -87,7 +91,7 @@ def _whose_mail(settings: Settings) -> Iterator[Finding]:
                 "The table has senders and also accounts",
                 "Write two tables: one for the accounts, one for the senders",
             )
-        if hop.host is None and (hop.recipients or hop.senders or hop.accounts):
+        if not has_server(hop) and (hop.recipients or hop.senders or hop.accounts):
             yield from _by_mx(here, hop, local)
         yield from _renamed_twice(here, options.next_hop(hop))
 
@@ -106,13 +110,19 @@ def _renamed_twice(here: Path, hop: NextHop) -> Iterator[Finding]:
 
 def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[Finding]:
     """A table that exempts some mail from other tables."""
-    for key in ("tls", "ignored_extensions", "generic"):
+    for key in ("tls", "ignored_extensions", "generic", "fallback"):
         if key in hop.model_fields_set:
             yield Finding(
                 ((*here, key), (*here, "host")),
                 "Without a host this can be set for a whole domain and all senders only",
                 "Add host, or set this in a table that has only a domain",
             )
+    if hop.hello and not (hop.source_ipv4 or hop.source_ipv6):
+        yield Finding(
+            ((*here, "hello"), (*here, "host")),
+            "Without a host this can be set only together with an address to connect from",
+            "Add source_ipv4 or source_ipv6",
+        )
     for place, name in enumerate(hop.recipients):
         if name.rpartition("@")[2] in local:
             yield Finding(
@@ -146,13 +156,13 @@ def _same_server(settings: Settings) -> Iterator[Finding]:
     apart = DomainTable((name, True) for name in options.routing_options(settings).apart)
     known = []
     for index, each in enumerate(settings.next_hop):
-        if each.host is not None:
+        if has_server(each):
             own = each.domain if each.domain and apart.find(each.domain) else ""
             known.append((("next_hop", index), each, destination_of_hop(options.next_hop(each), own).key))
     for (here, hop, key), (other_here, other, other_key) in combinations(known, 2):
         if key != other_key:
             continue
-        for name in ("tls", "xforward", "xclient", "ignored_extensions", "generic"):
+        for name in _SHARED:
             if set_of(hop, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
@@ -175,7 +185,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 ((*here, "name"), known), f"{hop.name!r} is used twice", "Give one of the two tables another name"
             )
-        if hop.host is None:
+        if not has_server(hop):
             yield Finding(
                 ((*here, "name"), (*here, "host")), "A table with a name needs a host", "Add host, or remove name"
             )
@@ -184,6 +194,57 @@ def _names(settings: Settings) -> Iterator[Finding]:
                 ((*here, "name"), ("routing", "transport_maps")), "There is no transport map that can use this name",
                 "Add transport_maps under [routing], or remove name",
             )  # fmt: skip
+
+
+# What mail over one connection cannot have different values of.
+_SHARED: Final = (
+    "tls", "xforward", "xclient", "ignored_extensions", "generic", "hosts", "fallback", "source_ipv4", "source_ipv6",
+    "hello",
+)  # fmt: skip
+
+
+def has_server(hop: NextHopSection) -> bool:
+    return hop.host is not None or bool(hop.hosts)
+
+
+def servers(here: Path, table: NextHopSection | LocalDomainSection) -> Iterator[Finding]:
+    """What is wrong with the hosts and fallbacks of a table, and with our own addresses."""
+    if table.host is not None and table.hosts:
+        yield Finding(
+            ((*here, "hosts"), (*here, "host")), "There is a host and also hosts", "Write all servers in hosts"
+        )
+    lists = {"hosts": table.hosts}
+    if isinstance(table, NextHopSection):
+        lists["fallback"] = table.fallback
+        for key, addresses in (("source_ipv4", table.source_ipv4), ("source_ipv6", table.source_ipv6)):
+            yield from own_addresses((*here, key), addresses, six=key == "source_ipv6")
+    for key, written in lists.items():
+        yield from server_list((*here, key), written)
+
+
+def server_list(here: Path, written: tuple[str, ...]) -> Iterator[Finding]:
+    """Servers that are named twice, too many of them, and IP addresses that can have no MX."""
+    found = options.set_servers(written, SMTP_PORT)
+    if len(found) > SERVERS_MAX:
+        yield Finding((here,), f"There are more than {SERVERS_MAX} servers", "Remove some")
+    first: dict[str, int] = {}
+    for place, server in enumerate(found):
+        if first.setdefault(server.key, place) != place:
+            yield Finding(((*here, place), here), f"{server.key} is used twice", "Remove one of the two")
+        if server.mx and is_ip_address(server.host):
+            yield Finding(((*here, place), here), f"{server.host} has no MX records", "Remove mx, or write a domain")
+
+
+def own_addresses(here: Path, written: tuple[str, ...], *, six: bool) -> Iterator[Finding]:
+    """Addresses of the other family, and the same one twice."""
+    first: dict[str, int] = {}
+    for place, entry in enumerate(written):
+        address = entry.split()[0]
+        if (":" in address) is not six:
+            family, key = ("IPv4", "source_ipv4") if six else ("IPv6", "source_ipv6")
+            yield Finding(((*here, place), here), f"{address} is an {family} address", f"Write it in {key}")
+        if first.setdefault(address, place) != place:
+            yield Finding(((*here, place), here), f"{address} is used twice", "Remove one of the two")
 
 
 def _next_hop_token(here: Path, hop: NextHopSection) -> Iterator[Finding]:

@@ -396,8 +396,9 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
 
 def is_here(domain: LocalDomainSection) -> bool:
     """Whether the LMTP server of a domain is on this machine."""
-    host = (domain.host or "").strip("[]")
-    return domain.socket is not None or host == "localhost" or host == "::1" or host.startswith("127.")
+    hosts = [server.host for server in options.servers_of(domain)]
+    here = (host == "localhost" or host == "::1" or host.startswith("127.") for host in hosts)
+    return domain.socket is not None or (bool(hosts) and all(here))
 
 
 def first_line(path: Path) -> str | Problem:
