@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import Final
 
+from postroad.accounts.sender_maps import Owns
+from postroad.check.sender import judged
 from postroad.mail import trace
 from postroad.mail.address import Address
 from postroad.mail.message import FIELD_NAME_MAX, fields
@@ -40,23 +42,32 @@ def single_fields(question: Question) -> Verdict:
     return reject(550, "5.6.0", f"More than one {name} field in the header (RFC 5322 section 3.6)", f"several {name}")
 
 
-def author_owned(owns: Callable[[str, Address], bool]) -> Rule:
+def author_owned(owns: Owns) -> Rule:
     """Each mailbox in From is one of the account that sends (550 5.7.1). A message without From claims nobody."""
 
-    def rule(question: Question) -> Verdict:
+    def rule(question: Question) -> Verdict | Awaitable[Verdict]:
         identity = question.peer.identity
         if not identity:
             return ACCEPT
+        waiting: list[Verdict | Awaitable[Verdict]] = []
         for field in fields(question.head):
             if field.name.lower() == "from" and field.text:
                 for author in mailboxes(field.text) or [None]:
                     if author is None:
                         return _UNREADABLE
-                    if not owns(identity, author):
+                    found = owns(identity, author)
+                    if found is False:
                         return _not_owned(author)
-        return ACCEPT
+                    if found is not True:
+                        waiting.append(judged(found, True, _not_owned(author)))
+        return _all_accepted(waiting) if waiting else ACCEPT
 
     return rule
+
+
+async def _all_accepted(waiting: list[Verdict | Awaitable[Verdict]]) -> Verdict:
+    verdicts = [each if isinstance(each, Verdict) else await each for each in waiting]
+    return next((verdict for verdict in verdicts if verdict is not ACCEPT), ACCEPT)
 
 
 _UNREADABLE: Final = reject(550, "5.7.1", "From names no mailbox, or none that can be read", "From not owned")

@@ -21,6 +21,7 @@ from typing import Annotated, assert_never
 import msgspec
 from msgspec import Meta
 
+from postroad.accounts.sender_maps import MaySend, Owns
 from postroad.check import message, owner, relay, sender
 from postroad.check.returning import Returning, returning
 from postroad.mail.address import Address
@@ -103,22 +104,32 @@ class PolicyOptions(msgspec.Struct, frozen=True):
             "message is refused (550 5.7.1). The reverse-path must belong to the account in any case.",
         ),
     ] = HeaderFrom.ANY
+    owned_senders_by_login: Annotated[
+        bool,
+        Meta(
+            description="Whether an address that `sender_maps` gives to accounts may be used as a sender only by a "
+            "client that has logged in (otherwise 553 5.7.1). Clients of trusted networks are exempt. A host that "
+            "forwards mail of your users to you without changing the sender is refused, too.",
+        ),
+    ] = False
 
 
 class Directory(msgspec.Struct, frozen=True):
     """What rules ask of other rooms. Domains are in canonical form (`mail.address`). `owned`: since when a mailbox of
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go. `returned`: what recipients mean that are senders
-    which we have signed; None if we sign none."""
+    which we have signed; None if we sign none. `has_owner`: whether a sender belongs to accounts, by map; None if no
+    map says so."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
     recipient: relay.Exists
-    owns: Callable[[str, Address], bool]
+    owns: Owns
     owned: Callable[[Address], Owned | None] = lambda address: None
     nowhere: relay.Nowhere = lambda address: None
     is_own: Callable[[Address], bool] = lambda address: False
     returned: Returning | None = None
+    has_owner: Callable[[Address], MaySend] | None = None
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
@@ -139,6 +150,9 @@ def _hello(role: Role, options: PolicyOptions) -> tuple[Rule, ...]:
 def _mail(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:
     if lmtp:
         return ()
+    by_login: tuple[Rule, ...] = ()
+    if options.owned_senders_by_login and known.has_owner is not None:
+        by_login = (sender.owned_by_login(known.has_owner),)
     match role:
         case Role.SUBMISSION:
             return (
@@ -147,7 +161,7 @@ def _mail(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> t
                 sender.sender_owned(known.owns),
             )
         case Role.RELAY | Role.MX:
-            return (sender.sender_owned(known.owns),) if options.auth_relays else ()
+            return (sender.sender_owned(known.owns), *by_login) if options.auth_relays else by_login
         case _:
             assert_never(role)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from postroad.accounts.sender_maps import MaySend, Owns
 from postroad.mail.address import Address, canonical_domain
-from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict, reject
+from postroad.mail.reply import reply
+from postroad.maps.face import NotNow
 
 _AUTHENTICATE = reject(530, "5.7.0", "Authentication required", "not authenticated")
 _HELLO = reject(501, "5.5.4", "Say EHLO with a domain name or an address literal", "bad EHLO argument")
+_UNSURE = reply(451, "4.3.0", "Nobody can tell now who may use this sender, try again later")
 _NULL = reject(550, "5.5.3", "A notification has fewer recipients", "null reverse-path with many recipients")
 
 
@@ -24,21 +28,53 @@ def authenticated(*, trust_network: bool) -> Rule:
     return rule
 
 
-def sender_owned(owns: Callable[[str, Address], bool]) -> Rule:
-    """RFC 6409 §6.1: an account sends from addresses that are its own (553 5.7.1 otherwise).
+def sender_owned(owns: Owns) -> Rule:
+    """RFC 6409 §6.1: an account sends from addresses that are its own (553 5.7.1 otherwise; 451 4.3.0 if nobody
+    can tell now).
 
     The null reverse-path belongs to nobody and is left alone: user agents send receipts with it (RFC 8098 §3).
     """
 
-    def rule(question: Question) -> Verdict:
+    def rule(question: Question) -> Verdict | Awaitable[Verdict]:
         identity, sender = question.peer.identity, question.reverse_path
-        if not identity or sender is None or owns(identity, sender):
+        if not identity or sender is None:
             return ACCEPT
-        return reject(
-            553, "5.7.1", f"<{sender}>: not an address of the account you authenticated as", "sender not owned"
-        )
+        found = owns(identity, sender)
+        if found is True:
+            return ACCEPT
+        text = f"<{sender}>: not an address of the account you authenticated as"
+        return judged(found, True, reject(553, "5.7.1", text, "sender not owned"))
 
     return rule
+
+
+def owned_by_login(has_owner: Callable[[Address], MaySend]) -> Rule:
+    """An address that belongs to accounts is for those who have logged in: others are refused (553 5.7.1), unless they
+    are in a trusted network. Who has logged in is asked about by `sender_owned`."""
+
+    def rule(question: Question) -> Verdict | Awaitable[Verdict]:
+        sender = question.reverse_path
+        if sender is None or question.trusted or question.peer.identity:
+            return ACCEPT
+        text = f"<{sender}>: to send from this address, log in to the account that owns it"
+        return judged(has_owner(sender), False, reject(553, "5.7.1", text, "sender of an account, without a login"))
+
+    return rule
+
+
+def judged(found: MaySend, wanted: bool, refusal: Verdict) -> Verdict | Awaitable[Verdict]:
+    """ACCEPT if the answer of a map is the one that is wanted, else the refusal; 451 4.3.0 if it has none now."""
+    if isinstance(found, bool):
+        return ACCEPT if found is wanted else refusal
+    if isinstance(found, NotNow):
+        return Verdict(Action.DEFER, _UNSURE, found.text)
+    return _judged_later(found, wanted, refusal)
+
+
+async def _judged_later(found: Awaitable[bool | NotNow], wanted: bool, refusal: Verdict) -> Verdict:
+    answer = judged(await found, wanted, refusal)
+    assert isinstance(answer, Verdict)
+    return answer
 
 
 def qualified_sender(is_local: Callable[[str], bool]) -> Rule:

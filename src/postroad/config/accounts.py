@@ -9,10 +9,11 @@ from pydantic import BeforeValidator
 from postroad.accounts.authenticate import AuthOptions, CertificateName
 from postroad.accounts.introspection import IntrospectionOptions
 from postroad.check.client import BanOptions, ClientOptions
-from postroad.config.field import Section, of, setting, table
+from postroad.config.field import Section, of, setting, several, table
 from postroad.config.values import (
     Domain,
     File,
+    MapNames,
     Mechanism,
     Seconds,
     TrustedNetwork,
@@ -57,6 +58,14 @@ class AuthSection(Section):
         "",
         "A Python function that decides who a client is: `module:function` or `/path/file.py:function`.",
         example='"/etc/postroad/accounts.py:check"',
+    )
+    sender_maps: MapNames = several(
+        (),
+        "Maps that say who may send as whom: an address, the address without its extension or `@domain` gets a list "
+        "of accounts. An account may use what the users file gives it, too. If a map cannot answer, the client is told "
+        "to try again later (451 4.3.0).",
+        source="Postfix, smtpd_sender_login_maps",
+        example='["senders"]',
     )
     introspection: IntrospectionSection = table(IntrospectionSection)
     mechanisms: Annotated[tuple[Mechanism, ...], BeforeValidator(one_or_more)] = of(

@@ -114,6 +114,10 @@ class ListenerSection(Section):
     untrusted_routing: bool = of(PolicyOptions.untrusted_routing, source="RFC 5321 appendix F.2")
     header_from: HeaderFrom = of(PolicyOptions.header_from, source="RFC 6409 §6.1", word=True)
 
+    owned_senders_by_login: bool = of(
+        PolicyOptions.owned_senders_by_login, source="Postfix, reject_unauthenticated_sender_login_mismatch"
+    )
+
     @property
     def offers_auth(self) -> bool:
         """Whether AUTH is offered here."""

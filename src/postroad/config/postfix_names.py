@@ -78,7 +78,7 @@ _OURS: Final[dict[str, str]] = {
     "smtpd_sasl_path": "dovecot under [auth]",
     "smtp_sasl_auth_enable": "username and password_file of a [[next_hop]]",
     "smtp_sasl_password_maps": "username and password_file of a [[next_hop]]",
-    "smtpd_sender_login_maps": "the addresses of an account: `postroad user addresses`",
+    "smtpd_sender_login_maps": "sender_maps under [auth], with a [[map]]",
     "smtpd_upstream_proxy_protocol": "proxy of a [[listener]]",
     "smtpd_authorized_xclient_hosts": "xclient_networks of a [[listener]]",
     "smtpd_authorized_xforward_hosts": "xforward_networks of a [[listener]]",

@@ -36,6 +36,15 @@ def whole_domain_step(domain: str) -> KeyStep:
     return KeyStep("whole domain", f"@{domain}", True)
 
 
+def sender_steps(local_part: str, domain: str, delimiter: str) -> Iterator[KeyStep]:
+    """For who may send from an address."""
+    base = without_extension(local_part, delimiter)
+    yield KeyStep("whole address", f"{local_part}@{domain}")
+    if base != local_part:
+        yield KeyStep("without extension", f"{base}@{domain}", True)
+    yield whole_domain_step(domain)
+
+
 def domain_steps(domain: str, *, part: bool = True) -> Iterator[KeyStep]:
     """For a domain and those above it, which stand with a dot in front: ``.example.org`` means all below it."""
     yield KeyStep("domain", domain, part)

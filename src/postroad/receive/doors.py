@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from postroad.accounts.authenticate import Authenticator
+from postroad.accounts.sender_maps import MaySend, Owns
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.event import Event
@@ -126,7 +127,8 @@ class Knowing:
     `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none are made or looked
     for. `known(mailbox)`: whether a mailbox is ours: True, False, or None if its domain is not (for VRFY).
     `members(mailbox)`: whom an alias leads to in the end; None if there is no such alias (for EXPN).
-    `owns(account, mailbox)`: whether an account may call itself so (`accounts.accounts.Accounts.owns`).
+    `owns(account, mailbox)`: whether an account may call itself so, as far as that is known at once. `sends_as`: the
+    same where maps may be waited for; None: `owns` knows all.
     `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
     (RFC 1985 §5.3); None if ETRN is off.
     """
@@ -135,9 +137,14 @@ class Knowing:
     known: Callable[[Address], bool | Awaitable[bool | None] | None]
     members: Callable[[Address], Sequence[Address] | None]
     owns: Callable[[str, Address], bool]
+    sends_as: Owns | None = None
     marks: Marks | None = None
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
+
+    def may_send(self, account: str, mailbox: Address) -> MaySend:
+        """Whether an account may send from there."""
+        return self.owns(account, mailbox) if self.sends_as is None else self.sends_as(account, mailbox)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Noted
 from postroad.mail.message import HEADER_MAX, MESSAGE_ID_MAX, first, header_end, header_is_whole, only_crlf
-from postroad.mail.policy import Phase, Verdict
+from postroad.mail.policy import ACCEPT, Action, Phase, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.protocol.command import Mail, Rcpt
@@ -162,13 +162,21 @@ class LocalMail:
 
     def _begin(self) -> None:
         self._has_begun = True
-        options, request, user = self._options, self._request, self._user
+        options, user = self._options, self._user
         own = local_users.own_mailbox(user, options)
         sender = self._sender(own)
         if isinstance(sender, Reply):
             self._refuse(sender, None)
             return
-        refused = local_users.refusal(user, sender, options, self._setup.doors.knowing.owns)
+        refused = local_users.refusal(user, sender, options, self._setup.doors.knowing.may_send)
+        if refused is None or isinstance(refused, Reply):
+            self._open(own, sender, refused)
+        else:
+            self.wait_for(_verdict(refused), lambda verdict: self._open(own, sender, verdict.reply))
+
+    def _open(self, own: Address, sender: Address | None, refused: Reply | None) -> None:
+        """It is known whether the user may use this sender."""
+        options, request, user = self._options, self._request, self._user
         self._reverse_path = sender if refused is None else own
         head = local_head.prepared(
             bytes(self._head),
@@ -367,6 +375,11 @@ class LocalMail:
         if self._request.size > SAMPLE_MAX:
             octets = octets[: header_end(octets)] + b"\r\n"
         return octets
+
+
+async def _verdict(refused: Awaitable[Reply | None]) -> Verdict:
+    answer = await refused
+    return ACCEPT if answer is None else Verdict(Action.REJECT, answer)
 
 
 def _report(address: Address, answer: Reply) -> RecipientReport:

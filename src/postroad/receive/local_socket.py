@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from postroad.mail.envelope import Peer, Via
-from postroad.mail.policy import Action, Question, Rule, Verdict
+from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.receive import local_request, local_users, replies
 from postroad.receive.listener import Listener
@@ -148,11 +148,27 @@ class LocalConnections:
         if answer is not None:
             return Verdict(Action.DEFER, answer, answer.text)
         self.counts.leave(user, self.options, taken=True)
-        owns = self.setup.doors.knowing.owns
-        refused = local_users.refusal(user, question.reverse_path, self.options, owns)
-        if refused is not None:
-            return Verdict(Action.REJECT, refused, f"user {user.name}")
-        return Verdict(Action.ACCEPT) if rule is None else rule(question)
+        may_send = self.setup.doors.knowing.may_send
+        refused = local_users.refusal(user, question.reverse_path, self.options, may_send)
+        if refused is not None and not isinstance(refused, Reply):
+            return _waited(user, refused, rule, question)
+        return _judged(user, refused, rule, question)
+
+
+def _judged(
+    user: LocalUser, refused: Reply | None, rule: Rule | None, question: Question
+) -> Verdict | Awaitable[Verdict]:
+    if refused is not None:
+        action = Action.REJECT if refused.permanent else Action.DEFER
+        return Verdict(action, refused, f"user {user.name}")
+    return ACCEPT if rule is None else rule(question)
+
+
+async def _waited(
+    user: LocalUser, refused: Awaitable[Reply | None], rule: Rule | None, question: Question
+) -> Verdict:
+    answer = _judged(user, await refused, rule, question)
+    return answer if isinstance(answer, Verdict) else await answer
 
 
 class LocalConnection(asyncio.Protocol):

@@ -7,19 +7,22 @@ themselves does not count. Counts are kept for each user id; a worker that start
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
+from postroad.accounts.sender_maps import Owns
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply, reply
+from postroad.maps.face import NotNow
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import LocalOptions, LocalSender
 
 USERS_MAX: Final = 4096  # users whose counts are kept at a time; those who did nothing lately go first
 _NOT_ALLOWED: Final = reply(550, "5.7.1", "You may not send mail")
 _NOT_YOURS: Final = reply(553, "5.7.1", "This sender is not yours")
+_UNSURE: Final = reply(451, "4.3.0", "Nobody can tell now who may use this sender, try again later")
 
 
 class LocalUser(msgspec.Struct, frozen=True):
@@ -50,10 +53,10 @@ def mailbox(written: str, domain: str) -> Address | None:
 
 
 def refusal(
-    user: LocalUser, sender: Address | None, options: LocalOptions, owns: Callable[[str, Address], bool]
-) -> Reply | None:
-    """Why a user may not send with this envelope sender; None if it may. `owns`: whether the account of a name may call
-    itself so."""
+    user: LocalUser, sender: Address | None, options: LocalOptions, owns: Owns
+) -> Reply | Awaitable[Reply | None] | None:
+    """Why a user may not send with this envelope sender; None if it may. `owns`: whether the account of a name may send
+    from there, which may have to be waited for."""
     if user.unlimited:
         return None
     if options.users and user.name not in options.users:
@@ -65,7 +68,20 @@ def refusal(
     own = own_mailbox(user, options)
     if sender.domain == own.domain and sender.local_part.lower() == own.local_part.lower():
         return None
-    return None if options.sender is LocalSender.OWN and owns(user.name, sender) else _NOT_YOURS
+    if options.sender is not LocalSender.OWN:
+        return _NOT_YOURS
+    found = owns(user.name, sender)
+    return _refusal(found) if isinstance(found, bool | NotNow) else _refusal_later(found)
+
+
+def _refusal(found: bool | NotNow) -> Reply | None:
+    if isinstance(found, NotNow):
+        return _UNSURE
+    return None if found else _NOT_YOURS
+
+
+async def _refusal_later(found: Awaitable[bool | NotNow]) -> Reply | None:
+    return _refusal(await found)
 
 
 class LocalCounts:

@@ -163,7 +163,7 @@ hostname state_dir user group workers shutdown_s worker_hang_s postmaster aliase
 listener.address listener.client_certificates listener.client_ca_file listener.client_certificate_purpose
 tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key
 outbound.tls.certificate outbound.tls.key
-auth.users auth.dovecot auth.function auth.introspection.client_secret_file
+auth.users auth.sender_maps auth.dovecot auth.function auth.introspection.client_secret_file
 domain.deliver domain.username domain.password_file relay.domains
 next_hop.username next_hop.password next_hop.password_file next_hop.token_file next_hop.token_command
 next_hop.mechanism next_hop.cram_md5 next_hop.auth_without_tls

@@ -6,6 +6,7 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
+from postroad.maps.face import NotNow
 from postroad.receive.local_users import USERS_MAX, LocalCounts, LocalUser, refusal
 from postroad.receive.options import LocalOptions, LocalSender
 
@@ -35,8 +36,22 @@ def test_which_sender_a_user_may_name(sender: str, options: LocalOptions, code: 
         return (account, str(mailbox)) == ("ann", "hers@x.test")
 
     found = refusal(ANN, address, options, owns)
+    assert found is None or isinstance(found, Reply)
     assert (found.code if found is not None else 0) == code
     assert refusal(ROOT, address, options, owns) is None
+
+
+@pytest.mark.parametrize(("answer", "code"), [(True, 0), (False, 553), (NotNow("away"), 451)])
+async def test_a_map_may_have_to_be_waited_for(answer: bool | NotNow, code: int) -> None:
+    async def later() -> bool | NotNow:
+        return answer
+
+    options = LocalOptions(domain="h.test", sender=LocalSender.OWN)
+    for owns in (lambda account, mailbox: later(), lambda account, mailbox: answer):
+        found = refusal(ANN, Address("team", "x.test"), options, owns)
+        if found is not None and not isinstance(found, Reply):
+            found = await found
+        assert (found.code if found is not None else 0) == code
 
 
 class _Clock:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from postroad.accounts.accounts import UsersFileFault
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.places import Places
+from postroad.accounts.sender_maps import MaySend
 from postroad.check.bans import Bans
 from postroad.check.client import Clients
 from postroad.check.reports import ReportRates
@@ -337,7 +338,7 @@ class Assembly:
             part.endpoint: listener_setup(
                 part.listener,
                 edition.receive,
-                self._clients.limited(edition.tables.rules(part.policy, part.listener, self._owns)),
+                self._clients.limited(edition.tables.rules(part.policy, part.listener, self._may_send)),
                 doors,
                 tuple(edition.inspectors[name] for name in part.inspectors),
             )
@@ -392,7 +393,7 @@ class Assembly:
 
     def _submit_setup(self, edition: Edition, name: str = submit.LISTENER) -> ListenerSetup:
         listener = ListenerOptions(name, role=Role.SUBMISSION, trusted_networks=("unix",))
-        rules = edition.tables.rules(edition.submit, listener, self._owns)
+        rules = edition.tables.rules(edition.submit, listener, self._may_send)
         return listener_setup(listener, edition.receive, rules, self._doors())
 
     def prepare(self, settings: Settings) -> str:
@@ -523,6 +524,7 @@ class Assembly:
                 known=tables.verified,
                 members=tables.members,
                 owns=self._owns,
+                sends_as=self._may_send,
                 authenticator=self._authenticator,
                 etrn=self._starter if self._starter.options.rows else None,
                 marks=self._marks,
@@ -561,7 +563,17 @@ class Assembly:
         return tls.find(asking) if tls is not None else None
 
     def _owns(self, account: str, address: Address) -> bool:
-        return self._authenticator is not None and self._authenticator.owns(account, address)
+        """As far as it is known at once."""
+        if self._authenticator is not None and self._authenticator.owns(account, address):
+            return True
+        maps = self.tables.sender_maps
+        return maps is not None and maps.owns_now(account, address)
+
+    def _may_send(self, account: str, address: Address) -> MaySend:
+        if self._authenticator is not None and self._authenticator.owns(account, address):
+            return True
+        maps = self.tables.sender_maps
+        return False if maps is None else maps.owns(account, address)
 
     def _note(self, event: Event) -> None:
         self.stream.tell((event,))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from postroad.accounts.sender_maps import Owns, SenderMaps
 from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.check.settled import settled
 from postroad.config import mailboxes, options
@@ -81,6 +82,7 @@ class Tables:
         maps: Maps,
         transports: TransportMaps | None = None,
         senders: Senders | None = None,
+        sender_maps: SenderMaps | None = None,
     ) -> None:
         self.routing = routing
         self._transports = transports
@@ -91,6 +93,7 @@ class Tables:
         self.credentials = credentials
         self._route: DestinationOf = routing.route if transports is None else transports.route
         self._senders = senders
+        self.sender_maps = sender_maps
         if routing.mapped is not None:
             self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
             routing.mapped.changed.append(self._forget)
@@ -203,7 +206,7 @@ class Tables:
         return self._aliases.expand(id, now_us, self.routing.at_home(recipients), exists, passed, asked)
 
     def rules(
-        self, policy: PolicyOptions, listener: ListenerOptions, owns: Callable[[str, Address], bool]
+        self, policy: PolicyOptions, listener: ListenerOptions, owns: Owns
     ) -> Rules:
         known = Directory(
             is_local=self.routing.is_local,
@@ -214,6 +217,7 @@ class Tables:
             nowhere=self._nowhere,
             is_own=self.routing.is_own,
             returned=None if self._senders is None else self._returned,
+            has_owner=None if self.sender_maps is None else self.sender_maps.has_owner,
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
         return made if self._mapped is None else settled(made, self.routing.settle)
@@ -349,6 +353,7 @@ def build(
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
         return "; ".join(map(str, problems))
+    owners = maps.named(settings.auth.sender_maps)
     signed = make_senders(options.srs_options(settings), options.batv_options(settings), routing, clock.now_us)
     if isinstance(signed, tuple):
         return "; ".join(map(str, signed))
@@ -363,6 +368,7 @@ def build(
         maps=maps,
         transports=transports,
         senders=signed,
+        sender_maps=SenderMaps(owners, routed.detail_delimiter) if owners else None,
     )
 
 
