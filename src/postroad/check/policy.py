@@ -9,7 +9,8 @@
 
 If the listener's `header_from` says so, author_owned stands in the message phase, too. Wherever relay_control or
 local_only is asked, the rule about the owner of the mailbox is asked, too (`owner`, RFC 7293), and before them the
-question what a recipient means that is a signed sender (`returning`).
+question what a recipient means that is a signed sender (`returning`). After them comes the question whether the mailbox
+has moved (`moved`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from msgspec import Meta
 
 from postroad.accounts.sender_maps import MaySend, Owns
 from postroad.check import message, owner, relay, sender
+from postroad.check.moved import Moved, unless_moved
 from postroad.check.returning import Returning, returning
 from postroad.mail.address import Address
 from postroad.mail.judging import compose
@@ -119,7 +121,7 @@ class Directory(msgspec.Struct, frozen=True):
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go. `returned`: what recipients mean that are senders
     which we have signed; None if we sign none. `has_owner`: whether a sender belongs to accounts, by map; None if no
-    map says so."""
+    map says so. `moved`, `try_new`: `check.moved`; None: there is no map of mailboxes that have moved."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
@@ -130,6 +132,8 @@ class Directory(msgspec.Struct, frozen=True):
     is_own: Callable[[Address], bool] = lambda address: False
     returned: Returning | None = None
     has_owner: Callable[[Address], MaySend] | None = None
+    moved: Moved | None = None
+    try_new: bool = True
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
@@ -171,8 +175,9 @@ def _rcpt(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> t
         local = relay.local_only(
             is_local=known.is_local, known=known.recipient, nowhere=known.nowhere, is_own=known.is_own
         )
-        return (_returning(owner.same_owner(local, known.owned), known),)
-    control = _returning(owner.same_owner(_relay_control(role, options, known), known.owned), known)
+        return (_returning(owner.same_owner(_unless_moved(local, known), known.owned), known),)
+    control = owner.same_owner(_unless_moved(_relay_control(role, options, known), known), known.owned)
+    control = _returning(control, known)
     if role is Role.SUBMISSION:
         return sender.qualified_recipient(known.is_local), control
     if options.null_sender_recipients_max:
@@ -182,6 +187,10 @@ def _rcpt(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> t
 
 def _returning(rule: Rule, known: Directory) -> Rule:
     return rule if known.returned is None else returning(rule, known.returned)
+
+
+def _unless_moved(rule: Rule, known: Directory) -> Rule:
+    return rule if known.moved is None else unless_moved(rule, known.moved, try_new=known.try_new)
 
 
 def _message(role: Role, options: PolicyOptions, known: Directory, lmtp: bool) -> tuple[Rule, ...]:

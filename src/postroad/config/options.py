@@ -52,6 +52,7 @@ from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.recipients import POSTMASTER
+from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
 from postroad.route.table import rules_of
 from postroad.route.transport import SMTP_PORT
@@ -240,6 +241,10 @@ def _own_box(settings: Settings) -> tuple[route.LocalDomain, ...]:
 def map_options(settings: Settings) -> tuple[MapOptions, ...]:
     """In the order of the file: a map of several maps stands behind these."""
     return tuple(_into(MapOptions, each, waiting=_into(WaitingOptions, each)) for each in settings.map)
+
+
+def rewrite_options(settings: Settings) -> RewriteOptions:
+    return _into(RewriteOptions, settings.rewrite)
 
 
 def alias_limits(settings: Settings) -> AliasLimits:

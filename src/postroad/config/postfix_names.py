@@ -41,6 +41,17 @@ _OURS: Final[dict[str, str]] = {
     "transport_maps": "transport_maps under [routing], with a [[map]]",
     "sender_dependent_relayhost_maps": "a [[next_hop]] with senders",
     "smtp_sender_dependent_authentication": "username and password_file of a [[next_hop]] with senders",
+    **{
+        name: f"{name} under [rewrite]"
+        for name in (
+            "canonical_maps", "canonical_classes", "sender_canonical_maps", "sender_canonical_classes",
+            "recipient_canonical_maps", "recipient_canonical_classes", "masquerade_domains", "masquerade_exceptions",
+            "masquerade_classes", "relocated_maps", "always_bcc", "sender_bcc_maps", "recipient_bcc_maps",
+        )
+    },
+    "local_header_rewrite_clients": "header_clients under [rewrite]",
+    "remote_header_rewrite_domain": 'header_clients = "all" under [rewrite]',
+    "propagate_unmatched_extensions": "propagate_extensions under [rewrite]",
     "relay_domains": "domains under [relay], or domain_maps of a [[relay.domain]]",
     "relay_recipient_maps": "recipient_maps of a [[relay.domain]], with a [[map]]",
     "alias_database": "aliases",

@@ -23,6 +23,7 @@ from postroad.config.outbound import (
 )
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
+from postroad.config.rewriting import RewriteSection
 from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
 from postroad.config.running import (
     DnsSection,
@@ -96,6 +97,7 @@ class Settings(Section):
     bans: BansSection = table(BansSection)
     domain: tuple[LocalDomainSection, ...] = tables()
     relay: RelaySection = table(RelaySection)
+    rewrite: RewriteSection = table(RewriteSection)
     next_hop: tuple[NextHopSection, ...] = tables()
     map: tuple[MapSection, ...] = tables()
     routing: RoutingSection = table(RoutingSection)

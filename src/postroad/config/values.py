@@ -114,6 +114,13 @@ def pattern_or_none(written: Any) -> str:
     return "" if written == "" else domain_pattern(written)
 
 
+def hidden_domain(written: Any) -> str:
+    """A domain whose hosts are hidden, or with ``!`` one whose hosts are not."""
+    if isinstance(written, str) and written.startswith("!"):
+        return "!" + domain(written[1:])
+    return domain(written)
+
+
 def domain_pattern(written: Any) -> str:
     """A domain, ``.example.org`` for all domains below it, or ``*`` for all domains."""
     if written == "*":
@@ -383,6 +390,11 @@ DomainPatternOrNone = Annotated[
     str,
     BeforeValidator(pattern_or_none),
     ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
+]
+HiddenDomain = Annotated[
+    str,
+    BeforeValidator(hidden_domain),
+    ValueKind("domain", '`"example.org"`; `"!lab.example.org"` for one that stays as it is'),
 ]
 MailboxPattern = Annotated[
     str, BeforeValidator(mailbox_pattern), ValueKind("mailbox", '`"ada@example.org"`; capitals do not matter')

@@ -29,6 +29,7 @@ _SIZE: Final = 12  # octets of a hash: 16 characters
 _LENGTH: Final = 16
 _DELIVERED: Final = b"delivered"
 _EXPANDED: Final = b"expanded"
+_COPIED: Final = b"copied"
 
 
 class Marks:
@@ -44,6 +45,10 @@ class Marks:
     def expanded(self, alias: Address, message_id: str) -> str:
         """The message has been led through the alias."""
         return self._mark(_EXPANDED, alias, message_id)
+
+    def copied(self, mailbox: Address, message_id: str) -> str:
+        """A copy of the message goes to the mailbox."""
+        return self._mark(_COPIED, mailbox, message_id)
 
     def _mark(self, kind: bytes, mailbox: Address, message_id: str) -> str:
         local_part = mailbox.local_part

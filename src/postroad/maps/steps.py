@@ -31,6 +31,19 @@ def address_steps(local_part: str, domain: str, delimiter: str) -> Iterator[KeyS
         yield KeyStep("local-part without extension", base, True)
 
 
+def rewriting_steps(local_part: str, domain: str, delimiter: str, *, ours: bool) -> Iterator[KeyStep]:
+    """For another name of a mailbox, as canonical(5) and generic(5) have it. `ours`: the local-part alone names it,
+    too."""
+    if ours:
+        yield from address_steps(local_part, domain, delimiter)
+    else:
+        yield KeyStep("whole address", f"{local_part}@{domain}")
+        base = without_extension(local_part, delimiter)
+        if base != local_part:
+            yield KeyStep("without extension", f"{base}@{domain}", True)
+    yield whole_domain_step(domain)
+
+
 def whole_domain_step(domain: str) -> KeyStep:
     """For all mailboxes of a domain."""
     return KeyStep("whole domain", f"@{domain}", True)

@@ -23,6 +23,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
 from postroad.mail.report import RecipientReport
+from postroad.mail.rewriting import Rewrite
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
@@ -130,7 +131,7 @@ class Knowing:
     `owns(account, mailbox)`: whether an account may call itself so, as far as that is known at once. `sends_as`: the
     same where maps may be waited for; None: `owns` knows all.
     `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
-    (RFC 1985 §5.3); None if ETRN is off.
+    (RFC 1985 §5.3); None if ETRN is off. `rewrite`: other addresses, and copies; None: the settings want none.
     """
 
     expand: Expand
@@ -141,6 +142,7 @@ class Knowing:
     marks: Marks | None = None
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
+    rewrite: Rewrite | None = None
 
     def may_send(self, account: str, mailbox: Address) -> MaySend:
         """Whether an account may send from there."""

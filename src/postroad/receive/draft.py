@@ -25,6 +25,7 @@ from postroad.mail.event import Accepted, Event, Failed, Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Effect
 from postroad.mail.report import RecipientReport
+from postroad.mail.rewriting import Rewriting
 from postroad.protocol.command import Mail
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.doors import ContentSink
@@ -61,6 +62,7 @@ class Draft(msgspec.Struct, eq=False):
     refused: tuple[RecipientReport, ...] = ()  # recipients of whom the sender gets a report
     discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
     changes: Changes | None = None  # what rules want changed; None: nothing
+    rewriting: Rewriting | None = None  # other addresses, once they were asked for
     held: str = ""  # why a rule holds the message, "" where none does
     dropped: str = ""  # why a rule lets the whole message go
     given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases

@@ -34,7 +34,7 @@ from postroad.mail.message import HEADER_MAX, header_is_whole
 from postroad.mail.policy import ACCEPT, Action, Phase, Question, Rule, SetReversePath, Verdict
 from postroad.mail.reply import Reply, said
 from postroad.protocol.command import Mail, Rcpt
-from postroad.receive import acceptance, changing, inspecting, loops, repair, replies, wishes_in
+from postroad.receive import acceptance, changing, inspecting, loops, repair, replies, rewriting, wishes_in
 from postroad.receive import draft as drafts
 from postroad.receive.budget import NO_MEMORY, UNCOUNTED
 from postroad.receive.client import Client
@@ -444,7 +444,35 @@ class Intake:
                 self.refuse_content(_FAULTY, answered)
                 return
             octets = changing.change(draft, octets, now_us)
+        if setup.doors.knowing.rewrite is not None:
+            self._rewrite(draft, octets, answered)
+            return
         pending = loops.lead(setup, now_us, draft)
+        if pending is None:
+            self._led(draft, octets, answered)
+        else:
+            self._waits.wait_for(_when(pending), lambda verdict: self._led(draft, octets, answered))
+
+    def _rewrite(self, draft: Draft, octets: bytes | None, answered: OnReply) -> None:
+        pending = rewriting.ask(self.setup, draft, octets)
+        if pending is None:
+            self._rewritten(draft, octets, answered)
+        else:
+            self._waits.wait_for(_when(pending), lambda verdict: self._rewritten(draft, octets, answered))
+
+    def _rewritten(self, draft: Draft, octets: bytes | None, answered: OnReply) -> None:
+        """What rewriting makes of the message is known."""
+        found = draft.rewriting
+        if found is None:  # it broke, which `_when` has told
+            self.refuse_content(_FAULTY, answered)
+            return
+        refused = rewriting.refusal(found)
+        if refused is not None:
+            self.refuse_content(refused, answered)
+            return
+        now_us = self.setup.doors.now_us()
+        octets = rewriting.apply(draft, octets, found, now_us)
+        pending = loops.lead(self.setup, now_us, draft)
         if pending is None:
             self._led(draft, octets, answered)
         else:

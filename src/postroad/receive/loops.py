@@ -14,17 +14,20 @@ loops that no mark shows (`check.message`).
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from postroad.mail import loop
+from postroad.mail.address import Address
+from postroad.mail.envelope import Recipient
 from postroad.mail.event import Removed
 from postroad.mail.expansion import Expansion
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Action, Verdict, reject
 from postroad.receive import draft as drafts
-from postroad.receive import replies
+from postroad.receive import replies, rewriting
 from postroad.receive.draft import Draft
 from postroad.receive.setup import ListenerSetup
 
@@ -37,41 +40,55 @@ def lead(setup: ListenerSetup, now_us: int, draft: Draft) -> Awaitable[None] | N
     marks of these aliases is added on top. An awaitable if a map must be waited for: it is led when this has ended."""
     doors, marks = setup.doors, setup.doors.knowing.marks
     given = draft.given = drafts.wanted(draft)
+    copies: tuple[Recipient, ...] = ()
     seen = loop.found(draft.head) if marks is not None else frozenset()
     if not given:
         draft.expansion = _NOBODY
         return None
+    if draft.rewriting is not None:
+        given = draft.given = rewriting.recipients(draft, given)
+        copies = rewriting.copies(draft, partial(_has_had_copy, marks, draft.message_id, seen))
     if marks is not None and seen:
         message_id = draft.message_id
         expansion = doors.knowing.expand(
-            draft.id, now_us, given, lambda alias: marks.expanded(alias, message_id) in seen
+            draft.id, now_us, given + copies, lambda alias: marks.expanded(alias, message_id) in seen
         )
     else:
-        expansion = doors.knowing.expand(draft.id, now_us, given)
+        expansion = doors.knowing.expand(draft.id, now_us, given + copies if copies else given)
     if isinstance(expansion, Expansion):
-        if seen or expansion.through:
-            _led(setup, draft, seen, expansion)
+        if seen or expansion.through or draft.rewriting is not None:
+            _led(setup, draft, seen, expansion, copies)
         else:
             draft.expansion = expansion
         return None
-    return _awaited(setup, draft, seen, expansion)
+    return _awaited(setup, draft, seen, expansion, copies)
+
+
+def _has_had_copy(marks: Marks | None, message_id: str, seen: frozenset[str], address: Address) -> bool:
+    """Whether the message has brought a copy there before, and comes back."""
+    return marks is not None and bool(seen) and marks.copied(address, message_id) in seen
 
 
 async def _awaited(
-    setup: ListenerSetup, draft: Draft, seen: frozenset[str], pending: Awaitable[Expansion]
+    setup: ListenerSetup, draft: Draft, seen: frozenset[str], pending: Awaitable[Expansion],
+    copies: tuple[Recipient, ...],
 ) -> None:
-    _led(setup, draft, seen, await pending)
+    _led(setup, draft, seen, await pending, copies)
 
 
-def _led(setup: ListenerSetup, draft: Draft, seen: frozenset[str], expansion: Expansion) -> None:
+def _led(
+    setup: ListenerSetup, draft: Draft, seen: frozenset[str], expansion: Expansion, copies: tuple[Recipient, ...]
+) -> None:
     marks = setup.doors.knowing.marks
+    expansion = rewriting.told(draft, expansion, setup.doors.now_us())
     if marks is not None and seen and not setup.lmtp:
         expansion = _without_those_who_have_it(expansion, marks, seen, draft.message_id)
     draft.expansion = expansion
-    through = expansion.through
-    if marks is not None and through:
-        marked = loop.field(marks.expanded(alias, draft.message_id) for alias in through)
-        draft.added = marked + draft.added
+    if marks is not None and (expansion.through or copies):
+        message_id = draft.message_id
+        passed = [marks.expanded(alias, message_id) for alias in expansion.through]
+        copied = [marks.copied(each.address, message_id) for each in copies]
+        draft.added = loop.field(copied + passed) + draft.added
 
 
 def _without_those_who_have_it(

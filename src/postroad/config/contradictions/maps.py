@@ -60,6 +60,10 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
         yield ("auth", "sender_maps", place), name
     for place, name in enumerate(settings.routing.transport_maps):
         yield ("routing", "transport_maps", place), name
+    for key, value in settings.rewrite:
+        if key.endswith("_maps"):
+            for place, name in enumerate(value):
+                yield ("rewrite", key, place), name
     for index, domain in enumerate(settings.domain):
         for place, name in enumerate(domain.recipient_maps):
             yield ("domain", index, "recipient_maps", place), name

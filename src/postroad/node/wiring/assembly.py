@@ -528,6 +528,7 @@ class Assembly:
                 authenticator=self._authenticator,
                 etrn=self._starter if self._starter.options.rows else None,
                 marks=self._marks,
+                rewrite=tables.rewriter,
             ),
             limiting=Limiting(
                 admit=self._clients.admit,
@@ -601,12 +602,12 @@ class Assembly:
         self, stored: Stored, given: tuple[Recipient, ...], events: tuple[Event, ...]
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
         """The "expanded" DSNs for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3)."""
-        by_name = {str(recipient.address): recipient for recipient in given}
+        by_name = {str(recipient.given or recipient.address): recipient for recipient in given}
         reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
         reports = [
             RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
             for event in events
-            if isinstance(event, Expanded) and len(event.into) > 1
+            if isinstance(event, Expanded) and len(event.into) > 1 and event.recipient in by_name  # no copy's
         ]
         return self._reporter.make(reports, stored.envelope, stored.content)
 

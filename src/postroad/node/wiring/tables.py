@@ -31,7 +31,7 @@ from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, answered
-from postroad.maps.face import NotNow
+from postroad.maps.face import NoAnswer, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
@@ -43,6 +43,8 @@ from postroad.route.domains import OwnNames
 from postroad.route.later import Later
 from postroad.route.outbound import outbound
 from postroad.route.recipients import Recipients, mailboxes_of
+from postroad.route.rewrite_options import RelocatedReply
+from postroad.route.rewriting import AddressKeys, Rewriter, rewriter
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
@@ -83,8 +85,15 @@ class Tables:
         transports: TransportMaps | None = None,
         senders: Senders | None = None,
         sender_maps: SenderMaps | None = None,
+        rewriter: Rewriter | None = None,
+        relocated: AddressKeys | None = None,
+        try_new: bool = True,
     ) -> None:
         self.routing = routing
+        self.rewriter = rewriter
+        self._relocated = relocated  # mailboxes that have moved
+        self._try_new = try_new
+        self._renames = rewriter is not None and rewriter.changes_recipients
         self._transports = transports
         self.maps = maps
         self._mapped = routing.mapped
@@ -116,6 +125,8 @@ class Tables:
     def known(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow | None] | None:
         """Whether a mailbox of ours exists, as a box or as an alias; None if the domain is not ours. An awaitable if
         a map must be waited for."""
+        if self._renames:
+            return answered(partial(self._known_renamed, address))
         if self._has_maps:
             return answered(partial(self._known, address))
         mailbox = self.routing.home(address)
@@ -138,6 +149,17 @@ class Tables:
         """Maps say another thing of a domain than before."""
         self._stopped.clear()
         self._named.clear()
+
+    def _known_renamed(self, address: Address, asked: Asked) -> bool | None:
+        """The same for the mailbox that canonical maps and masquerading make of it. One elsewhere is a good one."""
+        assert self.rewriter is not None
+        other = self.rewriter.recipient(address, asked)
+        if asked.stopped:
+            return None
+        found = self._known(other, asked)
+        if found is not None or other == address:
+            return found
+        return None if self._known(address, asked) is None else True
 
     def _exists(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow]:
         found = self.known(address)
@@ -218,6 +240,8 @@ class Tables:
             is_own=self.routing.is_own,
             returned=None if self._senders is None else self._returned,
             has_owner=None if self.sender_maps is None else self.sender_maps.has_owner,
+            moved=None if self._relocated is None else self._moved,
+            try_new=self._try_new,
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
         return made if self._mapped is None else settled(made, self.routing.settle)
@@ -226,9 +250,25 @@ class Tables:
         assert self._senders is not None
         return self._senders.returned(address, is_report=is_report)
 
+    def _moved(self, address: Address) -> str | NotNow | Awaitable[str | NotNow | None] | None:
+        """Where a mailbox of ours has gone, by its name as the client wrote it or as canonical maps write it."""
+        if not (self.routing.is_local(address.domain) or self.routing.is_relay(address.domain)):
+            return None
+        return answered(partial(self._gone, address))
+
+    def _gone(self, address: Address, asked: Asked) -> str | None:
+        assert self._relocated is not None
+        found = self._relocated.find(address, asked)
+        if found is None and self.rewriter is not None and self._renames:
+            other = self.rewriter.recipient(address, asked)
+            found = None if asked.stopped or other == address else self._relocated.find(other, asked)
+        return None if found is None or isinstance(found, NoAnswer) else found[0]
+
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None if it can, or
         where a map would have to be asked: its entries change at any time."""
+        if self._renames:
+            return None
         if self._has_maps and self.routing.is_local(address.domain):
             return None
         if self._transports is not None:
@@ -349,6 +389,8 @@ def build(
         maps.named(settings.alias_maps),
         has_own=routing.mapped is not None,
     )
+    origin = canonical_domain(settings.sendmail.domain or settings.hostname)
+    rewriting = options.rewrite_options(settings)
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
@@ -369,7 +411,19 @@ def build(
         transports=transports,
         senders=signed,
         sender_maps=SenderMaps(owners, routed.detail_delimiter) if owners else None,
+        try_new=rewriting.relocated_reply is RelocatedReply.TRY,
+        relocated=AddressKeys(maps.named(rewriting.relocated_maps), partial(_is_ours, routing, origin),
+                              routed.detail_delimiter) if rewriting.relocated_maps else None,
+        rewriter=rewriter(
+            rewriting, maps.named, is_ours=partial(_is_ours, routing, origin), origin=origin,
+            delimiter=routed.detail_delimiter, ourselves=ourselves,
+        ),
     )
+
+
+def _is_ours(routing: RoutingTable, origin: str, domain: str) -> bool:
+    """Whether the local-part alone names a mailbox of this domain in maps of other addresses."""
+    return domain == origin or routing.is_local(domain)
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
