@@ -18,6 +18,7 @@ from postroad.deliver.porter import (
     FRAME_MAX,
     PREFIX_MAX,
     PorterDomain,
+    PorterOutlets,
     PorterTable,
     answer_of,
     letter_of,
@@ -37,6 +38,7 @@ TABLE = PorterTable(
         "prog.example": PorterDomain(Transport.PROGRAM, "vmail", command=("/bin/x", "{recipient}", "--", "{sender}")),
     },
     PorterOptions(), MaildirOptions(), MboxOptions(), ProgramOptions(),
+    {"aliases": PorterOutlets("nobody", (Transport.PROGRAM, Transport.MBOX))},
 )
 _USER = re.compile(r"[a-z_][a-z0-9_.-]*")
 
@@ -56,7 +58,13 @@ def _request(wire: bytes) -> None:
         assert found and len(found) <= 200
         return
     request, domain = found
-    assert TABLE.domains[request.domain] is domain
+    if request.outlet is None:
+        assert TABLE.domains[request.domain] is domain
+    else:
+        assert (request.domain, domain.user) == ("aliases", "nobody") and domain.transport is not Transport.MAILDIR
+        assert "\0" not in "".join((domain.path, *domain.command)) and domain.owner_of == ""
+        named = domain.command[0] if domain.transport is Transport.PROGRAM else domain.path
+        assert named.startswith("/") and ".." not in named.split("/")
     assert len(request.prefix) <= PREFIX_MAX and request.size >= 0
     user = user_of(request, domain, TABLE)
     assert user is None or (_USER.fullmatch(user) and len(user) <= 32)

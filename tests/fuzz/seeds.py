@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from postroad.deliver.porter import PorterAnswer, PorterRequest
+from postroad.deliver.porter import PorterAnswer, PorterOutlet, PorterRequest
 from postroad.mail.attempt import Outcome
-from postroad.mail.route import Quota
+from postroad.mail.route import Quota, Transport
 from postroad.protocol.offer import Dialect
 from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
@@ -61,6 +61,13 @@ def _requests() -> dict[str, bytes]:
         "delivered": PorterAnswer(Outcome.DELIVERED, "2.0.0", "delivered to /home/ada"),
         "failed": PorterAnswer(Outcome.FAILED, "5.1.1", ""),
     }
+    for number, outlet in enumerate((
+        PorterOutlet(Transport.PROGRAM, "", ("/bin/x", "a b", "{recipient}")),
+        PorterOutlet(Transport.MBOX, "/var/mail/archive"), PorterOutlet(Transport.MAILDIR, "/home/ada/Maildir"),
+        PorterOutlet(Transport.MBOX, "/var/../etc/x"), PorterOutlet(Transport.PROGRAM, "", ("x",)),
+        PorterOutlet(Transport.SMTP, "/x\0"),
+    )):
+        made[f"outlet-{number}"] = replace(plain, domain="aliases", outlet=outlet)
     odd = ("", "..", "../x", "root", "a b", "Ada+x", "ada.lock", "a@b", "$x")
     for number, (domain, name) in enumerate(product(("dir.example", "file.example", "prog.example"), odd)):
         made[f"{domain}-{number}"] = replace(plain, domain=domain, local_part=name)

@@ -24,9 +24,11 @@ from postroad.config.locate import Path
 from postroad.config.maps import MapSection
 from postroad.config.options import (
     alias_limits,
+    alias_sources,
     client_tls_options,
     deliver_options,
     map_options,
+    outlet_options,
     routing_options,
     server_tls_options,
 )
@@ -41,6 +43,7 @@ from postroad.maps.maps import make as make_maps
 from postroad.maps.options import MapKind
 from postroad.maps.simple import StaticSource
 from postroad.route import alias_file
+from postroad.route.includes import IncludingTargets
 from postroad.route.key_files import numbered_secrets_of, secrets_of
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
@@ -258,6 +261,16 @@ def _other_users(settings: Settings) -> Iterator[Finding]:
 _USER_REMEDY: Final = "Name another user, create it (`useradd`), or lower other_users.uid_min"
 
 
+def _user_of_aliases(settings: Settings) -> Iterator[Finding]:
+    """The user as whom programs and files of aliases are used: whether he exists."""
+    name = settings.alias_targets.user
+    found = account(name, "", 1) if name else None
+    if isinstance(found, Problem):
+        yield Finding(
+            (("alias_targets", "user"),), f"The user {found.where!r}: {found.text}", "Name another user, or create it"
+        )
+
+
 def _quotas(settings: Settings) -> Iterator[Finding]:
     for index, domain in enumerate(settings.domain):
         if domain.quota_file is not None:
@@ -273,7 +286,9 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
     if isinstance(text, Problem):
         yield _within(("aliases",), path, text)
         return
-    read = alias_file.parse(text, str(path), _homes(settings), alias_limits(settings))
+    reader = IncludingTargets(outlet_options(settings))
+    source = alias_sources(settings)[""]
+    read = alias_file.parse(text, str(path), _homes(settings), alias_limits(settings), reader, source)
     for problem in read if isinstance(read, tuple) else ():
         yield _within(("aliases",), path, problem)
 
@@ -440,6 +455,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _other_users,
     _secrets_of_domains,
     _aliases,
+    _user_of_aliases,
     _maps,
     _passwords,
     _keys_of_senders,

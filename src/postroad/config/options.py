@@ -33,11 +33,11 @@ from postroad.deliver.options import (
     PorterOptions,
     ProgramOptions,
 )
-from postroad.deliver.porter import PorterDomain, PorterTable
+from postroad.deliver.porter import PorterDomain, PorterOutlets, PorterTable
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.route import OwnAddress, SetServer, Transport
-from postroad.maps.options import MapOptions
+from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.waiting import WaitingOptions
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.limits import ProtocolLimits
@@ -51,6 +51,7 @@ from postroad.route.batv import BatvOptions
 from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
+from postroad.route.outlets import OutletOptions, Place, TargetSource, source_of
 from postroad.route.recipients import POSTMASTER
 from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
@@ -251,6 +252,26 @@ def alias_limits(settings: Settings) -> AliasLimits:
     return _into(AliasLimits, settings.limits)
 
 
+def outlet_options(settings: Settings) -> OutletOptions:
+    return _into(OutletOptions, settings.alias_targets)
+
+
+def alias_sources(settings: Settings) -> dict[str, TargetSource]:
+    """Where targets of aliases come from: the alias file (""), and maps by name."""
+    outlets = outlet_options(settings)
+    found = {"": source_of(outlets, "aliases", _plain(settings.aliases))}
+    for each in settings.map:
+        place: Place = "aliases" if each.kind in _FILES else "services"
+        found[each.name] = source_of(outlets, place, _plain(each.file))
+    return found
+
+
+# Maps whose values stand in the configuration or in a file as they are.
+_FILES: Final = frozenset((
+    MapKind.INLINE, MapKind.TEXT, MapKind.ALIASES, MapKind.STATIC, MapKind.CDB, MapKind.LMDB
+))
+
+
 def etrn_options(settings: Settings) -> EtrnOptions:
     rows = tuple(
         _into(EtrnRow, each, accounts=tuple(map(canonical_account, each.accounts))) for each in settings.relay.etrn
@@ -361,17 +382,29 @@ def porter_table(settings: Settings) -> PorterTable | None:
         for local in _all_local(routing_options(settings))
         if local.user
     }
-    if not domains:
+    outlets = _porter_outlets(settings)
+    if not domains and not outlets:
         return None
     deliver = deliver_options(settings)
     return PorterTable(
         settings.hostname, domains, _into(PorterOptions, settings.other_users), deliver.maildir, deliver.mbox,
-        deliver.program,
+        deliver.program, outlets,
     )
 
 
 def _all_local(routing: RoutingOptions) -> tuple[route.LocalDomain, ...]:
     return (*routing.local, *routing.mapped_local)
+def _porter_outlets(settings: Settings) -> dict[str, PorterOutlets]:
+    """As whom programs and files of aliases are used, by the name of their source."""
+    options = outlet_options(settings)
+    if not options.user:
+        return {}
+    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if options.programs else ()
+    kinds += (Transport.MBOX, Transport.MAILDIR) if options.files else ()
+    return {
+        source.by: PorterOutlets(source.user, kinds, source.by.partition(":")[2])
+        for source in alias_sources(settings).values()
+    }
 
 
 def client_tls_options(settings: Settings) -> ClientTlsOptions:

@@ -34,6 +34,7 @@ from postroad.route import options as route
 from postroad.route.batv import Batv
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import OverQuota, RoutingOptions
+from postroad.route.outlets import OutletOptions, Place
 
 Deliver = Literal["maildir", "mbox", "lmtp", "program", "http", "aliases"]
 ClientMechanism = Literal[
@@ -123,6 +124,22 @@ class LocalDomainSection(Section):
     @property
     def quoted(self) -> str:
         return repr(self.name) if self.name else self.called
+
+
+Places = Annotated[tuple[Place, ...], BeforeValidator(one_or_more)]
+
+
+class AliasTargetsSection(Section):
+    """What aliases may name in the place of mailboxes: programs, files and included files. Nothing of it is allowed if
+    this table does not allow it (docs/aliases.md)."""
+
+    programs: Places = of(
+        OutletOptions.programs, source="Postfix, allow_mail_to_commands", example='["aliases"]'
+    )
+    files: Places = of(OutletOptions.files, source="Postfix, allow_mail_to_files", example='["aliases"]')
+    includes: Places = of(OutletOptions.includes, example='["aliases"]')
+    user: str = of(OutletOptions.user, source="Postfix, default_privs", example='"nobody"')
+    as_owner: bool = of(OutletOptions.as_owner)
 
 
 class RelayDomainSection(Section):

@@ -24,7 +24,14 @@ from postroad.config.outbound import (
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
 from postroad.config.rewriting import RewriteSection
-from postroad.config.routing import LocalDomainSection, MxSection, NextHopSection, RelaySection, RoutingSection
+from postroad.config.routing import (
+    AliasTargetsSection,
+    LocalDomainSection,
+    MxSection,
+    NextHopSection,
+    RelaySection,
+    RoutingSection,
+)
 from postroad.config.running import (
     DnsSection,
     DsnSection,
@@ -96,6 +103,7 @@ class Settings(Section):
     auth: AuthSection = table(AuthSection)
     bans: BansSection = table(BansSection)
     domain: tuple[LocalDomainSection, ...] = tables()
+    alias_targets: AliasTargetsSection = table(AliasTargetsSection)
     relay: RelaySection = table(RelaySection)
     rewrite: RewriteSection = table(RewriteSection)
     next_hop: tuple[NextHopSection, ...] = tables()

@@ -75,13 +75,15 @@ def other_users(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Domains whose mail is delivered as another user, if who checks is not root, as who starts must be."""
     if os.getuid() == 0 or running:
         return
-    for index, domain in enumerate(settings.domain):
-        if domain.user:
-            yield Finding(
-                (("domain", index, "user"),),
-                f"Only a node that is started as root can deliver as another user, and this is {user_name()!r}",
-                "Start and check the node as root, with `user` set at the top of the file, or remove this user",
-            )
+    named: list[Path] = [("domain", index, "user") for index, domain in enumerate(settings.domain) if domain.user]
+    if settings.alias_targets.user:
+        named.append(("alias_targets", "user"))
+    for key in named:
+        yield Finding(
+            (key,),
+            f"Only a node that is started as root can deliver as another user, and this is {user_name()!r}",
+            "Start and check the node as root, with `user` set at the top of the file, or remove this user",
+        )
 
 
 def functions(settings: Settings) -> Iterator[Finding]:

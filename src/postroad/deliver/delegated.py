@@ -20,7 +20,7 @@ import msgspec
 from postroad.deliver.folders import deferred
 from postroad.deliver.mailbox import mailbox_name
 from postroad.deliver.on_a_task import TaskCourier
-from postroad.deliver.porter import FRAME_MAX, PREFIX_MAX, PorterRequest, read_answer
+from postroad.deliver.porter import FRAME_MAX, PREFIX_MAX, PorterOutlet, PorterRequest, read_answer
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.smtp import CourierContext
 from postroad.mail.address import Address
@@ -28,6 +28,7 @@ from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Body
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
+from postroad.mail.route import Destination
 from postroad.protocol.sending import Result
 from postroad.store.content import pieces
 from postroad.world.porter_link import Porter
@@ -95,7 +96,7 @@ class DelegatedCourier(TaskCourier):
         frame = msgspec.msgpack.encode(PorterRequest(
             rules.table or job.destination.domain, address.local_part, address.domain,
             None if sender is None else (sender.local_part, sender.domain), mark, job.envelope.id, now_us,
-            job.envelope.body is Body.BINARY_MIME, prefix, size, quota,
+            job.envelope.body is Body.BINARY_MIME, prefix, size, quota, _outlet(job.destination),
         ))
         if len(frame) > FRAME_MAX:
             return deferred("4.3.0", "the envelope is too long to be handed over")
@@ -108,6 +109,13 @@ class DelegatedCourier(TaskCourier):
             result.outcome, result.reach, result.status, result.text, started_us=started_us, took_us=took_us,
             transport=job.destination.transport.value,
         )
+
+
+def _outlet(destination: Destination) -> PorterOutlet | None:
+    """What an alias names in the place of a mailbox; None if it is not of an alias."""
+    if not destination.outlet:
+        return None
+    return PorterOutlet(destination.transport, destination.path, destination.command)
 
 
 def _opened(job: Job) -> tuple[int, bytes, int]:

@@ -39,6 +39,7 @@ from postroad.mail.route import MailboxRules, Quota, Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
+from postroad.world.identity import owner
 from postroad.world.programs import Programs
 
 FRAME_MAX: Final = 65_536  # octets of a request or an answer
@@ -61,6 +62,16 @@ class PorterDomain(msgspec.Struct, frozen=True):
     path: str = ""
     command: tuple[str, ...] = ()
     rules: MailboxRules = MailboxRules()
+    owner_of: str = ""
+
+
+class PorterOutlets(msgspec.Struct, frozen=True):
+    """As whom programs and files that aliases name are used, and which kinds of them. `owner_of`: a file whose owner it
+    is instead, if his number is not below `uid_min`; "" for none."""
+
+    user: str
+    kinds: tuple[Transport, ...]
+    owner_of: str = ""
 
 
 class PorterTable(msgspec.Struct, frozen=True):
@@ -72,12 +83,22 @@ class PorterTable(msgspec.Struct, frozen=True):
     maildir: MaildirOptions
     mbox: MboxOptions
     program: ProgramOptions
+    outlets: dict[str, PorterOutlets] = {}
+
+
+class PorterOutlet(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A program or file that an alias names."""
+
+    transport: Transport
+    path: Annotated[str, Meta(max_length=4096)] = ""
+    command: Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=100)] = ()
 
 
 class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One message for one recipient. `domain`: of the table; `local_part` and `at`: the recipient; `sender`: the
     reverse-path as local-part and domain, None for the null one. `mark`: against loops, or "". `prefix`: fields that
-    stand in front of the content, which has `size` octets. `quota`: of the mailbox."""
+    stand in front of the content, which has `size` octets. `quota`: of the mailbox. `outlet`: a program or file that an
+    alias names; then `domain` is one of `PorterTable.outlets`."""
 
     domain: Annotated[str, Meta(max_length=255)]
     local_part: Annotated[str, Meta(max_length=512)]
@@ -90,6 +111,7 @@ class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     prefix: Annotated[bytes, Meta(max_length=PREFIX_MAX)]
     size: Annotated[int, Meta(ge=0, le=1 << 50)]
     quota: Quota = Quota()
+    outlet: PorterOutlet | None = None
 
     @property
     def address(self) -> Address:
@@ -131,7 +153,9 @@ def read_request(octets: bytes, table: PorterTable) -> tuple[PorterRequest, Port
         request = msgspec.msgpack.decode(octets, type=PorterRequest)
     except (msgspec.DecodeError, ValueError) as error:
         return f"the request cannot be read: {error}"[:200]
-    domain = table.domains.get(request.domain)
+    domain = table.domains.get(request.domain) if request.outlet is None else _of_outlet(request, table)
+    if isinstance(domain, str):
+        return domain
     if domain is None:
         return "the domain is not one that is delivered as another user: restart the node if that has changed"
     texts = (request.local_part, request.at, *(request.sender or ()))
@@ -142,12 +166,32 @@ def read_request(octets: bytes, table: PorterTable) -> tuple[PorterRequest, Port
     return request, domain
 
 
+def _of_outlet(request: PorterRequest, table: PorterTable) -> PorterDomain | str:
+    """How a program or a file of an alias is delivered to, or what is wrong with it."""
+    outlet, known = request.outlet, table.outlets.get(request.domain)
+    if outlet is None or known is None or outlet.transport not in known.kinds:
+        return "targets of this kind are not used as another user: restart the node if that has changed"
+    if not all(map(_is_clean, (outlet.path, *outlet.command))):
+        return "a target holds what cannot be printed"
+    named = outlet.command[0] if outlet.command else ""
+    if outlet.transport is not Transport.PROGRAM:
+        named = outlet.path
+    parts = named.split("/")
+    if len(parts) < 2 or parts[0] or ".." in parts or "{" in outlet.path:
+        return "a target has no whole path"
+    return PorterDomain(
+        outlet.transport, known.user, path=outlet.path, command=outlet.command, owner_of=known.owner_of
+    )
+
+
 def _is_clean(text: str) -> bool:
     return text.isprintable() and "\ufffe" not in text
 
 
 def user_of(request: PorterRequest, domain: PorterDomain, table: PorterTable) -> str | None:
     """The name of the user as whom the mail is delivered; None if the recipient cannot be one."""
+    if domain.owner_of:
+        return owner(domain.owner_of, table.options.uid_min) or domain.user
     if domain.user != LOCAL_PART:
         return domain.user
     name = mailbox_name(request.local_part, table.maildir)

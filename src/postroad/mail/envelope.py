@@ -58,6 +58,13 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[tuple[str, str], ...] = ()
     destination: Destination | None = None
 
+    @property
+    def name(self) -> str:
+        """By which log and history know it: the mailbox, or the program or file that an alias names."""
+        if self.destination is not None and self.destination.outlet:
+            return self.destination.outlet
+        return str(self.address)
+
 
 class Via(msgspec.Struct, frozen=True, array_like=True):
     """By whom we know the client, if the connection is another's: a proxy, or a client that spoke for it.

@@ -47,6 +47,9 @@ def proof_of(demand: TlsDemand) -> HostProof:
     return HostProof.NAME if demand in (TlsDemand.VERIFY, TlsDemand.IMPLICIT) else HostProof.NOTHING
 
 
+# The file into which mail is delivered that nobody wants to have.
+NULL_DEVICE: Final = "/dev/null"
+
 # What the demands of a message add to a key, so that it shares no connection with other mail.
 REQUIRE_TLS: Final = "/requiretls"
 TLS_OPTIONAL: Final = "/tls-optional"
@@ -184,7 +187,9 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `rules`: for mailboxes of MAILDIR and MBOX;
     `user` for PROGRAM, too. `servers`: several hosts or domains instead of `host` and `domain`, which are "" then; the
     key names them all, as ``[a.example]:25,[b.example]:25``. `fallbacks`: servers for mail that can be brought to none
-    of its own. `origin`: where connections come from.
+    of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of a mailbox, as it stands
+    there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then `domain` is the name by
+    which the porter knows from where it comes.
     """
 
     key: str
@@ -213,6 +218,12 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
         if self.servers:
             return tuple(server.host for server in self.servers)
         return (self.host or self.domain,)
+    outlet: str = ""
+
+    @property
+    def throws_away(self) -> bool:
+        """Whether what goes there is thrown away."""
+        return self.path == NULL_DEVICE
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

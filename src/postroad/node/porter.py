@@ -157,13 +157,16 @@ def _as_user(request: PorterRequest, domain: PorterDomain, table: PorterTable, a
     name = user_of(request, domain, table)
     if name is None:
         return Result(Outcome.FAILED, Reach.RECIPIENT, "5.1.1", "there is no user of this name")
-    user = account(name, domain.group, table.options.uid_min)
+    named = request.outlet is not None and name == domain.user  # by the operator himself, who may mean a system user
+    user = account(name, domain.group, 1 if named else table.options.uid_min)
     if isinstance(user, Problem):
         return deferred("4.3.5", f"{user.where} {user.text}")
     try:
         become(user, gain_rights=table.options.gain_rights and domain.transport is Transport.PROGRAM)
     except OSError as error:
         return deferred("4.3.5", f"cannot deliver as {name}: {error.strerror or error}")
+    if domain.owner_of:
+        domain = msgspec.structs.replace(domain, user=name, owner_of="")
     return deliver(request, domain, table, content, user.home, _Watched(answer), Posix())
 
 

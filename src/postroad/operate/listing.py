@@ -156,7 +156,7 @@ def message_line(
         holding = holding_back(paces or {})
         rows = [
             RecipientLine(
-                str(each.address), "fresh", "", 0, None, None, "", "", "",
+                each.name, "fresh", "", 0, None, None, "", "", "",
                 held.in_full if (held := holding.get(each.address.domain)) is not None else "",
             )
             for each in envelope.recipients
@@ -194,7 +194,7 @@ def _held_up(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, 
 def _recipient_line(
     envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced], routes: Routes
 ) -> RecipientLine:
-    name = str(envelope.recipients[row.index].address)
+    name = envelope.recipients[row.index].name
     return RecipientLine(
         name,
         _state(row, now_us),
@@ -310,12 +310,12 @@ def _grouped(
         facts = ("0", "now", "")
         if held is not None:
             facts = ("0", "", f"waits for: {held.in_full}") if held.waits_for else ("0", "now", held.under_way)
-        groups.setdefault(facts, []).append(str(each.address))
+        groups.setdefault(facts, []).append(each.name)
     for row in loaded.waiting:
         due = "held" if row.held else _due(row.due_us, now_us)
         waits_for = _held_up(loaded.envelope, row, now_us, paces)
         doing = _doing(_at_it(loaded.envelope, row, now_us, paces), loaded)
-        name = str(recipients[row.index].address)
+        name = recipients[row.index].name
         reason = f"waits for: {waits_for}" if waits_for else doing[0] if doing else row.text
         now = "" if doing else changed(row.destination, routes.get(question(loaded.envelope, row.index).key, ""))
         reason += f"; goes to {now} now, not to {row.destination}" if now else ""
@@ -485,7 +485,7 @@ def shown_line(
         },
         [
             NamedLine(
-                str(each.address), str(each.given) if each.given else "", _notifies(each.notify), each.orcpt,
+                each.name, str(each.given) if each.given else "", _notifies(each.notify), each.orcpt,
                 states.get(index, missing), dict(each.parameters),
             )
             for index, each in enumerate(envelope.recipients)

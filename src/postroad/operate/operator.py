@@ -461,7 +461,7 @@ def _plan(
 ) -> _Plan:
     plan = _Plan(now_us, [], [], [], [], [], [])
     for row in meant:
-        recipient = str(envelope.recipients[row.index].address)
+        recipient = envelope.recipients[row.index].name
         why_not = "is being delivered now" if row.index in busy else _why_not(request.action, row)
         if not (why_not or request.before_release) and wishes.release_us(envelope) > now_us:
             why_not = "is to be released later, as its sender asked"

@@ -170,10 +170,10 @@ def _outlooks(events: Sequence[Event], loaded: Loaded | None, running: bool, now
         return list(found.values())
     if not loaded.waiting:  # accepted, nothing of it settled yet
         for recipient in loaded.envelope.recipients:
-            name = str(recipient.address)
+            name = recipient.name
             found[name] = RecipientStatus(name, *_fresh(running))
     for row in loaded.waiting:
-        name = str(loaded.envelope.recipients[row.index].address)
+        name = loaded.envelope.recipients[row.index].name
         found[name] = _waiting(name, row, running, now_us)
     return list(found.values())
 

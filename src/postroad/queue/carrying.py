@@ -470,7 +470,7 @@ class Carrying:
         for index in item.indexes:
             state = states.get(index) or Waiting(index, now_us, destination_key)
             rows.append(msgspec.structs.replace(state, held=True, status="4.3.0", text=text, last_us=now_us))
-        names = tuple(str(envelope.recipients[index].address) for index in item.indexes)
+        names = tuple(envelope.recipients[index].name for index in item.indexes)
         events = (Held(now_us, envelope.id, names, "", text), Noted(now_us, envelope.id, "error", f"held: {text}"))
         self._settling.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), item.indexes)
 
@@ -617,7 +617,7 @@ class Carrying:
     def _tell_replay(self, item: Item, attempt: Attempt, destination_key: str) -> None:
         """An attempt that changes no state, for log and history: the next host is tried at once."""
         now_us, envelope = self._clock.now_us(), item.mail.envelope
-        names = tuple(str(envelope.recipients[index].address) for index in item.indexes)
+        names = tuple(envelope.recipients[index].name for index in item.indexes)
         state = item.mail.states.get(item.indexes[0]) if item.mail.states else None
         attempts = state.attempts + 1 if state is not None else 1
         events = (Attempted(now_us, envelope.id, names, destination_key, attempt, attempts, now_us),)

@@ -110,7 +110,7 @@ class Settling:
 
     def _settle_end(self, mail: QueuedMessage, index: int, attempt: Attempt, destination_key: str) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
-        names = (str(envelope.recipients[index].address),)
+        names = (envelope.recipients[index].name,)
         attempted = Attempted(now_us, envelope.id, names, destination_key, attempt, _attempts(mail, index), 0)
         self.settle(mail, Settlement(envelope.id, (index,), (), (), (attempted,)), (index,))
 
@@ -258,7 +258,7 @@ class Settling:
                         last_us=now_us,
                     )
                 )
-            found.groups.setdefault((attempt, attempts, due_us, destination_key), []).append(str(recipient.address))
+            found.groups.setdefault((attempt, attempts, due_us, destination_key), []).append(recipient.name)
         return found
 
     def _reported(

@@ -101,7 +101,7 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     reports: tuple[Stored, ...] = ()
     if draft.held:
         waiting = doors.storing.held(envelope, draft.held)
-        names = tuple(str(recipient.address) for recipient in recipients)
+        names = tuple(recipient.name for recipient in recipients)
         events += (Held(now_us, draft.id, names, "", draft.held),)
     elif envelope.parameters and (release_us := wishes.release_us(envelope)) > now_us:
         waiting = _until(release_us, doors.storing.held(envelope, ""))

@@ -244,7 +244,7 @@ def accepted(envelope: Envelope, started_us: int) -> Accepted:
         envelope.accepted_us,
         envelope.id,
         str(sender) if sender is not None else "",
-        tuple([str(recipient.address) for recipient in envelope.recipients]),
+        tuple([recipient.name for recipient in envelope.recipients]),
         envelope.size,
         envelope.message_id,
         envelope.peer,

@@ -145,7 +145,7 @@ def _address(mailbox: str) -> Address | None:
 
 
 def _names(reports: Iterable[RecipientReport]) -> tuple[str, ...]:
-    return tuple([str(report.recipient.address) for report in reports])
+    return tuple([report.recipient.name for report in reports])
 
 
 def _accepted(envelope: Envelope) -> Accepted:

@@ -9,8 +9,8 @@
 
 A name is a local-part (of every local domain), a mailbox, or ``@domain``: all mailboxes of the domain that have neither
 an alias nor a box of their own. A target is a local-part (of the recipient's own domain), a mailbox, or ``@domain``
-(the same local-part there). Programs, files and ``:include:`` are refused: they would run with the node's rights; a
-local domain can be delivered to a program.
+(the same local-part there). Programs, files, Maildirs and ``:include:`` are targets where the settings allow it
+(`route.outlets`); what an included file holds stands in the place of the target (`route.includes`).
 
 A target at one of our own domains must be a box or an alias there (`Homes`); a bare target of a bare name, at one of
 them at least.
@@ -22,13 +22,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address, canonical_domain
+from postroad.mail.route import Destination
 from postroad.protocol.grammar import parse_mailbox
+from postroad.route import outlets
+from postroad.route.outlets import OutletOptions, TargetSource
 from postroad.route.recipients import NAME_MAX, fold
 from postroad.world.problem import Problem
 
@@ -43,6 +46,12 @@ class AliasTarget(msgspec.Struct, frozen=True):
     def of(self, address: Address) -> Address:
         """The mailbox that it is for this recipient."""
         return Address(self.local_part or address.local_part, self.domain or address.domain)
+
+
+class OutletTarget(AliasTarget, frozen=True, kw_only=True):
+    """A program, a file or a Maildir. The recipient keeps the name of the alias that names it."""
+
+    destination: Destination
 
 
 AliasTable = Mapping[str, tuple[AliasTarget, ...]]
@@ -107,8 +116,41 @@ _SPACED: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"\s])+')
 _WORD: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
+class Targets(Protocol):
+    """Reads one word of a list of targets."""
+
+    def read(self, word: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
+        """The targets that it stands for (several if it includes a file), or what is wrong with it."""
+
+
+class PlainTargets:
+    """Without included files."""
+
+    def __init__(self, options: OutletOptions = outlets.NOTHING) -> None:
+        self._options = options
+
+    def read(self, word: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
+        if outlets.is_include(word):
+            fault = outlets.include(word, source, self._options)
+            return self._included(outlets.include_path(word), source) if fault is None else fault
+        found = self._outlet(word, source) if outlets.is_outlet(word) else _target(word)
+        return found if isinstance(found, str) else (found,)
+
+    def _included(self, path: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
+        """The targets in a file, or what is wrong with it."""
+        return f"{path}: files are not included here"
+
+    def _outlet(self, word: str, source: TargetSource) -> OutletTarget | str:
+        found = outlets.outlet(word, source, self._options)
+        return found if isinstance(found, str) else OutletTarget("", final=True, destination=found)
+
+
+_PLAIN: Final = PlainTargets()
+
+
 def parse(
-    text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS
+    text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS, reader: Targets = _PLAIN,
+    source: TargetSource = outlets.ALIASES,
 ) -> AliasTable | tuple[Problem, ...]:
     """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
     problems: list[Problem] = []
@@ -116,7 +158,7 @@ def parse(
     lines: dict[str, int] = {}
     for number, line in _logical_lines(text):
         where = f"{path}:{number}"
-        read = _alias(line)
+        read = _alias(line, reader, source)
         if isinstance(read, str):
             problems.append(Problem(where, read, 'Write "name: target, target" (docs/aliases.md).'))
         elif read[0] in found:
@@ -156,7 +198,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield first, " ".join(parts)
 
 
-def _alias(line: str) -> tuple[str, tuple[AliasTarget, ...]] | str:
+def _alias(line: str, reader: Targets, source: TargetSource) -> tuple[str, tuple[AliasTarget, ...]] | str:
     """A name and its targets, or what is wrong."""
     found = _NAME.fullmatch(line)
     if found is None:
@@ -165,27 +207,29 @@ def _alias(line: str) -> tuple[str, tuple[AliasTarget, ...]] | str:
     if name is None:
         return f"{found[1].strip()[:60]!r} is neither a local-part nor a mailbox nor @domain"
     targets: dict[AliasTarget, None] = {}
-    for word in _words(found[2]):
-        target = _target(word)
-        if isinstance(target, str):
-            return target
-        targets[target] = None
+    for word in words(found[2]):
+        read = reader.read(word, source)
+        if isinstance(read, str):
+            return read
+        targets.update(dict.fromkeys(read))
     return name, tuple(targets)
 
 
-def targets_of(value: str) -> tuple[AliasTarget, ...] | str:
+def targets_of(
+    value: str, reader: Targets = _PLAIN, source: TargetSource = outlets.ALIASES
+) -> tuple[AliasTarget, ...] | str:
     """The targets in a value of a map, or what is wrong with it. White space divides them, too, as in virtual(5)."""
     targets: dict[AliasTarget, None] = {}
-    for part in _words(value):
+    for part in words(value):
         for word in _SPACED.findall(part) or ("",):
-            target = _target(word)
-            if isinstance(target, str):
-                return target
-            targets[target] = None
+            read = reader.read(word, source)
+            if isinstance(read, str):
+                return read
+            targets.update(dict.fromkeys(read))
     return tuple(targets)
 
 
-def _words(text: str) -> Iterator[str]:
+def words(text: str) -> Iterator[str]:
     """The words between commas; a comma at the very end is forgiven."""
     at = 0
     while True:
@@ -215,8 +259,6 @@ def _target(word: str) -> AliasTarget | str:
     """A target, or what is wrong with it."""
     if not word:
         return "a target is missing"
-    if word.startswith(("|", "/", ":", '"|', '"/')):
-        return f"{word[:60]!r}: programs, files and includes are not used from aliases"
     if word.startswith("@"):
         domain = _domain(word[1:])
         return f"{word[:60]!r} is no domain" if domain is None else AliasTarget("", domain)
@@ -288,6 +330,8 @@ def excessive(aliases: AliasTable, limits: AliasLimits) -> Iterator[tuple[str, s
 
 
 def _followed(target: AliasTarget) -> str:
+    if isinstance(target, OutletTarget):
+        return target.destination.key
     local_part = fold(target.local_part, "")
     return f"{local_part}@{target.domain}" if target.domain else local_part
 
@@ -298,6 +342,8 @@ def missing(aliases: AliasTable, homes: Homes) -> Iterator[tuple[str, str]]:
         local_part, _, domain = name.rpartition("@") if "@" in name else (name, "", "")
         places = [Address(local_part, each) for each in ((domain,) if domain else homes.domains)]
         for target in targets:
+            if isinstance(target, OutletTarget):
+                continue
             reached = [target.of(place) for place in places]
             if not reached or not reached[0].local_part:
                 continue  # what "@new.example" means for all of "@old.example" depends on the recipient

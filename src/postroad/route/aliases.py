@@ -2,7 +2,12 @@
 
 What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep and
 how wide it goes; an alias that the message has already come through (`passed`) is not followed again; each mailbox is
-there once; the reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
+there once, and so is each file that an alias names; a program runs once for each alias that names it; the
+reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
+What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep
+and how wide it goes; an alias that the message came through before (`passed`) leads nowhere again; each mailbox is
+there once, and so is each file that an alias names; a program runs once for each alias that names it; the
+reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
 domain leads only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a
 mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without
 regard to case; ``name+x`` is looked up as such, then as ``name``.
@@ -13,14 +18,16 @@ afterwards that it stopped, an answer of a map is missing and the result means n
 
 How it fails: if aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
 is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force; a value of a map that is no
-list of targets is NotNow: mail waits until it is mended.
+list of targets is NotNow: mail waits until it is mended. If an included file is broken, its old targets stay in
+force (`route.includes`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -30,10 +37,14 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.maps.face import Map, NoAnswer
 from postroad.maps.steps import KeyStep, address_steps, whole_domain_step
-from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, parse, targets_of
+from postroad.route import outlets
+from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
+from postroad.route.includes import IncludingTargets
+from postroad.route.outlets import OutletOptions, TargetSource
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
 from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
@@ -46,7 +57,21 @@ __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 _LIMITS: Final = AliasLimits()
 MAILER_DAEMON: Final = "mailer-daemon"
 _TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
+_NO_SOURCES: Final[Mapping[str, TargetSource]] = MappingProxyType({})
 _PARSED_MAX: Final = 10_000  # values of maps whose targets are remembered
+
+
+class Outlet(msgspec.Struct, frozen=True):
+    """A program or file to which an alias leads. `address`: of the alias that names it."""
+
+    address: Address
+    destination: Destination
+
+    def __str__(self) -> str:
+        return self.destination.outlet
+
+
+End = Address | Outlet
 
 
 class _Walk:
@@ -85,7 +110,8 @@ class Aliases:
     `homes`: what is there at our own domains; None: nothing is known of it, and all is taken to be there. `limits`: how
     much aliases may lead to. `hostname`: ours, in canonical form: mail to MAILER-DAEMON there is the postmaster's.
     `maps`: where aliases are looked up that the file does not name. `has_own`: it is not known yet if `hostname` is a
-    local domain.
+    local domain. `options`: where programs, files and includes may stand; `sources`: of the alias file ("") and of
+    maps, by name.
     """
 
     def __init__(
@@ -99,6 +125,8 @@ class Aliases:
         hostname: str = "",
         maps: tuple[Map, ...] = (),
         has_own: bool = False,
+        options: OutletOptions = outlets.NOTHING,
+        sources: Mapping[str, TargetSource] = _NO_SOURCES,
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -106,7 +134,9 @@ class Aliases:
         self._postmaster = () if postmaster is None else (AliasTarget(postmaster.local_part, postmaster.domain),)
         self._map: AliasTable = {}
         self._maps = maps
-        self._parsed: OrderedDict[str, tuple[AliasTarget, ...] | str] = OrderedDict()
+        self._reader = IncludingTargets(options)
+        self._sources = sources
+        self._parsed: OrderedDict[tuple[str, str], tuple[AliasTarget, ...] | str] = OrderedDict()
         self._homes = homes
         self._limits = limits
         self._hostname = hostname
@@ -119,25 +149,28 @@ class Aliases:
     def load(self, edition: int = 0) -> tuple[Problem, ...]:
         """Read the file where it, or what is there at home (of which `edition` tells), has changed. What is wrong with
         it, once; the aliases from before stay then."""
-        if not self._path:
-            return ()
-        now = (stamp(self._path), edition)
-        if self._seen == now:
+        included = self._reader.have_changed()
+        now = (stamp(self._path), edition) if self._path else None
+        if self._seen == now and not included:
             return ()
         self._seen = now
-        found = self._read()
+        self._reader.begin()
+        self._parsed.clear()
+        found = self._read() if self._path else {}
+        told = self._reader.told()
         self.refused = isinstance(found, tuple)
         if isinstance(found, tuple):
-            return found
+            return (*found, *told)
         self._map = found
         self.edition += 1
-        return ()
+        return told
 
     def _read(self) -> AliasTable | tuple[Problem, ...]:
         text = read_text(self._path, FILE_MAX)
         if isinstance(text, Problem):
             return (text,)
-        return parse(text, self._path, self._homes, self._limits)
+        source = self._sources.get("", outlets.ALIASES)
+        return parse(text, self._path, self._homes, self._limits, self._reader, source)
 
     @property
     def has_maps(self) -> bool:
@@ -162,6 +195,11 @@ class Aliases:
 
     def members(self, address: Address, exists: Exists) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
+        found = self.ends(address, exists)
+        return None if found is None else [end for end in found if isinstance(end, Address)]
+
+    def ends(self, address: Address, exists: Exists) -> list[End] | None:
+        """The same with programs and files."""
         return self._resolve(address, exists, _Walk())
 
     def excess(self, address: Address, exists: Exists) -> str:
@@ -181,7 +219,7 @@ class Aliases:
         """
         if not (self._map or self._has_own or self._maps) and (len(recipients) == 1 or _are_different(recipients)):
             return Expansion(recipients)
-        result: dict[Address, Recipient] = {}
+        result: dict[Hashable, Recipient] = {}
         events: list[Expanded] = []
         walk = _Walk(passed, asked)
         twins: dict[tuple[int, str], tuple[Recipient, Expanded, object]] = {}
@@ -191,7 +229,7 @@ class Aliases:
             key = None if likeness is None else (_identity(likeness), recipient.address.domain)
             twin = twins.get(key) if key is not None else None
             if twin is not None and _is_twin(recipient, twin[0], result):
-                ends: Sequence[Address] = ()
+                ends: Sequence[End] = ()
                 into = () if walk.has_passed(recipient.address) else twin[1].into
                 walk.keep()
             else:
@@ -220,7 +258,7 @@ class Aliases:
         targets = self._targets(address, exists, asked)
         return targets if targets is not None and all(target.local_part for target in targets) else None
 
-    def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[Address] | None:
+    def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[End] | None:
         """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
         before = len(walk.stopped)
         ends = self._ends(address, exists, walk)
@@ -232,20 +270,26 @@ class Aliases:
 
     def _ends(
         self, address: Address, exists: Exists, walk: _Walk, *, one: bool = False
-    ) -> list[Address] | None:
-        """The mailboxes that an alias leads to in the end, of ours only those that there are; None where it is none.
+    ) -> list[End] | None:
+        """Where an alias leads in the end: programs, files, and mailboxes, of ours only those that there are. None
+        where it is none.
         `one`: the first that is found is enough."""
         targets = self._targets(address, exists, walk.asked)
         if targets is None:
             return None
         if walk.has_passed(address):
             return []
-        ends: dict[Address, None] = {}
+        ends: dict[End, None] = {}
         seen = {address}
         todo = [(address, targets, 1)]
         while todo:
             current, targets, depth = todo.pop()
             for target in targets:
+                if isinstance(target, OutletTarget):
+                    ends.setdefault(Outlet(current, target.destination))
+                    if one:
+                        return list(ends)
+                    continue
                 reached = target.of(current)
                 # Its own name among its targets is the mailbox itself, as \name is.
                 following = (
@@ -331,9 +375,11 @@ class Aliases:
 
     def _parse(self, value: str, key: str, name: str, asked: Asked) -> tuple[AliasTarget, ...] | None:
         """The targets in a value; equal values give the same tuple (`_likeness`)."""
-        found = self._parsed.get(value)
+        source = self._sources.get(name, outlets.SERVICES)
+        place = (value, f"{source.place} {source.by}")
+        found = self._parsed.get(place)
         if found is None:
-            found = self._parsed[value] = targets_of(value)
+            found = self._parsed[place] = targets_of(value, self._reader, source)
             if len(self._parsed) > _PARSED_MAX:
                 self._parsed.popitem(last=False)
         if isinstance(found, str):
@@ -347,7 +393,7 @@ def _identity(value: object) -> int:
     return id(value)
 
 
-def _is_twin(recipient: Recipient, other: Recipient, result: dict[Address, Recipient]) -> bool:
+def _is_twin(recipient: Recipient, other: Recipient, result: Mapping[Hashable, Recipient]) -> bool:
     """Whether all that this one leads to is there already by the other one, which leads to the same."""
     return recipient.notify is other.notify and recipient.address not in result
 
@@ -356,20 +402,24 @@ def _are_different(recipients: tuple[Recipient, ...]) -> bool:
     return len({recipient.address for recipient in recipients}) == len(recipients)
 
 
-def _became(recipient: Recipient, address: Address, count: int) -> Recipient:
-    """What a recipient is as one of the `count` mailboxes of its alias. The mailbox as the client named it is kept.
+def _became(recipient: Recipient, end: End, count: int) -> Recipient:
+    """What a recipient is at one of the `count` ends of its alias. The mailbox as the client named it is kept.
 
     RFC 3461 §5.2.7.2: a single one has all parameters; §5.2.7.3 (c): several have all but the wish to hear of success,
     which the "expanded" report of the alias grants. RRVS= is about the owner of the alias, and ends with it (RFC 7293).
     """
     given = recipient.given
+    address = end if isinstance(end, Address) else end.address
     if given is None and address != recipient.address:
         given = recipient.address
     notify = recipient.notify if count == 1 else _without_success(recipient.notify)
     parameters = recipient.parameters
-    if parameters and address != recipient.address:
+    if parameters and end != recipient.address:
         parameters = tuple(pair for pair in parameters if pair[0] != wishes.RRVS)
-    return msgspec.structs.replace(recipient, address=address, notify=notify, given=given, parameters=parameters)
+    return msgspec.structs.replace(
+        recipient, address=address, notify=notify, given=given, parameters=parameters,
+        destination=None if isinstance(end, Address) else end.destination,
+    )
 
 
 def _without_success(notify: Notify) -> Notify:
@@ -380,13 +430,18 @@ def _without_success(notify: Notify) -> Notify:
     return notify & ~Notify.SUCCESS or Notify.NEVER
 
 
-def _add(result: dict[Address, Recipient], recipient: Recipient) -> None:
+def _add(result: dict[Hashable, Recipient], recipient: Recipient) -> None:
     """One more recipient; one for a mailbox that is there already brings its NOTIFY with it."""
-    there = result.get(recipient.address)
+    key: Hashable = recipient.address
+    if recipient.destination is not None and recipient.destination.outlet:
+        key = recipient.destination.key
+        if recipient.destination.transport is Transport.PROGRAM:
+            key = (recipient.address, key)
+    there = result.get(key)
     if there is None:
-        result[recipient.address] = recipient
+        result[key] = recipient
     elif there.notify is not recipient.notify:
-        result[recipient.address] = msgspec.structs.replace(there, notify=_both(there.notify, recipient.notify))
+        result[key] = msgspec.structs.replace(there, notify=_both(there.notify, recipient.notify))
 
 
 def _both(one: Notify, other: Notify) -> Notify:

@@ -71,7 +71,7 @@ class RoutingTable:
     def route(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
-            return recipient.destination
+            return stored(recipient.destination)
         found = self._kept.get(recipient.address.domain)
         return self.find(recipient.address, envelope.reverse_path, envelope.peer.identity) if found is None else found
 
@@ -277,6 +277,12 @@ class RoutingTable:
 def _first(options: RoutingOptions) -> LocalDomain | None:
     """The first local domain with mailboxes."""
     return next((domain for domain in options.local if not domain.aliases_only), None)
+def stored(destination: Destination) -> Destination | Attempt:
+    """The answer for a recipient whose destination was stored with it."""
+    if not destination.throws_away:
+        return destination
+    text = f"its mail is thrown away, as an alias to {destination.outlet} says"
+    return Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", text, transport="discard")
 
 
 def _postmaster(options: RoutingOptions) -> Address | None:

@@ -30,7 +30,7 @@ from postroad.maps.steps import transport_steps
 from postroad.route.choosing import Choice
 from postroad.route.later import Later
 from postroad.route.options import NextHop
-from postroad.route.table import NO_SENDER, RoutingTable, delivery, server_names
+from postroad.route.table import NO_SENDER, RoutingTable, delivery, server_names, stored
 from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
 
 SHOWN_MAX: Final = 100  # characters of a value in a text
@@ -57,7 +57,7 @@ class TransportMaps:
     def route(self, envelope: Envelope, recipient: Recipient) -> Answer:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
-            return recipient.destination
+            return stored(recipient.destination)
         known = Known()
         sender, account = envelope.reverse_path, envelope.peer.identity
         found = self._find(recipient.address, sender, account, known)

@@ -44,6 +44,15 @@ def account(name: str, group: str, uid_min: int) -> UserAccount | Problem:
     return UserAccount(name, found.pw_uid, tuple(dict.fromkeys((*groups, *extra))), found.pw_dir or "/")
 
 
+def owner(path: str, uid_min: int) -> str:
+    """The name of the user to whom a file belongs; "" if he has none, or a number that is too small."""
+    try:
+        found = pwd.getpwuid(os.stat(path).st_uid)
+    except (OSError, KeyError):
+        return ""
+    return found.pw_name if found.pw_uid >= max(1, uid_min) else ""
+
+
 def is_group(name: str) -> bool:
     """Whether this machine has a group of this name."""
     try:

@@ -47,6 +47,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     domains.delivery,
     domains.placeholders,
     domains.users,
+    domains.alias_targets,
     domains.lmtp_account,
     domains.recipients,
     domains.same_server,

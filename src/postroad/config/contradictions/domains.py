@@ -141,6 +141,15 @@ def users(settings: Settings) -> Iterator[Finding]:
             yield Finding(((*here, "user_group"),), "This has no effect without user", "Add user, or remove it")
 
 
+def alias_targets(settings: Settings) -> Iterator[Finding]:
+    """The owner of a file as whom its targets are used, without the user for files of root."""
+    if settings.alias_targets.as_owner and not settings.alias_targets.user:
+        yield Finding(
+            (("alias_targets", "as_owner"),), "This has no effect without user",
+            'Add user, which counts for files of root, such as user = "nobody"',
+        )
+
+
 def lmtp_account(settings: Settings) -> Iterator[Finding]:
     """An account without its password, and TLS that cannot be proved."""
     for index, domain in enumerate(settings.domain):

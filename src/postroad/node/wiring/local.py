@@ -208,4 +208,4 @@ def _message_lines(loaded: Loaded) -> Iterator[str]:
     for row in rows:
         if row.text:
             yield f"({row.text})"
-        yield f"{'':41}{envelope.recipients[row.index].address}"
+        yield f"{'':41}{envelope.recipients[row.index].name}"

@@ -292,10 +292,10 @@ class Tables:
         excess = self._aliases.excess(mailbox, self._recipients.has_box)
         if excess:
             return Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.2.4", excess)
-        ends = self._aliases.members(mailbox, self._recipients.has_box) or [mailbox]
+        ends = self._aliases.ends(mailbox, self._recipients.has_box) or [mailbox]
         stopped: Attempt | None = None
         for end in ends:
-            stopped = self._unreachable(end)
+            stopped = self._unreachable(end) if isinstance(end, Address) else None
             if stopped is None:
                 return None
         return stopped
@@ -388,6 +388,8 @@ def build(
         canonical_domain(settings.hostname),
         maps.named(settings.alias_maps),
         has_own=routing.mapped is not None,
+        options=options.outlet_options(settings),
+        sources=options.alias_sources(settings),
     )
     origin = canonical_domain(settings.sendmail.domain or settings.hostname)
     rewriting = options.rewrite_options(settings)

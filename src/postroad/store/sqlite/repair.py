@@ -118,7 +118,7 @@ class _Repair:
             held = msgspec.structs.replace(each, held=True, text=text)
             row = (id, held.index, held.destination, 1, held.due_us, codec.encode_waiting(held))
             schema.write_rows(self._connection, schema.INSERT_RECIPIENT, row, len(row))
-        names = tuple(str(envelope.recipients[each.index].address) for each in rows)
+        names = tuple(envelope.recipients[each.index].name for each in rows)
         self._events.append(Held(self._now_us, id, names, "repair", text))
         self._tell(id, f"held: {text}")
 
