@@ -187,9 +187,9 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `rules`: for mailboxes of MAILDIR and MBOX;
     `user` for PROGRAM, too. `servers`: several hosts or domains instead of `host` and `domain`, which are "" then; the
     key names them all, as ``[a.example]:25,[b.example]:25``. `fallbacks`: servers for mail that can be brought to none
-    of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of a mailbox, as it stands
-    there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then `domain` is the name by
-    which the porter knows from where it comes.
+    of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of
+    a mailbox, as it stands there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then
+    `domain` is the name by which the porter knows from where it comes.
     """
 
     key: str
@@ -211,6 +211,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     servers: tuple[SetServer, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     origin: Origin = ANY_ORIGIN
+    outlet: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -218,7 +219,6 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
         if self.servers:
             return tuple(server.host for server in self.servers)
         return (self.host or self.domain,)
-    outlet: str = ""
 
     @property
     def throws_away(self) -> bool:
