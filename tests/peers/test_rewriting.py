@@ -47,17 +47,32 @@ def both(place: Path) -> Iterator[dict[str, tuple[int, Remote]]]:
             **inline, **{name: " ".join(value) for name, value in MASQUERADE.items()}, "always_bcc": ALWAYS,
             "relayhost": f"[127.0.0.1]:{one.port}", "recipient_delimiter": "+",
             "local_header_rewrite_clients": "permit_mynetworks",
+            "relocated_maps": "inline:{ { gone@rel.example = gone@new.example } { @old.example = the archive } }",
+            "relay_domains": "rel.example old.example",
+            "header_checks": f"regexp:{place}/header_checks",
         })  # fmt: skip
         (place / "postroad").mkdir()
+        (place / "header_checks").write_text(
+            "/^User-Agent:/ IGNORE\n/^Received: .*with ESMTP/ IGNORE\n/^X-A: (.*)/ REPLACE X-B: $1\n"
+        )
         port = ports.port()
         rewrite: dict[str, Any] = {name: [name] for name, entries in MAPS.items() if entries}
         node = Node(place / "postroad", {
-            "rewrite": {**rewrite, **MASQUERADE, "always_bcc": ALWAYS},
+            "rewrite": {
+                **rewrite, **MASQUERADE, "always_bcc": ALWAYS, "relocated_maps": ["relocated"],
+                "relocated_reply": "550",
+            },
+            "relay": {"domains": ["rel.example", "old.example"]},
             "map": [
-                {"name": name, "kind": "inline", "entries": entries} for name, entries in MAPS.items() if entries
+                {"name": "relocated", "kind": "inline",
+                 "entries": ["gone@rel.example gone@new.example", "@old.example the archive"]},
+                *({"name": name, "kind": "inline", "entries": entries} for name, entries in MAPS.items()),
             ],
             "next_hop": [{"domain": "*", "host": "127.0.0.1", "port": other.port}],
-            "listener": [relay_listener(port)],
+            "listener": [relay_listener(
+                port, remove_fields=["User-Agent", "/^Received: .*with ESMTP/"],
+                replace_fields=["/^X-A: (.*)/ X-B: $1"],
+            )],
         })  # fmt: skip
         with postfix, node:
             yield {"postfix": (postfix.port, one), "postroad": (node.port, other)}
@@ -109,3 +124,27 @@ def test_the_same_as_postfix(
 ) -> None:
     theirs, ours = _sent(both, sender, recipients, head)
     assert ours == theirs
+
+
+def test_fields_that_go_and_change(both: dict[str, tuple[int, Remote]]) -> None:
+    head = "User-Agent: x\r\nX-A: 1\r\n 2\r\nFrom: a@h.example\r\nTo: z@y.example\r\nuser-agent: y\r\n"
+    theirs, ours = _sent(both, "x@y.example", ["z@y.example"], head)
+    assert ours == theirs
+    assert theirs[2] == b"X-B: 1\r\n 2\r\nFrom: c@h.example\r\nTo: z@y.example"
+    for _, remote in both.values():  # the field of the server itself goes, too
+        assert b"with ESMTP" not in remote.transactions[-1].content
+
+
+@pytest.mark.parametrize(("recipient", "words"), [
+    ("gone@rel.example", b"User has moved to gone@new.example"), ("gone+x@rel.example", b"gone@new.example"),
+    ("any@old.example", b"User has moved to the archive"),
+])  # fmt: skip
+def test_who_has_moved(both: dict[str, tuple[int, Remote]], recipient: str, words: bytes) -> None:
+    for port, _ in both.values():
+        with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+            client.ehlo("localhost")
+            client.mail("x@y.example")
+            code, text = client.rcpt(recipient)
+            assert (code, text[:5]) == (550, b"5.1.6")
+            assert words in text
+            assert client.rcpt("here@rel.example")[0] == 250

@@ -9,10 +9,13 @@ from pydantic import BeforeValidator
 from postroad.check.policy import HeaderFrom, PolicyOptions
 from postroad.config.field import Section, of, setting, several
 from postroad.config.values import (
+    AddedFields,
     File,
     Fingerprint,
     ListeningAddress,
     Port,
+    RemovedFields,
+    ReplacedFields,
     Seconds,
     TrustedNetwork,
     one_or_more,
@@ -101,6 +104,16 @@ class ListenerSection(Section):
     expn: Telling = of(ListenerOptions.expn, source="RFC 5321 §3.5, §7.3", word=True)
     loose_paths: bool | None = of(ListenerOptions.loose_paths, default=None, source="RFC 5321 §4.1.2", example="true")
     add_missing: bool = of(ListenerOptions.add_missing, source="RFC 5322 §3.6")
+    remove_fields: RemovedFields = of(
+        ListenerOptions.remove_fields, source="Postfix, header_checks(5), IGNORE", example='["User-Agent"]'
+    )
+    replace_fields: ReplacedFields = of(
+        ListenerOptions.replace_fields, source="Postfix, header_checks(5), REPLACE",
+        example='["/^User-Agent: (.*)/ X-Agent: $1"]',
+    )  # fmt: skip
+    add_fields: AddedFields = of(
+        ListenerOptions.add_fields, source="Postfix, header_checks(5), PREPEND", example='["X-Gateway: mx1"]'
+    )
     inspectors: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         ListenerOptions.inspectors, example='["/etc/postroad/stamp.py:Stamp"]'
     )

@@ -49,6 +49,7 @@ _OURS: Final[dict[str, str]] = {
             "masquerade_classes", "relocated_maps", "always_bcc", "sender_bcc_maps", "recipient_bcc_maps",
         )
     },
+    "header_checks": "remove_fields, replace_fields and add_fields of a [[listener]]",
     "local_header_rewrite_clients": "header_clients under [rewrite]",
     "remote_header_rewrite_domain": 'header_clients = "all" under [rewrite]',
     "propagate_unmatched_extensions": "propagate_extensions under [rewrite]",

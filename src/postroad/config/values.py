@@ -12,6 +12,8 @@ import ipaddress
 import json
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -20,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from postroad.mail import wishes
 from postroad.mail.address import canonical_domain
+from postroad.maps.field_patterns import wrong_addition, wrong_change, wrong_removal
 from postroad.protocol.grammar import parse_mailbox
 from postroad.world.dns import parse_server
 from postroad.world.problem import Problem
@@ -112,6 +115,14 @@ def domain_or_none(written: Any) -> str:
 def pattern_or_none(written: Any) -> str:
     """A pattern of domains, or "" for none."""
     return "" if written == "" else domain_pattern(written)
+
+
+def field_rule(fault: Callable[[str], str], written: Any) -> str:
+    """A rule about header fields. `fault`: what is wrong with it."""
+    found = fault(written) if isinstance(written, str) else "it is no text"
+    if found:
+        raise wrong(f"{written!r} is no such rule: {found}", "docs/rewriting.md shows how it is written")
+    return str(written)
 
 
 def hidden_domain(written: Any) -> str:
@@ -391,6 +402,19 @@ DomainPatternOrNone = Annotated[
     BeforeValidator(pattern_or_none),
     ValueKind("domain pattern", '`"example.org"`, `".example.org"` for all names below it, `"*"` for all'),
 ]
+RemovedField = Annotated[
+    str,
+    BeforeValidator(partial(field_rule, wrong_removal)),
+    ValueKind("field", '`"User-Agent"`, or a pattern such as `"/^Received: .*with ESMTPSA/"`'),
+]
+ReplacedField = Annotated[
+    str,
+    BeforeValidator(partial(field_rule, wrong_change)),
+    ValueKind("pattern with a text", '`"/^User-Agent: (.*)/ X-Agent: $1"`'),
+]
+AddedField = Annotated[
+    str, BeforeValidator(partial(field_rule, wrong_addition)), ValueKind("field", '`"Reply-To: help@example.org"`')
+]
 HiddenDomain = Annotated[
     str,
     BeforeValidator(hidden_domain),
@@ -459,3 +483,6 @@ Moment = Annotated[
 ]
 Port = Annotated[int, ValueKind("port", "1 to 65535")]
 MapNames = Annotated[tuple[str, ...], BeforeValidator(one_or_more)]
+RemovedFields = Annotated[tuple[RemovedField, ...], BeforeValidator(one_or_more)]
+ReplacedFields = Annotated[tuple[ReplacedField, ...], BeforeValidator(one_or_more)]
+AddedFields = Annotated[tuple[AddedField, ...], BeforeValidator(one_or_more)]

@@ -34,6 +34,7 @@ _VALUE: Final = rb"[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*"  # up to a CRLF that no w
 FIELDS: Final = rb"(?:" + FIELD_NAME + _VALUE + rb"(?:\r\n|\Z))*"
 _SECTION: Final = re.compile(FIELDS)
 _VALUE_RULE: Final = re.compile(_VALUE)
+_NAME_RULE: Final = re.compile(rb"([!-9;-~]{1,%d})[ \t]{0,%d}:" % (FIELD_NAME_MAX, FIELD_NAME_MAX))
 
 # What may stand under fields that we add: a field, the empty line, or nothing at all.
 _JOINS: Final = re.compile(FIELD_NAME + rb"|\r\n|\Z")
@@ -142,6 +143,19 @@ def fields(octets: bytes) -> Iterator[Field]:
         if line:
             name, _, value = line.partition(b":")
             yield Field(name.rstrip(b" \t").decode("ascii"), value)
+
+
+def raw_fields(section: bytes) -> Iterator[tuple[bytes, int, int, int]]:
+    """The name of each field of a header section in lower case, where the field begins, and where its value begins and
+    ends, its last CRLF not included."""
+    at = 0
+    while at < len(section):
+        named = _NAME_RULE.match(section, at)
+        start = at if named is None else named.end()
+        end = cast("re.Match[bytes]", _VALUE_RULE.match(section, start)).end()
+        if named is not None:
+            yield named[1].lower(), at, start, end
+        at = end + 2
 
 
 def first(section: bytes, name: bytes) -> str | None:

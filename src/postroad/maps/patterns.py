@@ -192,6 +192,20 @@ def parse_patterns(
     return PatternSource(rules, where, _sets(every, engines)), len(every), doubts
 
 
+def one_rule(text: str, dialect: PatternDialect) -> PatternRule | str:
+    """The rule of one line, or what is wrong with it."""
+    engines = _engines()
+    return _rule(text, dialect, engines, condition=False) if engines is not None else f"it needs google-re2. {_INSTALL}"
+
+
+def substituted(rule: PatternRule, key: str) -> str | None:
+    """The value of a rule that needs no limit and is not negated; None if it does not match."""
+    found = rule.pattern.search(key)
+    if found is None:
+        return None
+    return "".join(each if isinstance(each, str) else found.group(each) or "" for each in rule.value)
+
+
 def _every(rules: Iterable[PatternRule]) -> Iterator[PatternRule]:
     """In the order of the file, those of conditions too."""
     for rule in rules:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, cast
 
 from postroad.mail.address import Address
-from postroad.mail.message import LINE_MAX
+from postroad.mail.message import LINE_MAX, raw_fields
 from postroad.protocol.grammar import parse_mailbox
 
 
@@ -57,8 +57,6 @@ class Spot(NamedTuple):
     comments: tuple[bytes, ...] = ()
 
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_VALUE: Final = re.compile(rb"[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*")
 #   quoted-string, comment's beginning, domain-literal, special, white space, atoms with the dots between them
 _TOKEN: Final = re.compile(
     rb'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<paren>\()|(?P<literal>\[[^\[\]\\]*\])|(?P<special>[<>@,;:])|'
@@ -82,7 +80,7 @@ class _Token(NamedTuple):
 def spots(section: bytes, kept: frozenset[bytes] = frozenset()) -> list[Spot]:
     """Where addresses stand, from the top. `kept`: names of fields, in lower case, that are passed over."""
     found: list[Spot] = []
-    for name, _, start, end in fields(section):
+    for name, _, start, end in raw_fields(section):
         side = FIELDS.get(name)
         if side is not None and name not in kept:
             try:
@@ -90,18 +88,6 @@ def spots(section: bytes, kept: frozenset[bytes] = frozenset()) -> list[Spot]:
             except _UnreadableError:
                 continue
     return found
-
-
-def fields(section: bytes) -> Iterator[tuple[bytes, int, int, int]]:
-    """The name of each field in lower case, where it begins, and where its value begins and ends."""
-    at = 0
-    while at < len(section):
-        named = _FIELD.match(section, at)
-        start = at if named is None else named.end()
-        end = cast("re.Match[bytes]", _VALUE.match(section, start)).end()
-        if named is not None:
-            yield named[1].lower(), at, start, end
-        at = end + 2
 
 
 def _spots(section: bytes, start: int, end: int, name: bytes, side: FieldSide) -> list[Spot]:
@@ -202,7 +188,7 @@ def replaced(section: bytes, changes: Sequence[tuple[Spot, Address]]) -> bytes:
     """The section with other addresses at these spots, which stand in their order."""
     written: list[bytes] = []
     at = place = 0
-    for _, start, _, end in fields(section):
+    for _, start, _, end in raw_fields(section):
         first = place
         while place < len(changes) and changes[place][0].start < end:
             place += 1
@@ -259,7 +245,7 @@ def signed(section: bytes) -> frozenset[bytes]:
     if b"-signature" not in section.lower():
         return frozenset()
     found: set[bytes] = set()
-    for name, _, start, end in fields(section):
+    for name, _, start, end in raw_fields(section):
         if name in _SIGNATURES and (tag := _SIGNED.search(section[start:end])) is not None:
             found.update(each.strip().lower() for each in tag[1].split(b":"))
     return frozenset(found)

@@ -20,7 +20,7 @@ import msgspec
 
 from postroad.mail import identifier, wishes
 from postroad.mail.envelope import Notify
-from postroad.mail.event import Event, Held, Noted
+from postroad.mail.event import Event, Held, Noted, Rewritten
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply, reply
 from postroad.receive import draft as drafts
@@ -46,7 +46,7 @@ def accept(setup: ListenerSetup, draft: Draft, octets: bytes | None, on_reply: O
     """Accept the message: the verdict is there. `octets`: its content, as `drafts.finished` made it, None if it
     has gone to a file. The fields that we add are made now: they go in front of `octets`, or into the envelope."""
     now_us = setup.doors.now_us()
-    prefix = drafts.on_top(draft, setup.options.hostname, now_us)
+    prefix = drafts.on_top(draft, setup.options.hostname, now_us, setup.fields)
     if octets is not None:
         _store(setup, draft, on_reply, prefix + octets, now_us)
     else:
@@ -83,6 +83,8 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     events: tuple[Event, ...] = (drafts.accepted(envelope, draft.started_us), *expanded)
     if draft.changes is not None and draft.changes.events:
         events += _stamped(draft.changes.events, now_us)
+    if draft.said:
+        events += (Rewritten(now_us, draft.id, draft.said),)
     if draft.discarded or draft.dropped:
         events += drafts.removed(draft, now_us)
     if expansion is not None and expansion.stopped:

@@ -23,6 +23,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Peer, Recipient
 from postroad.mail.event import Accepted, Event, Failed, Removed
 from postroad.mail.expansion import Expansion
+from postroad.mail.field_rules import FieldRules
 from postroad.mail.policy import Effect
 from postroad.mail.report import RecipientReport
 from postroad.mail.rewriting import Rewriting
@@ -63,6 +64,7 @@ class Draft(msgspec.Struct, eq=False):
     discarded: dict[int, str] = {}  # places of recipients that a rule lets go, and why
     changes: Changes | None = None  # what rules want changed; None: nothing
     rewriting: Rewriting | None = None  # other addresses, once they were asked for
+    said: tuple[str, ...] = ()  # what rewriting and rules for fields have changed, in words
     held: str = ""  # why a rule holds the message, "" where none does
     dropped: str = ""  # why a rule lets the whole message go
     given: tuple[Recipient, ...] = ()  # the recipients as `wanted` says, once they were led through aliases
@@ -128,11 +130,25 @@ def finished(draft: Draft, mend: Mend | None, read: Read | None = None) -> bytes
             draft.head = head = draft.added + octets[: message.header_end(octets)]
     if read is not None:
         octets = read(draft, octets)
+        head = draft.head
     draft.message_id = (message.first(head, b"message-id") or "")[: message.MESSAGE_ID_MAX]
     draft.ascii_only = octets.isascii() and draft.added.isascii()
     draft.only_crlf = octets is came and not draft.added and draft.mail.body is not _BINARY_MIME
     draft.long_lines = not message.lines_fit(octets, message.LINE_MAX + 2)
     return octets
+
+
+def with_fields(draft: Draft, octets: bytes, rules: FieldRules) -> bytes:
+    """The content with its header fields as the rules of its listener want them."""
+    end = message.header_end(octets)
+    head, done = rules.applied(octets[:end])
+    new, more = rules.coming(draft.added, head)
+    draft.said += done + more
+    draft.added += new
+    draft.head = draft.added + head
+    if not done:
+        return octets
+    return head + (octets[end:] if head or octets.startswith(b"\r\n", end) else b"\r\n" + octets[end:])
 
 
 def spill(draft: Draft, incoming: ContentSink, mend: Mend | None, read: Read | None = None) -> bool:
@@ -169,9 +185,10 @@ def _measure(draft: Draft, octets: bytes) -> None:
             draft.line = len(octets) - last + (0 if last else draft.line)
 
 
-def on_top(draft: Draft, hostname: str, now_us: int) -> bytes:
+def on_top(draft: Draft, hostname: str, now_us: int, rules: FieldRules | None = None) -> bytes:
     """All fields that we add: those of rules, Received, then the others. Call it once, after the verdict. FOR names the
-    recipient only if there is a single one: others are nobody's business (RFC 5321 §7.6)."""
+    recipient only if there is a single one: others are nobody's business (RFC 5321 §7.6). `rules`: those that the
+    listener has for fields; they hold for Received, too."""
     recipients = draft.recipients
     single = recipients[0].address if len(recipients) == 1 else None
     asked = draft.mail.parameters
@@ -179,6 +196,9 @@ def on_top(draft: Draft, hostname: str, now_us: int) -> bytes:
         draft.peer, by=hostname, queue_id=draft.id, recipient=single, accepted_us=now_us,
         priority=wishes.priority(asked) if asked else 0,
     )
+    if rules is not None:
+        received, done = rules.applied(received)
+        draft.said += done
     if draft.added:
         received += draft.added
     return received if draft.changes is None else draft.changes.top + received

@@ -387,7 +387,9 @@ class Intake:
     def _read_header(self, draft: Draft, octets: bytes) -> bytes:
         client = self.client
         known = client.trusted or client.identity != ""
-        return wishes_in.read_header(draft, octets, self.setup.options.extensions, known=known)
+        octets = wishes_in.read_header(draft, octets, self.setup.options.extensions, known=known)
+        rules = self.setup.fields
+        return octets if rules is None else drafts.with_fields(draft, octets, rules)
 
     # ---- The end of data
 
@@ -471,7 +473,7 @@ class Intake:
             self.refuse_content(refused, answered)
             return
         now_us = self.setup.doors.now_us()
-        octets = rewriting.apply(draft, octets, found, now_us)
+        octets = rewriting.apply(draft, octets, found)
         pending = loops.lead(self.setup, now_us, draft)
         if pending is None:
             self._led(draft, octets, answered)

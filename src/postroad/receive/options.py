@@ -205,6 +205,30 @@ class ListenerOptions(msgspec.Struct, frozen=True):
             "add more (`receive.repair`).",
         ),
     ] = False
+    remove_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of this listener loses: names, or patterns such as "
+            "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
+            "adds itself can go, too. docs/rewriting.md says more.",
+        ),
+    ] = ()
+    replace_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of this listener has in other words: a pattern, a "
+            "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
+        ),
+    ] = ()
+    add_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of this listener gets, if it has none of the name.",
+        ),
+    ] = ()
     dsn_for_strangers: Annotated[
         bool,
         Meta(
@@ -479,6 +503,30 @@ class LocalOptions(msgspec.Struct, frozen=True):
             "in the header section. Unset: `hostname`.",
         ),
     ] = "localhost"
+    remove_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of `sendmail` and `postroad submit` loses: names, or patterns such as "
+            "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
+            "adds itself can go, too. docs/rewriting.md says more.",
+        ),
+    ] = ()
+    replace_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of `sendmail` and `postroad submit` has in other words: a pattern, a "
+            "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
+        ),
+    ] = ()
+    add_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail of `sendmail` and `postroad submit` gets, if it has none of the name.",
+        ),
+    ] = ()
     users: Annotated[
         tuple[str, ...],
         Meta(

@@ -16,7 +16,7 @@ import msgspec
 from postroad.mail import message
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
-from postroad.mail.event import Expanded, Rewritten
+from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Action, Verdict, reject
 from postroad.mail.rewriting import Rewriting
@@ -53,7 +53,7 @@ def refusal(rewriting: Rewriting) -> Verdict | None:
     return None
 
 
-def apply(draft: Draft, octets: bytes | None, rewriting: Rewriting, now_us: int) -> bytes | None:
+def apply(draft: Draft, octets: bytes | None, rewriting: Rewriting) -> bytes | None:
     """The content as it is now. Call it only if there is no `refusal`."""
     added, head = rewriting.sections
     before = _head(draft, octets)
@@ -68,8 +68,7 @@ def apply(draft: Draft, octets: bytes | None, rewriting: Rewriting, now_us: int)
     if not mail.smtputf8 and _needs_utf8(rewriting, (added, head), before):
         draft.mail = msgspec.structs.replace(mail, smtputf8=True)
     said = (*rewriting.changes, *(f"a copy for <{address}> ({setting})" for address, setting in rewriting.copies))
-    if said:
-        _changes(draft).events += (Rewritten(now_us, draft.id, said),)
+    draft.said += said
     return octets
 
 

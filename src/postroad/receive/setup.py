@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from postroad.accounts.authenticate import CertificateName
+from postroad.mail.field_rules import FieldRules
 from postroad.mail.policy import Inspector, Role, Rules
 from postroad.mail.reply import Reply
+from postroad.maps.field_patterns import rules as field_rules
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import wishes_in
 from postroad.receive.doors import Doors
@@ -40,7 +42,7 @@ class Mending(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSetup:
     """One listener's settings. Make it with `listener_setup`. `mending`: what is mended in messages.
-    `reads_header`: header fields may ask for something (`receive.wishes_in`)."""
+    `reads_header`: header fields may ask for something (`receive.wishes_in`), or rules change them (`fields`)."""
 
     listener: ListenerOptions
     options: ReceiveOptions
@@ -49,6 +51,7 @@ class ListenerSetup:
     lmtp: bool
     mending: Mending
     reads_header: bool
+    fields: FieldRules | None
     networks: tuple[Network, ...]
     greeting: Reply
     hello: Reply
@@ -194,6 +197,7 @@ def listener_setup(
 ) -> ListenerSetup:
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
+    fields = field_rules(listener.remove_fields, listener.replace_fields, listener.add_fields)
     words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
     return ListenerSetup(
         listener=listener,
@@ -202,7 +206,8 @@ def listener_setup(
         doors=doors,
         lmtp=lmtp,
         mending=_mending(listener, options),
-        reads_header=wishes_in.reads_header(options.extensions),
+        reads_header=wishes_in.reads_header(options.extensions) or fields is not None,
+        fields=fields,
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),
         xclients=_networks(listener.xclient_networks),

@@ -190,3 +190,33 @@ def test_an_address_that_only_smtputf8_can_carry() -> None:
     envelope = node.spool.stored[0].envelope
     assert envelope.smtputf8
     assert envelope.body.value == "8BITMIME"
+
+
+@pytest.mark.parametrize("body", [BODY, BIG])
+def test_rules_for_the_fields_of_a_listener(body: bytes) -> None:
+    listener = ListenerOptions(
+        "front", remove_fields=("User-Agent", "/^Received: .*with ESMTP/"), replace_fields=("/^X-A: (.*)/ X-B: $1",),
+        add_fields=("Reply-To: help@local.test", "From: nobody@local.test"),
+    )  # fmt: skip
+    node = House(listener=listener, options=ReceiveOptions(memory_content_max=200), marks=MARKS)
+    head = b"User-Agent: x\r\nX-A: 1\r\n" + HEAD
+    assert sent(node, head + body).startswith("250")
+    assert node.spool.message() == b"Reply-To: help@local.test\r\nX-B: 1\r\n" + HEAD + body
+    (rewritten,) = [event for event in node.spool.events if isinstance(event, Rewritten)]
+    assert rewritten.changes == ("removed User-Agent", "changed X-A", "added Reply-To", "removed Received")
+    assert node.spool.stored[0].envelope.size == len(node.spool.message())
+
+
+def test_a_message_that_loses_all_its_fields() -> None:
+    node = House(listener=ListenerOptions("front", remove_fields=("/./",)), marks=MARKS)
+    assert sent(node, HEAD + BODY).startswith("250")
+    assert node.spool.message() == BODY
+
+
+def test_rules_for_fields_come_before_other_addresses() -> None:
+    listener = ListenerOptions("front", replace_fields=("/^X-From: (.*)/ Reply-To: $1",))
+    node = House(listener=listener, marks=MARKS, rewrite=rewrite)
+    assert sent(node, b"X-From: ada@host.test\r\n" + HEAD + BODY).startswith("250")
+    assert b"Reply-To: countess@new.test\r\n" in node.spool.message()
+    (rewritten,) = [event for event in node.spool.events if isinstance(event, Rewritten)]
+    assert rewritten.changes[:2] == ("changed X-From", "other addresses in From")

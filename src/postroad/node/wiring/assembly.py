@@ -392,7 +392,11 @@ class Assembly:
         return DropFiles(Path(folder) / places.DROP, self._world.disk.posix) if folder else None
 
     def _submit_setup(self, edition: Edition, name: str = submit.LISTENER) -> ListenerSetup:
-        listener = ListenerOptions(name, role=Role.SUBMISSION, trusted_networks=("unix",))
+        fields = edition.local
+        listener = ListenerOptions(
+            name, role=Role.SUBMISSION, trusted_networks=("unix",), remove_fields=fields.remove_fields,
+            replace_fields=fields.replace_fields, add_fields=fields.add_fields,
+        )  # fmt: skip
         rules = edition.tables.rules(edition.submit, listener, self._may_send)
         return listener_setup(listener, edition.receive, rules, self._doors())
 
