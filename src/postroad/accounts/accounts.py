@@ -39,6 +39,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
+from postroad.mail.extension import extension_at
 from postroad.protocol.grammar import parse_domain, parse_mailbox
 from postroad.protocol.sasl import scram_keys
 from postroad.protocol.sasl.scram_keys import ScramKeys
@@ -195,7 +196,7 @@ def owns(account: Account, address: Address, delimiter: str = DELIMITER) -> bool
     local_part = _lower(address.local_part)
     if f"{local_part}@{address.domain}" in addresses:
         return True
-    at = local_part.find(delimiter, 1) if delimiter else -1  # at the beginning it begins none (`route.recipients`)
+    at = extension_at(local_part, delimiter)
     return at > 0 and f"{local_part[:at]}@{address.domain}" in addresses
 
 

@@ -63,6 +63,7 @@ _OURS: Final[dict[str, str]] = {
     "command_execution_directory": "directory under [program]",
     "virtual_alias_maps": "alias_maps",
     "recipient_delimiter": "detail_delimiter under [routing]",
+    "propagate_unmatched_extensions": "extensions_kept under [routing]",
     "message_size_limit": "size_max under [limits]",
     "header_size_limit": "header_size_max under [limits]",
     "smtpd_recipient_limit": "recipients_max under [limits]",

@@ -46,6 +46,7 @@ Extension = Literal[
     "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "LIMITS", "DELIVERBY", "MT-PRIORITY",
     "RRVS", "XFORWARD",
 ]  # fmt: skip
+KeepsExtensions = Literal["aliases", "alias_maps"]
 IgnoredExtensions = Annotated[tuple[Extension, ...], BeforeValidator(one_or_more)]
 ServerEntries = Annotated[tuple[ServerEntry, ...], BeforeValidator(one_or_more)]
 OwnAddresses = Annotated[tuple[OwnAddressEntry, ...], BeforeValidator(one_or_more)]
@@ -204,6 +205,10 @@ class RoutingSection(Section):
     )
     literals: bool = of(RoutingOptions.literals, source="RFC 5321 §4.1.3")
     detail_delimiter: str = of(RoutingOptions.detail_delimiter)
+    catch_all_first: bool = of(RoutingOptions.catch_all_first, source="Postfix, virtual(5)")
+    extensions_kept: Annotated[tuple[KeepsExtensions, ...], BeforeValidator(one_or_more)] = of(
+        RoutingOptions.extensions_kept, default=(), source="Postfix, propagate_unmatched_extensions", example='["alias_maps"]'
+    )
     transport_maps: MapNames = of(
         RoutingOptions.transport_maps, source="Postfix, transport(5)", example='["transports"]'
     )

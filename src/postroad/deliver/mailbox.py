@@ -19,6 +19,7 @@ import msgspec
 
 from postroad.deliver.options import PATH_PLACEHOLDERS, MaildirOptions
 from postroad.mail.address import Address
+from postroad.mail.extension import extension_of, without_extension
 
 LOCAL_PART: Final = "{local_part}"  # as the user of a domain: the recipient
 _PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(PATH_PLACEHOLDERS)})\}}")
@@ -68,8 +69,7 @@ _LOCK: Final = re.compile(r"\.lock(?:\.|\Z)")
 def detail_folder(local_part: str, options: MaildirOptions) -> str:
     """The subfolder of a Maildir++ that an address extension names, such as ``.lists`` for ``ada+lists``; "" for none.
     The name on the disk is that of the IMAP folder in modified UTF-7 (RFC 3501 §5.1.3)."""
-    at = local_part.find(options.detail_delimiter, 1) if options.detail_delimiter else -1
-    detail = local_part[at + len(options.detail_delimiter) :] if at > 0 else ""
+    detail = extension_of(local_part, options.detail_delimiter)[1:]
     if not detail or fault_of(detail) or detail.endswith(".") or ".." in detail:
         return ""
     name = "." + _NOT_PLAIN.sub(lambda found: _shifted(found[0]), detail)
@@ -87,11 +87,7 @@ def _shifted(text: str) -> str:
 
 def mailbox_name(local_part: str, options: MaildirOptions) -> str:
     """The local-part without its address extension (RFC 5233 calls it detail), folded."""
-    name = local_part
-    if options.detail_delimiter:
-        # an extension of nothing is none: "+lists" is a mailbox of that name
-        at = name.find(options.detail_delimiter, 1)
-        name = name[:at] if at > 0 else name
+    name = without_extension(local_part, options.detail_delimiter)
     return unicodedata.normalize("NFC", name).lower() if options.fold_case else name
 
 

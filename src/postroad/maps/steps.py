@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from postroad.mail.address import is_ip_address
+from postroad.mail.extension import without_extension
 
 
 class KeyStep(NamedTuple):
@@ -79,12 +80,6 @@ def transport_steps(local_part: str, domain: str, delimiter: str, *, whole_domai
     elif whole_domains:
         yield from domain_steps(domain)
         yield KeyStep("everything", "*", True)
-
-
-def without_extension(local_part: str, delimiter: str) -> str:
-    """A delimiter at the beginning begins no extension: "+lists" is a mailbox of that name."""
-    at = local_part.find(delimiter, 1) if delimiter else -1
-    return local_part[:at] if at > 0 else local_part
 
 
 def steps_of(key: str, delimiter: str) -> Iterator[KeyStep]:

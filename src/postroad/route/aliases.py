@@ -37,6 +37,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.maps.face import Map, NoAnswer
@@ -111,7 +112,8 @@ class Aliases:
     much aliases may lead to. `hostname`: ours, in canonical form: mail to MAILER-DAEMON there is the postmaster's.
     `maps`: where aliases are looked up that the file does not name. `has_own`: it is not known yet if `hostname` is a
     local domain. `options`: where programs, files and includes may stand; `sources`: of the alias file ("") and of
-    maps, by name.
+    maps, by name. `extensions_kept`: which aliases put an address extension on their targets: `aliases`, `alias_maps`.
+    `catch_all_first`: whether an alias for a whole domain takes the mail of its boxes, too.
     """
 
     def __init__(
@@ -127,6 +129,8 @@ class Aliases:
         has_own: bool = False,
         options: OutletOptions = outlets.NOTHING,
         sources: Mapping[str, TargetSource] = _NO_SOURCES,
+        extensions_kept: tuple[str, ...] = (),
+        catch_all_first: bool = False,
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -141,6 +145,8 @@ class Aliases:
         self._limits = limits
         self._hostname = hostname
         # Whether there are mailboxes that are aliases anyhow.
+        self._extensions_kept = extensions_kept
+        self._catch_all_first = catch_all_first
         self._has_own = bool(has_own or self._postmaster or (hostname and is_local(hostname)))
         self._seen: tuple[Stamp, int] | None = None
         self.edition = 0  # how often the file was taken
@@ -187,7 +193,9 @@ class Aliases:
 
     def standing(self, address: Address) -> Address:
         """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
-        if self._delimiter in address.local_part and self._named(address) is not None:
+        if extension_at(address.local_part, self._delimiter) < 0 or self._extensions_kept:
+            return address
+        if self._named(address) is not None:
             base = Address(fold(address.local_part, self._delimiter), address.domain)
             if self._named(base) is self._named(address):
                 return base
@@ -255,6 +263,8 @@ class Aliases:
         """What two mailboxes of a domain share that lead to the same ones, such as `list+1` and `list+2`. A client may
         name a thousand of them in one message; the way behind them is gone once. None: it leads nowhere, or elsewhere
         for each."""
+        if self._extensions_kept and extension_of(address.local_part, self._delimiter):
+            return None
         targets = self._targets(address, exists, asked)
         return targets if targets is not None and all(target.local_part for target in targets) else None
 
@@ -284,6 +294,7 @@ class Aliases:
         todo = [(address, targets, 1)]
         while todo:
             current, targets, depth = todo.pop()
+            extension = self._unmatched(current, walk.asked) if self._extensions_kept else ""
             for target in targets:
                 if isinstance(target, OutletTarget):
                     ends.setdefault(Outlet(current, target.destination))
@@ -291,6 +302,8 @@ class Aliases:
                         return list(ends)
                     continue
                 reached = target.of(current)
+                if extension and target.local_part:
+                    reached = Address(f"{reached.local_part}{extension}", reached.domain)
                 # Its own name among its targets is the mailbox itself, as \name is.
                 following = (
                     None if target.final or reached == current else self._targets(reached, exists, walk.asked)
@@ -322,10 +335,13 @@ class Aliases:
 
     def _targets(self, address: Address, exists: Exists, asked: Asked) -> tuple[AliasTarget, ...] | None:
         found = self._named(address, asked)
-        if found is not None or exists(address):
+        box = found is None and exists(address)
+        if found is not None or (box and not self._catch_all_first):
             return found
         if not self._is_local(address.domain):
             return None
+        if box:
+            return self._whole(address, asked)
         if self._postmaster and fold(address.local_part, "") == POSTMASTER:
             return self._postmaster
         if self._is_daemon(address):
@@ -352,6 +368,23 @@ class Aliases:
         if found is None and self._maps:
             return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked)
         return found
+
+    def _unmatched(self, address: Address, asked: Asked) -> str:
+        """The address extension that the alias for this mailbox says nothing of, if it is kept; else ""."""
+        extension = extension_of(address.local_part, self._delimiter)
+        if not extension or not self._is_local(address.domain):
+            return ""
+        whole, base = fold(address.local_part, ""), fold(address.local_part, self._delimiter)
+        if f"{whole}@{address.domain}" in self._map or whole in self._map:
+            return ""
+        if f"{base}@{address.domain}" in self._map or base in self._map:
+            return extension if "aliases" in self._extensions_kept else ""
+        if "alias_maps" not in self._extensions_kept:
+            return ""
+        for step in address_steps(address.local_part, address.domain, self._delimiter):
+            if self._looked_up((step,), asked) is not None:
+                return extension if "without extension" in step.what else ""
+        return ""
 
     def _whole(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for its whole domain."""

@@ -432,7 +432,7 @@ class RoutingOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="The characters that begin an address extension in a local-part: `ada+lists` then means "
-            '`ada`. "": no extensions.',
+            '`ada`. With `"+-"` both characters do, and the first one in a local-part counts. "": no extensions.',
         ),
     ] = "+"
     postmaster: str = ""
@@ -444,6 +444,21 @@ class RoutingOptions(msgspec.Struct, frozen=True):
             "`[[domain]]`: a mailbox, a domain, a `.parent` domain or `*` gets a value such as "
             "`smtp:[mail.example.net]:587`. If a map cannot answer, mail waits. A map does not make a recipient exist. "
             "docs/routing.md lists the values.",
+        ),
+    ] = ()
+    catch_all_first: Annotated[
+        bool,
+        Meta(
+            description="Whether an alias for a whole domain (`@example.org`) also takes the mail of its mailboxes. "
+            "Otherwise it takes only what is addressed to nobody.",
+        ),
+    ] = False
+    extensions_kept: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Which aliases keep an address extension: with `aliases` (the file) or `alias_maps` here, "
+            "mail to `sales+x` goes to `ada+x` if `sales` leads to `ada`. Otherwise it goes to `ada`. An alias for "
+            "`sales+x` itself, or for a whole domain, never keeps the extension.",
         ),
     ] = ()
     mapped_local: tuple[LocalDomain, ...] = ()  # with `domain_maps`

@@ -17,6 +17,7 @@ import msgspec
 
 from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
+from postroad.mail.extension import extension_at
 from postroad.mail.owned import Owned
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.maps.face import Map, NoAnswer
@@ -185,7 +186,7 @@ def fold(local_part: str, delimiter: str) -> str:
     """The mailbox's name within its domain: lower case, composed, without an address extension. A delimiter at the
     beginning begins none: "+lists" is a mailbox of that name."""
     name = local_part.lower() if local_part.isascii() else unicodedata.normalize("NFC", local_part).lower()
-    at = name.find(delimiter, 1) if delimiter else -1
+    at = extension_at(name, delimiter)
     return name[:at] if at > 0 else name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -490,3 +491,49 @@ def test_a_key_without_bound_is_not_looked_up(tmp_path: Path) -> None:
     endless = Address("all+" + "x" * 1_000_000, "a.test")
     assert not made.names(endless) and made.members(endless, lambda address: False) is None
     assert isinstance(parse(f"{'x' * 600}: u1@b.test", "aliases"), tuple)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "ends"),
+    [
+        ("sales+x", {"ada+x@example.org", "far+x@example.net"}), ("sales", {"ada@example.org", "far@example.net"}),
+        ("exact+x", {"ada@example.org"}), ("exact+y", {"carl+y@example.org"}),
+        ("bob+l", {"bob+l@example.org", "archive+l@example.org"}),
+        ("any+x@caught.example", {"ada@example.org"}), ("any+x@moved.example", {"any+x@example.net"}),
+        ("more+1", {"ada+z+1@example.org"}), ("first+1", {"ada+1@example.org"}),
+    ],
+)  # fmt: skip
+def test_an_extension_is_kept_where_set(tmp_path: Path, recipient: str, ends: set[str]) -> None:
+    (tmp_path / "aliases").write_text(
+        "sales: ada, far@example.net\nexact+x: ada\nexact: carl\nbob: bob, archive\nmore: ada+z\nfirst: second\n"
+        "second: ada\n@caught.example: ada@example.org\n@moved.example: @example.net\n"
+    )
+    local = ("example.org", "caught.example", "moved.example")
+    for kept in ((), ("alias_maps",), ("aliases",)):
+        aliases = Aliases(str(tmp_path / "aliases"), local.__contains__, extensions_kept=kept)
+        assert aliases.load() == ()
+        local_part, _, domain = recipient.partition("@")
+        address = Address(local_part, domain or "example.org")
+        found = aliases.expand(1, 0, (Recipient(address),), lambda address: False)
+        expected = ends if kept == ("aliases",) else {re.sub(r"(\+\w)@", "@", end) for end in ends}
+        if domain == "moved.example" or "+z" in str(ends):
+            expected = ends if kept == ("aliases",) or domain else {"ada+z@example.org"}
+        assert {str(each.address) for each in found.recipients} == expected
+    twins = (Recipient(Address("first+1", "example.org")), Recipient(Address("first+2", "example.org")))
+    found = aliases.expand(1, 0, twins, lambda address: False)
+    assert {str(each.address) for each in found.recipients} == {"ada+1@example.org", "ada+2@example.org"}
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_catch_all_takes_the_mail_of_mailboxes_only_where_set(tmp_path: Path, first: bool) -> None:
+    (tmp_path / "aliases").write_text("bob@example.org: bob@example.org\n@example.org: all@example.org\n")
+    aliases = Aliases(
+        str(tmp_path / "aliases"), "example.org".__eq__, postmaster=Address("root", "example.net"),
+        catch_all_first=first,
+    )  # fmt: skip
+    assert aliases.load() == ()
+    for name, end in (("ada", "all" if first else "ada"), ("bob", "bob"), ("all", "all"), ("eve", "all")):
+        found = aliases.expand(
+            1, 0, (Recipient(Address(name, "example.org")),), lambda each: each.local_part in ("ada", "bob", "all")
+        )
+        assert [str(each.address) for each in found.recipients] == [f"{end}@example.org"]

@@ -390,6 +390,8 @@ def build(
         has_own=routing.mapped is not None,
         options=options.outlet_options(settings),
         sources=options.alias_sources(settings),
+        extensions_kept=routed.extensions_kept,
+        catch_all_first=routed.catch_all_first,
     )
     origin = canonical_domain(settings.sendmail.domain or settings.hostname)
     rewriting = options.rewrite_options(settings)
