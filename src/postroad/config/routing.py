@@ -207,7 +207,8 @@ class RoutingSection(Section):
     detail_delimiter: str = of(RoutingOptions.detail_delimiter)
     catch_all_first: bool = of(RoutingOptions.catch_all_first, source="Postfix, virtual(5)")
     extensions_kept: Annotated[tuple[KeepsExtensions, ...], BeforeValidator(one_or_more)] = of(
-        RoutingOptions.extensions_kept, default=(), source="Postfix, propagate_unmatched_extensions", example='["alias_maps"]'
+        RoutingOptions.extensions_kept, default=(), source="Postfix, propagate_unmatched_extensions",
+        example='["alias_maps"]',
     )
     transport_maps: MapNames = of(
         RoutingOptions.transport_maps, source="Postfix, transport(5)", example='["transports"]'

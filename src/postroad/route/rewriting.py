@@ -21,11 +21,12 @@ import msgspec
 
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.extension import without_extension
 from postroad.mail.message import HEADER_MAX
 from postroad.mail.rewriting import Rewriting
 from postroad.maps.asked import Asked, answered
 from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
-from postroad.maps.steps import rewriting_steps, without_extension
+from postroad.maps.steps import rewriting_steps
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.header_addresses import FieldSide, Spot, replaced, signed, spots
 from postroad.route.domains import OwnNames, is_loopback

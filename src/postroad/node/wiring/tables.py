@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from postroad.config.routing import LocalDomainSection
     from postroad.config.settings import Settings
 
+
+T = TypeVar("T")
 
 _STOPPED_MAX: Final = 10_000  # mailboxes of which is remembered whether mail can come to them
 
@@ -126,21 +128,21 @@ class Tables:
         """Whether a mailbox of ours exists, as a box or as an alias; None if the domain is not ours. An awaitable if
         a map must be waited for."""
         if self._renames:
-            return answered(partial(self._known_renamed, address))
+            return self._answered(partial(self._known_renamed, address))
         if self._has_maps:
-            return answered(partial(self._known, address))
+            return self._answered(partial(self._known, address))
         mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox)
         if box is None or box:
             return box
         return self._aliases.names(mailbox)
 
-    def _known(self, address: Address, asked: Asked) -> bool | None:
-        if self._mapped is not None:
-            return self._mapped.during(asked, partial(self._known_now, address))
-        return self._known_now(address, asked)
+    def _answered(self, question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
+        """The answer to a question; domains by map that it needs are looked up for it."""
+        mapped = self._mapped
+        return answered(question if mapped is None else lambda asked: mapped.during(asked, question))
 
-    def _known_now(self, address: Address, asked: Asked) -> bool | None:
+    def _known(self, address: Address, asked: Asked) -> bool | None:
         mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox, asked)
         return box if box is None or box or asked.stopped else self._aliases.names(mailbox, asked)
@@ -209,19 +211,12 @@ class Tables:
         if not self._has_maps:
             at_home = self.routing.at_home(recipients)
             return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
-        found = answered(partial(self._expand, id, now_us, recipients, passed))
+        found = self._answered(partial(self._expand, id, now_us, recipients, passed))
         if isinstance(found, Expansion):
             return found
         return Expansion((), not_now=found.text) if isinstance(found, NotNow) else _expanded(found)
 
     def _expand(
-        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
-    ) -> Expansion:
-        if self._mapped is not None:
-            return self._mapped.during(asked, partial(self._expand_now, id, now_us, recipients, passed))
-        return self._expand_now(id, now_us, recipients, passed, asked)
-
-    def _expand_now(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
     ) -> Expansion:
         exists = partial(self._recipients.has_box, asked=asked)
@@ -254,7 +249,7 @@ class Tables:
         """Where a mailbox of ours has gone, by its name as the client wrote it or as canonical maps write it."""
         if not (self.routing.is_local(address.domain) or self.routing.is_relay(address.domain)):
             return None
-        return answered(partial(self._gone, address))
+        return self._answered(partial(self._gone, address))
 
     def _gone(self, address: Address, asked: Asked) -> str | None:
         assert self._relocated is not None
