@@ -48,6 +48,9 @@ class Mode:
     keep: bool = False
     per_message: float = 1.0
     """How many units one message makes."""
+    recipient: str = "recipient@sink.test"
+    numbered: bool = False
+    """A number of its own before each recipient's name."""
 
     def count(self, server: str, quick: bool) -> int:
         counts = self.quick if quick else self.messages
@@ -104,7 +107,7 @@ def measure(
     expected = _have(counter) + messages * (mode.recipients if isinstance(counter, Counter) else 1)
     command = source_command(
         server.port, messages=messages, sessions=mode.sessions, size=mode.size, recipients=mode.recipients,
-        keep=mode.keep,
+        keep=mode.keep, recipient=mode.recipient, options=["-N"] if mode.numbered else (),
     )
     cpu_before = cpu_s(server.pid)
     started = time.monotonic()
