@@ -55,6 +55,7 @@ class TablesNode(Node):
         settings = {
             "listener": [relay_listener(ports.port(), tls="none")],
             "next_hop": [next_hop("*", next_port)],
+            "postmaster": "postmaster@elsewhere.test",
             "alias_maps": ["aliases"],
             "routing": {"transport_maps": ["transports"], "tls": "never"},
             "domain": [{"domain_maps": ["domains"], "deliver": "aliases"}],

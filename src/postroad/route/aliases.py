@@ -184,12 +184,13 @@ class Aliases:
 
     def names(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
-        if (self._named(address, asked) or self._whole(address, asked)) is None and not self._is_daemon(address):
+        named = self._named(address, asked)
+        if named is None and self._whole(address, asked) is None and not self._is_daemon(address):
             return False
         if self._homes is None:
             return True
         is_box = self._is_box if asked is AT_ONCE else partial(self._is_box, asked=asked)
-        return bool(self._ends(address, is_box, _Walk(None, asked), one=True))
+        return bool(self._ends(address, is_box, _Walk(None, asked), one=True, named=named))
 
     def standing(self, address: Address) -> Address:
         """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
@@ -279,12 +280,13 @@ class Aliases:
         return ends
 
     def _ends(
-        self, address: Address, exists: Exists, walk: _Walk, *, one: bool = False
+        self, address: Address, exists: Exists, walk: _Walk, *, one: bool = False,
+        named: tuple[AliasTarget, ...] | None = None,
     ) -> list[End] | None:
         """Where an alias leads in the end: programs, files, and mailboxes, of ours only those that there are. None
-        where it is none.
-        `one`: the first that is found is enough."""
-        targets = self._targets(address, exists, walk.asked)
+        where it is none. `one`: the first that is found is enough. `named`: the targets by its name, if they were
+        looked up before."""
+        targets = named or self._targets(address, exists, walk.asked)
         if targets is None:
             return None
         if walk.has_passed(address):
@@ -334,12 +336,12 @@ class Aliases:
         return self._homes.known(address) if asked is AT_ONCE else self._homes.known(address, asked)
 
     def _targets(self, address: Address, exists: Exists, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        if not self._is_local(address.domain):
+            return None  # at once: most targets and recipients are elsewhere
         found = self._named(address, asked)
         box = found is None and exists(address)
         if found is not None or (box and not self._catch_all_first):
             return found
-        if not self._is_local(address.domain):
-            return None
         if box:
             return self._whole(address, asked)
         if self._postmaster and fold(address.local_part, "") == POSTMASTER:
@@ -359,14 +361,18 @@ class Aliases:
         aliases = self._map
         if not (aliases or self._maps) or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
             return None
+        found = self._in_file(aliases, address) if aliases else None
+        if found is None and self._maps:
+            return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked)
+        return found
+
+    def _in_file(self, aliases: AliasTable, address: Address) -> tuple[AliasTarget, ...] | None:
         name = fold(address.local_part, "")
         found = aliases.get(f"{name}@{address.domain}") or aliases.get(name)
         if found is None and self._delimiter:
             base = fold(name, self._delimiter)
             if base != name:
                 found = aliases.get(f"{base}@{address.domain}") or aliases.get(base)
-        if found is None and self._maps:
-            return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked)
         return found
 
     def _unmatched(self, address: Address, asked: Asked) -> str:

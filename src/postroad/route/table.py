@@ -59,7 +59,7 @@ class RoutingTable:
         if mapped is not None:
             mapped.changed.append(self._forget)
         self._ourselves = ourselves
-        self._local = DomainTable((domain.name, domain) for domain in options.local)
+        self._local = {domain.name: domain for domain in options.local}  # no patterns
         self._relay = DomainTable((domain.name, domain) for domain in options.relay)
         self._next_hops = NextHops(options.next_hops, options.detail_delimiter)
         self._apart = DomainTable((name, True) for name in options.apart)
@@ -99,7 +99,7 @@ class RoutingTable:
 
     def is_mapped(self, domain: str) -> bool:
         """Whether maps are asked if the domain is ours."""
-        return self.mapped is not None and domain[:1] not in ("", "[") and self._local.find(domain) is None
+        return self.mapped is not None and domain[:1] not in ("", "[") and domain not in self._local
 
     def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
         """Have the table know what the domain is (`route.domain_maps.MappedDomains.settle`)."""
@@ -148,7 +148,7 @@ class RoutingTable:
 
     def local(self, domain: str) -> LocalDomain | None:
         """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
-        found = self._local.find(domain)
+        found = self._local.get(domain)
         if found is not None:
             return found
         if domain and not domain.startswith("["):
@@ -197,9 +197,7 @@ class RoutingTable:
 
     def is_local(self, domain: str) -> bool:
         if domain and not domain.startswith("["):
-            return self._local.find(domain) is not None or (
-                self.mapped is not None and self._mapped_local(domain) is not None
-            )
+            return domain in self._local or (self.mapped is not None and self._mapped_local(domain) is not None)
         return self.local(domain) is not None
 
     def relay(self, domain: str) -> RelayDomain | None:
