@@ -34,6 +34,7 @@ from postroad.route.table import NO_SENDER, RoutingTable, delivery, server_names
 from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
 
 SHOWN_MAX: Final = 100  # characters of a value in a text
+KEPT_MAX: Final = 10_000  # values and domains whose meaning is kept
 _THROWN_AWAY: Final = not_now("")  # of a question that is asked again
 
 
@@ -51,6 +52,9 @@ class TransportMaps:
             if hop.has_server:
                 by_server.setdefault(server_names(hop), []).append(hop)
         self._by_server = {server: Choice(hops) for server, hops in by_server.items()}
+        # What values mean for a domain, if that does not depend on sender, account or mailbox.
+        self._servers: dict[tuple[str, str], Found] = {}
+        self._is_for_all = all(hop.is_for_all and not hop.recipients for hop in options.next_hops)
         lmtp = (delivery(local) for local in (*options.local, *options.mapped_local) if local.deliver is Transport.LMTP)
         self._lmtp = {destination.key: destination for destination in lmtp}
 
@@ -100,14 +104,24 @@ class TransportMaps:
     def _meant(
         self, map: Map, key: str, value: str, address: Address, sender: Address | None, account: str
     ) -> Found:
+        kept = self._servers.get((value, address.domain))
+        if kept is not None:
+            return kept
         way = parse(value)
         if isinstance(way, Way):
             found = self._by(way, address, sender, account)
             if not isinstance(found, str):
+                if self._is_for_all and way.kind is WayKind.SERVERS:
+                    self._keep(value, address.domain, found)
                 return found
             way = found
         shown = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
         return not_now(f"its destination is not known: map {map.name} has {shown!r} for {key}, but {way}")
+
+    def _keep(self, value: str, domain: str, found: Found) -> None:
+        if len(self._servers) >= KEPT_MAX:
+            self._servers.clear()
+        self._servers[value, domain] = found
 
     def _by(self, way: Way, address: Address, sender: Address | None, account: str) -> Found | str:
         match way.kind:
