@@ -83,6 +83,8 @@ class Window:
         if number == self.number:
             self.others.update(counts)
             self._others_before.update(before)
+        elif number + 1 == self.number:  # nobody has counted in this window yet
+            self._others_before.update(counts)
 
     def forget(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -251,6 +253,29 @@ class TallyOffice:
 
     def sessions(self, key: str) -> int:
         return sum(self._sessions.get(key, {}).values())
+
+    def sums(self, place: int, length_us: int, now_us: int) -> dict[str, float]:
+        """What was counted within the last `length_us`, which is the length of the window, by key."""
+        number, part = now_us // length_us, 1 - now_us % length_us / length_us
+        weights = {self._numbers[place]: self._now[place], self._numbers[place] - 1: self._before[place]}
+        found: dict[str, float] = {}
+        for table, weight in ((weights.get(number, {}), 1.0), (weights.get(number - 1, {}), part)):
+            for key, counts in table.items():
+                found[key] = found.get(key, 0.0) + weight * sum(counts.values())
+        return found
+
+    def kept(self, place: int) -> tuple[int, Counts, Counts]:
+        """A window with its number and the one before, to be kept over a restart."""
+        now, before = (
+            {key: sum(counts.values()) for key, counts in table[place].items()} for table in (self._now, self._before)
+        )
+        return self._numbers[place], now, before
+
+    def restore(self, place: int, number: int, now: Counts, before: Counts) -> None:
+        """What `kept` has given to who was here before."""
+        self._numbers[place] = number
+        self._now[place] = {key: {_GONE: count} for key, count in now.items()}
+        self._before[place] = {key: {_GONE: count} for key, count in before.items()}
 
     def _add(self, place: int, number: int, worker: int, changed: Mapping[str, int]) -> None:
         if number > self._numbers[place] or self._numbers[place] - number > 1:  # later, or the clock was set back

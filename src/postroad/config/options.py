@@ -18,13 +18,14 @@ from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
+from postroad.check.sending import SendingLimit, SendingOptions, Whose
 from postroad.config.certificates import FurtherCertificateSection, TlsSection
 from postroad.config.field import Section, keys_of
 from postroad.config.listening import UNIX, ListenerSection
 from postroad.config.outbound import OutboundTlsSection
 from postroad.config.routing import LocalDomainSection, NextHopSection, RelayDomainSection
 from postroad.config.settings import Settings
-from postroad.config.values import generic_name, mailbox_pattern
+from postroad.config.values import generic_name, mailbox_pattern, sender_pattern
 from postroad.deliver.options import (
     DeliverOptions,
     HttpOptions,
@@ -120,6 +121,16 @@ def submit_policy(settings: Settings) -> PolicyOptions:
 def local_options(settings: Settings) -> LocalOptions:
     """Users of this machine who call `sendmail`."""
     return _into(LocalOptions, settings.sendmail, domain=settings.sendmail.domain or settings.hostname)
+
+
+def sending_options(settings: Settings) -> SendingOptions:
+    """How much may be sent."""
+    limits = tuple(
+        _into(SendingLimit, each, who=tuple(map(sender_pattern, each.who)) if each.whose is Whose.SENDER else each.who)
+        for each in settings.sending.limit
+    )
+    delimiter = settings.routing.detail_delimiter
+    return _into(SendingOptions, settings.sending, limits=limits, detail_delimiter=delimiter)
 
 
 def receive_options(settings: Settings) -> ReceiveOptions:

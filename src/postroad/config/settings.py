@@ -42,6 +42,7 @@ from postroad.config.running import (
     StoreSection,
 )
 from postroad.config.senders import BatvSection, SrsSection
+from postroad.config.sending import SendingSection
 from postroad.config.sendmail import SendmailSection
 from postroad.config.values import Domain, File, Mailbox, MapNames, Seconds
 from postroad.receive.options import ListenerTls
@@ -99,6 +100,7 @@ class Settings(Section):
     limits: LimitsSection = table(LimitsSection)
     receive: ReceiveSection = table(ReceiveSection)
     sendmail: SendmailSection = table(SendmailSection)
+    sending: SendingSection = table(SendingSection)
     extensions: ExtensionsSection = table(ExtensionsSection)
     auth: AuthSection = table(AuthSection)
     bans: BansSection = table(BansSection)

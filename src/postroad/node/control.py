@@ -28,6 +28,8 @@ from postroad.operate.requests import (
     ConfigurationRequest,
     ControlHello,
     Greeting,
+    LimitsAsked,
+    LimitsRequest,
     MapUseRequest,
     NodeStatus,
     OperateRequest,
@@ -38,6 +40,7 @@ from postroad.operate.requests import (
     Request,
     RouteQuestion,
     RoutesRequest,
+    SentCount,
     StatusRequest,
     answer,
     encode,
@@ -61,6 +64,7 @@ class Node(Protocol):
     def configuration(self) -> dict[str, Any]: ...
     def routes(self, addresses: tuple[str, ...], asked: tuple[RouteQuestion, ...]) -> dict[str, str]: ...
     def bans(self, asked: BanRequest) -> Awaitable[list[Ban] | list[BanResult] | str]: ...
+    def limits(self, asked: LimitsAsked) -> list[SentCount]: ...
     def paces(self, destination_keys: tuple[str, ...]) -> Awaitable[list[Paced] | str]: ...
 
     def all_ready(self, limit_s: float, *, once: bool = False) -> Awaitable[str]:
@@ -129,6 +133,8 @@ class Control:
                 return await node.all_ready(READY_S, once=True) or await self._reload()
             case BansRequest(wanted):
                 return await node.bans(wanted)
+            case LimitsRequest(wanted):
+                return node.limits(wanted)
             case MapUseRequest(name):
                 return await self._map_use(name)
             case PaceRequest(keys):

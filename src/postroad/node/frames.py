@@ -10,7 +10,8 @@ The supervisor sends, in this order to a worker that starts:
 2. `TicketSecretTold`, then each new secret;
 3. `Start`, with the listening sockets; once.
 Later, as often as needed:
-- `TallyTold`, `TallyForgotten`; `Granted`, `TokensGranted`, `PermitWanted`: permits and rates;
+- `TallyTold`, `TallyForgotten`, `SendingTold`, `SendingForgotten`: counts; `NoticeWanted`: mail to the postmaster;
+- `Granted`, `TokensGranted`, `PermitWanted`: permits and rates;
 - `Prepare`, then `Commit` (with the sockets of new endpoints) or `Abandon`, then `Sync`: a reload;
 - `Operate`, `AskPaces`, `AskMapUse`, `AskActivity`: for operators;
 - `StartQueue`, and `QueueStarted` to the worker that asked: ETRN;
@@ -18,7 +19,8 @@ Later, as often as needed:
 
 A worker sends:
 - `Ready` when it serves, or `Misconfigured`; then `Alive` each second; `Leaving` when it stops;
-- `AskPermits`, `ReleasePermit`, `Succeeded`, `OpeningFailed`, `AskTokens`: permits and rates; `TallyTold`: its counts;
+- `AskPermits`, `ReleasePermit`, `Succeeded`, `OpeningFailed`, `AskTokens`: permits and rates;
+- `TallyTold`, `SendingTold`, `LimitReached`: its counts, and who is over a limit;
 - `StartQueue`: a client's ETRN, to be done by all workers;
 - one answer (`Answer`) for each frame that has a `question`, with its number.
 
@@ -54,6 +56,12 @@ class Frame(msgspec.Struct, frozen=True, tag=True, tag_field="frame", omit_defau
 
 class TallyTold(Frame, frozen=True):
     """Counts that have changed (`check.tally`): the worker's own, or those of the others."""
+
+    counts: TallyFrame
+
+
+class SendingTold(Frame, frozen=True):
+    """The same of what was sent (`check.sending`)."""
 
     counts: TallyFrame
 
@@ -122,6 +130,18 @@ class TallyForgotten(Frame, frozen=True):
     """What was counted for these keys within a time counts no more."""
 
     keys: tuple[str, ...]
+
+
+class SendingForgotten(Frame, frozen=True):
+    """The same of what was sent."""
+
+    keys: tuple[str, ...]
+
+
+class NoticeWanted(Frame, frozen=True):
+    """Tell the postmaster that somebody has reached a limit of what may be sent."""
+
+    text: str
 
 
 class Prepare(Frame, frozen=True):
@@ -229,6 +249,13 @@ class OpeningFailed(Frame, frozen=True):
     others: bool
 
 
+class LimitReached(Frame, frozen=True):
+    """Somebody has reached a limit of what may be sent; `key`: of the tally."""
+
+    key: str
+    text: str
+
+
 class AskTokens(Frame, frozen=True):
     """Up to `count` messages of the rates of these scopes."""
 
@@ -299,6 +326,9 @@ ToReadyWorker = (
     PermitWanted
     | TallyTold
     | TallyForgotten
+    | SendingTold
+    | SendingForgotten
+    | NoticeWanted
     | Prepare
     | Commit
     | Abandon
@@ -322,6 +352,8 @@ FromWorker = (
     | OpeningFailed
     | AskTokens
     | TallyTold
+    | SendingTold
+    | LimitReached
     | StartQueue
     | Prepared
     | Synced

@@ -40,6 +40,7 @@ from postroad.node.frames import (
     AskTokens,
     FromWorker,
     Leaving,
+    LimitReached,
     MapUse,
     Misconfigured,
     OpeningFailed,
@@ -50,6 +51,7 @@ from postroad.node.frames import (
     QueueStarted,
     Ready,
     ReleasePermit,
+    SendingTold,
     Start,
     StartQueue,
     Succeeded,
@@ -62,6 +64,7 @@ from postroad.node.offices.guard import Guard
 from postroad.node.offices.pacing import Ask, PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
+from postroad.node.offices.sending import SendingOffice
 from postroad.node.offices.tickets import TicketSecret
 from postroad.node.porter_process import PorterProcess
 from postroad.node.questions import WorkerQuestions
@@ -71,7 +74,7 @@ from postroad.node.state_dir import NodeLock, Say, make_folders, owner_of, shard
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.node.workers import Worker, Workers, not_run
 from postroad.operate import routes
-from postroad.operate.requests import Listening, NodeStatus, Paced, RouteQuestion
+from postroad.operate.requests import LimitsAsked, Listening, NodeStatus, Paced, RouteQuestion, SentCount
 from postroad.queue.pace import ScopeLimits
 from postroad.world import system
 from postroad.world.problem import Problem
@@ -143,6 +146,9 @@ class Supervisor:
             _now_us,
             say,
         )
+        self._sending = SendingOffice(
+            lambda: Path(self.settings.state_dir), self._workers.send, self._ready, _now_us, say
+        )
         self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
         self._served = False  # whether all workers were up once
         self._stop = asyncio.Event()
@@ -185,6 +191,7 @@ class Supervisor:
             unmade = local_folder.prepare(shared, owner)
             if unmade is not None:
                 self._say("error", f"mail of users is not kept while the node does not take it: {unmade}")
+        self._sending.load()
         problem = self._guard.load()
         if problem:
             return problem
@@ -308,6 +315,7 @@ class Supervisor:
         await control.stop()
         await self._shut_down()
         await self._guard.close()
+        await self._sending.close()
         for task in tasks:
             task.cancel()
         self._say("info", "stopped")
@@ -341,6 +349,7 @@ class Supervisor:
             await asyncio.sleep(REMIND_S)
             self._office.remind()
             self._guard.look()
+            self._sending.look()
             if self._tickets.renew(self.settings.tls.ticket_s):
                 for worker in self._workers:
                     worker.send(TicketSecretTold(self._tickets.octets))
@@ -398,6 +407,10 @@ class Supervisor:
                 self._rates.ask(worker.number, key, scopes, count)
             case TallyTold(counts):
                 self._guard.take_counts(worker.number, counts)
+            case SendingTold(counts):
+                self._sending.take_counts(worker.number, counts)
+            case LimitReached(key, text):
+                self._sending.reached(worker.number, key, text)
             case Alive():
                 self._watchdog.heard(worker.number)
             case Leaving():
@@ -419,6 +432,7 @@ class Supervisor:
         worker.ready = True
         self._watchdog.heard(worker.number)
         self._guard.worker_up(worker.number)
+        self._sending.worker_up(worker.number)
         if self._served:
             self._misconfigured.clear()
         self._reloading.renew(worker)
@@ -438,6 +452,7 @@ class Supervisor:
     def _on_link_ended(self, worker: Worker, why: str) -> None:
         self._office.worker_died(worker.number)
         self._guard.worker_died(worker.number)
+        self._sending.worker_died(worker.number)
         self._rates.worker_died(worker.number)
         self._questions.on_worker_lost(worker.number)
 
@@ -493,6 +508,10 @@ class Supervisor:
     async def bans(self, asked: BanRequest) -> list[Ban] | list[BanResult] | str:
         """What an operator wants of the bans."""
         return await self._guard.asked(asked)
+
+    def limits(self, asked: LimitsAsked) -> list[SentCount]:
+        """What was sent, or has been set to nothing."""
+        return self._sending.asked(asked)
 
     async def paces(self, destination_keys: tuple[str, ...]) -> list[Paced] | str:
         """What the mail of these destinations waits for."""

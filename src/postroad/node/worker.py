@@ -41,8 +41,10 @@ from postroad.node.frames import (
     Granted,
     LanePace,
     Leaving,
+    LimitReached,
     MapUse,
     Misconfigured,
+    NoticeWanted,
     Operate,
     Operated,
     Paces,
@@ -52,6 +54,8 @@ from postroad.node.frames import (
     QueueCounted,
     QueueStarted,
     Ready,
+    SendingForgotten,
+    SendingTold,
     Start,
     StartQueue,
     Stop,
@@ -128,7 +132,8 @@ class WorkerProcess:
             case Sync(question):
                 self._task(self._synced(question))
             case (
-                PermitWanted() | TallyTold() | TallyForgotten() | Prepare() | Commit() | Abandon() | Operate()
+                PermitWanted() | TallyTold() | TallyForgotten() | SendingTold() | SendingForgotten() | NoticeWanted()
+                | Prepare() | Commit() | Abandon() | Operate()
                 | AskPaces() | AskMapUse() | AskActivity() | StartQueue()
             ):  # fmt: skip
                 if assembly is None:
@@ -148,6 +153,12 @@ class WorkerProcess:
                 assembly.hear(counts)
             case TallyForgotten(keys):
                 assembly.forget(keys)
+            case SendingTold(counts):
+                assembly.sending.hear(counts)
+            case SendingForgotten(keys):
+                assembly.sending.forget(keys)
+            case NoticeWanted(text):
+                assembly.sending.tell_postmaster(text)
             case Prepare(question, values):
                 send(Prepared(question, _prepared(assembly, values)))
             case Commit(new):
@@ -217,6 +228,8 @@ class WorkerProcess:
             log=self._log,
             loop=self._loop,
             tell=lambda counts: self._link.send(TallyTold(counts)),
+            tell_sent=lambda counts: self._link.send(SendingTold(counts)),
+            limit_reached=lambda key, text: self._link.send(LimitReached(key, text)),
             ask_all=self._ask_all,
             ticket_secret=lambda: self._ticket_secret,
             bans=self._bans,

@@ -94,6 +94,19 @@ class BansRequest(_Command, frozen=True, tag="bans"):
     request: BanRequest
 
 
+class LimitsAsked(msgspec.Struct, frozen=True):
+    """Accounts, senders and clients by name; () for all. `reset`: their counts begin anew."""
+
+    names: tuple[str, ...] = ()
+    reset: bool = False
+
+
+class LimitsRequest(_Command, frozen=True, tag="limits"):
+    """What was sent within the last hour and day? Answered by `SentCount` for each who was meant."""
+
+    request: LimitsAsked
+
+
 class OperateRequest(_Command, frozen=True, tag="operate"):
     """Change the queue. Answered by `operate.operator.OperatorResult` for each recipient that is meant."""
 
@@ -109,6 +122,7 @@ Request = (
     | PaceRequest
     | MapUseRequest
     | BansRequest
+    | LimitsRequest
     | OperateRequest
 )
 
@@ -122,6 +136,19 @@ class ControlReply(msgspec.Struct, frozen=True):
     ok: bool
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str = ""
+
+
+class SentCount(msgspec.Struct, frozen=True):
+    """What somebody has sent. `whose`: account, sender or client. `noticed_us`: when the postmaster was told that a
+    limit is reached, 0 if not lately."""
+
+    whose: str
+    name: str
+    messages_per_hour: int = 0
+    recipients_per_hour: int = 0
+    messages_per_day: int = 0
+    recipients_per_day: int = 0
+    noticed_us: int = 0
 
 
 class Greeting(msgspec.Struct, frozen=True):

@@ -156,8 +156,10 @@ class Limiting:
     `admit(address, trusted, auth)` and `left(address)`: counts of sessions (`check.client.Clients`).
     `offended(address)`: a session of a client was ended for what it did (`check.client`). `has_room(transport)`:
     whether a session on it leaves enough file descriptors for the rest of the node. `budget`: the memory that content
-    may take while it arrives. `turns`: sessions that have more to say than is handled at once. `turned`: refusals of
-    which one client can bring about any number.
+    may take while it arrives. `sent(peer, sender, recipients, messages)`: counts what the node has taken
+    (`check.sending`), negative what came to nothing; None if nothing limits that. `turns`:
+    sessions that have more to say than is handled at once. `turned`: refusals of which one client can bring about any
+    number.
     """
 
     admit: Callable[[str, bool, bool], Verdict]
@@ -167,6 +169,7 @@ class Limiting:
     budget: Budget = field(default_factory=Budget)
     turns: Turns = field(default_factory=Turns)
     turned: RefusalNotes = field(default_factory=partial(RefusalNotes, SEVERAL))
+    sent: Callable[[Peer, Address | None, int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,7 @@ class Draft(msgspec.Struct, eq=False):
     long_lines: bool = False  # there is a line longer than `LINE_MAX`
     line: int = 0  # octets of the line that content in a file has left unfinished so far
     incoming: ContentSink | None = None
+    sent: int = 0  # recipients that count for what the client may send (`check.sending`)
 
     @property
     def names(self) -> tuple[str, ...]:

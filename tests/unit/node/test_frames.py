@@ -21,6 +21,7 @@ REQUEST = OperatorRequest(OperatorAction.FAIL, (Selection(ids=(1, 2)), Selection
 SETTINGS = {"hostname": "mx.example.org", "listener": [{"name": "a", "port": 25}], "tls": {"ticket_s": 1.5}}
 EXAMPLES: tuple[Frame, ...] = (
     frames.TallyTold(COUNTS),
+    frames.SendingTold(COUNTS),
     frames.StartQueue(4, Wish(EtrnKind.SUBDOMAINS, "example.org"), "ETRN of ann"),
     frames.BansTold((Ban("192.0.2.0/24", 1, 0, "spam", "root"), Ban("ann", 5, 6, is_account=True)), ("192.0.2.9",)),
     frames.BansTold((), None),
@@ -32,6 +33,8 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.TokensGranted("example.org", 200),
     frames.PermitWanted("provider:p"),
     frames.TallyForgotten(("f192.0.2.1", "o192.0.2.1")),
+    frames.SendingForgotten(("maada", "raada")),
+    frames.NoticeWanted("the limit of the account ada is reached"),
     frames.Prepare(9, SETTINGS),
     frames.Commit((Endpoint("192.0.2.1", 587),)),
     frames.Abandon(),
@@ -49,6 +52,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.ReleasePermit(("example.org",)),
     frames.Succeeded(("example.org",), 9),
     frames.OpeningFailed(("example.org",), others=True),
+    frames.LimitReached("maada", "the limit of the account ada is reached"),
     frames.AskTokens("example.org", ("example.org",), 11),
     frames.Prepared(9, "tls.key: no such file"),
     frames.Prepared(9),

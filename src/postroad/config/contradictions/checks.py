@@ -20,6 +20,7 @@ from postroad.config.contradictions import (
     numbers,
     relaying,
     senders,
+    sending,
 )
 from postroad.config.finding import Finding
 from postroad.config.settings import Settings
@@ -55,6 +56,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     next_hops.find,
     maps.find,
     senders.find,
+    sending.find,
     numbers.ordered,
     numbers.pace,
     numbers.dns,

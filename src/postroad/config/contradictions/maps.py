@@ -56,6 +56,8 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
     """All places where a map is named."""
     for place, name in enumerate(settings.alias_maps):
         yield ("alias_maps", place), name
+    for place, name in enumerate(settings.sending.limit_maps):
+        yield ("sending", "limit_maps", place), name
     for place, name in enumerate(settings.auth.sender_maps):
         yield ("auth", "sender_maps", place), name
     for place, name in enumerate(settings.routing.transport_maps):

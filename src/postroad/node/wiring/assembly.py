@@ -44,6 +44,7 @@ from postroad.node.wiring.edition import Edition, make
 from postroad.node.wiring.local import LocalHelp, UserNames
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
+from postroad.node.wiring.sending import Reached, Sending, Tell
 from postroad.node.wiring.tables import Tables
 from postroad.node.wiring.world import World
 from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
@@ -102,6 +103,8 @@ class Assembly:
         log: Log,
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[TallyFrame], None] = lambda told: None,
+        tell_sent: Tell = lambda told: None,
+        limit_reached: Reached = lambda key, text: None,
         ask_all: Ask | None = None,
         ticket_secret: Callable[[], bytes] = lambda: b"",
         bans: Bans | None = None,
@@ -129,6 +132,7 @@ class Assembly:
         self._tables: Tables | None = None  # those in force, once there are any
         self._bans = bans
         self._tell_counts = tell
+        self._tell_sent, self._limit_reached = tell_sent, limit_reached
         self._turns = Turns()
         self._turned = RefusalNotes(SEVERAL)
         self._authenticator: Authenticator | None = None
@@ -250,6 +254,16 @@ class Assembly:
             add=self.queue.add,
             tell=self.stream.tell,
         )
+        self.sending = Sending(
+            tell=self._tell_sent,
+            reached=self._limit_reached,
+            later=loop.call_later,
+            now_us=world.clock.now_us,
+            new_id=self.spool.new_id,
+            accept=self.spool.accept,
+            queued=self.queue.add,
+            log=self._note,
+        )
         self._starter = QueueStarter(
             options=edition.etrn,
             routing=edition.tables.routing,
@@ -283,6 +297,7 @@ class Assembly:
         self._budget.take(edition.content_memory_max)
         self._clients.take(edition.clients)
         self._places.take(edition.auth)
+        self.sending.take(edition.sending, edition.tables.sending_maps, edition.report)
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
@@ -338,7 +353,9 @@ class Assembly:
             part.endpoint: listener_setup(
                 part.listener,
                 edition.receive,
-                self._clients.limited(edition.tables.rules(part.policy, part.listener, self._may_send)),
+                self.sending.limits.limited(
+                    self._clients.limited(edition.tables.rules(part.policy, part.listener, self._may_send))
+                ),
                 doors,
                 tuple(edition.inspectors[name] for name in part.inspectors),
             )
@@ -397,7 +414,7 @@ class Assembly:
             name, role=Role.SUBMISSION, trusted_networks=("unix",), remove_fields=fields.remove_fields,
             replace_fields=fields.replace_fields, add_fields=fields.add_fields,
         )  # fmt: skip
-        rules = edition.tables.rules(edition.submit, listener, self._may_send)
+        rules = self.sending.limits.limited(edition.tables.rules(edition.submit, listener, self._may_send))
         return listener_setup(listener, edition.receive, rules, self._doors())
 
     def prepare(self, settings: Settings) -> str:
@@ -542,6 +559,7 @@ class Assembly:
                 budget=self._budget,
                 turns=self._turns,
                 turned=self._turned,
+                sent=self.sending.limits.count if self.sending.limits.is_on else None,
             ),
         )
 

@@ -23,6 +23,7 @@ from postroad.check.client import ClientOptions
 from postroad.check.etrn import EtrnOptions
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
+from postroad.check.sending import SendingOptions
 from postroad.config import options
 from postroad.deliver.options import DeliverOptions
 from postroad.mail.policy import Inspector
@@ -76,6 +77,7 @@ class Edition(msgspec.Struct, frozen=True):
     receive: ReceiveOptions
     listeners: tuple[ListenerPart, ...]
     inspectors: dict[str, Inspector]
+    sending: SendingOptions
     submit: PolicyOptions
     local: LocalOptions
     shutdown_s: float
@@ -151,6 +153,7 @@ def make(
         receive=options.receive_options(settings),
         listeners=_listeners(settings),
         inspectors=made_inspectors,
+        sending=options.sending_options(settings),
         submit=options.submit_policy(settings),
         local=options.local_options(settings),
         shutdown_s=settings.shutdown_s,

@@ -31,7 +31,7 @@ from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, answered
-from postroad.maps.face import NoAnswer, NotNow
+from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
@@ -90,6 +90,7 @@ class Tables:
         rewriter: Rewriter | None = None,
         relocated: AddressKeys | None = None,
         try_new: bool = True,
+        sending_maps: tuple[Map, ...] = (),
     ) -> None:
         self.routing = routing
         self.rewriter = rewriter
@@ -105,6 +106,7 @@ class Tables:
         self._route: DestinationOf = routing.route if transports is None else transports.route
         self._senders = senders
         self.sender_maps = sender_maps
+        self.sending_maps = sending_maps
         if routing.mapped is not None:
             self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
             routing.mapped.changed.append(self._forget)
@@ -417,6 +419,7 @@ def build(
             rewriting, maps.named, is_ours=partial(_is_ours, routing, origin), origin=origin,
             delimiter=routed.detail_delimiter, ourselves=ourselves,
         ),
+        sending_maps=maps.named(settings.sending.limit_maps),
     )
 
 
