@@ -58,8 +58,8 @@ def test(name: str, key: str, config: Path | None, as_json: bool) -> None:
 def listed(config: Path | None, as_json: bool) -> None:
     """List the maps of the running node, with what they were asked since each worker started.
 
-    ASKED: look-ups, steps counted one by one. FOUND: those with a value. NOT NOW: those that the map could not answer.
-    ENTRIES: what its file holds. USED: how many entries were an answer, in the worker where this was most.
+    ASKED: look-ups; each step counts. FOUND: look-ups with a value. NOT NOW: look-ups that the map could not answer.
+    ENTRIES: the entries of its file. USED: how many of them have been an answer, in the worker with the largest number.
     """
     from postroad.cli.command import end, print_json
     from postroad.cli.table import print_table

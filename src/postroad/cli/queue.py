@@ -50,8 +50,8 @@ def queue(
     """List the mail that waits, by destination or by message. The commands below change it.
 
     A destination is a domain (by its MX), [HOST]:PORT or mx:HOST:PORT (a next hop), lmtp:…, maildir:DOMAIN or
-    program:DOMAIN. A name behind it after "/" says with whose account: [smtp.example.net]:587/* is the next hop for
-    "*", with its username.
+    program:DOMAIN. A name after "/" means a next hop with a username: [smtp.example.net]:587/* is the next hop for "*",
+    with its username.
     """
     context.obj = config
     narrowed = bool(sender or recipient or destination or held is not None)
