@@ -60,6 +60,7 @@ class OutboundSection(Section):
     messages_max: int = of(DeliverOptions.messages_max, unit="messages")
     hops_max: int = of(DeliverOptions.hops_max, unit="addresses", source="RFC 5321 §5.1")
     hop_memory_s: Seconds = of(DeliverOptions.hop_memory_s)
+    size_memory_s: Seconds = of(DeliverOptions.size_memory_s, source="RFC 1870 §6.1")
     tls_memory_s: Seconds = of(DeliverOptions.tls_memory_s)
     bdat_memory_s: Seconds = of(DeliverOptions.bdat_memory_s, source="RFC 3030")
     reply_line_max: Octets = of(DeliverOptions.reply_line_max, source="RFC 5321 §4.5.3.1.5")

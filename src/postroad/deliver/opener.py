@@ -45,6 +45,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, HostProof, Origin, Route, TlsDemand, Transport
+from postroad.mail.size_limits import SizeLimits
 from postroad.mail.tls_details import details
 from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
@@ -71,7 +72,8 @@ class Opener:
 
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
-    made. `porter`: delivers as other users, None if nobody does.
+    made. `porter`: delivers as other users, None if nobody does. `sizes`: hears of the largest message that each
+    destination takes.
     """
 
     def __init__(
@@ -91,8 +93,10 @@ class Opener:
         entropy: random.Random | None = None,
         marks: Marks | None = None,
         porter: Porter | None = None,
+        sizes: SizeLimits | None = None,
     ) -> None:
         self._porter = porter
+        self._sizes = sizes
         self._delegated: set[DelegatedCourier] = set()  # that carry a job
         self._clock, self._pool, self._network = clock, pool, network
         self._entropy = entropy or random.SystemRandom()
@@ -213,6 +217,8 @@ class Opener:
             result = await self._try_safely(destination, hop, credentials, lost, trying)
             if isinstance(result, SmtpCourier):
                 self._memory.reached(hop)
+                if self._sizes is not None:
+                    self._sizes.note(destination.key, result.machine.capabilities.size_max)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(
                     elsewhere=others, failed=partial(self._failed, hop, result), broken=partial(self._broken, hop),

@@ -174,6 +174,15 @@ class DeliverOptions(msgspec.Struct, frozen=True):
             description="How long a host that could not be reached is tried only after all others.",
         ),
     ] = 60.0
+    size_memory_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long the node remembers the largest message (SIZE) that the server of a destination "
+            "takes. A larger message is refused at RCPT or at the end of its content (552 5.3.4), instead of being "
+            "returned later. 0: not at all.",
+        ),
+    ] = 3600.0
     tls_memory_s: Annotated[
         float,
         Meta(

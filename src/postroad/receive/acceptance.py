@@ -98,6 +98,9 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         doors.record(events)
         on_reply(_queued(draft.id))
         return
+    if envelope.size > doors.knowing.sizes.least and not draft.held and (limit := doors.knowing.exceeded(envelope)):
+        _too_large(setup, draft, on_reply, envelope.size, limit)
+        return
     stored = Stored(envelope, content, draft.only_crlf and draft.changes is None)
     waiting: tuple[Waiting, ...] = ()
     reports: tuple[Stored, ...] = ()
@@ -123,6 +126,18 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         doors.storing.accept(stored, events, done, waiting, reports)
     else:
         doors.storing.accept(stored, events, done)
+
+
+def _too_large(setup: ListenerSetup, draft: Draft, on_reply: OnReply, size: int, limit: int) -> None:
+    """No server of the recipients takes so large a message: the client hears it, and no report is needed."""
+    draft.abort()
+    text = f"the message has {size} octets; the servers of its recipients take {limit} at most"
+    answer, peer = reply(552, "5.3.4", text), draft.peer
+    refusals.tell(
+        setup.doors, peer, answer, text, "DATA", known=peer.is_known, sender=str(draft.mail.reverse_path),
+        recipients=draft.names,
+    )  # fmt: skip
+    on_reply(answer)
 
 
 def _report_only(

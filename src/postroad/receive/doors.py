@@ -24,6 +24,7 @@ from postroad.mail.policy import Verdict
 from postroad.mail.reply import Reply
 from postroad.mail.report import RecipientReport
 from postroad.mail.rewriting import Rewrite
+from postroad.mail.size_limits import SizeLimits
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
@@ -132,6 +133,8 @@ class Knowing:
     same where maps may be waited for; None: `owns` knows all.
     `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
     (RFC 1985 §5.3); None if ETRN is off. `rewrite`: other addresses, and copies; None: the settings want none.
+    `sizes`: the largest messages that destinations take, as far as it is known; `exceeded(envelope)`: the limit of
+    these that a message exceeds for all its recipients, 0 if it may fit for one.
     """
 
     expand: Expand
@@ -143,6 +146,8 @@ class Knowing:
     authenticator: Authenticator | None = None
     etrn: Callable[[Peer, Wish, Callable[[Reply], None]], None] | None = None
     rewrite: Rewrite | None = None
+    sizes: SizeLimits = field(default_factory=SizeLimits)
+    exceeded: Callable[[Envelope], int] = lambda envelope: 0
 
     def may_send(self, account: str, mailbox: Address) -> MaySend:
         """Whether an account may send from there."""

@@ -41,7 +41,7 @@ dsn_advertise_hosts = *
 chunking_advertise_hosts = *
 smtputf8_advertise_hosts = *
 allow_utf8_domains = true
-message_size_limit = 100M
+message_size_limit = {size_max}
 {tls}
 {main}
 
@@ -86,13 +86,14 @@ begin retry
 class Exim:
     """One instance on 127.0.0.1:`port`: Maildirs for `mailboxes` of `domain`, all else to 127.0.0.1:`next_port`.
 
-    `main` are further main options, `remote` further options of the transport to the next hop.
+    `main` are further main options, `remote` further options of the transport to the next hop; `size_max`: the largest
+    message that it takes.
     """
 
     def __init__(
         self, directory: Path, *, hostname: str = "exim.test", domain: str = "exim.example",
         mailboxes: Sequence[str] = ("alice", "bob"), next_port: int = 25, certificate: tuple[Path, Path] | None = None,
-        main: Sequence[str] = (), remote: Sequence[str] = (), port: int = 0,
+        main: Sequence[str] = (), remote: Sequence[str] = (), port: int = 0, size_max: str = "100M",
     ) -> None:
         need.root()
         binary = need.program("exim4", str(CACHE / "usr" / "sbin" / "exim4"))
@@ -115,7 +116,7 @@ class Exim:
         config = directory / "exim.conf"
         config.write_text(_CONFIG.format(
             hostname=hostname, directory=directory, user=_USER, port=self.port, domain=domain, next_port=next_port,
-            mailboxes=" : ".join(mailboxes), tls=tls, main="\n".join(main),
+            mailboxes=" : ".join(mailboxes), tls=tls, size_max=size_max, main="\n".join(main),
             remote="\n".join(f"  {line}" for line in remote),
         ))
         self._command = [str(directory / "exim4"), "-C", str(config)]

@@ -16,12 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from postroad.accounts.accounts import UsersFileFault
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.places import Places
 from postroad.accounts.sender_maps import MaySend
 from postroad.check.bans import Bans
 from postroad.check.client import Clients
+from postroad.check.fitting import fitting
+from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, TallyFrame
 from postroad.config import options
@@ -32,15 +36,17 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Expanded, Noted
 from postroad.mail.loop import Marks
-from postroad.mail.policy import Role
+from postroad.mail.policy import Role, Rules
 from postroad.mail.report import DsnAction, RecipientReport
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
+from postroad.mail.size_limits import SizeLimits
 from postroad.maps.files import FileEntries
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
+from postroad.node.wiring.fitting import Fitting
 from postroad.node.wiring.local import LocalHelp, UserNames
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
@@ -211,6 +217,7 @@ class Assembly:
         self._clients = Clients(edition.clients, self._tally, self._bans, world.clock.now_us)
         self._places = Places(edition.auth, self._clients.names_of, self._clients.is_known)
         self._reporter = Reporter(edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal)
+        self._sizes = SizeLimits(edition.deliver.size_memory_s, loop.time)
         self._opener = Opener(
             name=edition.hostname,
             options=edition.deliver,
@@ -226,6 +233,7 @@ class Assembly:
             posix=world.disk.posix,
             marks=self._marks,
             porter=world.porter,
+            sizes=self._sizes,
         )
         self.queue = Queue(
             spool=self.spool,
@@ -301,6 +309,7 @@ class Assembly:
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
+        self._sizes.take(edition.deliver.size_memory_s)
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
@@ -354,7 +363,7 @@ class Assembly:
                 part.listener,
                 edition.receive,
                 self.sending.limits.limited(
-                    self._clients.limited(edition.tables.rules(part.policy, part.listener, self._may_send))
+                    self._clients.limited(self._rules(edition.tables, part.policy, part.listener))
                 ),
                 doors,
                 tuple(edition.inspectors[name] for name in part.inspectors),
@@ -414,8 +423,13 @@ class Assembly:
             name, role=Role.SUBMISSION, trusted_networks=("unix",), remove_fields=fields.remove_fields,
             replace_fields=fields.replace_fields, add_fields=fields.add_fields,
         )  # fmt: skip
-        rules = self.sending.limits.limited(edition.tables.rules(edition.submit, listener, self._may_send))
+        rules = self.sending.limits.limited(self._rules(edition.tables, edition.submit, listener))
         return listener_setup(listener, edition.receive, rules, self._doors())
+
+    def _rules(self, tables: Tables, policy: PolicyOptions, listener: ListenerOptions) -> Rules:
+        """The rules of a listener. Behind those for recipients stands the question whether the message fits."""
+        rules = tables.rules(policy, listener, self._may_send)
+        return structs.replace(rules, rcpt=fitting(rules.rcpt, self._sizes, Fitting(self._sizes, tables).at_rcpt))
 
     def prepare(self, settings: Settings) -> str:
         """Makes the next edition. "" or why it cannot be taken."""
@@ -548,6 +562,8 @@ class Assembly:
                 sends_as=self._may_send,
                 authenticator=self._authenticator,
                 etrn=self._starter if self._starter.options.rows else None,
+                sizes=self._sizes,
+                exceeded=Fitting(self._sizes, tables).of_message,
                 marks=self._marks,
                 rewrite=tables.rewriter,
             ),
