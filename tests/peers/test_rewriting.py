@@ -50,11 +50,14 @@ def both(place: Path) -> Iterator[dict[str, tuple[int, Remote]]]:
             "relocated_maps": "inline:{ { gone@rel.example = gone@new.example } { @old.example = the archive } }",
             "relay_domains": "rel.example old.example",
             "header_checks": f"regexp:{place}/header_checks",
+            "smtp_header_checks": f"regexp:{place}/smtp_header_checks",
+            "smtp_generic_maps": "inline:{ { g@gen.example = out@out.example } { @int.example = @ext.example } }",
         })  # fmt: skip
         (place / "postroad").mkdir()
         (place / "header_checks").write_text(
             "/^User-Agent:/ IGNORE\n/^Received: .*with ESMTP/ IGNORE\n/^X-A: (.*)/ REPLACE X-B: $1\n"
         )
+        (place / "smtp_header_checks").write_text("/^X-Script:/ IGNORE\n/^X-Tool: (.*)/ REPLACE X-Agent: $1\n")
         port = ports.port()
         rewrite: dict[str, Any] = {name: [name] for name, entries in MAPS.items() if entries}
         node = Node(place / "postroad", {
@@ -66,9 +69,14 @@ def both(place: Path) -> Iterator[dict[str, tuple[int, Remote]]]:
             "map": [
                 {"name": "relocated", "kind": "inline",
                  "entries": ["gone@rel.example gone@new.example", "@old.example the archive"]},
+                {"name": "generic", "kind": "inline",
+                 "entries": ["g@gen.example out@out.example", "@int.example @ext.example"]},
                 *({"name": name, "kind": "inline", "entries": entries} for name, entries in MAPS.items()),
             ],
-            "next_hop": [{"domain": "*", "host": "127.0.0.1", "port": other.port}],
+            "next_hop": [{
+                "domain": "*", "host": "127.0.0.1", "port": other.port, "generic_maps": "generic",
+                "remove_fields": "X-Script", "replace_fields": "/^X-Tool: (.*)/ X-Agent: $1",
+            }],
             "listener": [relay_listener(
                 port, remove_fields=["User-Agent", "/^Received: .*with ESMTP/"],
                 replace_fields=["/^X-A: (.*)/ X-B: $1"],
@@ -117,6 +125,9 @@ EVERY = "".join(
     ("x@y.example", ["any@all.example", "k@h.example"], "From: =?utf-8?q?x?= \"q, u\" <u@host.m.example>\r\n"
      "To: Gr: a@h.example, b@h.example;, <u@x.lab.m.example>\r\nCc: root@a.m.example, root+x@a.m.example\r\n"),
     ("u@a.m.example", ["v@b.m.example"], "From: u@a.m.example (U)\r\nTo: v@b.m.example, Root@c.m.example\r\n"),
+    ("g+1@gen.example", ["z@int.example", "g+e@gen.example"], "From: G (g@gen.example) <g+1@gen.example>\r\n"
+     "To: z@int.example, g+e@gen.example\r\nReply-To: g@gen.example\r\nErrors-To: g@gen.example\r\n"
+     "X-To: g@gen.example\r\nX-Script: x\r\nX-Tool: y\r\nReferences: <g@gen.example>\r\n"),
     ("ext+1@h.example", ["r+1@h.example"], "From: \"E, x\" <ext+1@h.example>\r\nTo: undisclosed-recipients:;\r\n"),
 ])  # fmt: skip
 def test_the_same_as_postfix(

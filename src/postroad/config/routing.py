@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
+    AddedFields,
     DomainOrNone,
     DomainPattern,
     DomainPatternOrNone,
@@ -22,6 +23,8 @@ from postroad.config.values import (
     Octets,
     OwnAddressEntry,
     Port,
+    RemovedFields,
+    ReplacedFields,
     Seconds,
     SenderPattern,
     ServerEntry,
@@ -277,6 +280,16 @@ class NextHopSection(Section):
         source="Postfix, generic(5)",
         example='["ada@host.local ada@example.org", "@host.local @example.org"]',
     )
+    generic_maps: MapNames = of(route.NextHop.generic_maps, source="Postfix, generic(5)", example='["generic"]')
+    generic_header: bool = of(route.NextHop.generic_header)
+    remove_fields: RemovedFields = of(
+        route.NextHop.remove_fields, source="Postfix, smtp_header_checks", example='["X-Originating-Script"]'
+    )
+    replace_fields: ReplacedFields = of(
+        route.NextHop.replace_fields, source="Postfix, smtp_header_checks",
+        example='["/^User-Agent: (.*)/ X-Agent: $1"]',
+    )  # fmt: skip
+    add_fields: AddedFields = of(route.NextHop.add_fields, example='["X-Sent-By: example.org"]')
     token_file: File | None = setting(
         None,
         "A file whose first line is a bearer token (OAUTHBEARER, XOAUTH2), used instead of a password. It is read "

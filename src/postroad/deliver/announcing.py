@@ -49,7 +49,8 @@ class CarriedJob(msgspec.Struct, eq=False):
     transaction under way. `facts`: XFORWARD commands, said before each transaction. `ready`: the content and its end,
     if they are sent in one go; else `stream` reads the content. `plan`: how the content is converted; `line_max`: where
     its lines are broken, 0 if they are not. `with_dsn`: positions of the recipients who were said with parameters of
-    DSN before the remote refused these parameters of others."""
+    DSN before the remote refused these parameters of others. `changed`: what was changed of the header section for this
+    remote, in words."""
 
     job: Job
     done: Done
@@ -66,6 +67,7 @@ class CarriedJob(msgspec.Struct, eq=False):
     plan: Plan | None = None
     line_max: int = 0
     with_dsn: set[int] = set()
+    changed: str = ""
 
 
 def announce(

@@ -63,6 +63,8 @@ def attempts_of(
     tls, tls_details, auth = session.tls, session.tls_details, session.security.auth
     by_passed = work.job.envelope.parameters != () and "DELIVERBY" in offered.keywords
     converted = "" if work.plan is None else _conversion(work.plan)
+    if work.changed:
+        converted = f"{converted}; {work.changed}" if converted else work.changed
     renamed = work.job.is_renamed
     made: list[Attempt] = []
     last: Result | None = None

@@ -43,6 +43,7 @@ from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, vi
 from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
+from postroad.mail.job import WayOut
 from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, HostProof, Origin, Route, TlsDemand, Transport
 from postroad.mail.size_limits import SizeLimits
@@ -73,7 +74,7 @@ class Opener:
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
     made. `porter`: delivers as other users, None if nobody does. `sizes`: hears of the largest message that each
-    destination takes.
+    destination takes. `ways_out`: what is changed of header sections for a destination, None if nothing is.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Opener:
         marks: Marks | None = None,
         porter: Porter | None = None,
         sizes: SizeLimits | None = None,
+        ways_out: Callable[[Destination], WayOut | None] = lambda destination: None,
     ) -> None:
+        self._ways_out = ways_out
         self._porter = porter
         self._sizes = sizes
         self._delegated: set[DelegatedCourier] = set()  # that carry a job
@@ -219,6 +222,7 @@ class Opener:
                 self._memory.reached(hop)
                 if self._sizes is not None:
                     self._sizes.note(destination.key, result.machine.capabilities.size_max)
+                result.way_out = self._ways_out(destination)
                 others = any(self._memory.is_fresh(other, self._loop.time()) for other in ordered[tried:])
                 result.set_out(
                     elsewhere=others, failed=partial(self._failed, hop, result), broken=partial(self._broken, hop),

@@ -20,9 +20,10 @@ Not here: which host (`opener`), what the dialog means (`protocol.client`), retr
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Final, cast
 
@@ -45,9 +46,10 @@ from postroad.deliver.doing import carrying
 from postroad.deliver.introducing import Introductions
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
+from postroad.deliver.way_out import OtherHead, other_head, read_other_head
 from postroad.mail.attempt import Outcome, Reach, Try
 from postroad.mail.envelope import Body
-from postroad.mail.job import Job
+from postroad.mail.job import Job, WayOut
 from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport
 from postroad.mail.tls_details import details
@@ -68,6 +70,7 @@ from postroad.world.clock import Clock
 from postroad.world.network import why
 from postroad.world.tls_facts import TlsFacts, facts
 
+_LOG: Final = logging.getLogger(__name__)
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _CLOSED: Final = Step.CLOSED
 _BINARY_MIME: Final = Body.BINARY_MIME
@@ -159,6 +162,8 @@ class SmtpCourier(asyncio.Protocol):
         self._failed: Callable[[], None] | None = None
         self._broken: Callable[[str], None] | None = None
         self._work: CarriedJob | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.way_out: WayOut | None = None  # what is changed of header sections for this destination
         self._introductions: Introductions | None = None
         self._fetching = False
 
@@ -277,6 +282,8 @@ class SmtpCourier(asyncio.Protocol):
         work = self._work = CarriedJob(job, done, self._clock.now_us(), ends, [None] * len(job.recipients))
         if not self._alive or self._closing:
             self._conclude_soon(CLOSED)
+        elif self.way_out is not None:
+            self._change_head(work, self.way_out)
         elif job.destination.xclient:
             self._introduce(work)
         elif sending.must_inspect(job.envelope, self.machine.capabilities):
@@ -305,6 +312,48 @@ class SmtpCourier(asyncio.Protocol):
             self._arm(self._since)  # the last word has a shorter limit than all else
         else:
             self.abort()
+
+    # -- a job: other header fields -----------------------------------------------------------------------------------
+
+    def _change_head(self, work: CarriedJob, way_out: WayOut) -> None:
+        """The next hop gets another header section."""
+        job = work.job
+        found: OtherHead | str | Awaitable[OtherHead | str]
+        if isinstance(job.content, bytes):
+            found = other_head(job, way_out)
+        else:
+            found = read_other_head(job, way_out, self._shared.pool, self._loop)
+        if isinstance(found, Awaitable):
+            self._wait()
+            task = self._loop.create_task(self._head_awaited(work, found))
+            self._tasks.add(task)  # the loop alone would not keep it
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._head_changed(work, found)
+
+    async def _head_awaited(self, work: CarriedJob, pending: Awaitable[OtherHead | str]) -> None:
+        try:
+            found = await pending
+        except Exception as error:  # a bug; the mail waits
+            _LOG.exception("changing the header section for a next hop")
+            found = f"internal error: {type(error).__name__}"
+        if self._work is work:  # else the connection has gone meanwhile
+            self._head_changed(work, found)
+
+    def _head_changed(self, work: CarriedJob, found: OtherHead | str) -> None:
+        if isinstance(found, str):
+            self._conclude_soon(Result(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", found))
+            return
+        if not self._alive:
+            self._conclude_soon(CLOSED)
+            return
+        given, done = work.job, work.done
+        work.job, work.changed = found.job, found.said
+        work.done = lambda job, attempts: done(given, attempts)
+        if given.destination.xclient:
+            self._introduce(work)
+        else:
+            self._prepare(work)
 
     # -- a job: XCLIENT ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ changes. Reports, history and retries use the names of the envelope.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
@@ -19,10 +20,12 @@ from postroad.mail.route import Destination
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """How sender and recipient are named to a destination."""
+    """How sender and recipient are named to a destination. `not_now`: why that cannot be told at the moment; "" if it
+    is. The recipient is tried again later then."""
 
     reverse_path: Address | None
     forward_path: Address
+    not_now: str = ""
 
 
 class Outbound(Protocol):
@@ -36,6 +39,26 @@ class Outbound(Protocol):
     """
 
     def __call__(self, envelope: Envelope, recipient: Recipient, destination: Destination) -> Sent: ...
+
+
+class ChangedHead(msgspec.Struct, frozen=True):
+    """The header section of a message as a destination gets it. `said`: what was changed, in words. `not_now`: why it
+    cannot be told at the moment; "" if it is."""
+
+    head: bytes
+    said: tuple[str, ...] = ()
+    not_now: str = ""
+
+
+class WayOut(Protocol):
+    """What is changed of the header section on the way to one destination.
+
+    - **Who asks**: the connection, once for each job, before it says anything of it. It asks nobody if the settings
+      change nothing.
+    - **The answer** depends on what is asked with, and on maps, alone. An awaitable ends within the limits of the maps.
+    """
+
+    def __call__(self, head: bytes) -> ChangedHead | Awaitable[ChangedHead]: ...
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -217,10 +217,12 @@ def _named(name: bytes) -> re.Pattern[bytes]:
 
 
 class ContentFile(msgspec.Struct, frozen=True, array_like=True):
-    """Content that stands in a file because it is large: where, and how many octets. A value: reading is `store`'s."""
+    """Content that stands in a file because it is large: where, and how many octets. A value: reading is `store`'s.
+    `start`: octets at the beginning of the file that do not belong to it, as a next hop gets other ones instead."""
 
     path: str
     size: int
+    start: int = 0
 
 
 Content = bytes | ContentFile

@@ -34,6 +34,7 @@ from postroad.mail.event import Attempted, Held, Noted
 from postroad.mail.job import Job, Outbound
 from postroad.mail.message import Content
 from postroad.mail.route import Destination
+from postroad.mail.routing import not_now
 from postroad.queue import schedule
 from postroad.queue.capacity import Capacity
 from postroad.queue.connections import Connections
@@ -488,6 +489,9 @@ class Carrying:
             ):
                 forward_paths = _AS_IN_ENVELOPE
         slot.job = job = Job(envelope, item.indexes, content, slot.lane.destination, reverse_path, forward_paths, seen)
+        if item.sent and (text := next((each.not_now for each in item.sent if each.not_now), "")):
+            self._loop.call_soon(self._carried, slot, job, (not_now(text),) * len(item.indexes))
+            return
         if envelope.parameters and schedule.is_overdue(envelope, self._clock.now_us()):
             late = _overdue(slot.lane.destination)
             self._loop.call_soon(self._carried, slot, job, (late,) * len(item.indexes))

@@ -335,8 +335,42 @@ class NextHop(msgspec.Struct, frozen=True):
             description="Other names for senders and recipients of mail that goes this way, in MAIL and RCPT: the old "
             "name, a space, the new name. A mailbox also stands for its address extensions. `@host.local` "
             "stands for all other mailboxes of that domain. With a new name such as `@example.org` a "
-            "mailbox keeps its local-part. Header fields, the null sender and mail for local domains stay "
-            "as they are. docs/routing.md says more.",
+            "mailbox keeps its local-part. The null sender and mail for local domains stay as they are. "
+            "docs/routing.md says more.",
+        ),
+    ] = ()
+    generic_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps of such names, asked after `generic`. The keys are those of canonical maps, the value is "
+            "a mailbox or `@example.org`. If a map cannot answer, mail waits.",
+        ),
+    ] = ()
+    generic_header: Annotated[
+        bool,
+        Meta(
+            description="Whether `generic` and `generic_maps` also change the addresses in header fields, except in "
+            "fields that a DKIM or ARC signature covers (`rewrite.signed_fields`).",
+        ),
+    ] = True
+    remove_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail for this server loses: names, or patterns between slashes. They are "
+            "written as those of a `[[listener]]`. The stored message stays as it is.",
+        ),
+    ] = ()
+    replace_fields: Annotated[
+        tuple[str, ...],
+        Meta(max_length=100, description="Header fields that mail for this server has in other words."),
+    ] = ()
+    add_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=100,
+            description="Header fields that mail for this server gets at the end of its header section, if it has none "
+            "of the name.",
         ),
     ] = ()
 

@@ -72,7 +72,7 @@ class Senders:
             else:
                 sent = before(envelope, recipient, destination)
             sender = sent.reverse_path
-            if sender is None or destination.transport is not Transport.SMTP:
+            if sender is None or sent.not_now or destination.transport is not Transport.SMTP:
                 return sent
             signed = self._signed(sender, envelope, recipient.address, destination)
             return sent if signed is sender else Sent(signed, sent.forward_path)

@@ -71,7 +71,7 @@ def pieces(envelope: Envelope, content: Content, size: int = PIECE) -> Generator
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         at = 0
         while at < content.size:
-            piece = os.pread(handle, min(size, content.size - at), at)
+            piece = os.pread(handle, min(size, content.size - at), content.start + at)
             if not piece:
                 raise OSError(errno.EIO, f"shorter than its {content.size} octets", content.path)
             at += len(piece)

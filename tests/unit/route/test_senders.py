@@ -14,11 +14,11 @@ from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Transport
 from postroad.route.batv import Batv, BatvOptions
 from postroad.route.options import Generic, LocalDomain, NextHop, RelayDomain, RoutingOptions
-from postroad.route.outbound import outbound
 from postroad.route.senders import Senders, senders
 from postroad.route.srs import DAY_US, SrsOptions
 from postroad.route.table import RoutingTable
 from postroad.world.problem import Problem
+from tests.unit.route.test_outbound import named
 
 NOW_US = 20_788 * DAY_US
 OURS, FAR, BOB = Address("ada", "example.org"), Address("eve", "far.example"), Address("bob", "remote.example")
@@ -111,7 +111,7 @@ def test_some_mail_keeps_the_plain_sender(tmp_path: Path, sender: Address, recip
 def test_the_names_of_a_next_hop_come_first(tmp_path: Path) -> None:
     hop = NextHop("*", "192.0.2.7", generic=(Generic("@host.local", Address("", "example.org")),))
     signing = made(tmp_path, hops=(hop,))
-    renaming = outbound(RoutingOptions(local=DOMAINS, next_hops=(hop,)))
+    renaming = named(RoutingOptions(local=DOMAINS, next_hops=(hop,)))
     envelope = Envelope(1, Address("ada", "host.local"), (Recipient(BOB),), 0, 0, TRUSTED)
     destination = RoutingTable(RoutingOptions(next_hops=(hop,))).route(envelope, envelope.recipients[0])
     assert isinstance(destination, Destination)

@@ -21,6 +21,9 @@ from postroad.route.options import NextHop
 from postroad.route.table import destination_of_hop
 from postroad.route.transport import SERVERS_MAX, SMTP_PORT
 
+# What is changed of mail on the way to a server.
+_CHANGES = ("generic", "generic_maps", "generic_header", "remove_fields", "replace_fields", "add_fields")
+
 
 def find(settings: Settings) -> Iterator[Finding]:
     """All that is wrong with one table, or with two of them."""
@@ -110,7 +113,7 @@ def _renamed_twice(here: Path, hop: NextHop) -> Iterator[Finding]:
 
 def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[Finding]:
     """A table that exempts some mail from other tables."""
-    for key in ("tls", "ignored_extensions", "generic", "fallback"):
+    for key in ("tls", "ignored_extensions", "fallback", *_CHANGES):
         if key in hop.model_fields_set:
             yield Finding(
                 ((*here, key), (*here, "host")),
@@ -198,7 +201,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
 
 # What mail over one connection cannot have different values of.
 _SHARED: Final = (
-    "tls", "xforward", "xclient", "ignored_extensions", "generic", "hosts", "fallback", "source_ipv4", "source_ipv6",
+    *_CHANGES, "tls", "xforward", "xclient", "ignored_extensions", "hosts", "fallback", "source_ipv4", "source_ipv6",
     "hello",
 )  # fmt: skip
 

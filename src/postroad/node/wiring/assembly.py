@@ -234,6 +234,7 @@ class Assembly:
             marks=self._marks,
             porter=world.porter,
             sizes=self._sizes,
+            ways_out=lambda destination: self.tables.way_out(destination),
         )
         self.queue = Queue(
             spool=self.spool,

@@ -25,6 +25,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.job import WayOut
 from postroad.mail.owned import Owned
 from postroad.mail.policy import Rules
 from postroad.mail.returned import Returned
@@ -38,17 +39,20 @@ from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
+from postroad.route.by_next_hop import ByNextHop
 from postroad.route.domain_maps import SettledRoute, mapped_domains
 from postroad.route.domains import OwnNames
+from postroad.route.generic import Naming
 from postroad.route.later import Later
-from postroad.route.outbound import outbound
+from postroad.route.outbound import HopNames, generic_names, outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.rewrite_options import RelocatedReply
-from postroad.route.rewriting import AddressKeys, Rewriter, rewriter
+from postroad.route.rewriting import AddressKeys, AddressMaps, Rewriter, rewriter
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
+from postroad.route.way_out import ways_out
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
 from postroad.world.problem import Problem, unreadable
@@ -91,6 +95,8 @@ class Tables:
         relocated: AddressKeys | None = None,
         try_new: bool = True,
         sending_maps: tuple[Map, ...] = (),
+        names: HopNames | None = None,
+        signed_fields: bool = False,
     ) -> None:
         self.routing = routing
         self.rewriter = rewriter
@@ -110,7 +116,10 @@ class Tables:
         if routing.mapped is not None:
             self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
             routing.mapped.changed.append(self._forget)
-        self.outbound = outbound(routing.options)
+        self.outbound = outbound(routing.options, names or {})
+        self._ways_out = ways_out(routing.options, names or {}, signed_fields=signed_fields)
+        waits = any(each.waits for each in (names or {}).values())
+        self._naming = Naming(ByNextHop(routing.options, (names or {}).get)) if waits else None
         if senders is not None:
             self.outbound = senders.outbound(self.outbound)
         self._recipients = recipients
@@ -186,6 +195,8 @@ class Tables:
         """Where the mail for a recipient goes next (`mail.routing.DestinationOf`), as the parameters of envelope and
         recipient demand it."""
         found = self._route(envelope, recipient)
+        if self._naming is not None:
+            found = self._naming.asked(envelope, recipient, found)
         if envelope.parameters or recipient.parameters:
             if type(found) is Destination:
                 return demand.refined(envelope, recipient, found, self.owned(recipient.address))
@@ -198,6 +209,10 @@ class Tables:
         if isinstance(found, Attempt):
             return found
         return demand.refined(envelope, recipient, found, self.owned(recipient.address))
+
+    def way_out(self, destination: Destination) -> WayOut | None:
+        """What is changed of header sections on the way to a destination."""
+        return None if self._ways_out is None else self._ways_out.of(destination)
 
     def members(self, address: Address) -> list[Address] | None:
         """The mailboxes that an alias of ours leads to; None if there is none."""
@@ -391,7 +406,10 @@ def build(
         catch_all_first=routed.catch_all_first,
     )
     origin = canonical_domain(settings.sendmail.domain or settings.hostname)
+    is_ours = partial(_is_ours, routing, origin)
     rewriting = options.rewrite_options(settings)
+    moved = maps.named(rewriting.relocated_maps)
+    relocated = AddressKeys(moved, is_ours, routed.detail_delimiter) if moved else None
     # The aliases can be judged only where the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
@@ -412,15 +430,22 @@ def build(
         transports=transports,
         senders=signed,
         sender_maps=SenderMaps(owners, routed.detail_delimiter) if owners else None,
+        names=generic_names(routed, partial(_generic_maps, maps, is_ours, origin, routed.detail_delimiter)),
+        signed_fields=rewriting.signed_fields,
         try_new=rewriting.relocated_reply is RelocatedReply.TRY,
-        relocated=AddressKeys(maps.named(rewriting.relocated_maps), partial(_is_ours, routing, origin),
-                              routed.detail_delimiter) if rewriting.relocated_maps else None,
+        relocated=relocated,
         rewriter=rewriter(
-            rewriting, maps.named, is_ours=partial(_is_ours, routing, origin), origin=origin,
+            rewriting, maps.named, is_ours=is_ours, origin=origin,
             delimiter=routed.detail_delimiter, ourselves=ourselves,
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
     )
+
+
+def _generic_maps(
+    maps: Maps, is_ours: Callable[[str], bool], origin: str, delimiter: str, names: tuple[str, ...]
+) -> AddressMaps:
+    return AddressMaps(AddressKeys(maps.named(names), is_ours, delimiter), "generic_maps", origin=origin)
 
 
 def _is_ours(routing: RoutingTable, origin: str, domain: str) -> bool:
