@@ -150,7 +150,7 @@ async def run(options: argparse.Namespace, directory: Path) -> None:
     used = await bench.accept_and_settle(options.deferred, options.batch, deferred=True)
     print(f"accept + defer: {used / options.deferred * 1e6:.1f} us CPU a message")
     start = time.perf_counter()
-    await bench.ask(bench.spool.take, 0, "d1.example", bench.clock.now_us() + 10**12, 100)
+    await bench.ask(bench.spool.take_due, 0, "d1.example", bench.clock.now_us() + 10**12, 100)
     print(f"take of 100: {(time.perf_counter() - start) * 1e3:.2f} ms")
     if options.memory:
         bench.spool.close()

@@ -129,7 +129,7 @@ async def main(directory: Path, size_limit: int) -> None:
     journal = SqliteJournal(directory / "spool", spool)
     counting = Counting(directory / "counts", journal, clock, time.monotonic, leader=HISTORY.name)
     historian = Historian(
-        directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock, on_moved=counting.take
+        directory / "spool", directory / "history", spool, HistoryOptions(lag_s=0.0), clock, on_moved=counting.on_moved
     )
     historian.start()
     threading.Thread(target=count, args=(counting,), daemon=True).start()

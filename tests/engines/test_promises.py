@@ -203,11 +203,11 @@ async def test_what_is_due_comes_the_oldest_first_and_what_is_held_does_not(made
         waiting(2, due_us=20, destination="y"), waiting(3, due_us=5, destination="x", held=True),
     )  # fmt: skip
     assert await engine.settle(id, waiting=rows) is None
-    (loaded,) = await engine.ask(engine.spool.take, 0, "x", 30, 10)
+    (loaded,) = await engine.ask(engine.spool.take_due, 0, "x", 30, 10)
     assert [row.index for row in loaded.waiting] == [1, 0]
-    (loaded,) = await engine.ask(engine.spool.take, 0, "x", 30, 1)
+    (loaded,) = await engine.ask(engine.spool.take_due, 0, "x", 30, 1)
     assert [row.index for row in loaded.waiting] == [1]
-    assert await engine.ask(engine.spool.take, 0, "x", 9, 10) == []
+    assert await engine.ask(engine.spool.take_due, 0, "x", 9, 10) == []
     assert await engine.ask(engine.spool.ahead, 0, (-1, ""), 100, 10) == [(10, "x"), (20, "y")]
     assert await engine.ask(engine.spool.ahead, 0, (10, "x"), 100, 10) == [(20, "y")]
     assert await engine.ask(engine.spool.first_due, 0, ["x", "y", "z"]) == {"x": 10, "y": 20}

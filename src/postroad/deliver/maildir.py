@@ -187,7 +187,7 @@ class Writer:
                 posix.unlink(name, dir_fd=new)
             raise
         if meter is not None:
-            meter.take(written)
+            meter.count(written)
         return name
 
     def _sweep(self, box: Folder, tmp: int, now_us: int) -> None:
@@ -233,7 +233,7 @@ class _Meter:
             return None
         return over_quota(self._place, self._rules)
 
-    def take(self, size: int) -> None:
+    def count(self, size: int) -> None:
         """The message is there."""
         add(self._posix, self._box, size)
         usage, warning = self._usage, self._rules.quota_warning / 100

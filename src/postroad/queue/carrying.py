@@ -398,7 +398,7 @@ class Carrying:
             self._parked.append(slot)  # what a crash now would deliver twice has a limit (promise 4)
             return
         lane = slot.lane
-        item = lane.ready.take()
+        item = lane.ready.take_next()
         assert lane.pace is not None
         most = lane.pace.recipients_max
         if len(item.indexes) > most:

@@ -137,8 +137,8 @@ class Connections:
         probes = len(self._waiting_probes) > 0 and self.room(True)
         few = self._probes < max(1, self._options().probes_max // 4)
         if probes and (few or not len(self._waiting)):
-            return self._waiting_probes.take()
-        return self._waiting.take() if len(self._waiting) and self.room(False) else None
+            return self._waiting_probes.take_next()
+        return self._waiting.take_next() if len(self._waiting) and self.room(False) else None
 
     def _look(self) -> None:
         """Which have not moved since the last look? Lanes that wait get as many more."""

@@ -170,7 +170,7 @@ class Loading:
             return False
         self._loading.add((shard, destination_key))
         limit = self.options.load_max
-        self._spool.take(
+        self._spool.take_due(
             shard, destination_key, now_us, limit, partial(self._taken, shard, destination_key, now_us, limit)
         )
         return True
@@ -226,7 +226,7 @@ class Loading:
         if not due_us:
             return
         if self._is_far(due_us):
-            self._spool.take(
+            self._spool.take_due(
                 shard,
                 destination_key,
                 _EVER_US,

@@ -52,7 +52,7 @@ class _Round(Generic[_T]):
             self.turns.remove(source)
         self.turns.appendleft(source)
 
-    def take(self) -> _T:
+    def take_next(self) -> _T:
         turns = self.turns
         source = turns[0]
         line = self.lines[source]
@@ -99,11 +99,11 @@ class FairQueue(Generic[_T]):
             found = self._rounds[rank] = _Round()
         return found
 
-    def take(self) -> _T:
+    def take_next(self) -> _T:
         """The next one. ValueError if nothing waits."""
         rank = max(self._rounds)
         found = self._rounds[rank]
-        value = found.take()
+        value = found.take_next()
         self._count -= 1
         if not found.turns:
             del self._rounds[rank]

@@ -120,7 +120,7 @@ class Counting:
     def counts(self) -> EventCounts:
         return total(file.counts for file in self._files.values())
 
-    def take(self, shard: int, after: int, rows: Sequence[Committed]) -> None:
+    def on_moved(self, shard: int, after: int, rows: Sequence[Committed]) -> None:
         """See `store.face.OnMoved`."""
         if self._add(shard, after, rows):
             self._followed[shard] = self._time()

@@ -144,7 +144,7 @@ class Questions(Protocol):
       answer is the empty one. Only content that cannot be read is given up after some time, with None.
     """
 
-    def take(
+    def take_due(
         self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
     ) -> None: ...
     def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None: ...

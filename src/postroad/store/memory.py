@@ -362,7 +362,7 @@ class MemorySpool:
 
         self._gather(step)
 
-    def take(
+    def take_due(
         self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
     ) -> None:
         self._ask(shard, Take(destination, before_us, limit), done, [])

@@ -84,7 +84,7 @@ class FakeSpool:
 
         self._later(work)
 
-    def take(
+    def take_due(
         self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
     ) -> None:
         def work() -> None:

@@ -20,15 +20,15 @@ def _turns(*values: tuple[str, int]) -> FairQueue[int]:
 
 def test_sources_take_turns_and_each_keeps_its_order() -> None:
     turns = _turns(("a", 1), ("a", 2), ("a", 3), ("b", 10), ("c", 20), ("b", 11))
-    assert [turns.take() for _ in range(6)] == [1, 10, 20, 2, 11, 3]
+    assert [turns.take_next() for _ in range(6)] == [1, 10, 20, 2, 11, 3]
     assert not len(turns)
 
 
 def test_one_that_comes_late_waits_for_one_turn_only() -> None:
     turns = _turns(*(("mailing", number) for number in range(1000)))
-    assert turns.take() == 0
+    assert turns.take_next() == 0
     turns.add("somebody", -1)
-    assert [turns.take(), turns.take()] == [1, -1]
+    assert [turns.take_next(), turns.take_next()] == [1, -1]
 
 
 def test_what_is_put_first_is_next() -> None:
@@ -36,7 +36,7 @@ def test_what_is_put_first_is_next() -> None:
     turns.add_first("b", 4)
     turns.add_first("c", 5)
     assert turns.first() == 5
-    assert [turns.take() for _ in range(5)] == [5, 4, 1, 2, 3]
+    assert [turns.take_next() for _ in range(5)] == [5, 4, 1, 2, 3]
 
 
 def test_a_higher_rank_goes_first_and_its_sources_take_turns() -> None:
@@ -44,7 +44,7 @@ def test_a_higher_rank_goes_first_and_its_sources_take_turns() -> None:
     for source, value, rank in [("a", 10, 4), ("a", 11, 4), ("b", 12, 4), ("a", 90, -4), ("c", 99, 9)]:
         turns.add(source, value, rank)
     assert turns.first() == 99 and turns.count("a") == 4 and len(turns) == 7
-    assert [turns.take() for _ in range(7)] == [99, 10, 12, 11, 1, 2, 90]
+    assert [turns.take_next() for _ in range(7)] == [99, 10, 12, 11, 1, 2, 90]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -56,7 +56,7 @@ def test_nothing_is_lost_or_taken_twice(seed: int) -> None:
         match chance.randrange(5):
             case 0 | 1 if there:
                 assert turns.first() in there
-                there.remove(turns.take())
+                there.remove(turns.take_next())
             case 2:
                 turns.add_first(chance.choice("abc"), number, chance.choice((0, 0, 3)))
                 there.add(number)

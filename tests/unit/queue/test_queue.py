@@ -472,7 +472,7 @@ def test_rows_read_before_an_operator_took_the_message_are_not_acted_on() -> Non
     number = world.accept("a@x.example")
     world.run(5)
     world.answer = lambda job, index: RELAYED
-    taking = world.spool.take
+    taking = world.spool.take_due
     withdrawn: list[bool] = []
 
     def take(*arguments: object) -> None:
@@ -481,7 +481,7 @@ def test_rows_read_before_an_operator_took_the_message_are_not_acted_on() -> Non
             withdrawn.append(True)
             assert world.queue.withdraw(number) == ()
 
-    world.spool.take = take  # type: ignore[assignment]
+    world.spool.take_due = take  # type: ignore[assignment]
     world.run(HOUR)
     assert withdrawn and not world.arrivals(number)
     world.queue.changed(number, [])

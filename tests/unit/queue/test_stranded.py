@@ -300,7 +300,7 @@ def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
     numbers = [world.accept("a@x.example") for _ in range(30)]
     world.run(10)
     world.answer = lambda job, index: RELAYED
-    real, taken = world.spool.take, []
+    real, taken = world.spool.take_due, []
 
     def take(*arguments: Any) -> None:
         taken.append(arguments)
@@ -308,7 +308,7 @@ def test_a_clock_set_back_while_more_is_due_than_is_taken_at_once() -> None:
         if len(taken) == 1:  # between the question and its answer
             world.loop.call_soon(setattr, world.clock, "offset_us", -int(HOUR * 1_000_000))
 
-    world.spool.take = take  # type: ignore[method-assign]
+    world.spool.take_due = take  # type: ignore[method-assign]
     world.run(2.5 * HOUR)
     assert not world.spool.messages
     assert all(world.arrivals(number) == [0] for number in numbers)

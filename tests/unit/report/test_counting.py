@@ -106,7 +106,7 @@ class Led:
 
     def hand_over(self, after: int, until: int) -> None:
         rows = [row for row in self.journal.rows if after < row.seq <= until]
-        self.counting.take(0, after, rows)
+        self.counting.on_moved(0, after, rows)
         self.journal.marks[HISTORY.name] = until
 
     def settle(self) -> int:

@@ -204,7 +204,7 @@ class Assembly:
             options.history_options(settings),
             world.clock,
             log=self._note_from_thread,
-            on_moved=self.counting.take,
+            on_moved=self.counting.on_moved,
         )
 
     def _make_rooms(self, edition: Edition) -> None:

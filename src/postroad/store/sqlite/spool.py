@@ -253,7 +253,7 @@ class SqliteSpool:
 
     # --- questions
 
-    def take(
+    def take_due(
         self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
     ) -> None:
         """Recipients of a destination that are due before `before_us` and not held, the oldest due first, at most

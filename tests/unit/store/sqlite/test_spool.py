@@ -63,13 +63,13 @@ async def test_what_waits_is_found_by_destination_until_it_ends(tmp_path: Path, 
         first, second = waiting(0, "a.example", START_US + 50), waiting(2, "a.example", START_US + 10, attempts=3)
         await desk.settle(id, 1, waiting=(first, second))
         assert await desk.fresh_ids() == []
-        [loaded] = await desk.ask(desk.spool.take, 0, "a.example", START_US + 100, 10)
+        [loaded] = await desk.ask(desk.spool.take_due, 0, "a.example", START_US + 100, 10)
         assert loaded.envelope == stored.envelope
         assert loaded.waiting == (second, first), "the oldest due first"
-        assert await desk.ask(desk.spool.take, 0, "b.example", START_US + 100, 10) == []
-        [loaded] = await desk.ask(desk.spool.take, 0, "a.example", START_US + 20, 10)
+        assert await desk.ask(desk.spool.take_due, 0, "b.example", START_US + 100, 10) == []
+        [loaded] = await desk.ask(desk.spool.take_due, 0, "a.example", START_US + 20, 10)
         assert loaded.waiting == (second,)
-        [loaded] = await desk.ask(desk.spool.take, 0, "a.example", START_US + 100, 1)
+        [loaded] = await desk.ask(desk.spool.take_due, 0, "a.example", START_US + 100, 1)
         assert loaded.waiting == (second,)
         await desk.settle(id, 2)
         assert (await desk.load(id)).waiting == (first,)
@@ -107,7 +107,7 @@ async def test_next_due_and_backlog_leave_out_what_is_held(tmp_path: Path) -> No
         }  # fmt: skip
         assert await desk.ask(desk.spool.ahead, 0, (0, ""), START_US + 99, 9) == [(START_US + 20, "x.example")]
         assert await desk.ask(desk.spool.first_due, 0, ["x.example", "y.example"]) == {"x.example": START_US + 20}
-        assert await desk.ask(desk.spool.take, 0, "y.example", START_US + 99, 9) == []
+        assert await desk.ask(desk.spool.take_due, 0, "y.example", START_US + 99, 9) == []
 
 
 async def test_a_message_may_be_held_on_arrival(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ async def test_operations_are_executed_in_the_order_of_the_calls(tmp_path: Path,
         spool.accept(stored, (), note("accepted"))
         spool.load(id, note("fresh"))
         spool.settle(Settlement(id, (0,), (waiting(1, "x.example"),)), note("settled"))
-        spool.take(0, "x.example", START_US + 9, 9, note("taken"))
+        spool.take_due(0, "x.example", START_US + 9, 9, note("taken"))
         spool.settle(Settlement(id, (), (waiting(1, "y.example"),)), note("moved"))
         spool.settle(Settlement(id, (), (waiting(1, "z.example"),)), note("moved again"))
-        spool.take(0, "x.example", START_US + 9, 9, note("gone from there"))
+        spool.take_due(0, "x.example", START_US + 9, 9, note("gone from there"))
         spool.next_due(0, "z.example", note("due"))
         spool.settle(Settlement(id, (1,)), note("ended"))
         spool.settle(Settlement(id, (), (waiting(1, "z.example"),)), note("too late"))
@@ -253,7 +253,7 @@ async def test_many_of_each_kind_in_one_commit(tmp_path: Path) -> None:
             for id in ids:
                 changed = waiting(1, "z.example", id)
                 desk.spool.settle(Settlement(id, (), (changed,)), _must_be_none)
-            taken = await desk.ask(desk.spool.take, 0, "z.example", 1 << 62, 1000)
+            taken = await desk.ask(desk.spool.take_due, 0, "z.example", 1 << 62, 1000)
             assert [each.envelope.id for each in taken] == ids
             for id in ids:
                 desk.spool.settle(Settlement(id, (1,)), _must_be_none)
@@ -424,7 +424,7 @@ async def test_a_large_mailing_is_read_piece_by_piece(tmp_path: Path) -> None:
         places = tuple(waiting(number, f"d{number}.example") for number in range(100))
         await desk.settle(stored.envelope.id, waiting=places)
         for number in range(100):
-            [loaded] = await desk.ask(desk.spool.take, 0, f"d{number}.example", 1 << 62, 10)
+            [loaded] = await desk.ask(desk.spool.take_due, 0, f"d{number}.example", 1 << 62, 10)
             assert loaded.waiting == (places[number],)
             assert loaded.envelope == stored.envelope
         await desk.settle(stored.envelope.id, *range(50))

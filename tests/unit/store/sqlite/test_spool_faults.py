@@ -152,7 +152,7 @@ async def test_what_a_failed_commit_has_left_is_seen_by_no_question_and_not_by_t
         assert historian.step() is True and historian.step() is False
         faults.at = lambda sql: None
         assert await desk.ask(desk.spool.ahead, 0, (-1, ""), 1 << 62, 9) == []
-        assert await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 9) == []
+        assert await desk.ask(desk.spool.take_due, 0, "x.example", 1 << 62, 9) == []
         assert rows(tmp_path / "spool", "recipient") == rows(tmp_path / "spool", "message") == 0
         assert rows(tmp_path / "spool", "destination") == 0
         historian.step()
@@ -295,7 +295,7 @@ async def test_recipients_without_a_message_do_not_stand_in_the_way(tmp_path: Pa
         connection.execute("DELETE FROM message WHERE id = ?", (ghost,))
     connection.close()
     with open_spool(tmp_path) as desk:
-        taken = await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 10)
+        taken = await desk.ask(desk.spool.take_due, 0, "x.example", 1 << 62, 10)
         assert [each.envelope.id for each in taken] == [real]
         await desk.settle(real, 0)
         assert await desk.ask(desk.spool.next_due, 0, "x.example") == 0
@@ -520,7 +520,7 @@ async def test_a_message_whose_envelope_cannot_be_read_is_kept_and_in_nobodys_wa
     connection.close()
     with open_spool(tmp_path) as desk:
         assert await desk.fresh_ids() == []
-        taken = await desk.ask(desk.spool.take, 0, "x.example", 1 << 62, 10)
+        taken = await desk.ask(desk.spool.take_due, 0, "x.example", 1 << 62, 10)
         assert [each.envelope.id for each in taken] == [good]
         await desk.settle(good, 0)
         assert await desk.ask(desk.spool.next_due, 0, "x.example") == 0, "what is damaged is never due"
