@@ -41,7 +41,7 @@ from postroad.queue.carrying import Carrying
 from postroad.queue.loading import Loading
 from postroad.queue.lookahead import Lookahead
 from postroad.queue.queue import Queue
-from postroad.receive import changing, drop, loops
+from postroad.receive import changing, drop, loops, rewriting
 from postroad.receive.dialog import Dialog
 from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.inspecting import Inspections
@@ -222,6 +222,15 @@ def not_now_is_taken_for_never(patch: Patch) -> None:
 def aliases_that_cannot_be_looked_up_lead_nowhere(patch: Patch) -> None:
     real = loops.refusal
     patch(loops, "refusal", lambda expansion: None if expansion.not_now else real(expansion))
+
+
+def mail_goes_on_under_the_old_address_if_its_map_is_away(patch: Patch) -> None:
+    real = rewriting.refusal
+    patch(rewriting, "refusal", lambda found: None if found.not_now else real(found))
+
+
+def other_addresses_are_asked_for_and_forgotten(patch: Patch) -> None:
+    patch(rewriting, "recipients", lambda draft, given: given)
 
 
 def a_report_is_stored_and_never_sent(patch: Patch) -> None:

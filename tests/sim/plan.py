@@ -28,7 +28,9 @@ ACCOUNT = ("us", "a secret")  # at the server for auth.test
 USERS = ("ann", "bob", "cid", "dora")
 RING, RING_HOST = "ring@home.test", "203.0.113.202"  # an alias whose mailboxes, at a host of their own, lead back to it
 AGAIN = "again@prog.test"  # a program that hands back to it what it gets
+OLD, NEW = "old@home.test", "bob@home.test"  # a canonical map makes the one the other
 ALIASES = {
+    OLD: (NEW,),
     RING: ("w1@ring.test", "w2@ring.test"),
     "team@home.test": ("ann@home.test", "bob@home.test", "u1@r0.test"),
     "one@home.test": ("dora@home.test",),
@@ -76,6 +78,7 @@ class Plan:
     packed: bool = False  # at the end the disk becomes full to the last octet while mail waits
     crowd: bool = False  # at the end comes who guesses passwords, and who sends commands without end
     dropped: int = 0  # messages that users leave in the drop folder
+    rewritten: bool = False  # a mailbox is called by another name, which a canonical map leads back
     looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
@@ -114,6 +117,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         crowd=random.Random(f"crowd {seed}").random() < 0.2,
         dropped=random.Random(f"dropped {seed}").choice((0, 0, 0, 6)),
         looked_up=random.Random(f"looked up {seed}").random() < 0.25,
+        rewritten=random.Random(f"rewritten {seed}").random() < 0.4,
     )
 
 
@@ -154,6 +158,16 @@ def trusts_staying(variant: int) -> bool:
     return variant % 2 == 0
 
 
+_REWRITE = f"""[rewrite]
+recipient_canonical_maps = "renamed"
+recipient_canonical_classes = "envelope_recipient"
+[[map]]
+name = "renamed"
+kind = "inline"
+entries = "{OLD} {NEW}"
+"""
+
+
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
@@ -181,6 +195,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
             strict=True,
         )
     )  # fmt: skip
+    rewrite = _REWRITE if made.rewritten else ""
     users = f'[sendmail]\nfolder = "{shared_folder(folder)}"\ndomain = "home.test"' if made.dropped else ""
     return f"""
 hostname = "mx.home.test"
@@ -203,6 +218,7 @@ users = "{folder / 'users'}"
 queue_max = 16
 network_max = 12
 {users}
+{rewrite}
 [[domain]]
 name = "home.test"
 recipients = ["ann", "bob", "cid", "dora", "postmaster"]
@@ -312,15 +328,24 @@ def orders(made: Plan, domains: list[str], chance: random.Random) -> list[tuple[
             at = chance.choice(moments) + 2.0 * chance.random()
         else:
             at = made.days * 86_400 * chance.random() ** chance.choice((1, 3))
-        found.append((at, _order(number, domains, chance), chance.choice((1, 3, 6))))
+        found.append((at, _called(made, _order(number, domains, chance)), chance.choice((1, 3, 6))))
     return sorted(found, key=lambda each: each[0])
+
+
+def _called(made: Plan, order: Order) -> Order:
+    """With the other name of a mailbox, if a map knows it."""
+    if not made.rewritten:
+        return order
+    return replace(
+        order, recipients=tuple((OLD if to == NEW else to, notify) for to, notify in order.recipients)
+    )
 
 
 def _order(number: int, domains: list[str], chance: random.Random) -> Order:
     role = chance.choices(list(DOORS), (6, 2, 2, 1))[0]
     homes = {"cid": "mbox.test"}
     local = [f"{user}@{homes.get(user, 'home.test')}" for user in USERS]
-    local += [each for each in ALIASES if each != RING]
+    local += [each for each in ALIASES if each not in (RING, OLD)]
     local += ["eve@box.test", "fay@box.test", "gus@prog.test"]
     remote = [f"{chance.choice(('u1', 'u2', 'u3', 'bad1', 'later1'))}@{domain}" for domain in domains]
     remote += ["u1@auth.test", "bad1@auth.test"]
@@ -364,7 +389,7 @@ def odd(made: Plan, domains: list[str]) -> list[tuple[float, Order, int]]:
     chance = random.Random(f"odd orders {made.seed}")
     found = []
     for number in range(2000, 2000 + made.odd):
-        order = _order(number, domains, chance)
+        order = _called(made, _order(number, domains, chance))
         body = line_ends.odd_body(chance, bdat=order.bdat)
         fields = line_ends.odd_field(chance)
         if not body.isascii():  # it may be encoded on its way

@@ -1,5 +1,5 @@
-"""Destinations, aliases and recipients that have to be waited for: a map that is slow, does not answer, or says "not
-now".
+"""Destinations, aliases, recipients and other addresses that have to be waited for: a map that is slow, does not
+answer, or says "not now".
 
 It stands in front of the real tables of a worker. Some domains are looked up in it, the others are known at once.
 Until everything is healed it fails now and then; after that it answers within a second.
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from postroad.mail.address import Address
-from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.rewriting import Rewriting
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
 from postroad.maps.face import NotNow
+from postroad.route.rewriting import Rewriter
 
 NOT_NOW = "the map does not answer"
 
@@ -78,6 +80,33 @@ class SlowAliases:
         return found
 
 
+class SlowRewriter:
+    """The same for the other addresses of a message that comes in."""
+
+    def __init__(self, real: Rewriter, chance: random.Random, healed: Callable[[], bool]) -> None:
+        self._real = real
+        self._chance = chance
+        self._healed = healed
+        self.recipient = real.recipient
+
+    def __call__(
+        self, peer: Peer, reverse_path: Address | None, recipients: tuple[Recipient, ...], sections: tuple[bytes, ...]
+    ) -> Rewriting | Awaitable[Rewriting]:
+        if self._chance.random() < 0.5:
+            return self._real(peer, reverse_path, recipients, sections)
+        return self._ask(peer, reverse_path, recipients, sections)
+
+    async def _ask(
+        self, peer: Peer, reverse_path: Address | None, recipients: tuple[Recipient, ...], sections: tuple[bytes, ...]
+    ) -> Rewriting:
+        await asyncio.sleep(self._chance.choice((0.0, 0.001, 0.05, 0.5, 2.0)))
+        if not self._healed() and self._chance.random() < 0.1:
+            return Rewriting(reverse_path, recipients, sections, not_now=NOT_NOW)
+        found = self._real(peer, reverse_path, recipients, sections)
+        assert isinstance(found, Rewriting)
+        return found
+
+
 def slowed(edition: Any, chance: random.Random, healed: Callable[[], bool]) -> Any:
     """The edition of a worker, whose tables are behind the map; a text that says what is wrong stays as it is."""
     if not isinstance(edition, str):
@@ -85,4 +114,6 @@ def slowed(edition: Any, chance: random.Random, healed: Callable[[], bool]) -> A
         tables.destination = SlowRoutes(tables.destination, chance, healed)
         aliases = SlowAliases(tables, chance, healed)
         tables.known, tables.expand = aliases.known, aliases.expand
+        if tables.rewriter is not None:
+            tables.rewriter = SlowRewriter(tables.rewriter, chance, healed)
     return edition
