@@ -280,7 +280,7 @@ class Accounts:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the file again where it changed since. One stat(2) where it did not."""
+        """Read the file again if it changed since. One stat(2) if it did not."""
         try:
             found = self.path.stat()
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -309,12 +309,12 @@ class Accounts:
         return self._accounts.get(canonical_account(name))
 
     def hash_of(self, name: str) -> str:
-        """The hash to verify a password of `name` against: a decoy where there is no such account."""
+        """The hash to verify a password of `name` against: a decoy if there is no such account."""
         account = self.find(name)
         return account.hash if account is not None and account.hash else self._decoy
 
     def keys_of(self, name: str, hash: Hash, secret: bytes) -> ScramKeys:
-        """The SCRAM keys of `name`: a decoy where there is no such account, or where it has none."""
+        """The SCRAM keys of `name`: a decoy if there is no such account, or if it has none."""
         account = self.find(name)
         keys = account.keys_for(hash) if account is not None else None
         iterations = self._iterations.get(hash, scram_keys.ITERATIONS)

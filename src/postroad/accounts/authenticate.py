@@ -36,7 +36,7 @@ from postroad.protocol.sasl.mechanisms import HASHES, MECHANISMS
 
 PLUS: Final = "-PLUS"
 ASKED_ONLY: Final = frozenset({"CRAM-MD5", "DIGEST-MD5"})
-"""Offered only where `mechanisms` names them, whoever could do them: MD5 protects a password badly, and the server must
+"""Offered only if `mechanisms` names them, whoever could do them: MD5 protects a password badly, and the server must
 keep the password itself or what is as good (RFC 6331 for DIGEST-MD5). SCRAM takes their place."""
 TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: Final = ("PLAIN", "LOGIN")
@@ -187,7 +187,7 @@ class Match(enum.Enum):
 
 
 Found = Callable[[Match, Account | None], bool | None]
-"""What was found, and the account where it is RIGHT. False: nobody was told, so nothing of it is to be remembered."""
+"""What was found, and the account if it is RIGHT. False: nobody was told, so nothing of it is to be remembered."""
 
 
 # ---- what an exchange comes to
@@ -272,7 +272,7 @@ class Tried(msgspec.Struct, frozen=True):
 
 class Authenticator:
     """See the module. `backends`: by a name that stays the same as long as the same is asked; the first that has a
-    mechanism gets it. `known`: the accounts of the users file, where there is one. `bindable`: whether channel bindings
+    mechanism gets it. `known`: the accounts of the users file, if there is one. `bindable`: whether channel bindings
     can be had."""
 
     def __init__(
@@ -320,7 +320,7 @@ class Authenticator:
         return None
 
     def owns(self, name: str, address: Address) -> bool:
-        """Whether the account called `name` may send from `address`: as the users file says where that knows it, else
+        """Whether the account called `name` may send from `address`: as the users file says if that knows it, else
         as was told when it authenticated, else by its own name."""
         account = self._known.find(name) if self._known is not None else None
         if account is None:
@@ -340,7 +340,7 @@ class Authenticator:
 
     def holds(self, name: str, source: str) -> bool:
         """Whether a session that authenticated as the account called `name` by the backend `source` is still that
-        account: the backend is there, and so is the account where we know."""
+        account: the backend is there, and so is the account if we know."""
         if source not in self._backends:
             return False
         return source != USERS or (self._known is not None and self._known.find(name) is not None)
@@ -519,7 +519,7 @@ class _Watched:
             return not self._gone and authenticator.succeeds(tried, Right(account, self._source), on_outcome)
         place, self._place = self._place, None
         assert place is not None
-        # The same answer for right and wrong where it is barred, else it would tell which password is right.
+        # The same answer for right and wrong if it is barred, else it would tell which password is right.
         answer = Wrong(name, outcome.reason) if isinstance(outcome, Wrong) and not barred else Busy(_BARRED, name)
         authenticator.fails(tried, answer, None if self._gone else on_outcome, self._failed, place)
         return False

@@ -34,7 +34,7 @@ from postroad.protocol.sasl.scram import Scram
 from postroad.protocol.sasl.scram_keys import ScramKeys
 
 KeysFound = Callable[[Match, Account | None, ScramKeys | None], bool | None]
-"""As Found; keys there are unless it is BUSY: those of a decoy where the account is None."""
+"""As Found; keys there are unless it is BUSY: those of a decoy if the account is None."""
 
 
 Drop = Callable[[], bool]
@@ -86,7 +86,7 @@ class OwnExchange:
         self._name, self._mechanism, self._source, self._facts = name, mechanism, source, facts
         self._account: Account | None = None  # whose keys the proof is made with
         self._waits = False  # for the source
-        self._drop: Drop | None = None  # of what is waited for, where that can be dropped
+        self._drop: Drop | None = None  # of what is waited for, if that can be dropped
 
     def begin(self, initial: bytes | None, on_outcome: OnOutcome) -> None:
         self._take(self._mechanism.begin(initial), on_outcome)

@@ -87,7 +87,7 @@ class FunctionSource:
         )
 
     def mechanisms(self) -> tuple[str, ...]:
-        """PLAIN and LOGIN; others where the operator names them, who knows what the function can answer."""
+        """PLAIN and LOGIN; others if the operator names them, who knows what the function can answer."""
         named = self._options.mechanisms
         if not named:
             external = () if self._options.certificate_name is CertificateName.NONE else ("EXTERNAL",)

@@ -178,7 +178,7 @@ def _request(options: IntrospectionOptions, token: str, timeout_s: float) -> Htt
 
 
 def _claims(body: bytes) -> dict[str, Any] | None:
-    """The members of the answer, where it is one (RFC 7662 §2.2)."""
+    """The members of the answer, if it is one (RFC 7662 §2.2)."""
     try:
         claims = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -18,7 +18,7 @@ from postroad.maps.steps import sender_steps
 
 MaySend = bool | NotNow | Awaitable[bool | NotNow]
 Owns = Callable[[str, Address], MaySend]
-"""Whether an account may send from an address. An awaitable where a map must be waited for; NotNow if nobody can tell
+"""Whether an account may send from an address. An awaitable if a map must be waited for; NotNow if nobody can tell
 now."""
 
 

@@ -69,7 +69,7 @@ class Users:
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def mechanisms(self) -> tuple[str, ...]:
-        """SCRAM is offered where every password has its keys, or where the operator names it."""
+        """SCRAM is offered if every password has its keys, or if the operator names it."""
         external = () if self._options.certificate_name is CertificateName.NONE else ("EXTERNAL",)
         if not self._passwords:
             return external
@@ -111,7 +111,7 @@ class Users:
         raise LookupError("the users file knows no tokens")
 
     def certificate(self, authzid: str, facts: SessionFacts, done: Found) -> None:
-        """The account of the certificate: the one that the client names, where the certificate does, too."""
+        """The account of the certificate: the one that the client names, if the certificate does, too."""
         self.accounts.refresh()
         wanted = canonical_account(authzid)
         names = [name for name in facts.certificate if not wanted or canonical_account(name) == wanted]

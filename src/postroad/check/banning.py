@@ -80,7 +80,7 @@ def _add(bans: Bans, written: str, asked: BanRequest, now_us: int) -> BanResult:
 
 
 def _widened(written: str, network: str) -> str:
-    """What is to be said where somebody wrote an address with the length of a prefix, and may have meant it alone."""
+    """What is to be said if somebody wrote an address with the length of a prefix, and may have meant it alone."""
     address = network_of(written.partition("/")[0])
     if "/" not in network or address == network.partition("/")[0]:
         return ""

@@ -201,7 +201,7 @@ def read(state_dir: Path) -> Bans | Problem:
 
 
 def write(state_dir: Path, bans: Iterable[Ban], now_us: int) -> None:
-    """Keep what is in force. OSError where it cannot be; the file that was there then stays."""
+    """Keep what is in force. OSError if it cannot be; the file that was there then stays."""
     octets = msgspec.json.format(msgspec.json.encode([ban for ban in bans if ban.holds(now_us)]), indent=1)
     path = state_dir / FILE
     beside = path.with_suffix(".new")

@@ -269,7 +269,7 @@ class Clients:
     def is_banned(self, address: str, auth: bool = True) -> bool:
         """Whether a client is kept out. `auth`: one can log in there.
 
-        A ban of a network that the node itself has made is for failed log-ins, which may be others': it holds where one
+        A ban of a network that the node itself has made is for failed log-ins, which may be others': it holds if one
         could try another, so not for mail from servers of the network, nor for who has logged in from it lately."""
         return any(
             ban.by or ban.subject == client_of(address) or (auth and not self.is_known(address))

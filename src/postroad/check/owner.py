@@ -15,7 +15,7 @@ _WHY: Final = {"5.7.17": "the mailbox has changed its owner since", "5.7.18": "t
 
 
 def same_owner(rule: Rule, owned: Callable[[Address], Owned | None]) -> Rule:
-    """`rule`, but where RRVS= asks for an owner that is gone 550 5.7.17 (the mailbox) or 5.7.18 (the domain)."""
+    """`rule`, but if RRVS= asks for an owner that is gone 550 5.7.17 (the mailbox) or 5.7.18 (the domain)."""
 
     def asked(question: Question) -> Verdict | Awaitable[Verdict]:
         if question.parameters:

@@ -22,7 +22,7 @@ Nowhere = Callable[[Address], Attempt | None]
 
 Exists = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
-An awaitable where it must be looked up outside; NotNow if nobody can tell now."""
+An awaitable if it must be looked up outside; NotNow if nobody can tell now."""
 
 
 def relay_control(
@@ -42,7 +42,7 @@ def relay_control(
     may name a way on from a relay domain (`names_a_way`).
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
-    whether others may send to our own domains; where not, only postmaster is open to them.
+    whether others may send to our own domains; if not, only postmaster is open to them.
     """
 
     def rule(question: Question) -> Verdict | Awaitable[Verdict]:

@@ -49,7 +49,7 @@ class Credentials(msgspec.Struct, frozen=True):
     """`password`, or a token from the first line of `token_file` or of what `token_command` prints; for EXTERNAL none
     of them. `password_file`: its first line replaces `password` at the beginning of each session. `mechanism`: the only
     one to use, "" for the strongest. `without_tls`: all this may be done without TLS (a smart host on this machine).
-    `cram_md5`: CRAM-MD5 will do where there is nothing better."""
+    `cram_md5`: CRAM-MD5 will do if there is nothing better."""
 
     name: str
     password: str = ""
@@ -70,7 +70,7 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class ClientExchange(Protocol):
-    """One AUTH as its client. `problem`: what is wrong with it, as far as it has come; "" where nothing is."""
+    """One AUTH as its client. `problem`: what is wrong with it, as far as it has come; "" if nothing is."""
 
     mechanism: str
     initial: bytes | None
@@ -83,7 +83,7 @@ class ClientExchange(Protocol):
 
 
 class ClientExchangeContext(msgspec.Struct, frozen=True):
-    """What an exchange needs: the channel binding of the session (type and octets) where there is one, the server by
+    """What an exchange needs: the channel binding of the session (type and octets) if there is one, the server by
     name and port, chance for nonces, threads, programs."""
 
     binding: tuple[str, bytes] | None

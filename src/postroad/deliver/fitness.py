@@ -20,7 +20,7 @@ _STATUS: Final = "5.1.3"
 
 
 def unfit(destination: Destination, address: Address, options: MaildirOptions) -> Attempt | None:
-    """Why no mail for this address can be delivered there; None where it can, as far as that can be told ahead."""
+    """Why no mail for this address can be delivered there; None if it can, as far as that can be told ahead."""
     match destination.transport:
         case Transport.MAILDIR:
             box = folder(destination.path, address, destination.domain, options)

@@ -92,7 +92,7 @@ def mailbox_name(local_part: str, options: MaildirOptions) -> str:
 
 
 def fault_of(name: str) -> str:
-    """Why a name cannot be that of a folder (CVE-2020-7247 and its kin); "" where it can."""
+    """Why a name cannot be that of a folder (CVE-2020-7247 and its kin); "" if it can."""
     if not name:
         return "is empty"
     if "/" in name or not name.isprintable():

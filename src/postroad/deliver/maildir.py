@@ -104,7 +104,7 @@ def _attempt(result: Result, started_us: int, took_us: int) -> Attempt:
 
 
 class Writer:
-    """The work itself; blocks. `host`: ours, for file names. `marks`: None where none are made."""
+    """The work itself; blocks. `host`: ours, for file names. `marks`: None if none are made."""
 
     def __init__(
         self, host: str, options: MaildirOptions, posix: Posix, marks: Marks | None = None,

@@ -267,7 +267,7 @@ class Opener:
     async def _try(
         self, destination: Destination, hop: Hop, credentials: Credentials | None, lost: Lost, trying: Trying
     ) -> SmtpCourier | NoCourier:
-        """One hop; once more in plaintext where TLS was not demanded and did not work (RFC 7435 §3)."""
+        """One hop; once more in plaintext if TLS was not demanded and did not work (RFC 7435 §3)."""
         now = self._loop.time()
         ignored = frozenset(destination.ignored_extensions)
         if hop.fallback is not None:

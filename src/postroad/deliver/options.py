@@ -253,7 +253,7 @@ class DeliverOptions(msgspec.Struct, frozen=True):
             "Maildirs and to programs, and binary mail, always keeps its lines.",
         ),
     ] = LINE_MAX
-    mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field where the remote lacks it (RFC 6758)
+    mt_priority_tunnel: bool = False  # MT-PRIORITY becomes a header field if the remote lacks it (RFC 6758)
     maildir: MaildirOptions = MaildirOptions()
     mbox: MboxOptions = MboxOptions()
     http: HttpOptions = HttpOptions()

@@ -164,7 +164,7 @@ class ProgramCourier(TaskCourier):
 
 
 def _as_it_is_read(job: Job) -> Content:
-    """The content, with the line ends that programs read where it is in memory."""
+    """The content, with the line ends that programs read if it is in memory."""
     content = job.content
     if isinstance(content, bytes) and job.envelope.body is not Body.BINARY_MIME:
         return content.replace(b"\r\n", b"\n")
@@ -220,7 +220,7 @@ def arguments(command: Sequence[str], values: dict[str, str]) -> tuple[str, ...]
 
 
 def never(command: Sequence[str], address: Address, domain: str) -> Result | None:
-    """Why the command can be run for no message to this address, whoever sends it; None where it can."""
+    """Why the command can be run for no message to this address, whoever sends it; None if it can."""
     found = arguments(command, _address_values(address, domain) | {"sender": ""})
     return found if isinstance(found, Result) and found.outcome is Outcome.FAILED else None
 

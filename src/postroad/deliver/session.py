@@ -53,7 +53,7 @@ class HopTools(msgspec.Struct, frozen=True):
 
 
 class NoCourier(msgspec.Struct, frozen=True):
-    """Why there is no courier. `tls`: what the session had by then, None where it had none, or there was none.
+    """Why there is no courier. `tls`: what the session had by then, None if it had none, or there was none.
     `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH. `ours`:
     the cause is on this machine and says nothing of the host."""
 

@@ -156,7 +156,7 @@ class SmtpCourier(asyncio.Protocol):
         self._transactions = 0
         self._transactions_max = shared.options.messages_max
         self._expires = 0.0
-        self._domains: set[str] = set()  # of recipients said in this session, where the remote limits them
+        self._domains: set[str] = set()  # of recipients said in this session, if the remote limits them
         self._full = False  # there is no room for a recipient of another domain, and one may come
         self._elsewhere = False
         self._failed: Callable[[], None] | None = None

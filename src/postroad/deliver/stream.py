@@ -103,7 +103,7 @@ def _gathered(small: Iterable[bytes], piece_size: int) -> Iterator[bytes]:
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What for. `target`: to what the content must be converted, None where it need not. `binary`: it is BINARYMIME.
+    """What for. `target`: to what the content must be converted, None if it need not. `binary`: it is BINARYMIME.
     `whole_max`: content up to this size is converted in memory."""
 
     target: ConversionTarget | None
@@ -113,7 +113,7 @@ class Look(msgspec.Struct, frozen=True):
 
 class Looked(msgspec.Struct, frozen=True):
     """What a look through a content gave. `plan`: how it is to be converted, None where it goes as it is; `size`:
-    octets as it is to be sent; `octets`: those themselves, where they were converted and are few."""
+    octets as it is to be sent; `octets`: those themselves, if they were converted and are few."""
 
     inspection: ContentFacts
     size: int
@@ -125,7 +125,7 @@ def look_through(
     envelope: Envelope, content: Content, what: Look, pool: Executor, loop: asyncio.AbstractEventLoop,
     done: Callable[[Looked | str], None],
 ) -> None:
-    """Inspect content on a thread, and convert it where it must be; a text where it could not be read."""
+    """Inspect content on a thread, and convert it if it must be; a text if it could not be read."""
     loop.run_in_executor(pool, _looked, envelope, content, what).add_done_callback(lambda future: done(_result(future)))
 
 

@@ -34,11 +34,11 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.local_part.isascii()
 
     def __str__(self) -> str:
-        """The wire form, the local-part quoted where it must be: ``"a b"@example.org``."""
+        """The wire form, the local-part quoted if it must be: ``"a b"@example.org``."""
         return _written(self.local_part, self.domain)
 
     def readable(self) -> str:
-        """For people: the domain in U-labels where that is possible."""
+        """For people: the domain in U-labels if that is possible."""
         local_part = str(Address(self.local_part, ""))
         return f"{local_part}@{readable_domain(self.domain)}" if self.domain else local_part
 
@@ -63,7 +63,7 @@ def path(address: Address | None) -> str:
 def canonical_domain(text: str) -> str:
     """The canonical form of a domain name: A-labels in lower case, without a final dot.
 
-    Raises ValueError where `text` is no domain name (RFC 5321 §4.1.2, RFC 5890 §2.3.2.1) or longer than 255 octets.
+    Raises ValueError if `text` is no domain name (RFC 5321 §4.1.2, RFC 5890 §2.3.2.1) or longer than 255 octets.
     """
     lowered = text.lower().removesuffix(".")
     if lowered.isascii():
@@ -92,7 +92,7 @@ _LDH_NAME: Final = re.compile(
 
 @lru_cache(maxsize=8192)
 def readable_domain(domain: str) -> str:
-    """The domain in U-labels for people; the A-labels where they do not decode."""
+    """The domain in U-labels for people; the A-labels if they do not decode."""
     if "xn--" not in domain:
         return domain
     try:

@@ -63,7 +63,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     and so `tls_details`. `dsn_passed`: the remote offers DSN, so success reports are its duty from here on (RFC 3461
     §5.2). `by_passed`: the same of DELIVERBY and the time within which the message is wanted (RFC 2852).
     `started_us` wall time; `took_us` duration of this transaction (connecting is in `connect_us`, 0 if kept).
-    `transport`: of the destination; "operator" where an operator has ended it, "discard" where mail was
+    `transport`: of the destination; "operator" if an operator has ended it, "discard" if mail was
     thrown away. `auth`: the mechanism and the account by which we authenticated or tried to (``PLAIN as ada``), ""
     without AUTH. `tries`: the hosts that did not take the connection before this outcome, in order; none if there was
     only the remote that is named here.

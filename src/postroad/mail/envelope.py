@@ -105,7 +105,7 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     `address` is the IP address as text ("" for mail that we made), `hello` the EHLO or LHLO argument, `protocol` the
     ``with`` type (RFC 3848: ESMTPSA, LMTP, …), `tls` a short text such as "TLSv1.3 TLS_AES_256_GCM_SHA384" or "",
     `identity` the authenticated account or "", `listener` the name of the listener from the configuration. `via`: who
-    told us of the client, None if the connection is its own. `name`: the client's name, where we were told one that
+    told us of the client, None if the connection is its own. `name`: the client's name, if we were told one that
     was checked. `forwarded`: what the client told of the one before it, or None. `tls_details`: what else is known of
     its TLS, None without. `trusted`: its listener trusts it, by its address or its certificate.
     """

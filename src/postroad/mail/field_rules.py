@@ -25,7 +25,7 @@ _FOLD_PLACE: Final = re.compile(rb"[ \t]+(?=[^ \t\r])")
 
 
 class FieldRules(msgspec.Struct, frozen=True):
-    """`names`: fields that go, in lower case. `removed`: whether one goes, by its text, with LF where it is folded.
+    """`names`: fields that go, in lower case. `removed`: whether one goes, by its text, with LF if it is folded.
     `changed`: what it becomes. `added`: fields that come if there is none of the name (in lower case), with CRLF."""
 
     names: frozenset[bytes] = frozenset()
@@ -97,7 +97,7 @@ def _field(text: str, charset: str, before: bytes) -> bytes:
 
 
 def folded(field: bytes) -> bytes:
-    """A field with folds at white space where its lines are too long, as far as there is any."""
+    """A field with folds at white space if its lines are too long, as far as there is any."""
     lines: list[bytes] = []
     for line in field.split(b"\r\n"):
         while len(line) > LINE_MAX:

@@ -27,7 +27,7 @@ class DsnAction(enum.Enum):
 class RecipientReport(msgspec.Struct, frozen=True):
     """One recipient, what became of it, and by which attempt.
 
-    `attempt`: the last one; where there was none (expired before the first, failed by an operator, expanded) one that
+    `attempt`: the last one; if there was none (expired before the first, failed by an operator, expanded) one that
     is made for the report, with outcome, status and text and no `started_us`. `expired`: it failed because the time
     for attempts is over, `attempt` then says what stood in the way. `until_us`: for DELAYED, when we shall give up
     (RFC 3464 §2.3.9), else 0. `into_count`: for EXPANDED, how many recipients the alias became. `traced`: it is told

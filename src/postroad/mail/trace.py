@@ -23,9 +23,9 @@ def received(
 ) -> bytes:
     """A Received field with its CRLF (RFC 5321 §4.4).
 
-    `by`: our own name. `recipient`: for the FOR clause, only where the message has a single one (§7.6), else None; one
+    `by`: our own name. `recipient`: for the FOR clause, only if the message has a single one (§7.6), else None; one
     that is not ASCII is not named, for the message may well go on without SMTPUTF8, to where an alias leads.
-    `priority`: of the message, told where it is not the usual one (RFC 6710: the clause PRIORITY).
+    `priority`: of the message, told if it is not the usual one (RFC 6710: the clause PRIORITY).
     """
     parts = [f"Received: from {_word(peer.hello)}"]  # over a Unix socket there is no TCP-info
     if peer.address:

@@ -7,7 +7,7 @@ urgently, how safely, and only to the same owner as before.
     REQUIRETLS   RFC 8689 §2    over TLS with a proved certificate only, all the way
     TLS-REQUIRED                ``NO``: our own mark of the header field "TLS-Required: No" (RFC 8689 §3); never sent
     RRVS         RFC 7293 §3.1  ``date-time[;C|R]``, of a recipient: only if the mailbox has had its owner since then;
-                                ``;H`` is our own mark where the header section asked it (§3.2)
+                                ``;H`` is our own mark if the header section asked it (§3.2)
 
 What always holds: times are microseconds since 1970, 0 for none; a value that makes no sense counts as absent (the
 grammar refuses such values when they arrive). An envelope without parameters costs one test. Pure.
@@ -49,7 +49,7 @@ class ByMode(enum.Enum):
 
 
 class DeliverBy(msgspec.Struct, frozen=True):
-    """BY=. `seconds` from acceptance on; less than one where the time was over before. `traced`: each relay is told."""
+    """BY=. `seconds` from acceptance on; less than one if the time was over before. `traced`: each relay is told."""
 
     seconds: int
     mode: ByMode

@@ -51,7 +51,7 @@ class SqlStatement(msgspec.Struct, frozen=True):
 
 
 class SqlForm(msgspec.Struct, frozen=True):
-    """How a database writes things. `mark`: parameter number n; `text_mark`: the same where its type does not show;
+    """How a database writes things. `mark`: parameter number n; `text_mark`: the same if its type does not show;
     `concatenated`: several texts as one."""
 
     mark: Callable[[int], str]

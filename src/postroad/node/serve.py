@@ -99,7 +99,7 @@ class _NodeLog:
         self._options = log_options(settings)
 
     def say(self, level: str, text: str) -> None:
-        """Writes one line, where its level is wanted."""
+        """Writes one line, if its level is wanted."""
         from postroad.config.files import rights
         from postroad.mail.event import Noted
         from postroad.report.line import LEVELS, human_line, json_line

@@ -84,7 +84,7 @@ from postroad.world.porter_link import SystemPorter
 from postroad.world.problem import Problem
 from postroad.world.system import bind_unix
 
-ORPHAN_S: Final = 3.0  # how long what is in flight may take to end where the supervisor is gone
+ORPHAN_S: Final = 3.0  # how long what is in flight may take to end if the supervisor is gone
 ORPHAN_MAX_S: Final = 10.0  # and after which it is gone in any case
 EX_CONFIG: Final = 78  # of sysexits.h: another start brings nothing before something is mended
 _LOG: Final = logging.getLogger("postroad")
@@ -296,7 +296,7 @@ class WorkerProcess:
     def _link_ended(self, why: str) -> None:
         if not self._stopping:
             _LOG.error("%s; this worker ends", why or "the supervisor is gone")
-            # Nobody is left who would end us where something does not: the next node waits for our lock.
+            # Nobody is left who would end us if something does not: the next node waits for our lock.
             last = threading.Timer(ORPHAN_MAX_S, os._exit, (1,))
             last.daemon = True
             last.start()

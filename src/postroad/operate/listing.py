@@ -177,7 +177,7 @@ def _state(row: Waiting, now_us: int) -> str:
 
 
 def _at_it(envelope: Envelope, row: Waiting, now_us: int, paces: Mapping[str, Paced]) -> Paced | None:
-    """The destination that has a recipient who is due. The disk knows that of his last attempt; where a reload has
+    """The destination that has a recipient who is due. The disk knows that of his last attempt; if a reload has
     changed the way since, it is the one that his domain has now."""
     if _state(row, now_us) != "due":
         return None
@@ -435,7 +435,7 @@ def _notifies(notify: Notify) -> list[str]:
 
 
 class NamedLine(msgspec.Struct, frozen=True):
-    """One recipient as the envelope has it; `given`: the mailbox that was named, where an alias changed it, else "".
+    """One recipient as the envelope has it; `given`: the mailbox that was named, if an alias changed it, else "".
 
     `state`: as of a recipient that waits, or ended."""
 

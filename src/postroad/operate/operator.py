@@ -239,7 +239,7 @@ class _Search:
         self._closed()
 
     def _ask(self, question: Callable[[], None]) -> None:
-        """One more question, whose answer calls `_closed`; it counts as answered where it cannot even be put."""
+        """One more question, whose answer calls `_closed`; it counts as answered if it cannot even be put."""
         self._open += 1
         try:
             question()

@@ -94,4 +94,4 @@ def fitting(widths: Sequence[int], available: int) -> list[int]:
     return found
 
 
-_READABLE_MIN: Final = 16  # columns; less is cut only where the terminal is too narrow for all else
+_READABLE_MIN: Final = 16  # columns; less is cut only if the terminal is too narrow for all else

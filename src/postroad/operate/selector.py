@@ -64,7 +64,7 @@ def selection(written: str) -> Selection | str:
 
 
 def address_of(written: str) -> str:
-    """An address as log and history have it, where an operator left the quotes of its local-part out: ``a..b@c``."""
+    """An address as log and history have it, if an operator left the quotes of its local-part out: ``a..b@c``."""
     parsed = parse_mailbox(written)
     text = str(parsed) if parsed is not None else ""
     return text if text.startswith('"') else written

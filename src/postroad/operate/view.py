@@ -102,7 +102,7 @@ def become_owner(directory: Path) -> None:
 
 def demand_programs() -> None:
     """Modules are loaded when they are needed, so also with the rights of the spool's owner. Raises PermissionError
-    where these are not enough for it: a Python below /root, for instance."""
+    if these are not enough for it: a Python below /root, for instance."""
     for module in (os.__file__, __file__):
         if folder := closed_folder(module):
             who = f"the user {user_name()!r} may not enter {folder}"

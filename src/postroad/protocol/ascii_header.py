@@ -33,7 +33,7 @@ _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def in_ascii(section: bytes) -> bytes | None:
-    """The whole section; None where it cannot be said in ASCII."""
+    """The whole section; None if it cannot be said in ASCII."""
     if section.isascii():
         return section
     written: list[bytes] = []

@@ -15,8 +15,8 @@ import msgspec
 class Capabilities(msgspec.Struct, frozen=True):
     """`keywords`: all that was offered, keyword in capitals → its parameters as written.
 
-    `size_max`: octets of the largest message (RFC 1870 §4), 0 where no limit was named. `mechanisms`: of AUTH, in
-    capitals. `mail_max`, `rcpt_max`, `rcpt_domain_max`: of LIMITS (RFC 9422), 0 where none was named.
+    `size_max`: octets of the largest message (RFC 1870 §4), 0 if no limit was named. `mechanisms`: of AUTH, in
+    capitals. `mail_max`, `rcpt_max`, `rcpt_domain_max`: of LIMITS (RFC 9422), 0 if none was named.
     """
 
     keywords: dict[str, str] = {}

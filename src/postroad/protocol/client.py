@@ -139,7 +139,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class ConnectionEnded(msgspec.Struct, frozen=True):
-    """The session is over; close the connection. `results`: as in Finished where a transaction was under way.
+    """The session is over; close the connection. `results`: as in Finished if a transaction was under way.
     `bdat_refused`: the remote refused BDAT as a command, though it had offered CHUNKING."""
 
     result: Result
@@ -246,7 +246,7 @@ class ClientMachine:
         return self._expected[0] if self._expected else self._state
 
     def next_event(self) -> ClientEvent | None:
-        """The next thing that the host must know, None where more octets are needed."""
+        """The next thing that the host must know, None if more octets are needed."""
         if self._events:
             return self._events.popleft()
         reader = self._reader
@@ -335,7 +335,7 @@ class ClientMachine:
         self._hello()
 
     def authenticate(self, mechanism: str, initial: bytes | None) -> None:
-        """AUTH (RFC 4954). `initial`: the initial response, None where the mechanism has none."""
+        """AUTH (RFC 4954). `initial`: the initial response, None if the mechanism has none."""
         assert self.step is Step.IDLE
         self._late, self._cancelled = None, False
         line = f"AUTH {mechanism}".encode("ascii")
@@ -383,7 +383,7 @@ class ClientMachine:
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, status, text))
 
     def end(self, result: Result) -> ConnectionEnded:
-        """End the session with this result for all that are undecided; for nobody where it had ended before."""
+        """End the session with this result for all that are undecided; for nobody if it had ended before."""
         if self._hello_refused is not None and result.reply is None:
             # RFC 5321 §4.2: what the remote said is the reason, not that it then closed.
             refused = refusal(self._hello_refused, Reach.HOP, Subject.SESSION)

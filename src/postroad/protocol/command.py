@@ -25,7 +25,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """MAIL FROM. `size` is SIZE= (0 where absent); `auth` the mailbox of AUTH= ("" absent, "<>" for ``AUTH=<>``);
+    """MAIL FROM. `size` is SIZE= (0 if absent); `auth` the mailbox of AUTH= ("" absent, "<>" for ``AUTH=<>``);
     `parameters` all others that were announced, (keyword in capitals, value)."""
 
     reverse_path: Address | None
@@ -89,7 +89,7 @@ class StartTls(msgspec.Struct, frozen=True):
 
 
 class Auth(msgspec.Struct, frozen=True):
-    """AUTH: a mechanism that was offered, and the initial response decoded (None where absent)."""
+    """AUTH: a mechanism that was offered, and the initial response decoded (None if absent)."""
 
     mechanism: str
     initial: bytes | None

@@ -52,7 +52,7 @@ _NO_FIELD_WITHIN: Final = re.compile(rb"\r\n(?!" + FIELD_NAME + rb"|[ \t]|\Z)")
 class Scrutiny:
     """What the content of one transaction is held to, whichever command brings it.
 
-    Pieces come in order and end with CRLF, or, where a line is long, anywhere but between CR and LF; so do pieces of
+    Pieces come in order and end with CRLF, or, if a line is long, anywhere but between CR and LF; so do pieces of
     `binary` content. `size`: octets of content so far. `repairs`: stray CR and LF are mended, not refused.
     `fault`: the reply that content deserves, once it has broken a rule; it is not looked at any further then.
     """

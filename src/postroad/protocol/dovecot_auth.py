@@ -51,7 +51,7 @@ class LoginAccepted(msgspec.Struct, frozen=True):
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """It is not; `temporary`: Dovecot could not find out. `user`: who it said it was, where that is known."""
+    """It is not; `temporary`: Dovecot could not find out. `user`: who it said it was, if that is known."""
 
     id: int
     user: str = ""
@@ -142,8 +142,8 @@ def handshake(process: int) -> bytes:
 
 
 def request(id: int, mechanism: str, facts: tuple[tuple[str, str], ...], initial: bytes | None) -> bytes | None:
-    """AUTH; None where it would be longer than Dovecot takes. `facts`: parameters, the value "" for those that have
-    none. `initial`: None where the client gave no initial response."""
+    """AUTH; None if it would be longer than Dovecot takes. `facts`: parameters, the value "" for those that have
+    none. `initial`: None if the client gave no initial response."""
     words = [f"{key}={escape(value)}" if value else key for key, value in facts]
     if initial is not None:
         words.append(f"resp={base64.b64encode(initial).decode('ascii') or '='}")  # the last, by the protocol
@@ -151,7 +151,7 @@ def request(id: int, mechanism: str, facts: tuple[tuple[str, str], ...], initial
 
 
 def response(id: int, octets: bytes) -> bytes | None:
-    """CONT; None where it would be longer than Dovecot takes."""
+    """CONT; None if it would be longer than Dovecot takes."""
     return _bounded(f"CONT\t{id}\t{base64.b64encode(octets).decode('ascii')}")
 
 

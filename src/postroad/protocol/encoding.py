@@ -56,7 +56,7 @@ def _quoted(lines: bytes) -> bytes:
 
 
 def _mended(found: re.Match[bytes]) -> bytes:
-    """A line whose first hyphen is encoded, divided where it is too long."""
+    """A line whose first hyphen is encoded, divided if it is too long."""
     line = found.group()
     line = b"=2D" + line[1:] if line.startswith(b"-") else line
     if len(line) <= _LINE_MAX:

@@ -137,7 +137,7 @@ _NO_CONTROL: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
 def parse_mailbox(text: str) -> Address | None:
-    """A Mailbox, without brackets, its local-part loose perhaps, or None where it is not one."""
+    """A Mailbox, without brackets, its local-part loose perhaps, or None if it is not one."""
     found = None if text.endswith(".") else _LOOSE_MAILBOX_RULE.fullmatch(text)
     return _address(found) if found else None
 
@@ -421,7 +421,7 @@ _NOTIFY: Final = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY":
 
 @lru_cache(maxsize=64)
 def parse_notify(value: str) -> Notify | None:
-    """RFC 3461 §4.1: notify-esmtp-value = "NEVER" / 1#( "SUCCESS" / "FAILURE" / "DELAY" ); None where it is not."""
+    """RFC 3461 §4.1: notify-esmtp-value = "NEVER" / 1#( "SUCCESS" / "FAILURE" / "DELAY" ); None if it is not."""
     words = value.upper().split(",")
     if words == ["NEVER"]:
         return Notify.NEVER
@@ -457,7 +457,7 @@ def xtext_encode(text: str) -> str:
 
 
 def xtext_decode(text: str) -> str | None:
-    """What xtext stands for; None where it is not xtext, or its octets are not UTF-8."""
+    """What xtext stands for; None if it is not xtext, or its octets are not UTF-8."""
     if not _XTEXT.fullmatch(text):
         return None
     if "+" not in text:
@@ -470,7 +470,7 @@ def xtext_decode(text: str) -> str | None:
 
 
 def orcpt_decode(value: str) -> str | None:
-    """The value of ORCPT, ``addr-type ";" xtext``, decoded: ``"rfc822;a@example.org"``; None where it is not valid.
+    """The value of ORCPT, ``addr-type ";" xtext``, decoded: ``"rfc822;a@example.org"``; None if it is not valid.
 
     The addr-type keeps its case (RFC 3461 §5.2.1 d). A ``utf-8`` address may come in any form of RFC 6533 §3.
     """
@@ -508,7 +508,7 @@ def orcpt_encode(orcpt: str, *, smtputf8: bool) -> str:
 
 
 def unitext_encode(text: str, *, smtputf8: bool) -> str:
-    """utf-8-addr-unitext, or utf-8-addr-xtext where not `smtputf8` (RFC 6533 §3)."""
+    """utf-8-addr-unitext, or utf-8-addr-xtext if not `smtputf8` (RFC 6533 §3)."""
     outside = _NO_QUCHAR if smtputf8 else _NO_QCHAR
     return outside.sub(lambda found: f"\\x{{{ord(found[0]):02X}}}", text)
 
@@ -541,7 +541,7 @@ _HELLO: Final = re.compile(rb"[!-~\x80-\xff]{1,255}(?: .*)?", re.DOTALL)
 
 
 def parse_hello(argument: bytes) -> str | None:
-    """The argument of EHLO, HELO or LHLO as written, what is not UTF-8 escaped (``\\xfc``), or None where there is none
+    """The argument of EHLO, HELO or LHLO as written, what is not UTF-8 escaped (``\\xfc``), or None if there is none
     that could be."""
     if not _HELLO.fullmatch(argument):
         return None

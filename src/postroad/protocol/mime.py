@@ -279,7 +279,7 @@ class _Walker:
     # -- bodies --------------------------------------------------------------------------------------------------------
 
     def _text(self) -> Generator[Token, None, _Delimiter | None]:
-        """What stands before the next delimiter; None where the content ends without one."""
+        """What stands before the next delimiter; None if the content ends without one."""
         source = self._input
         while True:
             found = self._find(source.at, len(source.octets))
@@ -324,7 +324,7 @@ class _Walker:
         return end
 
     def _delimiter(self, start: int, line: int, end: int) -> _Delimiter | int | None:
-        """What the line is; `start` where that is not known yet."""
+        """What the line is; `start` if that is not known yet."""
         source = self._input
         self._lines += 1
         if self._lines > self._limits.lines_max:

@@ -69,7 +69,7 @@ class BadProxyHeader(msgspec.Struct, frozen=True):
 
 class Secured(msgspec.Struct, frozen=True):
     """The client speaks TLS with the proxy (PP2_TYPE_SSL). `common_name`: of a client certificate, which `verified`
-    says the proxy found to be good; "" where none was sent."""
+    says the proxy found to be good; "" if none was sent."""
 
     version: str = ""
     cipher: str = ""
@@ -256,7 +256,7 @@ def _told(header: Header, vectors: list[tuple[int, int, bytes]], octets: bytes) 
 
 
 def _secured(value: bytes) -> Secured | BadProxyHeader | None:
-    """PP §2.2.6: client (1 octet), verify (4), then TLVs of its own. None where the client speaks no TLS."""
+    """PP §2.2.6: client (1 octet), verify (4), then TLVs of its own. None if the client speaks no TLS."""
     if len(value) < 5:
         return BadProxyHeader("a PROXY header with a TLS part that is too short")
     vectors = _vectors(value, 5)
@@ -281,7 +281,7 @@ def _text(value: bytes) -> str:
 
 
 def _id(value: bytes) -> str:
-    """An opaque id: as it is where it is a word of ASCII, else as hexadecimal digits."""
+    """An opaque id: as it is if it is a word of ASCII, else as hexadecimal digits."""
     return value.decode("ascii") if re.fullmatch(rb"[!-~]+", value) else value.hex()
 
 

@@ -88,7 +88,7 @@ class ReplyReader:
         self._lines = []
 
     def next(self) -> Reply | BadReply | None:
-        """The next reply; None where more octets are needed."""
+        """The next reply; None if more octets are needed."""
         while True:
             buffer = self.unread
             if not buffer:
@@ -124,7 +124,7 @@ class ReplyReader:
         return None
 
     def _add(self, line: bytes, octets: int) -> bool:
-        """Take up one line of a reply of several; True where it is the last."""
+        """Take up one line of a reply of several; True if it is the last."""
         match = _LINE.fullmatch(line)
         if match is None:
             self._break(f"not an SMTP reply: {_text(line[:80])}")

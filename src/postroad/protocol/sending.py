@@ -62,7 +62,7 @@ class Security(msgspec.Struct, frozen=True):
 
 
 class ContentFacts(msgspec.Struct, frozen=True):
-    """What was found in the content, where `must_inspect` asks for it. `converted`: to what it has been converted, and
+    """What was found in the content, if `must_inspect` asks for it. `converted`: to what it has been converted, and
     will be sent so; `problem`: why it has not been."""
 
     ascii: bool  # all of it is ASCII
@@ -81,7 +81,7 @@ def must_inspect(envelope: Envelope, offered: Capabilities) -> bool:
 
 
 def target(envelope: Envelope, offered: Capabilities) -> ConversionTarget | None:
-    """To what the content would have to be converted; None where it can go as it is."""
+    """To what the content would have to be converted; None if it can go as it is."""
     if not offered.eight_bit_mime and not (envelope.body is _BINARY and offered.binary_mime):
         return ConversionTarget.SEVEN_BIT
     return ConversionTarget.EIGHT_BIT if envelope.body is _BINARY and not offered.binary_mime else None
@@ -114,7 +114,7 @@ def opening(
     """MAIL for a content of `size` octets, the `prefix` before it included. `utf8_wanted`: a recipient of the
     transaction needs SMTPUTF8.
 
-    `inspection` is given where `must_inspect` said so, `eight_bit` as it is set. Content of `bdat_size_min` and more
+    `inspection` is given if `must_inspect` said so, `eight_bit` as it is set. Content of `bdat_size_min` and more
     goes by BDAT where offered. `waited_s`: how long we have had the message, for DELIVERBY.
     `by_data`: DATA it must be, because the size is not known to the octet; binary content goes by BDAT all the same.
     """
@@ -300,7 +300,7 @@ _NOTIFY: Final = ((Notify.SUCCESS, "SUCCESS"), (Notify.FAILURE, "FAILURE"), (Not
 
 
 def _octets(command: str) -> bytes | None:
-    """The command with its CRLF; None where it holds what must not be in a line (CVE-2020-7247 and its kin)."""
+    """The command with its CRLF; None if it holds what must not be in a line (CVE-2020-7247 and its kin)."""
     if not command.isprintable() and _CONTROL.search(command):
         return None
     try:
@@ -327,7 +327,7 @@ def refusal(answer: Reply, reach: Reach, subject: Subject) -> Result:
 
 
 def status_of(code: int, *, at_rcpt: bool = False, at_auth: bool = False) -> str:
-    """An enhanced code for a reply without one: only where RFC 5248 §2.4 and RFC 5321 §4.2.3 leave no doubt, else
+    """An enhanced code for a reply without one: only if RFC 5248 §2.4 and RFC 5321 §4.2.3 leave no doubt, else
     ``x.0.0`` (a 550 may be an unknown mailbox as well as a policy)."""
     known = (at_rcpt and _AT_RCPT.get(code)) or (at_auth and _AT_AUTH.get(code)) or _STATUS_OF.get(code)
     return known or f"{code // 100}.0.0"

@@ -62,7 +62,7 @@ from postroad.protocol.xclient import parse_xclient, parse_xforward
 
 __all__ = ["Dialect", "Offer", "ProtocolLimits", "ServerMachine", "State", "StrayLineEnds"]
 
-# RFC 3207 §4, RFC 4954 §6: what may be said before TLS, or before authentication, where that is demanded
+# RFC 3207 §4, RFC 4954 §6: what may be said before TLS, or before authentication, if that is demanded
 _BEFORE_TLS: Final = frozenset({Verb.NOOP, Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.QUIT})
 _BEFORE_AUTH: Final = frozenset(
     {
@@ -159,13 +159,13 @@ class ServerMachine:
         self._faults = self._idle = self._discarded = 0
         self._barren = limits.commands_max + limits.recipients_max
         self._others = 0  # clients that XCLIENT has named since
-        self._mails = 0  # transactions begun, where they are limited
+        self._mails = 0  # transactions begun, if they are limited
         self._refused: Reply | None = None  # the answer to a chunk; chunks that follow hear it again
         self._refused_for = 0  # recipients that the failed transaction had
         self._swallowed = 0  # octets of that chunk, and of those behind it that have ended
         self.refusing = False  # whether what comes may be refused content; `swallowed` says how much has come
         self._excused = 0  # commands that may follow a refused MAIL or RCPT in the pipeline and are no errors
-        self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, where they are limited
+        self._domains: frozenset[str] = frozenset()  # of recipients accepted in the session, if they are limited
 
     # ---- what the host reads
 
@@ -1024,7 +1024,7 @@ class ServerMachine:
     def begin_anew(self, identity: str, answer: Reply, offer: Offer, *, another: bool = True) -> bool:
         """XCLIENT was taken: `answer` greets the client that it named, or refuses it; nothing of the session before
         holds any more. `identity`: of the account that it named, or "". `another`: it is another client, who does not
-        pay for the one before. Whether the client is told `answer`: not where it did not wait for it."""
+        pay for the one before. Whether the client is told `answer`: not if it did not wait for it."""
         if not isinstance(self._pending, Xclient):
             raise RuntimeError("no XCLIENT waits for an answer")
         self._pending = None

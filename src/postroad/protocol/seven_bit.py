@@ -54,7 +54,7 @@ _COUNTED: Final = bytes(range(128))
 
 
 class EightBit(enum.Enum):
-    """What becomes of 8-bit mail where the remote does not offer 8BITMIME, and of binary mail without BINARYMIME."""
+    """What becomes of 8-bit mail if the remote does not offer 8BITMIME, and of binary mail without BINARYMIME."""
 
     CONVERT = "convert"
     RETURN = "return"  # 5.6.3, 5.6.1
@@ -187,7 +187,7 @@ def _note(found: Survey, token: Head | BodyOctets | Framing | Aside) -> None:
 
 class Plan(msgspec.Struct, frozen=True):
     """What becomes of each part, by number; those that are not named are kept. `encodings`: what a header section is to
-    say, where that is not what it says. `charsets`: of bodies that had no Content-Type. `signed`: a part under
+    say, if that is not what it says. `charsets`: of bodies that had no Content-Type. `signed`: a part under
     multipart/signed changes. `mark`: stands for an octet between parts that cannot go."""
 
     target: ConversionTarget
@@ -199,7 +199,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(found: Survey, target: ConversionTarget) -> Plan | str:
-    """What is to be done; a text where it cannot be."""
+    """What is to be done; a text if it cannot be."""
     if found.problem:
         return found.problem
     if found.header_problem and target is ConversionTarget.SEVEN_BIT:
@@ -331,7 +331,7 @@ def _head(head: Head, how: Plan) -> bytes:
         section = ascii_header.in_ascii(section) or section
     number = entity.number
     encoding = how.encodings.get(number)
-    # The section of a message within, which is numbered next, may get fields where it had none.
+    # The section of a message within, which is numbered next, may get fields if it had none.
     changed = number in how.changes or (entity.nested and not head.separated and number + 1 in how.changes)
     if encoding is None and not changed:
         return section

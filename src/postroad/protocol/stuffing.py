@@ -23,7 +23,7 @@ def stuffed(content: bytes, *, seen: bool = False) -> tuple[bytes, bytes] | None
 
 
 def _dots(octets: bytes, *, at_line_start: bool) -> bytes:
-    octets = octets.replace(b"\r\n.", b"\r\n..")  # the very same octets where there is none
+    octets = octets.replace(b"\r\n.", b"\r\n..")  # the very same octets if there is none
     return b"." + octets if at_line_start and octets.startswith(b".") else octets
 
 
@@ -58,7 +58,7 @@ class Stuffer:
         return sent
 
     def end(self) -> bytes | None:
-        """What ends the data; None where it must not be ended."""
+        """What ends the data; None if it must not be ended."""
         if self._held or self.broken:
             self.broken = True
             return None

@@ -20,7 +20,7 @@ def fields(
 ) -> bytes:
     """What goes before the content for these recipients. `priority`: whether MT-PRIORITY is tunnelled at all."""
     made = _priority(envelope, offered) if priority else b""
-    # A field names its recipient to all who read the message (RFC 5321 §7.6): only where there is no other one.
+    # A field names its recipient to all who read the message (RFC 5321 §7.6): only if there is no other one.
     if len(envelope.recipients) == 1 and recipients[0].parameters:
         made += _valid_since(recipients[0], offered)
     return made

@@ -136,7 +136,7 @@ def _decoded(value: str, rule: Callable[[str], str | None]) -> str | None:
 
 
 def xforward(envelope: Envelope, offered: str) -> list[bytes]:
-    """XFORWARD commands with their CRLF for the client from which we have the message, or the one before it where we
+    """XFORWARD commands with their CRLF for the client from which we have the message, or the one before it if we
     were told of that. `offered`: the attributes that the server takes, as its EHLO reply names them."""
     facts = forwarded(envelope)
     wanted = offered.upper().split()

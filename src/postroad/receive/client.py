@@ -34,7 +34,7 @@ class Client(msgspec.Struct, eq=False):
 
     `address`, `port`, `via`: where it is, and through whom it came. `trusted`: by its address or certificate.
     `admitted`: it is counted among the sessions. `since`, `since_us`: loop time and wall time of its beginning.
-    `identity`: its account; `source`: the backend that found it to be so, "" where XCLIENT named it; `mechanism`: of
+    `identity`: its account; `source`: the backend that found it to be so, "" if XCLIENT named it; `mechanism`: of
     the last AUTH. `claims`: what XCLIENT told of it. `tls`: None without TLS; `asking`: how certificates were asked for
     in that handshake; `bindable`: the TLS is our own, not a proxy's. `certificate`: names of its certificate that may
     be an account's. `auth_failures`, `refusals`, `unknown`: counts towards limits. `messages`: accepted so far.
@@ -172,7 +172,7 @@ class Client(msgspec.Struct, eq=False):
 
 
 def obstacle(client: Client, setup: ListenerSetup, before: ListenerSetup, *, proxy: Via | None, xclient: bool) -> str:
-    """Why a session cannot go on under new settings; "" where it can. `proxy`: of whom a PROXY header came; `xclient`:
+    """Why a session cannot go on under new settings; "" if it can. `proxy`: of whom a PROXY header came; `xclient`:
     whether the other end of the connection may still speak for others."""
     listener, tls = setup.listener, client.tls
     if listener.protocol is not before.listener.protocol:

@@ -181,7 +181,7 @@ class Intake:
         self, answer: Reply | None, reason: str, phase: str, sender: Address | None = None,
         recipient: Address | None = None, recipients: tuple[str, ...] = (), why: str = "",
     ) -> None:
-        """The event of a refusal. `answer`: what the client is told of it, None where it is told nothing."""
+        """The event of a refusal. `answer`: what the client is told of it, None if it is told nothing."""
         doors = self.setup.doors
         refused = Refused(
             doors.now_us(),
@@ -338,7 +338,7 @@ class Intake:
         return True if size <= UNCOUNTED else self._weigh(draft, last=last)
 
     def _weigh(self, draft: Draft, *, last: bool) -> bool:
-        """Content that counts: into a file with it where it is large, or where memory is short."""
+        """Content that counts: into a file with it if it is large, or if memory is short."""
         budget = self.setup.doors.limiting.budget
         budget.held += draft.size - draft.counted
         draft.counted = draft.size
@@ -367,7 +367,7 @@ class Intake:
         return more
 
     def _mend(self, draft: Draft) -> drafts.Mend | None:
-        """How the message is mended; None where it is left as it is."""
+        """How the message is mended; None if it is left as it is."""
         setup = self.setup
         mending = setup.mending
         if mending is _NOTHING or (mending is Mending.DATED and not self.client.is_known):
@@ -488,7 +488,7 @@ class Intake:
             if refused is not None:
                 self.refuse_content(refused, answered)
                 return
-        # From here on the message is not the client's any more: it is kept even where the client goes away.
+        # From here on the message is not the client's any more: it is kept even if the client goes away.
         self.draft = None
         if self._inspections is not None:
             self._inspections.handed_over()

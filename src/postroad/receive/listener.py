@@ -42,7 +42,7 @@ class Listener:
         return len(self._sessions)
 
     async def serve(self, sock: socket.socket, backlog: int = 512) -> None:
-        """Listen on a bound socket. OSError where it cannot; ValueError for implicit TLS without a certificate."""
+        """Listen on a bound socket. OSError if it cannot; ValueError for implicit TLS without a certificate."""
         setup = self.setup
         listener = setup.listener
         if listener.tls is ListenerTls.IMPLICIT and setup.doors.tls_context(listener.asking) is None:
@@ -65,14 +65,14 @@ class Listener:
         return ClientConnection(self)
 
     def _welcome(self, name: object) -> PrefacedConnection | None:
-        """A connection that begins with a PROXY header; None where we are stopping."""
+        """A connection that begins with a PROXY header; None if we are stopping."""
         if self._stopping:
             return None
         return PrefacedConnection(self.setup, *peer_name(name), partial(ClientConnection, self), self.turned)
 
     def take(self, setup: ListenerSetup) -> bool:
         """Settings: new sessions begin with them, others take them with their next command that is not of a
-        transaction. True where `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
+        transaction. True if `serve_again` has to follow: whether a PROXY header comes first is the server's to know,
         and no client may be heard where its header should stand.
         """
         before, self.setup = self.setup, setup

@@ -106,7 +106,7 @@ def _without_those_who_have_it(
 
 
 def refusal(expansion: Expansion) -> Verdict | None:
-    """Why a message that was led so cannot be taken; None where it can."""
+    """Why a message that was led so cannot be taken; None if it can."""
     if expansion.not_now:
         return Verdict(Action.DEFER, replies.UNSURE, expansion.not_now)
     if expansion.excess:

@@ -37,7 +37,7 @@ def repaired(
     """The fields to add on top, and `octets` without the useless ones; `octets` hold the whole header section, and what
     follows is kept.
 
-    `owns`: whether the authenticated account may call itself by an address; None where the client was authorised by
+    `owns`: whether the authenticated account may call itself by an address; None if the client was authorised by
     its network, and no Sender is asked for. `message_id`: what to give a message that has none, with its angles.
     """
     octets = _divided(octets)
@@ -78,7 +78,7 @@ def dated(octets: bytes, *, message_id: str, submitted_us: int) -> tuple[bytes, 
 
 
 def _divided(octets: bytes) -> bytes:
-    """The content with an empty line where its header section ends without one, so that nobody reads on in it."""
+    """The content with an empty line if its header section ends without one, so that nobody reads on in it."""
     octets = message.joining(octets)
     end = message.header_end(octets)
     if end == len(octets) or octets.startswith(b"\r\n", end):

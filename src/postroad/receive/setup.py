@@ -87,7 +87,7 @@ class ListenerSetup:
         return bool(trusted) and tls.verified and tls.certificate is not None and tls.certificate.sha256 in trusted
 
     def certificate_names(self, transport: Transport) -> tuple[str, ...]:
-        """The names of the client's certificate that may be an account's; () without one, or where none may be."""
+        """The names of the client's certificate that may be an account's; () without one, or if none may be."""
         authenticator = self.doors.knowing.authenticator
         if not self.listener.auth or authenticator is None:
             return ()

@@ -27,7 +27,7 @@ _TOO_MANY: Final = reply(252, "2.5.2", "Cannot expand, there are too many; will 
 
 
 def answer(setup: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str) -> Reply | Awaitable[Verdict]:
-    """The answer to VRFY or EXPN; an awaitable of its Verdict where somebody outside must be asked."""
+    """The answer to VRFY or EXPN; an awaitable of its Verdict if somebody outside must be asked."""
     listener = setup.listener
     expands = command.verb == "EXPN"
     telling = listener.expn if expands else listener.vrfy

@@ -109,7 +109,7 @@ def read_header(draft: Draft, octets: bytes, options: ExtensionOptions, *, known
 
 
 def _read_tls_required(draft: Draft) -> None:
-    """RFC 8689 §4.1: the field counts where REQUIRETLS was not asked; §3: there is one, and all it says is No."""
+    """RFC 8689 §4.1: the field counts if REQUIRETLS was not asked; §3: there is one, and all it says is No."""
     mail, head = draft.mail, draft.head
     if wishes.parameter(mail.parameters, wishes.REQUIRE_TLS) is not None or message.count(head, _TLS_REQUIRED) != 1:
         return
@@ -164,7 +164,7 @@ _MONTHS: Final = {
 
 
 def mail_date_us(text: str) -> int | None:
-    """A date-time of RFC 5322 §3.3 in microseconds since 1970; None where it is none."""
+    """A date-time of RFC 5322 §3.3 in microseconds since 1970; None if it is none."""
     found = _DATE.fullmatch(text)
     month = _MONTHS.get(found[2].lower()) if found else None
     if found is None or month is None:

@@ -44,7 +44,7 @@ from postroad.report.text import ascii_of, clean, field, shorten
 from postroad.store.content import head
 from postroad.store.values import Stored
 
-# RFC 3461 §6.3 (g): where there is no code that describes it
+# RFC 3461 §6.3 (g): if there is no code that describes it
 _UNKNOWN: Final = {
     DsnAction.FAILED: "5.0.0", DsnAction.DELAYED: "4.0.0", DsnAction.DELIVERED: "2.0.0", DsnAction.RELAYED: "2.0.0",
     DsnAction.EXPANDED: "2.0.0",
@@ -300,7 +300,7 @@ def _boundary(name: str, returned: tuple[bytes, ...]) -> str:
 
 
 def _thread(message_id: str) -> str:
-    """In-Reply-To and References (RFC 5322 §3.6.4), where the message had an id that can be quoted as it is."""
+    """In-Reply-To and References (RFC 5322 §3.6.4), if the message had an id that can be quoted as it is."""
     if not message_id.startswith("<") or not message_id.endswith(">") or len(message_id) > 900:
         return ""
     if not message_id.isascii() or not message_id.isprintable() or " " in message_id:
@@ -317,7 +317,7 @@ def _failed_recipients(reports: list[RecipientReport]) -> str:
 
 
 def _text(lines: list[str]) -> tuple[bytes, str]:
-    """The part for people, and its encoding: as it stands where it is ASCII."""
+    """The part for people, and its encoding: as it stands if it is ASCII."""
     text = "\r\n".join(lines) + "\r\n"
     octets = text.encode("utf-8", "backslashreplace")
     if octets.isascii() and not _has_long_line(octets):

@@ -38,7 +38,7 @@ class ReportFacts(msgspec.Struct, frozen=True):
 
 
 def subject(facts: ReportFacts) -> str:
-    """The Subject of the DSN, in ASCII: with the recipient where it is one and short."""
+    """The Subject of the DSN, in ASCII: with the recipient if it is one and short."""
     outcome = _SUBJECTS[facts.action]
     if len(facts.reports) == 1:
         recipient = _named(facts.reports[0])

@@ -46,7 +46,7 @@ class Log:
     """See the module. Everything is called on the loop, but for `LogHandler`."""
 
     def __init__(self, options: LogOptions, loop: Timer, now_us: Callable[[], int]) -> None:
-        """Opens the file. Raises OSError where that fails: at start it is a mistake in the configuration."""
+        """Opens the file. Raises OSError if that fails: at start it is a mistake in the configuration."""
         self.dropped = 0  # lines dropped since the start
         self.failure = ""  # why the last batch could not be written, "" when it could
         self._options = options
@@ -84,7 +84,7 @@ class Log:
             self._timer = self._loop.call_later(self._options.flush_s, self._fire)
 
     def reopen(self) -> None:
-        """Opens the file by its name again, after it was moved away (SIGHUP). Keeps the old one where that fails."""
+        """Opens the file by its name again, after it was moved away (SIGHUP). Keeps the old one if that fails."""
         self.flush()
         try:
             sink = _Sink(self._options.path)
@@ -183,7 +183,7 @@ class _Sink:
     def write(self, octets: bytearray) -> int:
         """Writes what can be written now; 0 if nothing can. Raises OSError.
 
-        A file takes all at once. Everything else gets no more than a pipe takes whole, cut behind a line where there
+        A file takes all at once. Everything else gets no more than a pipe takes whole, cut behind a line if there
         is one: the lines of several processes then do not mix unless they are longer than that.
         """
         if self._whole:
@@ -202,7 +202,7 @@ class _Sink:
         """For a description that is shared with processes that expect it to block, and so is left blocking."""
         poll = select.poll()
         poll.register(self._handle, select.POLLOUT)
-        return bool(poll.poll(0))  # also where the reader is gone: the write then says so
+        return bool(poll.poll(0))  # also if the reader is gone: the write then says so
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ class _Sink:
 
 
 def _standard_error() -> int:
-    """A descriptor of our own for standard error: one that does not block where the kernel lets us open it anew."""
+    """A descriptor of our own for standard error: one that does not block if the kernel lets us open it anew."""
     mode = os.fstat(2).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         try:

@@ -58,7 +58,7 @@ def _attempted(event: Attempted) -> Hashable:
     """Equal for attempts that tell the same."""
     attempt = event.attempt
     said = _said(attempt.reply)
-    # What is our own finding differs in its text only where it names the recipient.
+    # What is our own finding differs in its text only if it names the recipient.
     return (
         event.id, event.destination, event.attempts, event.next_us > 0, attempt.outcome, attempt.reach,
         attempt.status, said, attempt.text if said is None else "", attempt.remote_name, attempt.remote_address,

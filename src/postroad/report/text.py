@@ -81,7 +81,7 @@ def _cut(word: str) -> list[str]:
 
 
 def wrapped(text: str, indent: str) -> list[str]:
-    """Lines for people: at most 72 characters where the words allow, each with `indent`."""
+    """Lines for people: at most 72 characters if the words allow, each with `indent`."""
     width = _TEXT_MAX - len(indent)
     if len(text) <= width:
         return [indent + text]

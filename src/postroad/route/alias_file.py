@@ -9,7 +9,7 @@
 
 A name is a local-part (of every local domain), a mailbox, or ``@domain``: all mailboxes of the domain that have neither
 an alias nor a box of their own. A target is a local-part (of the recipient's own domain), a mailbox, or ``@domain``
-(the same local-part there). Programs, files, Maildirs and ``:include:`` are targets where the settings allow it
+(the same local-part there). Programs, files, Maildirs and ``:include:`` are targets if the settings allow it
 (`route.outlets`); what an included file holds stands in the place of the target (`route.includes`).
 
 A target at one of our own domains must be a box or an alias there (`Homes`); a bare target of a bare name, at one of
@@ -99,7 +99,7 @@ class AliasLimits(msgspec.Struct, frozen=True):
 
 
 class Homes(msgspec.Struct, frozen=True):
-    """Our own domains. `known`: whether a mailbox is there; None where it is not ours or any is. It may also be called
+    """Our own domains. `known`: whether a mailbox is there; None if it is not ours or any is. It may also be called
     with an `Asked`, by which it then looks up. `delimiter`: begins an address extension."""
 
     domains: tuple[str, ...]

@@ -153,7 +153,7 @@ class Aliases:
         self.refused = False  # whether the file as it stands was not taken
 
     def load(self, edition: int = 0) -> tuple[Problem, ...]:
-        """Read the file where it, or what is there at home (of which `edition` tells), has changed. What is wrong with
+        """Read the file if it, or what is there at home (of which `edition` tells), has changed. What is wrong with
         it, once; the aliases from before stay then."""
         included = self._reader.have_changed()
         now = (stamp(self._path), edition) if self._path else None
@@ -203,7 +203,7 @@ class Aliases:
         return address
 
     def members(self, address: Address, exists: Exists) -> list[Address] | None:
-        """The mailboxes that an alias leads to in the end; None where there is no alias of this name."""
+        """The mailboxes that an alias leads to in the end; None if there is no alias of this name."""
         found = self.ends(address, exists)
         return None if found is None else [end for end in found if isinstance(end, Address)]
 
@@ -212,7 +212,7 @@ class Aliases:
         return self._resolve(address, exists, _Walk())
 
     def excess(self, address: Address, exists: Exists) -> str:
-        """What an alias has too much of; "" where it has not, or is none."""
+        """What an alias has too much of; "" if it has not, or is none."""
         walk = _Walk()
         self._resolve(address, exists, walk)
         return walk.excess
@@ -270,7 +270,7 @@ class Aliases:
         return targets if targets is not None and all(target.local_part for target in targets) else None
 
     def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[End] | None:
-        """The mailboxes that an alias leads to in the end; None where it is none, or leads only to itself."""
+        """The mailboxes that an alias leads to in the end; None if it is none, or leads only to itself."""
         before = len(walk.stopped)
         ends = self._ends(address, exists, walk)
         if ends is None or ends == [address] or not (ends or walk.excess or len(walk.stopped) > before):
@@ -284,7 +284,7 @@ class Aliases:
         named: tuple[AliasTarget, ...] | None = None,
     ) -> list[End] | None:
         """Where an alias leads in the end: programs, files, and mailboxes, of ours only those that there are. None
-        where it is none. `one`: the first that is found is enough. `named`: the targets by its name, if they were
+        if it is none. `one`: the first that is found is enough. `named`: the targets by its name, if they were
         looked up before."""
         targets = named or self._targets(address, exists, walk.asked)
         if targets is None:

@@ -2,7 +2,7 @@
 
 A line holds one or several targets with commas between them; ``#`` at its beginning makes it a comment. A bare name
 means a mailbox at the domain of the recipient who is expanded, as in the file of aliases. An included file may include
-others where the settings allow it.
+others if the settings allow it.
 
 What always holds: a file that was read well once keeps its targets in force if it is broken later; `told` says what is
 wrong with it, once for each state of the file. No file includes itself, and at most `DEPTH_MAX` include one another.

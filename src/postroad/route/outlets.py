@@ -5,7 +5,7 @@
     /home/ada/Maildir/              a Maildir
     :include:/etc/mail/members      all targets in this file
 
-Each is used only where the settings allow it: the places are the alias file (with maps that are files), files that are
+Each is used only if the settings allow it: the places are the alias file (with maps that are files), files that are
 included, .forward files, and maps that ask a database or a service. A program is started without a shell: its command
 is divided into words here, once, and what only a shell could do is refused. How it fails: with a text.
 """

@@ -33,7 +33,7 @@ NAME_MAX: Final = 512  # characters of a local-part that is looked up: no comman
 
 
 class Mailboxes(msgspec.Struct, frozen=True):
-    """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all where `every` is set.
+    """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all if `every` is set.
     `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said.
     `many`: they are those of many domains, and names may be ``name@domain``."""
 
@@ -95,7 +95,7 @@ class Recipients:
         return boxes is not None and boxes.has_maps
 
     def known(self, address: Address, asked: Asked = AT_ONCE) -> bool | None:
-        """Whether mail for the mailbox is taken; None where nothing is said of its domain. What would have to be waited
+        """Whether mail for the mailbox is taken; None if nothing is said of its domain. What would have to be waited
         for is taken to be there; `asked` tells of it."""
         boxes = self._of(address.domain)
         if boxes is None:
@@ -103,7 +103,7 @@ class Recipients:
         return boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER
 
     def owned(self, address: Address) -> Owned | None:
-        """Since when the mailbox has its owner; None where nothing is said of its domain."""
+        """Since when the mailbox has its owner; None if nothing is said of its domain."""
         boxes = self._of(address.domain)
         return None if boxes is None else boxes.owned(address)
 

@@ -1,7 +1,7 @@
 """Other addresses for sender, recipients and header fields when mail is accepted, and who gets a copy of it: canonical
 maps, masquerading and bcc maps, as cleanup(8) of Postfix has them (docs/rewriting.md).
 
-For each address the maps of its side are asked first, then `canonical_maps`, then masquerading; each only where its
+For each address the maps of its side are asked first, then `canonical_maps`, then masquerading; each only if its
 classes say so. Maps are asked again with their result, up to `NESTING_MAX` times. The null sender stays as it is.
 
 What always holds: a question is a function of what it looks up (`maps.asked`); only addr-specs of header fields change

@@ -38,7 +38,7 @@ _REFUSED: Final = "5.7.1"
 
 
 class Senders:
-    """All of one configuration. Make it with `senders`; `load` reads the keys again where their files have changed."""
+    """All of one configuration. Make it with `senders`; `load` reads the keys again if their files have changed."""
 
     def __init__(
         self, srs_options: SrsOptions, batv_options: BatvOptions, routing: RoutingTable, now_us: Callable[[], int]

@@ -237,7 +237,7 @@ class SpoolView(Protocol):
         """One message with all its waiting recipients."""
 
     def head(self, envelope: Envelope, limit: int) -> bytes:
-        """The first octets of the content; b"" where there is none."""
+        """The first octets of the content; b"" if there is none."""
 
     def unmoved(self, now_us: int) -> list[str]:
         """Journals that the history has not had for long, one line for each."""

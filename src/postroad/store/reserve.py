@@ -37,7 +37,7 @@ class Reserve:
         self.whole = found.st_size == self.size and found.st_blocks * 512 >= self.size
 
     def fill(self) -> bool:
-        """Makes it whole, or smaller where the setting says so. Whether it is whole now."""
+        """Makes it whole, or smaller if the setting says so. Whether it is whole now."""
         if self.whole:
             return True
         try:
@@ -66,7 +66,7 @@ class Reserve:
         except OSError as error:
             if error.errno not in _CANNOT:
                 raise
-            # glibc does this itself where the file system cannot reserve, musl does not.
+            # glibc does this itself if the file system cannot reserve, musl does not.
             for start in range(0, self.size, _PIECE):
                 os.pwrite(handle, bytes(min(_PIECE, self.size - start)), start)
 

@@ -51,8 +51,8 @@ class DnsAnswer(msgspec.Struct, Generic[T], frozen=True):
     """What a look-up found. `records` is empty unless FOUND. `text`: for people, why there are none.
 
     `secure`: a server that we trust has validated it by DNSSEC (AD bit), also that there is no such record or name.
-    `expires_us`: until when it counts. `name`: the name at the end of the CNAME records, the one asked where there were
-    none. `followed`: the names that have these CNAME records, from the one asked on; empty where there were none.
+    `expires_us`: until when it counts. `name`: the name at the end of the CNAME records, the one asked if there were
+    none. `followed`: the names that have these CNAME records, from the one asked on; empty if there were none.
     """
 
     status: DnsStatus
@@ -77,7 +77,7 @@ class Resolver(Protocol):
         ...
 
     async def addresses(self, host: str) -> DnsAnswer[str]:
-        """A and AAAA records as text, A first; FOUND where one of the two has any."""
+        """A and AAAA records as text, A first; FOUND if one of the two has any."""
         ...
 
     async def reverse(self, address: str) -> DnsAnswer[str]:
@@ -201,7 +201,7 @@ def parse_server(text: str) -> ServerAddress | Problem:
 
 
 def read_resolv_conf(text: str) -> tuple[ServerAddress, ...]:
-    """The servers of a resolv.conf(5): at most three; 127.0.0.1 where it names none."""
+    """The servers of a resolv.conf(5): at most three; 127.0.0.1 if it names none."""
     found = []
     for line in text.splitlines():
         words = line.split()
@@ -296,7 +296,7 @@ class DnsResolver:
         return answer if isinstance(answer, DnsAnswer) else await answer
 
     def _begin(self, name: str, type: int) -> DnsAnswer[Value] | asyncio.Future[DnsAnswer[Value]]:
-        """The answer where it is at hand, else a future of it: of this question's own inquiry or one under way."""
+        """The answer if it is at hand, else a future of it: of this question's own inquiry or one under way."""
         key = (name, type)
         answer = self._kept(key)
         if answer is not None:
@@ -711,7 +711,7 @@ def _known_address(host: str, options: DnsOptions) -> DnsAnswer[str] | None:
 
 
 def _both(answers: list[DnsAnswer[str]]) -> DnsAnswer[str]:
-    """A and AAAA as one answer: what was found counts, an error only where nothing was."""
+    """A and AAAA as one answer: what was found counts, an error only if nothing was."""
     if len(answers) == 1:
         return answers[0]
     found = [answer for answer in answers if answer.status is DnsStatus.FOUND]

@@ -14,7 +14,7 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """`where`: the file (with ``:line`` where there is one), address or setting. `remedy`: what to do, a sentence."""
+    """`where`: the file (with ``:line`` if there is one), address or setting. `remedy`: what to do, a sentence."""
 
     where: str
     text: str

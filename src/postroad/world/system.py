@@ -176,7 +176,7 @@ def _occupied(path: str) -> Problem | None:
 
 
 def tried_as(user: str, group: str, command: Sequence[str], limit_s: float) -> str:
-    """Runs a command with the rights of a user and group, where we are root and there is such a user; else with our
+    """Runs a command with the rights of a user and group, if we are root and there is such a user; else with our
     own. "" if it ends well, else the last lines that it has said on stderr, or how it ended."""
     given: dict[str, object] = {}
     if os.geteuid() == 0 and user:
@@ -205,7 +205,7 @@ _SAID_MAX = 1_000
 
 def own_addresses() -> frozenset[str]:
     """The IP addresses of this machine's interfaces, loopback and link-local ones left out, as Linux lists them in
-    /proc; empty where there is no such list."""
+    /proc; empty if there is no such list."""
     found = {_ipv6_of(line) for line in _lines("/proc/net/if_inet6")}
     lines = _lines("/proc/net/fib_trie")
     # A local address is a leaf: "|-- 192.0.2.1", and in the line behind it "/32 host LOCAL".
@@ -227,7 +227,7 @@ def _lines(path: str) -> list[str]:
 
 
 def drop_privileges(user: str, group: str = "") -> Problem | None:
-    """Become `user` for good, with its groups; `group` instead of its own main group. Nothing is done where this
+    """Become `user` for good, with its groups; `group` instead of its own main group. Nothing is done if this
     process runs as that user already."""
     try:
         account = pwd.getpwnam(user)
@@ -274,7 +274,7 @@ def restrict() -> Problem | None:
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Raise the soft limit of open files (RLIMIT_NOFILE) toward `wanted`, the hard one too where we may. What it is."""
+    """Raise the soft limit of open files (RLIMIT_NOFILE) toward `wanted`, the hard one too if we may. What it is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _infinite(soft) or soft >= wanted:
         return wanted if _infinite(soft) else soft

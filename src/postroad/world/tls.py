@@ -75,7 +75,7 @@ class Profile(enum.Enum):
 
     MODERN = "modern"  # TLS 1.3 only
     INTERMEDIATE = "intermediate"  # what every client of the last ten years has, all with forward secrecy
-    OLD = "old"  # TLS 1.0 and what it had, where the alternative is no TLS at all
+    OLD = "old"  # TLS 1.0 and what it had, if the alternative is no TLS at all
 
     @property
     def minimum(self) -> Version:
@@ -262,7 +262,7 @@ class ServerTls:
         return self._fronts.get(asking)
 
     def reload(self) -> Reload:
-        """Take the files anew where one has changed. Cheap where none has: to be called now and then."""
+        """Take the files anew if one has changed. Cheap if none has: to be called now and then."""
         stamps = _stamps(self.options)
         if stamps == self._chosen.stamps:
             return Reload()
@@ -277,7 +277,7 @@ class ServerTls:
         return Reload(problems=fronts if isinstance(fronts, tuple) else ())
 
     def rotate(self, now: float, secret: bytes = b"") -> bool:
-        """New keys for session tickets where the secret is another one, or, without one, where the old keys have served
+        """New keys for session tickets if the secret is another one, or, without one, if the old keys have served
         their time: tickets given out so far are of no use any more. `now`: loop time. To be called now and then; with
         files that cannot be read the old ones stay."""
         if not self._rotated:
@@ -379,7 +379,7 @@ def _load(options: ServerTlsOptions) -> _Chosen | tuple[Problem, ...]:
 def _fronts(
     options: ServerTlsOptions, secret: bytes
 ) -> dict[ClientCertificatePolicy, ssl.SSLContext] | tuple[Problem, ...]:
-    """The contexts that handshakes begin with. They present the first certificate where there is no TLS extension at
+    """The contexts that handshakes begin with. They present the first certificate if there is no TLS extension at
     all, which no client of this century leaves out."""
     # Before the files are taken: at worst, tickets of the new ones bear the mark of the old.
     purposes = {asking: _ticket_purpose(options, asking) for asking in options.askings} if secret else {}
@@ -452,7 +452,7 @@ class ClientTls:
         self._contexts: dict[tuple[Proof, str, bool], ssl.SSLContext] = {}
 
     def context(self, proof: Proof, ca_file: str = "", *, broad: bool = True) -> ssl.SSLContext | Problem:
-        """`ca_file`: roots for this destination instead of those of the options. `broad`: where nothing is proved, old
+        """`ca_file`: roots for this destination instead of those of the options. `broad`: if nothing is proved, old
         versions and ciphers will do, too."""
         key = (proof, ca_file or self.options.ca_file, broad)
         context = self._contexts.get(key)
@@ -491,7 +491,7 @@ class ClientTls:
 
 
 def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names and addresses of a certificate, lower-case; the common name where it has no others."""
+    """The DNS names and addresses of a certificate, lower-case; the common name if it has no others."""
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -521,7 +521,7 @@ def _certificate(path: str) -> x509.Certificate | Problem:
 
 def _set_minimum(context: ssl.SSLContext, version: Version) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 and 1.1, where an operator wants them
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 and 1.1, if an operator wants them
         context.minimum_version = _VERSIONS[version]
 
 

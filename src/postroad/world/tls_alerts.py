@@ -31,7 +31,7 @@ _SAY: ContextVar[Say | None] = ContextVar("postroad_alert", default=None)  # how
 
 
 class _Beginning:
-    """The same, where the loop begins a handshake outside our context: in `start_tls`. One loop in a process."""
+    """The same, if the loop begins a handshake outside our context: in `start_tls`. One loop in a process."""
 
     say: Say | None = None
 

@@ -102,7 +102,7 @@ def set_purpose_any(context: ssl.SSLContext) -> bool:
 
 
 def set_lenient(context: ssl.SSLContext) -> bool:
-    """Have handshakes of a server go on where a client's certificate is not good (RFC 8446 §4.4.2.4): `is_proved` then
+    """Have handshakes of a server go on if a client's certificate is not good (RFC 8446 §4.4.2.4): `is_proved` then
     says that it proves nothing. Whether it could be set; if not, such a handshake fails."""
     library, inner = _openssl(), _context(context)
     if not inner:
@@ -113,7 +113,7 @@ def set_lenient(context: ssl.SSLContext) -> bool:
 
 
 def is_proved(ssl_object: Any) -> bool:
-    """Whether the certificate that the other side has shown was verified; also where it showed none: ask for that."""
+    """Whether the certificate that the other side has shown was verified; also if it showed none: ask for that."""
     context = ssl_object.context
     if context.verify_mode is ssl.CERT_NONE or not (ssl_object.server_side or context.check_hostname):
         return False

@@ -97,7 +97,7 @@ class ResourceRecord(msgspec.Struct, frozen=True, gc=False):
 class Message(msgspec.Struct, frozen=True):
     """An answer, read. `negative_ttl_s`: how long its "no" holds by its SOA record (RFC 2308 §5), None without one.
 
-    `question` is None where the server left it out. `referral`: neither answer nor SOA, but the names of other servers
+    `question` is None if the server left it out. `referral`: neither answer nor SOA, but the names of other servers
     (RFC 2308 §2.2). `rcode` has the upper bits from OPT (RFC 6891 §6.1.3).
     """
 
@@ -118,7 +118,7 @@ def rcode_text(rcode: int) -> str:
 
 @lru_cache(maxsize=16384)
 def encode_name(name: str) -> bytes | None:
-    """A name in wire form (RFC 1035 §3.1), or None where `name` cannot be one: a label empty or over 63 octets, over
+    """A name in wire form (RFC 1035 §3.1), or None if `name` cannot be one: a label empty or over 63 octets, over
     255 in all, not ASCII, or with escapes (no name of a mail server has any)."""
     if not name.isascii() or "\\" in name:
         return None
@@ -140,12 +140,12 @@ def encode_query(id: int, name: bytes, type: int, payload: int) -> bytes:
 
 
 def message_id(octets: bytes) -> int:
-    """The id of a message, -1 where it is too short for one."""
+    """The id of a message, -1 if it is too short for one."""
     return int.from_bytes(octets[:2], "big") if len(octets) >= 12 else -1
 
 
 def decode(octets: bytes) -> Message | None:
-    """An answer read, or None where the octets are no whole answer to one question. A truncated answer (TC) is not
+    """An answer read, or None if the octets are no whole answer to one question. A truncated answer (TC) is not
     read past its question."""
     try:
         return _decode(octets)

@@ -161,7 +161,7 @@ class QueueStarter:
     # -- in each worker
 
     def _selections(self, wish: Wish) -> tuple[Selection, ...]:
-        """What is meant. By destination where all are known, which is an index; () where nothing can be routed."""
+        """What is meant. By destination if all are known, which is an index; () if nothing can be routed."""
         if self.routing.has_maps:
             names = (f"@{wish.name}", f"@.{wish.name}") if wish.kind is EtrnKind.SUBDOMAINS else (f"@{wish.name}",)
             return tuple(Selection(recipient=name, held=False, limit=COUNT_MAX) for name in names)

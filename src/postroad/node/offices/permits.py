@@ -115,7 +115,7 @@ class PermitOffice:
         return min(count.window, self.limits(scope).most)
 
     def _nudge(self, scope: str, count: _Count) -> None:
-        """Ask the one that holds most to give one up, where another one waits with less than its share, or with none:
+        """Ask the one that holds most to give one up, if another one waits with less than its share, or with none:
         with fewer permits than workers they go round. What is on its way already counts as come, else connections
         would be closed and opened to and fro. In a scope that several destinations share a worker may wait for itself.
         """

@@ -24,7 +24,7 @@ class TicketSecret:
         self._made = now()
 
     def renew(self, life_s: float) -> bool:
-        """A new one where this one is older than that. Whether it is."""
+        """A new one if this one is older than that. Whether it is."""
         if self._now() - self._made < life_s:
             return False
         self.octets, self._made = self._random(_SIZE), self._now()

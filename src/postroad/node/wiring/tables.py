@@ -278,7 +278,7 @@ class Tables:
 
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None if it can, or
-        where a map would have to be asked: its entries change at any time."""
+        if a map would have to be asked: its entries change at any time."""
         if self._renames:
             return None
         if self._has_maps and self.routing.is_local(address.domain):
@@ -410,7 +410,7 @@ def build(
     rewriting = options.rewrite_options(settings)
     moved = maps.named(rewriting.relocated_maps)
     relocated = AddressKeys(moved, is_ours, routed.detail_delimiter) if moved else None
-    # The aliases can be judged only where the recipients are known.
+    # The aliases can be judged only if the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
         return "; ".join(map(str, problems))

@@ -80,7 +80,7 @@ def _xoauth2(message: str) -> Token | None:
 
 
 def _token(pairs: str) -> str:
-    """The token of the pairs' ``auth``, "" where there is none; a key that stands twice is an error."""
+    """The token of the pairs' ``auth``, "" if there is none; a key that stands twice is an error."""
     found: dict[str, str] = {}
     for pair in pairs.split(_KVSEP):
         key, separator, value = pair.partition("=")

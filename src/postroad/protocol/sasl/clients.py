@@ -93,7 +93,7 @@ class ScramClient:
         return f"{self._final},p={base64.b64encode(proof).decode('ascii')}".encode()
 
     def server_final(self, challenge: bytes) -> str:
-        """ "" where the server has proved itself, else what is wrong."""
+        """ "" if the server has proved itself, else what is wrong."""
         attributes = _attributes(challenge) or {}
         if "e" in attributes:
             return f"it says {attributes['e'][:100]!r}"
@@ -133,7 +133,7 @@ def xoauth2(name: str, token: str) -> bytes:
 
 
 def _attributes(message: bytes) -> dict[str, str] | None:
-    """By letter; None where it is not made of attributes, or one stands twice."""
+    """By letter; None if it is not made of attributes, or one stands twice."""
     try:
         text = message.decode("utf-8")
     except UnicodeDecodeError:

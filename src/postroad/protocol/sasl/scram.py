@@ -48,7 +48,7 @@ _BINDING_NAME: Final = re.compile(r"p=([A-Za-z0-9.-]{1,64})")  # cb-name
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z]=")
 
 Binding = Callable[[str], bytes | None]
-"""The octets of a channel binding type (RFC 5056 §2.1: ``tls-exporter``), None where it is not to be had."""
+"""The octets of a channel binding type (RFC 5056 §2.1: ``tls-exporter``), None if it is not to be had."""
 
 
 class Scram:

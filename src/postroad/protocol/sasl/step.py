@@ -56,7 +56,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """Whose is this bearer token (RFC 6750)? `authcid`: whose the client says it is, "" where it says nothing."""
+    """Whose is this bearer token (RFC 6750)? `authcid`: whose the client says it is, "" if it says nothing."""
 
     token: str
     authcid: str = ""

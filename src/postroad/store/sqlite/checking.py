@@ -47,7 +47,7 @@ class CheckedShard(msgspec.Struct, frozen=True):
 
 
 def check(directory: Path, *, running: bool) -> list[CheckedShard]:
-    """All shards of a spool. `running`: a node has them open. Raises OSError where the folder may not be listed."""
+    """All shards of a spool. `running`: a node has them open. Raises OSError if the folder may not be listed."""
     return [_Check(directory, number, path, running).run() for number, path in shard_files(directory)]
 
 

@@ -137,7 +137,7 @@ class Historian:
             if total <= self._options.size_max or day >= today:
                 return
             self._remove_if_ours(path)
-            total -= sizes[path]  # also where another Historian is to remove it
+            total -= sizes[path]  # also if another Historian is to remove it
 
     def _remove_if_ours(self, path: Path) -> None:
         shard = int(path.name.split(".")[1])
@@ -180,7 +180,7 @@ class Historian:
         return 0.0 if worst_s > _FAR * self._options.lag_s else _REST * (time.monotonic() - start)
 
     def _turn_shard(self, shard: int, now_us: int) -> float:
-        """Moves a piece of one journal; how far it lags behind in seconds, 0 where nothing is to do."""
+        """Moves a piece of one journal; how far it lags behind in seconds, 0 if nothing is to do."""
         journal = self._journals[shard]
         why, oldest_us = "", None
         try:
@@ -233,7 +233,7 @@ class Historian:
         if not rows:
             return False
         day = rows[0][1] // DAY_US
-        # A row of another day ends the step, also where the clock was set back: seq must not pass what is not moved.
+        # A row of another day ends the step, also if the clock was set back: seq must not pass what is not moved.
         rows = [*itertools.takewhile(lambda row: row[1] // DAY_US == day, rows)]
         added = self._append(shard, path_of(self._directory, rows[0][1], shard), rows)
         if added:

@@ -16,7 +16,7 @@ from postroad.store.values import Failure, Waiting
 
 
 class Row:
-    """A message to be written, encoded: `octets` is None where the content is in a file."""
+    """A message to be written, encoded: `octets` is None if the content is in a file."""
 
     __slots__ = ("count", "envelope", "id", "octets")
 

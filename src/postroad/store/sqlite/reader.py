@@ -53,7 +53,7 @@ def shard_files(directory: Path) -> list[tuple[int, Path]]:
 
 
 class SpoolReader:
-    """All shards of a spool. Raises OSError where the folder may not be listed."""
+    """All shards of a spool. Raises OSError if the folder may not be listed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -112,12 +112,12 @@ class SpoolReader:
         return sorted((each for part in parts for each in part), key=lambda each: each.envelope.id)[:limit]
 
     def load(self, id: int) -> Loaded | None:
-        """One message with all its waiting recipients, none of a fresh one; None where it has ended."""
+        """One message with all its waiting recipients, none of a fresh one; None if it has ended."""
         parts = self._ask(lambda connection: _load(connection, [id]), identifier.shard_of(id))
         return parts[0][0] if parts and parts[0] else None
 
     def content(self, id: int) -> Content | None:
-        """The octets or the file of a message; None where it has ended."""
+        """The octets or the file of a message; None if it has ended."""
         sql = "SELECT octets FROM content WHERE id = ?"
         rows = self._ask(lambda connection: connection.execute(sql, (id,)).fetchone(), identifier.shard_of(id))
         if rows and rows[0] is not None:

@@ -127,7 +127,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:
-    """None where not even the names of the tables can be read."""
+    """None if not even the names of the tables can be read."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA query_only=1")
@@ -200,7 +200,7 @@ class _Source:
         return None
 
     def octets(self, envelope: Envelope) -> bytes | None:
-        """The content where it stands in the shard, whole."""
+        """The content if it stands in the shard, whole."""
         row = self._row("SELECT octets FROM content WHERE id = ?", (envelope.id,))
         if row is None or not isinstance(row[0], bytes) or len(row[0]) != envelope.size - len(envelope.prefix):
             return None
@@ -289,7 +289,7 @@ def _copy(source: _Source, target: sqlite3.Connection) -> tuple[set[int], int]:
 
 
 def _rows(source: _Source, envelope: Envelope, fresh: bool, has_content: bool) -> list[Waiting] | None:
-    """The rows of its recipients: none of a message that goes on as fresh. None where it has ended."""
+    """The rows of its recipients: none of a message that goes on as fresh. None if it has ended."""
     known = {} if fresh else source.waiting.get(envelope.id, {})
     if fresh and has_content:
         return []

@@ -173,7 +173,7 @@ def tune(connection: sqlite3.Connection) -> None:
         "cache_size=-16384",
         "temp_store=MEMORY",
         "foreign_keys=0",
-        "busy_timeout=0",  # from here on the shard waits itself, where that stops nobody
+        "busy_timeout=0",  # from here on the shard waits itself, if that stops nobody
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
@@ -215,7 +215,7 @@ def destinations(connection: sqlite3.Connection) -> str:
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Opens a database to read it, whoever writes it, or nobody does. Raises sqlite3.Error.
 
-    Without a WAL beside it nobody has it open, and where we may not make one SQLite needs `immutable` to read it.
+    Without a WAL beside it nobody has it open, and if we may not make one SQLite needs `immutable` to read it.
     """
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = _reader(uri)

@@ -36,7 +36,7 @@ class HistoryReader:
         self.faults: list[str] = []
 
     def events(self, id: int) -> list[Event]:
-        """The events of one message, in the order of time. Looked for in all days: where the clock was set back, later
+        """The events of one message, in the order of time. Looked for in all days: if the clock was set back, later
         events stand in the file of an earlier one."""
         found = self._search(dayfile.id_key(id), codec.id_octets(id), 0, newest_first=False)
         return sorted((event for day in found for event in day if event.id == id), key=_time)

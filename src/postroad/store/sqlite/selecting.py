@@ -15,8 +15,8 @@ from postroad.store.selection import means_envelope, means_states
 from postroad.store.sqlite import codec, schema
 from postroad.store.values import Selection
 
-_STEP: Final = 2000  # messages in one step where an index finds them
-_SPAN: Final = 10_000  # messages in one step where all are looked at (a few milliseconds)
+_STEP: Final = 2000  # messages in one step if an index finds them
+_SPAN: Final = 10_000  # messages in one step if all are looked at (a few milliseconds)
 _FEW: Final = 20_000  # recipients: so many are sorted for each step; of more it is quicker to go through all messages
 _ID_MAX: Final = (1 << 63) - 1
 # Of destinations that have held recipients only these are looked at; {}: the table of destinations.

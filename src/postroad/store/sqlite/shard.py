@@ -545,7 +545,7 @@ class Shard:
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    """Raises sqlite3.OperationalError (SQLITE_BUSY) at once where another process writes: an operator's tool."""
+    """Raises sqlite3.OperationalError (SQLITE_BUSY) at once if another process writes: an operator's tool."""
     connection.execute("BEGIN IMMEDIATE")
 
 

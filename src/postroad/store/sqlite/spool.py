@@ -265,7 +265,7 @@ class SqliteSpool:
         self._put(shard, Read(questions.NextDue(destination, after_us), done, 0))
 
     def load(self, id: int, done: Callable[[Loaded | None], None]) -> None:
-        """A message with all its waiting recipients (none of a fresh one), None where it has ended."""
+        """A message with all its waiting recipients (none of a fresh one), None if it has ended."""
         self._put(identifier.shard_of(id), Read(questions.Load(id), done, None))
 
     def fresh(self, shard: int, after: int, limit: int, done: Callable[[list[Envelope]], None]) -> None:
@@ -289,7 +289,7 @@ class SqliteSpool:
         self._put(shard, Read(questions.FirstDue(names), done, {}))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
-        """The octets or the file of a message; None where it has ended, or they cannot be read (see the log)."""
+        """The octets or the file of a message; None if it has ended, or they cannot be read (see the log)."""
         self._put(identifier.shard_of(id), Read(questions.Contents(id), done, None, id))
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:

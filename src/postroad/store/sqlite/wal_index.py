@@ -57,7 +57,7 @@ def cover(connection: sqlite3.Connection, path: Path, page_size: int, wal_octets
 
 
 def full(text: str) -> sqlite3.OperationalError:
-    """The error that SQLite raises where there is no space."""
+    """The error that SQLite raises if there is no space."""
     error = sqlite3.OperationalError(text)
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
     error.sqlite_errorname = "SQLITE_FULL"
@@ -104,8 +104,8 @@ def _sqlites_own(path: str) -> int:
 
 @cache
 def _allocate() -> Callable[[int, int], bool]:
-    """fallocate(2) of the system, not posix_fallocate(3), which where it must writes into the file itself, and that is
-    in use. The answer: False only where there is no space."""
+    """fallocate(2) of the system, not posix_fallocate(3), which may write into the file itself, and that is
+    in use. The answer: False only if there is no space."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
     if call is None:
         return lambda handle, octets: True
