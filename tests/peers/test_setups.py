@@ -1,0 +1,125 @@
+"""Set-ups of Postfix, each with a Postroad configuration written by hand: the same answers, or a reason why not.
+
+The set-ups are not part of the project. POSTROAD_POSTFIX_SETUPS names the folder that has them; without it the tests
+are skipped. The configurations use the maps of the set-ups as they are. Behind them, `setups/NAME.toml` has `[[row]]`
+for questions that are not answered the same: `question` is a pattern, `why` the reason. With `ours` the answer differs
+on purpose, and that is ours; without it the question is about something that these tests do not ask.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.harness import ports, setups
+from tests.peers.harness.knot import Knot
+from tests.peers.harness.postroad import Node
+from tests.peers.harness.sendmail import Sendmail
+from tests.peers.harness.setups import Asker, Question, World
+
+SETUPS = os.environ.get("POSTROAD_POSTFIX_SETUPS", "")
+HERE = Path(__file__).parent / "setups"
+NAMES = ("01-null-client", "02-mx-virtual-dovecot", "05-list-host", "06-sender-dependent")
+ZONES = {
+    "example.net": "@ MX 10 mx\nmx A 127.51.100.20\nsmarthost A 127.51.100.40",
+    "example.org": "@ MX 10 mail\nmail A 127.51.100.30\nclient A 203.0.113.5",
+    "example.com": "@ MX 10 mx1\nmx1 A 127.0.0.1\nbackend A 127.51.100.120",
+    "provider.example": "@ MX 10 out1\n@ A 127.51.100.42\nout1 A 127.51.100.41\nbulk A 127.51.100.41",
+    "customer.example": "@ MX 10 mail\nmail A 127.51.100.50",
+    "other.example": "@ MX 10 mail.customer.example.",
+    "nomx.example": "@ A 127.51.100.60",
+}
+PLACES = ("198.51.100.20:25", "198.51.100.30:25", "198.51.100.40:25", "198.51.100.40:587", "198.51.100.41:25",
+          "198.51.100.41:587", "198.51.100.42:25", "198.51.100.50:25", "198.51.100.60:25")
+
+
+@dataclass(frozen=True)
+class Setup:
+    name: str
+    asker: Asker
+    node: Node
+    rows: list[dict[str, str]]
+
+
+def questions() -> Iterator[Any]:
+    for name in NAMES if SETUPS else ():
+        for place, question in enumerate(setups.read(Path(SETUPS) / name), 1):
+            yield pytest.param((name, question), id=f"{name[:2]}-{place:02}")
+
+
+@pytest.fixture(scope="module")
+def world(place: Path) -> Iterator[tuple[World, Knot]]:
+    servers = {name: setups.server(*_split(name)) for name in PLACES}
+    servers["192.0.2.20:25"] = setups.server("127.51.100.120", 25)
+    servers |= {name: setups.lmtp() for name in ("lmtp", "local", "127.0.0.1:8024")}
+    made = World(servers)
+    made.start()
+    try:
+        with Knot(place / "knot", ZONES) as knot:
+            yield made, knot
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes(place: Path, world: tuple[World, Knot]) -> Iterator[dict[str, Setup]]:
+    made: dict[str, Setup] = {}
+    try:
+        for name in NAMES:
+            made[name] = _start(place, name, *world)
+        yield made
+    finally:
+        for setup in made.values():
+            setup.node.stop()
+
+
+def _split(name: str) -> tuple[str, int]:
+    address, _, port = name.rpartition(":")
+    return address, int(port)
+
+
+def _start(place: Path, name: str, world: World, knot: Knot) -> Setup:
+    maps = setups.copied(Path(SETUPS) / name, place / f"maps-{name[:2]}")
+    sendmail = Sendmail(place / f"sendmail-{name[:2]}")
+    listeners = {port: ports.port() for port in ("25", "587")}
+    text = (HERE / f"{name}.toml").read_text()
+    words = {"MAPS": str(maps), "PORT_25": str(listeners["25"]), "PORT_587": str(listeners["587"]),
+             "LMTP_PORT": str(world.servers["lmtp"].port), "LOCAL_PORT": str(world.servers["local"].port),
+             "LISTS_PORT": str(world.servers["127.0.0.1:8024"].port), "DNS_PORT": str(knot.port), "PLACE": str(place),
+             "SENDMAIL": str(sendmail.folder)}
+    for word, value in words.items():
+        text = text.replace(f"@{word}@", value)
+    config, _, rows = text.partition("\n# ---- rows\n")
+    node = Node(place / name[:2], tomllib.loads(config), defaults={"workers": 1, "state_dir": "state"})
+    node.start()
+    listeners["465"] = listeners["587"]
+    return Setup(name, Asker(world, listeners, sendmail), node, tomllib.loads(rows).get("row", []))
+
+
+@pytest.mark.skipif(not SETUPS, reason="POSTROAD_POSTFIX_SETUPS does not name the folder of the set-ups")
+@pytest.mark.parametrize("row", list(questions()))
+def test_the_same_answer(row: tuple[str, Question], nodes: dict[str, Setup]) -> None:
+    name, question = row
+    setup = nodes[name]
+    other = next((each for each in setup.rows if re.search(each["question"], question.text)), None)
+    if other is not None and "ours" not in other:
+        pytest.skip(other["why"])
+    if question.verb == "reply" or other is not None:
+        assert setup.asker.reply(question) == (setups.expected_reply(question) if other is None else other["ours"])
+        return
+    assert question.verb in ("deliver", "envelope", "headers"), "no reason stands for this question"
+    said, taken = setup.asker.outcome(question)
+    if question.verb == "deliver":
+        assert (setups.came(taken), said) == (setups.deliveries(question), said)
+    elif question.verb == "envelope":
+        assert (setups.carried(taken), said) == (setups.envelopes(question), said)
+    else:
+        assert taken, said
+        assert setups.shown(question, taken[0][1].content) == question.answer
