@@ -121,7 +121,8 @@ class Directory(msgspec.Struct, frozen=True):
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go. `returned`: what recipients mean that are senders
     which we have signed; None if we sign none. `has_owner`: whether a sender belongs to accounts, by map; None if no
-    map says so. `moved`, `try_new`: `check.moved`; None: there is no map of mailboxes that have moved."""
+    map says so. `verify`: `check.relay`; None: nothing is asked. `moved`, `try_new`: `check.moved`; None: there is no
+    map of mailboxes that have moved."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
@@ -134,6 +135,7 @@ class Directory(msgspec.Struct, frozen=True):
     has_owner: Callable[[Address], MaySend] | None = None
     moved: Moved | None = None
     try_new: bool = True
+    verify: relay.Verify | None = None
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
@@ -213,4 +215,5 @@ def _relay_control(role: Role, options: PolicyOptions, known: Directory) -> Rule
         nowhere=known.nowhere,
         is_own=known.is_own,
         untrusted_routing=options.untrusted_routing,
+        verify=known.verify,
     )

@@ -25,6 +25,10 @@ Exists = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
 An awaitable if it must be looked up outside; NotNow if nobody can tell now."""
 
 
+Verify = Callable[[Question], Verdict | Awaitable[Verdict]]
+"""Asks about a recipient of ours whom nobody but its next hop may know, after all else accepts it."""
+
+
 def relay_control(
     *,
     is_local: Callable[[str], bool],
@@ -36,10 +40,12 @@ def relay_control(
     nowhere: Nowhere = lambda address: None,
     is_own: Callable[[Address], bool] = lambda address: False,
     untrusted_routing: bool = False,
+    verify: Verify | None = None,
 ) -> Rule:
     """The rule of SMTP listeners for each recipient. `nowhere`: the client is told at once what can never be delivered,
     or never go out. `is_own`: the mailboxes to which answers to our own mail go. `untrusted_routing`: whether strangers
-    may name a way on from a relay domain (`names_a_way`).
+    may name a way on from a relay domain (`names_a_way`). `verify`: asked last, about recipients of our own domains and
+    relay domains that all else accepts; None: there is nothing to ask.
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
     whether others may send to our own domains; if not, only postmaster is open to them.
@@ -54,7 +60,8 @@ def relay_control(
                 return ACCEPT
             if not (ours or strangers):
                 return _stranger(recipient)
-            return _existing(recipient, known, nowhere)
+            found = _existing(recipient, known, nowhere)
+            return found if verify is None else _verified(question, found, verify)
         if ours:
             stopped = nowhere(recipient)
             return ACCEPT if stopped is None or is_own(recipient) else _unreachable(recipient, stopped)
@@ -63,7 +70,10 @@ def relay_control(
         if strangers and is_relay(recipient.domain):
             if not untrusted_routing and names_a_way(recipient):
                 return _routed(recipient)
-            return ACCEPT if is_postmaster(recipient) else _existing(recipient, known, nowhere)
+            if is_postmaster(recipient):
+                return ACCEPT
+            found = _existing(recipient, known, nowhere)
+            return found if verify is None else _verified(question, found, verify)
         return _denied(recipient)
 
     return rule
@@ -98,6 +108,22 @@ def names_a_way(address: Address) -> bool:
 def is_postmaster(address: Address) -> bool:
     """RFC 5321 §4.5.1: "postmaster" in any case."""
     return len(address.local_part) == 10 and address.local_part.lower() == "postmaster"
+
+
+def _verified(
+    question: Question, found: Verdict | Awaitable[Verdict], verify: Verify
+) -> Verdict | Awaitable[Verdict]:
+    if isinstance(found, Verdict):
+        return verify(question) if found is ACCEPT else found
+    return _awaited_first(question, found, verify)
+
+
+async def _awaited_first(question: Question, pending: Awaitable[Verdict], verify: Verify) -> Verdict:
+    found = await pending
+    if found is not ACCEPT:
+        return found
+    verdict = verify(question)
+    return verdict if isinstance(verdict, Verdict) else await verdict
 
 
 def _existing(recipient: Address, known: Exists, nowhere: Nowhere) -> Verdict | Awaitable[Verdict]:

@@ -42,6 +42,9 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "submit": CommandEntry("postroad.cli.submit", "submit", "Hand a message from standard input to the node."),
     "trace": CommandEntry("postroad.cli.trace", "trace", "Tell what happened to a message, and what comes next."),
     "user": CommandEntry("postroad.cli.users", "user", "Add, list and remove accounts; set passwords and addresses."),
+    "verified": CommandEntry(
+        "postroad.cli.verified", "verified", "List what next servers have said of recipients, and forget it."
+    ),
     "version": CommandEntry("postroad.cli.version", "version", "Print the version."),
 }
 

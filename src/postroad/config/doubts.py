@@ -472,7 +472,8 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield Finding((("relay", "domain", index, "recipients"),), text, "Name the recipients")
     for index, name in enumerate(settings.relay.domains):
         text = f"Every recipient in {name} is accepted: {_GHOSTS}"
-        yield Finding((("relay", "domains", index),), text, "Name its recipients in a table [[relay.domain]] instead")
+        remedy = "Name its recipients in a table [[relay.domain]] instead, or write verify = true there"
+        yield Finding((("relay", "domains", index),), text, remedy)
 
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (

@@ -19,6 +19,7 @@ from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.check.sending import SendingLimit, SendingOptions, Whose
+from postroad.check.verified import VerifyOptions
 from postroad.config.certificates import FurtherCertificateSection, TlsSection
 from postroad.config.field import Section, keys_of
 from postroad.config.listening import UNIX, ListenerSection
@@ -248,6 +249,10 @@ def own_box(settings: Settings) -> str:
 def _own_box(settings: Settings) -> tuple[route.LocalDomain, ...]:
     path = own_box(settings)
     return (route.LocalDomain(OWN, (POSTMASTER,), path=path),) if path else ()
+
+
+def verify_options(settings: Settings) -> VerifyOptions:
+    return _into(VerifyOptions, settings.verify)
 
 
 def map_options(settings: Settings) -> tuple[MapOptions, ...]:

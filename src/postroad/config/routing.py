@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from postroad.check.etrn import EtrnOptions, EtrnRow
+from postroad.check.verified import NotKnown, VerifyOptions
 from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
     AddedFields,
@@ -17,6 +18,7 @@ from postroad.config.values import (
     GenericEntry,
     HelloName,
     Host,
+    Mailbox,
     MailboxPattern,
     MapNames,
     Moment,
@@ -70,6 +72,7 @@ class LocalDomainSection(Section):
     )
     recipients_file: File | None = of(route.LocalDomain.recipients_file, default=None, example='"recipients"')
     recipient_maps: MapNames = of(route.LocalDomain.recipient_maps, example='["mailboxes"]')
+    verify: bool = of(route.LocalDomain.verify, source="Postfix, reject_unverified_recipient")
     deliver: Deliver = setting(
         "maildir",
         "`maildir`: into the folder `path`. `mbox`: to the end of the file `path`. `lmtp`: to the LMTP server at "
@@ -159,6 +162,7 @@ class RelayDomainSection(Section):
     )
     recipients_file: File | None = of(route.RelayDomain.recipients_file, default=None, example='"recipients"')
     recipient_maps: MapNames = of(route.RelayDomain.recipient_maps, example='["mailboxes"]')
+    verify: bool = of(route.RelayDomain.verify, source="Postfix, reject_unverified_recipient")
 
     @property
     def called(self) -> str:
@@ -182,6 +186,31 @@ class RelayEtrnSection(Section):
         EtrnRow.networks, example='["192.0.2.0/24"]'
     )
     accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(EtrnRow.accounts, example='["example.net"]')
+
+
+class VerifySection(Section):
+    """Recipients of domains with `verify`: the next server is asked, by MAIL and RCPT, whether it would take their
+    mail. docs/domains.md says more."""
+
+    sender: Mailbox = of(VerifyOptions.sender, source="Postfix, address_verify_sender", example='"check@example.org"')
+    wait_s: Seconds = of(VerifyOptions.wait_s)
+    found_s: Seconds = of(VerifyOptions.found_s, source="Postfix, address_verify_positive_expire_time")
+    found_refresh_s: Seconds = of(
+        VerifyOptions.found_refresh_s, source="Postfix, address_verify_positive_refresh_time"
+    )
+    missing_s: Seconds = of(VerifyOptions.missing_s, source="Postfix, address_verify_negative_expire_time")
+    missing_refresh_s: Seconds = of(
+        VerifyOptions.missing_refresh_s, source="Postfix, address_verify_negative_refresh_time"
+    )
+    not_known_s: Seconds = of(VerifyOptions.not_known_s)
+    not_known: NotKnown = of(
+        VerifyOptions.not_known, source="Postfix, unverified_recipient_tempfail_action", word=True
+    )
+    entries_max: int = of(VerifyOptions.entries_max, unit="answers")
+    at_once_max: int = of(VerifyOptions.at_once_max, unit="questions")
+    client_max: int = of(VerifyOptions.client_max, unit="questions")
+    domain_max: int = of(VerifyOptions.domain_max, unit="questions")
+    span_s: Seconds = of(VerifyOptions.span_s)
 
 
 class RelaySection(Section):

@@ -31,6 +31,7 @@ from postroad.config.routing import (
     NextHopSection,
     RelaySection,
     RoutingSection,
+    VerifySection,
 )
 from postroad.config.running import (
     DnsSection,
@@ -107,6 +108,7 @@ class Settings(Section):
     domain: tuple[LocalDomainSection, ...] = tables()
     alias_targets: AliasTargetsSection = table(AliasTargetsSection)
     relay: RelaySection = table(RelaySection)
+    verify: VerifySection = table(VerifySection)
     rewrite: RewriteSection = table(RewriteSection)
     next_hop: tuple[NextHopSection, ...] = tables()
     map: tuple[MapSection, ...] = tables()

@@ -440,7 +440,10 @@ class SmtpCourier(asyncio.Protocol):
             work.round, work.rest = work.rest, []
         self._transactions += 1
         commands = [command for _, command in work.round]
-        self.machine.begin(work.opening.mail, commands, bdat=work.opening.bdat, before=work.facts)
+        if work.job.asks_only:
+            self.machine.ask(work.opening.mail, commands)
+        else:
+            self.machine.begin(work.opening.mail, commands, bdat=work.opening.bdat, before=work.facts)
         self._flush()
         self._wait()
         if self.machine.step is _CLOSED:  # octets had come that nobody asked for

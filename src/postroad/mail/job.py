@@ -65,7 +65,8 @@ class Job(msgspec.Struct, frozen=True):
     """`recipients` are indexes in `envelope.recipients`; the attempts that answer a job stand in the same order.
     `reverse_path`: the sender as the destination hears of it. `forward_paths`: the same of the recipients, in their
     order; () if all are named as in the envelope. `only_crlf`: this process has seen that the octets of `content` hold
-    no CR and no LF outside a CRLF; False if it has not looked, as when they were read from the disk."""
+    no CR and no LF outside a CRLF; False if it has not looked, as when they were read from the disk. `asks_only`: the
+    remote is asked by MAIL and RCPT whether it would take the recipients; no content is sent."""
 
     envelope: Envelope
     recipients: tuple[int, ...]
@@ -74,6 +75,7 @@ class Job(msgspec.Struct, frozen=True):
     reverse_path: Address | None
     forward_paths: tuple[Address, ...] = ()
     only_crlf: bool = False
+    asks_only: bool = False
 
     def named(self) -> list[Recipient]:
         """The recipients as the destination hears of them. If one has another name there, `given` is the mailbox of

@@ -182,9 +182,9 @@ class ClientMachine:
     offered."""
 
     __slots__ = (
-        "_accepted", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess", "_expected",
-        "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_next", "_output", "_place",
-        "_reader", "_reset", "_results", "_spoken_for", "_state", "_success", "_todo", "_went_on", "answers",
+        "_accepted", "_asks_only", "_bdat", "_cancelled", "_confirmed", "_confirming", "_events", "_excess",
+        "_expected", "_hello_refused", "_ignored", "_kept", "_late", "_lmtp", "_mail_refusal", "_next", "_output",
+        "_place", "_reader", "_reset", "_results", "_spoken_for", "_state", "_success", "_todo", "_went_on", "answers",
         "capabilities", "greeting", "injected", "name", "tls_asked", "tls_refused",
     )
 
@@ -221,6 +221,7 @@ class ClientMachine:
         self._place = 0  # the RCPT, or over LMTP the accepted recipient, that the next reply is for
         self._mail_refusal: Result | None = None
         self._bdat = False
+        self._asks_only = False  # nothing follows RCPT
         self._went_on = False  # octets stood behind 354
         self._confirming = False  # RSET shows whether DATA was refused
         self._confirmed = False  # replies and commands match: 354 came, which nothing but DATA brings
@@ -266,10 +267,12 @@ class ClientMachine:
     # -- what the host may ask for while idle ----------------------------------------------------------------------
 
     def begin(
-        self, mail: bytes, rcpts: Sequence[bytes], *, bdat: bool = False, before: Sequence[bytes] = ()
+        self, mail: bytes, rcpts: Sequence[bytes], *, bdat: bool = False, before: Sequence[bytes] = (),
+        asks_only: bool = False,
     ) -> None:
-        """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT. `before`:
-        XFORWARD commands, whose replies decide nothing: the message matters, not what is told of it."""
+        """A transaction with these commands, one RCPT at least. `bdat`: the content will come by BDAT. `asks_only`: no
+        content will come (`ask`). `before`: XFORWARD commands, whose replies decide nothing: the message matters, not
+        what is told of it."""
         assert self.step is Step.IDLE and rcpts
         self._results = [None] * len(rcpts)
         self._accepted = []
@@ -278,6 +281,7 @@ class ClientMachine:
         self._mail_refusal = None
         self._went_on = self._confirming = self._confirmed = False
         self._bdat = bdat
+        self._asks_only = asks_only
         if self._reader.pending:
             # It would be taken for the reply to MAIL, and all behind it for something else than it is.
             self._events.append(self._surplus("octets that nothing was asked for"))
@@ -299,7 +303,7 @@ class ClientMachine:
             output.extend(rcpts)
             expected.append(_MAIL)
             expected.extend((_RCPT,) * len(rcpts))
-            if not bdat:
+            if not (bdat or asks_only):
                 output.append(b"DATA\r\n")
                 expected.append(_DATA)
             return
@@ -309,6 +313,11 @@ class ClientMachine:
             self._reset = False
             todo.appendleft((Step.RSET, b"RSET\r\n"))
         self._say(*todo.popleft())
+
+    def ask(self, mail: bytes, rcpts: Sequence[bytes]) -> None:
+        """A transaction that ends after RCPT: whether the remote would take mail for these. RSET follows later."""
+        assert self.step is Step.IDLE and rcpts
+        self.begin(mail, rcpts, asks_only=True)
 
     def content_sent(self) -> None:
         """The content with its end is on its way: the remote's answer is awaited."""
@@ -642,6 +651,10 @@ class ClientMachine:
             return None
         if not self._accepted:
             self._reset = True
+            return self._finish()
+        if self._asks_only:
+            self._reset = True
+            self._decide_accepted(Result(self._success, Reach.RECIPIENT, "2.1.5", "the recipient was accepted"))
             return self._finish()
         if self._bdat:
             return self._ready_for_chunks()

@@ -195,6 +195,13 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "valid tag. docs/senders.md says more.",
         ),
     ] = Batv.OFF
+    verify: Annotated[
+        bool,
+        Meta(
+            description="LMTP: whether recipients that are neither in `recipients` nor in a file or map are accepted "
+            "if the server says, asked by RCPT, that it would take their mail. `[verify]` has the limits.",
+        ),
+    ] = False
     domain_maps: Annotated[
         tuple[str, ...],
         Meta(
@@ -233,6 +240,13 @@ class RelayDomain(msgspec.Struct, frozen=True):
             "client is told to try again later (451 4.3.0).",
         ),
     ] = ()
+    verify: Annotated[
+        bool,
+        Meta(
+            description="Whether recipients that are neither in `recipients` nor in a file or map are accepted if the "
+            "next server says, asked by RCPT, that it would take their mail. `[verify]` has the limits.",
+        ),
+    ] = False
     domain_maps: Annotated[
         tuple[str, ...],
         Meta(

@@ -35,7 +35,8 @@ NAME_MAX: Final = 512  # characters of a local-part that is looked up: no comman
 class Mailboxes(msgspec.Struct, frozen=True):
     """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all if `every` is set.
     `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said.
-    `many`: they are those of many domains, and names may be ``name@domain``."""
+    `many`: they are those of many domains, and names may be ``name@domain``. `verify`: there may be others, whom only
+    the next hop knows."""
 
     names: tuple[str, ...] = ()
     path: str = ""
@@ -44,6 +45,7 @@ class Mailboxes(msgspec.Struct, frozen=True):
     since_us: int = 0
     maps: tuple[Map, ...] = ()
     many: bool = False
+    verify: bool = False
 
 
 def mailboxes_of(
@@ -57,7 +59,7 @@ def mailboxes_of(
         domain.name: Mailboxes(
             domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
             wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
-            named(domain.recipient_maps), bool(domain.domain_maps),
+            named(domain.recipient_maps), bool(domain.domain_maps), domain.verify,
         )
         for domain in domains
     }
@@ -102,6 +104,21 @@ class Recipients:
             return None
         return boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER
 
+    def is_open(self, domain: str) -> bool:
+        """Whether there may be mailboxes whom only the next hop knows."""
+        boxes = self._of(domain)
+        return boxes is not None and boxes.is_open
+
+    @property
+    def are_open(self) -> bool:
+        """Whether there are such domains."""
+        return any(boxes.is_open for boxes in self._boxes.values())
+
+    def is_named(self, address: Address, asked: Asked) -> bool:
+        """Whether the mailbox itself was named, so that no next hop need be asked."""
+        boxes = self._of(address.domain)
+        return boxes is not None and boxes.names(address, asked)
+
     def owned(self, address: Address) -> Owned | None:
         """Since when the mailbox has its owner; None if nothing is said of its domain."""
         boxes = self._of(address.domain)
@@ -137,7 +154,16 @@ class _Boxes:
     def has_maps(self) -> bool:
         return bool(self._mailboxes.maps)
 
+    @property
+    def is_open(self) -> bool:
+        return self._mailboxes.verify and not self._mailboxes.every
+
     def holds(self, address: Address, asked: Asked) -> bool:
+        if self._mailboxes.verify:
+            return len(address.local_part) <= NAME_MAX
+        return self.names(address, asked)
+
+    def names(self, address: Address, asked: Asked) -> bool:
         local_part, mailboxes = address.local_part, self._mailboxes
         if len(local_part) > NAME_MAX:
             return False

@@ -81,7 +81,7 @@ _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
         "user_group",
     ),
     "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
-    "lmtp": ("socket", "host", "hosts", "port", "xforward", "xclient", "tls", "username", "password_file"),
+    "lmtp": ("verify", "socket", "host", "hosts", "port", "xforward", "xclient", "tls", "username", "password_file"),
     "program": ("command", "user"),
     "http": ("url", "format", "secret_file", "authorization_file", "together"),
     "aliases": (),
@@ -120,7 +120,7 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                     f'This has no effect with deliver = "{domain.deliver}"',
                     f"Remove it, or write deliver = {other}",
                 )
-        has_recipients = domain.recipients or domain.recipients_file or domain.recipient_maps
+        has_recipients = domain.recipients or domain.recipients_file or domain.recipient_maps or domain.verify
         if not has_recipients and domain.deliver != "aliases":
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),

@@ -92,7 +92,7 @@ def recipients(settings: Settings) -> Iterator[Finding]:
     """A relay domain with known recipients, but without any."""
     for index, domain in enumerate(settings.relay.domain):
         here = ("relay", "domain", index)
-        if not (domain.recipients or domain.recipients_file or domain.recipient_maps):
+        if not (domain.recipients or domain.recipients_file or domain.recipient_maps or domain.verify):
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
                 f"{domain.quoted} has no recipients",

@@ -44,6 +44,7 @@ from postroad.mail.size_limits import SizeLimits
 from postroad.maps.files import FileEntries
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
+from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
 from postroad.node.wiring.fitting import Fitting
@@ -147,6 +148,7 @@ class Assembly:
         self._local: LocalConnections | None = None
         self._drop: Drop | None = None
         self._local_server: Server | None = None
+        self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.spool: SqliteSpool
         self.queue: Queue
@@ -299,6 +301,7 @@ class Assembly:
         new endpoints; `begin` is called before the listeners take theirs."""
         self._edition = edition
         self._take_tables(edition.tables)
+        self._take_questions(edition)
         self._log.take(edition.log)
         self._has_room.take(edition.files_reserved)
         self._tally.take(edition.windows_s)
@@ -320,6 +323,22 @@ class Assembly:
         before, self._tables = self._tables, tables
         if before is not None:  # transactions under way go on with them
             self._loop.call_later(CLOSE_MAPS_S, before.maps.close, tables.maps)
+
+    def _take_questions(self, edition: Edition) -> None:
+        """Recipients about whom next hops are asked."""
+        if self._questions is None and edition.tables.verifies:
+            self._questions = NextHopQuestions(
+                edition.verify, Path(edition.settings.state_dir), opener=self._opener, permits=self._permits,
+                destination_of=lambda envelope, recipient: self.tables.destination(envelope, recipient),
+                scopes_of=lambda destination: self._edition.pace.of(destination).scopes,
+                now_us=self._world.clock.now_us, loop=self._loop, log=self._note_level,
+            )
+        if self._questions is not None:
+            self._questions.take(edition.verify)
+            edition.tables.ask_next_hop = self._questions.ask
+
+    def _note_level(self, level: str, text: str) -> None:
+        self._note(Noted(self._world.clock.now_us(), 0, level, text))
 
     async def _take_listeners(self, edition: Edition, sockets: dict[Endpoint, socket.socket]) -> None:
         setups = self._setups(edition)
@@ -491,6 +510,8 @@ class Assembly:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
             await self._opener.end_programs()
             await self.queue.drain(OUTCOMES_S)
+        if self._questions is not None:
+            await self._questions.close()
         self._opener.cancel()
         if self._counts is not None:
             self._counts.cancel()

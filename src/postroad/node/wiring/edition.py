@@ -24,6 +24,7 @@ from postroad.check.etrn import EtrnOptions
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.check.sending import SendingOptions
+from postroad.check.verified import VerifyOptions
 from postroad.config import options
 from postroad.deliver.options import DeliverOptions
 from postroad.mail.policy import Inspector
@@ -79,6 +80,7 @@ class Edition(msgspec.Struct, frozen=True):
     inspectors: dict[str, Inspector]
     sending: SendingOptions
     submit: PolicyOptions
+    verify: VerifyOptions
     local: LocalOptions
     shutdown_s: float
 
@@ -155,6 +157,7 @@ def make(
         inspectors=made_inspectors,
         sending=options.sending_options(settings),
         submit=options.submit_policy(settings),
+        verify=options.verify_options(settings),
         local=options.local_options(settings),
         shutdown_s=settings.shutdown_s,
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from postroad.accounts.sender_maps import Owns, SenderMaps
 from postroad.check.policy import Directory, PolicyOptions, rules
+from postroad.check.relay import cannot_look_up
 from postroad.check.settled import settled
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
@@ -27,7 +28,7 @@ from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.job import WayOut
 from postroad.mail.owned import Owned
-from postroad.mail.policy import Rules
+from postroad.mail.policy import ACCEPT, Question, Rules, Verdict
 from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+AskNextHop = Callable[[Question, Address], Verdict | Awaitable[Verdict]]
 
 _STOPPED_MAX: Final = 10_000  # mailboxes of which is remembered whether mail can come to them
 
@@ -122,6 +124,7 @@ class Tables:
         self._naming = Naming(ByNextHop(routing.options, (names or {}).get)) if waits else None
         if senders is not None:
             self.outbound = senders.outbound(self.outbound)
+        self.ask_next_hop: AskNextHop | None = None  # set by who can reach next hops
         self._recipients = recipients
         self._aliases = aliases
         self._mx_options = mx_options
@@ -254,9 +257,50 @@ class Tables:
             has_owner=None if self.sender_maps is None else self.sender_maps.has_owner,
             moved=None if self._relocated is None else self._moved,
             try_new=self._try_new,
+            verify=self._verify if self.verifies else None,
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
         return made if self._mapped is None else settled(made, self.routing.settle)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there are recipients whom only their next hop knows."""
+        return self._recipients.are_open
+
+    def _verify(self, question: Question) -> Verdict | Awaitable[Verdict]:
+        """The verdict about a recipient that all else accepts, if its domain has recipients whom only its next hop
+        knows."""
+        address = question.recipient
+        if address is None or self.ask_next_hop is None or not self._recipients.is_open(address.domain):
+            return ACCEPT
+        found = self._answered(partial(self._only_next_hop_knows, address))
+        if found is None or isinstance(found, Address | NotNow):
+            return self._verify_as(question, address, found)
+        return self._verify_later(question, address, found)
+
+    async def _verify_later(
+        self, question: Question, address: Address, pending: Awaitable[Address | NotNow | None]
+    ) -> Verdict:
+        verdict = self._verify_as(question, address, await pending)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    def _verify_as(
+        self, question: Question, address: Address, mailbox: Address | NotNow | None
+    ) -> Verdict | Awaitable[Verdict]:
+        if mailbox is None or self.ask_next_hop is None:
+            return ACCEPT
+        return cannot_look_up(address, mailbox) if isinstance(mailbox, NotNow) else self.ask_next_hop(question, mailbox)
+
+    def _only_next_hop_knows(self, address: Address, asked: Asked) -> Address | None:
+        """By which name its next hop knows the recipient, if nobody else does."""
+        mailbox = self.routing.home(address)
+        if self.rewriter is not None and self._renames:
+            mailbox = self.rewriter.recipient(mailbox, asked)
+        if asked.stopped or not self._recipients.is_open(mailbox.domain):
+            return None
+        if self._recipients.is_named(mailbox, asked) or self._aliases.names(mailbox, asked):
+            return None
+        return mailbox
 
     def _returned(self, address: Address, is_report: bool) -> Returned | None:
         assert self._senders is not None

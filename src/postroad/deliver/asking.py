@@ -1,0 +1,124 @@
+"""Asks a next hop whether it would take mail for a recipient: MAIL and RCPT, and no content.
+
+The question goes the way that mail goes: the same destination, hosts, TLS, credentials and connections
+(`deliver.opener`), and it counts among the connections of the destination. What always holds: a question ends, with an
+Attempt, within `QUESTION_S`; the connection is closed afterwards, and its permit given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from typing import Final, Protocol
+
+from postroad.mail.address import Address
+from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.courier import Courier
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.job import Job
+from postroad.mail.route import Destination, Transport
+from postroad.mail.routing import Answer
+
+QUESTION_S: Final = 60.0  # longer than any client waits; the answer is kept
+_PROBE: Final = "question>"  # with a number the scope by which a question asks for its permit, beside the queue
+
+
+class Opens(Protocol):
+    def __call__(
+        self, destination: Destination, opened: Callable[[Courier | Attempt], None], lost: Callable[[Courier], None]
+    ) -> None: ...
+
+
+class ConnectionPermits(Protocol):
+    def acquire(self, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None: ...
+    def release(self, scopes: tuple[str, ...]) -> None: ...
+
+
+class Asking:
+    """`destination_of`: as for mail. `scopes_of`: in which a connection to a destination counts."""
+
+    def __init__(
+        self, *, opener: Opens, permits: ConnectionPermits, destination_of: Callable[[Envelope, Recipient], Answer],
+        scopes_of: Callable[[Destination], tuple[str, ...]], now_us: Callable[[], int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._opener = opener
+        self._permits = permits
+        self._destination_of = destination_of
+        self._scopes_of = scopes_of
+        self._now_us = now_us
+        self._loop = loop
+        self._numbers: set[int] = set()  # of the questions under way
+
+    async def ask(self, address: Address, sender: Address | None) -> Attempt:
+        """What the next hop says of the recipient."""
+        try:
+            async with asyncio.timeout(QUESTION_S):
+                return await self._ask(address, sender)
+        except TimeoutError:
+            return _not_now(f"no answer in {QUESTION_S:g} s")
+
+    async def _ask(self, address: Address, sender: Address | None) -> Attempt:
+        now_us = self._now_us()
+        envelope = Envelope(0, sender, (Recipient(address),), 0, now_us, smtputf8=not address.is_ascii)
+        found = self._destination_of(envelope, envelope.recipients[0])
+        if not isinstance(found, Destination | Attempt):
+            found = await found
+        if isinstance(found, Attempt):
+            return found
+        if found.transport not in (Transport.SMTP, Transport.LMTP):
+            return _not_now(f"its mail goes to no server ({found.transport.value})")
+        number = next(each for each in count() if each not in self._numbers)
+        self._numbers.add(number)
+        try:
+            return await self._permitted(found, envelope, (f"{_PROBE}{number}", *self._scopes_of(found)))
+        finally:
+            self._numbers.discard(number)
+
+    async def _permitted(self, destination: Destination, envelope: Envelope, scopes: tuple[str, ...]) -> Attempt:
+        granted: asyncio.Future[int] = self._loop.create_future()
+
+        def got(permits: int) -> None:
+            if granted.done():  # nobody waits any more
+                for _ in range(permits):
+                    self._permits.release(scopes)
+            else:
+                granted.set_result(permits)
+
+        self._permits.acquire(scopes, 1, got)
+        await granted
+        try:
+            return await self._by(destination, envelope)
+        finally:
+            self._permits.release(scopes)
+
+    async def _by(self, destination: Destination, envelope: Envelope) -> Attempt:
+        opening: asyncio.Future[Courier | Attempt] = self._loop.create_future()
+
+        def opened(result: Courier | Attempt) -> None:
+            if not opening.done():
+                opening.set_result(result)
+            elif not isinstance(result, Attempt):
+                result.close()
+
+        self._opener(destination, opened, lambda courier: None)
+        courier = await opening
+        if isinstance(courier, Attempt):
+            return courier
+        answered: asyncio.Future[tuple[Attempt, ...]] = self._loop.create_future()
+
+        def carried(job: Job, attempts: tuple[Attempt, ...]) -> None:
+            if not answered.done():
+                answered.set_result(attempts)
+
+        try:
+            job = Job(envelope, (0,), b"", destination, envelope.reverse_path, only_crlf=True, asks_only=True)
+            courier.carry(job, carried)
+            return (await answered)[0]
+        finally:
+            courier.close()
+
+
+def _not_now(text: str) -> Attempt:
+    return Attempt(Outcome.DEFERRED, Reach.RECIPIENT, "4.4.1", text)
